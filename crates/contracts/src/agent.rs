@@ -1,0 +1,156 @@
+//! Agents: identity, configuration and state.
+//!
+//! A configuration is immutable and named by its digest; an agent points at its current revision, and a run
+//! pins the one it started with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::digest::Digest;
+use crate::id::{AgentId, TenantId};
+
+/// A name that people type: 1 to 64 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Handle(String);
+
+/// Says that a text is no handle.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit; found {0:?}")]
+pub struct ParseHandleError(pub String);
+
+impl Handle {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Handle {
+    type Err = ParseHandleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if first && text.len() <= 64 && text.bytes().all(good) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseHandleError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Handle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A tenant, as it was registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its handle, unique on the node.
+    pub handle: Handle,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}
+
+/// An agent, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Its handle, unique in its tenant.
+    pub handle: Handle,
+    /// The name that people see.
+    pub display_name: String,
+    /// Free labels of the operator.
+    pub labels: BTreeMap<String, String>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// What it may do right now.
+    pub state: AgentState,
+    /// The digest of its current configuration.
+    pub revision: Digest,
+}
+
+/// What an agent may do right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It takes input and answers.
+    Running,
+    /// It takes input and keeps it; its runs rest at their next safe point.
+    Paused,
+    /// It takes no input; its runs were ended.
+    Terminated,
+    /// It is being erased, page by page.
+    Deleting,
+}
+
+impl AgentState {
+    /// Returns the state as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Terminated => "terminated",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+/// The configuration of an agent. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// The alias of its model.
+    pub model: String,
+    /// The system text that makes it who it is.
+    #[serde(default)]
+    pub instructions: String,
+    /// What it may do: tool names such as `file.read`, families such as `file.*`, and `reply`.
+    #[serde(default)]
+    pub grants: Vec<String>,
+    /// The most model calls of one run; the instance's default where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_calls_max: Option<u32>,
+}
+
+/// One immutable configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// BLAKE3 of [`Revision::config`] as JSON.
+    pub digest: Digest,
+    /// The configuration.
+    pub config: AgentConfig,
+}
+
+/// What deleting an agent erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Erased {
+    /// Sessions.
+    pub sessions: u64,
+    /// Runs.
+    pub runs: u64,
+    /// Journal entries.
+    pub entries: u64,
+    /// Inbox items.
+    pub items: u64,
+    /// Bodies that nobody else refers to.
+    pub bodies: u64,
+    /// Files of its home.
+    pub files: u64,
+}

@@ -1,0 +1,324 @@
+//! The records of a run's journal, past tense and versioned.
+//!
+//! An entry holds small facts; what was said lies beside it as a body. Each kind has a version whose meaning
+//! never changes: a changed meaning is a new version, read beside the old one for ever. A reader that meets a
+//! kind or version it does not know gets [`DecodeError::Unknown`] and holds the run; nothing is lost.
+//!
+//! Stored form: kind, version and the fields as JSON, each field under its own name.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::content::CallStatus;
+use crate::digest::Digest;
+use crate::fault::ErrorCode;
+use crate::id::{AgentId, CallId, ItemId, RunId, SessionId};
+use crate::model::{Finish, Usage};
+use crate::run::RunKind;
+use crate::scope::Actor;
+use crate::session::ItemKind;
+use crate::tool::EffectClass;
+
+macro_rules! entries {
+    ($($(#[$doc:meta])* $variant:ident = $kind:literal v $version:literal;)+) => {
+        /// One record of a run's journal.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Entry {
+            $($(#[$doc])* $variant($variant),)+
+        }
+
+        impl Entry {
+            /// Every kind this version writes, with its version.
+            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version)),+];
+
+            /// Returns the kind and its version as they are stored.
+            pub const fn kind(&self) -> (&'static str, u16) {
+                match self { $(Self::$variant(_) => ($kind, $version)),+ }
+            }
+
+            /// Returns the fields as JSON.
+            pub fn encode(&self) -> String {
+                let json = match self { $(Self::$variant(fields) => serde_json::to_string(fields)),+ };
+                // The structs below hold strings, numbers and ids only, so serialization has no failing case.
+                json.unwrap_or_default()
+            }
+
+            /// Reads what [`Entry::encode`] wrote.
+            pub fn decode(kind: &str, version: u16, fields: &str) -> Result<Self, DecodeError> {
+                let unreadable = |source: serde_json::Error| DecodeError::Fields {
+                    kind: kind.to_owned(),
+                    version,
+                    problem: source.to_string(),
+                };
+                match (kind, version) {
+                    $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant).map_err(unreadable),)+
+                    _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
+                }
+            }
+        }
+    };
+}
+
+entries! {
+    /// The run began and took its first inputs.
+    RunStarted = "run_started" v 1;
+    /// A model attempt is about to begin; its cost is reserved.
+    ModelCalled = "model_called" v 1;
+    /// The model answered; the body is an `AssistantMessage`.
+    ModelReplied = "model_replied" v 1;
+    /// A model attempt gave no answer.
+    ModelFailed = "model_failed" v 1;
+    /// A tool call passed the gate and is about to begin.
+    ToolStarted = "tool_started" v 1;
+    /// A tool call ended; the body is a `ToolResult`.
+    ToolFinished = "tool_finished" v 1;
+    /// A tool call was refused before it began; the body is a `ToolResult`.
+    ToolRefused = "tool_refused" v 1;
+    /// The run took a signal from its inbox.
+    SignalTaken = "signal_taken" v 1;
+    /// The run rests.
+    RunParked = "run_parked" v 1;
+    /// The run was taken over too often without progress; a person must look.
+    RunHeld = "run_held" v 1;
+    /// The run answered.
+    RunCompleted = "run_completed" v 1;
+    /// The run reached its iteration limit.
+    RunYielded = "run_yielded" v 1;
+    /// The run ended with an error.
+    RunFailed = "run_failed" v 1;
+    /// Somebody ended the run.
+    RunCancelled = "run_cancelled" v 1;
+}
+
+/// Says why a stored entry cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer version wrote it.
+    #[error("this version knows no entry {kind} version {version}")]
+    Unknown {
+        /// The stored kind.
+        kind: String,
+        /// The stored version.
+        version: u16,
+    },
+    /// The fields are not those of the kind.
+    #[error("the fields of {kind} version {version} are unreadable: {problem}")]
+    Fields {
+        /// The stored kind.
+        kind: String,
+        /// The stored version.
+        version: u16,
+        /// What the parser says.
+        problem: String,
+    },
+}
+
+/// Fields of [`Entry::RunStarted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// What the run is for.
+    pub kind: RunKind,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its session.
+    pub session: SessionId,
+    /// The inbox items it took, in order.
+    pub items: Vec<ItemId>,
+    /// The position after which it took them.
+    pub after: u64,
+    /// The yielded run that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<RunId>,
+    /// The configuration revision it is pinned to.
+    pub config: Digest,
+    /// The system text and the tools it is pinned to; a pin of the store.
+    pub prompt: Digest,
+    /// The most model calls it may begin.
+    pub model_calls_max: u32,
+}
+
+/// Fields of [`Entry::ModelCalled`]. With the pinned prompt they rebuild the request exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCalled {
+    /// The model step, counted from 1.
+    pub step: u32,
+    /// The attempt at this step, counted from 1.
+    pub attempt: u32,
+    /// The alias of the model.
+    pub model: String,
+    /// The position of the first inbox item in the transcript that was sent.
+    pub history_from: u64,
+    /// Counted input tokens.
+    pub input_tokens: u32,
+    /// The most tokens the answer may have.
+    pub output_tokens_max: u32,
+    /// What is reserved for the attempt.
+    pub reserved_micros: u64,
+}
+
+/// Fields of [`Entry::ModelReplied`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReplied {
+    /// The model step.
+    pub step: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What it used.
+    pub usage: Usage,
+    /// What it cost.
+    pub cost_micros: u64,
+    /// Why it stopped.
+    pub finish: Finish,
+    /// The tools it asks for, by name, in order; the body has the arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+}
+
+/// Fields of [`Entry::ModelFailed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFailed {
+    /// The model step.
+    pub step: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What happened; `outcome_unknown` for an attempt that a crash cut off.
+    pub code: ErrorCode,
+    /// What happened, in words.
+    pub message: String,
+    /// What stays charged: the reservation where the outcome is unknown, else nothing.
+    pub charged_micros: u64,
+}
+
+/// Fields of [`Entry::ToolStarted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolStarted {
+    /// The call; with the run it is the idempotency key of every attempt.
+    pub call: CallId,
+    /// The tool.
+    pub tool: String,
+    /// What a repeated call may do.
+    pub effect: EffectClass,
+    /// The attempt, counted from 1.
+    pub attempt: u32,
+    /// The digest of the canonical action that the gate judged.
+    pub action: Digest,
+    /// The rule that allowed it.
+    pub rule: String,
+}
+
+/// Fields of [`Entry::ToolFinished`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolFinished {
+    /// The call.
+    pub call: CallId,
+    /// How it ended.
+    pub status: CallStatus,
+}
+
+/// Fields of [`Entry::ToolRefused`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRefused {
+    /// The call.
+    pub call: CallId,
+    /// The tool as the model named it.
+    pub tool: String,
+    /// `denied` by the gate, `error` for arguments off the schema, `cancelled` before it began.
+    pub status: CallStatus,
+    /// The rule that refused it, if a rule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+/// Fields of [`Entry::SignalTaken`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalTaken {
+    /// The item.
+    pub item: ItemId,
+    /// Its position in the run's inbox.
+    pub position: u64,
+    /// What it asks for.
+    pub signal: ItemKind,
+    /// Who sent it.
+    pub by: Actor,
+}
+
+/// Why a run rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "on")]
+pub enum Park {
+    /// A retry of a model attempt is due at a time.
+    Retry {
+        /// When.
+        until: Timestamp,
+    },
+    /// Its agent is paused.
+    AgentPaused,
+}
+
+/// Fields of [`Entry::RunParked`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunParked {
+    /// What it waits for.
+    #[serde(flatten)]
+    pub park: Park,
+}
+
+/// Fields of [`Entry::RunHeld`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunHeld {
+    /// How many claims came and went.
+    pub claims: u64,
+}
+
+/// Fields of [`Entry::RunCompleted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCompleted {
+    /// The rule by which the gate let the reply out.
+    pub rule: String,
+}
+
+/// Fields of [`Entry::RunYielded`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunYielded {
+    /// The model calls it began.
+    pub model_calls: u32,
+}
+
+/// Fields of [`Entry::RunFailed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFailed {
+    /// What happened.
+    pub code: ErrorCode,
+    /// What happened, in words that the tenant may read.
+    pub message: String,
+}
+
+/// Fields of [`Entry::RunCancelled`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCancelled {
+    /// Who ended it.
+    pub by: Actor,
+    /// `cancel` or `terminate`.
+    pub signal: ItemKind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_kind_or_version_is_named() {
+        let newer = Entry::decode("run_completed", 9, "{}").expect_err("version 9 does not exist");
+        assert_eq!(newer, DecodeError::Unknown { kind: "run_completed".into(), version: 9 });
+        assert!(Entry::decode("run_dreamed", 1, "{}").is_err());
+        let damaged = Entry::decode("run_yielded", 1, "{}").expect_err("a field is missing");
+        assert!(damaged.to_string().contains("model_calls"), "{damaged}");
+    }
+
+    #[test]
+    fn a_parked_entry_keeps_its_reason_readable() {
+        let entry = Entry::RunParked(RunParked { park: Park::AgentPaused });
+        assert_eq!(entry.encode(), r#"{"on":"agent_paused"}"#);
+        assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
+    }
+}

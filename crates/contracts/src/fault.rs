@@ -1,0 +1,137 @@
+//! What can go wrong across rooms: a closed list of [`ErrorCode`]s, and [`Fault`], which carries one to a caller.
+//!
+//! A fault's message is for the tenant: it holds no SQL, no path of the machine and no secret. What the caller
+//! can do about it is data ([`Recourse`]), never a matter of reading the text.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What the caller can do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recourse {
+    /// Nothing happened, and the same request may succeed later.
+    Retry,
+    /// Nothing happened, and the same request will fail again.
+    Change,
+    /// It may or may not have happened: look, or repeat with the same idempotency key.
+    Look,
+}
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $recourse:ident;)+) => {
+        /// The stable code of a failure, the same in a journal, over HTTP and on the command line.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $code)] $variant,)+
+        }
+
+        impl ErrorCode {
+            /// All codes, in the order of their pages.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Returns the code as it is written.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+
+            /// Returns what the caller can do.
+            pub const fn recourse(self) -> Recourse {
+                match self { $(Self::$variant => Recourse::$recourse),+ }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The request is not what the endpoint takes; the message names the place.
+    InvalidRequest = "invalid_request", Change;
+    /// The body is longer than the limit.
+    BodyTooLarge = "body_too_large", Change;
+    /// No credential, or one that nobody issued.
+    Unauthorized = "unauthorized", Change;
+    /// The credential is good, but not for this.
+    Forbidden = "forbidden", Change;
+    /// No such route.
+    RouteNotFound = "route_not_found", Change;
+    /// The tenant does not exist or cannot be seen.
+    TenantNotFound = "tenant_not_found", Change;
+    /// The agent does not exist or cannot be seen.
+    AgentNotFound = "agent_not_found", Change;
+    /// The session does not exist or cannot be seen.
+    SessionNotFound = "session_not_found", Change;
+    /// The run does not exist or cannot be seen.
+    RunNotFound = "run_not_found", Change;
+    /// The state entry does not exist or cannot be seen.
+    StateNotFound = "state_not_found", Change;
+    /// Another tenant or agent carries the handle.
+    HandleTaken = "handle_taken", Change;
+    /// The idempotency key was used with another request.
+    IdempotencyConflict = "idempotency_conflict", Change;
+    /// The cursor names an entry that does not exist yet.
+    CursorInFuture = "cursor_in_future", Change;
+    /// The value changed since it was read.
+    VersionConflict = "version_conflict", Change;
+    /// The agent is terminated and takes no more input.
+    AgentTerminated = "agent_terminated", Change;
+    /// The run has ended.
+    RunTerminal = "run_terminal", Change;
+    /// The run can be neither resumed nor released.
+    RunNotResumable = "run_not_resumable", Change;
+    /// A share of the tenant or of the node is used up.
+    Overloaded = "overloaded", Retry;
+    /// The server is draining.
+    ShuttingDown = "shutting_down", Retry;
+    /// The store answers reads only, because a write failed.
+    StoreReadOnly = "store_read_only", Retry;
+    /// The store did not answer.
+    StoreUnavailable = "store_unavailable", Retry;
+    /// The store could not say whether the write is durable.
+    OutcomeUnknown = "outcome_unknown", Look;
+    /// A stored row does not match its digest.
+    JournalDamaged = "journal_damaged", Change;
+    /// The journal holds an entry that this version cannot read.
+    JournalUnreadable = "journal_unreadable", Change;
+    /// The model's server is overloaded or cannot be reached.
+    ModelUnavailable = "model_unavailable", Retry;
+    /// The model's server refused the request.
+    ModelRejected = "model_rejected", Change;
+    /// The model's answer was cut, malformed or never came; it may have been charged.
+    ModelCut = "model_cut", Look;
+    /// The gate refused the action.
+    ActionDenied = "action_denied", Change;
+    /// A defect of this program.
+    Internal = "internal", Look;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A failure on its way to a caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// The stable code.
+    pub code: ErrorCode,
+    /// What went wrong, with its nouns, in words a tenant may read.
+    pub message: String,
+    /// The next step, if the message alone does not say it.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// Makes a fault.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// Adds the next step.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

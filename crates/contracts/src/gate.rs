@@ -1,0 +1,65 @@
+//! The gate: one function through which every tool call, every model request and every outgoing message goes.
+//!
+//! Deny is final, and whatever no grant covers is denied.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::SessionId;
+use crate::scope::{Actor, Scope};
+use crate::tool::PreparedCall;
+
+/// On whose behalf an action would happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Principal<'a> {
+    /// The tenant and the agent.
+    pub scope: &'a Scope,
+    /// Whose input the run works on.
+    pub author: &'a Actor,
+    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`.
+    pub grants: &'a [String],
+}
+
+/// What is about to happen.
+#[derive(Debug, Clone, Copy)]
+pub enum Action<'a> {
+    /// A tool call in canonical form.
+    Tool(&'a PreparedCall),
+    /// A request to a model, which is a sink like any other.
+    Model {
+        /// The alias of the model.
+        model: &'a str,
+    },
+    /// The answer of a run to its session.
+    Reply {
+        /// The session that would receive it.
+        session: SessionId,
+    },
+}
+
+/// What the gate says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// It may happen.
+    Allow {
+        /// The rule that allowed it.
+        rule: String,
+    },
+    /// It may not happen; no later layer can change that.
+    Deny {
+        /// The rule that denied it.
+        rule: String,
+        /// The reason, in words that the model and the person may read.
+        reason: String,
+    },
+}
+
+/// The port to the gate.
+///
+/// Guarantee: pure and total; the same principal and action get the same verdict, and an error is a deny.
+pub trait Gate: Send + Sync + fmt::Debug {
+    /// Judges one action.
+    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict;
+}

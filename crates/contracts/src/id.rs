@@ -1,0 +1,196 @@
+//! Typed ids: a UUIDv7 behind a prefix that names the noun, such as `run_0199c0de…`.
+//!
+//! The text form is the prefix, an underscore and 32 lower-case hex digits; it sorts by creation time. This
+//! module mints nothing: new ids come from [`crate::runtime::IdSource`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+/// Says why a text is not the id that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}_ followed by 32 hex digits, found {found:?}")]
+pub struct ParseIdError {
+    /// The prefix that the noun carries.
+    pub expected: &'static str,
+    /// What was given, cut to 64 characters.
+    pub found: String,
+}
+
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The prefix of the text form.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Types a bare UUID.
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// Returns the 16 bytes that are stored.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// Reads the 16 bytes that were stored.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}_{}", $prefix, self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                parse(text, $prefix).map(Self).ok_or_else(|| ParseIdError {
+                    expected: $prefix,
+                    found: text.chars().take(64).collect(),
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+typed_id!(
+    /// Names a tenant: who owns agents and data; nothing crosses it.
+    TenantId, "ten"
+);
+typed_id!(
+    /// Names an agent: identity, configuration and home.
+    AgentId, "agt"
+);
+typed_id!(
+    /// Names a session: the durable conversation of one agent.
+    SessionId, "ses"
+);
+typed_id!(
+    /// Names a run: one durable execution.
+    RunId, "run"
+);
+typed_id!(
+    /// Names an inbox item: what others send to a session or a run.
+    ItemId, "itm"
+);
+
+fn parse(text: &str, prefix: &str) -> Option<Uuid> {
+    let hex = text.strip_prefix(prefix)?.strip_prefix('_')?;
+    let canonical = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if canonical { Uuid::try_parse(hex).ok() } else { None }
+}
+
+/// Names one tool call of a run: the model step that asked for it and its place among that step's calls.
+///
+/// Every attempt of a call carries the same id, and with the run it forms the idempotency key
+/// ([`CallId::key`]), so no two calls ever share a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    /// The model step, counted from 1.
+    pub step: u32,
+    /// The place of the call within the step, counted from 0.
+    pub index: u32,
+}
+
+impl CallId {
+    /// Returns the idempotency key that all attempts of this call carry.
+    pub fn key(&self, run: RunId) -> String {
+        format!("{run}:{self}")
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call_{}_{}", self.step, self.index)
+    }
+}
+
+impl FromStr for CallId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.strip_prefix("call_").and_then(|rest| rest.split_once('_'));
+        numbers
+            .and_then(|(step, index)| Some(Self { step: step.parse().ok()?, index: index.parse().ok()? }))
+            .ok_or_else(|| ParseIdError { expected: "call", found: text.chars().take(64).collect() })
+    }
+}
+
+impl Serialize for CallId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CallId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_text_form() {
+        let id = RunId::from_bytes([7; 16]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(
+            serde_json::from_str::<RunId>(&serde_json::to_string(&id).expect("serializes")).ok(),
+            Some(id)
+        );
+    }
+
+    #[test]
+    fn an_id_of_another_noun_or_another_spelling_is_refused() {
+        let run = RunId::from_bytes([0xab; 16]).to_string();
+        for bad in [
+            run.replace("run_", "ses_"),
+            run.to_uppercase(),
+            run.replace('_', ""),
+            format!("{run}0"),
+            String::new(),
+        ] {
+            assert!(bad.parse::<RunId>().is_err(), "{bad} was taken for a run");
+        }
+    }
+
+    #[test]
+    fn call_keys_of_two_runs_differ() {
+        let call = CallId { step: 1, index: 0 };
+        assert_ne!(call.key(RunId::from_bytes([1; 16])), call.key(RunId::from_bytes([2; 16])));
+        assert_eq!(call.to_string().parse(), Ok(call));
+    }
+}

@@ -1,0 +1,38 @@
+//! What two or more rooms must agree on: ids, scope, nouns, journal entries, the transcript, labels, tool
+//! descriptors, error codes and the ports.
+//!
+//! This crate executes nothing and persists nothing. It names no vendor, knows no SQL, no HTTP and no async
+//! runtime. Not here: configuration sections, wire types, table rows, and any type with a single user.
+//!
+//! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`] and [`transcript`] say *what is said*;
+//! [`entry`] says *what happened*; [`store`] says *how it becomes durable*; the remaining modules are the ports
+//! through which rooms reach one another.
+
+pub mod id;
+pub mod scope;
+
+pub mod agent;
+pub mod digest;
+pub mod label;
+pub mod session;
+
+pub mod content;
+pub mod tool;
+pub mod transcript;
+
+pub mod entry;
+pub mod run;
+pub mod store;
+
+pub mod fault;
+pub mod gate;
+pub mod model;
+pub mod runs;
+pub mod runtime;
+
+pub use futures_core::future::BoxFuture;
+
+pub use crate::digest::Digest;
+pub use crate::fault::{ErrorCode, Fault, Recourse};
+pub use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId};
+pub use crate::scope::{Actor, Authority, Operator, Scope};

@@ -1,0 +1,123 @@
+//! The port to models.
+//!
+//! The messages are ours; an adapter turns them into its provider's wire format. An adapter makes exactly one
+//! attempt: retries, fallback and charging belong to the engine, because each attempt is journaled.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::BoxFuture;
+use crate::fault::ErrorCode;
+use crate::tool::ToolDescriptor;
+use crate::transcript::Transcript;
+
+/// One request: everything that the provider is sent.
+#[derive(Debug, Clone)]
+pub struct ModelRequest {
+    /// The alias under which the operator configured the model.
+    pub model: String,
+    /// The system text.
+    pub system: String,
+    /// The conversation, ending with what must be answered.
+    pub transcript: Transcript,
+    /// The tools that may be called.
+    pub tools: Vec<ToolDescriptor>,
+    /// The most tokens the answer may have.
+    pub output_tokens_max: u32,
+    /// The run and the step; the same for every attempt.
+    pub key: String,
+}
+
+/// What an attempt may cost at most, reserved before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reservation {
+    /// Counted input tokens.
+    pub input_tokens: u32,
+    /// Millionths of the price table's currency unit, at list price.
+    pub micros: u64,
+}
+
+/// Tokens that an attempt used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Tokens of the request.
+    pub input_tokens: u32,
+    /// Tokens of the answer.
+    pub output_tokens: u32,
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// It said all it wanted to say.
+    Stop,
+    /// It waits for the results of its calls.
+    ToolCalls,
+    /// It reached the most tokens it was allowed.
+    Length,
+}
+
+/// A call that the model proposes; the engine gives it its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposedCall {
+    /// The tool's name as the model wrote it.
+    pub tool: String,
+    /// The arguments as the model wrote them.
+    pub arguments: String,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelReply {
+    /// What it said.
+    pub text: String,
+    /// The calls it asks for.
+    pub calls: Vec<ProposedCall>,
+    /// What it used.
+    pub usage: Usage,
+    /// What it cost, in millionths of the currency unit.
+    pub cost_micros: u64,
+    /// Why it stopped.
+    pub finish: Finish,
+}
+
+/// An attempt that gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ModelError {
+    /// `model_unavailable`, `model_rejected` or `model_cut`.
+    pub code: ErrorCode,
+    /// What happened, without keys or addresses.
+    pub message: String,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// Where live text goes while an attempt runs. It may drop text; the reply is the truth.
+pub trait Deltas: Send + Sync {
+    /// Takes the next piece of text.
+    fn push(&self, text: &str);
+}
+
+/// The port to models.
+///
+/// Guarantee: [`Model::call`] makes one attempt and ends by its own deadlines; dropping the future cancels the
+/// attempt. [`Model::reserve`] is pure and never below what [`Model::call`] reports as cost.
+pub trait Model: Send + Sync + fmt::Debug {
+    /// Tells whether an alias is configured.
+    fn knows(&self, alias: &str) -> bool;
+
+    /// Counts what an attempt may cost at most.
+    fn reserve(&self, request: &ModelRequest) -> Reservation;
+
+    /// Makes one attempt.
+    fn call<'a>(
+        &'a self,
+        request: &'a ModelRequest,
+        deltas: &'a dyn Deltas,
+    ) -> BoxFuture<'a, Result<ModelReply, ModelError>>;
+}

@@ -1,0 +1,226 @@
+//! The port to the engine: submit input, watch and steer runs, register agents, carry sessions in and out.
+//!
+//! The gateway speaks to these traits and never to the engine. Every call carries the scope of who asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures_core::Stream;
+use jiff::Timestamp;
+use std::pin::Pin;
+
+use crate::BoxFuture;
+use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
+use crate::content::Part;
+use crate::fault::Fault;
+use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId};
+use crate::run::{RunHead, RunStatus};
+use crate::scope::{Actor, Operator, Scope};
+use crate::session::SessionKey;
+use crate::store::ItemKey;
+
+/// Which session an input is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The session that the key finds; it is opened if there is none.
+    Key {
+        /// The agent that answers.
+        agent: AgentId,
+        /// The key.
+        key: SessionKey,
+    },
+    /// A session that is there.
+    Session(SessionId),
+}
+
+/// An input on its way to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInput {
+    /// For whom.
+    pub target: Target,
+    /// Who says it.
+    pub author: Actor,
+    /// What is said.
+    pub parts: Vec<Part>,
+    /// The caller's idempotency key.
+    pub key: Option<ItemKey>,
+    /// Whether the caller waits for the answer.
+    pub wait: bool,
+}
+
+/// An input that is durable.
+pub struct Submitted {
+    /// Its id.
+    pub item: ItemId,
+    /// Its session.
+    pub session: SessionId,
+    /// Its position in the session's inbox.
+    pub position: u64,
+    /// The run that took it, if one did at once.
+    pub run: Option<RunId>,
+    /// Whether an earlier request with the same key stored it.
+    pub replayed: bool,
+    /// Ends with the run that takes the input, if the caller waits.
+    pub outcome: Option<BoxFuture<'static, Result<Outcome, Fault>>>,
+}
+
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitted")
+            .field("item", &self.item)
+            .field("session", &self.session)
+            .field("position", &self.position)
+            .field("run", &self.run)
+            .field("replayed", &self.replayed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The run.
+    pub run: RunId,
+    /// The number of its last entry.
+    pub last_seq: u64,
+    /// What its row says.
+    pub head: RunHead,
+    /// What it answered.
+    pub reply: Vec<Part>,
+    /// Why it failed, if it did.
+    pub failure: Option<Fault>,
+}
+
+/// What a watcher of a run sees. It is a hint to read the journal, which is the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Live {
+    /// Entries up to this number are durable.
+    Committed {
+        /// The number of the last one.
+        seq: u64,
+        /// How the run stands.
+        status: RunStatus,
+    },
+    /// Live text of a model attempt. It carries no cursor and gives way to the entry.
+    Delta {
+        /// The model step.
+        step: u32,
+        /// The attempt.
+        attempt: u32,
+        /// Bytes of the attempt's text before this piece.
+        offset: u64,
+        /// The piece.
+        text: String,
+    },
+    /// The watcher was too slow and missed pieces; entries are still complete in the journal.
+    Lagged,
+}
+
+/// A watch of a run; bounded, and it ends when nobody works on the run any more.
+pub type Watch = Pin<Box<dyn Stream<Item = Live> + Send>>;
+
+/// Why a run stands where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// How it stands.
+    pub status: RunStatus,
+    /// What it waits for, or how it ended.
+    pub waits_for: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who can change that.
+    pub unblocked_by: String,
+    /// The command that does.
+    pub command: Option<String>,
+}
+
+/// How to end a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// At the next unit border.
+    Cancel,
+    /// Now; a call that began becomes `unknown` if it may not be repeated.
+    Terminate,
+}
+
+/// What an operator wants to register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAgent {
+    /// Its handle, unique in its tenant.
+    pub handle: Handle,
+    /// The name that people see.
+    pub display_name: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its configuration.
+    pub config: AgentConfig,
+}
+
+/// The port to the engine.
+pub trait Runs: Send + Sync + fmt::Debug {
+    /// Stores an input; when the future ends well, the input is durable. Never refused because a turn runs.
+    fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>>;
+
+    /// Watches a run from now on.
+    fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>>;
+
+    /// Says why a run stands where it stands.
+    fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>>;
+
+    /// Asks a run to end. Asking again, or asking a run that has ended that way, changes nothing.
+    fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Goes on from a yielded run with a new one, or releases a held one.
+    fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>>;
+
+    /// Writes a session into one versioned file: transcript, tool history, bodies and custom state.
+    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>>;
+
+    /// Reads such a file into a new session of an agent.
+    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>>;
+
+    /// Registers a tenant.
+    fn tenant_create(&self, operator: Operator, handle: Handle) -> BoxFuture<'_, Result<Tenant, Fault>>;
+
+    /// Registers a credential of a tenant and returns it; it is shown this once.
+    fn token_create(
+        &self,
+        operator: Operator,
+        tenant: TenantId,
+        name: String,
+    ) -> BoxFuture<'_, Result<String, Fault>>;
+
+    /// Registers an agent.
+    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>>;
+
+    /// Pauses, resumes or terminates an agent.
+    fn agent_set_state(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        to: AgentState,
+    ) -> BoxFuture<'_, Result<Agent, Fault>>;
+
+    /// Erases an agent and everything that belongs to it.
+    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>>;
+
+    /// Counts what the engine holds in memory.
+    fn load(&self) -> Load;
+}
+
+/// What the engine holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Runs with a task.
+    pub active: usize,
+    /// Sessions and runs that wait for a task.
+    pub ready: usize,
+    /// The most runs with a task.
+    pub active_max: usize,
+}
+
+/// The homes of agents on this machine: made at the first write, wiped on delete.
+pub trait Homes: Send + Sync + fmt::Debug {
+    /// Wipes the home of an agent and returns how many files it held. A home that is not there is no error.
+    fn wipe(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, Result<u64, Fault>>;
+}

@@ -1,0 +1,124 @@
+//! Sessions and their inbox.
+//!
+//! A session is found by a key, which is an index and not its identity. What others send to it waits in its
+//! inbox, in order, and is taken once.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentId, ItemId, RunId, SessionId};
+use crate::scope::Actor;
+
+/// Where a conversation takes place and with whom. With tenant and agent it finds the session.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionKey {
+    /// The platform, such as `cli`.
+    pub platform: String,
+    /// The place on the platform.
+    pub channel: String,
+    /// With whom.
+    pub actor: Actor,
+}
+
+/// A session, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The key by which it is found.
+    pub key: SessionKey,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// How far its inbox has come.
+    pub head: SessionHead,
+}
+
+/// How far a session's inbox has come; rebuilt from the inbox and the journals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionHead {
+    /// The position of the last item; 0 when there is none.
+    pub last: u64,
+    /// The position of the last item that a run took; everything up to it is taken.
+    pub taken: u64,
+    /// The turn that holds the session.
+    pub active: Option<RunId>,
+}
+
+/// Whose inbox it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InboxOwner {
+    /// A session's: inputs.
+    Session(SessionId),
+    /// A run's: signals.
+    Run(RunId),
+}
+
+impl InboxOwner {
+    /// Returns the 16 bytes that are stored; session and run ids never coincide.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        match self {
+            Self::Session(id) => id.as_bytes(),
+            Self::Run(id) => id.as_bytes(),
+        }
+    }
+}
+
+/// What an inbox item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemKind {
+    /// An input message for a session; the body is an `InputMessage`.
+    Input,
+    /// For a session: go on where a yielded run stopped; the body names the run.
+    Resume,
+    /// For a run: end at the next unit border.
+    Cancel,
+    /// For a run: end now.
+    Terminate,
+    /// For a held run: try again.
+    Release,
+}
+
+impl ItemKind {
+    /// Returns the kind as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Terminate => "terminate",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// An inbox item, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxItem {
+    /// Its id.
+    pub id: ItemId,
+    /// Its place in the inbox, counted from 1 without gap.
+    pub position: u64,
+    /// When it was stored.
+    pub at: Timestamp,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Who sent it.
+    pub author: Actor,
+    /// The body; erased with the session's content, the item stays.
+    pub body: Option<Bytes>,
+    /// The run that took it.
+    pub taken_by: Option<RunId>,
+}
+
+/// The body of a [`ItemKind::Resume`] item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeBody {
+    /// The yielded run to go on from.
+    pub run: RunId,
+}

@@ -1,0 +1,17 @@
+//! The port to durable storage.
+//!
+//! A [`Batch`] is data: mutations of one tenant and, optionally, the claim of a session. [`Store::commit`] has
+//! three answers, and memory may change only on [`Commit::Done`]. Any batch may be submitted twice: the second
+//! time finds the rows of the first and gets the same receipt. Nothing here assumes SQL.
+
+mod batch;
+mod read;
+
+pub use batch::{
+    AgentCreate, AgentStateSet, Batch, Claim, Commit, InboxPut, ItemKey, Lane, Mutation, NewEntry, Pin,
+    Receipt, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, TenantCreate, TokenCreate,
+};
+pub use read::{
+    OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store, StoreHealth,
+    StoreStats, StoredEntry, TailLimits, TokenOwner,
+};

@@ -1,0 +1,364 @@
+//! What is written: batches, their mutations, and the three answers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::agent::{AgentConfig, AgentState, Handle};
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId};
+use crate::run::RunHead;
+use crate::scope::Actor;
+use crate::session::{InboxOwner, ItemKind, SessionKey};
+
+/// Which queue of the writer a batch waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lane {
+    /// Turns, input and whatever somebody waits for.
+    #[default]
+    Turn,
+    /// Imports and erasure: served when no turn waits.
+    Bulk,
+}
+
+/// One atomic write of one tenant.
+///
+/// Limits: at most [`Batch::ROWS_MAX`] rows and [`Batch::BYTES_MAX`] bytes; a larger batch is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The tenant of every row.
+    pub tenant: TenantId,
+    /// The queue.
+    pub lane: Lane,
+    /// The writes, in order.
+    pub mutations: Vec<Mutation>,
+    /// The optional claim. It is tried after the mutations; if it cannot be had, the mutations stand.
+    pub claim: Option<Claim>,
+}
+
+impl Batch {
+    /// The most rows of a batch.
+    pub const ROWS_MAX: usize = 256;
+    /// The most bytes of a batch.
+    pub const BYTES_MAX: usize = 1 << 20;
+
+    /// Begins an empty batch.
+    pub fn new(tenant: TenantId) -> Self {
+        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None }
+    }
+
+    /// Adds a mutation.
+    pub fn with(mut self, mutation: Mutation) -> Self {
+        self.mutations.push(mutation);
+        self
+    }
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mutation {
+    /// Registers a tenant; the batch's tenant is the new one.
+    TenantCreate(TenantCreate),
+    /// Registers a credential.
+    TokenCreate(TokenCreate),
+    /// Registers an agent with its first configuration.
+    AgentCreate(AgentCreate),
+    /// Changes what an agent may do.
+    AgentStateSet(AgentStateSet),
+    /// Opens a session.
+    SessionOpen(SessionOpen),
+    /// Puts an item into an inbox.
+    InboxPut(InboxPut),
+    /// Keeps a text that journals name by digest; a text that is there already is left alone.
+    PinPut(Pin),
+    /// Appends to a run's journal.
+    RunAppend(RunAppend),
+    /// Takes over a run.
+    RunTakeover(RunTakeover),
+    /// Writes a custom state entry of a session.
+    StatePut(StatePut),
+}
+
+/// Registers a tenant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TenantCreate {
+    /// Its handle, unique on the node.
+    pub handle: Handle,
+    /// When.
+    pub at: Timestamp,
+    /// The key under which the tenant's bodies are hashed, so that equal bodies of two tenants differ.
+    pub body_key: [u8; 32],
+}
+
+impl fmt::Debug for TenantCreate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantCreate")
+            .field("handle", &self.handle)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Registers a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenCreate {
+    /// BLAKE3 of the token; the token itself is never stored.
+    pub hash: Digest,
+    /// What it is called; becomes the actor `token:NAME`.
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Registers an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentCreate {
+    /// Its id.
+    pub agent: AgentId,
+    /// Its handle, unique in its tenant.
+    pub handle: Handle,
+    /// The name that people see.
+    pub display_name: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// When.
+    pub at: Timestamp,
+    /// BLAKE3 of `config` as JSON.
+    pub revision: Digest,
+    /// Its first configuration.
+    pub config: AgentConfig,
+}
+
+/// Changes what an agent may do. Refused with [`Refusal::AgentState`] unless it is in `from`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStateSet {
+    /// The agent.
+    pub agent: AgentId,
+    /// The states from which the change is allowed; `to` itself is always allowed and changes nothing.
+    pub from: Vec<AgentState>,
+    /// The new state.
+    pub to: AgentState,
+}
+
+/// Opens a session. Refused with [`Refusal::SessionExists`] when the key finds one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOpen {
+    /// Its id.
+    pub session: SessionId,
+    /// Its agent, which must be there and not be deleting.
+    pub agent: AgentId,
+    /// The key by which it is found.
+    pub key: SessionKey,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The key of an inbox item, unique in its tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemKey {
+    /// The key, at most 512 bytes.
+    pub key: String,
+    /// BLAKE3 of the request, so that a key used for something else is noticed.
+    pub request: Digest,
+}
+
+/// Puts an item into an inbox; the store gives it the next position.
+///
+/// Without a key the item's own id is its key, and the store remembers it only if the item has to wait: an item
+/// taken by the claim of its own batch is found again by that claim's entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxPut {
+    /// Whose inbox; a session or run of the batch's tenant.
+    pub owner: InboxOwner,
+    /// Its id.
+    pub item: ItemId,
+    /// When.
+    pub at: Timestamp,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Who sent it.
+    pub author: Actor,
+    /// The body.
+    pub body: Bytes,
+    /// The caller's key. A second item with the key is refused with [`Refusal::KeyTaken`].
+    pub key: Option<ItemKey>,
+}
+
+/// A text kept under its digest, such as a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// BLAKE3 of `bytes`.
+    pub digest: Digest,
+    /// The text.
+    pub bytes: Bytes,
+}
+
+/// An entry on its way to the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEntry {
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub entry: Entry,
+    /// What was said; it can be erased later without breaking the chain.
+    pub body: Option<Bytes>,
+}
+
+/// Appends to a run's journal. Refused unless `epoch` and `after` are the run's, or the run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAppend {
+    /// The run.
+    pub run: RunId,
+    /// The epoch in which the caller owns it.
+    pub epoch: u64,
+    /// The number of the last entry that the caller knows.
+    pub after: u64,
+    /// The entries, at least one.
+    pub entries: Vec<NewEntry>,
+    /// What the run's row says from now on.
+    pub head: RunHead,
+}
+
+/// Takes over a run: raises its epoch by one. Refused unless `from_epoch` is the run's, or the run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunTakeover {
+    /// The run.
+    pub run: RunId,
+    /// The epoch that the caller found.
+    pub from_epoch: u64,
+    /// Who takes it over: the id of this process's life.
+    pub holder: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Claims a session for a new turn and writes the turn's first entries.
+///
+/// Granted only while no turn is active, the session's inbox was taken exactly up to `after`, the agent is
+/// running, and `take` names the next items in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The session.
+    pub session: SessionId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The new run, which begins with epoch 1.
+    pub run: RunId,
+    /// The position up to which the caller knows the inbox to be taken.
+    pub after: u64,
+    /// The items the run takes.
+    pub take: Vec<ItemId>,
+    /// The first entries; the first of them is `RunStarted`.
+    pub entries: Vec<NewEntry>,
+    /// What the run's row says.
+    pub head: RunHead,
+}
+
+/// Writes a custom state entry of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatePut {
+    /// The session.
+    pub session: SessionId,
+    /// The entry's name, at most 128 bytes.
+    pub name: String,
+    /// The version that must be there, 0 for none; `None` writes over whatever is there.
+    pub expected: Option<u64>,
+    /// The value.
+    pub value: Bytes,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The answer to a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// The batch is durable.
+    Done(Receipt),
+    /// The batch left no row.
+    Refused(Refusal),
+    /// Nobody can say. What is in memory must be dropped and read again.
+    Unknown {
+        /// What failed, for the log.
+        cause: String,
+    },
+}
+
+/// What a durable batch gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// The positions of the items put, in the order of the mutations.
+    pub positions: Vec<u64>,
+    /// Whether the claim was granted; `true` also when there was none.
+    pub claimed: bool,
+}
+
+/// Which precondition did not hold, and what was found instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The batch is too large or contradicts itself.
+    #[error("the batch is malformed: {0}")]
+    Malformed(String),
+    /// A row of the batch belongs to another tenant, or to nobody.
+    #[error("{0} does not exist in this tenant")]
+    NotFound(String),
+    /// The tenant's or agent's handle is taken.
+    #[error("the handle {0} is taken")]
+    HandleTaken(Handle),
+    /// The agent is in a state that does not allow this.
+    #[error("the agent is {}", found.as_str())]
+    AgentState {
+        /// The state it is in.
+        found: AgentState,
+    },
+    /// The key finds a session already.
+    #[error("the key belongs to {session}")]
+    SessionExists {
+        /// That session.
+        session: SessionId,
+    },
+    /// An item with the key is there already.
+    #[error("the key was used for {item}")]
+    KeyTaken {
+        /// That item.
+        item: ItemId,
+        /// Whose inbox it is in.
+        owner: InboxOwner,
+        /// Its position.
+        position: u64,
+        /// The digest of the request that used the key.
+        request: Digest,
+    },
+    /// Another owner holds the run.
+    #[error("the run is at epoch {found}")]
+    EpochStale {
+        /// The run's epoch.
+        found: u64,
+    },
+    /// The journal is not where the caller thought.
+    #[error("the journal is at entry {found}")]
+    SequenceMoved {
+        /// The number of its last entry.
+        found: u64,
+    },
+    /// The run has ended.
+    #[error("the run has ended")]
+    RunTerminal,
+    /// The state entry changed.
+    #[error("the state entry is at version {found}")]
+    StateVersion {
+        /// The version found, 0 for none.
+        found: u64,
+    },
+    /// The tenant's share of the writer's queue is used up.
+    #[error("the writer's queue is full for this tenant")]
+    Overloaded,
+    /// A write failed earlier, and the store has not been reopened since.
+    #[error("the store answers reads only: {cause}")]
+    ReadOnly {
+        /// What failed.
+        cause: String,
+    },
+}

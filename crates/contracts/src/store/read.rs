@@ -1,0 +1,311 @@
+//! What is read: typed pages under a scope, and the port itself.
+
+use std::fmt;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::batch::{Batch, Commit};
+use crate::BoxFuture;
+use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use crate::digest::Digest;
+use crate::entry::{DecodeError, Entry};
+use crate::id::{AgentId, RunId, SessionId, TenantId};
+use crate::run::{Run, RunStatus};
+use crate::scope::{Operator, Scope};
+use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
+
+/// A page of a listing: what comes after a place, at most so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page<Id> {
+    /// The last id of the page before.
+    pub after: Option<Id>,
+    /// The most rows; a store gives at most [`Page::LIMIT_MAX`].
+    pub limit: usize,
+}
+
+impl<Id> Page<Id> {
+    /// The most rows of any page.
+    pub const LIMIT_MAX: usize = 256;
+
+    /// Asks for the first page.
+    pub const fn first(limit: usize) -> Self {
+        Self { after: None, limit }
+    }
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunFilter {
+    /// Only runs of this session.
+    pub session: Option<SessionId>,
+    /// Only runs of this agent.
+    pub agent: Option<AgentId>,
+    /// Only runs that stand so.
+    pub status: Option<RunStatus>,
+}
+
+/// A journal entry, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its number, counted from 1 without gap.
+    pub seq: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The epoch in which it was appended.
+    pub epoch: u64,
+    /// Its kind; possibly one that a newer version wrote.
+    pub kind: String,
+    /// The version of its kind.
+    pub version: u16,
+    /// Its fields as JSON.
+    pub fields: String,
+    /// What was said; `None` if nothing was, or if it was erased.
+    pub body: Option<Bytes>,
+    /// The digest of this entry chained to the one before.
+    pub chain: Digest,
+}
+
+impl StoredEntry {
+    /// Reads the fields.
+    pub fn decode(&self) -> Result<Entry, DecodeError> {
+        Entry::decode(&self.kind, self.version, &self.fields)
+    }
+}
+
+/// How much of a session's past to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailLimits {
+    /// The most inbox items.
+    pub items: usize,
+    /// The most bytes of item and entry bodies; the newest whole items that fit.
+    pub bytes: usize,
+}
+
+/// The newest part of a session: items in order, and the journals of the runs that took them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTail {
+    /// The session.
+    pub session: Session,
+    /// The newest taken items within the limits, cut so that no run is torn, and after them the first
+    /// [`Page::LIMIT_MAX`] items that wait.
+    pub items: Vec<InboxItem>,
+    /// The journals of the runs that took them, in order.
+    pub runs: Vec<(RunId, Vec<StoredEntry>)>,
+}
+
+/// A run that has not ended, as recovery meets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRun {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The run.
+    pub run: Run,
+}
+
+/// A session with waiting items and no active turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingSession {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// A custom state entry of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateEntry {
+    /// Its name.
+    pub name: String,
+    /// How often it was written.
+    pub version: u64,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// Whose credential a token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What the token is called.
+    pub name: String,
+}
+
+/// Whether the store takes writes, and how much it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Why it answers reads only; `None` when it takes writes.
+    pub read_only: Option<String>,
+    /// Bytes in the write-ahead log.
+    pub wal_bytes: u64,
+    /// Bytes in the main file.
+    pub file_bytes: u64,
+}
+
+/// What the writer did since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreStats {
+    /// Transactions that became durable.
+    pub commits: u64,
+    /// Batches in them.
+    pub batches: u64,
+    /// Rows written in them.
+    pub rows: u64,
+    /// CPU time of the writer, in microseconds.
+    pub writer_micros: u64,
+    /// Bytes written to the log and to the main file.
+    pub bytes_written: u64,
+}
+
+/// Says why a read gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The store did not answer; the same read may succeed later.
+    #[error("the store did not answer: {cause}")]
+    Unavailable {
+        /// What failed, for the log.
+        cause: String,
+    },
+    /// A stored row does not match its digest or cannot be parsed. It is never given out.
+    #[error("{place} is damaged: {problem}")]
+    Damaged {
+        /// Which row.
+        place: String,
+        /// What does not match.
+        problem: String,
+    },
+}
+
+/// The port to durable storage.
+///
+/// Guarantees, which one conformance suite checks for every implementation:
+/// - A batch is applied whole or not at all, and [`Commit::Done`] follows durability.
+/// - Commits of one tenant are seen by every later read.
+/// - Submitting a batch twice equals submitting it once.
+/// - After a failed write no batch is acknowledged until the store has been reopened; reads go on.
+/// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
+/// - Chained digests are checked on every journal read.
+///
+/// Listings are newest first for sessions and runs, by id for tenants and agents.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Writes a batch. The work goes on if the future is dropped.
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit>;
+
+    /// Lists tenants.
+    fn tenants<'a>(&'a self, operator: &'a Operator, page: Page<TenantId>) -> Read<'a, Vec<Tenant>>;
+
+    /// Finds a tenant by its handle.
+    fn tenant_by_handle<'a>(&'a self, operator: &'a Operator, handle: &'a Handle)
+    -> Read<'a, Option<Tenant>>;
+
+    /// Finds whose credential a token is, by BLAKE3 of the token.
+    fn token<'a>(&'a self, operator: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>>;
+
+    /// Lists runs that have not ended, in the order of tenant and run.
+    fn open_runs<'a>(
+        &'a self,
+        operator: &'a Operator,
+        page: Page<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>>;
+
+    /// Lists sessions of running agents with waiting items and no active turn, in the order of tenant and session.
+    fn pending_sessions<'a>(
+        &'a self,
+        operator: &'a Operator,
+        page: Page<(TenantId, SessionId)>,
+    ) -> Read<'a, Vec<PendingSession>>;
+
+    /// Lists agents of every tenant that are being erased.
+    fn deleting_agents<'a>(&'a self, operator: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>>;
+
+    /// Lists agents, optionally only those in one state.
+    fn agents<'a>(
+        &'a self,
+        scope: &'a Scope,
+        state: Option<AgentState>,
+        page: Page<AgentId>,
+    ) -> Read<'a, Vec<Agent>>;
+
+    /// Finds an agent. One that is being erased is not found.
+    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>>;
+
+    /// Finds an agent by its handle.
+    fn agent_by_handle<'a>(&'a self, scope: &'a Scope, handle: &'a Handle) -> Read<'a, Option<Agent>>;
+
+    /// Reads a configuration of an agent.
+    fn revision<'a>(&'a self, scope: &'a Scope, agent: AgentId, digest: Digest)
+    -> Read<'a, Option<Revision>>;
+
+    /// Finds a session.
+    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>>;
+
+    /// Finds a session by its key.
+    fn session_by_key<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        key: &'a SessionKey,
+    ) -> Read<'a, Option<Session>>;
+
+    /// Lists sessions, optionally of one agent.
+    fn sessions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: Option<AgentId>,
+        page: Page<SessionId>,
+    ) -> Read<'a, Vec<Session>>;
+
+    /// Reads the newest part of a session, as one snapshot.
+    fn session_tail<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        limits: TailLimits,
+    ) -> Read<'a, Option<SessionTail>>;
+
+    /// Finds a run.
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<Run>>;
+
+    /// Lists runs.
+    fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Read<'a, Vec<Run>>;
+
+    /// Reads the journal of a run after an entry; empty for a run that is not found.
+    fn journal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        run: RunId,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<StoredEntry>>;
+
+    /// Reads an inbox after a position.
+    fn inbox<'a>(
+        &'a self,
+        scope: &'a Scope,
+        owner: InboxOwner,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<InboxItem>>;
+
+    /// Reads a text that journals name by digest.
+    fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>>;
+
+    /// Lists the custom state of a session, by name.
+    fn state<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>>;
+
+    /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
+    /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)>;
+
+    /// Tells whether the store takes writes.
+    fn health(&self) -> StoreHealth;
+
+    /// Tells what the writer did.
+    fn stats(&self) -> StoreStats;
+}
+
+/// The future of a read.
+pub type Read<'a, T> = BoxFuture<'a, Result<T, ReadError>>;

@@ -1,0 +1,146 @@
+//! Tools: what a tool declares about itself, and the port through which the engine calls one.
+//!
+//! What a tool declares decides how a crash is repaired (the effect class) and what the gate looks at (the
+//! argument roles). Foreign tools are [`EffectClass::Unkeyed`] unless the operator says otherwise.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::BoxFuture;
+use crate::content::{Part, ToolCall};
+use crate::digest::Digest;
+use crate::id::{CallId, RunId, SessionId};
+use crate::label::Label;
+use crate::scope::{Actor, Scope};
+use crate::store::InboxPut;
+
+/// What may happen when a call whose result is missing runs a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectClass {
+    /// Looks, changes nothing: recovery runs it again.
+    Pure,
+    /// Doing it twice leaves what doing it once leaves: recovery runs it again.
+    Idempotent,
+    /// The receiver takes our key and acts once per key: recovery runs it again with the same key.
+    Keyed,
+    /// Its mutations commit together with its result, so it cannot be torn: recovery runs it again.
+    Transactional,
+    /// Doing it twice may do harm: after a crash its outcome is unknown, and it is never run again by itself.
+    Unkeyed,
+}
+
+impl EffectClass {
+    /// Tells whether recovery may run a started call again.
+    pub fn may_repeat(self) -> bool {
+        match self {
+            Self::Pure | Self::Idempotent | Self::Keyed | Self::Transactional => true,
+            Self::Unkeyed => false,
+        }
+    }
+}
+
+/// What an argument means to the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArgumentRole {
+    /// Where something goes: a session, later a host or an address.
+    Destination,
+    /// What is acted upon: a path.
+    Object,
+    /// What is carried: a text.
+    Payload,
+}
+
+/// What a tool says about itself, to the model and to the gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolDescriptor {
+    /// The name, such as `file.read`.
+    pub name: String,
+    /// One or two sentences for the model.
+    pub description: String,
+    /// The JSON Schema of the arguments.
+    pub parameters: serde_json::Value,
+    /// What a repeated call may do.
+    pub effect: EffectClass,
+    /// The role of each argument, by its name.
+    pub roles: Vec<(String, ArgumentRole)>,
+    /// The label of what it returns.
+    pub result_label: Label,
+}
+
+/// A call in canonical form: what the gate judges is, byte for byte, what [`ToolHost::call`] executes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedCall {
+    /// Which call it is.
+    pub id: CallId,
+    /// The tool's name as its host knows it.
+    pub tool: String,
+    /// What a repeated call may do.
+    pub effect: EffectClass,
+    /// The canonical arguments: JSON with sorted keys, paths as clean components.
+    pub arguments: String,
+    /// BLAKE3 of tool name, a NUL byte and the canonical arguments.
+    pub action: Digest,
+}
+
+/// Says why a call cannot be prepared; the model is told, nothing ran.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrepareError {
+    /// No tool of the agent has this name.
+    #[error("there is no tool named {name:?}")]
+    UnknownTool {
+        /// The name as the model wrote it.
+        name: String,
+    },
+    /// The arguments do not fit the tool's schema.
+    #[error("the arguments of {tool} do not fit its schema: {problem}")]
+    Arguments {
+        /// The tool's name.
+        tool: String,
+        /// What is wrong, with the place.
+        problem: String,
+    },
+}
+
+/// For whom and under which key a call runs.
+#[derive(Debug, Clone)]
+pub struct ToolContext {
+    /// The tenant and the agent, which is always set.
+    pub scope: Scope,
+    /// Whose input the run works on.
+    pub author: Actor,
+    /// The run that calls.
+    pub run: RunId,
+    /// The session of that run.
+    pub session: SessionId,
+    /// The idempotency key, the same for every attempt of the call.
+    pub key: String,
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolOutput {
+    /// Whether it did what was asked.
+    pub failed: bool,
+    /// What the model is told.
+    pub parts: Vec<Part>,
+    /// Inbox items that become durable together with the result; only transactional tools send any.
+    pub sends: Vec<InboxPut>,
+}
+
+/// The port to tools.
+///
+/// Guarantee: [`ToolHost::call`] does exactly what the [`PreparedCall`] says, at most once per invocation, and
+/// never fails: what goes wrong is told in the output. The engine makes `ToolStarted` durable before it calls.
+pub trait ToolHost: Send + Sync + fmt::Debug {
+    /// Lists every tool, sorted by name.
+    fn descriptors(&self) -> &[ToolDescriptor];
+
+    /// Checks a model's call against the schema and puts it in canonical form. Pure.
+    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError>;
+
+    /// Executes a prepared call.
+    fn call(&self, context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput>;
+}

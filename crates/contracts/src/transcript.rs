@@ -1,0 +1,187 @@
+//! The transcript: inputs and units in order.
+//!
+//! A [`Unit`] is an assistant message with all its tool calls and exactly one result for each; it is never
+//! split. The type cannot hold an orphaned call or an orphaned result: an [`OpenUnit`] becomes a `Unit` only
+//! when every call is answered, and a stored unit is checked again when it is read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::{AssistantMessage, InputMessage, ToolCall, ToolResult};
+use crate::id::CallId;
+
+/// An assistant message whose calls are not all answered yet. It cannot enter a transcript.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUnit {
+    message: AssistantMessage,
+    results: Vec<ToolResult>,
+}
+
+/// Says why a result does not fit an open unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// No call of the message has this id.
+    #[error("{0} is not a call of this message")]
+    NoSuchCall(CallId),
+    /// The call has its result already.
+    #[error("{0} has a result already")]
+    AlreadyAnswered(CallId),
+}
+
+impl OpenUnit {
+    /// Opens a unit with the message that asks for the calls.
+    pub fn new(message: AssistantMessage) -> Self {
+        Self { message, results: Vec::new() }
+    }
+
+    /// Adds the one result of a call.
+    pub fn answer(&mut self, result: ToolResult) -> Result<(), AnswerError> {
+        if !self.message.calls.iter().any(|call| call.id == result.call) {
+            return Err(AnswerError::NoSuchCall(result.call));
+        }
+        if self.results.iter().any(|known| known.call == result.call) {
+            return Err(AnswerError::AlreadyAnswered(result.call));
+        }
+        self.results.push(result);
+        Ok(())
+    }
+
+    /// Returns the first call that has no result yet.
+    pub fn next_unanswered(&self) -> Option<&ToolCall> {
+        self.message.calls.iter().find(|call| !self.results.iter().any(|result| result.call == call.id))
+    }
+
+    /// Returns the message.
+    pub fn message(&self) -> &AssistantMessage {
+        &self.message
+    }
+
+    /// Closes the unit, or gives it back while a call is unanswered.
+    pub fn close(self) -> Result<Unit, Self> {
+        if self.next_unanswered().is_some() {
+            return Err(self);
+        }
+        let Self { message, mut results } = self;
+        results.sort_by_key(|result| result.call);
+        Ok(Unit { message, results })
+    }
+}
+
+/// An assistant message with all its calls and all their results, in the order of the calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawUnit")]
+pub struct Unit {
+    message: AssistantMessage,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    results: Vec<ToolResult>,
+}
+
+impl Unit {
+    /// Returns the assistant message.
+    pub fn message(&self) -> &AssistantMessage {
+        &self.message
+    }
+
+    /// Returns the results, one per call.
+    pub fn results(&self) -> &[ToolResult] {
+        &self.results
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUnit {
+    message: AssistantMessage,
+    #[serde(default)]
+    results: Vec<ToolResult>,
+}
+
+impl TryFrom<RawUnit> for Unit {
+    type Error = String;
+
+    fn try_from(raw: RawUnit) -> Result<Self, Self::Error> {
+        let mut open = OpenUnit::new(raw.message);
+        for result in raw.results {
+            open.answer(result).map_err(|error| error.to_string())?;
+        }
+        open.close().map_err(|open| match open.next_unanswered() {
+            Some(call) => format!("{} has no result", call.id),
+            None => "the unit is open".to_owned(),
+        })
+    }
+}
+
+/// One element of a transcript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Turn {
+    /// Somebody spoke to the agent.
+    Input(InputMessage),
+    /// The agent spoke, with whatever it called and was told.
+    Unit(Unit),
+}
+
+/// Inputs and units in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Transcript {
+    turns: Vec<Turn>,
+}
+
+impl Transcript {
+    /// Adds an input at the end.
+    pub fn push_input(&mut self, input: InputMessage) {
+        self.turns.push(Turn::Input(input));
+    }
+
+    /// Adds a whole unit at the end.
+    pub fn push_unit(&mut self, unit: Unit) {
+        self.turns.push(Turn::Unit(unit));
+    }
+
+    /// Returns the elements in order.
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::{CallStatus, Part};
+    use crate::label::Label;
+
+    fn call(index: u32) -> ToolCall {
+        ToolCall { id: CallId { step: 1, index }, tool: "time.now".into(), arguments: "{}".into() }
+    }
+
+    fn result(index: u32) -> ToolResult {
+        ToolResult {
+            call: CallId { step: 1, index },
+            status: CallStatus::Ok,
+            parts: vec![Part::text("12:00", Label::PUBLIC_FACT)],
+        }
+    }
+
+    #[test]
+    fn a_unit_closes_only_when_every_call_is_answered_once() {
+        let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] });
+        assert_eq!(open.answer(result(7)), Err(AnswerError::NoSuchCall(CallId { step: 1, index: 7 })));
+        open.answer(result(1)).expect("the second call is open");
+        assert_eq!(open.answer(result(1)), Err(AnswerError::AlreadyAnswered(CallId { step: 1, index: 1 })));
+        let mut open = open.close().expect_err("the first call is open");
+        open.answer(result(0)).expect("the first call is open");
+        let unit = open.close().expect("all calls are answered");
+        assert_eq!(unit.results().iter().map(|r| r.call.index).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn a_stored_unit_with_an_orphan_is_refused() {
+        let whole = serde_json::json!({"message": {"calls": [call(0)]}, "results": [result(0)]});
+        assert!(serde_json::from_value::<Unit>(whole).is_ok());
+        let orphaned_call = serde_json::json!({"message": {"calls": [call(0)]}});
+        let error = serde_json::from_value::<Unit>(orphaned_call).expect_err("the call has no result");
+        assert_eq!(error.to_string(), "call_1_0 has no result");
+        let orphaned_result = serde_json::json!({"message": {}, "results": [result(0)]});
+        assert!(serde_json::from_value::<Unit>(orphaned_result).is_err());
+    }
+}

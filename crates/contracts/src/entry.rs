@@ -78,7 +78,7 @@ entries! {
     SignalTaken = "signal_taken" v 1;
     /// The run rests.
     RunParked = "run_parked" v 1;
-    /// The run was taken over too often without progress; a person must look.
+    /// The run does not get on by itself; a person must look.
     RunHeld = "run_held" v 1;
     /// The run answered.
     RunCompleted = "run_completed" v 1;
@@ -266,8 +266,24 @@ pub struct RunParked {
 /// Fields of [`Entry::RunHeld`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunHeld {
-    /// How many claims came and went.
-    pub claims: u64,
+    /// Why.
+    pub reason: HoldReason,
+    /// The facts: how often, or which entry.
+    pub detail: String,
+}
+
+/// Why a run is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// It was taken over too often without a new entry.
+    Claims,
+    /// Crash after crash cut off the same model step.
+    LostAttempts,
+    /// Its journal has an entry that this version cannot read.
+    Unreadable,
+    /// A stored entry does not match its digest.
+    Damaged,
 }
 
 /// Fields of [`Entry::RunCompleted`].

@@ -293,6 +293,8 @@ pub struct Receipt {
     pub positions: Vec<u64>,
     /// Whether the claim was granted; `true` also when there was none.
     pub claimed: bool,
+    /// Whether the session that this batch freed, by a terminal head, has items waiting for the next turn.
+    pub waiting: bool,
 }
 
 /// Which precondition did not hold, and what was found instead.

@@ -60,6 +60,9 @@ pub enum Verdict {
 ///
 /// Guarantee: pure and total; the same principal and action get the same verdict, and an error is a deny.
 pub trait Gate: Send + Sync + fmt::Debug {
+    /// Says what is wrong with a list of grants, if anything is; an agent with bad grants is not registered.
+    fn check_grants(&self, grants: &[String]) -> Result<(), String>;
+
     /// Judges one action.
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict;
 }

@@ -4,6 +4,7 @@
 //! attempt: retries, fallback and charging belong to the engine, because each attempt is journaled.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,11 @@ pub struct ModelRequest {
     /// The alias under which the operator configured the model.
     pub model: String,
     /// The system text.
-    pub system: String,
+    pub system: Arc<str>,
     /// The conversation, ending with what must be answered.
     pub transcript: Transcript,
     /// The tools that may be called.
-    pub tools: Vec<ToolDescriptor>,
+    pub tools: Arc<[ToolDescriptor]>,
     /// The most tokens the answer may have.
     pub output_tokens_max: u32,
     /// The run and the step; the same for every attempt.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::BoxFuture;
 use crate::content::{Part, ToolCall};
 use crate::digest::Digest;
-use crate::id::{CallId, RunId, SessionId};
+use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::label::Label;
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
@@ -107,8 +107,10 @@ pub enum PrepareError {
 /// For whom and under which key a call runs.
 #[derive(Debug, Clone)]
 pub struct ToolContext {
-    /// The tenant and the agent, which is always set.
+    /// The tenant and who asked; not narrowed to the agent, so that other sessions of the tenant can be named.
     pub scope: Scope,
+    /// The agent that calls.
+    pub agent: AgentId,
     /// Whose input the run works on.
     pub author: Actor,
     /// The run that calls.

@@ -1,1 +1,35 @@
-//! skeleton.
+//! The engine: a pure core in an effectful shell.
+//!
+//! [`decide`] and [`apply`] say what a run does next; they touch nothing. The shell (`owner`) makes entries
+//! durable, performs the one effect that the decision names and feeds its result back. A start and a lost
+//! store end in the same recovery (`recover`): raise the epoch, fold the journal, go on.
+//!
+//! This crate knows no SQL and no HTTP, reads no clock and draws no randomness; it reaches the world through
+//! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
+//! run hold no task.
+//!
+//! Reading order: `state`, `decide`, `story`, `owner`, `recover`, `submit`, then the rest.
+
+pub mod config;
+pub mod decide;
+pub mod scheduler;
+pub mod state;
+
+mod agents;
+mod bounded;
+mod carry;
+mod core;
+mod janitor;
+mod live;
+mod owner;
+mod recover;
+mod registry;
+mod runs_port;
+mod steer;
+mod story;
+mod submit;
+
+pub use crate::config::EngineConfig;
+pub use crate::core::{Engine, Ports};
+pub use crate::decide::{Decision, Input, Next, decide};
+pub use crate::state::{RunState, apply};

@@ -1,0 +1,124 @@
+//! What a run needs to know of its agent: state, configuration and the prompt that is pinned by digest.
+//!
+//! A snapshot may be a moment old. That is safe: the claim of a session asks the store itself whether the agent
+//! runs, and a change of state replaces the snapshot in the same process.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentConfig, AgentState};
+use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::store::{Pin, ReadError};
+use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor, ToolHost};
+use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope};
+use serde::Serialize;
+
+use crate::core::Core;
+
+/// An agent as a run sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// Its id.
+    pub(crate) id: AgentId,
+    /// What it may do right now.
+    pub(crate) state: AgentState,
+    /// Its configuration.
+    pub(crate) config: AgentConfig,
+    /// The digest of the configuration.
+    pub(crate) revision: Digest,
+    /// The system text.
+    pub(crate) system: Arc<str>,
+    /// The tools its grants let it see.
+    pub(crate) tools: Arc<[ToolDescriptor]>,
+    /// System text and tools as they are pinned.
+    pub(crate) prompt: Pin,
+}
+
+/// What a prompt pin holds. Later fields are additions; an old reader refuses a newer pin by its version.
+#[derive(Serialize)]
+struct PromptText<'a> {
+    version: u32,
+    system: &'a str,
+    tools: &'a [ToolDescriptor],
+}
+
+impl Core {
+    /// Returns an agent as it stands, from memory where possible.
+    pub(crate) async fn snapshot(&self, scope: &Scope, agent: AgentId) -> Result<Arc<Snapshot>, Fault> {
+        if let Some(known) = self.snapshots.get(&(scope.tenant(), agent)) {
+            return Ok(known);
+        }
+        let found = self.ports.store.agent(scope, agent).await.map_err(read_fault)?;
+        let found = found.ok_or_else(|| agent_not_found(agent))?;
+        let revision = self.ports.store.revision(scope, agent, found.revision).await.map_err(read_fault)?;
+        let revision = revision.ok_or_else(|| agent_not_found(agent))?;
+        let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config));
+        self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// Forgets what is known of an agent, because it changed.
+    pub(crate) fn forget_agent(&self, agent: AgentId) {
+        self.snapshots.retain(|(_, id), _| *id != agent);
+    }
+
+    fn make_snapshot(&self, scope: &Scope, agent: &Agent, config: AgentConfig) -> Snapshot {
+        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &config.grants);
+        let system: Arc<str> = Arc::from(config.instructions.as_str());
+        let text = PromptText { version: 1, system: &system, tools: &tools };
+        // Strings and JSON values only: serialization has no failing case.
+        let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
+        let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
+        Snapshot {
+            id: agent.id,
+            state: agent.state,
+            revision: agent.revision,
+            system,
+            tools,
+            prompt: Pin { digest, bytes },
+            config,
+        }
+    }
+}
+
+/// Lists the tools whose name some grant covers; the gate judges every call again with its arguments.
+fn visible_tools(
+    gate: &dyn Gate,
+    host: &dyn ToolHost,
+    scope: &Scope,
+    grants: &[String],
+) -> Arc<[ToolDescriptor]> {
+    let visible = |descriptor: &&ToolDescriptor| {
+        let probe = PreparedCall {
+            id: CallId { step: 0, index: 0 },
+            tool: descriptor.name.clone(),
+            effect: EffectClass::Pure,
+            arguments: "{}".to_owned(),
+            action: Digest::default(),
+        };
+        let principal = Principal { scope, author: scope.actor(), grants };
+        matches!(gate.judge(principal, Action::Tool(&probe)), Verdict::Allow { .. })
+    };
+    host.descriptors().iter().filter(visible).cloned().collect()
+}
+
+/// The fault for an agent that does not exist or cannot be seen.
+pub(crate) fn agent_not_found(agent: AgentId) -> Fault {
+    Fault::new(ErrorCode::AgentNotFound, format!("there is no agent {agent}"))
+        .with_hint("list the agents with `dromia agent list`")
+}
+
+/// The fault for a read that gave nothing; the cause goes to the log, not to the tenant.
+pub(crate) fn read_fault(error: ReadError) -> Fault {
+    match error {
+        ReadError::Unavailable { cause } => {
+            tracing::warn!(%cause, "a read failed");
+            Fault::new(ErrorCode::StoreUnavailable, "the store did not answer").with_hint("try again")
+        }
+        ReadError::Damaged { place, problem } => {
+            tracing::error!(%place, %problem, "a stored row is damaged");
+            Fault::new(ErrorCode::JournalDamaged, format!("{place} is damaged and is not given out"))
+                .with_hint("restore the home from a backup")
+        }
+    }
+}

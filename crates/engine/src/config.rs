@@ -1,0 +1,42 @@
+//! What the operator decides about the engine, with its defaults.
+
+use dromia_contracts::store::TailLimits;
+
+/// Settings of the engine. Every one of them has a key in `dromia.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The most runs that have a task at once.
+    pub active_max: usize,
+    /// The most model calls of one run, where its agent sets none.
+    pub model_calls_max: u32,
+    /// The most tokens of one answer.
+    pub output_tokens_max: u32,
+    /// How much of a session's past the model is sent.
+    pub context: TailLimits,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            active_max: 1024,
+            model_calls_max: 50,
+            output_tokens_max: 4096,
+            context: TailLimits { items: 64, bytes: 48 * 1024 },
+        }
+    }
+}
+
+/// The most bytes of one input.
+pub const INPUT_BYTES_MAX: usize = 512 * 1024;
+/// The most sessions and runs of one tenant that wait in memory; the rest wait in the store.
+pub const READY_MAX: usize = 16 * 1024;
+/// Model calls that a tenant may use per round of the scheduler.
+pub const QUANTUM: i64 = 4;
+/// The most agent snapshots kept in memory.
+pub const SNAPSHOTS_MAX: usize = 4096;
+/// The most session keys kept in memory.
+pub const SESSION_KEYS_MAX: usize = 16 * 1024;
+/// Live pieces that a slow watcher may fall behind before it is told that it lags.
+pub const WATCH_BUFFER: usize = 256;
+/// The longest time between two looks at the store for parked runs and lost ones.
+pub const JANITOR_SECONDS: i64 = 5;

@@ -1,0 +1,152 @@
+//! What the engine is made of, and how it starts and stops.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dromia_contracts::gate::Gate;
+use dromia_contracts::model::Model;
+use dromia_contracts::runs::Homes;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::session::SessionKey;
+use dromia_contracts::store::Store;
+use dromia_contracts::tool::ToolHost;
+use dromia_contracts::{Actor, AgentId, Authority, Digest, Operator, Scope, SessionId, TenantId};
+use tokio::sync::Notify;
+
+use crate::agents::Snapshot;
+use crate::bounded::Bounded;
+use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX};
+use crate::live::Hub;
+use crate::scheduler::{Ready, Scheduler};
+
+/// What the engine reaches the world through.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Durable storage.
+    pub store: Arc<dyn Store>,
+    /// Models.
+    pub model: Arc<dyn Model>,
+    /// Tools.
+    pub tools: Arc<dyn ToolHost>,
+    /// The gate.
+    pub gate: Arc<dyn Gate>,
+    /// The homes of agents.
+    pub homes: Arc<dyn Homes>,
+    /// Time, identity and a place to run.
+    pub runtime: Runtime,
+    /// The right to issue scopes, for recovery.
+    pub authority: Authority,
+}
+
+/// A handle to the engine; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) core: Arc<Core>,
+}
+
+/// What every part of the engine shares.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) ports: Ports,
+    pub(crate) config: EngineConfig,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) hub: Hub,
+    pub(crate) snapshots: Bounded<(TenantId, AgentId), Arc<Snapshot>>,
+    pub(crate) session_keys: Bounded<(TenantId, AgentId, SessionKey), SessionId>,
+    /// Prompts that are known to be pinned.
+    pub(crate) pins: Bounded<(TenantId, Digest), ()>,
+    /// Wakes the janitor: a run was parked, or one was lost.
+    pub(crate) janitor: Notify,
+    /// Something must be found again in the store.
+    pub(crate) rescan: AtomicBool,
+    draining: AtomicBool,
+    /// This life of the process.
+    pub(crate) holder: Digest,
+}
+
+impl Engine {
+    /// Builds the engine; nothing runs until [`Engine::start`].
+    pub fn new(ports: Ports, config: EngineConfig) -> Self {
+        let holder = Digest::from_bytes(ports.runtime.ids.secret());
+        let core = Core {
+            scheduler: Scheduler::new(config.active_max),
+            hub: Hub::default(),
+            snapshots: Bounded::new(SNAPSHOTS_MAX),
+            session_keys: Bounded::new(SESSION_KEYS_MAX),
+            pins: Bounded::new(SNAPSHOTS_MAX),
+            janitor: Notify::new(),
+            rescan: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            holder,
+            ports,
+            config,
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// Starts to find and take over what an earlier life left, and to wake what is parked.
+    pub fn start(&self) {
+        let core = Arc::clone(&self.core);
+        self.core.ports.runtime.spawn.spawn(Box::pin(crate::janitor::run(core)));
+    }
+
+    /// Begins no turn from now on. Turns that run go on; what they do not finish is taken over at the next start.
+    pub fn drain(&self) {
+        self.core.draining.store(true, Ordering::Release);
+        self.core.scheduler.stop();
+        self.core.janitor.notify_one();
+    }
+
+    /// Counts runs with a task.
+    pub fn active(&self) -> usize {
+        self.core.scheduler.load().0
+    }
+}
+
+impl Core {
+    /// Tells whether the engine drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The right to ask about the whole node.
+    pub(crate) fn operator(&self) -> Operator {
+        self.ports.authority.operator()
+    }
+
+    /// The scope in which recovery reads a tenant's rows.
+    pub(crate) fn recovery_scope(&self, tenant: TenantId) -> Scope {
+        self.ports.authority.scope(tenant, Actor::new("engine"))
+    }
+
+    /// Queues something and hands out whatever tasks are free.
+    pub(crate) fn ready(self: &Arc<Self>, tenant: TenantId, ready: Ready) {
+        self.scheduler.push(tenant, ready);
+        self.dispatch();
+    }
+
+    /// Hands out whatever tasks are free.
+    pub(crate) fn dispatch(self: &Arc<Self>) {
+        while let Some((tenant, ready, slot)) = self.scheduler.next() {
+            let core = Arc::clone(self);
+            self.ports.runtime.spawn.spawn(Box::pin(async move {
+                match ready {
+                    Ready::Session(session) => {
+                        crate::submit::claim_waiting(&core, tenant, session, slot).await
+                    }
+                    Ready::Run(run) => crate::recover::recover(&core, tenant, run, slot).await,
+                }
+                core.dispatch();
+            }));
+        }
+        if self.scheduler.take_overflow() {
+            self.request_rescan();
+        }
+    }
+
+    /// Asks the janitor to look for everything that memory may have lost.
+    pub(crate) fn request_rescan(&self) {
+        self.rescan.store(true, Ordering::Release);
+        self.janitor.notify_one();
+    }
+}

@@ -1,0 +1,174 @@
+//! The one background loop: finds what memory does not hold and wakes what is due.
+//!
+//! It runs once at the start, whenever something was lost, and when the earliest parked run is due. It holds no
+//! list: what it needs to know it reads from the store, page by page.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dromia_contracts::entry::Park;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::store::{Page, ReadError};
+use dromia_contracts::{AgentId, RunId, TenantId};
+use futures_util::future::select;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::JANITOR_SECONDS;
+use crate::core::Core;
+use crate::scheduler::Ready;
+
+const PAGE: usize = Page::<RunId>::LIMIT_MAX;
+
+/// Runs until the engine drains.
+pub(crate) async fn run(core: Arc<Core>) {
+    while !core.is_draining() {
+        if core.rescan.load(Ordering::Acquire) && core.ports.store.health().read_only.is_none() {
+            core.rescan.store(false, Ordering::Release);
+            if let Err(error) = rescan(&core).await {
+                tracing::warn!(%error, "looking for lost runs failed");
+                core.rescan.store(true, Ordering::Release);
+            }
+        }
+        let now = core.ports.runtime.clock.now();
+        let due = match wake(&core, now).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "looking for parked runs failed");
+                None
+            }
+        };
+        let pause = if core.rescan.load(Ordering::Acquire) {
+            SignedDuration::from_millis(200)
+        } else {
+            SignedDuration::from_secs(JANITOR_SECONDS)
+        };
+        let latest = now.checked_add(pause).unwrap_or(now);
+        let until = due.map_or(latest, |due| due.min(latest));
+        let sleep = core.ports.runtime.clock.sleep_until(until);
+        select(sleep, pin!(core.janitor.notified())).await;
+    }
+}
+
+/// Queues every open run without a task, every waiting session, and goes on with every erasure.
+async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
+    let operator = core.operator();
+    let store = &core.ports.store;
+    let mut page = Page::first(PAGE);
+    loop {
+        let runs = store.open_runs(&operator, page).await?;
+        for open in &runs {
+            match open.run.head.status {
+                RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),
+                // Parked by time: the timer finds it. Parked by a pause: taken over once the agent runs again.
+                RunStatus::Parked if open.run.head.wake_at.is_some() => {}
+                _ if core.hub.is_active(open.run.id) => {}
+                _ => core.scheduler.push(open.tenant, Ready::Run(open.run.id)),
+            }
+        }
+        core.dispatch();
+        match runs.last() {
+            Some(last) if runs.len() == PAGE => page.after = Some((last.tenant, last.run.id)),
+            _ => break,
+        }
+    }
+    let mut page = Page::first(PAGE);
+    loop {
+        let sessions = store.pending_sessions(&operator, page).await?;
+        for pending in &sessions {
+            core.scheduler.push(pending.tenant, Ready::Session(pending.session));
+        }
+        core.dispatch();
+        match sessions.last() {
+            Some(last) if sessions.len() == PAGE => page.after = Some((last.tenant, last.session)),
+            _ => break,
+        }
+    }
+    for (tenant, agent) in store.deleting_agents(&operator).await? {
+        if let Err(fault) = core.erase(tenant, agent).await {
+            tracing::warn!(%agent, %fault, "erasing an agent must go on later");
+            core.rescan.store(true, Ordering::Release);
+        }
+    }
+    Ok(())
+}
+
+/// Queues the parked runs that are due; returns when the next one is.
+async fn wake(core: &Arc<Core>, now: Timestamp) -> Result<Option<Timestamp>, ReadError> {
+    let parked = core.ports.store.parked_runs(&core.operator(), PAGE).await?;
+    let mut next = None;
+    for open in parked {
+        match open.run.head.wake_at {
+            Some(at) if at <= now => {
+                if !core.hub.is_active(open.run.id) {
+                    core.scheduler.push(open.tenant, Ready::Run(open.run.id));
+                }
+            }
+            Some(at) => {
+                next = Some(at);
+                break;
+            }
+            None => {}
+        }
+    }
+    core.dispatch();
+    Ok(next)
+}
+
+impl Core {
+    /// Queues what an agent left waiting while it was paused.
+    pub(crate) async fn wake_agent(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        agent: AgentId,
+    ) -> Result<(), ReadError> {
+        let operator = self.operator();
+        let store = &self.ports.store;
+        let mut page = Page { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
+        loop {
+            let runs = store.open_runs(&operator, page).await?;
+            for open in runs.iter().filter(|open| open.tenant == tenant && open.run.agent == agent) {
+                if open.run.head.status == RunStatus::Parked && open.run.head.wake_at.is_none() {
+                    self.scheduler.push(tenant, Ready::Run(open.run.id));
+                }
+            }
+            match runs.last() {
+                Some(last) if runs.len() == PAGE && last.tenant == tenant => {
+                    page.after = Some((tenant, last.run.id));
+                }
+                _ => break,
+            }
+        }
+        let mut page =
+            Page { after: Some((tenant, dromia_contracts::SessionId::from_bytes([0; 16]))), limit: PAGE };
+        loop {
+            let sessions = store.pending_sessions(&operator, page).await?;
+            for pending in
+                sessions.iter().filter(|pending| pending.tenant == tenant && pending.agent == agent)
+            {
+                self.scheduler.push(tenant, Ready::Session(pending.session));
+            }
+            match sessions.last() {
+                Some(last) if sessions.len() == PAGE && last.tenant == tenant => {
+                    page.after = Some((tenant, last.session));
+                }
+                _ => break,
+            }
+        }
+        self.dispatch();
+        Ok(())
+    }
+}
+
+/// What `run why` says of a parked run.
+pub(crate) fn park_text(park: Park) -> (String, String) {
+    match park {
+        Park::Retry { until } => (
+            format!("the next attempt at its model, due at {until}"),
+            "time; the engine goes on by itself".to_owned(),
+        ),
+        Park::AgentPaused => {
+            ("its agent, which is paused".to_owned(), "whoever resumes the agent".to_owned())
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Who is told what happens in memory: callers that wait for an outcome, watchers of a run, and owners that
+//! must look at their signals.
+//!
+//! Nothing here is durable and nothing durable depends on it. Whoever misses a word reads the journal.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dromia_contracts::runs::{Live, Outcome};
+use dromia_contracts::{AgentId, Fault, ItemId, RunId};
+use tokio::sync::{Notify, broadcast, oneshot};
+
+use crate::config::WATCH_BUFFER;
+
+type Waiter = oneshot::Sender<Result<Outcome, Fault>>;
+
+/// Everything that memory knows of runs with a task.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    active: Mutex<HashMap<RunId, Arc<Active>>>,
+    waiters: Mutex<HashMap<ItemId, Vec<Waiter>>>,
+    watchers: Mutex<HashMap<RunId, broadcast::Sender<Live>>>,
+}
+
+/// A run with a task.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// Its agent.
+    pub(crate) agent: AgentId,
+    signalled: AtomicBool,
+    notify: Notify,
+}
+
+impl Active {
+    /// Makes the entry of a run of an agent.
+    pub(crate) fn new(agent: AgentId) -> Arc<Self> {
+        Arc::new(Self { agent, signalled: AtomicBool::new(false), notify: Notify::new() })
+    }
+
+    /// Tells, once, whether the run's inbox must be read.
+    pub(crate) fn take_signal(&self) -> bool {
+        self.signalled.load(Ordering::Relaxed) && self.signalled.swap(false, Ordering::Acquire)
+    }
+
+    /// Waits until the run's inbox must be read.
+    pub(crate) async fn signalled(&self) {
+        while !self.take_signal() {
+            self.notify.notified().await;
+        }
+    }
+
+    fn signal(&self) {
+        self.signalled.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+}
+
+impl Hub {
+    /// Registers a run that got a task; `false` if it has one already.
+    pub(crate) fn activate(&self, run: RunId, entry: &Arc<Active>) -> bool {
+        let mut active = lock(&self.active);
+        if active.contains_key(&run) {
+            return false;
+        }
+        active.insert(run, Arc::clone(entry));
+        true
+    }
+
+    /// Forgets a run whose task ends.
+    pub(crate) fn deactivate(&self, run: RunId) {
+        lock(&self.active).remove(&run);
+    }
+
+    /// Tells whether a run has a task.
+    pub(crate) fn is_active(&self, run: RunId) -> bool {
+        lock(&self.active).contains_key(&run)
+    }
+
+    /// Tells a run to read its inbox; `false` if it has no task.
+    pub(crate) fn signal(&self, run: RunId) -> bool {
+        let active = lock(&self.active).get(&run).cloned();
+        active.inspect(|active| active.signal()).is_some()
+    }
+
+    /// Lists the runs of an agent that have a task.
+    pub(crate) fn active_of(&self, agent: AgentId) -> Vec<RunId> {
+        let active = lock(&self.active);
+        active.iter().filter(|(_, entry)| entry.agent == agent).map(|(run, _)| *run).collect()
+    }
+
+    /// Registers a caller that waits for the run that takes an item.
+    pub(crate) fn wait(&self, item: ItemId) -> oneshot::Receiver<Result<Outcome, Fault>> {
+        let (tx, rx) = oneshot::channel();
+        let mut waiters = lock(&self.waiters);
+        let list = waiters.entry(item).or_default();
+        // A caller that gave up leaves its sender behind; it goes with the next one that comes.
+        list.retain(|waiter| !waiter.is_closed());
+        list.push(tx);
+        rx
+    }
+
+    /// Forgets callers of an item that was never stored.
+    pub(crate) fn unwait(&self, item: ItemId) {
+        lock(&self.waiters).remove(&item);
+    }
+
+    /// Answers everybody who waits for one of the items.
+    pub(crate) fn resolve(&self, items: &[ItemId], outcome: &Result<Outcome, Fault>) {
+        let mut waiters = lock(&self.waiters);
+        for item in items {
+            for waiter in waiters.remove(item).unwrap_or_default() {
+                // A caller that hung up needs no answer; the journal has it.
+                drop(waiter.send(outcome.clone()));
+            }
+        }
+    }
+
+    /// Begins to watch a run.
+    pub(crate) fn watch(&self, run: RunId) -> broadcast::Receiver<Live> {
+        let mut watchers = lock(&self.watchers);
+        watchers.retain(|_, sender| sender.receiver_count() > 0);
+        watchers.entry(run).or_insert_with(|| broadcast::channel(WATCH_BUFFER).0).subscribe()
+    }
+
+    /// Tells the watchers of a run; costs nothing while nobody watches anything.
+    pub(crate) fn publish(&self, run: RunId, live: impl FnOnce() -> Live) {
+        let watchers = lock(&self.watchers);
+        if watchers.is_empty() {
+            return;
+        }
+        if let Some(sender) = watchers.get(&run) {
+            // No receiver left means nobody to tell.
+            let _told = sender.send(live());
+        }
+    }
+
+    /// Ends the watch of a run that has ended.
+    pub(crate) fn unwatch(&self, run: RunId) {
+        let mut watchers = lock(&self.watchers);
+        if !watchers.is_empty() {
+            watchers.remove(&run);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps hold no invariant that a panic between two calls could break.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

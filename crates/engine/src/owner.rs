@@ -1,0 +1,428 @@
+//! The shell around `decide`: the one writer of a run's journal.
+//!
+//! It commits entries before it does what leaves the process, feeds results back, and keeps its state in memory
+//! only as long as every commit is answered "done". On any other answer it drops everything and lets recovery
+//! read the journal: between the failed answer and the takeover nothing is acted on.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::content::InputMessage;
+use dromia_contracts::content::Part;
+use dromia_contracts::gate::{Action, Principal, Verdict};
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{Deltas, ModelError, ModelRequest};
+use dromia_contracts::runs::{Live, Outcome};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
+use dromia_contracts::store::{Batch, Commit, InboxPut, Mutation, NewEntry, Page, Refusal, RunAppend};
+use dromia_contracts::tool::{EffectClass, PreparedCall, ToolContext, ToolOutput};
+use dromia_contracts::{Actor, CallId, ErrorCode, ItemId, RunId, Scope, SessionId};
+use futures_util::future::{Either, select};
+use jiff::SignedDuration;
+
+use crate::agents::Snapshot;
+use crate::core::Core;
+use crate::decide::{Input, Judgement, Next, Plan, decide};
+use crate::live::Active;
+use crate::scheduler::{Ready, Slot};
+use crate::state::{Phase, RunState, apply};
+use crate::story::Story;
+
+/// How often an append that found the writer's queue full is offered again, 20 ms apart.
+const OVERLOAD_TRIES: u32 = 500;
+
+/// A run in the hands of its one writer.
+pub(crate) struct Owner {
+    pub(crate) core: Arc<Core>,
+    pub(crate) scope: Scope,
+    pub(crate) author: Actor,
+    pub(crate) agent: Arc<Snapshot>,
+    pub(crate) session: SessionId,
+    pub(crate) run: RunId,
+    pub(crate) epoch: u64,
+    pub(crate) items: Vec<ItemId>,
+    pub(crate) state: RunState,
+    pub(crate) story: Story,
+    pub(crate) active: Arc<Active>,
+    pub(crate) slot: Slot,
+    /// The number of the last durable entry; the entries after it are in `pending`.
+    pub(crate) durable: u64,
+    pub(crate) pending: Vec<NewEntry>,
+    pub(crate) sends: Vec<InboxPut>,
+}
+
+/// The run is not ours any more, or nobody can say: drop everything.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// Another owner holds it, or it is gone.
+    Fenced,
+    /// The store could not say; recovery reads again once it answers.
+    Store,
+}
+
+impl Owner {
+    /// Drives the run until it rests, then lets go of it.
+    pub(crate) async fn drive(mut self, next: Next) {
+        let result = self.turn(next).await;
+        self.slot.charge(self.state.model_calls);
+        self.core.hub.deactivate(self.run);
+        let session = Ready::Session(self.session);
+        match result {
+            Ok(waiting) => {
+                // A signal that came after the last look lies in the inbox of a run that rests: look again.
+                if self.active.take_signal() && !self.state.is_ended() {
+                    self.core.scheduler.push(self.scope.tenant(), Ready::Run(self.run));
+                }
+                if waiting {
+                    self.core.scheduler.push(self.scope.tenant(), session);
+                }
+                if self.state.rest.is_some() {
+                    self.core.janitor.notify_one();
+                }
+            }
+            Err(Lost::Fenced) => tracing::info!(run = %self.run, "the run has another owner or is gone"),
+            Err(Lost::Store) => self.core.request_rescan(),
+        }
+        let core = Arc::clone(&self.core);
+        drop(self);
+        core.dispatch();
+    }
+
+    /// Runs the loop; returns whether the freed session has waiting items.
+    async fn turn(&mut self, mut next: Next) -> Result<bool, Lost> {
+        loop {
+            if let Some(input) = self.border(&next).await? {
+                next = self.decide(input);
+                continue;
+            }
+            let input = match next {
+                Next::Plan => self.plan(),
+                Next::Judge(call) => self.judge(call),
+                Next::JudgeReply => self.judge_reply(),
+                Next::CallModel => {
+                    self.commit().await?;
+                    self.call_model().await?
+                }
+                Next::RunTool(call) => {
+                    next = self.run_tool(call).await?;
+                    continue;
+                }
+                Next::Rest => return self.rest().await,
+            };
+            next = self.decide(input);
+        }
+    }
+
+    pub(crate) fn decide(&mut self, input: Input) -> Next {
+        let decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
+        for new in &decision.entries {
+            apply(&mut self.state, &new.entry);
+            // The body was made by the decision itself, so it is readable.
+            if let Err(error) = self.story.add_entry(&new.entry, new.body.as_deref()) {
+                tracing::error!(run = %self.run, %error, "a body just written is unreadable");
+            }
+        }
+        self.pending.extend(decision.entries);
+        self.sends.extend(decision.sends);
+        decision.next
+    }
+
+    /// Looks, where a unit may end, at signals and at the agent's state.
+    async fn border(&mut self, next: &Next) -> Result<Option<Input>, Lost> {
+        if *next != Next::Plan && !matches!(next, Next::Judge(_)) {
+            return Ok(None);
+        }
+        if self.active.take_signal() {
+            for item in self.signals().await? {
+                if item.kind == ItemKind::Terminate || *next == Next::Plan {
+                    return Ok(Some(Input::Signal(item)));
+                }
+                // A cancel waits for the border of its unit; remember that it is there.
+                self.core.hub.signal(self.run);
+            }
+        }
+        if *next == Next::Plan {
+            match self.core.snapshot(&self.scope, self.agent.id).await {
+                Ok(agent) if agent.state == AgentState::Paused => return Ok(Some(Input::AgentPaused)),
+                Ok(_) => {}
+                Err(_) => return Err(Lost::Store),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn signals(&self) -> Result<Vec<InboxItem>, Lost> {
+        let owner = InboxOwner::Run(self.run);
+        let after = self.state.signals_taken;
+        let limit = Page::<ItemId>::LIMIT_MAX;
+        self.core.ports.store.inbox(&self.scope, owner, after, limit).await.map_err(|_| Lost::Store)
+    }
+
+    /// Puts the next request together and counts it.
+    pub(crate) fn plan(&mut self) -> Input {
+        let request = self.request();
+        let reservation = self.core.ports.model.reserve(&request);
+        self.keep(request);
+        Input::Planned(Plan {
+            model: self.agent.config.model.clone(),
+            history_from: self.story.history_from,
+            input_tokens: reservation.input_tokens,
+            output_tokens_max: self.core.config.output_tokens_max,
+            reserved_micros: reservation.micros,
+        })
+    }
+
+    /// Lends the transcript to a request; [`Owner::keep`] takes it back, so nothing is copied.
+    fn request(&mut self) -> ModelRequest {
+        let step = match self.state.phase {
+            Phase::StepDue { step, .. } | Phase::ModelOpen { step, .. } => step,
+            _ => 0,
+        };
+        ModelRequest {
+            model: self.agent.config.model.clone(),
+            system: Arc::clone(&self.agent.system),
+            transcript: std::mem::take(&mut self.story.transcript),
+            tools: Arc::clone(&self.agent.tools),
+            output_tokens_max: self.core.config.output_tokens_max,
+            key: format!("{}:{step}", self.run),
+        }
+    }
+
+    fn keep(&mut self, request: ModelRequest) {
+        self.story.transcript = request.transcript;
+    }
+
+    async fn call_model(&mut self) -> Result<Input, Lost> {
+        // A provider is a sink like any other: the request passes the gate before it leaves.
+        let model = self.agent.config.model.clone();
+        if let Verdict::Deny { rule, reason } = self.gate(Action::Model { model: &model }) {
+            return Ok(Input::Failed(ModelError {
+                code: ErrorCode::ModelRejected,
+                message: format!("the request was refused by {rule}: {reason}"),
+                retry_after: None,
+            }));
+        }
+        let request = self.request();
+        let (step, attempt) = match self.state.phase {
+            Phase::ModelOpen { step, attempt, .. } => (step, attempt),
+            _ => (0, 0),
+        };
+        let deltas = LiveDeltas { core: &self.core, run: self.run, step, attempt, offset: AtomicU64::new(0) };
+        let ended = {
+            let call = self.core.ports.model.call(&request, &deltas);
+            let signal = pin!(self.active.signalled());
+            match select(call, signal).await {
+                Either::Left((result, _)) => Some(result),
+                // Dropping the future cancels the attempt.
+                Either::Right(((), _)) => None,
+            }
+        };
+        self.keep(request);
+        match ended {
+            Some(Ok(reply)) => Ok(Input::Replied(reply, self.story.label)),
+            Some(Err(error)) => Ok(Input::Failed(error)),
+            None => match self.signals().await?.into_iter().next() {
+                Some(item) => Ok(Input::Signal(item)),
+                None => Err(Lost::Fenced),
+            },
+        }
+    }
+
+    fn judge(&self, id: CallId) -> Input {
+        let Some(call) = self.story.call(id) else {
+            let reason = "the call's arguments were erased".to_owned();
+            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason });
+        };
+        let judgement = match self.core.ports.tools.prepare(call) {
+            Err(error) => Judgement::Malformed(error),
+            Ok(call) => match self.gate(Action::Tool(&call)) {
+                Verdict::Allow { rule } => Judgement::Allowed { call, rule },
+                Verdict::Deny { rule, reason } => Judgement::Denied { rule, reason },
+            },
+        };
+        Input::Judged(id, judgement)
+    }
+
+    fn judge_reply(&self) -> Input {
+        Input::ReplyJudged(self.gate(Action::Reply { session: self.session }))
+    }
+
+    /// The one path to the gate.
+    fn gate(&self, action: Action<'_>) -> Verdict {
+        let grants = &self.agent.config.grants;
+        let principal = Principal { scope: &self.scope, author: &self.author, grants };
+        self.core.ports.gate.judge(principal, action)
+    }
+
+    async fn run_tool(&mut self, call: PreparedCall) -> Result<Next, Lost> {
+        // A transactional call has no effect before its result commits, so its start commits with its result.
+        let transactional = call.effect == EffectClass::Transactional;
+        if !transactional {
+            self.commit().await?;
+        }
+        let id = call.id;
+        let context = ToolContext {
+            scope: self.scope.clone(),
+            agent: self.agent.id,
+            author: self.author.clone(),
+            run: self.run,
+            session: self.session,
+            key: id.key(self.run),
+        };
+        let cancelled = AtomicBool::new(false);
+        let ended = {
+            let work = self.core.ports.tools.call(context, call);
+            let terminated = pin!(self.terminated(&cancelled));
+            match select(work, terminated).await {
+                Either::Left((output, _)) => Ok(output),
+                Either::Right((item, _)) => Err(item),
+            }
+        };
+        if cancelled.into_inner() {
+            // A cancel waits for the border of its unit: leave it signalled.
+            self.core.hub.signal(self.run);
+        }
+        match ended {
+            Err(Some(item)) => Ok(self.decide(Input::Signal(item))),
+            Err(None) => Err(Lost::Store),
+            Ok(output) if transactional => self.finish_transactional(id, output).await,
+            Ok(output) => Ok(self.decide(Input::Finished(id, output))),
+        }
+    }
+
+    /// Commits a transactional call's result together with what it sends. If the store refuses what it sends,
+    /// nothing happened: the call ends with an error instead.
+    async fn finish_transactional(&mut self, id: CallId, output: ToolOutput) -> Result<Next, Lost> {
+        let saved = (self.state.clone(), self.story.clone(), self.pending.clone());
+        let next = self.decide(Input::Finished(id, output));
+        match self.try_commit().await? {
+            None => Ok(next),
+            Some(refusal) => {
+                (self.state, self.story, self.pending) = saved;
+                self.sends.clear();
+                let parts = vec![Part::text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
+                Ok(self.decide(Input::Finished(id, ToolOutput { failed: true, parts, sends: vec![] })))
+            }
+        }
+    }
+
+    async fn commit(&mut self) -> Result<bool, Lost> {
+        match self.try_commit().await? {
+            None => Ok(false),
+            Some(refusal) => {
+                tracing::warn!(run = %self.run, %refusal, "an append was refused");
+                Err(Lost::Fenced)
+            }
+        }
+    }
+
+    /// Makes the pending entries durable. A refusal that only concerns what is sent is given back.
+    async fn try_commit(&mut self) -> Result<Option<Refusal>, Lost> {
+        self.append().await.map(Result::err)
+    }
+
+    async fn append(&mut self) -> Result<Result<bool, Refusal>, Lost> {
+        if self.pending.is_empty() {
+            return Ok(Ok(false));
+        }
+        let sends = std::mem::take(&mut self.sends);
+        let mut batch = Batch::new(self.scope.tenant());
+        batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
+        batch.mutations.push(Mutation::RunAppend(RunAppend {
+            run: self.run,
+            epoch: self.epoch,
+            after: self.durable,
+            entries: std::mem::take(&mut self.pending),
+            head: self.state.head(),
+        }));
+        for _ in 0..OVERLOAD_TRIES {
+            match self.core.ports.store.commit(batch.clone()).await {
+                Commit::Done(receipt) => {
+                    self.durable = self.state.seq;
+                    let (seq, status) = (self.durable, self.state.status());
+                    self.core.hub.publish(self.run, || Live::Committed { seq, status });
+                    for put in sends {
+                        if let InboxOwner::Session(session) = put.owner {
+                            self.core.ready(self.scope.tenant(), Ready::Session(session));
+                        }
+                    }
+                    return Ok(Ok(receipt.waiting));
+                }
+                Commit::Refused(Refusal::Overloaded) => {
+                    let clock = &self.core.ports.runtime.clock;
+                    let later = clock.now().checked_add(SignedDuration::from_millis(20));
+                    clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+                }
+                Commit::Refused(Refusal::ReadOnly { .. }) | Commit::Unknown { .. } => {
+                    return Err(Lost::Store);
+                }
+                Commit::Refused(
+                    Refusal::EpochStale { .. } | Refusal::SequenceMoved { .. } | Refusal::RunTerminal,
+                ) => {
+                    return Err(Lost::Fenced);
+                }
+                Commit::Refused(refusal) => return Ok(Err(refusal)),
+            }
+        }
+        Err(Lost::Store)
+    }
+
+    /// Makes the last entries durable and tells whoever waits.
+    async fn rest(&mut self) -> Result<bool, Lost> {
+        let waiting = match self.append().await? {
+            Ok(waiting) => waiting,
+            Err(refusal) => {
+                tracing::warn!(run = %self.run, %refusal, "the last append was refused");
+                return Err(Lost::Fenced);
+            }
+        };
+        if self.state.is_ended() {
+            let outcome = Outcome {
+                run: self.run,
+                last_seq: self.durable,
+                head: self.state.head(),
+                reply: std::mem::take(&mut self.story.reply),
+                failure: self.state.fault(),
+            };
+            self.core.hub.resolve(&self.items, &Ok(outcome));
+            self.core.hub.unwatch(self.run);
+        }
+        Ok(waiting)
+    }
+
+    /// Waits until a terminate signal lies in the run's inbox; `None` if the inbox cannot be read.
+    async fn terminated(&self, cancelled: &AtomicBool) -> Option<InboxItem> {
+        loop {
+            self.active.signalled().await;
+            let items = self.signals().await.ok()?;
+            match items.into_iter().find(|item| item.kind == ItemKind::Terminate) {
+                Some(item) => return Some(item),
+                None => cancelled.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+
+    /// Adds the first input of a fresh run to its story.
+    pub(crate) fn hear(&mut self, message: InputMessage) {
+        self.story.add_input(message);
+    }
+}
+
+/// Passes live text on to watchers.
+struct LiveDeltas<'a> {
+    core: &'a Core,
+    run: RunId,
+    step: u32,
+    attempt: u32,
+    offset: AtomicU64,
+}
+
+impl Deltas for LiveDeltas<'_> {
+    fn push(&self, text: &str) {
+        let offset = self.offset.fetch_add(text.len() as u64, Ordering::Relaxed);
+        let (step, attempt) = (self.step, self.attempt);
+        self.core.hub.publish(self.run, || Live::Delta { step, attempt, offset, text: text.to_owned() });
+    }
+}

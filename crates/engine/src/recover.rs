@@ -1,0 +1,230 @@
+//! Takeover: the one way in which a run gets a new owner, at a start as after a lost store.
+//!
+//! The epoch is raised and durable before the journal is read, so an earlier owner that still lives can append
+//! nothing from then on. The journal is folded, never run again; what a crash left open is settled by effect
+//! class in `decide`.
+
+use std::sync::Arc;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::entry::{Entry, HoldReason, Park, RunHeld};
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{
+    Batch, Commit, Mutation, NewEntry, Page, ReadError, RunAppend, RunTakeover, StoredEntry, TailLimits,
+};
+use dromia_contracts::{ItemId, RunId, Scope, TenantId};
+
+use crate::core::Core;
+use crate::decide::{Input, Next};
+use crate::live::Active;
+use crate::owner::Owner;
+use crate::scheduler::Slot;
+use crate::state::{Rest, RunState};
+use crate::story::{Story, StoryError};
+
+/// Takes a run over and drives it on. Whatever stands in the way is left to the next look of the janitor.
+pub(crate) async fn recover(core: &Arc<Core>, tenant: TenantId, id: RunId, slot: Slot) {
+    let scope = core.recovery_scope(tenant);
+    if let Err(Trouble::Later(cause)) = take_over(core, &scope, id, slot).await {
+        tracing::warn!(run = %id, %cause, "the takeover must wait");
+        core.request_rescan();
+    }
+}
+
+/// Why a run was not taken over.
+enum Trouble {
+    /// It has ended, has another owner, or is held now.
+    Settled,
+    /// The store did not answer.
+    Later(String),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Result<(), Trouble> {
+    let store = &core.ports.store;
+    let run = store.run(scope, id).await?.ok_or(Trouble::Settled)?;
+    if run.head.status.is_terminal() {
+        return Err(Trouble::Settled);
+    }
+    let agent = match core.snapshot(scope, run.agent).await {
+        Ok(agent) => agent,
+        // The agent is being erased; its runs go with it.
+        Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
+            return Err(Trouble::Settled);
+        }
+        Err(fault) => return Err(Trouble::Later(fault.message)),
+    };
+    let active = Active::new(run.agent);
+    if !core.hub.activate(id, &active) {
+        return Err(Trouble::Settled);
+    }
+    let guard = Deactivate { core, run: id, armed: true };
+
+    let takeover = RunTakeover {
+        run: id,
+        from_epoch: run.epoch,
+        holder: core.holder,
+        at: core.ports.runtime.clock.now(),
+    };
+    match store.commit(Batch::new(scope.tenant()).with(Mutation::RunTakeover(takeover))).await {
+        Commit::Done(_) => {}
+        Commit::Refused(_) => return Err(Trouble::Settled),
+        Commit::Unknown { cause } => return Err(Trouble::Later(cause)),
+    }
+    let run = Run { epoch: run.epoch + 1, ..run };
+
+    let (state, story) = match read(core, scope, &run).await {
+        Ok(read) => read,
+        Err(Unread::Later(cause)) => return Err(Trouble::Later(cause)),
+        Err(Unread::Hold(reason, detail)) => {
+            hold(core, scope, &run, reason, detail).await;
+            return Err(Trouble::Settled);
+        }
+    };
+    if agent.state == AgentState::Paused && matches!(state.rest, Some(Rest::Parked(Park::AgentPaused))) {
+        return Err(Trouble::Settled);
+    }
+    let signals =
+        store.inbox(scope, InboxOwner::Run(id), state.signals_taken, Page::<ItemId>::LIMIT_MAX).await?;
+    let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
+    let author = story.author.clone().unwrap_or_else(|| scope.actor().clone());
+    let mut owner = Owner {
+        core: Arc::clone(core),
+        scope: scope.clone(),
+        author,
+        agent,
+        session: run.session,
+        run: id,
+        epoch: run.epoch,
+        items,
+        durable: state.seq,
+        state,
+        story: story.story,
+        active,
+        slot,
+        pending: Vec::new(),
+        sends: Vec::new(),
+    };
+    let mut next = Next::Rest;
+    for signal in signals {
+        next = owner.decide(Input::Signal(signal));
+    }
+    if !owner.state.is_ended() {
+        let claims = if owner.pending.is_empty() { run.claims_without_entry() } else { 0 };
+        next = owner.decide(Input::Recovered { claims });
+    }
+    guard.disarm();
+    owner.drive(next).await;
+    Ok(())
+}
+
+/// What a takeover reads.
+struct Told {
+    story: Story,
+    author: Option<dromia_contracts::Actor>,
+}
+
+/// Why a journal could not be read.
+enum Unread {
+    Later(String),
+    Hold(HoldReason, String),
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable { cause } => Self::Later(cause),
+            ReadError::Damaged { place, problem } => {
+                Self::Hold(HoldReason::Damaged, format!("{place}: {problem}"))
+            }
+        }
+    }
+}
+
+async fn read(core: &Core, scope: &Scope, run: &Run) -> Result<(RunState, Told), Unread> {
+    let journal = journal(core, scope, run.id).await?;
+    let mut entries = Vec::with_capacity(journal.len());
+    for stored in &journal {
+        let entry = stored.decode();
+        entries.push(entry.map_err(|error| {
+            Unread::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
+        })?);
+    }
+    let state = RunState::fold(&entries);
+    let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
+    let Some(tail) = tail else {
+        return Err(Unread::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
+    };
+    let author = tail.items.iter().find(|item| item.taken_by == Some(run.id)).map(|item| item.author.clone());
+    let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
+    let story = Story::tell(&tail, Some(run.id)).map_err(unreadable)?;
+    Ok((state, Told { story, author }))
+}
+
+/// Reads a whole journal, page by page.
+pub(crate) async fn journal(core: &Core, scope: &Scope, run: RunId) -> Result<Vec<StoredEntry>, ReadError> {
+    let mut all = Vec::new();
+    loop {
+        let after = all.len() as u64;
+        let page = core.ports.store.journal(scope, run, after, Page::<RunId>::LIMIT_MAX).await?;
+        let full = page.len() == Page::<RunId>::LIMIT_MAX;
+        all.extend(page);
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+/// Holds a run whose journal cannot be folded. Its row keeps what it said, except for the status.
+async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail: String) {
+    tracing::error!(run = %run.id, ?reason, %detail, "the run is held; a person must look");
+    let append = RunAppend {
+        run: run.id,
+        epoch: run.epoch,
+        after: run.last_seq,
+        entries: vec![NewEntry {
+            at: core.ports.runtime.clock.now(),
+            entry: Entry::RunHeld(RunHeld { reason, detail }),
+            body: None,
+        }],
+        head: dromia_contracts::run::RunHead { status: RunStatus::Held, wake_at: None, ..run.head },
+    };
+    let answer = core.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::RunAppend(append))).await;
+    if !matches!(answer, Commit::Done(_)) {
+        core.request_rescan();
+    }
+}
+
+/// How much of a session a takeover reads is the same as what any turn reads.
+impl Core {
+    pub(crate) fn tail_limits(&self) -> TailLimits {
+        self.config.context
+    }
+}
+
+/// Forgets a run's task when the takeover ends early.
+struct Deactivate<'a> {
+    core: &'a Core,
+    run: RunId,
+    armed: bool,
+}
+
+impl Deactivate<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Deactivate<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.core.hub.deactivate(self.run);
+        }
+    }
+}

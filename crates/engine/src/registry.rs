@@ -1,0 +1,185 @@
+//! Registering tenants, credentials and agents, changing what an agent may do, and erasing one.
+
+use std::sync::Arc;
+
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::NewAgent;
+use dromia_contracts::session::ItemKind;
+use dromia_contracts::store::{
+    AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate, TokenCreate,
+};
+use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope, TenantId};
+
+use crate::agents::{agent_not_found, read_fault};
+use crate::core::Core;
+use crate::submit::commit_fault;
+
+impl Core {
+    /// Registers a tenant.
+    pub(crate) async fn tenant_create(&self, handle: Handle) -> Result<Tenant, Fault> {
+        let id = self.ports.runtime.tenant_id();
+        let at = self.ports.runtime.clock.now();
+        let create = TenantCreate { handle: handle.clone(), at, body_key: self.ports.runtime.ids.secret() };
+        self.commit(Batch::new(id).with(Mutation::TenantCreate(create))).await?;
+        Ok(Tenant { id, handle, created_at: at })
+    }
+
+    /// Registers a credential of a tenant and returns it.
+    pub(crate) async fn token_create(&self, tenant: TenantId, name: String) -> Result<String, Fault> {
+        let secret = Digest::from_bytes(self.ports.runtime.ids.secret());
+        let token = format!("drm_{secret}");
+        let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
+        let create = TokenCreate { hash, name, at: self.ports.runtime.clock.now() };
+        self.commit(Batch::new(tenant).with(Mutation::TokenCreate(create))).await?;
+        Ok(token)
+    }
+
+    /// Registers an agent.
+    pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<Agent, Fault> {
+        let config = new.config;
+        let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
+        if !self.ports.model.knows(&config.model) {
+            return invalid(format!("config.model: there is no model {:?} in dromia.yaml", config.model));
+        }
+        if config.model_calls_max == Some(0) {
+            return invalid("config.model_calls_max: a run needs at least one model call".to_owned());
+        }
+        if let Err(problem) = self.ports.gate.check_grants(&config.grants) {
+            return invalid(format!("config.grants: {problem}"));
+        }
+        let json = serde_json::to_vec(&config)
+            .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        let revision = Digest::from_bytes(*blake3::hash(&json).as_bytes());
+        let agent = self.ports.runtime.agent_id();
+        let at = self.ports.runtime.clock.now();
+        let create = AgentCreate {
+            agent,
+            handle: new.handle.clone(),
+            display_name: new.display_name.clone(),
+            labels: new.labels.clone(),
+            at,
+            revision,
+            config,
+        };
+        self.commit(Batch::new(scope.tenant()).with(Mutation::AgentCreate(create))).await?;
+        Ok(Agent {
+            id: agent,
+            handle: new.handle,
+            display_name: new.display_name,
+            labels: new.labels,
+            created_at: at,
+            state: AgentState::Running,
+            revision,
+        })
+    }
+
+    /// Pauses, resumes or terminates an agent.
+    pub(crate) async fn agent_set_state(
+        self: &Arc<Self>,
+        scope: &Scope,
+        id: AgentId,
+        to: AgentState,
+    ) -> Result<Agent, Fault> {
+        let from = match to {
+            AgentState::Running => vec![AgentState::Paused],
+            AgentState::Paused => vec![AgentState::Running],
+            AgentState::Terminated => vec![AgentState::Running, AgentState::Paused],
+            AgentState::Deleting => {
+                return Err(Fault::new(ErrorCode::InvalidRequest, "an agent is erased by deleting it"));
+            }
+        };
+        let agent = self
+            .ports
+            .store
+            .agent(scope, id)
+            .await
+            .map_err(read_fault)?
+            .ok_or_else(|| agent_not_found(id))?;
+        let set = AgentStateSet { agent: id, from, to };
+        match self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::AgentStateSet(set))).await {
+            Commit::Done(_) => {}
+            Commit::Refused(Refusal::AgentState { found }) => {
+                let text =
+                    format!("{} is {} and cannot become {}", agent.handle, found.as_str(), to.as_str());
+                return Err(Fault::new(ErrorCode::AgentTerminated, text));
+            }
+            Commit::Refused(Refusal::NotFound(_)) => return Err(agent_not_found(id)),
+            other => return Err(commit_fault(other)),
+        }
+        self.forget_agent(id);
+        match to {
+            AgentState::Running => self.wake_agent(scope.tenant(), id).await.map_err(read_fault)?,
+            AgentState::Terminated => self.end_runs(scope, id).await?,
+            AgentState::Paused | AgentState::Deleting => {}
+        }
+        Ok(Agent { state: to, ..agent })
+    }
+
+    /// Puts a terminate signal into the inbox of every open run of an agent.
+    async fn end_runs(self: &Arc<Self>, scope: &Scope, agent: AgentId) -> Result<(), Fault> {
+        for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
+            let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
+            let mut page = Page::first(Page::<dromia_contracts::RunId>::LIMIT_MAX);
+            loop {
+                let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
+                for run in &runs {
+                    self.signal(scope, run.id, ItemKind::Terminate).await?;
+                }
+                match runs.last() {
+                    Some(last) if runs.len() == page.limit => page.after = Some(last.id),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Erases an agent and everything that belongs to it.
+    ///
+    /// The mark is durable first, so that a crash between two pages is found by the janitor and erased to the end.
+    pub(crate) async fn agent_delete(self: &Arc<Self>, scope: &Scope, id: AgentId) -> Result<Erased, Fault> {
+        let found = self.ports.store.agent(scope, id).await.map_err(read_fault)?;
+        found.ok_or_else(|| agent_not_found(id))?;
+        let set = AgentStateSet {
+            agent: id,
+            from: vec![AgentState::Running, AgentState::Paused, AgentState::Terminated],
+            to: AgentState::Deleting,
+        };
+        self.commit(Batch::new(scope.tenant()).with(Mutation::AgentStateSet(set))).await?;
+        self.erase(scope.tenant(), id).await
+    }
+
+    /// Erases an agent that is marked, page by page, then its home.
+    pub(crate) async fn erase(self: &Arc<Self>, tenant: TenantId, agent: AgentId) -> Result<Erased, Fault> {
+        self.forget_agent(agent);
+        self.session_keys.retain(|(_, id, _), _| *id != agent);
+        // A run that still has a task finds its rows gone at its next commit and stops; wake those that wait.
+        for run in self.hub.active_of(agent) {
+            self.hub.signal(run);
+        }
+        let scope = self.recovery_scope(tenant);
+        let mut sum = Erased::default();
+        loop {
+            let (page, last) = self.ports.store.erase_agent_page(&scope, agent).await.map_err(read_fault)?;
+            sum.sessions += page.sessions;
+            sum.runs += page.runs;
+            sum.entries += page.entries;
+            sum.items += page.items;
+            sum.bodies += page.bodies;
+            if last {
+                break;
+            }
+        }
+        // The rows are gone, so no tool starts any more; the home goes last.
+        sum.files = self.ports.homes.wipe(tenant, agent).await?;
+        Ok(sum)
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), Fault> {
+        match self.ports.store.commit(batch).await {
+            Commit::Done(_) => Ok(()),
+            other => Err(commit_fault(other)),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
+
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::runs::{End, Load, NewAgent, NewInput, Runs, Submitted, Watch, Why};
+use dromia_contracts::{AgentId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TenantId};
+
+use crate::core::Engine;
+
+impl Runs for Engine {
+    fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>> {
+        Box::pin(self.core.submit(scope, input))
+    }
+
+    fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
+        Box::pin(self.core.watch(scope, run))
+    }
+
+    fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>> {
+        Box::pin(self.core.why(scope, run))
+    }
+
+    fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.core.end(scope, run, end))
+    }
+
+    fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
+        Box::pin(self.core.resume(scope, run))
+    }
+
+    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>> {
+        Box::pin(async move { self.core.export(&scope, session).await })
+    }
+
+    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>> {
+        Box::pin(async move { self.core.import(&scope, agent, &file).await })
+    }
+
+    fn tenant_create(&self, _operator: Operator, handle: Handle) -> BoxFuture<'_, Result<Tenant, Fault>> {
+        Box::pin(self.core.tenant_create(handle))
+    }
+
+    fn token_create(
+        &self,
+        _operator: Operator,
+        tenant: TenantId,
+        name: String,
+    ) -> BoxFuture<'_, Result<String, Fault>> {
+        Box::pin(self.core.token_create(tenant, name))
+    }
+
+    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
+        Box::pin(async move { self.core.agent_create(&scope, agent).await })
+    }
+
+    fn agent_set_state(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        to: AgentState,
+    ) -> BoxFuture<'_, Result<Agent, Fault>> {
+        Box::pin(async move { self.core.agent_set_state(&scope, agent, to).await })
+    }
+
+    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>> {
+        Box::pin(async move { self.core.agent_delete(&scope, agent).await })
+    }
+
+    fn load(&self) -> Load {
+        let (active, ready, active_max) = self.core.scheduler.load();
+        Load { active, ready, active_max }
+    }
+}

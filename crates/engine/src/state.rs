@@ -1,0 +1,309 @@
+//! The state of a run, and the fold that makes it from a journal.
+//!
+//! [`apply`] is total: it performs no IO, reads no clock, draws no randomness and never fails. The same entries
+//! give byte-equal state in any process, at every prefix.
+
+use std::collections::BTreeSet;
+
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::entry::{Entry, Park, RunStarted};
+use dromia_contracts::model::Usage;
+use dromia_contracts::run::{RunHead, RunStatus};
+use dromia_contracts::session::ItemKind;
+use dromia_contracts::tool::EffectClass;
+use dromia_contracts::{CallId, Digest, ErrorCode, Fault};
+use serde::Serialize;
+
+/// Everything that deciding needs to know of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunState {
+    /// The number of the last entry folded.
+    pub seq: u64,
+    /// How the run began; `None` before its first entry.
+    pub started: Option<RunStarted>,
+    /// Where it stands in its loop.
+    pub phase: Phase,
+    /// Why it rests, if it does.
+    pub rest: Option<Rest>,
+    /// Model calls begun.
+    pub model_calls: u32,
+    /// Tokens used.
+    pub usage: Usage,
+    /// What it cost, lost attempts included.
+    pub cost_micros: u64,
+    /// The position of the last signal taken.
+    pub signals_taken: u64,
+    /// Actions whose outcome is unknown and was not settled by a person.
+    pub unknown_actions: BTreeSet<Digest>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// Where a run stands in its loop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Phase {
+    /// It has no entry yet.
+    New,
+    /// It began, or a unit closed: the next model step is due.
+    StepDue {
+        /// The step to begin.
+        step: u32,
+        /// Attempts at it that failed.
+        failed: u32,
+        /// How many of those in a row a crash cut off.
+        lost: u32,
+    },
+    /// A model attempt began and has no answer.
+    ModelOpen {
+        /// The step.
+        step: u32,
+        /// The attempt.
+        attempt: u32,
+        /// How many attempts in a row before this one a crash cut off.
+        lost: u32,
+        /// What is reserved for it.
+        reserved_micros: u64,
+    },
+    /// The model answered without calls; the reply must pass the gate.
+    Answered {
+        /// The step.
+        step: u32,
+    },
+    /// The model answered with calls, and not all have their result.
+    UnitOpen {
+        /// The step.
+        step: u32,
+        /// Its calls, in order.
+        calls: Vec<CallState>,
+    },
+    /// The run has ended.
+    Ended(RunStatus),
+}
+
+/// How one call of an open unit stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CallState {
+    /// The tool as the model named it.
+    pub tool: String,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Progress {
+    /// The gate has not seen it.
+    Waiting,
+    /// It began and has no result.
+    Started {
+        /// What repeating it may do.
+        effect: EffectClass,
+        /// The attempt.
+        attempt: u32,
+        /// The digest of its action.
+        action: Digest,
+    },
+    /// It has its one result.
+    Done(CallStatus),
+}
+
+/// Why a run rests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Rest {
+    /// It waits for a time or for its agent.
+    Parked(Park),
+    /// A person must look.
+    Held {
+        /// The facts.
+        detail: String,
+    },
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The code.
+    pub code: ErrorCode,
+    /// In words.
+    pub message: String,
+}
+
+impl Default for RunState {
+    fn default() -> Self {
+        Self {
+            seq: 0,
+            started: None,
+            phase: Phase::New,
+            rest: None,
+            model_calls: 0,
+            usage: Usage::default(),
+            cost_micros: 0,
+            signals_taken: 0,
+            unknown_actions: BTreeSet::new(),
+            failure: None,
+        }
+    }
+}
+
+impl RunState {
+    /// Folds a whole journal.
+    pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut state = Self::default();
+        for entry in entries {
+            apply(&mut state, entry);
+        }
+        state
+    }
+
+    /// Returns how the run stands.
+    pub fn status(&self) -> RunStatus {
+        match (&self.phase, &self.rest) {
+            (Phase::Ended(status), _) => *status,
+            (_, Some(Rest::Parked(_))) => RunStatus::Parked,
+            (_, Some(Rest::Held { .. })) => RunStatus::Held,
+            (_, None) => RunStatus::Running,
+        }
+    }
+
+    /// Returns what the run's row must say.
+    pub fn head(&self) -> RunHead {
+        let wake_at = match self.rest {
+            Some(Rest::Parked(Park::Retry { until })) if !self.is_ended() => Some(until),
+            _ => None,
+        };
+        RunHead {
+            status: self.status(),
+            wake_at,
+            model_calls: self.model_calls,
+            usage: self.usage,
+            cost_micros: self.cost_micros,
+        }
+    }
+
+    /// Tells whether the run has ended.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Returns the first call of the open unit that has no result.
+    pub fn next_call(&self) -> Option<(CallId, &CallState)> {
+        let Phase::UnitOpen { step, calls } = &self.phase else { return None };
+        calls
+            .iter()
+            .enumerate()
+            .find(|(_, call)| !matches!(call.progress, Progress::Done(_)))
+            .map(|(index, call)| (CallId { step: *step, index: index as u32 }, call))
+    }
+
+    /// Returns why the run failed as a fault for callers.
+    pub fn fault(&self) -> Option<Fault> {
+        self.failure.as_ref().map(|failure| Fault::new(failure.code, failure.message.clone()))
+    }
+
+    fn call_mut(&mut self, id: CallId) -> Option<&mut CallState> {
+        match &mut self.phase {
+            Phase::UnitOpen { step, calls } if *step == id.step => calls.get_mut(id.index as usize),
+            _ => None,
+        }
+    }
+
+    fn close_unit_if_answered(&mut self) {
+        if let Phase::UnitOpen { step, calls } = &self.phase
+            && calls.iter().all(|call| matches!(call.progress, Progress::Done(_)))
+        {
+            self.phase = Phase::StepDue { step: step + 1, failed: 0, lost: 0 };
+        }
+    }
+}
+
+/// Folds one entry into the state.
+pub fn apply(state: &mut RunState, entry: &Entry) {
+    state.seq += 1;
+    match entry {
+        Entry::RunStarted(started) => {
+            state.started = Some(started.clone());
+            state.phase = Phase::StepDue { step: 1, failed: 0, lost: 0 };
+        }
+        Entry::ModelCalled(called) => {
+            let lost = match state.phase {
+                Phase::StepDue { lost, .. } => lost,
+                _ => 0,
+            };
+            state.rest = None;
+            state.model_calls += 1;
+            state.phase = Phase::ModelOpen {
+                step: called.step,
+                attempt: called.attempt,
+                lost,
+                reserved_micros: called.reserved_micros,
+            };
+        }
+        Entry::ModelReplied(replied) => {
+            state.usage.input_tokens = state.usage.input_tokens.saturating_add(replied.usage.input_tokens);
+            state.usage.output_tokens = state.usage.output_tokens.saturating_add(replied.usage.output_tokens);
+            state.cost_micros = state.cost_micros.saturating_add(replied.cost_micros);
+            state.phase = if replied.tools.is_empty() {
+                Phase::Answered { step: replied.step }
+            } else {
+                let waiting = |tool: &String| CallState { tool: tool.clone(), progress: Progress::Waiting };
+                Phase::UnitOpen { step: replied.step, calls: replied.tools.iter().map(waiting).collect() }
+            };
+        }
+        Entry::ModelFailed(failed) => {
+            state.cost_micros = state.cost_micros.saturating_add(failed.charged_micros);
+            let before = match state.phase {
+                Phase::ModelOpen { lost, .. } => lost,
+                _ => 0,
+            };
+            let lost = if failed.code == ErrorCode::OutcomeUnknown { before + 1 } else { 0 };
+            state.phase = Phase::StepDue { step: failed.step, failed: failed.attempt, lost };
+        }
+        Entry::ToolStarted(started) => {
+            state.rest = None;
+            if let Some(call) = state.call_mut(started.call) {
+                call.progress = Progress::Started {
+                    effect: started.effect,
+                    attempt: started.attempt,
+                    action: started.action,
+                };
+            }
+        }
+        Entry::ToolFinished(finished) => {
+            let mut unknown = None;
+            if let Some(call) = state.call_mut(finished.call) {
+                if let (Progress::Started { action, .. }, CallStatus::Unknown) =
+                    (&call.progress, finished.status)
+                {
+                    unknown = Some(*action);
+                }
+                call.progress = Progress::Done(finished.status);
+            }
+            state.unknown_actions.extend(unknown);
+            state.close_unit_if_answered();
+        }
+        Entry::ToolRefused(refused) => {
+            if let Some(call) = state.call_mut(refused.call) {
+                call.progress = Progress::Done(refused.status);
+            }
+            state.close_unit_if_answered();
+        }
+        Entry::SignalTaken(taken) => {
+            state.signals_taken = taken.position;
+            if taken.signal == ItemKind::Release {
+                state.rest = None;
+                if let Phase::StepDue { lost, .. } = &mut state.phase {
+                    *lost = 0;
+                }
+            }
+        }
+        Entry::RunParked(parked) => state.rest = Some(Rest::Parked(parked.park)),
+        Entry::RunHeld(held) => state.rest = Some(Rest::Held { detail: held.detail.clone() }),
+        Entry::RunCompleted(_) => state.phase = Phase::Ended(RunStatus::Completed),
+        Entry::RunYielded(_) => state.phase = Phase::Ended(RunStatus::Yielded),
+        Entry::RunFailed(failed) => {
+            state.failure = Some(Failure { code: failed.code, message: failed.message.clone() });
+            state.phase = Phase::Ended(RunStatus::Failed);
+        }
+        Entry::RunCancelled(_) => state.phase = Phase::Ended(RunStatus::Cancelled),
+    }
+}

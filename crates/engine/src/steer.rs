@@ -1,0 +1,219 @@
+//! What people do to a run from outside: watch it, end it, resume it, ask why.
+//!
+//! Nothing here appends to a journal. A decision is a signal in the run's inbox or an item in the session's;
+//! the owner journals what it takes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::runs::{End, Live, Submitted, Target, Watch, Why};
+use dromia_contracts::session::{InboxOwner, ItemKind, ResumeBody};
+use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusal};
+use dromia_contracts::{Digest, ErrorCode, Fault, RunId, Scope};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::agents::read_fault;
+use crate::core::Core;
+use crate::janitor::park_text;
+use crate::scheduler::Ready;
+use crate::state::{Phase, Progress, Rest, RunState};
+use crate::submit::{NewItem, commit_fault};
+
+impl Core {
+    async fn find_run(&self, scope: &Scope, run: RunId) -> Result<Run, Fault> {
+        let found = self.ports.store.run(scope, run).await.map_err(read_fault)?;
+        found.ok_or_else(|| run_not_found(run))
+    }
+
+    /// Watches a run from now on.
+    pub(crate) async fn watch(&self, scope: Scope, run: RunId) -> Result<Watch, Fault> {
+        // Watch first and look then, so that nothing falls between.
+        let receiver = self.hub.watch(run);
+        let row = self.find_run(&scope, run).await?;
+        let first = Live::Committed { seq: row.last_seq, status: row.head.status };
+        let rest = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            match receiver.recv().await {
+                Ok(live) => Some((live, receiver)),
+                Err(RecvError::Lagged(_)) => Some((Live::Lagged, receiver)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        Ok(Box::pin(futures_util::StreamExt::chain(futures_util::stream::iter([first]), rest)))
+    }
+
+    /// Puts a signal into a run's inbox and tells its owner.
+    pub(crate) async fn signal(
+        self: &Arc<Self>,
+        scope: &Scope,
+        run: RunId,
+        kind: ItemKind,
+    ) -> Result<(), Fault> {
+        let put = InboxPut {
+            owner: InboxOwner::Run(run),
+            item: self.ports.runtime.item_id(),
+            at: self.ports.runtime.clock.now(),
+            kind,
+            author: scope.actor().clone(),
+            body: Bytes::new(),
+            key: None,
+        };
+        match self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::InboxPut(put))).await {
+            Commit::Done(_) => {}
+            Commit::Refused(Refusal::NotFound(_)) => return Err(run_not_found(run)),
+            other => return Err(commit_fault(other)),
+        }
+        if !self.hub.signal(run) {
+            self.ready(scope.tenant(), Ready::Run(run));
+        }
+        Ok(())
+    }
+
+    /// Asks a run to end.
+    pub(crate) async fn end(self: &Arc<Self>, scope: Scope, run: RunId, end: End) -> Result<(), Fault> {
+        let row = self.find_run(&scope, run).await?;
+        match row.head.status {
+            RunStatus::Cancelled => Ok(()),
+            status if status.is_terminal() => {
+                Err(Fault::new(ErrorCode::RunTerminal, format!("{run} is {} already", status.as_str())))
+            }
+            _ => {
+                let kind = match end {
+                    End::Cancel => ItemKind::Cancel,
+                    End::Terminate => ItemKind::Terminate,
+                };
+                self.signal(&scope, run, kind).await
+            }
+        }
+    }
+
+    /// Goes on from a yielded run with a new one, or releases a held one.
+    pub(crate) async fn resume(self: &Arc<Self>, scope: Scope, run: RunId) -> Result<Submitted, Fault> {
+        let row = self.find_run(&scope, run).await?;
+        match row.head.status {
+            RunStatus::Yielded => {
+                let body = serde_json::to_vec(&ResumeBody { run })
+                    .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+                // A run is resumed once: asking again joins the run that goes on.
+                let key = ItemKey {
+                    key: format!("resume:{run}"),
+                    request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
+                };
+                let item = NewItem {
+                    kind: ItemKind::Resume,
+                    author: scope.actor().clone(),
+                    body: Bytes::from(body),
+                    key: Some(key),
+                    wait: false,
+                };
+                self.admit(&scope, Target::Session(row.session), item).await
+            }
+            RunStatus::Held => {
+                self.signal(&scope, run, ItemKind::Release).await?;
+                Ok(Submitted {
+                    item: self.ports.runtime.item_id(),
+                    session: row.session,
+                    position: 0,
+                    run: Some(run),
+                    replayed: false,
+                    outcome: None,
+                })
+            }
+            status => Err(Fault::new(
+                ErrorCode::RunNotResumable,
+                format!("{run} is {}; only a yielded or held run can be resumed", status.as_str()),
+            )
+            .with_hint(format!("see what it does with `dromia run why {run}`"))),
+        }
+    }
+
+    /// Says why a run stands where it stands.
+    pub(crate) async fn why(&self, scope: Scope, run: RunId) -> Result<Why, Fault> {
+        let row = self.find_run(&scope, run).await?;
+        let mut why = Why {
+            status: row.head.status,
+            waits_for: String::new(),
+            since: row.updated_at,
+            unblocked_by: "nobody; it has ended".to_owned(),
+            command: None,
+        };
+        if row.head.status == RunStatus::Held {
+            let last = self.ports.store.journal(&scope, run, row.last_seq.saturating_sub(1), 1).await;
+            let detail = last.ok().and_then(|entries| entries.first().and_then(|entry| entry.decode().ok()));
+            why.waits_for = match detail {
+                Some(Entry::RunHeld(held)) => format!("a person to look: {}", held.detail),
+                _ => "a person to look: its journal cannot be read".to_owned(),
+            };
+            why.unblocked_by = "an operator, who lets it try again or ends it".to_owned();
+            why.command = Some(format!("dromia run resume {run}"));
+            return Ok(why);
+        }
+        let journal = crate::recover::journal(self, &scope, run).await.map_err(read_fault)?;
+        let mut state = RunState::default();
+        for stored in &journal {
+            let entry = stored.decode();
+            let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
+            crate::state::apply(&mut state, &entry);
+        }
+        self.explain(run, &state, &mut why);
+        Ok(why)
+    }
+
+    fn explain(&self, run: RunId, state: &RunState, why: &mut Why) {
+        let goes_on = "nobody needs to; it goes on by itself".to_owned();
+        let cancel = Some(format!("dromia run cancel {run}"));
+        match (&state.phase, &state.rest) {
+            (Phase::Ended(status), _) => {
+                why.waits_for = match (&state.failure, status) {
+                    (Some(failure), _) => {
+                        format!("nothing; it failed with {}: {}", failure.code, failure.message)
+                    }
+                    (None, RunStatus::Yielded) => {
+                        why.unblocked_by = "whoever asks for more iterations".to_owned();
+                        why.command = Some(format!("dromia run resume {run}"));
+                        format!("nothing; it stopped at its limit of {} model calls", state.model_calls)
+                    }
+                    (None, status) => format!("nothing; it is {}", status.as_str()),
+                };
+            }
+            (_, Some(Rest::Parked(park))) => {
+                (why.waits_for, why.unblocked_by) = park_text(*park);
+                why.command = match (park, &state.started) {
+                    (Park::AgentPaused, Some(started)) => {
+                        Some(format!("dromia agent resume {}", started.agent))
+                    }
+                    _ => cancel,
+                };
+            }
+            (_, Some(Rest::Held { detail })) => why.waits_for = format!("a person to look: {detail}"),
+            (Phase::ModelOpen { step, attempt, .. }, None) => {
+                why.waits_for = format!("its model: step {step}, attempt {attempt}");
+                (why.unblocked_by, why.command) = (goes_on, cancel);
+            }
+            (Phase::UnitOpen { .. }, None) => {
+                why.waits_for = match state.next_call() {
+                    Some((call, known)) if matches!(known.progress, Progress::Started { .. }) => {
+                        format!("its tool {}, {call}", known.tool)
+                    }
+                    Some((call, known)) => format!("the gate, for {} ({call})", known.tool),
+                    None => "its next model step".to_owned(),
+                };
+                (why.unblocked_by, why.command) = (goes_on, cancel);
+            }
+            (Phase::New | Phase::StepDue { .. } | Phase::Answered { .. }, None) => {
+                why.waits_for = if self.hub.is_active(run) {
+                    "its next step".to_owned()
+                } else {
+                    "a free slot to be taken over".to_owned()
+                };
+                (why.unblocked_by, why.command) = (goes_on, cancel);
+            }
+        }
+    }
+}
+
+fn run_not_found(run: RunId) -> Fault {
+    Fault::new(ErrorCode::RunNotFound, format!("there is no run {run}"))
+        .with_hint("list the runs with `dromia run list`")
+}

@@ -1,2 +1,69 @@
-//! skeleton.
-fn main() {}
+//! The binary: reads the configuration, builds the rooms, announces, runs, drains. It wires and decides nothing.
+//!
+//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`); all others are `dromia-cli`'s and
+//! reach a server only through its API.
+
+mod config;
+mod demo;
+mod home;
+mod init;
+mod migrate;
+mod system;
+mod up;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use dromia_cli::Global;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Dromia: an operating system for LLM agents.
+///
+/// Every step of an agent is journaled before it is acted on, so a crash loses nothing.
+#[derive(Debug, Parser)]
+#[command(name = "dromia", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "Start here:\n  dromia demo              see a turn survive kill -9, offline, in half a minute\n  dromia init && dromia up make a home and serve it\n  dromia ask \"hello\"       ask its agent")]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a home: configuration, store, tenant, agent and token.
+    Init(init::InitArguments),
+    /// Serve a home in the foreground.
+    #[command(alias = "serve")]
+    Up(up::UpArguments),
+    /// Show, offline, that a killed turn loses nothing.
+    Demo(demo::DemoArguments),
+    /// Look after the store's schema.
+    Migrate(migrate::MigrateArguments),
+    #[command(flatten)]
+    Client(Box<dromia_cli::Command>),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let home = home::Home::find(arguments.global.home.as_deref());
+    let result = match arguments.command {
+        Command::Init(init) => init::run(&home, &init, &arguments.global),
+        Command::Up(up) => up::run(&home, &up),
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Migrate(migrate) => migrate::run(&home, &migrate),
+        Command::Client(command) => return dromia_cli::run(*command, &arguments.global),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("error: {error:#}");
+            ExitCode::from(error.downcast_ref::<system::Exit>().map_or(1, |exit| exit.code))
+        }
+    }
+}

@@ -1,0 +1,42 @@
+# Every daily command. `make` lists them.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+N ?= 100
+SEED ?=
+
+.PHONY: help setup check test crash bench demo dev picture
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## Install what the tests need (prints the list first)
+	@scripts/setup.sh
+
+check: ## Format, lints and docs; needs cargo only
+	@scripts/phase.sh format   $(CARGO) fmt --all --check
+	@scripts/phase.sh clippy   $(CARGO) clippy --workspace --all-targets -- -D warnings
+	@scripts/phase.sh docs     env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+test: setup ## Everything: check, all tests, 100 kills, the demo
+	@$(MAKE) --no-print-directory check
+	@scripts/phase.sh build    $(CARGO) build --workspace --all-targets
+	@scripts/phase.sh tests    scripts/tests.sh
+	@scripts/phase.sh crash    $(MAKE) --no-print-directory crash N=$(N)
+	@scripts/phase.sh demo     $(MAKE) --no-print-directory demo
+	@echo "all phases passed"
+
+crash: ## Kill a loaded server N times (N=100) and let a witness count
+	@DROMIA_CRASH_N=$(N) DROMIA_CRASH_SEED=$(SEED) $(CARGO) test --package dromia --test kills -- --nocapture
+
+bench: ## The figures of the README, beside the limits of this machine
+	@$(CARGO) build --release --package dromia --package dromia-bench
+	@$(CARGO) run --release --quiet --package dromia-bench -- run
+
+demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1 leaves the server running)
+	@$(CARGO) build --quiet --package dromia
+	@$(CARGO) run --quiet --package dromia -- demo $(if $(KEEP),--keep)
+
+picture: ## Record the README's picture from the real demo
+	@scripts/picture.sh

@@ -1,0 +1,210 @@
+//! The server of the demo: this binary in a process of its own, which can be killed and started again.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{event, text};
+use crate::home::Home;
+
+/// The longest wait for anything.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A server and how to reach it.
+pub(super) struct Server {
+    home: Home,
+    child: Child,
+    url: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+/// What the witness said.
+pub(super) struct Verdict {
+    pub(super) pid: u32,
+    pub(super) text: String,
+    pub(super) good: bool,
+}
+
+impl Server {
+    /// Makes the home and starts the server.
+    pub(super) async fn init_and_start(home: &Home) -> anyhow::Result<Self> {
+        let init = program(home)?.args(["init", "--defaults", "--no-input"]).env_remove("OPENAI_API_KEY").output().await?;
+        ensure!(init.status.success(), "init failed: {}", String::from_utf8_lossy(&init.stderr));
+        let token = std::fs::read_to_string(home.token()).context("failed to read the token")?;
+        let (child, url) = spawn(home).await?;
+        Ok(Self { home: home.clone(), child, url, token: token.trim().to_owned(), client: reqwest::Client::new() })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Kills the process with SIGKILL, in the middle of whatever it does.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("failed to kill the server")
+    }
+
+    /// Ends the process with SIGTERM.
+    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        tokio::time::timeout(DEADLINE, self.child.wait()).await.context("the server did not drain")??;
+        Ok(())
+    }
+
+    /// Starts the server again on the same home.
+    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
+        self.set_pace(0)?;
+        (self.child, self.url) = spawn(&self.home).await?;
+        Ok(())
+    }
+
+    /// Starts it with tools that take this much longer.
+    pub(super) async fn start_with_pace(&mut self, pace_ms: u64) -> anyhow::Result<()> {
+        self.set_pace(pace_ms)?;
+        (self.child, self.url) = spawn(&self.home).await?;
+        Ok(())
+    }
+
+    /// Lets the process go on after this one has ended.
+    pub(super) fn leave(self) {
+        // The child was not asked to die with its handle.
+        drop(self.child);
+    }
+
+    fn set_pace(&self, pace_ms: u64) -> anyhow::Result<()> {
+        let path = self.home.config();
+        let kept = std::fs::read_to_string(&path)?;
+        let kept = kept.split("tools:").next().unwrap_or_default();
+        Ok(std::fs::write(&path, format!("{kept}tools: {{ pace_ms: {pace_ms} }}\n"))?)
+    }
+
+    /// Asks and waits for the answer.
+    pub(super) async fn ask(&self, text: &str, channel: &str) -> anyhow::Result<Value> {
+        self.post("/v1/events", &event(text, channel, true)).await
+    }
+
+    /// Sends and does not wait.
+    pub(super) async fn send(&self, text: &str, channel: &str) -> anyhow::Result<Value> {
+        self.post("/v1/events", &event(text, channel, false)).await
+    }
+
+    /// Returns the run that took an input.
+    pub(super) async fn run_of(&self, accepted: &Value) -> anyhow::Result<String> {
+        let session = text(accepted, "session")?;
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            let runs = self.get(&format!("/v1/runs?session={session}")).await?;
+            if let Some(run) = runs["items"][0]["id"].as_str() {
+                return Ok(run.to_owned());
+            }
+            pause().await;
+        }
+        bail!("no run took {accepted}")
+    }
+
+    /// Reads a journal.
+    pub(super) async fn journal(&self, run: &str) -> anyhow::Result<Vec<Value>> {
+        let page = self.get(&format!("/v1/runs/{run}/journal?limit=256")).await?;
+        Ok(page["entries"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until a journal says something.
+    pub(super) async fn wait_for(
+        &self,
+        run: &str,
+        what: &str,
+        holds: impl Fn(&[Value]) -> bool,
+    ) -> anyhow::Result<Vec<Value>> {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let entries = self.journal(run).await?;
+            if holds(&entries) {
+                return Ok(entries);
+            }
+            ensure!(Instant::now() < until, "{run} did not come to {what}; see `dromia run why {run}`");
+            pause().await;
+        }
+    }
+
+    /// Registers another tenant and returns its token.
+    pub(super) async fn stranger_token(&self) -> anyhow::Result<String> {
+        let created = program(&self.home)?.args(["tenant", "create", "stranger", "--json"]).output().await?;
+        ensure!(created.status.success(), "tenant create failed: {}", String::from_utf8_lossy(&created.stderr));
+        text(&serde_json::from_slice(&created.stdout)?, "token")
+    }
+
+    /// Returns the HTTP status that a token gets.
+    pub(super) async fn status_of(&self, path: &str, token: &str) -> anyhow::Result<u16> {
+        let response = self.client.get(format!("{}{path}", self.url)).bearer_auth(token).send().await?;
+        Ok(response.status().as_u16())
+    }
+
+    /// Has a process of its own count.
+    pub(super) async fn witness(&self, home: &Home, ledger: &Path) -> anyhow::Result<Verdict> {
+        let child = program(home)?
+            .args(["demo", "witness", "--url", &self.url])
+            .arg("--ledger")
+            .arg(ledger)
+            .arg("--home")
+            .arg(home.root())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pid = child.id().unwrap_or_default();
+        let output = child.wait_with_output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok(Verdict { pid, text, good: output.status.success() })
+    }
+
+    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&json!(body));
+        let response = request.timeout(DEADLINE).send().await?;
+        let status = response.status();
+        let answer: Value = response.json().await?;
+        ensure!(status.is_success(), "{path} answered {status}: {answer}");
+        Ok(answer)
+    }
+}
+
+/// This program, on a home.
+fn program(home: &Home) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
+    command.env("DROMIA_HOME", home.root()).stdin(Stdio::null());
+    Ok(command)
+}
+
+async fn spawn(home: &Home) -> anyhow::Result<(Child, String)> {
+    let mut child = program(home)?
+        .args(["up", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("failed to start the server")?;
+    let stdout = child.stdout.take().context("the server has no output")?;
+    let mut line = String::new();
+    let read = BufReader::new(stdout).read_line(&mut line);
+    tokio::time::timeout(DEADLINE, read).await.context("the server did not come up")??;
+    let Some(url) = line.trim().strip_prefix("listening ") else { bail!("the server did not come up: {line}") };
+    Ok((child, url.to_owned()))
+}
+
+/// A short rest between two looks.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}

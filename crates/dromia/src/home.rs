@@ -1,0 +1,48 @@
+//! Where everything of one instance lies: `$DROMIA_HOME`, by default `~/.dromia`.
+
+use std::path::{Path, PathBuf};
+
+/// The environment variable that names the home.
+pub(crate) const HOME_VARIABLE: &str = "DROMIA_HOME";
+
+/// A home, which may not exist yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// Finds the home: the flag, then the environment, then `~/.dromia`.
+    pub(crate) fn find(flag: Option<&Path>) -> Self {
+        let named = flag.map(Path::to_owned).or_else(|| std::env::var_os(HOME_VARIABLE).map(PathBuf::from));
+        let root = named.unwrap_or_else(|| {
+            std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".dromia")
+        });
+        Self { root }
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("dromia.yaml")
+    }
+
+    /// The directory of the store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// The bearer token of the default tenant, readable by its owner only.
+    pub(crate) fn token(&self) -> PathBuf {
+        self.root.join("token")
+    }
+
+    /// The Unix socket of the CLI.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.join("run").join("dromia.sock")
+    }
+}

@@ -1,0 +1,178 @@
+//! `dromia up`: builds the rooms of a home, introduces them to one another, serves, drains.
+//!
+//! Order: read the configuration, open the store (which takes the home's lock), build, bind, announce, run. The
+//! first line on standard output is the address. On SIGTERM or Ctrl-C: take no more, let turns end, leave; what
+//! did not end is taken over at the next start.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dromia_contracts::Authority;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::store::Store;
+use dromia_engine::{Engine, Ports};
+use dromia_gateway::GatewayConfig;
+use dromia_guard::GrantGate;
+use dromia_models::Models;
+use dromia_store::{OpenError, SqliteStore, StoreConfig};
+use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Resolved};
+use crate::home::Home;
+use crate::system::{self, Exit};
+use crate::world;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which")]
+pub(crate) struct UpArguments {
+    /// The TCP address to serve, loopback only; overrides `listen` in dromia.yaml.
+    #[arg(long, value_name = "ADDRESS", env = "DROMIA_LISTEN")]
+    listen: Option<SocketAddr>,
+
+    /// Write the log as JSON lines.
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Serves a home until it is told to stop.
+pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
+    let resolved = config::load(home)?;
+    let filter = EnvFilter::try_from_env("DROMIA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if arguments.log_json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = tokio.block_on(serve(home, resolved, arguments));
+    // Tasks that did not end in time are dropped: recovery takes their runs over.
+    tokio.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// The rooms of a home, introduced to one another.
+pub(crate) struct House {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) engine: Engine,
+    pub(crate) runtime: Runtime,
+    pub(crate) authority: Authority,
+}
+
+/// Opens the store and builds the engine; nothing runs yet.
+pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
+    let runtime = world::runtime();
+    let authority = Authority::claim();
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
+    // Which TLS implementation is used is decided here, once for the process; a second call finds it decided.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let models = Models::new(resolved.models.clone(), &runtime.clock).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Exit::usage(format!("{}: {error}{source}", home.config().display()))
+    })?;
+    let tools = ToolsConfig { root: home.root().to_owned(), pace: resolved.tool_pace };
+    let ports = Ports {
+        store: Arc::clone(&store),
+        model: Arc::new(models),
+        tools: Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone())),
+        gate: Arc::new(GrantGate::new(Toolbox::names())),
+        homes: Arc::new(AgentHomes::new(home.root().to_owned())),
+        runtime: runtime.clone(),
+        authority: authority.clone(),
+    };
+    let engine = Engine::new(ports, resolved.engine.clone());
+    Ok(House { store, engine, runtime, authority })
+}
+
+async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let house = build(home, &resolved)?;
+    let socket = home.socket();
+    if let Some(dir) = socket.parent() {
+        system::private_dir(dir)?;
+    }
+    let drain = Duration::from_millis(resolved.limits.drain_ms);
+    let gateway = GatewayConfig {
+        listen: Some(arguments.listen.unwrap_or(resolved.listen)),
+        socket: Some(socket),
+        default_agent: Some(resolved.default_agent),
+        body_bytes_max: resolved.limits.body_bytes_max,
+        requests_max: resolved.limits.requests_max,
+        connections_max: resolved.limits.connections_max,
+        drain_ms: resolved.limits.drain_ms,
+        ..GatewayConfig::default()
+    };
+    let ports = dromia_gateway::Ports {
+        store: Arc::clone(&house.store),
+        runs: Arc::new(house.engine.clone()),
+        runtime: house.runtime.clone(),
+        authority: house.authority.clone(),
+    };
+    let (gateway, handle) = dromia_gateway::build(gateway, ports).await.map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Exit::conflict(format!(
+            "{error}{source}; stop whatever has it, or choose another address with --listen 127.0.0.1:0"
+        ))
+    })?;
+    house.engine.start();
+    announce(&handle)?;
+
+    let engine = house.engine.clone();
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        engine.drain();
+    };
+    gateway.run(stop).await;
+    let deadline = tokio::time::Instant::now() + drain;
+    while house.engine.active() > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says where the server is reached; a program that started it reads the first line.
+fn announce(handle: &dromia_gateway::Handle) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if let Some(address) = handle.tcp_address() {
+        writeln!(out, "listening http://{address}").context("failed to announce the address")?;
+    }
+    out.flush().context("failed to announce the address")
+}
+
+/// Says what an operator can do about a store that does not open.
+pub(crate) fn opened(home: &Home, error: OpenError) -> anyhow::Error {
+    let place = home.root().display();
+    match error {
+        OpenError::HomeLocked { pid } => {
+            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            Exit::conflict(format!(
+                "{place} is in use by {who}; stop it, or use another home with --home"
+            ))
+        }
+        OpenError::ReadOnlyHome(source) => {
+            Exit { code: 1, message: format!("{place} cannot be written: {source}; change its owner or mode") }.into()
+        }
+        OpenError::NewerSchema { found, known } => Exit::conflict(format!(
+            "the store in {place} has schema {found} and this program knows {known}; use the newer program"
+        )),
+        OpenError::NotOurs => Exit::conflict(format!("the database in {place} belongs to another program")),
+        OpenError::Damaged { problem } => Exit {
+            code: 1,
+            message: format!("the store in {place} is damaged: {problem}; restore it from a backup"),
+        }
+        .into(),
+        other => anyhow::Error::new(other).context(format!("failed to open the store in {place}")),
+    }
+}

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Runs every test but the kills, which have a phase of their own: by cargo-nextest where it is there.
+set -euo pipefail
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --workspace --no-fail-fast -E 'not binary(kills)'
+  exec cargo test --workspace --doc --quiet
+fi
+exec cargo test --workspace --no-fail-fast -- --skip kill_storm

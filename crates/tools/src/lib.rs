@@ -1,1 +1,26 @@
-//! skeleton.
+//! The built-in tools, and the homes of agents in which the file tools work.
+//!
+//! Invariant: what the gate judged is, byte for byte, what is executed. [`Toolbox`] reads a call's arguments
+//! once into typed, canonical form; executing reads that form back with the same parser. No path is ever checked
+//! as a string and opened later: the kernel resolves it beneath a held directory handle, and follows no link.
+//! A read creates nothing.
+//!
+//! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
+//! opens things, `files` acts on them; `message` sends; [`homes`] wipes.
+
+pub mod toolbox;
+
+mod arguments;
+mod catalogue;
+mod path;
+
+mod file_error;
+mod files;
+mod listing;
+mod message;
+mod workspace;
+
+pub mod homes;
+
+pub use crate::homes::AgentHomes;
+pub use crate::toolbox::{Toolbox, ToolsConfig};

@@ -1,0 +1,47 @@
+//! The gate over grants: default deny, and the first grant that covers an action is the rule that allows it.
+//!
+//! It holds no state. It refuses to guess: a grant it cannot read covers nothing.
+
+use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+
+use crate::grant::Grant;
+
+/// The rule that denies whatever no grant covers.
+pub const DEFAULT_DENY: &str = "default deny";
+
+/// Judges by the grants of the agent's configuration and by nothing else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GrantGate;
+
+impl Gate for GrantGate {
+    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
+        let covering = principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
+            Action::Tool(call) => grant.covers_tool(&call.tool),
+            Action::Model { model } => grant.covers_model(model),
+            Action::Reply { .. } => grant.covers_reply(),
+        });
+        match covering {
+            Some(grant) => Verdict::Allow { rule: format!("grant {grant}") },
+            None => Verdict::Deny { rule: DEFAULT_DENY.to_owned(), reason: reason(action) },
+        }
+    }
+}
+
+/// Says what was refused and which grant would allow it, for a model and for a person alike.
+fn reason(action: Action<'_>) -> String {
+    match action {
+        Action::Tool(call) => format!(
+            "this agent is not granted the tool {:?}; nothing was done. Trying again will not help: only an operator \
+             can add the tool to the agent's grants.",
+            call.tool
+        ),
+        Action::Model { model } => format!(
+            "this agent is not granted the model {model:?}. An operator can add \"model\", or \"model:\" and the \
+             alias, to the agent's grants."
+        ),
+        Action::Reply { session } => format!(
+            "this agent is not granted to reply, so nothing was sent to {session}. An operator can add \"reply\" to \
+             the agent's grants."
+        ),
+    }
+}

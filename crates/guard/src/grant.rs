@@ -1,0 +1,187 @@
+//! What an agent's configuration may grant, and how a grant is spelled.
+//!
+//! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, `model`, or one model
+//! (`model:fast`). Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it
+//! can list what it will cover tomorrow. A grant for a tool that nobody knows is refused too, with the nearest
+//! known name, so that a typing error is found when the configuration is written and not in the middle of a run.
+
+use std::fmt;
+
+/// The longest grant, in bytes.
+pub const BYTES_MAX: usize = 128;
+/// The most grants of one agent.
+pub const COUNT_MAX: usize = 256;
+
+/// One grant, as it will match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grant<'a> {
+    /// One tool: `file.read`.
+    Tool(&'a str),
+    /// Every tool whose name begins with the prefix and a dot: `file.*`.
+    Family(&'a str),
+    /// Every model: `model`.
+    AnyModel,
+    /// The model of one alias: `model:fast`.
+    Model(&'a str),
+    /// Answers to the agent's own sessions: `reply`.
+    Reply,
+}
+
+impl<'a> Grant<'a> {
+    /// Reads one grant without asking whether its tool exists.
+    pub fn parse(text: &'a str) -> Result<Self, GrantError> {
+        let malformed = |problem| GrantError::Malformed { grant: shown(text), problem };
+        if text.len() > BYTES_MAX {
+            return Err(malformed("it is longer than 128 bytes"));
+        }
+        match text {
+            "" => return Err(malformed("it is empty")),
+            "*" => return Err(GrantError::Everything),
+            "reply" => return Ok(Self::Reply),
+            "model" => return Ok(Self::AnyModel),
+            _ => {}
+        }
+        if let Some(alias) = text.strip_prefix("model:") {
+            return if is_word(alias, b"-_.") {
+                Ok(Self::Model(alias))
+            } else {
+                Err(malformed("an alias is made of letters, digits, -, _ and ."))
+            };
+        }
+        if let Some(prefix) = text.strip_suffix(".*") {
+            return if is_name(prefix) {
+                Ok(Self::Family(prefix))
+            } else {
+                Err(malformed("a family is a name followed by .*"))
+            };
+        }
+        if text.contains('*') {
+            return Err(malformed("a star stands only at the end of a family such as file.*"));
+        }
+        if is_name(text) {
+            Ok(Self::Tool(text))
+        } else {
+            Err(malformed("a tool's name is made of words of a-z, 0-9, - and _ with dots between them"))
+        }
+    }
+
+    /// Tells whether the grant covers a tool.
+    pub fn covers_tool(self, tool: &str) -> bool {
+        match self {
+            Self::Tool(name) => name == tool,
+            Self::Family(prefix) => tool
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .is_some_and(|rest| !rest.is_empty()),
+            Self::AnyModel | Self::Model(_) | Self::Reply => false,
+        }
+    }
+
+    /// Tells whether the grant covers a model.
+    pub fn covers_model(self, model: &str) -> bool {
+        match self {
+            Self::AnyModel => true,
+            Self::Model(alias) => alias == model,
+            Self::Tool(_) | Self::Family(_) | Self::Reply => false,
+        }
+    }
+
+    /// Tells whether the grant covers answers.
+    pub fn covers_reply(self) -> bool {
+        match self {
+            Self::Reply => true,
+            Self::Tool(_) | Self::Family(_) | Self::AnyModel | Self::Model(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Grant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool(name) => f.write_str(name),
+            Self::Family(prefix) => write!(f, "{prefix}.*"),
+            Self::AnyModel => f.write_str("model"),
+            Self::Model(alias) => write!(f, "model:{alias}"),
+            Self::Reply => f.write_str("reply"),
+        }
+    }
+}
+
+/// Says why a list of grants is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// It would cover everything, also what does not exist yet.
+    #[error("the grant \"*\" would cover every tool there will ever be; name families such as file.*")]
+    Everything,
+    /// It is spelled like no grant.
+    #[error("the grant {grant:?} cannot be read: {problem}")]
+    Malformed {
+        /// The grant, cut to 64 characters.
+        grant: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// No tool has this name, or no tool is of this family.
+    #[error("the grant {grant:?} covers no tool{}", hint(.nearest.as_deref()))]
+    Unknown {
+        /// The grant.
+        grant: String,
+        /// The known grant that looks most like it.
+        nearest: Option<String>,
+    },
+    /// There are too many.
+    #[error("there are {found} grants; an agent holds at most 256")]
+    TooMany {
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// Reads the grants of a configuration. `tools` are the names of every tool there is.
+pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Grant<'a>>, GrantError> {
+    if grants.len() > COUNT_MAX {
+        return Err(GrantError::TooMany { found: grants.len() });
+    }
+    grants.iter().map(|text| parse_known(text, tools)).collect()
+}
+
+fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
+    let grant = Grant::parse(text)?;
+    match grant {
+        Grant::Tool(_) | Grant::Family(_) if !tools.iter().any(|tool| grant.covers_tool(tool)) => {
+            Err(GrantError::Unknown { grant: text.to_owned(), nearest: nearest(text, tools) })
+        }
+        Grant::Tool(_) | Grant::Family(_) | Grant::AnyModel | Grant::Model(_) | Grant::Reply => Ok(grant),
+    }
+}
+
+/// Finds the known grant that looks most like `text`, if one is near enough to be meant.
+fn nearest(text: &str, tools: &[&str]) -> Option<String> {
+    const ALIKE_MIN: f64 = 0.75;
+    let families = tools.iter().filter_map(|tool| tool.rsplit_once('.')).map(|(family, _)| format!("{family}.*"));
+    let others = ["model", "reply"].map(str::to_owned);
+    families
+        .chain(tools.iter().map(|tool| (*tool).to_owned()))
+        .chain(others)
+        .map(|known| (strsim::jaro_winkler(text, &known), known))
+        .filter(|(alike, _)| *alike >= ALIKE_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn is_name(text: &str) -> bool {
+    let lower = |word: &str| is_word(word, b"-_") && !word.bytes().any(|b| b.is_ascii_uppercase());
+    text.split('.').all(lower)
+}
+
+fn is_word(text: &str, also: &[u8]) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || also.contains(&b))
+}

@@ -1,0 +1,141 @@
+//! Default deny, monotone, and never more than a grant names.
+
+use dromia_contracts::digest::Digest;
+use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
+use dromia_contracts::scope::{Actor, Authority};
+use dromia_contracts::tool::{EffectClass, PreparedCall};
+use dromia_guard::{Grant, GrantGate};
+use proptest::prelude::*;
+
+fn judge(grants: &[String], action: &Planned) -> Verdict {
+    let author = Actor::new("cli:ada");
+    let scope =
+        Authority::claim().scope(TenantId::from_bytes([1; 16]), author.clone()).narrowed_to(AgentId::from_bytes([2; 16]));
+    let principal = Principal { scope: &scope, author: &author, grants };
+    match action {
+        Planned::Model(model) => GrantGate.judge(principal, Action::Model { model }),
+        Planned::Reply => GrantGate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
+        Planned::Tool(tool) => {
+            let call = PreparedCall {
+                id: CallId { step: 1, index: 0 },
+                tool: tool.clone(),
+                effect: EffectClass::Unkeyed,
+                arguments: "{}".to_owned(),
+                action: Digest::from_bytes([4; 32]),
+            };
+            GrantGate.judge(principal, Action::Tool(&call))
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Planned {
+    Tool(String),
+    Model(String),
+    Reply,
+}
+
+fn allowed(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Allow { .. })
+}
+
+fn texts(grants: &[&str]) -> Vec<String> {
+    grants.iter().map(|&grant| grant.to_owned()).collect()
+}
+
+#[test]
+fn the_rule_is_the_grant_as_it_matches() {
+    let tool = |name: &str| Planned::Tool(name.to_owned());
+    let model = |alias: &str| Planned::Model(alias.to_owned());
+    for (grants, action, rule) in [
+        (texts(&["time.now", "file.*"]), tool("file.read"), Some("grant file.*")),
+        (texts(&["file.read"]), tool("file.read"), Some("grant file.read")),
+        (texts(&["file.read"]), tool("file.write"), None),
+        (texts(&["file.*"]), tool("file"), None),
+        (texts(&["file.*"]), tool("files.read"), None),
+        (texts(&["file.*"]), tool("file."), None),
+        (texts(&["model"]), model("fast"), Some("grant model")),
+        (texts(&["model:fast"]), model("fast"), Some("grant model:fast")),
+        (texts(&["model:fast"]), model("faster"), None),
+        (texts(&["reply"]), Planned::Reply, Some("grant reply")),
+        (texts(&["model", "file.*"]), Planned::Reply, None),
+        (texts(&["*"]), tool("file.read"), None),
+        (texts(&["*"]), Planned::Reply, None),
+        (texts(&[]), model("fast"), None),
+    ] {
+        match (judge(&grants, &action), rule) {
+            (Verdict::Allow { rule: found }, Some(rule)) => assert_eq!(found, rule),
+            (Verdict::Deny { rule, reason }, None) => {
+                assert_eq!(rule, "default deny");
+                assert!(reason.contains("not granted"), "{reason}");
+            }
+            (verdict, rule) => panic!("{grants:?} judged {action:?} as {verdict:?}, expected {rule:?}"),
+        }
+    }
+}
+
+fn word() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["file", "read", "write", "a", "model", "reply", "*", "", "fast"]).prop_map(str::to_owned)
+}
+
+fn grant() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::collection::vec(word(), 1..4).prop_map(|words| words.join(".")),
+        word().prop_map(|alias| format!("model:{alias}")),
+        word(),
+        "[a-z.*:]{0,6}",
+    ]
+}
+
+fn planned() -> impl Strategy<Value = Planned> {
+    prop_oneof![
+        prop::collection::vec(word(), 1..4).prop_map(|words| Planned::Tool(words.join("."))),
+        word().prop_map(Planned::Model),
+        Just(Planned::Reply),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn more_grants_never_deny_what_fewer_allowed(
+        fewer in prop::collection::vec(grant(), 0..6),
+        more in prop::collection::vec(grant(), 0..6),
+        at in 0_usize..6,
+        action in planned(),
+    ) {
+        let before = judge(&fewer, &action);
+        let at = at.min(fewer.len());
+        let mut all = fewer.clone();
+        all.splice(at..at, more);
+        prop_assert!(!allowed(&before) || allowed(&judge(&all, &action)));
+    }
+
+    // The oracle spells the rule out over raw text, so that parser and matcher cannot be wrong together.
+    #[test]
+    fn nothing_is_allowed_that_no_grant_names(
+        grants in prop::collection::vec(grant(), 0..8),
+        action in planned(),
+    ) {
+        let named = grants.iter().any(|grant| match &action {
+            Planned::Reply => grant == "reply",
+            Planned::Model(model) => grant == "model" || *grant == format!("model:{model}"),
+            Planned::Tool(tool) => {
+                grant == tool || grant.strip_suffix('*').is_some_and(|stem| stem.len() > 1 && tool.starts_with(stem))
+            }
+        });
+        prop_assert!(named || !allowed(&judge(&grants, &action)));
+    }
+
+    #[test]
+    fn the_rule_of_an_allow_is_one_of_the_grants(
+        grants in prop::collection::vec(grant(), 0..8),
+        action in planned(),
+    ) {
+        if let Verdict::Allow { rule } = judge(&grants, &action) {
+            let grant = rule.strip_prefix("grant ").expect("a rule names its grant");
+            prop_assert!(grants.iter().any(|known| known == grant));
+            prop_assert!(Grant::parse(grant).is_ok());
+        }
+    }
+}

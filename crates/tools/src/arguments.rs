@@ -1,0 +1,189 @@
+//! The arguments of each tool, from which its schema is derived, and their canonical form.
+//!
+//! Invariant: the fields of every argument type are declared in alphabetical order, so that its JSON has sorted
+//! keys and equal calls have equal bytes. Defaults are filled in and limits are applied here, so that the gate
+//! sees what will happen. Nothing is ignored: an unknown field is refused.
+
+use dromia_contracts::id::SessionId;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+
+use crate::path::{FilePath, WorkspacePath};
+
+/// The most bytes that one read gives.
+pub(crate) const READ_BYTES_MAX: u32 = 64 << 10;
+/// The most bytes that one write or append takes.
+pub(crate) const WRITE_BYTES_MAX: usize = 1 << 20;
+/// The most bytes of one message.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TimeNow {}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileRead {
+    /// Bytes, at most 65536.
+    #[serde(default = "read_limit_default", deserialize_with = "read_limit")]
+    pub(crate) limit: u32,
+    /// First byte.
+    #[serde(default)]
+    pub(crate) offset: u64,
+    #[schemars(with = "String")]
+    pub(crate) path: FilePath,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileList {
+    /// Only names after this one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) after: String,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) path: WorkspacePath,
+}
+
+/// What `file.write` and `file.append` take.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileContent {
+    #[serde(deserialize_with = "write_content")]
+    pub(crate) content: String,
+    #[schemars(with = "String")]
+    pub(crate) path: FilePath,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileDelete {
+    #[schemars(with = "String")]
+    pub(crate) path: FilePath,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MessageSend {
+    /// ses_…
+    #[schemars(with = "String")]
+    pub(crate) session: SessionId,
+    #[serde(deserialize_with = "message_text")]
+    pub(crate) text: String,
+}
+
+/// Reads arguments; says what is wrong and where.
+pub(crate) fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
+    // Some models send nothing at all where a tool needs no argument.
+    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+    // serde would also read a struct from an array, by position; a schema of kind object does not allow that.
+    if !arguments.trim_start().starts_with('{') {
+        return Err("expected a JSON object".to_owned());
+    }
+    let mut json = serde_json::Deserializer::from_str(arguments);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string() {
+        place if place == "." || place == "?" => error.inner().to_string(),
+        place => format!("{place}: {}", error.inner()),
+    })?;
+    json.end().map_err(|error| error.to_string())?;
+    Ok(parsed)
+}
+
+/// Puts arguments into canonical form.
+pub(crate) fn canonical<T: DeserializeOwned + Serialize>(arguments: &str) -> Result<String, String> {
+    let parsed: T = parse(arguments)?;
+    serde_json::to_string(&parsed).map_err(|error| error.to_string())
+}
+
+/// Derives the schema of an argument type and strips what a model has no use for; every byte of it is sent with
+/// every model request.
+pub(crate) fn schema<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value();
+    strip(&mut schema);
+    schema
+}
+
+fn strip(schema: &mut Value) {
+    const NOISE: [&str; 5] = ["$schema", "title", "format", "default", "minimum"];
+    if let Some(object) = schema.as_object_mut() {
+        object.retain(|key, _| !NOISE.contains(&key.as_str()));
+        if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.values_mut().for_each(strip);
+        }
+    }
+}
+
+fn read_limit_default() -> u32 {
+    READ_BYTES_MAX
+}
+
+fn read_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(de::Error::custom("the limit is at least 1")),
+        limit => Ok(limit.min(READ_BYTES_MAX)),
+    }
+}
+
+fn write_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    bounded(deserializer, WRITE_BYTES_MAX)
+}
+
+fn message_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = bounded(deserializer, MESSAGE_BYTES_MAX)?;
+    if text.is_empty() { Err(de::Error::custom("the text is empty")) } else { Ok(text) }
+}
+
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D, bytes_max: usize) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.len() > bytes_max {
+        return Err(de::Error::custom(format!("{} bytes are more than the {bytes_max} allowed", text.len())));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
+        for (given, expected) in [
+            (canonical::<FileRead>(r#" {"path":"./a//"} "#), Err("path: a path does not hold an empty name at line 1 column 15".to_owned())),
+            (canonical::<FileRead>(r#"{"path":"./a","limit":999999}"#), Ok(r#"{"limit":65536,"offset":0,"path":"a"}"#.to_owned())),
+            (canonical::<FileContent>(r#"{"path":"b/./c","content":"x"}"#), Ok(r#"{"content":"x","path":"b/c"}"#.to_owned())),
+            (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
+            (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
+        ] {
+            assert_eq!(given, expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_place() {
+        for (problem, place) in [
+            (canonical::<FileRead>(r#"{"path":1}"#), "path: invalid type"),
+            (canonical::<FileRead>(r#"{"path":"a","limit":0}"#), "limit: the limit is at least 1"),
+            (canonical::<FileRead>(r#"{"path":"a","offset":-1}"#), "offset: invalid value"),
+            (canonical::<FileRead>(r#"{"limit":1}"#), "missing field `path`"),
+            (canonical::<FileRead>(r#"{"path":"a","mode":"x"}"#), "unknown field `mode`"),
+            (canonical::<FileRead>(r#"{"path":"a","path":"b"}"#), "duplicate field `path`"),
+            (canonical::<FileRead>(r#"{"path":"a"} {}"#), "trailing characters"),
+            (canonical::<FileRead>(r#"[65536,0,"a"]"#), "expected a JSON object"),
+            (canonical::<FileRead>("a"), "expected a JSON object"),
+            (canonical::<MessageSend>(r#"{"session":"run_1","text":"x"}"#), "session: expected ses_"),
+            (canonical::<MessageSend>(r#"{"session":"ses_00000000000000000000000000000000","text":""}"#), "text: the text is empty"),
+        ] {
+            let problem = problem.expect_err(place);
+            assert!(problem.contains(place), "{problem:?} does not say {place:?}");
+        }
+        let long = format!(r#"{{"path":"a","content":"{}"}}"#, "x".repeat(WRITE_BYTES_MAX + 1));
+        assert!(canonical::<FileContent>(&long).expect_err("too long").contains("content: 1048577 bytes"));
+    }
+}

@@ -1,0 +1,131 @@
+//! The built-in tools by name: their descriptors, and which argument type each one reads.
+//!
+//! Invariant: a [`Builtin`] has exactly one descriptor, and the list is sorted by name.
+
+use dromia_contracts::label::Label;
+use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
+use serde_json::Value;
+
+use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, TimeNow, canonical, schema};
+
+/// One built-in tool; the order is that of the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    FileAppend,
+    FileDelete,
+    FileList,
+    FileRead,
+    FileWrite,
+    MessageSend,
+    TimeNow,
+}
+
+impl Builtin {
+    /// All of them, sorted by name.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::FileAppend,
+        Self::FileDelete,
+        Self::FileList,
+        Self::FileRead,
+        Self::FileWrite,
+        Self::MessageSend,
+        Self::TimeNow,
+    ];
+
+    /// Finds a tool. Some providers allow no dots in names, so `file_read` is taken for `file.read`.
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        let dotted = name.replace('_', ".");
+        Self::ALL.into_iter().find(|tool| tool.name() == dotted)
+    }
+
+    /// Returns the name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::FileAppend => "file.append",
+            Self::FileDelete => "file.delete",
+            Self::FileList => "file.list",
+            Self::FileRead => "file.read",
+            Self::FileWrite => "file.write",
+            Self::MessageSend => "message.send",
+            Self::TimeNow => "time.now",
+        }
+    }
+
+    /// Returns what a repeated call may do.
+    pub(crate) const fn effect(self) -> EffectClass {
+        match self {
+            Self::FileList | Self::FileRead | Self::TimeNow => EffectClass::Pure,
+            Self::FileDelete | Self::FileWrite => EffectClass::Idempotent,
+            Self::FileAppend => EffectClass::Unkeyed,
+            Self::MessageSend => EffectClass::Transactional,
+        }
+    }
+
+    /// Puts arguments into canonical form, or says what is wrong and where.
+    pub(crate) fn canonical(self, arguments: &str) -> Result<String, String> {
+        match self {
+            Self::FileAppend | Self::FileWrite => canonical::<FileContent>(arguments),
+            Self::FileDelete => canonical::<FileDelete>(arguments),
+            Self::FileList => canonical::<FileList>(arguments),
+            Self::FileRead => canonical::<FileRead>(arguments),
+            Self::MessageSend => canonical::<MessageSend>(arguments),
+            Self::TimeNow => canonical::<TimeNow>(arguments),
+        }
+    }
+
+    /// Returns what the tool says about itself.
+    pub(crate) fn descriptor(self) -> ToolDescriptor {
+        ToolDescriptor {
+            name: self.name().to_owned(),
+            description: self.description().to_owned(),
+            parameters: self.parameters(),
+            effect: self.effect(),
+            roles: self.roles().iter().map(|&(name, role)| (name.to_owned(), role)).collect(),
+            result_label: self.result_label(),
+        }
+    }
+
+    const fn description(self) -> &'static str {
+        match self {
+            Self::FileAppend => "Append text to a workspace file, making it if needed.",
+            Self::FileDelete => "Delete a workspace file or empty directory.",
+            Self::FileList => "List a workspace directory; the whole workspace by default.",
+            Self::FileRead => "Read a workspace text file.",
+            Self::FileWrite => "Replace or make a workspace file and its directories.",
+            Self::MessageSend => "Send a message to another session; its agent answers there.",
+            Self::TimeNow => "Tell date and time (UTC).",
+        }
+    }
+
+    fn parameters(self) -> Value {
+        match self {
+            Self::FileAppend | Self::FileWrite => schema::<FileContent>(),
+            Self::FileDelete => schema::<FileDelete>(),
+            Self::FileList => schema::<FileList>(),
+            Self::FileRead => schema::<FileRead>(),
+            Self::MessageSend => schema::<MessageSend>(),
+            Self::TimeNow => schema::<TimeNow>(),
+        }
+    }
+
+    const fn roles(self) -> &'static [(&'static str, ArgumentRole)] {
+        match self {
+            Self::FileAppend | Self::FileWrite => {
+                &[("content", ArgumentRole::Payload), ("path", ArgumentRole::Object)]
+            }
+            Self::FileDelete | Self::FileList | Self::FileRead => &[("path", ArgumentRole::Object)],
+            Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
+            Self::TimeNow => &[],
+        }
+    }
+
+    const fn result_label(self) -> Label {
+        match self {
+            // Names are chosen by whoever made the files.
+            Self::FileList | Self::FileRead => Label::UNKNOWN_FILE,
+            Self::FileAppend | Self::FileDelete | Self::FileWrite | Self::MessageSend | Self::TimeNow => {
+                Label::PUBLIC_FACT
+            }
+        }
+    }
+}

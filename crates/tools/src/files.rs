@@ -1,0 +1,181 @@
+//! What the file tools do: read, write, append, delete, in blocking code on held handles.
+//!
+//! Invariant: an effect is durable before it is reported: the file is synced, and so is the directory whose
+//! entry changed. Each outcome text says exactly what happened. Nothing here follows a link.
+//!
+//! Crash windows. Write: a crash before the rename leaves a temporary file, whose name belongs to the call, so
+//! that the repeated call removes it; after the rename, repeating leaves the same content. Append: a crash leaves
+//! nobody knowing whether it happened, which is why it is never repeated by itself.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+
+use dromia_contracts::content::Part;
+use dromia_contracts::label::{Integrity, Label, Readers};
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
+
+use crate::arguments::{FileContent, FileDelete, FileRead};
+use crate::file_error::FileError;
+use crate::path::TEMPORARY_PREFIX;
+use crate::workspace::{Missing, Workspace, create_new, kind};
+
+/// The largest file that an append may leave.
+pub(crate) const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The label of what a file tool states by itself: true, and nobody's business but the agent's.
+pub(crate) const WORKSPACE_FACT: Label = Label { integrity: Integrity::Trusted, readers: Readers::Agent };
+
+/// What a file tool tells, or why it did not do it.
+pub(crate) type Told = Result<Vec<Part>, FileError>;
+
+/// Reads a piece of a file.
+pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead) -> Told {
+    let file = workspace.ok_or(FileError::Missing)?.read(&arguments.path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = read_at_most(&file, arguments.offset, arguments.limit)?;
+    bytes.truncate(whole_characters(&bytes));
+    let end = arguments.offset.saturating_add(bytes.len() as u64);
+    let more = size.saturating_sub(end);
+    let mut parts = Vec::new();
+    if bytes.is_empty() {
+        parts.push(fact(format!("[nothing here: the file has {size} bytes]")));
+    } else {
+        if std::str::from_utf8(&bytes).is_err() {
+            parts.push(fact("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
+        }
+        parts.push(Part::text(String::from_utf8_lossy(&bytes), Label::UNKNOWN_FILE));
+        if more > 0 {
+            parts.push(fact(format!("[{more} more bytes; read on with offset {end}]")));
+        }
+    }
+    Ok(parts)
+}
+
+/// Replaces a file as a whole. `key` is the call's, so that a repeated call finds what it left half-done.
+pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -> Told {
+    let (parent, name) = arguments.path.split();
+    let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
+    match kind(parent.as_fd(), name)? {
+        None | Some(FileType::RegularFile) => {}
+        Some(FileType::Directory) => return Err(FileError::Directory),
+        Some(FileType::Symlink) => return Err(FileError::Symlink),
+        Some(_) => return Err(FileError::Special),
+    }
+    let temporary = format!("{TEMPORARY_PREFIX}{}", &blake3::hash(key.as_bytes()).to_hex()[..16]);
+    unlink(parent.as_fd(), &temporary)?;
+    let written = create_new(parent.as_fd(), &temporary).and_then(|mut file| {
+        file.write_all(arguments.content.as_bytes())?;
+        file.sync_all()?;
+        // Whatever took the name since it was looked at is replaced, not followed.
+        Ok(rustix::fs::renameat(&parent, &temporary, &parent, name)?)
+    });
+    if let Err(error) = written {
+        // The first error is the one to tell; a temporary file that stays is invisible to the agent.
+        let _: Result<(), FileError> = unlink(parent.as_fd(), &temporary);
+        return Err(error);
+    }
+    rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
+    Ok(vec![fact(format!("wrote {} bytes", arguments.content.len()))])
+}
+
+/// Appends to a file.
+pub(crate) fn append(workspace: &Workspace, arguments: &FileContent) -> Told {
+    let (parent, name) = arguments.path.split();
+    let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
+    let mut file = workspace.append(parent.as_fd(), name)?;
+    let before = file.metadata()?.len();
+    let after = before.saturating_add(arguments.content.len() as u64);
+    if after > FILE_BYTES_MAX {
+        return Err(FileError::WouldGrowBeyond { limit: FILE_BYTES_MAX });
+    }
+    if let Err(error) = file.write_all(arguments.content.as_bytes()) {
+        // Agents of one home are one writer, so cutting back removes nothing but this call's own bytes.
+        return Err(file.set_len(before).map_or(FileError::Torn, |()| error.into()));
+    }
+    file.sync_all().map_err(|_| FileError::NotConfirmed)?;
+    if before == 0 {
+        rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
+    }
+    Ok(vec![fact(format!("appended {} bytes; the file has {after}", arguments.content.len()))])
+}
+
+/// Deletes a file or an empty directory. What is gone already is deleted.
+pub(crate) fn delete(workspace: Option<&Workspace>, arguments: &FileDelete) -> Told {
+    let gone = || Ok(vec![fact("it is not there (any more)")]);
+    let Some(workspace) = workspace else { return gone() };
+    let (parent, name) = arguments.path.split();
+    let Some(parent) = workspace.directory(&parent, Missing::Leave)? else { return gone() };
+    let flags = match kind(parent.as_fd(), name)? {
+        None => return gone(),
+        Some(FileType::RegularFile) => AtFlags::empty(),
+        Some(FileType::Directory) => AtFlags::REMOVEDIR,
+        Some(FileType::Symlink) => return Err(FileError::Symlink),
+        Some(_) => return Err(FileError::Special),
+    };
+    match rustix::fs::unlinkat(&parent, name, flags) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return gone(),
+        Err(errno) => return Err(errno.into()),
+    }
+    rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
+    Ok(vec![fact("deleted")])
+}
+
+/// Makes a part that states a fact about the workspace.
+pub(crate) fn fact(text: impl Into<String>) -> Part {
+    Part::text(text, WORKSPACE_FACT)
+}
+
+fn unlink(parent: BorrowedFd<'_>, name: &str) -> Result<(), FileError> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn read_at_most(file: &File, offset: u64, limit: u32) -> Result<Vec<u8>, FileError> {
+    let mut bytes = vec![0; limit as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Counts the bytes up to the last whole character, so that a piece never ends inside one; all of them where the
+/// cut is not the problem, or where nothing would be left to make progress with.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        Ok(_) | Err(_) => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_ends_between_characters() {
+        for (bytes, whole) in [
+            (&b"abc"[..], 3),
+            ("aé".as_bytes(), 3),
+            (&"aé".as_bytes()[..2], 1),
+            (&"a😀".as_bytes()[..4], 1),
+            (&"😀".as_bytes()[..3], 3),
+            (&b"a\xff"[..], 2),
+            (b"", 0),
+        ] {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `message.send`: a message to another session of the same tenant.
+//!
+//! Invariant: transactional. Nothing is sent here: the item is handed back and becomes durable in the commit that
+//! holds the call's result, under the call's key, so it arrives once however often the call is repeated.
+//!
+//! A target that is not in the caller's tenant is *not found*, in the same words as one that does not exist.
+
+use bytes::Bytes;
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::label::{Integrity, Label, Readers};
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::scope::{Actor, Scope};
+use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::store::{InboxPut, ItemKey, ReadError, Store};
+use dromia_contracts::tool::{PreparedCall, ToolContext};
+
+use crate::arguments::MessageSend;
+
+/// A model wrote the text, out of parts that this room does not see: it is not trusted, and its readers are not
+/// widened beyond the narrowest there are.
+const MESSAGE: Label = Label { integrity: Integrity::Untrusted, readers: Readers::Actor };
+
+/// Why nothing was sent, in words for the model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("nothing was sent: that session does not exist")]
+    NotFound,
+    #[error("nothing was sent: the agent of that session takes no more input")]
+    Terminated,
+    #[error("nothing was sent: the store did not answer; trying again later may help")]
+    Unavailable,
+    #[error("nothing was sent: the message cannot be written down")]
+    Unwritable,
+}
+
+impl From<ReadError> for SendError {
+    fn from(_: ReadError) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Looks the target up in `tenant`, the caller's whole tenant, and returns the item that becomes durable together
+/// with the call's result.
+pub(crate) async fn send(
+    store: &dyn Store,
+    runtime: &Runtime,
+    tenant: &Scope,
+    sender: Actor,
+    context: &ToolContext,
+    call: &PreparedCall,
+    arguments: MessageSend,
+) -> Result<InboxPut, SendError> {
+    let session = store.session(tenant, arguments.session).await?.ok_or(SendError::NotFound)?;
+    let agent = store.agent(tenant, session.agent).await?.ok_or(SendError::NotFound)?;
+    match agent.state {
+        // A paused agent keeps its input and answers when it is resumed.
+        AgentState::Running | AgentState::Paused => {}
+        AgentState::Terminated => return Err(SendError::Terminated),
+        AgentState::Deleting => return Err(SendError::NotFound),
+    }
+    let message = InputMessage { author: sender.clone(), parts: vec![Part::text(arguments.text, MESSAGE)] };
+    let body = serde_json::to_vec(&message).map_err(|_| SendError::Unwritable)?;
+    Ok(InboxPut {
+        owner: InboxOwner::Session(session.id),
+        item: runtime.item_id(),
+        at: runtime.clock.now(),
+        kind: ItemKind::Input,
+        author: sender,
+        body: Bytes::from(body),
+        key: Some(ItemKey { key: context.key.clone(), request: call.action }),
+    })
+}

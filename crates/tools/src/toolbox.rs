@@ -1,0 +1,182 @@
+//! The built-in tools behind the [`ToolHost`] port.
+//!
+//! Invariant: a call executes its canonical arguments and nothing else, at most once per invocation, and never
+//! fails: what goes wrong is told to the model. Blocking file work runs beside the async threads, at most
+//! [`FILE_WORK_MAX`] at a time.
+//!
+//! It does not ask the gate; the engine does, before it calls. It sets no deadline on file work: an effect whose
+//! end nobody awaited would be neither done nor undone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dromia_contracts::content::{Part, ToolCall};
+use dromia_contracts::digest::Digest;
+use dromia_contracts::label::Label;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::scope::{Actor, Authority};
+use dromia_contracts::store::Store;
+use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
+use dromia_contracts::{AgentId, BoxFuture};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, parse};
+use crate::catalogue::Builtin;
+use crate::file_error::FileError;
+use crate::files::{self, Told, WORKSPACE_FACT};
+use crate::listing;
+use crate::message;
+use crate::workspace::{Missing, Resolver, Workspace};
+
+/// The most file calls that run at once; more of them wait their turn.
+pub const FILE_WORK_MAX: usize = 32;
+
+/// How the built-in tools are set up.
+#[derive(Debug, Clone)]
+pub struct ToolsConfig {
+    /// The instance's home; workspaces lie below it.
+    pub root: PathBuf,
+    /// Slows every tool call down by this much, for demonstrations.
+    pub pace: Option<Duration>,
+}
+
+/// The built-in tools.
+#[derive(Debug)]
+pub struct Toolbox {
+    descriptors: Vec<ToolDescriptor>,
+    config: ToolsConfig,
+    resolver: Resolver,
+    store: Arc<dyn Store>,
+    authority: Authority,
+    runtime: Runtime,
+    file_work: Arc<Semaphore>,
+}
+
+impl Toolbox {
+    /// Sets the tools up. The authority is used for one thing: `message.send` looks its target up in the caller's
+    /// whole tenant, which the run's own scope, narrowed to one agent, cannot see.
+    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, authority: Authority, runtime: Runtime) -> Self {
+        Self {
+            descriptors: Builtin::ALL.into_iter().map(Builtin::descriptor).collect(),
+            config,
+            resolver: Resolver::probe(),
+            store,
+            authority,
+            runtime,
+            file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
+        }
+    }
+
+    /// Returns the names of all built-in tools, sorted; grants are checked against them.
+    pub fn names() -> [&'static str; 7] {
+        Builtin::ALL.map(Builtin::name)
+    }
+
+    async fn execute(&self, context: ToolContext, call: PreparedCall) -> Result<ToolOutput, String> {
+        let Some(tool) = Builtin::find(&call.tool) else { return Err("there is no such tool".to_owned()) };
+        let Some(agent) = context.scope.agent() else { return Err("no agent is calling".to_owned()) };
+        if let Some(pace) = self.config.pace {
+            let now = self.runtime.clock.now();
+            self.runtime.clock.sleep_until(now.checked_add(pace).unwrap_or(now)).await;
+        }
+        match tool {
+            Builtin::TimeNow => Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)])),
+            Builtin::MessageSend => self.send(agent, &context, &call).await,
+            Builtin::FileRead => {
+                let arguments: FileRead = parse(&call.arguments)?;
+                self.file(agent, Missing::Leave, move |workspace| files::read(workspace, &arguments)).await
+            }
+            Builtin::FileList => {
+                let arguments: FileList = parse(&call.arguments)?;
+                self.file(agent, Missing::Leave, move |workspace| listing::list(workspace, &arguments)).await
+            }
+            Builtin::FileDelete => {
+                let arguments: FileDelete = parse(&call.arguments)?;
+                self.file(agent, Missing::Leave, move |workspace| files::delete(workspace, &arguments)).await
+            }
+            Builtin::FileWrite => {
+                let arguments: FileContent = parse(&call.arguments)?;
+                let write = move |workspace: &Workspace| files::write(workspace, &arguments, &context.key);
+                self.file(agent, Missing::Make, made(write)).await
+            }
+            Builtin::FileAppend => {
+                let arguments: FileContent = parse(&call.arguments)?;
+                self.file(agent, Missing::Make, made(move |workspace| files::append(workspace, &arguments))).await
+            }
+        }
+    }
+
+    async fn send(&self, agent: AgentId, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+        let arguments: MessageSend = parse(&call.arguments)?;
+        let tenant = self.authority.scope(context.scope.tenant(), context.scope.actor().clone());
+        let sender = Actor::new(&format!("agent:{agent}"));
+        let item = message::send(&*self.store, &self.runtime, &tenant, sender, context, call, arguments)
+            .await
+            .map_err(|error| error.to_string())?;
+        let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
+        Ok(ToolOutput { failed: false, parts, sends: vec![item] })
+    }
+
+    async fn file<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>
+    where
+        F: FnOnce(Option<&Workspace>) -> Told + Send + 'static,
+    {
+        let permit = Arc::clone(&self.file_work).acquire_owned().await.map_err(|error| error.to_string())?;
+        let (root, resolver) = (self.config.root.clone(), self.resolver);
+        let told = tokio::task::spawn_blocking(move || {
+            // The permit goes with the work, which goes on if the caller is dropped.
+            let _permit = permit;
+            let workspace = Workspace::open(&root, agent, resolver, missing)?;
+            work(workspace.as_ref())
+        });
+        match told.await {
+            Ok(Ok(parts)) => Ok(done(parts)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the tool broke down; what it did is not known".to_owned()),
+        }
+    }
+}
+
+impl ToolHost for Toolbox {
+    fn descriptors(&self) -> &[ToolDescriptor] {
+        &self.descriptors
+    }
+
+    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        let tool = Builtin::find(&call.tool)
+            .ok_or_else(|| PrepareError::UnknownTool { name: call.tool.chars().take(64).collect() })?;
+        let arguments = tool
+            .canonical(&call.arguments)
+            .map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
+        let action = action(tool.name(), &arguments);
+        Ok(PreparedCall { id: call.id, tool: tool.name().to_owned(), effect: tool.effect(), arguments, action })
+    }
+
+    fn call(&self, context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {
+        Box::pin(async move { self.execute(context, call).await.unwrap_or_else(failed) })
+    }
+}
+
+fn action(tool: &str, arguments: &str) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(tool.as_bytes()).update(&[0]).update(arguments.as_bytes());
+    Digest::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// Adapts work that needs a workspace, where one has just been made.
+fn made<F>(work: F) -> impl FnOnce(Option<&Workspace>) -> Told
+where
+    F: FnOnce(&Workspace) -> Told,
+{
+    move |workspace| workspace.map_or(Err(FileError::Missing), work)
+}
+
+fn done(parts: Vec<Part>) -> ToolOutput {
+    ToolOutput { failed: false, parts, sends: Vec::new() }
+}
+
+fn failed(text: String) -> ToolOutput {
+    ToolOutput { failed: true, parts: vec![Part::text(text, WORKSPACE_FACT)], sends: Vec::new() }
+}

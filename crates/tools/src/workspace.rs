@@ -1,0 +1,252 @@
+//! An agent's workspace as a held directory handle, and opening things beneath it.
+//!
+//! Invariant: everything is opened relative to a handle, one resolution per open, and no symbolic link is ever
+//! followed below the instance's home. The kernel keeps the promise (`openat2` with `RESOLVE_BENEATH`,
+//! `RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_MAGICLINKS`); on a kernel without it, a walk opens name after name with
+//! `O_NOFOLLOW`. Names never hold a slash or `..` here, which [`crate::path`] guarantees.
+//!
+//! A workspace is `HOME/agents/AGENT/workspace`. It is made by the first write, never by a read.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use dromia_contracts::id::AgentId;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::file_error::FileError;
+use crate::path::{FilePath, WorkspacePath};
+
+/// The directory of an instance's home that holds one directory per agent.
+pub(crate) const AGENTS: &str = "agents";
+const WORKSPACE: &str = "workspace";
+const DIRECTORY_MODE: Mode = Mode::RWXU;
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Flags of every open: a pipe must not block, a terminal must not become ours, a child process inherits nothing.
+const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
+/// `openat2` asks to be called again when a rename elsewhere disturbed it; a hostile renamer must not hold us.
+const AGAIN_MAX: usize = 16;
+
+/// Who keeps a resolution inside the workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resolver {
+    /// `openat2`.
+    Kernel,
+    /// One `openat` with `O_NOFOLLOW` per name.
+    Walk,
+}
+
+impl Resolver {
+    /// Asks the kernel whether it has `openat2`; a filter that forbids the call counts as not having it.
+    pub(crate) fn probe() -> Self {
+        match beneath(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Self::Walk,
+            Ok(_) | Err(_) => Self::Kernel,
+        }
+    }
+}
+
+/// What to do about a directory that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Make it.
+    Make,
+    /// Leave it.
+    Leave,
+}
+
+/// A held workspace.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    handle: OwnedFd,
+    resolver: Resolver,
+}
+
+impl Workspace {
+    /// Opens the workspace of an agent; `None` if it is not there and should be left so.
+    pub(crate) fn open(
+        home: &Path,
+        agent: AgentId,
+        resolver: Resolver,
+        missing: Missing,
+    ) -> Result<Option<Self>, FileError> {
+        // The home itself is the operator's: it may well be reached through links.
+        let mut handle = rustix::fs::open(home, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        for name in [AGENTS, &agent.to_string(), WORKSPACE] {
+            match child_directory(handle.as_fd(), name, resolver, missing)? {
+                Some(child) => handle = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Self { handle, resolver }))
+    }
+
+    /// Opens a directory of the workspace; `None` if it is not there and should be left so.
+    pub(crate) fn directory(&self, path: &WorkspacePath, missing: Missing) -> Result<Option<OwnedFd>, FileError> {
+        let one_resolution = match (self.resolver, missing) {
+            (Resolver::Kernel, Missing::Leave) => true,
+            // What must be made is made name by name, beneath a handle each.
+            (Resolver::Kernel, Missing::Make) | (Resolver::Walk, _) => false,
+        };
+        if one_resolution {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | ALWAYS;
+            return match beneath(self.handle.as_fd(), path.as_str(), flags, Mode::empty()) {
+                Ok(directory) => Ok(Some(directory)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(errno) => Err(errno.into()),
+            };
+        }
+        let mut handle = rustix::io::fcntl_dupfd_cloexec(&self.handle, 0)?;
+        for name in path.names() {
+            match child_directory(handle.as_fd(), name, self.resolver, missing)? {
+                Some(child) => handle = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(handle))
+    }
+
+    /// Opens a regular file of the workspace for reading.
+    pub(crate) fn read(&self, path: &FilePath) -> Result<File, FileError> {
+        let (parent, name) = path.split();
+        let parent = self.directory(&parent, Missing::Leave)?.ok_or(FileError::Missing)?;
+        self.file(parent.as_fd(), name, OFlags::RDONLY)
+    }
+
+    /// Opens a regular file in a held directory for appending; makes it if it is not there.
+    pub(crate) fn append(&self, parent: BorrowedFd<'_>, name: &str) -> Result<File, FileError> {
+        self.file(parent, name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    }
+
+    fn file(&self, parent: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<File, FileError> {
+        let mode = if flags.contains(OFlags::CREATE) { FILE_MODE } else { Mode::empty() };
+        let handle = open_child(parent, name, flags, mode, self.resolver)?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
+            FileType::RegularFile => Ok(File::from(handle)),
+            FileType::Directory => Err(FileError::Directory),
+            FileType::Symlink => Err(FileError::Symlink),
+            FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+                Err(FileError::Special)
+            }
+        }
+    }
+}
+
+/// Tells what a name in a held directory is, without following it; `None` if there is nothing.
+pub(crate) fn kind(parent: BorrowedFd<'_>, name: &str) -> Result<Option<FileType>, FileError> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes a new regular file in a held directory.
+pub(crate) fn create_new(parent: BorrowedFd<'_>, name: &str) -> Result<File, FileError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | ALWAYS;
+    Ok(File::from(rustix::fs::openat(parent, name, flags, FILE_MODE)?))
+}
+
+fn child_directory(
+    parent: BorrowedFd<'_>,
+    name: &str,
+    resolver: Resolver,
+    missing: Missing,
+) -> Result<Option<OwnedFd>, FileError> {
+    let open = || open_child(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), resolver);
+    match (open(), missing) {
+        (Ok(child), _) => Ok(Some(child)),
+        (Err(FileError::Missing), Missing::Leave) => Ok(None),
+        (Err(FileError::Missing), Missing::Make) => {
+            match rustix::fs::mkdirat(parent, name, DIRECTORY_MODE) {
+                // The name must be durable before a file beneath it is said to be.
+                Ok(()) => rustix::fs::fsync(parent)?,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            open().map(Some)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn open_child(
+    parent: BorrowedFd<'_>,
+    name: &str,
+    flags: OFlags,
+    mode: Mode,
+    resolver: Resolver,
+) -> Result<OwnedFd, FileError> {
+    let opened = match resolver {
+        Resolver::Kernel => beneath(parent, name, flags | ALWAYS, mode),
+        Resolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS, mode),
+    };
+    match opened {
+        Ok(handle) => Ok(handle),
+        // O_DIRECTORY on a link says only that a link is no directory.
+        Err(Errno::NOTDIR) if kind(parent, name)? == Some(FileType::Symlink) => Err(FileError::Symlink),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn beneath(directory: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 1..AGAIN_MAX {
+        match rustix::fs::openat2(directory, path, flags, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            answer => return answer,
+        }
+    }
+    rustix::fs::openat2(directory, path, flags, mode, resolve)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const AGENT: AgentId = AgentId::from_bytes([3; 16]);
+
+    fn path(text: &str) -> FilePath {
+        serde_json::from_value(text.into()).expect("a clean path")
+    }
+
+    // A kernel without openat2 is not at hand, so the walk is held to the kernel's answers.
+    #[test]
+    fn the_walk_answers_like_the_kernel() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let outside = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(outside.path().join("secret"), "secret").expect("written");
+        let kernel = Workspace::open(home.path(), AGENT, Resolver::Kernel, Missing::Make).expect("made").expect("there");
+        let walk = Workspace::open(home.path(), AGENT, Resolver::Walk, Missing::Leave).expect("opened").expect("there");
+        let inside = home.path().join(AGENTS).join(AGENT.to_string()).join(WORKSPACE);
+        symlink(outside.path(), inside.join("dirlink")).expect("linked");
+        symlink(outside.path().join("secret"), inside.join("link")).expect("linked");
+        std::fs::create_dir(inside.join("dir")).expect("made");
+        std::fs::write(inside.join("dir/file"), "x").expect("written");
+        for (text, expected) in [
+            ("dir/file", None),
+            ("dir", Some(FileError::Directory)),
+            ("dir/none", Some(FileError::Missing)),
+            ("none/file", Some(FileError::Missing)),
+            ("dir/file/x", Some(FileError::NotADirectory)),
+            ("link", Some(FileError::Symlink)),
+            ("dirlink", Some(FileError::Symlink)),
+            ("dirlink/secret", Some(FileError::Symlink)),
+        ] {
+            for workspace in [&kernel, &walk] {
+                assert_eq!(workspace.read(&path(text)).err(), expected, "{text} by {:?}", workspace.resolver);
+            }
+        }
+        for (workspace, name) in [(&kernel, "by/kernel/x"), (&walk, "by/walk/x")] {
+            let (parent, name) = (path(name).split().0, path(name).split().1.to_owned());
+            let parent = workspace.directory(&parent, Missing::Make).expect("made").expect("there");
+            let mut file = workspace.append(parent.as_fd(), &name).expect("made");
+            file.write_all(b"x").expect("written");
+        }
+        assert!(inside.join("by/walk/x").is_file() && inside.join("by/kernel/x").is_file());
+    }
+}

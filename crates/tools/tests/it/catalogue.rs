@@ -1,0 +1,139 @@
+//! What the tools say about themselves, and what becomes of a call before the gate sees it.
+
+use std::time::Duration;
+
+use dromia_contracts::Digest;
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::content::ToolCall;
+use dromia_contracts::runtime::Clock as _;
+use dromia_contracts::tool::{EffectClass, PrepareError, ToolHost as _};
+use dromia_tools::Toolbox;
+use serde_json::json;
+
+use crate::support::{Bench, CALL};
+
+#[test]
+fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
+    let bench = Bench::new();
+    let listed: Vec<_> =
+        bench.toolbox.descriptors().iter().map(|tool| (tool.name.as_str(), tool.effect)).collect();
+    assert_eq!(
+        listed,
+        [
+            ("file.append", EffectClass::Unkeyed),
+            ("file.delete", EffectClass::Idempotent),
+            ("file.list", EffectClass::Pure),
+            ("file.read", EffectClass::Pure),
+            ("file.write", EffectClass::Idempotent),
+            ("message.send", EffectClass::Transactional),
+            ("time.now", EffectClass::Pure),
+        ]
+    );
+    assert_eq!(Toolbox::names().to_vec(), listed.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_whole_tool_list_stays_under_1800_bytes() {
+    let bench = Bench::new();
+    let list: Vec<_> = bench
+        .toolbox
+        .descriptors()
+        .iter()
+        .map(|tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}))
+        .collect();
+    let bytes = serde_json::to_vec(&list).expect("serializes").len();
+    assert!(bytes <= 1800, "{bytes} bytes: {}", json!(list));
+}
+
+#[test]
+fn a_schema_holds_what_a_model_needs_and_no_more() {
+    let bench = Bench::new();
+    let read = bench.toolbox.descriptors().iter().find(|tool| tool.name == "file.read").expect("file.read");
+    assert_eq!(
+        read.parameters,
+        json!({
+            "type": "object",
+            "properties": {
+                "limit": {"type": "integer", "description": "Bytes, at most 65536."},
+                "offset": {"type": "integer", "description": "First byte."},
+                "path": {"type": "string"},
+            },
+            "required": ["path"],
+            "additionalProperties": false,
+        })
+    );
+}
+
+#[test]
+fn every_argument_with_a_role_is_in_the_schema() {
+    for tool in Bench::new().toolbox.descriptors() {
+        for (argument, _) in &tool.roles {
+            assert!(tool.parameters["properties"].get(argument).is_some(), "{} has no {argument}", tool.name);
+        }
+    }
+}
+
+#[test]
+fn the_same_action_has_one_digest_however_it_is_spelled() {
+    let bench = Bench::new();
+    let canonical = bench.prepare("file.read", r#"{"path":"a/b"}"#);
+    assert_eq!(canonical.arguments, r#"{"limit":65536,"offset":0,"path":"a/b"}"#);
+    let expected = blake3::hash(b"file.read\0{\"limit\":65536,\"offset\":0,\"path\":\"a/b\"}");
+    assert_eq!(canonical.action, Digest::from_bytes(*expected.as_bytes()));
+    for same in [r#"{ "path" : "./a/./b/" , "offset":0 }"#, r#"{"limit":70000,"path":"a\/b"}"#] {
+        assert_eq!(bench.prepare("file_read", same), canonical);
+    }
+    assert_ne!(bench.prepare("file.read", r#"{"path":"a/b","offset":1}"#).action, canonical.action);
+    assert_ne!(bench.prepare("file.delete", r#"{"path":"a/b"}"#).action, canonical.action);
+}
+
+#[test]
+fn canonical_arguments_prepare_to_themselves() {
+    let bench = Bench::new();
+    for (tool, arguments) in [
+        ("file.append", r#"{"path":"x","content":"y"}"#),
+        ("file.list", r#"{"path":"./x/","after":"b"}"#),
+        ("file.list", ""),
+        ("message.send", r#"{"text":"y","session":"ses_05050505050505050505050505050505"}"#),
+        ("time.now", " {} "),
+    ] {
+        let once = bench.prepare(tool, arguments);
+        assert_eq!(bench.prepare(tool, &once.arguments), once);
+    }
+}
+
+#[test]
+fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
+    let bench = Bench::new();
+    let prepare = |tool: &str, arguments: &str| {
+        bench.toolbox.prepare(&ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() })
+    };
+    assert_eq!(
+        prepare("shell.run", "{}"),
+        Err(PrepareError::UnknownTool { name: "shell.run".into() })
+    );
+    assert_eq!(
+        prepare("file.read", r#"{"path":"../secret"}"#).expect_err("it climbs").to_string(),
+        "the arguments of file.read do not fit its schema: path: a path does not hold ..; nothing outside the \
+         workspace can be reached at line 1 column 19"
+    );
+    for climbing in ["/etc/passwd", "a/../../b", "..", "a\\u0000b", "a//b", ""] {
+        for tool in ["file.read", "file.delete", "file.list"] {
+            assert!(prepare(tool, &format!(r#"{{"path":"{climbing}"}}"#)).is_err(), "{tool} took {climbing:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_time_is_the_clocks() {
+    assert_eq!(Bench::new().told("time.now", "").await, "ok: 2023-11-14T22:13:20Z");
+}
+
+#[tokio::test]
+async fn a_pace_slows_every_call_down_by_the_clock() {
+    let bench = Bench::with(AgentState::Running, Some(Duration::from_millis(250)));
+    let before = bench.clock.now();
+    bench.told("file.append", r#"{"path":"log","content":"x"}"#).await;
+    bench.told("time.now", "").await;
+    assert_eq!(bench.clock.now().as_millisecond() - before.as_millisecond(), 500);
+}

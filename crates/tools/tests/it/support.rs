@@ -1,0 +1,272 @@
+//! A toolbox on a temporary home, with a clock that stands still and a store that knows two sessions.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::run::Run;
+use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
+use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead, SessionKey};
+use dromia_contracts::store::{
+    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store,
+    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
+use dromia_contracts::tool::{PreparedCall, ToolContext, ToolHost, ToolOutput};
+use dromia_contracts::{AgentId, BoxFuture, CallId, Digest, RunId, SessionId, TenantId};
+use dromia_tools::{Toolbox, ToolsConfig};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+pub(crate) const OTHER_TENANT: TenantId = TenantId::from_bytes([2; 16]);
+pub(crate) const AGENT: AgentId = AgentId::from_bytes([3; 16]);
+pub(crate) const COLLEAGUE: AgentId = AgentId::from_bytes([4; 16]);
+pub(crate) const COLLEAGUE_SESSION: SessionId = SessionId::from_bytes([5; 16]);
+pub(crate) const STRANGER_SESSION: SessionId = SessionId::from_bytes([6; 16]);
+pub(crate) const CALL: CallId = CallId { step: 1, index: 0 };
+
+/// A toolbox and its home.
+pub(crate) struct Bench {
+    pub(crate) toolbox: Toolbox,
+    pub(crate) clock: Arc<StillClock>,
+    home: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(AgentState::Running, None)
+    }
+
+    pub(crate) fn with(colleague: AgentState, pace: Option<Duration>) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let clock = Arc::new(StillClock::default());
+        let runtime = Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
+        let config = ToolsConfig { root: home.path().to_owned(), pace };
+        let store = Arc::new(TwoSessions { colleague });
+        Self { toolbox: Toolbox::new(config, store, Authority::claim(), runtime), clock, home }
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.home.path().to_owned()
+    }
+
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.home().join("agents").join(AGENT.to_string()).join("workspace")
+    }
+
+    /// Makes the workspace as the operator would, by hand.
+    pub(crate) fn made(self) -> Self {
+        std::fs::create_dir_all(self.workspace()).expect("the workspace is made");
+        self
+    }
+
+    pub(crate) fn prepare(&self, tool: &str, arguments: &str) -> PreparedCall {
+        let call = ToolCall { id: CALL, tool: tool.to_owned(), arguments: arguments.to_owned() };
+        self.toolbox.prepare(&call).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"))
+    }
+
+    pub(crate) async fn call(&self, tool: &str, arguments: &str) -> ToolOutput {
+        self.toolbox.call(context(), self.prepare(tool, arguments)).await
+    }
+
+    /// Calls a tool and returns what it tells, after `ok: ` or `failed: `.
+    pub(crate) async fn told(&self, tool: &str, arguments: &str) -> String {
+        let output = self.call(tool, arguments).await;
+        let verdict = if output.failed { "failed" } else { "ok" };
+        format!("{verdict}: {}", parts_text(&output.parts))
+    }
+}
+
+pub(crate) fn context() -> ToolContext {
+    let run = RunId::from_bytes([7; 16]);
+    ToolContext {
+        scope: Authority::claim().scope(TENANT, Actor::new("engine")).narrowed_to(AGENT),
+        author: Actor::new("cli:ada"),
+        run,
+        session: SessionId::from_bytes([8; 16]),
+        key: CALL.key(run),
+    }
+}
+
+/// Time that moves only when somebody sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct StillClock(AtomicU64);
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        let milliseconds = i64::try_from(self.0.load(Ordering::SeqCst)).expect("a small number");
+        Timestamp::from_millisecond(1_700_000_000_000 + milliseconds).expect("a time of this century")
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        let slept = at.as_millisecond() - self.now().as_millisecond();
+        self.0.fetch_add(u64::try_from(slept).unwrap_or(0), Ordering::SeqCst);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl IdSource for Counter {
+    fn uuid(&self) -> Uuid {
+        Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::SeqCst)))
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        [9; 32]
+    }
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Spawn for Nowhere {
+    fn spawn(&self, _: BoxFuture<'static, ()>) {}
+}
+
+/// A store with a session of a colleague in the tenant and one of a stranger outside it.
+#[derive(Debug)]
+struct TwoSessions {
+    colleague: AgentState,
+}
+
+fn session(id: SessionId) -> Session {
+    Session {
+        id,
+        agent: COLLEAGUE,
+        key: SessionKey { platform: "cli".into(), channel: "cli".into(), actor: Actor::new("cli:bob") },
+        opened_at: Timestamp::UNIX_EPOCH,
+        head: SessionHead::default(),
+    }
+}
+
+fn found<T: Send + 'static>(value: T) -> Read<'static, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+fn not_asked<T: Send + fmt::Debug + 'static>() -> Read<'static, T> {
+    let cause = "the tools have no business with this read".to_owned();
+    Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })))
+}
+
+impl Store for TwoSessions {
+    fn session<'a>(&'a self, scope: &'a Scope, id: SessionId) -> Read<'a, Option<Session>> {
+        let owner = match id {
+            COLLEAGUE_SESSION => TENANT,
+            STRANGER_SESSION => OTHER_TENANT,
+            _ => return found(None),
+        };
+        found((scope.tenant() == owner && scope.sees(COLLEAGUE)).then(|| session(id)))
+    }
+
+    fn agent<'a>(&'a self, scope: &'a Scope, id: AgentId) -> Read<'a, Option<Agent>> {
+        found((scope.tenant() == TENANT && id == COLLEAGUE).then(|| Agent {
+            id,
+            handle: "colleague".parse().expect("a handle"),
+            display_name: String::new(),
+            labels: std::collections::BTreeMap::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            state: self.colleague,
+            revision: Digest::default(),
+        }))
+    }
+
+    fn commit(&self, _: Batch) -> BoxFuture<'static, Commit> {
+        Box::pin(std::future::ready(Commit::Unknown { cause: "the tools commit nothing".to_owned() }))
+    }
+
+    fn tenants<'a>(&'a self, _: &'a Operator, _: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
+        not_asked()
+    }
+
+    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, _: &'a Handle) -> Read<'a, Option<Tenant>> {
+        not_asked()
+    }
+
+    fn token<'a>(&'a self, _: &'a Operator, _: Digest) -> Read<'a, Option<TokenOwner>> {
+        not_asked()
+    }
+
+    fn open_runs<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
+        not_asked()
+    }
+
+    fn pending_sessions<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: Page<(TenantId, SessionId)>,
+    ) -> Read<'a, Vec<PendingSession>> {
+        not_asked()
+    }
+
+    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
+        not_asked()
+    }
+
+    fn agents<'a>(&'a self, _: &'a Scope, _: Option<AgentState>, _: Page<AgentId>) -> Read<'a, Vec<Agent>> {
+        not_asked()
+    }
+
+    fn agent_by_handle<'a>(&'a self, _: &'a Scope, _: &'a Handle) -> Read<'a, Option<Agent>> {
+        not_asked()
+    }
+
+    fn revision<'a>(&'a self, _: &'a Scope, _: AgentId, _: Digest) -> Read<'a, Option<Revision>> {
+        not_asked()
+    }
+
+    fn session_by_key<'a>(&'a self, _: &'a Scope, _: AgentId, _: &'a SessionKey) -> Read<'a, Option<Session>> {
+        not_asked()
+    }
+
+    fn sessions<'a>(&'a self, _: &'a Scope, _: Option<AgentId>, _: Page<SessionId>) -> Read<'a, Vec<Session>> {
+        not_asked()
+    }
+
+    fn session_tail<'a>(&'a self, _: &'a Scope, _: SessionId, _: TailLimits) -> Read<'a, Option<SessionTail>> {
+        not_asked()
+    }
+
+    fn run<'a>(&'a self, _: &'a Scope, _: RunId) -> Read<'a, Option<Run>> {
+        not_asked()
+    }
+
+    fn runs<'a>(&'a self, _: &'a Scope, _: RunFilter, _: Page<RunId>) -> Read<'a, Vec<Run>> {
+        not_asked()
+    }
+
+    fn journal<'a>(&'a self, _: &'a Scope, _: RunId, _: u64, _: usize) -> Read<'a, Vec<StoredEntry>> {
+        not_asked()
+    }
+
+    fn inbox<'a>(&'a self, _: &'a Scope, _: InboxOwner, _: u64, _: usize) -> Read<'a, Vec<InboxItem>> {
+        not_asked()
+    }
+
+    fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
+        not_asked()
+    }
+
+    fn state<'a>(&'a self, _: &'a Scope, _: SessionId) -> Read<'a, Vec<StateEntry>> {
+        not_asked()
+    }
+
+    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {
+        not_asked()
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth { read_only: None, wal_bytes: 0, file_bytes: 0 }
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+}

@@ -1,1 +1,43 @@
-//! skeleton.
+//! The wire contract of the HTTP interface, version 1: what a request may say and what an answer says.
+//!
+//! Requests refuse unknown fields, so a misspelt field is an error and never a silent default. Answers may gain
+//! fields; a reader skips what it does not know. Ids travel in their text form, times as RFC 3339.
+//!
+//! This crate knows no HTTP library, no store and no engine: it is what server and clients must agree on, and
+//! the words they share (ids, statuses, error codes) come from `dromia-contracts` as they are.
+
+pub mod list;
+pub mod problem;
+
+pub mod agent;
+pub mod event;
+pub mod run;
+pub mod session;
+pub mod status;
+pub mod tenant;
+
+pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
+pub use dromia_contracts::content::CallStatus;
+pub use dromia_contracts::model::Usage;
+pub use dromia_contracts::run::{RunKind, RunStatus};
+pub use dromia_contracts::{
+    AgentId, CallId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId,
+};
+
+pub use crate::list::List;
+pub use crate::problem::Problem;
+
+/// The header that picks the tenant on the Unix socket.
+pub const TENANT_HEADER: &str = "x-dromia-tenant";
+
+/// The tenant that is meant when the header is absent.
+pub const TENANT_DEFAULT: &str = "default";
+
+/// The header that makes a repeated request one request.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
+/// The header that names a request in the answer and in the server's log.
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
+
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

@@ -1,0 +1,43 @@
+//! Listings: one page, and where the next one begins.
+
+use serde::{Deserialize, Serialize};
+
+/// The rows of a page when the request names no limit.
+pub const LIMIT_DEFAULT: u32 = 50;
+
+/// The most rows of a page.
+pub const LIMIT_MAX: u32 = 256;
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// What to send as `after` for the page that follows; absent after the last one.
+    pub next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// Makes a page that is full at `limit` rows; a full page names its last row as the next place.
+    pub fn page(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Self {
+        let next = if items.len() >= limit { items.last().map(id) } else { None };
+        Self { items, next }
+    }
+
+    /// Makes a listing that has no further page.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_page_names_a_next_one() {
+        assert_eq!(List::page(vec![1, 2], 2, ToString::to_string).next.as_deref(), Some("2"));
+        assert_eq!(List::page(vec![1], 2, ToString::to_string).next, None);
+        assert_eq!(List::<u8>::page(vec![], 2, ToString::to_string).next, None);
+    }
+}

@@ -1,0 +1,131 @@
+//! Problem details (RFC 9457): the one shape of every failure, and the status that each code travels under.
+
+use dromia_contracts::ErrorCode;
+use serde::{Deserialize, Serialize};
+
+/// The content type of a problem.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Always `about:blank`: the code says what kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code; a newer server may send one that [`Problem::error_code`] does not know.
+    pub code: String,
+    /// What went wrong.
+    pub detail: String,
+    /// The next step, if the detail does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The request's id, which the server's log carries too.
+    pub request_id: String,
+}
+
+impl Problem {
+    /// Describes a failure under the status of its code.
+    pub fn new(code: ErrorCode, detail: impl Into<String>, request_id: impl Into<String>) -> Self {
+        Self::with_status(http_status(code), code, detail, request_id)
+    }
+
+    /// Describes a failure under a status of its own.
+    pub fn with_status(
+        status: u16,
+        code: ErrorCode,
+        detail: impl Into<String>,
+        request_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: "about:blank".to_owned(),
+            title: title(status).to_owned(),
+            status,
+            code: code.as_str().to_owned(),
+            detail: detail.into(),
+            hint: None,
+            request_id: request_id.into(),
+        }
+    }
+
+    /// Returns the code, if this version knows it.
+    pub fn error_code(&self) -> Option<ErrorCode> {
+        ErrorCode::ALL.iter().copied().find(|code| code.as_str() == self.code)
+    }
+}
+
+/// Returns the HTTP status under which a code travels.
+pub const fn http_status(code: ErrorCode) -> u16 {
+    match code {
+        ErrorCode::InvalidRequest | ErrorCode::CursorInFuture => 400,
+        ErrorCode::Unauthorized => 401,
+        ErrorCode::Forbidden | ErrorCode::ActionDenied => 403,
+        ErrorCode::RouteNotFound
+        | ErrorCode::TenantNotFound
+        | ErrorCode::AgentNotFound
+        | ErrorCode::SessionNotFound
+        | ErrorCode::RunNotFound
+        | ErrorCode::StateNotFound => 404,
+        ErrorCode::HandleTaken
+        | ErrorCode::IdempotencyConflict
+        | ErrorCode::AgentTerminated
+        | ErrorCode::RunTerminal
+        | ErrorCode::RunNotResumable => 409,
+        ErrorCode::VersionConflict => 412,
+        ErrorCode::BodyTooLarge => 413,
+        ErrorCode::Overloaded => 429,
+        ErrorCode::JournalDamaged
+        | ErrorCode::JournalUnreadable
+        | ErrorCode::OutcomeUnknown
+        | ErrorCode::Internal => 500,
+        ErrorCode::ModelRejected | ErrorCode::ModelCut => 502,
+        ErrorCode::ShuttingDown
+        | ErrorCode::StoreReadOnly
+        | ErrorCode::StoreUnavailable
+        | ErrorCode::ModelUnavailable => 503,
+    }
+}
+
+const fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "Failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_an_error_status_with_a_title_and_is_read_back() {
+        for &code in ErrorCode::ALL {
+            let problem = Problem::new(code, "x", "req");
+            assert!((400..600).contains(&problem.status), "{code}: {}", problem.status);
+            assert_ne!(problem.title, "Failure", "{code} has no title");
+            assert_eq!(problem.error_code(), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_newer_server_is_kept_as_text() {
+        let text = r#"{"type":"about:blank","title":"T","status":409,"code":"moon_full","detail":"d","request_id":"r"}"#;
+        let problem: Problem = serde_json::from_str(text).expect("the shape is known");
+        assert_eq!((problem.code.as_str(), problem.error_code()), ("moon_full", None));
+    }
+}

@@ -1,0 +1,120 @@
+//! Runs and their journals on the wire.
+
+use dromia_contracts::model::Usage;
+use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::{AgentId, Digest, RunId, SessionId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A run, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// What it is for.
+    pub kind: RunKind,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its session.
+    pub session: SessionId,
+    /// How it stands.
+    pub status: RunStatus,
+    /// When it was claimed first.
+    pub started_at: Timestamp,
+    /// When its last entry was appended.
+    pub updated_at: Timestamp,
+    /// When it must be woken, if it rests until a time.
+    pub wake_at: Option<Timestamp>,
+    /// The number of its last entry.
+    pub last_seq: u64,
+    /// The number of its ownership.
+    pub epoch: u64,
+    /// Model calls begun.
+    pub model_calls: u32,
+    /// Tokens used.
+    pub usage: Usage,
+    /// What it cost, in millionths of the currency unit.
+    pub cost_micros: u64,
+}
+
+/// A journal entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number, counted from 1 without gap.
+    pub seq: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The epoch in which it was appended.
+    pub epoch: u64,
+    /// Its kind.
+    pub kind: String,
+    /// The version of its kind.
+    pub version: u16,
+    /// Its fields.
+    pub fields: Box<RawValue>,
+    /// What was said; absent if nothing was, or if it was erased.
+    pub body: Option<Box<RawValue>>,
+    /// The digest of this entry chained to the one before.
+    pub chain: Digest,
+}
+
+/// One page of a journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JournalPage {
+    /// The entries, in order.
+    pub entries: Vec<Entry>,
+    /// The number of the run's last entry.
+    pub last_seq: u64,
+    /// How the run stands.
+    pub status: RunStatus,
+}
+
+/// The event name of an entry in the stream.
+pub const EVENT_ENTRY: &str = "entry";
+
+/// The event name of live text in the stream.
+pub const EVENT_DELTA: &str = "delta";
+
+/// The event name that closes the stream of an ended run.
+pub const EVENT_END: &str = "end";
+
+/// The event name of a problem that ends the stream before the run.
+pub const EVENT_PROBLEM: &str = "problem";
+
+/// Live text of a model attempt. It carries no cursor and gives way to the entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The model step.
+    pub step: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// Bytes of the attempt's text before this piece.
+    pub offset: u64,
+    /// The piece.
+    pub text: String,
+}
+
+/// The run has ended and every entry was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEnd {
+    /// How it ended.
+    pub status: RunStatus,
+    /// The number of its last entry.
+    pub last_seq: u64,
+}
+
+/// Why a run stands where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// How it stands.
+    pub status: RunStatus,
+    /// What it waits for, or how it ended.
+    pub waits_for: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who can change that.
+    pub unblocked_by: String,
+    /// The command that does.
+    pub command: Option<String>,
+}

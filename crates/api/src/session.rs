@@ -1,0 +1,121 @@
+//! Sessions on the wire: their rows, their transcript and their custom state.
+
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::{AgentId, CallId, ItemId, RunId, SessionId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A session, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The platform of its key.
+    pub platform: String,
+    /// The channel of its key.
+    pub channel: String,
+    /// The actor of its key.
+    pub actor: String,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// The position of its last inbox item.
+    pub last: u64,
+    /// Inbox items that no run has taken yet.
+    pub waiting: u64,
+    /// The turn that holds it.
+    pub active: Option<RunId>,
+}
+
+/// The newest part of a session's conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transcript {
+    /// The session.
+    pub session: SessionId,
+    /// Inputs and closed units, in order.
+    pub turns: Vec<Turn>,
+    /// Whether the beginning was left out because it is longer than one page; the export has it.
+    pub cut: bool,
+    /// Inbox items that no run has taken yet.
+    pub waiting: u64,
+}
+
+/// One element of a transcript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Turn {
+    /// Somebody spoke to the agent.
+    Input {
+        /// The inbox item.
+        item: ItemId,
+        /// Its position.
+        position: u64,
+        /// When it was stored.
+        at: Timestamp,
+        /// Who spoke.
+        author: String,
+        /// What was said; absent if it was erased.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// The run that took it.
+        run: RunId,
+    },
+    /// The agent spoke, with whatever it called and was told.
+    Unit {
+        /// The run.
+        run: RunId,
+        /// The number of the entry with the message.
+        seq: u64,
+        /// When the model answered.
+        at: Timestamp,
+        /// What it said.
+        text: String,
+        /// Its calls, each with its one result.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<Call>,
+    },
+}
+
+/// A tool call with its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The call.
+    pub id: CallId,
+    /// The tool.
+    pub tool: String,
+    /// The arguments as the model wrote them.
+    pub arguments: String,
+    /// How it ended.
+    pub status: CallStatus,
+    /// What the model was told.
+    pub result: String,
+}
+
+/// A custom state entry of a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StateEntry {
+    /// Its name.
+    pub name: String,
+    /// How often it was written.
+    pub version: u64,
+    /// Its value, any JSON.
+    pub value: Box<RawValue>,
+}
+
+/// A custom state entry was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateWritten {
+    /// Its name.
+    pub name: String,
+    /// How often it was written.
+    pub version: u64,
+}
+
+/// A session was read from a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The new session.
+    pub session: SessionId,
+}

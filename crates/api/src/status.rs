@@ -1,0 +1,74 @@
+//! How the server stands.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The answer of `/v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// When it began to serve.
+    pub started_at: Timestamp,
+    /// Seconds since then.
+    pub uptime_seconds: u64,
+    /// Whether it is draining.
+    pub draining: bool,
+    /// How many tenants the caller may see.
+    pub tenants: u64,
+    /// What the engine holds in memory.
+    pub load: Load,
+    /// How the store stands.
+    pub store: Store,
+}
+
+/// What the engine holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Runs with a task.
+    pub active: u64,
+    /// Sessions and runs that wait for a task.
+    pub ready: u64,
+    /// The most runs with a task.
+    pub active_max: u64,
+}
+
+/// How the store stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Whether it takes writes.
+    pub writable: bool,
+    /// Why it takes none; for operators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_cause: Option<String>,
+    /// Bytes in the write-ahead log.
+    pub wal_bytes: u64,
+    /// Bytes in the main file.
+    pub file_bytes: u64,
+    /// Transactions that became durable since the start.
+    pub commits: u64,
+    /// Batches in them.
+    pub batches: u64,
+    /// Rows written in them.
+    pub rows: u64,
+    /// CPU time of the writer, in microseconds.
+    pub writer_micros: u64,
+    /// Bytes written to the log and to the main file.
+    pub bytes_written: u64,
+}
+
+/// The answer of `/health`: the process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always `ok`.
+    pub status: String,
+    /// `writable` or `read_only`.
+    pub store: String,
+}
+
+/// The answer of `/ready`: input is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub status: String,
+}

@@ -1,0 +1,62 @@
+//! Tenants on the wire. Only an operator, that is a caller on the Unix socket, sees them.
+
+use std::fmt;
+
+use dromia_contracts::TenantId;
+use dromia_contracts::agent::Handle;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Registers a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    /// Its handle, unique on the node.
+    pub handle: Handle,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its handle.
+    pub handle: Handle,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}
+
+/// A tenant was registered. Its token is shown this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantCreated {
+    /// Its id.
+    pub id: TenantId,
+    /// Its handle.
+    pub handle: Handle,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// Its credential.
+    pub token: String,
+}
+
+impl fmt::Debug for TenantCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantCreated").field("id", &self.id).field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_not_in_the_debug_form() {
+        let created = TenantCreated {
+            id: TenantId::from_bytes([1; 16]),
+            handle: "acme".parse().expect("a handle"),
+            created_at: Timestamp::UNIX_EPOCH,
+            token: "drm_secret".into(),
+        };
+        assert!(!format!("{created:?}").contains("drm_"));
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) struct InitArguments {
 }
 
 /// What the agent of a new home may do: everything built in that stays inside its workspace.
-const GRANTS: [&str; 5] = ["model:*", "reply", "time.now", "file.*", "message.send"];
+const GRANTS: [&str; 5] = ["model", "reply", "time.now", "file.*", "message.send"];
 
 /// Makes a home.
 pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> anyhow::Result<ExitCode> {

@@ -46,7 +46,7 @@ enum Command {
     /// Look after the store's schema.
     Migrate(migrate::MigrateArguments),
     #[command(flatten)]
-    Client(Box<dromia_cli::Command>),
+    Client(dromia_cli::Command),
 }
 
 fn main() -> ExitCode {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(&home, &up),
         Command::Demo(demo) => demo::run(&demo),
         Command::Migrate(migrate) => migrate::run(&home, &migrate),
-        Command::Client(command) => return dromia_cli::run(*command, &arguments.global),
+        Command::Client(command) => client(command, &arguments.global),
     };
     match result {
         Ok(code) => code,
@@ -66,4 +66,14 @@ fn main() -> ExitCode {
             ExitCode::from(error.downcast_ref::<system::Exit>().map_or(1, |exit| exit.code))
         }
     }
+}
+
+/// Does a command of the CLI, which reaches a server through its API only.
+fn client(command: dromia_cli::Command, global: &Global) -> anyhow::Result<ExitCode> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut context = dromia_cli::Context::of_process();
+    let exit = tokio.block_on(dromia_cli::run(command, global, &mut context));
+    // A reader of standard input may still sit in its thread; it must not keep the process.
+    tokio.shutdown_background();
+    Ok(ExitCode::from(exit.code()))
 }

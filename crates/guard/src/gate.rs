@@ -4,16 +4,31 @@
 
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 
-use crate::grant::Grant;
+use crate::grant::{Grant, parse_grants};
 
 /// The rule that denies whatever no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
 
 /// Judges by the grants of the agent's configuration and by nothing else.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GrantGate;
+#[derive(Debug, Clone)]
+pub struct GrantGate {
+    tools: Vec<String>,
+}
+
+impl GrantGate {
+    /// Makes the gate. `tools` are the names of every tool there is; a grant of another one is refused when an
+    /// agent is registered.
+    pub fn new<'a>(tools: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { tools: tools.into_iter().map(str::to_owned).collect() }
+    }
+}
 
 impl Gate for GrantGate {
+    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
+        let tools: Vec<&str> = self.tools.iter().map(String::as_str).collect();
+        parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
+    }
+
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
         let covering = principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
             Action::Tool(call) => grant.covers_tool(&call.tool),

@@ -6,6 +6,10 @@ use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::{Grant, GrantGate};
+
+fn gate() -> GrantGate {
+    GrantGate::new(["file.read", "time.now"])
+}
 use proptest::prelude::*;
 
 fn judge(grants: &[String], action: &Planned) -> Verdict {
@@ -14,8 +18,8 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
         Authority::claim().scope(TenantId::from_bytes([1; 16]), author.clone()).narrowed_to(AgentId::from_bytes([2; 16]));
     let principal = Principal { scope: &scope, author: &author, grants };
     match action {
-        Planned::Model(model) => GrantGate.judge(principal, Action::Model { model }),
-        Planned::Reply => GrantGate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
+        Planned::Model(model) => gate().judge(principal, Action::Model { model }),
+        Planned::Reply => gate().judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
         Planned::Tool(tool) => {
             let call = PreparedCall {
                 id: CallId { step: 1, index: 0 },
@@ -24,7 +28,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
                 arguments: "{}".to_owned(),
                 action: Digest::from_bytes([4; 32]),
             };
-            GrantGate.judge(principal, Action::Tool(&call))
+            gate().judge(principal, Action::Tool(&call))
         }
     }
 }

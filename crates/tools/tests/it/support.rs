@@ -49,7 +49,7 @@ impl Bench {
         let runtime = Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
         let config = ToolsConfig { root: home.path().to_owned(), pace };
         let store = Arc::new(TwoSessions { colleague });
-        Self { toolbox: Toolbox::new(config, store, Authority::claim(), runtime), clock, home }
+        Self { toolbox: Toolbox::new(config, store, runtime), clock, home }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -86,7 +86,8 @@ impl Bench {
 pub(crate) fn context() -> ToolContext {
     let run = RunId::from_bytes([7; 16]);
     ToolContext {
-        scope: Authority::claim().scope(TENANT, Actor::new("engine")).narrowed_to(AGENT),
+        scope: Authority::claim().scope(TENANT, Actor::new("engine")),
+        agent: AGENT,
         author: Actor::new("cli:ada"),
         run,
         session: SessionId::from_bytes([8; 16]),

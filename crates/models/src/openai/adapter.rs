@@ -1,0 +1,219 @@
+//! One attempt over HTTP: send, watch the deadlines, gather the answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dromia_contracts::BoxFuture;
+use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Reservation};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::time::timeout;
+
+use super::config::{OpenAiConfig, OpenAiError};
+use super::failure::{self, cut};
+use super::reply::Draft;
+use super::request;
+use super::sse::SseParser;
+use crate::secret::Secret;
+use crate::tokens;
+
+/// The most bytes of an answer that is not streamed.
+const BODY_BYTES_MAX: usize = 8 << 20;
+/// The most bytes of an error's body that are read.
+const ERROR_BYTES_MAX: usize = 16 << 10;
+/// How long to wait for an error's body; the status says enough without it.
+const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
+
+/// How long to wait for the end of a stream behind its last event.
+const END_WAIT: Duration = Duration::from_millis(50);
+
+/// The adapter to one model at one server. It is shared by every call and keeps connections open.
+#[derive(Clone)]
+pub struct OpenAiChat {
+    config: OpenAiConfig,
+    client: Client,
+    url: Url,
+}
+
+impl OpenAiChat {
+    /// Makes the adapter; nothing is connected yet. For `https` the process must have a rustls provider.
+    pub fn new(config: OpenAiConfig) -> Result<Self, OpenAiError> {
+        let base = Url::parse(&config.base_url).map_err(|_| OpenAiError::BaseUrl)?;
+        let plain = matches!(base.scheme(), "http" | "https")
+            && base.host().is_some()
+            && base.username().is_empty()
+            && base.password().is_none()
+            && base.query().is_none()
+            && base.fragment().is_none();
+        if !plain {
+            return Err(OpenAiError::BaseUrl);
+        }
+        let address = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
+        let url = Url::parse(&address).map_err(|_| OpenAiError::BaseUrl)?;
+        let mut headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        if let Some(key) = &config.key {
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| OpenAiError::Key)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let client = Client::builder()
+            .default_headers(headers)
+            .connect_timeout(config.timeouts.connect)
+            .pool_max_idle_per_host(config.idle_connections_max)
+            .redirect(Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(OpenAiError::Client)?;
+        Ok(Self { config, client, url })
+    }
+
+    async fn attempt(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
+        let body =
+            request::body(&self.config, request).map_err(|_| cut("the request cannot be written as JSON"))?;
+        let exchange = self.exchange(body, deltas);
+        let draft = match timeout(self.config.timeouts.total, exchange).await {
+            Ok(draft) => draft?,
+            Err(_) => return Err(cut("the model did not finish its answer in time")),
+        };
+        let mut reply = draft.into_reply(|| tokens::estimate_request(request))?;
+        let cost = self.config.price.of_usage(reply.usage);
+        if cost > 0 {
+            let reserved = self.reserve(request).micros;
+            if cost > reserved {
+                tracing::warn!(cost, reserved, "a provider counted more tokens than the request has bytes");
+            }
+            reply.cost_micros = cost.min(reserved);
+        }
+        Ok(reply)
+    }
+
+    async fn exchange(&self, body: Bytes, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
+        let sent = self.client.post(self.url.clone()).body(body).send();
+        // Without streaming the first byte comes when the answer is complete, so only the whole has a deadline.
+        let sent = if self.config.stream {
+            timeout(self.config.timeouts.first_byte, sent)
+                .await
+                .map_err(|_| cut("the model did not begin its answer in time"))?
+        } else {
+            sent.await
+        };
+        let response = sent.map_err(|error| {
+            let failed = if error.is_connect() {
+                failure::unreachable_host()
+            } else {
+                // The request may have gone out, and the provider may be at work on it.
+                cut("the connection to the model's server broke before it answered")
+            };
+            tracing::debug!(error = %error.without_url(), "a model request failed");
+            failed
+        })?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response).await);
+        }
+        if self.config.stream {
+            self.stream(response, deltas).await
+        } else {
+            self.whole(response, deltas).await
+        }
+    }
+
+    async fn stream(&self, mut response: Response, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
+        let mut draft = Draft::default();
+        let mut events = SseParser::default();
+        while let Some(chunk) = self.next_chunk(&mut response).await? {
+            events.push(&chunk, |data| draft.take_event(data, deltas))?;
+            if draft.is_done() {
+                // Only a body that was read to its end gives its connection back to the pool. The end is
+                // nearly always here already; a server that dawdles over it costs the connection, not us.
+                let end = async { while let Ok(Some(_)) = response.chunk().await {} };
+                if timeout(END_WAIT, end).await.is_err() {
+                    tracing::debug!("a model's stream did not end behind its last event");
+                }
+                break;
+            }
+        }
+        Ok(draft)
+    }
+
+    async fn whole(&self, mut response: Response, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
+        let mut draft = Draft::default();
+        let Some(first) = self.next_chunk(&mut response).await? else {
+            return Err(cut("the model's answer is empty"));
+        };
+        // Nearly every answer is one chunk, which need not be copied.
+        let Some(second) = self.next_chunk(&mut response).await? else {
+            draft.take_json(&first, deltas)?;
+            return Ok(draft);
+        };
+        let mut body = BytesMut::from(&first[..]);
+        body.extend_from_slice(&second);
+        while let Some(chunk) = self.next_chunk(&mut response).await? {
+            if body.len() + chunk.len() > BODY_BYTES_MAX {
+                return Err(cut("the model's answer is longer than any answer may be"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        draft.take_json(&body, deltas)?;
+        Ok(draft)
+    }
+
+    async fn next_chunk(&self, response: &mut Response) -> Result<Option<Bytes>, ModelError> {
+        match timeout(self.config.timeouts.stall, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(_)) => Err(cut("the connection broke in the middle of the model's answer")),
+            Err(_) => Err(cut("the model's answer stalled")),
+        }
+    }
+
+    async fn refused(&self, mut response: Response) -> ModelError {
+        let mut body = BytesMut::new();
+        let gather = async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                let room = ERROR_BYTES_MAX.saturating_sub(body.len());
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if room == 0 {
+                    break;
+                }
+            }
+        };
+        if timeout(ERROR_BODY_WAIT, gather).await.is_err() {
+            tracing::debug!("the body of a model server's error did not end in time");
+        }
+        let key = self.config.key.as_ref().map(Secret::expose);
+        failure::status(response.status(), response.headers(), &body, key)
+    }
+}
+
+impl Model for OpenAiChat {
+    /// Answers to the name at the provider; aliases are the registry's business.
+    fn knows(&self, alias: &str) -> bool {
+        alias == self.config.model
+    }
+
+    fn reserve(&self, request: &ModelRequest) -> Reservation {
+        let bytes_max = tokens::request_bytes(request) as u64;
+        Reservation {
+            input_tokens: tokens::estimate_request(request),
+            micros: self.config.price.of(bytes_max, request.output_tokens_max.into()),
+        }
+    }
+
+    fn call<'a>(
+        &'a self,
+        request: &'a ModelRequest,
+        deltas: &'a dyn Deltas,
+    ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
+        Box::pin(self.attempt(request, deltas))
+    }
+}
+
+// Neither the client, whose headers hold the key, nor the address is shown.
+impl fmt::Debug for OpenAiChat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAiChat").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! Our request in the provider's words, written straight to bytes.
+//!
+//! Inputs become `user` messages; a unit becomes an `assistant` message with `tool_calls`, followed by one
+//! `tool` message per result. A result begins with its status in brackets, always, so that no tool can forge
+//! one. Because a [`Unit`] holds a result for every call, no orphan can reach the provider.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use dromia_contracts::CallId;
+use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
+use dromia_contracts::model::ModelRequest;
+use dromia_contracts::tool::ToolDescriptor;
+use dromia_contracts::transcript::{Turn, Unit};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+
+use super::config::{OpenAiConfig, OutputLimit};
+use super::names;
+use crate::scripted::{status_of, status_word};
+
+/// Writes the body of one request.
+pub(super) fn body(config: &OpenAiConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+    let mut bytes = Vec::with_capacity(4096);
+    serde_json::to_writer(&mut bytes, &Body { config, request })?;
+    Ok(bytes.into())
+}
+
+/// Splits the content of a `tool` message into the status and the text of the result.
+pub fn result_parts(content: &str) -> Option<(CallStatus, &str)> {
+    let (word, text) = content.strip_prefix('[')?.split_once(']')?;
+    Some((status_of(word)?, text.strip_prefix(' ').unwrap_or(text)))
+}
+
+struct Body<'a> {
+    config: &'a OpenAiConfig,
+    request: &'a ModelRequest,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { config, request } = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("model", &config.model)?;
+        map.serialize_entry("messages", &Messages(request))?;
+        if !request.tools.is_empty() {
+            map.serialize_entry("tools", &Tools(&request.tools))?;
+        }
+        let limit = match config.output_limit {
+            OutputLimit::MaxTokens => "max_tokens",
+            OutputLimit::MaxCompletionTokens => "max_completion_tokens",
+        };
+        map.serialize_entry(limit, &request.output_tokens_max)?;
+        if config.stream {
+            map.serialize_entry("stream", &true)?;
+            map.serialize_entry("stream_options", &StreamOptions { include_usage: true })?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+struct Messages<'a>(&'a ModelRequest);
+
+impl Serialize for Messages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(None)?;
+        if !self.0.system.is_empty() {
+            seq.serialize_element(&Message::System { content: &self.0.system })?;
+        }
+        for turn in self.0.transcript.turns() {
+            match turn {
+                Turn::Input(input) => {
+                    seq.serialize_element(&Message::User { content: text_of(&input.parts) })?
+                }
+                Turn::Unit(unit) => {
+                    seq.serialize_element(&assistant(unit))?;
+                    for result in unit.results() {
+                        seq.serialize_element(&answer(result))?;
+                    }
+                }
+            }
+        }
+        seq.end()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+enum Message<'a> {
+    System {
+        content: &'a str,
+    },
+    User {
+        content: Cow<'a, str>,
+    },
+    Assistant {
+        content: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<Call<'a>>,
+    },
+    Tool {
+        tool_call_id: CallId,
+        content: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    id: CallId,
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: Cow<'a, str>,
+    arguments: Cow<'a, str>,
+}
+
+fn assistant(unit: &Unit) -> Message<'_> {
+    let message = unit.message();
+    Message::Assistant {
+        content: text_of(&message.parts),
+        tool_calls: message.calls.iter().map(asked).collect(),
+    }
+}
+
+fn asked(call: &ToolCall) -> Call<'_> {
+    // Strict servers refuse a whole conversation for one call whose arguments are not JSON, and the transcript
+    // keeps what the model wrote; so what is not JSON travels inside JSON.
+    let arguments = if serde_json::from_str::<serde::de::IgnoredAny>(&call.arguments).is_ok() {
+        Cow::Borrowed(&*call.arguments)
+    } else {
+        Cow::Owned(serde_json::json!({ "unreadable": call.arguments }).to_string())
+    };
+    Call {
+        id: call.id,
+        r#type: "function",
+        function: Function { name: names::encode(&call.tool), arguments },
+    }
+}
+
+fn answer(result: &ToolResult) -> Message<'static> {
+    let content = format!("[{}] {}", status_word(result.status), text_of(&result.parts));
+    Message::Tool { tool_call_id: result.call, content }
+}
+
+struct Tools<'a>(&'a [ToolDescriptor]);
+
+impl Serialize for Tools<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Tool<'a> {
+            r#type: &'static str,
+            function: Declared<'a>,
+        }
+        #[derive(Serialize)]
+        struct Declared<'a> {
+            name: Cow<'a, str>,
+            description: &'a str,
+            parameters: &'a serde_json::Value,
+        }
+        serializer.collect_seq(self.0.iter().map(|tool| Tool {
+            r#type: "function",
+            function: Declared {
+                name: names::encode(&tool.name),
+                description: &tool.description,
+                parameters: &tool.parameters,
+            },
+        }))
+    }
+}
+
+fn text_of(parts: &[Part]) -> Cow<'_, str> {
+    match parts {
+        [] => Cow::Borrowed(""),
+        [only] => Cow::Borrowed(only.as_text()),
+        several => Cow::Owned(parts_text(several)),
+    }
+}

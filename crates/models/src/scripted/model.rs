@@ -1,0 +1,177 @@
+//! The scripted model behind the port: sees a transcript, plays the script, takes its time.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::model::{
+    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, ProposedCall, Reservation, Usage,
+};
+use dromia_contracts::runtime::Clock;
+use dromia_contracts::transcript::{Transcript, Turn, Unit};
+use dromia_contracts::{BoxFuture, ErrorCode};
+use jiff::Timestamp;
+
+use super::directive::Failing;
+use super::play::{Move, Outcome, Script, next_move};
+use crate::tokens;
+
+/// The built-in model that needs no network. It costs nothing.
+#[derive(Debug, Clone)]
+pub struct ScriptedModel {
+    clock: Arc<dyn Clock>,
+}
+
+impl ScriptedModel {
+    /// The alias under which it is always there.
+    pub const ALIAS: &'static str = "scripted";
+
+    /// Makes it; the clock is asked only for `@slow`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock }
+    }
+
+    async fn play(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
+        let input_tokens = tokens::estimate_request(request);
+        let played = next_move(&script_of(&request.transcript));
+        let began_at = self.clock.now();
+        let Move { slow_ms, text, calls } = played;
+        let mut text = match text {
+            Ok(text) => text,
+            Err(failing) => {
+                self.wait(began_at, slow_ms).await;
+                return Err(failure(failing));
+            }
+        };
+        let cut = cut_to(&mut text, request.output_tokens_max);
+        let pieces = pieces(&text);
+        for (index, piece) in pieces.iter().enumerate() {
+            // A piece goes out at the beginning of its share of the wait, the rest of the wait comes last.
+            let share = slow_ms * (index as u64) / (pieces.len() as u64);
+            self.wait(began_at, share).await;
+            deltas.push(piece);
+        }
+        self.wait(began_at, slow_ms).await;
+        let calls: Vec<_> = calls
+            .into_iter()
+            .map(|call| ProposedCall { tool: call.tool, arguments: call.arguments })
+            .collect();
+        let asked: usize = calls.iter().map(|call| call.tool.len() + call.arguments.len()).sum();
+        let finish = match (cut, calls.is_empty()) {
+            (true, _) => Finish::Length,
+            (false, true) => Finish::Stop,
+            (false, false) => Finish::ToolCalls,
+        };
+        Ok(ModelReply {
+            usage: Usage { input_tokens, output_tokens: tokens::estimate(text.len() + asked) },
+            calls: if cut { Vec::new() } else { calls },
+            text,
+            cost_micros: 0,
+            finish,
+        })
+    }
+
+    async fn wait(&self, began_at: Timestamp, ms: u64) {
+        if ms == 0 {
+            return;
+        }
+        if let Ok(at) = began_at.checked_add(Duration::from_millis(ms)) {
+            self.clock.sleep_until(at).await;
+        }
+    }
+}
+
+impl Model for ScriptedModel {
+    fn knows(&self, alias: &str) -> bool {
+        alias == Self::ALIAS
+    }
+
+    fn reserve(&self, request: &ModelRequest) -> Reservation {
+        Reservation { input_tokens: tokens::estimate_request(request), micros: 0 }
+    }
+
+    fn call<'a>(
+        &'a self,
+        request: &'a ModelRequest,
+        deltas: &'a dyn Deltas,
+    ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
+        Box::pin(self.play(request, deltas))
+    }
+}
+
+/// Reads the script off a transcript: the last input, and the units after it.
+fn script_of(transcript: &Transcript) -> Script<'_> {
+    let turns = transcript.turns();
+    let start = turns.iter().rposition(|turn| matches!(turn, Turn::Input(_)));
+    let input = match start.map(|start| &turns[start]) {
+        Some(Turn::Input(input)) => text_of(&input.parts),
+        Some(Turn::Unit(_)) | None => Cow::Borrowed(""),
+    };
+    let since = &turns[start.map_or(0, |start| start + 1)..];
+    let done = since.iter().filter_map(|turn| match turn {
+        Turn::Unit(unit) => Some(outcomes(unit)),
+        Turn::Input(_) => None,
+    });
+    Script { input, done: done.collect() }
+}
+
+fn outcomes(unit: &Unit) -> Vec<Outcome<'_>> {
+    let calls = unit.message().calls.iter();
+    calls
+        .map(|call| {
+            let result = unit.results().iter().find(|result| result.call == call.id);
+            Outcome {
+                tool: Cow::Borrowed(&call.tool),
+                arguments: Cow::Borrowed(&call.arguments),
+                // A unit holds a result for every call, by its type.
+                status: result.map_or(CallStatus::Unknown, |result| result.status),
+                text: result.map_or(Cow::Borrowed(""), |result| text_of(&result.parts)),
+            }
+        })
+        .collect()
+}
+
+fn text_of(parts: &[Part]) -> Cow<'_, str> {
+    match parts {
+        [] => Cow::Borrowed(""),
+        [only] => Cow::Borrowed(only.as_text()),
+        several => Cow::Owned(dromia_contracts::content::parts_text(several)),
+    }
+}
+
+fn failure(failing: Failing) -> ModelError {
+    let (code, message) = match failing {
+        Failing::Unavailable => {
+            (ErrorCode::ModelUnavailable, "the scripted model was told to be unavailable")
+        }
+        Failing::Rejected => (ErrorCode::ModelRejected, "the scripted model was told to refuse the request"),
+        Failing::Cut => (ErrorCode::ModelCut, "the scripted model was told to break off its answer"),
+    };
+    ModelError { code, message: message.to_owned(), retry_after: None }
+}
+
+/// Cuts a text to so many tokens as [`tokens::estimate`] counts them; tells whether it was longer.
+fn cut_to(text: &mut String, tokens_max: u32) -> bool {
+    let bytes_max = (tokens_max as usize).saturating_mul(4);
+    if text.len() <= bytes_max {
+        return false;
+    }
+    text.truncate(text.floor_char_boundary(bytes_max));
+    true
+}
+
+/// Splits a text into at most [`PIECES_MAX`] pieces for the live view.
+fn pieces(text: &str) -> Vec<&str> {
+    let size = text.len().div_ceil(PIECES_MAX).max(24);
+    let mut rest = text;
+    let mut pieces = Vec::with_capacity(PIECES_MAX);
+    while !rest.is_empty() {
+        let (piece, tail) = rest.split_at(rest.ceil_char_boundary(size.min(rest.len())));
+        pieces.push(piece);
+        rest = tail;
+    }
+    pieces
+}
+
+const PIECES_MAX: usize = 8;

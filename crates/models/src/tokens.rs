@@ -1,0 +1,86 @@
+//! Token counts, where no provider's tokenizer is at hand.
+//!
+//! Two counts serve two questions. [`estimate`] is the likely number and steers how much context fits.
+//! [`request_bytes`] is a ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
+
+use dromia_contracts::model::ModelRequest;
+use dromia_contracts::transcript::Turn;
+
+/// Bytes of wire framing around one message, call or tool; an upper bound for the formats spoken here.
+const FRAME_BYTES: usize = 64;
+
+/// Counts the likely tokens of so many bytes of text: one per four bytes, rounded up.
+pub fn estimate(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX)
+}
+
+/// Counts the likely input tokens of a request.
+pub fn estimate_request(request: &ModelRequest) -> u32 {
+    estimate(text_bytes(request))
+}
+
+/// Counts the bytes that a request may occupy at most in a provider's view of it.
+pub fn request_bytes(request: &ModelRequest) -> usize {
+    let turns = request.transcript.turns();
+    let calls: usize = turns
+        .iter()
+        .map(|turn| match turn {
+            Turn::Input(_) => 0,
+            Turn::Unit(unit) => unit.message().calls.len() + unit.results().len(),
+        })
+        .sum();
+    text_bytes(request) + FRAME_BYTES * (1 + turns.len() + calls + request.tools.len())
+}
+
+/// Counts the bytes of all texts of a request, without framing.
+fn text_bytes(request: &ModelRequest) -> usize {
+    let turns = request.transcript.turns().iter().map(|turn| match turn {
+        Turn::Input(input) => input.parts.iter().map(|part| part.as_text().len()).sum::<usize>(),
+        Turn::Unit(unit) => {
+            let said = unit.message().parts.iter().map(|part| part.as_text().len());
+            let asked = unit.message().calls.iter().map(|call| call.tool.len() + call.arguments.len());
+            let told =
+                unit.results().iter().flat_map(|result| &result.parts).map(|part| part.as_text().len());
+            said.chain(asked).chain(told).sum()
+        }
+    });
+    let tools = request
+        .tools
+        .iter()
+        .map(|tool| tool.name.len() + tool.description.len() + json_bytes(&tool.parameters));
+    request.system.len() + turns.sum::<usize>() + tools.sum::<usize>()
+}
+
+/// Counts the bytes of a value as compact JSON without building the text.
+fn json_bytes(value: &serde_json::Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+            self.0 += piece.len();
+            Ok(piece.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting cannot fail, and a `Value` has string keys only, so neither can the serializer.
+    serde_json::to_writer(&mut count, value).map_or(0, |()| count.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_rounds_up() {
+        assert_eq!([0, 1, 4, 5].map(estimate), [0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn counted_json_is_as_long_as_written_json() {
+        let value =
+            serde_json::json!({"type": "object", "properties": {"path": {"type": "string"}}, "n": [1, null]});
+        assert_eq!(json_bytes(&value), value.to_string().len());
+    }
+}

@@ -1,0 +1,73 @@
+//! Requests and a sink for live text, as the tests need them.
+
+use std::sync::{Mutex, PoisonError};
+
+use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{Deltas, ModelReply, ModelRequest};
+use dromia_contracts::tool::{EffectClass, ToolDescriptor};
+use dromia_contracts::transcript::{OpenUnit, Transcript, Unit};
+use dromia_contracts::{Actor, CallId};
+
+/// Collects live text.
+#[derive(Default)]
+pub(crate) struct Collected(Mutex<Vec<String>>);
+
+impl Collected {
+    pub(crate) fn pieces(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Deltas for Collected {
+    fn push(&self, text: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+    }
+}
+
+pub(crate) fn request(input: &str) -> ModelRequest {
+    let mut transcript = Transcript::default();
+    transcript.push_input(InputMessage {
+        author: Actor::new("cli:ada"),
+        parts: vec![Part::text(input, Label::ACTOR_TEXT)],
+    });
+    ModelRequest {
+        model: "scripted".to_owned(),
+        system: "You are Ada.".to_owned(),
+        transcript,
+        tools: Vec::new(),
+        output_tokens_max: 1024,
+        key: "run:1".to_owned(),
+    }
+}
+
+pub(crate) fn tool(name: &str) -> ToolDescriptor {
+    ToolDescriptor {
+        name: name.to_owned(),
+        description: "Reads a text file of the workspace.".to_owned(),
+        parameters: serde_json::json!({
+            "type": "object",
+            "properties": { "path": { "type": "string" }, "offset": { "type": "integer" } },
+            "required": ["path"],
+            "additionalProperties": false,
+        }),
+        effect: EffectClass::Pure,
+        roles: Vec::new(),
+        result_label: Label::UNKNOWN_FILE,
+    }
+}
+
+/// Makes the unit of a step from a reply and the results of its calls.
+pub(crate) fn unit(step: u32, reply: &ModelReply, results: &[(CallStatus, &str)]) -> Unit {
+    let ids = (0..).map(|index| CallId { step, index });
+    let calls = reply.calls.iter().zip(ids.clone());
+    let calls =
+        calls.map(|(call, id)| ToolCall { id, tool: call.tool.clone(), arguments: call.arguments.clone() });
+    let parts = vec![Part::text(reply.text.clone(), Label::UNKNOWN_FILE)];
+    let mut open = OpenUnit::new(AssistantMessage { parts, calls: calls.collect() });
+    for ((status, text), call) in results.iter().zip(ids) {
+        let parts = vec![Part::text(*text, Label::UNKNOWN_FILE)];
+        open.answer(ToolResult { call, status: *status, parts }).expect("the call is open");
+    }
+    open.close().expect("every call has its result")
+}

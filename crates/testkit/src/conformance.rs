@@ -1,0 +1,74 @@
+//! The suite that every store passes, and random sequences to compare two stores.
+//!
+//! Each claim is an async function of its own that takes a fresh store and panics where the port's promise does
+//! not hold; [`CLAIMS`] lists them by name, [`store`] runs them all. [`random`] makes sequences of batches, and
+//! [`compare::equal_receipts_and_reads`] plays one against two stores.
+
+pub mod compare;
+pub mod random;
+
+mod claim;
+mod commit;
+mod journal;
+mod scene;
+mod tenancy;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use dromia_contracts::BoxFuture;
+use dromia_contracts::store::Store;
+
+pub use scene::Scene;
+
+/// One promise of the port, as a test of one fresh store.
+pub type Claim = fn(Arc<dyn Store>) -> BoxFuture<'static, ()>;
+
+macro_rules! claims {
+    ($($module:ident::$claim:ident,)+) => {
+        /// Every claim with its name.
+        pub const CLAIMS: &[(&str, Claim)] = &[$((
+            stringify!($claim),
+            |store| Box::pin($module::$claim(store)),
+        )),+];
+    };
+}
+
+claims! {
+    commit::a_batch_submitted_twice_gives_the_receipt_of_the_first_time,
+    commit::a_refused_batch_leaves_no_row,
+    commit::a_batch_over_the_limits_is_malformed,
+    commit::a_handle_is_taken_once,
+    commit::a_state_entry_changes_only_from_the_version_expected,
+    commit::a_key_stands_for_one_item,
+    commit::an_agents_state_changes_only_from_the_states_named,
+    commit::erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbour,
+    claim::a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch,
+    claim::a_claim_that_cannot_be_had_leaves_the_mutations_standing,
+    claim::at_most_one_turn_is_active_under_many_claimers,
+    claim::a_terminal_head_frees_the_session,
+    claim::an_agent_that_is_not_running_grants_no_claim,
+    claim::a_session_with_waiting_items_and_no_turn_is_pending,
+    claim::a_tail_holds_whole_runs_and_what_waits,
+    journal::an_append_holds_only_at_the_runs_epoch_and_number,
+    journal::a_takeover_raises_the_epoch_and_fences_the_old_owner,
+    journal::an_ended_run_never_changes,
+    journal::a_journal_is_chained_numbered_and_paged,
+    journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
+    journal::a_run_that_has_not_ended_is_open,
+    tenancy::a_row_of_another_tenant_is_refused_by_the_store,
+    tenancy::a_stranger_finds_nothing,
+    tenancy::a_scope_narrowed_to_one_agent_finds_nothing_of_another,
+}
+
+/// Runs every claim, each against a fresh store.
+pub async fn store<F>(make: impl Fn() -> F)
+where
+    F: Future<Output = Arc<dyn Store>>,
+{
+    for (name, claim) in CLAIMS {
+        // The name stands in the panic's message through the span of the claim's own assertion.
+        claim(make().await).await;
+        let _passed = name;
+    }
+}

@@ -1,0 +1,226 @@
+//! Claims about batches: whole or not at all, twice equals once, preconditions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::Digest;
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{
+    AgentStateSet, Batch, ItemKey, Mutation, Page, Pin, Refusal, RunFilter, StatePut, Store, TenantCreate,
+    TokenCreate,
+};
+
+use super::scene::{Scene, agent_create, append, at, completed, model_replied, session_key, session_open};
+
+pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (item, keyed, run) = (scene.item_id(), scene.item_id(), scene.run_id());
+    let mut put_keyed = scene.put(keyed);
+    put_keyed.key = Some(ItemKey { key: "k".to_owned(), request: Digest::from_bytes([1; 32]) });
+    let (agent, session) = (scene.agent_id(), scene.session_id());
+    let mut all = scene
+        .batch()
+        .with(agent_create(agent, "bob"))
+        .with(session_open(session, agent, "other"))
+        .with(Mutation::TokenCreate(TokenCreate {
+            hash: Digest::from_bytes([9; 32]),
+            name: "ci".to_owned(),
+            at: at(1),
+        }))
+        .with(Mutation::PinPut(Pin {
+            digest: Digest::from_bytes([3; 32]),
+            bytes: Bytes::from_static(b"prompt"),
+        }))
+        .with(Mutation::StatePut(StatePut {
+            session: scene.session,
+            name: "mood".to_owned(),
+            expected: Some(0),
+            value: Bytes::from_static(b"1"),
+            at: at(5),
+        }))
+        .with(Mutation::InboxPut(put_keyed))
+        .with(Mutation::InboxPut(scene.put(item)));
+    all.claim = Some(scene.claim(run, 0, &[keyed, item]));
+    let end = scene.batch().with(Mutation::RunAppend(append(
+        run,
+        1,
+        2,
+        vec![model_replied(1, "hi"), completed()],
+        RunStatus::Completed,
+    )));
+    for batch in [all, end] {
+        let first = scene.done(batch.clone()).await;
+        let before = everything(&scene).await;
+        assert_eq!(scene.done(batch).await, first);
+        assert_eq!(everything(&scene).await, before, "the second time changes nothing");
+    }
+}
+
+/// Reads what a scene's batches touch.
+async fn everything(scene: &Scene) -> String {
+    let (store, scope) = (&scene.store, scene.scope());
+    let tail = super::scene::all_of(store, &scope, scene.session).await;
+    let agents = store.agents(&scope, None, Page::first(9)).await;
+    let runs = store.runs(&scope, RunFilter::default(), Page::first(9)).await;
+    let state = store.state(&scope, scene.session).await;
+    let inbox = store.inbox(&scope, InboxOwner::Session(scene.session), 0, 9).await;
+    format!("{tail:?} {agents:?} {runs:?} {state:?} {inbox:?}")
+}
+
+pub(super) async fn a_refused_batch_leaves_no_row(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (agent, item) = (scene.agent_id(), scene.item_id());
+    let before = everything(&scene).await;
+    let batch = scene
+        .batch()
+        .with(agent_create(agent, "bob"))
+        .with(Mutation::InboxPut(scene.put(item)))
+        .with(Mutation::RunAppend(append(scene.run_id(), 1, 0, vec![completed()], RunStatus::Completed)));
+    assert!(matches!(scene.refused(batch).await, Refusal::NotFound(_)));
+    assert_eq!(everything(&scene).await, before);
+    let receipt = scene.done(scene.batch().with(Mutation::InboxPut(scene.put(item)))).await;
+    assert_eq!(receipt.positions, [1], "the refused put took no position");
+}
+
+pub(super) async fn a_batch_over_the_limits_is_malformed(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let mut rows = scene.batch();
+    for _ in 0..=Batch::ROWS_MAX {
+        rows = rows.with(Mutation::InboxPut(scene.put(scene.item_id())));
+    }
+    let mut bytes = scene.put(scene.item_id());
+    bytes.body = vec![b'x'; Batch::BYTES_MAX + 1].into();
+    for batch in [rows, scene.batch().with(Mutation::InboxPut(bytes))] {
+        assert!(matches!(scene.refused(batch).await, Refusal::Malformed(_)));
+    }
+    let run = scene.turn(0).await;
+    let empty = append(run, 1, 2, Vec::new(), RunStatus::Running);
+    assert!(matches!(
+        scene.refused(scene.batch().with(Mutation::RunAppend(empty))).await,
+        Refusal::Malformed(_)
+    ));
+}
+
+pub(super) async fn a_handle_is_taken_once(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let second = scene.batch().with(agent_create(scene.agent_id(), "ada"));
+    assert_eq!(scene.refused(second).await, Refusal::HandleTaken("ada".parse().expect("a handle")));
+    let other = Scene::open(Arc::clone(&scene.store), 2).await;
+    assert_ne!(other.tenant, scene.tenant, "another tenant may use the agent's handle");
+    let mut third = Batch::new(dromia_contracts::TenantId::from_bytes([5; 16]));
+    third = third.with(Mutation::TenantCreate(TenantCreate {
+        handle: "t1".parse().expect("a handle"),
+        at: at(0),
+        body_key: [1; 32],
+    }));
+    assert_eq!(scene.refused(third).await, Refusal::HandleTaken("t1".parse().expect("a handle")));
+    let open = scene.batch().with(session_open(scene.session_id(), scene.agent, "main"));
+    assert_eq!(scene.refused(open).await, Refusal::SessionExists { session: scene.session });
+}
+
+pub(super) async fn a_state_entry_changes_only_from_the_version_expected(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let put = |expected, value: &'static str, ms| {
+        scene.batch().with(Mutation::StatePut(StatePut {
+            session: scene.session,
+            name: "mood".to_owned(),
+            expected,
+            value: Bytes::from_static(value.as_bytes()),
+            at: at(ms),
+        }))
+    };
+    assert_eq!(scene.refused(put(Some(1), "early", 1)).await, Refusal::StateVersion { found: 0 });
+    scene.done(put(Some(0), "a", 2)).await;
+    scene.done(put(Some(1), "b", 3)).await;
+    assert_eq!(scene.refused(put(Some(1), "late", 4)).await, Refusal::StateVersion { found: 2 });
+    scene.done(put(None, "c", 5)).await;
+    let state = scene.store.state(&scene.scope(), scene.session).await.expect("a read");
+    let found: Vec<_> =
+        state.iter().map(|entry| (entry.name.as_str(), entry.version, &entry.value[..])).collect();
+    assert_eq!(found, [("mood", 3, &b"c"[..])]);
+}
+
+pub(super) async fn a_key_stands_for_one_item(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (first, second) = (scene.item_id(), scene.item_id());
+    let request = Digest::from_bytes([1; 32]);
+    let keyed = |item, request| {
+        let mut put = scene.put(item);
+        put.key = Some(ItemKey { key: "order-7".to_owned(), request });
+        scene.batch().with(Mutation::InboxPut(put))
+    };
+    assert_eq!(scene.done(keyed(first, request)).await.positions, [1]);
+    let owner = InboxOwner::Session(scene.session);
+    let taken = Refusal::KeyTaken { item: first, owner, position: 1, request };
+    assert_eq!(scene.refused(keyed(second, request)).await, taken);
+    assert_eq!(scene.refused(keyed(second, Digest::from_bytes([2; 32]))).await, taken);
+    let other = Scene::open(Arc::clone(&scene.store), 2).await;
+    let mut put = other.put(other.item_id());
+    put.key = Some(ItemKey { key: "order-7".to_owned(), request });
+    assert_eq!(other.done(other.batch().with(Mutation::InboxPut(put))).await.positions, [1]);
+}
+
+pub(super) async fn an_agents_state_changes_only_from_the_states_named(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let set = |from: &[AgentState], to| {
+        let from = from.to_vec();
+        scene.batch().with(Mutation::AgentStateSet(AgentStateSet { agent: scene.agent, from, to }))
+    };
+    let found = AgentState::Running;
+    assert_eq!(
+        scene.refused(set(&[AgentState::Paused], AgentState::Terminated)).await,
+        Refusal::AgentState { found }
+    );
+    scene.done(set(&[AgentState::Running], AgentState::Paused)).await;
+    scene.done(set(&[], AgentState::Paused)).await;
+    let agent = scene.store.agent(&scene.scope(), scene.agent).await.expect("a read").expect("it is there");
+    assert_eq!(agent.state, AgentState::Paused);
+    let paused = scene.store.agents(&scene.scope(), Some(AgentState::Paused), Page::first(9)).await;
+    assert_eq!(paused.expect("a read").len(), 1);
+    let running = scene.store.agents(&scene.scope(), Some(AgentState::Running), Page::first(9)).await;
+    assert_eq!(running.expect("a read"), []);
+}
+
+pub(super) async fn erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbour(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (store, scope) = (Arc::clone(&scene.store), scene.scope());
+    let bob = scene.agent_id();
+    let bobs = scene.session_id();
+    let setup = scene.batch().with(agent_create(bob, "bob")).with(session_open(bobs, bob, "main"));
+    scene.done(setup).await;
+    for after in 0..3 {
+        let run = scene.turn(after).await;
+        let reply = vec![model_replied(1, vec![b'r'; 5_000]), completed()];
+        let end = append(run, 1, 2, reply, RunStatus::Completed);
+        scene.done(scene.batch().with(Mutation::RunAppend(end))).await;
+    }
+    let delete =
+        AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
+    scene.done(scene.batch().with(Mutation::AgentStateSet(delete))).await;
+    assert_eq!(store.agent(&scope, scene.agent).await, Ok(None), "one that is being erased is not found");
+    let deleting = store.deleting_agents(&Scene::operator()).await.expect("a read");
+    assert_eq!(deleting, [(scene.tenant, scene.agent)]);
+    let (mut sessions, mut runs, mut entries, mut items) = (0, 0, 0, 0);
+    for page in 0.. {
+        assert!(page < 100, "erasing twelve entries takes a few pages");
+        let (erased, last) = store.erase_agent_page(&scope, scene.agent).await.expect("a page");
+        sessions += erased.sessions;
+        runs += erased.runs;
+        entries += erased.entries;
+        items += erased.items;
+        if last {
+            break;
+        }
+    }
+    assert_eq!((sessions, runs, entries, items), (1, 3, 12, 3));
+    assert_eq!(store.deleting_agents(&Scene::operator()).await.expect("a read"), []);
+    let left = store.runs(&scope, RunFilter::default(), Page::first(9)).await.expect("a read");
+    assert_eq!(left, []);
+    assert_eq!(store.session(&scope, scene.session).await, Ok(None));
+    assert_eq!(store.inbox(&scope, InboxOwner::Session(scene.session), 0, 9).await, Ok(Vec::new()));
+    let neighbour = store.session_by_key(&scope, bob, &session_key("main")).await.expect("a read");
+    assert_eq!(neighbour.map(|session| session.id), Some(bobs));
+    scene.done(scene.batch().with(agent_create(scene.agent_id(), "ada"))).await;
+}

@@ -1,0 +1,142 @@
+//! Plays one sequence against two stores and insists on equal receipts and equal reads.
+//!
+//! Equal means equal values. Only the words inside `NotFound`, `Malformed` and `ReadOnly`, which are for people,
+//! may differ.
+
+use std::sync::Arc;
+
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{Batch, Commit, Page, Refusal, RunFilter, Store, TailLimits};
+use dromia_contracts::{Actor, Authority, Digest, Scope};
+
+use super::random::{Op, TENANTS, Writer, tenant_id};
+use crate::reference::ReferenceStore;
+
+/// Plays the operations against the reference store and another one.
+pub async fn equals_the_reference(store: Arc<dyn Store>, ops: &[Op]) -> Result<(), String> {
+    let oracle = ReferenceStore::new();
+    let mut writer = Writer::new(oracle.clone());
+    let oracle: Arc<dyn Store> = Arc::new(oracle);
+    equal_receipts_and_reads(&oracle, &store, Writer::world()).await?;
+    for op in ops {
+        // The oracle must have the batches so far before the next one can be written.
+        if let Some(batch) = writer.batch(op) {
+            equal_receipts(&oracle, &store, batch).await?;
+        }
+    }
+    equal_reads(&oracle, &store).await
+}
+
+/// Commits a sequence of batches to both stores and compares every answer, and every read at the end.
+pub async fn equal_receipts_and_reads(
+    a: &Arc<dyn Store>,
+    b: &Arc<dyn Store>,
+    batches: Vec<Batch>,
+) -> Result<(), String> {
+    for batch in batches {
+        equal_receipts(a, b, batch).await?;
+    }
+    equal_reads(a, b).await
+}
+
+async fn equal_receipts(a: &Arc<dyn Store>, b: &Arc<dyn Store>, batch: Batch) -> Result<(), String> {
+    let (from_a, from_b) = (a.commit(batch.clone()).await, b.commit(batch.clone()).await);
+    equal("the answer to", &batch, wordless(from_a), wordless(from_b))
+}
+
+/// Takes the words for people out of an answer.
+fn wordless(commit: Commit) -> Commit {
+    match commit {
+        Commit::Refused(Refusal::NotFound(_)) => Commit::Refused(Refusal::NotFound(String::new())),
+        Commit::Refused(Refusal::Malformed(_)) => Commit::Refused(Refusal::Malformed(String::new())),
+        Commit::Refused(Refusal::ReadOnly { .. }) => {
+            Commit::Refused(Refusal::ReadOnly { cause: String::new() })
+        }
+        other => other,
+    }
+}
+
+/// Compares every read of the world's tenants.
+pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), String> {
+    let authority = Authority::claim();
+    let operator = authority.operator();
+    macro_rules! same {
+        ($store:ident => $read:expr) => {{
+            let from_a = {
+                let $store = a;
+                $read.await
+            };
+            let from_b = {
+                let $store = b;
+                $read.await
+            };
+            equal(stringify!($read), &(), from_a.clone(), from_b)?;
+            from_a.map_err(|error| format!("a read failed: {error}"))?
+        }};
+    }
+    same!(s => s.tenants(&operator, Page::first(3)));
+    same!(s => s.open_runs(&operator, Page::first(256)));
+    same!(s => s.pending_sessions(&operator, Page::first(256)));
+    same!(s => s.deleting_agents(&operator));
+    for tenant in 0..TENANTS {
+        let scope = authority.scope(tenant_id(tenant), Actor::new("test:compare"));
+        for agent in same!(s => s.agents(&scope, None, Page::first(256))) {
+            same!(s => s.agent(&scope, agent.id));
+            same!(s => s.agent_by_handle(&scope, &agent.handle));
+            same!(s => s.revision(&scope, agent.id, agent.revision));
+            let narrow = scope.narrowed_to(agent.id);
+            same!(s => s.runs(&narrow, RunFilter::default(), Page::first(256)));
+        }
+        for session in same!(s => s.sessions(&scope, None, Page::first(256))) {
+            same!(s => s.session(&scope, session.id));
+            same!(s => s.session_by_key(&scope, session.agent, &session.key));
+            same!(s => s.state(&scope, session.id));
+            same!(s => s.inbox(&scope, InboxOwner::Session(session.id), 0, 256));
+            same!(s => s.inbox(&scope, InboxOwner::Session(session.id), 1, 2));
+            let filter = RunFilter { session: Some(session.id), ..RunFilter::default() };
+            same!(s => s.runs(&scope, filter, Page::first(256)));
+            for items in [0, 1, 2, 3, 256] {
+                let limits = TailLimits { items, bytes: 1 << 20 };
+                same!(s => s.session_tail(&scope, session.id, limits));
+            }
+        }
+        equal_runs(a, b, &scope).await?;
+    }
+    Ok(())
+}
+
+async fn equal_runs(a: &Arc<dyn Store>, b: &Arc<dyn Store>, scope: &Scope) -> Result<(), String> {
+    let read = |error| format!("a read failed: {error}");
+    let runs = a.runs(scope, RunFilter::default(), Page::first(256)).await.map_err(read)?;
+    equal("runs", &(), &runs, &b.runs(scope, RunFilter::default(), Page::first(256)).await.map_err(read)?)?;
+    for run in runs {
+        equal("run", &run.id, a.run(scope, run.id).await, b.run(scope, run.id).await)?;
+        let inbox = InboxOwner::Run(run.id);
+        equal(
+            "signals of",
+            &run.id,
+            a.inbox(scope, inbox, 0, 256).await,
+            b.inbox(scope, inbox, 0, 256).await,
+        )?;
+        for (after, limit) in [(0, 256), (1, 2)] {
+            let (from_a, from_b) =
+                (a.journal(scope, run.id, after, limit).await, b.journal(scope, run.id, after, limit).await);
+            equal("journal of", &run.id, from_a, from_b)?;
+        }
+        let filter = RunFilter { status: Some(run.head.status), agent: Some(run.agent), session: None };
+        let (from_a, from_b) =
+            (a.runs(scope, filter, Page::first(9)).await, b.runs(scope, filter, Page::first(9)).await);
+        equal("runs by status and agent", &filter, from_a, from_b)?;
+    }
+    let nothing = Digest::default();
+    equal("a pin that nobody put", &(), a.pin(scope, nothing).await, b.pin(scope, nothing).await)
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    about: &impl std::fmt::Debug,
+    a: T,
+    b: T,
+) -> Result<(), String> {
+    if a == b { Ok(()) } else { Err(format!("{what} {about:?} differs\n  a: {a:?}\n  b: {b:?}")) }
+}

@@ -1,0 +1,427 @@
+//! Random sequences of batches over a small world: two tenants with two agents each, a few sessions, runs and
+//! keys, so that operations meet one another often.
+//!
+//! An [`Op`] says what is tried in small numbers; [`Writer`] turns it into a batch by looking at the oracle, so
+//! that most attempts are right and the wrong ones are wrong in one named way. Because the op and the oracle
+//! decide everything, a sequence shrinks and replays.
+
+use bytes::Bytes;
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{
+    AgentStateSet, Batch, Claim, InboxPut, ItemKey, Mutation, Pin, RunTakeover, StatePut, TenantCreate,
+    TokenCreate,
+};
+use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TenantId};
+use proptest::prelude::*;
+
+use super::scene::{
+    agent_create, append, at, completed, head, input, model_called, model_replied, session_open,
+    signal_taken, started,
+};
+use crate::reference::ReferenceStore;
+
+/// Tenants of the world.
+pub const TENANTS: u8 = 2;
+/// Agents of each tenant.
+pub const AGENTS: u8 = 2;
+/// Sessions of each agent.
+pub const SESSIONS: u8 = 2;
+
+/// What is tried. Numbers are taken modulo what is there.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Registers an agent's handle or a token a second time.
+    Register {
+        /// Where.
+        place: Place,
+        /// Whether the handle is free.
+        fresh: bool,
+    },
+    /// Changes what an agent may do.
+    AgentState {
+        /// Where.
+        place: Place,
+        /// To what.
+        to: u8,
+    },
+    /// Opens a session, under a new key or a used one.
+    Open {
+        /// Where.
+        place: Place,
+    },
+    /// Puts inputs and perhaps claims.
+    Put {
+        /// Where.
+        place: Place,
+        /// How many.
+        items: u8,
+        /// The caller's key of the first, if any.
+        key: Option<u8>,
+        /// Whether a claim tries to take everything that waits.
+        claim: bool,
+        /// Whether the claim knows the inbox wrongly.
+        stale: bool,
+    },
+    /// Appends to the newest or an older run.
+    Append {
+        /// Where.
+        place: Place,
+        /// Which run, counted back from the newest.
+        back: u8,
+        /// Added to the run's epoch.
+        epoch_off: u8,
+        /// Added to the run's last number.
+        after_off: u8,
+        /// Bytes of the body.
+        size: u16,
+        /// Whether the run ends, rests or goes on.
+        end: u8,
+    },
+    /// Takes over a run.
+    Takeover {
+        /// Where.
+        place: Place,
+        /// Which run, counted back from the newest.
+        back: u8,
+        /// Added to the run's epoch.
+        epoch_off: u8,
+        /// Who.
+        holder: u8,
+    },
+    /// Sends a signal to a run.
+    Signal {
+        /// Where.
+        place: Place,
+        /// Which run, counted back from the newest.
+        back: u8,
+    },
+    /// Writes custom state or a pin.
+    State {
+        /// Where.
+        place: Place,
+        /// Which entry.
+        name: u8,
+        /// Added to the version; `None` writes over anything.
+        version_off: Option<u8>,
+    },
+    /// Writes into another tenant's session.
+    Cross {
+        /// Where from.
+        place: Place,
+    },
+    /// A put and an append in one batch, of which the second may be refused.
+    Torn {
+        /// Where.
+        place: Place,
+        /// Added to the run's last number.
+        after_off: u8,
+    },
+    /// Submits an earlier batch once more.
+    Again {
+        /// Which, counted back from the last.
+        back: u8,
+    },
+}
+
+/// A session of an agent of a tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Which tenant.
+    pub tenant: u8,
+    /// Which agent of it.
+    pub agent: u8,
+    /// Which session of that.
+    pub session: u8,
+}
+
+/// Sequences of at most so many operations.
+pub fn sequences(ops_max: usize) -> impl Strategy<Value = Vec<Op>> {
+    proptest::collection::vec(op(), 1..=ops_max)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let place = || {
+        (0..TENANTS, 0..AGENTS, 0..SESSIONS).prop_map(|(tenant, agent, session)| Place {
+            tenant,
+            agent,
+            session,
+        })
+    };
+    // Mostly right, now and then wrong by one or two.
+    let off = || prop_oneof![6 => Just(0_u8), 1 => Just(1), 1 => Just(2)];
+    let back = || prop_oneof![5 => Just(0_u8), 1 => 1_u8..4];
+    let size = prop_oneof![6 => 0_u16..64, 1 => 1_000_u16..1_100, 1 => 5_000_u16..6_000];
+    prop_oneof![
+        1 => (place(), any::<bool>()).prop_map(|(place, fresh)| Op::Register { place, fresh }),
+        2 => (place(), 0_u8..8).prop_map(|(place, to)| Op::AgentState { place, to }),
+        1 => place().prop_map(|place| Op::Open { place }),
+        8 => (place(), 0_u8..3, proptest::option::weighted(0.3, 0_u8..4), any::<bool>(), proptest::bool::weighted(0.1))
+            .prop_map(|(place, items, key, claim, stale)| Op::Put { place, items, key, claim, stale }),
+        8 => (place(), back(), off(), off(), size, 0_u8..6).prop_map(|(place, back, epoch_off, after_off, size, end)| {
+            Op::Append { place, back, epoch_off, after_off, size, end }
+        }),
+        3 => (place(), back(), off(), 0_u8..3)
+            .prop_map(|(place, back, epoch_off, holder)| Op::Takeover { place, back, epoch_off, holder }),
+        2 => (place(), back()).prop_map(|(place, back)| Op::Signal { place, back }),
+        2 => (place(), 0_u8..2, proptest::option::of(off()))
+            .prop_map(|(place, name, version_off)| Op::State { place, name, version_off }),
+        1 => place().prop_map(|place| Op::Cross { place }),
+        2 => (place(), off()).prop_map(|(place, after_off)| Op::Torn { place, after_off }),
+        5 => back().prop_map(|back| Op::Again { back }),
+    ]
+}
+
+/// Turns operations into batches.
+#[derive(Debug)]
+pub struct Writer {
+    oracle: ReferenceStore,
+    minted: u64,
+    history: Vec<Batch>,
+}
+
+impl Writer {
+    /// Looks at an oracle, which must be given every batch before the next is asked for.
+    pub fn new(oracle: ReferenceStore) -> Self {
+        Self { oracle, minted: 0, history: Vec::new() }
+    }
+
+    /// Writes the batches that set the world up.
+    pub fn world() -> Vec<Batch> {
+        (0..TENANTS)
+            .map(|tenant| {
+                let mut batch = Batch::new(tenant_id(tenant)).with(Mutation::TenantCreate(TenantCreate {
+                    handle: format!("t{tenant}").parse().expect("a handle"),
+                    at: at(0),
+                    body_key: [tenant; 32],
+                }));
+                for agent in 0..AGENTS {
+                    batch = batch.with(agent_create(agent_id(tenant, agent), &format!("a{agent}")));
+                    for session in 0..SESSIONS {
+                        let place = Place { tenant, agent, session };
+                        batch = batch.with(session_open(
+                            place.session_id(),
+                            agent_id(tenant, agent),
+                            &format!("c{session}"),
+                        ));
+                    }
+                }
+                batch
+            })
+            .collect()
+    }
+
+    /// Writes the batch of an operation; `None` when it needs something that is not there yet.
+    pub fn batch(&mut self, op: &Op) -> Option<Batch> {
+        let batch = match *op {
+            Op::Again { back } => {
+                let at = self.history.len().checked_sub(1 + usize::from(back))?;
+                return self.history.get(at).cloned();
+            }
+            Op::Register { place, fresh } => self.register(place, fresh),
+            Op::AgentState { place, to } => agent_state(place, to),
+            Op::Open { place } => self.open(place),
+            Op::Put { place, items, key, claim, stale } => self.put(place, items, key, claim, stale),
+            Op::Append { place, back, epoch_off, after_off, size, end } => {
+                let run = self.run(place, back)?;
+                let body = vec![b'x'; size.into()];
+                let (entry, status) = match end {
+                    0 => (completed(), RunStatus::Completed),
+                    1 => (model_called(2), RunStatus::Parked),
+                    2 if run.signals_last > 0 => (self.last_signal(place, &run)?, RunStatus::Running),
+                    _ => (model_replied(1, body), RunStatus::Running),
+                };
+                let epoch = run.epoch + u64::from(epoch_off);
+                // An offset of 2 is the past: one number too few.
+                let after =
+                    if after_off == 2 { run.last_seq - 1 } else { run.last_seq + u64::from(after_off) };
+                Batch::new(place.tenant_id()).with(Mutation::RunAppend(append(
+                    run.id,
+                    epoch,
+                    after,
+                    vec![entry],
+                    status,
+                )))
+            }
+            Op::Takeover { place, back, epoch_off, holder } => {
+                let run = self.run(place, back)?;
+                Batch::new(place.tenant_id()).with(Mutation::RunTakeover(RunTakeover {
+                    run: run.id,
+                    from_epoch: run.epoch + u64::from(epoch_off),
+                    holder: Digest::from_bytes([holder; 32]),
+                    at: at(9),
+                }))
+            }
+            Op::Signal { place, back } => {
+                let run = self.run(place, back)?;
+                let item = self.item();
+                Batch::new(place.tenant_id()).with(Mutation::InboxPut(input(InboxOwner::Run(run.id), item)))
+            }
+            Op::State { place, name, version_off } => self.state(place, name, version_off),
+            Op::Cross { place } => {
+                let elsewhere = Place { tenant: (place.tenant + 1) % TENANTS, ..place };
+                let item = self.item();
+                Batch::new(place.tenant_id()).with(Mutation::InboxPut(elsewhere.input(item)))
+            }
+            Op::Torn { place, after_off } => {
+                let run = self.run(place, 0)?;
+                let item = self.item();
+                let after = run.last_seq + u64::from(after_off);
+                let entries = vec![model_called(3), model_replied(3, "torn")];
+                let more = append(run.id, run.epoch, after, entries, RunStatus::Running);
+                Batch::new(place.tenant_id())
+                    .with(Mutation::InboxPut(place.input(item)))
+                    .with(Mutation::RunAppend(more))
+            }
+        };
+        self.history.push(batch.clone());
+        Some(batch)
+    }
+
+    fn register(&mut self, place: Place, fresh: bool) -> Batch {
+        let number = self.number();
+        let handle = if fresh { format!("n{number}") } else { "a0".to_owned() };
+        Batch::new(place.tenant_id())
+            .with(Mutation::TokenCreate(TokenCreate {
+                hash: Digest::from_bytes(bytes_of(6, number, [0; 32])),
+                name: "ci".to_owned(),
+                at: at(1),
+            }))
+            .with(agent_create(AgentId::from_bytes(id_of(7, number)), &handle))
+    }
+
+    fn open(&mut self, place: Place) -> Batch {
+        let number = self.number();
+        let channel = if number.is_multiple_of(2) { "c0".to_owned() } else { format!("n{number}") };
+        let session = SessionId::from_bytes(id_of(8, number));
+        Batch::new(place.tenant_id()).with(session_open(session, place.agent_id(), &channel))
+    }
+
+    fn put(&mut self, place: Place, items: u8, key: Option<u8>, claim: bool, stale: bool) -> Batch {
+        let mut batch = Batch::new(place.tenant_id());
+        let mut put = Vec::new();
+        for index in 0..items {
+            let mut item = place.input(self.item());
+            if let Some(key) = key.filter(|_| index == 0) {
+                item.key = Some(ItemKey { key: format!("k{key}"), request: Digest::from_bytes([key; 32]) });
+            }
+            put.push(item.item);
+            batch = batch.with(Mutation::InboxPut(item));
+        }
+        let (taken, mut take) = self.oracle.waiting(place.tenant_id(), place.session_id());
+        take.extend(put);
+        if claim && !take.is_empty() {
+            let after = if stale { taken + 1 } else { taken };
+            batch.claim = Some(self.claim(place, after, take));
+        }
+        if batch.mutations.is_empty() && batch.claim.is_none() {
+            batch = batch.with(Mutation::InboxPut(place.input(self.item())));
+        }
+        batch
+    }
+
+    fn claim(&mut self, place: Place, after: u64, take: Vec<ItemId>) -> Claim {
+        let entries = vec![started(place.agent_id(), place.session_id(), after, &take), model_called(1)];
+        Claim {
+            session: place.session_id(),
+            agent: place.agent_id(),
+            run: RunId::from_bytes(id_of(9, self.number())),
+            after,
+            take,
+            entries,
+            head: head(RunStatus::Running),
+        }
+    }
+
+    fn state(&mut self, place: Place, name: u8, version_off: Option<u8>) -> Batch {
+        let number = self.number();
+        let name = format!("s{name}");
+        let found = self.oracle.state_version(place.tenant_id(), place.session_id(), &name);
+        let value = Bytes::from(number.to_string());
+        let digest = Digest::from_bytes(*blake3::hash(&value).as_bytes());
+        Batch::new(place.tenant_id()).with(Mutation::PinPut(Pin { digest, bytes: value.clone() })).with(
+            Mutation::StatePut(StatePut {
+                session: place.session_id(),
+                name,
+                expected: version_off.map(|off| found + u64::from(off)),
+                value,
+                at: at(i64::try_from(number).expect("a short sequence")),
+            }),
+        )
+    }
+
+    fn last_signal(&self, place: Place, run: &Run) -> Option<dromia_contracts::store::NewEntry> {
+        let item = self.oracle.last_item(place.tenant_id(), InboxOwner::Run(run.id))?;
+        Some(signal_taken(item.id, item.position))
+    }
+
+    fn run(&self, place: Place, back: u8) -> Option<Run> {
+        self.oracle.run_back(place.tenant_id(), place.session_id(), back.into())
+    }
+
+    fn item(&mut self) -> ItemId {
+        ItemId::from_bytes(id_of(5, self.number()))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.minted += 1;
+        self.minted
+    }
+}
+
+fn agent_state(place: Place, to: u8) -> Batch {
+    let to = match to {
+        0 => AgentState::Terminated,
+        1..=3 => AgentState::Paused,
+        _ => AgentState::Running,
+    };
+    let from = vec![AgentState::Running, AgentState::Paused];
+    Batch::new(place.tenant_id()).with(Mutation::AgentStateSet(AgentStateSet {
+        agent: place.agent_id(),
+        from,
+        to,
+    }))
+}
+
+impl Place {
+    /// The tenant's id.
+    pub fn tenant_id(self) -> TenantId {
+        tenant_id(self.tenant)
+    }
+
+    /// The agent's id.
+    pub fn agent_id(self) -> AgentId {
+        agent_id(self.tenant, self.agent)
+    }
+
+    /// The session's id.
+    pub fn session_id(self) -> SessionId {
+        let number = u64::from(self.tenant) << 16 | u64::from(self.agent) << 8 | u64::from(self.session);
+        SessionId::from_bytes(id_of(3, number))
+    }
+
+    fn input(self, item: ItemId) -> InboxPut {
+        input(InboxOwner::Session(self.session_id()), item)
+    }
+}
+
+/// The id of a tenant of the world.
+pub fn tenant_id(tenant: u8) -> TenantId {
+    TenantId::from_bytes(id_of(1, tenant.into()))
+}
+
+/// The id of an agent of the world.
+pub fn agent_id(tenant: u8, agent: u8) -> AgentId {
+    AgentId::from_bytes(id_of(2, u64::from(tenant) << 8 | u64::from(agent)))
+}
+
+fn id_of(noun: u8, number: u64) -> [u8; 16] {
+    bytes_of(noun, number, [0; 16])
+}
+
+fn bytes_of<const N: usize>(noun: u8, number: u64, mut bytes: [u8; N]) -> [u8; N] {
+    bytes[0] = noun;
+    bytes[N - 8..].copy_from_slice(&number.to_be_bytes());
+    bytes
+}

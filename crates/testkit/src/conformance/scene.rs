@@ -1,0 +1,271 @@
+//! What the claims play with: a tenant with an agent and a session, and short ways to write batches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted, SignalTaken};
+use dromia_contracts::model::{Finish, Usage};
+use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::runtime::IdSource as _;
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{
+    AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, Receipt, Refusal, RunAppend,
+    SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
+};
+use dromia_contracts::{
+    Actor, AgentId, Authority, Digest, ItemId, Operator, RunId, Scope, SessionId, TenantId,
+};
+use jiff::Timestamp;
+
+use crate::runtime::{EPOCH_MS, SeededIds};
+
+/// A tenant with a running agent and an open session in a store.
+#[derive(Debug)]
+pub struct Scene {
+    /// The store under test.
+    pub store: Arc<dyn Store>,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The agent's session.
+    pub session: SessionId,
+    ids: SeededIds,
+}
+
+impl Scene {
+    /// Registers the tenant, the agent and the session.
+    pub async fn open(store: Arc<dyn Store>, seed: u64) -> Self {
+        let ids = SeededIds::new(seed);
+        let (tenant, agent, session) = (
+            TenantId::from_uuid(ids.uuid()),
+            AgentId::from_uuid(ids.uuid()),
+            SessionId::from_uuid(ids.uuid()),
+        );
+        let scene = Self { store, tenant, agent, session, ids };
+        let handle = format!("t{seed}");
+        let batch = scene
+            .batch()
+            .with(Mutation::TenantCreate(TenantCreate {
+                handle: handle.parse().expect("a handle"),
+                at: at(0),
+                body_key: [7; 32],
+            }))
+            .with(agent_create(agent, "ada"))
+            .with(session_open(session, agent, "main"));
+        scene.done(batch).await;
+        scene
+    }
+
+    /// Begins a batch of the tenant.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.tenant)
+    }
+
+    /// Sees all of the tenant.
+    pub fn scope(&self) -> Scope {
+        Authority::claim().scope(self.tenant, Actor::new("test:suite"))
+    }
+
+    /// Sees the whole node.
+    pub fn operator() -> Operator {
+        Authority::claim().operator()
+    }
+
+    /// Mints a run id.
+    pub fn run_id(&self) -> RunId {
+        RunId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints an item id.
+    pub fn item_id(&self) -> ItemId {
+        ItemId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints a session id.
+    pub fn session_id(&self) -> SessionId {
+        SessionId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints an agent id.
+    pub fn agent_id(&self) -> AgentId {
+        AgentId::from_uuid(self.ids.uuid())
+    }
+
+    /// Puts an input into the session's inbox.
+    pub fn put(&self, item: ItemId) -> InboxPut {
+        input(InboxOwner::Session(self.session), item)
+    }
+
+    /// Claims the session.
+    pub fn claim(&self, run: RunId, after: u64, take: &[ItemId]) -> Claim {
+        Claim {
+            session: self.session,
+            agent: self.agent,
+            run,
+            after,
+            take: take.to_vec(),
+            entries: vec![started(self.agent, self.session, after, take), model_called(1)],
+            head: head(RunStatus::Running),
+        }
+    }
+
+    /// Puts one input and claims the session with it, in one batch.
+    pub async fn turn(&self, after: u64) -> RunId {
+        let (run, item) = (self.run_id(), self.item_id());
+        let mut batch = self.batch().with(Mutation::InboxPut(self.put(item)));
+        batch.claim = Some(self.claim(run, after, &[item]));
+        let receipt = self.done(batch).await;
+        assert!(receipt.claimed, "a free session is claimed");
+        run
+    }
+
+    /// Commits and insists on `Done`.
+    pub async fn done(&self, batch: Batch) -> Receipt {
+        match self.store.commit(batch).await {
+            Commit::Done(receipt) => receipt,
+            other => panic!("expected Done, found {other:?}"),
+        }
+    }
+
+    /// Commits and insists on `Refused`.
+    pub async fn refused(&self, batch: Batch) -> Refusal {
+        match self.store.commit(batch).await {
+            Commit::Refused(refusal) => refusal,
+            other => panic!("expected Refused, found {other:?}"),
+        }
+    }
+}
+
+/// An instant of the scene, so many milliseconds after its beginning.
+pub(super) fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(EPOCH_MS + ms).expect("tests stay within jiff's range")
+}
+
+pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
+    let config = AgentConfig {
+        model: "scripted".to_owned(),
+        instructions: format!("You are {handle}."),
+        grants: vec!["reply".to_owned()],
+        model_calls_max: None,
+    };
+    let json = serde_json::to_vec(&config).expect("a config is JSON");
+    Mutation::AgentCreate(AgentCreate {
+        agent,
+        handle: handle.parse().expect("a handle"),
+        display_name: handle.to_owned(),
+        labels: BTreeMap::from([("team".to_owned(), "test".to_owned())]),
+        at: at(1),
+        revision: Digest::from_bytes(*blake3::hash(&json).as_bytes()),
+        config,
+    })
+}
+
+pub(super) fn session_key(channel: &str) -> SessionKey {
+    SessionKey { platform: "cli".to_owned(), channel: channel.to_owned(), actor: Actor::new("cli:ada") }
+}
+
+pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
+    Mutation::SessionOpen(SessionOpen { session, agent, key: session_key(channel), at: at(2) })
+}
+
+pub(super) fn input(owner: InboxOwner, item: ItemId) -> InboxPut {
+    InboxPut {
+        owner,
+        item,
+        at: at(3),
+        kind: match owner {
+            InboxOwner::Session(_) => ItemKind::Input,
+            InboxOwner::Run(_) => ItemKind::Cancel,
+        },
+        author: Actor::new("cli:ada"),
+        body: Bytes::from_static(b"{\"hello\":1}"),
+        key: None,
+    }
+}
+
+pub(super) fn started(agent: AgentId, session: SessionId, after: u64, items: &[ItemId]) -> NewEntry {
+    entry(
+        4,
+        Entry::RunStarted(RunStarted {
+            kind: RunKind::Turn,
+            agent,
+            session,
+            items: items.to_vec(),
+            after,
+            resumes: None,
+            config: Digest::default(),
+            prompt: Digest::default(),
+            model_calls_max: 8,
+        }),
+    )
+}
+
+pub(super) fn model_called(step: u32) -> NewEntry {
+    let model = "scripted".to_owned();
+    entry(
+        5,
+        Entry::ModelCalled(ModelCalled {
+            step,
+            attempt: 1,
+            model,
+            history_from: 1,
+            input_tokens: 3,
+            output_tokens_max: 64,
+            reserved_micros: 0,
+        }),
+    )
+}
+
+pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
+    let replied = ModelReplied {
+        step,
+        attempt: 1,
+        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        cost_micros: 0,
+        finish: Finish::Stop,
+        tools: Vec::new(),
+    };
+    NewEntry { body: Some(body.into()), ..entry(6, Entry::ModelReplied(replied)) }
+}
+
+pub(super) fn completed() -> NewEntry {
+    entry(7, Entry::RunCompleted(RunCompleted { rule: "grant reply".to_owned() }))
+}
+
+pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {
+    let by = Actor::new("cli:ada");
+    entry(8, Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by }))
+}
+
+pub(super) fn entry(ms: i64, entry: Entry) -> NewEntry {
+    NewEntry { at: at(ms), entry, body: None }
+}
+
+pub(super) fn head(status: RunStatus) -> RunHead {
+    RunHead {
+        status,
+        wake_at: (status == RunStatus::Parked).then(|| at(60_000)),
+        model_calls: 1,
+        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        cost_micros: 11,
+    }
+}
+
+pub(super) fn append(
+    run: RunId,
+    epoch: u64,
+    after: u64,
+    entries: Vec<NewEntry>,
+    status: RunStatus,
+) -> RunAppend {
+    RunAppend { run, epoch, after, entries, head: head(status) }
+}
+
+/// Reads a session's tail without limits.
+pub(super) async fn all_of(store: &Arc<dyn Store>, scope: &Scope, session: SessionId) -> Option<SessionTail> {
+    let limits = TailLimits { items: usize::MAX >> 1, bytes: usize::MAX >> 1 };
+    store.session_tail(scope, session, limits).await.expect("a read")
+}

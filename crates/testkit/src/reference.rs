@@ -1,0 +1,59 @@
+//! The reference store: the simplest code that does what the port promises, in memory.
+//!
+//! It is the oracle that every other store is compared with, so it is written to be read: a batch works on a
+//! copy of its tenant's rows, which replaces the original only when every mutation held. It keeps nothing after
+//! the process, knows no lanes and is never overloaded or read-only.
+
+mod apply;
+mod chain;
+mod peek;
+mod read;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dromia_contracts::store::{Batch, Commit, StoreStats};
+use dromia_contracts::{BoxFuture, TenantId};
+
+use self::rows::TenantRows;
+
+pub(crate) use self::chain::chain;
+
+/// An in-memory store with the semantics of the port and nothing else. A clone is a second handle to it.
+#[derive(Debug, Clone, Default)]
+pub struct ReferenceStore {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tenants: BTreeMap<TenantId, TenantRows>,
+    stats: StoreStats,
+}
+
+impl ReferenceStore {
+    /// Makes an empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A batch replaces rows in one move at its end, so a panic in the middle leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a batch at once.
+    pub(crate) fn apply(&self, batch: &Batch) -> Commit {
+        match self.state().apply(batch) {
+            Ok(receipt) => Commit::Done(receipt),
+            Err(refusal) => Commit::Refused(refusal),
+        }
+    }
+
+    fn commit_soon(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        // Written before the future is polled: the work goes on if the future is dropped.
+        let commit = self.apply(&batch);
+        Box::pin(std::future::ready(commit))
+    }
+}

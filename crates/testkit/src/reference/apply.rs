@@ -1,0 +1,442 @@
+//! What each mutation does, and when it is refused.
+//!
+//! Every mutation first looks whether it stands already, by its own rows; only then are its preconditions
+//! checked. That order is what makes the second submission of a batch equal to the first.
+
+use dromia_contracts::agent::{Agent, AgentState};
+use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::run::{Run, RunHead};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session, SessionHead};
+use dromia_contracts::store::{
+    AgentCreate, AgentStateSet, Batch, Claim, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
+    RunTakeover, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate,
+};
+use dromia_contracts::{Digest, RunId, TenantId};
+
+use super::State;
+use super::chain::chain;
+use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
+
+impl State {
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Receipt, Refusal> {
+        let rows = measure(batch)?;
+        let mut receipt = Receipt { positions: Vec::new(), claimed: true };
+        let mut copy = self.tenants.get(&batch.tenant).cloned();
+        for mutation in &batch.mutations {
+            if let Mutation::TenantCreate(create) = mutation {
+                self.tenant_create(batch.tenant, &mut copy, create)?;
+                continue;
+            }
+            let tenant = copy.as_mut().ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
+            if let Mutation::TokenCreate(create) = mutation {
+                self.token_create(batch.tenant, tenant, create)?;
+                continue;
+            }
+            if let Some(position) = tenant.mutate(mutation)? {
+                receipt.positions.push(position);
+            }
+        }
+        let mut tenant = copy.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
+        if let Some(claim) = &batch.claim {
+            receipt.claimed = tenant.claim(claim)?;
+        }
+        self.tenants.insert(batch.tenant, tenant);
+        self.stats.commits += 1;
+        self.stats.batches += 1;
+        self.stats.rows += rows as u64;
+        Ok(receipt)
+    }
+
+    fn tenant_create(
+        &self,
+        id: TenantId,
+        copy: &mut Option<TenantRows>,
+        create: &TenantCreate,
+    ) -> Result<(), Refusal> {
+        if let Some(known) = copy {
+            let same = (&known.handle, known.created_at, known.body_key)
+                == (&create.handle, create.at, create.body_key);
+            return if same { Ok(()) } else { Err(Refusal::Malformed(format!("{id} exists already"))) };
+        }
+        if self.tenants.values().any(|tenant| tenant.handle == create.handle) {
+            return Err(Refusal::HandleTaken(create.handle.clone()));
+        }
+        *copy = Some(TenantRows::new(create.handle.clone(), create.at, create.body_key));
+        Ok(())
+    }
+
+    fn token_create(
+        &self,
+        id: TenantId,
+        tenant: &mut TenantRows,
+        create: &TokenCreate,
+    ) -> Result<(), Refusal> {
+        let elsewhere =
+            self.tenants.iter().any(|(other, rows)| *other != id && rows.tokens.contains_key(&create.hash));
+        let known = tenant.tokens.get(&create.hash);
+        if elsewhere || known.is_some_and(|name| *name != create.name) {
+            return Err(Refusal::Malformed("the token exists already".to_owned()));
+        }
+        tenant.tokens.insert(create.hash, create.name.clone());
+        Ok(())
+    }
+}
+
+impl TenantRows {
+    /// Applies one mutation; gives a position for an item.
+    fn mutate(&mut self, mutation: &Mutation) -> Result<Option<u64>, Refusal> {
+        match mutation {
+            Mutation::TenantCreate(_) | Mutation::TokenCreate(_) => {}
+            Mutation::AgentCreate(create) => self.agent_create(create)?,
+            Mutation::AgentStateSet(set) => self.agent_state_set(set)?,
+            Mutation::SessionOpen(open) => self.session_open(open)?,
+            Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
+            Mutation::PinPut(Pin { digest, bytes }) => {
+                self.pins.entry(*digest).or_insert_with(|| bytes.clone());
+            }
+            Mutation::RunAppend(append) => self.run_append(append)?,
+            Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
+            Mutation::StatePut(put) => self.state_put(put)?,
+        }
+        Ok(None)
+    }
+
+    fn agent_create(&mut self, create: &AgentCreate) -> Result<(), Refusal> {
+        let agent = Agent {
+            id: create.agent,
+            handle: create.handle.clone(),
+            display_name: create.display_name.clone(),
+            labels: create.labels.clone(),
+            created_at: create.at,
+            state: AgentState::Running,
+            revision: create.revision,
+        };
+        if let Some(known) = self.agents.get(&create.agent) {
+            // Its state may have changed since; everything else never does.
+            let same = *known == Agent { state: known.state, ..agent };
+            return if same {
+                Ok(())
+            } else {
+                Err(Refusal::Malformed(format!("{} exists already", known.id)))
+            };
+        }
+        if self.agents.values().any(|other| other.handle == create.handle) {
+            return Err(Refusal::HandleTaken(create.handle.clone()));
+        }
+        self.revisions.insert((create.agent, create.revision), create.config.clone());
+        self.agents.insert(create.agent, agent);
+        Ok(())
+    }
+
+    fn agent_state_set(&mut self, set: &AgentStateSet) -> Result<(), Refusal> {
+        let agent =
+            self.agents.get_mut(&set.agent).ok_or_else(|| Refusal::NotFound(set.agent.to_string()))?;
+        if agent.state != set.to && !set.from.contains(&agent.state) {
+            return Err(Refusal::AgentState { found: agent.state });
+        }
+        agent.state = set.to;
+        Ok(())
+    }
+
+    fn session_open(&mut self, open: &SessionOpen) -> Result<(), Refusal> {
+        let SessionOpen { session, agent, key, at } = open;
+        if let Some(known) = self.sessions.get(session) {
+            let same = (known.agent, &known.key, known.opened_at) == (*agent, key, *at);
+            return if same { Ok(()) } else { Err(Refusal::Malformed(format!("{session} exists already"))) };
+        }
+        match self.agents.get(agent).map(|agent| agent.state) {
+            None | Some(AgentState::Deleting) => return Err(Refusal::NotFound(agent.to_string())),
+            Some(AgentState::Running | AgentState::Paused | AgentState::Terminated) => {}
+        }
+        if let Some(found) = self.session_keys.get(&(*agent, key.clone())) {
+            return Err(Refusal::SessionExists { session: *found });
+        }
+        self.session_keys.insert((*agent, key.clone()), *session);
+        let head = SessionHead::default();
+        let row = Session { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head };
+        self.sessions.insert(*session, row);
+        Ok(())
+    }
+
+    fn inbox_put(&mut self, put: &InboxPut) -> Result<u64, Refusal> {
+        if let Some(known) = self.items.get(&put.item) {
+            let same = known.put == *put;
+            let exists = || Refusal::Malformed(format!("{} exists already", put.item));
+            return if same { Ok(known.position) } else { Err(exists()) };
+        }
+        if let Some(known) = put.key.as_ref().and_then(|key| self.item_keys.get(&key.key)) {
+            let KeyRow { item, owner, position, key } = known.clone();
+            return Err(Refusal::KeyTaken { item, owner, position, request: key.request });
+        }
+        let agent = self.owner_agent(put.owner).ok_or_else(|| owner_missing(put.owner))?;
+        let state = self.agents.get(&agent).map_or(AgentState::Deleting, |agent| agent.state);
+        if matches!(put.owner, InboxOwner::Session(_)) {
+            match state {
+                AgentState::Running | AgentState::Paused => {}
+                AgentState::Terminated | AgentState::Deleting => {
+                    return Err(Refusal::AgentState { found: state });
+                }
+            }
+        }
+        let inbox = self.inboxes.entry(put.owner).or_default();
+        let position = inbox.len() as u64 + 1;
+        inbox.push(InboxItem {
+            id: put.item,
+            position,
+            at: put.at,
+            kind: put.kind,
+            author: put.author.clone(),
+            body: Some(put.body.clone()),
+            taken_by: None,
+        });
+        match put.owner {
+            InboxOwner::Session(id) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.head.last = position;
+                }
+            }
+            InboxOwner::Run(id) => {
+                if let Some(run) = self.runs.get_mut(&id) {
+                    run.signals_last = position;
+                }
+            }
+        }
+        if let Some(key) = put.key.clone() {
+            let row = KeyRow { item: put.item, owner: put.owner, position, key };
+            self.item_keys.insert(row.key.key.clone(), row);
+        }
+        self.items.insert(put.item, ItemRow { position, put: put.clone() });
+        Ok(position)
+    }
+
+    fn run_append(&mut self, append: &RunAppend) -> Result<(), Refusal> {
+        let RunAppend { run: id, epoch, after, entries, head } = append;
+        let run = self.runs.get(id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+        if self.stands(*id, *epoch, *after, entries) {
+            return Ok(());
+        }
+        if run.head.status.is_terminal() {
+            return Err(Refusal::RunTerminal);
+        }
+        if run.epoch != *epoch {
+            return Err(Refusal::EpochStale { found: run.epoch });
+        }
+        if run.last_seq != *after {
+            return Err(Refusal::SequenceMoved { found: run.last_seq });
+        }
+        self.append(*id, *epoch, entries);
+        self.head_set(*id, *epoch, entries, *head);
+        Ok(())
+    }
+
+    /// Tells whether exactly these entries stand behind `after`.
+    fn stands(&self, run: RunId, epoch: u64, after: u64, entries: &[NewEntry]) -> bool {
+        let found = self.journal(run).iter().filter(|entry| entry.seq > after).take(entries.len());
+        let same = |(known, new): (&StoredEntry, &NewEntry)| {
+            let (kind, version) = new.entry.kind();
+            (known.epoch, known.at, known.kind.as_str(), known.version) == (epoch, new.at, kind, version)
+                && known.fields == new.entry.encode()
+                && known.body == new.body
+        };
+        found.clone().count() == entries.len() && found.zip(entries).all(same)
+    }
+
+    fn append(&mut self, run: RunId, epoch: u64, entries: &[NewEntry]) {
+        let journal = self.journals.entry(run).or_default();
+        for new in entries {
+            let (kind, version) = new.entry.kind();
+            let before = journal.last().map_or_else(Digest::default, |last| last.chain);
+            let mut entry = StoredEntry {
+                seq: journal.len() as u64 + 1,
+                at: new.at,
+                epoch,
+                kind: kind.to_owned(),
+                version,
+                fields: new.entry.encode(),
+                body: new.body.clone(),
+                chain: Digest::default(),
+            };
+            entry.chain = chain(before, &entry, &self.body_key);
+            journal.push(entry);
+            if let (Entry::SignalTaken(taken), Some(signals)) =
+                (&new.entry, self.inboxes.get_mut(&InboxOwner::Run(run)))
+            {
+                signals
+                    .iter_mut()
+                    .filter(|item| item.id == taken.item)
+                    .for_each(|item| item.taken_by = Some(run));
+            }
+        }
+    }
+
+    fn head_set(&mut self, id: RunId, epoch: u64, entries: &[NewEntry], head: RunHead) {
+        let last_seq = self.journal(id).len() as u64;
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.last_seq = last_seq;
+        run.entry_epoch = epoch;
+        run.head = head;
+        if let Some(last) = entries.last() {
+            run.updated_at = last.at;
+        }
+        let session = self.sessions.get_mut(&run.session);
+        if let Some(session) = session.filter(|_| head.status.is_terminal())
+            && session.head.active == Some(id)
+        {
+            session.head.active = None;
+        }
+    }
+
+    fn run_takeover(&mut self, takeover: &RunTakeover) -> Result<(), Refusal> {
+        let RunTakeover { run: id, from_epoch, holder, at: _ } = takeover;
+        let run = self.runs.get_mut(id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+        if self.takeovers.get(&(*id, from_epoch + 1)) == Some(holder) {
+            return Ok(());
+        }
+        if run.head.status.is_terminal() {
+            return Err(Refusal::RunTerminal);
+        }
+        if run.epoch != *from_epoch {
+            return Err(Refusal::EpochStale { found: run.epoch });
+        }
+        run.epoch += 1;
+        self.takeovers.insert((*id, run.epoch), *holder);
+        Ok(())
+    }
+
+    fn state_put(&mut self, put: &StatePut) -> Result<(), Refusal> {
+        let session = self.sessions.get(&put.session);
+        session.ok_or_else(|| Refusal::NotFound(put.session.to_string()))?;
+        let place = (put.session, put.name.clone());
+        let known = self.states.get(&place);
+        let found = known.map_or(0, |row| row.version);
+        let next = put.expected.unwrap_or(found) + 1;
+        let stands = known.is_some_and(|row| {
+            row.value == put.value && row.at == put.at && put.expected.is_none_or(|_| row.version == next)
+        });
+        if stands {
+            return Ok(());
+        }
+        if put.expected.is_some_and(|expected| expected != found) {
+            return Err(Refusal::StateVersion { found });
+        }
+        self.states.insert(place, StateRow { version: next, value: put.value.clone(), at: put.at });
+        Ok(())
+    }
+
+    /// Tries a claim; tells whether it was granted.
+    fn claim(&mut self, claim: &Claim) -> Result<bool, Refusal> {
+        let Claim { session: id, agent, run, after, take, entries, head } = claim;
+        let missing = || Refusal::NotFound(id.to_string());
+        let session = self.sessions.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
+        if let Some(known) = self.runs.get(run) {
+            let stands = known.session == *id && self.stands(*run, 1, 0, entries);
+            return if stands { Ok(true) } else { Err(Refusal::Malformed(format!("{run} exists already"))) };
+        }
+        let running = self.agents.get(agent).is_some_and(|agent| agent.state == AgentState::Running);
+        let waiting = self.inbox(InboxOwner::Session(*id)).iter().skip(session.head.taken as usize);
+        let in_order = waiting.map(|item| item.id).take(take.len()).eq(take.iter().copied());
+        if session.head.active.is_some() || session.head.taken != *after || !running || !in_order {
+            return Ok(false);
+        }
+        let Some(NewEntry { entry: Entry::RunStarted(RunStarted { kind, .. }), at, .. }) = entries.first()
+        else {
+            return Err(Refusal::Malformed("a claim begins with RunStarted".to_owned()));
+        };
+        let row = Run {
+            id: *run,
+            kind: *kind,
+            agent: *agent,
+            session: *id,
+            started_at: *at,
+            updated_at: *at,
+            last_seq: 0,
+            epoch: 1,
+            entry_epoch: 1,
+            head: *head,
+            signals_last: 0,
+        };
+        self.runs.insert(*run, row);
+        self.append(*run, 1, entries);
+        let taken = after + take.len() as u64;
+        let inbox = self.inboxes.entry(InboxOwner::Session(*id)).or_default();
+        for item in inbox.iter_mut().filter(|item| item.position > *after && item.position <= taken) {
+            item.taken_by = Some(*run);
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.head.taken = taken;
+            session.head.active = Some(*run);
+        }
+        self.head_set(*run, 1, entries, *head);
+        Ok(true)
+    }
+}
+
+fn owner_missing(owner: InboxOwner) -> Refusal {
+    Refusal::NotFound(match owner {
+        InboxOwner::Session(id) => id.to_string(),
+        InboxOwner::Run(id) => id.to_string(),
+    })
+}
+
+/// Counts the rows of a batch and refuses one that is too large or contradicts itself.
+fn measure(batch: &Batch) -> Result<usize, Refusal> {
+    let malformed = |what: &str| Err(Refusal::Malformed(what.to_owned()));
+    let entries = |entries: &[NewEntry]| {
+        let bytes =
+            |new: &NewEntry| new.entry.encode().len() + new.body.as_ref().map_or(0, bytes::Bytes::len);
+        (entries.len(), entries.iter().map(bytes).sum::<usize>())
+    };
+    let (mut rows, mut bytes) = (0, 0);
+    for mutation in &batch.mutations {
+        let (more_rows, more_bytes) = match mutation {
+            Mutation::RunAppend(append) if append.entries.is_empty() => {
+                return malformed("an append holds at least one entry");
+            }
+            Mutation::RunAppend(append) => entries(&append.entries),
+            Mutation::InboxPut(put) => {
+                if put.key.as_ref().is_some_and(|key| key.key.len() > 512) {
+                    return malformed("an item's key has at most 512 bytes");
+                }
+                if !kind_fits(put.owner, put.kind) {
+                    return malformed("the item is of a kind that its inbox does not take");
+                }
+                (1, put.body.len())
+            }
+            Mutation::PinPut(pin) => (1, pin.bytes.len()),
+            Mutation::StatePut(put) if put.name.len() > 128 => {
+                return malformed("a state entry's name has at most 128 bytes");
+            }
+            Mutation::StatePut(put) => (1, put.value.len()),
+            Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
+            Mutation::TenantCreate(_)
+            | Mutation::TokenCreate(_)
+            | Mutation::AgentStateSet(_)
+            | Mutation::SessionOpen(_)
+            | Mutation::RunTakeover(_) => (1, 0),
+        };
+        rows += more_rows;
+        bytes += more_bytes;
+    }
+    if let Some(claim) = &batch.claim {
+        let begins = matches!(claim.entries.first(), Some(NewEntry { entry: Entry::RunStarted(_), .. }));
+        if !begins || claim.take.is_empty() {
+            return malformed("a claim takes at least one item and begins with RunStarted");
+        }
+        let (more_rows, more_bytes) = entries(&claim.entries);
+        rows += 1 + more_rows;
+        bytes += more_bytes;
+    }
+    if rows > Batch::ROWS_MAX || bytes > Batch::BYTES_MAX {
+        return malformed("a batch has at most 256 rows and 1 MiB");
+    }
+    Ok(rows)
+}
+
+fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
+    match (owner, kind) {
+        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume)
+        | (InboxOwner::Run(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release) => true,
+        (InboxOwner::Session(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release)
+        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume) => false,
+    }
+}

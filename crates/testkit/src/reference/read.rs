@@ -1,0 +1,352 @@
+//! The reads of the reference store. Each looks at the rows through its scope first, so what a scope cannot see
+//! is not there for the rest of the function.
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::{
+    Batch, Commit, OpenRun, Page, PendingSession, Read, RunFilter, SessionTail, StateEntry, Store,
+    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+
+use super::ReferenceStore;
+use super::rows::TenantRows;
+
+impl ReferenceStore {
+    /// Looks at the rows of the scope's tenant; a tenant that is not there has none.
+    fn seen<'a, T: Default + Send + 'a>(
+        &self,
+        scope: &Scope,
+        look: impl FnOnce(&TenantRows) -> T,
+    ) -> Read<'a, T> {
+        answer(self.state().tenants.get(&scope.tenant()).map(look).unwrap_or_default())
+    }
+}
+
+fn answer<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+fn page<T, Id: PartialOrd>(
+    rows: impl Iterator<Item = (Id, T)>,
+    page: Page<Id>,
+    newest_first: bool,
+) -> Vec<T> {
+    let follows = |id: &Id| match &page.after {
+        None => true,
+        Some(after) if newest_first => id < after,
+        Some(after) => id > after,
+    };
+    rows.filter(|(id, _)| follows(id))
+        .map(|(_, row)| row)
+        .take(page.limit.min(Page::<Id>::LIMIT_MAX))
+        .collect()
+}
+
+impl TenantRows {
+    /// Tells whether a scope sees an agent; one that is being erased is not seen.
+    fn sees(&self, scope: &Scope, agent: AgentId) -> bool {
+        scope.sees(agent) && self.agents.get(&agent).is_some_and(|agent| agent.state != AgentState::Deleting)
+    }
+
+    fn seen_session(&self, scope: &Scope, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id).filter(|session| self.sees(scope, session.agent))
+    }
+
+    fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&Run> {
+        self.runs.get(&id).filter(|run| self.sees(scope, run.agent))
+    }
+
+    fn tail(&self, scope: &Scope, id: SessionId, limits: TailLimits) -> Option<SessionTail> {
+        let session = self.seen_session(scope, id)?.clone();
+        let inbox = self.inbox(InboxOwner::Session(id));
+        let (taken, waiting) = inbox.split_at(session.head.taken as usize);
+        let (mut items_left, mut bytes_left) = (limits.items, limits.bytes);
+        let mut from = taken.len();
+        // From the newest run to older ones, whole runs only.
+        for group in taken.chunk_by(|a, b| a.taken_by == b.taken_by).rev() {
+            let said = group.iter().filter_map(|item| item.body.as_ref());
+            let run = group.first().and_then(|item| item.taken_by);
+            let told =
+                run.map_or(&[][..], |run| self.journal(run)).iter().filter_map(|entry| entry.body.as_ref());
+            let bytes: usize = said.chain(told).map(Bytes::len).sum();
+            if group.len() > items_left || bytes > bytes_left {
+                break;
+            }
+            items_left -= group.len();
+            bytes_left -= bytes;
+            from -= group.len();
+        }
+        let runs = taken[from..].chunk_by(|a, b| a.taken_by == b.taken_by);
+        let runs = runs.filter_map(|group| group[0].taken_by).map(|run| (run, self.journal(run).to_vec()));
+        let waiting = waiting.iter().take(Page::<SessionId>::LIMIT_MAX);
+        Some(SessionTail {
+            runs: runs.collect(),
+            items: taken[from..].iter().chain(waiting).cloned().collect(),
+            session,
+        })
+    }
+
+    /// Erases everything of an agent.
+    fn erase(&mut self, agent: AgentId) -> Erased {
+        let mut erased = Erased::default();
+        let sessions: Vec<_> =
+            self.sessions.values().filter(|row| row.agent == agent).map(|row| row.id).collect();
+        let runs: Vec<_> = self.runs.values().filter(|row| row.agent == agent).map(|row| row.id).collect();
+        let owners = sessions.iter().copied().map(InboxOwner::Session);
+        for owner in owners.chain(runs.iter().copied().map(InboxOwner::Run)) {
+            for item in self.inboxes.remove(&owner).unwrap_or_default() {
+                erased.items += 1;
+                erased.bodies += u64::from(item.body.is_some());
+                self.items.remove(&item.id);
+                self.item_keys.retain(|_, row| row.item != item.id);
+            }
+        }
+        for run in &runs {
+            let journal = self.journals.remove(run).unwrap_or_default();
+            erased.entries += journal.len() as u64;
+            erased.bodies += journal.iter().filter(|entry| entry.body.is_some()).count() as u64;
+            self.runs.remove(run);
+            self.takeovers.retain(|(of, _), _| of != run);
+        }
+        for session in &sessions {
+            self.sessions.remove(session);
+            self.states.retain(|(of, _), _| of != session);
+        }
+        self.session_keys.retain(|(of, _), _| *of != agent);
+        self.revisions.retain(|(of, _), _| *of != agent);
+        self.agents.remove(&agent);
+        erased.sessions = sessions.len() as u64;
+        erased.runs = runs.len() as u64;
+        erased
+    }
+}
+
+impl Store for ReferenceStore {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        self.commit_soon(batch)
+    }
+
+    fn tenants<'a>(&'a self, _: &'a Operator, asked: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
+        let state = self.state();
+        let rows = state.tenants.iter().map(|(id, rows)| {
+            (*id, Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
+        });
+        answer(page(rows, asked, false))
+    }
+
+    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, handle: &'a Handle) -> Read<'a, Option<Tenant>> {
+        let state = self.state();
+        let found = state.tenants.iter().find(|(_, rows)| rows.handle == *handle);
+        answer(found.map(|(id, rows)| Tenant {
+            id: *id,
+            handle: rows.handle.clone(),
+            created_at: rows.created_at,
+        }))
+    }
+
+    fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
+        let state = self.state();
+        let found = state.tenants.iter().find_map(|(id, rows)| Some((id, rows.tokens.get(&hash)?)));
+        answer(found.map(|(tenant, name)| TokenOwner { tenant: *tenant, name: name.clone() }))
+    }
+
+    fn open_runs<'a>(&'a self, _: &'a Operator, asked: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
+        let state = self.state();
+        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
+            let open = rows.runs.values().filter(|run| !run.head.status.is_terminal());
+            open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
+        });
+        answer(page(rows, asked, false))
+    }
+
+    fn pending_sessions<'a>(
+        &'a self,
+        _: &'a Operator,
+        asked: Page<(TenantId, SessionId)>,
+    ) -> Read<'a, Vec<PendingSession>> {
+        let state = self.state();
+        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
+            let running = |id| rows.agents.get(id).is_some_and(|agent| agent.state == AgentState::Running);
+            let pending = rows.sessions.values().filter(move |session| {
+                session.head.active.is_none()
+                    && session.head.last > session.head.taken
+                    && running(&session.agent)
+            });
+            pending.map(|session| {
+                let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };
+                ((*tenant, session.id), row)
+            })
+        });
+        answer(page(rows, asked, false))
+    }
+
+    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
+        let state = self.state();
+        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
+            let deleting = rows.agents.values().filter(|agent| agent.state == AgentState::Deleting);
+            deleting.map(|agent| (*tenant, agent.id))
+        });
+        answer(rows.collect())
+    }
+
+    fn agents<'a>(
+        &'a self,
+        scope: &'a Scope,
+        state: Option<AgentState>,
+        asked: Page<AgentId>,
+    ) -> Read<'a, Vec<Agent>> {
+        self.seen(scope, |rows| {
+            let wanted = rows
+                .agents
+                .values()
+                .filter(|agent| rows.sees(scope, agent.id) && state.is_none_or(|state| state == agent.state));
+            page(wanted.map(|agent| (agent.id, agent.clone())), asked, false)
+        })
+    }
+
+    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>> {
+        self.seen(scope, |rows| rows.agents.get(&agent).filter(|agent| rows.sees(scope, agent.id)).cloned())
+    }
+
+    fn agent_by_handle<'a>(&'a self, scope: &'a Scope, handle: &'a Handle) -> Read<'a, Option<Agent>> {
+        self.seen(scope, |rows| {
+            rows.agents.values().find(|agent| agent.handle == *handle && rows.sees(scope, agent.id)).cloned()
+        })
+    }
+
+    fn revision<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        digest: Digest,
+    ) -> Read<'a, Option<Revision>> {
+        self.seen(scope, |rows| {
+            let config = rows.revisions.get(&(agent, digest)).filter(|_| rows.sees(scope, agent))?;
+            Some(Revision { digest, config: config.clone() })
+        })
+    }
+
+    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>> {
+        self.seen(scope, |rows| rows.seen_session(scope, session).cloned())
+    }
+
+    fn session_by_key<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        key: &'a SessionKey,
+    ) -> Read<'a, Option<Session>> {
+        self.seen(scope, |rows| {
+            let id = rows.session_keys.get(&(agent, key.clone()))?;
+            rows.seen_session(scope, *id).cloned()
+        })
+    }
+
+    fn sessions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: Option<AgentId>,
+        asked: Page<SessionId>,
+    ) -> Read<'a, Vec<Session>> {
+        self.seen(scope, |rows| {
+            let wanted = rows.sessions.values().rev().filter(|session| {
+                rows.sees(scope, session.agent) && agent.is_none_or(|agent| agent == session.agent)
+            });
+            page(wanted.map(|session| (session.id, session.clone())), asked, true)
+        })
+    }
+
+    fn session_tail<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        limits: TailLimits,
+    ) -> Read<'a, Option<SessionTail>> {
+        self.seen(scope, |rows| rows.tail(scope, session, limits))
+    }
+
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<Run>> {
+        self.seen(scope, |rows| rows.seen_run(scope, run).cloned())
+    }
+
+    fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, asked: Page<RunId>) -> Read<'a, Vec<Run>> {
+        let RunFilter { session, agent, status } = filter;
+        let wanted = move |run: &&Run| {
+            session.is_none_or(|session| session == run.session)
+                && agent.is_none_or(|agent| agent == run.agent)
+                && status.is_none_or(|status: RunStatus| status == run.head.status)
+        };
+        self.seen(scope, |rows| {
+            let seen = rows.runs.values().rev().filter(|run| rows.sees(scope, run.agent)).filter(wanted);
+            page(seen.map(|run| (run.id, run.clone())), asked, true)
+        })
+    }
+
+    fn journal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        run: RunId,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<StoredEntry>> {
+        self.seen(scope, |rows| {
+            let entries = rows.seen_run(scope, run).map_or(&[][..], |run| rows.journal(run.id));
+            let wanted = entries.iter().filter(|entry| entry.seq > after);
+            wanted.take(limit.min(Page::<RunId>::LIMIT_MAX)).cloned().collect()
+        })
+    }
+
+    fn inbox<'a>(
+        &'a self,
+        scope: &'a Scope,
+        owner: InboxOwner,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<InboxItem>> {
+        self.seen(scope, |rows| {
+            let seen = rows.owner_agent(owner).is_some_and(|agent| rows.sees(scope, agent));
+            let items = if seen { rows.inbox(owner) } else { &[] };
+            let wanted = items.iter().filter(|item| item.position > after);
+            wanted.take(limit.min(Page::<RunId>::LIMIT_MAX)).cloned().collect()
+        })
+    }
+
+    fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {
+        self.seen(scope, |rows| rows.pins.get(&digest).cloned())
+    }
+
+    fn state<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>> {
+        self.seen(scope, |rows| {
+            let seen = rows.seen_session(scope, session).is_some();
+            let entries = rows.states.iter().filter(|((of, _), _)| seen && *of == session);
+            entries
+                .map(|((_, name), row)| StateEntry {
+                    name: name.clone(),
+                    version: row.version,
+                    value: row.value.clone(),
+                })
+                .collect()
+        })
+    }
+
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
+        let mut state = self.state();
+        let rows = state.tenants.get_mut(&scope.tenant());
+        let deleting = rows.filter(|rows| {
+            let found = rows.agents.get(&agent).filter(|_| scope.sees(agent));
+            found.is_some_and(|agent| agent.state == AgentState::Deleting)
+        });
+        answer((deleting.map(|rows| rows.erase(agent)).unwrap_or_default(), true))
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth { read_only: None, wal_bytes: 0, file_bytes: 0 }
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.state().stats
+    }
+}

@@ -1,0 +1,97 @@
+//! The rows of one tenant, each kind in a map of its own.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentConfig, Handle};
+use dromia_contracts::run::Run;
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::{InboxPut, ItemKey, StoredEntry};
+use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId};
+use jiff::Timestamp;
+
+#[derive(Debug, Clone)]
+pub(super) struct TenantRows {
+    pub(super) handle: Handle,
+    pub(super) created_at: Timestamp,
+    pub(super) body_key: [u8; 32],
+    pub(super) tokens: BTreeMap<Digest, String>,
+    pub(super) agents: BTreeMap<AgentId, Agent>,
+    pub(super) revisions: BTreeMap<(AgentId, Digest), AgentConfig>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) session_keys: BTreeMap<(AgentId, SessionKey), SessionId>,
+    /// Items in the order of their positions, which count from 1 without gap.
+    pub(super) inboxes: BTreeMap<InboxOwner, Vec<InboxItem>>,
+    pub(super) items: BTreeMap<ItemId, ItemRow>,
+    pub(super) item_keys: BTreeMap<String, KeyRow>,
+    pub(super) runs: BTreeMap<RunId, Run>,
+    /// Who raised a run to an epoch.
+    pub(super) takeovers: BTreeMap<(RunId, u64), Digest>,
+    pub(super) journals: BTreeMap<RunId, Vec<StoredEntry>>,
+    pub(super) pins: BTreeMap<Digest, Bytes>,
+    pub(super) states: BTreeMap<(SessionId, String), StateRow>,
+}
+
+/// What was put, so that the same put is recognised.
+#[derive(Debug, Clone)]
+pub(super) struct ItemRow {
+    pub(super) position: u64,
+    pub(super) put: InboxPut,
+}
+
+/// Which item a caller's key stands for.
+#[derive(Debug, Clone)]
+pub(super) struct KeyRow {
+    pub(super) item: ItemId,
+    pub(super) owner: InboxOwner,
+    pub(super) position: u64,
+    pub(super) key: ItemKey,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct StateRow {
+    pub(super) version: u64,
+    pub(super) value: Bytes,
+    pub(super) at: Timestamp,
+}
+
+impl TenantRows {
+    pub(super) fn new(handle: Handle, created_at: Timestamp, body_key: [u8; 32]) -> Self {
+        Self {
+            handle,
+            created_at,
+            body_key,
+            tokens: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            session_keys: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+            items: BTreeMap::new(),
+            item_keys: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            takeovers: BTreeMap::new(),
+            journals: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            states: BTreeMap::new(),
+        }
+    }
+
+    /// Finds whose inbox it is; `None` when nobody of the tenant has it.
+    pub(super) fn owner_agent(&self, owner: InboxOwner) -> Option<AgentId> {
+        match owner {
+            InboxOwner::Session(id) => self.sessions.get(&id).map(|session| session.agent),
+            InboxOwner::Run(id) => self.runs.get(&id).map(|run| run.agent),
+        }
+    }
+
+    /// Returns the items of an inbox in order.
+    pub(super) fn inbox(&self, owner: InboxOwner) -> &[InboxItem] {
+        self.inboxes.get(&owner).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the entries of a journal in order.
+    pub(super) fn journal(&self, run: RunId) -> &[StoredEntry] {
+        self.journals.get(&run).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,113 @@
+//! The reference store passes the suite, and the comparison notices a store that differs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dromia_contracts::store::{Commit, Store};
+use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
+use dromia_testkit::conformance::random::{Writer, sequences};
+use dromia_testkit::conformance::{self, CLAIMS};
+use dromia_testkit::faulty::CommitFault;
+use dromia_testkit::{FaultyStore, ReferenceStore, Sim};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+fn fresh() -> Arc<dyn Store> {
+    Arc::new(ReferenceStore::new())
+}
+
+#[test]
+fn the_reference_store_passes_the_suite() {
+    Sim::new(1).block_on(conformance::store(|| async { fresh() })).expect("the suite ends");
+    let names: BTreeSet<_> = CLAIMS.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), CLAIMS.len(), "no claim is listed twice");
+}
+
+#[test]
+fn random_sequences_reach_every_kind_of_answer() {
+    let mut runner = TestRunner::deterministic();
+    let mut answers = BTreeSet::new();
+    for _ in 0..200 {
+        let ops = sequences(40).new_tree(&mut runner).expect("a strategy without filters").current();
+        let oracle = ReferenceStore::new();
+        let mut writer = Writer::new(oracle.clone());
+        let play = async {
+            for batch in Writer::world() {
+                assert!(matches!(oracle.commit(batch).await, Commit::Done(_)));
+            }
+            for op in &ops {
+                let Some(batch) = writer.batch(op) else { continue };
+                let claims = batch.claim.is_some();
+                answers.insert(match oracle.commit(batch).await {
+                    Commit::Done(receipt) => format!("Done claim={claims} {}", receipt.claimed),
+                    Commit::Refused(refusal) => {
+                        let debug = format!("{refusal:?}");
+                        debug.split([' ', '(']).next().unwrap_or_default().to_owned()
+                    }
+                    Commit::Unknown { .. } => panic!("the reference store always knows"),
+                });
+            }
+        };
+        Sim::new(1).block_on(play).expect("the sequence ends");
+    }
+    for expected in [
+        "Done claim=false true",
+        "Done claim=true false",
+        "Done claim=true true",
+        "AgentState",
+        "EpochStale",
+        "HandleTaken",
+        "KeyTaken",
+        "NotFound",
+        "RunTerminal",
+        "SequenceMoved",
+        "SessionExists",
+        "StateVersion",
+    ] {
+        assert!(answers.contains(expected), "no sequence reached {expected}: {answers:?}");
+    }
+}
+
+#[test]
+fn a_store_that_loses_one_batch_is_caught_by_the_comparison() {
+    let (honest, lossy) = (fresh(), FaultyStore::new(fresh()));
+    lossy.fail(2, CommitFault::Lost);
+    let lossy: Arc<dyn Store> = Arc::new(lossy);
+    let found = Sim::new(1).block_on(equal_receipts_and_reads(&honest, &lossy, Writer::world()));
+    assert!(found.expect("the comparison ends").is_err());
+    let unheard = FaultyStore::new(fresh());
+    unheard.fail(1, CommitFault::Unheard);
+    let found = Sim::new(1).block_on(equals_the_reference(Arc::new(unheard), &[]));
+    assert!(found.expect("the comparison ends").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_batch_submitted_twice_equals_once(ops in sequences(40)) {
+        let once = ReferenceStore::new();
+        let twice: Arc<dyn Store> = Arc::new(ReferenceStore::new());
+        let mut writer = Writer::new(once.clone());
+        let once: Arc<dyn Store> = Arc::new(once);
+        let play = async {
+            let mut batches = Writer::world();
+            let mut ops = ops.iter();
+            loop {
+                for batch in std::mem::take(&mut batches) {
+                    let first = once.commit(batch.clone()).await;
+                    assert_eq!(twice.commit(batch.clone()).await, first);
+                    let second = twice.commit(batch).await;
+                    if matches!(first, Commit::Done(_)) {
+                        assert_eq!(second, first);
+                    }
+                }
+                let Some(op) = ops.next() else { break };
+                batches.extend(writer.batch(op));
+            }
+            equal_receipts_and_reads(&once, &twice, Vec::new()).await
+        };
+        prop_assert_eq!(Sim::new(1).block_on(play).expect("the sequence ends"), Ok(()));
+    }
+}

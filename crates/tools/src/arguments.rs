@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
-            (canonical::<FileRead>(r#" {"path":"./a//"} "#), Err("path: a path does not hold an empty name at line 1 column 15".to_owned())),
+            (canonical::<FileRead>(r#" {"path":"./a//"} "#), Err("path: a path does not hold an empty name at line 1 column 17".to_owned())),
             (canonical::<FileRead>(r#"{"path":"./a","limit":999999}"#), Ok(r#"{"limit":65536,"offset":0,"path":"a"}"#.to_owned())),
             (canonical::<FileContent>(r#"{"path":"b/./c","content":"x"}"#), Ok(r#"{"content":"x","path":"b/c"}"#.to_owned())),
             (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),

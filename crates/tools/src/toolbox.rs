@@ -19,7 +19,6 @@ use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
 use dromia_contracts::{AgentId, BoxFuture};
-use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, parse};

@@ -24,7 +24,7 @@ const WORKSPACE: &str = "workspace";
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Flags of every open: a pipe must not block, a terminal must not become ours, a child process inherits nothing.
-const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
+const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 /// `openat2` asks to be called again when a rename elsewhere disturbed it; a hostile renamer must not hold us.
 const AGAIN_MAX: usize = 16;
 
@@ -180,11 +180,11 @@ fn open_child(
 ) -> Result<OwnedFd, FileError> {
     let opened = match resolver {
         Resolver::Kernel => beneath(parent, name, flags | ALWAYS, mode),
-        Resolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS, mode),
+        Resolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS | OFlags::NOFOLLOW, mode),
     };
     match opened {
         Ok(handle) => Ok(handle),
-        // O_DIRECTORY on a link says only that a link is no directory.
+        // O_DIRECTORY with O_NOFOLLOW says of a link only that it is no directory.
         Err(Errno::NOTDIR) if kind(parent, name)? == Some(FileType::Symlink) => Err(FileError::Symlink),
         Err(errno) => Err(errno.into()),
     }

@@ -115,7 +115,7 @@ fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
     assert_eq!(
         prepare("file.read", r#"{"path":"../secret"}"#).expect_err("it climbs").to_string(),
         "the arguments of file.read do not fit its schema: path: a path does not hold ..; nothing outside the \
-         workspace can be reached at line 1 column 19"
+         workspace can be reached at line 1 column 20"
     );
     for climbing in ["/etc/passwd", "a/../../b", "..", "a\\u0000b", "a//b", ""] {
         for tool in ["file.read", "file.delete", "file.list"] {

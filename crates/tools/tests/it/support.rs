@@ -198,6 +198,10 @@ impl Store for TwoSessions {
         not_asked()
     }
 
+    fn parked_runs<'a>(&'a self, _: &'a Operator, _: usize) -> Read<'a, Vec<OpenRun>> {
+        not_asked()
+    }
+
     fn pending_sessions<'a>(
         &'a self,
         _: &'a Operator,

@@ -1,25 +1,40 @@
 //! The gate over grants: default deny, and the first grant that covers an action is the rule that allows it.
 //!
-//! It holds no state. It refuses to guess: a grant it cannot read covers nothing.
+//! It knows the tools' names only to refuse wrong grants when a configuration is written. It refuses to guess: a
+//! grant it cannot read covers nothing.
 
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 
-use crate::grant::Grant;
+use crate::grant::{Grant, parse_grants};
 
 /// The rule that denies whatever no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
 
 /// Judges by the grants of the agent's configuration and by nothing else.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GrantGate;
+#[derive(Debug, Clone)]
+pub struct GrantGate {
+    tools: Vec<&'static str>,
+}
+
+impl GrantGate {
+    /// Makes a gate that takes grants for the named tools, and for no other.
+    pub fn new(tools: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { tools: tools.into_iter().collect() }
+    }
+}
 
 impl Gate for GrantGate {
+    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
+        parse_grants(grants, &self.tools).map(drop).map_err(|error| error.to_string())
+    }
+
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
-        let covering = principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
-            Action::Tool(call) => grant.covers_tool(&call.tool),
-            Action::Model { model } => grant.covers_model(model),
-            Action::Reply { .. } => grant.covers_reply(),
-        });
+        let covering =
+            principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
+                Action::Tool(call) => grant.covers_tool(&call.tool),
+                Action::Model { model } => grant.covers_model(model),
+                Action::Reply { .. } => grant.covers_reply(),
+            });
         match covering {
             Some(grant) => Verdict::Allow { rule: format!("grant {grant}") },
             None => Verdict::Deny { rule: DEFAULT_DENY.to_owned(), reason: reason(action) },

@@ -15,7 +15,6 @@ use dromia_contracts::content::{Part, ToolCall};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
 use dromia_contracts::{AgentId, BoxFuture};
@@ -48,21 +47,18 @@ pub struct Toolbox {
     config: ToolsConfig,
     resolver: Resolver,
     store: Arc<dyn Store>,
-    authority: Authority,
     runtime: Runtime,
     file_work: Arc<Semaphore>,
 }
 
 impl Toolbox {
-    /// Sets the tools up. The authority is used for one thing: `message.send` looks its target up in the caller's
-    /// whole tenant, which the run's own scope, narrowed to one agent, cannot see.
-    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, authority: Authority, runtime: Runtime) -> Self {
+    /// Sets the tools up. Nothing is made on disk.
+    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
         Self {
             descriptors: Builtin::ALL.into_iter().map(Builtin::descriptor).collect(),
             config,
             resolver: Resolver::probe(),
             store,
-            authority,
             runtime,
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
         }
@@ -75,14 +71,16 @@ impl Toolbox {
 
     async fn execute(&self, context: ToolContext, call: PreparedCall) -> Result<ToolOutput, String> {
         let Some(tool) = Builtin::find(&call.tool) else { return Err("there is no such tool".to_owned()) };
-        let Some(agent) = context.scope.agent() else { return Err("no agent is calling".to_owned()) };
+        let agent = context.agent;
         if let Some(pace) = self.config.pace {
             let now = self.runtime.clock.now();
             self.runtime.clock.sleep_until(now.checked_add(pace).unwrap_or(now)).await;
         }
         match tool {
-            Builtin::TimeNow => Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)])),
-            Builtin::MessageSend => self.send(agent, &context, &call).await,
+            Builtin::TimeNow => {
+                Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)]))
+            }
+            Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
                 self.file(agent, Missing::Leave, move |workspace| files::read(workspace, &arguments)).await
@@ -102,16 +100,15 @@ impl Toolbox {
             }
             Builtin::FileAppend => {
                 let arguments: FileContent = parse(&call.arguments)?;
-                self.file(agent, Missing::Make, made(move |workspace| files::append(workspace, &arguments))).await
+                self.file(agent, Missing::Make, made(move |workspace| files::append(workspace, &arguments)))
+                    .await
             }
         }
     }
 
-    async fn send(&self, agent: AgentId, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+    async fn send(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: MessageSend = parse(&call.arguments)?;
-        let tenant = self.authority.scope(context.scope.tenant(), context.scope.actor().clone());
-        let sender = Actor::new(&format!("agent:{agent}"));
-        let item = message::send(&*self.store, &self.runtime, &tenant, sender, context, call, arguments)
+        let item = message::send(&*self.store, &self.runtime, context, call, arguments)
             .await
             .map_err(|error| error.to_string())?;
         let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
@@ -150,7 +147,13 @@ impl ToolHost for Toolbox {
             .canonical(&call.arguments)
             .map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
         let action = action(tool.name(), &arguments);
-        Ok(PreparedCall { id: call.id, tool: tool.name().to_owned(), effect: tool.effect(), arguments, action })
+        Ok(PreparedCall {
+            id: call.id,
+            tool: tool.name().to_owned(),
+            effect: tool.effect(),
+            arguments,
+            action,
+        })
     }
 
     fn call(&self, context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {

@@ -46,10 +46,11 @@ impl Bench {
     pub(crate) fn with(colleague: AgentState, pace: Option<Duration>) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(StillClock::default());
-        let runtime = Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
+        let runtime =
+            Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
         let config = ToolsConfig { root: home.path().to_owned(), pace };
         let store = Arc::new(TwoSessions { colleague });
-        Self { toolbox: Toolbox::new(config, store, Authority::claim(), runtime), clock, home }
+        Self { toolbox: Toolbox::new(config, store, runtime), clock, home }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -86,7 +87,8 @@ impl Bench {
 pub(crate) fn context() -> ToolContext {
     let run = RunId::from_bytes([7; 16]);
     ToolContext {
-        scope: Authority::claim().scope(TENANT, Actor::new("engine")).narrowed_to(AGENT),
+        scope: Authority::claim().scope(TENANT, Actor::new("engine")),
+        agent: AGENT,
         author: Actor::new("cli:ada"),
         run,
         session: SessionId::from_bytes([8; 16]),
@@ -226,15 +228,30 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn session_by_key<'a>(&'a self, _: &'a Scope, _: AgentId, _: &'a SessionKey) -> Read<'a, Option<Session>> {
+    fn session_by_key<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: AgentId,
+        _: &'a SessionKey,
+    ) -> Read<'a, Option<Session>> {
         not_asked()
     }
 
-    fn sessions<'a>(&'a self, _: &'a Scope, _: Option<AgentId>, _: Page<SessionId>) -> Read<'a, Vec<Session>> {
+    fn sessions<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: Option<AgentId>,
+        _: Page<SessionId>,
+    ) -> Read<'a, Vec<Session>> {
         not_asked()
     }
 
-    fn session_tail<'a>(&'a self, _: &'a Scope, _: SessionId, _: TailLimits) -> Read<'a, Option<SessionTail>> {
+    fn session_tail<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: SessionId,
+        _: TailLimits,
+    ) -> Read<'a, Option<SessionTail>> {
         not_asked()
     }
 

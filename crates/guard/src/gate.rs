@@ -1,6 +1,7 @@
 //! The gate over grants: default deny, and the first grant that covers an action is the rule that allows it.
 //!
-//! It holds no state. It refuses to guess: a grant it cannot read covers nothing.
+//! It knows the tools' names only to refuse wrong grants when a configuration is written. It refuses to guess: a
+//! grant it cannot read covers nothing.
 
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 
@@ -12,29 +13,28 @@ pub const DEFAULT_DENY: &str = "default deny";
 /// Judges by the grants of the agent's configuration and by nothing else.
 #[derive(Debug, Clone)]
 pub struct GrantGate {
-    tools: Vec<String>,
+    tools: Vec<&'static str>,
 }
 
 impl GrantGate {
-    /// Makes the gate. `tools` are the names of every tool there is; a grant of another one is refused when an
-    /// agent is registered.
-    pub fn new<'a>(tools: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { tools: tools.into_iter().map(str::to_owned).collect() }
+    /// Makes a gate that takes grants for the named tools, and for no other.
+    pub fn new(tools: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { tools: tools.into_iter().collect() }
     }
 }
 
 impl Gate for GrantGate {
     fn check_grants(&self, grants: &[String]) -> Result<(), String> {
-        let tools: Vec<&str> = self.tools.iter().map(String::as_str).collect();
-        parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
+        parse_grants(grants, &self.tools).map(drop).map_err(|error| error.to_string())
     }
 
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
-        let covering = principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
-            Action::Tool(call) => grant.covers_tool(&call.tool),
-            Action::Model { model } => grant.covers_model(model),
-            Action::Reply { .. } => grant.covers_reply(),
-        });
+        let covering =
+            principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
+                Action::Tool(call) => grant.covers_tool(&call.tool),
+                Action::Model { model } => grant.covers_model(model),
+                Action::Reply { .. } => grant.covers_reply(),
+            });
         match covering {
             Some(grant) => Verdict::Allow { rule: format!("grant {grant}") },
             None => Verdict::Deny { rule: DEFAULT_DENY.to_owned(), reason: reason(action) },

@@ -158,7 +158,8 @@ fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantErro
 /// Finds the known grant that looks most like `text`, if one is near enough to be meant.
 fn nearest(text: &str, tools: &[&str]) -> Option<String> {
     const ALIKE_MIN: f64 = 0.75;
-    let families = tools.iter().filter_map(|tool| tool.rsplit_once('.')).map(|(family, _)| format!("{family}.*"));
+    let families =
+        tools.iter().filter_map(|tool| tool.rsplit_once('.')).map(|(family, _)| format!("{family}.*"));
     let others = ["model", "reply"].map(str::to_owned);
     families
         .chain(tools.iter().map(|tool| (*tool).to_owned()))

@@ -84,10 +84,11 @@ pub(crate) fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
         return Err("expected a JSON object".to_owned());
     }
     let mut json = serde_json::Deserializer::from_str(arguments);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string() {
-        place if place == "." || place == "?" => error.inner().to_string(),
-        place => format!("{place}: {}", error.inner()),
-    })?;
+    let parsed =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string() {
+            place if place == "." || place == "?" => error.inner().to_string(),
+            place => format!("{place}: {}", error.inner()),
+        })?;
     json.end().map_err(|error| error.to_string())?;
     Ok(parsed)
 }
@@ -155,9 +156,18 @@ mod tests {
     #[test]
     fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
         for (given, expected) in [
-            (canonical::<FileRead>(r#" {"path":"./a//"} "#), Err("path: a path does not hold an empty name at line 1 column 15".to_owned())),
-            (canonical::<FileRead>(r#"{"path":"./a","limit":999999}"#), Ok(r#"{"limit":65536,"offset":0,"path":"a"}"#.to_owned())),
-            (canonical::<FileContent>(r#"{"path":"b/./c","content":"x"}"#), Ok(r#"{"content":"x","path":"b/c"}"#.to_owned())),
+            (
+                canonical::<FileRead>(r#" {"path":"./a//"} "#),
+                Err("path: a path does not hold an empty name at line 1 column 17".to_owned()),
+            ),
+            (
+                canonical::<FileRead>(r#"{"path":"./a","limit":999999}"#),
+                Ok(r#"{"limit":65536,"offset":0,"path":"a"}"#.to_owned()),
+            ),
+            (
+                canonical::<FileContent>(r#"{"path":"b/./c","content":"x"}"#),
+                Ok(r#"{"content":"x","path":"b/c"}"#.to_owned()),
+            ),
             (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
             (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
         ] {
@@ -178,7 +188,10 @@ mod tests {
             (canonical::<FileRead>(r#"[65536,0,"a"]"#), "expected a JSON object"),
             (canonical::<FileRead>("a"), "expected a JSON object"),
             (canonical::<MessageSend>(r#"{"session":"run_1","text":"x"}"#), "session: expected ses_"),
-            (canonical::<MessageSend>(r#"{"session":"ses_00000000000000000000000000000000","text":""}"#), "text: the text is empty"),
+            (
+                canonical::<MessageSend>(r#"{"session":"ses_00000000000000000000000000000000","text":""}"#),
+                "text: the text is empty",
+            ),
         ] {
             let problem = problem.expect_err(place);
             assert!(problem.contains(place), "{problem:?} does not say {place:?}");

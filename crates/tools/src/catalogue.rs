@@ -6,7 +6,9 @@ use dromia_contracts::label::Label;
 use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
 use serde_json::Value;
 
-use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, TimeNow, canonical, schema};
+use crate::arguments::{
+    FileContent, FileDelete, FileList, FileRead, MessageSend, TimeNow, canonical, schema,
+};
 
 /// One built-in tool; the order is that of the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,9 @@ pub(crate) enum FileError {
     WouldGrowBeyond { limit: u64 },
     #[error("failed: the disk is full; nothing was changed")]
     DiskFull,
-    #[error("failed: the disk did not take all of it; a part may have been appended. Read the file's end before trying again")]
+    #[error(
+        "failed: the disk did not take all of it; a part may have been appended. Read the file's end before trying again"
+    )]
     Torn,
     #[error("failed: the change was made, but the disk did not confirm that it would survive a power cut")]
     NotConfirmed,

@@ -35,7 +35,9 @@ pub(crate) type Told = Result<Vec<Part>, FileError>;
 pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead) -> Told {
     let file = workspace.ok_or(FileError::Missing)?.read(&arguments.path)?;
     let size = file.metadata()?.len();
-    let mut bytes = read_at_most(&file, arguments.offset, arguments.limit)?;
+    // An offset past what the kernel can count is refused by it, and there is nothing to read there anyway.
+    let limit = if arguments.offset < size { arguments.limit } else { 0 };
+    let mut bytes = read_at_most(&file, arguments.offset, limit)?;
     bytes.truncate(whole_characters(&bytes));
     let end = arguments.offset.saturating_add(bytes.len() as u64);
     let more = size.saturating_sub(end);

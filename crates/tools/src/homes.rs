@@ -18,7 +18,8 @@ use crate::workspace::AGENTS;
 /// How often the home is looked through because something was still in it. A look goes one level down, and no
 /// path that an agent can write has more levels.
 const LOOKS_MAX: usize = 4096;
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The homes of agents below the instance's home.
 #[derive(Debug, Clone)]

@@ -95,7 +95,10 @@ fn scan(directory: &OwnedFd, after: &str) -> Result<Listing, FileError> {
 /// Writes `name/` for a directory, `name SIZE` for a file, and the kind of anything else.
 fn write_line(lines: &mut String, directory: &OwnedFd, name: &str) {
     // A line break in a name must not look like another entry.
-    let shown: String = name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect();
+    let shown: String = name
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     let written = match stat.map(|stat| (FileType::from_raw_mode(stat.st_mode), stat.st_size)) {
         Ok((FileType::RegularFile, size)) => writeln!(lines, "{shown} {size}"),

@@ -10,7 +10,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::scope::{Actor, Scope};
+use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, ReadError, Store};
 use dromia_contracts::tool::{PreparedCall, ToolContext};
@@ -40,25 +40,25 @@ impl From<ReadError> for SendError {
     }
 }
 
-/// Looks the target up in `tenant`, the caller's whole tenant, and returns the item that becomes durable together
+/// Looks the target up in the caller's tenant, in whosever sessions, and returns the item that becomes durable together
 /// with the call's result.
 pub(crate) async fn send(
     store: &dyn Store,
     runtime: &Runtime,
-    tenant: &Scope,
-    sender: Actor,
     context: &ToolContext,
     call: &PreparedCall,
     arguments: MessageSend,
 ) -> Result<InboxPut, SendError> {
-    let session = store.session(tenant, arguments.session).await?.ok_or(SendError::NotFound)?;
-    let agent = store.agent(tenant, session.agent).await?.ok_or(SendError::NotFound)?;
+    let scope = &context.scope;
+    let session = store.session(scope, arguments.session).await?.ok_or(SendError::NotFound)?;
+    let agent = store.agent(scope, session.agent).await?.ok_or(SendError::NotFound)?;
     match agent.state {
         // A paused agent keeps its input and answers when it is resumed.
         AgentState::Running | AgentState::Paused => {}
         AgentState::Terminated => return Err(SendError::Terminated),
         AgentState::Deleting => return Err(SendError::NotFound),
     }
+    let sender = Actor::new(&format!("agent:{}", context.agent));
     let message = InputMessage { author: sender.clone(), parts: vec![Part::text(arguments.text, MESSAGE)] };
     let body = serde_json::to_vec(&message).map_err(|_| SendError::Unwritable)?;
     Ok(InboxPut {

@@ -81,11 +81,6 @@ impl WorkspacePath {
 }
 
 impl FilePath {
-    /// Returns the whole path.
-    pub(crate) fn path(&self) -> &WorkspacePath {
-        &self.0
-    }
-
     /// Returns the directory that holds the file, and the file's name in it.
     pub(crate) fn split(&self) -> (WorkspacePath, &str) {
         match self.0.text.rsplit_once('/') {

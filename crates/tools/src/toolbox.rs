@@ -15,11 +15,9 @@ use dromia_contracts::content::{Part, ToolCall};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::scope::Actor;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
 use dromia_contracts::{AgentId, BoxFuture};
-use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, parse};
@@ -54,7 +52,7 @@ pub struct Toolbox {
 }
 
 impl Toolbox {
-    /// Sets the tools up. The store is where `message.send` looks its target up, in the caller's own scope.
+    /// Sets the tools up. Nothing is made on disk.
     pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
         Self {
             descriptors: Builtin::ALL.into_iter().map(Builtin::descriptor).collect(),
@@ -79,8 +77,10 @@ impl Toolbox {
             self.runtime.clock.sleep_until(now.checked_add(pace).unwrap_or(now)).await;
         }
         match tool {
-            Builtin::TimeNow => Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)])),
-            Builtin::MessageSend => self.send(agent, &context, &call).await,
+            Builtin::TimeNow => {
+                Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)]))
+            }
+            Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
                 self.file(agent, Missing::Leave, move |workspace| files::read(workspace, &arguments)).await
@@ -100,15 +100,15 @@ impl Toolbox {
             }
             Builtin::FileAppend => {
                 let arguments: FileContent = parse(&call.arguments)?;
-                self.file(agent, Missing::Make, made(move |workspace| files::append(workspace, &arguments))).await
+                self.file(agent, Missing::Make, made(move |workspace| files::append(workspace, &arguments)))
+                    .await
             }
         }
     }
 
-    async fn send(&self, agent: AgentId, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+    async fn send(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: MessageSend = parse(&call.arguments)?;
-        let sender = Actor::new(&format!("agent:{agent}"));
-        let item = message::send(&*self.store, &self.runtime, &context.scope, sender, context, call, arguments)
+        let item = message::send(&*self.store, &self.runtime, context, call, arguments)
             .await
             .map_err(|error| error.to_string())?;
         let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
@@ -147,7 +147,13 @@ impl ToolHost for Toolbox {
             .canonical(&call.arguments)
             .map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
         let action = action(tool.name(), &arguments);
-        Ok(PreparedCall { id: call.id, tool: tool.name().to_owned(), effect: tool.effect(), arguments, action })
+        Ok(PreparedCall {
+            id: call.id,
+            tool: tool.name().to_owned(),
+            effect: tool.effect(),
+            arguments,
+            action,
+        })
     }
 
     fn call(&self, context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {

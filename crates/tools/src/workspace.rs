@@ -24,7 +24,7 @@ const WORKSPACE: &str = "workspace";
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Flags of every open: a pipe must not block, a terminal must not become ours, a child process inherits nothing.
-const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
+const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 /// `openat2` asks to be called again when a rename elsewhere disturbed it; a hostile renamer must not hold us.
 const AGAIN_MAX: usize = 16;
 
@@ -83,7 +83,11 @@ impl Workspace {
     }
 
     /// Opens a directory of the workspace; `None` if it is not there and should be left so.
-    pub(crate) fn directory(&self, path: &WorkspacePath, missing: Missing) -> Result<Option<OwnedFd>, FileError> {
+    pub(crate) fn directory(
+        &self,
+        path: &WorkspacePath,
+        missing: Missing,
+    ) -> Result<Option<OwnedFd>, FileError> {
         let one_resolution = match (self.resolver, missing) {
             (Resolver::Kernel, Missing::Leave) => true,
             // What must be made is made name by name, beneath a handle each.
@@ -126,9 +130,11 @@ impl Workspace {
             FileType::RegularFile => Ok(File::from(handle)),
             FileType::Directory => Err(FileError::Directory),
             FileType::Symlink => Err(FileError::Symlink),
-            FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
-                Err(FileError::Special)
-            }
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Err(FileError::Special),
         }
     }
 }
@@ -180,11 +186,11 @@ fn open_child(
 ) -> Result<OwnedFd, FileError> {
     let opened = match resolver {
         Resolver::Kernel => beneath(parent, name, flags | ALWAYS, mode),
-        Resolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS, mode),
+        Resolver::Walk => rustix::fs::openat(parent, name, flags | ALWAYS | OFlags::NOFOLLOW, mode),
     };
     match opened {
         Ok(handle) => Ok(handle),
-        // O_DIRECTORY on a link says only that a link is no directory.
+        // O_DIRECTORY with O_NOFOLLOW says of a link only that it is no directory.
         Err(Errno::NOTDIR) if kind(parent, name)? == Some(FileType::Symlink) => Err(FileError::Symlink),
         Err(errno) => Err(errno.into()),
     }
@@ -220,8 +226,12 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary directory");
         let outside = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(outside.path().join("secret"), "secret").expect("written");
-        let kernel = Workspace::open(home.path(), AGENT, Resolver::Kernel, Missing::Make).expect("made").expect("there");
-        let walk = Workspace::open(home.path(), AGENT, Resolver::Walk, Missing::Leave).expect("opened").expect("there");
+        let kernel = Workspace::open(home.path(), AGENT, Resolver::Kernel, Missing::Make)
+            .expect("made")
+            .expect("there");
+        let walk = Workspace::open(home.path(), AGENT, Resolver::Walk, Missing::Leave)
+            .expect("opened")
+            .expect("there");
         let inside = home.path().join(AGENTS).join(AGENT.to_string()).join(WORKSPACE);
         symlink(outside.path(), inside.join("dirlink")).expect("linked");
         symlink(outside.path().join("secret"), inside.join("link")).expect("linked");

@@ -6,20 +6,20 @@ use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::{Grant, GrantGate};
-
-fn gate() -> GrantGate {
-    GrantGate::new(["file.read", "time.now"])
-}
 use proptest::prelude::*;
 
 fn judge(grants: &[String], action: &Planned) -> Verdict {
     let author = Actor::new("cli:ada");
-    let scope =
-        Authority::claim().scope(TenantId::from_bytes([1; 16]), author.clone()).narrowed_to(AgentId::from_bytes([2; 16]));
+    let scope = Authority::claim()
+        .scope(TenantId::from_bytes([1; 16]), author.clone())
+        .narrowed_to(AgentId::from_bytes([2; 16]));
     let principal = Principal { scope: &scope, author: &author, grants };
+    let gate = GrantGate::new(["file.read", "file.write"]);
     match action {
-        Planned::Model(model) => gate().judge(principal, Action::Model { model }),
-        Planned::Reply => gate().judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
+        Planned::Model(model) => gate.judge(principal, Action::Model { model }),
+        Planned::Reply => {
+            gate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) })
+        }
         Planned::Tool(tool) => {
             let call = PreparedCall {
                 id: CallId { step: 1, index: 0 },
@@ -28,7 +28,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
                 arguments: "{}".to_owned(),
                 action: Digest::from_bytes([4; 32]),
             };
-            gate().judge(principal, Action::Tool(&call))
+            gate.judge(principal, Action::Tool(&call))
         }
     }
 }
@@ -79,8 +79,19 @@ fn the_rule_is_the_grant_as_it_matches() {
     }
 }
 
+#[test]
+fn grants_are_checked_against_the_tools_there_are() {
+    let gate = GrantGate::new(["file.read"]);
+    assert_eq!(gate.check_grants(&texts(&["file.read", "file.*", "reply", "model:fast"])), Ok(()));
+    for (grant, problem) in [("*", "name families"), ("file.raed", "did you mean \"file.read\"?"), ("time.now", "no tool")] {
+        let error = gate.check_grants(&texts(&["reply", grant])).expect_err(grant);
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
 fn word() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["file", "read", "write", "a", "model", "reply", "*", "", "fast"]).prop_map(str::to_owned)
+    prop::sample::select(vec!["file", "read", "write", "a", "model", "reply", "*", "", "fast"])
+        .prop_map(str::to_owned)
 }
 
 fn grant() -> impl Strategy<Value = String> {

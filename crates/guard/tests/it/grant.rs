@@ -15,7 +15,13 @@ fn every_known_spelling_is_read_as_it_will_match() {
     let parsed = parse_grants(&grants, TOOLS).expect("all are known");
     assert_eq!(
         parsed,
-        [Grant::Tool("file.read"), Grant::Family("file"), Grant::AnyModel, Grant::Model("fast-2.5"), Grant::Reply]
+        [
+            Grant::Tool("file.read"),
+            Grant::Family("file"),
+            Grant::AnyModel,
+            Grant::Model("fast-2.5"),
+            Grant::Reply
+        ]
     );
     assert_eq!(parsed.iter().map(ToString::to_string).collect::<Vec<_>>(), grants);
 }
@@ -30,9 +36,12 @@ fn a_star_alone_is_refused_however_it_is_hidden() {
 
 #[test]
 fn a_typing_error_names_the_nearest_grant() {
-    for (wrong, nearest) in
-        [("file.reed", "file.read"), ("files.*", "file.*"), ("mesage.send", "message.send"), ("replies", "reply")]
-    {
+    for (wrong, nearest) in [
+        ("file.reed", "file.read"),
+        ("files.*", "file.*"),
+        ("mesage.send", "message.send"),
+        ("replies", "reply"),
+    ] {
         assert!(refusal(wrong).contains(&format!("did you mean {nearest:?}?")), "{}", refusal(wrong));
     }
     assert_eq!(refusal("shell.run"), "the grant \"shell.run\" covers no tool");
@@ -40,7 +49,8 @@ fn a_typing_error_names_the_nearest_grant() {
 
 #[test]
 fn what_cannot_be_read_is_refused_with_its_reason() {
-    for wrong in ["", "File.Read", "file..read", ".read", "file.", "file read", "model:", "model: x", "réply"] {
+    for wrong in ["", "File.Read", "file..read", ".read", "file.", "file read", "model:", "model: x", "réply"]
+    {
         assert!(matches!(Grant::parse(wrong), Err(GrantError::Malformed { .. })), "{wrong:?}");
     }
     assert!(matches!(Grant::parse(&"a".repeat(129)), Err(GrantError::Malformed { .. })));

@@ -39,7 +39,9 @@ fn the_whole_tool_list_stays_under_1800_bytes() {
         .toolbox
         .descriptors()
         .iter()
-        .map(|tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}))
+        .map(
+            |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
+        )
         .collect();
     let bytes = serde_json::to_vec(&list).expect("serializes").len();
     assert!(bytes <= 1800, "{bytes} bytes: {}", json!(list));
@@ -108,18 +110,18 @@ fn a_call_that_fits_no_tool_says_what_is_wrong_and_where() {
     let prepare = |tool: &str, arguments: &str| {
         bench.toolbox.prepare(&ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() })
     };
-    assert_eq!(
-        prepare("shell.run", "{}"),
-        Err(PrepareError::UnknownTool { name: "shell.run".into() })
-    );
+    assert_eq!(prepare("shell.run", "{}"), Err(PrepareError::UnknownTool { name: "shell.run".into() }));
     assert_eq!(
         prepare("file.read", r#"{"path":"../secret"}"#).expect_err("it climbs").to_string(),
         "the arguments of file.read do not fit its schema: path: a path does not hold ..; nothing outside the \
-         workspace can be reached at line 1 column 19"
+         workspace can be reached at line 1 column 20"
     );
     for climbing in ["/etc/passwd", "a/../../b", "..", "a\\u0000b", "a//b", ""] {
         for tool in ["file.read", "file.delete", "file.list"] {
-            assert!(prepare(tool, &format!(r#"{{"path":"{climbing}"}}"#)).is_err(), "{tool} took {climbing:?}");
+            assert!(
+                prepare(tool, &format!(r#"{{"path":"{climbing}"}}"#)).is_err(),
+                "{tool} took {climbing:?}"
+            );
         }
     }
 }

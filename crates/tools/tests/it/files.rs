@@ -26,7 +26,10 @@ async fn what_is_written_is_read_back_in_pieces_that_say_what_is_left() {
         (json!({"path": "notes/today.txt", "offset": u64::MAX}), "ok: [nothing here: the file has 6 bytes]"),
         (json!({"path": "notes"}), "failed: refused: it is a directory, not a file"),
         (json!({"path": "nothing"}), "failed: refused: there is no such file or directory in the workspace"),
-        (json!({"path": "notes/today.txt/x"}), "failed: refused: a part of the path is a file, not a directory"),
+        (
+            json!({"path": "notes/today.txt/x"}),
+            "failed: refused: a part of the path is a file, not a directory",
+        ),
     ] {
         assert_eq!(bench.told("file.read", &arguments.to_string()).await, told, "{arguments}");
     }
@@ -53,8 +56,14 @@ async fn bytes_that_are_no_text_are_shown_as_such() {
 #[tokio::test]
 async fn an_append_adds_at_the_end_every_time_it_is_called() {
     let bench = Bench::new();
-    assert_eq!(bench.told("file.append", &args("log", "one\n")).await, "ok: appended 4 bytes; the file has 4");
-    assert_eq!(bench.told("file.append", &args("log", "two\n")).await, "ok: appended 4 bytes; the file has 8");
+    assert_eq!(
+        bench.told("file.append", &args("log", "one\n")).await,
+        "ok: appended 4 bytes; the file has 4"
+    );
+    assert_eq!(
+        bench.told("file.append", &args("log", "two\n")).await,
+        "ok: appended 4 bytes; the file has 8"
+    );
     assert_eq!(std::fs::read_to_string(bench.workspace().join("log")).expect("there"), "one\ntwo\n");
 }
 
@@ -74,7 +83,10 @@ async fn writing_and_deleting_twice_leave_what_once_leaves() {
     for _ in 0..2 {
         assert_eq!(bench.told("file.write", &args("a/b", "x")).await, "ok: wrote 1 bytes");
     }
-    assert_eq!(bench.told("file.delete", r#"{"path":"a"}"#).await, "failed: refused: the directory is not empty");
+    assert_eq!(
+        bench.told("file.delete", r#"{"path":"a"}"#).await,
+        "failed: refused: the directory is not empty"
+    );
     assert_eq!(bench.told("file.delete", r#"{"path":"a/b"}"#).await, "ok: deleted");
     assert_eq!(bench.told("file.delete", r#"{"path":"a/b"}"#).await, "ok: it is not there (any more)");
     assert_eq!(bench.told("file.delete", r#"{"path":"a"}"#).await, "ok: deleted");
@@ -90,8 +102,10 @@ async fn a_write_that_a_crash_cut_off_is_finished_by_the_repeated_call() {
     std::fs::write(bench.workspace().join(&name), "ne").expect("written");
     assert_eq!(bench.told("file.list", "").await, "ok: [empty]");
     assert!(!bench.toolbox.call(context(), call).await.failed);
-    let names: Vec<_> =
-        std::fs::read_dir(bench.workspace()).expect("there").map(|entry| entry.expect("read").file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(bench.workspace())
+        .expect("there")
+        .map(|entry| entry.expect("read").file_name())
+        .collect();
     assert_eq!(names, ["a"]);
 }
 
@@ -113,8 +127,15 @@ async fn a_listing_is_sorted_complete_page_by_page_and_names_the_kinds() {
     assert_eq!(rest.lines().count(), 8);
     assert!(rest.ends_with("f1004 3"), "{rest}");
     assert_eq!(bench.told("file.list", r#"{"path":"a dir"}"#).await, "ok: [empty]");
-    assert!(bench.told("file.list", r#"{"path":"away"}"#).await.starts_with("failed: refused: the path leads through"));
-    assert!(bench.told("file.list", r#"{"path":"none"}"#).await.starts_with("failed: refused: there is no such"));
+    assert!(
+        bench
+            .told("file.list", r#"{"path":"away"}"#)
+            .await
+            .starts_with("failed: refused: the path leads through")
+    );
+    assert!(
+        bench.told("file.list", r#"{"path":"none"}"#).await.starts_with("failed: refused: there is no such")
+    );
 }
 
 #[tokio::test]

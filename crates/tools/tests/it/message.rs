@@ -11,7 +11,8 @@ use crate::support::{AGENT, Bench, COLLEAGUE_SESSION, STRANGER_SESSION, context}
 #[tokio::test]
 async fn a_message_is_one_item_under_the_calls_key_at_every_attempt() {
     let bench = Bench::new();
-    let call = bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
+    let call =
+        bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
     for _attempt in 0..2 {
         let output = bench.toolbox.call(context(), call.clone()).await;
         assert!(!output.failed);
@@ -32,7 +33,8 @@ async fn a_strangers_session_and_one_that_does_not_exist_read_the_same() {
     let bench = Bench::new();
     let nobodys = dromia_contracts::SessionId::from_bytes([0xee; 16]);
     for target in [STRANGER_SESSION, nobodys] {
-        let output = bench.call("message.send", &json!({"session": target, "text": "hello"}).to_string()).await;
+        let output =
+            bench.call("message.send", &json!({"session": target, "text": "hello"}).to_string()).await;
         assert!(output.failed && output.sends.is_empty());
         assert_eq!(output.parts[0].as_text(), "nothing was sent: that session does not exist");
     }

@@ -46,7 +46,8 @@ impl Bench {
     pub(crate) fn with(colleague: AgentState, pace: Option<Duration>) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(StillClock::default());
-        let runtime = Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
+        let runtime =
+            Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
         let config = ToolsConfig { root: home.path().to_owned(), pace };
         let store = Arc::new(TwoSessions { colleague });
         Self { toolbox: Toolbox::new(config, store, runtime), clock, home }
@@ -199,6 +200,10 @@ impl Store for TwoSessions {
         not_asked()
     }
 
+    fn parked_runs<'a>(&'a self, _: &'a Operator, _: usize) -> Read<'a, Vec<OpenRun>> {
+        not_asked()
+    }
+
     fn pending_sessions<'a>(
         &'a self,
         _: &'a Operator,
@@ -223,15 +228,30 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn session_by_key<'a>(&'a self, _: &'a Scope, _: AgentId, _: &'a SessionKey) -> Read<'a, Option<Session>> {
+    fn session_by_key<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: AgentId,
+        _: &'a SessionKey,
+    ) -> Read<'a, Option<Session>> {
         not_asked()
     }
 
-    fn sessions<'a>(&'a self, _: &'a Scope, _: Option<AgentId>, _: Page<SessionId>) -> Read<'a, Vec<Session>> {
+    fn sessions<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: Option<AgentId>,
+        _: Page<SessionId>,
+    ) -> Read<'a, Vec<Session>> {
         not_asked()
     }
 
-    fn session_tail<'a>(&'a self, _: &'a Scope, _: SessionId, _: TailLimits) -> Read<'a, Option<SessionTail>> {
+    fn session_tail<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: SessionId,
+        _: TailLimits,
+    ) -> Read<'a, Option<SessionTail>> {
         not_asked()
     }
 

@@ -1,0 +1,172 @@
+//! Dromia as it is measured: a home made by its own `init`, a server started by its own `up`, and the calls that
+//! the figures need. Nothing of its internals is used but its status page.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::{Instant, timeout};
+
+use crate::child::Child;
+use crate::http;
+
+/// What the body of a turn that was answered holds.
+pub(crate) const COMPLETED: &str = r#""status":"completed""#;
+const INIT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The home of one instance, in a directory that goes away with it.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: tempfile::TempDir,
+    binary: PathBuf,
+    token: String,
+}
+
+impl Home {
+    /// Makes a home whose only model is the one at `model`.
+    pub(crate) async fn make(binary: &Path, within: &Path, model: SocketAddr) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("home-").tempdir_in(within)?;
+        let mut init = Command::new(binary);
+        init.args(["init", "--defaults", "--no-input", "--home"]).arg(dir.path()).kill_on_drop(true);
+        let made = timeout(INIT_TIME_MAX, init.output()).await.context("dromia init took too long")??;
+        if !made.status.success() {
+            bail!("dromia init ended with {}: {}", made.status, String::from_utf8_lossy(&made.stderr));
+        }
+        let token =
+            std::fs::read_to_string(dir.path().join("token")).context("failed to read the home's token")?;
+        let home = Self { dir, binary: binary.to_owned(), token: token.trim().to_owned() };
+        home.set_model(model)?;
+        Ok(home)
+    }
+
+    /// Points the home at another model server; the next start reads it.
+    pub(crate) fn set_model(&self, model: SocketAddr) -> anyhow::Result<()> {
+        let base_url = format!("http://{model}/v1");
+        // JSON is YAML.
+        let configuration = json!({
+            "models": {"default": {"kind": "openai", "base_url": base_url, "model": "scripted", "stream": false}},
+        });
+        std::fs::write(self.path().join("dromia.yaml"), configuration.to_string())?;
+        Ok(())
+    }
+
+    /// Starts the server.
+    pub(crate) async fn up(&self, logs: &Path) -> anyhow::Result<Server> {
+        let mut up = Command::new(&self.binary);
+        up.arg("up").arg("--home").arg(self.path()).args(["--listen", "127.0.0.1:0"]);
+        let child = Child::start("dromia", up, logs).await?;
+        Ok(Server { child, token: self.token.clone() })
+    }
+
+    /// Returns where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Returns the bytes of all its files.
+    pub(crate) fn bytes(&self) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        let mut directories = vec![self.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)? {
+                let entry = entry?;
+                let found = entry.metadata()?;
+                if found.is_dir() {
+                    directories.push(entry.path());
+                } else {
+                    bytes += found.len();
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Finds the directory of the store, by its database.
+    pub(crate) fn store(&self) -> anyhow::Result<PathBuf> {
+        let candidates = [self.path().to_owned(), self.path().join("store"), self.path().join("data")];
+        candidates.into_iter().find(|dir| dir.join("dromia.db").is_file()).context("the home has no store")
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Its process.
+    pub(crate) child: Child,
+    token: String,
+}
+
+impl Server {
+    /// Builds the request of one event.
+    pub(crate) fn event(&self, event: &Value) -> Vec<u8> {
+        http::request("POST", "/v1/events", Some(&self.token), &event.to_string())
+    }
+
+    /// Builds the request of a turn in a session of its own, whose answer is waited for.
+    pub(crate) fn hello(&self) -> Vec<u8> {
+        self.event(&json!({"text": "hello", "wait": true}))
+    }
+
+    /// Calls the API.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        http::call(self.child.address(), method, path, Some(&self.token), &body).await
+    }
+
+    /// Has one turn answered.
+    pub(crate) async fn turn(&self, event: &Value) -> anyhow::Result<Value> {
+        let answer = self.call("POST", "/v1/events", event).await?;
+        if answer["status"] != "completed" {
+            bail!("a turn was not answered: {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Has one turn answered and returns how long it took, in milliseconds.
+    pub(crate) async fn timed_turn(&self, event: &Value) -> anyhow::Result<f64> {
+        let began = Instant::now();
+        self.turn(event).await?;
+        Ok(began.elapsed().as_secs_f64() * 1000.0)
+    }
+
+    /// Reads what the writer did so far.
+    pub(crate) async fn written(&self) -> anyhow::Result<Written> {
+        let status = self.call("GET", "/v1/status", &Value::Null).await?;
+        let read = |name: &str| {
+            status["store"][name]
+                .as_u64()
+                .with_context(|| format!("the status has no store.{name}: {status}"))
+        };
+        Ok(Written {
+            commits: read("commits")?,
+            rows: read("rows")?,
+            writer_micros: read("writer_micros")?,
+            bytes: read("bytes_written")?,
+        })
+    }
+
+    /// Reads how many runs have a task, and how many wait for one.
+    pub(crate) async fn load(&self) -> anyhow::Result<(u64, u64)> {
+        let status = self.call("GET", "/v1/status", &Value::Null).await?;
+        let read = |name: &str| {
+            status["load"][name].as_u64().with_context(|| format!("the status has no load.{name}: {status}"))
+        };
+        Ok((read("active")?, read("ready")?))
+    }
+}
+
+/// What the writer did since the server started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    /// Transactions.
+    pub(crate) commits: u64,
+    /// Rows.
+    pub(crate) rows: u64,
+    /// Its CPU time.
+    pub(crate) writer_micros: u64,
+    /// Bytes to the log and the main file.
+    pub(crate) bytes: u64,
+}

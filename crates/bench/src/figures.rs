@@ -1,0 +1,13 @@
+//! One module per phase: each starts what it needs, measures, and judges its figures.
+
+//AG
+pub(crate) mod conversation;
+pub(crate) mod plain;
+pub(crate) mod restart;
+pub(crate) mod start;
+pub(crate) mod turns;
+
+/// A million bytes, in which memory is stated.
+const MEGABYTE: f64 = 1e6;
+/// The connections of the throughput goal.
+const CONNECTIONS: usize = 64;

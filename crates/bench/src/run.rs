@@ -1,0 +1,190 @@
+//! Measures everything: one phase after the other, each with a deadline, then the table and the report.
+//!
+//! A phase that fails is told as not measured and not met; the others go on, and the program ends with an error.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+use crate::child::Child;
+use crate::figures;
+use crate::report::{Goal, Report};
+
+/// The longest one phase may take.
+const PHASE_TIME_MAX: Duration = Duration::from_secs(150);
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Arguments {
+    /// The `dromia` binary; the one beside this program by default.
+    #[arg(long)]
+    dromia: Option<PathBuf>,
+    /// The report; `bench/report.json` in the target directory by default.
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Measures only these phases.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Phase>,
+    /// The rounds of which medians are taken.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// The turns of which memory and disk are measured.
+    #[arg(long, default_value_t = 100_000)]
+    turns: u64,
+    /// The sessions that they are spread over.
+    #[arg(long, default_value_t = 10_000)]
+    sessions: u64,
+    /// The registered agents.
+    #[arg(long, default_value_t = 1_000_000)]
+    agents: u64,
+    /// The runs in flight at the kill.
+    #[arg(long, default_value_t = 10_000)]
+    runs: u64,
+}
+
+/// What is measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Phase {
+    /// P1, P2, P3, P11 and what a plain turn costs.
+    Plain,
+    /// P4: cold start, memory at start, size of the binary.
+    Start,
+    /// P4: memory after many turns; P6: bytes on disk.
+    Turns,
+    /// P6: a long conversation.
+    Conversation,
+    /// P5: many agents.
+    //AG
+    /// P8: restart with runs in flight.
+    Restart,
+}
+
+impl Phase {
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Plain => "P1 P2 P3 P11",
+            Self::Start => "P4",
+            Self::Turns => "P4 P6",
+            Self::Conversation => "P6",
+            //AG "P5",
+            Self::Restart => "P8",
+        }
+    }
+}
+
+/// What every phase is given.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    /// The `dromia` binary.
+    pub(crate) dromia: PathBuf,
+    /// Where homes and logs go; on the disk that is measured.
+    pub(crate) dir: PathBuf,
+    /// How much to measure.
+    pub(crate) scale: Scale,
+    own: PathBuf,
+}
+
+/// How much to measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    pub(crate) rounds: usize,
+    pub(crate) turns: u64,
+    pub(crate) sessions: u64,
+    pub(crate) agents: u64,
+    pub(crate) runs: u64,
+}
+
+impl Scene {
+    /// Starts one of this program's own servers.
+    pub(crate) async fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Child> {
+        let mut command = Command::new(&self.own);
+        command.args(arguments);
+        Child::start(name, command, &self.dir).await
+    }
+}
+
+/// Measures everything that was asked for.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Leaving the block drops the phase under way, and with it every child process.
+    tokio::select! {
+        measured = measure(arguments) => measured,
+        _ = terminated.recv() => bail!("terminated"),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "figures and progress are what the command is for"
+)]
+async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    raise_open_files()?;
+    let own = std::env::current_exe()?;
+    let beside = own.parent().context("this program lies in no directory")?.to_owned();
+    let target = beside.parent().unwrap_or(&beside).to_owned();
+    let dromia = arguments.dromia.clone().unwrap_or_else(|| beside.join("dromia"));
+    if !dromia.is_file() {
+        bail!("there is no {}; build it first, with the same profile as this program", dromia.display());
+    }
+    let dir = make_dir(&target.join("bench"))?;
+    let Arguments { rounds, turns, sessions, agents, runs, .. } = arguments;
+    let scale = Scale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs };
+    let scene = Scene { dromia, dir: dir.path().to_owned(), scale, own };
+
+    let mut goals = Vec::new();
+    let mut whole = true;
+    for phase in Phase::value_variants() {
+        if !arguments.only.is_empty() && !arguments.only.contains(phase) {
+            continue;
+        }
+        eprintln!("measuring {} ...", phase.id());
+        let measured = timeout(PHASE_TIME_MAX, measure_phase(*phase, &scene)).await;
+        match measured.context("it took too long").and_then(|measured| measured) {
+            Ok(figures) => goals.extend(figures),
+            Err(error) => {
+                whole = false;
+                goals.push(Goal::judged(phase.id(), 0.0, "", format!("not measured: {error:#}"), false));
+            }
+        }
+    }
+    let report = Report::new(goals);
+    print!("{}", report.table());
+    let path = arguments.report.unwrap_or_else(|| target.join("bench").join("report.json"));
+    report.write(&path)?;
+    eprintln!("written to {}", path.display());
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn measure_phase(phase: Phase, scene: &Scene) -> anyhow::Result<Vec<Goal>> {
+    match phase {
+        Phase::Plain => Box::pin(figures::plain::measure(scene)).await,
+        Phase::Start => Box::pin(figures::start::measure(scene)).await,
+        Phase::Turns => Box::pin(figures::turns::measure(scene)).await,
+        Phase::Conversation => Box::pin(figures::conversation::measure(scene)).await,
+        //AG Box::pin(figures::agents::measure(scene)).await,
+        Phase::Restart => Box::pin(figures::restart::measure(scene)).await,
+    }
+}
+
+/// The default soft limit of 1,024 open files is below what a thousand connections need; children inherit it.
+fn raise_open_files() -> anyhow::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .context("failed to raise the open files")
+}
+
+fn make_dir(within: &Path) -> anyhow::Result<tempfile::TempDir> {
+    std::fs::create_dir_all(within)?;
+    tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(within)
+        .context("failed to make a directory to work in")
+}

@@ -88,7 +88,7 @@ impl<'b> Draft<'b> {
         let mut draft = Self {
             tenant: batch.tenant,
             body_key,
-            receipt: Receipt { positions: Vec::new(), claimed: true },
+            receipt: Receipt { positions: Vec::new(), claimed: true, waiting: false },
             new_tenant,
             tokens: Vec::new(),
             agents: Vec::new(),

@@ -138,6 +138,10 @@ impl Store for SqliteStore {
         self.read(move |r| read::run::open(&r.db, page))
     }
 
+    fn parked_runs<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<OpenRun>> {
+        self.read(move |r| read::run::parked(&r.db, limit))
+    }
+
     fn pending_sessions<'a>(
         &'a self,
         _: &'a Operator,

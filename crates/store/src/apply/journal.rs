@@ -108,7 +108,8 @@ impl<'b> Draft<'b> {
         let index = self.run(db, append.run)?;
         let draft = &self.runs[index];
         if draft.last_seq > append.after && self.append_stands(db, draft, append)? {
-            return Ok(());
+            let session = draft.session;
+            return self.note_waiting(db, append, session);
         }
         if draft.head.status.is_terminal() {
             return Err(Refusal::RunTerminal.into());
@@ -144,6 +145,16 @@ impl<'b> Draft<'b> {
                 session.head.active = None;
                 session.changed = true;
             }
+        }
+        self.note_waiting(db, append, session)
+    }
+
+    /// Tells the receipt whether the session that a terminal head freed has waiting items.
+    fn note_waiting(&mut self, db: &Connection, append: &RunAppend, session: SessionId) -> Checked {
+        if append.head.status.is_terminal() {
+            let index = self.session(db, session)?;
+            let head = self.sessions[index].head;
+            self.receipt.waiting |= head.active.is_none() && head.last > head.taken;
         }
         Ok(())
     }

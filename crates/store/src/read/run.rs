@@ -101,3 +101,21 @@ pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<
         .collect::<Result<_, _>>()?;
     Ok(runs)
 }
+
+/// Lists parked runs that are woken by time, of every tenant, the earliest first.
+pub(crate) fn parked(db: &Connection, most: usize) -> Found<Vec<OpenRun>> {
+    let mut select = db.prepare_cached(concat!(
+        "SELECT tenant, ",
+        run_columns!(),
+        " FROM runs INDEXED BY runs_parked WHERE wake_at IS NOT NULL ORDER BY wake_at, tenant, run LIMIT ?1"
+    ))?;
+    let runs = select
+        .query_map([limit(&Page::<RunId>::first(most))], |row| {
+            Ok(OpenRun {
+                tenant: TenantId::from_bytes(code::bytes(row, 0)?),
+                run: StoredRun::read(row, 1)?.run,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(runs)
+}

@@ -116,6 +116,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_agent ON runs (tenant, agent, run);
 -- Statuses 0, 1 and 2 are running, parked and held.
 CREATE INDEX runs_open ON runs (tenant, run) WHERE status <= 2;
+CREATE INDEX runs_parked ON runs (wake_at) WHERE wake_at IS NOT NULL;
 
 -- Epoch 1 is the claim that began the journal and has no row here.
 CREATE TABLE claims (

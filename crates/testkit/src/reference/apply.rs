@@ -20,7 +20,7 @@ use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
 impl State {
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<Receipt, Refusal> {
         let rows = measure(batch)?;
-        let mut receipt = Receipt { positions: Vec::new(), claimed: true };
+        let mut receipt = Receipt { positions: Vec::new(), claimed: true, waiting: false };
         let mut copy = self.tenants.get(&batch.tenant).cloned();
         for mutation in &batch.mutations {
             if let Mutation::TenantCreate(create) = mutation {
@@ -34,6 +34,9 @@ impl State {
             }
             if let Some(position) = tenant.mutate(mutation)? {
                 receipt.positions.push(position);
+            }
+            if let Mutation::RunAppend(append) = mutation {
+                receipt.waiting |= tenant.frees_a_waiting_session(append);
             }
         }
         let mut tenant = copy.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
@@ -227,6 +230,13 @@ impl TenantRows {
         self.append(*id, *epoch, entries);
         self.head_set(*id, *epoch, entries, *head);
         Ok(())
+    }
+
+    /// Tells whether a terminal head left its session free with items waiting.
+    fn frees_a_waiting_session(&self, append: &RunAppend) -> bool {
+        let session = self.runs.get(&append.run).and_then(|run| self.sessions.get(&run.session));
+        append.head.status.is_terminal()
+            && session.is_some_and(|session| session.head.active.is_none() && session.head.last > session.head.taken)
     }
 
     /// Tells whether exactly these entries stand behind `after`.

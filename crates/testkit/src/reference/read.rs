@@ -162,6 +162,18 @@ impl Store for ReferenceStore {
         answer(page(rows, asked, false))
     }
 
+    fn parked_runs<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<OpenRun>> {
+        let state = self.state();
+        let runs = state.tenants.iter().flat_map(|(tenant, rows)| {
+            let parked = rows.runs.values().filter(|run| run.head.wake_at.is_some());
+            parked.map(|run| OpenRun { tenant: *tenant, run: run.clone() })
+        });
+        let mut runs: Vec<OpenRun> = runs.collect();
+        runs.sort_by_key(|open| (open.run.head.wake_at, open.tenant, open.run.id));
+        runs.truncate(limit.min(Page::<RunId>::LIMIT_MAX));
+        answer(runs)
+    }
+
     fn pending_sessions<'a>(
         &'a self,
         _: &'a Operator,

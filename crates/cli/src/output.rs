@@ -84,7 +84,7 @@ impl<'context> Output<'context> {
 /// Draws a table without borders; cells beyond the width wrap.
 pub(crate) fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(heads.iter().map(|head| head.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(heads.iter().map(|head| head.to_uppercase()));
     if let Some(columns) = columns {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
     }

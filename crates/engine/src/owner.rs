@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::content::InputMessage;
 use dromia_contracts::content::Part;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
@@ -402,11 +401,6 @@ impl Owner {
                 None => cancelled.store(true, Ordering::Relaxed),
             }
         }
-    }
-
-    /// Adds the first input of a fresh run to its story.
-    pub(crate) fn hear(&mut self, message: InputMessage) {
-        self.story.add_input(message);
     }
 }
 

@@ -198,8 +198,8 @@ async fn spawn(home: &Home) -> anyhow::Result<(Child, String)> {
         .context("failed to start the server")?;
     let stdout = child.stdout.take().context("the server has no output")?;
     let mut line = String::new();
-    let read = BufReader::new(stdout).read_line(&mut line);
-    tokio::time::timeout(DEADLINE, read).await.context("the server did not come up")??;
+    let mut lines = BufReader::new(stdout);
+    tokio::time::timeout(DEADLINE, lines.read_line(&mut line)).await.context("the server did not come up")??;
     let Some(url) = line.trim().strip_prefix("listening ") else { bail!("the server did not come up: {line}") };
     Ok((child, url.to_owned()))
 }

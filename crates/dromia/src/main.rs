@@ -51,6 +51,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let home = home::Home::find(arguments.global.home.as_deref());
     let result = match arguments.command {
         Command::Init(init) => init::run(&home, &init, &arguments.global),

@@ -70,8 +70,6 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let authority = Authority::claim();
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
-    // Which TLS implementation is used is decided here, once for the process; a second call finds it decided.
-    drop(rustls::crypto::ring::default_provider().install_default());
     let models = Models::new(resolved.models.clone(), &runtime.clock).map_err(|error| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))

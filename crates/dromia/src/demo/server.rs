@@ -79,8 +79,8 @@ impl Server {
 
     /// Lets the process go on after this one has ended.
     pub(super) fn leave(self) {
-        // The child was not asked to die with its handle.
-        drop(self.child);
+        // Dropping the handle would kill the process.
+        std::mem::forget(self.child);
     }
 
     fn set_pace(&self, pace_ms: u64) -> anyhow::Result<()> {
@@ -194,6 +194,7 @@ async fn spawn(home: &Home) -> anyhow::Result<(Child, String)> {
         .args(["up", "--listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .process_group(0)
+        .kill_on_drop(true)
         .spawn()
         .context("failed to start the server")?;
     let stdout = child.stdout.take().context("the server has no output")?;

@@ -34,10 +34,12 @@ pub(crate) enum Place {
 
 impl Place {
     pub(crate) fn of(length: usize) -> Self {
-        match length {
-            ..=INLINE_MAX => Self::Row,
-            ..=TABLE_MAX => Self::Table,
-            _ => Self::File,
+        if length <= INLINE_MAX {
+            Self::Row
+        } else if length <= TABLE_MAX {
+            Self::Table
+        } else {
+            Self::File
         }
     }
 

@@ -62,11 +62,9 @@ impl Page<'_> {
             .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| row.get(0))
             .optional()?;
-        match state {
-            None => return Ok(true),
-            Some(state) if state == AgentState::Deleting.code() => {}
-            // Not for this to decide: nothing is erased, and there is nothing to come back for.
-            Some(_) => return Ok(true),
+        if state != Some(AgentState::Deleting.code()) {
+            // Gone already, or not to be erased: either way there is nothing to come back for.
+            return Ok(true);
         }
         while let Some(run) = self.next("SELECT run FROM runs INDEXED BY runs_agent WHERE tenant = ?1 AND agent = ?2 ORDER BY run LIMIT 1")? {
             if !self.erase_run(&run)? {

@@ -40,13 +40,14 @@ impl View {
         Ok(found)
     }
 
-    /// Joins a filter by agent with the scope's own; `None` if they exclude each other.
-    pub(crate) fn agent(&self, wanted: Option<AgentId>) -> Option<Option<AgentId>> {
-        match (self.only, wanted) {
-            (Some(only), Some(wanted)) if only != wanted => None,
-            (Some(only), _) => Some(Some(only)),
-            (None, wanted) => Some(wanted),
-        }
+    /// Tells whether a filter by agent and the scope exclude each other.
+    pub(crate) fn excludes(&self, wanted: Option<AgentId>) -> bool {
+        matches!((self.only, wanted), (Some(only), Some(wanted)) if only != wanted)
+    }
+
+    /// Joins a filter by agent with the scope's own.
+    pub(crate) fn agent(&self, wanted: Option<AgentId>) -> Option<AgentId> {
+        wanted.or(self.only)
     }
 }
 

@@ -276,7 +276,7 @@ impl Store for SqliteStore {
     }
 
     fn health(&self) -> StoreHealth {
-        let length = |path| std::fs::metadata(path).map_or(0, |found: std::fs::Metadata| found.len());
+        let length = |path| std::fs::metadata(path).as_ref().map_or(0, std::fs::Metadata::len);
         StoreHealth {
             read_only: self.gauge.read_only(),
             wal_bytes: length(self.config.wal()),

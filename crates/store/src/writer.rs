@@ -196,7 +196,8 @@ impl Writer {
 
     fn tend_log(&mut self, idle: bool) {
         let Some(db) = &self.db else { return };
-        match self.log.tend(db, idle) {
+        let shrunk = if idle { Log::shrink(db) } else { Ok(()) };
+        match shrunk.and_then(|()| self.log.tend(db, idle)) {
             Ok(true) => {}
             Ok(false) => self.recover("the log is full, and a reader holds it", false),
             Err(error) => self.fail(Vec::new(), &error.to_string()),
@@ -223,10 +224,12 @@ impl Writer {
             if closed {
                 return;
             }
-            self.gauge.interrupt_readers();
             match self.copy_whole_log(reopen) {
                 Ok(true) => break,
-                Ok(false) => tracing::warn!("a reader still holds the log"),
+                Ok(false) => {
+                    tracing::warn!("a reader still holds the log");
+                    self.gauge.interrupt_readers();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the store could not be reopened");
                     if reopen {

@@ -95,9 +95,10 @@ impl<'b> Draft<'b> {
                 let owner = code::bytes(row, 1)?;
                 Ok(Remembered {
                     item: ItemId::from_bytes(code::bytes(row, 0)?),
-                    owner: match row.get(2)? {
-                        true => InboxOwner::Run(RunId::from_bytes(owner)),
-                        false => InboxOwner::Session(SessionId::from_bytes(owner)),
+                    owner: if row.get(2)? {
+                        InboxOwner::Run(RunId::from_bytes(owner))
+                    } else {
+                        InboxOwner::Session(SessionId::from_bytes(owner))
                     },
                     position: code::number(row, 3)?,
                     request: code::bytes_opt(row, 4)?.map_or_else(Digest::default, Digest::from_bytes),

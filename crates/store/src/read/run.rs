@@ -1,23 +1,27 @@
 //! Runs.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::id::{RunId, TenantId};
-use dromia_contracts::run::Run;
+use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
+use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::store::{OpenRun, Page, RunFilter};
 
 use super::{FIRST, Found, LAST, View, limit};
 use crate::code::{self, Code as _};
 use crate::row::{StoredRun, run_columns};
 
-pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
+/// Reads a run's row, for whoever knows already that its agent is found.
+pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
     let mut select =
         db.prepare_cached(concat!("SELECT ", run_columns!(), " FROM runs WHERE tenant = ?1 AND run = ?2"))?;
     let found = select
-        .query_row(params![view.tenant.as_bytes(), run.as_bytes()], |row| StoredRun::read(row, 0))
+        .query_row(params![tenant.as_bytes(), run.as_bytes()], |row| StoredRun::read(row, 0))
         .optional()?;
-    match found {
+    Ok(found)
+}
+
+pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
+    match row(db, view.tenant, run)? {
         Some(found) if view.finds(db, found.run.agent)? => Ok(Some(found)),
         _ => Ok(None),
     }
@@ -28,7 +32,10 @@ pub(crate) fn by_id(db: &Connection, view: View, run: RunId) -> Found<Option<Run
 }
 
 pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<RunId>) -> Found<Vec<Run>> {
-    let Some(mut agent) = view.agent(filter.agent) else { return Ok(Vec::new()) };
+    if view.excludes(filter.agent) {
+        return Ok(Vec::new());
+    }
+    let mut agent = view.agent(filter.agent);
     if let Some(session) = filter.session {
         // A session's runs are among those of its agent, which an index holds in order.
         let Some(session) = super::session::by_id(db, view, session)? else { return Ok(Vec::new()) };
@@ -38,43 +45,43 @@ pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<Ru
         agent = Some(session.agent);
     }
     let before = page.after.as_ref().map_or(&LAST[..], |id| &id.as_bytes()[..]);
-    let mut values = vec![
-        Value::Blob(view.tenant.as_bytes().to_vec()),
-        Value::Blob(before.to_vec()),
-        Value::Integer(limit(&page)),
-    ];
     let mut conditions = String::new();
-    let mut add = |condition: &str, value: Value| {
-        values.push(value);
-        conditions.push_str(&format!(" AND {condition} = ?{}", values.len()));
-    };
     if let Some(agent) = agent {
         if !view.finds(db, agent)? {
             return Ok(Vec::new());
         }
-        add("agent", Value::Blob(agent.as_bytes().to_vec()));
+        conditions.push_str(" AND agent = ?3");
     }
-    if let Some(session) = filter.session {
-        add("session", Value::Blob(session.as_bytes().to_vec()));
+    if filter.session.is_some() {
+        conditions.push_str(" AND session = ?4");
     }
     if let Some(status) = filter.status {
-        add("status", Value::Integer(status.code()));
-        if !status.is_terminal() {
-            // Said again in the words of the partial index, so that it is used.
-            conditions.push_str(" AND status <= 2");
-        }
+        // Said again in the words of the partial index, so that it is used.
+        conditions.push_str(if status.is_terminal() {
+            " AND status = ?5"
+        } else {
+            " AND status = ?5 AND status <= 2"
+        });
     }
     let mut select = db.prepare_cached(&format!(
         concat!(
             "SELECT ",
             run_columns!(),
             " FROM runs WHERE tenant = ?1 AND run < ?2{} AND EXISTS (SELECT 1 FROM agents a \
-              WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) ORDER BY run DESC LIMIT ?3"
+              WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) ORDER BY run DESC LIMIT ?6"
         ),
         conditions
     ))?;
+    let values = params![
+        view.tenant.as_bytes(),
+        before,
+        agent.as_ref().map(AgentId::as_bytes),
+        filter.session.as_ref().map(SessionId::as_bytes),
+        filter.status.map(RunStatus::code),
+        limit(&page),
+    ];
     let runs = select
-        .query_map(params_from_iter(values), |row| StoredRun::read(row, 0).map(|found| found.run))?
+        .query_map(values, |row| StoredRun::read(row, 0).map(|found| found.run))?
         .collect::<Result<_, _>>()?;
     Ok(runs)
 }

@@ -75,7 +75,10 @@ pub(crate) fn list(
     agent: Option<AgentId>,
     page: Page<SessionId>,
 ) -> Found<Vec<Session>> {
-    let Some(agent) = view.agent(agent) else { return Ok(Vec::new()) };
+    if view.excludes(agent) {
+        return Ok(Vec::new());
+    }
+    let agent = view.agent(agent);
     let before = page.after.as_ref().map_or(&LAST[..], |id| &id.as_bytes()[..]);
     let tenant = view.tenant.as_bytes();
     let sessions = match agent {

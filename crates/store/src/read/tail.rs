@@ -30,7 +30,7 @@ pub(crate) fn read(
     let mut groups = Vec::new();
     let mut upto = session.head.taken;
     while upto > 0 {
-        let Some((items, entries)) = group(&bodies, view, &session, upto, &mut left)? else { break };
+        let Some((items, entries)) = group(&bodies, &session, upto, &mut left)? else { break };
         upto -= items.len() as u64;
         groups.push((items, entries));
     }
@@ -48,7 +48,6 @@ pub(crate) fn read(
 /// Reads the items up to a position that one run took, and its journal. `None` if they do not fit any more.
 fn group(
     bodies: &Bodies<'_>,
-    view: View,
     session: &Session,
     upto: u64,
     left: &mut TailLimits,
@@ -85,7 +84,7 @@ fn group(
     let Some(run) = first.taken_by else {
         return Err(Problem::damaged(session.id, format!("item {upto} of its inbox was taken by nobody")));
     };
-    let Some(run) = super::run::stored(bodies.db, view, run)? else {
+    let Some(run) = super::run::row(bodies.db, bodies.tenant, run)? else {
         return Err(Problem::damaged(session.id, format!("{run}, which took its items, is missing")));
     };
     let entries = Checked::after(*bodies, &run, 0)?.read(i64::MAX, |entry| {

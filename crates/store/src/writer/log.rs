@@ -14,13 +14,15 @@ use crate::gauge::{Gauge, count};
 
 const PAGE_BYTES: u64 = 4096;
 const FRAME_BYTES: u64 = PAGE_BYTES + 24;
+/// Free pages that the file keeps.
+const FREE_PAGES_KEPT: i64 = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Log {
     gauge: Arc<Gauge>,
     /// Frames at which the next copy is due.
     due: u64,
-    /// Whether anything was committed since the last copy.
+    /// Frames that were copied into the main file already.
     copied: u64,
 }
 
@@ -47,6 +49,13 @@ impl Log {
         if self.bytes() < WAL_PRESS_BYTES { usual } else { usual / 4 }
     }
 
+    /// Gives pages that erasure freed back to the file system, some at a time.
+    pub(crate) fn shrink(db: &Connection) -> rusqlite::Result<()> {
+        let free: i64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+        // A few free pages are used again by the next turns; giving them back would only move others.
+        if free > FREE_PAGES_KEPT { db.execute_batch("PRAGMA incremental_vacuum(512)") } else { Ok(()) }
+    }
+
     /// Copies the log if it is due. Returns false if it is full and cannot begin anew.
     pub(crate) fn tend(&mut self, db: &Connection, idle: bool) -> rusqlite::Result<bool> {
         let frames = self.gauge.wal_frames.load(Ordering::Relaxed);
@@ -65,9 +74,10 @@ impl Log {
             }
         } else {
             self.copy(db, "PRAGMA wal_checkpoint(PASSIVE)")?;
-            self.copied = frames;
         }
-        self.due = frames + WAL_COPY_BYTES / FRAME_BYTES;
+        // A long log is looked at more often, so that it is seen to be full before it has 64 MiB.
+        let step = if self.bytes() < WAL_PRESS_BYTES { WAL_COPY_BYTES } else { WAL_COPY_BYTES / 4 };
+        self.due = frames + step / FRAME_BYTES;
         Ok(self.bytes() < WAL_FULL_BYTES)
     }
 
@@ -82,10 +92,16 @@ impl Log {
         Ok(emptied)
     }
 
-    fn copy(&self, db: &Connection, sql: &str) -> rusqlite::Result<bool> {
-        let (busy, frames): (bool, i64) =
+    fn copy(&mut self, db: &Connection, sql: &str) -> rusqlite::Result<bool> {
+        let (busy, copied): (bool, i64) =
             db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(2)?)))?;
-        count(&self.gauge.bytes_written, u64::try_from(frames).unwrap_or(0) * PAGE_BYTES);
+        // An emptied log counts as nothing copied: what it held before was all of it.
+        let copied = match u64::try_from(copied) {
+            Ok(copied) if copied > 0 => copied,
+            _ => self.gauge.wal_frames.load(Ordering::Relaxed),
+        };
+        count(&self.gauge.bytes_written, copied.saturating_sub(self.copied) * PAGE_BYTES);
+        self.copied = copied;
         Ok(!busy)
     }
 

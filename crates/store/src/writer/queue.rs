@@ -120,10 +120,8 @@ impl Queue {
                 state.turn.ring.is_empty() && state.bulk.ring.is_empty() && !state.closed
             })
             .unwrap_or_else(PoisonError::into_inner);
-        let group = match state.turn.ring.is_empty() {
-            false => state.turn.drain(rows_max),
-            true => state.bulk.drain(rows_max),
-        };
+        let lane = if state.turn.ring.is_empty() { &mut state.bulk } else { &mut state.turn };
+        let group = lane.drain(rows_max);
         match (group.is_empty(), state.closed) {
             (false, _) => Next::Group(group),
             (true, false) => Next::Idle,

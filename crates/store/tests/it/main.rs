@@ -3,7 +3,9 @@
 mod bodies;
 mod commit;
 mod damage;
+mod failure;
 mod home;
+mod resubmit;
 mod scene;
 mod upkeep;
 mod wal;

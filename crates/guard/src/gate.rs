@@ -42,6 +42,14 @@ impl Gate for GrantGate {
     }
 }
 
+fn covers(grant: Grant<'_>, action: Action<'_>) -> bool {
+    match action {
+        Action::Tool(call) => grant.covers_tool(&call.tool),
+        Action::Model { model } => grant.covers_model(model),
+        Action::Reply { .. } => grant.covers_reply(),
+    }
+}
+
 /// Says what was refused and which grant would allow it, for a model and for a person alike.
 fn reason(action: Action<'_>) -> String {
     match action {

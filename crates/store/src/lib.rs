@@ -1,1 +1,38 @@
-//! skeleton.
+//! Durable storage behind the port [`dromia_contracts::store::Store`]: SQLite in one directory.
+//!
+//! One thread writes, a few read. A batch is checked whole before any of its rows is written, many batches share
+//! one transaction and one sync, and a batch is acknowledged after that sync. The journals carry chained digests
+//! that every read checks. This crate mints no ids and reads no wall clock; it knows entries as records with
+//! fields and never what they mean, but for the first of a run.
+//!
+//! Reading order: [`SqliteStore`] is the port; `apply` says what a batch does, `writer` when it becomes durable,
+//! `reader` and `read` what is seen; `erase`, `sweep` and `rebuild` are upkeep.
+
+mod config;
+mod lock;
+mod migrate;
+mod open;
+
+mod code;
+mod row;
+
+mod body;
+mod chain;
+
+mod apply;
+mod erase;
+mod gauge;
+mod sweep;
+mod writer;
+
+mod read;
+mod reader;
+
+mod rebuild;
+mod store;
+
+pub use crate::config::StoreConfig;
+pub use crate::migrate::MigrationPlan;
+pub use crate::open::OpenError;
+pub use crate::rebuild::{RebuildError, Rebuilt, rebuild_projections};
+pub use crate::store::SqliteStore;

@@ -1,0 +1,179 @@
+//! Applying a batch: first every precondition, then every row.
+//!
+//! [`Draft::check`] reads what a batch touches, plays its mutations and its claim in memory and either refuses it
+//! or knows all its rows; [`Draft::write`] writes them. A refused batch therefore leaves no row, and a row that
+//! several mutations change is written once. Both run inside one transaction of the writer, so nothing moves in
+//! between.
+//!
+//! A batch that was applied before is recognised by its own rows and gets the receipt of the first time: creates
+//! by their ids and contents, items by their keys, appends and claims by the digests of their entries, takeovers
+//! by their holder.
+
+mod agent;
+mod claim;
+mod inbox;
+mod journal;
+mod session;
+mod size;
+mod state;
+mod tenant;
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use dromia_contracts::id::TenantId;
+use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenCreate};
+
+use agent::AgentDraft;
+use claim::Before;
+use inbox::ItemDraft;
+use journal::{ClaimDraft, EntryDraft, RunDraft, SignalDraft};
+use session::SessionDraft;
+use state::StateDraft;
+use tenant::TenantDraft;
+
+pub(crate) use size::{Size, bodies, new_body_key};
+
+/// Why a check ends early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// A precondition does not hold.
+    Refused(Refusal),
+    /// SQLite failed.
+    Failed(rusqlite::Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Checked<T = ()> = Result<T, Stop>;
+
+/// A batch whose preconditions hold, with the rows it will write.
+#[derive(Debug)]
+pub(crate) struct Draft<'b> {
+    tenant: TenantId,
+    body_key: [u8; 32],
+    receipt: Receipt,
+    new_tenant: Option<TenantDraft<'b>>,
+    tokens: Vec<&'b TokenCreate>,
+    agents: Vec<AgentDraft<'b>>,
+    sessions: Vec<SessionDraft<'b>>,
+    items: Vec<ItemDraft<'b>>,
+    /// The claim, once it is granted, and the positions of the items of earlier batches that it takes.
+    taker: Option<&'b Claim>,
+    taken: Vec<u64>,
+    pins: Vec<&'b Pin>,
+    states: Vec<StateDraft<'b>>,
+    runs: Vec<RunDraft>,
+    claims: Vec<ClaimDraft>,
+    signals: Vec<SignalDraft>,
+    entries: Vec<EntryDraft<'b>>,
+}
+
+impl<'b> Draft<'b> {
+    /// Checks every precondition of a batch.
+    pub(crate) fn check(db: &Connection, keys: &mut BodyKeys, batch: &'b Batch) -> Checked<Self> {
+        Size::of(batch).check()?;
+        let (new_tenant, body_key) = tenant::enter(db, keys, batch)?;
+        let mut draft = Self {
+            tenant: batch.tenant,
+            body_key,
+            receipt: Receipt { positions: Vec::new(), claimed: true },
+            new_tenant,
+            tokens: Vec::new(),
+            agents: Vec::new(),
+            sessions: Vec::new(),
+            items: Vec::new(),
+            taker: None,
+            taken: Vec::new(),
+            pins: Vec::new(),
+            states: Vec::new(),
+            runs: Vec::new(),
+            claims: Vec::new(),
+            signals: Vec::new(),
+            entries: Vec::new(),
+        };
+        let before = match &batch.claim {
+            Some(claim) => draft.claim_before(db, claim)?,
+            None => Before::Absent,
+        };
+        let standing = batch.claim.as_ref().filter(|_| before == Before::Same);
+        for mutation in &batch.mutations {
+            match mutation {
+                // Played by `tenant::enter`, before anything of the tenant is looked up.
+                Mutation::TenantCreate(_) => {}
+                Mutation::TokenCreate(create) => draft.token_create(db, create)?,
+                Mutation::AgentCreate(create) => draft.agent_create(db, create)?,
+                Mutation::AgentStateSet(set) => draft.agent_state_set(db, set)?,
+                Mutation::SessionOpen(open) => draft.session_open(db, open)?,
+                Mutation::InboxPut(put) => draft.inbox_put(db, put, standing)?,
+                Mutation::PinPut(pin) => draft.pin_put(db, pin)?,
+                Mutation::RunAppend(append) => draft.run_append(db, append)?,
+                Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
+                Mutation::StatePut(put) => draft.state_put(db, put)?,
+            }
+        }
+        if let Some(claim) = &batch.claim {
+            draft.receipt.claimed = draft.claim(db, claim, before)?;
+        }
+        Ok(draft)
+    }
+
+    /// Writes the rows. Returns how many.
+    pub(crate) fn write(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        rows += self.write_tenant(db)?;
+        rows += self.write_tokens(db)?;
+        rows += self.write_agents(db)?;
+        rows += self.write_sessions(db)?;
+        rows += self.write_items(db)?;
+        rows += self.write_taken(db)?;
+        rows += self.write_pins(db)?;
+        rows += self.write_states(db)?;
+        rows += self.write_runs(db)?;
+        rows += self.write_claims(db)?;
+        rows += self.write_entries(db)?;
+        rows += self.write_signals(db)?;
+        Ok(rows)
+    }
+
+    /// Returns the answer that the batch gets once its rows are durable.
+    pub(crate) fn into_receipt(self) -> Receipt {
+        self.receipt
+    }
+}
+
+/// The body keys of tenants, which never change. Emptied when it holds too many.
+#[derive(Debug, Default)]
+pub(crate) struct BodyKeys(HashMap<TenantId, [u8; 32]>);
+
+impl BodyKeys {
+    const MAX: usize = 4_096;
+
+    pub(crate) fn get(&mut self, db: &Connection, tenant: TenantId) -> rusqlite::Result<Option<[u8; 32]>> {
+        if let Some(key) = self.0.get(&tenant) {
+            return Ok(Some(*key));
+        }
+        let key = db
+            .prepare_cached("SELECT body_key FROM tenants WHERE tenant = ?1")?
+            .query_row([tenant.as_bytes()], |row| row.get(0))
+            .optional()?;
+        if let Some(key) = key {
+            if self.0.len() >= Self::MAX {
+                self.0.clear();
+            }
+            self.0.insert(tenant, key);
+        }
+        Ok(key)
+    }
+}

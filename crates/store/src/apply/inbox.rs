@@ -1,0 +1,252 @@
+//! Inbox items and the keys that remember them.
+//!
+//! A key's row is written only where the caller sent a key or where the item has to wait: the item of a plain turn
+//! is taken by the claim of its own batch and is found again by that claim's entries.
+
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::digest::Digest;
+use dromia_contracts::id::{ItemId, RunId, SessionId};
+use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::store::{Claim, InboxPut, Refusal};
+
+use super::journal::write_body;
+use super::{Checked, Draft};
+use crate::body::{self, Place};
+use crate::code::{self, Code as _, stored};
+use crate::row::{ItemSeal, item_seal};
+
+/// The longest key, in bytes.
+const KEY_MAX: usize = 512;
+
+/// An item that the batch puts.
+#[derive(Debug)]
+pub(super) struct ItemDraft<'b> {
+    pub(super) put: &'b InboxPut,
+    pub(super) position: u64,
+    pub(super) taken_by: Option<RunId>,
+}
+
+/// What a key remembers.
+struct Remembered {
+    item: ItemId,
+    owner: InboxOwner,
+    position: u64,
+    request: Digest,
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn inbox_put(
+        &mut self,
+        db: &Connection,
+        put: &'b InboxPut,
+        standing: Option<&Claim>,
+    ) -> Checked {
+        if put.key.as_ref().is_some_and(|key| key.key.len() > KEY_MAX) {
+            return Err(Refusal::Malformed(format!("a key has at most {KEY_MAX} bytes")).into());
+        }
+        if !kind_fits(put.owner, put.kind) {
+            return Err(
+                Refusal::Malformed("the item is of a kind that its inbox does not take".into()).into()
+            );
+        }
+        if let Some(found) = self.remembered(db, put)? {
+            let request = put.key.as_ref().map_or_else(Digest::default, |key| key.request);
+            if found.item != put.item {
+                let Remembered { item, owner, position, request } = found;
+                return Err(Refusal::KeyTaken { item, owner, position, request }.into());
+            }
+            if found.owner != put.owner || found.request != request {
+                return Err(Refusal::Malformed(format!("{} is another item", put.item)).into());
+            }
+            self.receipt.positions.push(found.position);
+            return Ok(());
+        }
+        if let Some(position) = self.taken_before(db, put, standing)? {
+            self.receipt.positions.push(position);
+            return Ok(());
+        }
+        let position = self.next_position(db, put)?;
+        self.items.push(ItemDraft { put, position, taken_by: None });
+        self.receipt.positions.push(position);
+        Ok(())
+    }
+
+    fn remembered(&self, db: &Connection, put: &InboxPut) -> Checked<Option<Remembered>> {
+        let drafted = self.items.iter().find(|draft| match (&draft.put.key, &put.key) {
+            (Some(drafted), Some(key)) => drafted.key == key.key,
+            (None, None) => draft.put.item == put.item,
+            (Some(_), None) | (None, Some(_)) => false,
+        });
+        if let Some(draft) = drafted {
+            return Ok(Some(Remembered {
+                item: draft.put.item,
+                owner: draft.put.owner,
+                position: draft.position,
+                request: draft.put.key.as_ref().map_or_else(Digest::default, |key| key.request),
+            }));
+        }
+        let found = db
+            .prepare_cached(
+                "SELECT item, owner, run, position, request FROM keys WHERE tenant = ?1 AND key = ?2",
+            )?
+            .query_row(params![self.tenant.as_bytes(), key_column(put)], |row| {
+                let owner = code::bytes(row, 1)?;
+                Ok(Remembered {
+                    item: ItemId::from_bytes(code::bytes(row, 0)?),
+                    owner: match row.get(2)? {
+                        true => InboxOwner::Run(RunId::from_bytes(owner)),
+                        false => InboxOwner::Session(SessionId::from_bytes(owner)),
+                    },
+                    position: code::number(row, 3)?,
+                    request: code::bytes_opt(row, 4)?.map_or_else(Digest::default, Digest::from_bytes),
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Finds an item that the standing claim of this same batch took when it was submitted first.
+    fn taken_before(
+        &self,
+        db: &Connection,
+        put: &InboxPut,
+        standing: Option<&Claim>,
+    ) -> Checked<Option<u64>> {
+        let Some(claim) = standing else { return Ok(None) };
+        if put.owner != InboxOwner::Session(claim.session) {
+            return Ok(None);
+        }
+        let Some(index) = claim.take.iter().position(|item| *item == put.item) else { return Ok(None) };
+        let position = claim.after + 1 + index as u64;
+        let found = self.item_at(db, claim.session, position)?;
+        Ok((found == Some(put.item)).then_some(position))
+    }
+
+    /// Returns the item at a position of a session's inbox.
+    pub(super) fn item_at(
+        &self,
+        db: &Connection,
+        session: SessionId,
+        position: u64,
+    ) -> Checked<Option<ItemId>> {
+        let drafted = self
+            .items
+            .iter()
+            .find(|draft| draft.position == position && draft.put.owner == InboxOwner::Session(session));
+        if let Some(draft) = drafted {
+            return Ok(Some(draft.put.item));
+        }
+        let found = db
+            .prepare_cached("SELECT item FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3")?
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes(), stored(position)], |row| {
+                code::bytes(row, 0)
+            })
+            .optional()?;
+        Ok(found.map(ItemId::from_bytes))
+    }
+
+    fn next_position(&mut self, db: &Connection, put: &InboxPut) -> Checked<u64> {
+        match put.owner {
+            InboxOwner::Session(session) => {
+                let index = self.session(db, session)?;
+                let agent = self.sessions[index].agent;
+                match self.agent_state(db, agent)? {
+                    None => return Err(Refusal::NotFound(agent.to_string()).into()),
+                    Some(found @ (AgentState::Terminated | AgentState::Deleting)) => {
+                        return Err(Refusal::AgentState { found }.into());
+                    }
+                    Some(AgentState::Running | AgentState::Paused) => {}
+                }
+                let draft = &mut self.sessions[index];
+                draft.head.last += 1;
+                draft.changed = true;
+                Ok(draft.head.last)
+            }
+            InboxOwner::Run(run) => {
+                let index = self.run(db, run)?;
+                // An ended run takes no signal any more; its inbox still says what came too late.
+                let draft = &mut self.runs[index];
+                draft.signals_last += 1;
+                draft.changed = true;
+                Ok(draft.signals_last)
+            }
+        }
+    }
+
+    pub(super) fn write_items(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for ItemDraft { put, position, taken_by } in &self.items {
+            let place = Place::of(put.body.len());
+            let body_hash = body::hash(&self.body_key, &put.body);
+            let inline = (place == Place::Row).then_some(&put.body[..]);
+            let seal = item_seal(&ItemSeal {
+                owner: put.owner.as_bytes(),
+                position: *position,
+                item: put.item,
+                at_ms: put.at.as_millisecond(),
+                kind: put.kind.code(),
+                author: put.author.as_str(),
+                body_hash: &body_hash,
+            });
+            db.prepare_cached(
+                "INSERT INTO inbox \
+                 (tenant, owner, position, item, at, kind, author, digest, taken_by, key, place, body, body_hash) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?
+            .execute(params![
+                self.tenant.as_bytes(),
+                put.owner.as_bytes(),
+                stored(*position),
+                put.item.as_bytes(),
+                put.at.as_millisecond(),
+                put.kind.code(),
+                put.author.as_str(),
+                seal,
+                taken_by.as_ref().map(RunId::as_bytes),
+                put.key.as_ref().map(|key| &key.key),
+                place.code(),
+                inline,
+                (place != Place::Row).then_some(body_hash),
+            ])?;
+            rows += 1;
+            rows +=
+                write_body(db, self.tenant, &body_hash, &put.body, put.owner.as_bytes(), true, *position)?;
+            if put.key.is_some() || taken_by.is_none() {
+                db.prepare_cached(
+                    "INSERT INTO keys (tenant, key, item, owner, run, position, request) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    key_column(put),
+                    put.item.as_bytes(),
+                    put.owner.as_bytes(),
+                    matches!(put.owner, InboxOwner::Run(_)),
+                    stored(*position),
+                    put.key.as_ref().map(|key| key.request.as_bytes()),
+                ])?;
+                rows += 1;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
+    match (owner, kind) {
+        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume)
+        | (InboxOwner::Run(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release) => true,
+        (InboxOwner::Session(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release)
+        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume) => false,
+    }
+}
+
+/// The key as it stands in its column: the caller's text, or the item's id as a blob, which equals no text.
+fn key_column(put: &InboxPut) -> &dyn ToSql {
+    match &put.key {
+        Some(key) => &key.key,
+        None => put.item.as_bytes(),
+    }
+}

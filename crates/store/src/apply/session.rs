@@ -1,0 +1,181 @@
+//! Sessions and how far their inboxes have come.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::id::{AgentId, RunId, SessionId};
+use dromia_contracts::session::{SessionHead, SessionKey};
+use dromia_contracts::store::{Refusal, SessionOpen};
+
+use super::{Checked, Draft};
+use crate::code::{self, stored};
+
+/// A session that the batch touches.
+#[derive(Debug)]
+pub(super) struct SessionDraft<'b> {
+    pub(super) session: SessionId,
+    pub(super) agent: AgentId,
+    pub(super) head: SessionHead,
+    pub(super) changed: bool,
+    open: Option<&'b SessionOpen>,
+}
+
+impl<'b> Draft<'b> {
+    /// Finds a session of the tenant; an index into `sessions`.
+    pub(super) fn session(&mut self, db: &Connection, session: SessionId) -> Checked<usize> {
+        self.session_index(db, session)?.ok_or_else(|| Refusal::NotFound(session.to_string()).into())
+    }
+
+    fn session_index(&mut self, db: &Connection, session: SessionId) -> Checked<Option<usize>> {
+        if let Some(index) = self.sessions.iter().position(|draft| draft.session == session) {
+            return Ok(Some(index));
+        }
+        let found = db
+            .prepare_cached(
+                "SELECT agent, last, taken, active FROM session_heads WHERE tenant = ?1 AND session = ?2",
+            )?
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| {
+                Ok(SessionDraft {
+                    session,
+                    agent: AgentId::from_bytes(code::bytes(row, 0)?),
+                    head: SessionHead {
+                        last: code::number(row, 1)?,
+                        taken: code::number(row, 2)?,
+                        active: code::bytes_opt(row, 3)?.map(RunId::from_bytes),
+                    },
+                    changed: false,
+                    open: None,
+                })
+            })
+            .optional()?;
+        Ok(found.map(|draft| {
+            self.sessions.push(draft);
+            self.sessions.len() - 1
+        }))
+    }
+
+    pub(super) fn session_open(&mut self, db: &Connection, open: &'b SessionOpen) -> Checked {
+        if let Some(index) = self.session_index(db, open.session)? {
+            let same = match self.sessions[index].open {
+                Some(drafted) => drafted == open,
+                None => self.session_stands(db, open)?,
+            };
+            if same {
+                return Ok(());
+            }
+            return Err(Refusal::Malformed(format!("{} is another session", open.session)).into());
+        }
+        match self.agent_state(db, open.agent)? {
+            None | Some(AgentState::Deleting) => return Err(Refusal::NotFound(open.agent.to_string()).into()),
+            Some(AgentState::Running | AgentState::Paused | AgentState::Terminated) => {}
+        }
+        if let Some(session) = self.session_of_key(db, open.agent, &open.key)? {
+            return Err(Refusal::SessionExists { session }.into());
+        }
+        self.sessions.push(SessionDraft {
+            session: open.session,
+            agent: open.agent,
+            head: SessionHead::default(),
+            changed: true,
+            open: Some(open),
+        });
+        Ok(())
+    }
+
+    fn session_of_key(
+        &self,
+        db: &Connection,
+        agent: AgentId,
+        key: &SessionKey,
+    ) -> Checked<Option<SessionId>> {
+        let drafted = self
+            .sessions
+            .iter()
+            .find(|draft| draft.agent == agent && draft.open.is_some_and(|open| open.key == *key));
+        if let Some(draft) = drafted {
+            return Ok(Some(draft.session));
+        }
+        let found = db
+            .prepare_cached(
+                "SELECT session FROM sessions \
+                 WHERE tenant = ?1 AND agent = ?2 AND platform = ?3 AND channel = ?4 AND actor = ?5",
+            )?
+            .query_row(
+                params![
+                    self.tenant.as_bytes(),
+                    agent.as_bytes(),
+                    key.platform,
+                    key.channel,
+                    key.actor.as_str()
+                ],
+                |row| code::bytes(row, 0),
+            )
+            .optional()?;
+        Ok(found.map(SessionId::from_bytes))
+    }
+
+    /// Tells whether a session was opened with exactly this content.
+    fn session_stands(&self, db: &Connection, open: &SessionOpen) -> Checked<bool> {
+        let same = db
+            .prepare_cached(
+                "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 \
+                 FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
+            )?
+            .query_row(
+                params![
+                    self.tenant.as_bytes(),
+                    open.agent.as_bytes(),
+                    open.session.as_bytes(),
+                    open.key.platform,
+                    open.key.channel,
+                    open.key.actor.as_str(),
+                    open.at.as_millisecond(),
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(same.unwrap_or(false))
+    }
+
+    pub(super) fn write_sessions(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for draft in self.sessions.iter().filter(|draft| draft.changed) {
+            if let Some(open) = draft.open {
+                db.prepare_cached(
+                    "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    draft.agent.as_bytes(),
+                    draft.session.as_bytes(),
+                    open.key.platform,
+                    open.key.channel,
+                    open.key.actor.as_str(),
+                    open.at.as_millisecond(),
+                ])?;
+                rows += 1;
+            }
+            let sql = match draft.open {
+                Some(_) => {
+                    "INSERT INTO session_heads (tenant, session, agent, last, taken, active) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+                }
+                None => {
+                    "UPDATE session_heads SET last = ?4, taken = ?5, active = ?6 \
+                     WHERE tenant = ?1 AND session = ?2 AND agent = ?3"
+                }
+            };
+            db.prepare_cached(sql)?.execute(params![
+                self.tenant.as_bytes(),
+                draft.session.as_bytes(),
+                draft.agent.as_bytes(),
+                stored(draft.head.last),
+                stored(draft.head.taken),
+                draft.head.active.as_ref().map(RunId::as_bytes),
+            ])?;
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,85 @@
+//! How large a batch is, and the bounds it must keep.
+
+use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal};
+
+/// Rows and bytes of a batch, as the bounds count them: one row per mutation, claim and entry; the bytes of
+/// whatever has no fixed length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Size {
+    pub(crate) fn of(batch: &Batch) -> Self {
+        let mut size = Self { rows: 0, bytes: 0 };
+        for mutation in &batch.mutations {
+            size.rows += 1;
+            match mutation {
+                Mutation::TenantCreate(create) => size.bytes += create.handle.as_str().len(),
+                Mutation::TokenCreate(create) => size.bytes += create.name.len(),
+                Mutation::AgentCreate(create) => {
+                    size.bytes += create.handle.as_str().len() + create.display_name.len();
+                    size.bytes +=
+                        create.labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+                    size.bytes += create.config.model.len() + create.config.instructions.len();
+                    size.bytes += create.config.grants.iter().map(String::len).sum::<usize>();
+                }
+                Mutation::AgentStateSet(_) | Mutation::RunTakeover(_) => {}
+                Mutation::SessionOpen(open) => {
+                    size.bytes +=
+                        open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
+                }
+                Mutation::InboxPut(put) => {
+                    size.bytes += put.body.len() + put.author.as_str().len();
+                    size.bytes += put.key.as_ref().map_or(0, |key| key.key.len());
+                }
+                Mutation::PinPut(pin) => size.bytes += pin.bytes.len(),
+                Mutation::RunAppend(append) => size.add_entries(&append.entries),
+                Mutation::StatePut(put) => size.bytes += put.name.len() + put.value.len(),
+            }
+        }
+        if let Some(claim) = &batch.claim {
+            size.rows += 1;
+            size.add_entries(&claim.entries);
+        }
+        size
+    }
+
+    pub(crate) fn check(self) -> Result<(), Refusal> {
+        if self.rows > Batch::ROWS_MAX {
+            return Err(Refusal::Malformed(format!("{} rows, at most {}", self.rows, Batch::ROWS_MAX)));
+        }
+        if self.bytes > Batch::BYTES_MAX {
+            return Err(Refusal::Malformed(format!("{} bytes, at most {}", self.bytes, Batch::BYTES_MAX)));
+        }
+        Ok(())
+    }
+
+    fn add_entries(&mut self, entries: &[NewEntry]) {
+        self.rows += entries.len();
+        self.bytes += entries.iter().map(|new| new.body.as_ref().map_or(0, bytes::Bytes::len)).sum::<usize>();
+    }
+}
+
+/// Every body of a batch.
+pub(crate) fn bodies(batch: &Batch) -> impl Iterator<Item = &bytes::Bytes> {
+    let entries = batch.mutations.iter().filter_map(|mutation| match mutation {
+        Mutation::RunAppend(append) => Some(&append.entries),
+        _ => None,
+    });
+    let entries = entries.chain(batch.claim.iter().map(|claim| &claim.entries)).flatten();
+    let items = batch.mutations.iter().filter_map(|mutation| match mutation {
+        Mutation::InboxPut(put) => Some(&put.body),
+        _ => None,
+    });
+    entries.filter_map(|new| new.body.as_ref()).chain(items)
+}
+
+/// The body key of the tenant that a batch registers.
+pub(crate) fn new_body_key(batch: &Batch) -> Option<[u8; 32]> {
+    batch.mutations.iter().find_map(|mutation| match mutation {
+        Mutation::TenantCreate(create) => Some(create.body_key),
+        _ => None,
+    })
+}

@@ -1,0 +1,118 @@
+//! Custom state of sessions, and pins.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::id::SessionId;
+use dromia_contracts::store::{Pin, Refusal, StatePut};
+
+use super::{Checked, Draft};
+use crate::code::{self, stored};
+
+/// The longest name of a state entry, in bytes.
+const NAME_MAX: usize = 128;
+
+/// A state entry that the batch writes.
+#[derive(Debug)]
+pub(super) struct StateDraft<'b> {
+    put: &'b StatePut,
+    version: u64,
+}
+
+/// A state entry as it stands, in the table or in the draft.
+#[derive(Default)]
+struct Standing {
+    version: u64,
+    value: Bytes,
+    at_ms: i64,
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn state_put(&mut self, db: &Connection, put: &'b StatePut) -> Checked {
+        if put.name.len() > NAME_MAX {
+            return Err(
+                Refusal::Malformed(format!("a state entry's name has at most {NAME_MAX} bytes")).into()
+            );
+        }
+        self.session(db, put.session)?;
+        let found = self.standing(db, put.session, &put.name)?;
+        let same = found.value == put.value && found.at_ms == put.at.as_millisecond();
+        let repeated = match put.expected {
+            Some(expected) => found.version == expected + 1 && same,
+            None => found.version > 0 && same,
+        };
+        if repeated {
+            return Ok(());
+        }
+        if put.expected.is_some_and(|expected| expected != found.version) {
+            return Err(Refusal::StateVersion { found: found.version }.into());
+        }
+        self.states.push(StateDraft { put, version: found.version + 1 });
+        Ok(())
+    }
+
+    fn standing(&self, db: &Connection, session: SessionId, name: &str) -> Checked<Standing> {
+        let drafted =
+            self.states.iter().rev().find(|draft| draft.put.session == session && draft.put.name == name);
+        if let Some(StateDraft { put, version }) = drafted {
+            return Ok(Standing {
+                version: *version,
+                value: put.value.clone(),
+                at_ms: put.at.as_millisecond(),
+            });
+        }
+        let found = db
+            .prepare_cached(
+                "SELECT version, value, at FROM state WHERE tenant = ?1 AND session = ?2 AND name = ?3",
+            )?
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes(), name], |row| {
+                Ok(Standing {
+                    version: code::number(row, 0)?,
+                    value: Bytes::from(row.get::<_, Vec<u8>>(1)?),
+                    at_ms: row.get(2)?,
+                })
+            })
+            .optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    pub(super) fn pin_put(&mut self, db: &Connection, pin: &'b Pin) -> Checked {
+        if blake3::hash(&pin.bytes).as_bytes() != pin.digest.as_bytes() {
+            return Err(Refusal::Malformed("a pin does not match its digest".into()).into());
+        }
+        let stands = self.pins.iter().any(|drafted| drafted.digest == pin.digest)
+            || db
+                .prepare_cached("SELECT 1 FROM pins WHERE tenant = ?1 AND digest = ?2")?
+                .exists(params![self.tenant.as_bytes(), pin.digest.as_bytes()])?;
+        if !stands {
+            self.pins.push(pin);
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_states(&self, db: &Connection) -> rusqlite::Result<u64> {
+        for StateDraft { put, version } in &self.states {
+            db.prepare_cached(
+                "INSERT INTO state (tenant, session, name, version, value, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                 ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value, at = excluded.at",
+            )?
+            .execute(params![
+                self.tenant.as_bytes(),
+                put.session.as_bytes(),
+                put.name,
+                stored(*version),
+                &put.value[..],
+                put.at.as_millisecond(),
+            ])?;
+        }
+        Ok(self.states.len() as u64)
+    }
+
+    pub(super) fn write_pins(&self, db: &Connection) -> rusqlite::Result<u64> {
+        for pin in &self.pins {
+            db.prepare_cached("INSERT INTO pins (tenant, digest, bytes) VALUES (?1, ?2, ?3)")?
+                .execute(params![self.tenant.as_bytes(), pin.digest.as_bytes(), &pin.bytes[..]])?;
+        }
+        Ok(self.pins.len() as u64)
+    }
+}

@@ -1,0 +1,106 @@
+//! Tenants and tokens.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::id::TenantId;
+use dromia_contracts::store::{Batch, Mutation, Refusal, TenantCreate, TokenCreate};
+
+use super::{BodyKeys, Checked, Draft};
+use crate::code;
+
+/// A tenant that the batch registers.
+#[derive(Debug)]
+pub(super) struct TenantDraft<'b> {
+    create: &'b TenantCreate,
+}
+
+/// Finds the tenant of a batch, or plays its registration. Returns what is to be written and the body key.
+pub(super) fn enter<'b>(
+    db: &Connection,
+    keys: &mut BodyKeys,
+    batch: &'b Batch,
+) -> Checked<(Option<TenantDraft<'b>>, [u8; 32])> {
+    let mut creates = batch.mutations.iter().filter_map(|mutation| match mutation {
+        Mutation::TenantCreate(create) => Some(create),
+        _ => None,
+    });
+    let Some(create) = creates.next() else {
+        let key = keys.get(db, batch.tenant)?.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
+        return Ok((None, key));
+    };
+    if creates.next().is_some() {
+        return Err(Refusal::Malformed("the tenant is registered twice".into()).into());
+    }
+    let found = db
+        .prepare_cached("SELECT handle, at, body_key FROM tenants WHERE tenant = ?1")?
+        .query_row([batch.tenant.as_bytes()], |row| {
+            Ok((row.get::<_, String>(0)?, code::time(row, 1)?, code::bytes(row, 2)?))
+        })
+        .optional()?;
+    if let Some((handle, at, body_key)) = found {
+        let same = handle == create.handle.as_str()
+            && at.as_millisecond() == create.at.as_millisecond()
+            && body_key == create.body_key;
+        if same {
+            return Ok((None, body_key));
+        }
+        return Err(Refusal::Malformed(format!("{} is another tenant", batch.tenant)).into());
+    }
+    let holder: Option<[u8; 16]> = db
+        .prepare_cached("SELECT tenant FROM tenants WHERE handle = ?1")?
+        .query_row([create.handle.as_str()], |row| row.get(0))
+        .optional()?;
+    match holder {
+        Some(_) => Err(Refusal::HandleTaken(create.handle.clone()).into()),
+        None => Ok((Some(TenantDraft { create }), create.body_key)),
+    }
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn token_create(&mut self, db: &Connection, create: &'b TokenCreate) -> Checked {
+        let drafted = self.tokens.iter().find(|token| token.hash == create.hash);
+        let found = match drafted {
+            Some(token) => Some((self.tenant, token.name.clone())),
+            None => db
+                .prepare_cached("SELECT tenant, name FROM tokens WHERE hash = ?1")?
+                .query_row([create.hash.as_bytes()], |row| {
+                    Ok((TenantId::from_bytes(code::bytes(row, 0)?), row.get(1)?))
+                })
+                .optional()?,
+        };
+        match found {
+            Some((tenant, name)) if tenant == self.tenant && name == create.name => Ok(()),
+            // Said alike for a token of another tenant: what is there is not for this tenant to know.
+            Some(_) => Err(Refusal::Malformed("the token is in use".into()).into()),
+            None => {
+                self.tokens.push(create);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn write_tenant(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let Some(TenantDraft { create }) = &self.new_tenant else { return Ok(0) };
+        db.prepare_cached("INSERT INTO tenants (tenant, handle, at, body_key) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![
+                self.tenant.as_bytes(),
+                create.handle.as_str(),
+                create.at.as_millisecond(),
+                create.body_key,
+            ])?;
+        Ok(1)
+    }
+
+    pub(super) fn write_tokens(&self, db: &Connection) -> rusqlite::Result<u64> {
+        for token in &self.tokens {
+            db.prepare_cached("INSERT INTO tokens (hash, tenant, name, at) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![
+                    token.hash.as_bytes(),
+                    self.tenant.as_bytes(),
+                    token.name,
+                    token.at.as_millisecond(),
+                ])?;
+        }
+        Ok(self.tokens.len() as u64)
+    }
+}

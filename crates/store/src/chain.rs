@@ -1,0 +1,76 @@
+//! The chained digest of a journal.
+//!
+//! `chain = BLAKE3(chain before | seq | at ms | epoch | kind 0 | version | length | fields | body hash)`, numbers
+//! big-endian, the length of the fields in 32 bits. The body enters by its keyed hash only, and not at all where
+//! there is none: an erased body leaves the chain whole. The chain begins with 32 zero bytes.
+
+use jiff::Timestamp;
+
+/// The digest before the first entry.
+pub(crate) const ORIGIN: [u8; 32] = [0; 32];
+
+/// What one link covers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link<'a> {
+    pub(crate) seq: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) epoch: u64,
+    pub(crate) kind: &'a str,
+    pub(crate) version: u16,
+    pub(crate) fields: &'a str,
+    pub(crate) body_hash: Option<&'a [u8; 32]>,
+}
+
+/// Returns the digest after an entry.
+pub(crate) fn next(previous: &[u8; 32], link: &Link<'_>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(previous);
+    hasher.update(&link.seq.to_be_bytes());
+    hasher.update(&link.at.as_millisecond().to_be_bytes());
+    hasher.update(&link.epoch.to_be_bytes());
+    hasher.update(link.kind.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(&link.version.to_be_bytes());
+    // A batch is at most 1 MiB, so the length of its fields fits.
+    hasher.update(&u32::try_from(link.fields.len()).unwrap_or(u32::MAX).to_be_bytes());
+    hasher.update(link.fields.as_bytes());
+    if let Some(hash) = link.body_hash {
+        hasher.update(hash);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link<'static> {
+        Link {
+            seq: 1,
+            at: Timestamp::UNIX_EPOCH,
+            epoch: 1,
+            kind: "ab",
+            version: 1,
+            fields: "c",
+            body_hash: None,
+        }
+    }
+
+    #[test]
+    fn every_part_of_an_entry_changes_its_link() {
+        let base = next(&ORIGIN, &link());
+        let changed = [
+            next(&base, &link()),
+            next(&ORIGIN, &Link { seq: 2, ..link() }),
+            next(&ORIGIN, &Link { at: Timestamp::from_millisecond(1).expect("is a time"), ..link() }),
+            next(&ORIGIN, &Link { epoch: 2, ..link() }),
+            next(&ORIGIN, &Link { kind: "a", fields: "bc", ..link() }),
+            next(&ORIGIN, &Link { version: 2, ..link() }),
+            next(&ORIGIN, &Link { fields: "d", ..link() }),
+            next(&ORIGIN, &Link { body_hash: Some(&[0; 32]), ..link() }),
+        ];
+        for (index, other) in changed.iter().enumerate() {
+            assert_ne!(&base, other, "change {index} goes unnoticed");
+        }
+    }
+}

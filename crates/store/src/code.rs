@@ -1,0 +1,155 @@
+//! How enums, times and numbers stand in columns.
+//!
+//! An enum is a small integer whose meaning never changes: a new variant gets the next number. Times are whole
+//! milliseconds. Counters are stored bit for bit, so that every `u64` survives.
+
+use jiff::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::Type;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::digest::Digest;
+use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::session::ItemKind;
+
+/// An enum that is stored as a small number.
+pub(crate) trait Code: Copy + 'static {
+    /// The variants, each at its number.
+    const TABLE: &'static [Self];
+
+    /// Returns the stored number.
+    fn code(self) -> i64;
+}
+
+impl Code for AgentState {
+    const TABLE: &'static [Self] = &[Self::Running, Self::Paused, Self::Terminated, Self::Deleting];
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Running => 0,
+            Self::Paused => 1,
+            Self::Terminated => 2,
+            Self::Deleting => 3,
+        }
+    }
+}
+
+impl Code for RunKind {
+    const TABLE: &'static [Self] = &[Self::Turn];
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Turn => 0,
+        }
+    }
+}
+
+impl Code for RunStatus {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Running => 0,
+            Self::Parked => 1,
+            Self::Held => 2,
+            Self::Completed => 3,
+            Self::Yielded => 4,
+            Self::Failed => 5,
+            Self::Cancelled => 6,
+        }
+    }
+}
+
+impl Code for ItemKind {
+    const TABLE: &'static [Self] = &[Self::Input, Self::Resume, Self::Cancel, Self::Terminate, Self::Release];
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Input => 0,
+            Self::Resume => 1,
+            Self::Cancel => 2,
+            Self::Terminate => 3,
+            Self::Release => 4,
+        }
+    }
+}
+
+/// Reads an enum.
+pub(crate) fn coded<T: Code>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let number: i64 = row.get(column)?;
+    usize::try_from(number)
+        .ok()
+        .and_then(|index| T::TABLE.get(index).copied())
+        .ok_or_else(|| unreadable(column, Type::Integer, format!("no variant has the number {number}")))
+}
+
+/// Reads an id or a digest of fixed length.
+pub(crate) fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
+    row.get(column)
+}
+
+/// Reads an id or a digest that may be absent.
+pub(crate) fn bytes_opt<const N: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<[u8; N]>> {
+    row.get(column)
+}
+
+/// Reads a digest.
+pub(crate) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    row.get(column).map(Digest::from_bytes)
+}
+
+/// Reads a counter.
+pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get(column).map(i64::cast_unsigned)
+}
+
+/// Writes a counter.
+pub(crate) fn stored(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// Reads a time.
+pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    let millis: i64 = row.get(column)?;
+    Timestamp::from_millisecond(millis).map_err(|error| unreadable(column, Type::Integer, error.to_string()))
+}
+
+/// Reads a time that may be absent.
+pub(crate) fn time_opt(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    let millis: Option<i64> = row.get(column)?;
+    millis
+        .map(Timestamp::from_millisecond)
+        .transpose()
+        .map_err(|error| unreadable(column, Type::Integer, error.to_string()))
+}
+
+/// Says that a column holds what no version of this program wrote.
+pub(crate) fn unreadable(column: usize, kind: Type, problem: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, kind, problem.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_variant_is_at_its_number<T: Code + std::fmt::Debug>() {
+        for (index, variant) in T::TABLE.iter().enumerate() {
+            assert_eq!(usize::try_from(variant.code()), Ok(index), "{variant:?}");
+        }
+    }
+
+    #[test]
+    fn every_variant_is_read_back_from_its_number() {
+        every_variant_is_at_its_number::<AgentState>();
+        every_variant_is_at_its_number::<RunKind>();
+        every_variant_is_at_its_number::<RunStatus>();
+        every_variant_is_at_its_number::<ItemKind>();
+    }
+
+    #[test]
+    fn the_open_statuses_are_those_of_the_partial_index() {
+        for status in RunStatus::ALL {
+            assert_eq!(status.code() <= 2, !status.is_terminal(), "{status:?}");
+        }
+    }
+}

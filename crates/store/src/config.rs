@@ -1,0 +1,74 @@
+//! What a store is told when it is opened, and the bounds it keeps.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the store lives and how it reads.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The directory of the store; it is made if it is not there.
+    pub dir: PathBuf,
+    /// Reader threads, each with a connection of its own; kept within 1 to 4.
+    pub readers: usize,
+    /// The SQLite VFS under every connection; the default one if it is not set.
+    pub vfs: Option<String>,
+}
+
+impl StoreConfig {
+    /// Puts a store into a directory, with the default readers and VFS.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), readers: 2, vfs: None }
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.dir.join(DATABASE)
+    }
+
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.dir.join("dromia.db-wal")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.dir.join("blobs")
+    }
+}
+
+/// The main file.
+pub(crate) const DATABASE: &str = "dromia.db";
+/// `Drom`, which marks a file as ours.
+pub(crate) const APPLICATION_ID: i32 = 0x4472_6f6d;
+
+/// A body up to this many bytes lies in its row.
+pub(crate) const INLINE_MAX: usize = 1024;
+/// A body above this many bytes is a file.
+pub(crate) const TABLE_MAX: usize = 256 * 1024;
+
+/// The most batches of one transaction.
+pub(crate) const GROUP_BATCHES_MAX: usize = 256;
+/// The most bytes of one transaction; a batch has at most as many.
+pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
+/// The most rows of one transaction, which bounds by how much one commit may lengthen the log.
+pub(crate) const GROUP_ROWS_MAX: usize = 1024;
+
+/// The most batches that wait in a lane, and those of one tenant.
+pub(crate) const LANE_BATCHES_MAX: usize = 16_384;
+pub(crate) const TENANT_BATCHES_MAX: usize = 4_096;
+/// The most bytes that wait in a lane, and those of one tenant.
+pub(crate) const LANE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const TENANT_BYTES_MAX: usize = 16 << 20;
+
+/// The most reads that wait for a reader.
+pub(crate) const READS_MAX: usize = 4_096;
+/// How long one read may take.
+pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The log is copied into the main file each time it has grown by this much.
+pub(crate) const WAL_COPY_BYTES: u64 = 4 << 20;
+/// Past this, readers are interrupted so that the log can begin anew.
+pub(crate) const WAL_PRESS_BYTES: u64 = 32 << 20;
+/// Past this, no batch is taken until the log has begun anew; one more transaction stays below 64 MiB.
+pub(crate) const WAL_FULL_BYTES: u64 = 56 << 20;
+
+/// How long the writer waits between two attempts to reopen: at first, and at most.
+pub(crate) const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
+pub(crate) const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);

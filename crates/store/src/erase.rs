@@ -1,0 +1,252 @@
+//! Erasing an agent, a page of rows at a time.
+//!
+//! Runs go first, then sessions, configurations and last the agent itself. Each page removes the rows that are
+//! found by others before those others, so a crash between two pages loses nothing that the next page needs, and
+//! any page may be repeated. Only an agent in state `deleting` is erased.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::agent::{AgentState, Erased};
+use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::store::Batch;
+
+use crate::body::{FileBodies, Place};
+use crate::code::{self, Code as _};
+
+/// Files to be removed once the rows that named them are durably gone.
+#[derive(Debug, Default)]
+pub(crate) struct Unlink(pub(crate) Vec<(TenantId, [u8; 32])>);
+
+impl Unlink {
+    pub(crate) fn run(self, files: &FileBodies) {
+        for (tenant, hash) in self.0 {
+            if let Err(error) = files.remove(tenant, &hash) {
+                tracing::warn!(%error, "a body's file stays for the sweeper");
+            }
+        }
+    }
+}
+
+/// Erases at most one page. Returns what went, and whether nothing of the agent is left.
+pub(crate) fn page(
+    db: &Connection,
+    tenant: TenantId,
+    agent: AgentId,
+) -> rusqlite::Result<((Erased, bool), Unlink)> {
+    let mut page = Page {
+        db,
+        tenant,
+        agent,
+        left: Batch::ROWS_MAX,
+        erased: Erased::default(),
+        unlink: Unlink::default(),
+    };
+    let done = page.erase()?;
+    Ok(((page.erased, done), page.unlink))
+}
+
+struct Page<'a> {
+    db: &'a Connection,
+    tenant: TenantId,
+    agent: AgentId,
+    /// Rows that may still go.
+    left: usize,
+    erased: Erased,
+    unlink: Unlink,
+}
+
+impl Page<'_> {
+    fn erase(&mut self) -> rusqlite::Result<bool> {
+        let state: Option<i64> = self
+            .db
+            .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
+            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| row.get(0))
+            .optional()?;
+        match state {
+            None => return Ok(true),
+            Some(state) if state == AgentState::Deleting.code() => {}
+            // Not for this to decide: nothing is erased, and there is nothing to come back for.
+            Some(_) => return Ok(true),
+        }
+        while let Some(run) = self.next("SELECT run FROM runs INDEXED BY runs_agent WHERE tenant = ?1 AND agent = ?2 ORDER BY run LIMIT 1")? {
+            if !self.erase_run(&run)? {
+                return Ok(false);
+            }
+        }
+        while let Some(session) = self
+            .next("SELECT session FROM sessions WHERE tenant = ?1 AND agent = ?2 ORDER BY session LIMIT 1")?
+        {
+            if !self.erase_session(&session)? {
+                return Ok(false);
+            }
+        }
+        let agent = self.agent;
+        let revisions = self.delete(
+            "DELETE FROM revisions WHERE (tenant, agent, digest) IN \
+             (SELECT tenant, agent, digest FROM revisions WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
+            agent.as_bytes(),
+        )?;
+        tracing::trace!(revisions, "configurations erased");
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.db
+            .prepare_cached("DELETE FROM agents WHERE tenant = ?1 AND agent = ?2")?
+            .execute(params![self.tenant.as_bytes(), self.agent.as_bytes()])?;
+        Ok(true)
+    }
+
+    fn next(&self, sql: &str) -> rusqlite::Result<Option<[u8; 16]>> {
+        let db = self.db;
+        db.prepare_cached(sql)?
+            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| code::bytes(row, 0))
+            .optional()
+    }
+
+    /// Returns whether the run is gone.
+    fn erase_run(&mut self, run: &[u8; 16]) -> rusqlite::Result<bool> {
+        let entries = self.erase_bodied(
+            run,
+            false,
+            "SELECT seq, place, body_hash FROM entries WHERE tenant = ?1 AND run = ?2 ORDER BY seq DESC LIMIT ?3",
+            "DELETE FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3",
+        )?;
+        self.erased.entries += entries;
+        self.erase_items(run)?;
+        self.delete(
+            "DELETE FROM claims WHERE (tenant, run, epoch) IN \
+             (SELECT tenant, run, epoch FROM claims WHERE tenant = ?1 AND run = ?2 LIMIT ?3)",
+            run,
+        )?;
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.db
+            .prepare_cached("DELETE FROM runs WHERE tenant = ?1 AND run = ?2")?
+            .execute(params![self.tenant.as_bytes(), run])?;
+        self.left -= 1;
+        self.erased.runs += 1;
+        Ok(true)
+    }
+
+    /// Returns whether the session is gone.
+    fn erase_session(&mut self, session: &[u8; 16]) -> rusqlite::Result<bool> {
+        self.erase_items(session)?;
+        self.delete(
+            "DELETE FROM state WHERE (tenant, session, name) IN \
+             (SELECT tenant, session, name FROM state WHERE tenant = ?1 AND session = ?2 LIMIT ?3)",
+            session,
+        )?;
+        if self.left < 2 {
+            return Ok(false);
+        }
+        self.db
+            .prepare_cached("DELETE FROM session_heads WHERE tenant = ?1 AND session = ?2")?
+            .execute(params![self.tenant.as_bytes(), session])?;
+        self.db
+            .prepare_cached("DELETE FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3")?
+            .execute(params![self.tenant.as_bytes(), self.agent.as_bytes(), session])?;
+        self.left -= 2;
+        self.erased.sessions += 1;
+        Ok(true)
+    }
+
+    fn erase_items(&mut self, owner: &[u8; 16]) -> rusqlite::Result<()> {
+        // The keys first: they are found by the items.
+        let keys = self.delete(
+            "DELETE FROM keys WHERE tenant = ?1 AND key IN \
+             (SELECT coalesce(i.key, i.item) FROM inbox i JOIN keys k \
+              ON k.tenant = i.tenant AND k.key = coalesce(i.key, i.item) \
+              WHERE i.tenant = ?1 AND i.owner = ?2 LIMIT ?3)",
+            owner,
+        )?;
+        tracing::trace!(keys, "keys erased");
+        if self.left == 0 {
+            return Ok(());
+        }
+        let items = self.erase_bodied(
+            owner,
+            true,
+            "SELECT position, place, body_hash FROM inbox WHERE tenant = ?1 AND owner = ?2 ORDER BY position DESC LIMIT ?3",
+            "DELETE FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3",
+        )?;
+        self.erased.items += items;
+        Ok(())
+    }
+
+    /// Erases rows that may refer to bodies, with the references and the bodies that nobody else refers to.
+    fn erase_bodied(
+        &mut self,
+        owner: &[u8; 16],
+        inbox: bool,
+        select: &str,
+        delete: &str,
+    ) -> rusqlite::Result<u64> {
+        let rows: Vec<(i64, i64, Option<[u8; 32]>)> = self
+            .db
+            .prepare_cached(select)?
+            .query_map(params![self.tenant.as_bytes(), owner, self.rows_left()], |row| {
+                Ok((row.get(0)?, row.get(1)?, code::bytes_opt(row, 2)?))
+            })?
+            .collect::<Result<_, _>>()?;
+        let mut erased = 0;
+        for (number, place, hash) in rows {
+            let place = Place::from_code(place);
+            let elsewhere = hash.filter(|_| matches!(place, Some(Place::Table | Place::File)));
+            // A row, its reference and its body go together or wait together for the next page.
+            if self.left < if elsewhere.is_some() { 3 } else { 1 } {
+                self.left = 0;
+                break;
+            }
+            if let Some(hash) = elsewhere {
+                self.release(owner, inbox, number, &hash, place == Some(Place::File))?;
+            }
+            self.erased.bodies += u64::from(place == Some(Place::Row));
+            self.db.prepare_cached(delete)?.execute(params![self.tenant.as_bytes(), owner, number])?;
+            self.left -= 1;
+            erased += 1;
+        }
+        Ok(erased)
+    }
+
+    fn release(
+        &mut self,
+        owner: &[u8; 16],
+        inbox: bool,
+        number: i64,
+        hash: &[u8; 32],
+        file: bool,
+    ) -> rusqlite::Result<()> {
+        let db = self.db;
+        self.left -= db
+            .prepare_cached(
+                "DELETE FROM body_refs WHERE tenant = ?1 AND hash = ?2 AND owner = ?3 AND inbox = ?4 AND seq = ?5",
+            )?
+            .execute(params![self.tenant.as_bytes(), hash, owner, inbox, number])?;
+        let gone = self
+            .db
+            .prepare_cached(
+                "DELETE FROM bodies WHERE tenant = ?1 AND hash = ?2 \
+                 AND NOT EXISTS (SELECT 1 FROM body_refs r WHERE r.tenant = ?1 AND r.hash = ?2)",
+            )?
+            .execute(params![self.tenant.as_bytes(), hash])?;
+        self.left -= gone;
+        self.erased.bodies += gone as u64;
+        if gone > 0 && file {
+            self.unlink.0.push((self.tenant, *hash));
+        }
+        Ok(())
+    }
+
+    /// Runs a statement that removes at most `?3` rows of `?2`.
+    fn delete(&mut self, sql: &str, owner: &[u8; 16]) -> rusqlite::Result<usize> {
+        let gone =
+            self.db.prepare_cached(sql)?.execute(params![self.tenant.as_bytes(), owner, self.rows_left()])?;
+        self.left -= gone;
+        Ok(gone)
+    }
+
+    fn rows_left(&self) -> i64 {
+        i64::try_from(self.left).unwrap_or(0)
+    }
+}

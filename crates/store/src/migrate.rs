@@ -1,0 +1,194 @@
+//! The steps from one schema to the next.
+//!
+//! `PRAGMA user_version` is the number of the last step that was applied. Each step is one transaction that
+//! raises it, so a crash between two steps is a store of the version in between, and the next start goes on from
+//! there. Before the first step touches a store with data, a copy is written beside it. A newer store is refused
+//! before anything is touched: its number is read from the file's header, without SQLite.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::config::{APPLICATION_ID, DATABASE};
+use crate::open::OpenError;
+
+/// One step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Migration {
+    /// What it does, in a few words.
+    pub(crate) name: &'static str,
+    /// The statements.
+    pub(crate) sql: &'static str,
+}
+
+/// Every step, in order; the first leads to version 1.
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") }];
+
+/// What opening a directory would do to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationPlan {
+    /// The version found; 0 where there is no store yet.
+    pub found: u32,
+    /// The version that this program writes.
+    pub known: u32,
+    /// The steps that would be applied, in order.
+    pub steps: Vec<&'static str>,
+    /// The copy that would be written first.
+    pub backup: Option<PathBuf>,
+}
+
+impl MigrationPlan {
+    pub(crate) fn of(dir: &Path, migrations: &'static [Migration]) -> Result<Self, OpenError> {
+        let found = version_in_header(&dir.join(DATABASE))?;
+        Self::from_version(dir, migrations, found)
+    }
+
+    fn from_version(dir: &Path, migrations: &'static [Migration], found: u32) -> Result<Self, OpenError> {
+        let known = known(migrations);
+        if found > known {
+            return Err(OpenError::NewerSchema { found, known });
+        }
+        let steps: Vec<_> = migrations.iter().skip(found as usize).map(|migration| migration.name).collect();
+        let backup = (found > 0 && !steps.is_empty()).then(|| dir.join(format!("backup-schema-{found}.db")));
+        Ok(Self { found, known, steps, backup })
+    }
+}
+
+/// Brings an open store to the newest version.
+pub(crate) fn apply(
+    db: &mut Connection,
+    dir: &Path,
+    migrations: &'static [Migration],
+) -> Result<(), OpenError> {
+    // The header lags behind a crash between a step and its checkpoint; SQLite knows the log as well.
+    let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let plan = MigrationPlan::from_version(dir, migrations, found)?;
+    if let Some(backup) = &plan.backup {
+        write_backup(db, dir, backup)?;
+    }
+    for (version, migration) in (1_u32..).zip(migrations).skip(found as usize) {
+        tracing::info!(step = migration.name, version, "schema step");
+        let step = db.transaction()?;
+        step.execute_batch(migration.sql)?;
+        step.pragma_update(None, "user_version", version)?;
+        step.commit()?;
+    }
+    if !plan.steps.is_empty() {
+        // From here on the header, which the next start reads first, tells the truth.
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+fn known(migrations: &[Migration]) -> u32 {
+    u32::try_from(migrations.len()).unwrap_or(u32::MAX)
+}
+
+/// A copy is complete as soon as it has its name: a crash before the renaming leaves a file that is written anew.
+fn write_backup(db: &Connection, dir: &Path, backup: &Path) -> Result<(), OpenError> {
+    if backup.exists() {
+        return Ok(());
+    }
+    let partial = backup.with_extension("partial");
+    match fs::remove_file(&partial) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(OpenError::Io(error)),
+    }
+    db.execute("VACUUM INTO ?1", [partial.to_string_lossy()])?;
+    File::open(&partial).and_then(|file| file.sync_all())?;
+    fs::rename(&partial, backup)?;
+    File::open(dir).and_then(|dir| dir.sync_all())?;
+    Ok(())
+}
+
+/// Reads `user_version` and the application id where SQLite keeps them: big-endian, at bytes 60 and 68.
+fn version_in_header(database: &Path) -> Result<u32, OpenError> {
+    let mut header = Vec::with_capacity(100);
+    match File::open(database) {
+        Ok(file) => file.take(100).read_to_end(&mut header)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(OpenError::of_home(error)),
+    };
+    if header.is_empty() {
+        // Created, and a crash came before the first page.
+        return Ok(0);
+    }
+    if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
+        return Err(OpenError::Damaged { problem: "the main file does not begin like a database".into() });
+    }
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (version, application) = (word(60), word(68));
+    if application != APPLICATION_ID.cast_unsigned() {
+        return Err(OpenError::NotOurs);
+    }
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreConfig;
+    use crate::open::open_writer_with;
+
+    const TWO: &[Migration] =
+        &[MIGRATIONS[0], Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;" }];
+
+    fn version(db: &Connection) -> u32 {
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("the version is readable")
+    }
+
+    #[test]
+    fn a_step_is_announced_backed_up_and_applied_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        assert_eq!(MigrationPlan::of(dir.path(), MIGRATIONS).map(|plan| plan.found).ok(), Some(0));
+        drop(open_writer_with(&config, MIGRATIONS).expect("opens"));
+
+        let plan = MigrationPlan::of(dir.path(), TWO).expect("is planned");
+        assert_eq!((plan.found, plan.known, plan.steps.as_slice()), (1, 2, &["a column"][..]));
+        let backup = plan.backup.expect("data is copied first");
+        assert!(!backup.exists(), "a plan changes nothing");
+
+        let db = open_writer_with(&config, TWO).expect("migrates");
+        assert_eq!(version(&db), 2);
+        drop(db);
+        let copy = Connection::open(&backup).expect("the copy opens");
+        assert_eq!(version(&copy), 1);
+
+        let again = MigrationPlan::of(dir.path(), TWO).expect("is planned");
+        assert_eq!((again.steps.len(), again.backup), (0, None));
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_and_not_touched() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        drop(open_writer_with(&config, TWO).expect("opens"));
+        let before = fs::read(config.database()).expect("is readable");
+        let refused = open_writer_with(&config, MIGRATIONS).expect_err("the store is newer");
+        assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1 }), "{refused}");
+        assert_eq!(fs::read(config.database()).expect("is readable"), before);
+        assert!(!config.wal().exists());
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        const BROKEN: &[Migration] = &[
+            MIGRATIONS[0],
+            Migration {
+                name: "half",
+                sql: "ALTER TABLE pins ADD COLUMN note TEXT; ALTER TABLE nowhere ADD x;",
+            },
+        ];
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        drop(open_writer_with(&config, MIGRATIONS).expect("opens"));
+        open_writer_with(&config, BROKEN).expect_err("the step fails");
+        let db = open_writer_with(&config, TWO).expect("the sound step applies");
+        assert_eq!(version(&db), 2);
+    }
+}

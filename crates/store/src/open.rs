@@ -1,0 +1,153 @@
+//! Opening: the directory, the lock, the schema and the connections.
+//!
+//! Nothing is written before the lock is held and the file is known to be ours and not newer than this program.
+
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::config::{APPLICATION_ID, StoreConfig};
+use crate::migrate::{self, Migration, MigrationPlan};
+
+/// Says why a store cannot be opened; the variants are what the operator can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the directory: stop it first.
+    #[error("the store is in use{}", pid.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
+    HomeLocked {
+        /// The process that has it, if it said so.
+        pid: Option<u32>,
+    },
+    /// The directory cannot be written: change its owner or mode.
+    #[error("the store's directory cannot be written")]
+    ReadOnlyHome(#[source] std::io::Error),
+    /// A newer program wrote the store: use that one.
+    #[error("the store has schema {found}, this program knows {known}")]
+    NewerSchema {
+        /// The version found.
+        found: u32,
+        /// The newest version that this program knows.
+        known: u32,
+    },
+    /// The file belongs to another program: choose another directory.
+    #[error("the file is a database of another program")]
+    NotOurs,
+    /// The file is damaged: restore a backup.
+    #[error("the store is damaged: {problem}")]
+    Damaged {
+        /// What does not fit.
+        problem: String,
+    },
+    /// The file system failed.
+    #[error("the file system failed")]
+    Io(#[from] std::io::Error),
+    /// SQLite failed.
+    #[error("the database failed")]
+    Database(#[source] rusqlite::Error),
+}
+
+impl OpenError {
+    pub(crate) fn of_home(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyHome(error),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { problem: error.to_string() }
+            }
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Makes the directory if it is not there, readable by its owner only.
+pub(crate) fn make_dir(config: &StoreConfig) -> Result<(), OpenError> {
+    if config.dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&config.dir).map_err(OpenError::of_home)
+}
+
+/// Opens the writer's connection for the first time: creates or migrates the schema.
+pub(crate) fn open_writer(config: &StoreConfig) -> Result<Connection, OpenError> {
+    open_writer_with(config, migrate::MIGRATIONS)
+}
+
+pub(crate) fn open_writer_with(
+    config: &StoreConfig,
+    migrations: &'static [Migration],
+) -> Result<Connection, OpenError> {
+    let fresh = match MigrationPlan::of(&config.dir, migrations) {
+        Ok(plan) => plan.found == 0,
+        Err(error) => return Err(error),
+    };
+    let mut db = connect(config)?;
+    if fresh {
+        // These are fixed before the first table; a crash before the first step leaves an empty file of ours.
+        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        db.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    prepare_writer(&db)?;
+    migrate::apply(&mut db, &config.dir, migrations)?;
+    fs::File::open(&config.dir).and_then(|dir| dir.sync_all())?;
+    Ok(db)
+}
+
+/// Opens the writer's connection again after a failed write: the schema stands.
+pub(crate) fn reopen_writer(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
+    let db = connect(config)?;
+    prepare_writer(&db)?;
+    Ok(db)
+}
+
+/// Opens a reader's connection. It may write by its flags, because a reader of a log needs the shared index; the
+/// pragma forbids it to.
+pub(crate) fn open_reader(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
+    let db = connect(config)?;
+    db.pragma_update(None, "query_only", true)?;
+    db.pragma_update(None, "cache_size", -512)?;
+    db.set_prepared_statement_cache_capacity(48);
+    db.busy_timeout(Duration::from_secs(1))?;
+    Ok(db)
+}
+
+fn prepare_writer(db: &Connection) -> Result<(), rusqlite::Error> {
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(format!("the journal mode stays {mode}")),
+        ));
+    }
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "secure_delete", true)?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    db.pragma_update(None, "foreign_keys", false)?;
+    db.pragma_update(None, "cache_size", -4096)?;
+    db.set_prepared_statement_cache_capacity(96);
+    db.busy_timeout(Duration::from_millis(100))?;
+    Ok(())
+}
+
+fn connect(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = match &config.vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(config.database(), flags, vfs.as_str())?,
+        None => Connection::open_with_flags(config.database(), flags)?,
+    };
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(db)
+}

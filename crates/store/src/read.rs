@@ -1,0 +1,66 @@
+//! The reads, one file per noun. Each takes a [`View`], which is what a scope sees.
+
+pub(crate) mod agent;
+pub(crate) mod journal;
+pub(crate) mod run;
+pub(crate) mod session;
+pub(crate) mod tail;
+pub(crate) mod tenant;
+
+use rusqlite::{Connection, params};
+
+use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::scope::Scope;
+use dromia_contracts::store::Page;
+
+use crate::reader::Problem;
+
+/// What a scope sees: a tenant's rows, possibly those of one agent only.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub(crate) tenant: TenantId,
+    pub(crate) only: Option<AgentId>,
+}
+
+impl View {
+    pub(crate) fn of(scope: &Scope) -> Self {
+        Self { tenant: scope.tenant(), only: scope.agent() }
+    }
+
+    pub(crate) fn sees(&self, agent: AgentId) -> bool {
+        self.only.is_none_or(|only| only == agent)
+    }
+
+    /// Tells whether the rows of an agent are found: the scope sees it, and it is not being erased.
+    pub(crate) fn finds(&self, db: &Connection, agent: AgentId) -> Found<bool> {
+        let found = self.sees(agent)
+            && db
+                .prepare_cached("SELECT 1 FROM agents WHERE tenant = ?1 AND agent = ?2 AND state <> 3")?
+                .exists(params![self.tenant.as_bytes(), agent.as_bytes()])?;
+        Ok(found)
+    }
+
+    /// Joins a filter by agent with the scope's own; `None` if they exclude each other.
+    pub(crate) fn agent(&self, wanted: Option<AgentId>) -> Option<Option<AgentId>> {
+        match (self.only, wanted) {
+            (Some(only), Some(wanted)) if only != wanted => None,
+            (Some(only), _) => Some(Some(only)),
+            (None, wanted) => Some(wanted),
+        }
+    }
+}
+
+/// The rows of a page that SQL is asked for.
+fn limit<Id>(page: &Page<Id>) -> i64 {
+    rows(page.limit)
+}
+
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit.min(Page::<()>::LIMIT_MAX)).unwrap_or(0)
+}
+
+/// Sorts before and after every id.
+const FIRST: [u8; 0] = [];
+const LAST: [u8; 17] = [0xff; 17];
+
+type Found<T> = Result<T, Problem>;

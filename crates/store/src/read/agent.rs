@@ -1,0 +1,127 @@
+//! Agents and their configurations.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use dromia_contracts::agent::{Agent, AgentState, Handle, Revision};
+use dromia_contracts::digest::Digest;
+use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::store::Page;
+
+use super::{FIRST, Found, View, limit};
+use crate::code::{self, Code as _};
+use crate::reader::Problem;
+
+const COLUMNS: &str = "agent, handle, display_name, labels, at, state, revision";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
+    let labels: Option<String> = row.get(3)?;
+    let labels = labels
+        .map(|labels| serde_json::from_str(&labels))
+        .transpose()
+        .map_err(|error| code::unreadable(3, Type::Text, error.to_string()))?;
+    Ok(Agent {
+        id: AgentId::from_bytes(code::bytes(row, 0)?),
+        handle: handle(row, 1)?,
+        display_name: row.get(2)?,
+        labels: labels.unwrap_or_default(),
+        created_at: code::time(row, 4)?,
+        state: code::coded(row, 5)?,
+        revision: code::digest(row, 6)?,
+    })
+}
+
+pub(super) fn handle(row: &Row<'_>, column: usize) -> rusqlite::Result<Handle> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| code::unreadable(column, Type::Text, format!("{text:?} is no handle")))
+}
+
+/// Lists agents. One that is being erased is not found.
+pub(crate) fn list(
+    db: &Connection,
+    view: View,
+    state: Option<AgentState>,
+    page: Page<AgentId>,
+) -> Found<Vec<Agent>> {
+    if let Some(only) = view.only {
+        let agent = by_id(db, view, only)?;
+        let wanted = |agent: &Agent| {
+            page.after.is_none_or(|after| agent.id > after) && state.is_none_or(|state| state == agent.state)
+        };
+        return Ok(agent.filter(wanted).into_iter().take(page.limit).collect());
+    }
+    let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
+    // The first two walk the table in its own order, the last a partial index: agents that do not run are few.
+    let filter = match state {
+        None => "state <> 3",
+        Some(AgentState::Running) => "state = 0",
+        Some(AgentState::Deleting) => return Ok(Vec::new()),
+        Some(AgentState::Paused | AgentState::Terminated) => "state = ?4 AND state <> 0",
+    };
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND agent > ?2 AND {filter} ORDER BY agent LIMIT ?3"
+    ))?;
+    let limit = limit(&page);
+    let tenant = view.tenant.as_bytes();
+    let agents = match state {
+        None | Some(AgentState::Running) => {
+            select.query_map(params![tenant, after, limit], read)?.collect::<Result<_, _>>()
+        }
+        Some(state) => {
+            select.query_map(params![tenant, after, limit, state.code()], read)?.collect::<Result<_, _>>()
+        }
+    };
+    Ok(agents?)
+}
+
+pub(crate) fn by_id(db: &Connection, view: View, agent: AgentId) -> Found<Option<Agent>> {
+    if !view.sees(agent) {
+        return Ok(None);
+    }
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND agent = ?2 AND state <> 3"
+    ))?;
+    Ok(select.query_row(params![view.tenant.as_bytes(), agent.as_bytes()], read).optional()?)
+}
+
+pub(crate) fn by_handle(db: &Connection, view: View, handle: &Handle) -> Found<Option<Agent>> {
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND handle = ?2 AND state <> 3"
+    ))?;
+    let agent = select.query_row(params![view.tenant.as_bytes(), handle.as_str()], read).optional()?;
+    Ok(agent.filter(|agent| view.sees(agent.id)))
+}
+
+pub(crate) fn revision(
+    db: &Connection,
+    view: View,
+    agent: AgentId,
+    digest: Digest,
+) -> Found<Option<Revision>> {
+    if !view.finds(db, agent)? {
+        return Ok(None);
+    }
+    let mut select =
+        db.prepare_cached("SELECT config FROM revisions WHERE tenant = ?1 AND agent = ?2 AND digest = ?3")?;
+    let text: Option<String> = select
+        .query_row(params![view.tenant.as_bytes(), agent.as_bytes(), digest.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let Some(text) = text else { return Ok(None) };
+    let config = serde_json::from_str(&text)
+        .map_err(|error| Problem::damaged(format!("revision {digest} of {agent}"), error.to_string()))?;
+    Ok(Some(Revision { digest, config }))
+}
+
+/// Lists agents of every tenant that are being erased, at most a page of them.
+pub(crate) fn deleting(db: &Connection) -> Found<Vec<(TenantId, AgentId)>> {
+    let mut select = db.prepare_cached(
+        "SELECT tenant, agent FROM agents INDEXED BY agents_resting \
+         WHERE state = 3 AND state <> 0 ORDER BY tenant, agent LIMIT ?1",
+    )?;
+    let agents = select
+        .query_map([super::rows(Page::<()>::LIMIT_MAX)], |row| {
+            Ok((TenantId::from_bytes(code::bytes(row, 0)?), AgentId::from_bytes(code::bytes(row, 1)?)))
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(agents)
+}

@@ -1,0 +1,121 @@
+//! The newest part of a session.
+//!
+//! It is read backwards from the last taken item, a run at a time, and ends at the first run that does not fit.
+//! What it costs depends on the limits, not on how long the session is.
+
+use rusqlite::{Connection, params};
+
+use dromia_contracts::id::SessionId;
+use dromia_contracts::session::{InboxItem, InboxOwner, Session};
+use dromia_contracts::store::{Page, SessionTail, StoredEntry, TailLimits};
+
+use super::journal::{Bodies, Checked};
+use super::session::{ITEM_COLUMNS, by_id, complete_item, read_item};
+use super::{Found, View, rows};
+use crate::code::stored;
+use crate::reader::{Problem, Reading};
+
+pub(crate) fn read(
+    reading: &mut Reading,
+    view: View,
+    session: SessionId,
+    limits: TailLimits,
+) -> Found<Option<SessionTail>> {
+    let Reading { db, keys, files } = reading;
+    let Some(session) = by_id(db, view, session)? else { return Ok(None) };
+    let Some(key) = keys.get(db, view.tenant)? else { return Ok(None) };
+    let bodies = Bodies { db, files, tenant: view.tenant, key: &key };
+
+    let mut left = limits;
+    let mut groups = Vec::new();
+    let mut upto = session.head.taken;
+    while upto > 0 {
+        let Some((items, entries)) = group(&bodies, view, &session, upto, &mut left)? else { break };
+        upto -= items.len() as u64;
+        groups.push((items, entries));
+    }
+    let (mut items, mut runs) = (Vec::new(), Vec::new());
+    for (group, entries) in groups.into_iter().rev() {
+        if let Some(run) = group.first().and_then(|item| item.taken_by) {
+            runs.push((run, entries));
+        }
+        items.extend(group);
+    }
+    items.extend(waiting(db, &bodies, &session)?);
+    Ok(Some(SessionTail { session, items, runs }))
+}
+
+/// Reads the items up to a position that one run took, and its journal. `None` if they do not fit any more.
+fn group(
+    bodies: &Bodies<'_>,
+    view: View,
+    session: &Session,
+    upto: u64,
+    left: &mut TailLimits,
+) -> Found<Option<(Vec<InboxItem>, Vec<StoredEntry>)>> {
+    let owner = InboxOwner::Session(session.id);
+    let mut select = bodies.db.prepare_cached(&format!(
+        "SELECT {ITEM_COLUMNS} FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position <= ?3 \
+         ORDER BY position DESC"
+    ))?;
+    let mut found = select.query(params![bodies.tenant.as_bytes(), session.id.as_bytes(), stored(upto)])?;
+    let mut items: Vec<InboxItem> = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = found.next()? {
+        let row = read_item(row)?;
+        if items.last().is_some_and(|item| item.taken_by != row.item.taken_by) {
+            break;
+        }
+        let item = complete_item(bodies, owner, row)?;
+        let expected = upto - items.len() as u64;
+        if item.position != expected {
+            return Err(Problem::damaged(session.id, format!("item {expected} of its inbox is missing")));
+        }
+        bytes += item.body.as_ref().map_or(0, bytes::Bytes::len);
+        items.push(item);
+        if items.len() > left.items || bytes > left.bytes {
+            return Ok(None);
+        }
+    }
+    drop(found);
+    items.reverse();
+    let Some(first) = items.first() else {
+        return Err(Problem::damaged(session.id, format!("item {upto} of its inbox is missing")));
+    };
+    let Some(run) = first.taken_by else {
+        return Err(Problem::damaged(session.id, format!("item {upto} of its inbox was taken by nobody")));
+    };
+    let Some(run) = super::run::stored(bodies.db, view, run)? else {
+        return Err(Problem::damaged(session.id, format!("{run}, which took its items, is missing")));
+    };
+    let entries = Checked::after(*bodies, &run, 0)?.read(i64::MAX, |entry| {
+        bytes += entry.body.as_ref().map_or(0, bytes::Bytes::len);
+        bytes <= left.bytes
+    })?;
+    if bytes > left.bytes {
+        return Ok(None);
+    }
+    left.items -= items.len();
+    left.bytes -= bytes;
+    Ok(Some((items, entries)))
+}
+
+fn waiting(db: &Connection, bodies: &Bodies<'_>, session: &Session) -> Found<Vec<InboxItem>> {
+    if session.head.last == session.head.taken {
+        return Ok(Vec::new());
+    }
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {ITEM_COLUMNS} FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position > ?3 \
+         ORDER BY position LIMIT ?4"
+    ))?;
+    let limit = rows(Page::<()>::LIMIT_MAX);
+    let found = select.query_map(
+        params![bodies.tenant.as_bytes(), session.id.as_bytes(), stored(session.head.taken), limit],
+        read_item,
+    )?;
+    let mut items = Vec::new();
+    for row in found {
+        items.push(complete_item(bodies, InboxOwner::Session(session.id), row?)?);
+    }
+    Ok(items)
+}

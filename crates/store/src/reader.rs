@@ -1,0 +1,242 @@
+//! The readers: a few threads, each with a connection that cannot write.
+//!
+//! A read is one transaction, sees one snapshot and ends after one page. It is interrupted after five seconds, and
+//! earlier if the writer needs the log to begin anew; both give [`ReadError::Unavailable`]. A row that does not
+//! match its digest is [`ReadError::Damaged`] and is never given out.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use dromia_contracts::store::{Read, ReadError};
+
+use crate::apply::BodyKeys;
+use crate::body::FileBodies;
+use crate::config::{READ_TIME_MAX, READS_MAX, StoreConfig};
+use crate::gauge::Gauge;
+use crate::open;
+
+/// Why a read gives nothing.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// SQLite failed, or a column holds what nobody wrote.
+    Sql(rusqlite::Error),
+    /// A row does not match its digest.
+    Damaged { place: String, problem: String },
+}
+
+impl From<rusqlite::Error> for Problem {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Problem {
+    pub(crate) fn damaged(place: impl fmt::Display, problem: impl Into<String>) -> Self {
+        Self::Damaged { place: place.to_string(), problem: problem.into() }
+    }
+}
+
+impl From<Problem> for ReadError {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Damaged { place, problem } => Self::Damaged { place, problem },
+            Problem::Sql(error) => match &error {
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..) => {
+                    Self::Damaged { place: "a row".into(), problem: error.to_string() }
+                }
+                _ => match error.sqlite_error_code() {
+                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                        Self::Damaged { place: "the main file".into(), problem: error.to_string() }
+                    }
+                    _ => Self::Unavailable { cause: error.to_string() },
+                },
+            },
+        }
+    }
+}
+
+/// What a read works with.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) db: Connection,
+    pub(crate) keys: BodyKeys,
+    pub(crate) files: FileBodies,
+}
+
+type Job = Box<dyn FnOnce(&mut Reader) + Send>;
+
+/// The readers and their queue.
+pub(crate) struct Readers {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Readers {
+    pub(crate) fn start(config: &StoreConfig, gauge: &Arc<Gauge>) -> std::io::Result<Self> {
+        let mut readers = Self { queue: Arc::default(), threads: Vec::new() };
+        for number in 0..config.readers.clamp(1, 4) {
+            let queue = readers.queue.clone();
+            let mut reader = Reader::new(config.clone(), gauge.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("store-read-{number}"))
+                .spawn(move || reader.run(&queue))?;
+            readers.threads.push(thread);
+        }
+        Ok(readers)
+    }
+
+    /// Runs a read on one of the threads.
+    pub(crate) fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reading) -> Result<T, Problem> + Send + 'static,
+    ) -> Read<'static, T> {
+        let (tx, rx) = oneshot::channel();
+        let job: Job = Box::new(move |reader| {
+            // Nobody reads for a caller that went away.
+            if !tx.is_closed() {
+                drop(tx.send(reader.read(read)));
+            }
+        });
+        let mut waiting = self.queue.lock();
+        let refused = if waiting.closed {
+            Some("the store is closed")
+        } else if waiting.jobs.len() >= READS_MAX {
+            Some("too many reads wait")
+        } else {
+            waiting.jobs.push_back(job);
+            None
+        };
+        drop(waiting);
+        self.queue.changed.notify_one();
+        Box::pin(async move {
+            if let Some(cause) = refused {
+                return Err(ReadError::Unavailable { cause: cause.to_owned() });
+            }
+            rx.await.unwrap_or_else(|_| Err(ReadError::Unavailable { cause: "the reader ended".to_owned() }))
+        })
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a reader panicked");
+            }
+        }
+    }
+}
+
+/// One thread's connection, opened at its first read and again after a failure.
+struct Reader {
+    config: StoreConfig,
+    gauge: Arc<Gauge>,
+    /// When the current read must end, in nanoseconds after `epoch`, and the yields it may live through.
+    limits: Arc<Limits>,
+    reading: Option<Reading>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    epoch: Instant,
+    end_nanos: AtomicU64,
+    yields: AtomicU64,
+}
+
+impl Reader {
+    fn new(config: StoreConfig, gauge: Arc<Gauge>) -> Self {
+        let limits =
+            Limits { epoch: Instant::now(), end_nanos: AtomicU64::new(0), yields: AtomicU64::new(0) };
+        Self { config, gauge, limits: Arc::new(limits), reading: None }
+    }
+
+    fn run(&mut self, queue: &Queue) {
+        loop {
+            let waiting = queue.lock();
+            let mut waiting = queue
+                .changed
+                .wait_while(waiting, |waiting| waiting.jobs.is_empty() && !waiting.closed)
+                .unwrap_or_else(PoisonError::into_inner);
+            let Some(job) = waiting.jobs.pop_front() else { return };
+            drop(waiting);
+            job(self);
+        }
+    }
+
+    fn read<T>(&mut self, read: impl FnOnce(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => self.open().map_err(Problem::Sql)?,
+        };
+        let end = self.limits.epoch.elapsed() + READ_TIME_MAX;
+        self.limits.end_nanos.store(nanos(end), Ordering::Relaxed);
+        self.limits.yields.store(self.gauge.yields(), Ordering::Relaxed);
+        let result = snapshot(&mut reading, read);
+        // After a failure nobody knows what state the connection is in; a new one costs less than a millisecond.
+        if result.is_ok() && reading.db.is_autocommit() {
+            self.reading = Some(reading);
+        }
+        result.map_err(ReadError::from)
+    }
+
+    fn open(&self) -> rusqlite::Result<Reading> {
+        let mut db = open::open_reader(&self.config)?;
+        let (limits, gauge) = (self.limits.clone(), self.gauge.clone());
+        let expired = move || {
+            nanos(limits.epoch.elapsed()) > limits.end_nanos.load(Ordering::Relaxed)
+                || gauge.yields() != limits.yields.load(Ordering::Relaxed)
+        };
+        db.progress_handler(1_000, Some(expired))?;
+        Ok(Reading { db, keys: BodyKeys::default(), files: FileBodies::new(self.config.blobs()) })
+    }
+}
+
+fn snapshot<T>(
+    reading: &mut Reading,
+    read: impl FnOnce(&mut Reading) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    reading.db.prepare_cached("BEGIN")?.execute([])?;
+    let value = read(reading)?;
+    reading.db.prepare_cached("COMMIT")?.execute([])?;
+    Ok(value)
+}
+
+fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

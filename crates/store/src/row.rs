@@ -1,0 +1,79 @@
+//! Rows that both the writer and the readers know.
+
+use rusqlite::Row;
+
+use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId};
+use dromia_contracts::model::Usage;
+use dromia_contracts::run::{Run, RunHead};
+
+use crate::code;
+
+/// The columns of a run after its tenant, in the order of [`StoredRun::read`].
+macro_rules! run_columns {
+    () => {
+        "run, agent, session, kind, status, wake_at, started_at, updated_at, last_seq, epoch, entry_epoch, \
+         chain, model_calls, input_tokens, output_tokens, cost_micros, signals_last"
+    };
+}
+pub(crate) use run_columns;
+
+/// A run's row.
+#[derive(Debug)]
+pub(crate) struct StoredRun {
+    pub(crate) run: Run,
+    /// The digest of its last entry.
+    pub(crate) chain: [u8; 32],
+}
+
+impl StoredRun {
+    /// Reads `run_columns`, beginning at a column.
+    pub(crate) fn read(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
+        let run = Run {
+            id: RunId::from_bytes(code::bytes(row, from)?),
+            agent: AgentId::from_bytes(code::bytes(row, from + 1)?),
+            session: SessionId::from_bytes(code::bytes(row, from + 2)?),
+            kind: code::coded(row, from + 3)?,
+            started_at: code::time(row, from + 6)?,
+            updated_at: code::time(row, from + 7)?,
+            last_seq: code::number(row, from + 8)?,
+            epoch: code::number(row, from + 9)?,
+            entry_epoch: code::number(row, from + 10)?,
+            head: RunHead {
+                status: code::coded(row, from + 4)?,
+                wake_at: code::time_opt(row, from + 5)?,
+                model_calls: row.get(from + 12)?,
+                usage: Usage { input_tokens: row.get(from + 13)?, output_tokens: row.get(from + 14)? },
+                cost_micros: code::number(row, from + 15)?,
+            },
+            signals_last: code::number(row, from + 16)?,
+        };
+        Ok(Self { run, chain: code::bytes(row, from + 11)? })
+    }
+}
+
+/// What the seal of an inbox item covers: all but who took it, which the taker's journal states too.
+#[derive(Debug)]
+pub(crate) struct ItemSeal<'a> {
+    pub(crate) owner: &'a [u8; 16],
+    pub(crate) position: u64,
+    pub(crate) item: ItemId,
+    pub(crate) at_ms: i64,
+    pub(crate) kind: i64,
+    pub(crate) author: &'a str,
+    pub(crate) body_hash: &'a [u8; 32],
+}
+
+/// Eight bytes that tell a damaged item from a sound one. They guard against the disk, not against an author.
+pub(crate) fn item_seal(item: &ItemSeal<'_>) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(item.owner);
+    hasher.update(&item.position.to_le_bytes());
+    hasher.update(item.item.as_bytes());
+    hasher.update(&item.at_ms.to_le_bytes());
+    hasher.update(&item.kind.to_le_bytes());
+    hasher.update(item.body_hash);
+    hasher.update(item.author.as_bytes());
+    let mut seal = [0; 8];
+    hasher.finalize_xof().fill(&mut seal);
+    seal
+}

@@ -1,0 +1,298 @@
+//! [`SqliteStore`]: the port over one writer and a few readers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use dromia_contracts::BoxFuture;
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::digest::Digest;
+use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
+use dromia_contracts::run::Run;
+use dromia_contracts::scope::{Operator, Scope};
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::{
+    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
+
+use crate::body::FileBodies;
+use crate::config::StoreConfig;
+use crate::gauge::Gauge;
+use crate::lock::HomeLock;
+use crate::migrate::{MIGRATIONS, MigrationPlan};
+use crate::open::{self, OpenError};
+use crate::read::{self, View};
+use crate::reader::{Problem, Readers, Reading};
+use crate::writer::Writer;
+use crate::writer::queue::{Job, Queue, Rejected, Write};
+
+/// A store in one directory.
+///
+/// Dropping it serves what is queued, ends its threads and gives up the directory; that blocks until the last
+/// group is durable.
+pub struct SqliteStore {
+    config: StoreConfig,
+    gauge: Arc<Gauge>,
+    queue: Arc<Queue>,
+    readers: Readers,
+    writer: Option<JoinHandle<()>>,
+    /// Given up last, when no thread touches the files any more.
+    _lock: HomeLock,
+}
+
+impl SqliteStore {
+    /// Opens a store, makes it if it is not there, and brings it to this program's schema.
+    pub fn open(config: StoreConfig) -> Result<Self, OpenError> {
+        open::make_dir(&config)?;
+        let lock = HomeLock::take(&config.dir)?;
+        let db = open::open_writer(&config)?;
+        let gauge = Arc::new(Gauge::default());
+        let queue = Arc::new(Queue::default());
+        let readers = Readers::start(&config, &gauge)?;
+        let writer = Writer::new(config.clone(), db, queue.clone(), gauge.clone())?;
+        let thread = std::thread::Builder::new().name("store-write".into()).spawn(move || writer.run())?;
+        Ok(Self { config, gauge, queue, readers, writer: Some(thread), _lock: lock })
+    }
+
+    /// Tells what [`SqliteStore::open`] would do to the schema, and changes nothing.
+    pub fn plan(config: &StoreConfig) -> Result<MigrationPlan, OpenError> {
+        MigrationPlan::of(&config.dir, MIGRATIONS)
+    }
+
+    /// Removes the files of bodies that no row names; returns how many. Blocks while it lists the directory.
+    pub async fn sweep(&self) -> Result<u64, ReadError> {
+        let files = FileBodies::new(self.config.blobs());
+        let names = files.list().map_err(|error| ReadError::Unavailable { cause: error.to_string() })?;
+        let mut swept = 0;
+        for same_tenant in names.chunk_by(|(before, _), (next, _)| before == next) {
+            for page in same_tenant.chunks(Page::<()>::LIMIT_MAX) {
+                let (ack, answer) = oneshot::channel();
+                let hashes = page.iter().map(|(_, hash)| *hash).collect();
+                self.queue.push(Job::Sweep { tenant: page[0].0, hashes, ack }).map_err(unavailable)?;
+                swept += answer.await.map_err(|_| gone())??;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reading) -> Result<T, Problem> + Send + 'static,
+    ) -> Read<'static, T> {
+        self.readers.read(read)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("dir", &self.config.dir).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.queue.close();
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer panicked");
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        let refused = |refusal| -> BoxFuture<'static, Commit> {
+            Box::pin(std::future::ready(Commit::Refused(refusal)))
+        };
+        if let Some(cause) = self.gauge.read_only() {
+            return refused(Refusal::ReadOnly { cause });
+        }
+        let (ack, answer) = oneshot::channel();
+        match self.queue.push(Job::Write(Write { batch, ack })) {
+            Ok(()) => Box::pin(async move {
+                let lost = |_| Commit::Unknown { cause: "the writer ended".to_owned() };
+                answer.await.unwrap_or_else(lost)
+            }),
+            Err(Rejected::Full) => refused(Refusal::Overloaded),
+            Err(Rejected::Closed) => refused(Refusal::ReadOnly { cause: "the store is closing".to_owned() }),
+        }
+    }
+
+    fn tenants<'a>(&'a self, _: &'a Operator, page: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
+        self.read(move |r| read::tenant::list(&r.db, page))
+    }
+
+    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, handle: &'a Handle) -> Read<'a, Option<Tenant>> {
+        let handle = handle.clone();
+        self.read(move |r| read::tenant::by_handle(&r.db, &handle))
+    }
+
+    fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
+        self.read(move |r| read::tenant::token(&r.db, hash))
+    }
+
+    fn open_runs<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
+        self.read(move |r| read::run::open(&r.db, page))
+    }
+
+    fn pending_sessions<'a>(
+        &'a self,
+        _: &'a Operator,
+        page: Page<(TenantId, SessionId)>,
+    ) -> Read<'a, Vec<PendingSession>> {
+        self.read(move |r| read::session::pending(&r.db, page))
+    }
+
+    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
+        self.read(move |r| read::agent::deleting(&r.db))
+    }
+
+    fn agents<'a>(
+        &'a self,
+        scope: &'a Scope,
+        state: Option<AgentState>,
+        page: Page<AgentId>,
+    ) -> Read<'a, Vec<Agent>> {
+        let view = View::of(scope);
+        self.read(move |r| read::agent::list(&r.db, view, state, page))
+    }
+
+    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>> {
+        let view = View::of(scope);
+        self.read(move |r| read::agent::by_id(&r.db, view, agent))
+    }
+
+    fn agent_by_handle<'a>(&'a self, scope: &'a Scope, handle: &'a Handle) -> Read<'a, Option<Agent>> {
+        let (view, handle) = (View::of(scope), handle.clone());
+        self.read(move |r| read::agent::by_handle(&r.db, view, &handle))
+    }
+
+    fn revision<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        digest: Digest,
+    ) -> Read<'a, Option<Revision>> {
+        let view = View::of(scope);
+        self.read(move |r| read::agent::revision(&r.db, view, agent, digest))
+    }
+
+    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>> {
+        let view = View::of(scope);
+        self.read(move |r| read::session::by_id(&r.db, view, session))
+    }
+
+    fn session_by_key<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        key: &'a SessionKey,
+    ) -> Read<'a, Option<Session>> {
+        let (view, key) = (View::of(scope), key.clone());
+        self.read(move |r| read::session::by_key(&r.db, view, agent, &key))
+    }
+
+    fn sessions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: Option<AgentId>,
+        page: Page<SessionId>,
+    ) -> Read<'a, Vec<Session>> {
+        let view = View::of(scope);
+        self.read(move |r| read::session::list(&r.db, view, agent, page))
+    }
+
+    fn session_tail<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        limits: TailLimits,
+    ) -> Read<'a, Option<SessionTail>> {
+        let view = View::of(scope);
+        self.read(move |r| read::tail::read(r, view, session, limits))
+    }
+
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<Run>> {
+        let view = View::of(scope);
+        self.read(move |r| read::run::by_id(&r.db, view, run))
+    }
+
+    fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Read<'a, Vec<Run>> {
+        let view = View::of(scope);
+        self.read(move |r| read::run::list(&r.db, view, filter, page))
+    }
+
+    fn journal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        run: RunId,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<StoredEntry>> {
+        let view = View::of(scope);
+        self.read(move |r| read::journal::page(r, view, run, after, limit))
+    }
+
+    fn inbox<'a>(
+        &'a self,
+        scope: &'a Scope,
+        owner: InboxOwner,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<InboxItem>> {
+        let view = View::of(scope);
+        self.read(move |r| read::session::inbox(r, view, owner, after, limit))
+    }
+
+    fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {
+        let view = View::of(scope);
+        self.read(move |r| read::session::pin(&r.db, view, digest))
+    }
+
+    fn state<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>> {
+        let view = View::of(scope);
+        self.read(move |r| read::session::state(&r.db, view, session))
+    }
+
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
+        let (ack, answer) = oneshot::channel();
+        let pushed = match self.gauge.read_only() {
+            Some(cause) => Err(ReadError::Unavailable { cause }),
+            // An agent that the scope does not see is not found, and nothing of it is left to erase.
+            None if !scope.sees(agent) => return Box::pin(std::future::ready(Ok((Erased::default(), true)))),
+            None => self.queue.push(Job::Erase { tenant: scope.tenant(), agent, ack }).map_err(unavailable),
+        };
+        Box::pin(async move {
+            pushed?;
+            answer.await.map_err(|_| gone())?
+        })
+    }
+
+    fn health(&self) -> StoreHealth {
+        let length = |path| std::fs::metadata(path).map_or(0, |found: std::fs::Metadata| found.len());
+        StoreHealth {
+            read_only: self.gauge.read_only(),
+            wal_bytes: length(self.config.wal()),
+            file_bytes: length(self.config.database()),
+        }
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.gauge.stats()
+    }
+}
+
+fn unavailable(rejected: Rejected) -> ReadError {
+    let cause = match rejected {
+        Rejected::Full => "the writer's queue is full",
+        Rejected::Closed => "the store is closing",
+    };
+    ReadError::Unavailable { cause: cause.to_owned() }
+}
+
+fn gone() -> ReadError {
+    ReadError::Unavailable { cause: "the writer ended".to_owned() }
+}

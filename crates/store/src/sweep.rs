@@ -1,0 +1,28 @@
+//! The sweeper: removes file bodies that no row names.
+//!
+//! Such files are left by a crash between the sync of a file and the commit of its batch, by a batch that was
+//! refused, and by a crash between an erasure and the removal of its files. Rows of bodies need no sweeping: they
+//! go in the transaction of the last reference. The listing is made outside the writer, the decision inside it, one
+//! page at a time, so no batch can name a file between the look and the removal.
+
+use rusqlite::{Connection, params};
+
+use dromia_contracts::id::TenantId;
+
+use crate::erase::Unlink;
+
+/// Removes those files of a page that no row names. Returns how many there are.
+pub(crate) fn page(
+    db: &Connection,
+    tenant: TenantId,
+    hashes: &[[u8; 32]],
+) -> rusqlite::Result<(u64, Unlink)> {
+    let mut unlink = Unlink::default();
+    let mut named = db.prepare_cached("SELECT 1 FROM bodies WHERE tenant = ?1 AND hash = ?2")?;
+    for hash in hashes {
+        if !named.exists(params![tenant.as_bytes(), hash])? {
+            unlink.0.push((tenant, *hash));
+        }
+    }
+    Ok((unlink.0.len() as u64, unlink))
+}

@@ -1,0 +1,360 @@
+//! The writer: one thread, one connection, one transaction per group of batches.
+//!
+//! A batch is acknowledged after the COMMIT of its group, which syncs the log. Each batch is checked before any
+//! row of it is written, so a refused one leaves nothing. If SQLite fails in a way that is one batch's own, the
+//! group is rolled back and played again batch by batch.
+//!
+//! If the disk fails, nobody knows what of the group is durable: all of it answers unknown, and the writer takes
+//! nothing until it has closed its connection, opened the file anew, and copied and synced the whole log. A sync
+//! that failed is never repeated: the kernel may have dropped the pages and would call the second one good.
+
+mod log;
+pub(crate) mod queue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use dromia_contracts::store::{Commit, ReadError, Refusal};
+
+use crate::apply::{BodyKeys, Draft, Stop};
+use crate::body::{self, FileBodies, Place};
+use crate::config::{GROUP_ROWS_MAX, REOPEN_WAIT_MAX, REOPEN_WAIT_MIN, StoreConfig};
+use crate::gauge::{Gauge, count};
+use crate::open;
+use crate::{erase, sweep};
+use log::Log;
+use queue::{Job, Next, Queue, Write};
+
+/// After this long without work, what is in the log is copied into the main file.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Writer {
+    config: StoreConfig,
+    /// Absent while a failed connection is closed and no new one could be opened.
+    db: Option<Connection>,
+    queue: Arc<Queue>,
+    gauge: Arc<Gauge>,
+    keys: BodyKeys,
+    files: FileBodies,
+    log: Log,
+}
+
+/// How a group failed.
+enum Failure {
+    /// In a way that concerns one batch; the disk is sound.
+    Row(rusqlite::Error),
+    /// Nobody knows what the disk holds.
+    Disk(String),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::SystemIoFailure
+                | ErrorCode::DiskFull
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::OutOfMemory
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::NotADatabase
+                | ErrorCode::PermissionDenied,
+            ) => Self::Disk(error.to_string()),
+            _ => Self::Row(error),
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(
+        config: StoreConfig,
+        mut db: Connection,
+        queue: Arc<Queue>,
+        gauge: Arc<Gauge>,
+    ) -> Result<Self, rusqlite::Error> {
+        let log = Log::new(gauge.clone());
+        log.attach(&mut db)?;
+        let files = FileBodies::new(config.blobs());
+        Ok(Self { config, db: Some(db), queue, gauge, keys: BodyKeys::default(), files, log })
+    }
+
+    /// Serves the queue until it is closed and empty.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.queue.next(IDLE, self.log.rows_max(GROUP_ROWS_MAX)) {
+                Next::Group(group) => self.serve(group),
+                Next::Idle => self.tend_log(true),
+                Next::Closed => break,
+            }
+        }
+        if let Some(db) = &self.db {
+            // A courtesy to the next start, which would do the same.
+            if let Err(error) = self.log.truncate(db) {
+                tracing::warn!(%error, "the log could not be emptied at the end");
+            }
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Job>) {
+        let begun = cpu_micros();
+        let mut writes = Vec::with_capacity(group.len());
+        for job in group {
+            match job {
+                Job::Write(write) => writes.push(write),
+                Job::Erase { tenant, agent, ack } => {
+                    let erased = self.alone(|db| erase::page(db, tenant, agent));
+                    answer(ack, erased);
+                }
+                Job::Sweep { tenant, hashes, ack } => {
+                    let swept = self.alone(|db| sweep::page(db, tenant, &hashes));
+                    answer(ack, swept);
+                }
+            }
+        }
+        if !writes.is_empty() {
+            self.serve_writes(writes);
+        }
+        self.tend_log(false);
+        count(&self.gauge.writer_micros, cpu_micros().saturating_sub(begun));
+    }
+
+    fn serve_writes(&mut self, writes: Vec<Write>) {
+        match self.try_group(&writes) {
+            Ok(answers) => {
+                for (write, commit) in writes.into_iter().zip(answers) {
+                    answer(write.ack, commit);
+                }
+            }
+            Err(Failure::Disk(cause)) => self.fail(writes, &cause),
+            Err(Failure::Row(error)) if writes.len() == 1 => {
+                tracing::error!(%error, "a batch passed its checks and could not be written");
+                for write in writes {
+                    answer(write.ack, Commit::Unknown { cause: error.to_string() });
+                }
+            }
+            Err(Failure::Row(_)) => {
+                for write in writes {
+                    if let Some(cause) = self.gauge.read_only() {
+                        answer(write.ack, Commit::Refused(Refusal::ReadOnly { cause }));
+                    } else {
+                        self.serve_writes(vec![write]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plays a group in one transaction. An error leaves no row of it, as far as the disk is sound.
+    fn try_group(&mut self, writes: &[Write]) -> Result<Vec<Commit>, Failure> {
+        let Some(db) = &self.db else { return Err(Failure::Disk("the file is not open".into())) };
+        let mut refused_files = Vec::new();
+        for write in writes {
+            refused_files.push(write_files(db, &mut self.keys, &self.files, write)?);
+        }
+        run_cached(db, "BEGIN IMMEDIATE")?;
+        let played = play(db, &mut self.keys, writes, refused_files);
+        let (answers, rows) = match played {
+            Ok(played) => played,
+            Err(error) => {
+                // The error that counts is the first; a rollback that fails shows at the next BEGIN.
+                if let Err(error) = run_cached(db, "ROLLBACK") {
+                    tracing::warn!(%error, "a rollback failed");
+                }
+                return Err(error.into());
+            }
+        };
+        // After the append to the log, before its sync: a crash here may leave the group durable without an
+        // acknowledgement; whoever asks again is recognised by the rows.
+        run_cached(db, "COMMIT").map_err(|error| Failure::Disk(error.to_string()))?;
+        count(&self.gauge.commits, u64::from(rows > 0));
+        count(&self.gauge.batches, writes.len() as u64);
+        count(&self.gauge.rows, rows);
+        Ok(answers)
+    }
+
+    /// Runs a job in a transaction of its own.
+    fn alone<T>(
+        &mut self,
+        job: impl FnOnce(&Connection) -> rusqlite::Result<(T, erase::Unlink)>,
+    ) -> Result<T, ReadError> {
+        let done = match &self.db {
+            None => Err(Failure::Disk("the file is not open".into())),
+            Some(db) => run_alone(db, &self.files, job),
+        };
+        done.map_err(|failure| match failure {
+            Failure::Row(error) => ReadError::Unavailable { cause: error.to_string() },
+            Failure::Disk(cause) => {
+                self.fail(Vec::new(), &cause);
+                ReadError::Unavailable { cause }
+            }
+        })
+    }
+
+    fn tend_log(&mut self, idle: bool) {
+        let Some(db) = &self.db else { return };
+        match self.log.tend(db, idle) {
+            Ok(true) => {}
+            Ok(false) => self.recover("the log is full, and a reader holds it", false),
+            Err(error) => self.fail(Vec::new(), &error.to_string()),
+        }
+    }
+
+    /// Answers unknown to a group, then keeps at it until the store takes writes again or is closed.
+    fn fail(&mut self, writes: Vec<Write>, cause: &str) {
+        tracing::error!(cause, "a write failed, the store answers reads only");
+        self.gauge.set_read_only(Some(cause.to_owned()));
+        for write in writes {
+            answer(write.ack, Commit::Unknown { cause: cause.to_owned() });
+        }
+        self.db = None;
+        self.recover(cause, true);
+    }
+
+    fn recover(&mut self, cause: &str, reopen: bool) {
+        self.gauge.set_read_only(Some(cause.to_owned()));
+        let mut wait = REOPEN_WAIT_MIN;
+        loop {
+            let (closed, jobs) = self.queue.pause(wait);
+            refuse(jobs, cause);
+            if closed {
+                return;
+            }
+            self.gauge.interrupt_readers();
+            match self.copy_whole_log(reopen) {
+                Ok(true) => break,
+                Ok(false) => tracing::warn!("a reader still holds the log"),
+                Err(error) => {
+                    tracing::warn!(%error, "the store could not be reopened");
+                    if reopen {
+                        self.db = None;
+                    }
+                }
+            }
+            wait = (wait * 2).min(REOPEN_WAIT_MAX);
+        }
+        tracing::info!("the store takes writes again");
+        self.gauge.set_read_only(None);
+    }
+
+    /// Copies the whole log into the main file, syncs both and empties the log. False if a reader holds it.
+    fn copy_whole_log(&mut self, reopen: bool) -> Result<bool, rusqlite::Error> {
+        if self.db.is_none() || reopen {
+            self.db = None;
+            let mut db = open::reopen_writer(&self.config)?;
+            self.log.attach(&mut db)?;
+            self.db = Some(db);
+        }
+        match &self.db {
+            Some(db) => self.log.truncate(db),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Checks and writes each batch. Returns an answer for each, and how many rows there are.
+fn play(
+    db: &Connection,
+    keys: &mut BodyKeys,
+    writes: &[Write],
+    refused_files: Vec<Option<Refusal>>,
+) -> rusqlite::Result<(Vec<Commit>, u64)> {
+    let mut answers = Vec::with_capacity(writes.len());
+    let mut rows = 0;
+    for (write, refused) in writes.iter().zip(refused_files) {
+        if let Some(refusal) = refused {
+            answers.push(Commit::Refused(refusal));
+            continue;
+        }
+        answers.push(match Draft::check(db, keys, &write.batch) {
+            Ok(draft) => {
+                rows += draft.write(db)?;
+                Commit::Done(draft.into_receipt())
+            }
+            Err(Stop::Refused(refusal)) => Commit::Refused(refusal),
+            Err(Stop::Failed(error)) => return Err(error),
+        });
+    }
+    Ok((answers, rows))
+}
+
+/// Makes the large bodies of a batch durable before its transaction begins. A batch whose file cannot be written
+/// is refused: it left no row.
+fn write_files(
+    db: &Connection,
+    keys: &mut BodyKeys,
+    files: &FileBodies,
+    write: &Write,
+) -> rusqlite::Result<Option<Refusal>> {
+    let mut key = None;
+    for bytes in crate::apply::bodies(&write.batch) {
+        if Place::of(bytes.len()) != Place::File {
+            continue;
+        }
+        if key.is_none() {
+            key = match crate::apply::new_body_key(&write.batch) {
+                Some(new) => Some(new),
+                None => keys.get(db, write.batch.tenant)?,
+            };
+        }
+        // A batch of a tenant that does not exist is refused by its check.
+        let Some(key) = key else { return Ok(None) };
+        if let Err(error) = files.write(write.batch.tenant, &body::hash(&key, bytes), bytes) {
+            tracing::error!(%error, "a body could not be written");
+            return Ok(Some(Refusal::ReadOnly { cause: format!("a body could not be written: {error}") }));
+        }
+    }
+    Ok(None)
+}
+
+fn run_alone<T>(
+    db: &Connection,
+    files: &FileBodies,
+    job: impl FnOnce(&Connection) -> rusqlite::Result<(T, erase::Unlink)>,
+) -> Result<T, Failure> {
+    run_cached(db, "BEGIN IMMEDIATE")?;
+    match job(db) {
+        Ok((value, unlink)) => {
+            run_cached(db, "COMMIT").map_err(|error| Failure::Disk(error.to_string()))?;
+            // After the rows are durably gone. A crash in between leaves files that no row names, for the sweeper.
+            unlink.run(files);
+            Ok(value)
+        }
+        Err(error) => {
+            if let Err(error) = run_cached(db, "ROLLBACK") {
+                tracing::warn!(%error, "a rollback failed");
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn run_cached(db: &Connection, sql: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+fn refuse(jobs: Vec<Job>, cause: &str) {
+    for job in jobs {
+        match job {
+            Job::Write(write) => {
+                answer(write.ack, Commit::Refused(Refusal::ReadOnly { cause: cause.to_owned() }));
+            }
+            Job::Erase { ack, .. } => answer(ack, Err(ReadError::Unavailable { cause: cause.to_owned() })),
+            Job::Sweep { ack, .. } => answer(ack, Err(ReadError::Unavailable { cause: cause.to_owned() })),
+        }
+    }
+}
+
+/// Answers whoever still waits; a caller that went away leaves the work done all the same.
+fn answer<T>(ack: tokio::sync::oneshot::Sender<T>, value: T) {
+    drop(ack.send(value));
+}
+
+/// CPU time of this thread, in microseconds.
+fn cpu_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    (time.tv_sec.unsigned_abs() * 1_000_000) + time.tv_nsec.unsigned_abs() / 1_000
+}

@@ -1,0 +1,95 @@
+//! The write-ahead log, kept short.
+//!
+//! Each 4 MiB of it are copied into the main file. Once all of it is copied and no reader is in it, SQLite begins
+//! it anew. A reader that stays keeps it growing: past 32 MiB readers are interrupted, past 56 MiB no batch is
+//! taken until the log is empty, so that it stays under 64 MiB (a reader of another process cannot be interrupted).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::Connection;
+
+use crate::config::{WAL_COPY_BYTES, WAL_FULL_BYTES, WAL_PRESS_BYTES};
+use crate::gauge::{Gauge, count};
+
+const PAGE_BYTES: u64 = 4096;
+const FRAME_BYTES: u64 = PAGE_BYTES + 24;
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    gauge: Arc<Gauge>,
+    /// Frames at which the next copy is due.
+    due: u64,
+    /// Whether anything was committed since the last copy.
+    copied: u64,
+}
+
+impl Log {
+    pub(crate) fn new(gauge: Arc<Gauge>) -> Self {
+        Self { gauge, due: WAL_COPY_BYTES / FRAME_BYTES, copied: 0 }
+    }
+
+    /// Counts what a connection commits.
+    pub(crate) fn attach(&self, db: &mut Connection) -> rusqlite::Result<()> {
+        let gauge = self.gauge.clone();
+        db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: std::ffi::c_int| {
+            let frames = u64::from(frames.unsigned_abs());
+            let before = gauge.wal_frames.swap(frames, Ordering::Relaxed);
+            // Fewer frames than before: the log began anew with this commit.
+            let added = if frames > before { frames - before } else { frames };
+            count(&gauge.bytes_written, added * FRAME_BYTES);
+            Ok(())
+        }))
+    }
+
+    /// How many rows the next transaction may have: fewer while the log is long.
+    pub(crate) fn rows_max(&self, usual: usize) -> usize {
+        if self.bytes() < WAL_PRESS_BYTES { usual } else { usual / 4 }
+    }
+
+    /// Copies the log if it is due. Returns false if it is full and cannot begin anew.
+    pub(crate) fn tend(&mut self, db: &Connection, idle: bool) -> rusqlite::Result<bool> {
+        let frames = self.gauge.wal_frames.load(Ordering::Relaxed);
+        if frames < self.copied {
+            self.copied = 0;
+            self.due = WAL_COPY_BYTES / FRAME_BYTES;
+        }
+        let due = frames >= self.due || (idle && frames > self.copied);
+        if !due {
+            return Ok(true);
+        }
+        if self.bytes() >= WAL_PRESS_BYTES {
+            self.gauge.interrupt_readers();
+            if self.truncate(db)? {
+                return Ok(true);
+            }
+        } else {
+            self.copy(db, "PRAGMA wal_checkpoint(PASSIVE)")?;
+            self.copied = frames;
+        }
+        self.due = frames + WAL_COPY_BYTES / FRAME_BYTES;
+        Ok(self.bytes() < WAL_FULL_BYTES)
+    }
+
+    /// Copies and syncs the whole log and empties it. False if a reader is in it.
+    pub(crate) fn truncate(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+        let emptied = self.copy(db, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+        if emptied {
+            self.gauge.wal_frames.store(0, Ordering::Relaxed);
+            self.copied = 0;
+            self.due = WAL_COPY_BYTES / FRAME_BYTES;
+        }
+        Ok(emptied)
+    }
+
+    fn copy(&self, db: &Connection, sql: &str) -> rusqlite::Result<bool> {
+        let (busy, frames): (bool, i64) =
+            db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(2)?)))?;
+        count(&self.gauge.bytes_written, u64::try_from(frames).unwrap_or(0) * PAGE_BYTES);
+        Ok(!busy)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.gauge.wal_frames.load(Ordering::Relaxed) * FRAME_BYTES
+    }
+}

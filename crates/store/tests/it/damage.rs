@@ -1,0 +1,128 @@
+//! Damaged rows are named and never given out, and never look like an empty list.
+
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{ReadError, Store as _, TailLimits};
+
+use crate::scene::{SESSION, Scene};
+
+const LIMITS: TailLimits = TailLimits { items: 100, bytes: 1 << 20 };
+
+/// Plays two turns, damages the file by SQL and tells what the reads of the journal and of the tail say.
+async fn damaged_by(sql: &str, reply: &str) -> [String; 2] {
+    let scene = Scene::open().await;
+    let run = scene.turn_done(SESSION, 0, reply.to_owned()).await;
+    scene.turn_done(SESSION, 1, "second").await;
+    let scene = scene.reopen(|dir| {
+        let changed = Scene::sql(dir).execute(sql, []).expect("the statement runs");
+        assert!(changed > 0, "{sql} changed nothing");
+    });
+    let say = |error| match error {
+        ReadError::Damaged { place, problem } => format!("{place}: {problem}"),
+        ReadError::Unavailable { cause } => panic!("unavailable: {cause}"),
+    };
+    let journal =
+        scene.store.journal(&Scene::scope(), run, 0, 256).await.expect_err("the journal is damaged");
+    let tail = scene.store.session_tail(&Scene::scope(), SESSION, LIMITS).await;
+    [say(journal), say(tail.expect_err("the tail is damaged"))]
+}
+
+#[tokio::test]
+async fn a_changed_entry_is_named() {
+    let first = "run = (SELECT min(run) FROM entries)";
+    for change in [
+        "at = at + 1 WHERE seq = 2",
+        "epoch = 2 WHERE seq = 2",
+        "kind = 'model_dreamed' WHERE seq = 2",
+        "version = 2 WHERE seq = 2",
+        "fields = replace(fields, '321', '322') WHERE seq = 2",
+        "chain = zeroblob(32) WHERE seq = 2",
+        "body = CAST('hj' AS BLOB) WHERE seq = 3",
+        "body = NULL, place = 1 WHERE seq = 3",
+        "body = NULL, body_hash = zeroblob(32), place = 4 WHERE seq = 3",
+    ] {
+        for said in damaged_by(&format!("UPDATE entries SET {change} AND {first}"), "hi").await {
+            assert!(said.starts_with("entry "), "{change}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_entry_is_no_shorter_journal() {
+    for seq in 1..=4 {
+        let sql = format!("DELETE FROM entries WHERE seq = {seq} AND run = (SELECT min(run) FROM entries)");
+        for said in damaged_by(&sql, "hi").await {
+            assert!(
+                said.starts_with("run_") && (said.contains("missing") || said.contains("ends at")),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_or_changed_body_is_named() {
+    let long = "r".repeat(5_000);
+    for sql in ["DELETE FROM bodies", "UPDATE bodies SET bytes = zeroblob(5000)"] {
+        for said in damaged_by(sql, &long).await {
+            assert!(said.contains("its body"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_or_missing_item_is_named() {
+    for sql in [
+        "UPDATE inbox SET body = CAST('hellp' AS BLOB) WHERE position = 1",
+        "UPDATE inbox SET author = 'cli:eve' WHERE position = 1",
+        "UPDATE inbox SET at = at + 1 WHERE position = 1",
+        "DELETE FROM inbox WHERE position = 1",
+    ] {
+        let scene = Scene::open().await;
+        for after in 0..3 {
+            scene.turn_done(SESSION, after, "hi").await;
+        }
+        let scene = scene.reopen(|dir| {
+            let changed = Scene::sql(dir).execute(sql, []).expect("the statement runs");
+            assert_eq!(changed, 1, "{sql}");
+        });
+        let inbox = scene.store.inbox(&Scene::scope(), InboxOwner::Session(SESSION), 0, 256).await;
+        let tail = scene.store.session_tail(&Scene::scope(), SESSION, LIMITS).await;
+        assert!(matches!(inbox, Err(ReadError::Damaged { .. })), "{sql}: {inbox:?}");
+        assert!(matches!(tail, Err(ReadError::Damaged { .. })), "{sql}: {tail:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_erased_body_leaves_the_chain_whole() {
+    let scene = Scene::open().await;
+    let reply = "r".repeat(5_000);
+    let run = scene.turn_done(SESSION, 0, reply).await;
+    let scene = scene.reopen(|dir| {
+        let erased = Scene::sql(dir).execute("UPDATE entries SET place = 4 WHERE seq = 3", []);
+        assert_eq!(erased.expect("the statement runs"), 1);
+    });
+    let journal = scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("the chain holds");
+    assert_eq!((journal.len(), &journal[2].body), (4, &None));
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_no_empty_list() {
+    let scene = Scene::open().await;
+    for after in 0..60 {
+        scene.turn_done(SESSION, after, "r".repeat(900)).await;
+    }
+    let scene = scene.reopen(|dir| {
+        let path = dir.join("dromia.db");
+        let root: i64 = Scene::sql(dir)
+            .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'entries'", [], |row| row.get(0))
+            .expect("the table is there");
+        let mut bytes = std::fs::read(&path).expect("is readable");
+        let from = usize::try_from(root - 1).expect("is small") * 4096;
+        bytes[from..from + 4096].fill(0xa5);
+        std::fs::write(path, bytes).expect("is written");
+    });
+    let tail = scene.store.session_tail(&Scene::scope(), SESSION, LIMITS).await;
+    assert!(matches!(tail, Err(ReadError::Damaged { .. })), "{tail:?}");
+    let session = scene.store.session(&Scene::scope(), SESSION).await;
+    assert!(matches!(session, Ok(Some(_))), "other tables are read");
+}

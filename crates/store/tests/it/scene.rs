@@ -1,0 +1,204 @@
+//! What the tests play with: a store in a directory of its own, with a tenant, an agent and a session.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
+use dromia_contracts::model::{Finish, Usage};
+use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{
+    AgentCreate, Batch, Claim, Commit, InboxPut, ItemKey, Mutation, NewEntry, Receipt, RunAppend,
+    SessionOpen, Store as _, TenantCreate,
+};
+use dromia_contracts::{Actor, AgentId, Authority, Digest, ItemId, RunId, Scope, SessionId, TenantId};
+use dromia_store::{SqliteStore, StoreConfig};
+
+pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+pub(crate) const AGENT: AgentId = AgentId::from_bytes([2; 16]);
+pub(crate) const SESSION: SessionId = SessionId::from_bytes([3; 16]);
+
+pub(crate) struct Scene {
+    pub(crate) dir: TempDir,
+    pub(crate) store: SqliteStore,
+    minted: AtomicU64,
+}
+
+impl Scene {
+    pub(crate) async fn open() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens");
+        let scene = Self { dir, store, minted: AtomicU64::new(1) };
+        scene.done(world()).await;
+        scene
+    }
+
+    /// Closes the store, does something to its directory, and opens it again.
+    pub(crate) fn reopen(self, between: impl FnOnce(&Path)) -> Self {
+        let Self { dir, store, minted } = self;
+        drop(store);
+        between(dir.path());
+        let store = SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens");
+        Self { dir, store, minted }
+    }
+
+    pub(crate) fn sql(dir: &Path) -> Connection {
+        Connection::open(dir.join("dromia.db")).expect("the file opens")
+    }
+
+    pub(crate) fn scope() -> Scope {
+        Authority::claim().scope(TENANT, Actor::new("test:store"))
+    }
+
+    pub(crate) fn id(&self) -> [u8; 16] {
+        let mut id = [9; 16];
+        id[8..].copy_from_slice(&self.minted.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        id
+    }
+
+    pub(crate) async fn done(&self, batch: Batch) -> Receipt {
+        match self.store.commit(batch).await {
+            Commit::Done(receipt) => receipt,
+            other => panic!("expected Done, found {other:?}"),
+        }
+    }
+
+    /// The two batches of a plain turn whose reply has this body.
+    pub(crate) fn turn(
+        &self,
+        session: SessionId,
+        after: u64,
+        reply: impl Into<Bytes>,
+    ) -> (RunId, Batch, Batch) {
+        let (run, item) = (RunId::from_bytes(self.id()), ItemId::from_bytes(self.id()));
+        let mut begin = Batch::new(TENANT).with(Mutation::InboxPut(put(session, item, "hello", None)));
+        begin.claim = Some(claim(session, run, after, &[item]));
+        let end = RunAppend {
+            run,
+            epoch: 1,
+            after: 2,
+            entries: vec![replied(reply), completed()],
+            head: head(RunStatus::Completed),
+        };
+        (run, begin, Batch::new(TENANT).with(Mutation::RunAppend(end)))
+    }
+
+    /// Plays a plain turn to its end.
+    pub(crate) async fn turn_done(&self, session: SessionId, after: u64, reply: impl Into<Bytes>) -> RunId {
+        let (run, begin, end) = self.turn(session, after, reply);
+        assert!(self.done(begin).await.claimed);
+        self.done(end).await;
+        run
+    }
+}
+
+pub(crate) fn world() -> Batch {
+    Batch::new(TENANT)
+        .with(Mutation::TenantCreate(TenantCreate {
+            handle: "acme".parse().expect("a handle"),
+            at: at(0),
+            body_key: [7; 32],
+        }))
+        .with(agent_create(AGENT, "ada"))
+        .with(session_open(SESSION, AGENT, "main"))
+}
+
+pub(crate) fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_780_000_000_000 + ms).expect("is a time")
+}
+
+pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
+    Mutation::AgentCreate(AgentCreate {
+        agent,
+        handle: handle.parse().expect("a handle"),
+        display_name: handle.to_owned(),
+        labels: BTreeMap::new(),
+        at: at(0),
+        revision: Digest::from_bytes([4; 32]),
+        config: AgentConfig {
+            model: "small".into(),
+            instructions: "Be brief.".into(),
+            grants: vec!["reply".into()],
+            model_calls_max: None,
+        },
+    })
+}
+
+pub(crate) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
+    let key = SessionKey { platform: "cli".into(), channel: channel.into(), actor: Actor::new("cli:ada") };
+    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(0) })
+}
+
+pub(crate) fn put(session: SessionId, item: ItemId, body: &str, key: Option<&str>) -> InboxPut {
+    InboxPut {
+        owner: InboxOwner::Session(session),
+        item,
+        at: at(1),
+        kind: ItemKind::Input,
+        author: Actor::new("cli:ada"),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        key: key.map(|key| ItemKey { key: key.to_owned(), request: Digest::from_bytes([5; 32]) }),
+    }
+}
+
+pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId]) -> Claim {
+    let started = RunStarted {
+        kind: RunKind::Turn,
+        agent: AGENT,
+        session,
+        items: take.to_vec(),
+        after,
+        resumes: None,
+        config: Digest::from_bytes([4; 32]),
+        prompt: Digest::from_bytes([6; 32]),
+        model_calls_max: 25,
+    };
+    let called = ModelCalled {
+        step: 1,
+        attempt: 1,
+        model: "small".into(),
+        history_from: after,
+        input_tokens: 321,
+        output_tokens_max: 4096,
+        reserved_micros: 1234,
+    };
+    let entries = [Entry::RunStarted(started), Entry::ModelCalled(called)];
+    Claim {
+        session,
+        agent: AGENT,
+        run,
+        after,
+        take: take.to_vec(),
+        entries: entries.map(|entry| NewEntry { at: at(2), entry, body: None }).into(),
+        head: head(RunStatus::Running),
+    }
+}
+
+pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
+    let usage = Usage { input_tokens: 321, output_tokens: 17 };
+    let entry =
+        ModelReplied { step: 1, attempt: 1, usage, cost_micros: 456, finish: Finish::Stop, tools: vec![] };
+    NewEntry { at: at(3), entry: Entry::ModelReplied(entry), body: Some(body.into()) }
+}
+
+pub(crate) fn completed() -> NewEntry {
+    let entry = Entry::RunCompleted(RunCompleted { rule: "reply.session".into() });
+    NewEntry { at: at(4), entry, body: None }
+}
+
+pub(crate) fn head(status: RunStatus) -> RunHead {
+    RunHead {
+        status,
+        wake_at: None,
+        model_calls: 1,
+        usage: Usage { input_tokens: 321, output_tokens: 17 },
+        cost_micros: 456,
+    }
+}

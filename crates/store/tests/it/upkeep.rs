@@ -1,0 +1,223 @@
+//! Erasure, rebuilt projections, the cost of a tail, many agents.
+
+use dromia_contracts::agent::{AgentState, Erased};
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::store::{
+    AgentStateSet, Batch, Mutation, Page, RunTakeover, StatePut, Store as _, StoredEntry, TailLimits,
+};
+use dromia_contracts::{AgentId, Digest, ItemId, SessionId};
+use dromia_store::{StoreConfig, rebuild_projections};
+
+use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, head, put, session_open};
+
+fn counts(scene: &Scene) -> Vec<(String, i64)> {
+    let db = Scene::sql(scene.dir.path());
+    let mut names =
+        db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").expect("is prepared");
+    let names: Vec<String> =
+        names.query_map([], |row| row.get(0)).expect("runs").collect::<Result<_, _>>().expect("is read");
+    names
+        .into_iter()
+        .map(|name| {
+            let count = db.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0));
+            (name, count.expect("is counted"))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
+    let scene = Scene::open().await;
+    let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
+    let empty = counts(&scene);
+    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    let with_bob = counts(&scene);
+    for after in 0..150 {
+        let size = [10, 3_000, 270_000][usize::try_from(after % 3).expect("is small")];
+        let reply = if size > 100_000 {
+            vec![b'f'; size]
+        } else {
+            vec![b'a'; size + usize::try_from(after).expect("is small")]
+        };
+        scene.turn_done(SESSION, after, reply).await;
+    }
+    for n in 0..300 {
+        let key = format!("k{n}");
+        let item = ItemId::from_bytes(scene.id());
+        let key = (n % 2 == 0).then_some(key.as_str());
+        scene.done(Batch::new(TENANT).with(Mutation::InboxPut(put(SESSION, item, "wait", key)))).await;
+    }
+    let state =
+        StatePut { session: SESSION, name: "mood".into(), expected: None, value: "1".into(), at: at(1) };
+    scene.done(Batch::new(TENANT).with(Mutation::StatePut(state))).await;
+    let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
+    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+
+    let mut scene = scene;
+    let (mut total, mut pages) = (Erased::default(), 0);
+    loop {
+        let before = scene.store.stats();
+        let (erased, last) = scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page");
+        assert_eq!(scene.store.stats().commits, before.commits, "erasure is not counted as a batch");
+        total.sessions += erased.sessions;
+        total.runs += erased.runs;
+        total.entries += erased.entries;
+        total.items += erased.items;
+        total.bodies += erased.bodies;
+        pages += 1;
+        if last {
+            break;
+        }
+        assert!(pages < 100);
+        if pages % 3 == 0 {
+            scene = scene.reopen(|_| {});
+        }
+        let tail = scene.store.session(&Scene::scope(), SESSION).await;
+        assert_eq!(tail, Ok(None), "half an agent is never seen");
+    }
+    assert_eq!((total.sessions, total.runs, total.entries, total.items), (1, 150, 600, 450));
+    assert!(pages >= 5, "at most 256 rows per page, in {pages} pages");
+    let left: Vec<_> = counts(&scene);
+    for ((name, left), ((_, with_bob), (_, empty))) in left.into_iter().zip(with_bob.into_iter().zip(empty)) {
+        let expected = if name == "tenants" { 1 } else { with_bob - empty };
+        assert_eq!(left, expected, "{name}");
+    }
+    let blobs =
+        std::fs::read_dir(scene.dir.path().join("blobs").join(TENANT.to_string())).expect("is listed");
+    assert_eq!(blobs.count(), 0);
+    let again = scene.store.erase_agent_page(&Scene::scope(), AGENT).await;
+    assert_eq!(again, Ok((Erased::default(), true)), "safe to repeat");
+}
+
+fn dump(scene: &Scene) -> Vec<String> {
+    let db = Scene::sql(scene.dir.path());
+    let rows = |sql: &str, columns: usize| {
+        let mut select = db.prepare(sql).expect("is prepared");
+        let rows = select.query_map([], |row| {
+            (0..columns).map(|n| row.get::<_, rusqlite::types::Value>(n)).collect::<Result<Vec<_>, _>>()
+        });
+        rows.expect("runs").map(|row| format!("{:?}", row.expect("is read"))).collect::<Vec<_>>()
+    };
+    let mut all = rows("SELECT * FROM runs ORDER BY tenant, run", 18);
+    all.extend(rows("SELECT * FROM session_heads ORDER BY tenant, session", 6));
+    all
+}
+
+#[tokio::test]
+async fn rebuilt_projections_equal_the_ones_that_grew() {
+    let scene = Scene::open().await;
+    let sessions: Vec<_> = (40..43).map(|n| SessionId::from_bytes([n; 16])).collect();
+    for session in &sessions {
+        scene.done(Batch::new(TENANT).with(session_open(*session, AGENT, &session.to_string()))).await;
+    }
+    for after in 0..5 {
+        scene.turn_done(SESSION, after, "r".repeat(2_000)).await;
+    }
+    let (run, begin, _) = scene.turn(sessions[0], 0, "never");
+    scene.done(begin).await;
+    for holder in 1..3_u8 {
+        let takeover = RunTakeover {
+            run,
+            from_epoch: holder.into(),
+            holder: Digest::from_bytes([holder; 32]),
+            at: at(9),
+        };
+        scene.done(Batch::new(TENANT).with(Mutation::RunTakeover(takeover))).await;
+    }
+    let item = ItemId::from_bytes(scene.id());
+    scene.done(Batch::new(TENANT).with(Mutation::InboxPut(put(sessions[1], item, "waits", None)))).await;
+    let before = dump(&scene);
+    let scene = scene.reopen(|dir| {
+        Scene::sql(dir).execute_batch("DELETE FROM runs; UPDATE session_heads SET last = 99").expect("runs");
+        let fold = |entries: &[StoredEntry]| {
+            let ended = entries.iter().any(|entry| entry.kind == "run_completed");
+            Ok::<_, String>(head(if ended { RunStatus::Completed } else { RunStatus::Running }))
+        };
+        let rebuilt = rebuild_projections(&StoreConfig::new(dir), &fold).expect("is rebuilt");
+        assert_eq!((rebuilt.runs, rebuilt.sessions), (6, 4));
+    });
+    assert_eq!(dump(&scene), before);
+}
+
+#[tokio::test]
+async fn a_tail_costs_the_same_at_turn_ten_and_at_turn_five_hundred() {
+    let scene = Scene::open().await;
+    let limits = TailLimits { items: 8, bytes: 64 << 10 };
+    let mut shapes = Vec::new();
+    for after in 0..500 {
+        scene.turn_done(SESSION, after, "r".repeat(500)).await;
+        if after == 9 || after == 499 {
+            let tail = scene.store.session_tail(&Scene::scope(), SESSION, limits).await;
+            let tail = tail.expect("a read").expect("a session");
+            let bytes: usize =
+                tail.runs.iter().flat_map(|(_, run)| run).map(|entry| entry.fields.len()).sum();
+            shapes.push((tail.items.len(), tail.runs.len(), bytes / 100));
+        }
+    }
+    assert_eq!(shapes[0].0, 8);
+    assert_eq!(shapes[0], shapes[1]);
+}
+
+#[tokio::test]
+async fn a_tail_keeps_within_its_bytes_and_tears_no_run() {
+    let scene = Scene::open().await;
+    for after in 0..6 {
+        scene.turn_done(SESSION, after, "r".repeat(1_000)).await;
+    }
+    // "hello" and the reply are 1,005 bytes a turn.
+    for (bytes, runs) in [(0, 0), (1_004, 0), (1_005, 1), (3_014, 2), (3_015, 3), (1 << 20, 6)] {
+        let limits = TailLimits { items: 100, bytes };
+        let tail = scene.store.session_tail(&Scene::scope(), SESSION, limits).await;
+        let tail = tail.expect("a read").expect("a session");
+        assert_eq!((tail.items.len(), tail.runs.len()), (runs, runs), "{bytes} bytes");
+        assert!(tail.runs.iter().all(|(_, entries)| entries.len() == 4));
+    }
+}
+
+#[tokio::test]
+async fn lists_of_many_agents_are_walks_of_an_index() {
+    let scene = Scene::open().await;
+    for page in 0..10_u8 {
+        let batch = (0..80_u8).fold(Batch::new(TENANT), |batch, n| {
+            let mut id = [0x50; 16];
+            (id[0], id[1]) = (page, n);
+            batch.with(agent_create(AgentId::from_bytes(id), &format!("a{page}-{n}")))
+        });
+        scene.done(batch).await;
+    }
+    let db = Scene::sql(scene.dir.path());
+    for (sql, index) in [
+        (
+            "SELECT agent FROM agents WHERE tenant = ?1 AND agent > ?2 AND state <> 3 ORDER BY agent LIMIT 9",
+            "PRIMARY KEY",
+        ),
+        (
+            "SELECT agent FROM agents WHERE tenant = ?1 AND agent > ?2 AND state = ?3 AND state <> 0 ORDER BY agent LIMIT 9",
+            "agents_resting",
+        ),
+        (
+            "SELECT run FROM runs WHERE tenant = ?1 AND run < ?2 AND agent = ?3 ORDER BY run DESC LIMIT 9",
+            "runs_agent",
+        ),
+        (
+            "SELECT run FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) ORDER BY tenant, run LIMIT 9",
+            "runs_open",
+        ),
+    ] {
+        let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("is prepared");
+        let plan = explain
+            .query_map(rusqlite::params_from_iter(vec![0_i64; explain.parameter_count()]), |row| row.get(3));
+        let plan: Vec<String> = plan.expect("runs").collect::<Result<_, _>>().expect("is read");
+        let plan = plan.join("; ");
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+    }
+    let mut seen = 0;
+    let mut page = Page::first(256);
+    loop {
+        let agents = scene.store.agents(&Scene::scope(), None, page).await.expect("a page");
+        seen += agents.len();
+        let Some(last) = agents.last() else { break };
+        page.after = Some(last.id);
+    }
+    assert_eq!(seen, 801);
+}

@@ -147,7 +147,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         eprintln!("measuring {} ...", phase.id());
         let measured = timeout(PHASE_TIME_MAX, measure_phase(*phase, &scene)).await;
-        match measured.context("it took too long").and_then(|measured| measured) {
+        match measured.context("it took too long").flatten() {
             Ok(figures) => goals.extend(figures),
             Err(error) => {
                 whole = false;

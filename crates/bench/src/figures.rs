@@ -1,6 +1,6 @@
 //! One module per phase: each starts what it needs, measures, and judges its figures.
 
-//AG
+pub(crate) mod agents;
 pub(crate) mod conversation;
 pub(crate) mod plain;
 pub(crate) mod restart;

@@ -152,7 +152,7 @@ pub(crate) async fn call(
         if !(200..300).contains(&status) {
             bail!("status {status}: {}", String::from_utf8_lossy(body));
         }
-        Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(body)? })
+        anyhow::Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(body)? })
     };
     tokio::time::timeout(CALL_TIME_MAX, exchange)
         .await

@@ -60,7 +60,7 @@ pub(crate) enum Phase {
     /// P6: a long conversation.
     Conversation,
     /// P5: many agents.
-    //AG
+    Agents,
     /// P8: restart with runs in flight.
     Restart,
 }
@@ -72,7 +72,7 @@ impl Phase {
             Self::Start => "P4",
             Self::Turns => "P4 P6",
             Self::Conversation => "P6",
-            //AG "P5",
+            Self::Agents => "P5",
             Self::Restart => "P8",
         }
     }
@@ -147,7 +147,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         eprintln!("measuring {} ...", phase.id());
         let measured = timeout(PHASE_TIME_MAX, measure_phase(*phase, &scene)).await;
-        match measured.context("it took too long").and_then(|measured| measured) {
+        match measured.context("it took too long").flatten() {
             Ok(figures) => goals.extend(figures),
             Err(error) => {
                 whole = false;
@@ -169,7 +169,7 @@ async fn measure_phase(phase: Phase, scene: &Scene) -> anyhow::Result<Vec<Goal>>
         Phase::Start => Box::pin(figures::start::measure(scene)).await,
         Phase::Turns => Box::pin(figures::turns::measure(scene)).await,
         Phase::Conversation => Box::pin(figures::conversation::measure(scene)).await,
-        //AG Box::pin(figures::agents::measure(scene)).await,
+        Phase::Agents => Box::pin(figures::agents::measure(scene)).await,
         Phase::Restart => Box::pin(figures::restart::measure(scene)).await,
     }
 }

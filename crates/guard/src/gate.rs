@@ -29,16 +29,20 @@ impl Gate for GrantGate {
     }
 
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
-        let covering =
-            principal.grants.iter().filter_map(|text| Grant::parse(text).ok()).find(|grant| match action {
-                Action::Tool(call) => grant.covers_tool(&call.tool),
-                Action::Model { model } => grant.covers_model(model),
-                Action::Reply { .. } => grant.covers_reply(),
-            });
+        let mut grants = principal.grants.iter();
+        let covering = grants.find(|text| Grant::parse(text).is_ok_and(|grant| covers(grant, action)));
         match covering {
             Some(grant) => Verdict::Allow { rule: format!("grant {grant}") },
             None => Verdict::Deny { rule: DEFAULT_DENY.to_owned(), reason: reason(action) },
         }
+    }
+}
+
+fn covers(grant: Grant<'_>, action: Action<'_>) -> bool {
+    match action {
+        Action::Tool(call) => grant.covers_tool(&call.tool),
+        Action::Model { model } => grant.covers_model(model),
+        Action::Reply { .. } => grant.covers_reply(),
     }
 }
 

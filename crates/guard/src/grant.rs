@@ -1,9 +1,10 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
-//! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, `model`, or one model
-//! (`model:fast`). Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it
-//! can list what it will cover tomorrow. A grant for a tool that nobody knows is refused too, with the nearest
-//! known name, so that a typing error is found when the configuration is written and not in the middle of a run.
+//! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), or
+//! one model (`model:fast`). Invariant: no spelling covers everything; `*` alone is refused, because nobody who
+//! writes it can list what it will cover tomorrow. A grant for a tool that nobody knows is refused too, with the
+//! nearest known name, so that a typing error is found when the configuration is written and not in the middle of
+//! a run.
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ pub enum Grant<'a> {
     Tool(&'a str),
     /// Every tool whose name begins with the prefix and a dot: `file.*`.
     Family(&'a str),
-    /// Every model: `model`.
+    /// Every model: `model` or `model:*`.
     AnyModel,
     /// The model of one alias: `model:fast`.
     Model(&'a str),
@@ -38,7 +39,7 @@ impl<'a> Grant<'a> {
             "" => return Err(malformed("it is empty")),
             "*" => return Err(GrantError::Everything),
             "reply" => return Ok(Self::Reply),
-            "model" => return Ok(Self::AnyModel),
+            "model" | "model:*" => return Ok(Self::AnyModel),
             _ => {}
         }
         if let Some(alias) = text.strip_prefix("model:") {

@@ -17,9 +17,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
     let gate = GrantGate::new(["file.read", "file.write"]);
     match action {
         Planned::Model(model) => gate.judge(principal, Action::Model { model }),
-        Planned::Reply => {
-            gate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) })
-        }
+        Planned::Reply => gate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
         Planned::Tool(tool) => {
             let call = PreparedCall {
                 id: CallId { step: 1, index: 0 },
@@ -60,6 +58,7 @@ fn the_rule_is_the_grant_as_it_matches() {
         (texts(&["file.*"]), tool("files.read"), None),
         (texts(&["file.*"]), tool("file."), None),
         (texts(&["model"]), model("fast"), Some("grant model")),
+        (texts(&["model:*"]), model("fast"), Some("grant model:*")),
         (texts(&["model:fast"]), model("fast"), Some("grant model:fast")),
         (texts(&["model:fast"]), model("faster"), None),
         (texts(&["reply"]), Planned::Reply, Some("grant reply")),
@@ -83,7 +82,9 @@ fn the_rule_is_the_grant_as_it_matches() {
 fn grants_are_checked_against_the_tools_there_are() {
     let gate = GrantGate::new(["file.read"]);
     assert_eq!(gate.check_grants(&texts(&["file.read", "file.*", "reply", "model:fast"])), Ok(()));
-    for (grant, problem) in [("*", "name families"), ("file.raed", "did you mean \"file.read\"?"), ("time.now", "no tool")] {
+    for (grant, problem) in
+        [("*", "name families"), ("file.raed", "did you mean \"file.read\"?"), ("time.now", "no tool")]
+    {
         let error = gate.check_grants(&texts(&["reply", grant])).expect_err(grant);
         assert!(error.contains(problem), "{error}");
     }
@@ -134,7 +135,7 @@ proptest! {
     ) {
         let named = grants.iter().any(|grant| match &action {
             Planned::Reply => grant == "reply",
-            Planned::Model(model) => grant == "model" || *grant == format!("model:{model}"),
+            Planned::Model(model) => grant == "model" || grant == "model:*" || *grant == format!("model:{model}"),
             Planned::Tool(tool) => {
                 grant == tool || grant.strip_suffix('*').is_some_and(|stem| stem.len() > 1 && tool.starts_with(stem))
             }

@@ -29,7 +29,7 @@ fn every_known_spelling_is_read_as_it_will_match() {
 #[test]
 fn a_star_alone_is_refused_however_it_is_hidden() {
     assert_eq!(parse_grants(&["*".to_owned()], TOOLS), Err(GrantError::Everything));
-    for hidden in ["**", "*.*", ".*", "*.read", "file.*.read", "file*", " *", "* ", "model:*"] {
+    for hidden in ["**", "*.*", ".*", "*.read", "file.*.read", "file*", " *", "* ", "model:**", "model:a*"] {
         assert!(parse_grants(&[hidden.to_owned()], TOOLS).is_err(), "{hidden} was read as a grant");
     }
 }

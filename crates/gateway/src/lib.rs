@@ -1,1 +1,36 @@
-//! skeleton.
+//! The doors of the server: HTTP over a loopback TCP port and over a Unix socket.
+//!
+//! A request passes these stations in this order, and there is no other way in: the connection ([`service`]),
+//! the host check and the request id (`request`), the route table ([`routes`]) with the share of concurrent
+//! requests and authentication (`caller`), the handler, and the one place that writes problems (`failure`).
+//!
+//! The gateway decides who asks, and nothing about what is done: it stores through [`Store`] only what needs no
+//! engine, and speaks to the engine through [`Runs`]. It keeps nothing that matters across a restart; its caches
+//! hold names of owners for a second.
+//!
+//! Lifecycle: [`GatewayConfig::validate`] (pure) → [`build`] (binds) → [`Gateway::run`] (serves, then drains) beside
+//! a cheap [`Handle`].
+//!
+//! [`Store`]: dromia_contracts::store::Store
+//! [`Runs`]: dromia_contracts::runs::Runs
+
+pub mod config;
+pub mod routes;
+pub mod service;
+
+mod connection;
+mod request;
+
+mod cache;
+mod caller;
+mod core;
+mod extract;
+mod failure;
+mod metrics;
+
+mod follow;
+mod transcript;
+mod wire;
+
+pub use crate::config::{ConfigError, GatewayConfig};
+pub use crate::service::{BuildError, Drained, Gateway, Handle, Ports, build};

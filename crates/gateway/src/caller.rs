@@ -1,0 +1,162 @@
+//! Authentication: who asks, and for which tenant. The only place of this room that issues scopes.
+//!
+//! Over TCP a bearer token names tenant and actor; over the Unix socket the kernel names the caller, who must own
+//! this process or be root, and a header picks the tenant. A token is looked up by its BLAKE3 hash; the token
+//! itself is neither kept nor logged.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
+use dromia_contracts::agent::Handle;
+use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
+
+use crate::core::{Core, Shared};
+use crate::failure::{Answer, Failure};
+
+/// The longest token that is hashed at all.
+const TOKEN_BYTES_MAX: usize = 256;
+
+/// Where a request came from, as the connection knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The loopback TCP port.
+    Tcp,
+    /// The Unix socket.
+    Unix {
+        /// The user that the kernel names.
+        uid: u32,
+    },
+}
+
+/// Somebody who may see one tenant.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) scope: Scope,
+    /// Whether the caller may also ask about the whole node.
+    pub(crate) is_operator: bool,
+}
+
+/// Somebody who may ask about the whole node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeOperator(pub(crate) Operator);
+
+/// Finds who asks, for a route that belongs to a tenant.
+pub(crate) async fn tenant_caller(core: &Core, peer: Peer, headers: &HeaderMap) -> Answer<Caller> {
+    match peer {
+        Peer::Tcp => {
+            let scope = token_scope(core, bearer(headers)?).await?;
+            Ok(Caller { scope, is_operator: false })
+        }
+        Peer::Unix { uid } => {
+            local_owner(core, uid)?;
+            let tenant = picked_tenant(core, headers).await?;
+            let scope = core.authority().scope(tenant, Actor::new(&format!("cli:{uid}")));
+            Ok(Caller { scope, is_operator: true })
+        }
+    }
+}
+
+/// Finds who asks, for a route that belongs to the node.
+pub(crate) async fn operator_caller(core: &Core, peer: Peer, headers: &HeaderMap) -> Answer<NodeOperator> {
+    match peer {
+        Peer::Tcp => {
+            // A wrong token is told so before a good one is told that it is not enough.
+            token_scope(core, bearer(headers)?).await?;
+            Err(Failure::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")
+                .with_hint("use the `dromia` command on the server's machine"))
+        }
+        Peer::Unix { uid } => {
+            local_owner(core, uid)?;
+            Ok(NodeOperator(core.operator.clone()))
+        }
+    }
+}
+
+fn local_owner(core: &Core, uid: u32) -> Answer<()> {
+    if uid == 0 || core.owner_uid.get() == Some(&uid) {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+}
+
+fn bearer(headers: &HeaderMap) -> Answer<&str> {
+    let refused = |message: &str| Err(Failure::new(ErrorCode::Unauthorized, message));
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return refused("the request carries no token");
+    };
+    if values.next().is_some() {
+        return refused("the request carries more than one token");
+    }
+    let token =
+        value.to_str().ok().and_then(|text| text.split_once(' ')).and_then(|(scheme, token)| {
+            (scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim_matches(' '))
+        });
+    match token {
+        Some(token) if !token.is_empty() && token.len() <= TOKEN_BYTES_MAX => Ok(token),
+        _ => refused("the Authorization header is not `Bearer TOKEN`"),
+    }
+}
+
+async fn token_scope(core: &Core, token: &str) -> Answer<Scope> {
+    let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
+    if let Some(scope) = core.tokens.get(&hash) {
+        return Ok(scope);
+    }
+    let owner = core.ports.store.token(&core.operator, hash).await?;
+    let Some(owner) = owner else {
+        return Err(Failure::new(ErrorCode::Unauthorized, "nobody issued this token"));
+    };
+    let scope = core.authority().scope(owner.tenant, Actor::new(&format!("token:{}", owner.name)));
+    core.tokens.put(hash, scope.clone());
+    Ok(scope)
+}
+
+async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<TenantId> {
+    let unknown = || {
+        Failure::new(ErrorCode::TenantNotFound, "no such tenant")
+            .with_hint("`dromia tenant list` shows the tenants of this server")
+    };
+    let name = headers.get(TENANT_HEADER).map_or(Ok(TENANT_DEFAULT), HeaderValue::to_str);
+    let handle: Handle = name.map_err(|_| unknown())?.parse().map_err(|_| unknown())?;
+    if let Some(tenant) = core.tenants.get(&handle) {
+        return Ok(tenant);
+    }
+    let tenant = core.ports.store.tenant_by_handle(&core.operator, &handle).await?.ok_or_else(unknown)?;
+    core.tenants.put(handle, tenant.id);
+    Ok(tenant.id)
+}
+
+/// Names the author of an input: the authenticated name, and under it whoever the caller speaks for.
+pub(crate) fn author(scope: &Scope, speaks_for: Option<&str>) -> Actor {
+    match speaks_for {
+        None => scope.actor().clone(),
+        Some(name) => Actor::new(&format!("{}/{name}", scope.actor())),
+    }
+}
+
+// The route table puts these there after authentication; a route whose table line does not fit its handler is a
+// defect of this program and answers so, never as somebody.
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
+        parts
+            .extensions
+            .remove()
+            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no caller"))
+    }
+}
+
+impl FromRequestParts<Shared> for NodeOperator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
+        parts
+            .extensions
+            .remove()
+            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no operator"))
+    }
+}

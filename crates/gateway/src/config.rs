@@ -1,0 +1,173 @@
+//! The gateway's section of the configuration, checked before anything is bound.
+//!
+//! Only loopback addresses are served over TCP: what travels there is neither encrypted nor authenticated
+//! below the token.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dromia_contracts::agent::Handle;
+use serde::{Deserialize, Serialize};
+
+/// Where and how to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// The TCP address; port 0 takes a free one. Absent: no TCP.
+    pub listen: Option<SocketAddr>,
+    /// The path of the Unix socket. Absent: no Unix socket.
+    pub socket: Option<PathBuf>,
+    /// The agent that answers events which name none.
+    pub default_agent: Option<Handle>,
+    /// The longest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// The longest session file that can be imported, in bytes.
+    pub import_bytes_max: usize,
+    /// The most imports at a time; more are refused as `overloaded`.
+    pub imports_max: usize,
+    /// The most requests at a time; more are refused as `overloaded`.
+    pub requests_max: usize,
+    /// The most journal streams at a time; more are refused as `overloaded`.
+    pub streams_max: usize,
+    /// The most connections at a time; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long a client may take for the headers of a request, idle time between requests included.
+    pub header_ms: u64,
+    /// How long a client may take for the body of a request.
+    pub body_ms: u64,
+    /// How long a client may leave an answer unread before it is dropped.
+    pub write_ms: u64,
+    /// How long a drain waits for requests in flight.
+    pub drain_ms: u64,
+    /// How long a token, tenant or agent that was looked up is trusted without another look.
+    pub cache_ms: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            socket: None,
+            default_agent: None,
+            body_bytes_max: 1 << 20,
+            import_bytes_max: 64 << 20,
+            imports_max: 2,
+            requests_max: 4096,
+            streams_max: 1024,
+            connections_max: 8192,
+            header_ms: 30_000,
+            body_ms: 15_000,
+            write_ms: 15_000,
+            drain_ms: 5_000,
+            cache_ms: 1_000,
+        }
+    }
+}
+
+/// Says which setting cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The TCP address can be reached from other machines.
+    #[error("only loopback addresses are served, and {address} is none")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Neither a TCP address nor a socket is set.
+    #[error("neither `listen` nor `socket` is set, so nothing could reach the server")]
+    NoDoor,
+    /// A number is outside its range.
+    #[error("`{key}` must be from {min} to {max}, and is {found}")]
+    OutOfRange {
+        /// The setting.
+        key: &'static str,
+        /// The smallest value.
+        min: u64,
+        /// The largest value.
+        max: u64,
+        /// The value found.
+        found: u64,
+    },
+}
+
+impl GatewayConfig {
+    /// Checks every setting and binds nothing.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if let Some(address) = self.listen.filter(|address| !address.ip().is_loopback()) {
+            return Err(ConfigError::NotLoopback { address });
+        }
+        if self.listen.is_none() && self.socket.is_none() {
+            return Err(ConfigError::NoDoor);
+        }
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        for (key, found, min, max) in [
+            ("body_bytes_max", count(self.body_bytes_max), 1024, 64 << 20),
+            ("import_bytes_max", count(self.import_bytes_max), 1024, 1 << 30),
+            ("imports_max", count(self.imports_max), 1, 64),
+            ("requests_max", count(self.requests_max), 1, 1 << 20),
+            ("streams_max", count(self.streams_max), 1, 1 << 20),
+            ("connections_max", count(self.connections_max), 1, 1 << 20),
+            ("header_ms", self.header_ms, 10, 600_000),
+            ("body_ms", self.body_ms, 10, 600_000),
+            ("write_ms", self.write_ms, 10, 600_000),
+            ("drain_ms", self.drain_ms, 0, 600_000),
+            ("cache_ms", self.cache_ms, 0, 60_000),
+        ] {
+            if found < min || found > max {
+                return Err(ConfigError::OutOfRange { key, min, max, found });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn header_time(&self) -> Duration {
+        Duration::from_millis(self.header_ms)
+    }
+
+    pub(crate) fn body_time(&self) -> Duration {
+        Duration::from_millis(self.body_ms)
+    }
+
+    pub(crate) fn write_time(&self) -> Duration {
+        Duration::from_millis(self.write_ms)
+    }
+
+    pub(crate) fn drain_time(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+
+    pub(crate) fn cache_time(&self) -> Duration {
+        Duration::from_millis(self.cache_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_addresses_are_served() {
+        for (address, good) in [
+            ("127.0.0.1:0", true),
+            ("127.8.8.8:80", true),
+            ("[::1]:4711", true),
+            ("0.0.0.0:4711", false),
+            ("[::]:4711", false),
+            ("192.168.0.7:4711", false),
+        ] {
+            let listen = Some(address.parse().unwrap());
+            let checked = GatewayConfig { listen, ..GatewayConfig::default() }.validate();
+            assert_eq!(checked.is_ok(), good, "{address}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_without_a_door_or_with_a_number_out_of_range_is_refused() {
+        assert_eq!(GatewayConfig::default().validate(), Err(ConfigError::NoDoor));
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let none = GatewayConfig { listen, requests_max: 0, ..GatewayConfig::default() };
+        let refused = none.validate().unwrap_err();
+        assert_eq!(refused.to_string(), "`requests_max` must be from 1 to 1048576, and is 0");
+    }
+}

@@ -1,0 +1,93 @@
+//! Reads requests: path segments, query parameters and JSON bodies, each refused in words that name the place.
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_LENGTH;
+use bytes::{Bytes, BytesMut};
+use dromia_api::list::{LIMIT_DEFAULT, LIMIT_MAX};
+use dromia_contracts::ErrorCode;
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::core::{Core, Shared};
+use crate::failure::{Answer, Failure};
+
+/// The variable segments of the path.
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(Path), rejection(Failure))]
+pub(crate) struct Segments<T>(pub(crate) T);
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+/// The query parameters.
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(Query), rejection(Failure))]
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+/// A JSON body.
+#[derive(Debug)]
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, core: &Shared) -> Result<Self, Failure> {
+        let bytes = read_body(request, core, core.config.body_bytes_max).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            // The message ends with the line and column of the byte that does not fit.
+            Failure::invalid(format!("the body is not what this route takes: {error}"))
+        })
+    }
+}
+
+/// Reads a body within limits of length and time.
+pub(crate) async fn read_body(request: Request, core: &Core, bytes_max: usize) -> Answer<Bytes> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > bytes_max as u64) {
+        return Err(too_large(bytes_max));
+    }
+    let whole = timeout(core.config.body_time(), collect(request.into_body(), bytes_max));
+    whole.await.unwrap_or_else(|_| Err(Failure::invalid("the body did not arrive in time").with_status(408)))
+}
+
+async fn collect(body: Body, bytes_max: usize) -> Answer<Bytes> {
+    let mut pieces = body.into_data_stream();
+    let mut whole = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| Failure::invalid(format!("the body broke off: {error}")))?;
+        if whole.len() + piece.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+fn too_large(bytes_max: usize) -> Failure {
+    Failure::new(ErrorCode::BodyTooLarge, format!("the body is longer than {bytes_max} bytes"))
+}
+
+/// Reads the `limit` of a listing.
+pub(crate) fn page_limit(limit: Option<u32>) -> Answer<usize> {
+    match limit.unwrap_or(LIMIT_DEFAULT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit as usize),
+        limit => Err(Failure::invalid(format!("`limit` must be from 1 to {LIMIT_MAX}, and is {limit}"))),
+    }
+}
+
+/// Reads an id.
+pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Answer<T> {
+    text.parse().map_err(|error: T::Err| Failure::invalid(error.to_string()))
+}

@@ -1,0 +1,158 @@
+//! Why a request was not done, on its way to the one place that writes problems.
+//!
+//! A [`Failure`] has two sides: the fault, which the tenant reads, and the cause, which only the log gets. It
+//! travels as an extension of an empty response, because only the outermost station knows the request's id.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use dromia_api::Problem;
+use dromia_api::problem::http_status;
+use dromia_contracts::store::{Commit, ReadError, Receipt, Refusal};
+use dromia_contracts::{ErrorCode, Fault, Recourse};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    fault: Fault,
+    status: u16,
+    cause: Option<String>,
+}
+
+pub(crate) type Answer<T> = Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Fault::new(code, message).into()
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.fault.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn with_cause(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.fault.code
+    }
+
+    /// Describes the failure for the wire.
+    pub(crate) fn problem(&self, request_id: &str) -> Problem {
+        let mut problem =
+            Problem::with_status(self.status, self.fault.code, self.fault.message.as_str(), request_id);
+        problem.hint.clone_from(&self.fault.hint);
+        problem
+    }
+
+    /// Writes the failure into the log: its cause, and whatever is our own fault.
+    pub(crate) fn log(&self, request_id: &str) {
+        let code = self.fault.code.as_str();
+        match &self.cause {
+            Some(cause) => tracing::warn!(request_id, code, cause, "request failed"),
+            None if self.status >= 500 => {
+                tracing::warn!(request_id, code, detail = self.fault.message, "request failed");
+            }
+            None => {}
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { status: http_status(fault.code), fault, cause: None }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let cause = error.to_string();
+        match error {
+            ReadError::Unavailable { .. } => {
+                Self::new(ErrorCode::StoreUnavailable, "the store did not answer").with_cause(cause)
+            }
+            ReadError::Damaged { .. } => {
+                Self::new(ErrorCode::JournalDamaged, "a stored row is damaged and is not given out")
+                    .with_cause(cause)
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Malformed(_) => Self::invalid(message),
+            Refusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "no such session"),
+            Refusal::HandleTaken(_) => Self::new(ErrorCode::HandleTaken, message),
+            Refusal::StateVersion { .. } => Self::new(ErrorCode::VersionConflict, message),
+            Refusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
+            Refusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
+            Refusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
+            Refusal::Overloaded => Self::new(ErrorCode::Overloaded, message),
+            Refusal::ReadOnly { cause } => {
+                Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
+            }
+            Refusal::SessionExists { .. } | Refusal::EpochStale { .. } | Refusal::SequenceMoved { .. } => {
+                Self::new(ErrorCode::Internal, "the store refused the write").with_cause(message)
+            }
+        }
+    }
+}
+
+/// Turns the three answers of a commit into two.
+pub(crate) fn committed(commit: Commit) -> Answer<Receipt> {
+    match commit {
+        Commit::Done(receipt) => Ok(receipt),
+        Commit::Refused(refusal) => Err(refusal.into()),
+        Commit::Unknown { cause } => Err(Failure::new(
+            ErrorCode::OutcomeUnknown,
+            "the store could not say whether the write is durable",
+        )
+        .with_cause(cause)),
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the problem of a response that carries a failure, and names the request on every response.
+pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Response {
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let id = request_id.to_str().unwrap_or_default();
+        failure.log(id);
+        // A problem holds strings and numbers only, so serialization has no failing case.
+        let body = serde_json::to_vec(&failure.problem(id)).unwrap_or_default();
+        *response.body_mut() = Body::from(body);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(dromia_api::problem::CONTENT_TYPE));
+        if failure.code() == ErrorCode::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if failure.code().recourse() == Recourse::Retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+    }
+    response.headers_mut().insert(dromia_api::REQUEST_ID_HEADER, request_id);
+    response
+}

@@ -1,0 +1,189 @@
+//! Meters of the room, under `dromia_`, and their text form.
+//!
+//! Every label value is known when the process starts (route templates, status classes, two directions), so no
+//! request can add a series. Counters are handles made once; counting is an atomic add.
+
+use std::fmt;
+use std::time::Duration;
+
+use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use axum::http::StatusCode;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::core::Core;
+use crate::routes::{ROUTES, Route};
+
+/// Upper bounds of the latency histogram, in seconds.
+const SECONDS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+pub(crate) struct Meters {
+    handle: PrometheusHandle,
+    routes: Vec<RouteMeters>,
+    unmatched: RouteMeters,
+    input_tokens: Counter,
+    output_tokens: Counter,
+    gauges: Gauges,
+}
+
+/// What is read from the other rooms when the text is made.
+struct Gauges {
+    requests_in_flight: Gauge,
+    streams_open: Gauge,
+    cached_tokens: Gauge,
+    runs_active: Gauge,
+    runs_ready: Gauge,
+    runs_active_max: Gauge,
+    store_writable: Gauge,
+    wal_bytes: Gauge,
+    file_bytes: Gauge,
+    commits: Counter,
+    batches: Counter,
+    rows: Counter,
+    writer_micros: Counter,
+    bytes_written: Counter,
+}
+
+/// Says that the histogram's bounds were refused.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to set up the meters")]
+pub struct MetersError(#[from] metrics_exporter_prometheus::BuildError);
+
+/// Counts the requests of one route.
+#[derive(Clone)]
+pub(crate) struct RouteMeters {
+    classes: [Counter; 4],
+    seconds: Histogram,
+}
+
+impl RouteMeters {
+    fn new(recorder: &PrometheusRecorder, method: &'static str, path: &'static str) -> Self {
+        let labels = || vec![Label::new("method", method), Label::new("route", path)];
+        let class = |class: &'static str| {
+            let mut labels = labels();
+            labels.push(Label::new("class", class));
+            recorder.register_counter(&Key::from_parts("dromia_http_requests_total", labels), &METADATA)
+        };
+        Self {
+            classes: ["2xx", "3xx", "4xx", "5xx"].map(class),
+            seconds: recorder
+                .register_histogram(&Key::from_parts("dromia_http_request_seconds", labels()), &METADATA),
+        }
+    }
+
+    /// Counts one answered request.
+    pub(crate) fn record(&self, status: StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
+        self.classes[class].increment(1);
+        self.seconds.record(took.as_secs_f64());
+    }
+}
+
+impl Meters {
+    pub(crate) fn new() -> Result<Self, MetersError> {
+        let recorder = PrometheusBuilder::new().set_buckets(&SECONDS)?.build_recorder();
+        let counter = |name: &'static str, help: &'static str| {
+            recorder.describe_counter(name.into(), None, help.into());
+            recorder.register_counter(&Key::from_static_name(name), &METADATA)
+        };
+        let gauge = |name: &'static str, help: &'static str| {
+            recorder.describe_gauge(name.into(), None, help.into());
+            recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+        };
+        recorder.describe_counter("dromia_http_requests_total".into(), None, "Answered requests.".into());
+        recorder.describe_histogram(
+            "dromia_http_request_seconds".into(),
+            Some(Unit::Seconds),
+            "Time from the routed request to its answer, waits included.".into(),
+        );
+        let tokens = |direction: &'static str| {
+            let labels = vec![Label::new("direction", direction)];
+            recorder.register_counter(&Key::from_parts("dromia_answered_tokens_total", labels), &METADATA)
+        };
+        recorder.describe_counter(
+            "dromia_answered_tokens_total".into(),
+            None,
+            "Model tokens of the runs whose answers were waited for.".into(),
+        );
+        let gauges = Gauges {
+            requests_in_flight: gauge("dromia_http_requests_in_flight", "Requests that hold a share."),
+            streams_open: gauge("dromia_http_streams_open", "Journal streams that are open."),
+            cached_tokens: gauge("dromia_credentials_cached", "Credentials that were looked up lately."),
+            runs_active: gauge("dromia_runs_active", "Runs with a task."),
+            runs_ready: gauge("dromia_runs_ready", "Sessions and runs that wait for a task."),
+            runs_active_max: gauge("dromia_runs_active_max", "The most runs with a task."),
+            store_writable: gauge("dromia_store_writable", "1 while the store takes writes."),
+            wal_bytes: gauge("dromia_store_wal_bytes", "Bytes in the write-ahead log."),
+            file_bytes: gauge("dromia_store_file_bytes", "Bytes in the main file."),
+            commits: counter("dromia_store_commits_total", "Transactions that became durable."),
+            batches: counter("dromia_store_batches_total", "Batches that became durable."),
+            rows: counter("dromia_store_rows_total", "Rows written."),
+            writer_micros: counter("dromia_store_writer_micros_total", "CPU time of the writer."),
+            bytes_written: counter("dromia_store_bytes_written_total", "Bytes written to disk."),
+        };
+        Ok(Self {
+            routes: ROUTES
+                .iter()
+                .map(|route| RouteMeters::new(&recorder, route.method, route.path))
+                .collect(),
+            unmatched: RouteMeters::new(&recorder, "any", "none"),
+            input_tokens: tokens("input"),
+            output_tokens: tokens("output"),
+            gauges,
+            handle: recorder.handle(),
+        })
+    }
+
+    /// Returns the meters of a route; what is not in the table counts as unmatched.
+    pub(crate) fn of(&self, route: &Route) -> RouteMeters {
+        let index = ROUTES.iter().position(|known| known == route);
+        index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unmatched).clone()
+    }
+
+    pub(crate) fn unmatched(&self) -> &RouteMeters {
+        &self.unmatched
+    }
+
+    /// Counts the tokens of a run that was waited for.
+    pub(crate) fn answered(&self, usage: dromia_api::Usage) {
+        self.input_tokens.increment(u64::from(usage.input_tokens));
+        self.output_tokens.increment(u64::from(usage.output_tokens));
+    }
+
+    /// Folds recorded samples into their buckets. Without it they would pile up while nobody scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Returns the text that Prometheus reads.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts beyond 2^53 do not occur")]
+    pub(crate) fn render(&self, core: &Core) -> String {
+        let gauges = &self.gauges;
+        gauges.requests_in_flight.set(core.requests_in_flight() as f64);
+        gauges.streams_open.set(core.streams_open() as f64);
+        gauges.cached_tokens.set(core.tokens.len() as f64);
+        let load = core.ports.runs.load();
+        gauges.runs_active.set(load.active as f64);
+        gauges.runs_ready.set(load.ready as f64);
+        gauges.runs_active_max.set(load.active_max as f64);
+        let health = core.ports.store.health();
+        gauges.store_writable.set(if health.read_only.is_none() { 1.0 } else { 0.0 });
+        gauges.wal_bytes.set(health.wal_bytes as f64);
+        gauges.file_bytes.set(health.file_bytes as f64);
+        let stats = core.ports.store.stats();
+        gauges.commits.absolute(stats.commits);
+        gauges.batches.absolute(stats.batches);
+        gauges.rows.absolute(stats.rows);
+        gauges.writer_micros.absolute(stats.writer_micros);
+        gauges.bytes_written.absolute(stats.bytes_written);
+        self.handle.render()
+    }
+}
+
+impl fmt::Debug for Meters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meters").field("routes", &self.routes.len()).finish_non_exhaustive()
+    }
+}

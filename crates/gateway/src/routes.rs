@@ -1,0 +1,173 @@
+//! The route table: every route, and who may use it. There is no route beside it.
+//!
+//! The table is the router: a line makes the route, its guard and its meters. The guard takes a share of the
+//! concurrent requests and authenticates before the handler sees the request; routes that need nothing pass
+//! without a share, so that probes are answered under load.
+
+mod agent;
+mod event;
+mod node;
+mod run;
+mod session;
+mod tenant;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use dromia_contracts::ErrorCode;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+pub(crate) use self::run::no_such_run;
+use crate::caller::{Peer, operator_caller, tenant_caller};
+use crate::core::{Core, Shared};
+use crate::failure::{Answer, Failure};
+use crate::metrics::RouteMeters;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Anybody who reaches the door.
+    Nothing,
+    /// Somebody of a tenant.
+    Tenant,
+    /// Somebody on the Unix socket.
+    Operator,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path, with its variable segments in braces.
+    pub path: &'static str,
+    /// Who may use it.
+    pub needs: Needs,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $needs:ident => $handler:path;)+) => {
+        /// Every route of the gateway.
+        pub const ROUTES: &[Route] = &[
+            $(Route { method: stringify!($method), path: $path, needs: Needs::$needs },)+
+        ];
+
+        /// Builds the router of the table.
+        pub(crate) fn router(core: &Shared) -> Router {
+            Router::new()
+                $(.route($path, on(MethodFilter::$method, guarded(
+                    Needs::$needs,
+                    core.meters.of(&Route { method: stringify!($method), path: $path, needs: Needs::$needs }),
+                    $handler,
+                ))))+
+                .fallback(no_route)
+                .method_not_allowed_fallback(no_method)
+                .with_state(core.clone())
+        }
+    };
+}
+
+routes! {
+    GET "/health" Nothing => node::health;
+    GET "/ready" Nothing => node::ready;
+    GET "/metrics" Nothing => node::metrics;
+    GET "/v1/status" Tenant => node::status;
+    POST "/v1/events" Tenant => event::send;
+    GET "/v1/agents" Tenant => agent::list;
+    POST "/v1/agents" Tenant => agent::create;
+    GET "/v1/agents/{agent}" Tenant => agent::show;
+    DELETE "/v1/agents/{agent}" Tenant => agent::delete;
+    POST "/v1/agents/{agent}/pause" Tenant => agent::pause;
+    POST "/v1/agents/{agent}/resume" Tenant => agent::resume;
+    POST "/v1/agents/{agent}/terminate" Tenant => agent::terminate;
+    GET "/v1/sessions" Tenant => session::list;
+    POST "/v1/sessions/import" Tenant => session::import;
+    GET "/v1/sessions/{session}" Tenant => session::show;
+    GET "/v1/sessions/{session}/transcript" Tenant => session::transcript;
+    GET "/v1/sessions/{session}/export" Tenant => session::export;
+    GET "/v1/sessions/{session}/state" Tenant => session::state_list;
+    PUT "/v1/sessions/{session}/state/{name}" Tenant => session::state_put;
+    GET "/v1/runs" Tenant => run::list;
+    GET "/v1/runs/{run}" Tenant => run::show;
+    GET "/v1/runs/{run}/journal" Tenant => run::journal;
+    GET "/v1/runs/{run}/why" Tenant => run::why;
+    POST "/v1/runs/{run}/resume" Tenant => run::resume;
+    POST "/v1/runs/{run}/cancel" Tenant => run::cancel;
+    POST "/v1/runs/{run}/terminate" Tenant => run::terminate;
+    GET "/v1/tenants" Operator => tenant::list;
+    POST "/v1/tenants" Operator => tenant::create;
+}
+
+/// A guarded handler's future.
+type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// Puts a handler behind its table line.
+fn guarded<H, T>(
+    needs: Needs,
+    meters: RouteMeters,
+    handler: H,
+) -> impl Fn(State<Shared>, Request) -> Answering + Clone + Send + Sync + 'static
+where
+    H: Handler<T, Shared> + Sync,
+    T: 'static,
+{
+    move |State(core): State<Shared>, mut request: Request| -> Answering {
+        let handler = handler.clone();
+        let meters = meters.clone();
+        Box::pin(async move {
+            let began = Instant::now();
+            let response = match admit(&core, needs, &mut request).await {
+                Ok(_share) => handler.call(request, core).await,
+                Err(failure) => failure.into_response(),
+            };
+            meters.record(response.status(), began.elapsed());
+            response
+        })
+    }
+}
+
+/// Takes a share and finds who asks. The share is given back when the answer's headers are made; a stream takes
+/// a share of its own.
+async fn admit(core: &Core, needs: Needs, request: &mut Request) -> Answer<Option<OwnedSemaphorePermit>> {
+    if needs == Needs::Nothing {
+        return Ok(None);
+    }
+    let share = core.requests.clone().try_acquire_owned().map_err(|_| {
+        Failure::new(ErrorCode::Overloaded, "the server answers as many requests as it may at a time")
+    })?;
+    let peer = request.extensions().get::<Peer>().copied();
+    let peer = peer.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request came through no door"))?;
+    match needs {
+        Needs::Nothing => {}
+        Needs::Tenant => {
+            let caller = tenant_caller(core, peer, request.headers()).await?;
+            request.extensions_mut().insert(caller);
+        }
+        Needs::Operator => {
+            let operator = operator_caller(core, peer, request.headers()).await?;
+            request.extensions_mut().insert(operator);
+        }
+    }
+    Ok(Some(share))
+}
+
+async fn no_route(State(core): State<Shared>) -> Response {
+    unmatched(&core, Failure::new(ErrorCode::RouteNotFound, "no such route"))
+}
+
+async fn no_method(State(core): State<Shared>) -> Response {
+    let failure = Failure::new(ErrorCode::RouteNotFound, "the route does not take this method");
+    unmatched(&core, failure.with_status(405))
+}
+
+fn unmatched(core: &Core, failure: Failure) -> Response {
+    let response = failure.into_response();
+    core.meters.unmatched().record(response.status(), Duration::ZERO);
+    response
+}

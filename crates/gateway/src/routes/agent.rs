@@ -1,0 +1,129 @@
+//! Agents: register, list, show, pause, resume, terminate, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use dromia_api::List;
+use dromia_api::agent::{Agent, CreateAgent, Deleted};
+use dromia_contracts::agent::{self, AgentState};
+use dromia_contracts::runs::NewAgent;
+use dromia_contracts::store::Page;
+use dromia_contracts::{AgentId, ErrorCode, Scope};
+use serde::Deserialize;
+
+use crate::caller::Caller;
+use crate::core::{Core, Shared};
+use crate::extract::{JsonBody, Params, Segments, page_limit};
+use crate::failure::{Answer, Failure};
+use crate::wire;
+
+/// The longest display name, in bytes.
+const DISPLAY_NAME_BYTES_MAX: usize = 256;
+
+/// The most labels of an agent.
+const LABELS_MAX: usize = 64;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    after: Option<AgentId>,
+    limit: Option<u32>,
+}
+
+pub(crate) async fn list(
+    State(core): State<Shared>,
+    caller: Caller,
+    Params(listing): Params<Listing>,
+) -> Answer<Json<List<Agent>>> {
+    let limit = page_limit(listing.limit)?;
+    let page = Page { after: listing.after, limit };
+    let agents = core.ports.store.agents(&caller.scope, None, page).await?;
+    let items = agents.into_iter().map(|agent| wire::agent(agent, None)).collect();
+    Ok(Json(List::page(items, limit, |agent| agent.id.to_string())))
+}
+
+pub(crate) async fn create(
+    State(core): State<Shared>,
+    caller: Caller,
+    JsonBody(new): JsonBody<CreateAgent>,
+) -> Answer<Response> {
+    let display_name = new.display_name.unwrap_or_else(|| new.handle.to_string());
+    if display_name.trim().is_empty() || display_name.len() > DISPLAY_NAME_BYTES_MAX {
+        return Err(Failure::invalid(format!("`display_name` must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes")));
+    }
+    if new.labels.len() > LABELS_MAX {
+        return Err(Failure::invalid(format!("an agent has at most {LABELS_MAX} labels")));
+    }
+    let config = new.config.clone();
+    let new = NewAgent { handle: new.handle, display_name, labels: new.labels, config: new.config };
+    let agent = core.ports.runs.agent_create(caller.scope, new).await?;
+    // The handle may have named another agent a moment ago.
+    core.agents.forget_all();
+    Ok((StatusCode::CREATED, Json(wire::agent(agent, Some(config)))).into_response())
+}
+
+pub(crate) async fn show(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Answer<Json<Agent>> {
+    let agent = find(&core, &caller.scope, &name).await?;
+    let revision = core.ports.store.revision(&caller.scope, agent.id, agent.revision).await?;
+    Ok(Json(wire::agent(agent, revision.map(|revision| revision.config))))
+}
+
+pub(crate) async fn delete(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Answer<Json<Deleted>> {
+    let agent = find(&core, &caller.scope, &name).await?.id;
+    let erased = core.ports.runs.agent_delete(caller.scope, agent).await?;
+    core.agents.forget_all();
+    Ok(Json(Deleted { erased }))
+}
+
+pub(crate) async fn pause(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Answer<Json<Agent>> {
+    set_state(&core, caller, &name, AgentState::Paused).await
+}
+
+pub(crate) async fn resume(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Answer<Json<Agent>> {
+    set_state(&core, caller, &name, AgentState::Running).await
+}
+
+pub(crate) async fn terminate(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Answer<Json<Agent>> {
+    set_state(&core, caller, &name, AgentState::Terminated).await
+}
+
+async fn set_state(core: &Core, caller: Caller, name: &str, to: AgentState) -> Answer<Json<Agent>> {
+    let agent = find(core, &caller.scope, name).await?.id;
+    let agent = core.ports.runs.agent_set_state(caller.scope, agent, to).await?;
+    Ok(Json(wire::agent(agent, None)))
+}
+
+/// Finds an agent by its id or handle.
+pub(crate) async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<agent::Agent> {
+    let found = match (name.parse(), name.parse()) {
+        (Ok(id), _) => core.ports.store.agent(scope, id).await?,
+        (Err(_), Ok(handle)) => core.ports.store.agent_by_handle(scope, &handle).await?,
+        (Err(_), Err(_)) => None,
+    };
+    found.ok_or_else(no_such_agent)
+}
+
+pub(crate) fn no_such_agent() -> Failure {
+    Failure::new(ErrorCode::AgentNotFound, "no such agent")
+}

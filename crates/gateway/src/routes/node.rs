@@ -1,0 +1,85 @@
+//! How the node stands: liveness, readiness, metrics and status.
+//!
+//! The first three need no token and therefore say nothing about any tenant, and no cause of a failure.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use dromia_api::status::{Health, Load, Ready, Status, Store};
+use dromia_contracts::ErrorCode;
+use dromia_contracts::store::Page;
+
+use crate::caller::Caller;
+use crate::core::{Core, Shared};
+use crate::failure::{Answer, Failure};
+
+/// The most pages of tenants that a status counts.
+const TENANT_PAGES_MAX: usize = 64;
+
+pub(crate) async fn health(State(core): State<Shared>) -> Json<Health> {
+    let writable = core.ports.store.health().read_only.is_none();
+    let store = if writable { "writable" } else { "read_only" };
+    Json(Health { status: "ok".to_owned(), store: store.to_owned() })
+}
+
+pub(crate) async fn ready(State(core): State<Shared>) -> Answer<Json<Ready>> {
+    if core.phase.closing.is_cancelled() {
+        return Err(Failure::new(ErrorCode::ShuttingDown, "the server is draining"));
+    }
+    if core.ports.store.health().read_only.is_some() {
+        return Err(Failure::new(ErrorCode::StoreReadOnly, "the store answers reads only"));
+    }
+    Ok(Json(Ready { status: "ready".to_owned() }))
+}
+
+pub(crate) async fn metrics(State(core): State<Shared>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], core.meters.render(&core)).into_response()
+}
+
+pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer<Json<Status>> {
+    let tenants = if caller.is_operator { tenants_count(&core).await? } else { 1 };
+    let load = core.ports.runs.load();
+    let health = core.ports.store.health();
+    let stats = core.ports.store.stats();
+    let uptime = core.ports.runtime.clock.now().duration_since(core.started_at);
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: core.started_at,
+        uptime_seconds: u64::try_from(uptime.as_secs()).unwrap_or_default(),
+        draining: core.phase.closing.is_cancelled(),
+        tenants,
+        load: Load {
+            active: load.active as u64,
+            ready: load.ready as u64,
+            active_max: load.active_max as u64,
+        },
+        store: Store {
+            writable: health.read_only.is_none(),
+            read_only_cause: health.read_only.filter(|_| caller.is_operator),
+            wal_bytes: health.wal_bytes,
+            file_bytes: health.file_bytes,
+            commits: stats.commits,
+            batches: stats.batches,
+            rows: stats.rows,
+            writer_micros: stats.writer_micros,
+            bytes_written: stats.bytes_written,
+        },
+    }))
+}
+
+/// Counts tenants page by page, up to the bound.
+async fn tenants_count(core: &Core) -> Answer<u64> {
+    let limit = Page::<()>::LIMIT_MAX;
+    let mut count = 0;
+    let mut after = None;
+    for _ in 0..TENANT_PAGES_MAX {
+        let page = core.ports.store.tenants(&core.operator, Page { after, limit }).await?;
+        count += page.len() as u64;
+        if page.len() < limit {
+            break;
+        }
+        after = page.last().map(|tenant| tenant.id);
+    }
+    Ok(count)
+}

@@ -1,0 +1,194 @@
+//! Sessions: list, show, transcript, custom state, and the file that carries a session in and out.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, IF_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use dromia_api::List;
+use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
+use dromia_contracts::store::{Batch, Mutation, Page, StatePut, TailLimits};
+use dromia_contracts::{ErrorCode, Scope, SessionId, session};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::caller::Caller;
+use crate::core::{Core, Shared};
+use crate::extract::{JsonBody, Params, Segments, id, page_limit, read_body};
+use crate::failure::{Answer, Failure, committed};
+use crate::{transcript, wire};
+
+/// How much of a session's past a transcript shows.
+const TAIL: TailLimits = TailLimits { items: Page::<()>::LIMIT_MAX, bytes: 4 << 20 };
+
+/// The longest value of a custom state entry, in bytes.
+const STATE_BYTES_MAX: usize = 256 << 10;
+
+/// The longest name of a custom state entry, in bytes.
+const STATE_NAME_BYTES_MAX: usize = 128;
+
+/// The most custom state entries of a session; the check precedes the write, so racing writers may exceed it by
+/// their number.
+const STATE_ENTRIES_MAX: usize = 256;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    agent: Option<String>,
+    after: Option<SessionId>,
+    limit: Option<u32>,
+}
+
+pub(crate) async fn list(
+    State(core): State<Shared>,
+    caller: Caller,
+    Params(listing): Params<Listing>,
+) -> Answer<Json<List<Session>>> {
+    let limit = page_limit(listing.limit)?;
+    let agent = match &listing.agent {
+        Some(name) => Some(super::agent::find(&core, &caller.scope, name).await?.id),
+        None => None,
+    };
+    let page = Page { after: listing.after, limit };
+    let sessions = core.ports.store.sessions(&caller.scope, agent, page).await?;
+    let items = sessions.into_iter().map(wire::session).collect();
+    Ok(Json(List::page(items, limit, |session| session.id.to_string())))
+}
+
+pub(crate) async fn show(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(session): Segments<String>,
+) -> Answer<Json<Session>> {
+    Ok(Json(wire::session(find(&core, &caller.scope, &session).await?)))
+}
+
+pub(crate) async fn transcript(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(session): Segments<String>,
+) -> Answer<Json<Transcript>> {
+    let tail = core.ports.store.session_tail(&caller.scope, id(&session)?, TAIL).await?;
+    Ok(Json(transcript::fold(&tail.ok_or_else(no_such_session)?)?))
+}
+
+pub(crate) async fn export(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(session): Segments<String>,
+) -> Answer<Response> {
+    let session = id::<SessionId>(&session)?;
+    let file = core.ports.runs.export(caller.scope, session).await?;
+    let mut response = Response::new(Body::from(file));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{session}.session\"")) {
+        headers.insert(CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImportInto {
+    agent: String,
+}
+
+pub(crate) async fn import(
+    State(core): State<Shared>,
+    caller: Caller,
+    Params(into): Params<ImportInto>,
+    request: Request,
+) -> Answer<Response> {
+    let agent = super::agent::find(&core, &caller.scope, &into.agent).await?.id;
+    // A file is held whole in memory, so few are read at a time.
+    let _share = core.imports.try_acquire().map_err(|_| {
+        Failure::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
+    })?;
+    let file = read_body(request, &core, core.config.import_bytes_max).await?;
+    let session = core.ports.runs.import(caller.scope, agent, file.into()).await?;
+    Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
+}
+
+pub(crate) async fn state_list(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(session): Segments<String>,
+) -> Answer<Json<List<StateEntry>>> {
+    let session = find(&core, &caller.scope, &session).await?.id;
+    let entries = core.ports.store.state(&caller.scope, session).await?;
+    let items = entries.into_iter().map(wire::state_entry).collect::<Answer<_>>()?;
+    Ok(Json(List::whole(items)))
+}
+
+pub(crate) async fn state_put(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments((session, name)): Segments<(String, String)>,
+    IfMatch(expected): IfMatch,
+    JsonBody(value): JsonBody<Box<RawValue>>,
+) -> Answer<Json<StateWritten>> {
+    let value = Bytes::from(value.get().to_owned());
+    if name.is_empty() || name.len() > STATE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(Failure::invalid(format!(
+            "the name must be 1 to {STATE_NAME_BYTES_MAX} bytes without control characters"
+        )));
+    }
+    if value.len() > STATE_BYTES_MAX {
+        return Err(Failure::new(
+            ErrorCode::BodyTooLarge,
+            format!("the value is longer than {STATE_BYTES_MAX} bytes"),
+        ));
+    }
+    let session = find(&core, &caller.scope, &session).await?.id;
+    let entries = core.ports.store.state(&caller.scope, session).await?;
+    if entries.len() >= STATE_ENTRIES_MAX && !entries.iter().any(|entry| entry.name == name) {
+        return Err(Failure::invalid(format!("a session has at most {STATE_ENTRIES_MAX} state entries")));
+    }
+    let at = core.ports.runtime.clock.now();
+    let put = StatePut { session, name: name.clone(), expected, value, at };
+    let batch = Batch::new(caller.scope.tenant()).with(Mutation::StatePut(put));
+    committed(core.ports.store.commit(batch).await)?;
+    let version = match expected {
+        Some(expected) => expected + 1,
+        None => written_version(&core, &caller.scope, session, &name).await?,
+    };
+    Ok(Json(StateWritten { name, version }))
+}
+
+/// Reads the version back; after an unconditional write a later writer's version may be seen, which is as true.
+async fn written_version(core: &Core, scope: &Scope, session: SessionId, name: &str) -> Answer<u64> {
+    let entries = core.ports.store.state(scope, session).await?;
+    let entry = entries.into_iter().find(|entry| entry.name == name);
+    let entry = entry.ok_or_else(|| Failure::new(ErrorCode::StateNotFound, "no such state entry"))?;
+    Ok(entry.version)
+}
+
+/// The `If-Match` header: the version that must be there, 0 for none.
+pub(crate) struct IfMatch(Option<u64>);
+
+impl FromRequestParts<Shared> for IfMatch {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
+        let Some(value) = parts.headers.get(IF_MATCH) else {
+            return Ok(Self(None));
+        };
+        let version = value.to_str().ok().and_then(|text| text.trim_matches('"').parse().ok());
+        version
+            .filter(|version| *version < u64::MAX)
+            .map(|version| Self(Some(version)))
+            .ok_or_else(|| Failure::invalid("If-Match must be a version, such as 3, or 0 for none"))
+    }
+}
+
+async fn find(core: &Core, scope: &Scope, session: &str) -> Answer<session::Session> {
+    core.ports.store.session(scope, id(session)?).await?.ok_or_else(no_such_session)
+}
+
+fn no_such_session() -> Failure {
+    Failure::new(ErrorCode::SessionNotFound, "no such session")
+}

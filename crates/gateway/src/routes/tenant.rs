@@ -1,0 +1,52 @@
+//! Tenants: list and register; for the operator only.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use dromia_api::List;
+use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
+use dromia_contracts::TenantId;
+use dromia_contracts::store::Page;
+use serde::Deserialize;
+
+use crate::caller::NodeOperator;
+use crate::core::Shared;
+use crate::extract::{JsonBody, Params, page_limit};
+use crate::failure::Answer;
+use crate::wire;
+
+/// What the first token of a tenant is called.
+const TOKEN_NAME: &str = "default";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    after: Option<TenantId>,
+    limit: Option<u32>,
+}
+
+pub(crate) async fn list(
+    State(core): State<Shared>,
+    NodeOperator(operator): NodeOperator,
+    Params(listing): Params<Listing>,
+) -> Answer<Json<List<Tenant>>> {
+    let limit = page_limit(listing.limit)?;
+    let tenants = core.ports.store.tenants(&operator, Page { after: listing.after, limit }).await?;
+    let items = tenants.into_iter().map(wire::tenant).collect();
+    Ok(Json(List::page(items, limit, |tenant| tenant.id.to_string())))
+}
+
+pub(crate) async fn create(
+    State(core): State<Shared>,
+    NodeOperator(operator): NodeOperator,
+    JsonBody(new): JsonBody<CreateTenant>,
+) -> Answer<Response> {
+    let tenant = core.ports.runs.tenant_create(operator.clone(), new.handle).await?;
+    // A crash here leaves a tenant without a token: it is served over the Unix socket, and nobody holds a
+    // credential that nobody was shown.
+    let token = core.ports.runs.token_create(operator, tenant.id, TOKEN_NAME.to_owned()).await?;
+    let created =
+        TenantCreated { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at, token };
+    Ok((StatusCode::CREATED, Json(created)).into_response())
+}

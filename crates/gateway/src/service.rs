@@ -1,0 +1,268 @@
+//! The gateway as a component: ports in, doors bound, served until told to stop, then drained.
+//!
+//! Lifecycle of a drain: the doors close and streams end; requests in flight go on; after four fifths of the
+//! drain time waiting requests are told that their input is accepted; at its end what is left is cut.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use dromia_contracts::Authority;
+use dromia_contracts::runs::Runs;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::caller::Peer;
+use crate::config::{ConfigError, GatewayConfig};
+use crate::connection::serve;
+use crate::core::{Core, Shared};
+use crate::metrics::{Meters, MetersError};
+use crate::routes::router;
+
+/// How often recorded samples are folded into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long a door rests when the system gives it no connection, for want of file descriptors above all.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// The rooms behind the gateway.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Durable storage.
+    pub store: Arc<dyn Store>,
+    /// The engine.
+    pub runs: Arc<dyn Runs>,
+    /// Time, identity and a place to run.
+    pub runtime: Runtime,
+    /// The right to issue scopes.
+    pub authority: Authority,
+}
+
+/// Says why the gateway could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A setting cannot be served; nothing was bound.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The meters could not be set up.
+    #[error(transparent)]
+    Meters(#[from] MetersError),
+    /// Another server answers on the socket.
+    #[error("another server answers on {path}")]
+    SocketInUse {
+        /// The socket's path.
+        path: PathBuf,
+    },
+    /// A door could not be bound.
+    #[error("failed to bind {door}")]
+    Bind {
+        /// The address or path.
+        door: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Checks the settings and binds the doors. Nothing is accepted before [`Gateway::run`].
+pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Handle), BuildError> {
+    config.validate()?;
+    let core = Arc::new(Core::new(config, ports, Meters::new()?));
+    let mut tcp = None;
+    if let Some(address) = core.config.listen {
+        let failed = |source| BuildError::Bind { door: address.to_string(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        tcp = Some((listener, address));
+    }
+    let mut unix = None;
+    if let Some(path) = &core.config.socket {
+        let listener = bind_socket(path).await?;
+        let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
+        // The file was made by this process, so its owner is ours.
+        let owner = std::fs::symlink_metadata(path).map_err(failed)?.uid();
+        core.owner_uid.get_or_init(|| owner);
+        unix = Some(listener);
+    }
+    let handle = Handle { core: core.clone(), tcp: tcp.as_ref().map(|(_, address)| *address) };
+    let gateway = Gateway { router: router(&core), core, tcp: tcp.map(|(listener, _)| listener), unix };
+    Ok((gateway, handle))
+}
+
+async fn bind_socket(path: &Path) -> Result<UnixListener, BuildError> {
+    let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
+    if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(BuildError::SocketInUse { path: path.to_owned() });
+        }
+        // Left behind by a server that was killed.
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // The wall is the check of the peer's user; the mode keeps others from even asking.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// The built gateway, not serving yet.
+#[derive(Debug)]
+pub struct Gateway {
+    core: Shared,
+    router: Router,
+    tcp: Option<TcpListener>,
+    unix: Option<UnixListener>,
+}
+
+/// What a drain left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut because their requests did not end in time.
+    pub cut: usize,
+}
+
+/// Looks at a gateway from outside; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    core: Shared,
+    tcp: Option<SocketAddr>,
+}
+
+impl Handle {
+    /// Returns the TCP address that was bound.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp
+    }
+
+    /// Returns the path of the Unix socket.
+    pub fn socket_path(&self) -> Option<&Path> {
+        self.core.config.socket.as_deref()
+    }
+
+    /// Returns how many requests are being answered.
+    pub fn requests_in_flight(&self) -> usize {
+        self.core.requests_in_flight()
+    }
+
+    /// Returns how many journal streams are open.
+    pub fn streams_open(&self) -> usize {
+        self.core.streams_open()
+    }
+
+    /// Tells whether the gateway closes.
+    pub fn is_draining(&self) -> bool {
+        self.core.phase.closing.is_cancelled()
+    }
+}
+
+impl Gateway {
+    /// Serves until `shutdown` ends, then drains.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
+        let Self { core, router, tcp, unix } = self;
+        let tasks = TaskTracker::new();
+        let cut = Arc::new(AtomicUsize::new(0));
+        let doors = Doors {
+            core: core.clone(),
+            router,
+            tasks: tasks.clone(),
+            connections: Arc::new(Semaphore::new(core.config.connections_max)),
+            cut: cut.clone(),
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = doors.accept_tcp(tcp) => {}
+            () = doors.accept_unix(unix) => {}
+            () = upkeep(&core) => {}
+        }
+        // The listeners are dropped, so a new client is refused at once and not left in a queue.
+        if let Some(path) = &core.config.socket
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::warn!(%error, "the socket could not be removed");
+        }
+        core.phase.closing.cancel();
+        tasks.close();
+        let patience = core.config.drain_time();
+        if timeout(patience * 4 / 5, tasks.wait()).await.is_err() {
+            core.phase.hurry.cancel();
+            if timeout(patience / 5, tasks.wait()).await.is_err() {
+                core.phase.cut.cancel();
+                tasks.wait().await;
+            }
+        }
+        Drained { cut: cut.load(Ordering::Relaxed) }
+    }
+}
+
+async fn upkeep(core: &Core) {
+    let mut ticks = interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.meters.upkeep();
+    }
+}
+
+/// Accepts connections, at most so many at a time.
+struct Doors {
+    core: Shared,
+    router: Router,
+    tasks: TaskTracker,
+    connections: Arc<Semaphore>,
+    cut: Arc<AtomicUsize>,
+}
+
+impl Doors {
+    async fn accept_tcp(&self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else { return std::future::pending().await };
+        loop {
+            // The share is taken first: beyond it clients wait in the system's queue and not in our memory.
+            let Ok(share) = self.connections.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // Failing leaves the connection slower, not wrong.
+                    let _ = stream.set_nodelay(true);
+                    self.serve(Peer::Tcp, stream, share);
+                }
+                Err(error) => rest(&error).await,
+            }
+        }
+    }
+
+    async fn accept_unix(&self, listener: Option<UnixListener>) {
+        let Some(listener) = listener else { return std::future::pending().await };
+        loop {
+            let Ok(share) = self.connections.clone().acquire_owned().await else { return };
+            match listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
+                Ok((uid, stream)) => self.serve(Peer::Unix { uid }, stream, share),
+                Err(error) => rest(&error).await,
+            }
+        }
+    }
+
+    fn serve<S>(&self, peer: Peer, stream: S, share: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (core, router, cut) = (self.core.clone(), self.router.clone(), self.cut.clone());
+        let connection = async move {
+            serve(core, router, peer, stream, &cut).await;
+            drop(share);
+        };
+        self.core.ports.runtime.spawn.spawn(Box::pin(self.tasks.track_future(connection)));
+    }
+}
+
+async fn rest(error: &io::Error) {
+    tracing::warn!(%error, "no connection could be accepted");
+    sleep(ACCEPT_REST).await;
+}

@@ -1,0 +1,114 @@
+//! From the nouns of the contracts to the words of the wire.
+
+use bytes::Bytes;
+use dromia_api as api;
+use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::run::Run;
+use dromia_contracts::runs::{Submitted, Why};
+use dromia_contracts::session::Session;
+use dromia_contracts::store::{StateEntry, StoredEntry};
+use dromia_contracts::{ErrorCode, Fault};
+use serde_json::value::RawValue;
+
+use crate::failure::{Answer, Failure};
+
+pub(crate) fn agent(agent: Agent, config: Option<AgentConfig>) -> api::agent::Agent {
+    api::agent::Agent {
+        id: agent.id,
+        handle: agent.handle,
+        display_name: agent.display_name,
+        labels: agent.labels,
+        created_at: agent.created_at,
+        state: agent.state,
+        config,
+    }
+}
+
+pub(crate) fn tenant(tenant: Tenant) -> api::tenant::Tenant {
+    api::tenant::Tenant { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at }
+}
+
+pub(crate) fn session(session: Session) -> api::session::Session {
+    api::session::Session {
+        id: session.id,
+        agent: session.agent,
+        platform: session.key.platform,
+        channel: session.key.channel,
+        actor: session.key.actor.as_str().to_owned(),
+        opened_at: session.opened_at,
+        last: session.head.last,
+        waiting: session.head.last.saturating_sub(session.head.taken),
+        active: session.head.active,
+    }
+}
+
+pub(crate) fn run(run: &Run) -> api::run::Run {
+    api::run::Run {
+        id: run.id,
+        kind: run.kind,
+        agent: run.agent,
+        session: run.session,
+        status: run.head.status,
+        started_at: run.started_at,
+        updated_at: run.updated_at,
+        wake_at: run.head.wake_at,
+        last_seq: run.last_seq,
+        epoch: run.epoch,
+        model_calls: run.head.model_calls,
+        usage: run.head.usage,
+        cost_micros: run.head.cost_micros,
+    }
+}
+
+pub(crate) fn why(why: Why) -> api::run::Why {
+    api::run::Why {
+        status: why.status,
+        waits_for: why.waits_for,
+        since: why.since,
+        unblocked_by: why.unblocked_by,
+        command: why.command,
+    }
+}
+
+pub(crate) fn entry(entry: StoredEntry) -> Answer<api::run::Entry> {
+    let seq = entry.seq;
+    let unreadable = |cause: String| {
+        Failure::new(ErrorCode::JournalUnreadable, format!("entry {seq} is not JSON")).with_cause(cause)
+    };
+    Ok(api::run::Entry {
+        seq,
+        at: entry.at,
+        epoch: entry.epoch,
+        kind: entry.kind,
+        version: entry.version,
+        fields: RawValue::from_string(entry.fields).map_err(|error| unreadable(error.to_string()))?,
+        body: entry.body.as_ref().map(json).transpose().map_err(unreadable)?,
+        chain: entry.chain,
+    })
+}
+
+pub(crate) fn state_entry(entry: StateEntry) -> Answer<api::session::StateEntry> {
+    let value = json(&entry.value).map_err(|cause| {
+        Failure::new(ErrorCode::Internal, format!("the state entry {:?} is not JSON", entry.name))
+            .with_cause(cause)
+    })?;
+    Ok(api::session::StateEntry { name: entry.name, version: entry.version, value })
+}
+
+pub(crate) fn accepted(submitted: &Submitted) -> api::event::EventAccepted {
+    api::event::EventAccepted {
+        item: submitted.item,
+        session: submitted.session,
+        position: submitted.position,
+        run: submitted.run,
+        replayed: submitted.replayed,
+    }
+}
+
+pub(crate) fn failure(fault: Fault) -> api::event::Failure {
+    api::event::Failure { code: fault.code.as_str().to_owned(), message: fault.message }
+}
+
+fn json(bytes: &Bytes) -> Result<Box<RawValue>, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}

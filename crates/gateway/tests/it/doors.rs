@@ -1,0 +1,123 @@
+//! The doors themselves: hosts, slow clients, sockets left behind and sockets in use.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dromia_contracts::Authority;
+use dromia_contracts::runtime::Runtime;
+use dromia_gateway::{BuildError, ConfigError, GatewayConfig, Ports, build};
+use hyper::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::{full, request};
+use crate::fake::{Rooms, StoppedClock, Tasks};
+use crate::world::World;
+
+fn ports() -> Ports {
+    let rooms = Arc::new(Rooms::default());
+    let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
+    Ports { store: rooms.clone(), runs: rooms, runtime, authority: Authority::claim() }
+}
+
+#[tokio::test]
+async fn a_host_of_another_name_gets_nothing_over_tcp() {
+    let world = World::new().await;
+    for (host, status) in
+        [("localhost", 200), ("127.0.0.1:1", 200), ("evil.example", 403), ("localhost.evil.example", 403)]
+    {
+        let asked = Request::builder().uri("/health").header("host", host).body(full("")).unwrap();
+        assert_eq!(world.tcp(asked).await.status, status, "{host}");
+    }
+    let asked = Request::builder().uri("/health").header("host", "any").body(full("")).unwrap();
+    assert_eq!(world.unix(asked).await.status, 200, "a socket has no name to rebind");
+}
+
+#[tokio::test]
+async fn another_address_than_loopback_is_refused_before_anything_is_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dromia.sock");
+    let config = GatewayConfig {
+        listen: Some("0.0.0.0:0".parse().unwrap()),
+        socket: Some(socket.clone()),
+        ..GatewayConfig::default()
+    };
+    let refused = build(config, ports()).await.err();
+    assert!(matches!(refused, Some(BuildError::Config(ConfigError::NotLoopback { .. }))), "{refused:?}");
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("dromia.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists(), "the dead server's socket");
+    let config = GatewayConfig { socket: Some(socket.clone()), ..GatewayConfig::default() };
+    let (_gateway, handle) = build(config.clone(), ports()).await.unwrap();
+    assert_eq!(handle.socket_path(), Some(socket.as_path()));
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let refused = build(config, ports()).await.err();
+    assert!(matches!(refused, Some(BuildError::SocketInUse { .. })), "{refused:?}");
+    let file = directory.path().join("a-file");
+    std::fs::write(&file, "mine").unwrap();
+    let config = GatewayConfig { socket: Some(file.clone()), ..GatewayConfig::default() };
+    assert!(matches!(build(config, ports()).await.err(), Some(BuildError::Bind { .. })));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine", "what is no socket is left alone");
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_over_its_headers_is_closed() {
+    let world = World::with(|config| config.header_ms = 50).await;
+    let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "the connection stays open");
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_over_its_body_is_told() {
+    let world = World::with(|config| config.body_ms = 50).await;
+    let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
+    let token = &world.ours.token;
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-length: 10\r\nconnection: close\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_store_and_metrics_count_by_route() {
+    let world = World::new().await;
+    let get = |path: &'static str| world.tcp(request("GET", path).body(full("")).unwrap());
+    assert_eq!(get("/ready").await.status, 200);
+    world.rooms.lock().read_only = Some("disk /dev/secret is full".into());
+    let refused = get("/ready").await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "store_read_only"));
+    assert!(!String::from_utf8_lossy(&refused.body).contains("secret"));
+    let health = get("/health").await;
+    assert_eq!((health.status.as_u16(), &health.json()["store"]), (200, &"read_only".into()));
+    world.ask("GET", &format!("/v1/runs/{}", world.ours.run), "").await;
+    world.ask("GET", "/v1/moon", "").await;
+    let text = String::from_utf8(get("/metrics").await.body.to_vec()).unwrap();
+    for line in [
+        r#"dromia_http_requests_total{method="GET",route="/v1/runs/{run}",class="2xx"} 1"#,
+        r#"dromia_http_requests_total{method="any",route="none",class="4xx"} 1"#,
+        r#"dromia_http_requests_total{method="GET",route="/ready",class="5xx"} 1"#,
+        r#"dromia_http_request_seconds_count{method="GET",route="/v1/runs/{run}"} 1"#,
+        "dromia_store_writable 0",
+        "dromia_store_commits_total 7",
+        "dromia_runs_ready 2",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains(&world.ours.run.to_string()), "an id became a label");
+}

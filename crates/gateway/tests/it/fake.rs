@@ -1,0 +1,134 @@
+//! Rooms behind the gateway, in memory: what they hold is set by the test, what they are asked is kept for it.
+
+mod runs;
+mod store;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
+
+use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::run::Run;
+use dromia_contracts::runs::{Live, NewInput};
+use dromia_contracts::session::{InboxItem, Session};
+use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
+use dromia_contracts::{BoxFuture, Digest, ItemId, RunId, SessionId, TenantId};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// What an input meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    /// Its run completes at once.
+    #[default]
+    Answers,
+    /// Its run never ends.
+    Thinks,
+    /// The engine panics.
+    Panics,
+}
+
+/// The shared insides of all rooms.
+#[derive(Default)]
+pub struct Rooms {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+pub struct Inner {
+    pub tenants: Vec<Tenant>,
+    pub tokens: HashMap<Digest, TokenOwner>,
+    pub agents: Vec<(TenantId, Agent, AgentConfig)>,
+    pub sessions: Vec<(TenantId, Session)>,
+    pub items: Vec<(SessionId, InboxItem)>,
+    pub runs: Vec<(TenantId, Run)>,
+    pub journals: HashMap<RunId, Vec<StoredEntry>>,
+    pub states: HashMap<SessionId, Vec<StateEntry>>,
+    pub keys: HashMap<(TenantId, String), (Digest, ItemId, SessionId)>,
+    pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<Live>>>,
+    pub inputs: Vec<NewInput>,
+    pub token_reads: usize,
+    pub mood: Mood,
+    pub read_only: Option<String>,
+    pub minted: u64,
+}
+
+impl fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rooms")
+    }
+}
+
+impl Rooms {
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// Appends to a run's journal and tells its watchers, as an engine does.
+    pub fn append(&self, run: RunId, entry: StoredEntry, status: dromia_contracts::run::RunStatus) {
+        let mut inner = self.lock();
+        let seq = entry.seq;
+        inner.journals.entry(run).or_default().push(entry);
+        let (_, row) = inner.runs.iter_mut().find(|(_, row)| row.id == run).unwrap();
+        row.last_seq = seq;
+        row.head.status = status;
+        inner.tell(run, &Live::Committed { seq, status });
+    }
+
+    pub fn live(&self, run: RunId, live: &Live) {
+        self.lock().tell(run, live);
+    }
+
+    /// Ends every watch of a run, as an engine does that works on it no more.
+    pub fn leave(&self, run: RunId) {
+        self.lock().watchers.remove(&run);
+    }
+}
+
+impl Inner {
+    pub fn uuid(&mut self) -> Uuid {
+        self.minted += 1;
+        Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + u128::from(self.minted))
+    }
+
+    fn tell(&mut self, run: RunId, live: &Live) {
+        if let Some(watchers) = self.watchers.get_mut(&run) {
+            watchers.retain(|watcher| watcher.send(live.clone()).is_ok());
+        }
+    }
+}
+
+/// A clock that stands still; only stamps depend on it.
+#[derive(Debug)]
+pub struct StoppedClock;
+
+impl dromia_contracts::runtime::Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl dromia_contracts::runtime::IdSource for Rooms {
+    fn uuid(&self) -> Uuid {
+        self.lock().uuid()
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        [9; 32]
+    }
+}
+
+/// Tasks on the test's own runtime.
+#[derive(Debug)]
+pub struct Tasks;
+
+impl dromia_contracts::runtime::Spawn for Tasks {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+}

@@ -1,0 +1,221 @@
+//! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
+
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::label::Label;
+use dromia_contracts::model::Usage;
+use dromia_contracts::run::{RunHead, RunStatus};
+use dromia_contracts::runs::{End, Load, NewAgent, NewInput, Outcome, Runs, Submitted, Target, Watch, Why};
+use dromia_contracts::{
+    AgentId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId, TenantId,
+};
+use futures_util::stream;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{Inner, Mood, Rooms};
+
+fn not_found(code: ErrorCode, noun: &str) -> Fault {
+    Fault::new(code, format!("no such {noun}"))
+}
+
+fn ready<T: Send + 'static>(value: Result<T, Fault>) -> BoxFuture<'static, Result<T, Fault>> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Inner {
+    fn visible_run(&self, scope: &Scope, run: RunId) -> Result<usize, Fault> {
+        let found = self.runs.iter().position(|(tenant, row)| *tenant == scope.tenant() && row.id == run);
+        found.ok_or_else(|| not_found(ErrorCode::RunNotFound, "run"))
+    }
+
+    fn visible_agent(&mut self, scope: &Scope, agent: AgentId) -> Result<&mut Agent, Fault> {
+        let found =
+            self.agents.iter_mut().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
+        found.map(|(_, row, _)| row).ok_or_else(|| not_found(ErrorCode::AgentNotFound, "agent"))
+    }
+
+    fn visible_session(&self, scope: &Scope, session: SessionId) -> Result<SessionId, Fault> {
+        let found = self.sessions.iter().any(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
+        if found { Ok(session) } else { Err(not_found(ErrorCode::SessionNotFound, "session")) }
+    }
+
+    fn submitted(&mut self, scope: &Scope, input: NewInput) -> Result<Submitted, Fault> {
+        let session = match &input.target {
+            Target::Session(session) => self.visible_session(scope, *session)?,
+            Target::Key { agent, .. } => {
+                self.visible_agent(scope, *agent)?;
+                SessionId::from_uuid(self.uuid())
+            }
+        };
+        let mut stored = (ItemId::from_uuid(self.uuid()), session, false);
+        if let Some(key) = &input.key {
+            let id = (scope.tenant(), key.key.clone());
+            match self.keys.get(&id) {
+                Some((request, ..)) if *request != key.request => {
+                    return Err(Fault::new(
+                        ErrorCode::IdempotencyConflict,
+                        "the key was used for something else",
+                    ));
+                }
+                Some((_, item, session)) => stored = (*item, *session, true),
+                None => {
+                    self.keys.insert(id, (key.request, stored.0, session));
+                }
+            }
+        }
+        let run = RunId::from_uuid(self.uuid());
+        let text = parts_text(&input.parts);
+        let mood = self.mood;
+        let wait = input.wait;
+        self.inputs.push(input);
+        let outcome = async move {
+            if mood == Mood::Thinks {
+                std::future::pending::<()>().await;
+            }
+            Ok(Outcome {
+                run,
+                last_seq: 4,
+                head: RunHead {
+                    status: RunStatus::Completed,
+                    wake_at: None,
+                    model_calls: 1,
+                    usage: Usage { input_tokens: 3, output_tokens: 5 },
+                    cost_micros: 42,
+                },
+                reply: vec![Part::text(format!("you said: {text}"), Label::ACTOR_TEXT)],
+                failure: None,
+            })
+        };
+        let (item, session, replayed) = stored;
+        let outcome: Option<BoxFuture<'static, _>> = if wait { Some(Box::pin(outcome)) } else { None };
+        Ok(Submitted { item, session, position: 1, run: Some(run), replayed, outcome })
+    }
+}
+
+impl Runs for Rooms {
+    fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>> {
+        let mut inner = self.lock();
+        if inner.mood == Mood::Panics {
+            drop(inner);
+            panic!("the engine's secret");
+        }
+        ready(inner.submitted(&scope, input))
+    }
+
+    fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {
+        let mut inner = self.lock();
+        let watched = inner.visible_run(&scope, run).map(|_| {
+            let (tx, rx) = mpsc::unbounded_channel();
+            inner.watchers.entry(run).or_default().push(tx);
+            let watch: Watch = Box::pin(stream::unfold(rx, |mut rx| async { Some((rx.recv().await?, rx)) }));
+            watch
+        });
+        ready(watched)
+    }
+
+    fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>> {
+        let inner = self.lock();
+        ready(inner.visible_run(&scope, run).map(|index| Why {
+            status: inner.runs[index].1.head.status,
+            waits_for: "the model".into(),
+            since: Timestamp::UNIX_EPOCH,
+            unblocked_by: "the model".into(),
+            command: None,
+        }))
+    }
+
+    fn end(&self, scope: Scope, run: RunId, _: End) -> BoxFuture<'_, Result<(), Fault>> {
+        let mut inner = self.lock();
+        let ended = inner.visible_run(&scope, run);
+        ready(ended.map(|index| inner.runs[index].1.head.status = RunStatus::Cancelled))
+    }
+
+    fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
+        let inner = self.lock();
+        ready(inner.visible_run(&scope, run).map(|index| Submitted {
+            item: ItemId::from_bytes([1; 16]),
+            session: inner.runs[index].1.session,
+            position: 2,
+            run: None,
+            replayed: false,
+            outcome: None,
+        }))
+    }
+
+    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>> {
+        ready(self.lock().visible_session(&scope, session).map(|_| b"a session".to_vec()))
+    }
+
+    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>> {
+        let mut inner = self.lock();
+        assert_eq!(file, b"a session", "the file came whole");
+        let imported = inner.visible_agent(&scope, agent).map(|_| ());
+        let session = SessionId::from_uuid(inner.uuid());
+        ready(imported.map(|()| session))
+    }
+
+    fn tenant_create(&self, _: Operator, handle: Handle) -> BoxFuture<'_, Result<Tenant, Fault>> {
+        let mut inner = self.lock();
+        if inner.tenants.iter().any(|tenant| tenant.handle == handle) {
+            return ready(Err(Fault::new(ErrorCode::HandleTaken, "the handle is taken")));
+        }
+        let id = TenantId::from_uuid(inner.uuid());
+        let tenant = Tenant { id, handle, created_at: Timestamp::UNIX_EPOCH };
+        inner.tenants.push(tenant.clone());
+        ready(Ok(tenant))
+    }
+
+    fn token_create(
+        &self,
+        _: Operator,
+        tenant: TenantId,
+        name: String,
+    ) -> BoxFuture<'_, Result<String, Fault>> {
+        let token = format!("drm_{tenant}");
+        let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
+        self.lock().tokens.insert(hash, dromia_contracts::store::TokenOwner { tenant, name });
+        ready(Ok(token))
+    }
+
+    fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
+        let mut inner = self.lock();
+        let row = Agent {
+            id: AgentId::from_uuid(inner.uuid()),
+            handle: agent.handle,
+            display_name: agent.display_name,
+            labels: agent.labels,
+            created_at: Timestamp::UNIX_EPOCH,
+            state: AgentState::Running,
+            revision: Digest::default(),
+        };
+        inner.agents.push((scope.tenant(), row.clone(), agent.config));
+        ready(Ok(row))
+    }
+
+    fn agent_set_state(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        to: AgentState,
+    ) -> BoxFuture<'_, Result<Agent, Fault>> {
+        let mut inner = self.lock();
+        ready(inner.visible_agent(&scope, agent).map(|agent| {
+            agent.state = to;
+            agent.clone()
+        }))
+    }
+
+    fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>> {
+        let mut inner = self.lock();
+        let deleted = inner.visible_agent(&scope, agent).map(|_| Erased { sessions: 1, ..Erased::default() });
+        if deleted.is_ok() {
+            inner.agents.retain(|(_, row, _)| row.id != agent);
+        }
+        ready(deleted)
+    }
+
+    fn load(&self) -> Load {
+        Load { active: 1, ready: 2, active_max: 64 }
+    }
+}

@@ -1,0 +1,232 @@
+//! The store of the tests: lists behind a lock, filtered by tenant.
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::run::Run;
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::{
+    Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal, RunFilter, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+
+use super::Rooms;
+
+fn ready<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+fn page<T: Clone, Id: PartialOrd>(rows: &[T], page: &Page<Id>, id: impl Fn(&T) -> Id) -> Vec<T> {
+    let after = rows.iter().filter(|row| page.after.as_ref().is_none_or(|after| id(row) > *after));
+    after.take(page.limit).cloned().collect()
+}
+
+impl Store for Rooms {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        let mut inner = self.lock();
+        let mut refused = None;
+        for mutation in batch.mutations {
+            let Mutation::StatePut(put) = mutation else { panic!("the gateway writes nothing else") };
+            let mine =
+                inner.sessions.iter().any(|(tenant, row)| *tenant == batch.tenant && row.id == put.session);
+            assert!(mine, "the gateway looked first");
+            let entries = inner.states.entry(put.session).or_default();
+            let found = entries.iter().position(|entry| entry.name == put.name);
+            let version = found.map_or(0, |index| entries[index].version);
+            if put.expected.is_some_and(|expected| expected != version) {
+                refused = Some(Refusal::StateVersion { found: version });
+                continue;
+            }
+            let entry = StateEntry { name: put.name, version: version + 1, value: put.value };
+            match found {
+                Some(index) => entries[index] = entry,
+                None => entries.push(entry),
+            }
+        }
+        let commit = match refused {
+            Some(refusal) => Commit::Refused(refusal),
+            None => Commit::Done(Receipt { positions: vec![], claimed: true }),
+        };
+        Box::pin(std::future::ready(commit))
+    }
+
+    fn tenants<'a>(&'a self, _: &'a Operator, wanted: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
+        ready(page(&self.lock().tenants, &wanted, |tenant| tenant.id))
+    }
+
+    fn tenant_by_handle<'a>(&'a self, _: &'a Operator, handle: &'a Handle) -> Read<'a, Option<Tenant>> {
+        ready(self.lock().tenants.iter().find(|tenant| tenant.handle == *handle).cloned())
+    }
+
+    fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
+        let mut inner = self.lock();
+        inner.token_reads += 1;
+        ready(inner.tokens.get(&hash).cloned())
+    }
+
+    fn open_runs<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
+        ready(vec![])
+    }
+
+    fn pending_sessions<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: Page<(TenantId, SessionId)>,
+    ) -> Read<'a, Vec<PendingSession>> {
+        ready(vec![])
+    }
+
+    fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
+        ready(vec![])
+    }
+
+    fn agents<'a>(
+        &'a self,
+        scope: &'a Scope,
+        _: Option<AgentState>,
+        wanted: Page<AgentId>,
+    ) -> Read<'a, Vec<Agent>> {
+        let inner = self.lock();
+        let mine = inner.agents.iter().filter(|(tenant, ..)| *tenant == scope.tenant());
+        let mine: Vec<_> = mine.map(|(_, agent, _)| agent.clone()).collect();
+        ready(page(&mine, &wanted, |agent| agent.id))
+    }
+
+    fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>> {
+        let inner = self.lock();
+        let found = inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
+        ready(found.map(|(_, row, _)| row.clone()))
+    }
+
+    fn agent_by_handle<'a>(&'a self, scope: &'a Scope, handle: &'a Handle) -> Read<'a, Option<Agent>> {
+        let inner = self.lock();
+        let found =
+            inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.handle == *handle);
+        ready(found.map(|(_, row, _)| row.clone()))
+    }
+
+    fn revision<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        digest: Digest,
+    ) -> Read<'a, Option<Revision>> {
+        let inner = self.lock();
+        let found = inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
+        ready(found.map(|(_, _, config)| Revision { digest, config: config.clone() }))
+    }
+
+    fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>> {
+        let inner = self.lock();
+        let found =
+            inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
+        ready(found.map(|(_, row)| row.clone()))
+    }
+
+    fn session_by_key<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: AgentId,
+        _: &'a SessionKey,
+    ) -> Read<'a, Option<Session>> {
+        ready(None)
+    }
+
+    fn sessions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: Option<AgentId>,
+        wanted: Page<SessionId>,
+    ) -> Read<'a, Vec<Session>> {
+        let inner = self.lock();
+        let mine = inner.sessions.iter().filter(|(tenant, row)| {
+            *tenant == scope.tenant() && agent.is_none_or(|agent| row.agent == agent)
+        });
+        let mine: Vec<_> = mine.map(|(_, row)| row.clone()).collect();
+        ready(page(&mine, &wanted, |session| session.id))
+    }
+
+    fn session_tail<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        _: TailLimits,
+    ) -> Read<'a, Option<SessionTail>> {
+        let inner = self.lock();
+        let found =
+            inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
+        ready(found.map(|(_, row)| {
+            SessionTail {
+                session: row.clone(),
+                items: inner
+                    .items
+                    .iter()
+                    .filter(|(of, _)| *of == session)
+                    .map(|(_, item)| item.clone())
+                    .collect(),
+                runs: inner
+                    .runs
+                    .iter()
+                    .filter(|(_, run)| run.session == session)
+                    .map(|(_, run)| (run.id, inner.journals.get(&run.id).cloned().unwrap_or_default()))
+                    .collect(),
+            }
+        }))
+    }
+
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<Run>> {
+        let inner = self.lock();
+        let found = inner.runs.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == run);
+        ready(found.map(|(_, row)| row.clone()))
+    }
+
+    fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, wanted: Page<RunId>) -> Read<'a, Vec<Run>> {
+        let inner = self.lock();
+        let mine = inner.runs.iter().filter(|(tenant, row)| {
+            *tenant == scope.tenant()
+                && filter.session.is_none_or(|session| row.session == session)
+                && filter.agent.is_none_or(|agent| row.agent == agent)
+                && filter.status.is_none_or(|status| row.head.status == status)
+        });
+        let mine: Vec<_> = mine.map(|(_, row)| row.clone()).collect();
+        ready(page(&mine, &wanted, |run| run.id))
+    }
+
+    fn journal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        run: RunId,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<StoredEntry>> {
+        let inner = self.lock();
+        let mine = inner.runs.iter().any(|(tenant, row)| *tenant == scope.tenant() && row.id == run);
+        let entries = inner.journals.get(&run).filter(|_| mine);
+        let after = entries.into_iter().flatten().filter(|entry| entry.seq > after);
+        ready(after.take(limit).cloned().collect())
+    }
+
+    fn inbox<'a>(&'a self, _: &'a Scope, _: InboxOwner, _: u64, _: usize) -> Read<'a, Vec<InboxItem>> {
+        ready(vec![])
+    }
+
+    fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
+        ready(None)
+    }
+
+    fn state<'a>(&'a self, _: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>> {
+        ready(self.lock().states.get(&session).cloned().unwrap_or_default())
+    }
+
+    fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {
+        ready((Erased::default(), true))
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth { read_only: self.lock().read_only.clone(), wal_bytes: 11, file_bytes: 4096 }
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats { commits: 7, batches: 8, rows: 9, writer_micros: 10, bytes_written: 11 }
+    }
+}

@@ -1,0 +1,158 @@
+//! A gateway on free doors, with two tenants that must never meet.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentConfig, AgentState, Tenant};
+use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::session::{Session, SessionHead, SessionKey};
+use dromia_contracts::store::{StoredEntry, TokenOwner};
+use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, SessionId, TenantId};
+use dromia_gateway::{Drained, GatewayConfig, Handle, Ports, build};
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{Rooms, StoppedClock, Tasks};
+
+/// A tenant with one of everything.
+#[derive(Debug, Clone)]
+pub struct House {
+    pub tenant: TenantId,
+    pub token: String,
+    pub agent: AgentId,
+    pub session: SessionId,
+    pub run: RunId,
+}
+
+/// A served gateway.
+pub struct World {
+    pub rooms: Arc<Rooms>,
+    pub handle: Handle,
+    pub ours: House,
+    pub theirs: House,
+    pub stop: CancellationToken,
+    pub served: JoinHandle<Drained>,
+    pub socket: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("dromia.sock");
+        let rooms = Arc::new(Rooms::default());
+        let ours = house(&rooms, "default");
+        let theirs = house(&rooms, "other");
+        let mut config = GatewayConfig {
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            socket: Some(socket.clone()),
+            default_agent: Some("ops".parse().unwrap()),
+            drain_ms: 1_000,
+            ..GatewayConfig::default()
+        };
+        change(&mut config);
+        let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
+        let authority = Authority::claim();
+        let ports = Ports { store: rooms.clone(), runs: rooms.clone(), runtime, authority };
+        let (gateway, handle) = build(config, ports).await.unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));
+        Self { rooms, handle, ours, theirs, stop, served, socket, _directory: directory }
+    }
+
+    /// Waits until something holds, at most a while.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !holds(self) {
+            assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn house(rooms: &Rooms, handle: &str) -> House {
+    let mut inner = rooms.lock();
+    let at = Timestamp::UNIX_EPOCH;
+    let house = House {
+        tenant: TenantId::from_uuid(inner.uuid()),
+        token: format!("drm_{handle}"),
+        agent: AgentId::from_uuid(inner.uuid()),
+        session: SessionId::from_uuid(inner.uuid()),
+        run: RunId::from_uuid(inner.uuid()),
+    };
+    inner.tenants.push(Tenant { id: house.tenant, handle: handle.parse().unwrap(), created_at: at });
+    let hash = Digest::from_bytes(*blake3::hash(house.token.as_bytes()).as_bytes());
+    inner.tokens.insert(hash, TokenOwner { tenant: house.tenant, name: "ci".into() });
+    let agent = Agent {
+        id: house.agent,
+        handle: "ops".parse().unwrap(),
+        display_name: format!("Ops of {handle}"),
+        labels: std::collections::BTreeMap::default(),
+        created_at: at,
+        state: AgentState::Running,
+        revision: Digest::default(),
+    };
+    let config = AgentConfig {
+        model: "default".into(),
+        instructions: "Run the servers.".into(),
+        grants: vec!["reply".into()],
+        model_calls_max: None,
+    };
+    inner.agents.push((house.tenant, agent, config));
+    let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
+    let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
+    inner
+        .sessions
+        .push((house.tenant, Session { id: house.session, agent: house.agent, key, opened_at: at, head }));
+    let head = RunHead {
+        status: RunStatus::Running,
+        wake_at: None,
+        model_calls: 0,
+        usage: dromia_contracts::model::Usage::default(),
+        cost_micros: 0,
+    };
+    inner.runs.push((
+        house.tenant,
+        Run {
+            id: house.run,
+            kind: RunKind::Turn,
+            agent: house.agent,
+            session: house.session,
+            started_at: at,
+            updated_at: at,
+            last_seq: 0,
+            epoch: 1,
+            entry_epoch: 1,
+            head,
+            signals_last: 0,
+        },
+    ));
+    house
+}
+
+/// An entry that only its number tells from others.
+pub fn entry(seq: u64) -> StoredEntry {
+    stored(seq, "tool_started", "{}", None)
+}
+
+/// An entry as the store keeps it.
+pub fn stored(seq: u64, kind: &str, fields: &str, body: Option<&str>) -> StoredEntry {
+    StoredEntry {
+        seq,
+        at: Timestamp::UNIX_EPOCH,
+        epoch: 1,
+        kind: kind.to_owned(),
+        version: 1,
+        fields: fields.to_owned(),
+        body: body.map(|body| Bytes::from(body.to_owned())),
+        chain: Digest::default(),
+    }
+}

@@ -1,1 +1,22 @@
-//! skeleton.
+//! The commands that talk to a running server, over its Unix socket.
+//!
+//! [`Command`] and [`Global`] are clap arguments, so the binary can put its own commands beside them; [`run()`] does
+//! one command and returns how it [`Exit`]ed. Results go to stdout, notices to stderr; with `--json` stdout is one
+//! document. Nothing here reads the store or the configuration of a server: what the wire contract does not say,
+//! the command line does not know.
+
+pub mod args;
+pub mod context;
+pub mod exit;
+
+mod client;
+mod commands;
+mod error;
+mod output;
+mod settings;
+mod sse;
+
+pub use crate::args::{Command, Global};
+pub use crate::commands::run;
+pub use crate::context::Context;
+pub use crate::exit::Exit;

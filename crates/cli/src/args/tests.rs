@@ -1,0 +1,95 @@
+//! The command line as it is typed and as it is shown.
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+#[derive(Debug, Parser)]
+#[command(name = "dromia")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const RUN: &str = "run_0199c0de000000000000000000000000";
+
+fn parsed(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("dromia").chain(line.split(' ')))
+}
+
+#[test]
+fn the_command_line_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn plurals_and_short_verbs_are_taken() {
+    for line in [
+        "agents ls",
+        "agent new ops",
+        "agent get ops",
+        "agent rm ops --yes",
+        "agent kill ops",
+        "tenants new acme",
+        "sessions ls --agent ops",
+        "runs ls --status running",
+        "events send hello",
+    ] {
+        assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
+    }
+    assert!(matches!(parsed(&format!("runs kill {RUN}")).unwrap().command, Command::Run(Run::Terminate(_))));
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    for line in [
+        "run show ses_0199c0de000000000000000000000000",
+        "run list --status asleep",
+        "run list --limit 0",
+        "agent create Ops",
+        "ask hello --timeout 0s",
+        "ask hello --timeout 5d",
+        "event send hello --session ses_0199c0de000000000000000000000000 --channel x",
+    ] {
+        let refused = parsed(line).err().map(|error| error.exit_code());
+        assert_eq!(refused, Some(2), "{line}");
+    }
+}
+
+#[test]
+fn every_command_has_an_example() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        if command.has_subcommands() {
+            command.get_subcommands().for_each(|command| check(command, &path));
+        } else {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n  "), "{path} has no example");
+        }
+    }
+    Cli::command().get_subcommands().for_each(|command| check(command, "dromia"));
+}
+
+#[test]
+fn the_help_of_ask_says_what_it_prints() {
+    let mut command = Cli::command();
+    let ask = command.find_subcommand_mut("ask").unwrap();
+    insta::assert_snapshot!(ask.render_help().to_string(), @r#"
+    Ask an agent and print its answer, nothing else
+
+    Usage: ask [OPTIONS] <TEXT>
+
+    Arguments:
+      <TEXT>  The question; `-` reads it from stdin
+
+    Options:
+          --session <ID>  Ask in this session
+      -h, --help          Print help
+
+    Examples:
+      dromia ask "what is due today?"
+      git diff | dromia ask --agent reviewer -
+    "#);
+}

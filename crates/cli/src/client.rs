@@ -1,0 +1,214 @@
+//! HTTP over the server's Unix socket: one connection per request, a deadline per answer.
+//!
+//! Plain hyper and no TLS: the socket's owner and mode are the credential, and a command starts without reading
+//! certificates.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dromia_api::{IDEMPOTENCY_HEADER, Problem, TENANT_HEADER};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::error::{Error, Outcome};
+
+/// How long an ordinary answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The longest answer that is kept whole; an exported session is the largest.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// Speaks to one server about one tenant.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    tenant: String,
+    patience: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(socket: PathBuf, tenant: String, patience: Option<Duration>) -> Self {
+        Self { socket, tenant, patience: patience.unwrap_or(ANSWER) }
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+        parse(&self.whole(self.request(Method::GET, path), self.patience).await?.1)
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+        parse(&self.whole(self.request(Method::DELETE, path), self.patience).await?.1)
+    }
+
+    /// Posts without a body.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+        parse(&self.whole(self.request(Method::POST, path), self.patience).await?.1)
+    }
+
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Outcome<T> {
+        parse(&self.whole(self.request(Method::POST, path).json(body)?, self.patience).await?.1)
+    }
+
+    /// Posts and tells the status too, which says whether a wait was long enough.
+    pub(crate) async fn post_event(
+        &self,
+        body: &impl Serialize,
+        key: Option<&str>,
+        patience: Duration,
+    ) -> Outcome<(StatusCode, Bytes)> {
+        let mut request = self.request(Method::POST, "/v1/events").json(body)?;
+        if let Some(key) = key {
+            request.headers.push((IDEMPOTENCY_HEADER, key.to_owned()));
+        }
+        self.whole(request, patience).await
+    }
+
+    pub(crate) async fn post_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Outcome<T> {
+        let mut request = self.request(Method::POST, path);
+        request.body = body.into();
+        parse(&self.whole(request, self.patience).await?.1)
+    }
+
+    pub(crate) async fn get_bytes(&self, path: &str) -> Outcome<Bytes> {
+        Ok(self.whole(self.request(Method::GET, path), self.patience).await?.1)
+    }
+
+    /// Opens a stream of events; the answer's headers have the ordinary deadline, its events have none.
+    pub(crate) async fn stream(&self, path: &str, after: u64) -> Outcome<Incoming> {
+        let mut request = self.request(Method::GET, path);
+        request.headers.push((ACCEPT.as_str(), "text/event-stream".to_owned()));
+        request.headers.push(("last-event-id", after.to_string()));
+        let response = self.within(self.patience, self.send(request)).await?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let (status, bytes) = self.within(self.patience, collect(response)).await?;
+        Err(refusal(status, &bytes))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Draft {
+        let headers = vec![(TENANT_HEADER, self.tenant.clone())];
+        Draft { method, path: path.to_owned(), headers, body: Bytes::new() }
+    }
+
+    async fn whole(&self, draft: Draft, patience: Duration) -> Outcome<(StatusCode, Bytes)> {
+        let answer = async { collect(self.send(draft).await?).await };
+        let (status, bytes) = self.within(patience, answer).await?;
+        if status.is_success() { Ok((status, bytes)) } else { Err(refusal(status, &bytes)) }
+    }
+
+    async fn within<T>(&self, patience: Duration, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+        timeout(patience, work).await.unwrap_or(Err(Error::Late { seconds: patience.as_secs() }))
+    }
+
+    async fn send(&self, draft: Draft) -> Outcome<Response<Incoming>> {
+        let broken = |error: hyper::Error| Error::Broken(error.to_string());
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the answer's body; nothing waits for it.
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(draft.method).uri(draft.path).header(HOST, "localhost");
+        for (name, value) in draft.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(draft.body)).map_err(|error| Error::Usage(error.to_string()))?;
+        sender.send_request(request).await.map_err(broken)
+    }
+}
+
+/// A request before it is sent.
+struct Draft {
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Bytes,
+}
+
+impl Draft {
+    fn json(mut self, body: &impl Serialize) -> Outcome<Self> {
+        self.body = serde_json::to_vec(body).map_err(|error| Error::Usage(error.to_string()))?.into();
+        self.headers.push((CONTENT_TYPE.as_str(), "application/json".to_owned()));
+        Ok(self)
+    }
+}
+
+fn unreachable(socket: &Path, source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            Error::Unreachable { socket: socket.display().to_string() }
+        }
+        _ => Error::io(format!("reach the server on {}", socket.display()))(source),
+    }
+}
+
+async fn collect(response: Response<Incoming>) -> Outcome<(StatusCode, Bytes)> {
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut whole = BytesMut::new();
+    while let Some(piece) = next_piece(&mut body).await? {
+        if whole.len() + piece.len() > ANSWER_BYTES_MAX {
+            return Err(Error::Broken(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok((status, whole.freeze()))
+}
+
+/// Reads the next piece of a body; `None` at its end.
+pub(crate) async fn next_piece(body: &mut Incoming) -> Outcome<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+fn refusal(status: StatusCode, bytes: &[u8]) -> Error {
+    match serde_json::from_slice::<Problem>(bytes) {
+        Ok(problem) => Error::Problem(Box::new(problem)),
+        Err(_) => Error::Broken(format!("status {status} without a problem")),
+    }
+}
+
+/// Reads an answer.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Outcome<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Broken(error.to_string()))
+}
+
+/// Writes a text as one path segment or query value.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => out.extend(["%", &format!("{byte:02X}")]),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_leave_its_path_segment() {
+        assert_eq!(encoded("../runs?x=1#y"), "..%2Fruns%3Fx%3D1%23y");
+        assert_eq!(encoded("ops-2_b"), "ops-2_b");
+    }
+}

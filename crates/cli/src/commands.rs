@@ -1,0 +1,161 @@
+//! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
+
+mod agent;
+mod ask;
+mod chat;
+mod event;
+mod run;
+mod session;
+mod status;
+mod tenant;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dromia_api::{List, TENANT_DEFAULT};
+use serde::Serialize;
+
+use crate::args::{Command, Global, Listing};
+use crate::client::{Client, encoded};
+use crate::context::Context;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// Does one command. What went wrong is told on stderr, and with `--json` on stdout too.
+pub async fn run(command: Command, global: &Global, context: &mut Context) -> Exit {
+    let mut output = Output::new(context, global.json);
+    let ended = tokio::select! {
+        ended = Box::pin(done(command, global, &mut output)) => ended,
+        Ok(()) = tokio::signal::ctrl_c() => return Exit::Interrupted,
+    };
+    match ended {
+        Ok(exit) => exit,
+        Err(error) => {
+            tell(&error, &mut output);
+            error.exit()
+        }
+    }
+}
+
+async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Outcome<Exit> {
+    let cli = Cli::open(global, output)?;
+    match command {
+        Command::Ask(ask) => ask::run(&cli, ask, output).await,
+        Command::Chat(chat) => chat::run(&cli, chat, output).await,
+        Command::Event(event) => event::run(&cli, event, output).await,
+        Command::Agent(agent) => agent::run(&cli, agent, output).await,
+        Command::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
+        Command::Session(session) => session::run(&cli, session, output).await,
+        Command::Run(run) => run::run(&cli, run, output).await,
+        Command::Status => status::run(&cli, output).await,
+    }
+}
+
+/// Tells an error in at most two lines; nobody is left to tell if stderr is gone too.
+fn tell(error: &Error, output: &mut Output<'_>) {
+    let code = match error {
+        Error::Problem(problem) => format!(" ({}, {})", problem.code, problem.request_id),
+        _ => String::new(),
+    };
+    let mut told = output.notice(&format!("error: {error}{code}"));
+    if let Some(hint) = error.hint() {
+        told = told.and_then(|()| output.notice(&format!("hint: {hint}")));
+    }
+    if output.is_json() {
+        told = told.and_then(|()| output.document(&error.document()));
+    }
+    drop(told);
+}
+
+/// What every command starts from.
+struct Cli<'global> {
+    client: Client,
+    global: &'global Global,
+    home: PathBuf,
+    tenant: String,
+    settings: Settings,
+}
+
+impl<'global> Cli<'global> {
+    fn open(global: &'global Global, output: &mut Output<'_>) -> Outcome<Self> {
+        let home = global.home.clone().unwrap_or_else(|| output.context().home.clone());
+        let socket = global.socket.clone().unwrap_or_else(|| home.join("run").join("dromia.sock"));
+        let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
+        let client = Client::new(socket, tenant.clone(), global.timeout);
+        let settings = Settings::read(&home)?;
+        Ok(Self { client, global, home, tenant, settings })
+    }
+
+    /// The agent that is meant: the one named, else the one this user switched to, else the server's.
+    fn agent(&self) -> Option<String> {
+        self.global.agent.clone().or_else(|| self.settings.agents.get(&self.tenant).cloned())
+    }
+
+    /// How long to wait for an answer of an agent.
+    fn patience(&self, default: Duration) -> Duration {
+        self.global.timeout.unwrap_or(default)
+    }
+
+    /// Asks for a yes before something that cannot be undone.
+    fn confirm(&self, question: &str, output: &mut Output<'_>) -> Outcome {
+        if self.global.yes {
+            return Ok(());
+        }
+        if self.global.no_input || !output.context().input_is_terminal {
+            return Err(Error::Usage(format!("{question} Nobody can be asked: say so with --yes")));
+        }
+        output.notice(&format!("{question} [y/N]"))?;
+        let mut answer = String::new();
+        output.context().input.read_line(&mut answer).map_err(Error::io("read the answer"))?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Error::Usage("not confirmed, nothing was done".to_owned())),
+        }
+    }
+}
+
+/// Takes a text from the command line, or from stdin for `-`.
+fn said(text: String, output: &mut Output<'_>) -> Outcome<String> {
+    if text != "-" {
+        return Ok(text);
+    }
+    let mut text = String::new();
+    output.context().input.read_to_string(&mut text).map_err(Error::io("read stdin"))?;
+    Ok(text)
+}
+
+/// Builds a listing's path.
+fn listing(path: &str, page: &Listing, filters: &[(&str, Option<String>)]) -> String {
+    let mut path = format!("{path}?limit={}", page.limit);
+    let after = ("after", page.after.clone());
+    for (name, value) in filters.iter().chain([&after]) {
+        if let Some(value) = value {
+            path.extend(["&", name, "=", &encoded(value)]);
+        }
+    }
+    path
+}
+
+/// Prints a listing and says where it goes on.
+fn print_list<T: Serialize>(
+    output: &mut Output<'_>,
+    list: &List<T>,
+    heads: &[&str],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Outcome<Exit> {
+    if output.is_json() {
+        output.document(list)?;
+        return Ok(Exit::Done);
+    }
+    if list.items.is_empty() {
+        output.notice("nothing to list")?;
+        return Ok(Exit::Done);
+    }
+    output.table(heads, list.items.iter().map(row).collect())?;
+    if let Some(next) = &list.next {
+        output.notice(&format!("there may be more: --after {next}"))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,147 @@
+//! `agent`: register, look at, steer and erase agents, and choose the default one.
+
+use dromia_api::agent::{Agent, CreateAgent, Deleted};
+use dromia_api::run::Run;
+use dromia_api::{AgentConfig, List, RunStatus};
+use serde::Serialize;
+
+use super::{Cli, listing, print_list};
+use crate::args::{self, AgentName};
+use crate::client::encoded;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs, table, time};
+use crate::settings::Settings;
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Agent::Create(new) => create(cli, new, output).await,
+        args::Agent::List(page) => {
+            let list: List<Agent> = cli.client.get(&listing("/v1/agents", &page, &[])).await?;
+            print_list(output, &list, &["handle", "name", "state", "created", "id"], row)
+        }
+        args::Agent::Show(agent) => {
+            let agent: Agent = cli.client.get(&path(&agent, "")).await?;
+            output.show(&agent, text)?;
+            Ok(Exit::Done)
+        }
+        args::Agent::Status(agent) => status(cli, &agent, output).await,
+        args::Agent::Delete(agent) => delete(cli, &agent, output).await,
+        args::Agent::Pause(agent) => steer(cli, &agent, "/pause", output).await,
+        args::Agent::Resume(agent) => steer(cli, &agent, "/resume", output).await,
+        args::Agent::Terminate(agent) => steer(cli, &agent, "/terminate", output).await,
+        args::Agent::Switch(agent) => switch(cli, &agent, output).await,
+    }
+}
+
+async fn create(cli: &Cli<'_>, new: args::CreateAgent, output: &mut Output<'_>) -> Outcome<Exit> {
+    let instructions = match (new.instructions, new.instructions_file) {
+        (Some(text), _) => text,
+        (None, Some(file)) => std::fs::read_to_string(&file)
+            .map_err(Error::io(format!("read the instructions in {}", file.display())))?,
+        (None, None) => String::new(),
+    };
+    let config = AgentConfig {
+        model: new.model,
+        instructions,
+        grants: new.grants,
+        model_calls_max: new.model_calls_max,
+    };
+    let labels = new.labels.into_iter().collect();
+    let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
+    let agent: Agent = cli.client.post_json("/v1/agents", &new).await?;
+    output.show(&agent, text)?;
+    Ok(Exit::Done)
+}
+
+async fn steer(cli: &Cli<'_>, agent: &AgentName, verb: &str, output: &mut Output<'_>) -> Outcome<Exit> {
+    let agent: Agent = cli.client.post(&path(agent, verb)).await?;
+    output.show(&agent, |agent| format!("{} is {}", agent.handle, agent.state.as_str()))?;
+    Ok(Exit::Done)
+}
+
+async fn delete(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
+    cli.confirm(&format!("Erase {} with all its sessions, runs and files?", agent.name), output)?;
+    let deleted: Deleted = cli.client.delete(&path(agent, "")).await?;
+    output.show(&deleted, |Deleted { erased }| {
+        pairs(&[
+            ("sessions", erased.sessions.to_string()),
+            ("runs", erased.runs.to_string()),
+            ("entries", erased.entries.to_string()),
+            ("items", erased.items.to_string()),
+            ("bodies", erased.bodies.to_string()),
+            ("files", erased.files.to_string()),
+        ])
+    })?;
+    Ok(Exit::Done)
+}
+
+/// An agent and its runs that have not ended.
+#[derive(Debug, Serialize)]
+struct Status {
+    agent: Agent,
+    open_runs: Vec<Run>,
+}
+
+async fn status(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
+    let agent: Agent = cli.client.get(&path(agent, "")).await?;
+    let mut open_runs = Vec::new();
+    for status in RunStatus::ALL.into_iter().filter(|status| !status.is_terminal()) {
+        let path = format!("/v1/runs?agent={}&status={}", agent.id, status.as_str());
+        open_runs.extend(cli.client.get::<List<Run>>(&path).await?.items);
+    }
+    let columns = output.context().columns;
+    output.show(&Status { agent, open_runs }, |Status { agent, open_runs }| {
+        let state = format!("{} is {}", agent.handle, agent.state.as_str());
+        if open_runs.is_empty() {
+            return format!("{state}; no open runs");
+        }
+        let rows = open_runs.iter().map(super::run::row).collect();
+        format!("{state}\n\n{}", table(columns, &super::run::HEADS, rows))
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn switch(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
+    // Asked first, so that a misspelt name is not remembered.
+    let agent: Agent = cli.client.get(&path(agent, "")).await?;
+    let mut settings: Settings = cli.settings.clone();
+    settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());
+    settings.write(&cli.home)?;
+    output.show(&agent, |agent| {
+        format!("{} now answers when no agent is named in {}", agent.handle, cli.tenant)
+    })?;
+    Ok(Exit::Done)
+}
+
+fn path(agent: &AgentName, verb: &str) -> String {
+    format!("/v1/agents/{}{verb}", encoded(&agent.name))
+}
+
+fn row(agent: &Agent) -> Vec<String> {
+    vec![
+        agent.handle.to_string(),
+        agent.display_name.clone(),
+        agent.state.as_str().to_owned(),
+        time(agent.created_at),
+        agent.id.to_string(),
+    ]
+}
+
+fn text(agent: &Agent) -> String {
+    let labels: Vec<_> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let config = agent.config.as_ref();
+    let calls = config.and_then(|config| config.model_calls_max).map(|max| max.to_string());
+    pairs(&[
+        ("handle", agent.handle.to_string()),
+        ("id", agent.id.to_string()),
+        ("name", agent.display_name.clone()),
+        ("state", agent.state.as_str().to_owned()),
+        ("created", time(agent.created_at)),
+        ("labels", labels.join(" ")),
+        ("model", config.map(|config| config.model.clone()).unwrap_or_default()),
+        ("grants", config.map(|config| config.grants.join(" ")).unwrap_or_default()),
+        ("model calls", calls.unwrap_or_default()),
+        ("instructions", config.map(|config| config.instructions.clone()).unwrap_or_default()),
+    ])
+}

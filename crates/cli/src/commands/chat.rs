@@ -1,0 +1,236 @@
+//! `chat`: a conversation, line by line, each answer printed as it is made.
+//!
+//! What is printed live comes from deltas, which are hints; the journal's entry settles it. If a lost attempt was
+//! printed, the whole answer is printed again under it.
+
+use std::time::Duration;
+
+use dromia_api::event::{EventAccepted, SendEvent};
+use dromia_api::run::{Delta, Entry, JournalPage, Run};
+use dromia_api::{ItemId, List, RunId, RunStatus, SessionId};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use super::Cli;
+use super::event::PLATFORM;
+use crate::args::Chat;
+use crate::client::parse;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::sse::{Follow, Seen};
+
+/// How long one answer may take when the command line does not say.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// How often to look for the run that takes a waiting input.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Among how many of the session's newest runs to look for it.
+const RUNS_LOOKED_AT: u32 = 8;
+
+pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> Outcome<Exit> {
+    if output.is_json() {
+        return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
+    }
+    let mut session = chat.session;
+    let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
+    if prompts {
+        output.notice("type /quit or press Ctrl-D to leave")?;
+    }
+    loop {
+        if prompts {
+            output.text("> ")?;
+        }
+        let mut line = String::new();
+        let read = output.context().input.read_line(&mut line).map_err(Error::io("read the line"))?;
+        let text = line.trim();
+        if read == 0 || text == "/quit" {
+            break;
+        }
+        if !text.is_empty() {
+            session = Some(turn(cli, session, text, output).await?);
+        }
+    }
+    if let Some(session) = session {
+        output.notice(&format!("go on with `dromia chat --session {session}`"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Sends one line and prints the answer to it.
+async fn turn(
+    cli: &Cli<'_>,
+    session: Option<SessionId>,
+    text: &str,
+    output: &mut Output<'_>,
+) -> Outcome<SessionId> {
+    let text = text.to_owned();
+    let event = match session {
+        Some(_) => SendEvent { text, session, ..SendEvent::default() },
+        None => SendEvent {
+            text,
+            agent: cli.agent(),
+            platform: Some(PLATFORM.to_owned()),
+            ..SendEvent::default()
+        },
+    };
+    let patience = cli.patience(PATIENCE);
+    let (_, bytes) = cli.client.post_event(&event, None, patience).await?;
+    let accepted: EventAccepted = parse(&bytes)?;
+    let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
+    let answer = async {
+        let run = match accepted.run {
+            Some(run) => run,
+            None => taker(cli, accepted.session, accepted.item).await?,
+        };
+        print_live(cli, run, output).await
+    };
+    tokio::time::timeout(patience, answer).await.unwrap_or(Err(late))?;
+    Ok(accepted.session)
+}
+
+/// Finds the run that took an item which had to wait.
+async fn taker(cli: &Cli<'_>, session: SessionId, item: ItemId) -> Outcome<RunId> {
+    #[derive(Deserialize)]
+    struct Started {
+        #[serde(default)]
+        items: Vec<ItemId>,
+    }
+    let path = format!("/v1/runs?session={session}&limit={RUNS_LOOKED_AT}");
+    loop {
+        let runs: List<Run> = cli.client.get(&path).await?;
+        for run in runs.items {
+            let page: JournalPage = cli.client.get(&format!("/v1/runs/{}/journal?limit=1", run.id)).await?;
+            let started = page.entries.first().map(|entry| parse::<Started>(entry.fields.get().as_bytes()));
+            if started.transpose()?.is_some_and(|started| started.items.contains(&item)) {
+                return Ok(run.id);
+            }
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome {
+    let mut follow = Follow::new(&cli.client, run, 0);
+    let mut printed = Printed::default();
+    let began = Instant::now();
+    loop {
+        match follow.next().await? {
+            Seen::Delta(delta) => {
+                let piece = printed.delta(&delta);
+                output.text(&piece)?;
+            }
+            Seen::Entry(entry) => {
+                let piece = printed.entry(&entry)?;
+                output.text(&piece)?;
+            }
+            Seen::End(end) if end.status == RunStatus::Completed => return Ok(()),
+            Seen::End(end) => {
+                let seconds = began.elapsed().as_secs();
+                return output.notice(&format!(
+                    "{run} is {} after {seconds} s; see `dromia run why {run}`",
+                    end.status.as_str()
+                ));
+            }
+        }
+    }
+}
+
+/// What of the current step stands on the screen.
+#[derive(Debug, Default)]
+struct Printed {
+    attempt: Option<(u32, u32)>,
+    text: String,
+}
+
+impl Printed {
+    /// Returns what to print for a live piece.
+    fn delta(&mut self, delta: &Delta) -> String {
+        let mut out = String::new();
+        if self.attempt != Some((delta.step, delta.attempt)) {
+            if !self.text.is_empty() {
+                out.push('\n');
+            }
+            self.attempt = Some((delta.step, delta.attempt));
+            self.text.clear();
+        }
+        // A piece that does not follow what is printed was lost in between; the entry will settle it.
+        if delta.offset == self.text.len() as u64 {
+            self.text.push_str(&delta.text);
+            out.push_str(&delta.text);
+        }
+        out
+    }
+
+    /// Returns what is left to print of a settled answer.
+    fn entry(&mut self, entry: &Entry) -> Outcome<String> {
+        if entry.kind != "model_replied" {
+            return Ok(String::new());
+        }
+        let Some(body) = &entry.body else { return Ok(String::new()) };
+        let text = parse::<Message>(body.get().as_bytes())?.text();
+        let live = std::mem::take(self).text;
+        Ok(match text.strip_prefix(&live) {
+            Some("") if live.is_empty() => String::new(),
+            Some(rest) => format!("{rest}\n"),
+            None => format!("\n{text}\n"),
+        })
+    }
+}
+
+/// What an assistant message says.
+#[derive(Debug, Deserialize)]
+struct Message {
+    #[serde(default)]
+    parts: Vec<Piece>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Piece {
+    #[serde(default)]
+    text: String,
+}
+
+impl Message {
+    fn text(&self) -> String {
+        self.parts.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(attempt: u32, offset: u64, text: &str) -> Delta {
+        Delta { step: 1, attempt, offset, text: text.to_owned() }
+    }
+
+    fn reply(text: &str) -> Entry {
+        let body = serde_json::json!({"parts": [{"type": "text", "text": text, "label": "untrusted/actor"}]});
+        let entry = serde_json::json!({
+            "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": "model_replied", "version": 1,
+            "fields": {}, "body": body, "chain": "0".repeat(64),
+        });
+        serde_json::from_str(&entry.to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_screen_ends_with_the_settled_answer() {
+        for (pieces, screen) in [
+            (vec![delta(1, 0, "Hel"), delta(1, 3, "lo")], "Hello\n"),
+            (vec![delta(1, 0, "Hel")], "Hello\n"),
+            (vec![], "Hello\n"),
+            // A lost piece.
+            (vec![delta(1, 0, "He"), delta(1, 3, "lo")], "Hello\n"),
+            // A lost attempt.
+            (vec![delta(1, 0, "Good d"), delta(2, 0, "Hel")], "Good d\nHello\n"),
+            (vec![delta(1, 0, "Good d")], "Good d\nHello\n"),
+        ] {
+            let mut printed = Printed::default();
+            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
+            out.push_str(&printed.entry(&reply("Hello")).unwrap());
+            assert_eq!(out, screen, "{pieces:?}");
+        }
+    }
+}

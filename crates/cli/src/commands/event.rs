@@ -1,0 +1,121 @@
+//! `event send`, and the sending that `ask` and `chat` share.
+
+use std::time::Duration;
+
+use dromia_api::RunStatus;
+use dromia_api::event::{EventAccepted, EventAnswered, SendEvent, WAIT_MS_MAX};
+use hyper::StatusCode;
+
+use super::{Cli, said};
+use crate::args::{self, Event};
+use crate::client::parse;
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// How long to wait for an agent when the command line does not say.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// What the server may take beyond the wait itself.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// The platform of events from the command line.
+pub(super) const PLATFORM: &str = "cli";
+
+pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) -> Outcome<Exit> {
+    let Event::Send(send) = event;
+    let event = event_of(cli, send.clone(), output)?;
+    if send.wait {
+        let answer = wait(cli, event, send.idempotency_key.as_deref()).await?;
+        return print(&answer, output);
+    }
+    let patience = cli.patience(MARGIN);
+    let (_, bytes) = cli.client.post_event(&event, send.idempotency_key.as_deref(), patience).await?;
+    let accepted: EventAccepted = parse(&bytes)?;
+    output.show(&accepted, accepted_text)?;
+    Ok(Exit::Done)
+}
+
+fn event_of(cli: &Cli<'_>, send: args::SendEvent, output: &mut Output<'_>) -> Outcome<SendEvent> {
+    let text = said(send.text, output)?;
+    if send.session.is_some() {
+        return Ok(SendEvent { text, session: send.session, ..SendEvent::default() });
+    }
+    let platform = send.platform.or_else(|| Some(PLATFORM.to_owned()));
+    let (channel, actor) = (send.channel, send.actor);
+    Ok(SendEvent { text, agent: cli.agent(), platform, channel, actor, ..SendEvent::default() })
+}
+
+/// What a wait gave.
+pub(super) enum Waited {
+    Answered(EventAnswered),
+    Accepted(EventAccepted),
+}
+
+/// Sends an event and waits for its answer.
+pub(super) async fn wait(cli: &Cli<'_>, mut event: SendEvent, key: Option<&str>) -> Outcome<Waited> {
+    let patience = cli.patience(PATIENCE);
+    event.wait = true;
+    event.wait_ms = Some(u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX));
+    let (status, bytes) = cli.client.post_event(&event, key, patience + MARGIN).await?;
+    Ok(if status == StatusCode::OK {
+        Waited::Answered(parse(&bytes)?)
+    } else {
+        Waited::Accepted(parse(&bytes)?)
+    })
+}
+
+/// Prints the answer only; whatever else there is to say goes to stderr.
+pub(super) fn print(waited: &Waited, output: &mut Output<'_>) -> Outcome<Exit> {
+    match waited {
+        Waited::Answered(answered) => {
+            output.show(answered, |answered| answered.reply.clone())?;
+            ended(answered, output)
+        }
+        Waited::Accepted(accepted) => {
+            if output.is_json() {
+                output.document(accepted)?;
+            }
+            let next = match accepted.run {
+                Some(run) => format!("dromia run watch {run}"),
+                None => format!("dromia session show {}", accepted.session),
+            };
+            output.notice("the answer did not come in time; the input is stored")?;
+            output.notice(&format!("hint: go on with `{next}`"))?;
+            Ok(Exit::TimedOut)
+        }
+    }
+}
+
+fn ended(answered: &EventAnswered, output: &mut Output<'_>) -> Outcome<Exit> {
+    let run = answered.run;
+    match answered.status {
+        RunStatus::Completed => return Ok(Exit::Done),
+        RunStatus::Yielded => {
+            output.notice(&format!("{run} stopped at its limit of model calls"))?;
+            output.notice(&format!("hint: go on with `dromia run resume {run}`"))?;
+        }
+        RunStatus::Running
+        | RunStatus::Parked
+        | RunStatus::Held
+        | RunStatus::Failed
+        | RunStatus::Cancelled => {
+            let why = answered.failure.as_ref();
+            let why =
+                why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
+            output.notice(&format!("{run} is {}{why}", answered.status.as_str()))?;
+            output.notice(&format!("hint: `dromia run why {run}`"))?;
+        }
+    }
+    Ok(Exit::RunFailed)
+}
+
+fn accepted_text(accepted: &EventAccepted) -> String {
+    let run = accepted.run.map(|run| run.to_string()).unwrap_or_default();
+    crate::output::pairs(&[
+        ("item", accepted.item.to_string()),
+        ("session", accepted.session.to_string()),
+        ("position", accepted.position.to_string()),
+        ("run", run),
+    ])
+}

@@ -1,0 +1,234 @@
+//! `run`: look at runs, follow them, steer them.
+
+use dromia_api::event::EventAccepted;
+use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
+use dromia_api::{List, RunId, RunStatus};
+use serde::Serialize;
+
+use super::{Cli, listing, print_list};
+use crate::args::{self, ExportRun, WatchRun};
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, money, pairs, table, time};
+use crate::sse::{Follow, Seen};
+
+/// How many entries are asked for at a time.
+const PAGE_ENTRIES: u32 = 256;
+
+/// The columns of a listing of runs.
+pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Run::List(list) => {
+            let filters = [
+                ("session", list.session.map(|session| session.to_string())),
+                ("agent", cli.global.agent.clone()),
+                ("status", list.status.map(|status| status.as_str().to_owned())),
+            ];
+            let list: List<Run> = cli.client.get(&listing("/v1/runs", &list.page, &filters)).await?;
+            print_list(output, &list, &HEADS, row)
+        }
+        args::Run::Show(run) => show(cli, run.id, output).await,
+        args::Run::Watch(watch) => follow(cli, &watch, output).await,
+        args::Run::Why(run) => {
+            let why: Why = cli.client.get(&format!("/v1/runs/{}/why", run.id)).await?;
+            output.show(&why, why_text)?;
+            Ok(Exit::Done)
+        }
+        args::Run::Resume(run) => {
+            let accepted: EventAccepted = cli.client.post(&format!("/v1/runs/{}/resume", run.id)).await?;
+            output.show(&accepted, |accepted| match accepted.run {
+                Some(run) => run.to_string(),
+                None => format!("waits in {} at position {}", accepted.session, accepted.position),
+            })?;
+            Ok(Exit::Done)
+        }
+        args::Run::Cancel(run) => end(cli, run.id, "cancel", output).await,
+        args::Run::Terminate(run) => end(cli, run.id, "terminate", output).await,
+        args::Run::Export(export) => print_journal(cli, &export, output).await,
+    }
+}
+
+async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> Outcome<Exit> {
+    let run: Run = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
+    output.show(&run, |run| format!("{} is {}", run.id, run.status.as_str()))?;
+    if !run.status.is_terminal() {
+        output.notice(&format!("it ends at its next safe point: `dromia run watch {}`", run.id))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A run and the newest page of what happened in it.
+#[derive(Debug, Serialize)]
+struct Shown {
+    run: Run,
+    journal: JournalPage,
+}
+
+async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit> {
+    let run: Run = cli.client.get(&format!("/v1/runs/{id}")).await?;
+    let after = run.last_seq.saturating_sub(u64::from(PAGE_ENTRIES));
+    let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
+    let journal: JournalPage = cli.client.get(&path).await?;
+    let columns = output.context().columns;
+    output.show(&Shown { run, journal }, |shown| {
+        let rows = shown.journal.entries.iter().map(entry_row).collect();
+        format!("{}\n\n{}", text(&shown.run), table(columns, &["seq", "at", "entry", "fields"], rows))
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A whole watch, for `--json`.
+#[derive(Debug, Serialize)]
+struct Watched {
+    run: RunId,
+    status: RunStatus,
+    last_seq: u64,
+    entries: Vec<Entry>,
+}
+
+async fn follow(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Outcome<Exit> {
+    let followed = follow_to_end(cli, watch, output);
+    let status = match cli.global.timeout {
+        None => followed.await?,
+        Some(patience) => {
+            let next = format!("dromia run watch {}", watch.id);
+            tokio::time::timeout(patience, followed).await.unwrap_or(Err(Error::TimedOut { next }))?
+        }
+    };
+    let good = status == RunStatus::Completed || !watch.exit_status;
+    Ok(if good { Exit::Done } else { Exit::RunFailed })
+}
+
+async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Outcome<RunStatus> {
+    let mut follow = Follow::new(&cli.client, watch.id, watch.after);
+    let mut entries = Vec::new();
+    loop {
+        match follow.next().await? {
+            Seen::Entry(entry) if output.is_json() => entries.push(entry),
+            Seen::Entry(entry) if watch.jsonl => print_json_line(&entry, output)?,
+            Seen::Entry(entry) => output.line(&entry_line(&entry))?,
+            Seen::Delta(delta) => live(&delta, output)?,
+            Seen::End(end) => {
+                let (run, status, last_seq) = (watch.id, end.status, end.last_seq);
+                if output.is_json() {
+                    output.document(&Watched { run, status, last_seq, entries })?;
+                } else {
+                    output.notice(&format!("{run} is {}", status.as_str()))?;
+                }
+                return Ok(status);
+            }
+        }
+    }
+}
+
+/// Live text is for people who look on; it is not part of the journal.
+fn live(delta: &Delta, output: &mut Output<'_>) -> Outcome {
+    if !output.context().out_is_terminal || output.is_json() {
+        return Ok(());
+    }
+    output.notice(&format!("  … {}", delta.text.trim_end()))
+}
+
+/// A whole journal, for a document.
+#[derive(Debug, Serialize)]
+struct Exported {
+    run: RunId,
+    entries: Vec<Entry>,
+}
+
+async fn print_journal(cli: &Cli<'_>, export: &ExportRun, output: &mut Output<'_>) -> Outcome<Exit> {
+    let run = export.id;
+    let mut entries = Vec::new();
+    let mut after = 0;
+    loop {
+        let path = format!("/v1/runs/{run}/journal?after={after}&limit={PAGE_ENTRIES}");
+        let page: JournalPage = cli.client.get(&path).await?;
+        let Some(last) = page.entries.last() else { break };
+        after = last.seq;
+        if export.jsonl {
+            page.entries.iter().try_for_each(|entry| print_json_line(entry, output))?;
+        } else {
+            entries.extend(page.entries);
+        }
+    }
+    if !export.jsonl {
+        output.document(&Exported { run, entries })?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print_json_line(entry: &Entry, output: &mut Output<'_>) -> Outcome {
+    let value: serde_json::Value = crate::client::parse(&serde_json::to_vec(entry).unwrap_or_default())?;
+    output.line(&value.to_string())
+}
+
+/// The cells of a listing.
+pub(super) fn row(run: &Run) -> Vec<String> {
+    vec![
+        run.id.to_string(),
+        run.status.as_str().to_owned(),
+        time(run.started_at),
+        run.model_calls.to_string(),
+        run.usage.input_tokens.to_string(),
+        run.usage.output_tokens.to_string(),
+        money(run.cost_micros),
+    ]
+}
+
+fn text(run: &Run) -> String {
+    pairs(&[
+        ("id", run.id.to_string()),
+        ("status", run.status.as_str().to_owned()),
+        ("agent", run.agent.to_string()),
+        ("session", run.session.to_string()),
+        ("started", time(run.started_at)),
+        ("updated", time(run.updated_at)),
+        ("wakes", run.wake_at.map(time).unwrap_or_default()),
+        ("model calls", run.model_calls.to_string()),
+        ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
+        ("cost", money(run.cost_micros)),
+    ])
+}
+
+fn entry_row(entry: &Entry) -> Vec<String> {
+    vec![entry.seq.to_string(), time(entry.at), entry.kind.clone(), entry.fields.get().to_owned()]
+}
+
+fn entry_line(entry: &Entry) -> String {
+    format!("{:>4}  {}  {:<14}  {}", entry.seq, time(entry.at), entry.kind, entry.fields.get())
+}
+
+fn why_text(why: &Why) -> String {
+    pairs(&[
+        ("status", why.status.as_str().to_owned()),
+        ("because", why.waits_for.clone()),
+        ("since", time(why.since)),
+        ("moved by", why.unblocked_by.clone()),
+        ("next", why.command.clone().unwrap_or_default()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_names_the_cause_and_the_next_command() {
+        let why = Why {
+            status: RunStatus::Parked,
+            waits_for: "its agent is paused".into(),
+            since: "2026-01-02T03:04:05Z".parse().unwrap(),
+            unblocked_by: "whoever resumes the agent".into(),
+            command: Some("dromia agent resume ops".into()),
+        };
+        insta::assert_snapshot!(why_text(&why), @r"
+        status    parked
+        because   its agent is paused
+        since     2026-01-02 03:04:05Z
+        moved by  whoever resumes the agent
+        next      dromia agent resume ops
+        ");
+    }
+}

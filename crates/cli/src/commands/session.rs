@@ -1,0 +1,123 @@
+//! `session`: look at conversations, and carry them in and out.
+
+use dromia_api::List;
+use dromia_api::session::{Imported, Session, Transcript, Turn};
+use serde::Serialize;
+
+use super::{Cli, listing, print_list};
+use crate::args;
+use crate::client::encoded;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs, time};
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Session::List(page) => {
+            let path = listing("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
+            let list: List<Session> = cli.client.get(&path).await?;
+            print_list(
+                output,
+                &list,
+                &["id", "platform", "channel", "actor", "opened", "waiting", "active"],
+                row,
+            )
+        }
+        args::Session::Show(session) => show(cli, &session, output).await,
+        args::Session::Export(export) => {
+            let bytes = cli.client.get_bytes(&format!("/v1/sessions/{}/export", export.id)).await?;
+            match export.file {
+                None if output.context().out_is_terminal => {
+                    return Err(Error::Usage(
+                        "the file is not for a terminal: name one with --file".to_owned(),
+                    ));
+                }
+                None => output.raw(&bytes)?,
+                Some(file) => {
+                    std::fs::write(&file, &bytes).map_err(Error::io(format!("write {}", file.display())))?;
+                    output.notice(&format!("wrote {} bytes to {}", bytes.len(), file.display()))?;
+                }
+            }
+            Ok(Exit::Done)
+        }
+        args::Session::Import(import) => {
+            let agent = cli.agent().ok_or_else(|| {
+                Error::Usage(
+                    "name the agent with --agent, or choose one with `dromia agent switch`".to_owned(),
+                )
+            })?;
+            let file =
+                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
+            let path = format!("/v1/sessions/import?agent={}", encoded(&agent));
+            let imported: Imported = cli.client.post_bytes(&path, file).await?;
+            output.show(&imported, |imported| imported.session.to_string())?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// A session and what was said in it.
+#[derive(Debug, Serialize)]
+struct Shown {
+    session: Session,
+    transcript: Transcript,
+}
+
+async fn show(cli: &Cli<'_>, name: &args::SessionName, output: &mut Output<'_>) -> Outcome<Exit> {
+    let session: Session = cli.client.get(&format!("/v1/sessions/{}", name.id)).await?;
+    let transcript: Transcript = cli.client.get(&format!("/v1/sessions/{}/transcript", name.id)).await?;
+    output.show(&Shown { session, transcript }, |shown| text(&shown.session, &shown.transcript))?;
+    Ok(Exit::Done)
+}
+
+fn row(session: &Session) -> Vec<String> {
+    vec![
+        session.id.to_string(),
+        session.platform.clone(),
+        session.channel.clone(),
+        session.actor.clone(),
+        time(session.opened_at),
+        session.waiting.to_string(),
+        session.active.map(|run| run.to_string()).unwrap_or_default(),
+    ]
+}
+
+fn text(session: &Session, transcript: &Transcript) -> String {
+    let mut text = pairs(&[
+        ("id", session.id.to_string()),
+        ("agent", session.agent.to_string()),
+        ("key", format!("{} {} {}", session.platform, session.channel, session.actor)),
+        ("opened", time(session.opened_at)),
+        ("waiting", session.waiting.to_string()),
+        ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
+    ]);
+    if transcript.cut {
+        text.push_str("\n\n(the beginning is left out; `dromia session export` has it)");
+    }
+    for turn in &transcript.turns {
+        text.push_str("\n\n");
+        text.push_str(&turn_text(turn));
+    }
+    text
+}
+
+fn turn_text(turn: &Turn) -> String {
+    match turn {
+        Turn::Input { at, author, text, .. } => {
+            format!("{} {author}\n{}", time(*at), text.as_deref().unwrap_or("(erased)"))
+        }
+        Turn::Unit { at, text, calls, .. } => {
+            let mut out = format!("{} agent", time(*at));
+            if !text.is_empty() {
+                out.push('\n');
+                out.push_str(text);
+            }
+            for call in calls {
+                let status = serde_json::to_string(&call.status).unwrap_or_default();
+                let status = status.trim_matches('"');
+                out.extend(["\n  ", &call.tool, " ", &call.arguments, " -> ", status]);
+            }
+            out
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `status`: how the server stands.
+
+use dromia_api::status::Status;
+
+use super::Cli;
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::output::{Output, pairs, time};
+
+pub(super) async fn run(cli: &Cli<'_>, output: &mut Output<'_>) -> Outcome<Exit> {
+    let status: Status = cli.client.get("/v1/status").await?;
+    let writable = status.store.writable;
+    output.show(&status, text)?;
+    // A store that takes no writes is a failure a script must notice.
+    Ok(if writable { Exit::Done } else { Exit::Failed })
+}
+
+fn text(status: &Status) -> String {
+    let load = status.load;
+    let store = &status.store;
+    let mode = match (store.writable, &store.read_only_cause) {
+        (true, _) => "takes writes".to_owned(),
+        (false, None) => "answers reads only".to_owned(),
+        (false, Some(cause)) => format!("answers reads only: {cause}"),
+    };
+    pairs(&[
+        ("version", status.version.clone()),
+        ("started", format!("{} ({} s ago)", time(status.started_at), status.uptime_seconds)),
+        ("draining", if status.draining { "yes".to_owned() } else { String::new() }),
+        ("tenants", status.tenants.to_string()),
+        ("runs", format!("{} of {} active, {} ready", load.active, load.active_max, load.ready)),
+        ("store", mode),
+        ("store size", format!("{} bytes, log {} bytes", store.file_bytes, store.wal_bytes)),
+        ("commits", format!("{} ({} batches, {} rows)", store.commits, store.batches, store.rows)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_api::status::{Load, Store};
+
+    use super::*;
+
+    #[test]
+    fn a_read_only_store_is_told_with_its_cause() {
+        let status = Status {
+            version: "0.1.0".into(),
+            started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            uptime_seconds: 9,
+            draining: false,
+            tenants: 2,
+            load: Load { active: 1, ready: 0, active_max: 64 },
+            store: Store {
+                writable: false,
+                read_only_cause: Some("no space left".into()),
+                wal_bytes: 1,
+                file_bytes: 4096,
+                commits: 7,
+                batches: 8,
+                rows: 9,
+                writer_micros: 10,
+                bytes_written: 11,
+            },
+        };
+        insta::assert_snapshot!(text(&status), @r"
+        version     0.1.0
+        started     2026-01-02 03:04:05Z (9 s ago)
+        tenants     2
+        runs        1 of 64 active, 0 ready
+        store       answers reads only: no space left
+        store size  4096 bytes, log 1 bytes
+        commits     7 (8 batches, 9 rows)
+        ");
+    }
+}

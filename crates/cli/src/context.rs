@@ -1,0 +1,47 @@
+//! What a command finds around it: the streams, whether they are a terminal, and the home.
+//!
+//! Commands take it as a value, so tests give them buffers and a directory of their own.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// The surroundings of a command.
+pub struct Context {
+    /// Where a person or a pipe types.
+    pub input: Box<dyn BufRead + Send>,
+    /// Whether a person types there.
+    pub input_is_terminal: bool,
+    /// Where results go.
+    pub out: Box<dyn Write + Send>,
+    /// Whether a person reads them there.
+    pub out_is_terminal: bool,
+    /// Where notices go.
+    pub err: Box<dyn Write + Send>,
+    /// How many columns a table may take.
+    pub columns: Option<u16>,
+    /// The home of the instance, unless the command line names another.
+    pub home: PathBuf,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Takes the surroundings of this process; the home is `.dromia` in the user's own.
+    pub fn of_process() -> Self {
+        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        Self {
+            input: Box::new(io::BufReader::new(io::stdin())),
+            input_is_terminal: io::stdin().is_terminal(),
+            out: Box::new(io::stdout()),
+            out_is_terminal: io::stdout().is_terminal(),
+            err: Box::new(io::stderr()),
+            columns,
+            home: home.join(".dromia"),
+        }
+    }
+}

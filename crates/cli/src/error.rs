@@ -1,0 +1,107 @@
+//! Why a command did not do what was asked: one line, the next step, and the exit code.
+
+use dromia_api::Problem;
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The command line is not enough or too much.
+    #[error("{0}")]
+    Usage(String),
+    /// No server answers.
+    #[error("no server answers on {socket}")]
+    Unreachable {
+        /// The socket.
+        socket: String,
+    },
+    /// The connection broke, or what came is not HTTP or not the contract.
+    #[error("the server's answer broke off: {0}")]
+    Broken(String),
+    /// The server did not answer in time.
+    #[error("the server did not answer within {seconds} s")]
+    Late {
+        /// How long it was waited.
+        seconds: u64,
+    },
+    /// The server said no.
+    #[error("{}", .0.detail)]
+    Problem(Box<Problem>),
+    /// The wait ended before the run did.
+    #[error("the answer did not come in time; the input is stored")]
+    TimedOut {
+        /// The command that goes on waiting.
+        next: String,
+    },
+    /// A file or the terminal could not be read or written.
+    #[error("failed to {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+pub(crate) type Outcome<T = ()> = Result<T, Error>;
+
+impl Error {
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Late { .. } | Self::TimedOut { .. } => Exit::TimedOut,
+            Self::Broken(_) | Self::Io { .. } => Exit::Failed,
+            Self::Problem(problem) => problem.error_code().map_or(Exit::Failed, Exit::from),
+        }
+    }
+
+    /// The next step.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
+            Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
+            Self::Problem(problem) => problem.hint.clone(),
+            Self::Usage(_) | Self::Broken(_) | Self::Late { .. } | Self::Io { .. } => None,
+        }
+    }
+
+    /// Describes the failure for `--json`.
+    pub(crate) fn document(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Document {
+            error: Body,
+        }
+        #[derive(Serialize)]
+        struct Body {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            code: Option<String>,
+            message: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            hint: Option<String>,
+            exit: u8,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<String>,
+        }
+        let problem = match self {
+            Self::Problem(problem) => Some(problem),
+            _ => None,
+        };
+        Document {
+            error: Body {
+                code: problem.map(|problem| problem.code.clone()),
+                message: self.to_string(),
+                hint: self.hint(),
+                exit: self.exit().code(),
+                request_id: problem.map(|problem| problem.request_id.clone()),
+            },
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Reads server-sent events, and follows a journal across broken connections.
+//!
+//! The cursor moves only when an entry was given out, so a connection that breaks anywhere is resumed after the
+//! last entry that was seen, and no entry is seen twice.
+
+use std::time::Duration;
+
+use dromia_api::Problem;
+use dromia_api::RunId;
+use dromia_api::run::{Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, StreamEnd};
+use hyper::body::Incoming;
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Client, next_piece, parse};
+use crate::error::{Error, Outcome};
+
+/// How often a stream is opened again without an entry in between.
+const ATTEMPTS: u32 = 8;
+
+/// How long to wait before the second attempt; each further one waits twice as long.
+const FIRST_REST: Duration = Duration::from_millis(100);
+
+/// How long the server may say nothing; it sends a keep-alive every 15 s.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// The longest event; an entry's body is at most one batch.
+const EVENT_BYTES_MAX: usize = 16 << 20;
+
+/// What a follower of a run sees.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Entry(Entry),
+    Delta(Delta),
+    End(StreamEnd),
+}
+
+/// Follows the journal of a run.
+#[derive(Debug)]
+pub(crate) struct Follow<'client> {
+    client: &'client Client,
+    path: String,
+    cursor: u64,
+    failed: u32,
+    open: Option<(Incoming, Parser)>,
+}
+
+impl<'client> Follow<'client> {
+    pub(crate) fn new(client: &'client Client, run: RunId, after: u64) -> Self {
+        Self { client, path: format!("/v1/runs/{run}/journal"), cursor: after, failed: 0, open: None }
+    }
+
+    /// Waits for what comes next. After [`Seen::End`] nothing does.
+    pub(crate) async fn next(&mut self) -> Outcome<Seen> {
+        loop {
+            let problem = match self.step().await {
+                Ok(Some(seen)) => return Ok(seen),
+                Ok(None) => continue,
+                // The server answered: asking again would give the same answer.
+                Err(error @ (Error::Problem(_) | Error::Usage(_))) => return Err(error),
+                Err(error) => error,
+            };
+            self.open = None;
+            self.failed += 1;
+            if self.failed >= ATTEMPTS {
+                return Err(problem);
+            }
+            sleep(FIRST_REST * 2_u32.pow(self.failed - 1)).await;
+        }
+    }
+
+    async fn step(&mut self) -> Outcome<Option<Seen>> {
+        let Some((body, parser)) = &mut self.open else {
+            let body = self.client.stream(&self.path, self.cursor).await?;
+            self.open = Some((body, Parser::default()));
+            return Ok(None);
+        };
+        if let Some(event) = parser.next() {
+            return self.seen(&event);
+        }
+        let silent = Error::Late { seconds: SILENCE.as_secs() };
+        let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
+            return Err(Error::Broken("the stream ended before its run".to_owned()));
+        };
+        parser.push(&piece)?;
+        Ok(None)
+    }
+
+    fn seen(&mut self, event: &Event) -> Outcome<Option<Seen>> {
+        match event.name.as_str() {
+            EVENT_ENTRY => {
+                let entry: Entry = parse(event.data.as_bytes())?;
+                if entry.seq <= self.cursor {
+                    return Ok(None);
+                }
+                self.cursor = entry.seq;
+                self.failed = 0;
+                Ok(Some(Seen::Entry(entry)))
+            }
+            EVENT_DELTA => Ok(Some(Seen::Delta(parse(event.data.as_bytes())?))),
+            EVENT_END => Ok(Some(Seen::End(parse(event.data.as_bytes())?))),
+            EVENT_PROBLEM => Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?))),
+            // A newer server may say more.
+            _ => Ok(None),
+        }
+    }
+}
+
+/// One event of a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: String,
+}
+
+/// Cuts bytes into events.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    bytes: Vec<u8>,
+    taken: usize,
+    event: Event,
+    has_data: bool,
+}
+
+impl Parser {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Outcome {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        if self.bytes.len() + self.event.data.len() + piece.len() > EVENT_BYTES_MAX {
+            return Err(Error::Broken(format!("an event is longer than {EVENT_BYTES_MAX} bytes")));
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// Returns the next whole event among the bytes that came.
+    pub(crate) fn next(&mut self) -> Option<Event> {
+        while let Some(length) = self.bytes[self.taken..].iter().position(|byte| *byte == b'\n') {
+            let line = &self.bytes[self.taken..self.taken + length];
+            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
+            self.taken += length + 1;
+            if line.is_empty() {
+                if std::mem::take(&mut self.has_data) {
+                    return Some(std::mem::take(&mut self.event));
+                }
+                self.event = Event::default();
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line.as_str(), ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => value.clone_into(&mut self.event.name),
+                "data" => {
+                    if std::mem::replace(&mut self.has_data, true) {
+                        self.event.data.push('\n');
+                    }
+                    self.event.data.push_str(value);
+                }
+                // Ids are read from the entries; comments keep the connection alive.
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_cut_the_same_wherever_the_bytes_break() {
+        let text = b"id: 1\nevent: entry\ndata: {\ndata: }\n\n: keep-alive\n\nevent: end\r\ndata: x\r\n\r\n";
+        let expected = [("entry", "{\n}"), ("end", "x")];
+        for cut in 0..text.len() {
+            let mut parser = Parser::default();
+            let mut events = Vec::new();
+            for piece in [&text[..cut], &text[cut..]] {
+                parser.push(piece).unwrap();
+                while let Some(event) = parser.next() {
+                    events.push((event.name, event.data));
+                }
+            }
+            let events: Vec<_> = events.iter().map(|(name, data)| (name.as_str(), data.as_str())).collect();
+            assert_eq!(events, expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut parser = Parser::default();
+        let piece = vec![b'x'; 1 << 20];
+        let refused = (0..32).find_map(|_| parser.push(&piece).err());
+        assert!(refused.is_some());
+    }
+}

@@ -1,0 +1,241 @@
+//! Commands that ask once: their request, their output, their exit code.
+
+use dromia_cli::Exit;
+
+use crate::server::{Script, Server};
+
+const ID: &str = "0199c0de000000000000000000000000";
+
+fn answered(status: &str, failure: &str) -> String {
+    format!(
+        r#"{{"item":"itm_{ID}","session":"ses_{ID}","position":1,"run":"run_{ID}","replayed":false,
+        "status":"{status}","reply":"forty-two","last_seq":4,"model_calls":1,
+        "usage":{{"input_tokens":1,"output_tokens":2}},"cost_micros":3{failure}}}"#
+    )
+}
+
+fn accepted() -> String {
+    format!(r#"{{"item":"itm_{ID}","session":"ses_{ID}","position":1,"run":"run_{ID}","replayed":false}}"#)
+}
+
+fn problem(status: u16, code: &str) -> (u16, String) {
+    let body = format!(
+        r#"{{"type":"about:blank","title":"t","status":{status},"code":"{code}","detail":"it is so","hint":"do that","request_id":"req_1"}}"#
+    );
+    (status, body)
+}
+
+fn agent() -> String {
+    format!(
+        r#"{{"id":"agt_{ID}","handle":"ops","display_name":"Ops","labels":{{}},"created_at":"2026-01-02T03:04:05Z","state":"running"}}"#
+    )
+}
+
+#[tokio::test]
+async fn without_a_server_one_line_names_the_next_command() {
+    let server = Server::absent();
+    let ended = server.run(&["status"]).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Unreachable, ""));
+    let lines: Vec<_> = ended.err.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", ended.err);
+    assert!(lines[0].starts_with("error: no server answers on ") && lines[0].ends_with("dromia.sock"));
+    assert_eq!(lines[1], "hint: start one with `dromia up`");
+}
+
+#[tokio::test]
+async fn ask_prints_the_answer_and_nothing_else() {
+    let server = Server::new(|_, _| (200, answered("completed", "")));
+    let ended = server.run(&["ask", "what is it?", "--agent", "ops", "-T", "acme"]).await;
+    assert_eq!((ended.exit, ended.out.as_str(), ended.err.as_str()), (Exit::Done, "forty-two\n", ""));
+    let asked = server.asked.lock().unwrap()[0].clone();
+    assert_eq!((asked.line.as_str(), asked.tenant.as_str()), ("POST /v1/events", "acme"));
+    let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "type": "channel.message.received", "text": "what is it?", "agent": "ops", "platform": "cli",
+            "wait": true, "wait_ms": 300_000,
+        })
+    );
+}
+
+#[tokio::test]
+async fn ask_reads_its_question_from_stdin() {
+    let server = Server::new(|_, _| (200, answered("completed", "")));
+    server.typed(&["ask", "-"], "from a pipe\n", false).await;
+    assert!(server.asked.lock().unwrap()[0].body.contains("from a pipe\\n"));
+}
+
+#[tokio::test]
+async fn how_a_run_ended_is_the_exit_code() {
+    let cases: [(Script, Exit, &str); 11] = [
+        (|_, _| (200, answered("yielded", "")), Exit::RunFailed, "dromia run resume run_"),
+        (
+            |_, _| {
+                (200, answered("failed", r#","failure":{"code":"model_rejected","message":"no such model"}"#))
+            },
+            Exit::RunFailed,
+            "is failed: no such model (model_rejected)",
+        ),
+        (|_, _| (202, accepted()), Exit::TimedOut, "dromia run watch run_"),
+        (
+            |_, _| problem(401, "unauthorized"),
+            Exit::Denied,
+            "error: it is so (unauthorized, req_1)\nhint: do that",
+        ),
+        (|_, _| problem(400, "invalid_request"), Exit::Usage, "invalid_request"),
+        (|_, _| problem(409, "idempotency_conflict"), Exit::Conflict, "idempotency_conflict"),
+        (|_, _| problem(404, "agent_not_found"), Exit::Failed, "agent_not_found"),
+        (|_, _| problem(503, "shutting_down"), Exit::Unreachable, "shutting_down"),
+        (|_, _| problem(418, "a_code_of_tomorrow"), Exit::Failed, "a_code_of_tomorrow"),
+        (|_, _| (200, "not json".to_owned()), Exit::Failed, "broke off"),
+        (|_, _| (500, "not json".to_owned()), Exit::Failed, "without a problem"),
+    ];
+    for (script, exit, says) in cases {
+        let ended = Server::new(script).run(&["ask", "x"]).await;
+        assert_eq!(ended.exit, exit, "{ended:?}");
+        assert!(ended.err.contains(says), "{says} is not in {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_json_stdout_is_one_document_whatever_happens() {
+    let cases: [(Script, Vec<&str>); 9] = [
+        (|_, _| (200, answered("completed", "")), vec!["ask", "x"]),
+        (|_, _| (202, accepted()), vec!["ask", "x"]),
+        (|_, _| (202, accepted()), vec!["event", "send", "x"]),
+        (|_, _| problem(404, "run_not_found"), vec!["run", "list"]),
+        (|_, _| (200, r#"{"items":[],"next":null}"#.to_owned()), vec!["agent", "list"]),
+        (|_, _| (200, agent()), vec!["agent", "show", "ops"]),
+        (|_, _| (200, agent()), vec!["agent", "switch", "ops"]),
+        (|_, _| (200, agent()), vec!["agent", "rm", "ops"]),
+        (|_, _| (200, agent()), vec!["chat"]),
+    ];
+    for (script, line) in cases {
+        let line = [line, vec!["--json"]].concat();
+        let ended = Server::new(script).run(&line).await;
+        let document: Result<serde_json::Value, _> = serde_json::from_str(&ended.out);
+        assert!(document.is_ok(), "{line:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_is_a_table_and_says_where_it_goes_on() {
+    let server = Server::new(|_, _| (200, format!(r#"{{"items":[{}],"next":"agt_{ID}"}}"#, agent())));
+    let ended = server.run(&["agents", "ls", "--limit", "1"]).await;
+    assert_eq!(server.lines(), ["GET /v1/agents?limit=1"]);
+    insta::assert_snapshot!(ended.out, @r"
+    HANDLE  NAME  STATE    CREATED               ID
+    ops     Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
+    ");
+    assert_eq!(ended.err, format!("there may be more: --after agt_{ID}\n"));
+}
+
+#[tokio::test]
+async fn an_agent_is_erased_only_after_a_yes() {
+    let script: Script = |_, _| {
+        (200, r#"{"erased":{"sessions":1,"runs":2,"entries":3,"items":4,"bodies":5,"files":6}}"#.to_owned())
+    };
+    let asks = [
+        (vec!["agent", "delete", "ops"], "", false, Exit::Usage, "--yes"),
+        (vec!["agent", "delete", "ops", "--no-input"], "y\n", true, Exit::Usage, "--yes"),
+        (vec!["agent", "delete", "ops"], "n\n", true, Exit::Usage, "nothing was done"),
+        (vec!["agent", "delete", "ops"], "", true, Exit::Usage, "nothing was done"),
+    ];
+    for (line, input, is_terminal, exit, says) in asks {
+        let server = Server::new(script);
+        let ended = server.typed(&line, input, is_terminal).await;
+        assert_eq!(ended.exit, exit, "{line:?}");
+        assert!(ended.err.contains(says), "{line:?}: {}", ended.err);
+        assert!(server.lines().is_empty(), "{line:?} reached the server");
+    }
+    for (line, input, is_terminal) in
+        [(vec!["agent", "delete", "ops"], "y\n", true), (vec!["agent", "rm", "ops", "--yes"], "", false)]
+    {
+        let server = Server::new(script);
+        let ended = server.typed(&line, input, is_terminal).await;
+        assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+        assert_eq!(server.lines(), ["DELETE /v1/agents/ops"]);
+        assert!(ended.out.contains("entries   3"), "{}", ended.out);
+    }
+}
+
+#[tokio::test]
+async fn the_agent_that_was_switched_to_is_meant_in_its_tenant_only() {
+    let server = Server::new(|asked, _| match asked.line.as_str() {
+        "POST /v1/events" => (202, accepted()),
+        _ => (200, agent()),
+    });
+    assert_eq!(server.run(&["agent", "switch", "ops", "-T", "acme"]).await.exit, Exit::Done);
+    for (line, agent) in [
+        (vec!["event", "send", "x", "-T", "acme"], Some("ops")),
+        (vec!["event", "send", "x", "-T", "acme", "--agent", "rev"], Some("rev")),
+        (vec!["event", "send", "x"], None),
+    ] {
+        server.run(&line).await;
+        let body = server.asked.lock().unwrap().last().unwrap().body.clone();
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body.get("agent").and_then(|agent| agent.as_str()), agent, "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_agent_is_not_switched_to() {
+    let server = Server::new(|_, _| problem(404, "agent_not_found"));
+    assert_eq!(server.run(&["agent", "switch", "opps"]).await.exit, Exit::Failed);
+    assert!(!server.home.path().join("cli.json").exists());
+}
+
+#[tokio::test]
+async fn an_event_carries_its_key() {
+    let server = Server::new(|_, _| (202, accepted()));
+    server.run(&["event", "send", "x", "--idempotency-key", "k1"]).await;
+    assert_eq!(server.asked.lock().unwrap()[0].key.as_deref(), Some("k1"));
+}
+
+#[tokio::test]
+async fn an_agents_instructions_come_from_a_file() {
+    let server = Server::new(|_, _| (201, agent()));
+    let file = server.home.path().join("ops.md");
+    std::fs::write(&file, "Run the servers.").unwrap();
+    let file = file.to_str().unwrap();
+    let line = ["agent", "new", "ops", "--instructions-file", file, "--grant", "reply", "--label", "team=a"];
+    assert_eq!(server.run(&line).await.exit, Exit::Done);
+    let body: serde_json::Value = serde_json::from_str(&server.asked.lock().unwrap()[0].body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "handle": "ops", "labels": {"team": "a"},
+            "config": {"model": "default", "instructions": "Run the servers.", "grants": ["reply"]},
+        })
+    );
+}
+
+#[tokio::test]
+async fn what_an_agent_says_cannot_drive_the_terminal() {
+    let server = Server::new(|_, _| (200, answered("completed", "").replace("forty-two", "a\\u001b[2Jb")));
+    let shown = server.typed(&["ask", "x"], "", true).await;
+    assert!(!shown.out.contains('\u{1b}'), "{:?}", shown.out);
+    let piped = server.run(&["ask", "x"]).await;
+    assert_eq!(piped.out, "a\u{1b}[2Jb\n", "a pipe gets what was said");
+}
+
+#[tokio::test]
+async fn a_session_is_written_to_a_file_and_read_from_one() {
+    let server = Server::new(|asked, _| match asked.line.split(' ').next() {
+        Some("GET") => (200, "a session".to_owned()),
+        _ => (201, format!(r#"{{"session":"ses_{ID}"}}"#)),
+    });
+    let file = server.home.path().join("talk.session");
+    let (id, name) = (format!("ses_{ID}"), file.to_str().unwrap());
+    assert_eq!(server.run(&["session", "export", &id, "--file", name]).await.exit, Exit::Done);
+    let ended = server.run(&["session", "import", name, "--agent", "a b"]).await;
+    assert_eq!(ended.out, format!("ses_{ID}\n"));
+    let asked = server.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        (asked.line.as_str(), asked.body.as_str()),
+        ("POST /v1/sessions/import?agent=a%20b", "a session")
+    );
+    assert_eq!(server.run(&["session", "import", name]).await.exit, Exit::Usage, "no agent is named");
+    assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, Exit::Usage);
+}

@@ -1,0 +1,147 @@
+//! A server that answers from a script and keeps what it was asked, and a command line to run against it.
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use clap::Parser;
+use dromia_cli::{Command, Context, Exit, Global, run};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixListener;
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub line: String,
+    pub tenant: String,
+    pub last_event: Option<String>,
+    pub key: Option<String>,
+    pub body: String,
+}
+
+/// What the script says to a request: status and body.
+pub type Script = fn(&Asked, usize) -> (u16, String);
+
+/// A scripted server with a home of its own.
+pub struct Server {
+    pub home: tempfile::TempDir,
+    pub asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub exit: Exit,
+    pub out: String,
+    pub err: String,
+}
+
+impl Server {
+    /// A home without a server.
+    pub fn absent() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), asked: Arc::default() }
+    }
+
+    /// A home with a server that follows the script; it is told how many requests came before.
+    pub fn new(script: Script) -> Self {
+        let server = Self::absent();
+        std::fs::create_dir(server.home.path().join("run")).unwrap();
+        let listener = UnixListener::bind(server.socket()).unwrap();
+        let asked = server.asked.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let asked = asked.clone();
+                let service = service_fn(move |request| answer(script, asked.clone(), request));
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        server
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.home.path().join("run").join("dromia.sock")
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|asked| asked.line.clone()).collect()
+    }
+
+    /// Runs a command line, with nothing to read and no terminal.
+    pub async fn run(&self, line: &[&str]) -> Ended {
+        self.typed(line, "", false).await
+    }
+
+    /// Runs a command line with something to read.
+    pub async fn typed(&self, line: &[&str], input: &str, is_terminal: bool) -> Ended {
+        let cli = Cli::try_parse_from(std::iter::once(&"dromia").chain(line)).unwrap();
+        let (out, err) = (Buffer::default(), Buffer::default());
+        let mut context = Context {
+            input: Box::new(io::Cursor::new(input.to_owned().into_bytes())),
+            input_is_terminal: is_terminal,
+            out: Box::new(out.clone()),
+            out_is_terminal: is_terminal,
+            err: Box::new(err.clone()),
+            columns: None,
+            home: self.home.path().to_owned(),
+        };
+        let exit = run(cli.command, &cli.global, &mut context).await;
+        Ended { exit, out: out.text(), err: err.text() }
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+async fn answer(
+    script: Script,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let body = body.collect().await.unwrap().to_bytes();
+    let this = Asked {
+        line: format!("{} {}", parts.method, parts.uri),
+        tenant: header("x-dromia-tenant").unwrap_or_default(),
+        last_event: header("last-event-id"),
+        key: header("idempotency-key"),
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    };
+    let before = asked.lock().unwrap().len();
+    let (status, body) = script(&this, before);
+    asked.lock().unwrap().push(this);
+    Ok(Response::builder().status(status).body(Full::new(body.into())).unwrap())
+}
+
+#[derive(Debug, Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Following a run: across broken streams, to its end, in each form.
+
+use dromia_cli::Exit;
+
+use crate::server::{Asked, Server};
+
+const RUN: &str = "run_0199c0de000000000000000000000000";
+
+fn entry(seq: u64) -> String {
+    let chain = "0".repeat(64);
+    format!(
+        "id: {seq}\nevent: entry\ndata: {{\"seq\":{seq},\"at\":\"2026-01-02T03:04:05Z\",\"epoch\":1,\"kind\":\"tool_started\",\"version\":1,\"fields\":{{}},\"body\":null,\"chain\":\"{chain}\"}}\n\n"
+    )
+}
+
+fn end(status: &str) -> String {
+    format!("event: end\ndata: {{\"status\":\"{status}\",\"last_seq\":4}}\n\n")
+}
+
+/// A stream that breaks twice: once at a border, once inside an entry.
+fn breaking(asked: &Asked, before: usize) -> (u16, String) {
+    assert_eq!(asked.line, format!("GET /v1/runs/{RUN}/journal"));
+    match before {
+        0 => (200, entry(1) + &entry(2)),
+        1 => (200, entry(3) + &entry(4)[..20]),
+        _ => (200, entry(4) + &end("completed")),
+    }
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_resumed_and_each_entry_is_seen_once() {
+    let server = Server::new(breaking);
+    let ended = server.run(&["run", "watch", RUN, "--jsonl"]).await;
+    assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+    let seqs: Vec<_> = ended
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
+    let cursors: Vec<_> =
+        server.asked.lock().unwrap().iter().map(|asked| asked.last_event.clone().unwrap()).collect();
+    assert_eq!(cursors, ["0", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_watch_is_told_line_by_line_or_as_one_document() {
+    let ended = Server::new(breaking).run(&["run", "watch", RUN]).await;
+    assert_eq!(ended.out.lines().count(), 4);
+    assert_eq!(ended.out.lines().next().unwrap(), "   1  2026-01-02 03:04:05Z  tool_started    {}");
+    assert_eq!(ended.err, format!("{RUN} is completed\n"));
+    let ended = Server::new(breaking).run(&["run", "watch", RUN, "--json"]).await;
+    let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(
+        (document["entries"].as_array().unwrap().len(), &document["status"]),
+        (4, &"completed".into())
+    );
+}
+
+#[tokio::test]
+async fn the_exit_status_is_told_only_when_asked_for() {
+    let failed: crate::server::Script = |_, _| (200, end("failed"));
+    assert_eq!(Server::new(failed).run(&["run", "watch", RUN]).await.exit, Exit::Done);
+    assert_eq!(Server::new(failed).run(&["run", "watch", RUN, "--exit-status"]).await.exit, Exit::RunFailed);
+}
+
+#[tokio::test]
+async fn a_problem_ends_the_watch_at_once() {
+    let refused: crate::server::Script = |_, _| {
+        (404, r#"{"type":"about:blank","title":"t","status":404,"code":"run_not_found","detail":"no such run","request_id":"r"}"#.to_owned())
+    };
+    let server = Server::new(refused);
+    let ended = server.run(&["run", "watch", RUN]).await;
+    assert_eq!((ended.exit, server.lines().len()), (Exit::Failed, 1), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_never_says_anything_new_is_given_up() {
+    let server = Server::new(|_, _| (200, String::new()));
+    let ended = server.run(&["run", "watch", RUN, "--timeout", "100ms"]).await;
+    assert_eq!(ended.exit, Exit::TimedOut, "{ended:?}");
+    assert!(ended.err.contains("dromia run watch"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn a_chat_prints_each_answer_and_stays_in_its_session() {
+    let server = Server::new(|asked, _| match asked.line.as_str() {
+        "POST /v1/events" => {
+            let id = "0199c0de000000000000000000000000";
+            (
+                202,
+                format!(
+                    r#"{{"item":"itm_{id}","session":"ses_{id}","position":1,"run":"run_{id}","replayed":false}}"#
+                ),
+            )
+        }
+        _ => {
+            let delta = r#"{"step":1,"attempt":1,"offset":0,"text":"for"}"#;
+            let body = r#"{"parts":[{"type":"text","text":"forty-two","label":"untrusted/actor"}]}"#;
+            let reply = entry(1).replace("tool_started", "model_replied").replace("null", body);
+            (200, format!("event: delta\ndata: {delta}\n\n{reply}{}", end("completed")))
+        }
+    });
+    let ended = server.typed(&["chat"], "what?\n\nand now?\n/quit\nnever sent\n", false).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "forty-two\nforty-two\n"));
+    let sent: Vec<serde_json::Value> = server
+        .asked
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|asked| asked.line == "POST /v1/events")
+        .map(|asked| serde_json::from_str(&asked.body).unwrap())
+        .collect();
+    assert_eq!(sent.len(), 2);
+    assert_eq!((&sent[0]["text"], sent[0].get("session")), (&"what?".into(), None));
+    assert_eq!(sent[1]["session"], "ses_0199c0de000000000000000000000000");
+    assert!(ended.err.contains("dromia chat --session ses_"), "{}", ended.err);
+}

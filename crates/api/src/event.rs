@@ -115,13 +115,15 @@ mod tests {
 
     #[test]
     fn a_text_alone_is_an_event() {
-        let event: SendEvent = serde_json::from_str(r#"{"text":"hello"}"#).expect("the defaults fill the rest");
+        let event: SendEvent =
+            serde_json::from_str(r#"{"text":"hello"}"#).expect("the defaults fill the rest");
         assert_eq!(event, SendEvent { text: "hello".into(), ..SendEvent::default() });
     }
 
     #[test]
     fn a_misspelt_field_and_an_unknown_type_are_refused() {
-        for bad in [r#"{"text":"x","waits":true}"#, r#"{"text":"x","type":"moon.rose"}"#, r#"{"wait":true}"#] {
+        for bad in [r#"{"text":"x","waits":true}"#, r#"{"text":"x","type":"moon.rose"}"#, r#"{"wait":true}"#]
+        {
             assert!(serde_json::from_str::<SendEvent>(bad).is_err(), "{bad} was taken");
         }
     }

@@ -41,7 +41,10 @@ pub struct TenantCreated {
 
 impl fmt::Debug for TenantCreated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TenantCreated").field("id", &self.id).field("handle", &self.handle).finish_non_exhaustive()
+        f.debug_struct("TenantCreated")
+            .field("id", &self.id)
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
     }
 }
 

@@ -42,10 +42,14 @@ pub struct Global {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Ask an agent and print its answer, nothing else
-    #[command(after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -")]
+    #[command(
+        after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -"
+    )]
     Ask(Ask),
     /// Talk with an agent, line by line
-    #[command(after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave.")]
+    #[command(
+        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave."
+    )]
     Chat(Chat),
     /// Send events
     #[command(subcommand, visible_alias = "events")]
@@ -89,7 +93,9 @@ pub struct Chat {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Event {
     /// Send a message to an agent
-    #[command(after_help = "Examples:\n  dromia event send \"deploy finished\" --agent ops\n  dromia event send \"and now?\" --channel deploys --actor ci --wait")]
+    #[command(
+        after_help = "Examples:\n  dromia event send \"deploy finished\" --agent ops\n  dromia event send \"and now?\" --channel deploys --actor ci --wait"
+    )]
     Send(SendEvent),
 }
 
@@ -137,7 +143,10 @@ pub enum Agent {
     #[command(after_help = "Examples:\n  dromia agent status ops")]
     Status(AgentName),
     /// Erase an agent and everything that belongs to it
-    #[command(visible_alias = "rm", after_help = "Examples:\n  dromia agent delete ops\n  dromia agent rm ops --yes")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  dromia agent delete ops\n  dromia agent rm ops --yes"
+    )]
     Delete(AgentName),
     /// Let an agent's runs rest at their next safe point
     #[command(after_help = "Examples:\n  dromia agent pause ops")]
@@ -262,13 +271,18 @@ pub struct ImportSession {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Run {
     /// List runs, the newest first
-    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia run list --status running\n  dromia runs ls --agent ops --limit 10")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  dromia run list --status running\n  dromia runs ls --agent ops --limit 10"
+    )]
     List(ListRuns),
     /// Show a run and its journal
     #[command(visible_alias = "get", after_help = "Examples:\n  dromia run show run_0199c0de…")]
     Show(RunName),
     /// Follow a run until it ends
-    #[command(after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered")]
+    #[command(
+        after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
+    )]
     Watch(WatchRun),
     /// Say why a run stands where it stands, and what moves it
     #[command(after_help = "Examples:\n  dromia run why run_0199c0de…")]
@@ -282,7 +296,7 @@ pub enum Run {
     /// End a run now
     #[command(visible_alias = "kill", after_help = "Examples:\n  dromia run terminate run_0199c0de…")]
     Terminate(RunName),
-    /// Print a run's journal, one JSON entry per line
+    /// Print a run's journal as JSON, whole or line by line
     #[command(after_help = "Examples:\n  dromia run export run_0199c0de… --jsonl > run.jsonl")]
     Export(ExportRun),
 }
@@ -329,14 +343,15 @@ pub struct WatchRun {
 pub struct ExportRun {
     /// Its id
     pub id: RunId,
-    /// One entry per line; the only format, named so that scripts stay readable
-    #[arg(long, required = true)]
+    /// One entry per line; without it one document
+    #[arg(long)]
     pub jsonl: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("expected a time such as 500ms, 30s or 5m, found {text:?}"))?;
+    let number: u64 =
+        digits.parse().map_err(|_| format!("expected a time such as 500ms, 30s or 5m, found {text:?}"))?;
     let duration = match &text[digits.len()..] {
         "ms" => Duration::from_millis(number),
         "" | "s" => Duration::from_secs(number),

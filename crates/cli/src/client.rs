@@ -4,7 +4,6 @@
 //! certificates.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -53,7 +52,11 @@ impl Client {
         parse(&self.whole(self.request(Method::POST, path), self.patience).await?.1)
     }
 
-    pub(crate) async fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Outcome<T> {
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Outcome<T> {
         parse(&self.whole(self.request(Method::POST, path).json(body)?, self.patience).await?.1)
     }
 
@@ -111,7 +114,8 @@ impl Client {
 
     async fn send(&self, draft: Draft) -> Outcome<Response<Incoming>> {
         let broken = |error: hyper::Error| Error::Broken(error.to_string());
-        let stream = UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the answer's body; nothing waits for it.
@@ -165,7 +169,7 @@ async fn collect(response: Response<Incoming>) -> Outcome<(StatusCode, Bytes)> {
 
 /// Reads the next piece of a body; `None` at its end.
 pub(crate) async fn next_piece(body: &mut Incoming) -> Outcome<Option<Bytes>> {
-    while let Some(frame) = Pin::new(&mut *body).frame().await {
+    while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
@@ -192,7 +196,7 @@ pub(crate) fn encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
+            _ => out.extend(["%", &format!("{byte:02X}")]),
         }
     }
     out

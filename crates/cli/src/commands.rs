@@ -40,16 +40,16 @@ pub async fn run(command: Command, global: &Global, context: &mut Context) -> Ex
 }
 
 async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Outcome<Exit> {
-    let session = Cli::open(global, output)?;
+    let cli = Cli::open(global, output)?;
     match command {
-        Command::Ask(ask) => ask::run(&session, ask, output).await,
-        Command::Chat(chat) => chat::run(&session, chat, output).await,
-        Command::Event(event) => event::run(&session, event, output).await,
-        Command::Agent(agent) => agent::run(&session, agent, output).await,
-        Command::Tenant(tenant) => tenant::run(&session, tenant, output).await,
-        Command::Session(command) => session::run(&session, command, output).await,
-        Command::Run(run) => run::run(&session, run, output).await,
-        Command::Status => status::run(&session, output).await,
+        Command::Ask(ask) => ask::run(&cli, ask, output).await,
+        Command::Chat(chat) => chat::run(&cli, chat, output).await,
+        Command::Event(event) => event::run(&cli, event, output).await,
+        Command::Agent(agent) => agent::run(&cli, agent, output).await,
+        Command::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
+        Command::Session(session) => session::run(&cli, session, output).await,
+        Command::Run(run) => run::run(&cli, run, output).await,
+        Command::Status => status::run(&cli, output).await,
     }
 }
 
@@ -132,7 +132,7 @@ fn listing(path: &str, page: &Listing, filters: &[(&str, Option<String>)]) -> St
     let after = ("after", page.after.clone());
     for (name, value) in filters.iter().chain([&after]) {
         if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", encoded(value)));
+            path.extend(["&", name, "=", &encoded(value)]);
         }
     }
     path

@@ -43,7 +43,8 @@ impl<'context> Output<'context> {
 
     /// Prints one JSON document.
     pub(crate) fn document(&mut self, document: &impl Serialize) -> Outcome {
-        let text = serde_json::to_string_pretty(document).map_err(|error| Error::Broken(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(document).map_err(|error| Error::Broken(error.to_string()))?;
         self.raw(text.as_bytes())?;
         self.raw(b"\n")
     }

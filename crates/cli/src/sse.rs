@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use dromia_api::Problem;
-use dromia_api::run::{Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, StreamEnd};
 use dromia_api::RunId;
+use dromia_api::run::{Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, StreamEnd};
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 

@@ -90,9 +90,10 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
     if values.next().is_some() {
         return refused("the request carries more than one token");
     }
-    let token = value.to_str().ok().and_then(|text| text.split_once(' ')).and_then(|(scheme, token)| {
-        (scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim_matches(' '))
-    });
+    let token =
+        value.to_str().ok().and_then(|text| text.split_once(' ')).and_then(|(scheme, token)| {
+            (scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim_matches(' '))
+        });
     match token {
         Some(token) if !token.is_empty() && token.len() <= TOKEN_BYTES_MAX => Ok(token),
         _ => refused("the Authorization header is not `Bearer TOKEN`"),
@@ -142,7 +143,10 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
-        parts.extensions.remove().ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no caller"))
+        parts
+            .extensions
+            .remove()
+            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no caller"))
     }
 }
 
@@ -150,6 +154,9 @@ impl FromRequestParts<Shared> for NodeOperator {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
-        parts.extensions.remove().ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no operator"))
+        parts
+            .extensions
+            .remove()
+            .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no operator"))
     }
 }

@@ -63,7 +63,7 @@ impl Failure {
         match &self.cause {
             Some(cause) => tracing::warn!(request_id, code, cause, "request failed"),
             None if self.status >= 500 => {
-                tracing::warn!(request_id, code, message = self.fault.message, "request failed");
+                tracing::warn!(request_id, code, detail = self.fault.message, "request failed");
             }
             None => {}
         }
@@ -118,10 +118,11 @@ pub(crate) fn committed(commit: Commit) -> Answer<Receipt> {
     match commit {
         Commit::Done(receipt) => Ok(receipt),
         Commit::Refused(refusal) => Err(refusal.into()),
-        Commit::Unknown { cause } => {
-            Err(Failure::new(ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
-                .with_cause(cause))
-        }
+        Commit::Unknown { cause } => Err(Failure::new(
+            ErrorCode::OutcomeUnknown,
+            "the store could not say whether the write is durable",
+        )
+        .with_cause(cause)),
     }
 }
 

@@ -124,7 +124,10 @@ impl Meters {
             bytes_written: counter("dromia_store_bytes_written_total", "Bytes written to disk."),
         };
         Ok(Self {
-            routes: ROUTES.iter().map(|route| RouteMeters::new(&recorder, route.method, route.path)).collect(),
+            routes: ROUTES
+                .iter()
+                .map(|route| RouteMeters::new(&recorder, route.method, route.path))
+                .collect(),
             unmatched: RouteMeters::new(&recorder, "any", "none"),
             input_tokens: tokens("input"),
             output_tokens: tokens("output"),

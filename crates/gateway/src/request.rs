@@ -48,7 +48,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 /// Checks that everything that names the host of the request names this machine.
 fn loopback_host(request: &Request<Body>) -> Result<(), Failure> {
     let mut named = 0;
-    let hosts = request.headers().get_all(HOST).iter().map(|value| Authority::try_from(value.as_bytes()).ok());
+    let hosts =
+        request.headers().get_all(HOST).iter().map(|value| Authority::try_from(value.as_bytes()).ok());
     for authority in hosts.chain(request.uri().authority().cloned().map(Some)) {
         named += 1;
         if !authority.is_some_and(|authority| is_loopback_name(authority.host())) {
@@ -64,7 +65,8 @@ fn loopback_host(request: &Request<Body>) -> Result<(), Failure> {
 
 fn is_loopback_name(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ where
     H: Handler<T, Shared> + Sync,
     T: 'static,
 {
-    move |State(core), mut request| {
+    move |State(core): State<Shared>, mut request: Request| -> Answering {
         let handler = handler.clone();
         let meters = meters.clone();
         Box::pin(async move {

@@ -95,8 +95,7 @@ pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Hand
         unix = Some(listener);
     }
     let handle = Handle { core: core.clone(), tcp: tcp.as_ref().map(|(_, address)| *address) };
-    let gateway =
-        Gateway { router: router(&core), core, tcp: tcp.map(|(listener, _)| listener), unix };
+    let gateway = Gateway { router: router(&core), core, tcp: tcp.map(|(listener, _)| listener), unix };
     Ok((gateway, handle))
 }
 

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{Answer, Failure};
 
-pub(crate) fn fold(tail: SessionTail) -> Answer<Transcript> {
+pub(crate) fn fold(tail: &SessionTail) -> Answer<Transcript> {
     let head = tail.session.head;
     let first = tail.items.iter().find(|item| item.taken_by.is_some()).map(|item| item.position);
     let mut transcript = Transcript {
@@ -86,9 +86,8 @@ impl Open {
 fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<()> {
     let mut open: Option<Open> = None;
     for stored in entries {
-        let entry = stored.decode().map_err(|error| {
-            Failure::new(ErrorCode::JournalUnreadable, error.to_string())
-        })?;
+        let entry =
+            stored.decode().map_err(|error| Failure::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         match entry {
             Entry::ModelReplied(_) => {
                 let message = stored.body.as_deref().map(read).transpose()?.unwrap_or_default();

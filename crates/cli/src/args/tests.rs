@@ -39,10 +39,7 @@ fn plurals_and_short_verbs_are_taken() {
     ] {
         assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
     }
-    assert!(matches!(
-        parsed(&format!("runs kill {RUN}")).unwrap().command,
-        Command::Run(Run::Terminate(_))
-    ));
+    assert!(matches!(parsed(&format!("runs kill {RUN}")).unwrap().command, Command::Run(Run::Terminate(_))));
 }
 
 #[test]

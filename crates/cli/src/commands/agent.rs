@@ -41,8 +41,12 @@ async fn create(cli: &Cli<'_>, new: args::CreateAgent, output: &mut Output<'_>) 
             .map_err(Error::io(format!("read the instructions in {}", file.display())))?,
         (None, None) => String::new(),
     };
-    let config =
-        AgentConfig { model: new.model, instructions, grants: new.grants, model_calls_max: new.model_calls_max };
+    let config = AgentConfig {
+        model: new.model,
+        instructions,
+        grants: new.grants,
+        model_calls_max: new.model_calls_max,
+    };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
     let agent: Agent = cli.client.post_json("/v1/agents", &new).await?;
@@ -104,7 +108,9 @@ async fn switch(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
     let mut settings: Settings = cli.settings.clone();
     settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());
     settings.write(&cli.home)?;
-    output.show(&agent, |agent| format!("{} now answers when no agent is named in {}", agent.handle, cli.tenant))?;
+    output.show(&agent, |agent| {
+        format!("{} now answers when no agent is named in {}", agent.handle, cli.tenant)
+    })?;
     Ok(Exit::Done)
 }
 

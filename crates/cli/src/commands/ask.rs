@@ -13,9 +13,12 @@ pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Out
     let text = said(ask.text, output)?;
     let event = match ask.session {
         Some(_) => SendEvent { text, session: ask.session, ..SendEvent::default() },
-        None => {
-            SendEvent { text, agent: cli.agent(), platform: Some(PLATFORM.to_owned()), ..SendEvent::default() }
-        }
+        None => SendEvent {
+            text,
+            agent: cli.agent(),
+            platform: Some(PLATFORM.to_owned()),
+            ..SendEvent::default()
+        },
     };
     print(&wait(cli, event, None).await?, output)
 }

@@ -68,9 +68,12 @@ async fn turn(
     let text = text.to_owned();
     let event = match session {
         Some(_) => SendEvent { text, session, ..SendEvent::default() },
-        None => {
-            SendEvent { text, agent: cli.agent(), platform: Some(PLATFORM.to_owned()), ..SendEvent::default() }
-        }
+        None => SendEvent {
+            text,
+            agent: cli.agent(),
+            platform: Some(PLATFORM.to_owned()),
+            ..SendEvent::default()
+        },
     };
     let patience = cli.patience(PATIENCE);
     let (_, bytes) = cli.client.post_event(&event, None, patience).await?;

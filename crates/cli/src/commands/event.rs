@@ -101,7 +101,8 @@ fn ended(answered: &EventAnswered, output: &mut Output<'_>) -> Outcome<Exit> {
         | RunStatus::Failed
         | RunStatus::Cancelled => {
             let why = answered.failure.as_ref();
-            let why = why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
+            let why =
+                why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
             output.notice(&format!("{run} is {}{why}", answered.status.as_str()))?;
             output.notice(&format!("hint: `dromia run why {run}`"))?;
         }

@@ -6,7 +6,7 @@ use dromia_api::{List, RunId, RunStatus};
 use serde::Serialize;
 
 use super::{Cli, listing, print_list};
-use crate::args::{self, WatchRun};
+use crate::args::{self, ExportRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, money, pairs, table, time};
@@ -46,7 +46,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
         }
         args::Run::Cancel(run) => end(cli, run.id, "cancel", output).await,
         args::Run::Terminate(run) => end(cli, run.id, "terminate", output).await,
-        args::Run::Export(export) => print_journal(cli, export.id, output).await,
+        args::Run::Export(export) => print_journal(cli, &export, output).await,
     }
 }
 
@@ -131,17 +131,32 @@ fn live(delta: &Delta, output: &mut Output<'_>) -> Outcome {
     output.notice(&format!("  … {}", delta.text.trim_end()))
 }
 
-async fn print_journal(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome<Exit> {
+/// A whole journal, for a document.
+#[derive(Debug, Serialize)]
+struct Exported {
+    run: RunId,
+    entries: Vec<Entry>,
+}
+
+async fn print_journal(cli: &Cli<'_>, export: &ExportRun, output: &mut Output<'_>) -> Outcome<Exit> {
+    let run = export.id;
+    let mut entries = Vec::new();
     let mut after = 0;
     loop {
         let path = format!("/v1/runs/{run}/journal?after={after}&limit={PAGE_ENTRIES}");
         let page: JournalPage = cli.client.get(&path).await?;
-        let Some(last) = page.entries.last() else { return Ok(Exit::Done) };
+        let Some(last) = page.entries.last() else { break };
         after = last.seq;
-        for entry in &page.entries {
-            print_json_line(entry, output)?;
+        if export.jsonl {
+            page.entries.iter().try_for_each(|entry| print_json_line(entry, output))?;
+        } else {
+            entries.extend(page.entries);
         }
     }
+    if !export.jsonl {
+        output.document(&Exported { run, entries })?;
+    }
+    Ok(Exit::Done)
 }
 
 fn print_json_line(entry: &Entry, output: &mut Output<'_>) -> Outcome {

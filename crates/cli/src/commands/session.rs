@@ -16,14 +16,21 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
         args::Session::List(page) => {
             let path = listing("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
             let list: List<Session> = cli.client.get(&path).await?;
-            print_list(output, &list, &["id", "platform", "channel", "actor", "opened", "waiting", "active"], row)
+            print_list(
+                output,
+                &list,
+                &["id", "platform", "channel", "actor", "opened", "waiting", "active"],
+                row,
+            )
         }
         args::Session::Show(session) => show(cli, &session, output).await,
         args::Session::Export(export) => {
             let bytes = cli.client.get_bytes(&format!("/v1/sessions/{}/export", export.id)).await?;
             match export.file {
                 None if output.context().out_is_terminal => {
-                    return Err(Error::Usage("the file is not for a terminal: name one with --file".to_owned()));
+                    return Err(Error::Usage(
+                        "the file is not for a terminal: name one with --file".to_owned(),
+                    ));
                 }
                 None => output.raw(&bytes)?,
                 Some(file) => {
@@ -35,10 +42,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
         }
         args::Session::Import(import) => {
             let agent = cli.agent().ok_or_else(|| {
-                Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
+                Error::Usage(
+                    "name the agent with --agent, or choose one with `dromia agent switch`".to_owned(),
+                )
             })?;
-            let file = std::fs::read(&import.file)
-                .map_err(Error::io(format!("read {}", import.file.display())))?;
+            let file =
+                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
             let path = format!("/v1/sessions/import?agent={}", encoded(&agent));
             let imported: Imported = cli.client.post_bytes(&path, file).await?;
             output.show(&imported, |imported| imported.session.to_string())?;
@@ -105,7 +114,8 @@ fn turn_text(turn: &Turn) -> String {
             }
             for call in calls {
                 let status = serde_json::to_string(&call.status).unwrap_or_default();
-                out.push_str(&format!("\n  {} {} -> {}", call.tool, call.arguments, status.trim_matches('"')));
+                let status = status.trim_matches('"');
+                out.extend(["\n  ", &call.tool, " ", &call.arguments, " -> ", status]);
             }
             out
         }

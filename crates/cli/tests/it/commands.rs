@@ -2,7 +2,7 @@
 
 use dromia_cli::Exit;
 
-use crate::server::Server;
+use crate::server::{Script, Server};
 
 const ID: &str = "0199c0de000000000000000000000000";
 
@@ -68,15 +68,21 @@ async fn ask_reads_its_question_from_stdin() {
 
 #[tokio::test]
 async fn how_a_run_ended_is_the_exit_code() {
-    for (script, exit, says) in [
-        ((|_, _| (200, answered("yielded", ""))) as crate::server::Script, Exit::RunFailed, "dromia run resume run_"),
+    let cases: [(Script, Exit, &str); 11] = [
+        (|_, _| (200, answered("yielded", "")), Exit::RunFailed, "dromia run resume run_"),
         (
-            |_, _| (200, answered("failed", r#","failure":{"code":"model_rejected","message":"no such model"}"#)),
+            |_, _| {
+                (200, answered("failed", r#","failure":{"code":"model_rejected","message":"no such model"}"#))
+            },
             Exit::RunFailed,
             "is failed: no such model (model_rejected)",
         ),
         (|_, _| (202, accepted()), Exit::TimedOut, "dromia run watch run_"),
-        (|_, _| problem(401, "unauthorized"), Exit::Denied, "error: it is so (unauthorized, req_1)\nhint: do that"),
+        (
+            |_, _| problem(401, "unauthorized"),
+            Exit::Denied,
+            "error: it is so (unauthorized, req_1)\nhint: do that",
+        ),
         (|_, _| problem(400, "invalid_request"), Exit::Usage, "invalid_request"),
         (|_, _| problem(409, "idempotency_conflict"), Exit::Conflict, "idempotency_conflict"),
         (|_, _| problem(404, "agent_not_found"), Exit::Failed, "agent_not_found"),
@@ -84,7 +90,8 @@ async fn how_a_run_ended_is_the_exit_code() {
         (|_, _| problem(418, "a_code_of_tomorrow"), Exit::Failed, "a_code_of_tomorrow"),
         (|_, _| (200, "not json".to_owned()), Exit::Failed, "broke off"),
         (|_, _| (500, "not json".to_owned()), Exit::Failed, "without a problem"),
-    ] {
+    ];
+    for (script, exit, says) in cases {
         let ended = Server::new(script).run(&["ask", "x"]).await;
         assert_eq!(ended.exit, exit, "{ended:?}");
         assert!(ended.err.contains(says), "{says} is not in {ended:?}");
@@ -93,8 +100,8 @@ async fn how_a_run_ended_is_the_exit_code() {
 
 #[tokio::test]
 async fn with_json_stdout_is_one_document_whatever_happens() {
-    for (script, line) in [
-        ((|_, _| (200, answered("completed", ""))) as crate::server::Script, vec!["ask", "x"]),
+    let cases: [(Script, Vec<&str>); 9] = [
+        (|_, _| (200, answered("completed", "")), vec!["ask", "x"]),
         (|_, _| (202, accepted()), vec!["ask", "x"]),
         (|_, _| (202, accepted()), vec!["event", "send", "x"]),
         (|_, _| problem(404, "run_not_found"), vec!["run", "list"]),
@@ -103,7 +110,8 @@ async fn with_json_stdout_is_one_document_whatever_happens() {
         (|_, _| (200, agent()), vec!["agent", "switch", "ops"]),
         (|_, _| (200, agent()), vec!["agent", "rm", "ops"]),
         (|_, _| (200, agent()), vec!["chat"]),
-    ] {
+    ];
+    for (script, line) in cases {
         let line = [line, vec!["--json"]].concat();
         let ended = Server::new(script).run(&line).await;
         let document: Result<serde_json::Value, _> = serde_json::from_str(&ended.out);
@@ -125,7 +133,7 @@ async fn a_listing_is_a_table_and_says_where_it_goes_on() {
 
 #[tokio::test]
 async fn an_agent_is_erased_only_after_a_yes() {
-    let script: crate::server::Script = |_, _| {
+    let script: Script = |_, _| {
         (200, r#"{"erased":{"sessions":1,"runs":2,"entries":3,"items":4,"bodies":5,"files":6}}"#.to_owned())
     };
     let asks = [

@@ -58,8 +58,8 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let asked = asked.clone();
                 let service = service_fn(move |request| answer(script, asked.clone(), request));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(connection);
             }
         });

@@ -51,7 +51,10 @@ async fn a_watch_is_told_line_by_line_or_as_one_document() {
     assert_eq!(ended.err, format!("{RUN} is completed\n"));
     let ended = Server::new(breaking).run(&["run", "watch", RUN, "--json"]).await;
     let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!((document["entries"].as_array().unwrap().len(), &document["status"]), (4, &"completed".into()));
+    assert_eq!(
+        (document["entries"].as_array().unwrap().len(), &document["status"]),
+        (4, &"completed".into())
+    );
 }
 
 #[tokio::test]
@@ -84,7 +87,12 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
     let server = Server::new(|asked, _| match asked.line.as_str() {
         "POST /v1/events" => {
             let id = "0199c0de000000000000000000000000";
-            (202, format!(r#"{{"item":"itm_{id}","session":"ses_{id}","position":1,"run":"run_{id}","replayed":false}}"#))
+            (
+                202,
+                format!(
+                    r#"{{"item":"itm_{id}","session":"ses_{id}","position":1,"run":"run_{id}","replayed":false}}"#
+                ),
+            )
         }
         _ => {
             let delta = r#"{"step":1,"attempt":1,"offset":0,"text":"for"}"#;

@@ -37,14 +37,16 @@ pub(crate) async fn send(
     JsonBody(event): JsonBody<SendEvent>,
 ) -> Answer<Response> {
     let wait = checked_wait(&event)?;
-    for (field, name) in [("platform", &event.platform), ("channel", &event.channel), ("actor", &event.actor)] {
+    for (field, name) in [("platform", &event.platform), ("channel", &event.channel), ("actor", &event.actor)]
+    {
         checked_name(field, name.as_deref())?;
     }
     if event.text.trim().is_empty() {
         return Err(Failure::invalid("`text` is empty"));
     }
     let author = author(&caller.scope, event.actor.as_deref());
-    let key = key.0.map(|key| ItemKey { key: format!("http:{key}"), request: request_digest(&event, &author) });
+    let key =
+        key.0.map(|key| ItemKey { key: format!("http:{key}"), request: request_digest(&event, &author) });
     let target = target(&core, &caller.scope, &event, &author).await?;
     let by_handle = matches!(target, Target::Key { .. });
     let input = NewInput {
@@ -84,7 +86,11 @@ async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Resp
     match ended {
         None => accepted(&submitted),
         Some(Err(fault)) => {
-            tracing::warn!(code = fault.code.as_str(), message = fault.message, "a wait ended without its outcome");
+            tracing::warn!(
+                code = fault.code.as_str(),
+                detail = fault.message,
+                "a wait ended without its outcome"
+            );
             accepted(&submitted)
         }
         Some(Ok(outcome)) => {
@@ -131,7 +137,9 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
     if let Some(session) = event.session {
         let others = [&event.agent, &event.platform, &event.channel, &event.actor];
         if others.iter().any(|other| other.is_some()) {
-            return Err(Failure::invalid("`session` stands alone, without agent, platform, channel and actor"));
+            return Err(Failure::invalid(
+                "`session` stands alone, without agent, platform, channel and actor",
+            ));
         }
         return Ok(Target::Session(session));
     }
@@ -141,7 +149,7 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
     };
     let channel = match &event.channel {
         Some(channel) => channel.clone(),
-        None => format!("{}", core.ports.runtime.ids.uuid().simple()),
+        None => core.ports.runtime.ids.uuid().simple().to_string(),
     };
     let platform = event.platform.clone().unwrap_or_else(|| PLATFORM_DEFAULT.to_owned());
     Ok(Target::Key { agent, key: SessionKey { platform, channel, actor: author.clone() } })

@@ -72,7 +72,7 @@ pub(crate) async fn transcript(
     Segments(session): Segments<String>,
 ) -> Answer<Json<Transcript>> {
     let tail = core.ports.store.session_tail(&caller.scope, id(&session)?, TAIL).await?;
-    Ok(Json(transcript::fold(tail.ok_or_else(no_such_session)?)?))
+    Ok(Json(transcript::fold(&tail.ok_or_else(no_such_session)?)?))
 }
 
 pub(crate) async fn export(
@@ -105,10 +105,9 @@ pub(crate) async fn import(
 ) -> Answer<Response> {
     let agent = super::agent::find(&core, &caller.scope, &into.agent).await?.id;
     // A file is held whole in memory, so few are read at a time.
-    let _share = core
-        .imports
-        .try_acquire()
-        .map_err(|_| Failure::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time"))?;
+    let _share = core.imports.try_acquire().map_err(|_| {
+        Failure::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
+    })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;
     let session = core.ports.runs.import(caller.scope, agent, file.into()).await?;
     Ok((StatusCode::CREATED, Json(Imported { session })).into_response())

@@ -80,10 +80,7 @@ impl World {
     }
 }
 
-pub fn authorized(
-    builder: hyper::http::request::Builder,
-    token: &str,
-) -> hyper::http::request::Builder {
+pub fn authorized(builder: hyper::http::request::Builder, token: &str) -> hyper::http::request::Builder {
     builder.header("authorization", format!("Bearer {token}"))
 }
 

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
-use dromia_contracts::runs::{Live, NewInput};
 use dromia_contracts::run::Run;
+use dromia_contracts::runs::{Live, NewInput};
 use dromia_contracts::session::{InboxItem, Session};
 use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
 use dromia_contracts::{BoxFuture, Digest, ItemId, RunId, SessionId, TenantId};

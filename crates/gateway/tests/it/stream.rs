@@ -5,8 +5,8 @@ use std::time::Duration;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::Live;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::Response;
+use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::client::{authorized, full, request};
@@ -41,7 +41,8 @@ impl Reader {
                 }
                 return Some(event);
             }
-            let frame = timeout(Duration::from_secs(20), self.body.frame()).await.expect("the stream says nothing");
+            let frame =
+                timeout(Duration::from_secs(20), self.body.frame()).await.expect("the stream says nothing");
             let data = frame?.ok()?.into_data().ok()?;
             self.text.push_str(std::str::from_utf8(&data).unwrap());
         }
@@ -161,9 +162,12 @@ async fn the_journal_is_read_in_pages() {
         append(&world, seq, RunStatus::Running);
     }
     let path = format!("/v1/runs/{}/journal", world.ours.run);
-    for (query, from, to) in [("", 1, 40), ("?limit=20", 1, 20), ("?after=20&limit=20", 21, 40), ("?after=39", 40, 40)] {
+    for (query, from, to) in
+        [("", 1, 40), ("?limit=20", 1, 20), ("?after=20&limit=20", 21, 40), ("?after=39", 40, 40)]
+    {
         let page = world.ask("GET", &format!("{path}{query}"), "").await.json();
-        let seqs: Vec<_> = page["entries"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        let seqs: Vec<_> =
+            page["entries"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
         assert_eq!(seqs, (from..=to).collect::<Vec<u64>>(), "{query}");
         assert_eq!((&page["last_seq"], &page["status"]), (&40.into(), &"running".into()));
     }

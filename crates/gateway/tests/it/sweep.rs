@@ -36,9 +36,13 @@ async fn a_route_that_needs_somebody_answers_nobody() {
     let world = World::new().await;
     for route in ROUTES.iter().filter(|route| route.needs != Needs::Nothing) {
         let (path, body) = (path(route, &world.ours), body(route, &world.ours));
-        for credential in
-            [None, Some("Bearer drm_garbage"), Some("Bearer "), Some("Basic drm_default"), Some("drm_default")]
-        {
+        for credential in [
+            None,
+            Some("Bearer drm_garbage"),
+            Some("Bearer "),
+            Some("Basic drm_default"),
+            Some("drm_default"),
+        ] {
             let mut asked = request(route.method, &path);
             if let Some(credential) = credential {
                 asked = asked.header("authorization", credential);
@@ -60,7 +64,8 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
     nobody.session = dromia_contracts::SessionId::from_bytes([0xee; 16]);
     nobody.run = dromia_contracts::RunId::from_bytes([0xee; 16]);
     for route in ROUTES.iter().filter(|route| route.needs == Needs::Tenant && names_something(route)) {
-        let stranger = world.ask(route.method, &path(route, &world.theirs), &body(route, &world.theirs)).await;
+        let stranger =
+            world.ask(route.method, &path(route, &world.theirs), &body(route, &world.theirs)).await;
         let missing = world.ask(route.method, &path(route, &nobody), &body(route, &nobody)).await;
         assert_eq!(stranger.status, 404, "{route:?}: {:?}", stranger.body);
         assert!(stranger.code().ends_with("_not_found"));
@@ -73,7 +78,8 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
 #[tokio::test]
 async fn a_listing_shows_nothing_of_a_stranger() {
     let world = World::new().await;
-    let strange = [world.theirs.agent.to_string(), world.theirs.session.to_string(), world.theirs.run.to_string()];
+    let strange =
+        [world.theirs.agent.to_string(), world.theirs.session.to_string(), world.theirs.run.to_string()];
     for route in ROUTES.iter().filter(|route| route.needs == Needs::Tenant && route.method == "GET") {
         let answer = world.ask("GET", &path(route, &world.ours), "").await;
         assert_eq!(answer.status, 200, "{route:?}: {:?}", answer.body);
@@ -110,7 +116,9 @@ async fn an_open_route_needs_no_token_and_names_no_tenant() {
 #[tokio::test]
 async fn the_owner_on_the_socket_picks_the_tenant() {
     let world = World::new().await;
-    for (tenant, status) in [(None, 200), (Some("other"), 404), (Some("nobody"), 404), (Some("No Handle"), 404)] {
+    for (tenant, status) in
+        [(None, 200), (Some("other"), 404), (Some("nobody"), 404), (Some("No Handle"), 404)]
+    {
         let mut asked = request("GET", &format!("/v1/runs/{}", world.ours.run));
         if let Some(tenant) = tenant {
             asked = asked.header("x-dromia-tenant", tenant);
@@ -127,10 +135,17 @@ async fn the_owner_on_the_socket_picks_the_tenant() {
 #[tokio::test]
 async fn a_path_or_method_off_the_table_is_a_problem() {
     let world = World::new().await;
-    for (method, path, status) in
-        [("GET", "/", 404), ("GET", "/v1/moon", 404), ("PATCH", "/v1/agents", 405), ("DELETE", "/health", 405)]
-    {
+    for (method, path, status) in [
+        ("GET", "/", 404),
+        ("GET", "/v1/moon", 404),
+        ("PATCH", "/v1/agents", 405),
+        ("DELETE", "/health", 405),
+    ] {
         let answer = world.ask(method, path, "").await;
-        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, "route_not_found"), "{method} {path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (status, "route_not_found"),
+            "{method} {path}"
+        );
     }
 }

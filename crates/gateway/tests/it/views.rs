@@ -46,13 +46,23 @@ async fn a_listing_goes_on_where_its_page_ended() {
     let mut path = "/v1/agents?limit=3".to_owned();
     loop {
         let page = world.ask("GET", &path, "").await.json();
-        seen.extend(page["items"].as_array().unwrap().iter().map(|agent| agent["handle"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|agent| agent["handle"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next"].as_str() else { break };
         path = format!("/v1/agents?limit=3&after={next}");
     }
     assert_eq!(seen, ["ops", "a", "b", "c"]);
     for bad in ["limit=0", "limit=257", "limit=x", "after=run_1", "moon=full"] {
-        assert_eq!(world.ask("GET", &format!("/v1/agents?{bad}"), "").await.code(), "invalid_request", "{bad}");
+        assert_eq!(
+            world.ask("GET", &format!("/v1/agents?{bad}"), "").await.code(),
+            "invalid_request",
+            "{bad}"
+        );
     }
 }
 
@@ -61,7 +71,10 @@ async fn a_run_is_shown_explained_and_ended() {
     let world = World::new().await;
     let run = world.ours.run;
     let shown = world.ask("GET", &format!("/v1/runs/{run}"), "").await.json();
-    assert_eq!((&shown["id"], &shown["status"], &shown["kind"]), (&json!(run), &json!("running"), &json!("turn")));
+    assert_eq!(
+        (&shown["id"], &shown["status"], &shown["kind"]),
+        (&json!(run), &json!("running"), &json!("turn"))
+    );
     let listed = world.ask("GET", "/v1/runs?status=running&agent=ops", "").await.json();
     assert_eq!(listed, json!({"items": [shown], "next": null}));
     assert_eq!(world.ask("GET", "/v1/runs?status=failed", "").await.json()["items"], json!([]));
@@ -112,7 +125,8 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
 async fn a_transcript_holds_inputs_and_closed_units_only() {
     let world = World::new().await;
     let (run, session) = (world.ours.run, world.ours.session);
-    let body = r#"{"author":"token:ci","parts":[{"type":"text","text":"what time?","label":"trusted/actor"}]}"#;
+    let body =
+        r#"{"author":"token:ci","parts":[{"type":"text","text":"what time?","label":"trusted/actor"}]}"#;
     world.rooms.lock().items.push((
         session,
         InboxItem {
@@ -126,7 +140,9 @@ async fn a_transcript_holds_inputs_and_closed_units_only() {
         },
     ));
     let replied = |step: u32| {
-        format!(r#"{{"step":{step},"attempt":1,"usage":{{"input_tokens":1,"output_tokens":1}},"cost_micros":0,"finish":"stop"}}"#)
+        format!(
+            r#"{{"step":{step},"attempt":1,"usage":{{"input_tokens":1,"output_tokens":1}},"cost_micros":0,"finish":"stop"}}"#
+        )
     };
     let call = r#"{"calls":[{"id":"call_1_0","tool":"time.now","arguments":"{}"}]}"#;
     let result = r#"{"call":"call_1_0","status":"ok","parts":[{"type":"text","text":"noon","label":"trusted/public"}]}"#;

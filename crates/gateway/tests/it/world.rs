@@ -59,8 +59,7 @@ impl World {
             ..GatewayConfig::default()
         };
         change(&mut config);
-        let runtime =
-            Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
+        let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
         let authority = Authority::claim();
         let ports = Ports { store: rooms.clone(), runs: rooms.clone(), runtime, authority };
         let (gateway, handle) = build(config, ports).await.unwrap();
@@ -110,10 +109,9 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     inner.agents.push((house.tenant, agent, config));
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
-    inner.sessions.push((
-        house.tenant,
-        Session { id: house.session, agent: house.agent, key, opened_at: at, head },
-    ));
+    inner
+        .sessions
+        .push((house.tenant, Session { id: house.session, agent: house.agent, key, opened_at: at, head }));
     let head = RunHead {
         status: RunStatus::Running,
         wake_at: None,

@@ -30,7 +30,8 @@ impl Inner {
     }
 
     fn visible_agent(&mut self, scope: &Scope, agent: AgentId) -> Result<&mut Agent, Fault> {
-        let found = self.agents.iter_mut().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
+        let found =
+            self.agents.iter_mut().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
         found.map(|(_, row, _)| row).ok_or_else(|| not_found(ErrorCode::AgentNotFound, "agent"))
     }
 
@@ -52,7 +53,10 @@ impl Inner {
             let id = (scope.tenant(), key.key.clone());
             match self.keys.get(&id) {
                 Some((request, ..)) if *request != key.request => {
-                    return Err(Fault::new(ErrorCode::IdempotencyConflict, "the key was used for something else"));
+                    return Err(Fault::new(
+                        ErrorCode::IdempotencyConflict,
+                        "the key was used for something else",
+                    ));
                 }
                 Some((_, item, session)) => stored = (*item, *session, true),
                 None => {

@@ -1,5 +1,6 @@
 //! The store of the tests: lists behind a lock, filtered by tenant.
 
+use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -8,7 +9,6 @@ use dromia_contracts::store::{
     StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
-use bytes::Bytes;
 
 use super::Rooms;
 
@@ -27,7 +27,8 @@ impl Store for Rooms {
         let mut refused = None;
         for mutation in batch.mutations {
             let Mutation::StatePut(put) = mutation else { panic!("the gateway writes nothing else") };
-            let mine = inner.sessions.iter().any(|(tenant, row)| *tenant == batch.tenant && row.id == put.session);
+            let mine =
+                inner.sessions.iter().any(|(tenant, row)| *tenant == batch.tenant && row.id == put.session);
             assert!(mine, "the gateway looked first");
             let entries = inner.states.entry(put.session).or_default();
             let found = entries.iter().position(|entry| entry.name == put.name);
@@ -104,7 +105,12 @@ impl Store for Rooms {
         ready(found.map(|(_, row, _)| row.clone()))
     }
 
-    fn revision<'a>(&'a self, scope: &'a Scope, agent: AgentId, digest: Digest) -> Read<'a, Option<Revision>> {
+    fn revision<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        digest: Digest,
+    ) -> Read<'a, Option<Revision>> {
         let inner = self.lock();
         let found = inner.agents.iter().find(|(tenant, row, _)| *tenant == scope.tenant() && row.id == agent);
         ready(found.map(|(_, _, config)| Revision { digest, config: config.clone() }))
@@ -112,7 +118,8 @@ impl Store for Rooms {
 
     fn session<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<Session>> {
         let inner = self.lock();
-        let found = inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
+        let found =
+            inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
         ready(found.map(|(_, row)| row.clone()))
     }
 
@@ -146,16 +153,24 @@ impl Store for Rooms {
         _: TailLimits,
     ) -> Read<'a, Option<SessionTail>> {
         let inner = self.lock();
-        let found = inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
-        ready(found.map(|(_, row)| SessionTail {
-            session: row.clone(),
-            items: inner.items.iter().filter(|(of, _)| *of == session).map(|(_, item)| item.clone()).collect(),
-            runs: inner
-                .runs
-                .iter()
-                .filter(|(_, run)| run.session == session)
-                .map(|(_, run)| (run.id, inner.journals.get(&run.id).cloned().unwrap_or_default()))
-                .collect(),
+        let found =
+            inner.sessions.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
+        ready(found.map(|(_, row)| {
+            SessionTail {
+                session: row.clone(),
+                items: inner
+                    .items
+                    .iter()
+                    .filter(|(of, _)| *of == session)
+                    .map(|(_, item)| item.clone())
+                    .collect(),
+                runs: inner
+                    .runs
+                    .iter()
+                    .filter(|(_, run)| run.session == session)
+                    .map(|(_, run)| (run.id, inner.journals.get(&run.id).cloned().unwrap_or_default()))
+                    .collect(),
+            }
         }))
     }
 

@@ -183,7 +183,7 @@ impl Writer {
     ) -> Result<T, ReadError> {
         let done = match &self.db {
             None => Err(Failure::Disk("the file is not open".into())),
-            Some(db) => run_alone(db, &self.files, job),
+            Some(db) => run_alone(db, &self.files, job).inspect(|_| count(&self.gauge.commits, 1)),
         };
         done.map_err(|failure| match failure {
             Failure::Row(error) => ReadError::Unavailable { cause: error.to_string() },

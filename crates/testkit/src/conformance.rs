@@ -14,10 +14,12 @@ mod scene;
 mod tenancy;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::store::Store;
+use futures_util::FutureExt as _;
 
 pub use scene::Scene;
 
@@ -61,14 +63,18 @@ claims! {
     tenancy::a_scope_narrowed_to_one_agent_finds_nothing_of_another,
 }
 
-/// Runs every claim, each against a fresh store.
+/// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.
 pub async fn store<F>(make: impl Fn() -> F)
 where
     F: Future<Output = Arc<dyn Store>>,
 {
     for (name, claim) in CLAIMS {
-        // The name stands in the panic's message through the span of the claim's own assertion.
-        claim(make().await).await;
-        let _passed = name;
+        let store = make().await;
+        if let Err(panic) = AssertUnwindSafe(claim(store)).catch_unwind().await {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words =
+                words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+            panic!("{name} does not hold: {words}");
+        }
     }
 }

@@ -105,18 +105,15 @@ impl FaultyStore {
         if self.is_dead() {
             return Box::pin(std::future::ready(unknown("the store is dead")));
         }
-        let (written, heard) = match fault {
-            None => (true, true),
-            Some(CommitFault::Lost) => (false, false),
-            Some(CommitFault::Unheard) => (true, false),
-            Some(CommitFault::CrashBefore) => (false, false),
-            Some(CommitFault::CrashAfter) => (true, false),
+        let (written, heard, dies) = match fault {
+            None => (true, true, false),
+            Some(CommitFault::Lost) => (false, false, false),
+            Some(CommitFault::Unheard) => (true, false, false),
+            Some(CommitFault::CrashBefore) => (false, false, true),
+            Some(CommitFault::CrashAfter) => (true, false, true),
         };
-        match fault {
-            Some(CommitFault::CrashBefore | CommitFault::CrashAfter) => {
-                self.dead.store(true, Ordering::SeqCst)
-            }
-            Some(CommitFault::Lost | CommitFault::Unheard) | None => {}
+        if dies {
+            self.dead.store(true, Ordering::SeqCst);
         }
         if !written {
             return Box::pin(std::future::ready(unknown("nothing was written")));

@@ -175,7 +175,8 @@ async fn complete(
         return Ok(true);
     };
     counters.system_bytes_last.store(heard.system_bytes as u64, Ordering::Relaxed);
-    let wait = options.delay + Duration::from_millis(heard.slow_ms);
+    let slow = Duration::from_millis(heard.slow_ms);
+    let wait = options.delay + slow;
     let stream = connection.stream();
     match heard.answer {
         Answer::Whole(body) => {
@@ -200,7 +201,7 @@ async fn complete(
             } else {
                 pause(options.delay).await;
                 stream.write_all(http::STREAM_HEAD).await?;
-                let share = (wait - options.delay) / u32::try_from(events.len()).unwrap_or(u32::MAX).max(1);
+                let share = slow / u32::try_from(events.len()).unwrap_or(u32::MAX).max(1);
                 for event in &events {
                     stream.write_all(&http::chunk(event)).await?;
                     pause(share).await;

@@ -6,6 +6,7 @@
 
 mod apply;
 mod chain;
+mod limits;
 mod peek;
 mod read;
 mod rows;
@@ -13,8 +14,8 @@ mod rows;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dromia_contracts::TenantId;
 use dromia_contracts::store::{Batch, Commit, StoreStats};
-use dromia_contracts::{BoxFuture, TenantId};
 
 use self::rows::TenantRows;
 
@@ -49,11 +50,5 @@ impl ReferenceStore {
             Ok(receipt) => Commit::Done(receipt),
             Err(refusal) => Commit::Refused(refusal),
         }
-    }
-
-    fn commit_soon(&self, batch: Batch) -> BoxFuture<'static, Commit> {
-        // Written before the future is polled: the work goes on if the future is dropped.
-        let commit = self.apply(&batch);
-        Box::pin(std::future::ready(commit))
     }
 }

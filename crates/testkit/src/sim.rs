@@ -269,7 +269,6 @@ impl Dice {
     }
 
     /// Draws a number below a bound; 0 for the bound 0.
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
     pub const fn below(&mut self, bound: usize) -> usize {
         if bound == 0 { 0 } else { ((self.next() >> 16) % bound as u64) as usize }
     }

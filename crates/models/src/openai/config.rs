@@ -85,8 +85,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            first_byte: Duration::from_secs(120),
-            stall: Duration::from_secs(60),
+            first_byte: Duration::from_mins(2),
+            stall: Duration::from_mins(1),
             total: Duration::from_mins(10),
         }
     }

@@ -59,13 +59,12 @@ pub(super) fn status(status: StatusCode, headers: &HeaderMap, body: &[u8], key: 
 /// Reads how long to wait: seconds, or a date, which is compared with the answer's own `Date`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match value.parse::<f64>() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let at = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
-            let now = at(headers.get(DATE)?.to_str().ok()?)?;
-            at(value)?.duration_since(now).as_secs_f64()
-        }
+    let seconds = if let Ok(seconds) = value.parse::<f64>() {
+        seconds
+    } else {
+        let at = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
+        let now = at(headers.get(DATE)?.to_str().ok()?)?;
+        at(value)?.duration_since(now).as_secs_f64()
     };
     Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(RETRY_AFTER_MAX))
 }

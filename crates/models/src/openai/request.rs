@@ -75,7 +75,7 @@ impl Serialize for Messages<'_> {
         for turn in self.0.transcript.turns() {
             match turn {
                 Turn::Input(input) => {
-                    seq.serialize_element(&Message::User { content: text_of(&input.parts) })?
+                    seq.serialize_element(&Message::User { content: text_of(&input.parts) })?;
                 }
                 Turn::Unit(unit) => {
                     seq.serialize_element(&assistant(unit))?;

@@ -64,8 +64,8 @@ pub fn next_move(script: &Script<'_>) -> Move {
         Some(Directive::Loop(call)) => ask(vec![call.clone()]),
         Some(Directive::Fail(failing)) => Move { slow_ms, text: Err(*failing), calls: Vec::new() },
         Some(Directive::Say(text)) => {
-            let found = place.notes.iter().map(|note| format!("\n{note}")).collect::<String>();
-            Move { slow_ms, text: Ok(format!("{text}{found}")), calls: Vec::new() }
+            let said = std::iter::once(text.as_str()).chain(place.notes.iter().map(String::as_str));
+            Move { slow_ms, text: Ok(said.collect::<Vec<_>>().join("\n")), calls: Vec::new() }
         }
         Some(Directive::Rest) | None => {
             let answer = if script.done.is_empty() {

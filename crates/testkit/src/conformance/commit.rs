@@ -12,7 +12,9 @@ use dromia_contracts::store::{
     TokenCreate,
 };
 
-use super::scene::{Scene, agent_create, append, at, completed, model_replied, session_key, session_open};
+use super::scene::{
+    Scene, agent_create, append, at, completed, model_replied, pin, session_key, session_open,
+};
 
 pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(store: Arc<dyn Store>) {
     let scene = Scene::open(store, 1).await;
@@ -29,10 +31,7 @@ pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(
             name: "ci".to_owned(),
             at: at(1),
         }))
-        .with(Mutation::PinPut(Pin {
-            digest: Digest::from_bytes([3; 32]),
-            bytes: Bytes::from_static(b"prompt"),
-        }))
+        .with(Mutation::PinPut(pin("prompt")))
         .with(Mutation::StatePut(StatePut {
             session: scene.session,
             name: "mood".to_owned(),
@@ -92,7 +91,9 @@ pub(super) async fn a_batch_over_the_limits_is_malformed(store: Arc<dyn Store>) 
     }
     let mut bytes = scene.put(scene.item_id());
     bytes.body = vec![b'x'; Batch::BYTES_MAX + 1].into();
-    for batch in [rows, scene.batch().with(Mutation::InboxPut(bytes))] {
+    let forged = Pin { digest: Digest::default(), ..pin("prompt") };
+    let forged = scene.batch().with(Mutation::PinPut(forged));
+    for batch in [rows, scene.batch().with(Mutation::InboxPut(bytes)), forged] {
         assert!(matches!(scene.refused(batch).await, Refusal::Malformed(_)));
     }
     let run = scene.turn(0).await;

@@ -284,7 +284,7 @@ impl Writer {
         let handle = if fresh { format!("n{number}") } else { "a0".to_owned() };
         Batch::new(place.tenant_id())
             .with(Mutation::TokenCreate(TokenCreate {
-                hash: Digest::from_bytes(bytes_of(6, number, [0; 32])),
+                hash: token_hash(number),
                 name: "ci".to_owned(),
                 at: at(1),
             }))
@@ -414,6 +414,11 @@ pub fn tenant_id(tenant: u8) -> TenantId {
 /// The id of an agent of the world.
 pub fn agent_id(tenant: u8, agent: u8) -> AgentId {
     AgentId::from_bytes(id_of(2, u64::from(tenant) << 8 | u64::from(agent)))
+}
+
+/// The hash of the token that an operation may register, by the operation's number.
+pub fn token_hash(number: u64) -> Digest {
+    Digest::from_bytes(bytes_of(6, number, [0; 32]))
 }
 
 fn id_of(noun: u8, number: u64) -> [u8; 16] {

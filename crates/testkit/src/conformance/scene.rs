@@ -11,7 +11,7 @@ use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::IdSource as _;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, Receipt, Refusal, RunAppend,
+    AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
     SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
 };
 use dromia_contracts::{
@@ -268,4 +268,10 @@ pub(super) fn append(
 pub(super) async fn all_of(store: &Arc<dyn Store>, scope: &Scope, session: SessionId) -> Option<SessionTail> {
     let limits = TailLimits { items: usize::MAX >> 1, bytes: usize::MAX >> 1 };
     store.session_tail(scope, session, limits).await.expect("a read")
+}
+
+/// Keeps a text under its digest.
+pub(super) fn pin(text: &'static str) -> Pin {
+    let digest = Digest::from_bytes(*blake3::hash(text.as_bytes()).as_bytes());
+    Pin { digest, bytes: Bytes::from_static(text.as_bytes()) }
 }

@@ -8,10 +8,12 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Mutation, Page, Pin, Refusal, RunFilter, RunTakeover, StatePut, Store, TailLimits,
+    AgentStateSet, Mutation, Page, Refusal, RunFilter, RunTakeover, StatePut, Store, TailLimits,
 };
 
-use super::scene::{Scene, agent_create, all_of, append, at, completed, input, session_key, session_open};
+use super::scene::{
+    Scene, agent_create, all_of, append, at, completed, input, pin, session_key, session_open,
+};
 
 pub(super) async fn a_row_of_another_tenant_is_refused_by_the_store(store: Arc<dyn Store>) {
     let mine = Scene::open(store, 1).await;
@@ -51,8 +53,8 @@ pub(super) async fn a_row_of_another_tenant_is_refused_by_the_store(store: Arc<d
 pub(super) async fn a_stranger_finds_nothing(store: Arc<dyn Store>) {
     let mine = Scene::open(store, 1).await;
     let run = mine.turn(0).await;
-    let digest = Digest::from_bytes([3; 32]);
-    let pin = Pin { digest, bytes: Bytes::from_static(b"prompt") };
+    let pin = pin("prompt");
+    let digest = pin.digest;
     let state = StatePut {
         session: mine.session,
         name: "mood".to_owned(),

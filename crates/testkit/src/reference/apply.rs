@@ -6,7 +6,7 @@
 use dromia_contracts::agent::{Agent, AgentState};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::run::{Run, RunHead};
-use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session, SessionHead};
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
 use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Claim, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
     RunTakeover, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate,
@@ -15,6 +15,7 @@ use dromia_contracts::{Digest, RunId, TenantId};
 
 use super::State;
 use super::chain::chain;
+use super::limits::measure;
 use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
 
 impl State {
@@ -343,7 +344,8 @@ impl TenantRows {
             return if stands { Ok(true) } else { Err(Refusal::Malformed(format!("{run} exists already"))) };
         }
         let running = self.agents.get(agent).is_some_and(|agent| agent.state == AgentState::Running);
-        let waiting = self.inbox(InboxOwner::Session(*id)).iter().skip(session.head.taken as usize);
+        let taken = session.head.taken;
+        let waiting = self.inbox(InboxOwner::Session(*id)).iter().filter(|item| item.position > taken);
         let in_order = waiting.map(|item| item.id).take(take.len()).eq(take.iter().copied());
         if session.head.active.is_some() || session.head.taken != *after || !running || !in_order {
             return Ok(false);
@@ -386,67 +388,4 @@ fn owner_missing(owner: InboxOwner) -> Refusal {
         InboxOwner::Session(id) => id.to_string(),
         InboxOwner::Run(id) => id.to_string(),
     })
-}
-
-/// Counts the rows of a batch and refuses one that is too large or contradicts itself.
-fn measure(batch: &Batch) -> Result<usize, Refusal> {
-    let malformed = |what: &str| Err(Refusal::Malformed(what.to_owned()));
-    let entries = |entries: &[NewEntry]| {
-        let bytes =
-            |new: &NewEntry| new.entry.encode().len() + new.body.as_ref().map_or(0, bytes::Bytes::len);
-        (entries.len(), entries.iter().map(bytes).sum::<usize>())
-    };
-    let (mut rows, mut bytes) = (0, 0);
-    for mutation in &batch.mutations {
-        let (more_rows, more_bytes) = match mutation {
-            Mutation::RunAppend(append) if append.entries.is_empty() => {
-                return malformed("an append holds at least one entry");
-            }
-            Mutation::RunAppend(append) => entries(&append.entries),
-            Mutation::InboxPut(put) => {
-                if put.key.as_ref().is_some_and(|key| key.key.len() > 512) {
-                    return malformed("an item's key has at most 512 bytes");
-                }
-                if !kind_fits(put.owner, put.kind) {
-                    return malformed("the item is of a kind that its inbox does not take");
-                }
-                (1, put.body.len())
-            }
-            Mutation::PinPut(pin) => (1, pin.bytes.len()),
-            Mutation::StatePut(put) if put.name.len() > 128 => {
-                return malformed("a state entry's name has at most 128 bytes");
-            }
-            Mutation::StatePut(put) => (1, put.value.len()),
-            Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
-            Mutation::TenantCreate(_)
-            | Mutation::TokenCreate(_)
-            | Mutation::AgentStateSet(_)
-            | Mutation::SessionOpen(_)
-            | Mutation::RunTakeover(_) => (1, 0),
-        };
-        rows += more_rows;
-        bytes += more_bytes;
-    }
-    if let Some(claim) = &batch.claim {
-        let begins = matches!(claim.entries.first(), Some(NewEntry { entry: Entry::RunStarted(_), .. }));
-        if !begins || claim.take.is_empty() {
-            return malformed("a claim takes at least one item and begins with RunStarted");
-        }
-        let (more_rows, more_bytes) = entries(&claim.entries);
-        rows += 1 + more_rows;
-        bytes += more_bytes;
-    }
-    if rows > Batch::ROWS_MAX || bytes > Batch::BYTES_MAX {
-        return malformed("a batch has at most 256 rows and 1 MiB");
-    }
-    Ok(rows)
-}
-
-fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
-    match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume)
-        | (InboxOwner::Run(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release) => true,
-        (InboxOwner::Session(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release)
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume) => false,
-    }
 }

@@ -29,6 +29,7 @@ fn answer<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
     Box::pin(std::future::ready(Ok(value)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a page is a small value, given away by every caller")]
 fn page<T, Id: PartialOrd>(
     rows: impl Iterator<Item = (Id, T)>,
     page: Page<Id>,
@@ -62,7 +63,8 @@ impl TenantRows {
     fn tail(&self, scope: &Scope, id: SessionId, limits: TailLimits) -> Option<SessionTail> {
         let session = self.seen_session(scope, id)?.clone();
         let inbox = self.inbox(InboxOwner::Session(id));
-        let (taken, waiting) = inbox.split_at(session.head.taken as usize);
+        let (taken, waiting) =
+            inbox.split_at(inbox.partition_point(|item| item.position <= session.head.taken));
         let (mut items_left, mut bytes_left) = (limits.items, limits.bytes);
         let mut from = taken.len();
         // From the newest run to older ones, whole runs only.
@@ -126,7 +128,9 @@ impl TenantRows {
 
 impl Store for ReferenceStore {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
-        self.commit_soon(batch)
+        // Written before the future is polled: the work goes on if the future is dropped.
+        let commit = self.apply(&batch);
+        Box::pin(std::future::ready(commit))
     }
 
     fn tenants<'a>(&'a self, _: &'a Operator, asked: Page<TenantId>) -> Read<'a, Vec<Tenant>> {

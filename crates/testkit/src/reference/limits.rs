@@ -1,0 +1,76 @@
+//! The limits of a batch, and the ways in which one contradicts itself. They are checked before any row is read.
+
+use bytes::Bytes;
+use dromia_contracts::entry::Entry;
+use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal};
+
+/// Counts the rows of a batch and refuses one that is too large or contradicts itself.
+pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
+    let malformed = |what: &str| Err(Refusal::Malformed(what.to_owned()));
+    let entries = |entries: &[NewEntry]| {
+        let bytes = |new: &NewEntry| new.entry.encode().len() + new.body.as_ref().map_or(0, Bytes::len);
+        (entries.len(), entries.iter().map(bytes).sum::<usize>())
+    };
+    let (mut rows, mut bytes) = (0, 0);
+    for mutation in &batch.mutations {
+        let (more_rows, more_bytes) = match mutation {
+            Mutation::RunAppend(append) if append.entries.is_empty() => {
+                return malformed("an append holds at least one entry");
+            }
+            Mutation::RunAppend(append) => entries(&append.entries),
+            Mutation::InboxPut(put) => {
+                if put.key.as_ref().is_some_and(|key| key.key.len() > 512) {
+                    return malformed("an item's key has at most 512 bytes");
+                }
+                if !kind_fits(put.owner, put.kind) {
+                    return malformed("the item is of a kind that its inbox does not take");
+                }
+                (1, put.body.len())
+            }
+            Mutation::PinPut(pin) if blake3::hash(&pin.bytes).as_bytes() != pin.digest.as_bytes() => {
+                return malformed("a pin does not match its digest");
+            }
+            Mutation::PinPut(pin) => (1, pin.bytes.len()),
+            Mutation::StatePut(put) if put.name.len() > 128 => {
+                return malformed("a state entry's name has at most 128 bytes");
+            }
+            Mutation::StatePut(put) => (1, put.value.len()),
+            Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
+            Mutation::TenantCreate(_)
+            | Mutation::TokenCreate(_)
+            | Mutation::AgentStateSet(_)
+            | Mutation::SessionOpen(_)
+            | Mutation::RunTakeover(_) => (1, 0),
+        };
+        rows += more_rows;
+        bytes += more_bytes;
+    }
+    if let Some(claim) = &batch.claim {
+        let begins = match claim.entries.first().map(|first| &first.entry) {
+            Some(Entry::RunStarted(started)) => {
+                (started.session, started.agent) == (claim.session, claim.agent)
+            }
+            Some(_) | None => false,
+        };
+        if !begins || claim.take.is_empty() {
+            return malformed("a claim takes at least one item and begins with its own RunStarted");
+        }
+        let (more_rows, more_bytes) = entries(&claim.entries);
+        rows += 1 + more_rows;
+        bytes += more_bytes;
+    }
+    if rows > Batch::ROWS_MAX || bytes > Batch::BYTES_MAX {
+        return malformed("a batch has at most 256 rows and 1 MiB");
+    }
+    Ok(rows)
+}
+
+fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
+    match (owner, kind) {
+        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume)
+        | (InboxOwner::Run(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release) => true,
+        (InboxOwner::Session(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release)
+        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume) => false,
+    }
+}

@@ -158,7 +158,8 @@ pub(crate) fn load(home: &Home) -> anyhow::Result<Resolved> {
         }
         Err(error) => return Err(Exit::usage(format!("failed to read {}: {error}", path.display()))),
     };
-    resolve_here(parse(&path, &text)?).map_err(|problem| Exit::usage(format!("{}: {problem}", path.display())))
+    resolve_here(parse(&path, &text)?)
+        .map_err(|problem| Exit::usage(format!("{}: {problem}", path.display())))
 }
 
 /// Resolves a configuration in this process's environment.
@@ -169,9 +170,10 @@ pub(crate) fn resolve_here(written: Written) -> Result<Resolved, String> {
 /// Reads the text of a configuration file.
 pub(crate) fn parse(path: &Path, text: &str) -> anyhow::Result<Written> {
     serde_saphyr::from_str::<Option<Written>>(text).map(Option::unwrap_or_default).map_err(|error| {
-        let place = error
-            .location()
-            .map_or_else(|| path.display().to_string(), |at| format!("{}:{}:{}", path.display(), at.line(), at.column()));
+        let place = error.location().map_or_else(
+            || path.display().to_string(),
+            |at| format!("{}:{}:{}", path.display(), at.line(), at.column()),
+        );
         let plain = error.without_snippet().to_string();
         let first = plain.lines().next().unwrap_or_default();
         let problem = first.split(" at line").next().unwrap_or_default().trim_end_matches(':');
@@ -272,7 +274,8 @@ mod tests {
     #[test]
     fn a_key_comes_from_the_environment_and_from_nowhere_else() {
         let with = |key: &str| {
-            let text = format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}");
+            let text =
+                format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}");
             parse(Path::new("dromia.yaml"), &text).expect("the form is right")
         };
         let env = |name: &str| (name == "THERE").then(|| "s3cret".to_owned());
@@ -286,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_bound_of_zero_is_refused_by_its_key() {
-        let written = parse(Path::new("dromia.yaml"), "engine: { active_max: 0 }").expect("the form is right");
+        let written =
+            parse(Path::new("dromia.yaml"), "engine: { active_max: 0 }").expect("the form is right");
         assert_eq!(resolve(written, &|_| None).expect_err("zero"), "engine.active_max: must be at least 1");
     }
 }

@@ -55,7 +55,11 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut server = Server::init_and_start(&home).await?;
     let mut ledger = Ledger::create(&directory.path.join("demo-ledger.jsonl"))?;
-    step(1, "start", &format!("{} by process {} in {} ms", server.url(), server.pid(), began.elapsed().as_millis()));
+    step(
+        1,
+        "start",
+        &format!("{} by process {} in {} ms", server.url(), server.pid(), began.elapsed().as_millis()),
+    );
 
     let began = Instant::now();
     let answer = server.ask("Who are you?", "demo-hello").await?;
@@ -80,12 +84,19 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
     step(6, "a stranger", &format!("another tenant asks for {unknown} and gets {status}"));
 
     let verdict = server.witness(&home, ledger.path()).await?;
-    step(7, "the verdict", &format!("counted by process {}, which is neither this one nor the server:", verdict.pid));
+    step(
+        7,
+        "the verdict",
+        &format!("counted by process {}, which is neither this one nor the server:", verdict.pid),
+    );
     detail(&verdict.text);
     step(8, "next", "what to try:");
     if keep {
         let home = directory.path.display();
-        detail(&format!("dromia --home {home} run list           the server goes on as process {}", server.pid()));
+        detail(&format!(
+            "dromia --home {home} run list           the server goes on as process {}",
+            server.pid()
+        ));
         detail(&format!("dromia --home {home} run show {run}"));
         server.leave();
     } else {
@@ -99,7 +110,7 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
 
 /// Step 4: the process dies while the model is thinking.
 async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger) -> anyhow::Result<()> {
-    let script = "@tool file.write {\"path\":\"plan.txt\",\"text\":\"written once\\n\"}\n@slow 2500\n@say The plan is written.";
+    let script = "@tool file.write {\"path\":\"plan.txt\",\"content\":\"written once\\n\"}\n@slow 2500\n@say The plan is written.";
     let accepted = server.send(script, "demo-model").await?;
     ledger.acknowledged(&accepted)?;
     let run = server.run_of(&accepted).await?;
@@ -113,7 +124,10 @@ async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger) -> anyhow:
     ensure!((started, finished) == (1, 1), "the tool began {started} times and ended {finished} times");
     step(4, "kill -9 during the model call", &format!("process {pid} died in the middle of {run}"));
     detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
-    detail(&format!("tool calls begun {started}, ended {finished}; model calls {}, one of them cut off", count(&entries, "model_called")));
+    detail(&format!(
+        "tool calls begun {started}, ended {finished}; model calls {}, one of them cut off",
+        count(&entries, "model_called")
+    ));
     Ok(())
 }
 
@@ -122,7 +136,7 @@ async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger) -> anyhow::
     // The tools are slowed down for this one start, so that the call is surely in flight when the process dies.
     server.stop().await?;
     server.start_with_pace(20_000).await?;
-    let script = "@tool file.append {\"path\":\"orders.txt\",\"text\":\"one order\\n\"}";
+    let script = "@tool file.append {\"path\":\"orders.txt\",\"content\":\"one order\\n\"}";
     let accepted = server.send(script, "demo-tool").await?;
     ledger.acknowledged(&accepted)?;
     let run = server.run_of(&accepted).await?;
@@ -131,17 +145,31 @@ async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger) -> anyhow::
     server.kill().await?;
     server.start().await?;
     let entries = server.wait_for(&run, "the end", |entries| count(entries, "run_completed") == 1).await?;
-    step(5, "kill -9 during file.append", &format!("process {pid} died; nobody can know whether the line was written"));
+    step(
+        5,
+        "kill -9 during file.append",
+        &format!("process {pid} died; nobody can know whether the line was written"),
+    );
     for entry in &entries {
         let fields = &entry["fields"];
         match entry["kind"].as_str() {
-            Some("tool_started") => detail(&format!("{} began ({})", fields["tool"].as_str().unwrap_or_default(), fields["effect"].as_str().unwrap_or_default())),
-            Some("tool_finished" | "tool_refused") => detail(&format!("  {} -> {}", fields["call"].as_str().unwrap_or_default(), fields["status"].as_str().unwrap_or_default())),
+            Some("tool_started") => detail(&format!(
+                "{} began ({})",
+                fields["tool"].as_str().unwrap_or_default(),
+                fields["effect"].as_str().unwrap_or_default()
+            )),
+            Some("tool_finished" | "tool_refused") => detail(&format!(
+                "  {} -> {}",
+                fields["call"].as_str().unwrap_or_default(),
+                fields["status"].as_str().unwrap_or_default()
+            )),
             _ => {}
         }
     }
     let reply = entries.iter().rev().find(|entry| entry["kind"] == "model_replied");
-    let said = reply.map_or(String::new(), |entry| entry["body"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned());
+    let said = reply.map_or(String::new(), |entry| {
+        entry["body"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned()
+    });
     detail(&format!("the agent says: {said}"));
     ensure!(entries.iter().any(|entry| entry["fields"]["status"] == "unknown"), "no call is unknown");
     Ok(run)
@@ -159,7 +187,10 @@ fn detail(text: &str) {
 }
 
 fn text(value: &Value, key: &str) -> anyhow::Result<String> {
-    value[key].as_str().map(str::to_owned).with_context(|| format!("the server's answer has no {key}: {value}"))
+    value[key]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("the server's answer has no {key}: {value}"))
 }
 
 fn count(entries: &[Value], kind: &str) -> usize {
@@ -185,7 +216,9 @@ impl Directory {
             match std::fs::create_dir(&path) {
                 Ok(()) => return Ok(Self { path, keep }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| format!("failed to make {}", path.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("failed to make {}", path.display()));
+                }
             }
         }
         bail!("no free name for a temporary home in {}", base.display())

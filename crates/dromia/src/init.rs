@@ -60,7 +60,8 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
 async fn register(house: &up::House) -> Result<Option<String>, Fault> {
     let operator = house.authority.operator();
     let known = house.store.tenants(&operator, Page::first(1)).await;
-    let known = known.map_err(|error| Fault::new(dromia_contracts::ErrorCode::StoreUnavailable, error.to_string()))?;
+    let known = known
+        .map_err(|error| Fault::new(dromia_contracts::ErrorCode::StoreUnavailable, error.to_string()))?;
     let tenant = match known.into_iter().next() {
         Some(tenant) => tenant.id,
         None => house.engine.tenant_create(operator.clone(), handle("default")).await?.id,
@@ -110,14 +111,17 @@ fn choose(silent: bool) -> anyhow::Result<Choice> {
     if std::env::var_os("OPENAI_API_KEY").is_none() {
         return Ok(Choice::Scripted);
     }
-    let base_url = std::env::var("OPENAI_BASE_URL").unwrap_or_else(|_| "https://api.openai.com/v1".to_owned());
+    let base_url =
+        std::env::var("OPENAI_BASE_URL").unwrap_or_else(|_| "https://api.openai.com/v1".to_owned());
     let model = std::env::var("OPENAI_MODEL").unwrap_or_else(|_| "gpt-5-mini".to_owned());
     let found = Choice::OpenAi { base_url, model };
     if silent {
         return Ok(found);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Exit::usage("init would ask a question and there is no terminal; add --defaults or --no-input"));
+        return Err(Exit::usage(
+            "init would ask a question and there is no terminal; add --defaults or --no-input",
+        ));
     }
     anstream::print!("OPENAI_API_KEY is set. Use {}? [Y/n] ", found.name());
     std::io::stdout().flush().context("failed to ask")?;

@@ -25,7 +25,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Every step of an agent is journaled before it is acted on, so a crash loses nothing.
 #[derive(Debug, Parser)]
 #[command(name = "dromia", version, disable_help_subcommand = true, arg_required_else_help = true)]
-#[command(after_help = "Start here:\n  dromia demo              see a turn survive kill -9, offline, in half a minute\n  dromia init && dromia up make a home and serve it\n  dromia ask \"hello\"       ask its agent")]
+#[command(
+    after_help = "Start here:\n  dromia demo              see a turn survive kill -9, offline, in half a minute\n  dromia init && dromia up make a home and serve it\n  dromia ask \"hello\"       ask its agent"
+)]
 struct Arguments {
     #[command(flatten)]
     global: Global,

@@ -42,7 +42,8 @@ pub(crate) fn private_dir(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn private_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -28,7 +28,9 @@ use crate::system::{self, Exit};
 use crate::world;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which")]
+#[command(
+    after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which"
+)]
 pub(crate) struct UpArguments {
     /// The TCP address to serve, loopback only; overrides `listen` in dromia.yaml.
     #[arg(long, value_name = "ADDRESS", env = "DROMIA_LISTEN")]
@@ -71,7 +73,8 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
     let models = Models::new(resolved.models.clone(), &runtime.clock).map_err(|error| {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))
     })?;
     let tools = ToolsConfig { root: home.root().to_owned(), pace: resolved.tool_pace };
@@ -114,7 +117,8 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
         authority: house.authority.clone(),
     };
     let (gateway, handle) = dromia_gateway::build(gateway, ports).await.map_err(|error| {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::conflict(format!(
             "{error}{source}; stop whatever has it, or choose another address with --listen 127.0.0.1:0"
         ))
@@ -155,13 +159,13 @@ pub(crate) fn opened(home: &Home, error: OpenError) -> anyhow::Error {
     match error {
         OpenError::HomeLocked { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            Exit::conflict(format!(
-                "{place} is in use by {who}; stop it, or use another home with --home"
-            ))
+            Exit::conflict(format!("{place} is in use by {who}; stop it, or use another home with --home"))
         }
-        OpenError::ReadOnlyHome(source) => {
-            Exit { code: 1, message: format!("{place} cannot be written: {source}; change its owner or mode") }.into()
+        OpenError::ReadOnlyHome(source) => Exit {
+            code: 1,
+            message: format!("{place} cannot be written: {source}; change its owner or mode"),
         }
+        .into(),
         OpenError::NewerSchema { found, known } => Exit::conflict(format!(
             "the store in {place} has schema {found} and this program knows {known}; use the newer program"
         )),

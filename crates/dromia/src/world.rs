@@ -43,7 +43,8 @@ impl IdSource for SystemIds {
         let mut filled = 0;
         while filled < bytes.len() {
             // The kernel's pool is ready long before any program runs; an interrupted call is made again.
-            filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()).unwrap_or(0);
+            filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+                .unwrap_or(0);
         }
         bytes
     }

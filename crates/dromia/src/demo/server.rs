@@ -34,11 +34,21 @@ pub(super) struct Verdict {
 impl Server {
     /// Makes the home and starts the server.
     pub(super) async fn init_and_start(home: &Home) -> anyhow::Result<Self> {
-        let init = program(home)?.args(["init", "--defaults", "--no-input"]).env_remove("OPENAI_API_KEY").output().await?;
+        let init = program(home)?
+            .args(["init", "--defaults", "--no-input"])
+            .env_remove("OPENAI_API_KEY")
+            .output()
+            .await?;
         ensure!(init.status.success(), "init failed: {}", String::from_utf8_lossy(&init.stderr));
         let token = std::fs::read_to_string(home.token()).context("failed to read the token")?;
         let (child, url) = spawn(home).await?;
-        Ok(Self { home: home.clone(), child, url, token: token.trim().to_owned(), client: reqwest::Client::new() })
+        Ok(Self {
+            home: home.clone(),
+            child,
+            url,
+            token: token.trim().to_owned(),
+            client: reqwest::Client::new(),
+        })
     }
 
     pub(super) fn url(&self) -> &str {
@@ -56,7 +66,9 @@ impl Server {
 
     /// Ends the process with SIGTERM.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) =
+            self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
+        {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
         tokio::time::timeout(DEADLINE, self.child.wait()).await.context("the server did not drain")??;
@@ -141,7 +153,11 @@ impl Server {
     /// Registers another tenant and returns its token.
     pub(super) async fn stranger_token(&self) -> anyhow::Result<String> {
         let created = program(&self.home)?.args(["tenant", "create", "stranger", "--json"]).output().await?;
-        ensure!(created.status.success(), "tenant create failed: {}", String::from_utf8_lossy(&created.stderr));
+        ensure!(
+            created.status.success(),
+            "tenant create failed: {}",
+            String::from_utf8_lossy(&created.stderr)
+        );
         text(&serde_json::from_slice(&created.stdout)?, "token")
     }
 
@@ -173,7 +189,8 @@ impl Server {
     }
 
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&json!(body));
+        let request =
+            self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&json!(body));
         let response = request.timeout(DEADLINE).send().await?;
         let status = response.status();
         let answer: Value = response.json().await?;
@@ -200,8 +217,12 @@ async fn spawn(home: &Home) -> anyhow::Result<(Child, String)> {
     let stdout = child.stdout.take().context("the server has no output")?;
     let mut line = String::new();
     let mut lines = BufReader::new(stdout);
-    tokio::time::timeout(DEADLINE, lines.read_line(&mut line)).await.context("the server did not come up")??;
-    let Some(url) = line.trim().strip_prefix("listening ") else { bail!("the server did not come up: {line}") };
+    tokio::time::timeout(DEADLINE, lines.read_line(&mut line))
+        .await
+        .context("the server did not come up")??;
+    let Some(url) = line.trim().strip_prefix("listening ") else {
+        bail!("the server did not come up: {line}")
+    };
     Ok((child, url.to_owned()))
 }
 

@@ -94,7 +94,9 @@ fn doubled_lines(directory: &Path) -> anyhow::Result<usize> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error).with_context(|| format!("failed to look into {}", directory.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to look into {}", directory.display()));
+        }
     };
     for entry in entries {
         let path = entry?.path();

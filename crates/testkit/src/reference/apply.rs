@@ -237,7 +237,9 @@ impl TenantRows {
     fn frees_a_waiting_session(&self, append: &RunAppend) -> bool {
         let session = self.runs.get(&append.run).and_then(|run| self.sessions.get(&run.session));
         append.head.status.is_terminal()
-            && session.is_some_and(|session| session.head.active.is_none() && session.head.last > session.head.taken)
+            && session.is_some_and(|session| {
+                session.head.active.is_none() && session.head.last > session.head.taken
+            })
     }
 
     /// Tells whether exactly these entries stand behind `after`.

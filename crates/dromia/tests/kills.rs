@@ -1,0 +1,292 @@
+//! A loaded server is killed with SIGKILL again and again; this process, which is not the server, keeps the list of
+//! what was acknowledged and counts at the end what was lost, doubled or reordered.
+//!
+//! `DROMIA_CRASH_N` says how many kills (100), `DROMIA_CRASH_SEED` makes the moments repeatable. The planted fault
+//! that turns this red is in `a_lost_answer_is_caught` and `a_doubled_call_is_caught`: the count itself is tested on
+//! histories that are known to be bad.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const CLIENTS: usize = 8;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(home: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dromia"))
+            .args(["up", "--listen", "127.0.0.1:0", "--home"])
+            .arg(home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("the output is a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("the server announces itself");
+        let url = line.trim().strip_prefix("listening ").expect("the first line is the address").to_owned();
+        Self { child, url }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("the server is killed");
+        self.child.wait().expect("the server is gone");
+    }
+}
+
+/// What one client was promised: input items in the order in which they were acknowledged.
+type Ledger = Arc<Mutex<BTreeMap<usize, Vec<String>>>>;
+
+async fn client(number: usize, url: String, token: String, ledger: Ledger, round: usize) {
+    let http = reqwest::Client::new();
+    for turn in 0.. {
+        let name = format!("{number}-{round}-{turn}");
+        let text = match turn % 3 {
+            0 => format!("hello {name}"),
+            1 => format!("@tool file.append {{\"path\":\"{number}.txt\",\"content\":\"{name}\\n\"}}"),
+            _ => format!(
+                "@tool time.now {{}}\n@tool file.write {{\"path\":\"w{number}.txt\",\"content\":\"{name}\"}}"
+            ),
+        };
+        let body =
+            json!({"text": text, "platform": "kill", "channel": format!("c{number}"), "wait": turn % 2 == 0});
+        let sent = http.post(format!("{url}/v1/events")).bearer_auth(&token).json(&body).send().await;
+        let Ok(response) = sent else { return };
+        if !response.status().is_success() {
+            return;
+        }
+        let Ok(answer) = response.json::<Value>().await else { return };
+        let item = answer["item"].as_str().expect("an answer names its item").to_owned();
+        ledger.lock().expect("no client panics").entry(number).or_default().push(item);
+    }
+}
+
+/// A small generator, so that a seed repeats the moments of the kills.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    acknowledged: usize,
+    lost: usize,
+    doubled: usize,
+    reordered: usize,
+    unknown: usize,
+}
+
+/// Counts over the journals of one session, in the order of the runs.
+fn count(acknowledged: &[String], runs: &[(String, Vec<Value>)]) -> Count {
+    let mut counted = Count { acknowledged: acknowledged.len(), ..Count::default() };
+    let mut taken = Vec::new();
+    for (status, entries) in runs {
+        let ended = matches!(status.as_str(), "completed" | "yielded" | "failed" | "cancelled");
+        for item in entries.iter().filter_map(|entry| entry["fields"]["items"].as_array()).flatten() {
+            if ended {
+                taken.push(item.as_str().unwrap_or_default().to_owned());
+            }
+        }
+        let mut started = BTreeMap::<String, usize>::new();
+        let mut finished = BTreeMap::<String, usize>::new();
+        for entry in entries {
+            let call = entry["fields"]["call"].as_str().unwrap_or_default().to_owned();
+            match entry["kind"].as_str() {
+                Some("tool_started") if entry["fields"]["effect"] == "unkeyed" => {
+                    *started.entry(call).or_default() += 1
+                }
+                Some("tool_finished" | "tool_refused") => {
+                    counted.unknown += usize::from(entry["fields"]["status"] == "unknown");
+                    *finished.entry(call).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        counted.doubled += started.values().chain(finished.values()).filter(|times| **times > 1).count();
+    }
+    let unique: BTreeSet<&String> = taken.iter().collect();
+    counted.doubled += taken.len() - unique.len();
+    counted.lost += acknowledged.iter().filter(|item| !unique.contains(item)).count();
+    let order: Vec<&String> = taken.iter().filter(|item| acknowledged.contains(item)).collect();
+    counted.reordered +=
+        usize::from(!order.iter().copied().eq(acknowledged.iter().filter(|item| unique.contains(item))));
+    counted
+}
+
+#[test]
+fn kill_storm_loses_doubles_and_reorders_nothing() {
+    let kills: usize = std::env::var("DROMIA_CRASH_N").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let seed = std::env::var("DROMIA_CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
+    println!("{kills} kills, seed {seed}");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let home = directory.path().join("home");
+    let init = Command::new(env!("CARGO_BIN_EXE_dromia"))
+        .args(["init", "--defaults", "--no-input", "--home"])
+        .arg(&home)
+        .env_remove("OPENAI_API_KEY")
+        .stdout(Stdio::null())
+        .status()
+        .expect("init runs");
+    assert!(init.success());
+    let token = std::fs::read_to_string(home.join("token")).expect("init wrote a token").trim().to_owned();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ledger: Ledger = Arc::default();
+    let mut state = seed;
+    let began = Instant::now();
+    for round in 0..kills {
+        let server = Server::start(&home);
+        let live = Duration::from_millis(10 + random(&mut state) % 120);
+        tokio.block_on(async {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|number| {
+                    tokio::spawn(client(number, server.url.clone(), token.clone(), ledger.clone(), round))
+                })
+                .collect();
+            tokio::time::sleep(live).await;
+            server.kill();
+            for client in clients {
+                client.await.expect("no client panics");
+            }
+        });
+    }
+    let server = Server::start(&home);
+    let total = tokio.block_on(settle_and_count(&server.url, &token, &ledger));
+    server.kill();
+    let doubled_lines = doubled_lines(&home);
+    println!(
+        "{kills} kills in {} s: acknowledged {}, lost {}, doubled {}, reordered {}, unknown {} (at most {} in flight)",
+        began.elapsed().as_secs(),
+        total.acknowledged,
+        total.lost,
+        total.doubled + doubled_lines,
+        total.reordered,
+        total.unknown,
+        kills * CLIENTS
+    );
+    assert!(total.acknowledged > kills, "the server did hardly any work");
+    assert_eq!((total.lost, total.doubled, total.reordered, doubled_lines), (0, 0, 0, 0));
+    assert!(total.unknown <= kills * CLIENTS);
+}
+
+async fn settle_and_count(url: &str, token: &str, ledger: &Ledger) -> Count {
+    let http = reqwest::Client::new();
+    let get = async |path: String| -> Value {
+        let response =
+            http.get(format!("{url}{path}")).bearer_auth(token).send().await.expect("the server answers");
+        response.json().await.expect("the answer is JSON")
+    };
+    let until = Instant::now() + DEADLINE;
+    let mut total = Count::default();
+    for session in get("/v1/sessions?limit=256".to_owned()).await["items"].as_array().expect("a list") {
+        let id = session["id"].as_str().expect("a session has an id");
+        let channel = session["channel"]
+            .as_str()
+            .or(session["key"]["channel"].as_str())
+            .expect("a session has a channel");
+        let number: usize = channel.trim_start_matches('c').parse().expect("the channels are numbered");
+        let acknowledged = ledger.lock().expect("no client panics").remove(&number).unwrap_or_default();
+        let runs = loop {
+            let runs = all_runs(&get, id).await;
+            let counted = count(&acknowledged, &runs);
+            let open = runs.iter().any(|(status, _)| matches!(status.as_str(), "running" | "parked"));
+            if (!open && counted.lost == 0) || Instant::now() > until {
+                break runs;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let counted = count(&acknowledged, &runs);
+        total.acknowledged += counted.acknowledged;
+        total.lost += counted.lost;
+        total.doubled += counted.doubled;
+        total.reordered += counted.reordered;
+        total.unknown += counted.unknown;
+    }
+    total.lost += ledger.lock().expect("no client panics").values().map(Vec::len).sum::<usize>();
+    total
+}
+
+/// The runs of a session, oldest first, with their journals.
+async fn all_runs(get: &impl AsyncFn(String) -> Value, session: &str) -> Vec<(String, Vec<Value>)> {
+    let mut ids = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = get(format!("/v1/runs?session={session}&limit=256{after}")).await;
+        for run in page["items"].as_array().expect("a list") {
+            ids.push((
+                run["id"].as_str().unwrap_or_default().to_owned(),
+                run["status"].as_str().unwrap_or_default().to_owned(),
+            ));
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    let mut runs = Vec::new();
+    for (id, status) in ids.into_iter().rev() {
+        let journal = get(format!("/v1/runs/{id}/journal?limit=256")).await;
+        runs.push((status, journal["entries"].as_array().cloned().unwrap_or_default()));
+    }
+    runs
+}
+
+/// Counts lines that stand twice in the files that the agents appended to; each client appends every line once.
+fn doubled_lines(home: &Path) -> usize {
+    let mut doubled = 0;
+    let mut directories = vec![home.join("agents")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("the directory can be read").flatten() {
+            if entry.path().is_dir() {
+                directories.push(entry.path());
+            } else if let Ok(text) = std::fs::read_to_string(entry.path()) {
+                let unique: BTreeSet<&str> = text.lines().collect();
+                doubled += text.lines().count() - unique.len();
+            }
+        }
+    }
+    doubled
+}
+
+fn history(items: &[&str], calls: &[(&str, &str)]) -> (String, Vec<Value>) {
+    let mut entries = vec![json!({"kind": "run_started", "fields": {"items": items}})];
+    for (kind, call) in calls {
+        entries.push(json!({"kind": kind, "fields": {"call": call, "effect": "unkeyed", "status": "ok"}}));
+    }
+    ("completed".to_owned(), entries)
+}
+
+#[test]
+fn a_lost_answer_is_caught() {
+    let promised = ["a".to_owned(), "b".to_owned()];
+    assert_eq!(count(&promised, &[history(&["a"], &[])]).lost, 1);
+    assert_eq!(count(&promised, &[history(&["a"], &[]), history(&["b"], &[])]).lost, 0);
+}
+
+#[test]
+fn a_doubled_call_is_caught() {
+    let promised = ["a".to_owned()];
+    let once = [("tool_started", "call_1_0"), ("tool_finished", "call_1_0")];
+    assert_eq!(count(&promised, &[history(&["a"], &once)]).doubled, 0);
+    let twice = [once[0], once[0], once[1]];
+    assert_eq!(count(&promised, &[history(&["a"], &twice)]).doubled, 1);
+    assert_eq!(count(&promised, &[history(&["a"], &[]), history(&["a"], &[])]).doubled, 1);
+}
+
+#[test]
+fn a_reordered_session_is_caught() {
+    let promised = ["a".to_owned(), "b".to_owned()];
+    assert_eq!(count(&promised, &[history(&["b"], &[]), history(&["a"], &[])]).reordered, 1);
+}

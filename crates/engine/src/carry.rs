@@ -214,7 +214,7 @@ impl Core {
                 at: item.at,
                 kind: item.kind,
                 author: item.author,
-                body: item.body.map_or(Ok(Bytes::new()), |body| body.bytes())?,
+                body: item.body.map_or(Ok(Bytes::new()), Text::bytes)?,
                 key: None,
             }));
         }
@@ -281,7 +281,7 @@ fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         for (index, entry) in run.entries.into_iter().enumerate() {
             let decoded = Entry::decode(&entry.kind, entry.version, &entry.fields.to_string());
             let decoded = decoded.map_err(|error| bad(format!("{} entry {}: {error}", run.id, index + 1)))?;
-            let body = entry.body.map(|body| body.bytes()).transpose()?;
+            let body = entry.body.map(Text::bytes).transpose()?;
             entries.push(NewEntry { at: entry.at, entry: decoded, body });
         }
         let state = RunState::fold(entries.iter().map(|new| &new.entry));
@@ -313,9 +313,14 @@ impl From<&Bytes> for Text {
     fn from(bytes: &Bytes) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Utf8(text.to_owned()),
-            Err(_) => Self::Hex(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Err(_) => Self::Hex(hex(bytes)),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 impl Text {

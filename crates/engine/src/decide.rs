@@ -205,7 +205,7 @@ impl Draft {
     fn replied(&mut self, reply: ModelReply, label: Label) -> Next {
         let Phase::ModelOpen { step, attempt, .. } = self.state.phase else { return self.go_on() };
         let call = |(index, proposed): (usize, dromia_contracts::model::ProposedCall)| ToolCall {
-            id: CallId { step, index: index as u32 },
+            id: CallId { step, index: to_u32(index) },
             tool: proposed.tool,
             arguments: proposed.arguments,
         };
@@ -465,6 +465,11 @@ impl Draft {
 
 const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
                             report. It may have had its effect or not. It was not repeated. Look before you go on.";
+
+/// A message has at most [`CALLS_MAX`] calls, so the cast has no failing case.
+fn to_u32(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
 
 fn to_body(value: &impl Serialize) -> Bytes {
     // The content types hold strings, numbers and ids only, so serialization has no failing case.

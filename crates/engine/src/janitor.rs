@@ -97,18 +97,20 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
 async fn wake(core: &Arc<Core>, now: Timestamp) -> Result<Option<Timestamp>, ReadError> {
     let parked = core.ports.store.parked_runs(&core.operator(), PAGE).await?;
     let mut next = None;
+    let mut due = Vec::new();
     for open in parked {
         match open.run.head.wake_at {
-            Some(at) if at <= now => {
-                if !core.hub.is_active(open.run.id) {
-                    core.scheduler.push(open.tenant, Ready::Run(open.run.id));
-                }
-            }
+            Some(at) if at <= now => due.push((open.tenant, open.run.id)),
             Some(at) => {
                 next = Some(at);
                 break;
             }
             None => {}
+        }
+    }
+    for (tenant, run) in due {
+        if !core.hub.is_active(run) {
+            core.scheduler.push(tenant, Ready::Run(run));
         }
     }
     core.dispatch();

@@ -79,8 +79,8 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
     }
     let run = Run { epoch: run.epoch + 1, ..run };
 
-    let (state, story) = match read(core, scope, &run).await {
-        Ok(read) => read,
+    let (state, told) = match read(core, scope, &run).await {
+        Ok(found) => found,
         Err(Unread::Later(cause)) => return Err(Trouble::Later(cause)),
         Err(Unread::Hold(reason, detail)) => {
             hold(core, scope, &run, reason, detail).await;
@@ -93,7 +93,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
     let signals =
         store.inbox(scope, InboxOwner::Run(id), state.signals_taken, Page::<ItemId>::LIMIT_MAX).await?;
     let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
-    let author = story.author.clone().unwrap_or_else(|| scope.actor().clone());
+    let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
     let mut owner = Owner {
         core: Arc::clone(core),
         scope: scope.clone(),
@@ -105,7 +105,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         items,
         durable: state.seq,
         state,
-        story: story.story,
+        story: told.story,
         active,
         slot,
         pending: Vec::new(),

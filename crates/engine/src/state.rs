@@ -188,11 +188,9 @@ impl RunState {
     /// Returns the first call of the open unit that has no result.
     pub fn next_call(&self) -> Option<(CallId, &CallState)> {
         let Phase::UnitOpen { step, calls } = &self.phase else { return None };
-        calls
-            .iter()
-            .enumerate()
-            .find(|(_, call)| !matches!(call.progress, Progress::Done(_)))
-            .map(|(index, call)| (CallId { step: *step, index: index as u32 }, call))
+        calls.iter().enumerate().find(|(_, call)| !matches!(call.progress, Progress::Done(_))).map(
+            |(index, call)| (CallId { step: *step, index: u32::try_from(index).unwrap_or(u32::MAX) }, call),
+        )
     }
 
     /// Returns why the run failed as a fault for callers.

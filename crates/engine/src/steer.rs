@@ -145,7 +145,7 @@ impl Core {
                 Some(Entry::RunHeld(held)) => format!("a person to look: {}", held.detail),
                 _ => "a person to look: its journal cannot be read".to_owned(),
             };
-            why.unblocked_by = "an operator, who lets it try again or ends it".to_owned();
+            "an operator, who lets it try again or ends it".clone_into(&mut why.unblocked_by);
             why.command = Some(format!("dromia run resume {run}"));
             return Ok(why);
         }
@@ -170,7 +170,7 @@ impl Core {
                         format!("nothing; it failed with {}: {}", failure.code, failure.message)
                     }
                     (None, RunStatus::Yielded) => {
-                        why.unblocked_by = "whoever asks for more iterations".to_owned();
+                        "whoever asks for more iterations".clone_into(&mut why.unblocked_by);
                         why.command = Some(format!("dromia run resume {run}"));
                         format!("nothing; it stopped at its limit of {} model calls", state.model_calls)
                     }

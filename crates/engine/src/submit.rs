@@ -348,7 +348,7 @@ impl Core {
         let run = found.first().and_then(|item| item.taken_by);
         let outcome = match (run, outcome) {
             (Some(run), Some(waiting)) => Some(self.ended(scope, run).await?.unwrap_or(waiting)),
-            (None, outcome) | (Some(_), outcome) => outcome,
+            (_, outcome) => outcome,
         };
         Ok(Submitted { item, session, position, run, replayed: true, outcome })
     }

@@ -1,0 +1,72 @@
+//! The arrows between crates, as `docs/architecture.md` draws them, and what no build may contain.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which rooms each shipped room may see.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("dromia-contracts", &[]),
+    ("dromia-engine", &["dromia-contracts"]),
+    ("dromia-store", &["dromia-contracts"]),
+    ("dromia-models", &["dromia-contracts"]),
+    ("dromia-guard", &["dromia-contracts"]),
+    ("dromia-tools", &["dromia-contracts"]),
+    ("dromia-api", &["dromia-contracts"]),
+    ("dromia-gateway", &["dromia-api", "dromia-contracts"]),
+    ("dromia-cli", &["dromia-api"]),
+];
+
+/// What the leaf must not know.
+const NOT_IN_CONTRACTS: &[&str] = &["tokio", "rusqlite", "axum", "hyper", "reqwest", "tracing"];
+
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let normal = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().expect("dependencies");
+        dependencies.iter().filter(|dependency| dependency["kind"].is_null()).map(name).collect()
+    };
+    packages.iter().map(|package| (name(package), normal(package))).collect()
+}
+
+#[test]
+fn every_room_sees_only_the_rooms_it_may_see() {
+    let dependencies = dependencies();
+    for (room, allowed) in ARROWS {
+        let seen = dependencies.get(*room).unwrap_or_else(|| panic!("there is no {room}"));
+        let rooms: Vec<_> = seen.iter().filter(|name| name.starts_with("dromia-")).collect();
+        assert!(rooms.iter().all(|name| allowed.contains(&name.as_str())), "{room} sees {rooms:?}");
+    }
+    for (room, seen) in &dependencies {
+        let dev = ["dromia-testkit", "dromia-bench"];
+        if !dev.contains(&room.as_str()) {
+            assert!(!dev.iter().any(|name| seen.contains(*name)), "{room} ships a test room");
+        }
+        let known =
+            ARROWS.iter().any(|(known, _)| known == room) || dev.contains(&room.as_str()) || room == "dromia";
+        assert!(known, "{room} is not drawn");
+    }
+}
+
+#[test]
+fn the_leaf_knows_no_runtime_no_sql_and_no_http() {
+    let seen = &dependencies()["dromia-contracts"];
+    assert!(!NOT_IN_CONTRACTS.iter().any(|name| seen.contains(*name)), "{seen:?}");
+}
+
+#[test]
+fn no_build_contains_what_must_be_compiled_by_a_foreign_toolchain() {
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
+        .expect("the lock file");
+    for banned in ["openssl-sys", "aws-lc-sys", "native-tls", "ort-sys"] {
+        assert!(!lock.contains(&format!("name = \"{banned}\"")), "{banned} is in the lock file");
+    }
+}

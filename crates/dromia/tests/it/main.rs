@@ -1,0 +1,6 @@
+//! Claims about the whole binary, over real sockets, and about the shape of the workspace.
+
+mod arrows;
+mod bad_homes;
+mod home;
+mod turns;

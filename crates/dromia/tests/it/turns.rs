@@ -1,0 +1,166 @@
+//! Turns over real sockets, killed where it hurts.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::home::{Home, append, block_on, count};
+
+#[test]
+fn a_waiting_caller_gets_the_answer_of_a_durable_turn() {
+    let home = Home::new();
+    let server = home.serve();
+    block_on(async {
+        let (status, answer) = server.event(&json!({"text": "hello", "wait": true})).await;
+        assert_eq!((status, answer["status"].as_str()), (200, Some("completed")), "{answer}");
+        let (_, stats) = server.get("/v1/status").await;
+        assert_eq!(answer["last_seq"], 4, "{stats}");
+    });
+}
+
+#[test]
+fn a_turn_killed_during_the_model_call_is_finished_after_the_restart() {
+    let home = Home::new();
+    let server = home.serve();
+    let text = "@tool file.write {\"path\":\"a.txt\",\"content\":\"once\"}\n@slow 1500\n@say done";
+    let session = block_on(async {
+        let (status, accepted) = server.event(&json!({"text": text})).await;
+        assert_eq!(status, 202, "{accepted}");
+        let session = accepted["session"].as_str().expect("a session").to_owned();
+        server.journal_until(&session, |entries| count(entries, "model_called") == 2).await;
+        session
+    });
+    server.kill();
+    let server = home.serve();
+    let entries = block_on(server.journal_until(&session, |entries| count(entries, "run_completed") == 1));
+    assert_eq!((count(&entries, "tool_started"), count(&entries, "tool_finished")), (1, 1));
+    assert_eq!((count(&entries, "model_called"), count(&entries, "model_failed")), (3, 1));
+}
+
+#[test]
+fn a_turn_killed_during_an_unkeyed_call_is_told_that_the_outcome_is_unknown() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "tools: { pace_ms: 60000 }\n");
+    let server = home.serve();
+    let text = "@tool file.append {\"path\":\"a.txt\",\"content\":\"once\\n\"}";
+    let session = block_on(async {
+        let (_, accepted) = server.event(&json!({"text": text})).await;
+        let session = accepted["session"].as_str().expect("a session").to_owned();
+        server.journal_until(&session, |entries| count(entries, "tool_started") == 1).await;
+        session
+    });
+    server.kill();
+    let config = home.path().join("dromia.yaml");
+    let text = std::fs::read_to_string(&config).expect("the configuration").replace("60000", "0");
+    std::fs::write(&config, text).expect("the configuration can be written");
+    let server = home.serve();
+    let entries = block_on(server.journal_until(&session, |entries| count(entries, "run_completed") == 1));
+    let appended = |kind: &str| {
+        let calls =
+            entries.iter().filter(|entry| entry["kind"] == kind && entry["fields"]["call"] == "call_1_0");
+        calls.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(appended("tool_started").len(), 1);
+    let finished = appended("tool_finished");
+    assert_eq!(finished.len(), 1);
+    assert_eq!(finished[0]["fields"]["status"], "unknown");
+}
+
+#[test]
+fn a_stranger_and_an_anonymous_caller_see_nothing() {
+    let home = Home::new();
+    let server = home.serve();
+    let created = home.run(&["tenant", "create", "stranger", "--json"]);
+    let created: serde_json::Value = serde_json::from_slice(&created.stdout).expect("a document");
+    let stranger = created["token"].as_str().expect("a token").to_owned();
+    block_on(async {
+        let (_, answer) = server.event(&json!({"text": "hello", "wait": true})).await;
+        let run = answer["run"].as_str().expect("a run");
+        let session = answer["session"].as_str().expect("a session");
+        let http = reqwest::Client::new();
+        for path in
+            [format!("/v1/runs/{run}"), format!("/v1/runs/{run}/journal"), format!("/v1/sessions/{session}")]
+        {
+            let url = format!("{}{path}", server.url);
+            assert_eq!(server.get(&path).await.0, 200, "{path}");
+            assert_eq!(server.send(http.get(&url).bearer_auth(&stranger)).await.0, 404, "{path}");
+            assert_eq!(server.send(http.get(&url)).await.0, 401, "{path}");
+            assert_eq!(server.send(http.get(&url).bearer_auth("drm_garbage")).await.0, 401, "{path}");
+        }
+    });
+}
+
+#[test]
+fn the_same_key_joins_the_run_and_another_body_is_a_conflict() {
+    let home = Home::new();
+    let server = home.serve();
+    block_on(async {
+        let send = |text: &str| {
+            let request = reqwest::Client::new()
+                .post(format!("{}/v1/events", server.url))
+                .bearer_auth(&server.token)
+                .header("Idempotency-Key", "k1")
+                .json(&json!({"text": text, "wait": true}));
+            server.send(request)
+        };
+        let (_, first) = send("hello").await;
+        let (status, again) = send("hello").await;
+        assert_eq!(status, 200, "{again}");
+        assert_eq!(
+            (&again["run"], &again["replayed"], &again["reply"]),
+            (&first["run"], &json!(true), &first["reply"])
+        );
+        let (status, conflict) = send("something else").await;
+        assert_eq!((status, conflict["code"].as_str()), (409, Some("idempotency_conflict")), "{conflict}");
+    });
+}
+
+#[test]
+fn a_limit_yields_and_resuming_starts_a_run_that_names_the_old() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "");
+    let server = home.serve();
+    block_on(async {
+        let (_, answer) = server.event(&json!({"text": "@loop time.now {}", "wait": true})).await;
+        assert_eq!(
+            (answer["status"].as_str(), answer["model_calls"].as_u64()),
+            (Some("yielded"), Some(50)),
+            "{answer}"
+        );
+        let run = answer["run"].as_str().expect("a run").to_owned();
+        let resume = reqwest::Client::new()
+            .post(format!("{}/v1/runs/{run}/resume", server.url))
+            .bearer_auth(&server.token);
+        let (status, resumed) = server.send(resume).await;
+        assert!((200..300).contains(&status), "{resumed}");
+        let session = answer["session"].as_str().expect("a session");
+        let entries = server
+            .journal_until(session, |entries| {
+                entries.first().is_some_and(|first| !first["fields"]["resumes"].is_null())
+            })
+            .await;
+        assert_eq!(entries[0]["fields"]["resumes"], json!(run));
+    });
+}
+
+#[test]
+fn sigterm_under_load_drains_within_five_seconds() {
+    let home = Home::new();
+    let server = home.serve();
+    let accepted: Vec<String> = block_on(async {
+        let mut accepted = Vec::new();
+        for number in 0..20 {
+            let (status, answer) = server.event(&json!({"text": format!("hello {number}")})).await;
+            assert_eq!(status, 202);
+            accepted.push(answer["session"].as_str().expect("a session").to_owned());
+        }
+        accepted
+    });
+    assert!(server.terminate() < Duration::from_secs(5));
+    let server = home.serve();
+    block_on(async {
+        for session in accepted {
+            server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        }
+    });
+}

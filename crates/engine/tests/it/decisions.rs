@@ -1,0 +1,350 @@
+//! The pure core under random answers and crashes at every prefix.
+
+use std::collections::BTreeMap;
+
+use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::gate::Verdict;
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage};
+use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::session::{InboxItem, ItemKind};
+use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
+use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};
+use dromia_engine::decide::{Judgement, Plan};
+use dromia_engine::{Input, Next, RunState, apply, decide};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+const EFFECTS: [EffectClass; 5] = [
+    EffectClass::Pure,
+    EffectClass::Idempotent,
+    EffectClass::Keyed,
+    EffectClass::Transactional,
+    EffectClass::Unkeyed,
+];
+
+fn started(model_calls_max: u32) -> RunStarted {
+    RunStarted {
+        kind: RunKind::Turn,
+        agent: AgentId::from_bytes([1; 16]),
+        session: SessionId::from_bytes([2; 16]),
+        items: vec![ItemId::from_bytes([3; 16])],
+        after: 0,
+        resumes: None,
+        config: Digest::default(),
+        prompt: Digest::default(),
+        model_calls_max,
+    }
+}
+
+fn signal(kind: ItemKind, position: u64) -> Input {
+    Input::Signal(InboxItem {
+        id: ItemId::from_bytes([9; 16]),
+        position,
+        at: Timestamp::UNIX_EPOCH,
+        kind,
+        author: Actor::new("cli:ada"),
+        body: None,
+        taken_by: None,
+    })
+}
+
+fn prepared(id: CallId, effect: EffectClass, action: u8) -> PreparedCall {
+    let action = Digest::from_bytes([action; 32]);
+    PreparedCall { id, tool: "t".into(), effect, arguments: "{}".into(), action }
+}
+
+/// A run in memory: the journal, the live state, and what is due.
+struct Live {
+    journal: Vec<Entry>,
+    state: RunState,
+    next: Next,
+}
+
+impl Live {
+    fn begin(model_calls_max: u32) -> Self {
+        let mut live = Self { journal: vec![], state: RunState::default(), next: Next::Rest };
+        live.feed(Input::Begin(started(model_calls_max)));
+        live
+    }
+
+    /// Continues from a prefix of a journal, as a takeover does.
+    fn recover(journal: &[Entry], claims: u64) -> Self {
+        let mut live = Self { journal: journal.to_vec(), state: RunState::fold(journal), next: Next::Rest };
+        live.feed(Input::Recovered { claims });
+        live
+    }
+
+    fn feed(&mut self, input: Input) {
+        let decision = decide(&self.state, Timestamp::UNIX_EPOCH, input);
+        for new in decision.entries {
+            apply(&mut self.state, &new.entry);
+            self.journal.push(new.entry);
+        }
+        self.next = decision.next;
+    }
+
+    /// Answers what is due, by one random number; `false` when nothing is.
+    fn answer(&mut self, dice: u8) -> bool {
+        let input = match self.next.clone() {
+            Next::Rest => return false,
+            Next::Plan => Input::Planned(Plan {
+                model: "m".into(),
+                history_from: 1,
+                input_tokens: 10,
+                output_tokens_max: 10,
+                reserved_micros: 7,
+            }),
+            Next::CallModel if dice % 8 == 0 => Input::Failed(ModelError {
+                code: [ErrorCode::ModelUnavailable, ErrorCode::ModelCut][usize::from(dice / 8 % 2)],
+                message: "no".into(),
+                retry_after: None,
+            }),
+            Next::CallModel => {
+                let calls = usize::from(dice % 4);
+                let call = ProposedCall { tool: "t".into(), arguments: "{}".into() };
+                let finish = if calls == 0 { Finish::Stop } else { Finish::ToolCalls };
+                let usage = Usage { input_tokens: 1, output_tokens: 1 };
+                let calls = vec![call; calls];
+                Input::Replied(
+                    ModelReply { text: "x".into(), calls, usage, cost_micros: 3, finish },
+                    Label::PUBLIC_FACT,
+                )
+            }
+            Next::Judge(id) => {
+                let judgement = match dice % 5 {
+                    0 => Judgement::Denied { rule: "r".into(), reason: "no".into() },
+                    _ => Judgement::Allowed {
+                        call: prepared(id, EFFECTS[usize::from(dice % 5)], dice % 7),
+                        rule: "r".into(),
+                    },
+                };
+                Input::Judged(id, judgement)
+            }
+            Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into() }),
+            Next::RunTool(call) => {
+                let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
+                Input::Finished(call.id, ToolOutput { failed: dice % 3 == 0, parts, sends: vec![] })
+            }
+        };
+        self.feed(input);
+        true
+    }
+
+    fn run(&mut self, dice: &[u8]) {
+        for dice in dice {
+            if !self.answer(*dice) {
+                break;
+            }
+        }
+    }
+
+    /// Answers without failures until the run rests.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            let calm = if self.next == Next::CallModel { 4 } else { 1 };
+            if !self.answer(calm) {
+                return;
+            }
+        }
+        panic!("the run does not come to rest: {:?}", self.journal.last());
+    }
+}
+
+/// Counts the results of every call that the model asked for.
+fn results(journal: &[Entry]) -> BTreeMap<CallId, usize> {
+    let mut results = BTreeMap::new();
+    for entry in journal {
+        match entry {
+            Entry::ModelReplied(replied) => {
+                for index in 0..replied.tools.len() {
+                    let index = u32::try_from(index).expect("a few calls");
+                    results.insert(CallId { step: replied.step, index }, 0);
+                }
+            }
+            Entry::ToolFinished(finished) => {
+                *results.get_mut(&finished.call).expect("the call was asked for") += 1
+            }
+            Entry::ToolRefused(refused) => {
+                *results.get_mut(&refused.call).expect("the call was asked for") += 1
+            }
+            _ => {}
+        }
+    }
+    results
+}
+
+fn bytes(state: &RunState) -> Vec<u8> {
+    serde_json::to_vec(state).expect("a state is data")
+}
+
+proptest! {
+    #[test]
+    fn a_folded_journal_equals_the_live_state_at_every_prefix(dice in prop::collection::vec(any::<u8>(), 0..60)) {
+        let mut live = Live::begin(12);
+        let mut states = vec![bytes(&live.state)];
+        let mut lengths = vec![live.journal.len()];
+        for dice in dice {
+            if !live.answer(dice) {
+                break;
+            }
+            states.push(bytes(&live.state));
+            lengths.push(live.journal.len());
+        }
+        for (length, state) in lengths.into_iter().zip(states) {
+            let stored: Vec<Entry> = live.journal[..length]
+                .iter()
+                .map(|entry| Entry::decode(entry.kind().0, entry.kind().1, &entry.encode()).expect("it was just written"))
+                .collect();
+            prop_assert_eq!(bytes(&RunState::fold(&stored)), state);
+        }
+    }
+
+    #[test]
+    fn no_prefix_of_a_journal_leaves_a_call_without_exactly_one_result(
+        dice in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let mut live = Live::begin(12);
+        live.run(&dice);
+        for length in 1..=live.journal.len() {
+            let mut recovered = Live::recover(&live.journal[..length], 1);
+            recovered.settle();
+            for (call, times) in results(&recovered.journal) {
+                let open = !recovered.state.is_ended() && times == 0;
+                prop_assert!(times == 1 || open, "{call} has {times} results");
+                prop_assert!(!open, "{call} is open although the run rests");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unkeyed_call_begins_at_most_once_whatever_crashes(
+        dice in prop::collection::vec(any::<u8>(), 0..60),
+        crashes in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
+        let mut live = Live::begin(12);
+        live.run(&dice);
+        for crash in crashes {
+            let length = 1 + crash.index(live.journal.len());
+            live = Live::recover(&live.journal[..length], 1);
+            live.run(&dice);
+        }
+        let mut begun = BTreeMap::<CallId, usize>::new();
+        for entry in &live.journal {
+            if let Entry::ToolStarted(started) = entry && !started.effect.may_repeat() {
+                *begun.entry(started.call).or_default() += 1;
+            }
+        }
+        prop_assert!(begun.values().all(|times| *times == 1), "{begun:?}");
+    }
+
+    #[test]
+    fn terminating_at_any_point_closes_every_call_and_nothing_changes_afterwards(
+        dice in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let mut live = Live::begin(12);
+        live.run(&dice);
+        let before = live.state.is_ended();
+        live.feed(signal(ItemKind::Terminate, 1));
+        prop_assert!(live.state.is_ended());
+        prop_assert!(before || live.state.status() == RunStatus::Cancelled);
+        prop_assert!(results(&live.journal).values().all(|times| *times == 1));
+        let entries = live.journal.len();
+        live.feed(Input::Recovered { claims: 1 });
+        live.feed(signal(ItemKind::Cancel, 2));
+        prop_assert_eq!(live.journal.len(), entries);
+    }
+}
+
+/// Drives a run to the point where one call of a class has begun.
+fn one_call_begun(effect: EffectClass) -> Live {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    live.answer(1);
+    let Next::Judge(id) = live.next else { panic!("one call is asked for, not {:?}", live.next) };
+    let judgement = Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into() };
+    live.feed(Input::Judged(id, judgement));
+    live
+}
+
+#[test]
+fn a_crash_during_an_unkeyed_call_makes_it_unknown_and_the_same_action_needs_a_person() {
+    let live = one_call_begun(EffectClass::Unkeyed);
+    let mut live = Live::recover(&live.journal, 1);
+    let status = live.journal.iter().find_map(|entry| match entry {
+        Entry::ToolFinished(finished) => Some(finished.status),
+        _ => None,
+    });
+    assert_eq!(status, Some(CallStatus::Unknown));
+    live.answer(1);
+    live.answer(1);
+    let Next::Judge(id) = live.next else { panic!("the model asks again") };
+    let again = Judgement::Allowed { call: prepared(id, EffectClass::Unkeyed, 1), rule: "r".into() };
+    live.feed(Input::Judged(id, again));
+    assert!(
+        matches!(live.journal.last(), Some(Entry::ToolRefused(refused)) if refused.status == CallStatus::Denied)
+    );
+}
+
+#[test]
+fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id() {
+    for effect in [EffectClass::Pure, EffectClass::Idempotent, EffectClass::Keyed, EffectClass::Transactional]
+    {
+        let live = one_call_begun(effect);
+        let mut live = Live::recover(&live.journal, 1);
+        let Next::Judge(id) = live.next else { panic!("a retry passes the gate again: {:?}", live.next) };
+        live.feed(Input::Judged(id, Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into() }));
+        let begun: Vec<_> = live
+            .journal
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::ToolStarted(started) => Some((started.call, started.attempt)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(begun, [(id, 1), (id, 2)], "{effect:?}");
+    }
+}
+
+#[test]
+fn a_lost_model_attempt_is_charged_at_its_reservation() {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    assert_eq!(live.next, Next::CallModel);
+    let live = Live::recover(&live.journal, 1);
+    assert_eq!(live.state.cost_micros, 7);
+    assert_eq!(live.next, Next::Plan);
+}
+
+#[test]
+fn a_run_that_is_claimed_six_times_without_an_entry_is_held() {
+    let live = Live::begin(12);
+    assert_eq!(Live::recover(&live.journal, 5).state.status(), RunStatus::Running);
+    let mut held = Live::recover(&live.journal, 6);
+    assert_eq!((held.state.status(), held.next.clone()), (RunStatus::Held, Next::Rest));
+    held.feed(signal(ItemKind::Release, 1));
+    assert_eq!((held.state.status(), held.next.clone()), (RunStatus::Running, Next::Plan));
+}
+
+#[test]
+fn five_crashes_in_one_model_step_hold_the_run() {
+    let mut live = Live::begin(12);
+    for _ in 0..5 {
+        live.answer(1);
+        live = Live::recover(&live.journal, 1);
+    }
+    assert_eq!(live.state.status(), RunStatus::Held);
+}
+
+#[test]
+fn the_iteration_limit_ends_in_a_yield() {
+    let mut live = Live::begin(2);
+    for _ in 0..40 {
+        if !live.answer(1) {
+            break;
+        }
+    }
+    assert_eq!(live.state.status(), RunStatus::Yielded);
+    assert_eq!(live.state.model_calls, 2);
+}

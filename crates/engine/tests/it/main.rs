@@ -1,0 +1,3 @@
+//! Claims about the engine, checked from outside.
+
+mod decisions;

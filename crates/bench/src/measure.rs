@@ -97,6 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "the expected values are exact")]
     fn percentiles_are_nearest_ranks() {
         let sorted: Vec<u32> = (1..=200).map(|number| number * 1000).collect();
         assert_eq!([50, 95, 99].map(|percent| percentile(&sorted, percent)), [100.0, 190.0, 198.0]);

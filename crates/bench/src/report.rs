@@ -7,6 +7,7 @@ use serde::Serialize;
 
 /// One figure and its goal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the fields of the report, by the names it has")]
 pub(crate) struct Goal {
     /// The goal's id, with the part of it where it has several: `P4.cold_start`.
     pub(crate) id: &'static str,

@@ -77,6 +77,7 @@ fn yes() -> bool {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a bound")]
 struct WrittenEngine {
     active_max: usize,
     model_calls_max: u32,

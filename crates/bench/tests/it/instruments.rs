@@ -71,7 +71,7 @@ fn a_probe_turn_is_two_commits_around_one_model_call() {
     let answer = probe.exchange("POST /v1/events", r#"{"text":"hello","wait":true}"#);
     assert_eq!(answer, json!({"status": "completed", "reply": "I am a scripted model, and I heard you."}));
     // Another process reads what the probe said was durable.
-    let rows: u64 = rusqlite::Connection::open(&database)
+    let rows: i64 = rusqlite::Connection::open(&database)
         .and_then(|db| {
             db.query_row("SELECT count(*) FROM rows WHERE length(body) = 200", [], |row| row.get(0))
         })

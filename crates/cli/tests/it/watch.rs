@@ -84,17 +84,12 @@ async fn a_stream_that_never_says_anything_new_is_given_up() {
 
 #[tokio::test]
 async fn a_chat_prints_each_answer_and_stays_in_its_session() {
-    let server = Server::new(|asked, _| match asked.line.as_str() {
-        "POST /v1/events" => {
+    let server = Server::new(|asked, _| {
+        if asked.line == "POST /v1/events" {
             let id = "0199c0de000000000000000000000000";
-            (
-                202,
-                format!(
-                    r#"{{"item":"itm_{id}","session":"ses_{id}","position":1,"run":"run_{id}","replayed":false}}"#
-                ),
-            )
-        }
-        _ => {
+            let ids = format!(r#""item":"itm_{id}","session":"ses_{id}","run":"run_{id}""#);
+            (202, format!(r#"{{{ids},"position":1,"replayed":false}}"#))
+        } else {
             let delta = r#"{"step":1,"attempt":1,"offset":0,"text":"for"}"#;
             let body = r#"{"parts":[{"type":"text","text":"forty-two","label":"untrusted/actor"}]}"#;
             let reply = entry(1).replace("tool_started", "model_replied").replace("null", body);

@@ -61,8 +61,8 @@ pub(super) async fn run(arguments: &WitnessArguments) -> anyhow::Result<ExitCode
         count.doubled += usize::from(answered > 1);
     }
     count.doubled += doubled_lines(&arguments.home.join("agents"))?;
-    let dollars = count.cost_micros as f64 / 1_000_000.0;
-    anstream::println!("lost {} doubled {} cost ${dollars:.2}", count.lost, count.doubled);
+    let (dollars, cents) = (count.cost_micros / 1_000_000, count.cost_micros % 1_000_000 / 10_000);
+    anstream::println!("lost {} doubled {} cost ${dollars}.{cents:02}", count.lost, count.doubled);
     Ok(if count.lost + count.doubled == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

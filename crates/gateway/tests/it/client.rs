@@ -12,19 +12,19 @@ use crate::world::World;
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
     /// Checks that it is a problem with everything a problem has, and returns its code.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{:?}", self.body);
         let problem = self.json();
         assert_eq!(problem["type"], "about:blank");
@@ -35,7 +35,7 @@ impl Answer {
     }
 
     /// The body without what differs from request to request.
-    pub fn lasting(&self) -> Value {
+    pub(crate) fn lasting(&self) -> Value {
         let mut json = self.json();
         if let Some(fields) = json.as_object_mut() {
             fields.remove("request_id");
@@ -45,12 +45,12 @@ impl Answer {
 }
 
 /// Begins a request with a loopback host.
-pub fn request(method: &str, path: &str) -> hyper::http::request::Builder {
+pub(crate) fn request(method: &str, path: &str) -> hyper::http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "localhost")
 }
 
 impl World {
-    pub async fn open_tcp(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    pub(crate) async fn open_tcp(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let stream = TcpStream::connect(self.handle.tcp_address().unwrap()).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -58,7 +58,7 @@ impl World {
         sender.send_request(request).await.unwrap()
     }
 
-    pub async fn open_unix(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    pub(crate) async fn open_unix(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -66,29 +66,32 @@ impl World {
         sender.send_request(request).await.unwrap()
     }
 
-    pub async fn tcp(&self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn tcp(&self, request: Request<Full<Bytes>>) -> Answer {
         whole(self.open_tcp(request).await).await
     }
 
-    pub async fn unix(&self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn unix(&self, request: Request<Full<Bytes>>) -> Answer {
         whole(self.open_unix(request).await).await
     }
 
     /// Asks over TCP with our token.
-    pub async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         self.tcp(authorized(request(method, path), &self.ours.token).body(full(body)).unwrap()).await
     }
 }
 
-pub fn authorized(builder: hyper::http::request::Builder, token: &str) -> hyper::http::request::Builder {
+pub(crate) fn authorized(
+    builder: hyper::http::request::Builder,
+    token: &str,
+) -> hyper::http::request::Builder {
     builder.header("authorization", format!("Bearer {token}"))
 }
 
-pub fn full(body: &str) -> Full<Bytes> {
+pub(crate) fn full(body: &str) -> Full<Bytes> {
     Full::new(Bytes::from(body.to_owned()))
 }
 
-pub async fn whole(response: Response<Incoming>) -> Answer {
+pub(crate) async fn whole(response: Response<Incoming>) -> Answer {
     let (parts, mut body) = response.into_parts();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {

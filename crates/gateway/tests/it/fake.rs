@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 /// What an input meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mood {
+pub(crate) enum Mood {
     /// Its run completes at once.
     #[default]
     Answers,
@@ -31,12 +31,12 @@ pub enum Mood {
 
 /// The shared insides of all rooms.
 #[derive(Default)]
-pub struct Rooms {
+pub(crate) struct Rooms {
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
-pub struct Inner {
+pub(crate) struct Inner {
     pub tenants: Vec<Tenant>,
     pub tokens: HashMap<Digest, TokenOwner>,
     pub agents: Vec<(TenantId, Agent, AgentConfig)>,
@@ -61,12 +61,12 @@ impl fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
 
     /// Appends to a run's journal and tells its watchers, as an engine does.
-    pub fn append(&self, run: RunId, entry: StoredEntry, status: dromia_contracts::run::RunStatus) {
+    pub(crate) fn append(&self, run: RunId, entry: StoredEntry, status: dromia_contracts::run::RunStatus) {
         let mut inner = self.lock();
         let seq = entry.seq;
         inner.journals.entry(run).or_default().push(entry);
@@ -76,18 +76,18 @@ impl Rooms {
         inner.tell(run, &Live::Committed { seq, status });
     }
 
-    pub fn live(&self, run: RunId, live: &Live) {
+    pub(crate) fn live(&self, run: RunId, live: &Live) {
         self.lock().tell(run, live);
     }
 
     /// Ends every watch of a run, as an engine does that works on it no more.
-    pub fn leave(&self, run: RunId) {
+    pub(crate) fn leave(&self, run: RunId) {
         self.lock().watchers.remove(&run);
     }
 }
 
 impl Inner {
-    pub fn uuid(&mut self) -> Uuid {
+    pub(crate) fn uuid(&mut self) -> Uuid {
         self.minted += 1;
         Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + u128::from(self.minted))
     }
@@ -101,7 +101,7 @@ impl Inner {
 
 /// A clock that stands still; only stamps depend on it.
 #[derive(Debug)]
-pub struct StoppedClock;
+pub(crate) struct StoppedClock;
 
 impl dromia_contracts::runtime::Clock for StoppedClock {
     fn now(&self) -> Timestamp {
@@ -125,7 +125,7 @@ impl dromia_contracts::runtime::IdSource for Rooms {
 
 /// Tasks on the test's own runtime.
 #[derive(Debug)]
-pub struct Tasks;
+pub(crate) struct Tasks;
 
 impl dromia_contracts::runtime::Spawn for Tasks {
     fn spawn(&self, task: BoxFuture<'static, ()>) {

@@ -20,7 +20,7 @@ use crate::fake::{Rooms, StoppedClock, Tasks};
 
 /// A tenant with one of everything.
 #[derive(Debug, Clone)]
-pub struct House {
+pub(crate) struct House {
     pub tenant: TenantId,
     pub token: String,
     pub agent: AgentId,
@@ -29,7 +29,7 @@ pub struct House {
 }
 
 /// A served gateway.
-pub struct World {
+pub(crate) struct World {
     pub rooms: Arc<Rooms>,
     pub handle: Handle,
     pub ours: House,
@@ -41,11 +41,11 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("dromia.sock");
         let rooms = Arc::new(Rooms::default());
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Waits until something holds, at most a while.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while !holds(self) {
             assert!(tokio::time::Instant::now() < deadline, "never: {what}");
@@ -139,12 +139,12 @@ fn house(rooms: &Rooms, handle: &str) -> House {
 }
 
 /// An entry that only its number tells from others.
-pub fn entry(seq: u64) -> StoredEntry {
+pub(crate) fn entry(seq: u64) -> StoredEntry {
     stored(seq, "tool_started", "{}", None)
 }
 
 /// An entry as the store keeps it.
-pub fn stored(seq: u64, kind: &str, fields: &str, body: Option<&str>) -> StoredEntry {
+pub(crate) fn stored(seq: u64, kind: &str, fields: &str, body: Option<&str>) -> StoredEntry {
     StoredEntry {
         seq,
         at: Timestamp::UNIX_EPOCH,

@@ -81,10 +81,10 @@ async fn parallel_calls_travel_with_their_names_and_arguments() {
 async fn a_hello_with_seven_tools_stays_under_three_kilobytes() {
     let server = ModelServer::start(Options::default()).await.unwrap();
     let mut request = request("hello");
-    request.system = "i".repeat(5_000);
+    request.system = "i".repeat(5_000).into();
     let names =
         ["file.append", "file.delete", "file.list", "file.read", "file.write", "message.send", "time.now"];
-    request.tools = names.map(tool).to_vec();
+    request.tools = names.map(tool).to_vec().into();
     ask(&adapter(&server.base_url(), true), &request).await.unwrap();
     let counters = server.counters();
     let system = counters.system_bytes_last.load(Ordering::Relaxed);
@@ -118,7 +118,7 @@ async fn the_wire_request_is_what_the_format_asks_for() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let adapter = OpenAiChat::new(OpenAiConfig { stream: false, ..config }).unwrap();
     let mut request = request("@tool file.read");
-    request.tools = vec![tool("file.read")];
+    request.tools = vec![tool("file.read")].into();
     let asked = ModelReply { calls: vec![proposed("file.read", "not json")], ..whole_reply() };
     request.transcript.push_unit(unit(1, &asked, &[(CallStatus::Error, "no such file")]));
     ask(&adapter, &request).await.unwrap();

@@ -33,9 +33,9 @@ pub(crate) fn request(input: &str) -> ModelRequest {
     });
     ModelRequest {
         model: "scripted".to_owned(),
-        system: "You are Ada.".to_owned(),
+        system: "You are Ada.".into(),
         transcript,
-        tools: Vec::new(),
+        tools: Vec::new().into(),
         output_tokens_max: 1024,
         key: "run:1".to_owned(),
     }

@@ -183,11 +183,16 @@ pub(crate) fn parse(path: &Path, text: &str) -> anyhow::Result<Written> {
     })
 }
 
-/// Names the key that was probably meant, from a message such as "unknown field `a`, expected one of `b`, `c`".
+/// Names the key that was probably meant, from a message such as "unknown field `a`, expected one of b, c".
 fn suggestion(problem: &str) -> String {
-    let mut quoted = problem.split('`').skip(1).step_by(2);
-    let Some(unknown) = quoted.next().filter(|_| problem.contains("unknown")) else { return String::new() };
-    quoted
+    let Some((unknown, expected)) = problem.split_once(", expected ") else { return String::new() };
+    let Some(unknown) = unknown.split('`').nth(1).filter(|_| unknown.starts_with("unknown")) else {
+        return String::new();
+    };
+    expected
+        .trim_start_matches("one of ")
+        .split(", ")
+        .map(|known| known.trim_matches('`'))
         .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
         .min()
         .filter(|(distance, _)| *distance <= 3)

@@ -30,8 +30,9 @@ impl Default for EngineConfig {
 pub const INPUT_BYTES_MAX: usize = 512 * 1024;
 /// The most sessions and runs of one tenant that wait in memory; the rest wait in the store.
 pub const READY_MAX: usize = 16 * 1024;
-/// Model calls that a tenant may use per round of the scheduler.
-pub const QUANTUM: i64 = 4;
+/// Model calls that a tenant may use per round of the scheduler. One, so that a single turn waits for at most one
+/// turn of every other tenant.
+pub const QUANTUM: i64 = 1;
 /// The most agent snapshots kept in memory.
 pub const SNAPSHOTS_MAX: usize = 4096;
 /// The most session keys kept in memory.

@@ -4,7 +4,7 @@
 //! travels as an extension of an empty response, because only the outermost station knows the request's id.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::Problem;
@@ -145,6 +145,8 @@ pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Respons
         let body = serde_json::to_vec(&failure.problem(id)).unwrap_or_default();
         *response.body_mut() = Body::from(body);
         let headers = response.headers_mut();
+        // The router has announced the length of the empty body that this one replaces.
+        headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(dromia_api::problem::CONTENT_TYPE));
         if failure.code() == ErrorCode::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

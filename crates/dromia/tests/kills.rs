@@ -49,11 +49,17 @@ impl Server {
 /// What one client was promised: input items in the order in which they were acknowledged.
 type Ledger = Arc<Mutex<BTreeMap<usize, Vec<String>>>>;
 
-async fn client(number: usize, url: String, token: String, ledger: Ledger, round: usize) {
-    let http = reqwest::Client::new();
+async fn client(
+    http: reqwest::Client,
+    number: usize,
+    url: String,
+    token: String,
+    ledger: Ledger,
+    round: usize,
+) {
     for turn in 0.. {
         let name = format!("{number}-{round}-{turn}");
-        let text = match turn % 3 {
+        let text = match (turn + round) % 3 {
             0 => format!("hello {name}"),
             1 => format!("@tool file.append {{\"path\":\"{number}.txt\",\"content\":\"{name}\\n\"}}"),
             _ => format!(
@@ -150,13 +156,21 @@ fn kill_storm_loses_doubles_and_reorders_nothing() {
     let ledger: Ledger = Arc::default();
     let mut state = seed;
     let began = Instant::now();
+    let http = reqwest::Client::new();
     for round in 0..kills {
         let server = Server::start(&home);
-        let live = Duration::from_millis(10 + random(&mut state) % 120);
+        let live = Duration::from_millis(20 + random(&mut state) % 250);
         tokio.block_on(async {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| {
-                    tokio::spawn(client(number, server.url.clone(), token.clone(), ledger.clone(), round))
+                    tokio::spawn(client(
+                        http.clone(),
+                        number,
+                        server.url.clone(),
+                        token.clone(),
+                        ledger.clone(),
+                        round,
+                    ))
                 })
                 .collect();
             tokio::time::sleep(live).await;

@@ -6,7 +6,7 @@ CARGO ?= cargo
 N ?= 100
 SEED ?=
 
-.PHONY: help setup check test crash bench demo dev picture
+.PHONY: help setup check test crash bench demo
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,5 +38,3 @@ demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1 leaves the 
 	@$(CARGO) build --quiet --package dromia
 	@$(CARGO) run --quiet --package dromia -- demo $(if $(KEEP),--keep)
 
-picture: ## Record the README's picture from the real demo
-	@scripts/picture.sh

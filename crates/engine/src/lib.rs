@@ -1,6 +1,6 @@
 //! The engine: a pure core in an effectful shell.
 //!
-//! [`decide`] and [`apply`] say what a run does next; they touch nothing. The shell (`owner`) makes entries
+//! [`decide()`] and [`apply`] say what a run does next; they touch nothing. The shell (`owner`) makes entries
 //! durable, performs the one effect that the decision names and feeds its result back. A start and a lost
 //! store end in the same recovery (`recover`): raise the epoch, fold the journal, go on.
 //!

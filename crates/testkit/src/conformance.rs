@@ -1,7 +1,7 @@
 //! The suite that every store passes, and random sequences to compare two stores.
 //!
 //! Each claim is an async function of its own that takes a fresh store and panics where the port's promise does
-//! not hold; [`CLAIMS`] lists them by name, [`store`] runs them all. [`random`] makes sequences of batches, and
+//! not hold; [`CLAIMS`] lists them by name, [`store()`] runs them all. [`random`] makes sequences of batches, and
 //! [`compare::equal_receipts_and_reads`] plays one against two stores.
 
 pub mod compare;

@@ -96,7 +96,7 @@ impl Live {
                 output_tokens_max: 10,
                 reserved_micros: 7,
             }),
-            Next::CallModel if dice % 8 == 0 => Input::Failed(ModelError {
+            Next::CallModel if dice.is_multiple_of(8) => Input::Failed(ModelError {
                 code: [ErrorCode::ModelUnavailable, ErrorCode::ModelCut][usize::from(dice / 8 % 2)],
                 message: "no".into(),
                 retry_after: None,
@@ -125,7 +125,7 @@ impl Live {
             Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into() }),
             Next::RunTool(call) => {
                 let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
-                Input::Finished(call.id, ToolOutput { failed: dice % 3 == 0, parts, sends: vec![] })
+                Input::Finished(call.id, ToolOutput { failed: dice.is_multiple_of(3), parts, sends: vec![] })
             }
         };
         self.feed(input);
@@ -164,10 +164,10 @@ fn results(journal: &[Entry]) -> BTreeMap<CallId, usize> {
                 }
             }
             Entry::ToolFinished(finished) => {
-                *results.get_mut(&finished.call).expect("the call was asked for") += 1
+                *results.get_mut(&finished.call).expect("the call was asked for") += 1;
             }
             Entry::ToolRefused(refused) => {
-                *results.get_mut(&refused.call).expect("the call was asked for") += 1
+                *results.get_mut(&refused.call).expect("the call was asked for") += 1;
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! What is said to an agent: bodies, names, keys and waits.
 
+use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::Target;
 
@@ -72,7 +73,7 @@ async fn an_input_is_labelled_and_carries_its_author() {
         assert_eq!(send(&world, body).await.status, 202, "{body}");
         let input = world.rooms.lock().inputs.pop().unwrap();
         assert_eq!(input.author.as_str(), author);
-        assert_eq!(input.parts.iter().map(|part| part.label()).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
+        assert_eq!(input.parts.iter().map(Part::label).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
         assert!(!input.wait);
         let Target::Key { agent, key } = input.target else { panic!("{body} names no session") };
         assert_eq!((agent, key.platform.as_str(), key.actor.as_str()), (world.ours.agent, platform, author));

@@ -1,5 +1,7 @@
 //! The adapters against a server that speaks the format, and against one that misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail at once, in its helpers too")]
+
 mod canned;
 mod openai;
 mod registry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest};
+use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, Usage};
 use dromia_models::{OpenAiChat, OpenAiConfig, OpenAiError, OutputLimit, Price, Secret, Timeouts};
 use dromia_testkit::model_server::{ModelServer, Options};
 
@@ -42,7 +42,7 @@ async fn both_modes_give_one_reply_and_streaming_gives_its_pieces() {
         assert_eq!(deltas.pieces().concat(), reply.text);
         assert_eq!(deltas.pieces().len() > 1, stream);
         assert_eq!(reply.finish, Finish::Stop);
-        replies.push(ModelReply { usage: Default::default(), ..reply });
+        replies.push(ModelReply { usage: Usage::default(), ..reply });
     }
     assert_eq!(replies[0], replies[1]);
 }
@@ -160,7 +160,7 @@ fn whole_reply() -> ModelReply {
     ModelReply {
         text: "hi".to_owned(),
         calls: Vec::new(),
-        usage: Default::default(),
+        usage: Usage::default(),
         cost_micros: 0,
         finish: Finish::Stop,
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply};
+use dromia_contracts::transcript::Transcript;
 use dromia_models::{ScriptedModel, tokens};
 use dromia_testkit::Sim;
 
@@ -69,6 +70,6 @@ fn an_answer_longer_than_allowed_is_cut_and_says_so() {
 #[test]
 fn a_transcript_without_an_input_gets_an_answer_too() {
     let mut asked = request("");
-    asked.transcript = Default::default();
+    asked.transcript = Transcript::default();
     assert!(ask(&asked).0.expect("an answer").text.contains("scripted model"));
 }

@@ -1,12 +1,14 @@
-# Every daily command. `make` lists them.
+# Every daily command. `make` lists them. Cargo is always asked for the whole workspace: another selection would unify
+# features otherwise, and compile every dependency again.
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 N ?= 100
 SEED ?=
 
-.PHONY: help setup check test crash bench demo
+.PHONY: help setup check test crash bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,20 +23,24 @@ check: ## Format, lints and docs; needs cargo only
 
 test: setup ## Everything: check, all tests, 100 kills, the demo
 	@$(MAKE) --no-print-directory check
-	@scripts/phase.sh build    $(CARGO) build --workspace --all-targets
+	@scripts/phase.sh build    $(CARGO) build --workspace --tests --bins
 	@scripts/phase.sh tests    scripts/tests.sh
 	@scripts/phase.sh crash    $(MAKE) --no-print-directory crash N=$(N)
 	@scripts/phase.sh demo     $(MAKE) --no-print-directory demo
 	@echo "all phases passed"
 
 crash: ## Kill a loaded server N times (N=100) and let a witness count
-	@DROMIA_CRASH_N=$(N) DROMIA_CRASH_SEED=$(SEED) $(CARGO) test --package dromia --test kills -- --nocapture
+	@DROMIA_CRASH_N=$(N) DROMIA_CRASH_SEED=$(SEED) $(CARGO) test --workspace --test kills -- --nocapture
 
 bench: ## The figures of the README, beside the limits of this machine
-	@$(CARGO) build --release --package dromia --package dromia-bench
-	@$(CARGO) run --release --quiet --package dromia-bench -- run
+	@$(CARGO) build --release --workspace --bins
+	@$(TARGET)/release/dromia-bench run
 
 demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1 leaves the server running)
-	@$(CARGO) build --quiet --package dromia
-	@$(CARGO) run --quiet --package dromia -- demo $(if $(KEEP),--keep)
+	@$(CARGO) build --quiet --workspace --bin dromia
+	@$(TARGET)/debug/dromia demo $(if $(KEEP),--keep)
 
+
+picture: ## Record the demo as docs/demo.svg
+	@$(CARGO) build --release --workspace --bins
+	@$(TARGET)/release/dromia-bench picture

@@ -12,6 +12,7 @@ mod figures;
 mod http;
 mod load;
 mod measure;
+mod picture;
 mod report;
 mod run;
 mod serve;
@@ -52,6 +53,8 @@ enum Command {
     },
     /// Loads a server and prints what it saw as JSON.
     Load(load::Arguments),
+    /// Runs the demo and draws what it printed, as an SVG.
+    Picture(picture::Arguments),
     /// Measures everything and writes a report.
     Run(run::Arguments),
 }
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Probe { model, database } => {
             serve::threaded()?.block_on(serve::probe::serve(model, database))
         }
+        Command::Picture(arguments) => single()?.block_on(picture::record(arguments)),
         Command::Load(arguments) => single()?.block_on(load::print(arguments)),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -26,7 +26,7 @@ test: setup ## Everything: check, all tests, 100 kills, the demo
 	@scripts/phase.sh build    $(CARGO) build --workspace --tests --bins
 	@scripts/phase.sh tests    scripts/tests.sh
 	@scripts/phase.sh crash    $(MAKE) --no-print-directory crash N=$(N)
-	@scripts/phase.sh demo     $(MAKE) --no-print-directory demo
+	@scripts/phase.sh demo     $(TARGET)/debug/dromia demo
 	@echo "all phases passed"
 
 crash: ## Kill a loaded server N times (N=100) and let a witness count
@@ -39,7 +39,6 @@ bench: ## The figures of the README, beside the limits of this machine
 demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1 leaves the server running)
 	@$(CARGO) build --quiet --workspace --bin dromia
 	@$(TARGET)/debug/dromia demo $(if $(KEEP),--keep)
-
 
 picture: ## Record the demo as docs/demo.svg
 	@$(CARGO) build --release --workspace --bins

@@ -275,7 +275,11 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn state<'a>(&'a self, _: &'a Scope, _: SessionId) -> Read<'a, Vec<StateEntry>> {
+    fn state<'a>(&'a self, _: &'a Scope, _: SessionId, _: Page<&'a str>) -> Read<'a, Vec<StateEntry>> {
+        not_asked()
+    }
+
+    fn state_entry<'a>(&'a self, _: &'a Scope, _: SessionId, _: &'a str) -> Read<'a, Option<StateEntry>> {
         not_asked()
     }
 

@@ -23,11 +23,6 @@ impl<T> List<T> {
         let next = if items.len() >= limit { items.last().map(id) } else { None };
         Self { items, next }
     }
-
-    /// Makes a listing that has no further page.
-    pub fn whole(items: Vec<T>) -> Self {
-        Self { items, next: None }
-    }
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ pub enum Agent {
     /// Register an agent
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md --grant reply --grant 'file.*'"
+        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'"
     )]
     Create(CreateAgent),
     /// List agents
@@ -176,8 +176,8 @@ pub struct CreateAgent {
     /// A file with that text
     #[arg(long, value_name = "FILE")]
     pub instructions_file: Option<PathBuf>,
-    /// What it may do: a tool such as file.read, a family such as 'file.*', or reply; repeatable
-    #[arg(long = "grant", value_name = "GRANT", default_value = "reply")]
+    /// What it may do: model, reply, a tool such as file.read, a family such as 'file.*'; repeatable
+    #[arg(long = "grant", value_name = "GRANT", default_values = ["model", "reply"])]
     pub grants: Vec<String>,
     /// The most model calls of one run
     #[arg(long, value_name = "N")]

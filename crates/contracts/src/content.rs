@@ -56,6 +56,15 @@ pub struct InputMessage {
     pub author: Actor,
     /// What was said.
     pub parts: Vec<Part>,
+    /// How many agents in a row led to it: 0 for what comes from outside, one more for each message that an agent
+    /// sends on. It is written only where it is not 0, so a body of before the field reads as 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hops: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(hops: &u32) -> bool {
+    *hops == 0
 }
 
 /// A call that the model asks for.
@@ -108,4 +117,20 @@ pub struct ToolResult {
     pub status: CallStatus,
     /// What the model is told.
     pub parts: Vec<Part>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_before_hops_were_counted_reads_as_none_and_is_written_as_before() {
+        let old = r#"{"author":"cli:ada","parts":[{"type":"text","text":"hi","label":"trusted/actor"}]}"#;
+        let message: InputMessage = serde_json::from_str(old).expect("the body is whole");
+        assert_eq!(message.hops, 0);
+        assert_eq!(serde_json::to_string(&message).expect("it is JSON"), old);
+        let sent = InputMessage { hops: 3, ..message };
+        let text = serde_json::to_string(&sent).expect("it is JSON");
+        assert_eq!(serde_json::from_str::<InputMessage>(&text).expect("it was just written"), sent);
+    }
 }

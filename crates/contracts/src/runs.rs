@@ -179,10 +179,16 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Reads such a file into a new session of an agent.
     fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>>;
 
-    /// Registers a tenant.
-    fn tenant_create(&self, operator: Operator, handle: Handle) -> BoxFuture<'_, Result<Tenant, Fault>>;
+    /// Registers a tenant and its first credential, in one commit: there is never a tenant that nobody can reach.
+    /// Returns the credential too; it is shown this once.
+    fn tenant_create(
+        &self,
+        operator: Operator,
+        handle: Handle,
+        token_name: String,
+    ) -> BoxFuture<'_, Result<(Tenant, String), Fault>>;
 
-    /// Registers a credential of a tenant and returns it; it is shown this once.
+    /// Registers another credential of a tenant and returns it; it is shown this once.
     fn token_create(
         &self,
         operator: Operator,

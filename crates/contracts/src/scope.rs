@@ -2,8 +2,9 @@
 //! that concern the whole node.
 //!
 //! Neither can be made without the process's [`Authority`]. `dromia` claims it once and hands it to
-//! authentication (`gateway`) and to recovery (`engine`), which are the only places that issue scopes; a test
-//! over the sources keeps it so. What a scope cannot see is *not found*.
+//! authentication (`gateway`) and to recovery (`engine`), which are the only places of a server that issue scopes;
+//! `dromia init`, which makes a home that nobody serves yet, is the third. A test over the sources keeps it so.
+//! What a scope cannot see is *not found*.
 
 use std::fmt;
 use std::sync::Arc;

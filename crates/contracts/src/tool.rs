@@ -113,6 +113,8 @@ pub struct ToolContext {
     pub agent: AgentId,
     /// Whose input the run works on.
     pub author: Actor,
+    /// How many agents in a row led to that input.
+    pub hops: u32,
     /// The run that calls.
     pub run: RunId,
     /// The session of that run.

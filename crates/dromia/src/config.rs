@@ -129,10 +129,19 @@ impl Default for WrittenLimits {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenTools {
+    /// Slows every call down, for demonstrations.
     pace_ms: u64,
+    /// The most messages between agents in a row.
+    message_hops_max: u32,
+}
+
+impl Default for WrittenTools {
+    fn default() -> Self {
+        Self { pace_ms: 0, message_hops_max: 16 }
+    }
 }
 
 /// What the file means.
@@ -144,6 +153,7 @@ pub(crate) struct Resolved {
     pub(crate) engine: EngineConfig,
     pub(crate) limits: WrittenLimits,
     pub(crate) tool_pace: Option<Duration>,
+    pub(crate) message_hops_max: u32,
 }
 
 /// Reads and resolves the configuration of a home.
@@ -237,6 +247,7 @@ fn resolve(written: Written, env: &dyn Fn(&str) -> Option<String>) -> Result<Res
         },
         limits: written.limits,
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
+        message_hops_max: written.tools.message_hops_max,
     })
 }
 
@@ -275,6 +286,7 @@ mod tests {
         let resolved = resolve(written, &|_| None).expect("the defaults are good");
         assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);
         assert_eq!(resolved.engine, EngineConfig::default());
+        assert_eq!(resolved.message_hops_max, 16);
     }
 
     #[test]

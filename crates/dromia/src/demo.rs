@@ -34,6 +34,7 @@ pub(crate) struct DemoArguments {
 #[derive(Debug, clap::Subcommand)]
 enum Part {
     /// Count what was lost and doubled; the demo runs this as a process of its own.
+    #[command(hide = true)]
     Witness(witness::WitnessArguments),
 }
 

@@ -2,8 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::system::Exit;
+
 /// The environment variable that names the home.
 pub(crate) const HOME_VARIABLE: &str = "DROMIA_HOME";
+
+/// The longest path of a Unix socket, in bytes; Linux takes one more, which ends it.
+const SOCKET_BYTES_MAX: usize = 107;
 
 /// A home, which may not exist yet.
 #[derive(Debug, Clone)]
@@ -39,6 +44,20 @@ impl Home {
     /// The bearer token of the default tenant, readable by its owner only.
     pub(crate) fn token(&self) -> PathBuf {
         self.root.join("token")
+    }
+
+    /// The Unix socket of the CLI, if the system can make one there.
+    pub(crate) fn checked_socket(&self) -> anyhow::Result<PathBuf> {
+        let socket = self.socket();
+        let bytes = socket.as_os_str().len();
+        if bytes > SOCKET_BYTES_MAX {
+            return Err(Exit::usage(format!(
+                "{} cannot be a home: the path of its socket would have {bytes} bytes, and the system takes \
+                 {SOCKET_BYTES_MAX}; choose a shorter one with --home",
+                self.root.display()
+            )));
+        }
+        Ok(socket)
     }
 
     /// The Unix socket of the CLI.

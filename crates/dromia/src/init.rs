@@ -34,6 +34,7 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
             home.root().display()
         )));
     }
+    home.checked_socket()?;
     let model = choose(arguments.defaults || global.no_input)?;
     let text = yaml(&model);
     let written = config::parse(&home.config(), &text)?;
@@ -62,11 +63,13 @@ async fn register(house: &up::House) -> Result<Option<String>, Fault> {
     let known = house.store.tenants(&operator, Page::first(1)).await;
     let known = known
         .map_err(|error| Fault::new(dromia_contracts::ErrorCode::StoreUnavailable, error.to_string()))?;
-    let tenant = match known.into_iter().next() {
-        Some(tenant) => tenant.id,
-        None => house.engine.tenant_create(operator.clone(), handle("default")).await?.id,
+    let name = "init".to_owned();
+    let (tenant, token) = if let Some(tenant) = known.into_iter().next() {
+        (tenant.id, house.engine.token_create(operator, tenant.id, name).await?)
+    } else {
+        let (tenant, token) = house.engine.tenant_create(operator, handle("default"), name).await?;
+        (tenant.id, token)
     };
-    let token = house.engine.token_create(operator, tenant, "init".to_owned()).await?;
     let scope = house.authority.scope(tenant, Actor::new("init"));
     let agent = NewAgent {
         handle: handle("assistant"),

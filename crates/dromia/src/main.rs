@@ -20,13 +20,11 @@ use dromia_cli::Global;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Dromia: an operating system for LLM agents.
-///
-/// Every step of an agent is journaled before it is acted on, so a crash loses nothing.
+/// An operating system for LLM agents: every step is journaled before it is acted on, so a crash loses nothing.
 #[derive(Debug, Parser)]
 #[command(name = "dromia", version, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Start here:\n  dromia demo              see a turn survive kill -9, offline, in half a minute\n  dromia init && dromia up make a home and serve it\n  dromia ask \"hello\"       ask its agent"
+    after_help = "Start here:\n  dromia demo              see a turn survive kill -9, offline, in half a minute\n  dromia init && dromia up make a home and serve it\n  dromia ask \"hello\"       ask its agent\n\nExit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict, 7 the run failed,\n            124 not in time, 130 interrupted"
 )]
 struct Arguments {
     #[command(flatten)]

@@ -14,7 +14,7 @@ use dromia_contracts::Authority;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_engine::{Engine, Ports};
-use dromia_gateway::GatewayConfig;
+use dromia_gateway::{BuildError, GatewayConfig};
 use dromia_guard::GrantGate;
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
@@ -77,7 +77,11 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))
     })?;
-    let tools = ToolsConfig { root: home.root().to_owned(), pace: resolved.tool_pace };
+    let tools = ToolsConfig {
+        root: home.root().to_owned(),
+        pace: resolved.tool_pace,
+        hops_max: resolved.message_hops_max,
+    };
     let ports = Ports {
         store: Arc::clone(&store),
         model: Arc::new(models),
@@ -95,7 +99,7 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
-    let socket = home.socket();
+    let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
     }
@@ -116,13 +120,8 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
-    let (gateway, handle) = dromia_gateway::build(gateway, ports).await.map_err(|error| {
-        let source =
-            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        Exit::conflict(format!(
-            "{error}{source}; stop whatever has it, or choose another address with --listen 127.0.0.1:0"
-        ))
-    })?;
+    let built = dromia_gateway::build(gateway, ports).await;
+    let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
     house.engine.start();
     announce(&handle)?;
 
@@ -151,6 +150,28 @@ fn announce(handle: &dromia_gateway::Handle) -> anyhow::Result<()> {
         writeln!(out, "listening http://{address}").context("failed to announce the address")?;
     }
     out.flush().context("failed to announce the address")
+}
+
+/// Says what an operator can do about a door that does not open.
+fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
+    let socket = home.socket().display().to_string();
+    match error {
+        BuildError::Config(problem) => Exit::usage(format!(
+            "{problem}; mend it in {}, or choose an address with --listen 127.0.0.1:0",
+            home.config().display()
+        )),
+        BuildError::SocketInUse { path } => Exit::conflict(format!(
+            "another server answers on {}; stop it, or use another home with --home",
+            path.display()
+        )),
+        BuildError::Bind { door, source } if door == socket => Exit::conflict(format!(
+            "failed to bind {door}: {source}; remove what lies there, or use another home with --home"
+        )),
+        BuildError::Bind { door, source } => Exit::conflict(format!(
+            "failed to bind {door}: {source}; stop whatever has it, or choose another address with --listen 127.0.0.1:0"
+        )),
+        other @ BuildError::Meters(_) => other.into(),
+    }
 }
 
 /// Says what an operator can do about a store that does not open.

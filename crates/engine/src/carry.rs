@@ -13,14 +13,17 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    Batch, Claim, Commit, InboxPut, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen, StatePut,
+    Batch, Claim, Commit, InboxPut, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen, StateEntry,
+    StatePut,
 };
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::read_fault;
+use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
+use crate::decide::BODY_BYTES_MAX;
 use crate::recover::journal;
 use crate::state::{RunState, apply};
 use crate::submit::{commit_fault, session_not_found};
@@ -127,8 +130,16 @@ impl Core {
                 break;
             }
         }
-        for entry in store.state(scope, id).await.map_err(read_fault)? {
-            file.state.push(FileState { name: entry.name, value: Text::from(&entry.value) });
+        loop {
+            let after = file.state.last().map(|entry| entry.name.clone());
+            let page = Page { after: after.as_deref(), limit: STATE_PAGE };
+            let entries = store.state(scope, id, page).await.map_err(read_fault)?;
+            let is_last = entries.len() < STATE_PAGE;
+            let entry = |entry: StateEntry| FileState { name: entry.name, value: Text::from(&entry.value) };
+            file.state.extend(entries.into_iter().map(entry));
+            if is_last {
+                break;
+            }
         }
         serde_json::to_vec_pretty(&file).map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))
     }
@@ -165,8 +176,16 @@ impl Core {
         let mut open = Batch::new(scope.tenant());
         open.lane = Lane::Bulk;
         open.mutations.push(Mutation::SessionOpen(SessionOpen { session, agent, key, at }));
+        let mut bytes = 0;
         for state in file.state {
             let value = state.value.bytes()?;
+            bytes += value.len();
+            if bytes > CHUNK_BYTES || open.mutations.len() > CHUNK_ENTRIES {
+                let full = std::mem::replace(&mut open, Batch::new(scope.tenant()));
+                self.import_commit(full).await?;
+                open.lane = Lane::Bulk;
+                bytes = value.len();
+            }
             open.mutations.push(Mutation::StatePut(StatePut {
                 session,
                 name: state.name,
@@ -260,6 +279,9 @@ impl Core {
     }
 }
 
+/// How many state entries are read at a time; a value may be long.
+const STATE_PAGE: usize = 16;
+
 const PAGE: usize = Page::<ItemId>::LIMIT_MAX;
 
 /// A file whose every entry is known, and its runs in order.
@@ -275,6 +297,26 @@ fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             file.format, file.version
         )));
     }
+    // Checked before anything is written, because an import is more than one commit.
+    if file.state.len() > StatePut::ENTRIES_MAX {
+        return Err(bad(format!("{} state entries, at most {}", file.state.len(), StatePut::ENTRIES_MAX)));
+    }
+    for state in &file.state {
+        let fits =
+            state.name.len() <= StatePut::NAME_BYTES_MAX && state.value.len() <= StatePut::VALUE_BYTES_MAX;
+        if !fits {
+            return Err(bad(format!("the state entry {:?} is too long", state.name)));
+        }
+    }
+    let mut taken: HashMap<RunId, (usize, usize)> = HashMap::new();
+    for item in &file.items {
+        let (items, bytes) = taken.entry(item.taken_by).or_default();
+        *items += 1;
+        *bytes += item.body.as_ref().map_or(0, Text::len);
+        if *items > CHUNK_ENTRIES || *bytes > INPUT_BYTES_MAX {
+            return Err(bad(format!("{} took more than a run can take", item.taken_by)));
+        }
+    }
     let mut runs = Vec::new();
     for run in std::mem::take(&mut file.runs) {
         let mut entries = Vec::new();
@@ -282,13 +324,16 @@ fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             let decoded = Entry::decode(&entry.kind, entry.version, &entry.fields.to_string());
             let decoded = decoded.map_err(|error| bad(format!("{} entry {}: {error}", run.id, index + 1)))?;
             let body = entry.body.map(Text::bytes).transpose()?;
+            if body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX) {
+                return Err(bad(format!("{} entry {}: its body is too long", run.id, index + 1)));
+            }
             entries.push(NewEntry { at: entry.at, entry: decoded, body });
         }
         let state = RunState::fold(entries.iter().map(|new| &new.entry));
         if !state.is_ended() || !matches!(entries.first().map(|new| &new.entry), Some(Entry::RunStarted(_))) {
             return Err(bad(format!("{} is not a whole run", run.id)));
         }
-        if !file.items.iter().any(|item| item.taken_by == run.id) {
+        if !taken.contains_key(&run.id) {
             return Err(bad(format!("{} took no item", run.id)));
         }
         runs.push((run.id, entries));
@@ -324,6 +369,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Text {
+    /// The bytes that it stands for.
+    fn len(&self) -> usize {
+        match self {
+            Self::Utf8(text) => text.len(),
+            Self::Hex(hex) => hex.len() / 2,
+        }
+    }
+
     fn bytes(self) -> Result<Bytes, Fault> {
         let bad = || Fault::new(ErrorCode::InvalidRequest, "the session file: a hex value is not hex");
         match self {

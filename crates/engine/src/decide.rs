@@ -210,8 +210,9 @@ impl Draft {
             arguments: proposed.arguments,
         };
         let parts = if reply.text.is_empty() { vec![] } else { vec![Part::text(reply.text, label)] };
-        let message =
+        let mut message =
             AssistantMessage { parts, calls: reply.calls.into_iter().enumerate().map(call).collect() };
+        let dropped = drop_oversized(&mut message);
         let body = to_body(&message);
         if message.calls.len() > CALLS_MAX || body.len() > BODY_BYTES_MAX {
             return self.failed(&ModelError {
@@ -229,6 +230,15 @@ impl Draft {
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
         };
         self.push_with(Entry::ModelReplied(replied), Some(body));
+        for (call, bytes) in dropped {
+            let tool =
+                message.calls.get(call.index as usize).map_or_else(String::new, |call| call.tool.clone());
+            let text = format!(
+                "Nothing ran: the arguments of this call had {bytes} bytes, too many to keep. Send less at a time: \
+                 write a first piece, and append the others."
+            );
+            self.refuse(call, tool, CallStatus::Error, None, &text);
+        }
         self.go_on()
     }
 
@@ -462,6 +472,23 @@ impl Draft {
         self.entries.push(NewEntry { at: self.at, entry, body });
     }
 }
+
+/// Empties the longest arguments of an answer that is too long to be kept, so that the model is told instead of
+/// asked once more. Returns which calls lost how many bytes.
+fn drop_oversized(message: &mut AssistantMessage) -> Vec<(CallId, usize)> {
+    let mut dropped = Vec::new();
+    while to_body(&*message).len() > BODY_BYTES_MAX {
+        let longest = message.calls.iter_mut().max_by_key(|call| call.arguments.len());
+        let Some(call) = longest.filter(|call| call.arguments.len() > EMPTY_ARGUMENTS.len()) else { break };
+        dropped.push((call.id, call.arguments.len()));
+        EMPTY_ARGUMENTS.clone_into(&mut call.arguments);
+    }
+    dropped.sort_unstable();
+    dropped
+}
+
+/// What stands for arguments that were not kept; providers take nothing but JSON back.
+const EMPTY_ARGUMENTS: &str = "{}";
 
 const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
                             report. It may have had its effect or not. It was not repeated. Look before you go on.";

@@ -266,6 +266,7 @@ impl Owner {
             scope: self.scope.clone(),
             agent: self.agent.id,
             author: self.author.clone(),
+            hops: self.story.hops,
             run: self.run,
             session: self.session,
             key: id.key(self.run),

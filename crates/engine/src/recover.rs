@@ -158,10 +158,19 @@ async fn read(core: &Core, scope: &Scope, run: &Run) -> Result<(RunState, Told),
     }
     let state = RunState::fold(&entries);
     let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
-    let Some(tail) = tail else {
+    let Some(mut tail) = tail else {
         return Err(Unread::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
     };
-    let author = tail.items.iter().find(|item| item.taken_by == Some(run.id)).map(|item| item.author.clone());
+    // The limits are for the past. What the run itself took and did is told whole, as it was to the live run: a
+    // tail leaves the run out where it alone passes them.
+    let (after, count) =
+        state.started.as_ref().map_or((0, 0), |started| (started.after, started.items.len()));
+    let own = core.ports.store.inbox(scope, InboxOwner::Session(run.session), after, count).await?;
+    let author = own.first().map(|item| item.author.clone());
+    tail.items.retain(|item| item.position <= after);
+    tail.runs.retain(|(id, _)| *id != run.id);
+    tail.items.extend(own);
+    tail.runs.push((run.id, journal));
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
     let story = Story::tell(&tail, Some(run.id)).map_err(unreadable)?;
     Ok((state, Told { story, author }))

@@ -12,27 +12,40 @@ use dromia_contracts::store::{
 use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope, TenantId};
 
 use crate::agents::{agent_not_found, read_fault};
+use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::Core;
 use crate::submit::commit_fault;
 
 impl Core {
-    /// Registers a tenant.
-    pub(crate) async fn tenant_create(&self, handle: Handle) -> Result<Tenant, Fault> {
+    /// Registers a tenant and its first credential, in one commit: a crash leaves both or neither.
+    pub(crate) async fn tenant_create(
+        &self,
+        handle: Handle,
+        token_name: String,
+    ) -> Result<(Tenant, String), Fault> {
         let id = self.ports.runtime.tenant_id();
         let at = self.ports.runtime.clock.now();
         let create = TenantCreate { handle: handle.clone(), at, body_key: self.ports.runtime.ids.secret() };
-        self.commit(Batch::new(id).with(Mutation::TenantCreate(create))).await?;
-        Ok(Tenant { id, handle, created_at: at })
+        let (token, credential) = self.new_token(token_name);
+        let batch = Batch::new(id).with(Mutation::TenantCreate(create));
+        self.commit(batch.with(Mutation::TokenCreate(credential))).await?;
+        Ok((Tenant { id, handle, created_at: at }, token))
     }
 
-    /// Registers a credential of a tenant and returns it.
+    /// Registers another credential of a tenant and returns it.
     pub(crate) async fn token_create(&self, tenant: TenantId, name: String) -> Result<String, Fault> {
+        let (token, credential) = self.new_token(name);
+        self.commit(Batch::new(tenant).with(Mutation::TokenCreate(credential))).await?;
+        Ok(token)
+    }
+
+    /// Draws a token. Only its hash is ever stored.
+    fn new_token(&self, name: String) -> (String, TokenCreate) {
         let secret = Digest::from_bytes(self.ports.runtime.ids.secret());
         let token = format!("drm_{secret}");
         let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
         let create = TokenCreate { hash, name, at: self.ports.runtime.clock.now() };
-        self.commit(Batch::new(tenant).with(Mutation::TokenCreate(create))).await?;
-        Ok(token)
+        (token, create)
     }
 
     /// Registers an agent.
@@ -44,6 +57,12 @@ impl Core {
         }
         if config.model_calls_max == Some(0) {
             return invalid("config.model_calls_max: a run needs at least one model call".to_owned());
+        }
+        if config.instructions.len() > INSTRUCTIONS_BYTES_MAX {
+            let bytes = config.instructions.len();
+            return invalid(format!(
+                "config.instructions: {bytes} bytes are more than the {INSTRUCTIONS_BYTES_MAX} allowed"
+            ));
         }
         if let Err(problem) = self.ports.gate.check_grants(&config.grants) {
             return invalid(format!("config.grants: {problem}"));
@@ -124,7 +143,11 @@ impl Core {
             loop {
                 let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
                 for run in &runs {
-                    self.signal(scope, run.id, ItemKind::Terminate).await?;
+                    match self.signal(scope, run.id, ItemKind::Terminate).await {
+                        // It ended since it was listed, which is what was asked for.
+                        Err(fault) if fault.code == ErrorCode::RunTerminal => {}
+                        told => told?,
+                    }
                 }
                 match runs.last() {
                     Some(last) if runs.len() == page.limit => page.after = Some(last.id),

@@ -35,8 +35,13 @@ impl Runs for Engine {
         Box::pin(async move { self.core.import(&scope, agent, &file).await })
     }
 
-    fn tenant_create(&self, _operator: Operator, handle: Handle) -> BoxFuture<'_, Result<Tenant, Fault>> {
-        Box::pin(self.core.tenant_create(handle))
+    fn tenant_create(
+        &self,
+        _operator: Operator,
+        handle: Handle,
+        token_name: String,
+    ) -> BoxFuture<'_, Result<(Tenant, String), Fault>> {
+        Box::pin(self.core.tenant_create(handle, token_name))
     }
 
     fn token_create(

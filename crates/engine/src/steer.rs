@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::entry::{Entry, HoldReason, Park};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::runs::{End, Live, Submitted, Target, Watch, Why};
 use dromia_contracts::session::{InboxOwner, ItemKind, ResumeBody};
@@ -72,19 +72,20 @@ impl Core {
 
     /// Asks a run to end.
     pub(crate) async fn end(self: &Arc<Self>, scope: Scope, run: RunId, end: End) -> Result<(), Fault> {
-        let row = self.find_run(&scope, run).await?;
-        match row.head.status {
-            RunStatus::Cancelled => Ok(()),
-            status if status.is_terminal() => {
-                Err(Fault::new(ErrorCode::RunTerminal, format!("{run} is {} already", status.as_str())))
+        let kind = match end {
+            End::Cancel => ItemKind::Cancel,
+            End::Terminate => ItemKind::Terminate,
+        };
+        let status = self.find_run(&scope, run).await?.head.status;
+        if status.is_terminal() {
+            return ended_already(run, status);
+        }
+        match self.signal(&scope, run, kind).await {
+            // It ended between the look and the commit; the store took nothing.
+            Err(fault) if fault.code == ErrorCode::RunTerminal => {
+                ended_already(run, self.find_run(&scope, run).await?.head.status)
             }
-            _ => {
-                let kind = match end {
-                    End::Cancel => ItemKind::Cancel,
-                    End::Terminate => ItemKind::Terminate,
-                };
-                self.signal(&scope, run, kind).await
-            }
+            told => told,
         }
     }
 
@@ -141,11 +142,12 @@ impl Core {
         if row.head.status == RunStatus::Held {
             let last = self.ports.store.journal(&scope, run, row.last_seq.saturating_sub(1), 1).await;
             let detail = last.ok().and_then(|entries| entries.first().and_then(|entry| entry.decode().ok()));
-            why.waits_for = match detail {
-                Some(Entry::RunHeld(held)) => format!("a person to look: {}", held.detail),
-                _ => "a person to look: its journal cannot be read".to_owned(),
+            let (detail, mover) = match detail {
+                Some(Entry::RunHeld(held)) => (held.detail, held_mover(held.reason)),
+                _ => ("its journal cannot be read".to_owned(), held_mover(HoldReason::Damaged)),
             };
-            "an operator, who lets it try again or ends it".clone_into(&mut why.unblocked_by);
+            why.waits_for = format!("a person to look: {detail}");
+            mover.clone_into(&mut why.unblocked_by);
             why.command = Some(format!("dromia run resume {run}"));
             return Ok(why);
         }
@@ -211,6 +213,29 @@ impl Core {
             }
         }
     }
+}
+
+/// Who gets a held run going, and what must come first.
+const fn held_mover(reason: HoldReason) -> &'static str {
+    match reason {
+        HoldReason::Claims | HoldReason::LostAttempts => "an operator, who lets it try again or ends it",
+        HoldReason::Unreadable => {
+            "an operator, who serves this home with a newer program and lets it try again"
+        }
+        HoldReason::Damaged => {
+            "an operator, who restores a backup and lets it try again; other sessions are not concerned"
+        }
+    }
+}
+
+/// What is told to somebody who wants to end a run that has ended. Asking twice is no mistake.
+fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
+    if status == RunStatus::Cancelled {
+        return Ok(());
+    }
+    let text = format!("{run} is {} already; nothing was changed", status.as_str());
+    Err(Fault::new(ErrorCode::RunTerminal, text)
+        .with_hint(format!("see how it ended with `dromia run show {run}`")))
 }
 
 fn run_not_found(run: RunId) -> Fault {

@@ -24,6 +24,8 @@ pub(crate) struct Story {
     pub(crate) label: Label,
     /// What the model said last.
     pub(crate) reply: Vec<Part>,
+    /// How many agents in a row led to the newest input.
+    pub(crate) hops: u32,
 }
 
 /// Says which stored content cannot be told to a model.
@@ -46,6 +48,7 @@ impl Story {
             history_from,
             label: Label { integrity: Integrity::Trusted, readers: Readers::Public },
             reply: Vec::new(),
+            hops: 0,
         }
     }
 
@@ -91,6 +94,7 @@ impl Story {
 
     /// Adds an input.
     pub(crate) fn add_input(&mut self, message: InputMessage) {
+        self.hops = message.hops;
         self.join(&message.parts);
         self.transcript.push_input(message);
     }

@@ -55,7 +55,7 @@ impl Core {
         if input.parts.is_empty() {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
-        let message = InputMessage { author: input.author.clone(), parts: input.parts };
+        let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
         let body = serde_json::to_vec(&message)
             .map(Bytes::from)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;

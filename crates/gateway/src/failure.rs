@@ -53,7 +53,8 @@ impl Failure {
     pub(crate) fn problem(&self, request_id: &str) -> Problem {
         let mut problem =
             Problem::with_status(self.status, self.fault.code, self.fault.message.as_str(), request_id);
-        problem.hint.clone_from(&self.fault.hint);
+        let hint = self.fault.hint.as_deref().or_else(|| next_step(self.fault.code));
+        problem.hint = hint.map(str::to_owned);
         problem
     }
 
@@ -67,6 +68,45 @@ impl Failure {
             }
             None => {}
         }
+    }
+}
+
+/// The next step after a failure whose maker named none. `None` where the message names the place to mend.
+const fn next_step(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::InvalidRequest
+        | ErrorCode::RouteNotFound
+        | ErrorCode::AgentTerminated
+        | ErrorCode::RunNotResumable
+        | ErrorCode::ModelRejected
+        | ErrorCode::ActionDenied => None,
+        ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
+        ErrorCode::Unauthorized => {
+            Some("send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`")
+        }
+        ErrorCode::Forbidden => Some("ask the operator of this server"),
+        ErrorCode::TenantNotFound => Some("list the tenants with `dromia tenant list`"),
+        ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
+        ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
+        ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
+        ErrorCode::StateNotFound => Some("list the session's state"),
+        ErrorCode::HandleTaken => Some("choose another handle"),
+        ErrorCode::IdempotencyConflict => Some("use a new key for a new request"),
+        ErrorCode::CursorInFuture => Some("read on from the last entry that you have seen"),
+        ErrorCode::VersionConflict => Some("read the value again and write under its version"),
+        ErrorCode::RunTerminal => Some("see how it ended with `dromia run show`"),
+        ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::ModelUnavailable => {
+            Some("send it again later")
+        }
+        ErrorCode::ShuttingDown => Some("send it again when the server is back"),
+        ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
+        ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),
+        ErrorCode::JournalDamaged => {
+            Some("the server's log names the row; everything else is served. Restore a backup to get it back")
+        }
+        ErrorCode::JournalUnreadable => Some("serve this home with the newer program that wrote the entry"),
+        ErrorCode::ModelCut => Some("look at the run before you ask again"),
+        ErrorCode::Internal => Some("the server's log tells more under this request's id"),
     }
 }
 

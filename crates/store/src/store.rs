@@ -256,9 +256,26 @@ impl Store for SqliteStore {
         self.read(move |r| read::session::pin(&r.db, view, digest))
     }
 
-    fn state<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>> {
+    fn state<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<StateEntry>> {
         let view = View::of(scope);
-        self.read(move |r| read::session::state(&r.db, view, session))
+        let (after, limit) = (page.after.map(str::to_owned), page.limit);
+        self.read(move |r| read::session::state(&r.db, view, session, after.as_deref(), limit))
+    }
+
+    fn state_entry<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        name: &'a str,
+    ) -> Read<'a, Option<StateEntry>> {
+        let view = View::of(scope);
+        let name = name.to_owned();
+        self.read(move |r| read::session::state_entry(&r.db, view, session, &name))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

@@ -29,6 +29,8 @@ use queue::{Job, Next, Queue, Write};
 
 /// After this long without work, what is in the log is copied into the main file.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long the writer rests once nothing is left to copy or to give back.
+const IDLE_SETTLED: Duration = Duration::from_mins(5);
 
 pub(crate) struct Writer {
     config: StoreConfig,
@@ -84,10 +86,17 @@ impl Writer {
 
     /// Serves the queue until it is closed and empty.
     pub(crate) fn run(mut self) {
+        let mut patience = IDLE;
         loop {
-            match self.queue.next(IDLE, self.log.rows_max(GROUP_ROWS_MAX)) {
-                Next::Group(group) => self.serve(group),
-                Next::Idle => self.tend_log(true),
+            match self.queue.next(patience, self.log.rows_max(GROUP_ROWS_MAX)) {
+                Next::Group(group) => {
+                    self.serve(group);
+                    patience = IDLE;
+                }
+                Next::Idle => {
+                    // Nothing changes while nothing is written, so a log that is settled is left alone.
+                    patience = if self.tend_log(true) { IDLE_SETTLED } else { IDLE };
+                }
                 Next::Closed => break,
             }
         }
@@ -194,14 +203,16 @@ impl Writer {
         })
     }
 
-    fn tend_log(&mut self, idle: bool) {
-        let Some(db) = &self.db else { return };
-        let shrunk = if idle { Log::shrink(db) } else { Ok(()) };
-        match shrunk.and_then(|()| self.log.tend(db, idle)) {
-            Ok(true) => {}
-            Ok(false) => self.recover("the log is full, and a reader holds it", false),
+    /// Looks after the log; returns whether an idle writer has nothing more to do about it.
+    fn tend_log(&mut self, idle: bool) -> bool {
+        let Some(db) = &self.db else { return false };
+        let shrunk = if idle { Log::shrink(db) } else { Ok(true) };
+        match shrunk.and_then(|settled| self.log.tend(db, idle).map(|fits| (settled, fits))) {
+            Ok((settled, true)) => return settled && self.log.is_copied(),
+            Ok((_, false)) => self.recover("the log is full, and a reader holds it", false),
             Err(error) => self.fail(Vec::new(), &error.to_string()),
         }
+        false
     }
 
     /// Answers unknown to a group, then keeps at it until the store takes writes again or is closed.

@@ -174,7 +174,8 @@ impl Store for FaultyStore {
         fn journal(scope: &'a Scope, run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
         fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
-        fn state(scope: &'a Scope, session: SessionId) -> Vec<StateEntry>;
+        fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
+        fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

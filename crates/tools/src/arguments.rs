@@ -15,8 +15,8 @@ use crate::path::{FilePath, WorkspacePath};
 
 /// The most bytes that one read gives.
 pub(crate) const READ_BYTES_MAX: u32 = 64 << 10;
-/// The most bytes that one write or append takes.
-pub(crate) const WRITE_BYTES_MAX: usize = 1 << 20;
+/// The most bytes that one write or append takes: with a model's usual escapes it fits an answer's bound.
+pub(crate) const WRITE_BYTES_MAX: usize = 512 << 10;
 /// The most bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -197,6 +197,6 @@ mod tests {
             assert!(problem.contains(place), "{problem:?} does not say {place:?}");
         }
         let long = format!(r#"{{"path":"a","content":"{}"}}"#, "x".repeat(WRITE_BYTES_MAX + 1));
-        assert!(canonical::<FileContent>(&long).expect_err("too long").contains("content: 1048577 bytes"));
+        assert!(canonical::<FileContent>(&long).expect_err("too long").contains("content: 524289 bytes"));
     }
 }

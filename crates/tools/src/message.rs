@@ -3,6 +3,10 @@
 //! Invariant: transactional. Nothing is sent here: the item is handed back and becomes durable in the commit that
 //! holds the call's result, under the call's key, so it arrives once however often the call is repeated.
 //!
+//! Agents that answer one another by messages would never end. Each message therefore carries how many agents in a
+//! row led to it, and past a bound none is sent; what comes from outside counts from 0 again. The bound is on the
+//! length of a chain: how many messages one turn sends is bounded by its model calls.
+//!
 //! A target that is not in the caller's tenant is *not found*, in the same words as one that does not exist.
 
 use bytes::Bytes;
@@ -28,6 +32,11 @@ pub(crate) enum SendError {
     NotFound,
     #[error("nothing was sent: the agent of that session takes no more input")]
     Terminated,
+    #[error(
+        "nothing was sent: {hops} messages between agents led here without a person, and no more than {hops} may; \
+         say it in your answer instead"
+    )]
+    TooManyHops { hops: u32 },
     #[error("nothing was sent: the store did not answer; trying again later may help")]
     Unavailable,
     #[error("nothing was sent: the message cannot be written down")]
@@ -48,7 +57,11 @@ pub(crate) async fn send(
     context: &ToolContext,
     call: &PreparedCall,
     arguments: MessageSend,
+    hops_max: u32,
 ) -> Result<InboxPut, SendError> {
+    if context.hops >= hops_max {
+        return Err(SendError::TooManyHops { hops: hops_max });
+    }
     let scope = &context.scope;
     let session = store.session(scope, arguments.session).await?.ok_or(SendError::NotFound)?;
     let agent = store.agent(scope, session.agent).await?.ok_or(SendError::NotFound)?;
@@ -59,7 +72,8 @@ pub(crate) async fn send(
         AgentState::Deleting => return Err(SendError::NotFound),
     }
     let sender = Actor::new(&format!("agent:{}", context.agent));
-    let message = InputMessage { author: sender.clone(), parts: vec![Part::text(arguments.text, MESSAGE)] };
+    let parts = vec![Part::text(arguments.text, MESSAGE)];
+    let message = InputMessage { author: sender.clone(), parts, hops: context.hops + 1 };
     let body = serde_json::to_vec(&message).map_err(|_| SendError::Unwritable)?;
     Ok(InboxPut {
         owner: InboxOwner::Session(session.id),

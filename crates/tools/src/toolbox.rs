@@ -38,6 +38,8 @@ pub struct ToolsConfig {
     pub root: PathBuf,
     /// Slows every tool call down by this much, for demonstrations.
     pub pace: Option<Duration>,
+    /// The most messages between agents in a row; whoever speaks from outside begins a new row.
+    pub hops_max: u32,
 }
 
 /// The built-in tools.
@@ -108,7 +110,8 @@ impl Toolbox {
 
     async fn send(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: MessageSend = parse(&call.arguments)?;
-        let item = message::send(&*self.store, &self.runtime, context, call, arguments)
+        let hops_max = self.config.hops_max;
+        let item = message::send(&*self.store, &self.runtime, context, call, arguments, hops_max)
             .await
             .map_err(|error| error.to_string())?;
         let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];

@@ -51,6 +51,10 @@ async fn create(cli: &Cli<'_>, new: args::CreateAgent, output: &mut Output<'_>) 
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
     let agent: Agent = cli.client.post_json("/v1/agents", &new).await?;
     output.show(&agent, text)?;
+    let is_heard = |grant: &String| grant == "model" || grant.starts_with("model:");
+    if !new.config.grants.iter().any(is_heard) {
+        output.notice("it is granted no model, so every run of it will fail; add `--grant model`")?;
+    }
     Ok(Exit::Done)
 }
 

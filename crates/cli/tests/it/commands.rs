@@ -200,7 +200,9 @@ async fn an_agents_instructions_come_from_a_file() {
     std::fs::write(&file, "Run the servers.").unwrap();
     let file = file.to_str().unwrap();
     let line = ["agent", "new", "ops", "--instructions-file", file, "--grant", "reply", "--label", "team=a"];
-    assert_eq!(server.run(&line).await.exit, Exit::Done);
+    let made = server.run(&line).await;
+    assert_eq!(made.exit, Exit::Done);
+    assert!(made.err.contains("add `--grant model`"), "an agent without a model is no use: {}", made.err);
     let body: serde_json::Value = serde_json::from_str(&server.asked.lock().unwrap()[0].body).unwrap();
     assert_eq!(
         body,

@@ -165,7 +165,8 @@ pub struct ItemKey {
     pub request: Digest,
 }
 
-/// Puts an item into an inbox; the store gives it the next position.
+/// Puts an item into an inbox; the store gives it the next position. A signal for a run that has ended is refused
+/// with [`Refusal::RunTerminal`]: nobody would ever take it.
 ///
 /// Without a key the item's own id is its key, and the store remembers it only if the item has to wait: an item
 /// taken by the claim of its own batch is found again by that claim's entries.
@@ -257,7 +258,7 @@ pub struct Claim {
     pub head: RunHead,
 }
 
-/// Writes a custom state entry of a session.
+/// Writes a custom state entry of a session, which has at most [`StatePut::ENTRIES_MAX`] of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatePut {
     /// The session.
@@ -270,6 +271,15 @@ pub struct StatePut {
     pub value: Bytes,
     /// When.
     pub at: Timestamp,
+}
+
+impl StatePut {
+    /// The most custom state entries of a session.
+    pub const ENTRIES_MAX: usize = 256;
+    /// The longest name, in bytes.
+    pub const NAME_BYTES_MAX: usize = 128;
+    /// The longest value that people and files may write, in bytes.
+    pub const VALUE_BYTES_MAX: usize = 256 << 10;
 }
 
 /// The answer to a commit.

@@ -297,7 +297,20 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>>;
 
     /// Lists the custom state of a session, by name.
-    fn state<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>>;
+    fn state<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<StateEntry>>;
+
+    /// Reads one custom state entry of a session.
+    fn state_entry<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        name: &'a str,
+    ) -> Read<'a, Option<StateEntry>>;
 
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.

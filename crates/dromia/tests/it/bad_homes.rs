@@ -18,7 +18,84 @@ fn an_unknown_key_is_named_with_line_column_and_suggestion() {
     let output = home.run(&["up", "--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
-    assert!(text.contains("dromia.yaml:") && text.contains("did you mean `default_agent`?"), "{text}");
+    assert!(text.contains("did you mean `default_agent`?"), "{text}");
+    let written = std::fs::read_to_string(home.path().join("dromia.yaml")).expect("the configuration");
+    assert!(text.contains(&format!("dromia.yaml:{}:1: ", written.lines().count())), "{text}");
+}
+
+#[test]
+fn a_configuration_that_means_nothing_is_refused_with_its_place_before_anything_is_opened() {
+    for (text, says) in [
+        ("version: 2\n", "dromia.yaml: version: this program reads version 1, not 2"),
+        ("engine:\n  active_max: many\n", "dromia.yaml:2:15: "),
+        ("engine:\n  active_mx: 3\n", "did you mean `active_max`?"),
+        ("engine: { active_max: 0 }\n", "engine.active_max: must be at least 1"),
+        ("listen: [\n", "dromia.yaml:"),
+        (
+            "models: { default: { kind: openai, base_url: 'http://x', model: m, key: sk-1 } }\n",
+            "write env:NAME",
+        ),
+        ("models: { default: { kind: openai, base_url: 'nowhere', model: m } }\n", "default"),
+        ("tools: { message_hops_max: -1 }\n", "dromia.yaml:1:"),
+    ] {
+        let home = Home::new();
+        std::fs::write(home.path().join("dromia.yaml"), text).expect("the configuration can be written");
+        let output = home.run(&["up", "--listen", "127.0.0.1:0"]);
+        assert_eq!(output.status.code(), Some(2), "{text}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{text}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_utf8_is_refused_by_its_name() {
+    let home = Home::new();
+    std::fs::write(home.path().join("dromia.yaml"), b"listen: \xff\xfe\n").expect("the file can be written");
+    let output = home.run(&["up"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("dromia.yaml"), "{}", stderr(&output));
+}
+
+/// Sets the mode of every directory and of every file of a home.
+fn set_modes(home: &Home, directories: u32, files: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut left = vec![home.path()];
+    while let Some(path) = left.pop() {
+        let is_dir = path.is_dir();
+        let mode = std::fs::Permissions::from_mode(if is_dir { directories } else { files });
+        std::fs::set_permissions(&path, mode).expect("it is ours");
+        if is_dir {
+            let entries = std::fs::read_dir(&path).expect("a directory");
+            left.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+    }
+}
+
+/// A command that has no right that the modes do not give: root becomes nobody, anybody else stays who he is.
+fn without_rights(home: &Home) -> std::process::Command {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    let above = home.path().parent().expect("the temporary directory").to_owned();
+    let mut command = home.command();
+    if std::fs::metadata(&above).expect("it is there").uid() == 0 {
+        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        command.uid(65_534).gid(65_534);
+    }
+    command
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_refused_with_the_way_out_and_left_as_it_is() {
+    let home = Home::new();
+    set_modes(&home, 0o555, 0o444);
+    let mut command = without_rights(&home);
+    let output = command.args(["up", "--listen", "127.0.0.1:0"]).output().expect("the program runs");
+    // The temporary directory must be able to go away.
+    set_modes(&home, 0o755, 0o644);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("cannot be written") && text.contains("change its owner or mode"), "{text}");
+    assert!(text.contains(&home.path().display().to_string()), "{text}");
 }
 
 #[test]
@@ -41,10 +118,34 @@ fn a_port_in_use_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_home_whose_socket_the_system_cannot_make_is_refused_before_anything_is_made() {
+    let home = Home::new();
+    let deep = home.path().join("x".repeat(100));
+    let deep = deep.to_str().expect("is UTF-8");
+    let output = home.run(&["init", "--defaults", "--no-input", "--home", deep]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("choose a shorter one with --home"), "{}", stderr(&output));
+    assert!(!std::path::Path::new(deep).exists());
+}
+
+#[test]
+fn a_file_in_the_way_of_the_socket_is_named_and_left_alone() {
+    let home = Home::new();
+    let socket = home.path().join("run").join("dromia.sock");
+    std::fs::create_dir_all(home.path().join("run")).expect("can be made");
+    std::fs::write(&socket, "mine").expect("can be written");
+    let output = home.run(&["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(6));
+    let text = stderr(&output);
+    assert!(text.contains("run/dromia.sock") && text.contains("remove what lies there"), "{text}");
+    assert_eq!(std::fs::read_to_string(&socket).expect("is there"), "mine");
+}
+
+#[test]
 fn an_address_that_others_can_reach_is_refused() {
     let home = Home::new();
     let output = home.run(&["up", "--listen", "0.0.0.0:0"]);
-    assert!(!output.status.success());
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("loopback"), "{}", stderr(&output));
 }
 

@@ -2,5 +2,13 @@
 
 mod arrows;
 mod bad_homes;
+mod bad_requests;
+mod bad_tools;
+mod damage;
 mod home;
+mod hops;
+mod large;
+mod model;
+mod rests;
+mod scopes;
 mod turns;

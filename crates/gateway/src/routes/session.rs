@@ -24,15 +24,11 @@ use crate::{transcript, wire};
 /// How much of a session's past a transcript shows.
 const TAIL: TailLimits = TailLimits { items: Page::<()>::LIMIT_MAX, bytes: 4 << 20 };
 
-/// The longest value of a custom state entry, in bytes.
-const STATE_BYTES_MAX: usize = 256 << 10;
+/// How many state entries are read at a time; a value may be long, so pages are short.
+const STATE_READ: usize = 16;
 
-/// The longest name of a custom state entry, in bytes.
-const STATE_NAME_BYTES_MAX: usize = 128;
-
-/// The most custom state entries of a session; the check precedes the write, so racing writers may exceed it by
-/// their number.
-const STATE_ENTRIES_MAX: usize = 256;
+/// A page of state ends with the entry that passes this many bytes.
+const STATE_PAGE_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,15 +109,37 @@ pub(crate) async fn import(
     Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StateListing {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
 pub(crate) async fn state_list(
     State(core): State<Shared>,
     caller: Caller,
     Segments(session): Segments<String>,
+    Params(listing): Params<StateListing>,
 ) -> Answer<Json<List<StateEntry>>> {
+    let limit = page_limit(listing.limit)?;
     let session = find(&core, &caller.scope, &session).await?.id;
-    let entries = core.ports.store.state(&caller.scope, session).await?;
-    let items = entries.into_iter().map(wire::state_entry).collect::<Answer<_>>()?;
-    Ok(Json(List::whole(items)))
+    let mut after = listing.after;
+    let mut items = Vec::new();
+    let mut bytes = 0;
+    let mut is_whole = false;
+    while !is_whole && items.len() < limit && bytes < STATE_PAGE_BYTES {
+        let wanted = STATE_READ.min(limit - items.len());
+        let page = Page { after: after.as_deref(), limit: wanted };
+        let entries = core.ports.store.state(&caller.scope, session, page).await?;
+        is_whole = entries.len() < wanted;
+        for entry in entries {
+            bytes += entry.value.len();
+            after = Some(entry.name.clone());
+            items.push(wire::state_entry(entry)?);
+        }
+    }
+    Ok(Json(List { items, next: after.filter(|_| !is_whole) }))
 }
 
 pub(crate) async fn state_put(
@@ -132,22 +150,19 @@ pub(crate) async fn state_put(
     JsonBody(value): JsonBody<Box<RawValue>>,
 ) -> Answer<Json<StateWritten>> {
     let value = Bytes::from(value.get().to_owned());
-    if name.is_empty() || name.len() > STATE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+    if name.is_empty() || name.len() > StatePut::NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(Failure::invalid(format!(
-            "the name must be 1 to {STATE_NAME_BYTES_MAX} bytes without control characters"
+            "the name must be 1 to {} bytes without control characters",
+            StatePut::NAME_BYTES_MAX
         )));
     }
-    if value.len() > STATE_BYTES_MAX {
+    if value.len() > StatePut::VALUE_BYTES_MAX {
         return Err(Failure::new(
             ErrorCode::BodyTooLarge,
-            format!("the value is longer than {STATE_BYTES_MAX} bytes"),
+            format!("the value is longer than {} bytes", StatePut::VALUE_BYTES_MAX),
         ));
     }
     let session = find(&core, &caller.scope, &session).await?.id;
-    let entries = core.ports.store.state(&caller.scope, session).await?;
-    if entries.len() >= STATE_ENTRIES_MAX && !entries.iter().any(|entry| entry.name == name) {
-        return Err(Failure::invalid(format!("a session has at most {STATE_ENTRIES_MAX} state entries")));
-    }
     let at = core.ports.runtime.clock.now();
     let put = StatePut { session, name: name.clone(), expected, value, at };
     let batch = Batch::new(caller.scope.tenant()).with(Mutation::StatePut(put));
@@ -161,8 +176,7 @@ pub(crate) async fn state_put(
 
 /// Reads the version back; after an unconditional write a later writer's version may be seen, which is as true.
 async fn written_version(core: &Core, scope: &Scope, session: SessionId, name: &str) -> Answer<u64> {
-    let entries = core.ports.store.state(scope, session).await?;
-    let entry = entries.into_iter().find(|entry| entry.name == name);
+    let entry = core.ports.store.state_entry(scope, session, name).await?;
     let entry = entry.ok_or_else(|| Failure::new(ErrorCode::StateNotFound, "no such state entry"))?;
     Ok(entry.version)
 }

@@ -42,10 +42,7 @@ pub(crate) async fn create(
     NodeOperator(operator): NodeOperator,
     JsonBody(new): JsonBody<CreateTenant>,
 ) -> Answer<Response> {
-    let tenant = core.ports.runs.tenant_create(operator.clone(), new.handle).await?;
-    // A crash here leaves a tenant without a token: it is served over the Unix socket, and nobody holds a
-    // credential that nobody was shown.
-    let token = core.ports.runs.token_create(operator, tenant.id, TOKEN_NAME.to_owned()).await?;
+    let (tenant, token) = core.ports.runs.tenant_create(operator, new.handle, TOKEN_NAME.to_owned()).await?;
     let created =
         TenantCreated { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at, token };
     Ok((StatusCode::CREATED, Json(created)).into_response())

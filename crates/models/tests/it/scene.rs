@@ -28,6 +28,7 @@ impl Deltas for Collected {
 pub(crate) fn request(input: &str) -> ModelRequest {
     let mut transcript = Transcript::default();
     transcript.push_input(InputMessage {
+        hops: 0,
         author: Actor::new("cli:ada"),
         parts: vec![Part::text(input, Label::ACTOR_TEXT)],
     });

@@ -167,8 +167,11 @@ impl<'b> Draft<'b> {
             }
             InboxOwner::Run(run) => {
                 let index = self.run(db, run)?;
-                // An ended run takes no signal any more; its inbox still says what came too late.
                 let draft = &mut self.runs[index];
+                // Whoever takes signals is gone: an item here would wait for ever and say that it was accepted.
+                if draft.head.status.is_terminal() {
+                    return Err(Refusal::RunTerminal.into());
+                }
                 draft.signals_last += 1;
                 draft.changed = true;
                 Ok(draft.signals_last)

@@ -47,8 +47,22 @@ impl<'b> Draft<'b> {
         if put.expected.is_some_and(|expected| expected != found.version) {
             return Err(Refusal::StateVersion { found: found.version }.into());
         }
+        if found.version == 0 && self.state_entries(db, put.session)? >= StatePut::ENTRIES_MAX {
+            let most = StatePut::ENTRIES_MAX;
+            return Err(Refusal::Malformed(format!("a session has at most {most} state entries")).into());
+        }
         self.states.push(StateDraft { put, version: found.version + 1 });
         Ok(())
+    }
+
+    /// Counts the state entries of a session, those that the batch adds included.
+    fn state_entries(&self, db: &Connection, session: SessionId) -> Checked<usize> {
+        let stored: usize = db
+            .prepare_cached("SELECT count(*) FROM state WHERE tenant = ?1 AND session = ?2")?
+            .query_row(params![self.tenant.as_bytes(), session.as_bytes()], |row| code::number(row, 0))
+            .map(|count| usize::try_from(count).unwrap_or(usize::MAX))?;
+        let added = self.states.iter().filter(|draft| draft.put.session == session && draft.version == 1);
+        Ok(stored + added.count())
     }
 
     fn standing(&self, db: &Connection, session: SessionId, name: &str) -> Checked<Standing> {

@@ -239,21 +239,46 @@ pub(crate) fn pin(db: &Connection, view: View, digest: Digest) -> Found<Option<B
     Ok(Some(Bytes::from(bytes)))
 }
 
-pub(crate) fn state(db: &Connection, view: View, session: SessionId) -> Found<Vec<StateEntry>> {
+pub(crate) fn state(
+    db: &Connection,
+    view: View,
+    session: SessionId,
+    after: Option<&str>,
+    limit: usize,
+) -> Found<Vec<StateEntry>> {
     if by_id(db, view, session)?.is_none() {
         return Ok(Vec::new());
     }
     let mut select = db.prepare_cached(
-        "SELECT name, version, value FROM state WHERE tenant = ?1 AND session = ?2 ORDER BY name",
+        "SELECT name, version, value FROM state \
+         WHERE tenant = ?1 AND session = ?2 AND (?3 IS NULL OR name > ?3) ORDER BY name LIMIT ?4",
     )?;
     let entries = select
-        .query_map(params![view.tenant.as_bytes(), session.as_bytes()], |row| {
-            Ok(StateEntry {
-                name: row.get(0)?,
-                version: code::number(row, 1)?,
-                value: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-            })
-        })?
+        .query_map(params![view.tenant.as_bytes(), session.as_bytes(), after, rows(limit)], read_state_entry)?
         .collect::<Result<_, _>>()?;
     Ok(entries)
+}
+
+pub(crate) fn state_entry(
+    db: &Connection,
+    view: View,
+    session: SessionId,
+    name: &str,
+) -> Found<Option<StateEntry>> {
+    if by_id(db, view, session)?.is_none() {
+        return Ok(None);
+    }
+    let mut select = db.prepare_cached(
+        "SELECT name, version, value FROM state WHERE tenant = ?1 AND session = ?2 AND name = ?3",
+    )?;
+    let found = select.query_row(params![view.tenant.as_bytes(), session.as_bytes(), name], read_state_entry);
+    Ok(found.optional()?)
+}
+
+fn read_state_entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
+    Ok(StateEntry {
+        name: row.get(0)?,
+        version: code::number(row, 1)?,
+        value: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+    })
 }

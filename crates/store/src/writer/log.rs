@@ -49,11 +49,19 @@ impl Log {
         if self.bytes() < WAL_PRESS_BYTES { usual } else { usual / 4 }
     }
 
-    /// Gives pages that erasure freed back to the file system, some at a time.
-    pub(crate) fn shrink(db: &Connection) -> rusqlite::Result<()> {
+    /// Gives pages that erasure freed back to the file system, some at a time. Returns whether that was all.
+    pub(crate) fn shrink(db: &Connection) -> rusqlite::Result<bool> {
         let free: i64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
         // A few free pages are used again by the next turns; giving them back would only move others.
-        if free > FREE_PAGES_KEPT { db.execute_batch("PRAGMA incremental_vacuum(512)") } else { Ok(()) }
+        if free <= FREE_PAGES_KEPT {
+            return Ok(true);
+        }
+        db.execute_batch("PRAGMA incremental_vacuum(512)").map(|()| false)
+    }
+
+    /// Tells whether everything in the log is in the main file too.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.copied >= self.gauge.wal_frames.load(Ordering::Relaxed)
     }
 
     /// Copies the log if it is due. Returns false if it is full and cannot begin anew.

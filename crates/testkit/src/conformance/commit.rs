@@ -63,7 +63,7 @@ async fn everything(scene: &Scene) -> String {
     let tail = super::scene::all_of(store, &scope, scene.session).await;
     let agents = store.agents(&scope, None, Page::first(9)).await;
     let runs = store.runs(&scope, RunFilter::default(), Page::first(9)).await;
-    let state = store.state(&scope, scene.session).await;
+    let state = store.state(&scope, scene.session, Page::first(9)).await;
     let inbox = store.inbox(&scope, InboxOwner::Session(scene.session), 0, 9).await;
     format!("{tail:?} {agents:?} {runs:?} {state:?} {inbox:?}")
 }
@@ -137,10 +137,55 @@ pub(super) async fn a_state_entry_changes_only_from_the_version_expected(store: 
     scene.done(put(Some(1), "b", 3)).await;
     assert_eq!(scene.refused(put(Some(1), "late", 4)).await, Refusal::StateVersion { found: 2 });
     scene.done(put(None, "c", 5)).await;
-    let state = scene.store.state(&scene.scope(), scene.session).await.expect("a read");
+    let state = scene.store.state(&scene.scope(), scene.session, Page::first(9)).await.expect("a read");
     let found: Vec<_> =
         state.iter().map(|entry| (entry.name.as_str(), entry.version, &entry.value[..])).collect();
     assert_eq!(found, [("mood", 3, &b"c"[..])]);
+}
+
+pub(super) async fn a_session_holds_so_many_state_entries_and_gives_them_in_pages(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let put = |name: String| {
+        Mutation::StatePut(StatePut {
+            session: scene.session,
+            name,
+            expected: Some(0),
+            value: Bytes::from_static(b"1"),
+            at: at(1),
+        })
+    };
+    let names: Vec<_> = (0..StatePut::ENTRIES_MAX).map(|number| format!("n{number:03}")).collect();
+    for chunk in names.chunks(Batch::ROWS_MAX / 2) {
+        scene.done(chunk.iter().cloned().map(put).fold(scene.batch(), Batch::with)).await;
+    }
+    let over = scene.refused(scene.batch().with(put("one more".to_owned()))).await;
+    assert!(matches!(over, Refusal::Malformed(_)), "{over:?}");
+    let again = scene.batch().with(put(names[7].clone()));
+    scene.done(again).await;
+    let change = |expected, ms| StatePut {
+        session: scene.session,
+        name: names[7].clone(),
+        expected,
+        value: Bytes::from_static(b"2"),
+        at: at(ms),
+    };
+    scene.done(scene.batch().with(Mutation::StatePut(change(Some(1), 2)))).await;
+    let scope = scene.scope();
+    let mut seen: Vec<String> = Vec::new();
+    loop {
+        let after = seen.last().cloned();
+        let page = Page { after: after.as_deref(), limit: 100 };
+        let entries = scene.store.state(&scope, scene.session, page).await.expect("a read");
+        assert!(entries.len() <= 100);
+        if entries.is_empty() {
+            break;
+        }
+        seen.extend(entries.into_iter().map(|entry| entry.name));
+    }
+    assert_eq!(seen, names);
+    let one = scene.store.state_entry(&scope, scene.session, &names[7]).await.expect("a read");
+    assert_eq!(one.map(|entry| (entry.version, entry.value)), Some((2, Bytes::from_static(b"2"))));
+    assert_eq!(scene.store.state_entry(&scope, scene.session, "one more").await, Ok(None));
 }
 
 pub(super) async fn a_key_stands_for_one_item(store: Arc<dyn Store>) {

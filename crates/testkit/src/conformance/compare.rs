@@ -93,7 +93,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
         for session in same!(s => s.sessions(&scope, None, Page::first(256))) {
             same!(s => s.session(&scope, session.id));
             same!(s => s.session_by_key(&scope, session.agent, &session.key));
-            for entry in same!(s => s.state(&scope, session.id)) {
+            same!(s => s.state(&scope, session.id, Page { after: Some("s0"), limit: 1 }));
+            for entry in same!(s => s.state(&scope, session.id, Page::first(256))) {
+                same!(s => s.state_entry(&scope, session.id, &entry.name));
                 // The sequences pin each value that they write as state.
                 let digest = Digest::from_bytes(*blake3::hash(&entry.value).as_bytes());
                 same!(s => s.pin(&scope, digest));

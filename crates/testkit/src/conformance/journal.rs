@@ -120,6 +120,28 @@ pub(super) async fn a_signal_waits_in_the_runs_inbox_until_it_is_taken(store: Ar
     assert_eq!(session.head.last, 1, "a signal is no input");
 }
 
+pub(super) async fn an_ended_run_takes_no_signal(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let run = scene.turn(0).await;
+    let early = scene.batch().with(Mutation::InboxPut(input(InboxOwner::Run(run), scene.item_id())));
+    let first = scene.done(early.clone()).await;
+    let end = append(run, 1, 2, vec![completed()], RunStatus::Completed);
+    scene.done(scene.batch().with(Mutation::RunAppend(end))).await;
+    let before = scene.store.run(&scene.scope(), run).await;
+    let late = scene.batch().with(Mutation::InboxPut(input(InboxOwner::Run(run), scene.item_id())));
+    assert_eq!(scene.refused(late).await, Refusal::RunTerminal);
+    // The end and the signal in one batch: the signal comes too late, and the batch leaves nothing.
+    let other = scene.turn(1).await;
+    let ends = append(other, 1, 2, vec![completed()], RunStatus::Completed);
+    let torn = scene.batch().with(Mutation::RunAppend(ends));
+    let torn = torn.with(Mutation::InboxPut(input(InboxOwner::Run(other), scene.item_id())));
+    assert_eq!(scene.refused(torn).await, Refusal::RunTerminal);
+    let open = scene.store.run(&scene.scope(), other).await.expect("a read").expect("a run");
+    assert_eq!((open.head.status, open.signals_last), (RunStatus::Running, 0));
+    assert_eq!(scene.store.run(&scene.scope(), run).await, before, "nothing was written");
+    assert_eq!(scene.done(early).await, first, "a signal that came in time is still known");
+}
+
 pub(super) async fn a_run_that_has_not_ended_is_open(store: Arc<dyn Store>) {
     let scene = Scene::open(store, 1).await;
     let other = Scene::open(Arc::clone(&scene.store), 2).await;

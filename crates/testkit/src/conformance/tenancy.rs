@@ -82,12 +82,12 @@ pub(super) async fn a_stranger_finds_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.inbox(&stranger, InboxOwner::Session(mine.session), 0, 9).await, Ok(Vec::new()));
     assert_eq!(store.inbox(&stranger, InboxOwner::Run(run), 0, 9).await, Ok(Vec::new()));
     assert_eq!(store.pin(&stranger, digest).await, Ok(None));
-    assert_eq!(store.state(&stranger, mine.session).await, Ok(Vec::new()));
+    assert_eq!(store.state(&stranger, mine.session, Page::first(9)).await, Ok(Vec::new()));
     // The same questions find everything where they should, so an empty store would not pass.
     assert!(matches!(store.run(&mine.scope(), run).await, Ok(Some(_))));
     assert_eq!(store.pin(&mine.scope(), digest).await, Ok(Some(Bytes::from_static(b"prompt"))));
     assert!(matches!(store.revision(&mine.scope(), mine.agent, revision).await, Ok(Some(_))));
-    assert_eq!(store.state(&mine.scope(), mine.session).await.expect("a read").len(), 1);
+    assert_eq!(store.state(&mine.scope(), mine.session, Page::first(9)).await.expect("a read").len(), 1);
     assert_eq!(store.journal(&mine.scope(), run, 0, 9).await.expect("a read").len(), 2);
 }
 

@@ -182,6 +182,11 @@ impl TenantRows {
                 }
             }
         }
+        if let InboxOwner::Run(id) = put.owner
+            && self.runs.get(&id).is_some_and(|run| run.head.status.is_terminal())
+        {
+            return Err(Refusal::RunTerminal);
+        }
         let inbox = self.inboxes.entry(put.owner).or_default();
         let position = inbox.len() as u64 + 1;
         inbox.push(InboxItem {
@@ -331,6 +336,15 @@ impl TenantRows {
         }
         if put.expected.is_some_and(|expected| expected != found) {
             return Err(Refusal::StateVersion { found });
+        }
+        if known.is_none() {
+            let entries = self.states.keys().filter(|(session, _)| *session == put.session).count();
+            if entries >= StatePut::ENTRIES_MAX {
+                return Err(Refusal::Malformed(format!(
+                    "a session has at most {} state entries",
+                    StatePut::ENTRIES_MAX
+                )));
+            }
         }
         self.states.insert(place, StateRow { version: next, value: put.value.clone(), at: put.at });
         Ok(())

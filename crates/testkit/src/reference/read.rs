@@ -334,17 +334,32 @@ impl Store for ReferenceStore {
         self.seen(scope, |rows| rows.pins.get(&digest).cloned())
     }
 
-    fn state<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>> {
+    fn state<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<StateEntry>> {
         self.seen(scope, |rows| {
             let seen = rows.seen_session(scope, session).is_some();
             let entries = rows.states.iter().filter(|((of, _), _)| seen && *of == session);
-            entries
-                .map(|((_, name), row)| StateEntry {
-                    name: name.clone(),
-                    version: row.version,
-                    value: row.value.clone(),
-                })
-                .collect()
+            let wanted =
+                entries.filter(|((_, name), _)| page.after.is_none_or(|after| name.as_str() > after));
+            let wanted = wanted.take(page.limit.min(Page::<RunId>::LIMIT_MAX));
+            wanted.map(|((_, name), row)| row.entry(name)).collect()
+        })
+    }
+
+    fn state_entry<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        name: &'a str,
+    ) -> Read<'a, Option<StateEntry>> {
+        self.seen(scope, |rows| {
+            let seen = rows.seen_session(scope, session).is_some();
+            let found = rows.states.get(&(session, name.to_owned())).filter(|_| seen);
+            found.map(|row| row.entry(name))
         })
     }
 

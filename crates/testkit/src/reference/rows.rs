@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
-use dromia_contracts::store::{InboxPut, ItemKey, StoredEntry};
+use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
 use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId};
 use jiff::Timestamp;
 
@@ -53,6 +53,13 @@ pub(super) struct StateRow {
     pub(super) version: u64,
     pub(super) value: Bytes,
     pub(super) at: Timestamp,
+}
+
+impl StateRow {
+    /// Shows the row as it is read.
+    pub(super) fn entry(&self, name: &str) -> StateEntry {
+        StateEntry { name: name.to_owned(), version: self.version, value: self.value.clone() }
+    }
 }
 
 impl TenantRows {

@@ -3,10 +3,10 @@
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::tool::ToolHost as _;
+use dromia_contracts::tool::{ToolContext, ToolHost as _};
 use serde_json::json;
 
-use crate::support::{AGENT, Bench, COLLEAGUE_SESSION, STRANGER_SESSION, context};
+use crate::support::{AGENT, Bench, COLLEAGUE_SESSION, HOPS_MAX, STRANGER_SESSION, context};
 
 #[tokio::test]
 async fn a_message_is_one_item_under_the_calls_key_at_every_attempt() {
@@ -51,5 +51,23 @@ async fn only_an_agent_that_keeps_input_is_sent_any() {
         let bench = Bench::with(state, None);
         let arguments = json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string();
         assert!(bench.told("message.send", &arguments).await.starts_with(told), "{state:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_counts_one_hop_more_and_past_the_bound_none_is_sent() {
+    let bench = Bench::new();
+    let call =
+        bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
+    for hops in 0..=HOPS_MAX + 1 {
+        let output = bench.toolbox.call(ToolContext { hops, ..context() }, call.clone()).await;
+        if hops < HOPS_MAX {
+            let message: InputMessage =
+                serde_json::from_slice(&output.sends[0].body).expect("an input message");
+            assert_eq!(message.hops, hops + 1);
+        } else {
+            assert!(output.failed && output.sends.is_empty(), "{output:?}");
+            assert!(output.parts[0].as_text().contains("no more than 3 may"), "{output:?}");
+        }
     }
 }

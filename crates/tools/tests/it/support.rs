@@ -48,7 +48,7 @@ impl Bench {
         let clock = Arc::new(StillClock::default());
         let runtime =
             Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
-        let config = ToolsConfig { root: home.path().to_owned(), pace };
+        let config = ToolsConfig { root: home.path().to_owned(), pace, hops_max: HOPS_MAX };
         let store = Arc::new(TwoSessions { colleague });
         Self { toolbox: Toolbox::new(config, store, runtime), clock, home }
     }
@@ -84,12 +84,16 @@ impl Bench {
     }
 }
 
+/// The most messages in a row that the bench's tools send.
+pub(crate) const HOPS_MAX: u32 = 3;
+
 pub(crate) fn context() -> ToolContext {
     let run = RunId::from_bytes([7; 16]);
     ToolContext {
         scope: Authority::claim().scope(TENANT, Actor::new("engine")),
         agent: AGENT,
         author: Actor::new("cli:ada"),
+        hops: 0,
         run,
         session: SessionId::from_bytes([8; 16]),
         key: CALL.key(run),
@@ -275,7 +279,11 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn state<'a>(&'a self, _: &'a Scope, _: SessionId) -> Read<'a, Vec<StateEntry>> {
+    fn state<'a>(&'a self, _: &'a Scope, _: SessionId, _: Page<&'a str>) -> Read<'a, Vec<StateEntry>> {
+        not_asked()
+    }
+
+    fn state_entry<'a>(&'a self, _: &'a Scope, _: SessionId, _: &'a str) -> Read<'a, Option<StateEntry>> {
         not_asked()
     }
 

@@ -155,7 +155,12 @@ impl Runs for Rooms {
         ready(imported.map(|()| session))
     }
 
-    fn tenant_create(&self, _: Operator, handle: Handle) -> BoxFuture<'_, Result<Tenant, Fault>> {
+    fn tenant_create(
+        &self,
+        _: Operator,
+        handle: Handle,
+        token_name: String,
+    ) -> BoxFuture<'_, Result<(Tenant, String), Fault>> {
         let mut inner = self.lock();
         if inner.tenants.iter().any(|tenant| tenant.handle == handle) {
             return ready(Err(Fault::new(ErrorCode::HandleTaken, "the handle is taken")));
@@ -163,7 +168,10 @@ impl Runs for Rooms {
         let id = TenantId::from_uuid(inner.uuid());
         let tenant = Tenant { id, handle, created_at: Timestamp::UNIX_EPOCH };
         inner.tenants.push(tenant.clone());
-        ready(Ok(tenant))
+        let token = format!("drm_{id}");
+        let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
+        inner.tokens.insert(hash, dromia_contracts::store::TokenOwner { tenant: id, name: token_name });
+        ready(Ok((tenant, token)))
     }
 
     fn token_create(

@@ -218,8 +218,27 @@ impl Store for Rooms {
         ready(None)
     }
 
-    fn state<'a>(&'a self, _: &'a Scope, session: SessionId) -> Read<'a, Vec<StateEntry>> {
-        ready(self.lock().states.get(&session).cloned().unwrap_or_default())
+    fn state<'a>(
+        &'a self,
+        _: &'a Scope,
+        session: SessionId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<StateEntry>> {
+        let mut entries = self.lock().states.get(&session).cloned().unwrap_or_default();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let wanted =
+            entries.into_iter().filter(|entry| page.after.is_none_or(|after| entry.name.as_str() > after));
+        ready(wanted.take(page.limit).collect())
+    }
+
+    fn state_entry<'a>(
+        &'a self,
+        _: &'a Scope,
+        session: SessionId,
+        name: &'a str,
+    ) -> Read<'a, Option<StateEntry>> {
+        let entries = self.lock().states.get(&session).cloned().unwrap_or_default();
+        ready(entries.into_iter().find(|entry| entry.name == name))
     }
 
     fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {

@@ -1,0 +1,136 @@
+//! Agents that answer one another by messages: the chain ends at its bound, across a kill too, and whoever speaks
+//! from outside begins a new one.
+//!
+//! `a_chain_that_nothing_bounds_is_caught` plants the fault: with the bound out of reach the same two agents go on
+//! past every count that the other tests allow.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::home::{DEADLINE, Home, Server, block_on, count};
+use crate::model::{Model, Say, is_asked};
+
+/// Two agents with a session each; asked anything, each sends a message to the other's session.
+struct Pair {
+    home: Home,
+    targets: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl Pair {
+    fn new(hops_max: u32) -> Self {
+        let home = Home::new();
+        let targets = Arc::<Mutex<HashMap<String, String>>>::default();
+        let known = Arc::clone(&targets);
+        let model = Model::start(move |model, messages| {
+            let known = known.lock().expect("no test panics while it holds this");
+            match known.get(model) {
+                Some(session) if is_asked(messages) => {
+                    let arguments = json!({"session": session, "text": "your turn"});
+                    Say::Call("message__send", arguments.to_string())
+                }
+                _ => Say::Text("done".to_owned()),
+            }
+        });
+        let models = model.alias("ping") + &model.alias("pong");
+        let config = format!(
+            "version: 1\nmodels:\n  default: {{ kind: scripted }}\n{models}tools: {{ message_hops_max: {hops_max} }}\n"
+        );
+        std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
+        Self { home, targets }
+    }
+
+    /// Registers the agents, opens their sessions, and lets them know each other from then on.
+    async fn meet(&self, server: &Server) -> [String; 2] {
+        let mut sessions = Vec::new();
+        for name in ["ping", "pong"] {
+            let grants = ["--grant", "model", "--grant", "reply", "--grant", "message.send"];
+            let line = [&["agent", "create", name, "--model", name][..], &grants[..]].concat();
+            let made = self.home.run(&line);
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            let (_, answer) =
+                server.event(&json!({"text": "hello", "agent": name, "channel": name, "wait": true})).await;
+            assert_eq!(answer["reply"], "done", "{answer}");
+            sessions.push(answer["session"].as_str().expect("a session").to_owned());
+        }
+        let mut targets = self.targets.lock().expect("nobody panics while it holds this");
+        targets.insert("ping".to_owned(), sessions[1].clone());
+        targets.insert("pong".to_owned(), sessions[0].clone());
+        sessions.try_into().expect("two sessions")
+    }
+}
+
+async fn runs(server: &Server, session: &str) -> Vec<Value> {
+    let (_, page) = server.get(&format!("/v1/runs?session={session}&limit=256")).await;
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// Waits until both sessions together have had so many runs, all of them completed.
+async fn completed(server: &Server, sessions: &[String; 2], wanted: usize) -> [usize; 2] {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let both = [runs(server, &sessions[0]).await, runs(server, &sessions[1]).await];
+        let ended = both.iter().flatten().filter(|run| run["status"] == "completed").count();
+        if ended >= wanted {
+            return both.map(|runs| runs.len());
+        }
+        assert!(Instant::now() < until, "{ended} of {wanted} runs completed: {both:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The newest run's one tool result, as its status and text.
+async fn last_result(server: &Server, session: &str) -> (String, String) {
+    let entries = server.journal_until(session, |entries| count(entries, "run_completed") == 1).await;
+    let finished = entries.iter().find(|entry| entry["kind"] == "tool_finished").expect("one call ended");
+    let text = finished["body"]["parts"][0]["text"].as_str().expect("a text");
+    (finished["fields"]["status"].as_str().expect("a status").to_owned(), text.to_owned())
+}
+
+#[test]
+fn two_agents_that_send_to_each_other_for_ever_stop_at_the_bound() {
+    let pair = Pair::new(5);
+    let server = pair.home.serve();
+    let sessions = block_on(async {
+        let sessions = pair.meet(&server).await;
+        let (status, _) = server.event(&json!({"text": "go", "session": sessions[0]})).await;
+        assert_eq!(status, 202);
+        // 2 hellos, the input from outside and 5 messages; the sixth is refused.
+        assert_eq!(completed(&server, &sessions, 8).await, [4, 4]);
+        let (status, text) = last_result(&server, &sessions[1]).await;
+        assert_eq!(status, "error");
+        assert!(text.contains("no more than 5 may") && text.contains("in your answer"), "{text}");
+        sessions
+    });
+    // A new word from outside begins a new chain, and a kill in the middle of it forgets no hop.
+    block_on(async {
+        let (status, _) = server.event(&json!({"text": "again", "session": sessions[0]})).await;
+        assert_eq!(status, 202);
+        completed(&server, &sessions, 10).await;
+    });
+    server.kill();
+    let server = pair.home.serve();
+    block_on(async {
+        assert_eq!(completed(&server, &sessions, 14).await, [7, 7]);
+        let (_, told) = server.get("/v1/status").await;
+        assert_eq!(told["load"]["ready"], 0, "{told}");
+        for session in &sessions {
+            let (_, session) = server.get(&format!("/v1/sessions/{session}")).await;
+            assert_eq!((&session["waiting"], &session["active"]), (&json!(0), &Value::Null));
+        }
+    });
+}
+
+#[test]
+fn a_chain_that_nothing_bounds_is_caught() {
+    let pair = Pair::new(u32::MAX);
+    let server = pair.home.serve();
+    block_on(async {
+        let sessions = pair.meet(&server).await;
+        server.event(&json!({"text": "go", "session": sessions[0]})).await;
+        let [ping, pong] = completed(&server, &sessions, 40).await;
+        assert!(ping + pong >= 40, "the two stop by themselves, so the bound is not what stops them");
+    });
+}

@@ -1,0 +1,113 @@
+//! `dromia run why` on each way in which a run stands or rests: it names the cause, who can change it, and a command
+//! that does, which is then tried.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::home::{DEADLINE, Home, Server, append, block_on, stderr};
+
+fn agent(home: &Home, name: &str, more: &[&str]) {
+    let line =
+        [&["agent", "create", name, "--grant", "model", "--grant", "reply", "--grant", "time.now"][..], more];
+    let made = home.run(&line.concat());
+    assert!(made.status.success(), "{}", stderr(&made));
+}
+
+/// Says something to an agent and waits until its run stands so; returns the run.
+async fn run_at(server: &Server, agent: &str, text: &str, status: &str) -> String {
+    let (code, accepted) = server.event(&json!({"text": text, "agent": agent})).await;
+    assert_eq!(code, 202, "{accepted}");
+    let path = format!("/v1/runs?session={}", accepted["session"].as_str().expect("a session"));
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let (_, runs) = server.get(&path).await;
+        let run = &runs["items"][0];
+        if run["status"] == status {
+            return run["id"].as_str().expect("an id").to_owned();
+        }
+        assert!(Instant::now() < until, "the run is not {status}: {run}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Asks why, through the command, and checks that person and program are told alike.
+fn why(home: &Home, run: &str) -> Value {
+    let shown = home.run(&["run", "why", run]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    let text = String::from_utf8(shown.stdout).expect("is UTF-8");
+    let document = home.run(&["run", "why", run, "--json"]);
+    let why: Value = serde_json::from_slice(&document.stdout).expect("a document");
+    for field in ["status", "waits_for", "unblocked_by"] {
+        let told = why[field].as_str().expect("a text");
+        assert!(!told.is_empty() && text.contains(told), "{field}: {why} is shown as\n{text}");
+    }
+    if let Some(command) = why["command"].as_str() {
+        assert!(text.contains(command), "{text}");
+    }
+    why
+}
+
+/// Runs the command that `why` names.
+#[track_caller]
+fn follow(home: &Home, why: &Value) {
+    let command = why["command"].as_str().expect("a command");
+    let words: Vec<_> = command.strip_prefix("dromia ").expect("one of ours").split(' ').collect();
+    let output = home.run(&words);
+    assert!(output.status.success(), "{command}: {}", stderr(&output));
+}
+
+#[test]
+fn a_run_that_has_ended_says_how_and_what_goes_on_from_it() {
+    let home = Home::new();
+    let server = home.serve();
+    agent(&home, "short", &["--model-calls-max", "1"]);
+    let completed = block_on(run_at(&server, "assistant", "hello", "completed"));
+    let told = why(&home, &completed);
+    assert_eq!((&told["status"], &told["command"]), (&json!("completed"), &Value::Null));
+    let failed = block_on(run_at(&server, "assistant", "@fail rejected", "failed"));
+    assert!(why(&home, &failed)["waits_for"].as_str().is_some_and(|text| text.contains("model_rejected")));
+    let yielded = block_on(run_at(&server, "short", "@loop time.now", "yielded"));
+    let told = why(&home, &yielded);
+    assert!(told["waits_for"].as_str().is_some_and(|text| text.contains("limit of 1 model calls")), "{told}");
+    follow(&home, &told);
+}
+
+#[test]
+fn a_run_that_rests_or_works_names_what_it_waits_for_and_a_command_that_works() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "tools: { pace_ms: 600000 }\n");
+    let server = home.serve();
+    agent(&home, "paused", &[]);
+    let retried = block_on(run_at(&server, "assistant", "@fail unavailable\n@slow 60000", "parked"));
+    let told = why(&home, &retried);
+    // The next attempt may be due by now: then it waits for its model.
+    let text = told["waits_for"].as_str().expect("a text");
+    assert!(text.contains("its model"), "{told}");
+    let calling = block_on(run_at(&server, "assistant", "@slow 60000", "running"));
+    let told = why(&home, &calling);
+    assert_eq!(told["waits_for"], "its model: step 1, attempt 1");
+    follow(&home, &told);
+    let working = block_on(async {
+        let run = run_at(&server, "assistant", "@tool time.now", "running").await;
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let (_, told) = server.get(&format!("/v1/runs/{run}/why")).await;
+            if told["waits_for"].as_str().is_some_and(|text| text.starts_with("its tool time.now")) {
+                return run;
+            }
+            assert!(Instant::now() < until, "{told}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert_eq!(why(&home, &working)["command"], format!("dromia run cancel {working}"));
+    let terminated = home.run(&["run", "terminate", &working]);
+    assert!(terminated.status.success(), "{}", stderr(&terminated));
+    assert!(home.run(&["agent", "pause", "paused"]).status.success());
+    // The input of a paused agent waits in its session: there is no run of it yet, and it begins on resume.
+    let (code, accepted) = block_on(server.event(&json!({"text": "later", "agent": "paused"})));
+    assert_eq!((code, &accepted["run"]), (202, &Value::Null), "{accepted}");
+    assert!(home.run(&["agent", "resume", "paused"]).status.success());
+    let session = accepted["session"].as_str().expect("a session").to_owned();
+    block_on(server.journal_until(&session, |entries| crate::home::count(entries, "run_completed") == 1));
+}

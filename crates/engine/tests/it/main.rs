@@ -1,3 +1,4 @@
 //! Claims about the engine, checked from outside.
 
 mod decisions;
+mod golden;

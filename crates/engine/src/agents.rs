@@ -4,6 +4,7 @@
 //! runs, and a change of state replaces the snapshot in the same process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState};
@@ -48,17 +49,24 @@ impl Core {
         if let Some(known) = self.snapshots.get(&(scope.tenant(), agent)) {
             return Ok(known);
         }
+        let changes = self.agent_changes.load(Ordering::SeqCst);
         let found = self.ports.store.agent(scope, agent).await.map_err(read_fault)?;
         let found = found.ok_or_else(|| agent_not_found(agent))?;
         let revision = self.ports.store.revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
         let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config));
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
+        if self.agent_changes.load(Ordering::SeqCst) != changes {
+            // Some agent changed while this one was read: what was read may be older than the change.
+            self.snapshots.retain(|(_, id), _| *id != agent);
+        }
         Ok(snapshot)
     }
 
     /// Forgets what is known of an agent, because it changed.
     pub(crate) fn forget_agent(&self, agent: AgentId) {
+        // Counted first, so that a reader who kept an older row after this line drops it again.
+        self.agent_changes.fetch_add(1, Ordering::SeqCst);
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 

@@ -1,7 +1,7 @@
 //! What the engine is made of, and how it starts and stops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dromia_contracts::gate::Gate;
 use dromia_contracts::model::Model;
@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) scheduler: Scheduler,
     pub(crate) hub: Hub,
     pub(crate) snapshots: Bounded<(TenantId, AgentId), Arc<Snapshot>>,
+    /// Counts changes of agents, so that a row read before one is not kept after it.
+    pub(crate) agent_changes: AtomicU64,
     pub(crate) session_keys: Bounded<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned.
     pub(crate) pins: Bounded<(TenantId, Digest), ()>,
@@ -72,6 +74,7 @@ impl Engine {
             scheduler: Scheduler::new(config.active_max),
             hub: Hub::default(),
             snapshots: Bounded::new(SNAPSHOTS_MAX),
+            agent_changes: AtomicU64::new(0),
             session_keys: Bounded::new(SESSION_KEYS_MAX),
             pins: Bounded::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),

@@ -383,8 +383,11 @@ impl Draft {
     }
 
     fn paused(&mut self) -> Next {
-        match self.state.phase {
-            Phase::StepDue { .. } if self.state.rest.is_none() => {
+        match (&self.state.phase, &self.state.rest) {
+            // Taken over while its agent still rests: there is nothing to add.
+            (Phase::StepDue { .. }, Some(Rest::Parked(Park::AgentPaused))) => Next::Rest,
+            // Also in place of a retry that is due: the agent's resume finds it, the timer must not.
+            (Phase::StepDue { .. }, _) => {
                 self.push(Entry::RunParked(RunParked { park: Park::AgentPaused }));
                 Next::Rest
             }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use dromia_contracts::entry::Park;
 use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::Live;
 use dromia_contracts::store::{Page, ReadError};
 use dromia_contracts::{AgentId, RunId, TenantId};
 use futures_util::future::select;
@@ -17,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::JANITOR_SECONDS;
 use crate::core::Core;
 use crate::scheduler::Ready;
+use crate::steer::run_not_found;
 
 const PAGE: usize = Page::<RunId>::LIMIT_MAX;
 
@@ -29,6 +31,9 @@ pub(crate) async fn run(core: Arc<Core>) {
                 tracing::warn!(%error, "looking for lost runs failed");
                 core.rescan.store(true, Ordering::Release);
             }
+        }
+        if let Err(error) = answer_waiters_of_lost_runs(&core).await {
+            tracing::warn!(%error, "looking for the ends of lost runs failed");
         }
         let now = core.ports.runtime.clock.now();
         let due = match wake(&core, now).await {
@@ -88,6 +93,43 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
         if let Err(fault) = core.erase(tenant, agent).await {
             tracing::warn!(%agent, %fault, "erasing an agent must go on later");
             core.rescan.store(true, Ordering::Release);
+        }
+    }
+    Ok(())
+}
+
+/// Answers callers whose run ended in a commit that nobody heard of. A run that goes on under an owner of this
+/// process is left to that owner; one that is held, or goes on elsewhere, is looked at again.
+async fn answer_waiters_of_lost_runs(core: &Arc<Core>) -> Result<(), ReadError> {
+    let mut lost = core.hub.take_lost().into_iter();
+    while let Some(next) = lost.next() {
+        let scope = core.recovery_scope(next.tenant);
+        let row = match core.ports.store.run(&scope, next.run).await {
+            Ok(row) => row,
+            Err(error) => {
+                for run in std::iter::once(next).chain(lost) {
+                    core.hub.lose(run.tenant, run.run, &run.items);
+                }
+                return Err(error);
+            }
+        };
+        match row {
+            Some(row) if !row.head.status.is_terminal() => {
+                if !core.hub.is_active(next.run) {
+                    core.hub.lose(next.tenant, next.run, &next.items);
+                }
+            }
+            Some(row) => {
+                let outcome = core.outcome(&scope, &row).await;
+                let (seq, status) = (row.last_seq, row.head.status);
+                core.hub.publish(next.run, || Live::Committed { seq, status });
+                core.hub.resolve(&next.items, &outcome);
+                core.hub.unwatch(next.run);
+            }
+            None => {
+                core.hub.resolve(&next.items, &Err(run_not_found(next.run)));
+                core.hub.unwatch(next.run);
+            }
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::runs::{Live, Outcome};
-use dromia_contracts::{AgentId, Fault, ItemId, RunId};
+use dromia_contracts::{AgentId, Fault, ItemId, RunId, TenantId};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use crate::config::WATCH_BUFFER;
@@ -21,6 +21,16 @@ pub(crate) struct Hub {
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     waiters: Mutex<HashMap<ItemId, Vec<Waiter>>>,
     watchers: Mutex<HashMap<RunId, broadcast::Sender<Live>>>,
+    /// Runs that were dropped from memory while somebody waited for them.
+    lost: Mutex<Vec<LostRun>>,
+}
+
+/// A run that was dropped from memory while somebody wanted to know of its end.
+#[derive(Debug, Clone)]
+pub(crate) struct LostRun {
+    pub(crate) tenant: TenantId,
+    pub(crate) run: RunId,
+    pub(crate) items: Vec<ItemId>,
 }
 
 /// A run with a task.
@@ -100,9 +110,38 @@ impl Hub {
         rx
     }
 
-    /// Forgets callers of an item that was never stored.
+    /// Forgets callers of an item that gave up waiting. Another one may have joined the item meanwhile, if it was
+    /// stored after all.
     pub(crate) fn unwait(&self, item: ItemId) {
-        lock(&self.waiters).remove(&item);
+        let mut waiters = lock(&self.waiters);
+        if let Some(list) = waiters.get_mut(&item) {
+            list.retain(|waiter| !waiter.is_closed());
+            if list.is_empty() {
+                waiters.remove(&item);
+            }
+        }
+    }
+
+    /// Remembers a run that was dropped from memory, if anybody waits for it or watches it: it may have ended
+    /// unheard.
+    pub(crate) fn lose(&self, tenant: TenantId, run: RunId, items: &[ItemId]) {
+        let watched = lock(&self.watchers).get(&run).is_some_and(|sender| sender.receiver_count() > 0);
+        if watched || self.is_awaited(items) {
+            lock(&self.lost).push(LostRun { tenant, run, items: items.to_vec() });
+        }
+    }
+
+    /// Hands out the runs that were lost, to be looked at.
+    pub(crate) fn take_lost(&self) -> Vec<LostRun> {
+        std::mem::take(&mut *lock(&self.lost))
+    }
+
+    fn is_awaited(&self, items: &[ItemId]) -> bool {
+        let waiters = lock(&self.waiters);
+        let awaited = |item: &ItemId| {
+            waiters.get(item).is_some_and(|list| list.iter().any(|waiter| !waiter.is_closed()))
+        };
+        items.iter().any(awaited)
     }
 
     /// Answers everybody who waits for one of the items.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::Part;
+use dromia_contracts::entry::Park;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Deltas, ModelError, ModelRequest};
@@ -26,7 +27,7 @@ use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, Plan, decide};
 use crate::live::Active;
 use crate::scheduler::{Ready, Slot};
-use crate::state::{Phase, RunState, apply};
+use crate::state::{Phase, Rest, RunState, apply};
 use crate::story::Story;
 
 /// How often an append that found the writer's queue full is offered again, 20 ms apart.
@@ -80,13 +81,31 @@ impl Owner {
                 if self.state.rest.is_some() {
                     self.core.janitor.notify_one();
                 }
+                self.look_at_agent_again().await;
             }
-            Err(Lost::Fenced) => tracing::info!(run = %self.run, "the run has another owner or is gone"),
-            Err(Lost::Store) => self.core.request_rescan(),
+            Err(lost) => {
+                tracing::info!(run = %self.run, ?lost, "the run is dropped from memory");
+                // Whoever waits is answered by the next owner, or by the janitor if the run has ended.
+                self.core.hub.lose(self.scope.tenant(), self.run, &self.items);
+                self.core.request_rescan();
+            }
         }
         let core = Arc::clone(&self.core);
         drop(self);
         core.dispatch();
+    }
+
+    /// Closes the gap between the look that found the agent paused and the commit that parked the run: an agent
+    /// that was resumed in between woke only those that it found parked.
+    async fn look_at_agent_again(&self) {
+        if self.state.is_ended() || !matches!(self.state.rest, Some(Rest::Parked(Park::AgentPaused))) {
+            return;
+        }
+        match self.core.snapshot(&self.scope, self.agent.id).await {
+            Ok(agent) if agent.state == AgentState::Paused => {}
+            Ok(_) => self.core.scheduler.push(self.scope.tenant(), Ready::Run(self.run)),
+            Err(_) => self.core.request_rescan(),
+        }
     }
 
     /// Runs the loop; returns whether the freed session has waiting items.
@@ -134,8 +153,14 @@ impl Owner {
             return Ok(None);
         }
         if self.active.take_signal() {
-            for item in self.signals().await? {
+            let items = self.signals().await?;
+            let several = items.len() > 1;
+            for item in items {
                 if item.kind == ItemKind::Terminate || *next == Next::Plan {
+                    if several {
+                        // One is taken at a time; the next look must find the others.
+                        self.core.hub.signal(self.run);
+                    }
                     return Ok(Some(Input::Signal(item)));
                 }
                 // A cancel waits for the border of its unit; remember that it is there.
@@ -209,24 +234,49 @@ impl Owner {
             _ => (0, 0),
         };
         let deltas = LiveDeltas { core: &self.core, run: self.run, step, attempt, offset: AtomicU64::new(0) };
+        let mut others = false;
         let ended = {
-            let call = self.core.ports.model.call(&request, &deltas);
-            let signal = pin!(self.active.signalled());
-            match select(call, signal).await {
-                Either::Left((result, _)) => Some(result),
-                // Dropping the future cancels the attempt.
-                Either::Right(((), _)) => None,
+            let mut call = self.core.ports.model.call(&request, &deltas);
+            loop {
+                let signal = pin!(self.active.signalled());
+                match select(&mut call, signal).await {
+                    Either::Left((result, _)) => break Ok(result),
+                    Either::Right(((), _)) => {
+                        // A signal may be taken already, or may ask for nothing that concerns the attempt.
+                        let items = self.signals().await?;
+                        others = !items.is_empty();
+                        if items.iter().any(|item| ends_a_run(item.kind)) {
+                            // Dropping the future cancels the attempt.
+                            break Err(items);
+                        }
+                    }
+                }
             }
         };
         self.keep(request);
         match ended {
-            Some(Ok(reply)) => Ok(Input::Replied(reply, self.story.label)),
-            Some(Err(error)) => Ok(Input::Failed(error)),
-            None => match self.signals().await?.into_iter().next() {
-                Some(item) => Ok(Input::Signal(item)),
-                None => Err(Lost::Fenced),
-            },
+            Ok(result) => {
+                if others {
+                    self.core.hub.signal(self.run);
+                }
+                Ok(match result {
+                    Ok(reply) => Input::Replied(reply, self.story.label),
+                    Err(error) => Input::Failed(error),
+                })
+            }
+            Err(items) => self.first_end(items),
         }
+    }
+
+    /// Takes signals in their order up to the first that ends the run, which is given back.
+    fn first_end(&mut self, items: Vec<InboxItem>) -> Result<Input, Lost> {
+        for item in items {
+            if ends_a_run(item.kind) {
+                return Ok(Input::Signal(item));
+            }
+            self.decide(Input::Signal(item));
+        }
+        Err(Lost::Store)
     }
 
     fn judge(&self, id: CallId) -> Input {
@@ -403,6 +453,10 @@ impl Owner {
             }
         }
     }
+}
+
+fn ends_a_run(kind: ItemKind) -> bool {
+    matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
 }
 
 /// Passes live text on to watchers.

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::entry::{Entry, HoldReason, Park, RunHeld};
+use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, NewEntry, Page, ReadError, RunAppend, RunTakeover, StoredEntry, TailLimits,
+    Batch, Commit, Mutation, NewEntry, Page, ReadError, Refusal, RunAppend, RunTakeover, StoredEntry,
+    TailLimits,
 };
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
@@ -20,7 +21,7 @@ use crate::decide::{Input, Next};
 use crate::live::Active;
 use crate::owner::Owner;
 use crate::scheduler::Slot;
-use crate::state::{Rest, RunState};
+use crate::state::RunState;
 use crate::story::{Story, StoryError};
 
 /// Takes a run over and drives it on. Whatever stands in the way is left to the next look of the janitor.
@@ -60,6 +61,9 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         }
         Err(fault) => return Err(Trouble::Later(fault.message)),
     };
+    if agent.state == AgentState::Paused && rests_for_its_agent(core, scope, &run).await? {
+        return Err(Trouble::Settled);
+    }
     let active = Active::new(run.agent);
     if !core.hub.activate(id, &active) {
         return Err(Trouble::Settled);
@@ -74,6 +78,10 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
     };
     match store.commit(Batch::new(scope.tenant()).with(Mutation::RunTakeover(takeover))).await {
         Commit::Done(_) => {}
+        // Nothing was asked about the run itself: it is as lost as it was.
+        Commit::Refused(refusal @ (Refusal::Overloaded | Refusal::ReadOnly { .. })) => {
+            return Err(Trouble::Later(refusal.to_string()));
+        }
         Commit::Refused(_) => return Err(Trouble::Settled),
         Commit::Unknown { cause } => return Err(Trouble::Later(cause)),
     }
@@ -87,9 +95,6 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
             return Err(Trouble::Settled);
         }
     };
-    if agent.state == AgentState::Paused && matches!(state.rest, Some(Rest::Parked(Park::AgentPaused))) {
-        return Err(Trouble::Settled);
-    }
     let signals =
         store.inbox(scope, InboxOwner::Run(id), state.signals_taken, Page::<ItemId>::LIMIT_MAX).await?;
     let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
@@ -122,6 +127,17 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
     guard.disarm();
     owner.drive(next).await;
     Ok(())
+}
+
+/// Tells whether a run is parked by the pause of its agent and nobody asks anything of it. A takeover would count
+/// as a claim without an entry, and enough restarts during one pause would hold the run.
+async fn rests_for_its_agent(core: &Core, scope: &Scope, run: &Run) -> Result<bool, ReadError> {
+    if run.head.status != RunStatus::Parked || run.head.wake_at.is_some() {
+        return Ok(false);
+    }
+    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(true) };
+    let last = core.ports.store.inbox(scope, InboxOwner::Run(run.id), before, 1).await?;
+    Ok(last.first().is_none_or(|signal| signal.taken_by.is_some()))
 }
 
 /// What a takeover reads.

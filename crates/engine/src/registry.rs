@@ -124,7 +124,13 @@ impl Core {
                 return Err(Fault::new(ErrorCode::AgentTerminated, text));
             }
             Commit::Refused(Refusal::NotFound(_)) => return Err(agent_not_found(id)),
-            other => return Err(commit_fault(other)),
+            other => {
+                // It may have changed all the same: what is known of it is dropped, and what waits for it is
+                // looked for.
+                self.forget_agent(id);
+                self.request_rescan();
+                return Err(commit_fault(other));
+            }
         }
         self.forget_agent(id);
         match to {

@@ -59,15 +59,18 @@ impl Core {
             body: Bytes::new(),
             key: None,
         };
-        match self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::InboxPut(put))).await {
-            Commit::Done(_) => {}
+        let answer = self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::InboxPut(put))).await;
+        let result = match answer {
+            Commit::Done(_) => Ok(()),
             Commit::Refused(Refusal::NotFound(_)) => return Err(run_not_found(run)),
-            other => return Err(commit_fault(other)),
-        }
+            // It may be durable, so the owner must look all the same.
+            Commit::Unknown { .. } => Err(commit_fault(answer)),
+            other @ Commit::Refused(_) => return Err(commit_fault(other)),
+        };
         if !self.hub.signal(run) {
             self.ready(scope.tenant(), Ready::Run(run));
         }
-        Ok(())
+        result
     }
 
     /// Asks a run to end.
@@ -238,7 +241,8 @@ fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
         .with_hint(format!("see how it ended with `dromia run show {run}`")))
 }
 
-fn run_not_found(run: RunId) -> Fault {
+/// The fault for a run that does not exist or cannot be seen.
+pub(crate) fn run_not_found(run: RunId) -> Fault {
     Fault::new(ErrorCode::RunNotFound, format!("there is no run {run}"))
         .with_hint("list the runs with `dromia run list`")
 }

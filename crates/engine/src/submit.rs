@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::run::RunKind;
+use dromia_contracts::run::{Run, RunKind};
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey};
 use dromia_contracts::store::{
@@ -147,7 +147,14 @@ impl Core {
             body: item.body.clone(),
             key: item.key.clone(),
         };
-        let mut owner = self.begin(scope, agent, found, session, &put).await?;
+        let mut owner = match self.begin(scope, agent, found, session, &put).await {
+            Ok(owner) => owner,
+            Err(fault) => {
+                // The slot that was to be used is free again.
+                self.dispatch();
+                return Err(fault);
+            }
+        };
         batch.mutations.push(Mutation::InboxPut(put));
         if let Some(owner) = &mut owner {
             owner.claim(&mut batch, session);
@@ -177,8 +184,14 @@ impl Core {
                 }))
             }
             answer => {
+                drop(outcome);
                 self.hub.unwait(id);
                 drop(owner);
+                self.dispatch();
+                if matches!(answer, Commit::Unknown { .. }) {
+                    // It may be durable, with a claimed run that has no task: only the store can tell.
+                    self.request_rescan();
+                }
                 self.refused(scope, agent, item, answer).await
             }
         }
@@ -361,7 +374,13 @@ impl Core {
     ) -> Result<Option<BoxFuture<'static, Result<Outcome, Fault>>>, Fault> {
         let row = self.ports.store.run(scope, run).await.map_err(read_fault)?;
         let Some(row) = row.filter(|row| row.head.status.is_terminal()) else { return Ok(None) };
-        let journal = crate::recover::journal(self, scope, run).await.map_err(read_fault)?;
+        let outcome = self.outcome(scope, &row).await?;
+        Ok(Some(Box::pin(std::future::ready(Ok(outcome)))))
+    }
+
+    /// Reads how a run that has ended ended.
+    pub(crate) async fn outcome(&self, scope: &Scope, row: &Run) -> Result<Outcome, Fault> {
+        let journal = crate::recover::journal(self, scope, row.id).await.map_err(read_fault)?;
         let mut story = Story::new(0);
         let mut state = RunState::default();
         for stored in &journal {
@@ -372,14 +391,13 @@ impl Core {
                 .add_entry(&entry, stored.body.as_deref())
                 .map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         }
-        let outcome = Outcome {
-            run,
+        Ok(Outcome {
+            run: row.id,
             last_seq: row.last_seq,
             head: row.head,
             reply: std::mem::take(&mut story.reply),
             failure: state.fault(),
-        };
-        Ok(Some(Box::pin(std::future::ready(Ok(outcome)))))
+        })
     }
 }
 

@@ -348,3 +348,24 @@ fn the_iteration_limit_ends_in_a_yield() {
     assert_eq!(live.state.status(), RunStatus::Yielded);
     assert_eq!(live.state.model_calls, 2);
 }
+
+#[test]
+fn a_pause_in_place_of_a_due_retry_parks_once_and_rests() {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    live.feed(Input::Failed(ModelError {
+        code: ErrorCode::ModelUnavailable,
+        message: "no".into(),
+        retry_after: None,
+    }));
+    assert!(live.state.head().wake_at.is_some());
+    let mut live = Live::recover(&live.journal, 1);
+    assert_eq!(live.next, Next::Plan);
+    live.feed(Input::AgentPaused);
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Parked, Next::Rest));
+    assert_eq!(live.state.head().wake_at, None, "only the agent's resume wakes it");
+    let entries = live.journal.len();
+    let mut live = Live::recover(&live.journal, 1);
+    live.feed(Input::AgentPaused);
+    assert_eq!((live.journal.len(), live.next), (entries, Next::Rest), "it rests already");
+}

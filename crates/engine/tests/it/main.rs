@@ -1,3 +1,5 @@
 //! Claims about the engine, checked from outside.
 
 mod decisions;
+mod golden;
+mod simulation;

@@ -1,0 +1,197 @@
+//! Whole worlds from one number: engines over a failing store, people, tools and a model, on one deterministic
+//! executor. Engines crash where the seed says, and at the end a witness is compared with the store.
+//!
+//! | claim | what is checked | planted fault that turns it red (`planted.rs`) |
+//! |---|---|---|
+//! | C4, J3 | no acknowledged input is lost, none is stored or taken twice | `an_ack_before_the_commit_is_caught`, `a_dropped_inbox_key_is_caught` |
+//! | S1, S2 | one active turn per session, input in order | `a_second_claimer_is_caught` |
+//! | J1, J2, J4, J6, J8 | entries 1..n, fold equals row, one result per call | `an_append_without_an_epoch_is_caught` |
+//! | E1 | `ToolStarted` is durable before the tool runs | `an_effect_before_its_start_is_caught` |
+//! | E2 | one key per call | `a_key_per_attempt_is_caught` |
+//! | E3 | a transactional send and its result are one commit | `a_send_torn_from_its_result_is_caught` |
+//! | E4 | an unkeyed call runs at most once per start | `a_replayed_unkeyed_call_is_caught` |
+//! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
+//!
+//! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
+
+mod check;
+mod clients;
+mod planted;
+mod ports;
+mod rests;
+mod store;
+mod witness;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dromia_contracts::Digest;
+use dromia_testkit::Sim;
+
+use self::check::{Tally, check};
+use self::clients::Client;
+use self::world::{Options, World, step};
+
+/// The seeds of the usual run.
+const SEEDS: std::ops::Range<u64> = 0..200;
+/// The most steps of one world; an ordinary one takes a tenth of it.
+const STEPS_MAX: u64 = 300_000;
+
+/// What a world came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Report {
+    wrong: Vec<String>,
+    trace: Digest,
+    journals: Digest,
+    steps: u64,
+    tally: Tally,
+}
+
+/// Lives through one world.
+fn simulate(seed: u64, options: Options) -> Report {
+    let mut sim = Sim::new(seed).with_steps_max(STEPS_MAX);
+    let world = Arc::new(World::new(&mut sim, seed, options));
+    if let Err(stuck) = live(&mut sim, &world) {
+        world.witness.blame("B", &format!("the world does not come to an end: {stuck}"));
+    }
+    world.look();
+    let tally = check(&world);
+    let mut journals = blake3::Hasher::new();
+    for tenant in &world.tenants {
+        for run in world.runs(*tenant) {
+            for entry in world.journal(*tenant, run.id) {
+                journals.update(entry.chain.as_bytes());
+            }
+        }
+    }
+    let wrong = world.witness.book().wrong.clone();
+    let journals = Digest::from_bytes(*journals.finalize().as_bytes());
+    Report { wrong, trace: sim.trace(), journals, steps: sim.steps(), tally }
+}
+
+/// One to four lives of the engine, each but the last ended by a crash, then peace.
+fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::Stuck> {
+    let lives = 1 + world.chance.below(4);
+    for life in 1..=lives {
+        let weather = world.weather(life < lives);
+        let engine = world.engine(&weather);
+        engine.start();
+        let busy = Arc::new(AtomicUsize::new(2 + world.chance.below(3)));
+        let client = Client { world: Arc::clone(world), engine };
+        for _ in 0..busy.load(Ordering::SeqCst) {
+            world.runtime.spawn.spawn(Box::pin(client.clone().live(Arc::clone(&busy))));
+        }
+        if life < lives {
+            let (slices, steps) = (world.chance.below(300), world.chance.below(60));
+            sim.block_on(async {
+                for _ in 0..slices {
+                    if weather.is_dead() {
+                        return;
+                    }
+                    world.sleep(20).await;
+                }
+                // Into the middle of whatever happens at this instant.
+                for _ in 0..steps {
+                    step().await;
+                }
+            })?;
+            let lives_on = world.options.zombies && life + 2 < lives && world.chance.one_in(2);
+            if !lives_on {
+                drop(client);
+                sim.crash();
+                let mut book = world.witness.book();
+                book.crashes += 1;
+                book.losses += 1;
+                book.waiting.clear();
+                book.asking.clear();
+            }
+            world.look();
+            continue;
+        }
+        let stuck = sim.block_on(async {
+            while busy.load(Ordering::SeqCst) > 0 {
+                world.sleep(100).await;
+            }
+            weather.calm();
+            world.calm();
+            client.heal().await
+        })?;
+        if let Some(what) = stuck {
+            world.witness.blame("B", &format!("it does not settle: {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads `DROMIA_SIM_SEEDS`.
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(asked) = std::env::var("DROMIA_SIM_SEEDS") else { return SEEDS };
+    let number = |text: &str| text.parse().expect("DROMIA_SIM_SEEDS is FIRST..END or N..");
+    let (first, end) = asked.split_once("..").expect("DROMIA_SIM_SEEDS is FIRST..END or N..");
+    let first = number(first);
+    first..if end.is_empty() { first + 1 } else { number(end) }
+}
+
+/// Runs all seeds and fails with the first ones that found something.
+fn sweep(name: &str, zombies: bool) -> Vec<Tally> {
+    let mut tallies = Vec::new();
+    let mut found = Vec::new();
+    for seed in seeds() {
+        let report = simulate(seed, Options { lie: None, zombies });
+        if !report.wrong.is_empty() {
+            found.push((seed, report.wrong));
+        }
+        tallies.push(report.tally);
+    }
+    let list = |(seed, wrong): &(u64, Vec<String>)| {
+        format!(
+            "DROMIA_SIM_SEEDS={seed}.. cargo test --workspace --test it {name}\n    {}",
+            wrong.join("\n    ")
+        )
+    };
+    let list = found.iter().take(4).map(list).collect::<Vec<_>>().join("\n");
+    assert!(found.is_empty(), "{} seeds found something:\n{list}", found.len());
+    tallies
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let tallies = sweep("no_seed_breaks_an_invariant", false);
+    if tallies.len() < 100 {
+        return;
+    }
+    // A world in which nothing happens proves nothing.
+    let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
+    let worlds = tallies.len();
+    let per_world = [
+        ("inputs", sum(|tally| tally.inputs), 10 * worlds),
+        ("runs", sum(|tally| tally.runs), 8 * worlds),
+        ("executions", sum(|tally| tally.executions), 8 * worlds),
+        ("cancelled", sum(|tally| tally.cancelled), worlds / 4),
+        ("yielded", sum(|tally| tally.yielded), worlds / 8),
+        ("parked", sum(|tally| tally.parked), worlds),
+        ("unknown", sum(|tally| tally.unknown), worlds / 16),
+        ("takeovers", sum(|tally| usize::try_from(tally.takeovers).expect("few")), 2 * worlds),
+        ("outcomes", sum(|tally| usize::try_from(tally.outcomes).expect("few")), worlds),
+        ("crashes", sum(|tally| usize::try_from(tally.crashes).expect("few")), worlds),
+        ("losses", sum(|tally| usize::try_from(tally.losses).expect("few")), 4 * worlds),
+    ];
+    for (what, times, least) in per_world {
+        assert!(times >= least, "{what}: {times} in {worlds} worlds, of at least {least}: {per_world:?}");
+    }
+}
+
+#[test]
+fn no_seed_breaks_an_invariant_while_a_fenced_engine_works_on() {
+    sweep("no_seed_breaks_an_invariant_while_a_fenced_engine_works_on", true);
+}
+
+#[test]
+fn one_seed_gives_one_trace_and_one_set_of_journals() {
+    let first = simulate(11, Options::default());
+    assert_eq!(first, simulate(11, Options::default()));
+    let other = simulate(12, Options::default());
+    assert_ne!(first.trace, other.trace);
+    assert_ne!(first.journals, other.journals);
+}

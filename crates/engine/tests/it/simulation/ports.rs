@@ -1,0 +1,322 @@
+//! The outside of the engine: a model that follows the plan in its input, a tool per effect class, a gate, homes.
+//!
+//! Model and tools decide nothing by themselves: what they do is written in the input, so a request that is
+//! rebuilt after a crash gets the same answer. Only whether and when they fail is drawn by the seed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::content::{InputMessage, Part, ToolCall, parts_text};
+use dromia_contracts::entry::Entry;
+use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{
+    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, ProposedCall, Reservation, Usage,
+};
+use dromia_contracts::runs::Homes;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::store::{InboxPut, ItemKey, Store as _};
+use dromia_contracts::tool::{
+    EffectClass, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+};
+use dromia_contracts::transcript::Turn;
+use dromia_contracts::{Actor, AgentId, BoxFuture, Digest, ErrorCode, Fault, RunId, TenantId};
+use dromia_testkit::ReferenceStore;
+
+use super::witness::{Execution, Witness};
+use super::world::{Chance, Lie, at_once};
+
+/// The tools: each name with what a repeated call truly may do.
+pub(crate) const TOOLS: [(&str, EffectClass); 6] = [
+    ("forbidden", EffectClass::Pure),
+    ("look", EffectClass::Pure),
+    ("pay", EffectClass::Keyed),
+    ("post", EffectClass::Unkeyed),
+    ("send", EffectClass::Transactional),
+    ("set", EffectClass::Idempotent),
+];
+
+/// The configuration of a simulated agent.
+pub(crate) fn config(model_calls_max: u32) -> AgentConfig {
+    AgentConfig {
+        model: "script".to_owned(),
+        instructions: "Follow the plan.".to_owned(),
+        grants: vec!["*".to_owned()],
+        model_calls_max: Some(model_calls_max),
+    }
+}
+
+/// What model and tools share.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) chance: Arc<Chance>,
+    pub(crate) runtime: Runtime,
+    pub(crate) truth: ReferenceStore,
+    pub(crate) lie: Option<Lie>,
+    /// Whether calls fail at the moment.
+    pub(crate) storm: AtomicBool,
+    /// Whether one engine at a time works, so that two runs of a session at once are wrong.
+    pub(crate) alone: bool,
+    pub(crate) descriptors: Vec<ToolDescriptor>,
+}
+
+impl Outside {
+    fn storms(&self, one_in: usize) -> bool {
+        self.storm.load(Ordering::SeqCst) && self.chance.one_in(one_in)
+    }
+
+    async fn sleep(&self, milliseconds: usize) {
+        let wait = Duration::from_millis(milliseconds as u64);
+        let at = self.runtime.clock.now() + wait;
+        self.runtime.clock.sleep_until(at).await;
+    }
+
+    fn journal(&self, tenant: TenantId, run: RunId) -> Vec<Entry> {
+        let scope = super::world::scope_of(tenant);
+        let stored = at_once(self.truth.journal(&scope, run, 0, 256)).expect("it reads");
+        stored.iter().filter_map(|entry| entry.decode().ok()).collect()
+    }
+}
+
+/// The tools that a session's descriptors show.
+pub(crate) fn descriptors() -> Vec<ToolDescriptor> {
+    let descriptor = |(name, effect): (&str, EffectClass)| ToolDescriptor {
+        name: name.to_owned(),
+        description: format!("Does {name}."),
+        parameters: serde_json::json!({"type": "object"}),
+        effect,
+        roles: Vec::new(),
+        result_label: Label::PUBLIC_FACT,
+    };
+    TOOLS.into_iter().map(descriptor).collect()
+}
+
+/// An input's text, read: its name, the place it was sent to, and the calls of each step.
+struct Plan<'a> {
+    name: &'a str,
+    place: &'a str,
+    steps: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Plan<'a> {
+    fn read(text: &'a str) -> Self {
+        let mut fields = text.split('|');
+        let name = fields.next().unwrap_or_default();
+        let place = fields.next().unwrap_or_default();
+        let steps = fields.next().unwrap_or_default().split(';').filter(|step| !step.is_empty());
+        Self { name, place, steps: steps.map(|step| step.split(',').collect()).collect() }
+    }
+}
+
+/// What the model says at the end of the run that takes an input.
+pub(crate) fn answer_to(text: &str) -> String {
+    format!("done {}", Plan::read(text).name)
+}
+
+/// Ends an attempt in the book, also when its future is dropped.
+struct Asking<'a> {
+    outside: &'a Outside,
+    place: String,
+    run: RunId,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.outside.witness.book().asked(&self.place, self.run);
+    }
+}
+
+impl Model for Outside {
+    fn knows(&self, alias: &str) -> bool {
+        alias == "script"
+    }
+
+    fn reserve(&self, _: &ModelRequest) -> Reservation {
+        Reservation { input_tokens: 10, micros: 7 }
+    }
+
+    fn call<'a>(
+        &'a self,
+        request: &'a ModelRequest,
+        deltas: &'a dyn Deltas,
+    ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
+        Box::pin(async move {
+            let turns = request.transcript.turns();
+            let said = |turn: &Turn| match turn {
+                Turn::Input(message) => Some(parts_text(&message.parts)),
+                Turn::Unit(_) => None,
+            };
+            let last = turns.iter().rposition(|turn| matches!(turn, Turn::Input(_)));
+            let text = last.and_then(|at| said(&turns[at])).unwrap_or_default();
+            let step = turns.len() - last.map_or(0, |at| at + 1);
+            let plan = Plan::read(&text);
+            let run: RunId =
+                request.key.split(':').next().unwrap_or_default().parse().expect("the key names the run");
+            {
+                let mut book = self.witness.book();
+                *book.attempts.entry(request.key.clone()).or_default() += 1;
+                book.ask(plan.place, run, self.alone);
+            }
+            let _asking = Asking { outside: self, place: plan.place.to_owned(), run };
+            deltas.push("well");
+            if self.storms(3) {
+                self.sleep(self.chance.below(4_000)).await;
+            }
+            if let Some(code) = self.failure() {
+                let retry_after = self.chance.one_in(3).then(|| Duration::from_millis(100));
+                return Err(ModelError { code, message: "the model is unwell".to_owned(), retry_after });
+            }
+            let calls: Vec<ProposedCall> = plan.steps.get(step).map_or_else(Vec::new, |calls| {
+                calls.iter().enumerate().map(|(index, call)| propose(plan.name, step, index, call)).collect()
+            });
+            let finish = if calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
+            let text = if calls.is_empty() { answer_to(&text) } else { String::new() };
+            let usage = Usage { input_tokens: 10, output_tokens: 5 };
+            Ok(ModelReply { text, calls, usage, cost_micros: 3, finish })
+        })
+    }
+}
+
+impl Outside {
+    fn failure(&self) -> Option<ErrorCode> {
+        if self.storms(10) {
+            return Some(ErrorCode::ModelUnavailable);
+        }
+        if self.storms(20) {
+            return Some(ErrorCode::ModelCut);
+        }
+        self.storms(50).then_some(ErrorCode::ModelRejected)
+    }
+}
+
+/// Every call that is asked for says something that no other call says.
+fn propose(name: &str, step: usize, index: usize, call: &str) -> ProposedCall {
+    let (tool, to) = call.split_once('>').unwrap_or((call, ""));
+    let arguments = match tool {
+        "garbled" => "{".to_owned(),
+        _ => serde_json::json!({"say": format!("{name}.{step}.{index}"), "to": to}).to_string(),
+    };
+    let tool = if tool == "garbled" { "look" } else { tool };
+    ProposedCall { tool: tool.to_owned(), arguments }
+}
+
+/// Marks an execution as finished only if it came to its end.
+fn begin(outside: &Outside, context: &ToolContext, call: &PreparedCall) -> usize {
+    let mut book = outside.witness.book();
+    book.executions.push(Execution {
+        key: context.key.clone(),
+        tool: call.tool.clone(),
+        arguments: call.arguments.clone(),
+        run: context.run,
+        call: call.id,
+        finished: false,
+    });
+    book.executions.len() - 1
+}
+
+impl ToolHost for Outside {
+    fn descriptors(&self) -> &[ToolDescriptor] {
+        &self.descriptors
+    }
+
+    fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        let known = TOOLS.into_iter().find(|(name, _)| *name == call.tool);
+        let (tool, effect) = known.ok_or_else(|| PrepareError::UnknownTool { name: call.tool.clone() })?;
+        let value: serde_json::Value = serde_json::from_str(&call.arguments)
+            .map_err(|error| PrepareError::Arguments { tool: tool.to_owned(), problem: error.to_string() })?;
+        let arguments = value.to_string();
+        let action = Digest::from_bytes(*blake3::hash(format!("{tool}\0{arguments}").as_bytes()).as_bytes());
+        let effect = match (self.lie, effect) {
+            (Some(Lie::UnkeyedAsIdempotent), EffectClass::Unkeyed) => EffectClass::Idempotent,
+            _ => effect,
+        };
+        Ok(PreparedCall { id: call.id, tool: tool.to_owned(), effect, arguments, action })
+    }
+
+    fn call(&self, mut context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {
+        Box::pin(async move {
+            let value: serde_json::Value = serde_json::from_str(&call.arguments).unwrap_or_default();
+            let said = value["say"].as_str().unwrap_or_default().to_owned();
+            if call.tool == "send" {
+                self.sleep(self.chance.below(50)).await;
+                return self.send(&context, &call, value["to"].as_str().unwrap_or_default(), &said);
+            }
+            let started = self.journal(context.scope.tenant(), context.run);
+            let started = started
+                .iter()
+                .filter(|entry| matches!(entry, Entry::ToolStarted(started) if started.call == call.id))
+                .count();
+            let before =
+                self.witness.book().executions.iter().filter(|known| known.is(&context, &call)).count();
+            if self.lie == Some(Lie::KeyPerAttempt) {
+                context.key = format!("{}#{before}", context.key);
+            }
+            if before >= started {
+                let text = format!("{} runs for the {}. time after {started} starts", call.id, before + 1);
+                self.witness.blame("E1", &text);
+            }
+            let execution = begin(self, &context, &call);
+            self.sleep(self.chance.below(if self.storms(3) { 3_000 } else { 60 })).await;
+            self.witness.book().executions[execution].finished = true;
+            let failed = self.storms(12);
+            let parts = vec![Part::text(format!("{} {said}", call.tool), Label::PUBLIC_FACT)];
+            ToolOutput { failed, parts, sends: Vec::new() }
+        })
+    }
+}
+
+impl Execution {
+    fn is(&self, context: &ToolContext, call: &PreparedCall) -> bool {
+        (self.run, self.call) == (context.run, call.id)
+    }
+}
+
+impl Outside {
+    /// The one transactional tool: a note for another session, which becomes durable with the call's result.
+    fn send(&self, context: &ToolContext, call: &PreparedCall, to: &str, said: &str) -> ToolOutput {
+        let text = |text: String| vec![Part::text(text, Label::PUBLIC_FACT)];
+        let Some(session) = self.witness.book().sessions.get(to).copied() else {
+            return ToolOutput { failed: true, parts: text(format!("no {to}")), sends: Vec::new() };
+        };
+        let author = Actor::new(&format!("agent:{}", context.agent));
+        let message = InputMessage { author: author.clone(), parts: text(format!("{said}|{to}|")) };
+        let put = InboxPut {
+            owner: InboxOwner::Session(session),
+            item: self.runtime.item_id(),
+            at: self.runtime.clock.now(),
+            kind: ItemKind::Input,
+            author,
+            body: Bytes::from(serde_json::to_vec(&message).expect("a message is data")),
+            key: Some(ItemKey { key: context.key.clone(), request: call.action }),
+        };
+        ToolOutput { failed: false, parts: text(format!("sent {said}")), sends: vec![put] }
+    }
+}
+
+impl Gate for Outside {
+    fn check_grants(&self, _: &[String]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn judge(&self, _: Principal<'_>, action: Action<'_>) -> Verdict {
+        match action {
+            Action::Tool(call) if call.tool == "forbidden" => {
+                Verdict::Deny { rule: "forbidden".to_owned(), reason: "it is forbidden".to_owned() }
+            }
+            Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => {
+                Verdict::Allow { rule: "all".to_owned() }
+            }
+        }
+    }
+}
+
+impl Homes for Outside {
+    fn wipe(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, Result<u64, Fault>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+}

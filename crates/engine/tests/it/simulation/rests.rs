@@ -1,0 +1,227 @@
+//! What the engine must find again by itself: runs that rest, commits that nobody heard of, refused takeovers, and
+//! entries that only a newer version can read. One small calm world per claim.
+//!
+//! Each of these was found by a seed, or by reading the code beside one; the sweep would take longer to say it.
+
+use std::sync::Arc;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::entry::{Entry, HoldReason};
+use dromia_contracts::label::Label;
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::runs::{End, NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::store::Refusal;
+use dromia_contracts::{Actor, ErrorCode, Fault};
+use dromia_engine::Engine;
+use dromia_testkit::Sim;
+use dromia_testkit::faulty::CommitFault;
+use futures_util::future::{Either, select};
+
+use super::store::Weather;
+use super::world::{Options, World, scope_of};
+
+/// A calm world with one engine in it, and one place to talk.
+struct Scene {
+    sim: Sim,
+    world: World,
+    weather: Arc<Weather>,
+    engine: Engine,
+}
+
+impl Scene {
+    fn new(seed: u64) -> Self {
+        let mut sim = Sim::new(seed);
+        let world = World::new(&mut sim, seed, Options::default());
+        world.calm();
+        let weather = world.weather(false);
+        let engine = world.engine(&weather);
+        let scene = Self { sim, world, weather, engine };
+        scene.weather.calm();
+        scene.engine.start();
+        scene
+    }
+
+    /// Crashes; the next engine has not started yet.
+    fn crash(&mut self) {
+        self.sim.crash();
+        self.weather = self.world.weather(false);
+        self.weather.calm();
+        self.engine = self.world.engine(&self.weather);
+    }
+
+    fn say(&mut self, plan: &str, wait: bool) -> Result<Submitted, Fault> {
+        let place = &self.world.places[0];
+        let text = format!("r{plan}|{}|{plan}", place.name);
+        let input = NewInput {
+            target: Target::Key { agent: place.agent, key: place.key.clone() },
+            author: Actor::new("cli:ada"),
+            parts: vec![Part::text(text, Label::ACTOR_TEXT)],
+            key: None,
+            wait,
+        };
+        self.sim.block_on(self.engine.submit(scope_of(place.tenant), input)).expect("submitting ends")
+    }
+
+    fn set(&mut self, state: AgentState) {
+        let place = &self.world.places[0];
+        let set = self.engine.agent_set_state(scope_of(place.tenant), place.agent, state);
+        self.sim.block_on(set).expect("it ends").expect("nothing fails");
+    }
+
+    fn pass(&mut self, milliseconds: usize) {
+        self.sim.block_on(self.world.sleep(milliseconds)).expect("time passes");
+    }
+
+    fn run(&self) -> Run {
+        self.world.runs(self.world.tenants[0]).swap_remove(0)
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let journal = self.world.journal(self.world.tenants[0], self.run().id);
+        journal.into_iter().map(|entry| entry.kind).collect()
+    }
+
+    /// A run that is parked because its agent was paused under it.
+    fn paused(seed: u64) -> Self {
+        let mut scene = Self::new(seed);
+        scene.say("look;look;look;look", false).expect("nothing fails");
+        scene.set(AgentState::Paused);
+        scene.pass(1_000);
+        assert_eq!(scene.run().head.status, RunStatus::Parked, "{:?}", scene.kinds());
+        scene
+    }
+}
+
+#[test]
+fn restarts_during_a_pause_are_no_claims() {
+    let mut scene = Scene::paused(1);
+    let epoch = scene.run().epoch;
+    for _ in 0..8 {
+        scene.crash();
+        scene.engine.start();
+        scene.pass(6_000);
+    }
+    assert_eq!(scene.run().epoch, epoch);
+    scene.set(AgentState::Running);
+    scene.pass(5_000);
+    assert_eq!(scene.run().head.status, RunStatus::Completed, "{:?}", scene.kinds());
+}
+
+#[test]
+fn a_run_of_a_paused_agent_can_be_ended() {
+    let mut scene = Scene::paused(2);
+    let (tenant, run) = (scene.world.tenants[0], scene.run().id);
+    let end = scene.engine.end(scope_of(tenant), run, End::Cancel);
+    scene.sim.block_on(end).expect("it ends").expect("nothing fails");
+    scene.pass(1_000);
+    assert_eq!(scene.run().head.status, RunStatus::Cancelled, "{:?}", scene.kinds());
+}
+
+#[test]
+fn a_pause_and_a_resume_in_any_order_leave_nothing_behind() {
+    for seed in 0..60 {
+        let mut scene = Scene::new(seed);
+        scene.say("look;look;look", false).expect("nothing fails");
+        for _ in 0..3 {
+            scene.set(AgentState::Paused);
+            scene.pass(usize::try_from(seed % 40).expect("it is small"));
+            scene.set(AgentState::Running);
+        }
+        scene.say("look", false).expect("nothing fails");
+        scene.pass(4_000);
+        assert_eq!(scene.world.unsettled(), None, "seed {seed}: {:?}", scene.kinds());
+    }
+}
+
+#[test]
+fn an_admission_that_nobody_heard_of_is_taken_up_without_a_restart() {
+    for (seed, fault) in [(3, CommitFault::Unheard), (4, CommitFault::Lost)] {
+        let mut scene = Scene::new(seed);
+        scene.weather.spoil_next(fault);
+        let fault = scene.say("look", false).expect_err("the commit was spoiled");
+        assert_eq!(fault.code, ErrorCode::OutcomeUnknown);
+        scene.pass(20_000);
+        assert_eq!(scene.world.unsettled(), None);
+    }
+}
+
+#[test]
+fn a_state_that_nobody_heard_of_is_obeyed() {
+    let mut scene = Scene::paused(5);
+    let (tenant, agent) = (scene.world.places[0].tenant, scene.world.places[0].agent);
+    scene.weather.spoil_next(CommitFault::Unheard);
+    let set = scene.engine.agent_set_state(scope_of(tenant), agent, AgentState::Running);
+    scene.sim.block_on(set).expect("it ends").expect_err("the commit was spoiled");
+    scene.pass(20_000);
+    assert_eq!(scene.run().head.status, RunStatus::Completed, "{:?}", scene.kinds());
+}
+
+#[test]
+fn a_signal_that_nobody_heard_of_is_obeyed() {
+    let mut scene = Scene::paused(6);
+    let (tenant, run) = (scene.world.tenants[0], scene.run().id);
+    scene.weather.spoil_next(CommitFault::Unheard);
+    let end = scene.engine.end(scope_of(tenant), run, End::Terminate);
+    scene.sim.block_on(end).expect("it ends").expect_err("the commit was spoiled");
+    scene.pass(20_000);
+    assert_eq!(scene.run().head.status, RunStatus::Cancelled, "{:?}", scene.kinds());
+}
+
+#[test]
+fn a_caller_is_answered_though_nobody_heard_of_the_last_commit() {
+    let mut scene = Scene::new(7);
+    let submitted = scene.say("", true).expect("nothing fails");
+    scene.weather.spoil_next(CommitFault::Unheard);
+    let outcome = submitted.outcome.expect("the caller waits");
+    let patience = Box::pin(scene.world.sleep(60_000));
+    let answer = match scene.sim.block_on(select(outcome, patience)).expect("one of them ends") {
+        Either::Left((answer, _)) => answer.expect("the run has ended"),
+        Either::Right(_) => panic!("nobody answers: {:?}", scene.kinds()),
+    };
+    assert_eq!(parts_text(&answer.reply), "done r");
+    assert_eq!(answer.last_seq, scene.run().last_seq);
+}
+
+#[test]
+fn a_takeover_that_a_full_or_read_only_store_refuses_is_tried_again() {
+    let mut scene = Scene::new(8);
+    scene.say("look", false).expect("nothing fails");
+    scene.crash();
+    let full = Refusal::ReadOnly { cause: "the disk is full".to_owned() };
+    scene.weather.refuse_takeovers(vec![Refusal::Overloaded, full]);
+    scene.engine.start();
+    scene.pass(20_000);
+    assert_eq!(scene.run().head.status, RunStatus::Completed, "{:?}", scene.kinds());
+}
+
+/// J7: an entry of tomorrow holds the run, input waits behind it, and the program of tomorrow goes on.
+#[test]
+fn an_unknown_kind_or_version_holds_the_run_and_loses_nothing() {
+    for (seed, foreign) in [(9, ("model_dreamed", 1)), (10, ("model_called", 9))] {
+        let mut scene = Scene::new(seed);
+        scene.say("look", false).expect("nothing fails");
+        scene.crash();
+        scene.world.look();
+        scene.weather.read_as(Some(foreign));
+        scene.engine.start();
+        scene.pass(20_000);
+        let run = scene.run();
+        let last = scene.world.journal(scene.world.tenants[0], run.id).pop().expect("it has entries");
+        assert_eq!(run.head.status, RunStatus::Held, "{:?}", scene.kinds());
+        assert!(
+            matches!(last.decode(), Ok(Entry::RunHeld(held)) if held.reason == HoldReason::Unreadable),
+            "{last:?}"
+        );
+        scene.say("look", false).expect("admission does not depend on the run");
+
+        scene.weather.read_as(None);
+        let resume = scene.engine.resume(scope_of(scene.world.tenants[0]), run.id);
+        scene.sim.block_on(resume).expect("it ends").expect("a held run can be released");
+        scene.pass(20_000);
+        assert_eq!(scene.world.unsettled(), None, "{:?}", scene.kinds());
+        assert!(scene.world.runs(scene.world.tenants[0]).len() == 2, "both inputs are answered");
+        scene.world.look();
+        assert_eq!(scene.world.witness.book().wrong, Vec::<String>::new());
+    }
+}

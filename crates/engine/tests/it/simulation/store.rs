@@ -1,0 +1,324 @@
+//! The store as the engine meets it: slow in odd places, sometimes full, sometimes failing, and, for a planted
+//! fault, lying in one way.
+//!
+//! Below it is a `FaultyStore` over the reference store. Without a storm and without a lie it changes nothing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::entry::Entry;
+use dromia_contracts::run::Run;
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::{
+    Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt, Refusal, RunFilter,
+    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
+use dromia_contracts::tool::EffectClass;
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_testkit::faulty::CommitFault;
+use dromia_testkit::{FaultyStore, ReferenceStore};
+
+use super::witness::Witness;
+use super::world::{Chance, Lie, at_once, scope_of, step};
+
+/// The store of one life of an engine.
+#[derive(Debug)]
+pub(crate) struct Weather {
+    below: FaultyStore,
+    truth: ReferenceStore,
+    chance: Arc<Chance>,
+    witness: Arc<Witness>,
+    lie: Option<Lie>,
+    /// Whether anything fails at the moment.
+    storm: AtomicBool,
+    /// Whether a commit may take the whole process with it.
+    deadly: bool,
+    /// What a lying store has acknowledged and not written yet.
+    held_back: Mutex<Vec<Batch>>,
+    /// What the next takeovers are answered.
+    refusals: Mutex<Vec<Refusal>>,
+    /// The kind and version under which every `model_called` is read, as if a newer program had written it.
+    foreign: Mutex<Option<(&'static str, u16)>>,
+}
+
+impl Weather {
+    /// Stands before the truth for one life of an engine.
+    pub(crate) fn new(
+        truth: &ReferenceStore,
+        chance: &Arc<Chance>,
+        witness: &Arc<Witness>,
+        lie: Option<Lie>,
+        deadly: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            below: FaultyStore::new(Arc::new(truth.clone())),
+            truth: truth.clone(),
+            chance: Arc::clone(chance),
+            witness: Arc::clone(witness),
+            lie,
+            storm: AtomicBool::new(true),
+            deadly,
+            held_back: Mutex::default(),
+            refusals: Mutex::default(),
+            foreign: Mutex::default(),
+        })
+    }
+
+    /// Lets everything succeed from now on.
+    pub(crate) fn calm(&self) {
+        self.storm.store(false, Ordering::SeqCst);
+    }
+
+    /// Tells whether a commit took the process with it.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.below.is_dead()
+    }
+
+    /// Spoils the next commit.
+    pub(crate) fn spoil_next(&self, fault: CommitFault) {
+        self.below.fail(self.below.commits() + 1, fault);
+    }
+
+    /// Refuses the next takeovers, the last refusal first.
+    pub(crate) fn refuse_takeovers(&self, refusals: Vec<Refusal>) {
+        *self.refusals.lock().expect("no test panics in here") = refusals;
+    }
+
+    /// Shows every `model_called` as an entry of another kind or version.
+    pub(crate) fn read_as(&self, foreign: Option<(&'static str, u16)>) {
+        *self.foreign.lock().expect("no test panics in here") = foreign;
+    }
+
+    fn translate(&self, entries: &mut [StoredEntry]) {
+        let Some((kind, version)) = *self.foreign.lock().expect("no test panics in here") else { return };
+        for entry in entries.iter_mut().filter(|entry| entry.kind == "model_called") {
+            (entry.kind, entry.version) = (kind.to_owned(), version);
+        }
+    }
+
+    fn storms(&self, one_in: usize) -> bool {
+        self.storm.load(Ordering::SeqCst) && self.chance.one_in(one_in)
+    }
+
+    /// Lets others go first, a few times.
+    async fn delay(&self) {
+        for _ in 0..self.chance.below(3) {
+            step().await;
+        }
+    }
+
+    fn write(&self, mut batch: Batch) -> BoxFuture<'static, Commit> {
+        for held in std::mem::take(&mut *self.held_back.lock().expect("no test panics in here")) {
+            at_once(self.truth.commit(held));
+        }
+        if batch.mutations.iter().any(|mutation| matches!(mutation, Mutation::RunTakeover(_)))
+            && let Some(refusal) = self.refusals.lock().expect("no test panics in here").pop()
+        {
+            return Box::pin(std::future::ready(Commit::Refused(refusal)));
+        }
+        if self.storms(60) {
+            self.witness.book().losses += 1;
+            let refusal = match self.chance.below(2) {
+                0 => Refusal::Overloaded,
+                _ => Refusal::ReadOnly { cause: "the disk is full".to_owned() },
+            };
+            return Box::pin(std::future::ready(Commit::Refused(refusal)));
+        }
+        if self.storms(30) {
+            self.witness.book().losses += 1;
+            let faults = if self.deadly { &CommitFault::ALL[..] } else { &CommitFault::ALL[..2] };
+            let fault = faults[self.chance.below(faults.len())];
+            self.below.fail(self.below.commits() + 1, fault);
+        }
+        match self.lie {
+            Some(lie) => match self.told(lie, &mut batch) {
+                Some(receipt) => Box::pin(std::future::ready(Commit::Done(receipt))),
+                None if lie == Lie::SecondClaimer => {
+                    let commit = self.below.commit(batch);
+                    Box::pin(async move {
+                        match commit.await {
+                            Commit::Done(receipt) => Commit::Done(Receipt { claimed: true, ..receipt }),
+                            other => other,
+                        }
+                    })
+                }
+                None => self.below.commit(batch),
+            },
+            None => self.below.commit(batch),
+        }
+    }
+
+    /// Spoils a batch, or answers in its stead.
+    fn told(&self, lie: Lie, batch: &mut Batch) -> Option<Receipt> {
+        let to_session = |mutation: &Mutation| matches!(mutation, Mutation::InboxPut(put) if matches!(put.owner, InboxOwner::Session(_)));
+        let appends = batch.mutations.iter().any(|mutation| matches!(mutation, Mutation::RunAppend(_)));
+        match lie {
+            Lie::AckBeforeCommit => {
+                let input = !appends && batch.mutations.iter().any(to_session);
+                (input && self.chance.one_in(6)).then(|| Receipt {
+                    positions: vec![1],
+                    claimed: false,
+                    waiting: false,
+                })
+            }
+            Lie::DropKey => {
+                for mutation in &mut batch.mutations {
+                    if let Mutation::InboxPut(put) = mutation {
+                        put.key = None;
+                    }
+                }
+                None
+            }
+            Lie::TornSend => {
+                if appends {
+                    batch.mutations.retain(|mutation| !to_session(mutation));
+                }
+                None
+            }
+            Lie::NoEpoch => {
+                let scope = scope_of(batch.tenant);
+                for mutation in &mut batch.mutations {
+                    if let Mutation::RunAppend(append) = mutation
+                        && let Some(run) = at_once(self.truth.run(&scope, append.run)).expect("it reads")
+                    {
+                        (append.epoch, append.after) = (run.epoch, run.last_seq);
+                    }
+                }
+                None
+            }
+            Lie::StartHeldBack => {
+                let starts = |mutation: &Mutation| match mutation {
+                    Mutation::RunAppend(append) => matches!(
+                        append.entries.last().map(|new| &new.entry),
+                        Some(Entry::ToolStarted(started)) if started.effect != EffectClass::Transactional
+                    ),
+                    _ => false,
+                };
+                if !batch.mutations.iter().any(starts) {
+                    return None;
+                }
+                self.held_back.lock().expect("no test panics in here").push(batch.clone());
+                Some(Receipt { positions: vec![], claimed: true, waiting: false })
+            }
+            Lie::SecondClaimer | Lie::KeyPerAttempt | Lie::UnkeyedAsIdempotent => None,
+        }
+    }
+
+    /// S1 as the store shows it, at every claim: one run that has not ended per session.
+    fn observe(&self, tenant: TenantId, session: SessionId) {
+        let scope = scope_of(tenant);
+        let filter = RunFilter { session: Some(session), agent: None, status: None };
+        let runs = at_once(self.truth.runs(&scope, filter, Page::first(256))).expect("it reads");
+        let open = runs.iter().filter(|run| !run.head.status.is_terminal()).count();
+        if open > 1 {
+            self.witness.blame("S1", &format!("{open} runs of {session} are active"));
+        }
+    }
+}
+
+/// Passes reads through to the store below, late, and in a storm sometimes not at all.
+macro_rules! reads {
+    ($(fn $name:ident($($argument:ident: $kind:ty),*) -> $output:ty;)+) => {
+        $(fn $name<'a>(&'a self, $($argument: $kind),*) -> Read<'a, $output> {
+            Box::pin(async move {
+                self.delay().await;
+                if self.storms(150) {
+                    self.witness.book().losses += 1;
+                    return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
+                }
+                let answer = self.below.$name($($argument),*).await;
+                self.delay().await;
+                answer
+            })
+        })+
+    };
+}
+
+impl Store for Weather {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        let (tenant, claimed) = (batch.tenant, batch.claim.as_ref().map(|claim| claim.session));
+        // The batch is on its way when the call returns, as with a writer that has a queue.
+        let commit = self.write(batch);
+        if let Some(session) = claimed {
+            self.observe(tenant, session);
+        }
+        let chance = Arc::clone(&self.chance);
+        Box::pin(async move {
+            let answer = commit.await;
+            for _ in 0..chance.below(4) {
+                step().await;
+            }
+            answer
+        })
+    }
+
+    reads! {
+        fn tenants(operator: &'a Operator, page: Page<TenantId>) -> Vec<Tenant>;
+        fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
+        fn token(operator: &'a Operator, hash: Digest) -> Option<TokenOwner>;
+        fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
+        fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
+        fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
+        fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
+        fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
+        fn agent_by_handle(scope: &'a Scope, handle: &'a Handle) -> Option<Agent>;
+        fn revision(scope: &'a Scope, agent: AgentId, digest: Digest) -> Option<Revision>;
+        fn session(scope: &'a Scope, session: SessionId) -> Option<Session>;
+        fn session_by_key(scope: &'a Scope, agent: AgentId, key: &'a SessionKey) -> Option<Session>;
+        fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: Page<SessionId>) -> Vec<Session>;
+        fn run(scope: &'a Scope, run: RunId) -> Option<Run>;
+        fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
+        fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
+        fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
+        fn state(scope: &'a Scope, session: SessionId) -> Vec<StateEntry>;
+        fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);
+    }
+
+    fn session_tail<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        limits: TailLimits,
+    ) -> Read<'a, Option<SessionTail>> {
+        Box::pin(async move {
+            self.delay().await;
+            let mut tail = self.below.session_tail(scope, session, limits).await?;
+            for (_, entries) in tail.iter_mut().flat_map(|tail| &mut tail.runs) {
+                self.translate(entries);
+            }
+            if let (Some(tail), Some(Lie::SecondClaimer)) = (&mut tail, self.lie) {
+                // A claimer that does not see the turn that is active.
+                (tail.session.head.active, tail.session.head.last) = (None, tail.session.head.taken);
+            }
+            self.delay().await;
+            Ok(tail)
+        })
+    }
+
+    fn journal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        run: RunId,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<StoredEntry>> {
+        Box::pin(async move {
+            self.delay().await;
+            let mut entries = self.below.journal(scope, run, after, limit).await?;
+            self.translate(&mut entries);
+            self.delay().await;
+            Ok(entries)
+        })
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.below.health()
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.below.stats()
+    }
+}

@@ -1,0 +1,289 @@
+//! What a simulated world is made of: tenants, agents and places to talk, the truth in a reference store, and the
+//! means to put an engine before it.
+//!
+//! A world outlives its engines. Everything in it that is drawn is drawn from one seed.
+
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::run::Run;
+use dromia_contracts::runs::{NewAgent, Runs as _};
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::{Page, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
+use dromia_engine::{Engine, EngineConfig, Ports};
+use dromia_testkit::sim::Dice;
+use dromia_testkit::{ReferenceStore, Sim};
+use futures_util::FutureExt as _;
+
+use super::ports::{Outside, config, descriptors};
+use super::store::Weather;
+use super::witness::Witness;
+
+/// Chance, from the seed and shared by all.
+#[derive(Debug)]
+pub(crate) struct Chance(Mutex<Dice>);
+
+impl Chance {
+    /// Draws a number below a bound.
+    pub(crate) fn below(&self, bound: usize) -> usize {
+        self.0.lock().expect("drawing does not panic").below(bound)
+    }
+
+    /// Draws one of so many cases.
+    pub(crate) fn one_in(&self, cases: usize) -> bool {
+        self.below(cases) == 0
+    }
+}
+
+/// A planted fault: the one way in which a store or a tool host lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// The store answers "done" to an input that it never writes.
+    AckBeforeCommit,
+    /// The store loses the idempotency keys of inputs.
+    DropKey,
+    /// The store writes a tool's result without the message that belongs to it.
+    TornSend,
+    /// The store takes an append at any epoch, wherever the journal stands.
+    NoEpoch,
+    /// The store acknowledges the start of a call and writes it later.
+    StartHeldBack,
+    /// The store grants every claim and shows no turn as active.
+    SecondClaimer,
+    /// The tool sees another key at each attempt.
+    KeyPerAttempt,
+    /// An unkeyed tool is called idempotent.
+    UnkeyedAsIdempotent,
+}
+
+/// What kind of world it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// The planted fault.
+    pub(crate) lie: Option<Lie>,
+    /// Whether an engine may go on working while the next one has started.
+    pub(crate) zombies: bool,
+}
+
+/// Somewhere to talk to an agent.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) agent: AgentId,
+    pub(crate) key: SessionKey,
+}
+
+/// The world.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) chance: Arc<Chance>,
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) truth: ReferenceStore,
+    pub(crate) outside: Arc<Outside>,
+    pub(crate) runtime: Runtime,
+    pub(crate) options: Options,
+    pub(crate) tenants: Vec<TenantId>,
+    pub(crate) agents: Vec<(TenantId, AgentId)>,
+    pub(crate) places: Vec<Place>,
+    active_max: usize,
+}
+
+/// Takes the answer of something that does not wait.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("the reference store answers at once")
+}
+
+/// Lets another task run.
+pub(crate) async fn step() {
+    let mut passed = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut passed, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Sees all of a tenant.
+pub(crate) fn scope_of(tenant: TenantId) -> Scope {
+    Authority::claim().scope(tenant, Actor::new("cli:ada"))
+}
+
+impl World {
+    /// Registers tenants with their agents, two places to talk to each.
+    pub(crate) fn new(sim: &mut Sim, seed: u64, options: Options) -> Self {
+        let chance = Arc::new(Chance(Mutex::new(Dice::new(seed.rotate_left(17) ^ 0x5eed))));
+        let (witness, truth, runtime) = (Arc::new(Witness::default()), ReferenceStore::new(), sim.runtime());
+        let outside = Arc::new(Outside {
+            witness: Arc::clone(&witness),
+            chance: Arc::clone(&chance),
+            runtime: runtime.clone(),
+            truth: truth.clone(),
+            lie: options.lie,
+            storm: AtomicBool::new(true),
+            alone: !options.zombies,
+            descriptors: descriptors(),
+        });
+        let active_max = [1, 2, 8][chance.below(3)];
+        let tenants = 2 + chance.below(2);
+        let mut world = Self {
+            chance,
+            witness,
+            truth,
+            outside,
+            runtime,
+            options,
+            tenants: Vec::new(),
+            agents: Vec::new(),
+            places: Vec::new(),
+            active_max,
+        };
+        let weather = world.weather(false);
+        weather.calm();
+        let engine = world.engine(&weather);
+        sim.block_on(world.register(&engine, tenants)).expect("registering ends");
+        world
+    }
+
+    async fn register(&mut self, engine: &Engine, tenants: usize) {
+        for tenant in 0..tenants {
+            let handle = format!("t{tenant}").parse().expect("a handle");
+            let id = engine
+                .tenant_create(Authority::claim().operator(), handle)
+                .await
+                .expect("nothing fails yet")
+                .id;
+            self.tenants.push(id);
+            for agent in 0..2 {
+                let new = NewAgent {
+                    handle: format!("a{agent}").parse().expect("a handle"),
+                    display_name: String::new(),
+                    labels: std::collections::BTreeMap::new(),
+                    config: config(if agent == 0 { 12 } else { 2 }),
+                };
+                let created = engine.agent_create(scope_of(id), new).await.expect("nothing fails yet");
+                self.agents.push((id, created.id));
+                for place in 0..2 {
+                    let name = format!("t{tenant}a{agent}p{place}");
+                    let key = SessionKey {
+                        platform: "sim".to_owned(),
+                        channel: name.clone(),
+                        actor: Actor::new("cli:ada"),
+                    };
+                    self.places.push(Place { name, tenant: id, agent: created.id, key });
+                }
+            }
+        }
+    }
+
+    /// Makes the store of one life.
+    pub(crate) fn weather(&self, deadly: bool) -> Arc<Weather> {
+        Weather::new(&self.truth, &self.chance, &self.witness, self.options.lie, deadly)
+    }
+
+    /// Makes an engine before a store.
+    pub(crate) fn engine(&self, weather: &Arc<Weather>) -> Engine {
+        let ports = Ports {
+            store: Arc::clone(weather) as _,
+            model: Arc::clone(&self.outside) as _,
+            tools: Arc::clone(&self.outside) as _,
+            gate: Arc::clone(&self.outside) as _,
+            homes: Arc::clone(&self.outside) as _,
+            runtime: self.runtime.clone(),
+            authority: Authority::claim(),
+        };
+        Engine::new(ports, EngineConfig { active_max: self.active_max, ..EngineConfig::default() })
+    }
+
+    /// Lets model and tools succeed from now on.
+    pub(crate) fn calm(&self) {
+        self.outside.storm.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits on the virtual clock.
+    pub(crate) async fn sleep(&self, milliseconds: usize) {
+        let wait = std::time::Duration::from_millis(milliseconds as u64);
+        self.runtime.clock.sleep_until(self.runtime.clock.now() + wait).await;
+    }
+
+    /// Reads every run of a tenant, oldest first.
+    pub(crate) fn runs(&self, tenant: TenantId) -> Vec<Run> {
+        let (scope, mut page, mut all) = (scope_of(tenant), Page::first(256), Vec::new());
+        loop {
+            let runs = at_once(self.truth.runs(&scope, RunFilter::default(), page)).expect("it reads");
+            page.after = runs.last().map(|run| run.id);
+            let last = runs.len() < 256;
+            all.extend(runs);
+            if last {
+                all.reverse();
+                return all;
+            }
+        }
+    }
+
+    /// Reads every session of a tenant.
+    pub(crate) fn sessions(&self, tenant: TenantId) -> Vec<Session> {
+        at_once(self.truth.sessions(&scope_of(tenant), None, Page::first(256))).expect("it reads")
+    }
+
+    /// Reads a whole journal.
+    pub(crate) fn journal(&self, tenant: TenantId, run: RunId) -> Vec<StoredEntry> {
+        let read = |after| at_once(self.truth.journal(&scope_of(tenant), run, after, 256)).expect("it reads");
+        let mut journal = read(0);
+        while journal.len().is_multiple_of(256) && !journal.is_empty() {
+            let more = read(journal.len() as u64);
+            if more.is_empty() {
+                break;
+            }
+            journal.extend(more);
+        }
+        journal
+    }
+
+    /// Reads a whole inbox; a simulated one has less than a page.
+    pub(crate) fn inbox(&self, tenant: TenantId, owner: InboxOwner) -> Vec<InboxItem> {
+        at_once(self.truth.inbox(&scope_of(tenant), owner, 0, 256)).expect("it reads")
+    }
+
+    /// Tells what is not settled yet: a run that has not ended, input that waits, or a caller without an answer.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        for tenant in &self.tenants {
+            if let Some(run) = self.runs(*tenant).iter().find(|run| !run.head.status.is_terminal()) {
+                let last = self.journal(*tenant, run.id).last().map(|entry| entry.kind.clone());
+                return Some(format!("{} is {:?} after {last:?}", run.id, run.head.status));
+            }
+            for session in self.sessions(*tenant) {
+                if session.head.active.is_some() || session.head.taken < session.head.last {
+                    return Some(format!("{} stands at {:?}", session.id, session.head));
+                }
+            }
+        }
+        let waiting = self.witness.book().waiting.clone();
+        (!waiting.is_empty()).then(|| format!("callers wait for an answer to {waiting:?}"))
+    }
+
+    /// Looks at every journal: what was there once stays.
+    pub(crate) fn look(&self) {
+        for tenant in &self.tenants {
+            for run in self.runs(*tenant) {
+                self.witness.look(run.id, &self.journal(*tenant, run.id));
+            }
+        }
+    }
+
+    /// Lists agents that are not running.
+    pub(crate) fn paused(&self) -> Vec<(TenantId, AgentId)> {
+        let state = |(tenant, agent): &(TenantId, AgentId)| {
+            at_once(self.truth.agent(&scope_of(*tenant), *agent)).expect("it reads").map(|agent| agent.state)
+        };
+        self.agents.iter().copied().filter(|agent| state(agent) != Some(AgentState::Running)).collect()
+    }
+}

@@ -10,7 +10,7 @@ use dromia_contracts::entry::{Entry, Park};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::runs::{End, Live, Submitted, Target, Watch, Why};
 use dromia_contracts::session::{InboxOwner, ItemKind, ResumeBody};
-use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusal};
+use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, Refusal};
 use dromia_contracts::{Digest, ErrorCode, Fault, RunId, Scope};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -62,7 +62,15 @@ impl Core {
         match self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::InboxPut(put))).await {
             Commit::Done(_) => {}
             Commit::Refused(Refusal::NotFound(_)) => return Err(run_not_found(run)),
-            other => return Err(commit_fault(other)),
+            answer => {
+                if matches!(answer, Commit::Unknown { .. }) {
+                    // The signal may be durable all the same: its owner must look, and a rescan finds the run
+                    // that has none.
+                    self.hub.signal(run);
+                    self.request_rescan();
+                }
+                return Err(commit_fault(answer));
+            }
         }
         if !self.hub.signal(run) {
             self.ready(scope.tenant(), Ready::Run(run));
@@ -99,6 +107,7 @@ impl Core {
                 let key = ItemKey {
                     key: format!("resume:{run}"),
                     request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
+                    lifetime: KeyLifetime::Forever,
                 };
                 let item = NewItem {
                     kind: ItemKind::Resume,

@@ -2,9 +2,11 @@
 
 mod bodies;
 mod commit;
+mod conformance;
 mod damage;
 mod failure;
 mod home;
+mod keys;
 mod resubmit;
 mod scene;
 mod upkeep;

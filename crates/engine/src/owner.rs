@@ -210,23 +210,37 @@ impl Owner {
         };
         let deltas = LiveDeltas { core: &self.core, run: self.run, step, attempt, offset: AtomicU64::new(0) };
         let ended = {
-            let call = self.core.ports.model.call(&request, &deltas);
-            let signal = pin!(self.active.signalled());
-            match select(call, signal).await {
-                Either::Left((result, _)) => Some(result),
-                // Dropping the future cancels the attempt.
-                Either::Right(((), _)) => None,
+            let mut call = self.core.ports.model.call(&request, &deltas);
+            loop {
+                let signal = pin!(self.active.signalled());
+                match select(call, signal).await {
+                    Either::Left((result, _)) => break Ok(result),
+                    // Dropping the future cancels the attempt.
+                    Either::Right(((), rest)) => {
+                        if let Some(item) = self.signals().await?.into_iter().next() {
+                            break Err(item);
+                        }
+                        // Its agent is being erased; otherwise whoever signalled could not write the signal down.
+                        if self.is_gone().await? {
+                            return Err(Lost::Fenced);
+                        }
+                        call = rest;
+                    }
+                }
             }
         };
         self.keep(request);
-        match ended {
-            Some(Ok(reply)) => Ok(Input::Replied(reply, self.story.label)),
-            Some(Err(error)) => Ok(Input::Failed(error)),
-            None => match self.signals().await?.into_iter().next() {
-                Some(item) => Ok(Input::Signal(item)),
-                None => Err(Lost::Fenced),
-            },
-        }
+        Ok(match ended {
+            Ok(Ok(reply)) => Input::Replied(reply, self.story.label),
+            Ok(Err(error)) => Input::Failed(error),
+            Err(item) => Input::Signal(item),
+        })
+    }
+
+    /// Tells whether the run is not found any more.
+    async fn is_gone(&self) -> Result<bool, Lost> {
+        let found = self.core.ports.store.run(&self.scope, self.run).await;
+        found.map(|run| run.is_none()).map_err(|_| Lost::Store)
     }
 
     fn judge(&self, id: CallId) -> Input {

@@ -2,5 +2,8 @@
 
 mod arrows;
 mod bad_homes;
+mod full_disk;
 mod home;
+mod mutations;
+mod sweeping;
 mod turns;

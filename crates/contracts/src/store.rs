@@ -8,8 +8,9 @@ mod batch;
 mod read;
 
 pub use batch::{
-    AgentCreate, AgentStateSet, Batch, Claim, Commit, InboxPut, ItemKey, Lane, Mutation, NewEntry, Pin,
-    Receipt, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, TenantCreate, TokenCreate,
+    AgentCreate, AgentStateSet, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Lane, Mutation,
+    NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, TenantCreate,
+    TokenCreate,
 };
 pub use read::{
     OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store, StoreHealth,

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use dromia_cli::Global;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::runs::{NewAgent, Runs as _};
-use dromia_contracts::store::Page;
+use dromia_contracts::store::{Page, Store as _};
 use dromia_contracts::{Actor, Fault};
 
 use crate::config;

@@ -60,7 +60,7 @@ pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCo
 
 /// The rooms of a home, introduced to one another.
 pub(crate) struct House {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<SqliteStore>,
     pub(crate) engine: Engine,
     pub(crate) runtime: Runtime,
     pub(crate) authority: Authority,
@@ -70,8 +70,9 @@ pub(crate) struct House {
 pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let runtime = world::runtime();
     let authority = Authority::claim();
-    let store: Arc<dyn Store> =
+    let sqlite =
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
+    let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
     let models = Models::new(resolved.models.clone(), &runtime.clock).map_err(|error| {
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -92,7 +93,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
-    Ok(House { store, engine, runtime, authority })
+    Ok(House { store: sqlite, engine, runtime, authority })
 }
 
 async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
@@ -115,7 +116,7 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
         ..GatewayConfig::default()
     };
     let ports = dromia_gateway::Ports {
-        store: Arc::clone(&house.store),
+        store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
@@ -123,6 +124,7 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
     let built = dromia_gateway::build(gateway, ports).await;
     let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
     house.engine.start();
+    sweep(Arc::clone(&house.store));
     announce(&handle)?;
 
     let engine = house.engine.clone();
@@ -140,6 +142,17 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes, in the background, the files that an earlier life left without a row.
+fn sweep(store: Arc<SqliteStore>) {
+    tokio::spawn(async move {
+        match store.sweep().await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "files without a row were removed"),
+            Err(error) => tracing::warn!(%error, "the sweep must wait for the next start"),
+        }
+    });
 }
 
 /// Says where the server is reached; a program that started it reads the first line.

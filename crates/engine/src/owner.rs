@@ -245,6 +245,10 @@ impl Owner {
                         // A signal may be taken already, or may ask for nothing that concerns the attempt.
                         let items = self.signals().await?;
                         others = !items.is_empty();
+                        // Its agent is being erased; otherwise whoever signalled could not write the signal down.
+                        if items.is_empty() && self.is_gone().await? {
+                            return Err(Lost::Fenced);
+                        }
                         if items.iter().any(|item| ends_a_run(item.kind)) {
                             // Dropping the future cancels the attempt.
                             break Err(items);
@@ -266,6 +270,12 @@ impl Owner {
             }
             Err(items) => self.first_end(items),
         }
+    }
+
+    /// Tells whether the run is not found any more.
+    async fn is_gone(&self) -> Result<bool, Lost> {
+        let found = self.core.ports.store.run(&self.scope, self.run).await;
+        found.map(|run| run.is_none()).map_err(|_| Lost::Store)
     }
 
     /// Takes signals in their order up to the first that ends the run, which is given back.

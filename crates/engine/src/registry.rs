@@ -10,11 +10,16 @@ use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate, TokenCreate,
 };
 use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope, TenantId};
+use jiff::SignedDuration;
 
 use crate::agents::{agent_not_found, read_fault};
 use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::Core;
 use crate::submit::commit_fault;
+
+/// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
+const END_LOOKS: u32 = 200;
+const END_LOOK_MS: i64 = 10;
 
 impl Core {
     /// Registers a tenant and its first credential, in one commit: a crash leaves both or neither.
@@ -124,12 +129,13 @@ impl Core {
                 return Err(Fault::new(ErrorCode::AgentTerminated, text));
             }
             Commit::Refused(Refusal::NotFound(_)) => return Err(agent_not_found(id)),
-            other => {
-                // It may have changed all the same: what is known of it is dropped, and what waits for it is
-                // looked for.
-                self.forget_agent(id);
-                self.request_rescan();
-                return Err(commit_fault(other));
+            answer => {
+                if matches!(answer, Commit::Unknown { .. }) {
+                    // The state may have changed all the same, and what it lets go on waits in the store.
+                    self.forget_agent(id);
+                    self.request_rescan();
+                }
+                return Err(commit_fault(answer));
             }
         }
         self.forget_agent(id);
@@ -175,20 +181,30 @@ impl Core {
             from: vec![AgentState::Running, AgentState::Paused, AgentState::Terminated],
             to: AgentState::Deleting,
         };
-        self.commit(Batch::new(scope.tenant()).with(Mutation::AgentStateSet(set))).await?;
-        self.erase(scope.tenant(), id).await
+        let marked = self.commit(Batch::new(scope.tenant()).with(Mutation::AgentStateSet(set))).await;
+        let erased = match marked {
+            Ok(()) => self.erase(scope.tenant(), id).await,
+            Err(fault) => Err(fault),
+        };
+        if erased.is_err() {
+            // Once it is marked, the agent is not found any more, so nobody can ask again: the janitor goes on.
+            self.forget_agent(id);
+            self.request_rescan();
+        }
+        erased
     }
 
-    /// Erases an agent that is marked, page by page, then its home.
+    /// Erases an agent that is marked: first its home, then its rows, page by page.
+    ///
+    /// The home goes before the last page, because that page takes the mark with it: after a crash nobody would
+    /// know any more whose home it was. No task is left by then that could write into it; one that outlives the
+    /// wait finds no home, and what it makes anew is wiped at the end.
     pub(crate) async fn erase(self: &Arc<Self>, tenant: TenantId, agent: AgentId) -> Result<Erased, Fault> {
         self.forget_agent(agent);
         self.session_keys.retain(|(_, id, _), _| *id != agent);
-        // A run that still has a task finds its rows gone at its next commit and stops; wake those that wait.
-        for run in self.hub.active_of(agent) {
-            self.hub.signal(run);
-        }
+        self.let_end(agent).await;
         let scope = self.recovery_scope(tenant);
-        let mut sum = Erased::default();
+        let mut sum = Erased { files: self.ports.homes.wipe(tenant, agent).await?, ..Erased::default() };
         loop {
             let (page, last) = self.ports.store.erase_agent_page(&scope, agent).await.map_err(read_fault)?;
             sum.sessions += page.sessions;
@@ -200,9 +216,24 @@ impl Core {
                 break;
             }
         }
-        // The rows are gone, so no tool starts any more; the home goes last.
-        sum.files = self.ports.homes.wipe(tenant, agent).await?;
+        sum.files += self.ports.homes.wipe(tenant, agent).await?;
         Ok(sum)
+    }
+
+    /// Waits until no run of an agent has a task, but not for ever: a tool may take its time.
+    async fn let_end(&self, agent: AgentId) {
+        let clock = &self.ports.runtime.clock;
+        for _ in 0..END_LOOKS {
+            let active = self.hub.active_of(agent);
+            if active.is_empty() {
+                return;
+            }
+            for run in active {
+                self.hub.signal(run);
+            }
+            let later = clock.now().checked_add(SignedDuration::from_millis(END_LOOK_MS));
+            clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+        }
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), Fault> {

@@ -10,7 +10,7 @@ use dromia_contracts::entry::{Entry, HoldReason, Park};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::runs::{End, Live, Submitted, Target, Watch, Why};
 use dromia_contracts::session::{InboxOwner, ItemKind, ResumeBody};
-use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusal};
+use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, Refusal};
 use dromia_contracts::{Digest, ErrorCode, Fault, RunId, Scope};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -103,6 +103,7 @@ impl Core {
                 let key = ItemKey {
                     key: format!("resume:{run}"),
                     request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
+                    lifetime: KeyLifetime::Forever,
                 };
                 let item = NewItem {
                     kind: ItemKind::Resume,

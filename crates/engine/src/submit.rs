@@ -331,6 +331,11 @@ impl Core {
                 }
                 self.join(scope, known, owner, position, item.wait).await.map(Admission::Done)
             }
+            Commit::Unknown { .. } => {
+                // The input, and the claim with it, may be durable all the same: nobody drives that run yet.
+                self.request_rescan();
+                Err(commit_fault(answer))
+            }
             Commit::Refused(Refusal::AgentState { .. } | Refusal::NotFound(_)) => {
                 self.forget_agent(agent.id);
                 self.session_keys.retain(|(_, id, _), _| *id != agent.id);

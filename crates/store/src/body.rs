@@ -116,27 +116,15 @@ impl FileBodies {
         }
     }
 
-    /// Lists every file with its tenant, as far as their names are ours.
-    pub(crate) fn list(&self) -> io::Result<Vec<(TenantId, [u8; 32])>> {
-        let mut names = Vec::new();
-        let tenants = match fs::read_dir(&self.dir) {
-            Ok(tenants) => tenants,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(names),
-            Err(error) => return Err(error),
-        };
-        for entry in tenants {
-            let entry = entry?;
-            let Some(tenant) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            for file in fs::read_dir(entry.path())? {
-                let name = file?.file_name();
-                if let Some(hash) = name.to_str().and_then(|name| name.parse::<Digest>().ok()) {
-                    names.push((tenant, *hash.as_bytes()));
-                }
-            }
-        }
-        Ok(names)
+    /// Lists the tenants that have a directory, as far as their names are ours.
+    pub(crate) fn tenants(&self) -> io::Result<Vec<TenantId>> {
+        Ok(names(&self.dir)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Lists the files of a tenant, as far as their names are ours.
+    pub(crate) fn list(&self, tenant: TenantId) -> io::Result<Vec<[u8; 32]>> {
+        let names = names(&self.tenant_dir(tenant))?;
+        Ok(names.iter().filter_map(|name| name.parse::<Digest>().ok()).map(|hash| *hash.as_bytes()).collect())
     }
 
     fn path(&self, tenant: TenantId, hash: &[u8; 32]) -> PathBuf {
@@ -150,4 +138,18 @@ impl FileBodies {
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Lists a directory; one that is not there is empty. Names that are no text are nobody's of ours.
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
 }

@@ -150,11 +150,11 @@ impl Page<'_> {
     }
 
     fn erase_items(&mut self, owner: &[u8; 16]) -> rusqlite::Result<()> {
-        // The keys first: they are found by the items.
+        // The keys first: they are found by the items. A key that expired may stand for another item by now.
         let keys = self.delete(
             "DELETE FROM keys WHERE tenant = ?1 AND key IN \
              (SELECT coalesce(i.key, i.item) FROM inbox i JOIN keys k \
-              ON k.tenant = i.tenant AND k.key = coalesce(i.key, i.item) \
+              ON k.tenant = i.tenant AND k.key = coalesce(i.key, i.item) AND k.item = i.item \
               WHERE i.tenant = ?1 AND i.owner = ?2 LIMIT ?3)",
             owner,
         )?;

@@ -24,8 +24,10 @@ pub(crate) struct Migration {
 }
 
 /// Every step, in order; the first leads to version 1.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") },
+    Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql") },
+];
 
 /// What opening a directory would do to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,10 +77,6 @@ pub(crate) fn apply(
         step.execute_batch(migration.sql)?;
         step.pragma_update(None, "user_version", version)?;
         step.commit()?;
-    }
-    if !plan.steps.is_empty() {
-        // From here on the header, which the next start reads first, tells the truth.
-        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     }
     Ok(())
 }
@@ -134,6 +132,7 @@ mod tests {
     use crate::config::StoreConfig;
     use crate::open::open_writer_with;
 
+    const FIRST: &[Migration] = &[MIGRATIONS[0]];
     const TWO: &[Migration] =
         &[MIGRATIONS[0], Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;" }];
 
@@ -145,8 +144,8 @@ mod tests {
     fn a_step_is_announced_backed_up_and_applied_once() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
-        assert_eq!(MigrationPlan::of(dir.path(), MIGRATIONS).map(|plan| plan.found).ok(), Some(0));
-        drop(open_writer_with(&config, MIGRATIONS).expect("opens"));
+        assert_eq!(MigrationPlan::of(dir.path(), FIRST).map(|plan| plan.found).ok(), Some(0));
+        drop(open_writer_with(&config, FIRST).expect("opens"));
 
         let plan = MigrationPlan::of(dir.path(), TWO).expect("is planned");
         assert_eq!((plan.found, plan.known, plan.steps.as_slice()), (1, 2, &["a column"][..]));
@@ -169,10 +168,24 @@ mod tests {
         let config = StoreConfig::new(dir.path());
         drop(open_writer_with(&config, TWO).expect("opens"));
         let before = fs::read(config.database()).expect("is readable");
-        let refused = open_writer_with(&config, MIGRATIONS).expect_err("the store is newer");
+        let refused = open_writer_with(&config, FIRST).expect_err("the store is newer");
         assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1 }), "{refused}");
         assert_eq!(fs::read(config.database()).expect("is readable"), before);
         assert!(!config.wal().exists());
+    }
+
+    #[test]
+    fn a_key_of_the_first_schema_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        let old = open_writer_with(&config, FIRST).expect("opens");
+        old.execute("INSERT INTO keys VALUES (x'01', 'k', x'02', x'03', 0, 1, x'04')", []).expect("is put");
+        drop(old);
+        let new = open_writer_with(&config, MIGRATIONS).expect("migrates");
+        let end: Option<i64> = new
+            .query_row("SELECT expires_at FROM keys WHERE key = 'k'", [], |row| row.get(0))
+            .expect("is read");
+        assert_eq!(end, None);
     }
 
     #[test]

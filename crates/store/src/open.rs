@@ -101,6 +101,10 @@ pub(crate) fn open_writer_with(
     }
     prepare_writer(&db)?;
     migrate::apply(&mut db, &config.dir, migrations)?;
+    // An earlier life may have ended after a sync that failed: what it left in the log is not known to be durable,
+    // and nothing may be acknowledged behind it. From here on the header, which the next start reads first, tells
+    // the schema too.
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     fs::File::open(&config.dir).and_then(|dir| dir.sync_all())?;
     Ok(db)
 }

@@ -63,20 +63,36 @@ impl SqliteStore {
         MigrationPlan::of(&config.dir, MIGRATIONS)
     }
 
-    /// Removes the files of bodies that no row names; returns how many. Blocks while it lists the directory.
+    /// Removes the files of bodies that no row names; returns how many. Whoever serves a store does this once after
+    /// it is open; after an erasure the store does it by itself, for that tenant.
     pub async fn sweep(&self) -> Result<u64, ReadError> {
-        let files = FileBodies::new(self.config.blobs());
-        let names = files.list().map_err(|error| ReadError::Unavailable { cause: error.to_string() })?;
+        let tenants = self.listed(FileBodies::tenants).await?;
         let mut swept = 0;
-        for same_tenant in names.chunk_by(|(before, _), (next, _)| before == next) {
-            for page in same_tenant.chunks(Page::<()>::LIMIT_MAX) {
-                let (ack, answer) = oneshot::channel();
-                let hashes = page.iter().map(|(_, hash)| *hash).collect();
-                self.queue.push(Job::Sweep { tenant: page[0].0, hashes, ack }).map_err(unavailable)?;
-                swept += answer.await.map_err(|_| gone())??;
-            }
+        for tenant in tenants {
+            swept += self.sweep_tenant(tenant).await?;
         }
         Ok(swept)
+    }
+
+    async fn sweep_tenant(&self, tenant: TenantId) -> Result<u64, ReadError> {
+        let hashes = self.listed(move |files| files.list(tenant)).await?;
+        let mut swept = 0;
+        for page in hashes.chunks(Page::<()>::LIMIT_MAX) {
+            let (ack, answer) = oneshot::channel();
+            let hashes = page.to_vec();
+            self.queue.push(Job::Sweep { tenant, hashes, ack }).map_err(unavailable)?;
+            swept += answer.await.map_err(|_| gone())??;
+        }
+        Ok(swept)
+    }
+
+    /// Lists files on a reader's thread, where waiting for the disk holds nobody up but other reads.
+    async fn listed<T: Send + 'static>(
+        &self,
+        list: impl FnOnce(&FileBodies) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let listed = self.read(move |r| Ok(list(&r.files))).await?;
+        listed.map_err(|error| ReadError::Unavailable { cause: error.to_string() })
     }
 
     fn read<T: Send + 'static>(
@@ -288,7 +304,15 @@ impl Store for SqliteStore {
         };
         Box::pin(async move {
             pushed?;
-            answer.await.map_err(|_| gone())?
+            let (erased, last) = answer.await.map_err(|_| gone())??;
+            if last {
+                // Files that a crash between two pages, or a batch refused meanwhile, left behind. The rows are gone
+                // whatever comes of it, and the next start sweeps again.
+                if let Err(error) = self.sweep_tenant(scope.tenant()).await {
+                    tracing::warn!(%error, "the files of an erased agent wait for the next sweep");
+                }
+            }
+            Ok((erased, last))
         })
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Such files are left by a crash between the sync of a file and the commit of its batch, by a batch that was
 //! refused, and by a crash between an erasure and the removal of its files. Rows of bodies need no sweeping: they
-//! go in the transaction of the last reference. The listing is made outside the writer, the decision inside it, one
-//! page at a time, so no batch can name a file between the look and the removal.
+//! go in the transaction of the last reference. It runs after a start and after an erasure. The listing is made outside
+//! the writer, the decision inside it, one page at a time, so no batch can name a file between the look and the removal.
 
 use rusqlite::{Connection, params};
 

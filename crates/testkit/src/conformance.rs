@@ -44,6 +44,8 @@ claims! {
     commit::a_state_entry_changes_only_from_the_version_expected,
     commit::a_session_holds_so_many_state_entries_and_gives_them_in_pages,
     commit::a_key_stands_for_one_item,
+    commit::a_key_of_a_day_is_free_after_24_hours_and_a_key_for_ever_is_not,
+    commit::a_key_that_was_used_again_outlives_the_agent_of_its_first_item,
     commit::an_agents_state_changes_only_from_the_states_named,
     commit::erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbour,
     claim::a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch,

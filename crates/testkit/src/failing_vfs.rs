@@ -4,10 +4,14 @@
 //! every call from it on) that a test has armed: a write, sync or truncate that answers EIO or disk full without
 //! doing anything. It counts those calls by site, so that a sweep can visit every one and print the list.
 //! It covers what SQLite does to its files; files that the store writes by itself do not pass here.
+//!
+//! On demand it also remembers what each file held when it was synced last. That is what a power cut leaves, by the
+//! strictest reading of what a sync promises: [`FailingVfs::disks`] gives one such disk for each sync.
 
 mod shim;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A call that can fail.
@@ -44,6 +48,9 @@ pub enum DiskFault {
     Eio,
     /// No space left.
     Full,
+    /// Nothing is done, and the answer is that all went well: a disk that lies. No store can stand it; it is there
+    /// to see that a check notices.
+    Lie,
 }
 
 /// Which call fails, and how.
@@ -98,6 +105,7 @@ impl FailingVfs {
         let mut state = self.control.state();
         state.armed = Some(Armed { plan, met: 0 });
         state.fired = 0;
+        state.fired_at = None;
     }
 
     /// Takes the plan back: the disk is well again.
@@ -105,9 +113,44 @@ impl FailingVfs {
         self.control.state().armed = None;
     }
 
+    /// Tells whether a plan stands.
+    pub fn is_armed(&self) -> bool {
+        self.control.state().armed.is_some()
+    }
+
     /// Returns how many calls failed since the last plan was made.
     pub fn fired(&self) -> u64 {
         self.control.state().fired
+    }
+
+    /// Returns where the first call failed since the last plan was made.
+    pub fn fired_at(&self) -> Option<Site> {
+        self.control.state().fired_at
+    }
+
+    /// Returns how many calls at a site went well since the last one failed.
+    pub fn well_since(&self, site: Site) -> u64 {
+        self.control.state().well.get(&site).copied().unwrap_or_default()
+    }
+
+    /// Begins to remember what is synced. Costs a copy of the file at every sync.
+    pub fn remember(&self) {
+        self.control.state().disks = Some(vec![Disk::default()]);
+    }
+
+    /// Notes how much was acknowledged so far.
+    pub fn acknowledged(&self, count: u64) {
+        self.control.state().acknowledged = count;
+    }
+
+    /// Returns what a power cut would leave: before the first sync since [`FailingVfs::remember`], and after each.
+    pub fn disks(&self) -> Vec<Disk> {
+        let state = self.control.state();
+        let mut disks = state.disks.clone().unwrap_or_default();
+        if let Some(last) = disks.last_mut() {
+            last.acknowledged = state.acknowledged;
+        }
+        disks
     }
 
     /// Returns every site that was met, with the number of its calls.
@@ -122,6 +165,33 @@ impl FailingVfs {
     }
 }
 
+/// What a power cut leaves.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    /// What was synced of each file.
+    files: BTreeMap<PathBuf, Arc<[u8]>>,
+    /// How much was acknowledged while nothing more than this was durable.
+    pub acknowledged: u64,
+}
+
+impl Disk {
+    /// Puts the disk back to what it held; every other file of the directory goes. Nobody may have them open.
+    pub fn restore(&self, dir: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        self.files.iter().try_for_each(|(path, bytes)| std::fs::write(path, bytes))
+    }
+
+    /// Counts the files.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Control(Mutex<State>);
 
@@ -130,6 +200,13 @@ struct State {
     sites: BTreeMap<Site, u64>,
     armed: Option<Armed>,
     fired: u64,
+    fired_at: Option<Site>,
+    /// Calls that went well since the last one failed.
+    well: BTreeMap<Site, u64>,
+    /// Every file that was opened, by the number that its handle carries.
+    paths: Vec<PathBuf>,
+    disks: Option<Vec<Disk>>,
+    acknowledged: u64,
 }
 
 #[derive(Debug)]
@@ -145,18 +222,55 @@ impl Control {
 
     /// Counts a call and tells whether it must fail.
     fn meet(&self, call: VfsCall, file: FileKind) -> Option<DiskFault> {
+        let site = (call, file);
         let mut state = self.state();
-        *state.sites.entry((call, file)).or_insert(0) += 1;
-        let Armed { plan, met } = state.armed.as_mut()?;
+        *state.sites.entry(site).or_insert(0) += 1;
+        let fault = state.armed.as_mut().and_then(|armed| armed.meet(site));
+        if fault.is_some() {
+            state.fired += 1;
+            state.fired_at.get_or_insert(site);
+            state.well.clear();
+        } else {
+            *state.well.entry(site).or_insert(0) += 1;
+        }
+        fault
+    }
+
+    /// Gives a file that was opened its number.
+    fn opened(&self, path: PathBuf) -> usize {
+        let mut state = self.state();
+        let known = state.paths.iter().position(|known| *known == path);
+        known.unwrap_or_else(|| {
+            state.paths.push(path);
+            state.paths.len() - 1
+        })
+    }
+
+    fn remembers(&self) -> bool {
+        self.state().disks.is_some()
+    }
+
+    /// Remembers what a file holds, now that it is synced. `acknowledged` is what was known as the sync began.
+    fn synced(&self, file: usize, bytes: Vec<u8>, acknowledged: u64) {
+        let mut state = self.state();
+        let Some(path) = state.paths.get(file).cloned() else { return };
+        let Some(disks) = &mut state.disks else { return };
+        let Some(before) = disks.last_mut() else { return };
+        before.acknowledged = acknowledged;
+        let mut disk = before.clone();
+        disk.files.insert(path, bytes.into());
+        disks.push(disk);
+    }
+}
+
+impl Armed {
+    fn meet(&mut self, (call, file): Site) -> Option<DiskFault> {
+        let plan = &self.plan;
         if plan.call.is_some_and(|only| only != call) || plan.file.is_some_and(|only| only != file) {
             return None;
         }
-        *met += 1;
-        let fails = if plan.lasting { *met >= plan.nth } else { *met == plan.nth };
-        let fault = plan.fault;
-        if fails {
-            state.fired += 1;
-        }
-        fails.then_some(fault)
+        self.met += 1;
+        let fails = if plan.lasting { self.met >= plan.nth } else { self.met == plan.nth };
+        fails.then_some(plan.fault)
     }
 }

@@ -1,7 +1,9 @@
 //! A store that fails on demand: it stands before another store and spoils its n-th commit.
 //!
 //! It knows three moments that matter to a caller: before anything was written, after it was written and before
-//! the caller heard of it, and never again. Reads always go through.
+//! the caller heard of it, and never again. A page of an erasure writes as a batch does, so it counts as a commit
+//! and fails like one. It keeps a line about every commit, so that a sweep can say where it went. Reads always go
+//! through.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +15,11 @@ use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenan
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError, Receipt, RunFilter,
+    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use tokio::sync::Notify;
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,10 +32,13 @@ pub enum CommitFault {
     CrashBefore,
     /// It is written, the answer is lost, and nothing is written again: the process died after this commit.
     CrashAfter,
+    /// Nothing is written, the answer is `Done`, and nothing is written again: a store that acknowledged before it
+    /// was durable, and died. No honest store does so; it is there to see that a check notices.
+    Lie,
 }
 
 impl CommitFault {
-    /// Every fault.
+    /// Every fault that an honest store can show.
     pub const ALL: [Self; 4] = [Self::Lost, Self::Unheard, Self::CrashBefore, Self::CrashAfter];
 }
 
@@ -53,7 +59,30 @@ pub struct FaultyStore {
     faults: Mutex<BTreeMap<u64, CommitFault>>,
     on_commit: Mutex<Option<Callback>>,
     commits: AtomicU64,
+    log: Mutex<Vec<String>>,
     dead: AtomicBool,
+    death: Notify,
+}
+
+/// What a fault makes of one commit.
+struct Spoiled {
+    nth: u64,
+    written: bool,
+    heard: bool,
+    callback: Option<Callback>,
+}
+
+impl Spoiled {
+    /// The words of the answer that tells nothing.
+    fn cause(&self, fault: &str) -> String {
+        format!("commit {} was spoiled: {fault}", self.nth)
+    }
+
+    fn after(&self) {
+        if let Some(callback) = &self.callback {
+            callback(self.nth, Moment::After);
+        }
+    }
 }
 
 impl FaultyStore {
@@ -64,7 +93,9 @@ impl FaultyStore {
             faults: Mutex::new(BTreeMap::new()),
             on_commit: Mutex::new(None),
             commits: AtomicU64::new(0),
+            log: Mutex::new(Vec::new()),
             dead: AtomicBool::new(false),
+            death: Notify::new(),
         }
     }
 
@@ -88,45 +119,98 @@ impl FaultyStore {
         self.dead.load(Ordering::SeqCst)
     }
 
+    /// Waits until a crash fault was met.
+    pub async fn died(&self) {
+        loop {
+            let death = self.death.notified();
+            if self.is_dead() {
+                return;
+            }
+            death.await;
+        }
+    }
+
     /// Returns the store below, as a restart finds it.
     pub fn inner(&self) -> Arc<dyn Store> {
         Arc::clone(&self.inner)
     }
 
-    fn spoiled(&self, batch: Batch) -> BoxFuture<'static, Commit> {
-        let nth = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
+    /// Returns a line about every commit that arrived, in order: what it writes, by kind.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a commit, and says what becomes of it.
+    fn meet(&self, line: String) -> Spoiled {
+        let nth = {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push(line);
+            self.commits.fetch_add(1, Ordering::SeqCst) + 1
+        };
         let callback = self.on_commit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(callback) = &callback {
             callback(nth, Moment::Before);
         }
-        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&nth).copied();
-        let unknown =
-            move |fault: &str| Commit::Unknown { cause: format!("commit {nth} was spoiled: {fault}") };
         if self.is_dead() {
-            return Box::pin(std::future::ready(unknown("the store is dead")));
+            return Spoiled { nth, written: false, heard: false, callback };
         }
+        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&nth).copied();
         let (written, heard, dies) = match fault {
             None => (true, true, false),
             Some(CommitFault::Lost) => (false, false, false),
             Some(CommitFault::Unheard) => (true, false, false),
             Some(CommitFault::CrashBefore) => (false, false, true),
             Some(CommitFault::CrashAfter) => (true, false, true),
+            Some(CommitFault::Lie) => (false, true, true),
         };
         if dies {
             self.dead.store(true, Ordering::SeqCst);
+            self.death.notify_waiters();
         }
-        if !written {
-            return Box::pin(std::future::ready(unknown("nothing was written")));
+        Spoiled { nth, written, heard, callback }
+    }
+
+    fn spoiled(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        let met = self.meet(line_of(&batch));
+        if !met.written {
+            let answer = if met.heard {
+                let puts = batch.mutations.iter().filter(|one| matches!(one, Mutation::InboxPut(_)));
+                Commit::Done(Receipt { positions: puts.map(|_| 1).collect(), claimed: true, waiting: false })
+            } else {
+                Commit::Unknown { cause: met.cause("nothing was written") }
+            };
+            return Box::pin(std::future::ready(answer));
         }
         let commit = self.inner.commit(batch);
         Box::pin(async move {
             let answer = commit.await;
-            if let Some(callback) = callback {
-                callback(nth, Moment::After);
-            }
-            if heard { answer } else { unknown("the answer was lost") }
+            met.after();
+            if met.heard { answer } else { Commit::Unknown { cause: met.cause("the answer was lost") } }
         })
     }
+}
+
+/// Names what a batch writes, in order.
+fn line_of(batch: &Batch) -> String {
+    let entries = |entries: &[NewEntry]| {
+        let kinds: Vec<_> = entries.iter().map(|new| new.entry.kind().0).collect();
+        kinds.join(" ")
+    };
+    let mutation = |mutation: &Mutation| match mutation {
+        Mutation::TenantCreate(_) => "tenant_create".to_owned(),
+        Mutation::TokenCreate(_) => "token_create".to_owned(),
+        Mutation::AgentCreate(_) => "agent_create".to_owned(),
+        Mutation::AgentStateSet(set) => format!("agent_state_set {}", set.to.as_str()),
+        Mutation::SessionOpen(_) => "session_open".to_owned(),
+        Mutation::InboxPut(put) => format!("inbox_put {:?}", put.kind).to_lowercase(),
+        Mutation::PinPut(_) => "pin_put".to_owned(),
+        Mutation::RunAppend(append) => format!("run_append [{}]", entries(&append.entries)),
+        Mutation::RunTakeover(_) => "run_takeover".to_owned(),
+        Mutation::StatePut(_) => "state_put".to_owned(),
+    };
+    let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
+    words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
+    words.join(", ")
 }
 
 impl fmt::Debug for FaultyStore {
@@ -179,11 +263,21 @@ impl Store for FaultyStore {
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
-        if self.is_dead() {
-            let cause = "the store is dead".to_owned();
+        let met = self.meet("erase_agent_page".to_owned());
+        if !met.written {
+            let cause = met.cause("nothing was written");
             return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
         }
-        self.inner.erase_agent_page(scope, agent)
+        let page = self.inner.erase_agent_page(scope, agent);
+        Box::pin(async move {
+            let answer = page.await;
+            met.after();
+            if met.heard {
+                answer
+            } else {
+                Err(ReadError::Unavailable { cause: met.cause("the answer was lost") })
+            }
+        })
     }
 
     fn health(&self) -> StoreHealth {

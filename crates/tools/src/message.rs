@@ -16,7 +16,7 @@ use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{InboxPut, ItemKey, ReadError, Store};
+use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, ReadError, Store};
 use dromia_contracts::tool::{PreparedCall, ToolContext};
 
 use crate::arguments::MessageSend;
@@ -82,6 +82,6 @@ pub(crate) async fn send(
         kind: ItemKind::Input,
         author: sender,
         body: Bytes::from(body),
-        key: Some(ItemKey { key: context.key.clone(), request: call.action }),
+        key: Some(ItemKey { key: context.key.clone(), request: call.action, lifetime: KeyLifetime::Forever }),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::agent::{AgentConfig, AgentState, Handle};
 use crate::digest::Digest;
@@ -163,6 +163,17 @@ pub struct ItemKey {
     pub key: String,
     /// BLAKE3 of the request, so that a key used for something else is noticed.
     pub request: Digest,
+    /// For how long the key stands for its item.
+    pub lifetime: KeyLifetime,
+}
+
+/// For how long a key stands for its item, counted from the item's own time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyLifetime {
+    /// As long as the item. For keys that the engine makes of something that happens once.
+    Forever,
+    /// 24 hours. For keys that clients choose: one that is used again later is a new key.
+    Day,
 }
 
 /// Puts an item into an inbox; the store gives it the next position. A signal for a run that has ended is refused
@@ -186,6 +197,17 @@ pub struct InboxPut {
     pub body: Bytes,
     /// The caller's key. A second item with the key is refused with [`Refusal::KeyTaken`].
     pub key: Option<ItemKey>,
+}
+
+impl InboxPut {
+    /// Returns when the item's key is free again; `None` for a key that stays, or if there is none.
+    pub fn key_expires_at(&self) -> Option<Timestamp> {
+        match self.key.as_ref()?.lifetime {
+            KeyLifetime::Forever => None,
+            // A time at the very end of the calendar has no next day; its key stays.
+            KeyLifetime::Day => self.at.checked_add(SignedDuration::from_hours(24)).ok(),
+        }
+    }
 }
 
 /// A text kept under its digest, such as a prompt.

@@ -184,7 +184,8 @@ pub enum ReadError {
 /// Guarantees, which one conformance suite checks for every implementation:
 /// - A batch is applied whole or not at all, and [`Commit::Done`] follows durability.
 /// - Commits of one tenant are seen by every later read.
-/// - Submitting a batch twice equals submitting it once.
+/// - Submitting a batch twice equals submitting it once, as long as the keys in it stand. A key with a lifetime is
+///   free for an item whose time is as late as its end or later.
 /// - After a failed write no batch is acknowledged until the store has been reopened; reads go on.
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - Chained digests are checked on every journal read.

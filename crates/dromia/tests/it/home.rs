@@ -17,7 +17,12 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        let home = Self { directory: tempfile::tempdir().expect("a temporary directory") };
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Makes a home in a directory of one's choice.
+    pub(crate) fn within(parent: &Path) -> Self {
+        let home = Self { directory: tempfile::tempdir_in(parent).expect("a temporary directory") };
         let init = home.run(&["init", "--defaults", "--no-input"]);
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
         home
@@ -42,8 +47,12 @@ impl Home {
     }
 
     pub(crate) fn serve(&self) -> Server {
-        let mut child = self
-            .command()
+        self.serve_by(self.command())
+    }
+
+    /// Starts a server with a command that ends in running the program.
+    pub(crate) fn serve_by(&self, mut command: Command) -> Server {
+        let mut child = command
             .args(["up", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()

@@ -17,7 +17,7 @@ use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::ItemKey;
+use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use tokio::time::sleep;
 
@@ -45,8 +45,11 @@ pub(crate) async fn send(
         return Err(Failure::invalid("`text` is empty"));
     }
     let author = author(&caller.scope, event.actor.as_deref());
-    let key =
-        key.0.map(|key| ItemKey { key: format!("http:{key}"), request: request_digest(&event, &author) });
+    let key = key.0.map(|key| ItemKey {
+        key: format!("http:{key}"),
+        request: request_digest(&event, &author),
+        lifetime: KeyLifetime::Day,
+    });
     let target = target(&core, &caller.scope, &event, &author).await?;
     let by_handle = matches!(target, Target::Key { .. });
     let input = NewInput {

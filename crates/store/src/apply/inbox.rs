@@ -1,7 +1,8 @@
 //! Inbox items and the keys that remember them.
 //!
 //! A key's row is written only where the caller sent a key or where the item has to wait: the item of a plain turn
-//! is taken by the claim of its own batch and is found again by that claim's entries.
+//! is taken by the claim of its own batch and is found again by that claim's entries. Whether a key has expired is
+//! judged by the time of the item that comes, so the answer does not depend on when its row is removed.
 
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
@@ -89,9 +90,10 @@ impl<'b> Draft<'b> {
         }
         let found = db
             .prepare_cached(
-                "SELECT item, owner, run, position, request FROM keys WHERE tenant = ?1 AND key = ?2",
+                "SELECT item, owner, run, position, request FROM keys \
+                 WHERE tenant = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
             )?
-            .query_row(params![self.tenant.as_bytes(), key_column(put)], |row| {
+            .query_row(params![self.tenant.as_bytes(), key_column(put), put.at.as_millisecond()], |row| {
                 let owner = code::bytes(row, 1)?;
                 Ok(Remembered {
                     item: ItemId::from_bytes(code::bytes(row, 0)?),
@@ -218,9 +220,14 @@ impl<'b> Draft<'b> {
             rows +=
                 write_body(db, self.tenant, &body_hash, &put.body, put.owner.as_bytes(), true, *position)?;
             if put.key.is_some() || taken_by.is_none() {
+                let expires_at = put.key_expires_at();
+                if expires_at.is_some() {
+                    rows += self.forget_keys(db, put)?;
+                }
+                // Its check found no key that stands; one that has expired gives way.
                 db.prepare_cached(
-                    "INSERT INTO keys (tenant, key, item, owner, run, position, request) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT OR REPLACE INTO keys (tenant, key, item, owner, run, position, request, expires_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 )?
                 .execute(params![
                     self.tenant.as_bytes(),
@@ -230,11 +237,24 @@ impl<'b> Draft<'b> {
                     matches!(put.owner, InboxOwner::Run(_)),
                     stored(*position),
                     put.key.as_ref().map(|key| key.request.as_bytes()),
+                    expires_at.map(jiff::Timestamp::as_millisecond),
                 ])?;
                 rows += 1;
             }
         }
         Ok(rows)
+    }
+
+    /// Removes the oldest keys of the tenant that have expired at the item's time. Two for each that comes, so that
+    /// they grow fewer, and no batch does more than its share.
+    fn forget_keys(&self, db: &Connection, put: &InboxPut) -> rusqlite::Result<u64> {
+        let forgotten = db
+            .prepare_cached(
+                "DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys INDEXED BY keys_expiring \
+                 WHERE tenant = ?1 AND expires_at <= ?2 ORDER BY expires_at LIMIT 2)",
+            )?
+            .execute(params![self.tenant.as_bytes(), put.at.as_millisecond()])?;
+        Ok(forgotten as u64)
     }
 }
 

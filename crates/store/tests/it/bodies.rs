@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dromia_contracts::store::{Batch, Commit, Mutation, Store as _};
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::store::{AgentStateSet, Batch, Commit, Mutation, Store as _};
 use dromia_contracts::{ItemId, RunId};
 
-use crate::scene::{SESSION, Scene, TENANT, put};
+use crate::scene::{AGENT, SESSION, Scene, TENANT, put};
 
 fn files(dir: &Path) -> usize {
     let Ok(tenants) = std::fs::read_dir(dir.join("blobs")) else { return 0 };
@@ -55,17 +56,68 @@ async fn equal_bodies_are_kept_once_and_go_with_their_last_reference() {
 async fn a_sweep_removes_what_no_row_names_and_nothing_else() {
     let scene = Scene::open().await;
     let kept = scene.turn_done(SESSION, 0, vec![b'k'; 300_000]).await;
-    // A refused batch leaves no row; its file was synced before.
-    let (_, _, mut refused) = scene.turn(SESSION, 9, vec![b'o'; 300_000]);
-    if let Some(Mutation::RunAppend(append)) = refused.mutations.first_mut() {
-        append.run = RunId::from_bytes([0xcc; 16]);
-    }
-    assert!(matches!(scene.store.commit(refused).await, Commit::Refused(_)));
+    orphan(&scene).await;
     assert_eq!(files(scene.dir.path()), 2);
     assert_eq!(scene.store.sweep().await, Ok(1));
     assert_eq!(files(scene.dir.path()), 1);
     assert_eq!(scene.store.sweep().await, Ok(0));
     assert!(scene.store.journal(&Scene::scope(), kept, 0, 9).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_last_page_of_an_erasure_sweeps_what_a_refused_batch_left() {
+    let scene = Scene::open().await;
+    orphan(&scene).await;
+    assert_eq!(files(scene.dir.path()), 1);
+    let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
+    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+    while !scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page").1 {}
+    assert_eq!(files(scene.dir.path()), 0);
+}
+
+/// Leaves a file that no row names: a refused batch leaves no row, and its file was synced before.
+async fn orphan(scene: &Scene) {
+    let (_, _, mut refused) = scene.turn(SESSION, 9, vec![b'o'; 300_000]);
+    if let Some(Mutation::RunAppend(append)) = refused.mutations.first_mut() {
+        append.run = RunId::from_bytes([0xcc; 16]);
+    }
+    assert!(matches!(scene.store.commit(refused).await, Commit::Refused(_)));
+}
+
+/// Reads every body of some journals; what a sweep must never take away.
+async fn bodies_are_there(scene: &Scene, runs: &[RunId]) -> Result<(), String> {
+    for run in runs {
+        let journal = scene.store.journal(&Scene::scope(), *run, 0, 256).await;
+        let journal = journal.map_err(|error| error.to_string())?;
+        if journal.iter().filter(|entry| entry.body.is_some()).count() != 1 {
+            return Err(format!("{run} has lost its reply"));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_every_live_body() {
+    let scene = Scene::open().await;
+    let mut runs = Vec::new();
+    for after in 0..4_u8 {
+        runs.push(scene.turn_done(SESSION, after.into(), vec![after; 300_000]).await);
+    }
+    orphan(&scene).await;
+    assert_eq!(scene.store.sweep().await, Ok(1));
+    assert_eq!(bodies_are_there(&scene, &runs).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_sweep_of_a_live_body_is_caught() {
+    let scene = Scene::open().await;
+    let runs = [scene.turn_done(SESSION, 0, vec![b'r'; 300_000]).await];
+    // The planted fault: a sweeper that believes in rows that are gone, and so finds a live file without one.
+    let bodies = Scene::sql(scene.dir.path());
+    bodies.execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM bodies; DELETE FROM bodies").expect("runs");
+    assert_eq!(scene.store.sweep().await, Ok(1));
+    bodies.execute_batch("INSERT INTO bodies SELECT * FROM kept").expect("runs");
+    assert!(bodies_are_there(&scene, &runs).await.is_err(), "the check sees the body that is missing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

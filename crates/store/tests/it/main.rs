@@ -2,9 +2,12 @@
 
 mod bodies;
 mod commit;
+mod conformance;
 mod damage;
+mod disk;
 mod failure;
 mod home;
+mod keys;
 mod resubmit;
 mod scene;
 mod upkeep;

@@ -15,8 +15,8 @@ use dromia_contracts::model::{Finish, Usage};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, InboxPut, ItemKey, Mutation, NewEntry, Receipt, RunAppend,
-    SessionOpen, Store as _, TenantCreate,
+    AgentCreate, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, NewEntry, Receipt,
+    RunAppend, SessionOpen, Store as _, TenantCreate,
 };
 use dromia_contracts::{Actor, AgentId, Authority, Digest, ItemId, RunId, Scope, SessionId, TenantId};
 use dromia_store::{SqliteStore, StoreConfig};
@@ -144,7 +144,11 @@ pub(crate) fn put(session: SessionId, item: ItemId, body: &str, key: Option<&str
         kind: ItemKind::Input,
         author: Actor::new("cli:ada"),
         body: Bytes::copy_from_slice(body.as_bytes()),
-        key: key.map(|key| ItemKey { key: key.to_owned(), request: Digest::from_bytes([5; 32]) }),
+        key: key.map(|key| ItemKey {
+            key: key.to_owned(),
+            request: Digest::from_bytes([5; 32]),
+            lifetime: KeyLifetime::Day,
+        }),
     }
 }
 

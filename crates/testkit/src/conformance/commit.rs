@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::Digest;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, ItemKey, Mutation, Page, Pin, Refusal, RunFilter, StatePut, Store, TenantCreate,
-    TokenCreate,
+    AgentStateSet, Batch, InboxPut, ItemKey, KeyLifetime, Mutation, Page, Pin, Refusal, RunFilter, StatePut,
+    Store, TenantCreate, TokenCreate,
 };
+use dromia_contracts::{Digest, ItemId};
 
 use super::scene::{
     Scene, agent_create, append, at, completed, model_replied, pin, session_key, session_open,
@@ -20,7 +20,11 @@ pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(
     let scene = Scene::open(store, 1).await;
     let (item, keyed, run) = (scene.item_id(), scene.item_id(), scene.run_id());
     let mut put_keyed = scene.put(keyed);
-    put_keyed.key = Some(ItemKey { key: "k".to_owned(), request: Digest::from_bytes([1; 32]) });
+    put_keyed.key = Some(ItemKey {
+        key: "k".to_owned(),
+        request: Digest::from_bytes([1; 32]),
+        lifetime: KeyLifetime::Day,
+    });
     let (agent, session) = (scene.agent_id(), scene.session_id());
     let mut all = scene
         .batch()
@@ -194,7 +198,7 @@ pub(super) async fn a_key_stands_for_one_item(store: Arc<dyn Store>) {
     let request = Digest::from_bytes([1; 32]);
     let keyed = |item, request| {
         let mut put = scene.put(item);
-        put.key = Some(ItemKey { key: "order-7".to_owned(), request });
+        put.key = Some(ItemKey { key: "order-7".to_owned(), request, lifetime: KeyLifetime::Day });
         scene.batch().with(Mutation::InboxPut(put))
     };
     assert_eq!(scene.done(keyed(first, request)).await.positions, [1]);
@@ -204,8 +208,63 @@ pub(super) async fn a_key_stands_for_one_item(store: Arc<dyn Store>) {
     assert_eq!(scene.refused(keyed(second, Digest::from_bytes([2; 32]))).await, taken);
     let other = Scene::open(Arc::clone(&scene.store), 2).await;
     let mut put = other.put(other.item_id());
-    put.key = Some(ItemKey { key: "order-7".to_owned(), request });
+    put.key = Some(ItemKey { key: "order-7".to_owned(), request, lifetime: KeyLifetime::Day });
     assert_eq!(other.done(other.batch().with(Mutation::InboxPut(put))).await.positions, [1]);
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// An input of the scene's session, so many milliseconds after its beginning, under a key.
+fn keyed(scene: &Scene, item: ItemId, ms: i64, lifetime: KeyLifetime) -> InboxPut {
+    let key = ItemKey { key: format!("{lifetime:?}"), request: Digest::from_bytes([1; 32]), lifetime };
+    InboxPut { at: at(ms), key: Some(key), ..scene.put(item) }
+}
+
+pub(super) async fn a_key_of_a_day_is_free_after_24_hours_and_a_key_for_ever_is_not(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (day, ever) = (scene.item_id(), scene.item_id());
+    let put = |item, ms, lifetime| scene.batch().with(Mutation::InboxPut(keyed(&scene, item, ms, lifetime)));
+    assert_eq!(scene.done(put(day, 3, KeyLifetime::Day)).await.positions, [1]);
+    assert_eq!(scene.done(put(ever, 3, KeyLifetime::Forever)).await.positions, [2]);
+    let taken = |refusal| match refusal {
+        Refusal::KeyTaken { item, .. } => item,
+        other => panic!("expected KeyTaken, found {other:?}"),
+    };
+    let late = scene.item_id();
+    assert_eq!(taken(scene.refused(put(late, 2 + DAY_MS, KeyLifetime::Day)).await), day);
+    assert_eq!(
+        scene.done(put(day, 3, KeyLifetime::Day)).await.positions,
+        [1],
+        "the same batch is recognised"
+    );
+    let next = put(late, 3 + DAY_MS, KeyLifetime::Day);
+    assert_eq!(scene.done(next.clone()).await.positions, [3], "the key is free");
+    assert_eq!(scene.done(next).await.positions, [3], "and stands for the new item");
+    let third = scene.item_id();
+    assert_eq!(taken(scene.refused(put(third, 4 + DAY_MS, KeyLifetime::Day)).await), late);
+    assert_eq!(taken(scene.refused(put(third, 4 + 99 * DAY_MS, KeyLifetime::Forever)).await), ever);
+    assert_eq!(scene.done(put(third, 3 + 2 * DAY_MS, KeyLifetime::Day)).await.positions, [4]);
+}
+
+pub(super) async fn a_key_that_was_used_again_outlives_the_agent_of_its_first_item(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (bob, bobs) = (scene.agent_id(), scene.session_id());
+    scene.done(scene.batch().with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    let first = keyed(&scene, scene.item_id(), 3, KeyLifetime::Day);
+    scene.done(scene.batch().with(Mutation::InboxPut(first))).await;
+    let mut again = keyed(&scene, scene.item_id(), 3 + DAY_MS, KeyLifetime::Day);
+    again.owner = InboxOwner::Session(bobs);
+    let again = scene.batch().with(Mutation::InboxPut(again));
+    let receipt = scene.done(again.clone()).await;
+    let delete =
+        AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
+    scene.done(scene.batch().with(Mutation::AgentStateSet(delete))).await;
+    while !scene.store.erase_agent_page(&scene.scope(), scene.agent).await.expect("a page").1 {}
+    assert_eq!(scene.done(again).await, receipt, "bob's item is still found by its key");
+    let mut third = keyed(&scene, scene.item_id(), 4 + DAY_MS, KeyLifetime::Day);
+    third.owner = InboxOwner::Session(bobs);
+    let refused = scene.refused(scene.batch().with(Mutation::InboxPut(third))).await;
+    assert!(matches!(refused, Refusal::KeyTaken { position: 1, .. }), "{refused:?}");
 }
 
 pub(super) async fn an_agents_state_changes_only_from_the_states_named(store: Arc<dyn Store>) {

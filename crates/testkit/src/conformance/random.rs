@@ -10,8 +10,8 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, Claim, InboxPut, ItemKey, Mutation, Pin, RunTakeover, StatePut, TenantCreate,
-    TokenCreate,
+    AgentStateSet, Batch, Claim, InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut,
+    TenantCreate, TokenCreate,
 };
 use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TenantId};
 use proptest::prelude::*;
@@ -304,7 +304,11 @@ impl Writer {
         for index in 0..items {
             let mut item = place.input(self.item());
             if let Some(key) = key.filter(|_| index == 0) {
-                item.key = Some(ItemKey { key: format!("k{key}"), request: Digest::from_bytes([key; 32]) });
+                item.key = Some(ItemKey {
+                    key: format!("k{key}"),
+                    request: Digest::from_bytes([key; 32]),
+                    lifetime: KeyLifetime::Day,
+                });
             }
             put.push(item.item);
             batch = batch.with(Mutation::InboxPut(item));

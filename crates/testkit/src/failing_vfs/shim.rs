@@ -6,7 +6,7 @@
 //! both, and owns them from `xOpen` to `xClose`.
 #![expect(unsafe_code, reason = "SQLite's file system interface is a table of C functions")]
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ struct ShimFile {
     head: ffi::sqlite3_file,
     shim: *const Shim,
     kind: FileKind,
+    /// Its number with the control.
+    number: usize,
 }
 
 /// Where the real file begins behind ours; aligned for whatever it holds.
@@ -85,6 +87,10 @@ unsafe extern "C" fn open(
         let shim_file = file.cast::<ShimFile>();
         (*shim_file).shim = shim;
         (*shim_file).kind = kind(flags);
+        // Only a temporary file has no name; SQLite ends every other with a NUL byte.
+        let path =
+            if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() };
+        (*shim_file).number = (*shim).control.opened(path.into());
         (*file).pMethods = &raw const METHODS;
         code
     }
@@ -118,7 +124,25 @@ unsafe fn failing(file: *mut ffi::sqlite3_file, call: VfsCall, eio: c_int) -> Op
     fault.map(|fault| match fault {
         DiskFault::Eio => eio,
         DiskFault::Full => ffi::SQLITE_FULL,
+        DiskFault::Lie => ffi::SQLITE_OK,
     })
+}
+
+/// Reads a whole file; `None` where it cannot be read, which then counts as not synced.
+unsafe fn whole(file: *mut ffi::sqlite3_file) -> Option<Vec<u8>> {
+    let mut size = 0_i64;
+    // SAFETY: the caller passes an open file of ours; the buffer has as many bytes as the call is told.
+    unsafe {
+        if file_size(file, &raw mut size) != ffi::SQLITE_OK {
+            return None;
+        }
+        let count = c_int::try_from(size).ok()?;
+        let mut bytes = vec![0_u8; usize::try_from(size).ok()?];
+        if count == 0 {
+            return Some(bytes);
+        }
+        (read(file, bytes.as_mut_ptr().cast(), count, 0) == ffi::SQLITE_OK).then_some(bytes)
+    }
 }
 
 /// Passes a call on to the real file.
@@ -188,7 +212,20 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     unsafe {
         match failing(file, VfsCall::Sync, ffi::SQLITE_IOERR_FSYNC) {
             Some(code) => code,
-            None => sync_real(file, flags),
+            None => {
+                let ours = &*file.cast::<ShimFile>();
+                let control = &(*ours.shim).control;
+                let acknowledged = control.state().acknowledged;
+                let code = sync_real(file, flags);
+                if code == ffi::SQLITE_OK
+                    && ours.kind != FileKind::Temporary
+                    && control.remembers()
+                    && let Some(bytes) = whole(file)
+                {
+                    control.synced(ours.number, bytes, acknowledged);
+                }
+                code
+            }
         }
     }
 }

@@ -168,8 +168,9 @@ impl TenantRows {
             let exists = || Refusal::Malformed(format!("{} exists already", put.item));
             return if same { Ok(known.position) } else { Err(exists()) };
         }
-        if let Some(known) = put.key.as_ref().and_then(|key| self.item_keys.get(&key.key)) {
-            let KeyRow { item, owner, position, key } = known.clone();
+        let known = put.key.as_ref().and_then(|key| self.item_keys.get(&key.key));
+        if let Some(known) = known.filter(|row| row.expires_at.is_none_or(|end| put.at < end)) {
+            let KeyRow { item, owner, position, key, .. } = known.clone();
             return Err(Refusal::KeyTaken { item, owner, position, request: key.request });
         }
         let agent = self.owner_agent(put.owner).ok_or_else(|| owner_missing(put.owner))?;
@@ -211,7 +212,8 @@ impl TenantRows {
             }
         }
         if let Some(key) = put.key.clone() {
-            let row = KeyRow { item: put.item, owner: put.owner, position, key };
+            let expires_at = put.key_expires_at();
+            let row = KeyRow { item: put.item, owner: put.owner, position, key, expires_at };
             self.item_keys.insert(row.key.key.clone(), row);
         }
         self.items.insert(put.item, ItemRow { position, put: put.clone() });

@@ -46,6 +46,8 @@ pub(super) struct KeyRow {
     pub(super) owner: InboxOwner,
     pub(super) position: u64,
     pub(super) key: ItemKey,
+    /// When the key is free again, if ever.
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone)]

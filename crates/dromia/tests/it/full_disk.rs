@@ -1,0 +1,224 @@
+//! A file system without space: input is refused with a typed problem, reads and health go on, and the server takes
+//! input again by itself once there is space.
+//!
+//! The small file system is a tmpfs. Where mounting is not permitted, and in a test of its own in any case, a limit
+//! on the size of the server's files stands for it. The last test sees that what is called small is small.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::home::{DEADLINE, Home, Server, block_on};
+
+/// Bytes of each input.
+const TEXT_BYTES: usize = 40_000;
+
+/// A file system, or a limit, that is soon full.
+enum Small {
+    Tmpfs(Mount),
+    Limit,
+}
+
+/// A mounted tmpfs; unmounted when dropped.
+struct Mount {
+    at: TempDir,
+}
+
+impl Mount {
+    fn make() -> Option<Self> {
+        let at = tempfile::tempdir().expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs"])
+            .arg(at.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self { at })
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily, because a server that was killed may take a moment to let go; what is left goes with the machine.
+        drop(Command::new("umount").arg("-l").arg(self.at.path()).output());
+    }
+}
+
+impl Small {
+    #[expect(clippy::print_stdout, reason = "a fallback must be seen")]
+    fn tmpfs_or_limit() -> Self {
+        match Mount::make() {
+            Some(mount) => Self::Tmpfs(mount),
+            None => {
+                println!("mounting is not permitted: a limit on file sizes stands for a full file system");
+                Self::Limit
+            }
+        }
+    }
+
+    fn home(&self) -> Home {
+        match self {
+            Self::Tmpfs(mount) => Home::within(mount.at.path()),
+            Self::Limit => Home::new(),
+        }
+    }
+
+    fn serve(&self, home: &Home) -> Server {
+        match self {
+            Self::Tmpfs(_) => home.serve(),
+            Self::Limit => {
+                // The signal is ignored so that a write over the limit fails, as it does on a full file system.
+                let script = "trap '' XFSZ; ulimit -S -f 2048; exec \"$0\" \"$@\"";
+                let mut limited = Command::new("sh");
+                limited.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_dromia"));
+                limited.env("DROMIA_HOME", home.path()).env_remove("OPENAI_API_KEY");
+                home.serve_by(limited)
+            }
+        }
+    }
+
+    /// Takes whatever space is left.
+    fn fill(&self) {
+        if let Some(ballast) = self.ballast() {
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(ballast).expect("the ballast opens");
+            for size in [1 << 16, 1 << 12] {
+                while file.write_all(&vec![0; size]).is_ok() {}
+            }
+        }
+    }
+
+    fn free(&self, server: &Server) {
+        match self.ballast() {
+            Some(ballast) => {
+                std::fs::remove_file(&ballast).expect("the ballast goes");
+                File::create(ballast).expect("there is space again");
+            }
+            None => {
+                let pid = server.pid().to_string();
+                let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
+                assert!(raised.expect("prlimit runs").success());
+            }
+        }
+    }
+
+    fn ballast(&self) -> Option<PathBuf> {
+        match self {
+            Self::Tmpfs(mount) => Some(mount.at.path().join("ballast")),
+            Self::Limit => None,
+        }
+    }
+}
+
+/// Sends an input under a key and returns the answer.
+async fn send(server: &Server, number: usize) -> (u16, Value) {
+    let text = format!("{number} {}", "x".repeat(TEXT_BYTES));
+    let request = reqwest::Client::new()
+        .post(format!("{}/v1/events", server.url))
+        .bearer_auth(&server.token)
+        .header("Idempotency-Key", format!("input-{number}"))
+        .json(&json!({"text": text}));
+    server.send(request).await
+}
+
+/// Sends inputs until the store takes no more, and then sees that the rest of the server goes on. Returns how many
+/// keys were used, and which of them were acknowledged.
+async fn until_full(small: &Small, server: &Server) -> (usize, Vec<usize>) {
+    let mut acknowledged = Vec::new();
+    let until = Instant::now() + DEADLINE;
+    for number in 0.. {
+        assert!(Instant::now() < until, "the store is never full");
+        small.fill();
+        let (status, answer) = send(server, number).await;
+        match (status, answer["code"].as_str()) {
+            (200 | 202, None) => acknowledged.push(number),
+            // The one whose write failed cannot know; those that come later are told that nothing is taken.
+            (500, Some("outcome_unknown")) => {}
+            (503, Some("store_read_only" | "store_unavailable")) => {
+                assert!(answer["hint"].is_string() || answer["detail"].is_string(), "{answer}");
+                if is_read_only(server).await {
+                    return (number + 1, acknowledged);
+                }
+            }
+            _ => panic!("input {number} was answered {status} {answer}"),
+        }
+    }
+    unreachable!("the loop ends in one of its branches")
+}
+
+async fn is_read_only(server: &Server) -> bool {
+    let (status, health) = server.get("/health").await;
+    assert_eq!((status, health["status"].as_str()), (200, Some("ok")), "the process lives: {health}");
+    health["store"] == "read_only"
+}
+
+async fn runs(server: &Server) -> Vec<Value> {
+    let (status, page) = server.get("/v1/runs?limit=256").await;
+    assert_eq!(status, 200, "reads go on: {page}");
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn a_full_disk_stops_input_and_nothing_else(small: &Small) {
+    let home = small.home();
+    let server = small.serve(&home);
+    block_on(async {
+        let (sent, acknowledged) = until_full(small, &server).await;
+        assert!(!acknowledged.is_empty(), "something was taken before");
+        assert!(runs(&server).await.len() >= acknowledged.len().min(1));
+        let (status, page) = server.get("/v1/sessions").await;
+        assert_eq!(status, 200, "{page}");
+
+        small.free(&server);
+        let until = Instant::now() + DEADLINE;
+        while server.get("/ready").await.0 != 200 {
+            assert!(Instant::now() < until, "the server does not come back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // A client repeats with the same key whatever was not acknowledged.
+        for number in (0..sent).filter(|number| !acknowledged.contains(number)) {
+            let (status, answer) = send(&server, number).await;
+            assert!(status == 200 || status == 202, "{answer}");
+        }
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let runs = runs(&server).await;
+            assert!(runs.len() <= sent, "{} runs of {sent} inputs", runs.len());
+            if runs.len() == sent && runs.iter().all(|run| run["status"] == "completed") {
+                break;
+            }
+            assert!(Instant::now() < until, "{} of {sent} inputs were answered", runs.len());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn a_full_file_system_stops_input_and_nothing_else() {
+    a_full_disk_stops_input_and_nothing_else(&Small::tmpfs_or_limit());
+}
+
+#[test]
+fn files_that_may_not_grow_stop_input_and_nothing_else() {
+    a_full_disk_stops_input_and_nothing_else(&Small::Limit);
+}
+
+#[test]
+fn a_small_file_system_is_small() {
+    // Without this the tests above would prove nothing: what is written there must come to an end.
+    if let Small::Tmpfs(mount) = Small::tmpfs_or_limit() {
+        assert!(fills(mount.at.path()));
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = "trap '' XFSZ; ulimit -S -f 2048; head -c 99000000 /dev/zero > \"$0\"";
+    let written = Command::new("sh").arg("-c").arg(script).arg(dir.path().join("file")).output();
+    assert!(!written.expect("sh runs").status.success(), "the limit holds");
+}
+
+fn fills(dir: &Path) -> bool {
+    let mut file = File::create(dir.join("ballast")).expect("is made");
+    (0..99).any(|_| file.write_all(&vec![0; 1 << 20]).is_err())
+}

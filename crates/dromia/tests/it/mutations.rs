@@ -1,0 +1,204 @@
+//! Every store mutation of a fixed scenario fails once in each way, against the real SQLite file.
+//!
+//! A clean pass counts the commits; then the scenario is played again for every one of them and every way in which
+//! a commit can fail: nothing written, written and not heard, a crash before, a crash after. A crash ends the life
+//! of the process; the next one opens the same directory and the client goes on. At the end the projections are
+//! dropped and rebuilt, and must be equal.
+//!
+//! Planted faults, which turn the check red: a store that acknowledges before it is durable, a line that is
+//! appended twice, a message that arrives twice, an erasure that leaves the home.
+
+mod check;
+mod client;
+mod house;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dromia_contracts::Actor;
+use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
+use dromia_contracts::runs::{NewInput, Runs as _, Target};
+use dromia_testkit::faulty::CommitFault;
+
+use self::client::{Client, LINE, MESSAGE, Stop};
+use self::house::{House, rebuild};
+
+/// One commit and how it fails.
+type Site = (u64, CommitFault);
+
+/// Gives a directory one life: plays on, lets it settle, and looks at it. The log of the commits comes back too.
+fn live(root: &Path, client: &mut Client, site: Option<Site>) -> (Vec<String>, Result<String, Stop>) {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let lived = tokio.block_on(async {
+        let house = House::open(root, |store| {
+            if let Some((nth, fault)) = site {
+                store.fail(nth, fault);
+            }
+        });
+        let played = client.play(&house).await;
+        let looked = match played {
+            Ok(()) => look(&house, client).await.map_err(Stop::Wrong),
+            Err(stop) => Err(stop),
+        };
+        (house.store.log(), looked)
+    });
+    // The tasks end where they stand; a tool on its own thread cannot be cut off and is waited for.
+    tokio.shutdown_timeout(Duration::from_secs(10));
+    lived
+}
+
+async fn look(house: &House, client: &Client) -> Result<String, String> {
+    house.settle().await?;
+    check::check(house, client).await
+}
+
+/// Plays the scenario with one fault, over as many lives as it takes. Returns the log of the first life.
+fn play(root: &Path, site: Option<Site>) -> Result<Vec<String>, String> {
+    let words = |stop| match stop {
+        Stop::Crashed => "the process died a second time".to_owned(),
+        Stop::Wrong(words) => words,
+    };
+    let mut client = Client::default();
+    let (log, first) = live(root, &mut client, site);
+    let rows = match first {
+        Err(Stop::Crashed) => live(root, &mut client, None).1.map_err(words)?,
+        other => other.map_err(words)?,
+    };
+    rebuild(root)?;
+    let rebuilt = live(root, &mut client, None).1.map_err(words)?;
+    if rebuilt != rows {
+        return Err(format!("the projections differ\nbefore: {rows}\nrebuilt: {rebuilt}"));
+    }
+    match site {
+        Some((nth, _)) if nth > log.len() as u64 => Err(format!("commit {nth} was never met: {log:?}")),
+        _ => Ok(log),
+    }
+}
+
+fn played(site: Option<Site>) -> Result<Vec<String>, String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    play(dir.path(), site)
+}
+
+fn name(fault: CommitFault) -> &'static str {
+    match fault {
+        CommitFault::Lost => "lost",
+        CommitFault::Unheard => "unheard",
+        CommitFault::CrashBefore => "crash before",
+        CommitFault::CrashAfter => "crash after",
+        CommitFault::Lie => "lie",
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the list of sites is what the sweep is for")]
+fn every_mutation_may_fail_or_crash_before_and_after() {
+    let clean = played(None).expect("the scenario holds without a fault");
+    let sites: Vec<Site> =
+        (1..=clean.len() as u64).flat_map(|nth| CommitFault::ALL.map(|fault| (nth, fault))).collect();
+    let (next, findings) = (AtomicUsize::new(0), Mutex::new(vec![None; sites.len()]));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(site) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    sites.get(index).map(|site| (index, *site))
+                } {
+                    let found = played(Some(site.1));
+                    findings.lock().expect("no thread panics with the lock")[site.0] = Some(found);
+                }
+            });
+        }
+    });
+    let findings = findings.into_inner().expect("no thread panics with the lock");
+    let mut wrong = Vec::new();
+    for (line, chunk) in clean.iter().zip(sites.chunks(4).zip(findings.chunks(4))) {
+        let (sites, findings) = chunk;
+        let mut words = Vec::new();
+        for ((nth, fault), finding) in sites.iter().zip(findings) {
+            match finding {
+                Some(Ok(_)) => words.push(name(*fault).to_owned()),
+                Some(Err(problem)) => {
+                    wrong.push(format!("commit {nth} ({line}), {}: {problem}", name(*fault)))
+                }
+                None => wrong.push(format!("commit {nth} ({line}), {}: not played", name(*fault))),
+            }
+        }
+        println!("commit {} ({line}): {}: ok", sites[0].0, words.join(", "));
+    }
+    println!("{} commits, {} faults, {} findings", clean.len(), sites.len(), wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for word in
+        ["tenant_create", "agent_create", "session_open", "claim [", "inbox_put cancel", "run_yielded"]
+    {
+        assert!(clean.iter().any(|line| line.contains(word)), "the scenario never writes {word}: {clean:#?}");
+    }
+    for word in ["inbox_put resume", "agent_state_set paused", "agent_state_set deleting", "erase_agent_page"]
+    {
+        assert!(clean.iter().any(|line| line.contains(word)), "the scenario never writes {word}: {clean:#?}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_before_the_write_is_caught() {
+    let clean = played(None).expect("the scenario holds without a fault");
+    // The input that waits while its agent is paused: nothing but the acknowledgement depends on it.
+    let nth = clean.iter().position(|line| line == "inbox_put input").expect("an input waits") as u64 + 1;
+    let found = played(Some((nth, CommitFault::Lie))).expect_err("the check sees what is missing");
+    assert!(found.contains("was acknowledged and is lost"), "{found}");
+}
+
+/// Plays the scenario without a fault, spoils the result, and returns what the check says.
+fn spoiled(spoil: impl AsyncFnOnce(&House, &Client)) -> Result<String, String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut client = Client::default();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio.block_on(async {
+        let house = House::open(dir.path(), |_| {});
+        client.play(&house).await.expect("the scenario holds");
+        look(&house, &client).await.expect("the check holds before");
+        spoil(&house, &client).await;
+        look(&house, &client).await
+    })
+}
+
+#[test]
+fn a_line_that_was_appended_twice_is_caught() {
+    let found = spoiled(async |house, client| {
+        let ada = client.agent("ada").expect("is there").to_string();
+        let log = house.root.join("agents").join(ada).join("workspace").join("log");
+        std::fs::write(log, format!("{LINE}\n{LINE}\n")).expect("is written");
+    });
+    let found = found.expect_err("the check sees it");
+    assert!(found.starts_with("2 lines"), "{found}");
+}
+
+#[test]
+fn a_message_that_arrived_twice_is_caught() {
+    let found = spoiled(async |house, client| {
+        let tenant = client.tenant().expect("is there");
+        let input = NewInput {
+            target: Target::Session(client.acked_of("bob").expect("is there").session),
+            author: Actor::new(&format!("agent:{}", client.agent("ada").expect("is there"))),
+            parts: vec![Part::text(MESSAGE, Label::PUBLIC_FACT)],
+            key: None,
+            wait: false,
+        };
+        house.engine.submit(house.scope(tenant), input).await.expect("is taken");
+    });
+    let found = found.expect_err("the check sees it");
+    assert!(found.starts_with("the messages"), "{found}");
+}
+
+#[test]
+fn an_erasure_that_leaves_the_home_is_caught() {
+    let found = spoiled(async |house, client| {
+        let eve = client.agent("eve").expect("is there").to_string();
+        std::fs::create_dir_all(house.root.join("agents").join(eve)).expect("is made");
+    });
+    let found = found.expect_err("the check sees it");
+    assert!(found.contains("the home"), "{found}");
+}

@@ -1,0 +1,354 @@
+//! A client as it would be written against the contract: it goes through a fixed scenario, repeats with the same
+//! idempotency key whatever was not acknowledged, never repeats what was, and goes on after a crash where it was.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use dromia_contracts::agent::{AgentConfig, AgentState};
+use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::{End, NewAgent, NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::session::{InboxOwner, SessionKey};
+use dromia_contracts::store::{ItemKey, KeyLifetime, Store as _};
+use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId};
+
+use super::house::{House, words};
+use crate::home::DEADLINE;
+
+/// The line that the unkeyed call appends.
+pub(crate) const LINE: &str = "a line of ada";
+/// The message that the transactional call sends.
+pub(crate) const MESSAGE: &str = "a message for bob";
+
+/// Why the client stops.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The process died; the client goes on with the next.
+    Crashed,
+    /// Something that the contract forbids.
+    Wrong(String),
+}
+
+/// An input that the server acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Acked {
+    pub(crate) item: ItemId,
+    pub(crate) session: SessionId,
+}
+
+/// What the client knows, and keeps over crashes of the server.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    step: usize,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) agents: BTreeMap<&'static str, AgentId>,
+    /// Acknowledged inputs in the order of their acknowledgements, by key.
+    pub(crate) acked: Vec<(&'static str, Acked)>,
+}
+
+type Done<T = ()> = Result<T, Stop>;
+
+const STEPS: usize = 14;
+
+impl Client {
+    /// Goes through the scenario from where it stands.
+    pub(crate) async fn play(&mut self, house: &House) -> Done {
+        while self.step < STEPS {
+            let step = self.step;
+            let played = tokio::time::timeout(DEADLINE, self.play_step(house));
+            match played.await {
+                Ok(played) => played?,
+                Err(_) => return Err(Stop::Wrong(format!("step {step} never ends"))),
+            }
+            self.step += 1;
+        }
+        Ok(())
+    }
+
+    async fn play_step(&mut self, house: &House) -> Done {
+        match self.step {
+            0 => self.tenant_create(house).await,
+            1 => self.agent_create(house, "ada", None).await,
+            2 => self.agent_create(house, "bob", Some(2)).await,
+            3 => self.agent_create(house, "eve", None).await,
+            4 => self.turn(house, "plain", "ada", "hello").await,
+            5 => self.turn(house, "pure", "ada", "@tool time.now {}\n@say told").await,
+            6 => {
+                let text =
+                    format!("@tool file.append {{\"path\":\"log\",\"content\":\"{LINE}\\n\"}}\n@say kept");
+                self.turn(house, "append", "ada", &text).await
+            }
+            7 => self.turn(house, "bob", "bob", "hello").await,
+            8 => {
+                let bobs = self.acked_of("bob")?.session;
+                let text = format!(
+                    "@tool message.send {{\"session\":\"{bobs}\",\"text\":\"{MESSAGE}\"}}\n@say sent"
+                );
+                self.turn(house, "send", "ada", &text).await?;
+                self.rest(house).await
+            }
+            9 => {
+                self.turn(house, "loop", "bob", "@loop time.now {}").await?;
+                self.resume(house).await
+            }
+            10 => self.cancel(house).await,
+            11 => self.pause(house).await,
+            12 => {
+                let text = "@tool file.append {\"path\":\"log\",\"content\":\"a line of eve\\n\"}\n@say kept";
+                self.turn(house, "eve", "eve", text).await
+            }
+            _ => self.delete(house).await,
+        }
+    }
+
+    async fn tenant_create(&mut self, house: &House) -> Done {
+        let made =
+            tried(house, || house.engine.tenant_create(house.authority.operator(), handle("acme"))).await;
+        let tenant = match made {
+            Ok(tenant) => tenant,
+            // An attempt that was not heard made it; whoever administers the node looks it up.
+            Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
+                let found = house.store.tenant_by_handle(&house.authority.operator(), &handle("acme")).await;
+                let found = found.map_err(wrong)?;
+                found.ok_or_else(|| Stop::Wrong("the handle is taken by nobody".to_owned()))?
+            }
+            Err(failed) => return Err(failed.into()),
+        };
+        self.tenant = Some(tenant.id);
+        Ok(())
+    }
+
+    async fn agent_create(&mut self, house: &House, name: &'static str, calls: Option<u32>) -> Done {
+        let scope = house.scope(self.tenant()?);
+        let new = NewAgent {
+            handle: handle(name),
+            display_name: name.to_owned(),
+            labels: BTreeMap::new(),
+            config: AgentConfig {
+                model: "scripted".to_owned(),
+                instructions: String::new(),
+                grants: ["model", "reply", "file.*", "time.now", "message.send"].map(str::to_owned).to_vec(),
+                model_calls_max: calls,
+            },
+        };
+        let made = tried(house, || house.engine.agent_create(scope.clone(), new.clone())).await;
+        let agent = match made {
+            Ok(agent) => agent,
+            Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
+                let found = house.store.agent_by_handle(&scope, &handle(name)).await.map_err(wrong)?;
+                found.ok_or_else(|| Stop::Wrong("the handle is taken by nobody".to_owned()))?
+            }
+            Err(failed) => return Err(failed.into()),
+        };
+        self.agents.insert(name, agent.id);
+        Ok(())
+    }
+
+    /// Says something to an agent and waits until the run that took it has ended.
+    async fn turn(&mut self, house: &House, key: &'static str, agent: &'static str, text: &str) -> Done {
+        let outcome = self.say(house, key, agent, text).await?.and_then(|submitted| submitted.outcome);
+        let run = self.taken(house, key).await?;
+        let status = ended(house, self.tenant()?, run).await?;
+        if let Some(outcome) = outcome {
+            let told = alive(house, outcome).await?.map_err(|fault| Stop::Wrong(words(fault)))?;
+            if told.run != run || told.head.status != status {
+                return Err(Stop::Wrong(format!("{key}: the waiter was told of {told:?}, not of {run}")));
+            }
+        }
+        let expected = if key == "loop" { RunStatus::Yielded } else { RunStatus::Completed };
+        if status == expected { Ok(()) } else { Err(Stop::Wrong(format!("{key} is {}", status.as_str()))) }
+    }
+
+    /// Sends an input until it is acknowledged; what was acknowledged is not sent again.
+    async fn say(
+        &mut self,
+        house: &House,
+        key: &'static str,
+        agent: &'static str,
+        text: &str,
+    ) -> Done<Option<Submitted>> {
+        if self.acked.iter().any(|(known, _)| *known == key) {
+            return Ok(None);
+        }
+        let (tenant, agent) = (self.tenant()?, self.agent(agent)?);
+        let author = Actor::new("cli:person");
+        let session = SessionKey { platform: "cli".into(), channel: "main".into(), actor: author.clone() };
+        let input = NewInput {
+            target: Target::Key { agent, key: session },
+            author,
+            parts: vec![Part::text(text, Label::ACTOR_TEXT)],
+            key: Some(ItemKey {
+                key: format!("http:{key}"),
+                request: Digest::from_bytes(*blake3::hash(text.as_bytes()).as_bytes()),
+                lifetime: KeyLifetime::Day,
+            }),
+            wait: true,
+        };
+        let scope = house.scope(tenant);
+        let submitted = tried(house, || house.engine.submit(scope.clone(), input.clone())).await?;
+        self.acked.push((key, Acked { item: submitted.item, session: submitted.session }));
+        Ok(Some(submitted))
+    }
+
+    /// Waits until an acknowledged input was taken; one that is not there is lost.
+    async fn taken(&self, house: &House, key: &'static str) -> Done<RunId> {
+        let Acked { item, session } = self.acked_of(key)?;
+        let scope = house.scope(self.tenant()?);
+        alive(house, async {
+            loop {
+                let inbox = house.store.inbox(&scope, InboxOwner::Session(session), 0, 256).await;
+                let inbox = inbox.map_err(wrong)?;
+                match inbox.iter().find(|found| found.id == item) {
+                    None => return Err(Stop::Wrong(format!("{key} was acknowledged and is lost"))),
+                    Some(found) => match found.taken_by {
+                        Some(run) => return Ok(run),
+                        None => tokio::time::sleep(Duration::from_millis(1)).await,
+                    },
+                }
+            }
+        })
+        .await?
+    }
+
+    /// Waits until the message to bob was answered, so that the next step finds him idle.
+    async fn rest(&self, house: &House) -> Done {
+        alive(house, house.settle()).await?.map_err(Stop::Wrong)
+    }
+
+    /// Goes on from the yielded run, and waits until that has ended too.
+    async fn resume(&mut self, house: &House) -> Done {
+        let scope = house.scope(self.tenant()?);
+        let yielded = self.taken(house, "loop").await?;
+        if !self.acked.iter().any(|(known, _)| *known == "resume") {
+            let resumed = tried(house, || house.engine.resume(scope.clone(), yielded)).await?;
+            self.acked.push(("resume", Acked { item: resumed.item, session: resumed.session }));
+        }
+        let run = self.taken(house, "resume").await?;
+        match ended(house, self.tenant()?, run).await? {
+            RunStatus::Yielded => Ok(()),
+            status => Err(Stop::Wrong(format!("the resumed run is {}", status.as_str()))),
+        }
+    }
+
+    /// Cancels a turn whose model takes its time.
+    async fn cancel(&mut self, house: &House) -> Done {
+        let said = self.say(house, "slow", "ada", "@slow 600000\n@say never").await?;
+        drop(said);
+        let scope = house.scope(self.tenant()?);
+        let run = self.taken(house, "slow").await?;
+        tried(house, || house.engine.end(scope.clone(), run, End::Cancel)).await?;
+        match ended(house, self.tenant()?, run).await? {
+            RunStatus::Cancelled => Ok(()),
+            status => Err(Stop::Wrong(format!("the cancelled run is {}", status.as_str()))),
+        }
+    }
+
+    /// Pauses ada, says something that waits, and lets her go on.
+    async fn pause(&mut self, house: &House) -> Done {
+        let (scope, ada) = (house.scope(self.tenant()?), self.agent("ada")?);
+        let set = |to| house.engine.agent_set_state(scope.clone(), ada, to);
+        if self.acked_of("paused").is_err() {
+            tried(house, || set(AgentState::Paused)).await?;
+            drop(self.say(house, "paused", "ada", "are you there?").await?);
+        }
+        tried(house, || set(AgentState::Running)).await?;
+        let run = self.taken(house, "paused").await?;
+        match ended(house, self.tenant()?, run).await? {
+            RunStatus::Completed => Ok(()),
+            status => Err(Stop::Wrong(format!("what waited is {}", status.as_str()))),
+        }
+    }
+
+    async fn delete(&mut self, house: &House) -> Done {
+        let (scope, eve) = (house.scope(self.tenant()?), self.agent("eve")?);
+        match tried(house, || house.engine.agent_delete(scope.clone(), eve)).await {
+            Ok(_) => {}
+            // The attempt before was not heard; she is on her way out.
+            Err(Failed::Fault(fault)) if fault.code == ErrorCode::AgentNotFound => {}
+            Err(failed) => return Err(failed.into()),
+        }
+        self.rest(house).await
+    }
+
+    pub(crate) fn tenant(&self) -> Done<TenantId> {
+        self.tenant.ok_or_else(|| Stop::Wrong("there is no tenant".to_owned()))
+    }
+
+    pub(crate) fn agent(&self, name: &str) -> Done<AgentId> {
+        self.agents.get(name).copied().ok_or_else(|| Stop::Wrong(format!("there is no {name}")))
+    }
+
+    pub(crate) fn acked_of(&self, key: &str) -> Done<Acked> {
+        let found = self.acked.iter().find(|(known, _)| *known == key).map(|(_, acked)| *acked);
+        found.ok_or_else(|| Stop::Wrong(format!("{key} was never acknowledged")))
+    }
+}
+
+/// Why a request was not done in the end.
+enum Failed {
+    Stop(Stop),
+    /// A fault that repeating the request does not mend.
+    Fault(Fault),
+}
+
+impl From<Failed> for Stop {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Stop(stop) => stop,
+            Failed::Fault(fault) => Self::Wrong(format!("{}: {}", fault.code, fault.message)),
+        }
+    }
+}
+
+/// Makes a request until its outcome is known, as the hints of the faults ask for.
+async fn tried<T, F>(house: &House, request: impl Fn() -> F) -> Result<T, Failed>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    loop {
+        match alive(house, request()).await.map_err(Failed::Stop)? {
+            Ok(done) => return Ok(done),
+            Err(_) if house.store.is_dead() => return Err(Failed::Stop(Stop::Crashed)),
+            Err(fault) => match fault.code {
+                ErrorCode::OutcomeUnknown | ErrorCode::StoreReadOnly | ErrorCode::StoreUnavailable => {}
+                _ => return Err(Failed::Fault(fault)),
+            },
+        }
+    }
+}
+
+/// Waits for something for as long as the process lives.
+async fn alive<T>(house: &House, what: impl Future<Output = T>) -> Done<T> {
+    tokio::select! {
+        // An answer that is there counts, even if the process died right after it.
+        biased;
+        done = what => Ok(done),
+        () = house.store.died() => Err(Stop::Crashed),
+    }
+}
+
+async fn ended(house: &House, tenant: TenantId, run: RunId) -> Done<RunStatus> {
+    let scope = house.scope(tenant);
+    alive(house, async {
+        loop {
+            let row = house.store.run(&scope, run).await.map_err(wrong)?;
+            match row.map(|row| row.head.status) {
+                None => return Err(Stop::Wrong(format!("{run} is gone"))),
+                Some(RunStatus::Held) => return Err(Stop::Wrong(format!("{run} is held"))),
+                Some(status) if status.is_terminal() => return Ok(status),
+                Some(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    })
+    .await?
+}
+
+fn wrong(error: impl std::fmt::Display) -> Stop {
+    Stop::Wrong(words(error))
+}
+
+fn handle(text: &str) -> dromia_contracts::agent::Handle {
+    text.parse().expect("a handle")
+}

@@ -1,0 +1,96 @@
+//! The rooms of one life of a process, wired in the test as the binary wires them, with a store that can be
+//! spoiled between the engine and SQLite.
+//!
+//! A life ends as a crash ends it: its tasks are dropped where they stand. Only what SQLite was handed before is
+//! still written, as it is by a kernel that outlives the process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dromia_contracts::entry::Entry;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::store::{Page, Store, StoredEntry};
+use dromia_contracts::{Actor, Authority, Scope, TenantId};
+use dromia_engine::{Engine, EngineConfig, Ports, RunState};
+use dromia_guard::GrantGate;
+use dromia_models::{Models, ModelsConfig};
+use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
+use dromia_testkit::FaultyStore;
+use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+
+use crate::home::DEADLINE;
+
+/// One life of a process.
+pub(crate) struct House {
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) engine: Engine,
+    pub(crate) authority: Authority,
+    pub(crate) root: PathBuf,
+}
+
+impl House {
+    /// Opens the directory and starts the engine. Must be called inside a tokio runtime.
+    pub(crate) fn open(root: &Path, spoil: impl FnOnce(&FaultyStore)) -> Self {
+        let sqlite = SqliteStore::open(StoreConfig::new(root.join("store"))).expect("the store opens");
+        let store = Arc::new(FaultyStore::new(Arc::new(sqlite)));
+        spoil(&store);
+        let runtime: Runtime = dromia_testkit::tokio_runtime();
+        let authority = Authority::claim();
+        let port: Arc<dyn Store> = Arc::clone(&store) as _;
+        let ports = Ports {
+            store: Arc::clone(&port),
+            model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock).expect("models")),
+            tools: Arc::new(Toolbox::new(
+                ToolsConfig { root: root.to_owned(), pace: None },
+                port,
+                runtime.clone(),
+            )),
+            gate: Arc::new(GrantGate::new(Toolbox::names())),
+            homes: Arc::new(AgentHomes::new(root.to_owned())),
+            runtime,
+            authority: authority.clone(),
+        };
+        let engine = Engine::new(ports, EngineConfig::default());
+        engine.start();
+        Self { store, engine, authority, root: root.to_owned() }
+    }
+
+    /// What a client of the tenant may see.
+    pub(crate) fn scope(&self, tenant: TenantId) -> Scope {
+        self.authority.scope(tenant, Actor::new("token:sweep"))
+    }
+
+    /// Waits until nothing is left to do: no run is open, no input waits, nothing is being erased.
+    pub(crate) async fn settle(&self) -> Result<(), String> {
+        let settled = async {
+            loop {
+                let operator = self.authority.operator();
+                let open = self.store.open_runs(&operator, Page::first(9)).await.map_err(words)?;
+                let waiting = self.store.pending_sessions(&operator, Page::first(9)).await.map_err(words)?;
+                let deleting = self.store.deleting_agents(&operator).await.map_err(words)?;
+                if open.is_empty() && waiting.is_empty() && deleting.is_empty() && self.engine.active() == 0 {
+                    return Ok(());
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        match tokio::time::timeout(DEADLINE, settled).await {
+            Ok(settled) => settled,
+            Err(_) => Err("the engine does not come to rest".to_owned()),
+        }
+    }
+}
+
+/// Drops the projections of a closed store and builds them anew from the truth.
+pub(crate) fn rebuild(root: &Path) -> Result<(), String> {
+    let fold = |journal: &[StoredEntry]| {
+        let entries: Result<Vec<Entry>, _> = journal.iter().map(StoredEntry::decode).collect();
+        entries.map(|entries| RunState::fold(&entries).head()).map_err(words)
+    };
+    rebuild_projections(&StoreConfig::new(root.join("store")), &fold).map(drop).map_err(words)
+}
+
+/// An error as a finding.
+pub(crate) fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -103,7 +103,8 @@ fn write_backup(db: &Connection, dir: &Path, backup: &Path) -> Result<(), OpenEr
     Ok(())
 }
 
-/// Reads `user_version` and the application id where SQLite keeps them: big-endian, at bytes 60 and 68.
+/// Reads `user_version` and the application id where SQLite keeps them: big-endian, at bytes 60 and 68; at byte 40
+/// lies how often the schema changed.
 fn version_in_header(database: &Path) -> Result<u32, OpenError> {
     let mut header = Vec::with_capacity(100);
     match File::open(database) {
@@ -120,6 +121,11 @@ fn version_in_header(database: &Path) -> Result<u32, OpenError> {
     }
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let (version, application) = (word(60), word(68));
+    // A database that never had a table belongs to nobody: a crash between the first page and the id leaves one.
+    let schemas = word(40);
+    if (version, application, schemas) == (0, 0, 0) {
+        return Ok(0);
+    }
     if application != APPLICATION_ID.cast_unsigned() {
         return Err(OpenError::NotOurs);
     }
@@ -175,6 +181,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_a_crash_left_without_an_id_is_made_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        let begun = Connection::open(config.database()).expect("opens");
+        begun.pragma_update(None, "auto_vacuum", "INCREMENTAL").expect("the first page is written");
+        drop(begun);
+        assert!(fs::metadata(config.database()).expect("is there").len() > 0);
+        let db = open_writer_with(&config, MIGRATIONS).expect("opens");
+        let id: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0)).expect("is read");
+        let vacuum: i32 = db.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).expect("is read");
+        assert_eq!((id, vacuum, version(&db)), (APPLICATION_ID, 2, known(MIGRATIONS)));
+    }
+
+    #[test]
     fn a_key_of_the_first_schema_stays() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
@@ -199,7 +219,7 @@ mod tests {
         ];
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
-        drop(open_writer_with(&config, MIGRATIONS).expect("opens"));
+        drop(open_writer_with(&config, FIRST).expect("opens"));
         open_writer_with(&config, BROKEN).expect_err("the step fails");
         let db = open_writer_with(&config, TWO).expect("the sound step applies");
         assert_eq!(version(&db), 2);

@@ -57,6 +57,8 @@ type Callback = Arc<dyn Fn(u64, Moment) + Send + Sync>;
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     faults: Mutex<BTreeMap<u64, CommitFault>>,
+    /// A fault that waits for the first commit whose line holds a word.
+    first: Mutex<Option<(String, CommitFault)>>,
     on_commit: Mutex<Option<Callback>>,
     commits: AtomicU64,
     log: Mutex<Vec<String>>,
@@ -91,6 +93,7 @@ impl FaultyStore {
         Self {
             inner,
             faults: Mutex::new(BTreeMap::new()),
+            first: Mutex::new(None),
             on_commit: Mutex::new(None),
             commits: AtomicU64::new(0),
             log: Mutex::new(Vec::new()),
@@ -102,6 +105,11 @@ impl FaultyStore {
     /// Spoils the n-th commit, counted from 1 over the life of this wrapper.
     pub fn fail(&self, nth: u64, fault: CommitFault) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(nth, fault);
+    }
+
+    /// Spoils the first commit from now on whose line in the log holds a word.
+    pub fn fail_first(&self, word: &str, fault: CommitFault) {
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some((word.to_owned(), fault));
     }
 
     /// Calls back at each moment of each commit.
@@ -142,6 +150,11 @@ impl FaultyStore {
 
     /// Counts a commit, and says what becomes of it.
     fn meet(&self, line: String) -> Spoiled {
+        let first = self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|(word, _)| line.contains(&*word));
         let nth = {
             let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             log.push(line);
@@ -155,6 +168,7 @@ impl FaultyStore {
             return Spoiled { nth, written: false, heard: false, callback };
         }
         let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&nth).copied();
+        let fault = first.map(|(_, fault)| fault).or(fault);
         let (written, heard, dies) = match fault {
             None => (true, true, false),
             Some(CommitFault::Lost) => (false, false, false),

@@ -27,16 +27,28 @@ use self::client::{Client, LINE, MESSAGE, Stop};
 use self::house::{House, rebuild};
 
 /// One commit and how it fails.
-type Site = (u64, CommitFault);
+type Site = (Target, CommitFault);
+
+/// Which commit.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// The n-th. Where two runs go on at once their commits change places, so the last may not be met every time.
+    Nth(usize),
+    /// The first whose line holds a word.
+    First(&'static str),
+}
+
+/// What is written only at the end of the scenario and has a site of its own.
+const LAST: [&str; 2] = ["agent_state_set deleting", "erase_agent_page"];
 
 /// Gives a directory one life: plays on, lets it settle, and looks at it. The log of the commits comes back too.
 fn live(root: &Path, client: &mut Client, site: Option<Site>) -> (Vec<String>, Result<String, Stop>) {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let lived = tokio.block_on(async {
-        let house = House::open(root, |store| {
-            if let Some((nth, fault)) = site {
-                store.fail(nth, fault);
-            }
+        let house = House::open(root, |store| match site {
+            None => {}
+            Some((Target::Nth(nth), fault)) => store.fail(nth as u64, fault),
+            Some((Target::First(word), fault)) => store.fail_first(word, fault),
         });
         let played = client.play(&house).await;
         let looked = match played {
@@ -72,15 +84,17 @@ fn play(root: &Path, site: Option<Site>) -> Result<Vec<String>, String> {
     if rebuilt != rows {
         return Err(format!("the projections differ\nbefore: {rows}\nrebuilt: {rebuilt}"));
     }
-    match site {
-        Some((nth, _)) if nth > log.len() as u64 => Err(format!("commit {nth} was never met: {log:?}")),
-        _ => Ok(log),
-    }
+    Ok(log)
 }
 
 fn played(site: Option<Site>) -> Result<Vec<String>, String> {
-    let dir = tempfile::tempdir().expect("a directory");
-    play(dir.path(), site)
+    play(directory().path(), site)
+}
+
+fn directory() -> tempfile::TempDir {
+    // What is swept is the order of commits, not how long a disk takes: memory is quicker.
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
 }
 
 fn name(fault: CommitFault) -> &'static str {
@@ -97,8 +111,8 @@ fn name(fault: CommitFault) -> &'static str {
 #[expect(clippy::print_stdout, reason = "the list of sites is what the sweep is for")]
 fn every_mutation_may_fail_or_crash_before_and_after() {
     let clean = played(None).expect("the scenario holds without a fault");
-    let sites: Vec<Site> =
-        (1..=clean.len() as u64).flat_map(|nth| CommitFault::ALL.map(|fault| (nth, fault))).collect();
+    let targets = (1..=clean.len()).map(Target::Nth).chain(LAST.map(Target::First));
+    let sites: Vec<Site> = targets.flat_map(|target| CommitFault::ALL.map(|fault| (target, fault))).collect();
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(vec![None; sites.len()]));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -114,21 +128,35 @@ fn every_mutation_may_fail_or_crash_before_and_after() {
         }
     });
     let findings = findings.into_inner().expect("no thread panics with the lock");
-    let mut wrong = Vec::new();
-    for (line, chunk) in clean.iter().zip(sites.chunks(4).zip(findings.chunks(4))) {
-        let (sites, findings) = chunk;
-        let mut words = Vec::new();
-        for ((nth, fault), finding) in sites.iter().zip(findings) {
+    let (mut wrong, mut met) = (Vec::new(), 0);
+    for (sites, findings) in sites.chunks(4).zip(findings.chunks(4)) {
+        let (mut words, mut line) = (Vec::new(), String::new());
+        for ((target, fault), finding) in sites.iter().zip(findings) {
+            let site = match target {
+                Target::Nth(nth) => format!("commit {nth}"),
+                Target::First(word) => format!("first {word}"),
+            };
             match finding {
-                Some(Ok(_)) => words.push(name(*fault).to_owned()),
-                Some(Err(problem)) => {
-                    wrong.push(format!("commit {nth} ({line}), {}: {problem}", name(*fault)))
+                None => wrong.push(format!("{site}, {}: not played", name(*fault))),
+                Some(Err(problem)) => wrong.push(format!("{site}, {}: {problem}", name(*fault))),
+                Some(Ok(log)) => {
+                    let found = match target {
+                        Target::Nth(nth) => log.get(nth - 1),
+                        Target::First(word) => log.iter().find(|line| line.contains(word)),
+                    };
+                    if let Some(found) = found {
+                        words.push(name(*fault));
+                        met += 1;
+                        line = format!("{site} ({found})");
+                    }
                 }
-                None => wrong.push(format!("commit {nth} ({line}), {}: not played", name(*fault))),
             }
         }
-        println!("commit {} ({line}): {}: ok", sites[0].0, words.join(", "));
+        println!("{line}: {}: ok", words.join(", "));
     }
+    let unmet = sites.len() - met - wrong.len();
+    println!("{unmet} sites were not met, because their pass had fewer commits");
+    assert!(unmet <= 12, "all but the last commits are met");
     println!("{} commits, {} faults, {} findings", clean.len(), sites.len(), wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for word in
@@ -146,14 +174,15 @@ fn every_mutation_may_fail_or_crash_before_and_after() {
 fn an_acknowledgement_before_the_write_is_caught() {
     let clean = played(None).expect("the scenario holds without a fault");
     // The input that waits while its agent is paused: nothing but the acknowledgement depends on it.
-    let nth = clean.iter().position(|line| line == "inbox_put input").expect("an input waits") as u64 + 1;
-    let found = played(Some((nth, CommitFault::Lie))).expect_err("the check sees what is missing");
+    let nth = clean.iter().position(|line| line == "inbox_put input").expect("an input waits") + 1;
+    let found =
+        played(Some((Target::Nth(nth), CommitFault::Lie))).expect_err("the check sees what is missing");
     assert!(found.contains("was acknowledged and is lost"), "{found}");
 }
 
 /// Plays the scenario without a fault, spoils the result, and returns what the check says.
 fn spoiled(spoil: impl AsyncFnOnce(&House, &Client)) -> Result<String, String> {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = directory();
     let mut client = Client::default();
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio.block_on(async {

@@ -38,13 +38,12 @@ fn play(vfs: &FailingVfs, plan: Option<Plan>, then: Then) -> Finding {
 fn plans(call: Option<VfsCall>, calls: u64) -> Vec<(Plan, Then)> {
     let mut plans = Vec::new();
     for nth in 1..=calls {
-        for fault in [DiskFault::Eio, DiskFault::Full] {
+        // A disk that broke for good is mended, or the process ends with it and the next finds it mended.
+        for (fault, then) in [(DiskFault::Eio, Then::Stop), (DiskFault::Full, Then::Mend)] {
             let plan = |lasting| Plan { call, file: None, nth, fault, lasting };
             plans.push((plan(false), Then::Mend));
-            plans.push((plan(true), Then::Mend));
+            plans.push((plan(true), then));
         }
-        let plan = Plan { call, file: None, nth, fault: DiskFault::Eio, lasting: true };
-        plans.push((plan, Then::Stop));
     }
     plans
 }

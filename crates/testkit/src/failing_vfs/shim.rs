@@ -210,23 +210,21 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: SQLite calls with an open file of ours.
     unsafe {
-        match failing(file, VfsCall::Sync, ffi::SQLITE_IOERR_FSYNC) {
-            Some(code) => code,
-            None => {
-                let ours = &*file.cast::<ShimFile>();
-                let control = &(*ours.shim).control;
-                let acknowledged = control.state().acknowledged;
-                let code = sync_real(file, flags);
-                if code == ffi::SQLITE_OK
-                    && ours.kind != FileKind::Temporary
-                    && control.remembers()
-                    && let Some(bytes) = whole(file)
-                {
-                    control.synced(ours.number, bytes, acknowledged);
-                }
-                code
-            }
+        if let Some(code) = failing(file, VfsCall::Sync, ffi::SQLITE_IOERR_FSYNC) {
+            return code;
         }
+        let ours = &*file.cast::<ShimFile>();
+        let control = &(*ours.shim).control;
+        let acknowledged = control.state().acknowledged;
+        let code = sync_real(file, flags);
+        if code == ffi::SQLITE_OK
+            && ours.kind != FileKind::Temporary
+            && control.remembers()
+            && let Some(bytes) = whole(file)
+        {
+            control.synced(ours.number, bytes, acknowledged);
+        }
+        code
     }
 }
 

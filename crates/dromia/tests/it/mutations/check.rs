@@ -8,7 +8,7 @@ use dromia_contracts::content::{CallStatus, InputMessage, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session};
-use dromia_contracts::store::{Page, RunFilter, Store as _};
+use dromia_contracts::store::{Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::{CallId, ItemId, RunId, Scope};
 use dromia_engine::RunState;
 
@@ -62,7 +62,7 @@ async fn journal(house: &House, scope: &Scope, run: &Run) -> Finding<Told> {
     let stored = house.store.journal(scope, run.id, 0, 256).await.map_err(words)?;
     let numbers: Vec<_> = stored.iter().map(|entry| entry.seq).collect();
     same("entry numbers", &numbers, &(1..=run.last_seq).collect::<Vec<_>>())?;
-    let entries: Result<Vec<Entry>, _> = stored.iter().map(|entry| entry.decode()).collect();
+    let entries: Result<Vec<Entry>, _> = stored.iter().map(StoredEntry::decode).collect();
     let entries = entries.map_err(words)?;
     same("the head", &run.head, &RunState::fold(&entries).head())?;
     let mut told = Told { run: run.clone(), items: Vec::new(), calls: BTreeMap::new() };
@@ -199,6 +199,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> 
     if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what an error is mapped with")]
 fn said(stop: Stop) -> String {
     format!("{stop:?}")
 }

@@ -114,8 +114,8 @@ impl Pass<'_> {
         let mut acknowledged = 0;
         for life in [&batches[..FIRST_LIFE], &batches[FIRST_LIFE..]] {
             let Some(store) = self.open()? else { break };
-            for batch in life {
-                if !self.write(&store, batch).await? {
+            for (number, batch) in life.iter().enumerate() {
+                if !self.write(&store, batch, number > 0).await? {
                     break;
                 }
                 acknowledged += 1;
@@ -158,8 +158,10 @@ impl Pass<'_> {
             .map_err(|error| format!("after {refused}: does not open: {error}"))
     }
 
-    /// Writes a batch until it is acknowledged. False if the pass ends here.
-    async fn write(&self, store: &SqliteStore, batch: &Batch) -> Finding<bool> {
+    /// Writes a batch until it is acknowledged; `logged` says whether an earlier one lies in the log. False if the
+    /// pass ends here.
+    async fn write(&self, store: &SqliteStore, batch: &Batch, logged: bool) -> Finding<bool> {
+        let mut failed = false;
         let until = Instant::now() + Duration::from_mins(1);
         loop {
             let broken = self.lasting && self.vfs.is_armed() && self.vfs.fired() > 0;
@@ -168,7 +170,10 @@ impl Pass<'_> {
                     if broken {
                         return Err("an acknowledgement came from a broken disk".to_owned());
                     }
-                    self.log_was_copied()?;
+                    // An empty log has nothing to copy: all of it is written again.
+                    if failed && logged {
+                        self.log_was_copied()?;
+                    }
                     return Ok(true);
                 }
                 Commit::Unknown { .. } | Commit::Refused(Refusal::ReadOnly { .. }) => {}
@@ -177,6 +182,7 @@ impl Pass<'_> {
             if self.vfs.fired() == 0 {
                 return Err("a healthy disk gave no acknowledgement".to_owned());
             }
+            failed = true;
             let health = store.health();
             if let Err(error) = store.session(&Scene::scope(), SESSION).await {
                 return Err(format!("a read failed with the writer, {health:?}: {error}"));

@@ -27,11 +27,11 @@ use self::client::{Client, LINE, MESSAGE, Stop};
 use self::house::{House, rebuild};
 
 /// One commit and how it fails.
-type Site = (Target, CommitFault);
+type Site = (Place, CommitFault);
 
 /// Which commit.
 #[derive(Debug, Clone, Copy)]
-enum Target {
+enum Place {
     /// The n-th. Where two runs go on at once their commits change places, so the last may not be met every time.
     Nth(usize),
     /// The first whose line holds a word.
@@ -47,8 +47,8 @@ fn live(root: &Path, client: &mut Client, site: Option<Site>) -> (Vec<String>, R
     let lived = tokio.block_on(async {
         let house = House::open(root, |store| match site {
             None => {}
-            Some((Target::Nth(nth), fault)) => store.fail(nth as u64, fault),
-            Some((Target::First(word), fault)) => store.fail_first(word, fault),
+            Some((Place::Nth(nth), fault)) => store.fail(nth as u64, fault),
+            Some((Place::First(word), fault)) => store.fail_first(word, fault),
         });
         let played = client.play(&house).await;
         let looked = match played {
@@ -111,7 +111,7 @@ fn name(fault: CommitFault) -> &'static str {
 #[expect(clippy::print_stdout, reason = "the list of sites is what the sweep is for")]
 fn every_mutation_may_fail_or_crash_before_and_after() {
     let clean = played(None).expect("the scenario holds without a fault");
-    let targets = (1..=clean.len()).map(Target::Nth).chain(LAST.map(Target::First));
+    let targets = (1..=clean.len()).map(Place::Nth).chain(LAST.map(Place::First));
     let sites: Vec<Site> = targets.flat_map(|target| CommitFault::ALL.map(|fault| (target, fault))).collect();
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(vec![None; sites.len()]));
     std::thread::scope(|scope| {
@@ -133,16 +133,16 @@ fn every_mutation_may_fail_or_crash_before_and_after() {
         let (mut words, mut line) = (Vec::new(), String::new());
         for ((target, fault), finding) in sites.iter().zip(findings) {
             let site = match target {
-                Target::Nth(nth) => format!("commit {nth}"),
-                Target::First(word) => format!("first {word}"),
+                Place::Nth(nth) => format!("commit {nth}"),
+                Place::First(word) => format!("first {word}"),
             };
             match finding {
                 None => wrong.push(format!("{site}, {}: not played", name(*fault))),
                 Some(Err(problem)) => wrong.push(format!("{site}, {}: {problem}", name(*fault))),
                 Some(Ok(log)) => {
                     let found = match target {
-                        Target::Nth(nth) => log.get(nth - 1),
-                        Target::First(word) => log.iter().find(|line| line.contains(word)),
+                        Place::Nth(nth) => log.get(nth - 1),
+                        Place::First(word) => log.iter().find(|line| line.contains(word)),
                     };
                     if let Some(found) = found {
                         words.push(name(*fault));
@@ -176,7 +176,7 @@ fn an_acknowledgement_before_the_write_is_caught() {
     // The input that waits while its agent is paused: nothing but the acknowledgement depends on it.
     let nth = clean.iter().position(|line| line == "inbox_put input").expect("an input waits") + 1;
     let found =
-        played(Some((Target::Nth(nth), CommitFault::Lie))).expect_err("the check sees what is missing");
+        played(Some((Place::Nth(nth), CommitFault::Lie))).expect_err("the check sees what is missing");
     assert!(found.contains("was acknowledged and is lost"), "{found}");
 }
 

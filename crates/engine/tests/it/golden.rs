@@ -108,15 +108,12 @@ fn what_is_written_today_is_what_was_written_then() {
                 assert_eq!(entry.encode(), stored.fields, "{}, entry {}", journal.name, stored.seq);
             }
             let Some(body) = stored.body else { continue };
-            let again = match entry {
-                Entry::ModelReplied(_) => {
-                    let message: AssistantMessage = serde_json::from_slice(&body).expect("a message");
-                    serde_json::to_vec(&message)
-                }
-                _ => {
-                    let result: ToolResult = serde_json::from_slice(&body).expect("a result");
-                    serde_json::to_vec(&result)
-                }
+            let again = if let Entry::ModelReplied(_) = entry {
+                let message: AssistantMessage = serde_json::from_slice(&body).expect("a message");
+                serde_json::to_vec(&message)
+            } else {
+                let result: ToolResult = serde_json::from_slice(&body).expect("a result");
+                serde_json::to_vec(&result)
             };
             assert_eq!(again.expect("it is data"), body, "{}, entry {}", journal.name, stored.seq);
         }

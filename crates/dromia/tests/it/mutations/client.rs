@@ -104,10 +104,12 @@ impl Client {
     }
 
     async fn tenant_create(&mut self, house: &House) -> Done {
-        let made =
-            tried(house, || house.engine.tenant_create(house.authority.operator(), handle("acme"))).await;
+        let made = tried(house, || {
+            house.engine.tenant_create(house.authority.operator(), handle("acme"), "first".to_owned())
+        })
+        .await;
         let tenant = match made {
-            Ok(tenant) => tenant,
+            Ok((tenant, _token)) => tenant,
             // An attempt that was not heard made it; whoever administers the node looks it up.
             Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
                 let found = house.store.tenant_by_handle(&house.authority.operator(), &handle("acme")).await;

@@ -41,7 +41,7 @@ impl House {
             store: Arc::clone(&port),
             model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock).expect("models")),
             tools: Arc::new(Toolbox::new(
-                ToolsConfig { root: root.to_owned(), pace: None },
+                ToolsConfig { root: root.to_owned(), pace: None, hops_max: 16 },
                 port,
                 runtime.clone(),
             )),

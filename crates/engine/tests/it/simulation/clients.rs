@@ -13,7 +13,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{End, NewInput, Outcome, Runs as _, Target};
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::ItemKey;
+use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{Actor, Digest, ErrorCode, TenantId};
 use dromia_engine::Engine;
 
@@ -64,7 +64,7 @@ impl Client {
             "send" => format!("send>{}", others[chance.below(others.len())]),
             call => call.to_owned(),
         };
-        let step = || (0..1 + chance.below(3)).map(|_| call()).collect::<Vec<_>>().join(",");
+        let step = || (0..=chance.below(3)).map(|_| call()).collect::<Vec<_>>().join(",");
         let plan = (0..chance.below(4)).map(|_| step()).collect::<Vec<_>>().join(";");
         let number = {
             let mut book = self.world.witness.book();
@@ -100,9 +100,11 @@ impl Client {
             target,
             author: Actor::new("cli:ada"),
             parts: vec![Part::text(request.text.clone(), Label::ACTOR_TEXT)],
-            key: request
-                .keyed
-                .then(|| ItemKey { key: format!("client:{}:{number}", place.name), request: digest() }),
+            key: request.keyed.then(|| ItemKey {
+                key: format!("client:{}:{number}", place.name),
+                request: digest(),
+                lifetime: KeyLifetime::Day,
+            }),
             wait: self.world.chance.one_in(2),
         };
         let submitted = match self.engine.submit(scope_of(place.tenant), input).await {
@@ -195,9 +197,7 @@ impl Client {
         }
         for _ in 0..300 {
             self.world.sleep(2_000).await;
-            if self.world.unsettled().is_none() {
-                return None;
-            }
+            self.world.unsettled()?;
             for tenant in &self.world.tenants {
                 for run in self.world.runs(*tenant) {
                     if run.head.status == RunStatus::Held {

@@ -19,7 +19,7 @@ use dromia_contracts::model::{
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{InboxPut, ItemKey, Store as _};
+use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::tool::{
     EffectClass, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
@@ -284,7 +284,11 @@ impl Outside {
             return ToolOutput { failed: true, parts: text(format!("no {to}")), sends: Vec::new() };
         };
         let author = Actor::new(&format!("agent:{}", context.agent));
-        let message = InputMessage { author: author.clone(), parts: text(format!("{said}|{to}|")) };
+        let message = InputMessage {
+            author: author.clone(),
+            parts: text(format!("{said}|{to}|")),
+            hops: context.hops + 1,
+        };
         let put = InboxPut {
             owner: InboxOwner::Session(session),
             item: self.runtime.item_id(),
@@ -292,7 +296,11 @@ impl Outside {
             kind: ItemKind::Input,
             author,
             body: Bytes::from(serde_json::to_vec(&message).expect("a message is data")),
-            key: Some(ItemKey { key: context.key.clone(), request: call.action }),
+            key: Some(ItemKey {
+                key: context.key.clone(),
+                request: call.action,
+                lifetime: KeyLifetime::Forever,
+            }),
         };
         ToolOutput { failed: false, parts: text(format!("sent {said}")), sends: vec![put] }
     }

@@ -273,7 +273,8 @@ impl Store for Weather {
         fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
         fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
-        fn state(scope: &'a Scope, session: SessionId) -> Vec<StateEntry>;
+        fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
+        fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
         fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);
     }
 

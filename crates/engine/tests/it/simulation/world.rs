@@ -157,9 +157,10 @@ impl World {
         for tenant in 0..tenants {
             let handle = format!("t{tenant}").parse().expect("a handle");
             let id = engine
-                .tenant_create(Authority::claim().operator(), handle)
+                .tenant_create(Authority::claim().operator(), handle, "first".to_owned())
                 .await
                 .expect("nothing fails yet")
+                .0
                 .id;
             self.tenants.push(id);
             for agent in 0..2 {

@@ -370,13 +370,8 @@ impl Draft {
                     );
                 }
                 Progress::Waiting | Progress::Done(_) => {
-                    self.refuse(
-                        call,
-                        tool,
-                        CallStatus::Cancelled,
-                        None,
-                        "The run was ended before the call began.",
-                    );
+                    let text = "The run was ended before the call began.";
+                    self.push_refusal(call, tool, CallStatus::Cancelled, None, text);
                 }
             }
         }
@@ -445,10 +440,22 @@ impl Draft {
         rule: Option<String>,
         text: &str,
     ) -> Next {
+        self.push_refusal(call, tool, status, rule, text);
+        self.go_on()
+    }
+
+    /// Gives a call that never began its result, and decides nothing: whoever ends a run closes its calls first.
+    fn push_refusal(
+        &mut self,
+        call: CallId,
+        tool: String,
+        status: CallStatus,
+        rule: Option<String>,
+        text: &str,
+    ) {
         let result = ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] };
         let body = to_body(&result);
         self.push_with(Entry::ToolRefused(ToolRefused { call, tool, status, rule }), Some(body));
-        self.go_on()
     }
 
     fn finish(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>) {

@@ -261,6 +261,18 @@ impl Control {
         disk.files.insert(path, bytes.into());
         disks.push(disk);
     }
+
+    /// Forgets a file whose deletion was synced, as the end of a rollback journal is.
+    fn deleted(&self, path: &Path) {
+        let mut state = self.state();
+        let acknowledged = state.acknowledged;
+        let Some(disks) = &mut state.disks else { return };
+        let Some(before) = disks.last_mut().filter(|before| before.files.contains_key(path)) else { return };
+        before.acknowledged = acknowledged;
+        let mut disk = before.clone();
+        disk.files.remove(path);
+        disks.push(disk);
+    }
 }
 
 impl Armed {

@@ -76,11 +76,16 @@ fn without_rights(home: &Home) -> std::process::Command {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::os::unix::process::CommandExt as _;
     let above = home.path().parent().expect("the temporary directory").to_owned();
-    let mut command = home.command();
-    if std::fs::metadata(&above).expect("it is there").uid() == 0 {
-        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-        command.uid(65_534).gid(65_534);
+    if std::fs::metadata(&above).expect("it is there").uid() != 0 {
+        return home.command();
     }
+    std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    // Nobody may not look into the directory of the build, so the program comes along.
+    let program = above.join("dromia");
+    std::fs::copy(env!("CARGO_BIN_EXE_dromia"), &program).expect("there is room");
+    let mut command = std::process::Command::new(program);
+    command.env("DROMIA_HOME", home.path()).env_remove("OPENAI_API_KEY").stdin(std::process::Stdio::null());
+    command.uid(65_534).gid(65_534);
     command
 }
 

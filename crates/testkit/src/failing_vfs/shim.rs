@@ -1,12 +1,13 @@
-//! The C side: a copy of the default file system whose `xOpen` puts our methods before the real file's.
+//! The C side: a copy of the default file system whose `xOpen` puts our methods before the real file's, and whose
+//! `xDelete` tells of files that are gone for good.
 //!
-//! The functions of the default file system other than `xOpen` do not look at the file system they are given
+//! The functions of the default file system other than these do not look at the file system they are given
 //! (neither those for Unix nor those for Windows), so the copy keeps them. Memory layout of an open file: our
 //! [`ShimFile`], then, at the next multiple of 16 bytes, the real file. SQLite allocates `szOsFile` bytes for
 //! both, and owns them from `xOpen` to `xClose`.
 #![expect(unsafe_code, reason = "SQLite's file system interface is a table of C functions")]
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
@@ -53,10 +54,28 @@ pub(super) fn register(name: &str, control: Arc<Control>) -> Result<(), Register
     vfs.zName = name.into_raw();
     vfs.pAppData = ptr::from_ref(shim).cast_mut().cast();
     vfs.xOpen = Some(open);
+    vfs.xDelete = Some(delete);
     // SAFETY: the struct and its name are leaked, so they outlive every connection; 0 leaves the default alone.
     match unsafe { ffi::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0) } {
         ffi::SQLITE_OK => Ok(()),
         code => Err(RegisterError::Sqlite(code)),
+    }
+}
+
+/// Deletes a file. Only with `sync_dir` is it gone after a power cut, too.
+unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, sync_dir: c_int) -> c_int {
+    // SAFETY: SQLite calls with the registered struct, whose `pAppData` is a leaked `Shim`, and with a name that
+    // ends with a NUL byte.
+    unsafe {
+        let shim = (*vfs).pAppData.cast::<Shim>().cast_const();
+        let base = (*shim).base;
+        let Some(base_delete) = (*base).xDelete else { return ffi::SQLITE_IOERR_DELETE };
+        let code = base_delete(base, name, sync_dir);
+        if code == ffi::SQLITE_OK && sync_dir != 0 {
+            let path = CStr::from_ptr(name).to_string_lossy();
+            (*shim).control.deleted(std::path::Path::new(path.as_ref()));
+        }
+        code
     }
 }
 

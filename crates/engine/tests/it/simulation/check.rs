@@ -110,7 +110,8 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
     };
     let end = entries.iter().position(ends);
     if end.is_some_and(|end| end + 1 != entries.len()) {
-        blame("J8", "it goes on after its end");
+        let kinds: Vec<_> = stored.iter().map(|entry| entry.kind.as_str()).collect();
+        blame("J8", &format!("it goes on after its end: {kinds:?}"));
     }
     let mut results: BTreeMap<CallId, usize> = BTreeMap::new();
     let mut begun: BTreeMap<CallId, (EffectClass, u64)> = BTreeMap::new();

@@ -263,7 +263,13 @@ impl World {
             }
             for session in self.sessions(*tenant) {
                 if session.head.active.is_some() || session.head.taken < session.head.last {
-                    return Some(format!("{} stands at {:?}", session.id, session.head));
+                    let agent =
+                        at_once(self.truth.agent(&scope_of(*tenant), session.agent)).expect("it reads");
+                    let state = agent.map(|agent| agent.state);
+                    return Some(format!(
+                        "{} stands at {:?}, its agent is {state:?}",
+                        session.id, session.head
+                    ));
                 }
             }
         }

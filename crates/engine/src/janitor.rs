@@ -21,12 +21,19 @@ use crate::scheduler::Ready;
 use crate::steer::run_not_found;
 
 const PAGE: usize = Page::<RunId>::LIMIT_MAX;
+/// The time from one look at everything to the next.
+const RESCAN_PAUSE: SignedDuration = SignedDuration::from_millis(200);
 
 /// Runs until the engine drains.
 pub(crate) async fn run(core: Arc<Core>) {
+    let clock = &core.ports.runtime.clock;
+    let mut not_before = clock.now();
     while !core.is_draining() {
+        // What fails asks to be looked for again at once; while the store keeps failing that must not be a spin.
+        clock.sleep_until(not_before).await;
         if core.rescan.load(Ordering::Acquire) && core.ports.store.health().read_only.is_none() {
             core.rescan.store(false, Ordering::Release);
+            not_before = clock.now().checked_add(RESCAN_PAUSE).unwrap_or(not_before);
             if let Err(error) = rescan(&core).await {
                 tracing::warn!(%error, "looking for lost runs failed");
                 core.rescan.store(true, Ordering::Release);
@@ -35,7 +42,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         if let Err(error) = answer_waiters_of_lost_runs(&core).await {
             tracing::warn!(%error, "looking for the ends of lost runs failed");
         }
-        let now = core.ports.runtime.clock.now();
+        let now = clock.now();
         let due = match wake(&core, now).await {
             Ok(due) => due,
             Err(error) => {
@@ -44,13 +51,13 @@ pub(crate) async fn run(core: Arc<Core>) {
             }
         };
         let pause = if core.rescan.load(Ordering::Acquire) {
-            SignedDuration::from_millis(200)
+            RESCAN_PAUSE
         } else {
             SignedDuration::from_secs(JANITOR_SECONDS)
         };
         let latest = now.checked_add(pause).unwrap_or(now);
         let until = due.map_or(latest, |due| due.min(latest));
-        let sleep = core.ports.runtime.clock.sleep_until(until);
+        let sleep = clock.sleep_until(until);
         select(sleep, pin!(core.janitor.notified())).await;
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Owner {
     pub(crate) durable: u64,
     pub(crate) pending: Vec<NewEntry>,
     pub(crate) sends: Vec<InboxPut>,
+    /// A commit freed the session and told that input waits there.
+    pub(crate) waiting: bool,
 }
 
 /// The run is not ours any more, or nobody can say: drop everything.
@@ -383,9 +385,9 @@ impl Owner {
         self.append().await.map(Result::err)
     }
 
-    async fn append(&mut self) -> Result<Result<bool, Refusal>, Lost> {
+    async fn append(&mut self) -> Result<Result<(), Refusal>, Lost> {
         if self.pending.is_empty() {
-            return Ok(Ok(false));
+            return Ok(Ok(()));
         }
         let sends = std::mem::take(&mut self.sends);
         let mut batch = Batch::new(self.scope.tenant());
@@ -408,7 +410,8 @@ impl Owner {
                             self.core.ready(self.scope.tenant(), Ready::Session(session));
                         }
                     }
-                    return Ok(Ok(receipt.waiting));
+                    self.waiting |= receipt.waiting;
+                    return Ok(Ok(()));
                 }
                 Commit::Refused(Refusal::Overloaded) => {
                     let clock = &self.core.ports.runtime.clock;
@@ -431,13 +434,10 @@ impl Owner {
 
     /// Makes the last entries durable and tells whoever waits.
     async fn rest(&mut self) -> Result<bool, Lost> {
-        let waiting = match self.append().await? {
-            Ok(waiting) => waiting,
-            Err(refusal) => {
-                tracing::warn!(run = %self.run, %refusal, "the last append was refused");
-                return Err(Lost::Fenced);
-            }
-        };
+        if let Err(refusal) = self.append().await? {
+            tracing::warn!(run = %self.run, %refusal, "the last append was refused");
+            return Err(Lost::Fenced);
+        }
         if self.state.is_ended() {
             let outcome = Outcome {
                 run: self.run,
@@ -449,7 +449,8 @@ impl Owner {
             self.core.hub.resolve(&self.items, &Ok(outcome));
             self.core.hub.unwatch(self.run);
         }
-        Ok(waiting)
+        // The commit that ended the run may have been an earlier one: a transactional call commits its own end.
+        Ok(self.waiting)
     }
 
     /// Waits until a terminate signal lies in the run's inbox; `None` if the inbox cannot be read.

@@ -115,6 +115,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         slot,
         pending: Vec::new(),
         sends: Vec::new(),
+        waiting: false,
     };
     let mut next = Next::Rest;
     for signal in signals {

@@ -140,7 +140,13 @@ impl Core {
         }
         self.forget_agent(id);
         match to {
-            AgentState::Running => self.wake_agent(scope.tenant(), id).await.map_err(read_fault)?,
+            AgentState::Running => {
+                if let Err(error) = self.wake_agent(scope.tenant(), id).await {
+                    // The agent runs, so what waited for it must be found another way.
+                    self.request_rescan();
+                    return Err(read_fault(error));
+                }
+            }
             AgentState::Terminated => self.end_runs(scope, id).await?,
             AgentState::Paused | AgentState::Deleting => {}
         }

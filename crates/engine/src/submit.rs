@@ -274,6 +274,7 @@ impl Core {
             durable: 0,
             pending: Vec::new(),
             sends: Vec::new(),
+            waiting: false,
         };
         let started = RunStarted {
             kind: RunKind::Turn,

@@ -53,7 +53,8 @@ fn simulate(seed: u64, options: Options) -> Report {
     let mut sim = Sim::new(seed).with_steps_max(STEPS_MAX);
     let world = Arc::new(World::new(&mut sim, seed, options));
     if let Err(stuck) = live(&mut sim, &world) {
-        world.witness.blame("B", &format!("the world does not come to an end: {stuck}"));
+        let open = world.unsettled().unwrap_or_else(|| "everything is settled".to_owned());
+        world.witness.blame("B", &format!("the world does not come to an end: {stuck}; {open}"));
     }
     world.look();
     let tally = check(&world);
@@ -78,7 +79,7 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
         let engine = world.engine(&weather);
         engine.start();
         let busy = Arc::new(AtomicUsize::new(2 + world.chance.below(3)));
-        let client = Client { world: Arc::clone(world), engine };
+        let client = Client { world: Arc::clone(world), engine: engine.clone() };
         for _ in 0..busy.load(Ordering::SeqCst) {
             world.runtime.spawn.spawn(Box::pin(client.clone().live(Arc::clone(&busy))));
         }
@@ -98,7 +99,7 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
             })?;
             let lives_on = world.options.zombies && life + 2 < lives && world.chance.one_in(2);
             if !lives_on {
-                drop(client);
+                drop((client, engine));
                 sim.crash();
                 let mut book = world.witness.book();
                 book.crashes += 1;
@@ -118,7 +119,8 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
             client.heal().await
         })?;
         if let Some(what) = stuck {
-            world.witness.blame("B", &format!("it does not settle: {what}"));
+            let active = engine.active();
+            world.witness.blame("B", &format!("it does not settle, {active} tasks are active: {what}"));
         }
     }
     Ok(())

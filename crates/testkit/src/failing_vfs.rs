@@ -138,6 +138,11 @@ impl FailingVfs {
         self.control.state().disks = Some(vec![Disk::default()]);
     }
 
+    /// Notes that the store has synced its directory by itself, which does not pass here.
+    pub fn directory_synced(&self) {
+        self.control.gone(|path| !path.exists());
+    }
+
     /// Notes how much was acknowledged so far.
     pub fn acknowledged(&self, count: u64) {
         self.control.state().acknowledged = count;
@@ -262,15 +267,16 @@ impl Control {
         disks.push(disk);
     }
 
-    /// Forgets a file whose deletion was synced, as the end of a rollback journal is.
-    fn deleted(&self, path: &Path) {
+    /// Forgets files whose deletion is durable. A deletion alone is not: the rollback journal of a new database may
+    /// come back after a power cut until somebody syncs the directory.
+    fn gone(&self, is_gone: impl Fn(&Path) -> bool) {
         let mut state = self.state();
         let acknowledged = state.acknowledged;
         let Some(disks) = &mut state.disks else { return };
-        let Some(before) = disks.last_mut().filter(|before| before.files.contains_key(path)) else { return };
+        let Some(before) = disks.last_mut() else { return };
         before.acknowledged = acknowledged;
         let mut disk = before.clone();
-        disk.files.remove(path);
+        disk.files.retain(|path, _| !is_gone(path));
         disks.push(disk);
     }
 }

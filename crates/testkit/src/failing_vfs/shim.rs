@@ -73,7 +73,7 @@ unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, syn
         let code = base_delete(base, name, sync_dir);
         if code == ffi::SQLITE_OK && sync_dir != 0 {
             let path = CStr::from_ptr(name).to_string_lossy();
-            (*shim).control.deleted(std::path::Path::new(path.as_ref()));
+            (*shim).control.gone(|known| known == std::path::Path::new(path.as_ref()));
         }
         code
     }

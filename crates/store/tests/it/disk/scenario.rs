@@ -145,7 +145,11 @@ impl Pass<'_> {
         let config =
             StoreConfig { vfs: Some(self.vfs.name().to_owned()), readers: 1, ..StoreConfig::new(self.dir) };
         let refused = match SqliteStore::open(config.clone()) {
-            Ok(store) => return Ok(Some(store)),
+            Ok(store) => {
+                // The last thing of an opening is to sync the directory.
+                self.vfs.directory_synced();
+                return Ok(Some(store));
+            }
             Err(OpenError::Database(error)) if self.vfs.fired() > 0 => error.to_string(),
             Err(error) => return Err(format!("the store does not open: {error}")),
         };

@@ -33,11 +33,21 @@ async fn run_at(server: &Server, agent: &str, text: &str, status: &str) -> Strin
 
 /// Asks why, through the command, and checks that person and program are told alike.
 fn why(home: &Home, run: &str) -> Value {
-    let shown = home.run(&["run", "why", run]);
-    assert!(shown.status.success(), "{}", stderr(&shown));
-    let text = String::from_utf8(shown.stdout).expect("is UTF-8");
-    let document = home.run(&["run", "why", run, "--json"]);
-    let why: Value = serde_json::from_slice(&document.stdout).expect("a document");
+    let document = || {
+        let document = home.run(&["run", "why", run, "--json"]);
+        serde_json::from_slice::<Value>(&document.stdout).expect("a document")
+    };
+    let until = Instant::now() + DEADLINE;
+    // A run moves on by itself: only what is the same before and after was the same in between.
+    let (why, text) = loop {
+        let before = document();
+        let shown = home.run(&["run", "why", run]);
+        assert!(shown.status.success(), "{}", stderr(&shown));
+        if document() == before {
+            break (before, String::from_utf8(shown.stdout).expect("is UTF-8"));
+        }
+        assert!(Instant::now() < until, "the run never rests: {before}");
+    };
     for field in ["status", "waits_for", "unblocked_by"] {
         let told = why[field].as_str().expect("a text");
         assert!(!told.is_empty() && text.contains(told), "{field}: {why} is shown as\n{text}");

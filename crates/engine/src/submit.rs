@@ -188,10 +188,6 @@ impl Core {
                 self.hub.unwait(id);
                 drop(owner);
                 self.dispatch();
-                if matches!(answer, Commit::Unknown { .. }) {
-                    // It may be durable, with a claimed run that has no task: only the store can tell.
-                    self.request_rescan();
-                }
                 self.refused(scope, agent, item, answer).await
             }
         }

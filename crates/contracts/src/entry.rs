@@ -13,7 +13,7 @@ use crate::content::CallStatus;
 use crate::digest::Digest;
 use crate::fault::ErrorCode;
 use crate::id::{AgentId, CallId, ItemId, RunId, SessionId};
-use crate::model::{Finish, Usage};
+use crate::model::{Finish, Usage, UsageDetail};
 use crate::run::RunKind;
 use crate::scope::Actor;
 use crate::session::ItemKind;
@@ -165,6 +165,9 @@ pub struct ModelReplied {
     pub attempt: u32,
     /// What it used.
     pub usage: Usage,
+    /// What the tokens were.
+    #[serde(default, skip_serializing_if = "UsageDetail::is_empty")]
+    pub detail: UsageDetail,
     /// What it cost.
     pub cost_micros: u64,
     /// Why it stopped.

@@ -50,6 +50,33 @@ pub struct Usage {
     pub output_tokens: u32,
 }
 
+/// What the tokens of an attempt were, as far as the provider says: parts of [`Usage`], not beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageDetail {
+    /// Tokens of the request that the provider had in its cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_read_tokens: u32,
+    /// Tokens of the request that the provider put into its cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u32,
+    /// Tokens of the answer that the model thought and did not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u32,
+}
+
+impl UsageDetail {
+    /// Tells whether the provider said nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(tokens: &u32) -> bool {
+    *tokens == 0
+}
+
 /// Why the model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +107,8 @@ pub struct ModelReply {
     pub calls: Vec<ProposedCall>,
     /// What it used.
     pub usage: Usage,
+    /// What the tokens were.
+    pub detail: UsageDetail,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
     /// Why it stopped.

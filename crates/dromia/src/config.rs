@@ -12,7 +12,7 @@ use std::time::Duration;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
-use dromia_models::{ModelsConfig, OpenAiConfig, Provider, Secret};
+use dromia_models::{Format, HttpConfig, ModelsConfig, Provider, Secret};
 use serde::Deserialize;
 
 use crate::home::Home;
@@ -218,10 +218,10 @@ fn resolve(written: Written, env: &dyn Fn(&str) -> Option<String>) -> Result<Res
         let provider = match model {
             WrittenModel::Scripted {} => Provider::Scripted,
             WrittenModel::Openai { base_url, model, key, stream } => {
-                let mut openai = OpenAiConfig::new(base_url, model);
+                let mut openai = HttpConfig::new(Format::OpenAiChat, base_url, model);
                 openai.stream = stream;
                 openai.key = key.map(|key| secret(&alias, &key, env)).transpose()?;
-                Provider::OpenAiChat(openai)
+                Provider::Http(openai)
             }
         };
         models.models.insert(alias, provider);

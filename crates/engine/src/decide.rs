@@ -225,6 +225,7 @@ impl Draft {
             step,
             attempt,
             usage: reply.usage,
+            detail: reply.detail,
             cost_micros: reply.cost_micros,
             finish: reply.finish,
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),

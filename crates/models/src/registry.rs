@@ -10,7 +10,7 @@ use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelReques
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::{BoxFuture, ErrorCode};
 
-use crate::openai::{OpenAiChat, OpenAiConfig, OpenAiError};
+use crate::http::{HttpConfig, HttpError, HttpModel};
 use crate::scripted::ScriptedModel;
 use crate::tokens;
 
@@ -26,8 +26,8 @@ pub struct ModelsConfig {
 pub enum Provider {
     /// The built-in scripted model.
     Scripted,
-    /// A server of the chat completions format.
-    OpenAiChat(OpenAiConfig),
+    /// A server that is reached over HTTP.
+    Http(HttpConfig),
 }
 
 /// Says why the registry cannot be built.
@@ -40,7 +40,7 @@ pub enum ModelsError {
         alias: String,
         /// What is wrong with its settings.
         #[source]
-        source: OpenAiError,
+        source: HttpError,
     },
 }
 
@@ -58,7 +58,7 @@ impl Models {
         for (alias, provider) in config.models {
             let adapter: Arc<dyn Model> = match provider {
                 Provider::Scripted => Arc::clone(&scripted),
-                Provider::OpenAiChat(settings) => match OpenAiChat::new(settings) {
+                Provider::Http(settings) => match HttpModel::new(settings) {
                     Ok(adapter) => Arc::new(adapter),
                     Err(source) => return Err(ModelsError::Adapter { alias, source }),
                 },

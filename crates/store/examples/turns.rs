@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
-use dromia_contracts::model::{Finish, Usage};
+use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
@@ -183,8 +183,15 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         Commit::Done(receipt) if receipt.claimed => {}
         other => panic!("the turn did not begin: {other:?}"),
     }
-    let replied =
-        ModelReplied { step: 1, attempt: 1, usage, cost_micros: 456, finish: Finish::Stop, tools: vec![] };
+    let replied = ModelReplied {
+        step: 1,
+        attempt: 1,
+        usage,
+        detail: UsageDetail::default(),
+        cost_micros: 456,
+        finish: Finish::Stop,
+        tools: vec![],
+    };
     let completed = RunCompleted { rule: "reply.session".into() };
     let end = RunAppend {
         run,

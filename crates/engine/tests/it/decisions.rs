@@ -6,7 +6,7 @@ use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage};
+use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
@@ -108,7 +108,14 @@ impl Live {
                 let usage = Usage { input_tokens: 1, output_tokens: 1 };
                 let calls = vec![call; calls];
                 Input::Replied(
-                    ModelReply { text: "x".into(), calls, usage, cost_micros: 3, finish },
+                    ModelReply {
+                        text: "x".into(),
+                        calls,
+                        usage,
+                        detail: UsageDetail::default(),
+                        cost_micros: 3,
+                        finish,
+                    },
                     Label::PUBLIC_FACT,
                 )
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::model::{
     Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, ProposedCall, Reservation, Usage,
+    UsageDetail,
 };
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::transcript::{Transcript, Turn, Unit};
@@ -67,6 +68,7 @@ impl ScriptedModel {
             usage: Usage { input_tokens, output_tokens: tokens::estimate(text.len() + asked) },
             calls: if cut { Vec::new() } else { calls },
             text,
+            detail: UsageDetail::default(),
             cost_micros: 0,
             finish,
         })

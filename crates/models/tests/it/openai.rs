@@ -5,29 +5,29 @@ use std::time::Duration;
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, Usage};
-use dromia_models::{OpenAiChat, OpenAiConfig, OpenAiError, OutputLimit, Price, Secret, Timeouts};
+use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, Usage, UsageDetail};
+use dromia_models::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price, Secret, Timeouts};
 use dromia_testkit::model_server::{ModelServer, Options};
 
 use crate::canned::{Then, answer_once, events, http};
 use crate::scene::{Collected, request, tool, unit};
 
 /// An adapter that never gives up on a busy machine.
-fn adapter(base_url: &str, stream: bool) -> OpenAiChat {
+fn adapter(base_url: &str, stream: bool) -> HttpModel {
     patient(base_url, stream, Duration::from_mins(1))
 }
 
 /// An adapter that gives up when nothing comes for so long.
-fn patient(base_url: &str, stream: bool, wait: Duration) -> OpenAiChat {
+fn patient(base_url: &str, stream: bool, wait: Duration) -> HttpModel {
     // A client builds its TLS side even if it never needs it.
     rustls::crypto::ring::default_provider().install_default().ok();
     let long = Duration::from_mins(1);
     let timeouts = Timeouts { connect: long, first_byte: wait, stall: wait, total: long };
-    let config = OpenAiConfig { stream, timeouts, ..OpenAiConfig::new(base_url, "scripted") };
-    OpenAiChat::new(config).expect("good settings")
+    let config = HttpConfig { stream, timeouts, ..HttpConfig::new(Format::OpenAiChat, base_url, "scripted") };
+    HttpModel::new(config).expect("good settings")
 }
 
-async fn ask(adapter: &OpenAiChat, request: &ModelRequest) -> Result<ModelReply, ModelError> {
+async fn ask(adapter: &HttpModel, request: &ModelRequest) -> Result<ModelReply, ModelError> {
     adapter.call(request, &Collected::default()).await
 }
 
@@ -110,13 +110,13 @@ async fn connections_are_kept_and_used_again() {
 async fn the_wire_request_is_what_the_format_asks_for() {
     let (address, heard, _) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
     let base_url = format!("http://{address}/v1/");
-    let config = OpenAiConfig {
+    let config = HttpConfig {
         key: Some(Secret::new("sk-canary")),
         output_limit: OutputLimit::MaxCompletionTokens,
-        ..OpenAiConfig::new(base_url, "gpt")
+        ..HttpConfig::new(Format::OpenAiChat, base_url, "gpt")
     };
     rustls::crypto::ring::default_provider().install_default().ok();
-    let adapter = OpenAiChat::new(OpenAiConfig { stream: false, ..config }).unwrap();
+    let adapter = HttpModel::new(HttpConfig { stream: false, ..config }).unwrap();
     let mut request = request("@tool file.read");
     request.tools = vec![tool("file.read")].into();
     let asked = ModelReply { calls: vec![proposed("file.read", "not json")], ..whole_reply() };
@@ -161,6 +161,7 @@ fn whole_reply() -> ModelReply {
         text: "hi".to_owned(),
         calls: Vec::new(),
         usage: Usage::default(),
+        detail: UsageDetail::default(),
         cost_micros: 0,
         finish: Finish::Stop,
     }
@@ -173,10 +174,10 @@ fn proposed(tool: &str, arguments: &str) -> dromia_contracts::model::ProposedCal
 #[tokio::test]
 async fn a_cost_is_never_above_its_reservation() {
     let (address, _heard, _) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
-    let price = Price { input_micros_per_million: 3_000_000, output_micros_per_million: 15_000_000 };
-    let base = OpenAiConfig::new(format!("http://{address}"), "gpt");
+    let price = Price::flat(3_000_000, 15_000_000);
+    let base = HttpConfig::new(Format::OpenAiChat, format!("http://{address}"), "gpt");
     rustls::crypto::ring::default_provider().install_default().ok();
-    let adapter = OpenAiChat::new(OpenAiConfig { stream: false, price, ..base }).unwrap();
+    let adapter = HttpModel::new(HttpConfig { stream: false, price, ..base }).unwrap();
     let request = request("hello");
     let reserved = adapter.reserve(&request);
     let reply = ask(&adapter, &request).await.unwrap();
@@ -301,11 +302,14 @@ fn settings_that_would_leak_or_not_work_are_refused() {
         "http://host/v1?key=x",
         "http://host/#x",
     ] {
-        let refused = OpenAiChat::new(OpenAiConfig::new(base_url, "m")).map(drop);
-        assert!(matches!(refused, Err(OpenAiError::BaseUrl)), "{base_url}");
+        let refused = HttpModel::new(HttpConfig::new(Format::OpenAiChat, base_url, "m")).map(drop);
+        assert!(matches!(refused, Err(HttpError::BaseUrl)), "{base_url}");
     }
-    let config = OpenAiConfig { key: Some(Secret::new("a\nb")), ..OpenAiConfig::new("http://host", "m") };
-    let refused = OpenAiChat::new(config).map(drop).unwrap_err();
-    assert!(matches!(refused, OpenAiError::Key));
+    let config = HttpConfig {
+        key: Some(Secret::new("a\nb")),
+        ..HttpConfig::new(Format::OpenAiChat, "http://host", "m")
+    };
+    let refused = HttpModel::new(config).map(drop).unwrap_err();
+    assert!(matches!(refused, HttpError::Key));
     assert!(!format!("{refused:?} {refused}").contains("a\nb"));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::model::Model as _;
 use dromia_contracts::runtime::Clock;
-use dromia_models::{Models, ModelsConfig, OpenAiConfig, Provider};
+use dromia_models::{Format, HttpConfig, Models, ModelsConfig, Provider};
 use dromia_testkit::{ManualClock, Sim};
 
 use crate::scene::{Collected, request};
@@ -22,7 +22,7 @@ fn models(aliases: &[(&str, Provider)]) -> Result<Models, dromia_models::ModelsE
 fn the_scripted_model_is_always_there_and_others_go_by_their_alias() {
     let models = models(&[
         ("default", Provider::Scripted),
-        ("gpt", Provider::OpenAiChat(OpenAiConfig::new("http://127.0.0.1:1", "gpt-x"))),
+        ("gpt", Provider::Http(HttpConfig::new(Format::OpenAiChat, "http://127.0.0.1:1", "gpt-x"))),
     ])
     .expect("good settings");
     assert_eq!(models.aliases().collect::<Vec<_>>(), ["default", "gpt", "scripted"]);
@@ -45,7 +45,7 @@ fn an_alias_that_nobody_configured_is_rejected_and_costs_nothing() {
 
 #[test]
 fn bad_settings_name_their_alias_and_not_their_address() {
-    let bad = Provider::OpenAiChat(OpenAiConfig::new("http://user:canary@host", "m"));
+    let bad = Provider::Http(HttpConfig::new(Format::OpenAiChat, "http://user:canary@host", "m"));
     let error = models(&[("gpt", bad)]).expect_err("a user name in the address");
     assert!(error.to_string().contains("gpt"));
     assert!(!format!("{error:?}").contains("canary"), "{error:?}");

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
-use dromia_contracts::model::{Finish, Usage};
+use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
@@ -187,8 +187,15 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
 
 pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
     let usage = Usage { input_tokens: 321, output_tokens: 17 };
-    let entry =
-        ModelReplied { step: 1, attempt: 1, usage, cost_micros: 456, finish: Finish::Stop, tools: vec![] };
+    let entry = ModelReplied {
+        step: 1,
+        attempt: 1,
+        usage,
+        detail: UsageDetail::default(),
+        cost_micros: 456,
+        finish: Finish::Stop,
+        tools: vec![],
+    };
     NewEntry { at: at(3), entry: Entry::ModelReplied(entry), body: Some(body.into()) }
 }
 

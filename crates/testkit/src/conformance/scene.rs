@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted, SignalTaken};
-use dromia_contracts::model::{Finish, Usage};
+use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::IdSource as _;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
@@ -224,6 +224,7 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
         step,
         attempt: 1,
         usage: Usage { input_tokens: 3, output_tokens: 5 },
+        detail: UsageDetail::default(),
         cost_micros: 0,
         finish: Finish::Stop,
         tools: Vec::new(),

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use dromia_contracts::content::CallStatus;
-use dromia_models::openai::{names, result_parts};
+use dromia_models::chat::result_parts;
+use dromia_models::names;
 use dromia_models::scripted::{Call, Done, Failing, Move, Outcome, Script, next_move};
 use dromia_models::tokens;
 use serde::Deserialize;

@@ -1,5 +1,4 @@
-//! The adapter to servers of the OpenAI chat completions format: OpenAI itself, vLLM, llama.cpp, Ollama and
-//! many gateways.
+//! The adapter to model servers over HTTP, whichever of the three wire formats they speak.
 //!
 //! One call is one attempt. It ends by its own deadlines: connecting, first byte, stall between two chunks, and
 //! the whole. Dropping the future drops the connection, which cancels the request. No message holds a key or
@@ -8,15 +7,19 @@
 //!
 //! The deadlines use the async runtime's monotonic timer and not the port `Clock`: a jump of the wall clock
 //! must neither cut a request nor let one hang.
+//!
+//! A format says how a request is written and how an answer is read ([`Format`]); it never touches the network.
 
 mod adapter;
 mod config;
+mod draft;
 mod failure;
-pub mod names;
-mod reply;
-mod request;
+mod format;
 pub mod sse;
 
-pub use adapter::OpenAiChat;
-pub use config::{OpenAiConfig, OpenAiError, OutputLimit, Price, Timeouts};
-pub use request::result_parts;
+pub use adapter::HttpModel;
+pub use config::{HttpConfig, HttpError, OutputLimit, Price, Timeouts};
+pub use format::Format;
+
+pub(crate) use draft::{CallPiece, Draft};
+pub(crate) use failure::{cut, withheld};

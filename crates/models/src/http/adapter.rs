@@ -6,15 +6,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Reservation};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::timeout;
 
-use super::config::{OpenAiConfig, OpenAiError};
+use super::config::{HttpConfig, HttpError};
+use super::draft::Draft;
 use super::failure::{self, cut};
-use super::reply::Draft;
-use super::request;
 use super::sse::SseParser;
 use crate::secret::Secret;
 use crate::tokens;
@@ -31,16 +29,16 @@ const END_WAIT: Duration = Duration::from_millis(50);
 
 /// The adapter to one model at one server. It is shared by every call and keeps connections open.
 #[derive(Clone)]
-pub struct OpenAiChat {
-    config: OpenAiConfig,
+pub struct HttpModel {
+    config: HttpConfig,
     client: Client,
     url: Url,
 }
 
-impl OpenAiChat {
+impl HttpModel {
     /// Makes the adapter; nothing is connected yet. For `https` the process must have a rustls provider.
-    pub fn new(config: OpenAiConfig) -> Result<Self, OpenAiError> {
-        let base = Url::parse(&config.base_url).map_err(|_| OpenAiError::BaseUrl)?;
+    pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
+        let base = Url::parse(&config.base_url).map_err(|_| HttpError::BaseUrl)?;
         let plain = matches!(base.scheme(), "http" | "https")
             && base.host().is_some()
             && base.username().is_empty()
@@ -48,18 +46,11 @@ impl OpenAiChat {
             && base.query().is_none()
             && base.fragment().is_none();
         if !plain {
-            return Err(OpenAiError::BaseUrl);
+            return Err(HttpError::BaseUrl);
         }
-        let address = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
-        let url = Url::parse(&address).map_err(|_| OpenAiError::BaseUrl)?;
-        let mut headers =
-            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        if let Some(key) = &config.key {
-            let mut value =
-                HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| OpenAiError::Key)?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let address = format!("{}{}", base.as_str().trim_end_matches('/'), config.format.path());
+        let url = Url::parse(&address).map_err(|_| HttpError::BaseUrl)?;
+        let headers = config.format.headers(config.key.as_ref())?;
         let client = Client::builder()
             .default_headers(headers)
             .connect_timeout(config.timeouts.connect)
@@ -67,20 +58,20 @@ impl OpenAiChat {
             .redirect(Policy::none())
             .no_proxy()
             .build()
-            .map_err(OpenAiError::Client)?;
+            .map_err(HttpError::Client)?;
         Ok(Self { config, client, url })
     }
 
     async fn attempt(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
-        let body =
-            request::body(&self.config, request).map_err(|_| cut("the request cannot be written as JSON"))?;
+        let body = self.config.format.body(&self.config, request);
+        let body = body.map_err(|_| cut("the request cannot be written as JSON"))?;
         let exchange = self.exchange(body, deltas);
         let draft = match timeout(self.config.timeouts.total, exchange).await {
             Ok(draft) => draft?,
             Err(_) => return Err(cut("the model did not finish its answer in time")),
         };
         let mut reply = draft.into_reply(|| tokens::estimate_request(request))?;
-        let cost = self.config.price.of_usage(reply.usage);
+        let cost = self.config.price.of_usage(reply.usage, reply.detail);
         if cost > 0 {
             let reserved = self.reserve(request).micros;
             if cost > reserved {
@@ -125,8 +116,8 @@ impl OpenAiChat {
         let mut draft = Draft::default();
         let mut events = SseParser::default();
         while let Some(chunk) = self.next_chunk(&mut response).await? {
-            events.push(&chunk, |data| draft.take_event(data, deltas))?;
-            if draft.is_done() {
+            events.push(&chunk, |data| self.config.format.take_event(&mut draft, data, deltas))?;
+            if draft.done {
                 // Only a body that was read to its end gives its connection back to the pool. The end is
                 // nearly always here already; a server that dawdles over it costs the connection, not us.
                 let end = async { while let Ok(Some(_)) = response.chunk().await {} };
@@ -146,7 +137,7 @@ impl OpenAiChat {
         };
         // Nearly every answer is one chunk, which need not be copied.
         let Some(second) = self.next_chunk(&mut response).await? else {
-            draft.take_json(&first, deltas)?;
+            self.config.format.take_whole(&mut draft, &first, deltas)?;
             return Ok(draft);
         };
         let mut body = BytesMut::from(&first[..]);
@@ -157,7 +148,7 @@ impl OpenAiChat {
             }
             body.extend_from_slice(&chunk);
         }
-        draft.take_json(&body, deltas)?;
+        self.config.format.take_whole(&mut draft, &body, deltas)?;
         Ok(draft)
     }
 
@@ -188,7 +179,7 @@ impl OpenAiChat {
     }
 }
 
-impl Model for OpenAiChat {
+impl Model for HttpModel {
     /// Answers to the name at the provider; aliases are the registry's business.
     fn knows(&self, alias: &str) -> bool {
         alias == self.config.model
@@ -198,7 +189,7 @@ impl Model for OpenAiChat {
         let bytes_max = tokens::request_bytes(request) as u64;
         Reservation {
             input_tokens: tokens::estimate_request(request),
-            micros: self.config.price.of(bytes_max, request.output_tokens_max.into()),
+            micros: self.config.price.at_most(bytes_max, request.output_tokens_max.into()),
         }
     }
 
@@ -212,8 +203,8 @@ impl Model for OpenAiChat {
 }
 
 // Neither the client, whose headers hold the key, nor the address is shown.
-impl fmt::Debug for OpenAiChat {
+impl fmt::Debug for HttpModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAiChat").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("HttpModel").field("config", &self.config).finish_non_exhaustive()
     }
 }

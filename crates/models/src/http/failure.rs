@@ -13,20 +13,34 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
+use super::sse::SseError;
+
 /// The longest wait that a provider can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 /// The most characters of a provider's message that are passed on.
 const MESSAGE_CHARS_MAX: usize = 200;
 
 /// An answer that broke off or makes no sense.
-pub(super) fn cut(what: impl Into<String>) -> ModelError {
+pub(crate) fn cut(what: impl Into<String>) -> ModelError {
     ModelError { code: ErrorCode::ModelCut, message: what.into(), retry_after: None }
+}
+
+/// An answer that the provider has and does not give.
+pub(crate) fn withheld(reason: &str) -> ModelError {
+    let message = format!("the model's server withheld the answer ({reason})");
+    ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
 }
 
 /// A request that never got as far as the provider.
 pub(super) fn unreachable_host() -> ModelError {
     let message = "the model's server cannot be reached".to_owned();
     ModelError { code: ErrorCode::ModelUnavailable, message, retry_after: None }
+}
+
+impl From<SseError> for ModelError {
+    fn from(error: SseError) -> Self {
+        cut(format!("the model's stream is malformed: {error}"))
+    }
 }
 
 /// An answer with a status other than 200.

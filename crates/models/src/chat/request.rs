@@ -15,12 +15,12 @@ use dromia_contracts::transcript::{Turn, Unit};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::config::{OpenAiConfig, OutputLimit};
-use super::names;
+use crate::http::{HttpConfig, OutputLimit};
+use crate::names;
 use crate::scripted::{status_of, status_word};
 
 /// Writes the body of one request.
-pub(super) fn body(config: &OpenAiConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
     let mut bytes = Vec::with_capacity(4096);
     serde_json::to_writer(&mut bytes, &Body { config, request })?;
     Ok(bytes.into())
@@ -33,7 +33,7 @@ pub fn result_parts(content: &str) -> Option<(CallStatus, &str)> {
 }
 
 struct Body<'a> {
-    config: &'a OpenAiConfig,
+    config: &'a HttpConfig,
     request: &'a ModelRequest,
 }
 
@@ -131,17 +131,20 @@ fn assistant(unit: &Unit) -> Message<'_> {
 }
 
 fn asked(call: &ToolCall) -> Call<'_> {
-    // Strict servers refuse a whole conversation for one call whose arguments are not JSON, and the transcript
-    // keeps what the model wrote; so what is not JSON travels inside JSON.
-    let arguments = if serde_json::from_str::<serde::de::IgnoredAny>(&call.arguments).is_ok() {
-        Cow::Borrowed(&*call.arguments)
-    } else {
-        Cow::Owned(serde_json::json!({ "unreadable": call.arguments }).to_string())
-    };
     Call {
         id: call.id,
         r#type: "function",
-        function: Function { name: names::encode(&call.tool), arguments },
+        function: Function { name: names::encode(&call.tool), arguments: arguments(call) },
+    }
+}
+
+/// The arguments of a call as JSON text. Strict servers refuse a whole conversation for one call whose arguments
+/// are not JSON, and the transcript keeps what the model wrote; so what is not JSON travels inside JSON.
+pub(crate) fn arguments(call: &ToolCall) -> Cow<'_, str> {
+    if serde_json::from_str::<serde::de::IgnoredAny>(&call.arguments).is_ok() {
+        Cow::Borrowed(&*call.arguments)
+    } else {
+        Cow::Owned(serde_json::json!({ "unreadable": call.arguments }).to_string())
     }
 }
 
@@ -176,7 +179,7 @@ impl Serialize for Tools<'_> {
     }
 }
 
-fn text_of(parts: &[Part]) -> Cow<'_, str> {
+pub(crate) fn text_of(parts: &[Part]) -> Cow<'_, str> {
     match parts {
         [] => Cow::Borrowed(""),
         [only] => Cow::Borrowed(only.as_text()),

@@ -3,14 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use dromia_contracts::model::Usage;
+use dromia_contracts::model::{Usage, UsageDetail};
 
+use super::format::Format;
 use crate::secret::Secret;
 
 /// Where and how to reach one model.
 #[derive(Clone)]
-pub struct OpenAiConfig {
-    /// The address before `/chat/completions`, such as `https://api.openai.com/v1`. It may hold no user name.
+pub struct HttpConfig {
+    /// What the server speaks.
+    pub format: Format,
+    /// The address before `/chat/completions`, `/responses` or `/messages`, such as `https://api.openai.com/v1`. It
+    /// may hold no user name.
     pub base_url: String,
     /// The model's name at the provider.
     pub model: String,
@@ -28,10 +32,11 @@ pub struct OpenAiConfig {
     pub idle_connections_max: usize,
 }
 
-impl OpenAiConfig {
+impl HttpConfig {
     /// Settings with every default: streamed, free, no key.
-    pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
+    pub fn new(format: Format, base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
+            format,
             base_url: base_url.into(),
             model: model.into(),
             key: None,
@@ -45,9 +50,10 @@ impl OpenAiConfig {
 }
 
 // The address is left out: gateways carry tokens in paths and query strings.
-impl fmt::Debug for OpenAiConfig {
+impl fmt::Debug for HttpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAiConfig")
+        f.debug_struct("HttpConfig")
+            .field("format", &self.format)
             .field("model", &self.model)
             .field("key", &self.key)
             .field("stream", &self.stream)
@@ -96,28 +102,48 @@ impl Default for Timeouts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Price {
     /// A million tokens of requests.
-    pub input_micros_per_million: u64,
+    pub input: u64,
     /// A million tokens of answers.
-    pub output_micros_per_million: u64,
+    pub output: u64,
+    /// A million tokens of requests that the provider had in its cache.
+    pub cache_read: u64,
+    /// A million tokens of requests that the provider put into its cache.
+    pub cache_write: u64,
 }
 
 impl Price {
-    /// What so many tokens cost, rounded up.
-    pub fn of(&self, input_tokens: u64, output_tokens: u64) -> u64 {
-        let input = u128::from(input_tokens) * u128::from(self.input_micros_per_million);
-        let output = u128::from(output_tokens) * u128::from(self.output_micros_per_million);
-        u64::try_from((input + output).div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    /// A price that knows no cache.
+    pub const fn flat(input: u64, output: u64) -> Self {
+        Self { input, output, cache_read: input, cache_write: input }
     }
 
-    /// What an attempt used, at list price.
-    pub(super) fn of_usage(&self, usage: Usage) -> u64 {
-        self.of(usage.input_tokens.into(), usage.output_tokens.into())
+    /// What so many tokens cost at most, rounded up.
+    pub fn at_most(&self, input_tokens: u64, output_tokens: u64) -> u64 {
+        let dearest = self.input.max(self.cache_write).max(self.cache_read);
+        rounded(&[(input_tokens, dearest), (output_tokens, self.output)])
     }
+
+    /// What an attempt used, rounded up.
+    pub fn of_usage(&self, usage: Usage, detail: UsageDetail) -> u64 {
+        let (read, written) = (detail.cache_read_tokens, detail.cache_write_tokens);
+        let plain = usage.input_tokens.saturating_sub(read).saturating_sub(written);
+        rounded(&[
+            (plain.into(), self.input),
+            (read.into(), self.cache_read),
+            (written.into(), self.cache_write),
+            (usage.output_tokens.into(), self.output),
+        ])
+    }
+}
+
+fn rounded(parts: &[(u64, u64)]) -> u64 {
+    let sum: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
+    u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Says which setting does not make an adapter.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenAiError {
+pub enum HttpError {
     /// The address is no plain http or https address.
     #[error("base_url must be an http:// or https:// address without user name, query or fragment")]
     BaseUrl,

@@ -1,0 +1,4 @@
+//! The Anthropic messages format: how a request is written and how an answer is read.
+
+pub(crate) mod reply;
+pub(crate) mod request;

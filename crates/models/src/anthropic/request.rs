@@ -1,0 +1,187 @@
+//! Our request as Anthropic messages.
+//!
+//! Roles alternate here, so what the user's side says in a row (inputs, and the results of a unit's calls) is one
+//! message with several blocks. Two cache breakpoints are set where the prefix is long enough to be cached: behind
+//! the system text, which every turn of the agent shares, and behind the last block, which the next step of the
+//! conversation shares.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use dromia_contracts::CallId;
+use dromia_contracts::content::{CallStatus, ToolCall, ToolResult};
+use dromia_contracts::model::ModelRequest;
+use dromia_contracts::transcript::{Turn, Unit};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::chat::request::text_of;
+use crate::http::HttpConfig;
+use crate::names;
+use crate::scripted::status_word;
+
+/// A prefix shorter than this is cached by no model of the provider, so marking it gains nothing.
+const CACHED_BYTES_MIN: usize = 4096;
+
+/// Writes the body of one request.
+pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+    let tools: Vec<_> = request.tools.iter().map(Tool::of).collect();
+    let tool_bytes: usize = request.tools.iter().map(|tool| tool.name.len() + tool.description.len()).sum();
+    let prefix = request.system.len() + tool_bytes;
+    let mut messages = messages(request);
+    let blocks = messages.iter().flat_map(|message| &message.content);
+    if prefix + blocks.map(Block::bytes).sum::<usize>() >= CACHED_BYTES_MIN
+        && let Some(last) = messages.last_mut().and_then(|message| message.content.last_mut())
+    {
+        last.cache_control = Some(Cached::default());
+    }
+    let system = (!request.system.is_empty()).then(|| {
+        let mut block = Block::from(Content::Text { text: Cow::Borrowed(&request.system) });
+        block.cache_control = (prefix >= CACHED_BYTES_MIN).then(Cached::default);
+        [block]
+    });
+    let (model, max_tokens) = (config.model.as_str(), request.output_tokens_max);
+    let body = Body { model, max_tokens, system, tools, messages, stream: config.stream };
+    Ok(serde_json::to_vec(&body)?.into())
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<[Block<'a>; 1]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'a>>,
+    messages: Vec<Message<'a>>,
+    stream: bool,
+}
+
+#[derive(Serialize)]
+struct Tool<'a> {
+    name: Cow<'a, str>,
+    description: &'a str,
+    input_schema: &'a Value,
+}
+
+impl<'a> Tool<'a> {
+    fn of(tool: &'a dromia_contracts::tool::ToolDescriptor) -> Self {
+        Self {
+            name: names::encode(&tool.name),
+            description: &tool.description,
+            input_schema: &tool.parameters,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: Role,
+    content: Vec<Block<'a>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    User,
+    Assistant,
+}
+
+#[derive(Serialize)]
+struct Block<'a> {
+    #[serde(flatten)]
+    content: Content<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Cached>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Content<'a> {
+    Text { text: Cow<'a, str> },
+    ToolUse { id: CallId, name: Cow<'a, str>, input: Value },
+    ToolResult { tool_use_id: CallId, content: String, is_error: bool },
+}
+
+/// Where the provider's cache may begin anew.
+#[derive(Serialize)]
+struct Cached {
+    r#type: &'static str,
+}
+
+impl Default for Cached {
+    fn default() -> Self {
+        Self { r#type: "ephemeral" }
+    }
+}
+
+impl<'a> From<Content<'a>> for Block<'a> {
+    fn from(content: Content<'a>) -> Self {
+        Self { content, cache_control: None }
+    }
+}
+
+impl Block<'_> {
+    fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Text { text } => text.len(),
+            // An estimate is enough to decide about the cache.
+            Content::ToolUse { .. } => 64,
+            Content::ToolResult { content, .. } => content.len(),
+        }
+    }
+}
+
+fn messages(request: &ModelRequest) -> Vec<Message<'_>> {
+    let mut messages = Vec::new();
+    for turn in request.transcript.turns() {
+        match turn {
+            Turn::Input(input) => add_text(&mut messages, Role::User, text_of(&input.parts)),
+            Turn::Unit(unit) => add_unit(&mut messages, unit),
+        }
+    }
+    messages
+}
+
+fn add_unit<'a>(messages: &mut Vec<Message<'a>>, unit: &'a Unit) {
+    let said = unit.message();
+    add_text(messages, Role::Assistant, text_of(&said.parts));
+    for call in &said.calls {
+        let content =
+            Content::ToolUse { id: call.id, name: names::encode(&call.tool), input: arguments(call) };
+        add(messages, Role::Assistant, content);
+    }
+    for result in unit.results() {
+        add(messages, Role::User, told(result));
+    }
+}
+
+/// Adds text; the format refuses a block without any.
+fn add_text<'a>(messages: &mut Vec<Message<'a>>, role: Role, text: Cow<'a, str>) {
+    if !text.trim().is_empty() {
+        add(messages, role, Content::Text { text });
+    }
+}
+
+fn add<'a>(messages: &mut Vec<Message<'a>>, role: Role, content: Content<'a>) {
+    match messages.last_mut().filter(|last| last.role == role) {
+        Some(last) => last.content.push(content.into()),
+        None => messages.push(Message { role, content: vec![content.into()] }),
+    }
+}
+
+/// The arguments as the object that the format insists on; what is none travels inside one.
+fn arguments(call: &ToolCall) -> Value {
+    match serde_json::from_str::<Value>(&call.arguments) {
+        Ok(object @ Value::Object(_)) => object,
+        Ok(_) | Err(_) => serde_json::json!({ "unreadable": call.arguments }),
+    }
+}
+
+fn told(result: &ToolResult) -> Content<'static> {
+    Content::ToolResult {
+        tool_use_id: result.call,
+        content: format!("[{}] {}", status_word(result.status), text_of(&result.parts)),
+        is_error: result.status != CallStatus::Ok,
+    }
+}

@@ -1,0 +1,125 @@
+//! A chat completion, whole or in chunks; the two differ in one field's name.
+
+use dromia_contracts::model::{Deltas, Finish, ModelError, Usage, UsageDetail};
+use serde::Deserialize;
+
+use crate::http::{CallPiece, Draft, cut, withheld};
+
+/// Takes a chunk of a stream or a whole answer.
+pub(crate) fn take(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Result<(), ModelError> {
+    let answer: Answer =
+        serde_json::from_slice(json).map_err(|_| cut("the model's answer is not the expected JSON"))?;
+    if answer.error.is_some() {
+        return Err(cut("the model's server reported an error in the middle of its answer"));
+    }
+    draft.usage = answer.usage.map(WireUsage::counted).or(draft.usage.take());
+    // Only one choice is asked for.
+    let Some(choice) = answer.choices.and_then(|choices| choices.into_iter().next()) else {
+        return Ok(());
+    };
+    if let Some(said) = choice.message {
+        draft.say(said.content.unwrap_or_default(), deltas)?;
+        for piece in said.tool_calls.into_iter().flatten() {
+            let function = piece.function.unwrap_or_default();
+            draft.take_call(CallPiece {
+                index: piece.index,
+                id: piece.id.unwrap_or_default(),
+                name: function.name.unwrap_or_default(),
+                arguments: function.arguments.unwrap_or_default(),
+            })?;
+        }
+    }
+    if let Some(reason) = choice.finish_reason {
+        draft.finish = Some(match reason.as_str() {
+            "length" => Finish::Length,
+            "tool_calls" | "function_call" => Finish::ToolCalls,
+            "content_filter" => return Err(withheld("content_filter")),
+            _ => Finish::Stop,
+        });
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default, alias = "delta")]
+    message: Option<Said>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<WireCall>>,
+}
+
+#[derive(Deserialize)]
+struct WireCall {
+    #[serde(default)]
+    index: Option<u32>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    function: Option<WireFunction>,
+}
+
+#[derive(Deserialize, Default)]
+struct WireFunction {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    arguments: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct WireUsage {
+    #[serde(default)]
+    prompt_tokens: u32,
+    #[serde(default)]
+    completion_tokens: u32,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u32>,
+}
+
+impl WireUsage {
+    fn counted(self) -> (Usage, UsageDetail) {
+        let usage = Usage { input_tokens: self.prompt_tokens, output_tokens: self.completion_tokens };
+        let detail = UsageDetail {
+            cache_read_tokens: self.prompt_tokens_details.unwrap_or_default().cached_tokens.unwrap_or(0),
+            cache_write_tokens: 0,
+            reasoning_tokens: self
+                .completion_tokens_details
+                .unwrap_or_default()
+                .reasoning_tokens
+                .unwrap_or(0),
+        };
+        (usage, detail)
+    }
+}

@@ -1,0 +1,129 @@
+//! An answer as far as it came, in our words; every format gathers into this one.
+//!
+//! A reply exists only when the provider said why it stopped: an answer without that was cut, however complete
+//! it looks. What is gathered is bounded, whatever the provider sends.
+
+use dromia_contracts::model::{Deltas, Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
+
+use super::failure::cut;
+use crate::{names, tokens};
+
+/// The most bytes of text and arguments of one answer.
+const REPLY_BYTES_MAX: usize = 4 << 20;
+/// The most calls of one answer.
+const CALLS_MAX: usize = 128;
+
+/// An answer as far as it came.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    text: String,
+    calls: Vec<DraftCall>,
+    bytes: usize,
+    /// Why the provider stopped.
+    pub(crate) finish: Option<Finish>,
+    /// What the provider counted.
+    pub(crate) usage: Option<(Usage, UsageDetail)>,
+    /// Nothing follows.
+    pub(crate) done: bool,
+}
+
+#[derive(Debug, Default)]
+struct DraftCall {
+    index: Option<u32>,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+/// A piece of a call; servers number the calls, or repeat their ids, or do neither for what continues the last.
+#[derive(Debug, Default)]
+pub(crate) struct CallPiece {
+    pub(crate) index: Option<u32>,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
+}
+
+impl Draft {
+    /// Adds text that the model said.
+    pub(crate) fn say(&mut self, text: String, deltas: &dyn Deltas) -> Result<(), ModelError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.grow(text.len())?;
+        deltas.push(&text);
+        if self.text.is_empty() {
+            self.text = text;
+        } else {
+            self.text.push_str(&text);
+        }
+        Ok(())
+    }
+
+    /// Puts the text in the place of what was streamed, where a provider repeats the whole at the end.
+    pub(crate) fn said_in_all(&mut self, text: String, deltas: &dyn Deltas) -> Result<(), ModelError> {
+        if let Some(rest) = text.strip_prefix(self.text.as_str()) {
+            let rest = rest.to_owned();
+            return self.say(rest, deltas);
+        }
+        self.grow(text.len())?;
+        self.text = text;
+        Ok(())
+    }
+
+    /// Adds a piece of a call.
+    pub(crate) fn take_call(&mut self, piece: CallPiece) -> Result<(), ModelError> {
+        let CallPiece { index, id, name, arguments } = piece;
+        let known = match index {
+            Some(index) => self.calls.iter_mut().find(|call| call.index == Some(index)),
+            None if id.is_empty() => self.calls.last_mut(),
+            None => self.calls.iter_mut().find(|call| call.id == id),
+        };
+        let bytes = name.len() + arguments.len();
+        if let Some(call) = known {
+            call.name.push_str(&name);
+            call.arguments.push_str(&arguments);
+        } else if self.calls.len() == CALLS_MAX {
+            return Err(cut(format!("the model asked for more than {CALLS_MAX} calls at once")));
+        } else {
+            self.calls.push(DraftCall { index, id, name, arguments });
+        }
+        self.grow(bytes)
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), ModelError> {
+        self.bytes += bytes;
+        if self.bytes > REPLY_BYTES_MAX {
+            return Err(cut("the model's answer is longer than any answer may be"));
+        }
+        Ok(())
+    }
+
+    /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
+    pub(crate) fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
+        let finish = self.finish.ok_or_else(|| cut("the model's answer broke off"))?;
+        let (usage, detail) = self.usage.unwrap_or_else(|| {
+            let usage = Usage { input_tokens: input_tokens(), output_tokens: tokens::estimate(self.bytes) };
+            (usage, UsageDetail::default())
+        });
+        let calls: Vec<_> = match finish {
+            // The last call's arguments may be torn; a torn call must not run.
+            Finish::Length => Vec::new(),
+            Finish::Stop | Finish::ToolCalls => self.calls.into_iter().map(DraftCall::propose).collect(),
+        };
+        // Some servers say `stop` although they ask for calls, and the other way round.
+        let finish = match (finish, calls.is_empty()) {
+            (Finish::Length, _) => Finish::Length,
+            (Finish::Stop | Finish::ToolCalls, true) => Finish::Stop,
+            (Finish::Stop | Finish::ToolCalls, false) => Finish::ToolCalls,
+        };
+        Ok(ModelReply { text: self.text, calls, usage, detail, cost_micros: 0, finish })
+    }
+}
+
+impl DraftCall {
+    fn propose(self) -> ProposedCall {
+        let arguments = if self.arguments.is_empty() { "{}".to_owned() } else { self.arguments };
+        ProposedCall { tool: names::decode(&self.name).into_owned(), arguments }
+    }
+}

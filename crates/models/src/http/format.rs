@@ -1,0 +1,102 @@
+//! The wire formats, and what differs between them.
+
+use bytes::Bytes;
+use dromia_contracts::model::{Deltas, ModelError, ModelRequest};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use super::config::{HttpConfig, HttpError};
+use super::draft::Draft;
+use crate::secret::Secret;
+use crate::{anthropic, chat, responses};
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// OpenAI chat completions: OpenAI itself, vLLM, llama.cpp, Ollama and many gateways.
+    OpenAiChat,
+    /// OpenAI responses.
+    OpenAiResponses,
+    /// Anthropic messages.
+    AnthropicMessages,
+}
+
+/// The version of the messages format that [`Format::AnthropicMessages`] speaks.
+const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
+
+impl Format {
+    /// The path behind the base address.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "/chat/completions",
+            Self::OpenAiResponses => "/responses",
+            Self::AnthropicMessages => "/messages",
+        }
+    }
+
+    /// The headers of every request.
+    pub(super) fn headers(self, key: Option<&Secret>) -> Result<HeaderMap, HttpError> {
+        let mut headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let (name, prefix) = match self {
+            Self::OpenAiChat | Self::OpenAiResponses => (AUTHORIZATION, "Bearer "),
+            Self::AnthropicMessages => {
+                let (name, version) = ANTHROPIC_VERSION;
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_static(version));
+                (HeaderName::from_static("x-api-key"), "")
+            }
+        };
+        if let Some(key) = key {
+            let value = HeaderValue::try_from(format!("{prefix}{}", key.expose()));
+            let mut value = value.map_err(|_| HttpError::Key)?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    /// Writes the body of one request.
+    pub(super) fn body(
+        self,
+        config: &HttpConfig,
+        request: &ModelRequest,
+    ) -> Result<Bytes, serde_json::Error> {
+        match self {
+            Self::OpenAiChat => chat::request::body(config, request),
+            Self::OpenAiResponses => responses::request::body(config, request),
+            Self::AnthropicMessages => anthropic::request::body(config, request),
+        }
+    }
+
+    /// Reads the data of one event of a stream.
+    pub(super) fn take_event(
+        self,
+        draft: &mut Draft,
+        data: &str,
+        deltas: &dyn Deltas,
+    ) -> Result<(), ModelError> {
+        match (self, data.trim()) {
+            (_, "") => Ok(()),
+            (Self::OpenAiChat, "[DONE]") => {
+                draft.done = true;
+                Ok(())
+            }
+            (Self::OpenAiChat, data) => chat::reply::take(draft, data.as_bytes(), deltas),
+            (Self::OpenAiResponses, data) => responses::reply::take_event(draft, data.as_bytes(), deltas),
+            (Self::AnthropicMessages, data) => anthropic::reply::take_event(draft, data.as_bytes(), deltas),
+        }
+    }
+
+    /// Reads a whole answer.
+    pub(super) fn take_whole(
+        self,
+        draft: &mut Draft,
+        json: &[u8],
+        deltas: &dyn Deltas,
+    ) -> Result<(), ModelError> {
+        match self {
+            Self::OpenAiChat => chat::reply::take(draft, json, deltas),
+            Self::OpenAiResponses => responses::reply::take_whole(draft, json, deltas),
+            Self::AnthropicMessages => anthropic::reply::take_whole(draft, json, deltas),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Our request as a response to be created.
+//!
+//! The whole conversation travels in each request and the provider is asked to store nothing: the journal is the
+//! only memory, so no answer depends on what a provider still knows.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use dromia_contracts::CallId;
+use dromia_contracts::model::ModelRequest;
+use dromia_contracts::transcript::{Turn, Unit};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::chat::request::{arguments, text_of};
+use crate::http::HttpConfig;
+use crate::names;
+use crate::scripted::status_word;
+
+/// Writes the body of one request.
+pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+    let mut input = Vec::new();
+    for turn in request.transcript.turns() {
+        match turn {
+            Turn::Input(said) => {
+                input.push(Item::Message { role: "user", content: [Text::input(text_of(&said.parts))] });
+            }
+            Turn::Unit(unit) => add_unit(&mut input, unit),
+        }
+    }
+    let tools = request.tools.iter().map(|tool| Tool {
+        r#type: "function",
+        name: names::encode(&tool.name),
+        description: &tool.description,
+        parameters: &tool.parameters,
+        strict: false,
+    });
+    let body = Body {
+        model: &config.model,
+        instructions: &request.system,
+        input,
+        tools: tools.collect(),
+        max_output_tokens: request.output_tokens_max,
+        stream: config.stream,
+        store: false,
+    };
+    Ok(serde_json::to_vec(&body)?.into())
+}
+
+fn add_unit<'a>(input: &mut Vec<Item<'a>>, unit: &'a Unit) {
+    let said = unit.message();
+    let text = text_of(&said.parts);
+    if !text.is_empty() {
+        input.push(Item::Message { role: "assistant", content: [Text::output(text)] });
+    }
+    for call in &said.calls {
+        input.push(Item::FunctionCall {
+            call_id: call.id,
+            name: names::encode(&call.tool),
+            arguments: arguments(call),
+        });
+    }
+    for result in unit.results() {
+        let output = format!("[{}] {}", status_word(result.status), text_of(&result.parts));
+        input.push(Item::FunctionCallOutput { call_id: result.call, output });
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    instructions: &'a str,
+    input: Vec<Item<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'a>>,
+    max_output_tokens: u32,
+    stream: bool,
+    store: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Item<'a> {
+    Message { role: &'static str, content: [Text<'a>; 1] },
+    FunctionCall { call_id: CallId, name: Cow<'a, str>, arguments: Cow<'a, str> },
+    FunctionCallOutput { call_id: CallId, output: String },
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    r#type: &'static str,
+    text: Cow<'a, str>,
+}
+
+impl<'a> Text<'a> {
+    fn input(text: Cow<'a, str>) -> Self {
+        Self { r#type: "input_text", text }
+    }
+
+    fn output(text: Cow<'a, str>) -> Self {
+        Self { r#type: "output_text", text }
+    }
+}
+
+#[derive(Serialize)]
+struct Tool<'a> {
+    r#type: &'static str,
+    name: Cow<'a, str>,
+    description: &'a str,
+    parameters: &'a Value,
+    strict: bool,
+}

@@ -19,6 +19,7 @@ pub mod sse;
 
 pub use adapter::HttpModel;
 pub use config::{HttpConfig, HttpError, OutputLimit, Price, Timeouts};
+pub use draft::StreamReader;
 pub use format::Format;
 
 pub(crate) use draft::{CallPiece, Draft};

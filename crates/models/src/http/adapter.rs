@@ -11,9 +11,8 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::timeout;
 
 use super::config::{HttpConfig, HttpError};
-use super::draft::Draft;
+use super::draft::{Draft, StreamReader};
 use super::failure::{self, cut};
-use super::sse::SseParser;
 use crate::secret::Secret;
 use crate::tokens;
 
@@ -113,11 +112,9 @@ impl HttpModel {
     }
 
     async fn stream(&self, mut response: Response, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
-        let mut draft = Draft::default();
-        let mut events = SseParser::default();
+        let mut reader = StreamReader::new(self.config.format);
         while let Some(chunk) = self.next_chunk(&mut response).await? {
-            events.push(&chunk, |data| self.config.format.take_event(&mut draft, data, deltas))?;
-            if draft.done {
+            if reader.push(&chunk, deltas)? {
                 // Only a body that was read to its end gives its connection back to the pool. The end is
                 // nearly always here already; a server that dawdles over it costs the connection, not us.
                 let end = async { while let Ok(Some(_)) = response.chunk().await {} };
@@ -127,7 +124,7 @@ impl HttpModel {
                 break;
             }
         }
-        Ok(draft)
+        Ok(reader.into_draft())
     }
 
     async fn whole(&self, mut response: Response, deltas: &dyn Deltas) -> Result<Draft, ModelError> {

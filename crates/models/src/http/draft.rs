@@ -6,12 +6,45 @@
 use dromia_contracts::model::{Deltas, Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
 
 use super::failure::cut;
+use super::format::Format;
+use super::sse::SseParser;
 use crate::{names, tokens};
 
 /// The most bytes of text and arguments of one answer.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 /// The most calls of one answer.
 const CALLS_MAX: usize = 128;
+
+/// Reads a streamed answer from pieces of any size; it never touches the network.
+#[derive(Debug)]
+pub struct StreamReader {
+    format: Format,
+    events: SseParser,
+    draft: Draft,
+}
+
+impl StreamReader {
+    /// Begins an answer.
+    pub fn new(format: Format) -> Self {
+        Self { format, events: SseParser::default(), draft: Draft::default() }
+    }
+
+    /// Takes the next piece; tells whether the answer is complete.
+    pub fn push(&mut self, chunk: &[u8], deltas: &dyn Deltas) -> Result<bool, ModelError> {
+        let Self { format, events, draft } = self;
+        events.push(chunk, |data| format.take_event(draft, data, deltas))?;
+        Ok(draft.done)
+    }
+
+    /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
+    pub fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
+        self.draft.into_reply(input_tokens)
+    }
+
+    pub(super) fn into_draft(self) -> Draft {
+        self.draft
+    }
+}
 
 /// An answer as far as it came.
 #[derive(Debug, Default)]

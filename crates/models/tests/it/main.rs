@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at once, in its helpers too")]
 
 mod canned;
+mod formats;
 mod openai;
 mod registry;
 mod scene;

@@ -1,0 +1,307 @@
+//! The three wire formats: what goes out, and what comes back in one piece, in events, and cut at every byte.
+//!
+//! The exchanges are written by hand after the providers' documentation; none is a recording of somebody else's.
+
+use dromia_contracts::ErrorCode;
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, UsageDetail};
+use dromia_models::http::StreamReader;
+use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
+use serde_json::{Value, json};
+
+use crate::canned::{Then, answer_once, http};
+use crate::scene::{Collected, request, tool, unit};
+
+/// One answer in a format's words: whole, and as the data of its events.
+struct Exchange {
+    format: Format,
+    whole: Value,
+    events: Vec<Value>,
+    end: &'static str,
+}
+
+/// The same answer three times: some text, then two calls at once.
+fn exchanges() -> [Exchange; 3] {
+    let arguments = r#"{"path":"ä.txt"}"#;
+    let chat_call = |index: u32, name: &str, arguments: &str| json!({"index": index, "id": format!("c{index}"), "type": "function", "function": {"name": name, "arguments": arguments}});
+    let chat_usage = json!({"prompt_tokens": 30, "completion_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 20}, "completion_tokens_details": {"reasoning_tokens": 4}});
+    let chat = Exchange {
+        format: Format::OpenAiChat,
+        whole: json!({"choices": [{"message": {"content": "I look.",
+            "tool_calls": [chat_call(0, "file__read", arguments), chat_call(1, "time__now", "{}")]},
+            "finish_reason": "tool_calls"}], "usage": chat_usage}),
+        events: vec![
+            json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]}),
+            json!({"choices": [{"delta": {"content": "I "}}]}),
+            json!({"choices": [{"delta": {"content": "look."}}]}),
+            json!({"choices": [{"delta": {"tool_calls": [chat_call(0, "file__read", "")]}}]}),
+            json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{\"path\":"}}]}}]}),
+            json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "\"ä.txt\"}"}}]}}]}),
+            json!({"choices": [{"delta": {"tool_calls": [chat_call(1, "time__now", "{}")]}}]}),
+            json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}),
+            json!({"choices": [], "usage": chat_usage}),
+        ],
+        end: "data: [DONE]\n\n",
+    };
+    let output = json!([
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+        {"type": "function_call", "call_id": "c0", "name": "file__read", "arguments": arguments},
+        {"type": "function_call", "call_id": "c1", "name": "time__now", "arguments": "{}"},
+    ]);
+    let response = json!({"status": "completed", "output": output, "usage": {"input_tokens": 30, "output_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 20}, "output_tokens_details": {"reasoning_tokens": 4}}});
+    let responses = Exchange {
+        format: Format::OpenAiResponses,
+        whole: response.clone(),
+        events: vec![
+            json!({"type": "response.created", "response": {"status": "in_progress"}}),
+            json!({"type": "response.output_text.delta", "delta": "I "}),
+            json!({"type": "response.output_text.delta", "delta": "look."}),
+            json!({"type": "response.function_call_arguments.delta", "delta": "{\"pa"}),
+            json!({"type": "response.completed", "response": response}),
+        ],
+        end: "",
+    };
+    let used = json!({"input_tokens": 10, "cache_read_input_tokens": 20, "output_tokens": 7});
+    let messages = Exchange {
+        format: Format::AnthropicMessages,
+        whole: json!({"type": "message", "role": "assistant", "stop_reason": "tool_use", "usage": used, "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "x"},
+            {"type": "text", "text": "I look."},
+            {"type": "tool_use", "id": "t0", "name": "file__read", "input": {"path": "ä.txt"}},
+            {"type": "tool_use", "id": "t1", "name": "time__now", "input": {}},
+        ]}),
+        events: vec![
+            json!({"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 10, "cache_read_input_tokens": 20, "output_tokens": 1}}}),
+            json!({"type": "ping"}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}}),
+            json!({"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}}),
+            json!({"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "I "}}),
+            json!({"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "look."}}),
+            json!({"type": "content_block_stop", "index": 1}),
+            json!({"type": "content_block_start", "index": 2, "content_block": {"type": "tool_use", "id": "t0", "name": "file__read", "input": {}}}),
+            json!({"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "{\"path\":"}}),
+            json!({"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "\"ä.txt\"}"}}),
+            json!({"type": "content_block_start", "index": 3, "content_block": {"type": "tool_use", "id": "t1", "name": "time__now", "input": {}}}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}}),
+            json!({"type": "message_stop"}),
+        ],
+        end: "",
+    };
+    [chat, responses, messages]
+}
+
+fn stream(exchange: &Exchange) -> String {
+    let events = exchange.events.iter().map(|event| format!("event: x\ndata: {event}\n\n"));
+    events.chain([exchange.end.to_owned()]).collect()
+}
+
+fn adapter(format: Format, base_url: &str, stream: bool) -> HttpModel {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let base = HttpConfig::new(format, base_url, "m-1");
+    HttpModel::new(HttpConfig { stream, key: Some(Secret::new("sk-canary")), ..base }).unwrap()
+}
+
+fn read(format: Format, chunks: &[&[u8]], deltas: &Collected) -> Result<ModelReply, ModelError> {
+    let mut reader = StreamReader::new(format);
+    for chunk in chunks {
+        reader.push(chunk, deltas)?;
+    }
+    reader.into_reply(|| 0)
+}
+
+fn assert_is_the_answer(reply: &ModelReply, format: Format) {
+    assert_eq!(reply.text, "I look.", "{format:?}");
+    assert_eq!(reply.finish, Finish::ToolCalls, "{format:?}");
+    let calls: Vec<_> =
+        reply.calls.iter().map(|call| (call.tool.as_str(), call.arguments.as_str())).collect();
+    assert_eq!(calls, [("file.read", r#"{"path":"ä.txt"}"#), ("time.now", "{}")], "{format:?}");
+    assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (30, 7), "{format:?}");
+    assert_eq!(reply.detail.cache_read_tokens, 20, "{format:?}");
+    let reasoning = if format == Format::AnthropicMessages { 0 } else { 4 };
+    assert_eq!(reply.detail.reasoning_tokens, reasoning, "{format:?}");
+}
+
+#[test]
+fn a_stream_cut_at_every_byte_gives_one_answer() {
+    for exchange in exchanges() {
+        let stream = stream(&exchange);
+        for at in 0..=stream.len() {
+            let (head, tail) = stream.as_bytes().split_at(at);
+            let deltas = Collected::default();
+            let reply = read(exchange.format, &[head, tail], &deltas).unwrap();
+            assert_is_the_answer(&reply, exchange.format);
+            assert_eq!(deltas.pieces().concat(), "I look.");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_ends_at_any_earlier_byte_is_cut_and_never_an_answer_with_torn_calls() {
+    for exchange in exchanges() {
+        let stream = stream(&exchange);
+        for end in 0..stream.len() {
+            match read(exchange.format, &[&stream.as_bytes()[..end]], &Collected::default()) {
+                Err(error) => assert_eq!(error.code, ErrorCode::ModelCut, "{:?} at {end}", exchange.format),
+                // The provider has said why it stopped; what follows is a count, or the mark of the end.
+                Ok(reply) => assert_eq!(reply.calls.len(), 2, "{:?} at {end}", exchange.format),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_says_the_same() {
+    for exchange in exchanges() {
+        let body = exchange.whole.to_string();
+        let (address, _heard, _) = answer_once(http("200 OK", "", &body), Then::Close).await;
+        let adapter = adapter(exchange.format, &format!("http://{address}/v1"), false);
+        let reply = adapter.call(&request("hello"), &Collected::default()).await.unwrap();
+        assert_is_the_answer(&reply, exchange.format);
+    }
+}
+
+/// What is sent: the head of the request and its body.
+async fn sent(format: Format, request: &ModelRequest) -> (String, Value) {
+    let whole = exchanges().into_iter().find(|exchange| exchange.format == format).unwrap().whole;
+    let (address, heard, _) = answer_once(http("200 OK", "", &whole.to_string()), Then::Close).await;
+    let adapter = adapter(format, &format!("http://{address}/v1"), false);
+    adapter.call(request, &Collected::default()).await.unwrap();
+    let heard = heard.await.unwrap();
+    let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), serde_json::from_str(body).unwrap())
+}
+
+fn asked() -> ModelRequest {
+    let mut asked = request("read it");
+    asked.tools = vec![tool("file.read")].into();
+    let first = ModelReply {
+        text: String::new(),
+        calls: vec![
+            dromia_contracts::model::ProposedCall {
+                tool: "file.read".into(),
+                arguments: "{\"path\":\"a\"}".into(),
+            },
+            dromia_contracts::model::ProposedCall { tool: "file.read".into(), arguments: "not json".into() },
+        ],
+        usage: dromia_contracts::model::Usage::default(),
+        detail: UsageDetail::default(),
+        cost_micros: 0,
+        finish: Finish::ToolCalls,
+    };
+    asked.transcript.push_unit(unit(1, &first, &[(CallStatus::Ok, "text"), (CallStatus::Error, "bad")]));
+    asked
+}
+
+#[tokio::test]
+async fn anthropic_is_sent_alternating_roles_objects_and_its_own_headers() {
+    let (head, body) = sent(Format::AnthropicMessages, &asked()).await;
+    assert!(head.starts_with("post /v1/messages http/1.1"), "{head}");
+    assert!(head.contains("x-api-key: sk-canary"), "{head}");
+    assert!(head.contains("anthropic-version: 2023-06-01"), "{head}");
+    assert!(!head.contains("authorization"), "{head}");
+    assert_eq!(body["max_tokens"], 1024);
+    assert_eq!(body["system"], json!([{"type": "text", "text": "You are Ada."}]));
+    assert_eq!(body["tools"][0]["name"], "file__read");
+    assert_eq!(body["tools"][0]["input_schema"]["type"], "object");
+    let roles: Vec<_> = body["messages"].as_array().unwrap().iter().map(|m| m["role"].clone()).collect();
+    assert_eq!(roles, ["user", "assistant", "user"]);
+    let calls = &body["messages"][1]["content"];
+    assert_eq!(calls[0]["input"], json!({"path": "a"}), "text that is empty is left out: {calls}");
+    assert_eq!(calls[1]["input"], json!({"unreadable": "not json"}));
+    let results = &body["messages"][2]["content"];
+    assert_eq!(
+        results[0],
+        json!({"type": "tool_result", "tool_use_id": calls[0]["id"], "content": "[ok] text", "is_error": false})
+    );
+    assert_eq!(results[1]["is_error"], true);
+}
+
+#[tokio::test]
+async fn a_long_prefix_and_a_long_conversation_are_marked_for_the_cache() {
+    let mut long = asked();
+    long.system = "s".repeat(5_000).into();
+    let (_, body) = sent(Format::AnthropicMessages, &long).await;
+    assert_eq!(body["system"][0]["cache_control"], json!({"type": "ephemeral"}));
+    assert_eq!(body["messages"][2]["content"][1]["cache_control"], json!({"type": "ephemeral"}));
+    let (_, body) = sent(Format::AnthropicMessages, &asked()).await;
+    assert!(!body.to_string().contains("cache_control"), "a short one gains nothing: {body}");
+}
+
+#[tokio::test]
+async fn responses_are_asked_for_with_the_whole_conversation_and_nothing_stored() {
+    let (head, body) = sent(Format::OpenAiResponses, &asked()).await;
+    assert!(head.starts_with("post /v1/responses http/1.1"), "{head}");
+    assert!(head.contains("authorization: bearer sk-canary"), "{head}");
+    assert_eq!((&body["store"], &body["max_output_tokens"]), (&json!(false), &json!(1024)));
+    assert_eq!(body["instructions"], "You are Ada.");
+    let types: Vec<_> = body["input"].as_array().unwrap().iter().map(|item| item["type"].clone()).collect();
+    let expected =
+        ["message", "function_call", "function_call", "function_call_output", "function_call_output"];
+    assert_eq!(types, expected);
+    assert_eq!(body["input"][1]["call_id"], body["input"][3]["call_id"]);
+    assert_eq!(body["input"][3]["output"], "[ok] text");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_withheld_or_broken_is_typed() {
+    let table = [
+        (
+            Format::OpenAiChat,
+            json!({"choices": [{"message": {}, "finish_reason": "content_filter"}]}),
+            ErrorCode::ModelRejected,
+        ),
+        (
+            Format::AnthropicMessages,
+            json!({"content": [], "stop_reason": "refusal"}),
+            ErrorCode::ModelRejected,
+        ),
+        (
+            Format::OpenAiResponses,
+            json!({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}),
+            ErrorCode::ModelRejected,
+        ),
+        (Format::OpenAiResponses, json!({"status": "failed", "error": {"code": "x"}}), ErrorCode::ModelCut),
+        (
+            Format::AnthropicMessages,
+            json!({"content": [{"type": "text", "text": "half"}]}),
+            ErrorCode::ModelCut,
+        ),
+        (Format::OpenAiChat, json!({"choices": [{"message": {"content": "half"}}]}), ErrorCode::ModelCut),
+    ];
+    for (format, body, code) in table {
+        let (address, _heard, _) = answer_once(http("200 OK", "", &body.to_string()), Then::Close).await;
+        let adapter = adapter(format, &format!("http://{address}/v1"), false);
+        let error = adapter.call(&request("hello"), &Collected::default()).await.unwrap_err();
+        assert_eq!(error.code, code, "{format:?}: {body}");
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_of_a_stream_is_a_cut() {
+    let table = [
+        (Format::AnthropicMessages, r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#),
+        (Format::OpenAiResponses, r#"{"type":"response.failed","response":{"status":"failed"}}"#),
+        (Format::OpenAiChat, r#"{"error":{"message":"x"}}"#),
+    ];
+    for (format, event) in table {
+        let error =
+            read(format, &[format!("data: {event}\n\n").as_bytes()], &Collected::default()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::ModelCut, "{format:?}");
+    }
+}
+
+#[test]
+fn a_cached_token_costs_what_the_table_says_and_never_more_than_was_reserved() {
+    let price = Price { input: 3_000_000, output: 15_000_000, cache_read: 300_000, cache_write: 3_750_000 };
+    let usage = dromia_contracts::model::Usage { input_tokens: 100, output_tokens: 10 };
+    let detail = UsageDetail { cache_read_tokens: 60, cache_write_tokens: 30, reasoning_tokens: 0 };
+    // 10 x 3 + 60 x 0.3 + 30 x 3.75 + 10 x 15 = 310.5, rounded up.
+    assert_eq!(price.of_usage(usage, detail), 311);
+    assert!(
+        price.at_most(100, 10) >= price.of_usage(usage, UsageDetail { cache_write_tokens: 100, ..detail })
+    );
+}

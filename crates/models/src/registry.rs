@@ -1,24 +1,34 @@
-//! The registry: alias to adapter.
+//! The registry: alias to adapter, with the aliases that stand in for it.
 //!
 //! It is built once from resolved settings and never changes. An alias that nobody configured is a
-//! `model_rejected`, not a fallback to some other model.
+//! `model_rejected`, not a fallback to some other model. One call is one attempt at one adapter: a model that is
+//! overloaded, unreachable or too slow is left to cool down, and the next attempt, which the engine journals as
+//! such, goes to the first of the chain that is not cooling. What is sent is our own form of the conversation, so
+//! a switch never leaves a transcript that the next provider would refuse.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Reservation};
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::{BoxFuture, ErrorCode};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::http::{HttpConfig, HttpError, HttpModel};
 use crate::scripted::ScriptedModel;
 use crate::tokens;
+
+/// How long a model cools down where its provider names no time.
+const COOL_DOWN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Resolved settings of every model of the node.
 #[derive(Debug, Clone, Default)]
 pub struct ModelsConfig {
     /// The provider of each alias; `scripted` is there even if it is not named.
     pub models: BTreeMap<String, Provider>,
+    /// The aliases that stand in for an alias, best first.
+    pub fallbacks: BTreeMap<String, Vec<String>>,
 }
 
 /// Who answers under an alias.
@@ -42,12 +52,29 @@ pub enum ModelsError {
         #[source]
         source: HttpError,
     },
+    /// An alias names itself, or one that is not there, as its stand-in.
+    #[error("model {alias:?} cannot fall back to {fallback:?}, which is not another configured model")]
+    Fallback {
+        /// The alias.
+        alias: String,
+        /// What it names.
+        fallback: String,
+    },
 }
 
 /// Every configured model, found by its alias.
 #[derive(Debug, Clone)]
 pub struct Models {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     adapters: BTreeMap<String, Arc<dyn Model>>,
+    fallbacks: BTreeMap<String, Vec<String>>,
+    clock: Arc<dyn Clock>,
+    /// Until when a model is left alone; at most one entry per alias.
+    cooling: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl Models {
@@ -65,26 +92,116 @@ impl Models {
             };
             adapters.insert(alias, adapter);
         }
-        Ok(Self { adapters })
+        for (alias, fallbacks) in &config.fallbacks {
+            let mut seen = BTreeSet::from([alias]);
+            if let Some(bad) =
+                fallbacks.iter().find(|name| !adapters.contains_key(*name) || !seen.insert(name))
+            {
+                return Err(ModelsError::Fallback { alias: alias.clone(), fallback: bad.clone() });
+            }
+        }
+        let shared = Shared {
+            adapters,
+            fallbacks: config.fallbacks,
+            clock: Arc::clone(clock),
+            cooling: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Lists the aliases in order.
     pub fn aliases(&self) -> impl Iterator<Item = &str> {
-        self.adapters.keys().map(String::as_str)
+        self.shared.adapters.keys().map(String::as_str)
+    }
+
+    /// Lists what an attempt under an alias may reach, best first, and until when each is left alone.
+    pub fn route(&self, alias: &str) -> Vec<(String, Option<Timestamp>)> {
+        let now = self.shared.clock.now();
+        let cooling = self.shared.cooling();
+        let until = |name: &str| cooling.get(name).copied().filter(|until| *until > now);
+        self.shared.chain(alias).map(|name| (name.to_owned(), until(name))).collect()
+    }
+}
+
+impl Shared {
+    fn cooling(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
+        // No code panics while it holds the lock.
+        self.cooling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The alias and its stand-ins; nothing where the alias is not configured.
+    fn chain<'a>(&'a self, alias: &str) -> impl Iterator<Item = &'a str> {
+        let first = self.adapters.get_key_value(alias).map(|(name, _)| name.as_str());
+        let rest = self.fallbacks.get(alias).into_iter().flatten().map(String::as_str);
+        first.into_iter().chain(rest)
+    }
+
+    /// The first of the chain that is not cooling; the one that is ready soonest if all are.
+    fn choose<'a>(&'a self, alias: &str, now: Timestamp) -> Option<&'a str> {
+        let cooling = self.cooling();
+        let ready_at = |name: &&str| cooling.get(*name).copied().filter(|until| *until > now);
+        let ready = self.chain(alias).find(|name| ready_at(name).is_none());
+        ready.or_else(|| self.chain(alias).min_by_key(ready_at))
+    }
+
+    async fn attempt(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
+        let chosen = self.choose(&request.model, self.clock.now());
+        let Some((name, adapter)) =
+            chosen.and_then(|name| self.adapters.get(name).map(|adapter| (name, adapter)))
+        else {
+            return Err(ModelError {
+                code: ErrorCode::ModelRejected,
+                message: format!("no model is configured under the alias {:?}", request.model),
+                retry_after: None,
+            });
+        };
+        match adapter.call(request, deltas).await {
+            Ok(reply) => {
+                self.cooling().remove(name);
+                Ok(reply)
+            }
+            Err(error) => Err(self.cool_down(&request.model, name, error)),
+        }
+    }
+
+    /// Leaves a model alone that did not answer. Where another of the chain is ready, the next attempt need not wait.
+    fn cool_down(&self, alias: &str, name: &str, error: ModelError) -> ModelError {
+        if error.code == ErrorCode::ModelRejected {
+            return error;
+        }
+        let now = self.clock.now();
+        let asked = error.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok());
+        let until = now.checked_add(asked.unwrap_or(COOL_DOWN)).unwrap_or(now);
+        self.cooling().insert(name.to_owned(), until);
+        let cooling = self.cooling();
+        let ready = |name: &str| cooling.get(name).is_none_or(|until| *until <= now);
+        if self.chain(alias).any(ready) {
+            tracing::warn!(
+                model = name,
+                alias,
+                "a model does not answer; the next attempt goes to its stand-in"
+            );
+            return ModelError { retry_after: Some(Duration::ZERO), ..error };
+        }
+        error
     }
 }
 
 impl Model for Models {
     fn knows(&self, alias: &str) -> bool {
-        self.adapters.contains_key(alias)
+        self.shared.adapters.contains_key(alias)
     }
 
+    /// The dearest of the chain: whichever answers, it costs no more.
     fn reserve(&self, request: &ModelRequest) -> Reservation {
-        match self.adapters.get(&request.model) {
-            Some(adapter) => adapter.reserve(request),
-            // The call will be rejected before anything is sent, so it costs nothing.
-            None => Reservation { input_tokens: tokens::estimate_request(request), micros: 0 },
-        }
+        let adapters = self.shared.chain(&request.model).filter_map(|name| self.shared.adapters.get(name));
+        adapters
+            .map(|adapter| adapter.reserve(request))
+            .max_by_key(|reserved| reserved.micros)
+            .unwrap_or_else(
+                // The call will be rejected before anything is sent, so it costs nothing.
+                || Reservation { input_tokens: tokens::estimate_request(request), micros: 0 },
+            )
     }
 
     fn call<'a>(
@@ -92,13 +209,6 @@ impl Model for Models {
         request: &'a ModelRequest,
         deltas: &'a dyn Deltas,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        match self.adapters.get(&request.model) {
-            Some(adapter) => adapter.call(request, deltas),
-            None => Box::pin(std::future::ready(Err(ModelError {
-                code: ErrorCode::ModelRejected,
-                message: format!("no model is configured under the alias {:?}", request.model),
-                retry_after: None,
-            }))),
-        }
+        Box::pin(self.shared.attempt(request, deltas))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::model::Model as _;
@@ -9,13 +10,15 @@ use dromia_contracts::runtime::Clock;
 use dromia_models::{Format, HttpConfig, Models, ModelsConfig, Provider};
 use dromia_testkit::{ManualClock, Sim};
 
+use crate::canned::{Then, answer_once, http};
 use crate::scene::{Collected, request};
 
 fn models(aliases: &[(&str, Provider)]) -> Result<Models, dromia_models::ModelsError> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let models = aliases.iter().map(|(alias, provider)| ((*alias).to_owned(), provider.clone()));
-    Models::new(ModelsConfig { models: models.collect::<BTreeMap<_, _>>() }, &clock)
+    let models = models.collect::<BTreeMap<_, _>>();
+    Models::new(ModelsConfig { models, ..ModelsConfig::default() }, &clock)
 }
 
 #[test]
@@ -49,4 +52,77 @@ fn bad_settings_name_their_alias_and_not_their_address() {
     let error = models(&[("gpt", bad)]).expect_err("a user name in the address");
     assert!(error.to_string().contains("gpt"));
     assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+}
+
+async fn server(status: &str, head: &str, body: &str) -> Provider {
+    let (address, _, _) = answer_once(http(status, head, body), Then::Close).await;
+    let base = HttpConfig::new(Format::OpenAiChat, format!("http://{address}"), "m");
+    Provider::Http(HttpConfig { stream: false, ..base })
+}
+
+const HELLO: &str = r#"{"choices":[{"message":{"content":"from the stand-in"},"finish_reason":"stop"}]}"#;
+
+#[tokio::test]
+async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    for status in ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Gateway Timeout"] {
+        let clock = ManualClock::new();
+        let config = ModelsConfig {
+            models: BTreeMap::from([
+                ("default".to_owned(), server(status, "retry-after: 40\r\n", "{}").await),
+                ("spare".to_owned(), server("200 OK", "", HELLO).await),
+            ]),
+            fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
+        };
+        let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
+        let models = Models::new(config, &clock_port).expect("good settings");
+        let mut asked = request("hello");
+        asked.model = "default".to_owned();
+        let error = models.call(&asked, &Collected::default()).await.expect_err("it is limited");
+        assert_eq!((error.code, error.retry_after), (ErrorCode::ModelUnavailable, Some(Duration::ZERO)));
+        let reply = models.call(&asked, &Collected::default()).await.expect("the stand-in answers");
+        assert_eq!(reply.text, "from the stand-in");
+        let until = clock.now() + Duration::from_secs(40);
+        assert_eq!(
+            models.route("default"),
+            [("default".to_owned(), Some(until)), ("spare".to_owned(), None)]
+        );
+        clock.advance(Duration::from_secs(40));
+        assert_eq!(models.route("default")[0].1, None, "it has cooled down");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_request_is_not_tried_elsewhere_and_without_a_stand_in_the_wait_is_the_providers() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let config = ModelsConfig {
+        models: BTreeMap::from([
+            ("strict".to_owned(), server("400 Bad Request", "", "{}").await),
+            ("limited".to_owned(), server("429 Too Many Requests", "retry-after: 7\r\n", "{}").await),
+        ]),
+        fallbacks: BTreeMap::from([("strict".to_owned(), vec!["limited".to_owned()])]),
+    };
+    let models = Models::new(config, &clock).expect("good settings");
+    let mut asked = request("hello");
+    asked.model = "strict".to_owned();
+    let error = models.call(&asked, &Collected::default()).await.expect_err("it is refused");
+    assert_eq!((error.code, error.retry_after), (ErrorCode::ModelRejected, None));
+    asked.model = "limited".to_owned();
+    let error = models.call(&asked, &Collected::default()).await.expect_err("it is limited");
+    assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn a_stand_in_must_be_another_configured_model() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    for bad in [vec!["default"], vec!["gone"], vec!["scripted", "scripted"]] {
+        let bad: Vec<_> = bad.into_iter().map(str::to_owned).collect();
+        let config = ModelsConfig {
+            models: BTreeMap::from([("default".to_owned(), Provider::Scripted)]),
+            fallbacks: BTreeMap::from([("default".to_owned(), bad.clone())]),
+        };
+        let error = Models::new(config, &clock).expect_err("it cannot stand in");
+        assert!(error.to_string().contains(&format!("{:?}", bad[bad.len() - 1])), "{error}");
+    }
 }

@@ -24,8 +24,8 @@ pub(crate) fn take_event(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) ->
         }
         Event::ContentBlockStart { index, content_block } => take_block(draft, index, content_block, deltas),
         Event::ContentBlockDelta { index, delta } => match delta {
-            Delta::TextDelta { text } => draft.say(text, deltas),
-            Delta::InputJsonDelta { partial_json } => draft.take_call(CallPiece {
+            Delta::Text { text } => draft.say(text, deltas),
+            Delta::InputJson { partial_json } => draft.take_call(CallPiece {
                 index: Some(index),
                 arguments: partial_json,
                 ..CallPiece::default()
@@ -139,14 +139,12 @@ enum ContentBlock {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -158,6 +156,7 @@ struct Stopped {
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 struct WireUsage {
     #[serde(default)]
     input_tokens: u32,

@@ -15,6 +15,7 @@ use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
     Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, ProposedCall, Reservation, Usage,
+    UsageDetail,
 };
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
@@ -177,7 +178,7 @@ impl Model for Outside {
             let finish = if calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
             let text = if calls.is_empty() { answer_to(&text) } else { String::new() };
             let usage = Usage { input_tokens: 10, output_tokens: 5 };
-            Ok(ModelReply { text, calls, usage, cost_micros: 3, finish })
+            Ok(ModelReply { text, calls, usage, detail: UsageDetail::default(), cost_micros: 3, finish })
         })
     }
 }

@@ -15,13 +15,15 @@ pub mod run;
 pub mod session;
 pub mod status;
 pub mod tenant;
+pub mod token;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::model::Usage;
 pub use dromia_contracts::run::{RunKind, RunStatus};
+pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::{
-    AgentId, CallId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId,
+    AgentId, CallId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
 };
 
 pub use crate::list::List;

@@ -68,7 +68,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::AgentNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
-        | ErrorCode::StateNotFound => 404,
+        | ErrorCode::StateNotFound
+        | ErrorCode::TokenNotFound => 404,
         ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
         | ErrorCode::AgentTerminated

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use dromia_api::{Handle, RunId, RunStatus, SessionId};
+use dromia_api::{Handle, RunId, RunStatus, SessionId, TokenScope};
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Default, Args)]
@@ -60,6 +60,9 @@ pub enum Command {
     /// Register and list tenants
     #[command(subcommand, visible_alias = "tenants")]
     Tenant(Tenant),
+    /// Make credentials of the tenant, and take them back
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(Token),
     /// Look at conversations, and carry them in and out
     #[command(subcommand, visible_alias = "sessions")]
     Session(Session),
@@ -69,6 +72,9 @@ pub enum Command {
     /// Show how the server stands
     #[command(after_help = "Examples:\n  dromia status\n  dromia status --json")]
     Status,
+    /// Show the server, the tenant, and what you may do there
+    #[command(after_help = "Examples:\n  dromia whoami\n  dromia whoami --tenant acme --json")]
+    Whoami,
 }
 
 /// What to ask.
@@ -226,6 +232,47 @@ pub struct CreateTenant {
     pub handle: Handle,
 }
 
+/// What to do with tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Token {
+    /// Make a token and print it, this once
+    #[command(
+        visible_alias = "new",
+        after_help = "Examples:\n  dromia token create laptop\n  dromia token create metrics --scope read --expires 30d\n  dromia --tenant acme token create admin --scope admin"
+    )]
+    Create(CreateToken),
+    /// List tokens
+    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia token list\n  dromia tokens ls --json")]
+    List(Listing),
+    /// Take a token back, at once and for good
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  dromia token revoke laptop\n  dromia token revoke tok_0199c0de…"
+    )]
+    Revoke(TokenName),
+}
+
+/// A token to make.
+#[derive(Debug, Clone, Args)]
+pub struct CreateToken {
+    /// What it is called; what it says is said by token:NAME
+    pub name: String,
+    /// What it may do: read, invoke (send events), admin (everything of the tenant); repeatable
+    #[arg(long = "scope", value_name = "SCOPE", default_values_t = dromia_api::token::SCOPES_DEFAULT)]
+    pub scopes: Vec<TokenScope>,
+    /// How long it works, such as 12h, 30d or 8w; without it until it is revoked
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    pub expires: Option<u64>,
+}
+
+/// A token, by name.
+#[derive(Debug, Clone, Args)]
+pub struct TokenName {
+    /// Its name or id
+    #[arg(value_name = "NAME|ID")]
+    pub name: String,
+}
+
 /// What to do with sessions.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Session {
@@ -360,6 +407,25 @@ fn duration(text: &str) -> Result<Duration, String> {
         unit => return Err(format!("{unit:?} is not ms, s, m or h")),
     };
     if duration.is_zero() { Err("the time must not be zero".to_owned()) } else { Ok(duration) }
+}
+
+/// Reads a life of days and weeks, in seconds.
+fn lifetime(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 =
+        digits.parse().map_err(|_| format!("expected a time such as 12h, 30d or 8w, found {text:?}"))?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        unit => return Err(format!("{unit:?} is not s, m, h, d or w")),
+    };
+    match number.saturating_mul(unit) {
+        0 => Err("the time must not be zero".to_owned()),
+        seconds => Ok(seconds),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

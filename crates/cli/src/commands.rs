@@ -8,6 +8,7 @@ mod run;
 mod session;
 mod status;
 mod tenant;
+mod token;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,7 +50,9 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
         Command::Session(session) => session::run(&cli, session, output).await,
         Command::Run(run) => run::run(&cli, run, output).await,
+        Command::Token(token) => token::run(&cli, token, output).await,
         Command::Status => status::run(&cli, output).await,
+        Command::Whoami => token::whoami(&cli, output).await,
     }
 }
 

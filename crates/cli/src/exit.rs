@@ -80,6 +80,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::SessionNotFound
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
+            | ErrorCode::TokenNotFound
             | ErrorCode::Overloaded
             | ErrorCode::StoreReadOnly
             | ErrorCode::StoreUnavailable

@@ -49,7 +49,7 @@ error_codes! {
     InvalidRequest = "invalid_request", Change;
     /// The body is longer than the limit.
     BodyTooLarge = "body_too_large", Change;
-    /// No credential, or one that nobody issued.
+    /// No credential, or one that nobody issued, that expired or that was revoked.
     Unauthorized = "unauthorized", Change;
     /// The credential is good, but not for this.
     Forbidden = "forbidden", Change;
@@ -65,6 +65,8 @@ error_codes! {
     RunNotFound = "run_not_found", Change;
     /// The state entry does not exist or cannot be seen.
     StateNotFound = "state_not_found", Change;
+    /// The token does not exist or cannot be seen.
+    TokenNotFound = "token_not_found", Change;
     /// Another tenant or agent carries the handle.
     HandleTaken = "handle_taken", Change;
     /// The idempotency key was used with another request.

@@ -103,6 +103,10 @@ typed_id!(
     /// Names an inbox item: what others send to a session or a run.
     ItemId, "itm"
 );
+typed_id!(
+    /// Names a token: a credential of a tenant. It is no secret, and nobody is let in by it.
+    TokenId, "tok"
+);
 
 fn parse(text: &str, prefix: &str) -> Option<Uuid> {
     let hex = text.strip_prefix(prefix)?.strip_prefix('_')?;

@@ -15,6 +15,7 @@ pub mod agent;
 pub mod digest;
 pub mod label;
 pub mod session;
+pub mod token;
 
 pub mod content;
 pub mod tool;
@@ -34,5 +35,5 @@ pub use futures_core::future::BoxFuture;
 
 pub use crate::digest::Digest;
 pub use crate::fault::{ErrorCode, Fault, Recourse};
-pub use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId};
+pub use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 pub use crate::scope::{Actor, Authority, Operator, Scope};

@@ -13,11 +13,12 @@ use crate::BoxFuture;
 use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
 use crate::content::Part;
 use crate::fault::Fault;
-use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId};
+use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, Operator, Scope};
 use crate::session::SessionKey;
 use crate::store::ItemKey;
+use crate::token::{Token, TokenScopes};
 
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +157,17 @@ pub struct NewAgent {
     pub config: AgentConfig,
 }
 
+/// A credential that a tenant wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// What it is called, as [`crate::token::is_name`] allows.
+    pub name: String,
+    /// What it may do; at least one scope.
+    pub scopes: TokenScopes,
+    /// From when on it is refused, if ever.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// The port to the engine.
 pub trait Runs: Send + Sync + fmt::Debug {
     /// Stores an input; when the future ends well, the input is durable. Never refused because a turn runs.
@@ -179,8 +191,8 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Reads such a file into a new session of an agent.
     fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>>;
 
-    /// Registers a tenant and its first credential, in one commit: there is never a tenant that nobody can reach.
-    /// Returns the credential too; it is shown this once.
+    /// Registers a tenant and its first credential, which may do everything in it, in one commit: there is never a
+    /// tenant that nobody can reach. Returns the credential too; it is shown this once.
     fn tenant_create(
         &self,
         operator: Operator,
@@ -188,13 +200,12 @@ pub trait Runs: Send + Sync + fmt::Debug {
         token_name: String,
     ) -> BoxFuture<'_, Result<(Tenant, String), Fault>>;
 
-    /// Registers another credential of a tenant and returns it; it is shown this once.
-    fn token_create(
-        &self,
-        operator: Operator,
-        tenant: TenantId,
-        name: String,
-    ) -> BoxFuture<'_, Result<String, Fault>>;
+    /// Registers another credential of the tenant and returns it with what may be shown of it later; the credential
+    /// itself is shown this once.
+    fn token_create(&self, scope: Scope, token: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>>;
+
+    /// Takes a credential back. Asking again changes nothing.
+    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>>;
 
     /// Registers an agent.
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>>;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::BoxFuture;
-use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId};
+use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
 
 /// Time.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -71,5 +71,10 @@ impl Runtime {
     /// Mints an inbox item id.
     pub fn item_id(&self) -> ItemId {
         ItemId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints a token id.
+    pub fn token_id(&self) -> TokenId {
+        TokenId::from_uuid(self.ids.uuid())
     }
 }

@@ -10,7 +10,7 @@ mod read;
 pub use batch::{
     AgentCreate, AgentStateSet, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Lane, Mutation,
     NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, TenantCreate,
-    TokenCreate,
+    TokenCreate, TokenRevoke,
 };
 pub use read::{
     OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store, StoreHealth,

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use dromia_cli::Global;
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::runs::{NewAgent, Runs as _};
+use dromia_contracts::runs::{NewAgent, NewToken, Runs as _};
 use dromia_contracts::store::{Page, Store as _};
+use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, Fault};
 
 use crate::config;
@@ -65,12 +66,19 @@ async fn register(house: &up::House) -> Result<Option<String>, Fault> {
         .map_err(|error| Fault::new(dromia_contracts::ErrorCode::StoreUnavailable, error.to_string()))?;
     let name = "init".to_owned();
     let (tenant, token) = if let Some(tenant) = known.into_iter().next() {
-        (tenant.id, house.engine.token_create(operator, tenant.id, name).await?)
+        (tenant.id, None)
     } else {
-        let (tenant, token) = house.engine.tenant_create(operator, handle("default"), name).await?;
-        (tenant.id, token)
+        let (tenant, token) = house.engine.tenant_create(operator, handle("default"), name.clone()).await?;
+        (tenant.id, Some(token))
     };
     let scope = house.authority.scope(tenant, Actor::new("init"));
+    let token = match token {
+        Some(token) => token,
+        None => {
+            let new = NewToken { name, scopes: TokenScopes::ADMIN, expires_at: None };
+            house.engine.token_create(scope.clone(), new).await?.1
+        }
+    };
     let agent = NewAgent {
         handle: handle("assistant"),
         display_name: "Assistant".to_owned(),

@@ -28,6 +28,7 @@ mod runs_port;
 mod steer;
 mod story;
 mod submit;
+mod tokens;
 
 pub use crate::config::EngineConfig;
 pub use crate::core::{Engine, Ports};

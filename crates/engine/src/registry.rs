@@ -1,14 +1,15 @@
-//! Registering tenants, credentials and agents, changing what an agent may do, and erasing one.
+//! Registering tenants and agents, changing what an agent may do, and erasing one.
 
 use std::sync::Arc;
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::NewAgent;
+use dromia_contracts::runs::{NewAgent, NewToken};
 use dromia_contracts::session::ItemKind;
 use dromia_contracts::store::{
-    AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate, TokenCreate,
+    AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate,
 };
+use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope, TenantId};
 use jiff::SignedDuration;
 
@@ -31,26 +32,18 @@ impl Core {
         let id = self.ports.runtime.tenant_id();
         let at = self.ports.runtime.clock.now();
         let create = TenantCreate { handle: handle.clone(), at, body_key: self.ports.runtime.ids.secret() };
-        let (token, credential) = self.new_token(token_name);
+        let new = NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None };
+        let (token, credential) = self.new_token(new);
         let batch = Batch::new(id).with(Mutation::TenantCreate(create));
-        self.commit(batch.with(Mutation::TokenCreate(credential))).await?;
-        Ok((Tenant { id, handle, created_at: at }, token))
-    }
-
-    /// Registers another credential of a tenant and returns it.
-    pub(crate) async fn token_create(&self, tenant: TenantId, name: String) -> Result<String, Fault> {
-        let (token, credential) = self.new_token(name);
-        self.commit(Batch::new(tenant).with(Mutation::TokenCreate(credential))).await?;
-        Ok(token)
-    }
-
-    /// Draws a token. Only its hash is ever stored.
-    fn new_token(&self, name: String) -> (String, TokenCreate) {
-        let secret = Digest::from_bytes(self.ports.runtime.ids.secret());
-        let token = format!("drm_{secret}");
-        let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
-        let create = TokenCreate { hash, name, at: self.ports.runtime.clock.now() };
-        (token, create)
+        match self.commit(batch.with(Mutation::TokenCreate(credential))).await {
+            Ok(()) => Ok((Tenant { id, handle, created_at: at }, token)),
+            // The tenant may be there with a token that nobody was shown.
+            Err(fault) if fault.code == ErrorCode::OutcomeUnknown => Err(fault.with_hint(format!(
+                "`dromia tenant list` shows whether {handle} is there; if it is, make a token for it with \
+                 `dromia --tenant {handle} token create NAME --scope admin`, and if not, register it again"
+            ))),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Registers an agent.

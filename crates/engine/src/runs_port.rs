@@ -1,8 +1,9 @@
 //! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::runs::{End, Load, NewAgent, NewInput, Runs, Submitted, Watch, Why};
-use dromia_contracts::{AgentId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::runs::{End, Load, NewAgent, NewInput, NewToken, Runs, Submitted, Watch, Why};
+use dromia_contracts::token::Token;
+use dromia_contracts::{AgentId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
 
 use crate::core::Engine;
 
@@ -44,13 +45,12 @@ impl Runs for Engine {
         Box::pin(self.core.tenant_create(handle, token_name))
     }
 
-    fn token_create(
-        &self,
-        _operator: Operator,
-        tenant: TenantId,
-        name: String,
-    ) -> BoxFuture<'_, Result<String, Fault>> {
-        Box::pin(self.core.token_create(tenant, name))
+    fn token_create(&self, scope: Scope, token: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>> {
+        Box::pin(async move { self.core.token_create(&scope, token).await })
+    }
+
+    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>> {
+        Box::pin(async move { self.core.token_revoke(&scope, token).await })
     }
 
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {

@@ -2,7 +2,8 @@
 //!
 //! Bound: at most `entries_max` entries. When it is full, expired entries go; if none has expired, all go, which
 //! costs one lookup each and keeps the cost of an insert flat. Only what was found is kept, so a new token works
-//! at once and a flood of wrong ones evicts nothing.
+//! at once and a flood of wrong ones evicts nothing. What is forgotten stays so: a lookup that began before, and
+//! may have read the row as it was, is not kept ([`Cache::put_since`]).
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -14,14 +15,26 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
-    entries: Mutex<HashMap<K, (V, Instant)>>,
+    entries: Mutex<Entries<K, V>>,
     entries_max: usize,
     trusted_for: Duration,
 }
 
+#[derive(Debug)]
+struct Entries<K, V> {
+    map: HashMap<K, (V, Instant)>,
+    /// How often something was forgotten.
+    forgotten: u64,
+}
+
+/// A moment in the life of a cache, taken before a lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(u64);
+
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     pub(crate) fn new(entries_max: usize, trusted_for: Duration) -> Self {
-        Self { entries: Mutex::default(), entries_max, trusted_for }
+        let entries = Mutex::new(Entries { map: HashMap::new(), forgotten: 0 });
+        Self { entries, entries_max, trusted_for }
     }
 
     pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<V>
@@ -29,32 +42,56 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         K: Borrow<Q>,
     {
         let entries = self.lock();
-        let (value, until) = entries.get(key)?;
+        let (value, until) = entries.map.get(key)?;
         (Instant::now() < *until).then(|| value.clone())
     }
 
     pub(crate) fn put(&self, key: K, value: V) {
-        let now = Instant::now();
+        self.insert(&mut self.lock(), key, value);
+    }
+
+    /// Takes the moment before a lookup.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.lock().forgotten)
+    }
+
+    /// Keeps what a lookup found, unless something was forgotten since it began.
+    pub(crate) fn put_since(&self, mark: Mark, key: K, value: V) {
         let mut entries = self.lock();
-        if entries.len() >= self.entries_max && !entries.contains_key(&key) {
-            entries.retain(|_, (_, until)| now < *until);
-            if entries.len() >= self.entries_max {
-                entries.clear();
+        if entries.forgotten == mark.0 {
+            self.insert(&mut entries, key, value);
+        }
+    }
+
+    fn insert(&self, entries: &mut Entries<K, V>, key: K, value: V) {
+        let now = Instant::now();
+        let map = &mut entries.map;
+        if map.len() >= self.entries_max && !map.contains_key(&key) {
+            map.retain(|_, (_, until)| now < *until);
+            if map.len() >= self.entries_max {
+                map.clear();
             }
         }
-        entries.insert(key, (value, now + self.trusted_for));
+        map.insert(key, (value, now + self.trusted_for));
+    }
+
+    /// Forgets the values that are meant.
+    pub(crate) fn forget(&self, is_meant: impl Fn(&V) -> bool) {
+        let mut entries = self.lock();
+        entries.forgotten += 1;
+        entries.map.retain(|_, (value, _)| !is_meant(value));
     }
 
     pub(crate) fn forget_all(&self) {
-        self.lock().clear();
+        self.forget(|_| true);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().map.len()
     }
 
     // A panic under the lock cannot leave the map half-written, so a poisoned lock is as good as another.
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, (V, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,6 +108,20 @@ mod tests {
         assert_eq!(cache.get("key"), Some(7));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(cache.get("key"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_looked_up_before_something_was_forgotten_is_not_kept() {
+        let cache = Cache::new(4, Duration::from_secs(1));
+        cache.put("kept", 1);
+        let before = cache.mark();
+        cache.forget(|value| *value == 7);
+        cache.put_since(before, "late", 7);
+        assert_eq!((cache.get("late"), cache.get("kept")), (None, Some(1)));
+        cache.put_since(cache.mark(), "late", 7);
+        assert_eq!(cache.get("late"), Some(7));
+        cache.forget_all();
+        assert_eq!(cache.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

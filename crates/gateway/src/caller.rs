@@ -2,14 +2,23 @@
 //!
 //! Over TCP a bearer token names tenant and actor; over the Unix socket the kernel names the caller, who must own
 //! this process or be root, and a header picks the tenant. A token is looked up by its BLAKE3 hash; the token
-//! itself is neither kept nor logged.
+//! itself is neither kept nor logged. What was looked up is trusted for a moment, but never beyond its end: that is
+//! judged at every request.
+//!
+//! Whoever is on the socket may do everything; a token may do what its scopes say. One that nobody issued, one that
+//! expired and one that was revoked are refused in the same words.
+
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
+use dromia_api::token::CredentialKind;
 use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
 use dromia_contracts::agent::Handle;
+use dromia_contracts::store::TokenOwner;
+use dromia_contracts::token::{Token, TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
 
 use crate::core::{Core, Shared};
@@ -34,8 +43,73 @@ pub(crate) enum Peer {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
-    /// Whether the caller may also ask about the whole node.
-    pub(crate) is_operator: bool,
+    credential: Credential,
+}
+
+/// By what a caller is known.
+#[derive(Debug, Clone)]
+enum Credential {
+    /// The user on the other end of the Unix socket, who picked a tenant.
+    Socket {
+        /// The tenant's handle.
+        tenant: Handle,
+    },
+    /// A token.
+    Token(Arc<TokenOwner>),
+}
+
+impl Caller {
+    /// Tells whether the caller may also ask about the whole node.
+    pub(crate) fn is_operator(&self) -> bool {
+        match self.credential {
+            Credential::Socket { .. } => true,
+            Credential::Token(_) => false,
+        }
+    }
+
+    pub(crate) fn tenant_handle(&self) -> &Handle {
+        match &self.credential {
+            Credential::Socket { tenant } => tenant,
+            Credential::Token(owner) => &owner.tenant.handle,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> CredentialKind {
+        match self.credential {
+            Credential::Socket { .. } => CredentialKind::Socket,
+            Credential::Token(_) => CredentialKind::Token,
+        }
+    }
+
+    /// Returns the token, if the caller is known by one.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        match &self.credential {
+            Credential::Socket { .. } => None,
+            Credential::Token(owner) => Some(&owner.token),
+        }
+    }
+
+    /// Returns what the caller may do.
+    pub(crate) fn scopes(&self) -> TokenScopes {
+        self.token().map_or(TokenScopes::ADMIN, |token| token.scopes)
+    }
+
+    /// Refuses a caller who lacks a scope.
+    pub(crate) fn must_have(&self, scope: TokenScope) -> Answer<()> {
+        if self.scopes().allows(scope) { Ok(()) } else { Err(self.lacks(scope)) }
+    }
+
+    /// Refuses a caller who would hand on more than it has.
+    pub(crate) fn must_cover(&self, scopes: TokenScopes) -> Answer<()> {
+        scopes.iter().try_for_each(|scope| self.must_have(scope))
+    }
+
+    fn lacks(&self, scope: TokenScope) -> Failure {
+        let tenant = self.tenant_handle();
+        Failure::new(ErrorCode::Forbidden, format!("the token lacks the scope `{scope}`")).with_hint(format!(
+            "make one that has it: `dromia --tenant {tenant} token create NAME --scope {scope}`"
+        ))
+    }
 }
 
 /// Somebody who may ask about the whole node.
@@ -45,15 +119,12 @@ pub(crate) struct NodeOperator(pub(crate) Operator);
 /// Finds who asks, for a route that belongs to a tenant.
 pub(crate) async fn tenant_caller(core: &Core, peer: Peer, headers: &HeaderMap) -> Answer<Caller> {
     match peer {
-        Peer::Tcp => {
-            let scope = token_scope(core, bearer(headers)?).await?;
-            Ok(Caller { scope, is_operator: false })
-        }
+        Peer::Tcp => token_caller(core, bearer(headers)?).await,
         Peer::Unix { uid } => {
             local_owner(core, uid)?;
-            let tenant = picked_tenant(core, headers).await?;
+            let (tenant, handle) = picked_tenant(core, headers).await?;
             let scope = core.authority().scope(tenant, Actor::new(&format!("cli:{uid}")));
-            Ok(Caller { scope, is_operator: true })
+            Ok(Caller { scope, credential: Credential::Socket { tenant: handle } })
         }
     }
 }
@@ -63,7 +134,7 @@ pub(crate) async fn operator_caller(core: &Core, peer: Peer, headers: &HeaderMap
     match peer {
         Peer::Tcp => {
             // A wrong token is told so before a good one is told that it is not enough.
-            token_scope(core, bearer(headers)?).await?;
+            token_caller(core, bearer(headers)?).await?;
             Err(Failure::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")
                 .with_hint("use the `dromia` command on the server's machine"))
         }
@@ -100,21 +171,26 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
     }
 }
 
-async fn token_scope(core: &Core, token: &str) -> Answer<Scope> {
-    let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
-    if let Some(scope) = core.tokens.get(&hash) {
-        return Ok(scope);
-    }
-    let owner = core.ports.store.token(&core.operator, hash).await?;
-    let Some(owner) = owner else {
-        return Err(Failure::new(ErrorCode::Unauthorized, "nobody issued this token"));
+async fn token_caller(core: &Core, token: &str) -> Answer<Caller> {
+    let refused = || {
+        Failure::new(ErrorCode::Unauthorized, "nobody issued this token, or it has expired or was revoked")
     };
-    let scope = core.authority().scope(owner.tenant, Actor::new(&format!("token:{}", owner.name)));
-    core.tokens.put(hash, scope.clone());
-    Ok(scope)
+    let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
+    let is_let_in = |token: &Token| token.state(core.ports.runtime.clock.now()) == TokenState::Active;
+    if let Some(caller) = core.tokens.get(&hash) {
+        return if caller.token().is_some_and(is_let_in) { Ok(caller) } else { Err(refused()) };
+    }
+    let mark = core.tokens.mark();
+    let owner = core.ports.store.token(&core.operator, hash).await?;
+    let owner = owner.filter(|owner| is_let_in(&owner.token)).ok_or_else(refused)?;
+    let actor = Actor::new(&format!("token:{}", owner.token.name));
+    let scope = core.authority().scope(owner.tenant.id, actor);
+    let caller = Caller { scope, credential: Credential::Token(Arc::new(owner)) };
+    core.tokens.put_since(mark, hash, caller.clone());
+    Ok(caller)
 }
 
-async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<TenantId> {
+async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<(TenantId, Handle)> {
     let unknown = || {
         Failure::new(ErrorCode::TenantNotFound, "no such tenant")
             .with_hint("`dromia tenant list` shows the tenants of this server")
@@ -122,11 +198,11 @@ async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<TenantId> {
     let name = headers.get(TENANT_HEADER).map_or(Ok(TENANT_DEFAULT), HeaderValue::to_str);
     let handle: Handle = name.map_err(|_| unknown())?.parse().map_err(|_| unknown())?;
     if let Some(tenant) = core.tenants.get(&handle) {
-        return Ok(tenant);
+        return Ok((tenant, handle));
     }
     let tenant = core.ports.store.tenant_by_handle(&core.operator, &handle).await?.ok_or_else(unknown)?;
-    core.tenants.put(handle, tenant.id);
-    Ok(tenant.id)
+    core.tenants.put(handle.clone(), tenant.id);
+    Ok((tenant.id, handle))
 }
 
 /// Names the author of an input: the authenticated name, and under it whoever the caller speaks for.

@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use axum::http::HeaderValue;
 use dromia_contracts::agent::Handle;
-use dromia_contracts::{AgentId, Authority, Digest, Operator, Scope, TenantId};
+use dromia_contracts::{AgentId, Authority, Digest, Operator, TenantId};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
+use crate::caller::Caller;
 use crate::config::GatewayConfig;
 use crate::metrics::Meters;
 use crate::service::Ports;
@@ -26,8 +27,8 @@ pub(crate) struct Core {
     pub(crate) ports: Ports,
     pub(crate) operator: Operator,
     pub(crate) config: GatewayConfig,
-    /// By hash of the token.
-    pub(crate) tokens: Cache<Digest, Scope>,
+    /// By hash of the token. Whether one has expired is asked anew each time.
+    pub(crate) tokens: Cache<Digest, Caller>,
     /// By handle.
     pub(crate) tenants: Cache<Handle, TenantId>,
     /// By handle within a tenant.

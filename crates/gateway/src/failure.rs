@@ -81,15 +81,17 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::ModelRejected
         | ErrorCode::ActionDenied => None,
         ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
-        ErrorCode::Unauthorized => {
-            Some("send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`")
-        }
+        ErrorCode::Unauthorized => Some(
+            "send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`, and \
+                 `dromia --tenant HANDLE token create NAME` makes another",
+        ),
         ErrorCode::Forbidden => Some("ask the operator of this server"),
         ErrorCode::TenantNotFound => Some("list the tenants with `dromia tenant list`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
+        ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
         ErrorCode::HandleTaken => Some("choose another handle"),
         ErrorCode::IdempotencyConflict => Some("use a new key for a new request"),
         ErrorCode::CursorInFuture => Some("read on from the last entry that you have seen"),

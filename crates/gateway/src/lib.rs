@@ -2,7 +2,8 @@
 //!
 //! A request passes these stations in this order, and there is no other way in: the connection ([`service`]),
 //! the host check and the request id (`request`), the route table ([`routes`]) with the share of concurrent
-//! requests and authentication (`caller`), the handler, and the one place that writes problems (`failure`).
+//! requests, authentication and the scope that the route needs (`caller`), the handler, and the one place that
+//! writes problems (`failure`).
 //!
 //! The gateway decides who asks, and nothing about what is done: it stores through [`Store`] only what needs no
 //! engine, and speaks to the engine through [`Runs`]. It keeps nothing that matters across a restart; its caches

@@ -1,8 +1,8 @@
 //! The route table: every route, and who may use it. There is no route beside it.
 //!
 //! The table is the router: a line makes the route, its guard and its meters. The guard takes a share of the
-//! concurrent requests and authenticates before the handler sees the request; routes that need nothing pass
-//! without a share, so that probes are answered under load.
+//! concurrent requests, authenticates, and compares the line's scope with the caller's before the handler sees the
+//! request; routes that need nothing pass without a share, so that probes are answered under load.
 
 mod agent;
 mod event;
@@ -10,6 +10,7 @@ mod node;
 mod run;
 mod session;
 mod tenant;
+mod token;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use dromia_contracts::ErrorCode;
+use dromia_contracts::token::TokenScope;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -34,8 +36,10 @@ use crate::metrics::RouteMeters;
 pub enum Needs {
     /// Anybody who reaches the door.
     Nothing,
-    /// Somebody of a tenant.
-    Tenant,
+    /// Somebody of a tenant, whatever the credential may do.
+    Credential,
+    /// Somebody of a tenant whose credential has this scope.
+    Tenant(TokenScope),
     /// Somebody on the Unix socket.
     Operator,
 }
@@ -52,20 +56,24 @@ pub struct Route {
 }
 
 macro_rules! routes {
-    ($($method:ident $path:literal $needs:ident => $handler:path;)+) => {
+    ($($method:ident $path:literal $needs:ident $(($scope:ident))? => $handler:path;)+) => {
         /// Every route of the gateway.
         pub const ROUTES: &[Route] = &[
-            $(Route { method: stringify!($method), path: $path, needs: Needs::$needs },)+
+            $(Route {
+                method: stringify!($method),
+                path: $path,
+                needs: Needs::$needs $((TokenScope::$scope))?,
+            },)+
         ];
 
         /// Builds the router of the table.
         pub(crate) fn router(core: &Shared) -> Router {
             Router::new()
-                $(.route($path, on(MethodFilter::$method, guarded(
-                    Needs::$needs,
-                    core.meters.of(&Route { method: stringify!($method), path: $path, needs: Needs::$needs }),
-                    $handler,
-                ))))+
+                $(.route($path, on(MethodFilter::$method, {
+                    let needs = Needs::$needs $((TokenScope::$scope))?;
+                    let meters = core.meters.of(&Route { method: stringify!($method), path: $path, needs });
+                    guarded(needs, meters, $handler)
+                })))+
                 .fallback(no_route)
                 .method_not_allowed_fallback(no_method)
                 .with_state(core.clone())
@@ -77,29 +85,33 @@ routes! {
     GET "/health" Nothing => node::health;
     GET "/ready" Nothing => node::ready;
     GET "/metrics" Nothing => node::metrics;
-    GET "/v1/status" Tenant => node::status;
-    POST "/v1/events" Tenant => event::send;
-    GET "/v1/agents" Tenant => agent::list;
-    POST "/v1/agents" Tenant => agent::create;
-    GET "/v1/agents/{agent}" Tenant => agent::show;
-    DELETE "/v1/agents/{agent}" Tenant => agent::delete;
-    POST "/v1/agents/{agent}/pause" Tenant => agent::pause;
-    POST "/v1/agents/{agent}/resume" Tenant => agent::resume;
-    POST "/v1/agents/{agent}/terminate" Tenant => agent::terminate;
-    GET "/v1/sessions" Tenant => session::list;
-    POST "/v1/sessions/import" Tenant => session::import;
-    GET "/v1/sessions/{session}" Tenant => session::show;
-    GET "/v1/sessions/{session}/transcript" Tenant => session::transcript;
-    GET "/v1/sessions/{session}/export" Tenant => session::export;
-    GET "/v1/sessions/{session}/state" Tenant => session::state_list;
-    PUT "/v1/sessions/{session}/state/{name}" Tenant => session::state_put;
-    GET "/v1/runs" Tenant => run::list;
-    GET "/v1/runs/{run}" Tenant => run::show;
-    GET "/v1/runs/{run}/journal" Tenant => run::journal;
-    GET "/v1/runs/{run}/why" Tenant => run::why;
-    POST "/v1/runs/{run}/resume" Tenant => run::resume;
-    POST "/v1/runs/{run}/cancel" Tenant => run::cancel;
-    POST "/v1/runs/{run}/terminate" Tenant => run::terminate;
+    GET "/v1/status" Tenant(Read) => node::status;
+    GET "/v1/whoami" Credential => token::whoami;
+    POST "/v1/events" Tenant(Invoke) => event::send;
+    GET "/v1/agents" Tenant(Read) => agent::list;
+    POST "/v1/agents" Tenant(Admin) => agent::create;
+    GET "/v1/agents/{agent}" Tenant(Read) => agent::show;
+    DELETE "/v1/agents/{agent}" Tenant(Admin) => agent::delete;
+    POST "/v1/agents/{agent}/pause" Tenant(Admin) => agent::pause;
+    POST "/v1/agents/{agent}/resume" Tenant(Admin) => agent::resume;
+    POST "/v1/agents/{agent}/terminate" Tenant(Admin) => agent::terminate;
+    GET "/v1/sessions" Tenant(Read) => session::list;
+    POST "/v1/sessions/import" Tenant(Admin) => session::import;
+    GET "/v1/sessions/{session}" Tenant(Read) => session::show;
+    GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::transcript;
+    GET "/v1/sessions/{session}/export" Tenant(Read) => session::export;
+    GET "/v1/sessions/{session}/state" Tenant(Read) => session::state_list;
+    PUT "/v1/sessions/{session}/state/{name}" Tenant(Admin) => session::state_put;
+    GET "/v1/runs" Tenant(Read) => run::list;
+    GET "/v1/runs/{run}" Tenant(Read) => run::show;
+    GET "/v1/runs/{run}/journal" Tenant(Read) => run::journal;
+    GET "/v1/runs/{run}/why" Tenant(Read) => run::why;
+    POST "/v1/runs/{run}/resume" Tenant(Admin) => run::resume;
+    POST "/v1/runs/{run}/cancel" Tenant(Admin) => run::cancel;
+    POST "/v1/runs/{run}/terminate" Tenant(Admin) => run::terminate;
+    GET "/v1/tokens" Tenant(Read) => token::list;
+    POST "/v1/tokens" Tenant(Admin) => token::create;
+    DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
     GET "/v1/tenants" Operator => tenant::list;
     POST "/v1/tenants" Operator => tenant::create;
 }
@@ -145,8 +157,13 @@ async fn admit(core: &Core, needs: Needs, request: &mut Request) -> Answer<Optio
     let peer = peer.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request came through no door"))?;
     match needs {
         Needs::Nothing => {}
-        Needs::Tenant => {
+        Needs::Credential => {
             let caller = tenant_caller(core, peer, request.headers()).await?;
+            request.extensions_mut().insert(caller);
+        }
+        Needs::Tenant(scope) => {
+            let caller = tenant_caller(core, peer, request.headers()).await?;
+            caller.must_have(scope)?;
             request.extensions_mut().insert(caller);
         }
         Needs::Operator => {

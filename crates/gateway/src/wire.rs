@@ -7,7 +7,9 @@ use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Submitted, Why};
 use dromia_contracts::session::Session;
 use dromia_contracts::store::{StateEntry, StoredEntry};
+use dromia_contracts::token::Token;
 use dromia_contracts::{ErrorCode, Fault};
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::failure::{Answer, Failure};
@@ -26,6 +28,18 @@ pub(crate) fn agent(agent: Agent, config: Option<AgentConfig>) -> api::agent::Ag
 
 pub(crate) fn tenant(tenant: Tenant) -> api::tenant::Tenant {
     api::tenant::Tenant { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at }
+}
+
+pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
+    api::token::Token {
+        state: token.state(now),
+        id: token.id,
+        name: token.name,
+        scopes: token.scopes,
+        created_at: token.created_at,
+        expires_at: token.expires_at,
+        revoked_at: token.revoked_at,
+    }
 }
 
 pub(crate) fn session(session: Session) -> api::session::Session {

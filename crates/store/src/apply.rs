@@ -17,13 +17,14 @@ mod session;
 mod size;
 mod state;
 mod tenant;
+mod token;
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenCreate};
+use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke};
 
 use agent::AgentDraft;
 use claim::Before;
@@ -32,6 +33,7 @@ use journal::{ClaimDraft, EntryDraft, RunDraft, SignalDraft};
 use session::SessionDraft;
 use state::StateDraft;
 use tenant::TenantDraft;
+use token::TokenDraft;
 
 pub(crate) use size::{Size, bodies, new_body_key};
 
@@ -65,7 +67,9 @@ pub(crate) struct Draft<'b> {
     body_key: [u8; 32],
     receipt: Receipt,
     new_tenant: Option<TenantDraft<'b>>,
-    tokens: Vec<&'b TokenCreate>,
+    tokens: Vec<TokenDraft<'b>>,
+    /// Of tokens of earlier batches that nobody has taken back yet.
+    revokes: Vec<&'b TokenRevoke>,
     agents: Vec<AgentDraft<'b>>,
     sessions: Vec<SessionDraft<'b>>,
     items: Vec<ItemDraft<'b>>,
@@ -91,6 +95,7 @@ impl<'b> Draft<'b> {
             receipt: Receipt { positions: Vec::new(), claimed: true, waiting: false },
             new_tenant,
             tokens: Vec::new(),
+            revokes: Vec::new(),
             agents: Vec::new(),
             sessions: Vec::new(),
             items: Vec::new(),
@@ -113,6 +118,7 @@ impl<'b> Draft<'b> {
                 // Played by `tenant::enter`, before anything of the tenant is looked up.
                 Mutation::TenantCreate(_) => {}
                 Mutation::TokenCreate(create) => draft.token_create(db, create)?,
+                Mutation::TokenRevoke(revoke) => draft.token_revoke(db, revoke)?,
                 Mutation::AgentCreate(create) => draft.agent_create(db, create)?,
                 Mutation::AgentStateSet(set) => draft.agent_state_set(db, set)?,
                 Mutation::SessionOpen(open) => draft.session_open(db, open)?,

@@ -11,6 +11,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::session::ItemKind;
+use dromia_contracts::token::{TokenScope, TokenScopes};
 
 /// An enum that is stored as a small number.
 pub(crate) trait Code: Copy + 'static {
@@ -71,6 +72,35 @@ impl Code for ItemKind {
             Self::Terminate => 3,
             Self::Release => 4,
         }
+    }
+}
+
+impl Code for TokenScope {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Read => 0,
+            Self::Invoke => 1,
+            Self::Admin => 2,
+        }
+    }
+}
+
+/// Writes a set of scopes: for each the bit of its number.
+pub(crate) fn stored_scopes(scopes: TokenScopes) -> i64 {
+    scopes.iter().fold(0, |bits, scope| bits | 1 << scope.code())
+}
+
+/// Reads a set of scopes. A bit that no scope has is refused: what it allows is not known here.
+pub(crate) fn scopes(row: &Row<'_>, column: usize) -> rusqlite::Result<TokenScopes> {
+    let bits: i64 = row.get(column)?;
+    let known = TokenScope::TABLE.iter().copied().filter(|scope| bits & (1 << scope.code()) != 0);
+    let known: TokenScopes = known.collect();
+    if stored_scopes(known) == bits {
+        Ok(known)
+    } else {
+        Err(unreadable(column, Type::Integer, format!("no set of scopes has the bits {bits:#b}")))
     }
 }
 
@@ -144,6 +174,18 @@ mod tests {
         every_variant_is_at_its_number::<RunKind>();
         every_variant_is_at_its_number::<RunStatus>();
         every_variant_is_at_its_number::<ItemKind>();
+        every_variant_is_at_its_number::<TokenScope>();
+    }
+
+    #[test]
+    fn a_set_of_scopes_is_the_bits_of_its_numbers_and_admin_is_the_bit_of_the_migration() {
+        let db = rusqlite::Connection::open_in_memory().expect("opens");
+        let read = |bits: i64| db.query_row("SELECT ?1", [bits], |row| scopes(row, 0));
+        for bits in 0..8 {
+            assert_eq!(stored_scopes(read(bits).expect("is a set")), bits);
+        }
+        assert_eq!(stored_scopes(TokenScopes::ADMIN), 4);
+        assert!(read(8).is_err() && read(-1).is_err(), "a scope of tomorrow is not guessed");
     }
 
     #[test]

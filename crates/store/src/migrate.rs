@@ -27,6 +27,7 @@ pub(crate) struct Migration {
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") },
     Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql") },
+    Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql") },
 ];
 
 /// What opening a directory would do to it.

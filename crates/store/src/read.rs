@@ -6,6 +6,7 @@ pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod tail;
 pub(crate) mod tenant;
+pub(crate) mod token;
 
 use rusqlite::{Connection, params};
 

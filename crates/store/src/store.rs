@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::digest::Digest;
-use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
+use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId, TokenId};
 use dromia_contracts::run::Run;
 use dromia_contracts::scope::{Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -18,6 +18,7 @@ use dromia_contracts::store::{
     Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter, SessionTail,
     StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
+use dromia_contracts::token::Token;
 
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
@@ -147,7 +148,22 @@ impl Store for SqliteStore {
     }
 
     fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
-        self.read(move |r| read::tenant::token(&r.db, hash))
+        self.read(move |r| read::token::owner(&r.db, hash))
+    }
+
+    fn tokens<'a>(
+        &'a self,
+        scope: &'a Scope,
+        name: Option<&'a str>,
+        page: Page<TokenId>,
+    ) -> Read<'a, Vec<Token>> {
+        let (view, name) = (View::of(scope), name.map(str::to_owned));
+        self.read(move |r| read::token::list(&r.db, view, name.as_deref(), page))
+    }
+
+    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
+        let view = View::of(scope);
+        self.read(move |r| read::token::by_id(&r.db, view, token))
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {

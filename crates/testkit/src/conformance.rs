@@ -12,6 +12,7 @@ mod commit;
 mod journal;
 mod scene;
 mod tenancy;
+mod token;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -65,6 +66,12 @@ claims! {
     tenancy::a_row_of_another_tenant_is_refused_by_the_store,
     tenancy::a_stranger_finds_nothing,
     tenancy::a_scope_narrowed_to_one_agent_finds_nothing_of_another,
+    token::a_token_is_found_with_everything_that_was_registered,
+    token::a_token_is_registered_once,
+    token::tokens_are_listed_by_id_in_pages_and_by_name,
+    token::a_token_is_revoked_once_and_for_good,
+    token::a_token_that_expired_is_found_and_says_so,
+    token::a_stranger_sees_and_revokes_no_token,
 }
 
 /// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.

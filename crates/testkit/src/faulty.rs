@@ -18,7 +18,8 @@ use dromia_contracts::store::{
     Batch, Commit, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError, Receipt, RunFilter,
     SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::token::Token;
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
 use tokio::sync::Notify;
 
 /// How a commit fails.
@@ -213,6 +214,7 @@ fn line_of(batch: &Batch) -> String {
     let mutation = |mutation: &Mutation| match mutation {
         Mutation::TenantCreate(_) => "tenant_create".to_owned(),
         Mutation::TokenCreate(_) => "token_create".to_owned(),
+        Mutation::TokenRevoke(_) => "token_revoke".to_owned(),
         Mutation::AgentCreate(_) => "agent_create".to_owned(),
         Mutation::AgentStateSet(set) => format!("agent_state_set {}", set.to.as_str()),
         Mutation::SessionOpen(_) => "session_open".to_owned(),
@@ -259,6 +261,8 @@ impl Store for FaultyStore {
         fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
+        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
         fn agent_by_handle(scope: &'a Scope, handle: &'a Handle) -> Option<Agent>;

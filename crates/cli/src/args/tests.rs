@@ -33,6 +33,10 @@ fn plurals_and_short_verbs_are_taken() {
         "agent rm ops --yes",
         "agent kill ops",
         "tenants new acme",
+        "tokens new ci --scope read --scope invoke --expires 30d",
+        "tokens ls",
+        "token rm ci",
+        "whoami",
         "sessions ls --agent ops",
         "runs ls --status running",
         "events send hello",
@@ -52,10 +56,30 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "ask hello --timeout 0s",
         "ask hello --timeout 5d",
         "event send hello --session ses_0199c0de000000000000000000000000 --channel x",
+        "token create",
+        "token create ci --scope root",
+        "token create ci --expires 30",
+        "token create ci --expires 0d",
+        "token create ci --expires 3y",
     ] {
         let refused = parsed(line).err().map(|error| error.exit_code());
         assert_eq!(refused, Some(2), "{line}");
     }
+}
+
+#[test]
+fn a_token_talks_and_reads_unless_scopes_are_named() {
+    let created = |line: &str| match parsed(line).unwrap().command {
+        Command::Token(Token::Create(new)) => new,
+        other => panic!("{other:?}"),
+    };
+    let plain = created("token create ci");
+    assert_eq!((plain.scopes, plain.expires), (vec![TokenScope::Read, TokenScope::Invoke], None));
+    let named = created("token create ci --scope admin --expires 8w");
+    assert_eq!((named.scopes, named.expires), (vec![TokenScope::Admin], Some(8 * 7 * 86_400)));
+    let seconds =
+        ["90s", "5m", "12h", "30d"].map(|time| created(&format!("token new x --expires {time}")).expires);
+    assert_eq!(seconds, [Some(90), Some(300), Some(43_200), Some(2_592_000)]);
 }
 
 #[test]

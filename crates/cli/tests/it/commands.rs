@@ -213,6 +213,67 @@ async fn an_agents_instructions_come_from_a_file() {
     );
 }
 
+fn token(state: &str, more: &str) -> String {
+    format!(
+        r#"{{"id":"tok_{ID}","name":"ci","scopes":["read"],"state":"{state}","created_at":"2026-01-02T03:04:05Z"{more}}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_new_token_is_alone_on_stdout_and_told_about_on_stderr() {
+    let script: Script =
+        |_, _| (201, token("active", r#","expires_at":"2026-02-01T03:04:05Z","token":"drm_secret""#));
+    let server = Server::new(script);
+    let line = ["token", "create", "ci", "--scope", "read", "--expires", "30d", "-T", "acme"];
+    let ended = server.run(&line).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "drm_secret\n"));
+    assert_eq!(
+        ended.err,
+        format!("ci (tok_{ID}): read; expires 2026-02-01 03:04:05Z\nthe token is shown this once\n")
+    );
+    let asked = server.asked.lock().unwrap()[0].clone();
+    assert_eq!((asked.line.as_str(), asked.tenant.as_str()), ("POST /v1/tokens", "acme"));
+    let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!(body, serde_json::json!({"name": "ci", "scopes": ["read"], "expires_in_seconds": 2_592_000}));
+    let ended = server.run(&["token", "create", "ci", "--json"]).await;
+    let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&document["token"], &document["name"]), (&"drm_secret".into(), &"ci".into()));
+    let body: serde_json::Value = serde_json::from_str(&server.asked.lock().unwrap()[1].body).unwrap();
+    assert_eq!(body, serde_json::json!({"name": "ci", "scopes": ["read", "invoke"]}));
+}
+
+#[tokio::test]
+async fn tokens_are_listed_and_taken_back_by_name() {
+    let server = Server::new(|asked, _| match asked.line.split(' ').next() {
+        Some("GET") => (200, format!(r#"{{"items":[{}],"next":null}}"#, token("active", ""))),
+        _ => (200, token("revoked", r#","revoked_at":"2026-01-02T03:04:06Z""#)),
+    });
+    insta::assert_snapshot!(server.run(&["tokens", "ls"]).await.out, @r"
+    NAME  SCOPES  STATE   CREATED               EXPIRES  ID
+    ci    read    active  2026-01-02 03:04:05Z  never    tok_0199c0de000000000000000000000000
+    ");
+    let ended = server.run(&["token", "revoke", "ci#1"]).await;
+    assert_eq!((ended.exit, ended.out.as_str(), ended.err.as_str()), (Exit::Done, "ci is revoked\n", ""));
+    assert_eq!(server.lines(), ["GET /v1/tokens?limit=50", "DELETE /v1/tokens/ci%231"]);
+}
+
+#[tokio::test]
+async fn whoami_tells_server_tenant_and_rights() {
+    let script: Script = |_, _| {
+        let body = format!(
+            r#"{{"version":"0.1.0","tenant":"ten_{ID}","tenant_handle":"acme","actor":"cli:0","credential":"socket","scopes":["admin"]}}"#
+        );
+        (200, body)
+    };
+    insta::assert_snapshot!(Server::new(script).run(&["whoami"]).await.out, @r"
+    server      dromia 0.1.0
+    tenant      acme (ten_0199c0de000000000000000000000000)
+    actor       cli:0
+    credential  socket
+    scopes      admin
+    ");
+}
+
 #[tokio::test]
 async fn what_an_agent_says_cannot_drive_the_terminal() {
     let server = Server::new(|_, _| (200, answered("completed", "").replace("forty-two", "a\\u001b[2Jb")));

@@ -9,10 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::agent::{AgentConfig, AgentState, Handle};
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId};
+use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
+use crate::token::TokenScopes;
 
 /// Which queue of the writer a batch waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +65,8 @@ pub enum Mutation {
     TenantCreate(TenantCreate),
     /// Registers a credential.
     TokenCreate(TokenCreate),
+    /// Takes a credential back.
+    TokenRevoke(TokenRevoke),
     /// Registers an agent with its first configuration.
     AgentCreate(AgentCreate),
     /// Changes what an agent may do.
@@ -105,10 +108,25 @@ impl fmt::Debug for TenantCreate {
 /// Registers a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenCreate {
-    /// BLAKE3 of the token; the token itself is never stored.
+    /// Its id.
+    pub token: TokenId,
+    /// BLAKE3 of the token, unique on the node; the token itself is never stored.
     pub hash: Digest,
     /// What it is called; becomes the actor `token:NAME`.
     pub name: String,
+    /// What it may do.
+    pub scopes: TokenScopes,
+    /// From when on it is refused, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Takes a credential back, for good. Revoking one that is revoked changes nothing, not even the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRevoke {
+    /// The token, of the batch's tenant.
+    pub token: TokenId,
     /// When.
     pub at: Timestamp,
 }

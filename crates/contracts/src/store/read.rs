@@ -10,10 +10,11 @@ use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
-use crate::id::{AgentId, RunId, SessionId, TenantId};
+use crate::id::{AgentId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
+use crate::token::Token;
 
 /// A page of a listing: what comes after a place, at most so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,13 +126,13 @@ pub struct StateEntry {
     pub value: Bytes,
 }
 
-/// Whose credential a token is.
+/// A token, and whose credential it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenOwner {
     /// The tenant.
-    pub tenant: TenantId,
-    /// What the token is called.
-    pub name: String,
+    pub tenant: Tenant,
+    /// The token; it may be expired or revoked.
+    pub token: Token,
 }
 
 /// Whether the store takes writes, and how much it holds.
@@ -190,7 +191,7 @@ pub enum ReadError {
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - Chained digests are checked on every journal read.
 ///
-/// Listings are newest first for sessions and runs, by id for tenants and agents.
+/// Listings are newest first for sessions and runs, by id for tenants, tokens and agents.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Writes a batch. The work goes on if the future is dropped.
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit>;
@@ -202,7 +203,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn tenant_by_handle<'a>(&'a self, operator: &'a Operator, handle: &'a Handle)
     -> Read<'a, Option<Tenant>>;
 
-    /// Finds whose credential a token is, by BLAKE3 of the token.
+    /// Finds whose credential a token is, by BLAKE3 of the token. One that expired or was revoked is found too: the
+    /// store has no clock, so whoever asks judges by what the record says.
     fn token<'a>(&'a self, operator: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>>;
 
     /// Lists runs that have not ended, in the order of tenant and run.
@@ -224,6 +226,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Lists agents of every tenant that are being erased.
     fn deleting_agents<'a>(&'a self, operator: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>>;
+
+    /// Lists the tenant's tokens, optionally only those of one name. A scope that is narrowed to an agent sees none.
+    fn tokens<'a>(
+        &'a self,
+        scope: &'a Scope,
+        name: Option<&'a str>,
+        page: Page<TokenId>,
+    ) -> Read<'a, Vec<Token>>;
+
+    /// Finds a token by its id.
+    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>>;
 
     /// Lists agents, optionally only those in one state.
     fn agents<'a>(

@@ -14,4 +14,5 @@ mod mutations;
 mod rests;
 mod scopes;
 mod sweeping;
+mod tokens;
 mod turns;

@@ -160,12 +160,17 @@ fn every_mutation_may_fail_or_crash_before_and_after() {
     println!("{} commits, {} faults, {} findings", clean.len(), sites.len(), wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for word in
-        ["tenant_create", "agent_create", "session_open", "claim [", "inbox_put cancel", "run_yielded"]
+        ["tenant_create", "token_revoke", "agent_create", "session_open", "claim [", "inbox_put cancel"]
     {
         assert!(clean.iter().any(|line| line.contains(word)), "the scenario never writes {word}: {clean:#?}");
     }
-    for word in ["inbox_put resume", "agent_state_set paused", "agent_state_set deleting", "erase_agent_page"]
-    {
+    for word in [
+        "run_yielded",
+        "inbox_put resume",
+        "agent_state_set paused",
+        "agent_state_set deleting",
+        "erase_agent_page",
+    ] {
         assert!(clean.iter().any(|line| line.contains(word)), "the scenario never writes {word}: {clean:#?}");
     }
 }

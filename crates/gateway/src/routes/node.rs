@@ -38,7 +38,7 @@ pub(crate) async fn metrics(State(core): State<Shared>) -> Response {
 }
 
 pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer<Json<Status>> {
-    let tenants = if caller.is_operator { tenants_count(&core).await? } else { 1 };
+    let tenants = if caller.is_operator() { tenants_count(&core).await? } else { 1 };
     let load = core.ports.runs.load();
     let health = core.ports.store.health();
     let stats = core.ports.store.stats();
@@ -56,7 +56,7 @@ pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer
         },
         store: Store {
             writable: health.read_only.is_none(),
-            read_only_cause: health.read_only.filter(|_| caller.is_operator),
+            read_only_cause: health.read_only.filter(|_| caller.is_operator()),
             wal_bytes: health.wal_bytes,
             file_bytes: health.file_bytes,
             commits: stats.commits,

@@ -9,12 +9,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
 use dromia_contracts::run::Run;
-use dromia_contracts::runs::{Live, NewInput};
+use dromia_contracts::runs::{Live, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, Session};
 use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
-use dromia_contracts::{BoxFuture, Digest, ItemId, RunId, SessionId, TenantId};
+use dromia_contracts::token::Token;
+use dromia_contracts::{BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// What an input meets.
@@ -49,6 +50,10 @@ pub(crate) struct Inner {
     pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<Live>>>,
     pub inputs: Vec<NewInput>,
     pub token_reads: usize,
+    /// Holds the next revocation back until it is told.
+    pub revocation_waits: Option<oneshot::Receiver<()>>,
+    /// What the clock of a world says; it moves by hand.
+    pub now: Timestamp,
     pub mood: Mood,
     pub read_only: Option<String>,
     pub minted: u64,
@@ -92,6 +97,22 @@ impl Inner {
         Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + u128::from(self.minted))
     }
 
+    /// Registers a token of a tenant that is there and returns what may be shown of it.
+    pub(crate) fn token(&mut self, tenant: TenantId, secret: &str, new: NewToken) -> Token {
+        let tenant = self.tenants.iter().find(|row| row.id == tenant).unwrap().clone();
+        let token = Token {
+            id: TokenId::from_uuid(self.uuid()),
+            name: new.name,
+            scopes: new.scopes,
+            created_at: self.now,
+            expires_at: new.expires_at,
+            revoked_at: None,
+        };
+        let hash = Digest::from_bytes(*blake3::hash(secret.as_bytes()).as_bytes());
+        self.tokens.insert(hash, TokenOwner { tenant, token: token.clone() });
+        token
+    }
+
     fn tell(&mut self, run: RunId, live: &Live) {
         if let Some(watchers) = self.watchers.get_mut(&run) {
             watchers.retain(|watcher| watcher.send(live.clone()).is_ok());
@@ -106,6 +127,16 @@ pub(crate) struct StoppedClock;
 impl dromia_contracts::runtime::Clock for StoppedClock {
     fn now(&self) -> Timestamp {
         Timestamp::UNIX_EPOCH
+    }
+
+    fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl dromia_contracts::runtime::Clock for Rooms {
+    fn now(&self) -> Timestamp {
+        self.lock().now
     }
 
     fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {

@@ -9,5 +9,6 @@ mod event;
 mod fake;
 mod stream;
 mod sweep;
+mod tokens;
 mod views;
 mod world;

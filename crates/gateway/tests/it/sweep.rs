@@ -1,5 +1,8 @@
-//! Every line of the route table meets the caller without a credential, with a wrong one, and of another tenant.
+//! Every line of the route table meets the caller without a credential, with a wrong one, of another tenant, and
+//! with a token of each scope.
 
+use dromia_contracts::runs::NewToken;
+use dromia_contracts::token::{TokenScope, TokenScopes};
 use dromia_gateway::routes::{Needs, ROUTES, Route};
 
 use crate::client::{authorized, full, request};
@@ -10,6 +13,7 @@ fn body(route: &Route, house: &House) -> String {
     match (route.method, route.path) {
         ("POST", "/v1/events") => format!(r#"{{"text":"hi","session":"{}"}}"#, house.session),
         ("POST", "/v1/agents") => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
+        ("POST", "/v1/tokens") => r#"{"name":"new","scopes":["read"]}"#.to_owned(),
         ("POST", "/v1/tenants") => r#"{"handle":"new"}"#.to_owned(),
         ("POST", "/v1/sessions/import") => "a session".to_owned(),
         ("PUT", _) => "1".to_owned(),
@@ -23,8 +27,16 @@ fn path(route: &Route, house: &House) -> String {
         .replace("{agent}", &house.agent.to_string())
         .replace("{session}", &house.session.to_string())
         .replace("{run}", &house.run.to_string())
+        .replace("{token}", &house.token_id.to_string())
         .replace("{name}", "note");
     if path == "/v1/sessions/import" { format!("{path}?agent={}", house.agent) } else { path }
+}
+
+fn is_of_a_tenant(route: &Route) -> bool {
+    match route.needs {
+        Needs::Credential | Needs::Tenant(_) => true,
+        Needs::Nothing | Needs::Operator => false,
+    }
 }
 
 fn names_something(route: &Route) -> bool {
@@ -63,7 +75,8 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
     nobody.agent = dromia_contracts::AgentId::from_bytes([0xee; 16]);
     nobody.session = dromia_contracts::SessionId::from_bytes([0xee; 16]);
     nobody.run = dromia_contracts::RunId::from_bytes([0xee; 16]);
-    for route in ROUTES.iter().filter(|route| route.needs == Needs::Tenant && names_something(route)) {
+    nobody.token_id = dromia_contracts::TokenId::from_bytes([0xee; 16]);
+    for route in ROUTES.iter().filter(|route| is_of_a_tenant(route) && names_something(route)) {
         let stranger =
             world.ask(route.method, &path(route, &world.theirs), &body(route, &world.theirs)).await;
         let missing = world.ask(route.method, &path(route, &nobody), &body(route, &nobody)).await;
@@ -78,15 +91,73 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
 #[tokio::test]
 async fn a_listing_shows_nothing_of_a_stranger() {
     let world = World::new().await;
-    let strange =
-        [world.theirs.agent.to_string(), world.theirs.session.to_string(), world.theirs.run.to_string()];
-    for route in ROUTES.iter().filter(|route| route.needs == Needs::Tenant && route.method == "GET") {
+    let theirs = &world.theirs;
+    let strange = [
+        theirs.agent.to_string(),
+        theirs.session.to_string(),
+        theirs.run.to_string(),
+        theirs.token_id.to_string(),
+    ];
+    for route in ROUTES.iter().filter(|route| is_of_a_tenant(route) && route.method == "GET") {
         let answer = world.ask("GET", &path(route, &world.ours), "").await;
         assert_eq!(answer.status, 200, "{route:?}: {:?}", answer.body);
         let text = String::from_utf8_lossy(&answer.body);
         assert!(strange.iter().all(|id| !text.contains(id)), "{route:?}: {text}");
         assert!(!text.contains("other"), "{route:?}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
+    for has in TokenScope::ALL {
+        let world = World::new().await;
+        let scopes: TokenScopes = [has].into_iter().collect();
+        let new = NewToken { name: "one".into(), scopes, expires_at: None };
+        world.rooms.lock().token(world.ours.tenant, "drm_one", new);
+        let mut refused = 0;
+        for route in ROUTES {
+            let Needs::Tenant(needed) = route.needs else { continue };
+            let asked = authorized(request(route.method, &path(route, &world.ours)), "drm_one");
+            let answer = world.tcp(asked.body(full(&body(route, &world.ours))).unwrap()).await;
+            if scopes.allows(needed) {
+                assert!(
+                    !matches!(answer.status.as_u16(), 401 | 403),
+                    "{has} at {route:?}: {:?}",
+                    answer.body
+                );
+                continue;
+            }
+            assert_eq!(
+                (answer.status.as_u16(), answer.code().as_str()),
+                (403, "forbidden"),
+                "{has} at {route:?}"
+            );
+            let problem = answer.json();
+            assert_eq!(problem["detail"], format!("the token lacks the scope `{needed}`"));
+            let way_out = format!("`dromia --tenant default token create NAME --scope {needed}`");
+            assert!(problem["hint"].as_str().unwrap().contains(&way_out), "{problem}");
+            refused += 1;
+        }
+        let inner = world.rooms.lock();
+        match has {
+            TokenScope::Read => assert!(inner.inputs.is_empty(), "an input came through"),
+            TokenScope::Invoke => assert_eq!(inner.inputs.len(), 1, "one input came through"),
+            TokenScope::Admin => assert_eq!(refused, 0, "admin may do everything"),
+        }
+        if has != TokenScope::Admin {
+            assert_eq!((inner.agents.len(), inner.tokens.len()), (2, 3), "{has} changed something");
+        }
+    }
+}
+
+#[test]
+fn what_is_read_needs_the_scope_to_read_and_nothing_else_does() {
+    for route in ROUTES {
+        let Needs::Tenant(needed) = route.needs else { continue };
+        assert_eq!(route.method == "GET", needed == TokenScope::Read, "{route:?}");
+    }
+    let open: Vec<_> = ROUTES.iter().filter(|route| route.needs == Needs::Credential).collect();
+    assert_eq!(open.len(), 1, "only `whoami` asks for no scope: {open:?}");
 }
 
 #[tokio::test]

@@ -7,22 +7,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState, Tenant};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
+use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{Session, SessionHead, SessionKey};
-use dromia_contracts::store::{StoredEntry, TokenOwner};
-use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, SessionId, TenantId};
+use dromia_contracts::store::StoredEntry;
+use dromia_contracts::token::TokenScopes;
+use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_gateway::{Drained, GatewayConfig, Handle, Ports, build};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::{Rooms, StoppedClock, Tasks};
+use crate::fake::{Rooms, Tasks};
 
 /// A tenant with one of everything.
 #[derive(Debug, Clone)]
 pub(crate) struct House {
     pub tenant: TenantId,
     pub token: String,
+    pub token_id: TokenId,
     pub agent: AgentId,
     pub session: SessionId,
     pub run: RunId,
@@ -59,7 +62,7 @@ impl World {
             ..GatewayConfig::default()
         };
         change(&mut config);
-        let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
+        let runtime = Runtime { clock: rooms.clone(), ids: rooms.clone(), spawn: Arc::new(Tasks) };
         let authority = Authority::claim();
         let ports = Ports { store: rooms.clone(), runs: rooms.clone(), runtime, authority };
         let (gateway, handle) = build(config, ports).await.unwrap();
@@ -81,16 +84,18 @@ impl World {
 fn house(rooms: &Rooms, handle: &str) -> House {
     let mut inner = rooms.lock();
     let at = Timestamp::UNIX_EPOCH;
+    let tenant = TenantId::from_uuid(inner.uuid());
+    inner.tenants.push(Tenant { id: tenant, handle: handle.parse().unwrap(), created_at: at });
+    let token = format!("drm_{handle}");
+    let new = NewToken { name: "ci".into(), scopes: TokenScopes::ADMIN, expires_at: None };
     let house = House {
-        tenant: TenantId::from_uuid(inner.uuid()),
-        token: format!("drm_{handle}"),
+        tenant,
+        token_id: inner.token(tenant, &token, new).id,
+        token,
         agent: AgentId::from_uuid(inner.uuid()),
         session: SessionId::from_uuid(inner.uuid()),
         run: RunId::from_uuid(inner.uuid()),
     };
-    inner.tenants.push(Tenant { id: house.tenant, handle: handle.parse().unwrap(), created_at: at });
-    let hash = Digest::from_bytes(*blake3::hash(house.token.as_bytes()).as_bytes());
-    inner.tokens.insert(hash, TokenOwner { tenant: house.tenant, name: "ci".into() });
     let agent = Agent {
         id: house.agent,
         handle: "ops".parse().unwrap(),

@@ -25,7 +25,7 @@ impl Size {
                     size.bytes += create.config.model.len() + create.config.instructions.len();
                     size.bytes += create.config.grants.iter().map(String::len).sum::<usize>();
                 }
-                Mutation::AgentStateSet(_) | Mutation::RunTakeover(_) => {}
+                Mutation::TokenRevoke(_) | Mutation::AgentStateSet(_) | Mutation::RunTakeover(_) => {}
                 Mutation::SessionOpen(open) => {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();

@@ -1,9 +1,8 @@
-//! Tenants and tokens.
+//! Tenants.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{Batch, Mutation, Refusal, TenantCreate, TokenCreate};
+use dromia_contracts::store::{Batch, Mutation, Refusal, TenantCreate};
 
 use super::{BodyKeys, Checked, Draft};
 use crate::code;
@@ -56,29 +55,7 @@ pub(super) fn enter<'b>(
     }
 }
 
-impl<'b> Draft<'b> {
-    pub(super) fn token_create(&mut self, db: &Connection, create: &'b TokenCreate) -> Checked {
-        let drafted = self.tokens.iter().find(|token| token.hash == create.hash);
-        let found = match drafted {
-            Some(token) => Some((self.tenant, token.name.clone())),
-            None => db
-                .prepare_cached("SELECT tenant, name FROM tokens WHERE hash = ?1")?
-                .query_row([create.hash.as_bytes()], |row| {
-                    Ok((TenantId::from_bytes(code::bytes(row, 0)?), row.get(1)?))
-                })
-                .optional()?,
-        };
-        match found {
-            Some((tenant, name)) if tenant == self.tenant && name == create.name => Ok(()),
-            // Said alike for a token of another tenant: what is there is not for this tenant to know.
-            Some(_) => Err(Refusal::Malformed("the token is in use".into()).into()),
-            None => {
-                self.tokens.push(create);
-                Ok(())
-            }
-        }
-    }
-
+impl Draft<'_> {
     pub(super) fn write_tenant(&self, db: &Connection) -> rusqlite::Result<u64> {
         let Some(TenantDraft { create }) = &self.new_tenant else { return Ok(0) };
         db.prepare_cached("INSERT INTO tenants (tenant, handle, at, body_key) VALUES (?1, ?2, ?3, ?4)")?
@@ -89,18 +66,5 @@ impl<'b> Draft<'b> {
                 create.body_key,
             ])?;
         Ok(1)
-    }
-
-    pub(super) fn write_tokens(&self, db: &Connection) -> rusqlite::Result<u64> {
-        for token in &self.tokens {
-            db.prepare_cached("INSERT INTO tokens (hash, tenant, name, at) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![
-                    token.hash.as_bytes(),
-                    self.tenant.as_bytes(),
-                    token.name,
-                    token.at.as_millisecond(),
-                ])?;
-        }
-        Ok(self.tokens.len() as u64)
     }
 }

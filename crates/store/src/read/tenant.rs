@@ -1,11 +1,10 @@
-//! Tenants and tokens.
+//! Tenants.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use dromia_contracts::agent::{Handle, Tenant};
-use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{Page, TokenOwner};
+use dromia_contracts::store::Page;
 
 use super::agent::handle;
 use super::{FIRST, Found, limit};
@@ -13,7 +12,8 @@ use crate::code;
 
 const COLUMNS: &str = "tenant, handle, at";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Tenant> {
+/// Reads `COLUMNS`, beginning at the first.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Tenant> {
     Ok(Tenant {
         id: TenantId::from_bytes(code::bytes(row, 0)?),
         handle: handle(row, 1)?,
@@ -33,12 +33,4 @@ pub(crate) fn list(db: &Connection, page: Page<TenantId>) -> Found<Vec<Tenant>> 
 pub(crate) fn by_handle(db: &Connection, handle: &Handle) -> Found<Option<Tenant>> {
     let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE handle = ?1"))?;
     Ok(select.query_row([handle.as_str()], read).optional()?)
-}
-
-pub(crate) fn token(db: &Connection, hash: Digest) -> Found<Option<TokenOwner>> {
-    let mut select = db.prepare_cached("SELECT tenant, name FROM tokens WHERE hash = ?1")?;
-    let owner = select.query_row([hash.as_bytes()], |row| {
-        Ok(TokenOwner { tenant: TenantId::from_bytes(code::bytes(row, 0)?), name: row.get(1)? })
-    });
-    Ok(owner.optional()?)
 }

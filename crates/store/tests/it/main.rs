@@ -10,5 +10,6 @@ mod home;
 mod keys;
 mod resubmit;
 mod scene;
+mod tokens;
 mod upkeep;
 mod wal;

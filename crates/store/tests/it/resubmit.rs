@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, Receipt, RunAppend, RunTakeover, StatePut, Store as _,
+    Batch, Commit, Mutation, Receipt, RunAppend, RunTakeover, StatePut, Store as _, TokenCreate, TokenRevoke,
 };
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId};
+use dromia_contracts::token::TokenScopes;
+use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TokenId};
 
 use crate::scene::{
     AGENT, SESSION, Scene, TENANT, agent_create, at, claim, completed, head, put, replied, session_open,
@@ -16,6 +17,8 @@ use crate::scene::{
 /// One step of a script; the numbers pick among what is there.
 #[derive(Debug, Clone)]
 enum Step {
+    Token,
+    Revoke,
     Agent,
     Session,
     Wait { keyed: bool },
@@ -30,6 +33,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let size = prop_oneof![4 => 0_usize..40, 1 => Just(3_000), 1 => Just(270_000)];
     prop_oneof![
+        1 => Just(Step::Token),
+        1 => Just(Step::Revoke),
         1 => Just(Step::Agent),
         1 => Just(Step::Session),
         2 => any::<bool>().prop_map(|keyed| Step::Wait { keyed }),
@@ -46,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Script {
     minted: u64,
+    token: Option<TokenId>,
     waiting: Vec<ItemId>,
     taken: u64,
     run: Option<(RunId, u64, u64)>,
@@ -70,6 +76,23 @@ impl Script {
     fn batch(&mut self, step: &Step) -> Option<Batch> {
         let batch = Batch::new(TENANT);
         Some(match *step {
+            Step::Token => {
+                let token = TokenId::from_bytes(self.id());
+                self.token = Some(token);
+                batch.with(Mutation::TokenCreate(TokenCreate {
+                    token,
+                    hash: Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes()),
+                    name: "ci".to_owned(),
+                    scopes: TokenScopes::ADMIN,
+                    expires_at: self.minted.is_multiple_of(2).then(|| at(60_000)),
+                    at: at(1),
+                }))
+            }
+            Step::Revoke => {
+                // Another time each time: the first one stays.
+                let at = at(i64::try_from(self.history.len()).expect("is small"));
+                batch.with(Mutation::TokenRevoke(TokenRevoke { token: self.token?, at }))
+            }
             Step::Agent => {
                 let id = self.id();
                 batch.with(agent_create(AgentId::from_bytes(id), &format!("a{}", self.minted)))

@@ -10,6 +10,7 @@ use dromia_contracts::store::{
     AgentStateSet, Batch, InboxPut, ItemKey, KeyLifetime, Mutation, Page, Pin, Refusal, RunFilter, StatePut,
     Store, TenantCreate, TokenCreate,
 };
+use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Digest, ItemId};
 
 use super::scene::{
@@ -31,8 +32,11 @@ pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(
         .with(agent_create(agent, "bob"))
         .with(session_open(session, agent, "other"))
         .with(Mutation::TokenCreate(TokenCreate {
+            token: scene.token_id(),
             hash: Digest::from_bytes([9; 32]),
             name: "ci".to_owned(),
+            scopes: TokenScopes::ADMIN,
+            expires_at: None,
             at: at(1),
         }))
         .with(Mutation::PinPut(pin("prompt")))
@@ -69,7 +73,8 @@ async fn everything(scene: &Scene) -> String {
     let runs = store.runs(&scope, RunFilter::default(), Page::first(9)).await;
     let state = store.state(&scope, scene.session, Page::first(9)).await;
     let inbox = store.inbox(&scope, InboxOwner::Session(scene.session), 0, 9).await;
-    format!("{tail:?} {agents:?} {runs:?} {state:?} {inbox:?}")
+    let tokens = store.tokens(&scope, None, Page::first(9)).await;
+    format!("{tail:?} {agents:?} {runs:?} {state:?} {inbox:?} {tokens:?}")
 }
 
 pub(super) async fn a_refused_batch_leaves_no_row(store: Arc<dyn Store>) {

@@ -9,7 +9,7 @@ use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{Batch, Commit, Page, Refusal, RunFilter, Store, TailLimits};
 use dromia_contracts::{Actor, Authority, Digest, Scope};
 
-use super::random::{Op, TENANTS, Writer, tenant_id, token_hash};
+use super::random::{Op, TENANTS, Writer, tenant_id, token_hash, token_id};
 use crate::reference::ReferenceStore;
 
 /// Plays the operations against the reference store and another one.
@@ -83,6 +83,10 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
     }
     for tenant in 0..TENANTS {
         let scope = authority.scope(tenant_id(tenant), Actor::new("test:compare"));
+        same!(s => s.tokens(&scope, Some("ci"), Page { after: Some(token_id(3)), limit: 2 }));
+        for token in same!(s => s.tokens(&scope, None, Page::first(256))) {
+            same!(s => s.token_by_id(&scope, token.id));
+        }
         for agent in same!(s => s.agents(&scope, None, Page::first(256))) {
             same!(s => s.agent(&scope, agent.id));
             same!(s => s.agent_by_handle(&scope, &agent.handle));

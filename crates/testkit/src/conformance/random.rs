@@ -11,9 +11,10 @@ use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     AgentStateSet, Batch, Claim, InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut,
-    TenantCreate, TokenCreate,
+    TenantCreate, TokenCreate, TokenRevoke,
 };
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TenantId};
+use dromia_contracts::token::TokenScope;
+use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use proptest::prelude::*;
 
 use super::scene::{
@@ -38,6 +39,13 @@ pub enum Op {
         place: Place,
         /// Whether the handle is free.
         fresh: bool,
+    },
+    /// Takes a token back, of this tenant or another, or one that nobody made.
+    Revoke {
+        /// Where.
+        place: Place,
+        /// Which, counted back from the last number that was minted.
+        back: u8,
     },
     /// Changes what an agent may do.
     AgentState {
@@ -155,6 +163,7 @@ fn op() -> impl Strategy<Value = Op> {
     let size = prop_oneof![6 => 0_u16..64, 1 => 1_000_u16..1_100, 1 => 5_000_u16..6_000];
     prop_oneof![
         1 => (place(), any::<bool>()).prop_map(|(place, fresh)| Op::Register { place, fresh }),
+        1 => (place(), 0_u8..8).prop_map(|(place, back)| Op::Revoke { place, back }),
         2 => (place(), 0_u8..8).prop_map(|(place, to)| Op::AgentState { place, to }),
         1 => place().prop_map(|place| Op::Open { place }),
         8 => (place(), 0_u8..3, proptest::option::weighted(0.3, 0_u8..4), any::<bool>(), proptest::bool::weighted(0.1))
@@ -220,6 +229,11 @@ impl Writer {
                 return self.history.get(at).cloned();
             }
             Op::Register { place, fresh } => self.register(place, fresh),
+            Op::Revoke { place, back } => {
+                let token = token_id(self.minted.saturating_sub(back.into()));
+                let revoke = TokenRevoke { token, at: at(i64::from(back)) };
+                Batch::new(place.tenant_id()).with(Mutation::TokenRevoke(revoke))
+            }
             Op::AgentState { place, to } => agent_state(place, to),
             Op::Open { place } => self.open(place),
             Op::Put { place, items, key, claim, stale } => self.put(place, items, key, claim, stale),
@@ -284,8 +298,11 @@ impl Writer {
         let handle = if fresh { format!("n{number}") } else { "a0".to_owned() };
         Batch::new(place.tenant_id())
             .with(Mutation::TokenCreate(TokenCreate {
+                token: token_id(number),
                 hash: token_hash(number),
-                name: "ci".to_owned(),
+                name: if number.is_multiple_of(2) { "ci" } else { "cd" }.to_owned(),
+                scopes: TokenScope::ALL.into_iter().take(1 + usize::from(place.session)).collect(),
+                expires_at: number.is_multiple_of(3).then(|| at(60_000)),
                 at: at(1),
             }))
             .with(agent_create(AgentId::from_bytes(id_of(7, number)), &handle))
@@ -423,6 +440,11 @@ pub fn agent_id(tenant: u8, agent: u8) -> AgentId {
 /// The hash of the token that an operation may register, by the operation's number.
 pub fn token_hash(number: u64) -> Digest {
     Digest::from_bytes(bytes_of(6, number, [0; 32]))
+}
+
+/// The id of that token.
+pub fn token_id(number: u64) -> TokenId {
+    TokenId::from_bytes(id_of(6, number))
 }
 
 fn id_of(noun: u8, number: u64) -> [u8; 16] {

@@ -15,7 +15,7 @@ use dromia_contracts::store::{
     SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
 };
 use dromia_contracts::{
-    Actor, AgentId, Authority, Digest, ItemId, Operator, RunId, Scope, SessionId, TenantId,
+    Actor, AgentId, Authority, Digest, ItemId, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
 use jiff::Timestamp;
 
@@ -92,6 +92,11 @@ impl Scene {
     /// Mints an agent id.
     pub fn agent_id(&self) -> AgentId {
         AgentId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints a token id.
+    pub fn token_id(&self) -> TokenId {
+        TokenId::from_uuid(self.ids.uuid())
     }
 
     /// Puts an input into the session's inbox.

@@ -9,14 +9,15 @@ use dromia_contracts::run::{Run, RunHead};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
 use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Claim, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
-    RunTakeover, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate,
+    RunTakeover, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate, TokenRevoke,
 };
+use dromia_contracts::token::Token;
 use dromia_contracts::{Digest, RunId, TenantId};
 
 use super::State;
 use super::chain::chain;
 use super::limits::measure;
-use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
+use super::rows::{ItemRow, KeyRow, StateRow, TenantRows, TokenRow};
 
 impl State {
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<Receipt, Refusal> {
@@ -75,14 +76,32 @@ impl State {
         tenant: &mut TenantRows,
         create: &TokenCreate,
     ) -> Result<(), Refusal> {
-        let elsewhere =
-            self.tenants.iter().any(|(other, rows)| *other != id && rows.tokens.contains_key(&create.hash));
-        let known = tenant.tokens.get(&create.hash);
-        if elsewhere || known.is_some_and(|name| *name != create.name) {
-            return Err(Refusal::Malformed("the token exists already".to_owned()));
+        let exists = || Err(Refusal::Malformed("the token exists already".to_owned()));
+        let has = |rows: &TenantRows| rows.tokens.values().any(|row| row.hash == create.hash);
+        if self.tenants.iter().any(|(other, rows)| *other != id && has(rows)) {
+            return exists();
         }
-        tenant.tokens.insert(create.hash, create.name.clone());
-        Ok(())
+        let token = Token {
+            id: create.token,
+            name: create.name.clone(),
+            scopes: create.scopes,
+            created_at: create.at,
+            expires_at: create.expires_at,
+            revoked_at: None,
+        };
+        match tenant.tokens.get(&create.token) {
+            Some(known) => {
+                // It may have been revoked since; everything else never changes.
+                let same = known.hash == create.hash
+                    && known.token == Token { revoked_at: known.token.revoked_at, ..token };
+                if same { Ok(()) } else { exists() }
+            }
+            None if has(tenant) => exists(),
+            None => {
+                tenant.tokens.insert(create.token, TokenRow { hash: create.hash, token });
+                Ok(())
+            }
+        }
     }
 }
 
@@ -91,6 +110,7 @@ impl TenantRows {
     fn mutate(&mut self, mutation: &Mutation) -> Result<Option<u64>, Refusal> {
         match mutation {
             Mutation::TenantCreate(_) | Mutation::TokenCreate(_) => {}
+            Mutation::TokenRevoke(revoke) => self.token_revoke(revoke)?,
             Mutation::AgentCreate(create) => self.agent_create(create)?,
             Mutation::AgentStateSet(set) => self.agent_state_set(set)?,
             Mutation::SessionOpen(open) => self.session_open(open)?,
@@ -103,6 +123,13 @@ impl TenantRows {
             Mutation::StatePut(put) => self.state_put(put)?,
         }
         Ok(None)
+    }
+
+    fn token_revoke(&mut self, revoke: &TokenRevoke) -> Result<(), Refusal> {
+        let row = self.tokens.get_mut(&revoke.token);
+        let row = row.ok_or_else(|| Refusal::NotFound(revoke.token.to_string()))?;
+        row.token.revoked_at.get_or_insert(revoke.at);
+        Ok(())
     }
 
     fn agent_create(&mut self, create: &AgentCreate) -> Result<(), Refusal> {

@@ -39,6 +39,7 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
             Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
+            | Mutation::TokenRevoke(_)
             | Mutation::AgentStateSet(_)
             | Mutation::SessionOpen(_)
             | Mutation::RunTakeover(_) => (1, 0),

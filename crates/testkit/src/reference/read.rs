@@ -9,7 +9,8 @@ use dromia_contracts::store::{
     Batch, Commit, OpenRun, Page, PendingSession, Read, RunFilter, SessionTail, StateEntry, Store,
     StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::token::Token;
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
 
 use super::ReferenceStore;
 use super::rows::TenantRows;
@@ -153,8 +154,33 @@ impl Store for ReferenceStore {
 
     fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
         let state = self.state();
-        let found = state.tenants.iter().find_map(|(id, rows)| Some((id, rows.tokens.get(&hash)?)));
-        answer(found.map(|(tenant, name)| TokenOwner { tenant: *tenant, name: name.clone() }))
+        let found = state.tenants.iter().find_map(|(id, rows)| {
+            let row = rows.tokens.values().find(|row| row.hash == hash)?;
+            let tenant = Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at };
+            Some(TokenOwner { tenant, token: row.token.clone() })
+        });
+        answer(found)
+    }
+
+    fn tokens<'a>(
+        &'a self,
+        scope: &'a Scope,
+        name: Option<&'a str>,
+        asked: Page<TokenId>,
+    ) -> Read<'a, Vec<Token>> {
+        self.seen(scope, |rows| {
+            let tokens = rows.tokens.values().map(|row| row.token.clone());
+            let named = tokens.filter(|token| name.is_none_or(|name| token.name == name));
+            let seen = named.filter(|_| scope.agent().is_none());
+            page(seen.map(|token| (token.id, token)), asked, false)
+        })
+    }
+
+    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
+        self.seen(scope, |rows| {
+            let row = rows.tokens.get(&token).filter(|_| scope.agent().is_none());
+            row.map(|row| row.token.clone())
+        })
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, asked: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {

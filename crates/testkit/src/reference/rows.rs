@@ -7,7 +7,8 @@ use dromia_contracts::agent::{Agent, AgentConfig, Handle};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId};
+use dromia_contracts::token::Token;
+use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TokenId};
 use jiff::Timestamp;
 
 #[derive(Debug, Clone)]
@@ -15,7 +16,7 @@ pub(super) struct TenantRows {
     pub(super) handle: Handle,
     pub(super) created_at: Timestamp,
     pub(super) body_key: [u8; 32],
-    pub(super) tokens: BTreeMap<Digest, String>,
+    pub(super) tokens: BTreeMap<TokenId, TokenRow>,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     pub(super) revisions: BTreeMap<(AgentId, Digest), AgentConfig>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -30,6 +31,13 @@ pub(super) struct TenantRows {
     pub(super) journals: BTreeMap<RunId, Vec<StoredEntry>>,
     pub(super) pins: BTreeMap<Digest, Bytes>,
     pub(super) states: BTreeMap<(SessionId, String), StateRow>,
+}
+
+/// A credential by its id, and the hash by which it is found.
+#[derive(Debug, Clone)]
+pub(super) struct TokenRow {
+    pub(super) hash: Digest,
+    pub(super) token: Token,
 }
 
 /// What was put, so that the same put is recognised.

@@ -17,8 +17,9 @@ use dromia_contracts::store::{
     Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store,
     StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
+use dromia_contracts::token::Token;
 use dromia_contracts::tool::{PreparedCall, ToolContext, ToolHost, ToolOutput};
-use dromia_contracts::{AgentId, BoxFuture, CallId, Digest, RunId, SessionId, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, CallId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -197,6 +198,14 @@ impl Store for TwoSessions {
     }
 
     fn token<'a>(&'a self, _: &'a Operator, _: Digest) -> Read<'a, Option<TokenOwner>> {
+        not_asked()
+    }
+
+    fn tokens<'a>(&'a self, _: &'a Scope, _: Option<&'a str>, _: Page<TokenId>) -> Read<'a, Vec<Token>> {
+        not_asked()
+    }
+
+    fn token_by_id<'a>(&'a self, _: &'a Scope, _: TokenId) -> Read<'a, Option<Token>> {
         not_asked()
     }
 

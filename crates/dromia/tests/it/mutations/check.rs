@@ -40,6 +40,11 @@ pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
     }
     appended(house, client, &runs)?;
     erased(house, &scope, client).await?;
+    let token = client.token_id().map_err(said)?;
+    let revoked = house.store.token_by_id(&scope, token).await.map_err(words)?;
+    if !revoked.is_some_and(|token| token.revoked_at.is_some()) {
+        return Err(format!("{token} was revoked and is not"));
+    }
     let agents = house.store.agents(&scope, None, Page::first(9)).await.map_err(words)?;
     let mut names: Vec<_> = agents.iter().map(|agent| agent.handle.to_string()).collect();
     // The list is by id, and ids of two lives that follow within a few milliseconds sort by chance.

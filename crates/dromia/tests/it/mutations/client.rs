@@ -9,10 +9,13 @@ use dromia_contracts::agent::{AgentConfig, AgentState};
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{End, NewAgent, NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::runs::{End, NewAgent, NewInput, NewToken, Runs as _, Submitted, Target};
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::store::{ItemKey, KeyLifetime, Store as _};
-use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId};
+use dromia_contracts::token::TokenScopes;
+use dromia_contracts::{
+    Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
+};
 
 use super::house::{House, words};
 use crate::home::DEADLINE;
@@ -43,6 +46,8 @@ pub(crate) struct Acked {
 pub(crate) struct Client {
     step: usize,
     pub(crate) tenant: Option<TenantId>,
+    /// The token whose making was acknowledged.
+    token: Option<TokenId>,
     pub(crate) agents: BTreeMap<&'static str, AgentId>,
     /// Acknowledged inputs in the order of their acknowledgements, by key.
     pub(crate) acked: Vec<(&'static str, Acked)>,
@@ -50,7 +55,7 @@ pub(crate) struct Client {
 
 type Done<T = ()> = Result<T, Stop>;
 
-const STEPS: usize = 14;
+const STEPS: usize = 15;
 
 impl Client {
     /// Goes through the scenario from where it stands.
@@ -70,18 +75,19 @@ impl Client {
     async fn play_step(&mut self, house: &House) -> Done {
         match self.step {
             0 => self.tenant_create(house).await,
-            1 => self.agent_create(house, "ada", None).await,
-            2 => self.agent_create(house, "bob", Some(2)).await,
-            3 => self.agent_create(house, "eve", None).await,
-            4 => self.turn(house, "plain", "ada", "hello").await,
-            5 => self.turn(house, "pure", "ada", "@tool time.now {}\n@say told").await,
-            6 => {
+            1 => self.token(house).await,
+            2 => self.agent_create(house, "ada", None).await,
+            3 => self.agent_create(house, "bob", Some(2)).await,
+            4 => self.agent_create(house, "eve", None).await,
+            5 => self.turn(house, "plain", "ada", "hello").await,
+            6 => self.turn(house, "pure", "ada", "@tool time.now {}\n@say told").await,
+            7 => {
                 let text =
                     format!("@tool file.append {{\"path\":\"log\",\"content\":\"{LINE}\\n\"}}\n@say kept");
                 self.turn(house, "append", "ada", &text).await
             }
-            7 => self.turn(house, "bob", "bob", "hello").await,
-            8 => {
+            8 => self.turn(house, "bob", "bob", "hello").await,
+            9 => {
                 let bobs = self.acked_of("bob")?.session;
                 let text = format!(
                     "@tool message.send {{\"session\":\"{bobs}\",\"text\":\"{MESSAGE}\"}}\n@say sent"
@@ -89,13 +95,13 @@ impl Client {
                 self.turn(house, "send", "ada", &text).await?;
                 self.rest(house).await
             }
-            9 => {
+            10 => {
                 self.turn(house, "loop", "bob", "@loop time.now {}").await?;
                 self.resume(house).await
             }
-            10 => self.cancel(house).await,
-            11 => self.pause(house).await,
-            12 => {
+            11 => self.cancel(house).await,
+            12 => self.pause(house).await,
+            13 => {
                 let text = "@tool file.append {\"path\":\"log\",\"content\":\"a line of eve\\n\"}\n@say kept";
                 self.turn(house, "eve", "eve", text).await
             }
@@ -120,6 +126,21 @@ impl Client {
         };
         self.tenant = Some(tenant.id);
         Ok(())
+    }
+
+    /// Makes a token and takes it back. One whose making was not heard of is nobody's, so another is made.
+    async fn token(&mut self, house: &House) -> Done {
+        let scope = house.scope(self.tenant()?);
+        let id = match self.token {
+            Some(id) => id,
+            None => {
+                let new = NewToken { name: "ci".to_owned(), scopes: TokenScopes::ADMIN, expires_at: None };
+                let made = tried(house, || house.engine.token_create(scope.clone(), new.clone())).await?;
+                *self.token.insert(made.0.id)
+            }
+        };
+        let revoked = tried(house, || house.engine.token_revoke(scope.clone(), id)).await?;
+        if revoked.revoked_at.is_some() { Ok(()) } else { Err(Stop::Wrong(format!("{id} is not revoked"))) }
     }
 
     async fn agent_create(&mut self, house: &House, name: &'static str, calls: Option<u32>) -> Done {
@@ -276,6 +297,10 @@ impl Client {
 
     pub(crate) fn tenant(&self) -> Done<TenantId> {
         self.tenant.ok_or_else(|| Stop::Wrong("there is no tenant".to_owned()))
+    }
+
+    pub(crate) fn token_id(&self) -> Done<TokenId> {
+        self.token.ok_or_else(|| Stop::Wrong("there is no token".to_owned()))
     }
 
     pub(crate) fn agent(&self, name: &str) -> Done<AgentId> {

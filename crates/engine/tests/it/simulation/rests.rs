@@ -10,9 +10,10 @@ use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::label::Label;
 use dromia_contracts::run::{Run, RunStatus};
-use dromia_contracts::runs::{End, NewInput, Runs as _, Submitted, Target};
-use dromia_contracts::store::Refusal;
-use dromia_contracts::{Actor, ErrorCode, Fault};
+use dromia_contracts::runs::{End, NewInput, NewToken, Runs as _, Submitted, Target};
+use dromia_contracts::store::{Page, Refusal, Store as _};
+use dromia_contracts::token::{TokenScope, TokenScopes};
+use dromia_contracts::{Actor, Authority, ErrorCode, Fault};
 use dromia_engine::Engine;
 use dromia_testkit::Sim;
 use dromia_testkit::faulty::CommitFault;
@@ -144,6 +145,47 @@ fn an_admission_that_nobody_heard_of_is_taken_up_without_a_restart() {
         scene.pass(20_000);
         assert_eq!(scene.world.unsettled(), None);
     }
+}
+
+#[test]
+fn a_tenant_that_nobody_heard_of_gets_a_token_as_its_hint_says() {
+    let mut scene = Scene::new(11);
+    scene.weather.spoil_next(CommitFault::Unheard);
+    let (operator, handle) = (Authority::claim().operator(), "acme".parse().expect("a handle"));
+    let made = scene.engine.tenant_create(operator.clone(), handle, "default".to_owned());
+    let fault = scene.sim.block_on(made).expect("it ends").expect_err("the commit was spoiled");
+    assert_eq!(fault.code, ErrorCode::OutcomeUnknown);
+    let hint = fault.hint.expect("a next step");
+    assert!(hint.contains("`dromia --tenant acme token create NAME --scope admin`"), "{hint}");
+
+    let handle = "acme".parse().expect("a handle");
+    let found = scene.weather.tenant_by_handle(&operator, &handle);
+    let tenant = scene.sim.block_on(found).expect("it ends").expect("a read").expect("it is there");
+    let new = NewToken { name: "ada".to_owned(), scopes: TokenScopes::ADMIN, expires_at: None };
+    let made = scene.engine.token_create(scope_of(tenant.id), new);
+    let (token, _) = scene.sim.block_on(made).expect("it ends").expect("nothing fails");
+    let (scope, page) = (scope_of(tenant.id), Page::first(9));
+    let listed = scene.weather.tokens(&scope, Some("ada"), page);
+    assert_eq!(scene.sim.block_on(listed).expect("it ends"), Ok(vec![token]));
+}
+
+#[test]
+fn a_token_without_a_name_or_a_scope_is_refused_before_anything_is_written() {
+    let mut scene = Scene::new(12);
+    let scope = scope_of(scene.world.tenants[0]);
+    let read: TokenScopes = [TokenScope::Read].into_iter().collect();
+    for (name, scopes, says) in
+        [("a b", read, "1 to 64 visible"), ("ci", TokenScopes::default(), "one scope")]
+    {
+        let new = NewToken { name: name.to_owned(), scopes, expires_at: None };
+        let made = scene.engine.token_create(scope.clone(), new);
+        let fault = scene.sim.block_on(made).expect("it ends").expect_err("it is no token");
+        assert_eq!(fault.code, ErrorCode::InvalidRequest);
+        assert!(fault.message.contains(says), "{fault}");
+    }
+    let listed = scene.weather.tokens(&scope, None, Page::first(9));
+    let names: Vec<_> = scene.sim.block_on(listed).expect("it ends").expect("a read");
+    assert!(names.iter().all(|token| token.name == "first"), "{names:?}");
 }
 
 #[test]

@@ -15,8 +15,9 @@ use dromia_contracts::store::{
     Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt, Refusal, RunFilter,
     SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
+use dromia_contracts::token::Token;
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
@@ -262,6 +263,8 @@ impl Store for Weather {
         fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
+        fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
         fn agent_by_handle(scope: &'a Scope, handle: &'a Handle) -> Option<Agent>;

@@ -5,9 +5,13 @@ use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::Usage;
 use dromia_contracts::run::{RunHead, RunStatus};
-use dromia_contracts::runs::{End, Load, NewAgent, NewInput, Outcome, Runs, Submitted, Target, Watch, Why};
+use dromia_contracts::runs::{
+    End, Load, NewAgent, NewInput, NewToken, Outcome, Runs, Submitted, Target, Watch, Why,
+};
+use dromia_contracts::token::{Token, TokenScopes};
 use dromia_contracts::{
     AgentId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId, TenantId,
+    TokenId,
 };
 use futures_util::stream;
 use jiff::Timestamp;
@@ -169,21 +173,31 @@ impl Runs for Rooms {
         let tenant = Tenant { id, handle, created_at: Timestamp::UNIX_EPOCH };
         inner.tenants.push(tenant.clone());
         let token = format!("drm_{id}");
-        let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
-        inner.tokens.insert(hash, dromia_contracts::store::TokenOwner { tenant: id, name: token_name });
+        inner.token(id, &token, NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None });
         ready(Ok((tenant, token)))
     }
 
-    fn token_create(
-        &self,
-        _: Operator,
-        tenant: TenantId,
-        name: String,
-    ) -> BoxFuture<'_, Result<String, Fault>> {
-        let token = format!("drm_{tenant}");
-        let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
-        self.lock().tokens.insert(hash, dromia_contracts::store::TokenOwner { tenant, name });
-        ready(Ok(token))
+    fn token_create(&self, scope: Scope, new: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>> {
+        let mut inner = self.lock();
+        let secret = format!("drm_{}", inner.uuid());
+        let token = inner.token(scope.tenant(), &secret, new);
+        ready(Ok((token, secret)))
+    }
+
+    fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>> {
+        let waits = self.lock().revocation_waits.take();
+        Box::pin(async move {
+            if let Some(waits) = waits {
+                waits.await.unwrap();
+            }
+            let mut inner = self.lock();
+            let now = inner.now;
+            let mut mine = inner.tokens.values_mut().filter(|owner| owner.tenant.id == scope.tenant());
+            let found = mine.find(|owner| owner.token.id == token);
+            let owner = found.ok_or_else(|| not_found(ErrorCode::TokenNotFound, "token"))?;
+            owner.token.revoked_at.get_or_insert(now);
+            Ok(owner.token.clone())
+        })
     }
 
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {

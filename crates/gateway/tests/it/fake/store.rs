@@ -8,7 +8,8 @@ use dromia_contracts::store::{
     Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal, RunFilter, SessionTail,
     StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::token::Token;
+use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
 
 use super::Rooms;
 
@@ -66,6 +67,26 @@ impl Store for Rooms {
         let mut inner = self.lock();
         inner.token_reads += 1;
         ready(inner.tokens.get(&hash).cloned())
+    }
+
+    fn tokens<'a>(
+        &'a self,
+        scope: &'a Scope,
+        name: Option<&'a str>,
+        wanted: Page<TokenId>,
+    ) -> Read<'a, Vec<Token>> {
+        let inner = self.lock();
+        let mine = inner.tokens.values().filter(|owner| owner.tenant.id == scope.tenant());
+        let named = mine.filter(|owner| name.is_none_or(|name| owner.token.name == name));
+        let mut tokens: Vec<_> = named.map(|owner| owner.token.clone()).collect();
+        tokens.sort_by_key(|token| token.id);
+        ready(page(&tokens, &wanted, |token| token.id))
+    }
+
+    fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
+        let inner = self.lock();
+        let mut mine = inner.tokens.values().filter(|owner| owner.tenant.id == scope.tenant());
+        ready(mine.find(|owner| owner.token.id == token).map(|owner| owner.token.clone()))
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {

@@ -1,0 +1,103 @@
+//! Tokens: registered once, revoked for good.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::store::{Refusal, TokenCreate, TokenRevoke};
+
+use super::{Checked, Draft};
+use crate::code;
+
+/// A token that the batch registers.
+#[derive(Debug)]
+pub(super) struct TokenDraft<'b> {
+    create: &'b TokenCreate,
+    /// When the same batch takes it back.
+    revoked_at: Option<Timestamp>,
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn token_create(&mut self, db: &Connection, create: &'b TokenCreate) -> Checked {
+        // Said alike for a token of another tenant: what is there is not for this tenant to know.
+        let in_use = || Err(Refusal::Malformed("the token is in use".into()).into());
+        let clashes = |known: &TokenCreate| known.hash == create.hash || known.token == create.token;
+        if let Some(draft) = self.tokens.iter().find(|draft| clashes(draft.create)) {
+            return if draft.create == create { Ok(()) } else { in_use() };
+        }
+        let mut select = db.prepare_cached(
+            "SELECT tenant, token, hash, name, scopes, expires_at, at FROM tokens \
+             WHERE hash = ?1 OR (tenant = ?2 AND token = ?3)",
+        )?;
+        let keys = params![create.hash.as_bytes(), self.tenant.as_bytes(), create.token.as_bytes()];
+        let found = select.query_map(keys, |row| {
+            let same = code::bytes::<16>(row, 0)? == *self.tenant.as_bytes()
+                && code::bytes::<16>(row, 1)? == *create.token.as_bytes()
+                && code::digest(row, 2)? == create.hash
+                && row.get::<_, String>(3)? == create.name
+                && code::scopes(row, 4)? == create.scopes
+                && row.get::<_, Option<i64>>(5)? == create.expires_at.map(Timestamp::as_millisecond)
+                && row.get::<_, i64>(6)? == create.at.as_millisecond();
+            Ok(same)
+        })?;
+        let found: Vec<bool> = found.collect::<Result<_, _>>()?;
+        match found.as_slice() {
+            [] => {
+                self.tokens.push(TokenDraft { create, revoked_at: None });
+                Ok(())
+            }
+            // It may have been revoked since; everything else never changes.
+            [true] => Ok(()),
+            _ => in_use(),
+        }
+    }
+
+    pub(super) fn token_revoke(&mut self, db: &Connection, revoke: &'b TokenRevoke) -> Checked {
+        if let Some(draft) = self.tokens.iter_mut().find(|draft| draft.create.token == revoke.token) {
+            draft.revoked_at.get_or_insert(revoke.at);
+            return Ok(());
+        }
+        if self.revokes.iter().any(|known| known.token == revoke.token) {
+            return Ok(());
+        }
+        let revoked_at: Option<Option<i64>> = db
+            .prepare_cached("SELECT revoked_at FROM tokens WHERE tenant = ?1 AND token = ?2")?
+            .query_row(params![self.tenant.as_bytes(), revoke.token.as_bytes()], |row| row.get(0))
+            .optional()?;
+        match revoked_at {
+            None => Err(Refusal::NotFound(revoke.token.to_string()).into()),
+            Some(Some(_)) => Ok(()),
+            Some(None) => {
+                self.revokes.push(revoke);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn write_tokens(&self, db: &Connection) -> rusqlite::Result<u64> {
+        for TokenDraft { create, revoked_at } in &self.tokens {
+            db.prepare_cached(
+                "INSERT INTO tokens (hash, tenant, token, name, scopes, at, expires_at, revoked_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                create.hash.as_bytes(),
+                self.tenant.as_bytes(),
+                create.token.as_bytes(),
+                create.name,
+                code::stored_scopes(create.scopes),
+                create.at.as_millisecond(),
+                create.expires_at.map(Timestamp::as_millisecond),
+                revoked_at.map(Timestamp::as_millisecond),
+            ])?;
+        }
+        for revoke in &self.revokes {
+            db.prepare_cached("UPDATE tokens SET revoked_at = ?3 WHERE tenant = ?1 AND token = ?2")?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    revoke.token.as_bytes(),
+                    revoke.at.as_millisecond()
+                ])?;
+        }
+        Ok((self.tokens.len() + self.revokes.len()) as u64)
+    }
+}

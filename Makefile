@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 N ?= 100
 SEED ?=
 
-.PHONY: help setup check test crash bench demo picture
+.PHONY: help setup check api test crash bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +20,10 @@ check: ## Format, lints and docs; needs cargo only
 	@scripts/phase.sh format   $(CARGO) fmt --all --check
 	@scripts/phase.sh clippy   $(CARGO) clippy --workspace --all-targets -- -D warnings
 	@scripts/phase.sh docs     env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+api: ## Write docs/openapi.json anew and show what changed
+	@DROMIA_WRITE_GOLDEN=1 $(CARGO) test --quiet --workspace --test it -- reference::the_document_is_the_one_in_the_docs
+	@git --no-pager diff --stat -- docs/openapi.json
 
 test: setup ## Everything: check, all tests, 100 kills, the demo
 	@$(MAKE) --no-print-directory check

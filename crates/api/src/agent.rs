@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use dromia_contracts::AgentId;
 use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Registers an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAgent {
     /// Its handle, unique in its tenant.
@@ -24,7 +25,7 @@ pub struct CreateAgent {
 }
 
 /// An agent, as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Agent {
     /// Its id.
     pub id: AgentId,
@@ -44,7 +45,7 @@ pub struct Agent {
 }
 
 /// What deleting an agent erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deleted {
     /// The counts.
     pub erased: Erased,

@@ -3,6 +3,7 @@
 use dromia_contracts::model::Usage;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::{ItemId, RunId, SessionId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How long a request waits for the answer when it does not say how long.
@@ -15,7 +16,7 @@ pub const WAIT_MS_MAX: u64 = 600_000;
 pub const PLATFORM_DEFAULT: &str = "http";
 
 /// What kind of event it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum EventType {
     /// Somebody said something on a channel.
     #[default]
@@ -24,7 +25,7 @@ pub enum EventType {
 }
 
 /// An event on its way in. `session` stands alone; otherwise agent, platform, channel and actor find the session.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendEvent {
     /// What kind of event it is.
@@ -56,7 +57,7 @@ pub struct SendEvent {
 }
 
 /// The input is durable; nobody waited, or the wait ended first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventAccepted {
     /// The inbox item.
     pub item: ItemId,
@@ -71,7 +72,7 @@ pub struct EventAccepted {
 }
 
 /// The input is durable and its run has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventAnswered {
     /// The inbox item.
     pub item: ItemId,
@@ -101,7 +102,7 @@ pub struct EventAnswered {
 }
 
 /// Why a run failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// The stable code.
     pub code: String,

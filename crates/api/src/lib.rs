@@ -10,6 +10,7 @@ pub mod list;
 pub mod problem;
 
 pub mod agent;
+pub mod cost;
 pub mod event;
 pub mod run;
 pub mod session;
@@ -19,6 +20,7 @@ pub mod token;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 pub use dromia_contracts::content::CallStatus;
+pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::model::Usage;
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};

@@ -1,5 +1,6 @@
 //! Listings: one page, and where the next one begins.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The rows of a page when the request names no limit.
@@ -9,7 +10,8 @@ pub const LIMIT_DEFAULT: u32 = 50;
 pub const LIMIT_MAX: u32 = 256;
 
 /// One page of a listing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub struct List<T> {
     /// The rows.
     pub items: Vec<T>,

@@ -1,22 +1,25 @@
 //! Problem details (RFC 9457): the one shape of every failure, and the status that each code travels under.
 
 use dromia_contracts::ErrorCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The content type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Why a request was not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// Always `about:blank`: the code says what kind of problem it is.
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "about:blank"))]
     pub kind: String,
     /// The HTTP status in words.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// The stable code; a newer server may send one that [`Problem::error_code`] does not know.
+    #[schemars(with = "ErrorCode")]
     pub code: String,
     /// What went wrong.
     pub detail: String,

@@ -4,11 +4,12 @@ use dromia_contracts::model::Usage;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::{AgentId, Digest, RunId, SessionId};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A run, as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// Its id.
     pub id: RunId,
@@ -39,7 +40,7 @@ pub struct Run {
 }
 
 /// A journal entry.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Its number, counted from 1 without gap.
     pub seq: u64,
@@ -60,7 +61,7 @@ pub struct Entry {
 }
 
 /// One page of a journal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JournalPage {
     /// The entries, in order.
     pub entries: Vec<Entry>,
@@ -83,7 +84,7 @@ pub const EVENT_END: &str = "end";
 pub const EVENT_PROBLEM: &str = "problem";
 
 /// Live text of a model attempt. It carries no cursor and gives way to the entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delta {
     /// The model step.
     pub step: u32,
@@ -96,7 +97,7 @@ pub struct Delta {
 }
 
 /// The run has ended and every entry was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamEnd {
     /// How it ended.
     pub status: RunStatus,
@@ -105,7 +106,7 @@ pub struct StreamEnd {
 }
 
 /// Why a run stands where it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     /// How it stands.
     pub status: RunStatus,

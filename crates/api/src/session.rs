@@ -3,11 +3,12 @@
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::{AgentId, CallId, ItemId, RunId, SessionId};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A session, as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
@@ -30,7 +31,7 @@ pub struct Session {
 }
 
 /// The newest part of a session's conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Transcript {
     /// The session.
     pub session: SessionId,
@@ -43,7 +44,7 @@ pub struct Transcript {
 }
 
 /// One element of a transcript.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum Turn {
     /// Somebody spoke to the agent.
@@ -79,7 +80,7 @@ pub enum Turn {
 }
 
 /// A tool call with its result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// The call.
     pub id: CallId,
@@ -94,7 +95,7 @@ pub struct Call {
 }
 
 /// A custom state entry of a session.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct StateEntry {
     /// Its name.
     pub name: String,
@@ -105,7 +106,7 @@ pub struct StateEntry {
 }
 
 /// A custom state entry was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StateWritten {
     /// Its name.
     pub name: String,
@@ -114,7 +115,7 @@ pub struct StateWritten {
 }
 
 /// A session was read from a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Imported {
     /// The new session.
     pub session: SessionId,

@@ -1,10 +1,11 @@
 //! How the server stands.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The answer of `/v1/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The server's version.
     pub version: String,
@@ -23,7 +24,7 @@ pub struct Status {
 }
 
 /// What the engine holds in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     /// Runs with a task.
     pub active: u64,
@@ -34,7 +35,7 @@ pub struct Load {
 }
 
 /// How the store stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Store {
     /// Whether it takes writes.
     pub writable: bool,
@@ -58,7 +59,7 @@ pub struct Store {
 }
 
 /// The answer of `/health`: the process lives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// Always `ok`.
     pub status: String,
@@ -67,7 +68,7 @@ pub struct Health {
 }
 
 /// The answer of `/ready`: input is taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ready {
     /// Always `ready`.
     pub status: String,

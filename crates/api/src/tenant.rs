@@ -5,10 +5,11 @@ use std::fmt;
 use dromia_contracts::TenantId;
 use dromia_contracts::agent::Handle;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Registers a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
     /// Its handle, unique on the node.
@@ -16,7 +17,7 @@ pub struct CreateTenant {
 }
 
 /// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
@@ -27,7 +28,7 @@ pub struct Tenant {
 }
 
 /// A tenant was registered. Its token is shown this once.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TenantCreated {
     /// Its id.
     pub id: TenantId,

@@ -6,6 +6,7 @@ use dromia_contracts::agent::Handle;
 use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{TenantId, TokenId};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest life that may be asked for: ten years, in seconds.
@@ -15,7 +16,7 @@ pub const EXPIRES_IN_SECONDS_MAX: u64 = 10 * 365 * 24 * 60 * 60;
 pub const SCOPES_DEFAULT: [TokenScope; 2] = [TokenScope::Read, TokenScope::Invoke];
 
 /// Registers a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What it is called; what it says is said by `token:NAME`.
@@ -28,7 +29,7 @@ pub struct CreateToken {
 }
 
 /// A token, without what could be presented.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     /// Its id.
     pub id: TokenId,
@@ -49,7 +50,7 @@ pub struct Token {
 }
 
 /// A token was registered. It is shown this once.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenCreated {
     /// What is shown of it later too.
     #[serde(flatten)]
@@ -65,7 +66,7 @@ impl fmt::Debug for TokenCreated {
 }
 
 /// By what a caller is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
     /// A token, over TCP.
@@ -85,7 +86,7 @@ impl CredentialKind {
 }
 
 /// Who asks, as the server sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Whoami {
     /// The server's version.
     pub version: String,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use dromia_api::cost::CostBy;
 use dromia_api::{Handle, RunId, RunStatus, SessionId, TokenScope};
 
 /// Options that every command takes.
@@ -69,6 +70,9 @@ pub enum Command {
     /// Look at runs and steer them
     #[command(subcommand, visible_alias = "runs")]
     Run(Run),
+    /// Show what runs cost
+    #[command(subcommand, visible_alias = "costs")]
+    Cost(Cost),
     /// Show how the server stands
     #[command(after_help = "Examples:\n  dromia status\n  dromia status --json")]
     Status,
@@ -393,6 +397,37 @@ pub struct ExportRun {
     /// One entry per line; without it one document
     #[arg(long)]
     pub jsonl: bool,
+}
+
+/// What to ask about cost.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Cost {
+    /// Sum up what runs cost
+    #[command(
+        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost summary --by model --agent ops\n  dromia cost summary --by day --since 2026-01-01T00:00:00Z --json"
+    )]
+    Summary(CostSummary),
+    /// Show what one run cost, attempt by attempt
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia cost show run_0199c0de…")]
+    Show(RunName),
+}
+
+/// Which runs to sum up.
+#[derive(Debug, Clone, Args)]
+pub struct CostSummary {
+    /// Only runs that began so long ago at most, such as 90m, 24h or 7d, or at a time or later
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Group by agent, model or day
+    #[arg(long, value_name = "WHAT", default_value = "agent", value_parser = by)]
+    pub by: CostBy,
+}
+
+fn by(text: &str) -> Result<CostBy, String> {
+    CostBy::ALL.into_iter().find(|by| by.as_str() == text).ok_or_else(|| {
+        let known: Vec<_> = CostBy::ALL.iter().map(|by| by.as_str()).collect();
+        format!("expected one of {}", known.join(", "))
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -3,11 +3,13 @@
 //! A configuration is immutable and named by its digest; an agent points at its current revision, and a run
 //! pins the one it started with.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::digest::Digest;
@@ -56,6 +58,20 @@ impl<'de> Deserialize<'de> for Handle {
     }
 }
 
+impl JsonSchema for Handle {
+    fn schema_name() -> Cow<'static, str> {
+        "Handle".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$",
+            "description": "A name that people type: 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit.",
+        })
+    }
+}
+
 /// A tenant, as it was registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
@@ -87,7 +103,7 @@ pub struct Agent {
 }
 
 /// What an agent may do right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
     /// It takes input and answers.
@@ -113,7 +129,7 @@ impl AgentState {
 }
 
 /// The configuration of an agent. Unknown keys are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
     /// The alias of its model.
@@ -139,7 +155,7 @@ pub struct Revision {
 }
 
 /// What deleting an agent erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Erased {
     /// Sessions.
     pub sessions: u64,

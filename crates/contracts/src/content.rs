@@ -3,6 +3,7 @@
 //! These types are stored as JSON bodies. They carry a tag per part, so a later kind of part is an addition;
 //! a reader that meets an unknown tag refuses the body instead of dropping a part.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::CallId;
@@ -92,7 +93,7 @@ pub struct AssistantMessage {
 }
 
 /// How a tool call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallStatus {
     /// It ran and did what was asked.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the caller can do about a failure.
@@ -22,7 +23,9 @@ pub enum Recourse {
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $recourse:ident;)+) => {
         /// The stable code of a failure, the same in a journal, over HTTP and on the command line.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
         pub enum ErrorCode {
             $($(#[$doc])* #[serde(rename = $code)] $variant,)+
         }

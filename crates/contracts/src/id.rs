@@ -3,9 +3,12 @@
 //! The text form is the prefix, an underscore and 32 lower-case hex digits; it sorts by creation time. This
 //! module mints nothing: new ids come from [`crate::runtime::IdSource`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
@@ -80,6 +83,20 @@ macro_rules! typed_id {
                 text.parse().map_err(de::Error::custom)
             }
         }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "pattern": concat!("^", $prefix, "_[0-9a-f]{32}$"),
+                    "description": concat!("`", $prefix, "_` and 32 lower-case hex digits."),
+                })
+            }
+        }
     };
 }
 
@@ -107,6 +124,17 @@ typed_id!(
     /// Names a token: a credential of a tenant. It is no secret, and nobody is let in by it.
     TokenId, "tok"
 );
+
+impl RunId {
+    /// Returns the first id that a run begun at this time can have; ids of earlier runs sort before it.
+    pub fn earliest_at(at: Timestamp) -> Self {
+        // A UUIDv7 begins with 48 bits of milliseconds.
+        let millis = u64::try_from(at.as_millisecond()).unwrap_or(0).min((1 << 48) - 1);
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+        Self::from_bytes(bytes)
+    }
+}
 
 fn parse(text: &str, prefix: &str) -> Option<Uuid> {
     let hex = text.strip_prefix(prefix)?.strip_prefix('_')?;
@@ -163,6 +191,20 @@ impl<'de> Deserialize<'de> for CallId {
     }
 }
 
+impl JsonSchema for CallId {
+    fn schema_name() -> Cow<'static, str> {
+        "CallId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^call_[0-9]+_[0-9]+$",
+            "description": "`call_`, the model step, and the place of the call within it.",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +231,19 @@ mod tests {
         ] {
             assert!(bad.parse::<RunId>().is_err(), "{bad} was taken for a run");
         }
+    }
+
+    #[test]
+    fn the_earliest_id_of_a_time_sorts_between_the_runs_before_it_and_those_after() {
+        let at = |millis| Timestamp::from_millisecond(millis).expect("a time");
+        let made = |millis: u64| RunId::from_uuid(uuid_of(millis));
+        let earliest = RunId::earliest_at(at(1_780_000_000_000));
+        assert!(made(1_779_999_999_999) < earliest && earliest < made(1_780_000_000_000));
+        assert_eq!(RunId::earliest_at(at(-5)), RunId::from_bytes([0; 16]));
+    }
+
+    fn uuid_of(millis: u64) -> Uuid {
+        uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
     }
 
     #[test]

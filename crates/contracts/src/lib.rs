@@ -21,6 +21,7 @@ pub mod content;
 pub mod tool;
 pub mod transcript;
 
+pub mod cost;
 pub mod entry;
 pub mod run;
 pub mod store;

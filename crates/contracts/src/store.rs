@@ -13,6 +13,6 @@ pub use batch::{
     TokenCreate, TokenRevoke,
 };
 pub use read::{
-    OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store, StoreHealth,
-    StoreStats, StoredEntry, TailLimits, TokenOwner,
+    OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store,
+    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };

@@ -4,10 +4,12 @@
 //! it. The set of scopes is closed, and the gateway's route table names one for every route of a tenant, so a scope
 //! that nothing enforces does not exist.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::TokenId;
@@ -29,7 +31,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// One thing that a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenScope {
     /// Read everything of the tenant.
@@ -145,6 +147,16 @@ impl<'de> Deserialize<'de> for TokenScopes {
     }
 }
 
+impl JsonSchema for TokenScopes {
+    fn schema_name() -> Cow<'static, str> {
+        "TokenScopes".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<TokenScope>::json_schema(generator)
+    }
+}
+
 /// A credential, as it was registered, without anything that could be presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -176,7 +188,7 @@ impl Token {
 }
 
 /// Whether a token is let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenState {
     /// It is.

@@ -16,6 +16,7 @@
 //! [`Runs`]: dromia_contracts::runs::Runs
 
 pub mod config;
+pub mod openapi;
 pub mod routes;
 pub mod service;
 

@@ -5,8 +5,10 @@
 //! request; routes that need nothing pass without a share, so that probes are answered under load.
 
 mod agent;
+mod cost;
 mod event;
 mod node;
+mod reference;
 mod run;
 mod session;
 mod tenant;
@@ -85,6 +87,8 @@ routes! {
     GET "/health" Nothing => node::health;
     GET "/ready" Nothing => node::ready;
     GET "/metrics" Nothing => node::metrics;
+    GET "/openapi.json" Nothing => reference::document;
+    GET "/docs" Nothing => reference::page;
     GET "/v1/status" Tenant(Read) => node::status;
     GET "/v1/whoami" Credential => token::whoami;
     POST "/v1/events" Tenant(Invoke) => event::send;
@@ -105,15 +109,27 @@ routes! {
     GET "/v1/runs" Tenant(Read) => run::list;
     GET "/v1/runs/{run}" Tenant(Read) => run::show;
     GET "/v1/runs/{run}/journal" Tenant(Read) => run::journal;
+    GET "/v1/runs/{run}/cost" Tenant(Read) => cost::run;
     GET "/v1/runs/{run}/why" Tenant(Read) => run::why;
     POST "/v1/runs/{run}/resume" Tenant(Admin) => run::resume;
     POST "/v1/runs/{run}/cancel" Tenant(Admin) => run::cancel;
     POST "/v1/runs/{run}/terminate" Tenant(Admin) => run::terminate;
+    GET "/v1/cost" Tenant(Read) => cost::summary;
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
     DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
     GET "/v1/tenants" Operator => tenant::list;
     POST "/v1/tenants" Operator => tenant::create;
+}
+
+/// The query parameters of the routes, by what they list, for the interface's description.
+pub(crate) mod queries {
+    pub(crate) use super::agent::Listing as Agents;
+    pub(crate) use super::cost::{Pricing, Summing};
+    pub(crate) use super::run::{Listing as Runs, Reading};
+    pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
+    pub(crate) use super::tenant::Listing as Tenants;
+    pub(crate) use super::token::Listing as Tokens;
 }
 
 /// A guarded handler's future.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::cost::Attempt;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Submitted, Why};
 use dromia_contracts::session::Session;
@@ -71,6 +72,22 @@ pub(crate) fn run(run: &Run) -> api::run::Run {
         model_calls: run.head.model_calls,
         usage: run.head.usage,
         cost_micros: run.head.cost_micros,
+    }
+}
+
+pub(crate) fn attempt(attempt: Attempt) -> api::cost::AttemptCost {
+    api::cost::AttemptCost {
+        seq: attempt.seq,
+        at: attempt.at,
+        step: attempt.step,
+        attempt: attempt.attempt,
+        model: attempt.model,
+        input_tokens: attempt.usage.input_tokens,
+        output_tokens: attempt.usage.output_tokens,
+        reserved_micros: attempt.reserved_micros,
+        cost_micros: attempt.cost_micros,
+        charge: attempt.charge,
+        failure: attempt.failure.map(|code| code.as_str().to_owned()),
     }
 }
 

@@ -15,8 +15,8 @@ use dromia_contracts::run::Run;
 use dromia_contracts::scope::{Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter, SessionTail,
-    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter, RunSpending,
+    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 
@@ -259,6 +259,16 @@ impl Store for SqliteStore {
     fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Read<'a, Vec<Run>> {
         let view = View::of(scope);
         self.read(move |r| read::run::list(&r.db, view, filter, page))
+    }
+
+    fn run_spending<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: RunFilter,
+        page: Page<RunId>,
+    ) -> Read<'a, Vec<RunSpending>> {
+        let view = View::of(scope);
+        self.read(move |r| read::cost::list(&r.db, view, filter, page))
     }
 
     fn journal<'a>(

@@ -9,6 +9,7 @@ pub mod random;
 
 mod claim;
 mod commit;
+mod cost;
 mod journal;
 mod scene;
 mod tenancy;
@@ -63,6 +64,8 @@ claims! {
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
+    cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
+    cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
     tenancy::a_row_of_another_tenant_is_refused_by_the_store,
     tenancy::a_stranger_finds_nothing,
     tenancy::a_scope_narrowed_to_one_agent_finds_nothing_of_another,

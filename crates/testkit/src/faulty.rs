@@ -16,7 +16,8 @@ use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
     Batch, Commit, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError, Receipt, RunFilter,
-    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
+    TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
@@ -273,6 +274,7 @@ impl Store for FaultyStore {
         fn session_tail(scope: &'a Scope, session: SessionId, limits: TailLimits) -> Option<SessionTail>;
         fn run(scope: &'a Scope, run: RunId) -> Option<Run>;
         fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
+        fn run_spending(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
         fn journal(scope: &'a Scope, run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
         fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;

@@ -40,6 +40,7 @@ fn plurals_and_short_verbs_are_taken() {
         "sessions ls --agent ops",
         "runs ls --status running",
         "events send hello",
+        "costs summary --since 24h --by day",
     ] {
         assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
     }
@@ -52,6 +53,8 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "run show ses_0199c0de000000000000000000000000",
         "run list --status asleep",
         "run list --limit 0",
+        "cost summary --by moon",
+        "cost show ses_0199c0de000000000000000000000000",
         "agent create Ops",
         "ask hello --timeout 0s",
         "ask hello --timeout 5d",

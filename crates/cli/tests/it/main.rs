@@ -4,5 +4,6 @@
 #![expect(unreachable_pub, reason = "the helpers of one test binary")]
 
 mod commands;
+mod cost;
 mod server;
 mod watch;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::batch::{Batch, Commit};
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use crate::cost::Spent;
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
 use crate::id::{AgentId, RunId, SessionId, TenantId, TokenId};
@@ -44,6 +45,15 @@ pub struct RunFilter {
     pub agent: Option<AgentId>,
     /// Only runs that stand so.
     pub status: Option<RunStatus>,
+}
+
+/// What one run spent on each model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSpending {
+    /// The run's row.
+    pub run: Run,
+    /// What its attempts spent, by the alias of the model, sorted by alias. An open attempt counts as a call.
+    pub models: Vec<(String, Spent)>,
 }
 
 /// A journal entry, as it is stored.
@@ -288,6 +298,15 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Lists runs.
     fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Read<'a, Vec<Run>>;
+
+    /// Lists runs with what they spent on each model. Only the small facts of the entries are read: no body is
+    /// fetched and no chain is checked, so this is for sums that people look at and never for deciding.
+    fn run_spending<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: RunFilter,
+        page: Page<RunId>,
+    ) -> Read<'a, Vec<RunSpending>>;
 
     /// Reads the journal of a run after an entry; empty for a run that is not found.
     fn journal<'a>(

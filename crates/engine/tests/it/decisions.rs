@@ -16,6 +16,8 @@ use dromia_engine::{Input, Next, RunState, apply, decide};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use crate::cost::spent;
+
 const EFFECTS: [EffectClass; 5] = [
     EffectClass::Pure,
     EffectClass::Idempotent,
@@ -187,6 +189,25 @@ fn bytes(state: &RunState) -> Vec<u8> {
 }
 
 proptest! {
+    #[test]
+    fn a_journal_and_its_takeovers_are_charged_attempt_by_attempt(
+        dice in prop::collection::vec(any::<u8>(), 0..60),
+        crash in 1..30_usize,
+    ) {
+        let mut live = Live::begin(12);
+        live.run(&dice);
+        let crash = crash.min(live.journal.len());
+        let mut again = Live::recover(&live.journal[..crash], 1);
+        again.run(&dice);
+        for live in [live, again] {
+            let spent = spent(&live.journal);
+            let state = RunState::fold(&live.journal);
+            prop_assert_eq!(spent.cost_micros, state.cost_micros);
+            prop_assert_eq!(spent.model_calls, u64::from(state.model_calls));
+            prop_assert_eq!(spent.input_tokens, u64::from(state.usage.input_tokens));
+        }
+    }
+
     #[test]
     fn a_folded_journal_equals_the_live_state_at_every_prefix(dice in prop::collection::vec(any::<u8>(), 0..60)) {
         let mut live = Live::begin(12);

@@ -10,6 +10,7 @@ use dromia_contracts::agent::{self, AgentState};
 use dromia_contracts::runs::NewAgent;
 use dromia_contracts::store::Page;
 use dromia_contracts::{AgentId, ErrorCode, Scope};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
@@ -24,10 +25,12 @@ const DISPLAY_NAME_BYTES_MAX: usize = 256;
 /// The most labels of an agent.
 const LABELS_MAX: usize = 64;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
+    /// Only agents after this one; the `next` of the page before.
     after: Option<AgentId>,
+    /// The most rows, from 1 to 256; 50 where it is absent.
     limit: Option<u32>,
 }
 

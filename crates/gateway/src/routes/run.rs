@@ -13,6 +13,7 @@ use dromia_contracts::run::{self, RunStatus};
 use dromia_contracts::runs::End;
 use dromia_contracts::store::{Page, RunFilter};
 use dromia_contracts::{ErrorCode, RunId, Scope, SessionId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::Caller;
@@ -27,13 +28,18 @@ const READ_ENTRIES: usize = 16;
 /// A page of a journal ends with the entry that passes this many bytes.
 const PAGE_BYTES: usize = 4 << 20;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
+    /// Only runs of this session.
     session: Option<SessionId>,
+    /// Only runs of this agent, by handle or id.
     agent: Option<String>,
+    /// Only runs that stand so.
     status: Option<RunStatus>,
+    /// Only runs after this one; the `next` of the page before.
     after: Option<RunId>,
+    /// The most rows, from 1 to 256; 50 where it is absent.
     limit: Option<u32>,
 }
 
@@ -101,10 +107,12 @@ async fn end(core: &Core, caller: Caller, run: &str, end: End) -> Answer<Respons
     Ok((StatusCode::ACCEPTED, Json(wire::run(&run))).into_response())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reading {
+    /// Only entries after this number.
     after: Option<u64>,
+    /// The most rows, from 1 to 256; 50 where it is absent.
     limit: Option<u32>,
 }
 
@@ -189,7 +197,7 @@ impl FromRequestParts<Shared> for Wants {
     }
 }
 
-async fn find(core: &Core, scope: &Scope, run: RunId) -> Answer<run::Run> {
+pub(super) async fn find(core: &Core, scope: &Scope, run: RunId) -> Answer<run::Run> {
     core.ports.store.run(scope, run).await?.ok_or_else(no_such_run)
 }
 

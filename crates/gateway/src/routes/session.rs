@@ -12,6 +12,7 @@ use dromia_api::List;
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
 use dromia_contracts::store::{Batch, Mutation, Page, StatePut, TailLimits};
 use dromia_contracts::{ErrorCode, Scope, SessionId, session};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -30,11 +31,14 @@ const STATE_READ: usize = 16;
 /// A page of state ends with the entry that passes this many bytes.
 const STATE_PAGE_BYTES: usize = 4 << 20;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
+    /// Only sessions of this agent, by handle or id.
     agent: Option<String>,
+    /// Only sessions after this one; the `next` of the page before.
     after: Option<SessionId>,
+    /// The most rows, from 1 to 256; 50 where it is absent.
     limit: Option<u32>,
 }
 
@@ -87,9 +91,10 @@ pub(crate) async fn export(
     Ok(response)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportInto {
+    /// The agent that gets the session, by handle or id.
     agent: String,
 }
 
@@ -109,10 +114,12 @@ pub(crate) async fn import(
     Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StateListing {
+    /// Only entries after this name; the `next` of the page before.
     after: Option<String>,
+    /// The most rows, from 1 to 256; 50 where it is absent.
     limit: Option<u32>,
 }
 

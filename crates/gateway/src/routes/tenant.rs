@@ -8,6 +8,7 @@ use dromia_api::List;
 use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
 use dromia_contracts::TenantId;
 use dromia_contracts::store::Page;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::caller::NodeOperator;
@@ -19,10 +20,12 @@ use crate::wire;
 /// What the first token of a tenant is called.
 const TOKEN_NAME: &str = "default";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
+    /// Only tenants after this one; the `next` of the page before.
     after: Option<TenantId>,
+    /// The most rows, from 1 to 256; 50 where it is absent.
     limit: Option<u32>,
 }
 

@@ -13,6 +13,7 @@ use dromia_contracts::runs::NewToken;
 use dromia_contracts::store::Page;
 use dromia_contracts::{ErrorCode, Scope, TokenId};
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -22,10 +23,12 @@ use crate::extract::{JsonBody, Params, Segments, page_limit};
 use crate::failure::{Answer, Failure};
 use crate::wire;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
+    /// Only tokens after this one.
     after: Option<TokenId>,
+    /// The most tokens of the page.
     limit: Option<u32>,
 }
 

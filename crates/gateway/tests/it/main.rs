@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at once, in its helpers too")]
 
 mod client;
+mod cost;
+mod described;
 mod doors;
 mod drain;
 mod event;
 mod fake;
+mod reference;
 mod stream;
 mod sweep;
 mod tokens;

@@ -1,68 +1,64 @@
-//! Every line of the route table meets the caller without a credential, with a wrong one, of another tenant, and
-//! with a token of each scope.
+//! Every operation of the served document meets the caller without a credential, with a wrong one, of another tenant,
+//! and with a token of each scope. What is not in the document is not served; a test of the document sees to that.
 
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::token::{TokenScope, TokenScopes};
-use dromia_gateway::routes::{Needs, ROUTES, Route};
+use dromia_gateway::GatewayConfig;
 
 use crate::client::{authorized, full, request};
-use crate::world::{House, World};
+use crate::world::World;
 
-/// A body that the route takes, so that nothing but the caller is wrong.
-fn body(route: &Route, house: &House) -> String {
-    match (route.method, route.path) {
-        ("POST", "/v1/events") => format!(r#"{{"text":"hi","session":"{}"}}"#, house.session),
-        ("POST", "/v1/agents") => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
-        ("POST", "/v1/tokens") => r#"{"name":"new","scopes":["read"]}"#.to_owned(),
-        ("POST", "/v1/tenants") => r#"{"handle":"new"}"#.to_owned(),
-        ("POST", "/v1/sessions/import") => "a session".to_owned(),
-        ("PUT", _) => "1".to_owned(),
-        _ => String::new(),
+/// The operations that need nothing. Nothing is added here by chance: whatever they say, everybody may read.
+const OPEN: [&str; 5] = ["GET /docs", "GET /health", "GET /metrics", "GET /openapi.json", "GET /ready"];
+
+/// The operations that are served on the Unix socket only.
+const OPERATOR: [&str; 2] = ["GET /v1/tenants", "POST /v1/tenants"];
+
+#[tokio::test]
+async fn what_needs_nothing_and_what_is_the_operators_is_listed_here() {
+    let world = World::new().await;
+    let operations = world.operations().await;
+    let needing = |needs: &str| {
+        let some = operations.iter().filter(|operation| operation.needs == needs);
+        some.map(crate::described::Operation::line).collect::<Vec<_>>()
+    };
+    let mut open = needing("nothing");
+    open.sort();
+    assert_eq!(open, OPEN);
+    let mut operator = needing("operator");
+    operator.sort();
+    assert_eq!(operator, OPERATOR);
+    assert_eq!(needing("credential"), ["GET /v1/whoami"], "only this asks for no scope");
+    assert_eq!(needing("tenant").len() + 1 + OPEN.len() + OPERATOR.len(), operations.len());
+    for operation in operations.iter().filter(|operation| operation.needs == "tenant") {
+        let reads = operation.scope() == TokenScope::Read;
+        assert_eq!(operation.method == "GET", reads, "{}", operation.line());
     }
-}
-
-fn path(route: &Route, house: &House) -> String {
-    let path = route
-        .path
-        .replace("{agent}", &house.agent.to_string())
-        .replace("{session}", &house.session.to_string())
-        .replace("{run}", &house.run.to_string())
-        .replace("{token}", &house.token_id.to_string())
-        .replace("{name}", "note");
-    if path == "/v1/sessions/import" { format!("{path}?agent={}", house.agent) } else { path }
-}
-
-fn is_of_a_tenant(route: &Route) -> bool {
-    match route.needs {
-        Needs::Credential | Needs::Tenant(_) => true,
-        Needs::Nothing | Needs::Operator => false,
-    }
-}
-
-fn names_something(route: &Route) -> bool {
-    route.path.contains('{') || matches!(route.path, "/v1/events" | "/v1/sessions/import")
 }
 
 #[tokio::test]
-async fn a_route_that_needs_somebody_answers_nobody() {
+async fn an_operation_that_needs_somebody_answers_nobody() {
     let world = World::new().await;
-    for route in ROUTES.iter().filter(|route| route.needs != Needs::Nothing) {
-        let (path, body) = (path(route, &world.ours), body(route, &world.ours));
+    let long = format!("Bearer {}", "x".repeat(300));
+    for operation in world.operations().await.iter().filter(|operation| operation.needs != "nothing") {
+        let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));
         for credential in [
             None,
             Some("Bearer drm_garbage"),
             Some("Bearer "),
             Some("Basic drm_default"),
             Some("drm_default"),
+            Some(long.as_str()),
         ] {
-            let mut asked = request(route.method, &path);
+            let mut asked = request(&operation.method, &path);
             if let Some(credential) = credential {
                 asked = asked.header("authorization", credential);
             }
             let answer = world.tcp(asked.body(full(&body)).unwrap()).await;
-            assert_eq!(answer.status, 401, "{route:?} with {credential:?}");
+            assert_eq!(answer.status, 401, "{} with {credential:?}", operation.line());
             assert_eq!(answer.code(), "unauthorized");
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            operation.describes(&answer);
         }
     }
     assert!(world.rooms.lock().inputs.is_empty(), "an input came through");
@@ -76,13 +72,17 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
     nobody.session = dromia_contracts::SessionId::from_bytes([0xee; 16]);
     nobody.run = dromia_contracts::RunId::from_bytes([0xee; 16]);
     nobody.token_id = dromia_contracts::TokenId::from_bytes([0xee; 16]);
-    for route in ROUTES.iter().filter(|route| is_of_a_tenant(route) && names_something(route)) {
-        let stranger =
-            world.ask(route.method, &path(route, &world.theirs), &body(route, &world.theirs)).await;
-        let missing = world.ask(route.method, &path(route, &nobody), &body(route, &nobody)).await;
-        assert_eq!(stranger.status, 404, "{route:?}: {:?}", stranger.body);
+    let operations = world.operations().await;
+    let naming = operations.iter().filter(|it| it.is_of_a_tenant() && it.names_something());
+    for operation in naming {
+        let method = &operation.method;
+        let (path, body) = (operation.path(&world.theirs), operation.body(&world.theirs));
+        let stranger = world.ask(method, &path, &body).await;
+        let missing = world.ask(method, &operation.path(&nobody), &operation.body(&nobody)).await;
+        assert_eq!(stranger.status, 404, "{}: {:?}", operation.line(), stranger.body);
         assert!(stranger.code().ends_with("_not_found"));
-        assert_eq!(stranger.lasting(), missing.lasting(), "{route:?} tells them apart");
+        assert_eq!(stranger.lasting(), missing.lasting(), "{} tells them apart", operation.line());
+        operation.describes(&stranger);
     }
     assert_eq!(world.rooms.lock().agents.len(), 2, "a stranger's agent is gone");
     assert!(world.rooms.lock().inputs.is_empty(), "an input came through");
@@ -98,12 +98,13 @@ async fn a_listing_shows_nothing_of_a_stranger() {
         theirs.run.to_string(),
         theirs.token_id.to_string(),
     ];
-    for route in ROUTES.iter().filter(|route| is_of_a_tenant(route) && route.method == "GET") {
-        let answer = world.ask("GET", &path(route, &world.ours), "").await;
-        assert_eq!(answer.status, 200, "{route:?}: {:?}", answer.body);
+    let operations = world.operations().await;
+    for operation in operations.iter().filter(|it| it.is_of_a_tenant() && it.method == "GET") {
+        let answer = world.ask("GET", &operation.path(&world.ours), "").await;
+        assert_eq!(answer.status, 200, "{}: {:?}", operation.line(), answer.body);
         let text = String::from_utf8_lossy(&answer.body);
-        assert!(strange.iter().all(|id| !text.contains(id)), "{route:?}: {text}");
-        assert!(!text.contains("other"), "{route:?}: {text}");
+        assert!(strange.iter().all(|id| !text.contains(id)), "{}: {text}", operation.line());
+        assert!(!text.contains("other"), "{}: {text}", operation.line());
     }
 }
 
@@ -115,14 +116,16 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
         let new = NewToken { name: "one".into(), scopes, expires_at: None };
         world.rooms.lock().token(world.ours.tenant, "drm_one", new);
         let mut refused = 0;
-        for route in ROUTES {
-            let Needs::Tenant(needed) = route.needs else { continue };
-            let asked = authorized(request(route.method, &path(route, &world.ours)), "drm_one");
-            let answer = world.tcp(asked.body(full(&body(route, &world.ours))).unwrap()).await;
+        for operation in world.operations().await.iter().filter(|operation| operation.needs == "tenant") {
+            let needed = operation.scope();
+            let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));
+            let asked = authorized(request(&operation.method, &path), "drm_one");
+            let answer = world.tcp(asked.body(full(&body)).unwrap()).await;
+            let line = operation.line();
             if scopes.allows(needed) {
                 assert!(
                     !matches!(answer.status.as_u16(), 401 | 403),
-                    "{has} at {route:?}: {:?}",
+                    "{has} at {line}: {:?}",
                     answer.body
                 );
                 continue;
@@ -130,8 +133,9 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
             assert_eq!(
                 (answer.status.as_u16(), answer.code().as_str()),
                 (403, "forbidden"),
-                "{has} at {route:?}"
+                "{has} at {line}"
             );
+            operation.describes(&answer);
             let problem = answer.json();
             assert_eq!(problem["detail"], format!("the token lacks the scope `{needed}`"));
             let way_out = format!("`dromia --tenant default token create NAME --scope {needed}`");
@@ -150,38 +154,83 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
     }
 }
 
-#[test]
-fn what_is_read_needs_the_scope_to_read_and_nothing_else_does() {
-    for route in ROUTES {
-        let Needs::Tenant(needed) = route.needs else { continue };
-        assert_eq!(route.method == "GET", needed == TokenScope::Read, "{route:?}");
-    }
-    let open: Vec<_> = ROUTES.iter().filter(|route| route.needs == Needs::Credential).collect();
-    assert_eq!(open.len(), 1, "only `whoami` asks for no scope: {open:?}");
-}
-
 #[tokio::test]
-async fn a_route_of_the_operator_is_forbidden_over_tcp_and_served_on_the_socket() {
+async fn an_operation_of_the_operator_is_forbidden_over_tcp_and_served_on_the_socket() {
     let world = World::new().await;
-    for route in ROUTES.iter().filter(|route| route.needs == Needs::Operator) {
-        let (path, body) = (path(route, &world.ours), body(route, &world.ours));
-        let refused = world.ask(route.method, &path, &body).await;
-        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (403, "forbidden"), "{route:?}");
-        let served = world.unix(request(route.method, &path).body(full(&body)).unwrap()).await;
-        assert!(served.status.is_success(), "{route:?}: {:?}", served.body);
+    for operation in world.operations().await.iter().filter(|operation| operation.needs == "operator") {
+        let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));
+        let refused = world.ask(&operation.method, &path, &body).await;
+        let line = operation.line();
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (403, "forbidden"), "{line}");
+        operation.describes(&refused);
+        let served = world.unix(request(&operation.method, &path).body(full(&body)).unwrap()).await;
+        assert!(served.status.is_success(), "{line}: {:?}", served.body);
     }
 }
 
 #[tokio::test]
-async fn an_open_route_needs_no_token_and_names_no_tenant() {
+async fn an_open_operation_needs_no_token_and_names_no_tenant() {
     let world = World::new().await;
-    for route in ROUTES.iter().filter(|route| route.needs == Needs::Nothing) {
-        let answer = world.tcp(request(route.method, route.path).body(full("")).unwrap()).await;
-        assert_eq!(answer.status, 200, "{route:?}");
+    for operation in world.operations().await.iter().filter(|operation| operation.needs == "nothing") {
+        let asked = request(&operation.method, &operation.path);
+        let answer = world.tcp(asked.body(full("")).unwrap()).await;
+        assert_eq!(answer.status, 200, "{}", operation.line());
         assert!(answer.headers.contains_key("x-request-id"));
+        operation.describes(&answer);
         let text = String::from_utf8_lossy(&answer.body);
-        assert!(!text.contains(&world.ours.tenant.to_string()) && !text.contains("other"), "{text}");
+        for house in [&world.ours, &world.theirs] {
+            let told = [house.tenant.to_string(), house.agent.to_string(), house.token.clone()];
+            assert!(told.iter().all(|told| !text.contains(told)), "{}: {text}", operation.line());
+        }
     }
+}
+
+#[tokio::test]
+async fn a_good_request_is_answered_as_the_document_says() {
+    let operations = World::new().await.operations().await;
+    for operation in &operations {
+        // Some requests end what others need, so each has a world of its own.
+        let world = World::new().await;
+        let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));
+        let asked = request(&operation.method, &path);
+        let answer = world.unix(asked.body(full(&body)).unwrap()).await;
+        assert!(answer.status.is_success(), "{}: {:?}", operation.line(), answer.body);
+        operation.describes(&answer);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_request_is_refused_as_the_document_says() {
+    let least = |config: &mut GatewayConfig| (config.body_bytes_max, config.import_bytes_max) = (1024, 1024);
+    let world = World::with(least).await;
+    let long = format!("\"{}\"", "x".repeat(2048));
+    let mut seen = [0; 4];
+    for operation in &world.operations().await {
+        let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));
+        let mut wrong = Vec::new();
+        if operation.parameters("query").next().is_some() {
+            let join = if path.contains('?') { '&' } else { '?' };
+            wrong.push((0, 400, "invalid_request", format!("{path}{join}moon=full"), body.clone()));
+        }
+        if operation.path.contains("{run}") || operation.path.contains("{session}") {
+            let path = path.replace("run_", "moon_").replace("ses_", "moon_");
+            wrong.push((1, 400, "invalid_request", path, body.clone()));
+        }
+        if operation.takes_json() {
+            wrong.push((2, 400, "invalid_request", path.clone(), r#"{"moon":"full""#.to_owned()));
+        }
+        if operation.takes_body() {
+            wrong.push((3, 413, "body_too_large", path.clone(), long.clone()));
+        }
+        for (kind, status, code, path, body) in wrong {
+            seen[kind] += 1;
+            let answer = world.unix(request(&operation.method, &path).body(full(&body)).unwrap()).await;
+            let told = (answer.status.as_u16(), answer.code());
+            assert_eq!(told, (status, code.to_owned()), "{} {path} {body}", operation.method);
+            operation.describes(&answer);
+        }
+    }
+    assert!(seen.iter().all(|&times| times >= 3), "{seen:?} wrong requests are too few");
 }
 
 #[tokio::test]

@@ -199,6 +199,11 @@ async fn lists_of_many_agents_are_walks_of_an_index() {
             "SELECT run FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) ORDER BY tenant, run LIMIT 9",
             "runs_open",
         ),
+        (
+            "SELECT seq, at, kind, version, fields FROM entries WHERE tenant = ?1 AND run = ?2 \
+             AND kind IN ('model_called', 'model_replied', 'model_failed') ORDER BY seq",
+            "PRIMARY KEY (tenant=? AND run=?)",
+        ),
     ] {
         let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("is prepared");
         let plan = explain

@@ -93,6 +93,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             same!(s => s.revision(&scope, agent.id, agent.revision));
             let narrow = scope.narrowed_to(agent.id);
             same!(s => s.runs(&narrow, RunFilter::default(), Page::first(256)));
+            same!(s => s.run_spending(&narrow, RunFilter::default(), Page::first(256)));
         }
         for session in same!(s => s.sessions(&scope, None, Page::first(256))) {
             same!(s => s.session(&scope, session.id));
@@ -121,6 +122,12 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
 async fn equal_runs(a: &Arc<dyn Store>, b: &Arc<dyn Store>, scope: &Scope) -> Result<(), String> {
     let read = |error| format!("a read failed: {error}");
     let runs = a.runs(scope, RunFilter::default(), Page::first(256)).await.map_err(read)?;
+    let first = Page::first(256);
+    let (from_a, from_b) = (
+        a.run_spending(scope, RunFilter::default(), first).await,
+        b.run_spending(scope, RunFilter::default(), first).await,
+    );
+    equal("what runs spent", &(), from_a, from_b)?;
     equal("runs", &(), &runs, &b.runs(scope, RunFilter::default(), Page::first(256)).await.map_err(read)?)?;
     for run in runs {
         equal("run", &run.id, a.run(scope, run.id).await, b.run(scope, run.id).await)?;

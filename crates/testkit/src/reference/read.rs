@@ -1,13 +1,16 @@
 //! The reads of the reference store. Each looks at the rows through its scope first, so what a scope cannot see
 //! is not there for the rest of the function.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, RunFilter, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, OpenRun, Page, PendingSession, Read, RunFilter, RunSpending, SessionTail, StateEntry,
+    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
@@ -90,6 +93,19 @@ impl TenantRows {
             items: taken[from..].iter().chain(waiting).cloned().collect(),
             session,
         })
+    }
+
+    /// Sums up the attempts of a run by model.
+    fn models(&self, run: RunId) -> Vec<(String, Spent)> {
+        let mut ledger = Ledger::default();
+        let mut models = BTreeMap::<String, Spent>::new();
+        let entries = self.journal(run).iter().filter_map(|stored| Some((stored, stored.decode().ok()?)));
+        let ended: Vec<_> =
+            entries.filter_map(|(stored, entry)| ledger.take(stored.seq, stored.at, &entry)).collect();
+        for attempt in ended.iter().chain(ledger.open()) {
+            models.entry(attempt.model.clone()).or_default().add(Spent::from(attempt));
+        }
+        models.into_iter().collect()
     }
 
     /// Erases everything of an agent.
@@ -324,6 +340,22 @@ impl Store for ReferenceStore {
         self.seen(scope, |rows| {
             let seen = rows.runs.values().rev().filter(|run| rows.sees(scope, run.agent)).filter(wanted);
             page(seen.map(|run| (run.id, run.clone())), asked, true)
+        })
+    }
+
+    fn run_spending<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: RunFilter,
+        asked: Page<RunId>,
+    ) -> Read<'a, Vec<RunSpending>> {
+        let runs = self.runs(scope, filter, asked);
+        Box::pin(async move {
+            let runs = runs.await?;
+            let rows = self.seen(scope, |rows| {
+                runs.into_iter().map(|run| RunSpending { models: rows.models(run.id), run }).collect()
+            });
+            rows.await
         })
     }
 

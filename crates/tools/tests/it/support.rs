@@ -14,8 +14,8 @@ use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
 use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::{PreparedCall, ToolContext, ToolHost, ToolOutput};
@@ -273,6 +273,10 @@ impl Store for TwoSessions {
     }
 
     fn runs<'a>(&'a self, _: &'a Scope, _: RunFilter, _: Page<RunId>) -> Read<'a, Vec<Run>> {
+        not_asked()
+    }
+
+    fn run_spending<'a>(&'a self, _: &'a Scope, _: RunFilter, _: Page<RunId>) -> Read<'a, Vec<RunSpending>> {
         not_asked()
     }
 

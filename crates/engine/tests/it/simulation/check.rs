@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_contracts::content::{CallStatus, InputMessage, ToolResult, parts_text};
+use dromia_contracts::cost::Spent;
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session};
@@ -16,6 +17,7 @@ use dromia_engine::RunState;
 
 use super::ports::answer_to;
 use super::world::World;
+use crate::cost::spent;
 
 /// What a simulation went through, for those who ask whether it went through anything.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -101,6 +103,10 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
     let state = RunState::fold(entries);
     if (state.head(), state.seq) != (run.head, run.last_seq) {
         blame("J4", &format!("its row says {:?} and its journal folds to {:?}", run.head, state.head()));
+    }
+    let spent = spent(entries);
+    if spent != Spent::from(run) {
+        blame("E7", &format!("its row says {:?} and its attempts come to {spent:?}", run.head));
     }
     let ends = |entry: &Entry| {
         matches!(

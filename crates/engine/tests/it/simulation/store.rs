@@ -13,7 +13,8 @@ use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
     Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt, Refusal, RunFilter,
-    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
+    TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::EffectClass;
@@ -274,6 +275,7 @@ impl Store for Weather {
         fn sessions(scope: &'a Scope, agent: Option<AgentId>, page: Page<SessionId>) -> Vec<Session>;
         fn run(scope: &'a Scope, run: RunId) -> Option<Run>;
         fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
+        fn run_spending(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
         fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
         fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;

@@ -1,12 +1,16 @@
 //! The store of the tests: lists behind a lock, filtered by tenant.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal, RunFilter, SessionTail,
-    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal, RunFilter, RunSpending,
+    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
@@ -20,6 +24,20 @@ fn ready<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
 fn page<T: Clone, Id: PartialOrd>(rows: &[T], page: &Page<Id>, id: impl Fn(&T) -> Id) -> Vec<T> {
     let after = rows.iter().filter(|row| page.after.as_ref().is_none_or(|after| id(row) > *after));
     after.take(page.limit).cloned().collect()
+}
+
+impl Rooms {
+    fn models(&self, run: RunId) -> Vec<(String, Spent)> {
+        let inner = self.lock();
+        let mut ledger = Ledger::default();
+        let mut models = BTreeMap::<String, Spent>::new();
+        for stored in inner.journals.get(&run).into_iter().flatten() {
+            if let Some(attempt) = ledger.take(stored.seq, stored.at, &stored.decode().unwrap()) {
+                models.entry(attempt.model.clone()).or_default().add(Spent::from(&attempt));
+            }
+        }
+        models.into_iter().collect()
+    }
 }
 
 impl Store for Rooms {
@@ -213,8 +231,24 @@ impl Store for Rooms {
                 && filter.agent.is_none_or(|agent| row.agent == agent)
                 && filter.status.is_none_or(|status| row.head.status == status)
         });
-        let mine: Vec<_> = mine.map(|(_, row)| row.clone()).collect();
-        ready(page(&mine, &wanted, |run| run.id))
+        let mut mine: Vec<_> = mine.map(|(_, row)| row.clone()).collect();
+        mine.sort_by_key(|run| Reverse(run.id));
+        ready(page(&mine, &Page { after: wanted.after.map(Reverse), limit: wanted.limit }, |run| {
+            Reverse(run.id)
+        }))
+    }
+
+    fn run_spending<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: RunFilter,
+        wanted: Page<RunId>,
+    ) -> Read<'a, Vec<RunSpending>> {
+        let runs = self.runs(scope, filter, wanted);
+        Box::pin(async move {
+            let runs = runs.await?;
+            Ok(runs.into_iter().map(|run| RunSpending { models: self.models(run.id), run }).collect())
+        })
     }
 
     fn journal<'a>(
@@ -231,8 +265,18 @@ impl Store for Rooms {
         ready(after.take(limit).cloned().collect())
     }
 
-    fn inbox<'a>(&'a self, _: &'a Scope, _: InboxOwner, _: u64, _: usize) -> Read<'a, Vec<InboxItem>> {
-        ready(vec![])
+    fn inbox<'a>(
+        &'a self,
+        scope: &'a Scope,
+        owner: InboxOwner,
+        after: u64,
+        limit: usize,
+    ) -> Read<'a, Vec<InboxItem>> {
+        let inner = self.lock();
+        let InboxOwner::Session(session) = owner else { return ready(vec![]) };
+        let mine = inner.sessions.iter().any(|(tenant, row)| *tenant == scope.tenant() && row.id == session);
+        let items = inner.items.iter().filter(|(of, item)| mine && *of == session && item.position > after);
+        ready(items.take(limit).map(|(_, item)| item.clone()).collect())
     }
 
     fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {

@@ -1,0 +1,157 @@
+//! `cost`: what runs cost, summed up or attempt by attempt.
+
+use dromia_api::cost::{AttemptCost, CostGroup, CostSummary, RunCost};
+use dromia_api::{Charge, RunId, Spent};
+
+use super::Cli;
+use crate::args;
+use crate::client::encoded;
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::output::{Output, money, pairs, table, time};
+
+/// How many attempts are asked for at a time.
+const PAGE_ATTEMPTS: u32 = 256;
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Cost, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Cost::Summary(asked) => {
+            let sum = sum(cli, &asked).await?;
+            let columns = output.context().columns;
+            output.show(&sum, |sum| summary_text(columns, sum))?;
+        }
+        args::Cost::Show(run) => {
+            let cost = whole(cli, run.id).await?;
+            let columns = output.context().columns;
+            output.show(&cost, |cost| run_text(columns, cost))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Sums up page by page; each page counts on from the one before, from the same beginning.
+async fn sum(cli: &Cli<'_>, asked: &args::CostSummary) -> Outcome<CostSummary> {
+    let path = |since: Option<&str>, after: Option<RunId>| {
+        let mut path = format!("/v1/cost?by={}", asked.by.as_str());
+        let after = after.map(|after| after.to_string());
+        let agent = cli.global.agent.as_deref();
+        for (name, value) in [("since", since), ("agent", agent), ("after", after.as_deref())] {
+            if let Some(value) = value {
+                path.extend(["&", name, "=", &encoded(value)]);
+            }
+        }
+        path
+    };
+    let mut sum: CostSummary = cli.client.get(&path(asked.since.as_deref(), None)).await?;
+    let since = sum.since.map(|since| since.to_string());
+    while let Some(after) = sum.next {
+        sum.merge(cli.client.get(&path(since.as_deref(), Some(after))).await?);
+    }
+    Ok(sum)
+}
+
+/// Reads all attempts of a run.
+async fn whole(cli: &Cli<'_>, run: RunId) -> Outcome<RunCost> {
+    let path = |after: u64| format!("/v1/runs/{run}/cost?after={after}&limit={PAGE_ATTEMPTS}");
+    let mut cost: RunCost = cli.client.get(&path(0)).await?;
+    while let Some(after) = cost.next {
+        let page: RunCost = cli.client.get(&path(after)).await?;
+        let mut attempts = cost.attempts;
+        attempts.extend(page.attempts);
+        // The last page knows the run as it stands now.
+        cost = RunCost { attempts, ..page };
+    }
+    Ok(cost)
+}
+
+fn summary_text(columns: Option<u16>, sum: &CostSummary) -> String {
+    let mut rows: Vec<_> = sum.groups.iter().map(group_row).collect();
+    rows.push(row("total", sum.runs, sum.total));
+    table(columns, &[sum.by.as_str(), "runs", "calls", "in", "out", "cost"], rows)
+}
+
+fn group_row(group: &CostGroup) -> Vec<String> {
+    row(group.name.as_deref().unwrap_or(&group.key), group.runs, group.spent)
+}
+
+fn row(name: &str, runs: u64, spent: Spent) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        runs.to_string(),
+        spent.model_calls.to_string(),
+        spent.input_tokens.to_string(),
+        spent.output_tokens.to_string(),
+        money(spent.cost_micros),
+    ]
+}
+
+fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
+    let resumed: Vec<_> = cost.resumed_by.iter().map(ToString::to_string).collect();
+    let head = pairs(&[
+        ("run", cost.run.to_string()),
+        ("status", cost.status.as_str().to_owned()),
+        ("self", spent_text(cost.own)),
+        ("total", spent_text(cost.total)),
+        ("resumed by", resumed.join(", ")),
+    ]);
+    let heads = ["step", "attempt", "began", "model", "in", "out", "reserved", "cost", "charged by"];
+    format!("{head}\n\n{}", table(columns, &heads, cost.attempts.iter().map(attempt_row).collect()))
+}
+
+fn spent_text(spent: Spent) -> String {
+    format!(
+        "{} (model calls: {}, tokens: {} in, {} out)",
+        money(spent.cost_micros),
+        spent.model_calls,
+        spent.input_tokens,
+        spent.output_tokens
+    )
+}
+
+fn attempt_row(attempt: &AttemptCost) -> Vec<String> {
+    let by = match attempt.charge {
+        Charge::Open => "open",
+        Charge::Report => "report",
+        Charge::Reservation => "reservation",
+        Charge::Nothing => "nothing",
+    };
+    let by = match &attempt.failure {
+        Some(code) => format!("{by} ({code})"),
+        None => by.to_owned(),
+    };
+    vec![
+        attempt.step.to_string(),
+        attempt.attempt.to_string(),
+        time(attempt.at),
+        attempt.model.clone(),
+        attempt.input_tokens.to_string(),
+        attempt.output_tokens.to_string(),
+        money(attempt.reserved_micros),
+        money(attempt.cost_micros),
+        by,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_api::cost::CostBy;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_ends_with_its_total() {
+        let spent = Spent { model_calls: 3, input_tokens: 30, output_tokens: 12, cost_micros: 1_000_042 };
+        let group = CostGroup { key: "agt_1".into(), name: Some("ops".into()), runs: 2, spent };
+        let sum = CostSummary {
+            runs: 2,
+            total: spent,
+            groups: vec![group],
+            ..CostSummary::new(CostBy::Agent, None)
+        };
+        insta::assert_snapshot!(summary_text(None, &sum), @r"
+        AGENT  RUNS  CALLS  IN  OUT  COST
+        ops    2     3      30  12   1.000042
+        total  2     3      30  12   1.000042
+        ");
+    }
+}

@@ -1,0 +1,227 @@
+//! What model attempts cost, read off a journal.
+//!
+//! [`Ledger`] is a fold like the engine's own: it takes the same entries and adds the same amounts, so what its
+//! attempts cost together is what the run's row says, to the millionth, at every prefix. It judges nothing and
+//! knows no prices; the entries carry the amounts.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::entry::Entry;
+use crate::fault::ErrorCode;
+use crate::model::Usage;
+use crate::run::Run;
+
+/// By what an attempt was charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Charge {
+    /// Nothing yet: it has neither answered nor failed.
+    Open,
+    /// What the provider's report of its tokens comes to.
+    Report,
+    /// What was reserved, because nobody knows what it used.
+    Reservation,
+    /// Nothing: it failed before it cost anything.
+    Nothing,
+}
+
+/// One attempt at a model step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The number of the entry that began it.
+    pub seq: u64,
+    /// When it began.
+    pub at: Timestamp,
+    /// The model step, counted from 1.
+    pub step: u32,
+    /// The attempt at this step, counted from 1.
+    pub attempt: u32,
+    /// The alias of the model; empty if the journal does not say how the attempt began.
+    pub model: String,
+    /// What was reserved for it.
+    pub reserved_micros: u64,
+    /// What it used; nothing unless it answered.
+    pub usage: Usage,
+    /// What it cost.
+    pub cost_micros: u64,
+    /// By what it was charged.
+    pub charge: Charge,
+    /// Why it gave no answer, if it gave none.
+    pub failure: Option<ErrorCode>,
+}
+
+/// Reads attempts off a journal, entry by entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    open: Option<Attempt>,
+}
+
+impl Ledger {
+    /// Takes the next entry and returns the attempt that it ends.
+    pub fn take(&mut self, seq: u64, at: Timestamp, entry: &Entry) -> Option<Attempt> {
+        match entry {
+            Entry::ModelCalled(called) => self.open.replace(Attempt {
+                reserved_micros: called.reserved_micros,
+                ..Attempt::unknown(seq, at, called.step, called.attempt, called.model.clone())
+            }),
+            Entry::ModelReplied(replied) => {
+                let began = self.began(seq, at, replied.step, replied.attempt);
+                Some(Attempt {
+                    usage: replied.usage,
+                    cost_micros: replied.cost_micros,
+                    charge: Charge::Report,
+                    ..began
+                })
+            }
+            Entry::ModelFailed(failed) => {
+                let began = self.began(seq, at, failed.step, failed.attempt);
+                let charge = if failed.charged_micros == 0 { Charge::Nothing } else { Charge::Reservation };
+                let failure = Some(failed.code);
+                Some(Attempt { cost_micros: failed.charged_micros, charge, failure, ..began })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the attempt that has begun and not ended.
+    pub fn open(&self) -> Option<&Attempt> {
+        self.open.as_ref()
+    }
+
+    /// Returns how the attempt began that ends now.
+    fn began(&mut self, seq: u64, at: Timestamp, step: u32, attempt: u32) -> Attempt {
+        self.open.take().unwrap_or_else(|| Attempt::unknown(seq, at, step, attempt, String::new()))
+    }
+}
+
+impl Attempt {
+    fn unknown(seq: u64, at: Timestamp, step: u32, attempt: u32, model: String) -> Self {
+        Self {
+            seq,
+            at,
+            step,
+            attempt,
+            model,
+            reserved_micros: 0,
+            usage: Usage::default(),
+            cost_micros: 0,
+            charge: Charge::Open,
+            failure: None,
+        }
+    }
+}
+
+/// What was spent: attempts, tokens and money, summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Spent {
+    /// Model calls begun.
+    pub model_calls: u64,
+    /// Tokens of the requests.
+    pub input_tokens: u64,
+    /// Tokens of the answers.
+    pub output_tokens: u64,
+    /// What they cost, in millionths of the currency unit.
+    pub cost_micros: u64,
+}
+
+impl Spent {
+    /// Adds what was spent elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.model_calls = self.model_calls.saturating_add(other.model_calls);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cost_micros = self.cost_micros.saturating_add(other.cost_micros);
+    }
+}
+
+impl From<&Attempt> for Spent {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            model_calls: 1,
+            input_tokens: attempt.usage.input_tokens.into(),
+            output_tokens: attempt.usage.output_tokens.into(),
+            cost_micros: attempt.cost_micros,
+        }
+    }
+}
+
+impl From<&Run> for Spent {
+    fn from(run: &Run) -> Self {
+        Self {
+            model_calls: run.head.model_calls.into(),
+            input_tokens: run.head.usage.input_tokens.into(),
+            output_tokens: run.head.usage.output_tokens.into(),
+            cost_micros: run.head.cost_micros,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::entry::{ModelCalled, ModelFailed};
+
+    const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn called(attempt: u32) -> Entry {
+        Entry::ModelCalled(ModelCalled {
+            step: 1,
+            attempt,
+            model: "small".into(),
+            history_from: 1,
+            input_tokens: 3,
+            output_tokens_max: 9,
+            reserved_micros: 70,
+        })
+    }
+
+    /// Read from JSON, so that a field which is added later and may be absent does not concern this test.
+    fn replied(attempt: u32, cost_micros: u64) -> Entry {
+        let usage = Usage { input_tokens: 3, output_tokens: 5 };
+        let fields = json!({
+            "step": 1, "attempt": attempt, "usage": usage, "cost_micros": cost_micros, "finish": "stop",
+        });
+        Entry::decode("model_replied", 1, &fields.to_string()).expect("these are its fields")
+    }
+
+    fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
+        let message = "no".to_owned();
+        Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message, charged_micros })
+    }
+
+    #[test]
+    fn an_attempt_is_charged_by_its_report_its_reservation_or_nothing() {
+        let mut ledger = Ledger::default();
+        let mut ended = Vec::new();
+        for (seq, entry) in (1..).zip([
+            called(1),
+            failed(1, ErrorCode::ModelUnavailable, 0),
+            called(2),
+            failed(2, ErrorCode::OutcomeUnknown, 70),
+            called(3),
+            replied(3, 42),
+            called(4),
+        ]) {
+            ended.extend(ledger.take(seq, AT, &entry));
+        }
+        let told: Vec<_> = ended.iter().map(|a| (a.seq, a.attempt, a.charge, a.cost_micros)).collect();
+        assert_eq!(
+            told,
+            [(1, 1, Charge::Nothing, 0), (3, 2, Charge::Reservation, 70), (5, 3, Charge::Report, 42)]
+        );
+        assert!(ended.iter().all(|attempt| attempt.model == "small" && attempt.reserved_micros == 70));
+        let open = ledger.open().expect("the fourth is open");
+        assert_eq!((open.seq, open.charge, open.cost_micros), (7, Charge::Open, 0));
+    }
+
+    #[test]
+    fn an_answer_whose_beginning_is_missing_is_charged_all_the_same() {
+        let mut ledger = Ledger::default();
+        let ended = ledger.take(4, AT, &failed(2, ErrorCode::ModelCut, 9)).expect("it ends an attempt");
+        assert_eq!((ended.seq, ended.model.as_str(), ended.cost_micros), (4, "", 9));
+    }
+}

@@ -1,0 +1,77 @@
+//! What the attempts of a journal cost together is what its state says, whatever the journal is.
+
+use dromia_contracts::ErrorCode;
+use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, RunYielded};
+use dromia_engine::RunState;
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+/// Sums up the attempts of a journal, the open one included.
+pub(crate) fn spent<'a>(journal: impl IntoIterator<Item = &'a Entry>) -> Spent {
+    let mut ledger = Ledger::default();
+    let mut sum = Spent::default();
+    for (seq, entry) in (1..).zip(journal) {
+        if let Some(attempt) = ledger.take(seq, Timestamp::UNIX_EPOCH, entry) {
+            sum.add(Spent::from(&attempt));
+        }
+    }
+    if let Some(attempt) = ledger.open() {
+        sum.add(Spent::from(attempt));
+    }
+    sum
+}
+
+fn called(attempt: u32) -> Entry {
+    Entry::ModelCalled(ModelCalled {
+        step: 1,
+        attempt,
+        model: format!("m{}", attempt % 3),
+        history_from: 1,
+        input_tokens: 10,
+        output_tokens_max: 10,
+        reserved_micros: 1 << 40,
+    })
+}
+
+fn replied(attempt: u32, input: u32, cost_micros: u64) -> Entry {
+    let fields = serde_json::json!({
+        "step": 1, "attempt": attempt, "usage": {"input_tokens": input, "output_tokens": attempt},
+        "cost_micros": cost_micros, "finish": "stop",
+    });
+    Entry::decode("model_replied", 1, &fields.to_string()).expect("these are its fields")
+}
+
+fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
+    Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message: "no".into(), charged_micros })
+}
+
+/// Entries in an order that the engine may never write.
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let code = prop::sample::select(vec![
+        ErrorCode::OutcomeUnknown,
+        ErrorCode::ModelUnavailable,
+        ErrorCode::ModelCut,
+    ]);
+    prop_oneof![
+        3 => (1..9_u32).prop_map(called),
+        3 => (1..9_u32, 0..1_000_u32, 0..1_u64 << 50).prop_map(|(a, i, c)| replied(a, i, c)),
+        2 => (1..9_u32, code, 0..1_u64 << 50).prop_map(|(a, code, c)| failed(a, code, c)),
+        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1 })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_attempts_of_any_journal_cost_what_its_state_says_at_every_prefix(
+        journal in prop::collection::vec(any_entry(), 0..40),
+    ) {
+        for length in 0..=journal.len() {
+            let (sum, state) = (spent(&journal[..length]), RunState::fold(&journal[..length]));
+            prop_assert_eq!(sum.cost_micros, state.cost_micros);
+            prop_assert_eq!(sum.input_tokens, u64::from(state.usage.input_tokens));
+            prop_assert_eq!(sum.output_tokens, u64::from(state.usage.output_tokens));
+            prop_assert!(sum.model_calls >= u64::from(state.model_calls));
+        }
+    }
+}

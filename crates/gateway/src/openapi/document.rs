@@ -1,0 +1,286 @@
+//! The document: the route table joined with the operations, and what every route shares.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dromia_api::problem::http_status;
+use dromia_api::{REQUEST_ID_HEADER, RunId, SessionId, TENANT_DEFAULT, TENANT_HEADER};
+use dromia_contracts::ErrorCode;
+use dromia_contracts::store::StatePut;
+use serde_json::{Map, Value, json};
+
+use super::operation::{Content, Operation, of};
+use super::schemas::Schemas;
+use super::table::operations;
+use crate::routes::{Needs, ROUTES, Route};
+
+const DESCRIPTION: &str = "Every failure is a problem (RFC 9457) with a stable `code`. Requests refuse unknown \
+    fields, so a misspelt one is an error; answers may gain fields. Ids travel in their text form, times as RFC 3339, \
+    money in millionths of the price table's currency unit. Listings are paged: `next` is the `after` of the page \
+    that follows.";
+
+/// Describes every route.
+pub fn document() -> Value {
+    let mut schemas = Schemas::new();
+    let operations = operations();
+    let mut paths = Map::new();
+    let mut tags = Vec::new();
+    for route in ROUTES {
+        let same = |known: &&Operation| known.method == route.method && known.path == route.path;
+        let Some(operation) = operations.iter().find(same) else { continue };
+        let tag = tag(route.path);
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+        let described = describe(route, operation, tag, &mut schemas);
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.to_ascii_lowercase()] = described;
+    }
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Dromia",
+            "summary": "An operating system for LLM agents.",
+            "description": DESCRIPTION,
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": {"name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT"},
+        },
+        "servers": [{"url": "/", "description": "The server that gives this document."}],
+        "tags": tags.iter().map(|tag| json!({"name": tag})).collect::<Vec<_>>(),
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A token of a tenant, over TCP. On the Unix socket the system names the caller and no token is sent.",
+            }},
+            "parameters": {"tenant": {
+                "name": TENANT_HEADER,
+                "in": "header",
+                "required": false,
+                "description": format!("On the Unix socket, the handle of the tenant; `{TENANT_DEFAULT}` where it is absent. Over TCP the token says it, whatever the header says."),
+                "schema": {"type": "string"},
+            }},
+            "headers": {"request_id": {
+                "required": true,
+                "description": "Names the request; the server's log carries it too.",
+                "schema": {"type": "string"},
+            }},
+        },
+    });
+    let mut components = Value::Object(schemas.finish(&mut document));
+    for described in [&mut document, &mut components] {
+        plain(described);
+    }
+    document["components"]["schemas"] = components;
+    document
+}
+
+/// Groups a route by the noun that its path begins with.
+fn tag(path: &'static str) -> &'static str {
+    let noun = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
+    noun.unwrap_or("node")
+}
+
+fn describe(route: &Route, operation: &Operation, tag: &str, schemas: &mut Schemas) -> Value {
+    let token = json!([{"token": []}]);
+    let (needs, security, description) = match route.needs {
+        Needs::Nothing => ("nothing", json!([]), "Needs no credential.".to_owned()),
+        Needs::Credential => ("credential", token, "Needs somebody of a tenant.".to_owned()),
+        Needs::Tenant(scope) => ("tenant", token, format!("Needs a credential with the scope `{scope}`.")),
+        Needs::Operator => {
+            ("operator", token, "Served on the Unix socket only; forbidden over TCP.".to_owned())
+        }
+    };
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": description,
+        "tags": [tag],
+        "security": security,
+        "x-dromia-needs": needs,
+        "responses": responses(route, operation, schemas),
+    });
+    if let Needs::Tenant(scope) = route.needs {
+        described["x-dromia-scope"] = scope.as_str().into();
+    }
+    let parameters = parameters(route, operation, schemas);
+    if !parameters.is_empty() {
+        described["parameters"] = parameters.into();
+    }
+    if let Some(takes) = &operation.takes {
+        let schema =
+            takes.schema.map_or_else(|| json!({}), |schema| json!({"schema": schemas.taken(schema)}));
+        described["requestBody"] = json!({"required": true, "content": {takes.media: schema}});
+    }
+    described
+}
+
+fn parameters(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Vec<Value> {
+    let mut parameters = Vec::new();
+    for name in segments(route.path) {
+        let mut parameter = json!({"name": name, "in": "path", "required": true});
+        parameter["schema"] = match name {
+            "run" => schemas.taken(of::<RunId>()),
+            "session" => schemas.taken(of::<SessionId>()),
+            "name" => json!({"type": "string", "minLength": 1, "maxLength": StatePut::NAME_BYTES_MAX}),
+            _ => json!({"type": "string", "minLength": 1}),
+        };
+        if let Some(what) = segment(name) {
+            parameter["description"] = what.into();
+        }
+        parameters.push(parameter);
+    }
+    if let Some(query) = operation.query {
+        let fields = schemas.taken(query);
+        let required = |name: &str| {
+            let required = fields["required"].as_array();
+            required.is_some_and(|required| required.iter().any(|known| known == name))
+        };
+        for (name, schema) in fields["properties"].as_object().into_iter().flatten() {
+            let mut schema = present(schema);
+            let what = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            let required = required(name);
+            let mut parameter = json!({"name": name, "in": "query", "required": required, "schema": schema});
+            parameter["description"] = what.unwrap_or_default();
+            parameters.push(parameter);
+        }
+    }
+    for (name, what) in &operation.headers {
+        let schema = json!({"type": "string"});
+        parameters.push(
+            json!({"name": name, "in": "header", "required": false, "description": what, "schema": schema}),
+        );
+    }
+    if is_of_a_tenant(route) {
+        parameters.push(json!({"$ref": "#/components/parameters/tenant"}));
+    }
+    parameters
+}
+
+fn is_of_a_tenant(route: &Route) -> bool {
+    matches!(route.needs, Needs::Credential | Needs::Tenant(_))
+}
+
+/// Lists the variable segments of a path.
+pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// Says what a variable segment of a path is.
+pub(super) fn segment(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "agent" => "The agent's handle or id.",
+        "session" => "The session's id.",
+        "run" => "The run's id.",
+        "token" => "The token's id or name.",
+        "name" => "The name of the state entry, without control characters.",
+        _ => return None,
+    })
+}
+
+/// A parameter that is absent is not sent, so `null` is none of its values.
+fn present(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let is_null = |value: &Value| value == "null" || value["type"] == "null";
+    if let Some(types) = schema.get_mut("type")
+        && let Some(kinds) = types.as_array_mut()
+    {
+        kinds.retain(|kind| !is_null(kind));
+        if let [only] = kinds.as_slice() {
+            *types = only.clone();
+        }
+    }
+    if let Some(variants) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        variants.retain(|variant| !is_null(variant));
+        if let [only] = variants.as_slice() {
+            let only = only.clone();
+            if let (Some(fields), Value::Object(only)) = (schema.as_object_mut(), only) {
+                fields.remove("anyOf");
+                fields.extend(only);
+            }
+        }
+    }
+    schema
+}
+
+fn responses(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Value {
+    let header = json!({REQUEST_ID_HEADER: {"$ref": "#/components/headers/request_id"}});
+    let mut responses = BTreeMap::new();
+    for given in &operation.gives {
+        let response = responses
+            .entry(given.status.to_string())
+            .or_insert_with(|| json!({"description": "", "headers": header.clone(), "content": {}}));
+        let told = response["description"].as_str().unwrap_or_default();
+        response["description"] = [told, given.what].join(" ").trim().into();
+        response["content"][given.content.media] = content(&given.content, schemas);
+    }
+    for (status, codes) in failures(route, operation) {
+        let codes: Vec<_> = codes.into_iter().map(ErrorCode::as_str).collect();
+        let failure = json!({
+            "description": format!("`{}`", codes.join("`, `")),
+            "headers": header.clone(),
+            "content": {operation.failure.media: content(&operation.failure, schemas)},
+            "x-dromia-codes": codes,
+        });
+        responses.insert(status.to_string(), failure);
+    }
+    json!(responses)
+}
+
+fn content(content: &Content, schemas: &mut Schemas) -> Value {
+    let mut described = json!({});
+    if let Some(schema) = content.schema {
+        described["schema"] = schemas.given(schema);
+    }
+    if !content.events.is_empty() {
+        described["schema"] = json!({"type": "string", "description": "Server-sent events."});
+        let events = content.events.iter().map(|(name, schema)| ((*name).to_owned(), schemas.given(*schema)));
+        described["x-dromia-events"] = Value::Object(events.collect());
+    }
+    described
+}
+
+/// Joins the codes of an operation with those of its credential and its body, by the status they travel under.
+fn failures(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<ErrorCode>> {
+    // Every request names a host, and any handler may have a defect.
+    let mut codes = vec![ErrorCode::InvalidRequest, ErrorCode::Forbidden, ErrorCode::Internal];
+    if route.needs != Needs::Nothing {
+        codes.extend([
+            ErrorCode::Unauthorized,
+            ErrorCode::Overloaded,
+            ErrorCode::StoreUnavailable,
+            ErrorCode::JournalDamaged,
+        ]);
+    }
+    if is_of_a_tenant(route) {
+        codes.push(ErrorCode::TenantNotFound);
+    }
+    let mut failures = BTreeMap::<u16, BTreeSet<ErrorCode>>::new();
+    if operation.takes.is_some() {
+        codes.push(ErrorCode::BodyTooLarge);
+        // A body that does not arrive in time has a status of its own.
+        failures.entry(408).or_default().insert(ErrorCode::InvalidRequest);
+    }
+    for code in codes.iter().chain(&operation.codes) {
+        failures.entry(http_status(*code)).or_default().insert(*code);
+    }
+    failures
+}
+
+/// Makes descriptions that were written for readers of the source fit for readers of the document.
+fn plain(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if key == "description" => {
+                        *text = text.replace("[`", "`").replace("`]", "`").replace('\n', " ");
+                    }
+                    _ => plain(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain),
+        _ => {}
+    }
+}

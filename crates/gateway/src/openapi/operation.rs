@@ -1,0 +1,138 @@
+//! What one route takes and gives.
+
+use dromia_api::Problem;
+use dromia_contracts::ErrorCode;
+use schemars::{JsonSchema, SchemaGenerator};
+
+/// How the schema of a type is made.
+pub type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
+
+/// Returns how the schema of a type is made: by name, beside the other components.
+pub fn of<T: JsonSchema>() -> Schema {
+    |generator| generator.subschema_for::<T>()
+}
+
+/// What one route takes and gives; which credential it needs says the route table.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// The method.
+    pub method: &'static str,
+    /// The path, as the route table has it.
+    pub path: &'static str,
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) query: Option<Schema>,
+    pub(super) headers: Vec<(&'static str, &'static str)>,
+    pub(super) takes: Option<Content>,
+    pub(super) gives: Vec<Given>,
+    pub(super) codes: Vec<ErrorCode>,
+    pub(super) failure: Content,
+}
+
+/// A body: its media type and what is in it.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    pub(super) media: &'static str,
+    /// Absent for bytes that no schema describes.
+    pub(super) schema: Option<Schema>,
+    /// The events of a stream, by name.
+    pub(super) events: Vec<(&'static str, Schema)>,
+}
+
+/// A good answer.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) status: u16,
+    pub(super) what: &'static str,
+    pub(super) content: Content,
+}
+
+impl Content {
+    fn json<T: JsonSchema>() -> Self {
+        Self { media: "application/json", schema: Some(of::<T>()), events: Vec::new() }
+    }
+
+    fn bytes(media: &'static str) -> Self {
+        Self { media, schema: None, events: Vec::new() }
+    }
+}
+
+impl Operation {
+    /// Begins with a line of the route table, a name for programs and a sentence for people.
+    pub fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self {
+            method,
+            path,
+            id,
+            summary,
+            query: None,
+            headers: Vec::new(),
+            takes: None,
+            gives: Vec::new(),
+            codes: Vec::new(),
+            failure: Content { media: dromia_api::problem::CONTENT_TYPE, ..Content::json::<Problem>() },
+        }
+    }
+
+    /// Takes the fields of a type as query parameters.
+    pub fn query<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(T::json_schema);
+        self
+    }
+
+    /// Takes a header, which may be absent.
+    pub fn header(mut self, name: &'static str, what: &'static str) -> Self {
+        self.headers.push((name, what));
+        self
+    }
+
+    /// Takes a JSON body.
+    pub fn takes<T: JsonSchema>(mut self) -> Self {
+        self.takes = Some(Content::json::<T>());
+        self
+    }
+
+    /// Takes a body of another kind.
+    pub fn takes_bytes(mut self, media: &'static str) -> Self {
+        self.takes = Some(Content::bytes(media));
+        self
+    }
+
+    /// Gives a JSON document.
+    pub fn gives<T: JsonSchema>(self, status: u16, what: &'static str) -> Self {
+        self.gives_content(status, what, Content::json::<T>())
+    }
+
+    /// Gives a body of another kind.
+    pub fn gives_bytes(self, status: u16, what: &'static str, media: &'static str) -> Self {
+        self.gives_content(status, what, Content::bytes(media))
+    }
+
+    /// Gives a stream of server-sent events, each with the schema of its data.
+    pub fn streams(self, what: &'static str, events: &[(&'static str, Schema)]) -> Self {
+        let content = Content { events: events.to_vec(), ..Content::bytes("text/event-stream") };
+        self.gives_content(200, what, content)
+    }
+
+    /// Fails with codes beside those that every route with its credential and body can fail with.
+    pub fn fails(mut self, codes: &[ErrorCode]) -> Self {
+        self.codes.extend(codes);
+        self
+    }
+
+    /// Writes, so it fails where the store takes no writes or cannot say whether it took one.
+    pub fn writes(self) -> Self {
+        self.fails(&[ErrorCode::StoreReadOnly, ErrorCode::OutcomeUnknown, ErrorCode::ShuttingDown])
+    }
+
+    /// Tells failures in another shape than a problem.
+    pub fn fails_as<T: JsonSchema>(mut self) -> Self {
+        self.failure = Content::json::<T>();
+        self
+    }
+
+    fn gives_content(mut self, status: u16, what: &'static str, content: Content) -> Self {
+        self.gives.push(Given { status, what, content });
+        self
+    }
+}

@@ -1,0 +1,250 @@
+//! The operations: for each line of the route table what it takes, gives and fails with.
+//!
+//! To describe a new route, add an entry here under its noun. A new variable segment of a path is described in
+//! `document::segment`.
+
+use dromia_api::agent::{Agent, CreateAgent, Deleted};
+use dromia_api::cost::{CostSummary, RunCost};
+use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
+use dromia_api::run::{
+    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, JournalPage, Run, StreamEnd, Why,
+};
+use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
+use dromia_api::status::{Health, Ready, Status};
+use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
+use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem};
+use serde_json::Value;
+
+use super::operation::{Operation, of};
+use crate::routes::queries;
+
+const BYTES: &str = "application/octet-stream";
+
+/// Describes every route.
+pub fn operations() -> Vec<Operation> {
+    [node(), events(), agents(), sessions(), runs(), costs(), tokens(), tenants()].concat()
+}
+
+fn node() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/health", "health", "Tell that the process lives")
+            .gives::<Health>(200, "It lives."),
+        Operation::new("GET", "/ready", "ready", "Tell whether input is taken")
+            .gives::<Ready>(200, "Input is taken.")
+            .fails(&[ErrorCode::ShuttingDown, ErrorCode::StoreReadOnly]),
+        Operation::new("GET", "/metrics", "metrics", "Read the meters, as Prometheus does").gives_bytes(
+            200,
+            "The meters, in the text format of Prometheus.",
+            "text/plain",
+        ),
+        Operation::new("GET", "/openapi.json", "openapi", "Read this document")
+            .gives::<Value>(200, "This document."),
+        Operation::new("GET", "/docs", "docs", "Read this document as a page").gives_bytes(
+            200,
+            "A page that needs nothing from elsewhere.",
+            "text/html",
+        ),
+        Operation::new("GET", "/v1/status", "status", "Tell how the server stands")
+            .gives::<Status>(200, "How it stands; an operator is told more."),
+    ]
+}
+
+fn events() -> Vec<Operation> {
+    vec![
+        Operation::new("POST", "/v1/events", "event_send", "Say something to an agent")
+            .header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+            .takes::<SendEvent>()
+            .gives::<EventAnswered>(200, "The run that took the input has ended.")
+            .gives::<EventAccepted>(202, "The input is durable; nobody waited, or the wait ended first.")
+            .writes()
+            .fails(&[
+                ErrorCode::AgentNotFound,
+                ErrorCode::SessionNotFound,
+                ErrorCode::AgentTerminated,
+                ErrorCode::IdempotencyConflict,
+                ErrorCode::JournalUnreadable,
+            ]),
+    ]
+}
+
+fn agents() -> Vec<Operation> {
+    let steered = |path, id, summary| {
+        Operation::new("POST", path, id, summary)
+            .gives::<Agent>(200, "How it stands now.")
+            .writes()
+            .fails(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated])
+    };
+    vec![
+        Operation::new("GET", "/v1/agents", "agent_list", "List agents")
+            .query::<queries::Agents>()
+            .gives::<List<Agent>>(200, "A page of agents, by id."),
+        Operation::new("POST", "/v1/agents", "agent_create", "Register an agent")
+            .takes::<CreateAgent>()
+            .gives::<Agent>(201, "The agent.")
+            .writes()
+            .fails(&[ErrorCode::HandleTaken]),
+        Operation::new("GET", "/v1/agents/{agent}", "agent_show", "Show an agent with its configuration")
+            .gives::<Agent>(200, "The agent.")
+            .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new(
+            "DELETE",
+            "/v1/agents/{agent}",
+            "agent_delete",
+            "Erase an agent and all that belongs to it",
+        )
+        .gives::<Deleted>(200, "What was erased.")
+        .writes()
+        .fails(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated]),
+        steered(
+            "/v1/agents/{agent}/pause",
+            "agent_pause",
+            "Let an agent's runs rest at their next safe point",
+        ),
+        steered("/v1/agents/{agent}/resume", "agent_resume", "Let a paused agent go on"),
+        steered(
+            "/v1/agents/{agent}/terminate",
+            "agent_terminate",
+            "End an agent's runs; it takes no more input",
+        ),
+    ]
+}
+
+fn sessions() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/sessions", "session_list", "List sessions, the newest first")
+            .query::<queries::Sessions>()
+            .gives::<List<Session>>(200, "A page of sessions.")
+            .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new("POST", "/v1/sessions/import", "session_import", "Read a session from a file")
+            .query::<queries::ImportInto>()
+            .takes_bytes(BYTES)
+            .gives::<Imported>(201, "The new session.")
+            .writes()
+            .fails(&[ErrorCode::AgentNotFound, ErrorCode::AgentTerminated]),
+        Operation::new("GET", "/v1/sessions/{session}", "session_show", "Show a session")
+            .gives::<Session>(200, "The session.")
+            .fails(&[ErrorCode::SessionNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/sessions/{session}/transcript",
+            "session_transcript",
+            "Read what was said last",
+        )
+        .gives::<Transcript>(200, "The newest part of the conversation.")
+        .fails(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
+        Operation::new(
+            "GET",
+            "/v1/sessions/{session}/export",
+            "session_export",
+            "Write a session into a file",
+        )
+        .gives_bytes(200, "The file: transcript, tool history, bodies and custom state.", BYTES)
+        .fails(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
+        Operation::new("GET", "/v1/sessions/{session}/state", "state_list", "List a session's custom state")
+            .query::<queries::States>()
+            .gives::<List<StateEntry>>(200, "A page of entries, by name.")
+            .fails(&[ErrorCode::SessionNotFound]),
+        Operation::new("PUT", "/v1/sessions/{session}/state/{name}", "state_put", "Write custom state")
+            .header("if-match", "The version that must be there; 0 for none. Absent: whatever is there.")
+            .takes::<Value>()
+            .gives::<StateWritten>(200, "The version that was written.")
+            .writes()
+            .fails(&[ErrorCode::SessionNotFound, ErrorCode::StateNotFound, ErrorCode::VersionConflict]),
+    ]
+}
+
+fn runs() -> Vec<Operation> {
+    let ended = |path, id, summary| {
+        Operation::new("POST", path, id, summary)
+            .gives::<Run>(202, "How the run stands; it ends at its next safe point.")
+            .writes()
+            .fails(&[ErrorCode::RunNotFound, ErrorCode::RunTerminal])
+    };
+    let events = [
+        (EVENT_ENTRY, of::<Entry>()),
+        (EVENT_DELTA, of::<Delta>()),
+        (EVENT_END, of::<StreamEnd>()),
+        (EVENT_PROBLEM, of::<Problem>()),
+    ];
+    vec![
+        Operation::new("GET", "/v1/runs", "run_list", "List runs, the newest first")
+            .query::<queries::Runs>()
+            .gives::<List<Run>>(200, "A page of runs.")
+            .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new("GET", "/v1/runs/{run}", "run_show", "Show a run")
+            .gives::<Run>(200, "The run.")
+            .fails(&[ErrorCode::RunNotFound]),
+        Operation::new("GET", "/v1/runs/{run}/journal", "run_journal", "Read a run's journal, or follow it")
+            .query::<queries::Reading>()
+            .header("accept", "`text/event-stream` follows the run until it ends.")
+            .header("last-event-id", "The number of the last entry seen; it goes before `after`.")
+            .gives::<JournalPage>(200, "A page of entries, in order.")
+            .streams("As a stream: every entry once and in order, live text in between, then `end`.", &events)
+            .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
+        Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Say why a run stands where it stands")
+            .gives::<Why>(200, "What it waits for, and what moves it.")
+            .fails(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
+        Operation::new(
+            "POST",
+            "/v1/runs/{run}/resume",
+            "run_resume",
+            "Go on from a yielded run, or release a held one",
+        )
+        .gives::<EventAccepted>(202, "The wish is durable.")
+        .writes()
+        .fails(&[
+            ErrorCode::RunNotFound,
+            ErrorCode::RunNotResumable,
+            ErrorCode::RunTerminal,
+            ErrorCode::AgentTerminated,
+            ErrorCode::JournalUnreadable,
+        ]),
+        ended("/v1/runs/{run}/cancel", "run_cancel", "End a run at its next safe point"),
+        ended("/v1/runs/{run}/terminate", "run_terminate", "End a run now"),
+    ]
+}
+
+fn costs() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/cost", "cost_summary", "Sum up what runs cost")
+            .query::<queries::Summing>()
+            .gives::<CostSummary>(200, "The sums; `next` says where to count on.")
+            .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new("GET", "/v1/runs/{run}/cost", "run_cost", "Show what a run cost, attempt by attempt")
+            .query::<queries::Pricing>()
+            .gives::<RunCost>(200, "The run's own sum, its total, and a page of attempts.")
+            .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
+    ]
+}
+
+fn tokens() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/whoami", "whoami", "Tell who asks, and what the credential may do")
+            .gives::<Whoami>(200, "Who asks."),
+        Operation::new("GET", "/v1/tokens", "token_list", "List tokens")
+            .query::<queries::Tokens>()
+            .gives::<List<Token>>(200, "A page of tokens, by id."),
+        Operation::new("POST", "/v1/tokens", "token_create", "Register a token")
+            .takes::<CreateToken>()
+            .gives::<TokenCreated>(201, "The token, which is shown this once.")
+            .writes(),
+        Operation::new("DELETE", "/v1/tokens/{token}", "token_revoke", "Take a token back")
+            .gives::<Token>(200, "The token, revoked.")
+            .writes()
+            .fails(&[ErrorCode::TokenNotFound]),
+    ]
+}
+
+fn tenants() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/tenants", "tenant_list", "List tenants")
+            .query::<queries::Tenants>()
+            .gives::<List<Tenant>>(200, "A page of tenants, by id."),
+        Operation::new("POST", "/v1/tenants", "tenant_create", "Register a tenant")
+            .takes::<CreateTenant>()
+            .gives::<TenantCreated>(201, "The tenant with its token, which is shown this once.")
+            .writes()
+            .fails(&[ErrorCode::HandleTaken]),
+    ]
+}

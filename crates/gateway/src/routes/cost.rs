@@ -1,0 +1,318 @@
+//! What runs cost: sums over many runs, and one run attempt by attempt.
+//!
+//! Nothing is priced here: the amounts are those of the journal. A run's own sum is its row's, which the engine
+//! wrote in the commit of the entries; the attempts are read off the same entries, so they add up to it. `total`
+//! adds the runs that went on from a yielded one, each from the one before; no run has children of another kind.
+//!
+//! Bounds: a summary counts at most [`RUNS_MAX`] runs, or [`RUNS_BY_MODEL_MAX`] where their entries are read, and
+//! says where to count on.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use dromia_api::cost::{CostBy, CostGroup, CostSummary, RunCost};
+use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::entry::{DecodeError, Entry};
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody};
+use dromia_contracts::store::{Page, RunFilter, RunSpending, StoredEntry};
+use dromia_contracts::{AgentId, ErrorCode, RunId, Scope};
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::caller::Caller;
+use crate::core::{Core, Shared};
+use crate::extract::{Params, Segments, id, page_limit};
+use crate::failure::{Answer, Failure};
+use crate::wire;
+
+/// The most runs that one summary counts.
+const RUNS_MAX: usize = 64 * Page::<RunId>::LIMIT_MAX;
+
+/// The most runs that one summary by model counts.
+const RUNS_BY_MODEL_MAX: usize = 2048;
+
+/// How many runs are read at a time where their entries are read too.
+const RUNS_BY_MODEL_READ: usize = 32;
+
+/// The most agents of a summary whose handles are looked up.
+const NAMES_MAX: usize = 256;
+
+/// How many entries or inbox items are read at a time. Their bodies may be long, so pages are short.
+const READ: usize = 16;
+
+/// A page of attempts ends with the one whose entry passes this many bytes.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// How many reads of an inbox look for the run that goes on from another.
+const RESUME_READS_MAX: usize = 64;
+
+/// The most runs in a row of which each goes on from the one before.
+const RESUMES_MAX: usize = 64;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Summing {
+    /// Only runs that began at this time (RFC 3339) or later, or so long ago: `90m`, `24h`, `7d`.
+    since: Option<String>,
+    /// By what the groups are made; by agent where it is absent.
+    by: Option<CostBy>,
+    /// Only runs of this agent, by handle or id.
+    agent: Option<String>,
+    /// Counts on after this run; the `next` of the answer before.
+    after: Option<RunId>,
+}
+
+pub(crate) async fn summary(
+    State(core): State<Shared>,
+    caller: Caller,
+    Params(summing): Params<Summing>,
+) -> Answer<Json<CostSummary>> {
+    let since = summing.since.map(|since| begin(core.ports.runtime.clock.now(), &since)).transpose()?;
+    let agent = match &summing.agent {
+        Some(name) => Some(super::agent::find(&core, &caller.scope, name).await?.id),
+        None => None,
+    };
+    let filter = RunFilter { agent, ..RunFilter::default() };
+    let floor = since.map(RunId::earliest_at);
+    let by = summing.by.unwrap_or_default();
+    let (most, read) = match by {
+        CostBy::Model => (RUNS_BY_MODEL_MAX, RUNS_BY_MODEL_READ),
+        CostBy::Agent | CostBy::Day => (RUNS_MAX, Page::<RunId>::LIMIT_MAX),
+    };
+    let mut sum = CostSummary::new(by, since);
+    let mut groups = BTreeMap::new();
+    let mut after = summing.after;
+    'pages: for _ in 0..most / read {
+        let page = Page { after, limit: read };
+        let runs = spending(&core, &caller.scope, by, filter, page).await?;
+        let is_last = runs.len() < read;
+        for spending in runs {
+            // Ids sort by the time at which a run began, so everything that follows is older.
+            if floor.is_some_and(|floor| spending.run.id < floor) {
+                after = None;
+                break 'pages;
+            }
+            after = Some(spending.run.id);
+            count(&mut sum, &mut groups, spending);
+        }
+        if is_last {
+            after = None;
+            break;
+        }
+    }
+    sum.next = after;
+    sum.groups = groups.into_values().collect();
+    sum.sort();
+    if by == CostBy::Agent {
+        name_agents(&core, &caller.scope, &mut sum.groups).await?;
+    }
+    Ok(Json(sum))
+}
+
+/// Reads when to begin.
+fn begin(now: Timestamp, since: &str) -> Answer<Timestamp> {
+    let unreadable = || {
+        Failure::invalid("`since` must be a time such as 2026-01-02T00:00:00Z, or how long ago, such as 24h")
+    };
+    if let Ok(at) = since.parse() {
+        return Ok(at);
+    }
+    let digits = since.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: i64 = digits.parse().map_err(|_| unreadable())?;
+    let seconds = match &since[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(unreadable()),
+    };
+    let ago = number.checked_mul(seconds).filter(|ago| *ago >= 0).ok_or_else(unreadable)?;
+    // Longer ago than time reaches is since ever.
+    Ok(now.checked_sub(SignedDuration::from_secs(ago)).unwrap_or(Timestamp::MIN))
+}
+
+async fn spending(
+    core: &Core,
+    scope: &Scope,
+    by: CostBy,
+    filter: RunFilter,
+    page: Page<RunId>,
+) -> Answer<Vec<RunSpending>> {
+    let store = &core.ports.store;
+    Ok(match by {
+        CostBy::Model => store.run_spending(scope, filter, page).await?,
+        CostBy::Agent | CostBy::Day => {
+            let runs = store.runs(scope, filter, page).await?;
+            runs.into_iter().map(|run| RunSpending { run, models: Vec::new() }).collect()
+        }
+    })
+}
+
+fn count(sum: &mut CostSummary, groups: &mut BTreeMap<String, CostGroup>, spending: RunSpending) {
+    let RunSpending { run, models } = spending;
+    let own = Spent::from(&run);
+    sum.runs += 1;
+    let parts = match sum.by {
+        CostBy::Agent => vec![(run.agent.to_string(), own)],
+        CostBy::Day => vec![(run.started_at.strftime("%Y-%m-%d").to_string(), own)],
+        CostBy::Model => models,
+    };
+    for (key, spent) in parts {
+        sum.total.add(spent);
+        let empty = || CostGroup { key: key.clone(), name: None, runs: 0, spent: Spent::default() };
+        let group = groups.entry(key.clone()).or_insert_with(empty);
+        group.runs += 1;
+        group.spent.add(spent);
+    }
+}
+
+async fn name_agents(core: &Core, scope: &Scope, groups: &mut [CostGroup]) -> Answer<()> {
+    for group in groups.iter_mut().take(NAMES_MAX) {
+        let agent = core.ports.store.agent(scope, id::<AgentId>(&group.key)?).await?;
+        group.name = agent.map(|agent| agent.handle.to_string());
+    }
+    Ok(())
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pricing {
+    /// Only attempts after this entry; the `next` of the answer before.
+    after: Option<u64>,
+    /// The most attempts, from 1 to 256; 50 where it is absent.
+    limit: Option<u32>,
+}
+
+pub(crate) async fn run(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(run): Segments<String>,
+    Params(pricing): Params<Pricing>,
+) -> Answer<Json<RunCost>> {
+    let limit = page_limit(pricing.limit)?;
+    let run = super::run::find(&core, &caller.scope, id(&run)?).await?;
+    let after = pricing.after.unwrap_or(0);
+    if after > run.last_seq {
+        return Err(Failure::new(
+            ErrorCode::CursorInFuture,
+            format!("the cursor is {after}, and the last entry is {}", run.last_seq),
+        ));
+    }
+    let own = Spent::from(&run);
+    let mut cost = RunCost {
+        run: run.id,
+        status: run.head.status,
+        last_seq: run.last_seq,
+        own,
+        total: own,
+        resumed_by: Vec::new(),
+        attempts: Vec::new(),
+        next: None,
+    };
+    attempts(&core, &caller.scope, &mut cost, after, limit).await?;
+    for resumed in resumed_by(&core, &caller.scope, run).await? {
+        cost.total.add(Spent::from(&resumed));
+        cost.resumed_by.push(resumed.id);
+    }
+    Ok(Json(cost))
+}
+
+/// Reads attempts off the journal, up to the entry of which the row knew.
+async fn attempts(core: &Core, scope: &Scope, cost: &mut RunCost, after: u64, limit: usize) -> Answer<()> {
+    let mut ledger = Ledger::default();
+    let (mut cursor, mut bytes) = (after, 0);
+    while cursor < cost.last_seq {
+        let entries = core.ports.store.journal(scope, cost.run, cursor, READ).await?;
+        if entries.is_empty() {
+            break;
+        }
+        for stored in entries.into_iter().filter(|stored| stored.seq <= cost.last_seq) {
+            cursor = stored.seq;
+            bytes += stored.fields.len() + stored.body.as_ref().map_or(0, bytes::Bytes::len);
+            let entry = match stored.decode() {
+                Ok(entry) => entry,
+                // A newer version wrote it; its run is held until that version is back.
+                Err(DecodeError::Unknown { .. }) => continue,
+                Err(error) => {
+                    let failure = Failure::new(ErrorCode::JournalUnreadable, format!("entry {cursor}"));
+                    return Err(failure.with_cause(error.to_string()));
+                }
+            };
+            let Some(attempt) = ledger.take(stored.seq, stored.at, &entry) else { continue };
+            cost.attempts.push(wire::attempt(attempt));
+            if (cost.attempts.len() >= limit || bytes >= PAGE_BYTES) && cursor < cost.last_seq {
+                // An attempt that ends with the next one's beginning would be torn; the engine writes no such thing.
+                cost.next = Some(cursor);
+                return Ok(());
+            }
+        }
+    }
+    cost.attempts.extend(ledger.open().cloned().map(wire::attempt));
+    Ok(())
+}
+
+/// Finds the runs that went on from a yielded one, each from the one before.
+async fn resumed_by(core: &Core, scope: &Scope, run: Run) -> Answer<Vec<Run>> {
+    let mut resumed = Vec::new();
+    let mut last = run;
+    while last.head.status == RunStatus::Yielded && resumed.len() < RESUMES_MAX {
+        let Some(next) = next_run(core, scope, &last).await? else { break };
+        let Some(next) = core.ports.store.run(scope, next).await? else { break };
+        resumed.push(next.clone());
+        last = next;
+    }
+    Ok(resumed)
+}
+
+/// Finds the run that took the wish to go on from a yielded run. The wish lies in the session's inbox behind what
+/// the yielded run took.
+async fn next_run(core: &Core, scope: &Scope, yielded: &Run) -> Answer<Option<RunId>> {
+    let store = &core.ports.store;
+    let first = store.journal(scope, yielded.id, 0, 1).await?;
+    let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
+        return Ok(None);
+    };
+    let owner = InboxOwner::Session(yielded.session);
+    let mut after = started.after + started.items.len() as u64;
+    for _ in 0..RESUME_READS_MAX {
+        let items = store.inbox(scope, owner, after, READ).await?;
+        if let Some(item) = items.iter().find(|item| asks_to_go_on(item, yielded.id)) {
+            return Ok(item.taken_by);
+        }
+        match items.last() {
+            Some(last) if items.len() == READ => after = last.position,
+            _ => break,
+        }
+    }
+    Ok(None)
+}
+
+fn asks_to_go_on(item: &InboxItem, from: RunId) -> bool {
+    let body = item.body.as_ref().filter(|_| item.kind == ItemKind::Resume);
+    body.is_some_and(|body| serde_json::from_slice::<ResumeBody>(body).is_ok_and(|body| body.run == from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_begins_at_a_time_or_so_long_ago() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        for (since, at) in [
+            ("24h", "2026-01-01T03:04:05Z"),
+            ("90m", "2026-01-02T01:34:05Z"),
+            ("7d", "2025-12-26T03:04:05Z"),
+            ("2025-12-31T23:00:00Z", "2025-12-31T23:00:00Z"),
+        ] {
+            assert_eq!(begin(now, since).ok(), at.parse().ok(), "{since}");
+        }
+        assert_eq!(begin(now, "9000000000h").ok(), Some(Timestamp::MIN));
+        for bad in ["", "h", "24", "24 h", "-1h", "1y", "yesterday", "99999999999999999999s"] {
+            assert!(begin(now, bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The served document as the tests read it: which operations there are, and whether an answer is one of those that
+//! it describes.
+
+use dromia_contracts::token::TokenScope;
+use serde_json::Value;
+
+use crate::client::{Answer, full, request};
+use crate::world::{House, World};
+
+/// One operation of the document.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub id: String,
+    pub method: String,
+    pub path: String,
+    /// `nothing`, `credential`, `tenant` or `operator`.
+    pub needs: String,
+    said: Value,
+    document: Value,
+}
+
+impl World {
+    /// Reads the document from the server.
+    pub(crate) async fn operations(&self) -> Vec<Operation> {
+        let document = self.tcp(request("GET", "/openapi.json").body(full("")).unwrap()).await.json();
+        let mut operations = Vec::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, said) in methods.as_object().unwrap() {
+                operations.push(Operation {
+                    id: said["operationId"].as_str().unwrap().to_owned(),
+                    method: method.to_ascii_uppercase(),
+                    path: path.clone(),
+                    needs: said["x-dromia-needs"].as_str().unwrap().to_owned(),
+                    said: said.clone(),
+                    document: document.clone(),
+                });
+            }
+        }
+        assert!(operations.len() >= 28, "{} operations are too few", operations.len());
+        operations
+    }
+}
+
+impl Operation {
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// The path to what a house has, with the query parameters that must be there.
+    pub(crate) fn path(&self, house: &House) -> String {
+        let mut path = self.path.clone();
+        for (segment, value) in [
+            ("{agent}", house.agent.to_string()),
+            ("{session}", house.session.to_string()),
+            ("{run}", house.run.to_string()),
+            ("{token}", house.token_id.to_string()),
+            ("{name}", "note".to_owned()),
+        ] {
+            path = path.replace(segment, &value);
+        }
+        assert!(!path.contains('{'), "say in `Operation::path` what fills {path}");
+        for parameter in self.parameters("query").filter(|parameter| parameter["required"] == true) {
+            assert_eq!(parameter["name"], "agent", "say in `Operation::path` what fills {}", self.line());
+            path = format!("{path}?agent={}", house.agent);
+        }
+        path
+    }
+
+    /// A body that the operation takes, so that nothing but the caller is wrong.
+    pub(crate) fn body(&self, house: &House) -> String {
+        if self.said.get("requestBody").is_none() {
+            return String::new();
+        }
+        match self.id.as_str() {
+            "event_send" => format!(r#"{{"text":"hi","session":"{}"}}"#, house.session),
+            "agent_create" => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
+            "token_create" => r#"{"name":"new","scopes":["read"]}"#.to_owned(),
+            "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
+            "session_import" => "a session".to_owned(),
+            "state_put" => "1".to_owned(),
+            unknown => panic!("say in `Operation::body` what {unknown} takes"),
+        }
+    }
+
+    /// Whether it names something that another tenant may have.
+    pub(crate) fn names_something(&self) -> bool {
+        self.path.contains('{') || matches!(self.id.as_str(), "event_send" | "session_import")
+    }
+
+    /// Whether somebody of a tenant asks.
+    pub(crate) fn is_of_a_tenant(&self) -> bool {
+        matches!(self.needs.as_str(), "credential" | "tenant")
+    }
+
+    /// The scope that an operation of a tenant needs.
+    pub(crate) fn scope(&self) -> TokenScope {
+        self.said["x-dromia-scope"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn takes_json(&self) -> bool {
+        self.said["requestBody"]["content"].get("application/json").is_some()
+    }
+
+    pub(crate) fn takes_body(&self) -> bool {
+        self.said.get("requestBody").is_some()
+    }
+
+    pub(crate) fn parameters(&self, place: &str) -> impl Iterator<Item = &Value> {
+        let parameters = self.said["parameters"].as_array().into_iter().flatten();
+        parameters.filter(move |parameter| parameter["in"] == place)
+    }
+
+    /// Checks that the document has this answer: its status, its kind, its code and its shape.
+    pub(crate) fn describes(&self, answer: &Answer) {
+        let line = self.line();
+        let response = &self.said["responses"][answer.status.as_str()];
+        assert!(response.is_object(), "{line} answers {}, which is not described", answer.status);
+        let media = answer.headers["content-type"].to_str().unwrap();
+        let media = media.split(';').next().unwrap();
+        let content = &response["content"][media];
+        assert!(content.is_object(), "{line} answers {media}, which is not described");
+        if let Some(codes) = response["x-dromia-codes"].as_array() {
+            let code = answer.code();
+            assert!(codes.iter().any(|known| *known == code), "{line} fails with {code}: {codes:?}");
+        }
+        if media.ends_with("json") {
+            let fits = fits(&self.document, &content["schema"], &answer.json());
+            assert_eq!(fits, Ok(()), "{line} answers {}: {:?}", answer.status, answer.body);
+        }
+    }
+}
+
+/// Checks a value against a schema, as far as our schemas go. A field that the schema does not name is a fault: the
+/// document would be incomplete.
+fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let Some(said) = schema.as_object() else { return Ok(()) };
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
+        return fits(document, target, value).map_err(|error| format!("{reference}: {error}"));
+    }
+    if said.get("const").is_some_and(|only| only != value) {
+        return Err(format!("{value} is not {}", said["const"]));
+    }
+    if said.get("enum").is_some_and(|known| !known.as_array().unwrap().contains(value)) {
+        return Err(format!("{value} is none of {}", said["enum"]));
+    }
+    if let Some(variants) = said.get("anyOf").or_else(|| said.get("oneOf")) {
+        let errors = variants.as_array().unwrap().iter().map(|variant| fits(document, variant, value).err());
+        let errors: Vec<_> = errors.collect();
+        if errors.iter().all(Option::is_some) {
+            return Err(format!("{value} fits no variant: {errors:?}"));
+        }
+    }
+    let is = |kind: &Value| match kind.as_str().unwrap() {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{other} is no type"),
+    };
+    match said.get("type") {
+        Some(Value::Array(kinds)) if !kinds.iter().any(is) => {
+            return Err(format!("{value} is none of {kinds:?}"));
+        }
+        Some(kind @ Value::String(_)) if !is(kind) => return Err(format!("{value} is no {kind}")),
+        _ => {}
+    }
+    if let Some(fields) = value.as_object() {
+        for name in schema["required"].as_array().into_iter().flatten() {
+            if !fields.contains_key(name.as_str().unwrap()) {
+                return Err(format!("{name} is missing"));
+            }
+        }
+        for (name, field) in fields {
+            let known = schema["properties"].get(name).or_else(|| said.get("additionalProperties"));
+            match known {
+                Some(known) => fits(document, known, field).map_err(|error| format!("{name}: {error}"))?,
+                None if said.contains_key("properties") => return Err(format!("{name} is not described")),
+                None => {}
+            }
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        fits(document, &schema["items"], item)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What runs spent on each model, read off the entries of their attempts.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+
+use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::entry::{DecodeError, Entry};
+use dromia_contracts::id::{RunId, TenantId};
+use dromia_contracts::store::{Page, RunFilter, RunSpending};
+
+use super::{Found, View};
+use crate::code;
+use crate::reader::Problem;
+
+/// The columns lie before the body, so a long body beside an entry is not read.
+const ATTEMPTS: &str = "SELECT seq, at, kind, version, fields FROM entries WHERE tenant = ?1 AND run = ?2 \
+                        AND kind IN ('model_called', 'model_replied', 'model_failed') ORDER BY seq";
+
+pub(crate) fn list(
+    db: &Connection,
+    view: View,
+    filter: RunFilter,
+    page: Page<RunId>,
+) -> Found<Vec<RunSpending>> {
+    let runs = super::run::list(db, view, filter, page)?;
+    runs.into_iter().map(|run| Ok(RunSpending { models: models(db, view.tenant, run.id)?, run })).collect()
+}
+
+fn models(db: &Connection, tenant: TenantId, run: RunId) -> Found<Vec<(String, Spent)>> {
+    let mut select = db.prepare_cached(ATTEMPTS)?;
+    let mut rows = select.query(params![tenant.as_bytes(), run.as_bytes()])?;
+    let mut ledger = Ledger::default();
+    let mut models = BTreeMap::<String, Spent>::new();
+    while let Some(row) = rows.next()? {
+        let seq = code::number(row, 0)?;
+        let (kind, fields): (String, String) = (row.get(2)?, row.get(4)?);
+        // What a newer version wrote is not summed up; its run is held until that version is back.
+        let entry = match Entry::decode(&kind, row.get(3)?, &fields) {
+            Ok(entry) => entry,
+            Err(DecodeError::Unknown { .. }) => continue,
+            Err(error) => return Err(Problem::damaged(format!("entry {seq} of {run}"), error.to_string())),
+        };
+        if let Some(attempt) = ledger.take(seq, code::time(row, 1)?, &entry) {
+            let spent = Spent::from(&attempt);
+            models.entry(attempt.model).or_default().add(spent);
+        }
+    }
+    if let Some(attempt) = ledger.open() {
+        models.entry(attempt.model.clone()).or_default().add(Spent::from(attempt));
+    }
+    Ok(models.into_iter().collect())
+}

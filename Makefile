@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 N ?= 100
 SEED ?=
 
-.PHONY: help setup check api test crash bench demo picture
+.PHONY: help setup check api docs test crash bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench: ## The figures of the README, beside the limits of this machine
 demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1 leaves the server running)
 	@$(CARGO) build --quiet --workspace --bin dromia
 	@$(TARGET)/debug/dromia demo $(if $(KEEP),--keep)
+
+docs: ## Write docs/errors.md and docs/schemas anew from the program
+	@DROMIA_WRITE_DOCS=1 $(CARGO) test --quiet --workspace --lib --bins -- the_page_of_errors the_published_schemas
 
 picture: ## Record the demo as docs/demo.svg
 	@$(CARGO) build --release --workspace --bins

@@ -10,6 +10,8 @@ use clap::{Args, Subcommand};
 use dromia_api::cost::CostBy;
 use dromia_api::{Handle, RunId, RunStatus, SessionId, TokenScope};
 
+use crate::format::{Color, Fields, Format};
+
 /// Options that every command takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
@@ -19,9 +21,32 @@ pub struct Global {
     /// The agent, by handle or id
     #[arg(long, global = true, value_name = "AGENT", help_heading = "Global options")]
     pub agent: Option<String>,
-    /// Print one JSON document on stdout
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub json: bool,
+    /// Print results as a table, as JSON, or as one line of JSON per row
+    #[arg(long, short, global = true, value_enum, value_name = "FORMAT", help_heading = "Global options")]
+    pub output: Option<Format>,
+    /// Print one JSON document on stdout; with `=`, only these fields of it, or of its rows
+    #[arg(
+        long,
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        value_name = "FIELD,…",
+        help_heading = "Global options"
+    )]
+    pub json: Option<Fields>,
+    /// When to use colour: auto, always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t = Color::Auto,
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "Global options"
+    )]
+    pub color: Color,
     /// Ask nothing; fail instead
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_input: bool,
@@ -44,7 +69,7 @@ pub struct Global {
 pub enum Command {
     /// Ask an agent and print its answer, nothing else
     #[command(
-        after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -"
+        after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json"
     )]
     Ask(Ask),
     /// Talk with an agent, line by line
@@ -74,11 +99,21 @@ pub enum Command {
     #[command(subcommand, visible_alias = "costs")]
     Cost(Cost),
     /// Show how the server stands
-    #[command(after_help = "Examples:\n  dromia status\n  dromia status --json")]
-    Status,
+    #[command(
+        after_help = "Examples:\n  dromia status\n  dromia status --json=version,store\n  dromia status --all > report.txt"
+    )]
+    Status(Status),
     /// Show the server, the tenant, and what you may do there
     #[command(after_help = "Examples:\n  dromia whoami\n  dromia whoami --tenant acme --json")]
     Whoami,
+}
+
+/// How much to show.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Status {
+    /// Everything that helps somebody else to help: versions, doctor, configuration; without secrets
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// What to ask.
@@ -89,6 +124,12 @@ pub struct Ask {
     /// Ask in this session
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
+    /// Print each entry as one line of JSON when it comes, the answer last
+    #[arg(long, conflicts_with = "json")]
+    pub jsonl: bool,
+    /// Write what the run used into this file, however it ends
+    #[arg(long, value_name = "FILE")]
+    pub usage_file: Option<PathBuf>,
 }
 
 /// With whom to talk.

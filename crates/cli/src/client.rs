@@ -28,18 +28,20 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 
 /// Speaks to one server about one tenant.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub struct Client {
     socket: PathBuf,
     tenant: String,
     patience: Duration,
 }
 
 impl Client {
-    pub(crate) fn new(socket: PathBuf, tenant: String, patience: Option<Duration>) -> Self {
+    /// Makes a client of a socket and a tenant; nothing is sent yet.
+    pub fn new(socket: PathBuf, tenant: String, patience: Option<Duration>) -> Self {
         Self { socket, tenant, patience: patience.unwrap_or(ANSWER) }
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+    /// Asks for a document.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
         parse(&self.whole(self.request(Method::GET, path), self.patience).await?.1)
     }
 

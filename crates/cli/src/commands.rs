@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod chat;
 mod cost;
+mod documents;
 mod event;
 mod run;
 mod session;
@@ -25,9 +26,11 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::settings::Settings;
 
+pub use self::documents::published;
+
 /// Does one command. What went wrong is told on stderr, and with `--json` on stdout too.
 pub async fn run(command: Command, global: &Global, context: &mut Context) -> Exit {
-    let mut output = Output::new(context, global.json);
+    let mut output = Output::new(context, global);
     let ended = tokio::select! {
         ended = Box::pin(done(command, global, &mut output)) => ended,
         Ok(()) = tokio::signal::ctrl_c() => return Exit::Interrupted,
@@ -35,13 +38,14 @@ pub async fn run(command: Command, global: &Global, context: &mut Context) -> Ex
     match ended {
         Ok(exit) => exit,
         Err(error) => {
-            tell(&error, &mut output);
+            output.tell(&error);
             error.exit()
         }
     }
 }
 
 async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Outcome<Exit> {
+    output.check()?;
     let cli = Cli::open(global, output)?;
     match command {
         Command::Ask(ask) => ask::run(&cli, ask, output).await,
@@ -53,25 +57,9 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Run(run) => run::run(&cli, run, output).await,
         Command::Token(token) => token::run(&cli, token, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,
-        Command::Status => status::run(&cli, output).await,
+        Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,
     }
-}
-
-/// Tells an error in at most two lines; nobody is left to tell if stderr is gone too.
-fn tell(error: &Error, output: &mut Output<'_>) {
-    let code = match error {
-        Error::Problem(problem) => format!(" ({}, {})", problem.code, problem.request_id),
-        _ => String::new(),
-    };
-    let mut told = output.notice(&format!("error: {error}{code}"));
-    if let Some(hint) = error.hint() {
-        told = told.and_then(|()| output.notice(&format!("hint: {hint}")));
-    }
-    if output.is_json() {
-        told = told.and_then(|()| output.document(&error.document()));
-    }
-    drop(told);
 }
 
 /// What every command starts from.
@@ -152,13 +140,14 @@ fn print_list<T: Serialize>(
 ) -> Outcome<Exit> {
     if output.is_json() {
         output.document(list)?;
-        return Ok(Exit::Done);
-    }
-    if list.items.is_empty() {
+        if !output.is_jsonl() {
+            return Ok(Exit::Done);
+        }
+    } else if list.items.is_empty() {
         output.notice("nothing to list")?;
-        return Ok(Exit::Done);
+    } else {
+        output.table(heads, list.items.iter().map(row).collect())?;
     }
-    output.table(heads, list.items.iter().map(row).collect())?;
     if let Some(next) = &list.next {
         output.notice(&format!("there may be more: --after {next}"))?;
     }

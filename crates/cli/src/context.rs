@@ -5,6 +5,8 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
+use crate::format::ColorHints;
+
 /// The surroundings of a command.
 pub struct Context {
     /// Where a person or a pipe types.
@@ -17,6 +19,12 @@ pub struct Context {
     pub out_is_terminal: bool,
     /// Where notices go.
     pub err: Box<dyn Write + Send>,
+    /// Whether a person reads them there.
+    pub err_is_terminal: bool,
+    /// What the environment says about colour.
+    pub color_hints: ColorHints,
+    /// The fields that the command's document has, for `--json=FIELD,…`; none if it prints no document.
+    pub fields: Vec<String>,
     /// How many columns a table may take.
     pub columns: Option<u16>,
     /// The home of the instance, unless the command line names another.
@@ -40,6 +48,9 @@ impl Context {
             out: Box::new(io::stdout()),
             out_is_terminal: io::stdout().is_terminal(),
             err: Box::new(io::stderr()),
+            err_is_terminal: io::stderr().is_terminal(),
+            color_hints: ColorHints::of_process(),
+            fields: Vec::new(),
             columns,
             home: home.join(".dromia"),
         }

@@ -1,13 +1,14 @@
 //! Why a command did not do what was asked: one line, the next step, and the exit code.
 
 use dromia_api::Problem;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::exit::Exit;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// The command line is not enough or too much.
     #[error("{0}")]
     Usage(String),
@@ -45,15 +46,18 @@ pub(crate) enum Error {
     },
 }
 
-pub(crate) type Outcome<T = ()> = Result<T, Error>;
+/// What a command's step gives.
+pub type Outcome<T = ()> = Result<T, Error>;
 
 impl Error {
-    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    /// Makes an error of the file system, with what was tried.
+    pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }
     }
 
-    pub(crate) fn exit(&self) -> Exit {
+    /// How the command ends.
+    pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
@@ -64,7 +68,7 @@ impl Error {
     }
 
     /// The next step.
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
@@ -74,28 +78,13 @@ impl Error {
     }
 
     /// Describes the failure for `--json`.
-    pub(crate) fn document(&self) -> impl Serialize {
-        #[derive(Serialize)]
-        struct Document {
-            error: Body,
-        }
-        #[derive(Serialize)]
-        struct Body {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            code: Option<String>,
-            message: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            hint: Option<String>,
-            exit: u8,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<String>,
-        }
+    pub(crate) fn document(&self) -> Document {
         let problem = match self {
             Self::Problem(problem) => Some(problem),
             _ => None,
         };
         Document {
-            error: Body {
+            error: Failure {
                 code: problem.map(|problem| problem.code.clone()),
                 message: self.to_string(),
                 hint: self.hint(),
@@ -104,4 +93,29 @@ impl Error {
             },
         }
     }
+}
+
+/// What a command prints with `--json` when it fails.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Document {
+    /// The failure.
+    pub(crate) error: Failure,
+}
+
+/// Why a command failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Failure {
+    /// The server's code; `dromia explain CODE` says more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    /// What went wrong.
+    message: String,
+    /// The next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// The exit code of the command.
+    exit: u8,
+    /// The request's id, which the server's log carries too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }

@@ -53,6 +53,71 @@ impl Exit {
             Self::Interrupted => 130,
         }
     }
+
+    /// Says in a few words what the code means, for the foot of a help page.
+    pub const fn brief(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "not valid",
+            Self::Denied => "denied",
+            Self::Unreachable => "no server",
+            Self::Conflict => "conflict",
+            Self::RunFailed => "the run failed",
+            Self::TimedOut => "not in time",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Says what a script can make of the code.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "it did what was asked",
+            Self::Failed => {
+                "it failed; the message says why, and `dromia explain CODE` says more about its code"
+            }
+            Self::Usage => "the command line, a file or the request is not valid; the same again fails again",
+            Self::Denied => "the server did not let the caller, or the gate refused the action",
+            Self::Unreachable => "no server answers, or it is about to stop; start one with `dromia up`",
+            Self::Conflict => {
+                "what is there contradicts what was asked: a name is taken, a run has ended, the home is in use"
+            }
+            Self::RunFailed => {
+                "the run failed, was cancelled, or stopped at its limit; `dromia run why` says more"
+            }
+            Self::TimedOut => "the wait ended before the run did; the input is stored and the run goes on",
+            Self::Interrupted => "somebody pressed Ctrl-C; what the server had taken goes on",
+        }
+    }
+
+    /// All codes in brief, for the foot of `--help`.
+    pub fn footer() -> String {
+        const WIDTH: usize = 78;
+        const INDENT: usize = "Exit codes:".len();
+        let mut text = "Exit codes:".to_owned();
+        let mut column = INDENT;
+        for exit in Self::ALL {
+            let comma = if exit == Self::ALL[Self::ALL.len() - 1] { "" } else { "," };
+            let piece = format!(" {} {}{comma}", exit.code(), exit.brief());
+            if column + piece.len() > WIDTH {
+                text.extend(["\n", &" ".repeat(INDENT)]);
+                column = INDENT;
+            }
+            column += piece.len();
+            text.push_str(&piece);
+        }
+        text
+    }
+
+    /// The whole table, for `dromia help exit-codes`.
+    pub fn topic() -> String {
+        let mut text = "What a script learns from the exit code of any command:\n\n".to_owned();
+        for exit in Self::ALL {
+            text.extend([format!("  {:>3}  {:<15} {}\n", exit.code(), exit.brief(), exit.meaning())]);
+        }
+        text.push_str("\nWith --json, a command that fails prints {\"error\": {…, \"exit\": N}} on stdout.");
+        text
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -99,6 +164,23 @@ mod tests {
     #[test]
     fn the_documented_codes_are_the_codes() {
         assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 4, 5, 6, 7, 124, 130]);
+    }
+
+    #[test]
+    fn the_foot_of_a_help_page_has_every_code() {
+        insta::assert_snapshot!(Exit::footer(), @r"
+        Exit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict,
+                    7 the run failed, 124 not in time, 130 interrupted
+        ");
+    }
+
+    #[test]
+    fn the_topic_explains_every_code() {
+        let topic = Exit::topic();
+        for exit in Exit::ALL {
+            let line = topic.lines().find(|line| line.trim().starts_with(&format!("{} ", exit.code())));
+            assert!(line.is_some_and(|line| line.ends_with(exit.meaning())), "{exit:?}: {topic}");
+        }
     }
 
     #[test]

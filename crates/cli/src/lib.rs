@@ -8,15 +8,21 @@
 pub mod args;
 pub mod context;
 pub mod exit;
+pub mod explain;
+pub mod format;
+pub mod output;
+pub mod schema;
 
 mod client;
 mod commands;
 mod error;
-mod output;
 mod settings;
 mod sse;
 
 pub use crate::args::{Command, Global};
-pub use crate::commands::run;
+pub use crate::client::Client;
+pub use crate::commands::{published, run};
 pub use crate::context::Context;
+pub use crate::error::{Error, Outcome};
 pub use crate::exit::Exit;
+pub use crate::output::Output;

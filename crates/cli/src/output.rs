@@ -1,56 +1,129 @@
-//! What people and scripts see: tables and texts on stdout, notices on stderr, one JSON document with `--json`.
+//! What people and scripts see: tables and texts on stdout, notices on stderr, one JSON document with `--json`, one
+//! line per row with `-o jsonl`.
 //!
-//! No escape sequence is ever written by us, and texts of others lose their control characters before they reach
+//! This is the only place that knows formats. JSON is never coloured; texts are, by us, where
+//! [`ColorHints`](crate::format::ColorHints) say so. Texts of others lose their control characters before they reach
 //! a terminal: what an agent says cannot move the cursor or set the clipboard.
 
 use std::borrow::Cow;
 use std::io::Write;
 
+use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
+use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Error, Outcome};
+use crate::format::{Fields, Format};
+use crate::schema::ROWS;
+
+const HEAD: Style = Style::new().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
 
 /// Writes the results of one command.
-pub(crate) struct Output<'context> {
+#[derive(Debug)]
+pub struct Output<'context> {
     context: &'context mut Context,
-    json: bool,
+    format: Format,
+    fields: Fields,
+    /// A table was asked for and JSON too.
+    torn: bool,
+    out_is_colored: bool,
+    err_is_colored: bool,
 }
 
 impl<'context> Output<'context> {
-    pub(crate) fn new(context: &'context mut Context, json: bool) -> Self {
-        Self { context, json }
+    /// Takes the format from the command line. What is wrong with it is told by [`Output::check`].
+    pub fn new(context: &'context mut Context, global: &Global) -> Self {
+        let color = |is_terminal| context.color_hints.is_colored(global.color, is_terminal);
+        let (out_is_colored, err_is_colored) =
+            (color(context.out_is_terminal), color(context.err_is_terminal));
+        let format = match (global.output, &global.json) {
+            (Some(Format::Table) | None, Some(_)) => Format::Json,
+            (format, _) => format.unwrap_or_default(),
+        };
+        let torn = global.output == Some(Format::Table) && global.json.is_some();
+        let fields = global.json.clone().unwrap_or_default();
+        Self { context, format, fields, torn, out_is_colored, err_is_colored }
     }
 
-    pub(crate) fn context(&mut self) -> &mut Context {
+    /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
+    pub fn check(&self) -> Outcome {
+        if self.torn {
+            return Err(Error::Usage("--json and -o table cannot both be meant; leave one out".to_owned()));
+        }
+        let known = &self.context.fields;
+        let Some(unknown) = self.fields.names().iter().find(|name| !known.contains(name)) else {
+            return Ok(());
+        };
+        Err(Error::Usage(if known.is_empty() {
+            format!("there is no field {unknown:?}: this command has no fields to choose from")
+        } else {
+            format!("there is no field {unknown:?}; the fields are {}", known.join(", "))
+        }))
+    }
+
+    /// The surroundings.
+    pub fn context(&mut self) -> &mut Context {
         self.context
     }
 
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
+    /// Whether a program reads the result.
+    pub fn is_json(&self) -> bool {
+        self.format != Format::Table
     }
 
-    /// Prints a document with `--json`, and otherwise what `text` makes of it.
-    pub(crate) fn show<T: Serialize>(&mut self, document: &T, text: impl FnOnce(&T) -> String) -> Outcome {
-        if self.json {
+    /// Whether a program reads it line by line.
+    pub fn is_jsonl(&self) -> bool {
+        self.format == Format::Jsonl
+    }
+
+    /// Prints a document for a program, and otherwise what `text` makes of it.
+    pub fn show<T: Serialize>(&mut self, document: &T, text: impl FnOnce(&T) -> String) -> Outcome {
+        if self.is_json() {
             return self.document(document);
         }
         let text = text(document);
         self.line(&text)
     }
 
-    /// Prints one JSON document.
-    pub(crate) fn document(&mut self, document: &impl Serialize) -> Outcome {
-        let text =
-            serde_json::to_string_pretty(document).map_err(|error| Error::Broken(error.to_string()))?;
+    /// Prints one JSON document, cut to the wanted fields; a listing is one line per row with `-o jsonl`.
+    pub fn document(&mut self, document: &impl Serialize) -> Outcome {
+        let text = if self.format == Format::Json && self.fields.names().is_empty() {
+            serde_json::to_string_pretty(document).map_err(|error| broken(&error))?
+        } else {
+            let document = serde_json::to_value(document).map_err(|error| broken(&error))?;
+            self.written(&document).map_err(|error| broken(&error))?
+        };
         self.raw(text.as_bytes())?;
-        self.raw(b"\n")
+        if text.is_empty() { Ok(()) } else { self.raw(b"\n") }
+    }
+
+    fn written(&self, document: &Value) -> serde_json::Result<String> {
+        let fields = self.fields.names();
+        let rows = document.get(ROWS).and_then(Value::as_array);
+        match (self.format, rows) {
+            (Format::Jsonl, Some(rows)) => {
+                let lines = rows.iter().map(|row| serde_json::to_string(&Chosen { of: row, fields }));
+                Ok(lines.collect::<serde_json::Result<Vec<_>>>()?.join("\n"))
+            }
+            (Format::Jsonl, None) => serde_json::to_string(&Chosen { of: document, fields }),
+            (_, Some(rows)) => {
+                let mut document = document.clone();
+                let rows = rows.iter().map(|row| serde_json::to_value(Chosen { of: row, fields }));
+                document[ROWS] = Value::Array(rows.collect::<serde_json::Result<_>>()?);
+                serde_json::to_string_pretty(&document)
+            }
+            (_, None) => serde_json::to_string_pretty(&Chosen { of: document, fields }),
+        }
     }
 
     /// Prints one line, or several.
-    pub(crate) fn line(&mut self, text: &str) -> Outcome {
+    pub fn line(&mut self, text: &str) -> Outcome {
         self.text(text)?;
         self.raw(b"\n")
     }
@@ -71,19 +144,83 @@ impl<'context> Output<'context> {
     }
 
     /// Tells something beside the result.
-    pub(crate) fn notice(&mut self, text: &str) -> Outcome {
+    pub fn notice(&mut self, text: &str) -> Outcome {
         writeln!(self.context.err, "{}", printable(text)).map_err(Error::io("write to stderr"))
     }
 
+    /// Tells an error in at most two lines, and with JSON as a document too; nobody is left to tell if that fails.
+    pub fn tell(&mut self, error: &Error) {
+        let code = match error {
+            Error::Problem(problem) => format!(" ({}, {})", problem.code, problem.request_id),
+            _ => String::new(),
+        };
+        let mut told = self.labelled("error:", ERROR, &format!("{error}{code}"));
+        if let Some(hint) = error.hint() {
+            told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
+        }
+        if self.is_json() {
+            self.fields = Fields::default();
+            told = told.and_then(|()| self.document(&error.document()));
+        }
+        drop(told);
+    }
+
+    fn labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {
+        let label = painted(self.err_is_colored, style, label);
+        writeln!(self.context.err, "{label} {}", printable(text)).map_err(Error::io("write to stderr"))
+    }
+
+    /// Whether results are coloured.
+    pub fn is_colored(&self) -> bool {
+        self.out_is_colored && !self.is_json()
+    }
+
+    /// Writes a word in colour, if there is any. The word must be ours.
+    pub fn paint(&self, style: Style, word: &str) -> String {
+        painted(self.out_is_colored, style, word)
+    }
+
+    /// Prints lines of ours, which may be painted.
+    pub fn painted_lines(&mut self, text: &str) -> Outcome {
+        self.raw(text.as_bytes())?;
+        self.raw(b"\n")
+    }
+
     /// Prints a table.
-    pub(crate) fn table(&mut self, heads: &[&str], rows: Vec<Vec<String>>) -> Outcome {
+    pub fn table(&mut self, heads: &[&str], rows: Vec<Vec<String>>) -> Outcome {
         let text = table(self.context.columns, heads, rows);
-        self.line(&text)
+        let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let head = self.paint(HEAD, head);
+        // The cells have lost their control characters already; the head's are ours.
+        self.painted_lines(&if rest.is_empty() { head } else { format!("{head}\n{rest}") })
+    }
+}
+
+fn broken(error: &serde_json::Error) -> Error {
+    Error::Broken(error.to_string())
+}
+
+fn painted(is_colored: bool, style: Style, word: &str) -> String {
+    if is_colored { format!("{style}{word}{style:#}") } else { word.to_owned() }
+}
+
+/// The wanted fields of an object, in the order of the wish; one that is absent is null.
+struct Chosen<'document> {
+    of: &'document Value,
+    fields: &'document [String],
+}
+
+impl Serialize for Chosen<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.fields.is_empty() {
+            return self.of.serialize(serializer);
+        }
+        serializer.collect_map(self.fields.iter().map(|name| (name, self.of.get(name))))
     }
 }
 
 /// Draws a table without borders; cells beyond the width wrap.
-pub(crate) fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> String {
+pub fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(heads.iter().map(|head| head.to_uppercase()));
     if let Some(columns) = columns {
@@ -97,7 +234,7 @@ pub(crate) fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>
 }
 
 /// Draws names and values, one pair per line.
-pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
+pub fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let lines = pairs.iter().filter(|(_, value)| !value.is_empty());
     lines.map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
@@ -110,7 +247,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Writes a time as people read it: UTC, to the second.
-pub(crate) fn time(at: Timestamp) -> String {
+pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
@@ -143,5 +280,13 @@ mod tests {
     #[test]
     fn money_keeps_its_millionths() {
         assert_eq!(money(1_000_042), "1.000042");
+    }
+
+    #[test]
+    fn wanted_fields_come_in_the_order_of_the_wish_and_an_absent_one_is_null() {
+        let document = serde_json::json!({"a": 1, "b": [2], "c": 3});
+        let fields: Fields = "c,x,a".parse().unwrap();
+        let chosen = serde_json::to_string(&Chosen { of: &document, fields: fields.names() }).unwrap();
+        assert_eq!(chosen, r#"{"c":3,"x":null,"a":1}"#);
     }
 }

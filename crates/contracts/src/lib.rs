@@ -8,6 +8,8 @@
 //! [`entry`] says *what happened*; [`store`] says *how it becomes durable*; the remaining modules are the ports
 //! through which rooms reach one another.
 
+mod schema;
+
 pub mod id;
 pub mod scope;
 

@@ -5,16 +5,21 @@
 
 mod config;
 mod demo;
+mod doctor;
 mod home;
 mod init;
 mod migrate;
+mod redact;
+mod schemas;
+mod shell;
+mod status_all;
 mod system;
 mod up;
 mod world;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dromia_cli::Global;
 
 #[global_allocator]
@@ -23,9 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// An operating system for LLM agents: every step is journaled before it is acted on, so a crash loses nothing.
 #[derive(Debug, Parser)]
 #[command(name = "dromia", version, disable_help_subcommand = true, arg_required_else_help = true)]
-#[command(
-    after_help = "Start here:\n  dromia demo              see a turn survive kill -9, offline, in half a minute\n  dromia init && dromia up make a home and serve it\n  dromia ask \"hello\"       ask its agent\n\nExit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict, 7 the run failed,\n            124 not in time, 130 interrupted"
-)]
+#[command(after_help = shell::foot())]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -47,10 +50,14 @@ enum Command {
     Migrate(migrate::MigrateArguments),
     #[command(flatten)]
     Client(dromia_cli::Command),
+    #[command(flatten)]
+    Shell(shell::ShellCommand),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    shell::choose_color(std::env::args_os());
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let home = home::Home::find(arguments.global.home.as_deref());
@@ -58,8 +65,12 @@ fn main() -> ExitCode {
         Command::Init(init) => init::run(&home, &init, &arguments.global),
         Command::Up(up) => up::run(&home, &up),
         Command::Demo(demo) => demo::run(&demo),
-        Command::Migrate(migrate) => migrate::run(&home, &migrate),
-        Command::Client(command) => client(command, &arguments.global),
+        Command::Migrate(migrate) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            migrate::run(&home, &migrate, &arguments.global, context)
+        }
+        Command::Client(command) => client(command, &home, &arguments.global, &matches),
+        Command::Shell(command) => shell::run(command, &home, &arguments.global, &matches),
     };
     match result {
         Ok(code) => code,
@@ -71,9 +82,17 @@ fn main() -> ExitCode {
 }
 
 /// Does a command of the CLI, which reaches a server through its API only.
-fn client(command: dromia_cli::Command, global: &Global) -> anyhow::Result<ExitCode> {
+fn client(
+    command: dromia_cli::Command,
+    home: &home::Home,
+    global: &Global,
+    matches: &ArgMatches,
+) -> anyhow::Result<ExitCode> {
+    if matches!(&command, dromia_cli::Command::Status(status) if status.all) {
+        return status_all::run(home, global, &mut schemas::context("status --all"));
+    }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut context = dromia_cli::Context::of_process();
+    let mut context = schemas::context(&schemas::command(matches));
     let exit = tokio.block_on(dromia_cli::run(command, global, &mut context));
     // A reader of standard input may still sit in its thread; it must not keep the process.
     tokio.shutdown_background();

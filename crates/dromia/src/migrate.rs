@@ -2,9 +2,14 @@
 
 use std::process::ExitCode;
 
+use dromia_cli::output::pairs;
+use dromia_cli::{Context, Global, Output};
 use dromia_store::{SqliteStore, StoreConfig};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::home::Home;
+use crate::system::Exit;
 use crate::up;
 
 #[derive(Debug, clap::Args)]
@@ -16,7 +21,7 @@ pub(crate) struct MigrateArguments {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Bring the store to this program's schema; a backup is written first.
-    #[command(after_help = "Example:\n  dromia migrate state --dry-run")]
+    #[command(after_help = "Examples:\n  dromia migrate state --dry-run\n  dromia migrate state --json")]
     State {
         /// Only say what would happen.
         #[arg(long)]
@@ -24,25 +29,58 @@ enum What {
     },
 }
 
+/// What happens to the store, or has happened.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Plan {
+    /// The schema that was found; 0 where there is no store yet.
+    found: u32,
+    /// The schema that this program writes.
+    known: u32,
+    /// The steps from one to the other.
+    steps: Vec<&'static str>,
+    /// The copy that is written first, if there is data and a step.
+    backup: Option<String>,
+    /// Whether the steps were done.
+    done: bool,
+}
+
 /// Runs the command.
-pub(crate) fn run(home: &Home, arguments: &MigrateArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    home: &Home,
+    arguments: &MigrateArguments,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(context, global);
+    output.check().map_err(|problem| Exit::usage(problem.to_string()))?;
     let What::State { dry_run } = arguments.what;
     let config = StoreConfig::new(home.store());
     let plan = SqliteStore::plan(&config).map_err(|error| up::opened(home, error))?;
-    anstream::println!("schema {} found, {} known", plan.found, plan.known);
-    if plan.steps.is_empty() {
-        anstream::println!("nothing to do");
-        return Ok(ExitCode::SUCCESS);
-    }
-    for step in &plan.steps {
-        anstream::println!("step: {step}");
-    }
-    if let Some(backup) = &plan.backup {
-        anstream::println!("backup first: {}", backup.display());
-    }
-    if !dry_run {
+    let mut plan = Plan {
+        found: plan.found,
+        known: plan.known,
+        steps: plan.steps,
+        backup: plan.backup.map(|backup| backup.display().to_string()),
+        done: false,
+    };
+    if !dry_run && !plan.steps.is_empty() {
         drop(SqliteStore::open(config).map_err(|error| up::opened(home, error))?);
-        anstream::println!("done");
+        plan.done = true;
     }
+    output.show(&plan, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn text(plan: &Plan) -> String {
+    let mut text = format!("schema {} found, {} known", plan.found, plan.known);
+    if plan.steps.is_empty() {
+        return text + "\nnothing to do";
+    }
+    let more = pairs(&[
+        ("steps", plan.steps.join(", ")),
+        ("backup first", plan.backup.clone().unwrap_or_default()),
+        ("done", if plan.done { "yes".to_owned() } else { String::new() }),
+    ]);
+    text.extend(["\n", &more]);
+    text
 }

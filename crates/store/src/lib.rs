@@ -22,6 +22,7 @@ mod chain;
 mod apply;
 mod erase;
 mod gauge;
+mod inspect;
 mod sweep;
 mod writer;
 
@@ -32,6 +33,7 @@ mod rebuild;
 mod store;
 
 pub use crate::config::StoreConfig;
+pub use crate::inspect::{Inspector, Soundness};
 pub use crate::migrate::MigrationPlan;
 pub use crate::open::OpenError;
 pub use crate::rebuild::{RebuildError, Rebuilt, rebuild_projections};

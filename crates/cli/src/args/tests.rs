@@ -57,6 +57,9 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "cost show ses_0199c0de000000000000000000000000",
         "agent create Ops",
         "ask hello --timeout 0s",
+        "ask hello --json=reply --jsonl",
+        "status --color sometimes",
+        "status -o yaml",
         "ask hello --timeout 5d",
         "event send hello --session ses_0199c0de000000000000000000000000 --channel x",
         "token create",
@@ -86,6 +89,20 @@ fn a_token_talks_and_reads_unless_scopes_are_named() {
 }
 
 #[test]
+fn json_is_a_flag_that_may_name_fields() {
+    let fields = |line: &str| {
+        let json = parsed(line).unwrap().global.json;
+        json.map(|fields| fields.names().join(" "))
+    };
+    assert_eq!(fields("run list"), None);
+    assert_eq!(fields("run list --json"), Some(String::new()));
+    assert_eq!(fields("--json run list"), Some(String::new()));
+    assert_eq!(fields("run list --json=id,status --limit 3"), Some("id status".to_owned()));
+    // What follows the bare flag is never its value.
+    assert_eq!(fields("ask --json hello"), Some(String::new()));
+}
+
+#[test]
 fn every_command_has_an_example() {
     fn check(command: &clap::Command, path: &str) {
         let path = format!("{path} {}", command.get_name());
@@ -112,11 +129,14 @@ fn the_help_of_ask_says_what_it_prints() {
       <TEXT>  The question; `-` reads it from stdin
 
     Options:
-          --session <ID>  Ask in this session
-      -h, --help          Print help
+          --session <ID>       Ask in this session
+          --jsonl              Print each entry as one line of JSON when it comes, the answer last
+          --usage-file <FILE>  Write what the run used into this file, however it ends
+      -h, --help               Print help
 
     Examples:
       dromia ask "what is due today?"
       git diff | dromia ask --agent reviewer -
+      dromia ask "and now?" --jsonl --usage-file usage.json
     "#);
 }

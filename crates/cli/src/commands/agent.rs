@@ -3,6 +3,7 @@
 use dromia_api::agent::{Agent, CreateAgent, Deleted};
 use dromia_api::run::Run;
 use dromia_api::{AgentConfig, List, RunStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Cli, listing, print_list};
@@ -81,9 +82,12 @@ async fn delete(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
 }
 
 /// An agent and its runs that have not ended.
-#[derive(Debug, Serialize)]
-struct Status {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AgentStatus")]
+pub(super) struct Status {
+    /// The agent.
     agent: Agent,
+    /// Its runs that have not ended.
     open_runs: Vec<Run>,
 }
 

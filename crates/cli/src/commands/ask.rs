@@ -1,13 +1,24 @@
 //! `ask`: one question, and nothing but the answer on stdout.
+//!
+//! With `--jsonl` the entries of the run come as they are made, and the answer is the last line. The usage file is
+//! written before anything is sent, so that a path which cannot be written costs nothing, and again at the end,
+//! however that comes about.
 
-use dromia_api::event::SendEvent;
+use std::path::Path;
 
-use super::event::{PLATFORM, print, wait};
-use super::{Cli, said};
+use dromia_api::event::{EventAccepted, EventAnswered, Failure, SendEvent};
+use dromia_api::run::{Entry, Run};
+use dromia_api::{RunId, RunStatus, Usage};
+use serde::Serialize;
+
+use super::event::{PATIENCE, PLATFORM, Waited, ended, print, wait};
+use super::{Cli, chat, said};
 use crate::args::Ask;
-use crate::error::Outcome;
+use crate::client::parse;
+use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::sse::{Follow, Seen};
 
 pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
     let text = said(ask.text, output)?;
@@ -20,5 +31,151 @@ pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Out
             ..SendEvent::default()
         },
     };
-    print(&wait(cli, event, None).await?, output)
+    let mut used = Used::default();
+    let Some(file) = ask.usage_file else {
+        return answer(cli, event, ask.jsonl, &mut used, output).await;
+    };
+    used.write(&file)?;
+    let ended = answer(cli, event, ask.jsonl, &mut used, output).await;
+    used.settle(cli).await;
+    used.error = ended.as_ref().err().map(|error| error.document().error);
+    used.write(&file)?;
+    ended
+}
+
+async fn answer(
+    cli: &Cli<'_>,
+    event: SendEvent,
+    by_line: bool,
+    used: &mut Used,
+    output: &mut Output<'_>,
+) -> Outcome<Exit> {
+    if by_line || output.is_jsonl() {
+        return stream(cli, event, used, output).await;
+    }
+    let waited = wait(cli, event, None).await?;
+    used.run = match &waited {
+        Waited::Answered(answered) => Some(answered.run),
+        Waited::Accepted(accepted) => accepted.run,
+    };
+    print(&waited, output)
+}
+
+/// Prints the entries of the run as they come, then the answer.
+async fn stream(cli: &Cli<'_>, event: SendEvent, used: &mut Used, output: &mut Output<'_>) -> Outcome<Exit> {
+    let patience = cli.patience(PATIENCE);
+    let (_, bytes) = cli.client.post_event(&event, None, patience).await?;
+    let accepted: EventAccepted = parse(&bytes)?;
+    used.run = accepted.run;
+    let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
+    let streamed = async {
+        let run = match accepted.run {
+            Some(run) => run,
+            None => chat::taker(cli, accepted.session, accepted.item).await?,
+        };
+        used.run = Some(run);
+        follow(cli, &accepted, run, output).await
+    };
+    let answered = tokio::time::timeout(patience, streamed).await.unwrap_or(Err(late))?;
+    let line = Answer { kind: "answer", answered: &answered };
+    let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
+    output.line(&line)?;
+    ended(&answered, output)
+}
+
+async fn follow(
+    cli: &Cli<'_>,
+    accepted: &EventAccepted,
+    run: RunId,
+    output: &mut Output<'_>,
+) -> Outcome<EventAnswered> {
+    let mut follow = Follow::new(&cli.client, run, 0);
+    let mut said = Said::default();
+    loop {
+        match follow.next().await? {
+            Seen::Entry(entry) => {
+                super::run::print_json_line(&entry, output)?;
+                said.take(&entry)?;
+            }
+            // Live text has no cursor and gives way to its entry: a program waits for the entry.
+            Seen::Delta(_) => {}
+            Seen::End(_) => break,
+        }
+    }
+    let run: Run = cli.client.get(&format!("/v1/runs/{run}")).await?;
+    Ok(EventAnswered {
+        item: accepted.item,
+        session: accepted.session,
+        position: accepted.position,
+        run: run.id,
+        replayed: accepted.replayed,
+        status: run.status,
+        reply: said.reply,
+        last_seq: run.last_seq,
+        model_calls: run.model_calls,
+        usage: run.usage,
+        cost_micros: run.cost_micros,
+        failure: said.failure,
+    })
+}
+
+/// The last line of a stream; its kind stands where an entry has its own.
+#[derive(Debug, Serialize)]
+struct Answer<'answer> {
+    kind: &'static str,
+    #[serde(flatten)]
+    answered: &'answer EventAnswered,
+}
+
+/// What the entries of a run said so far that belongs to the answer.
+#[derive(Debug, Default)]
+struct Said {
+    reply: String,
+    failure: Option<Failure>,
+}
+
+impl Said {
+    fn take(&mut self, entry: &Entry) -> Outcome {
+        match (entry.kind.as_str(), &entry.body) {
+            ("model_replied", Some(body)) => {
+                self.reply = parse::<chat::Message>(body.get().as_bytes())?.text();
+            }
+            ("run_failed", _) => self.failure = Some(parse(entry.fields.get().as_bytes())?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a question used, for `--usage-file`.
+#[derive(Debug, Default, Serialize)]
+struct Used {
+    /// The run, once there is one.
+    run: Option<RunId>,
+    /// How it stands; nothing while nobody knows.
+    status: Option<RunStatus>,
+    usage: Usage,
+    cost_micros: u64,
+    model_calls: u32,
+    /// Why the command failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<crate::error::Failure>,
+}
+
+impl Used {
+    /// Asks what the run used until now. If nobody answers, the file says so by its empty status.
+    async fn settle(&mut self, cli: &Cli<'_>) {
+        let Some(run) = self.run else { return };
+        if let Ok(run) = cli.client.get::<Run>(&format!("/v1/runs/{run}")).await {
+            self.status = Some(run.status);
+            self.usage = run.usage;
+            self.cost_micros = run.cost_micros;
+            self.model_calls = run.model_calls;
+        }
+    }
+
+    fn write(&self, file: &Path) -> Outcome {
+        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Broken(error.to_string()))?;
+        std::fs::write(file, text + "\n").map_err(Error::io(format!("write {}", file.display())))
+    }
 }

@@ -91,7 +91,7 @@ async fn turn(
 }
 
 /// Finds the run that took an item which had to wait.
-async fn taker(cli: &Cli<'_>, session: SessionId, item: ItemId) -> Outcome<RunId> {
+pub(super) async fn taker(cli: &Cli<'_>, session: SessionId, item: ItemId) -> Outcome<RunId> {
     #[derive(Deserialize)]
     struct Started {
         #[serde(default)]
@@ -180,8 +180,8 @@ impl Printed {
 }
 
 /// What an assistant message says.
-#[derive(Debug, Deserialize)]
-struct Message {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Message {
     #[serde(default)]
     parts: Vec<Piece>,
 }
@@ -193,7 +193,7 @@ struct Piece {
 }
 
 impl Message {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.parts.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dromia_api::RunStatus;
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent, WAIT_MS_MAX};
 use hyper::StatusCode;
+use schemars::JsonSchema;
 
 use super::{Cli, said};
 use crate::args::{self, Event};
@@ -14,7 +15,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 /// How long to wait for an agent when the command line does not say.
-const PATIENCE: Duration = Duration::from_mins(5);
+pub(super) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What the server may take beyond the wait itself.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -47,8 +48,12 @@ fn event_of(cli: &Cli<'_>, send: args::SendEvent, output: &mut Output<'_>) -> Ou
 }
 
 /// What a wait gave.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Waited {
+    /// The run has ended.
     Answered(EventAnswered),
+    /// Nobody waited, or the wait ended first.
     Accepted(EventAccepted),
 }
 
@@ -87,7 +92,8 @@ pub(super) fn print(waited: &Waited, output: &mut Output<'_>) -> Outcome<Exit> {
     }
 }
 
-fn ended(answered: &EventAnswered, output: &mut Output<'_>) -> Outcome<Exit> {
+/// Says on stderr how a run ended that did not complete.
+pub(super) fn ended(answered: &EventAnswered, output: &mut Output<'_>) -> Outcome<Exit> {
     let run = answered.run;
     match answered.status {
         RunStatus::Completed => return Ok(Exit::Done),

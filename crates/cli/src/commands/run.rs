@@ -3,6 +3,7 @@
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
 use dromia_api::{List, RunId, RunStatus};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Cli, listing, print_list};
@@ -60,9 +61,12 @@ async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> 
 }
 
 /// A run and the newest page of what happened in it.
-#[derive(Debug, Serialize)]
-struct Shown {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RunShown")]
+pub(super) struct Shown {
+    /// The run.
     run: Run,
+    /// The newest page of its journal.
     journal: JournalPage,
 }
 
@@ -80,11 +84,15 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
 }
 
 /// A whole watch, for `--json`.
-#[derive(Debug, Serialize)]
-struct Watched {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Watched {
+    /// The run.
     run: RunId,
+    /// How it ended.
     status: RunStatus,
+    /// The number of its last entry.
     last_seq: u64,
+    /// The entries, in order.
     entries: Vec<Entry>,
 }
 
@@ -104,15 +112,16 @@ async fn follow(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Out
 async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>) -> Outcome<RunStatus> {
     let mut follow = Follow::new(&cli.client, watch.id, watch.after);
     let mut entries = Vec::new();
+    let by_line = watch.jsonl || output.is_jsonl();
     loop {
         match follow.next().await? {
+            Seen::Entry(entry) if by_line => print_json_line(&entry, output)?,
             Seen::Entry(entry) if output.is_json() => entries.push(entry),
-            Seen::Entry(entry) if watch.jsonl => print_json_line(&entry, output)?,
             Seen::Entry(entry) => output.line(&entry_line(&entry))?,
             Seen::Delta(delta) => live(&delta, output)?,
             Seen::End(end) => {
                 let (run, status, last_seq) = (watch.id, end.status, end.last_seq);
-                if output.is_json() {
+                if output.is_json() && !by_line {
                     output.document(&Watched { run, status, last_seq, entries })?;
                 } else {
                     output.notice(&format!("{run} is {}", status.as_str()))?;
@@ -132,14 +141,17 @@ fn live(delta: &Delta, output: &mut Output<'_>) -> Outcome {
 }
 
 /// A whole journal, for a document.
-#[derive(Debug, Serialize)]
-struct Exported {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Exported {
+    /// The run.
     run: RunId,
+    /// Every entry, in order.
     entries: Vec<Entry>,
 }
 
 async fn print_journal(cli: &Cli<'_>, export: &ExportRun, output: &mut Output<'_>) -> Outcome<Exit> {
     let run = export.id;
+    let by_line = export.jsonl || output.is_jsonl();
     let mut entries = Vec::new();
     let mut after = 0;
     loop {
@@ -147,19 +159,20 @@ async fn print_journal(cli: &Cli<'_>, export: &ExportRun, output: &mut Output<'_
         let page: JournalPage = cli.client.get(&path).await?;
         let Some(last) = page.entries.last() else { break };
         after = last.seq;
-        if export.jsonl {
+        if by_line {
             page.entries.iter().try_for_each(|entry| print_json_line(entry, output))?;
         } else {
             entries.extend(page.entries);
         }
     }
-    if !export.jsonl {
+    if !by_line {
         output.document(&Exported { run, entries })?;
     }
     Ok(Exit::Done)
 }
 
-fn print_json_line(entry: &Entry, output: &mut Output<'_>) -> Outcome {
+/// Prints an entry as one line of JSON.
+pub(super) fn print_json_line(entry: &Entry, output: &mut Output<'_>) -> Outcome {
     let value: serde_json::Value = crate::client::parse(&serde_json::to_vec(entry).unwrap_or_default())?;
     output.line(&value.to_string())
 }

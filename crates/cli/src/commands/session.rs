@@ -2,6 +2,7 @@
 
 use dromia_api::List;
 use dromia_api::session::{Imported, Session, Transcript, Turn};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Cli, listing, print_list};
@@ -57,9 +58,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
 }
 
 /// A session and what was said in it.
-#[derive(Debug, Serialize)]
-struct Shown {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SessionShown")]
+pub(super) struct Shown {
+    /// The session.
     session: Session,
+    /// The newest part of its conversation.
     transcript: Transcript,
 }
 

@@ -302,3 +302,132 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     assert_eq!(server.run(&["session", "import", name]).await.exit, Exit::Usage, "no agent is named");
     assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, Exit::Usage);
 }
+
+/// A server with one run that answers: its event, its journal as a stream, its row.
+fn one_run(asked: &crate::server::Asked, _: usize) -> (u16, String) {
+    let run = format!(
+        r#"{{"id":"run_{ID}","kind":"turn","agent":"agt_{ID}","session":"ses_{ID}","status":"completed",
+        "started_at":"2026-01-02T03:04:05Z","updated_at":"2026-01-02T03:04:05Z","wake_at":null,"last_seq":1,
+        "epoch":1,"model_calls":1,"usage":{{"input_tokens":1,"output_tokens":2}},"cost_micros":3}}"#
+    );
+    match asked.line.as_str() {
+        "POST /v1/events" if asked.body.contains("\"wait\":true") => (200, answered("completed", "")),
+        "POST /v1/events" => (202, accepted()),
+        line if line.ends_with("/journal") => {
+            let chain = "0".repeat(64);
+            let body = r#"{"parts":[{"type":"text","text":"forty-two","label":"untrusted/actor"}]}"#;
+            (
+                200,
+                format!(
+                    "event: entry\ndata: {{\"seq\":1,\"at\":\"2026-01-02T03:04:05Z\",\"epoch\":1,\"kind\":\"model_replied\",\"version\":1,\"fields\":{{}},\"body\":{body},\"chain\":\"{chain}\"}}\n\nevent: end\ndata: {{\"status\":\"completed\",\"last_seq\":1}}\n\n"
+                ),
+            )
+        }
+        _ => (200, run),
+    }
+}
+
+#[tokio::test]
+async fn ask_by_line_ends_with_the_answer() {
+    let ended = Server::new(one_run).run(&["ask", "x", "--jsonl"]).await;
+    assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+    let lines: Vec<serde_json::Value> =
+        ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["model_replied", "answer"]);
+    assert_eq!((&lines[1]["reply"], &lines[1]["status"]), (&"forty-two".into(), &"completed".into()));
+}
+
+#[tokio::test]
+async fn what_was_used_is_written_however_it_ends() {
+    let read = |server: &Server| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(server.home.path().join("used.json")).unwrap()).unwrap()
+    };
+    for more in [None, Some("--jsonl")] {
+        let server = Server::new(one_run);
+        let file = server.home.path().join("used.json");
+        let line = ["ask", "x", "--usage-file", file.to_str().unwrap()];
+        server.run(&[&line[..], more.as_slice()].concat()).await;
+        assert_eq!(
+            read(&server),
+            serde_json::json!({
+                "run": format!("run_{ID}"), "status": "completed", "cost_micros": 3, "model_calls": 1,
+                "usage": {"input_tokens": 1, "output_tokens": 2},
+            })
+        );
+    }
+    let server = Server::new(|_, _| problem(429, "overloaded"));
+    let file = server.home.path().join("used.json");
+    let ended = server.run(&["ask", "x", "--usage-file", file.to_str().unwrap()]).await;
+    assert_eq!(ended.exit, Exit::Failed);
+    let used = read(&server);
+    assert_eq!((&used["run"], &used["error"]["code"]), (&serde_json::Value::Null, &"overloaded".into()));
+
+    let server = Server::new(one_run);
+    assert_eq!(server.run(&["ask", "x", "--usage-file", "/nowhere/used.json"]).await.exit, Exit::Failed);
+    assert!(server.lines().is_empty(), "a path that cannot be written costs no question");
+}
+
+#[tokio::test]
+async fn a_format_is_a_choice_of_the_caller() {
+    let list: Script = |_, _| (200, format!(r#"{{"items":[{},{}],"next":"agt_{ID}"}}"#, agent(), agent()));
+    let ended = Server::new(list).run(&["agent", "list", "-o", "jsonl"]).await;
+    assert_eq!(ended.out.lines().count(), 2, "{}", ended.out);
+    assert!(ended.out.lines().all(|line| line.starts_with('{') && line.contains("\"handle\":\"ops\"")));
+    assert!(
+        ended.err.contains("--after"),
+        "a program that reads rows learns of more on stderr: {}",
+        ended.err
+    );
+
+    let ended = Server::new(list).run(&["agent", "list", "--json=state,handle"]).await;
+    insta::assert_snapshot!(ended.out, @r#"
+    {
+      "items": [
+        {
+          "handle": "ops",
+          "state": "running"
+        },
+        {
+          "handle": "ops",
+          "state": "running"
+        }
+      ],
+      "next": "agt_0199c0de000000000000000000000000"
+    }
+    "#);
+    let ended = Server::new(list).run(&["agent", "list", "-o", "jsonl", "--json=state,handle"]).await;
+    assert_eq!(ended.out.lines().next(), Some(r#"{"state":"running","handle":"ops"}"#));
+    let ended = Server::new(|_, _| (200, agent())).run(&["agent", "show", "ops", "-o", "jsonl"]).await;
+    assert_eq!(ended.out.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_field_is_refused_before_anything_is_asked() {
+    let server = Server::new(|_, _| (200, agent()));
+    let ended = server.run(&["agent", "create", "ops", "--json=handel"]).await;
+    assert_eq!(ended.exit, Exit::Usage);
+    assert!(server.lines().is_empty());
+    insta::assert_snapshot!(ended.err, @r#"error: there is no field "handel"; the fields are config, created_at, display_name, handle, id, labels, state"#);
+    let ended = server.run(&["agent", "list", "--json", "-o", "table"]).await;
+    assert_eq!(ended.exit, Exit::Usage);
+    let ended = server.run(&["chat", "--json=x"]).await;
+    assert!(ended.err.contains("no fields to choose from"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn colour_is_for_people_and_never_in_json() {
+    let list: Script = |_, _| (200, format!(r#"{{"items":[{}],"next":null}}"#, agent()));
+    let escapes = |text: &str| text.contains('\u{1b}');
+    for (line, is_terminal, colored) in [
+        (vec!["agent", "list"], false, false),
+        (vec!["agent", "list"], true, true),
+        (vec!["agent", "list", "--color", "always"], false, true),
+        (vec!["agent", "list", "--color", "never"], true, false),
+        (vec!["agent", "list", "--color", "always", "--json"], true, false),
+        (vec!["agent", "list", "--color", "always", "-o", "jsonl"], true, false),
+    ] {
+        let ended = Server::new(list).typed(&line, "", is_terminal).await;
+        assert_eq!(escapes(&ended.out), colored, "{line:?}: {:?}", ended.out);
+    }
+}

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use clap::Parser;
-use dromia_cli::{Command, Context, Exit, Global, run};
+use dromia_cli::format::ColorHints;
+use dromia_cli::{Command, Context, Exit, Global, published, run};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -89,6 +90,9 @@ impl Server {
             out: Box::new(out.clone()),
             out_is_terminal: is_terminal,
             err: Box::new(err.clone()),
+            err_is_terminal: is_terminal,
+            color_hints: ColorHints::default(),
+            fields: fields(line),
             columns: None,
             home: self.home.path().to_owned(),
         };
@@ -103,6 +107,13 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+/// The fields of the command that a line names by its canonical words.
+fn fields(line: &[&str]) -> Vec<String> {
+    let typed = line.join(" ");
+    let named = published().into_iter().find(|one| typed.starts_with(one.command));
+    named.map(|one| one.fields()).unwrap_or_default()
 }
 
 async fn answer(

@@ -123,11 +123,7 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
             let answer = world.tcp(asked.body(full(&body)).unwrap()).await;
             let line = operation.line();
             if scopes.allows(needed) {
-                assert!(
-                    !matches!(answer.status.as_u16(), 401 | 403),
-                    "{has} at {line}: {:?}",
-                    answer.body
-                );
+                assert!(!matches!(answer.status.as_u16(), 401 | 403), "{has} at {line}: {:?}", answer.body);
                 continue;
             }
             assert_eq!(

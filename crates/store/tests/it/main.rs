@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod failure;
 mod home;
+mod inspect;
 mod keys;
 mod resubmit;
 mod scene;

@@ -1,0 +1,70 @@
+//! Which document each command prints with `--json`: the table behind `docs/schemas` and `--json=FIELD,…`.
+
+use dromia_api::List;
+use dromia_api::agent::{Agent, Deleted};
+use dromia_api::cost::{CostSummary, RunCost};
+use dromia_api::event::EventAccepted;
+use dromia_api::run::{Run, Why};
+use dromia_api::session::{Imported, Session};
+use dromia_api::status::Status;
+use dromia_api::tenant::{Tenant, TenantCreated};
+use dromia_api::token::{Token, TokenCreated, Whoami};
+
+use super::event::Waited;
+use super::{agent, run, session};
+use crate::error::Document;
+use crate::explain::Explained;
+use crate::schema::Published;
+
+/// The documents of this crate's commands; `error` is what any command prints when it fails.
+pub fn published() -> Vec<Published> {
+    vec![
+        Published::of::<Document>("error"),
+        Published::of::<Waited>("ask"),
+        Published::of::<Waited>("event send"),
+        Published::of::<Agent>("agent create"),
+        Published::of::<List<Agent>>("agent list"),
+        Published::of::<Agent>("agent show"),
+        Published::of::<agent::Status>("agent status"),
+        Published::of::<Deleted>("agent delete"),
+        Published::of::<Agent>("agent pause"),
+        Published::of::<Agent>("agent resume"),
+        Published::of::<Agent>("agent terminate"),
+        Published::of::<Agent>("agent switch"),
+        Published::of::<TenantCreated>("tenant create"),
+        Published::of::<List<Tenant>>("tenant list"),
+        Published::of::<List<Session>>("session list"),
+        Published::of::<session::Shown>("session show"),
+        Published::of::<Imported>("session import"),
+        Published::of::<List<Run>>("run list"),
+        Published::of::<run::Shown>("run show"),
+        Published::of::<run::Watched>("run watch"),
+        Published::of::<Why>("run why"),
+        Published::of::<EventAccepted>("run resume"),
+        Published::of::<Run>("run cancel"),
+        Published::of::<Run>("run terminate"),
+        Published::of::<run::Exported>("run export"),
+        Published::of::<TokenCreated>("token create"),
+        Published::of::<List<Token>>("token list"),
+        Published::of::<Token>("token revoke"),
+        Published::of::<CostSummary>("cost summary"),
+        Published::of::<RunCost>("cost show"),
+        Published::of::<Status>("status"),
+        Published::of::<Whoami>("whoami"),
+        Published::of::<List<Explained>>("explain"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_prints_two_documents_and_every_document_has_fields() {
+        let published = published();
+        for (at, one) in published.iter().enumerate() {
+            assert!(!one.fields().is_empty(), "{} has no fields", one.command);
+            assert!(published[..at].iter().all(|other| other.command != one.command), "{}", one.command);
+        }
+    }
+}

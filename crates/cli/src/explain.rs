@@ -1,0 +1,211 @@
+//! `explain`: what an error code means, whether the same request may be sent again, and what to do.
+//!
+//! The texts are in `pages`; status, exit code and recourse are read from where they are decided, so a page cannot
+//! contradict the program. `docs/errors.md` is made from the same table. No server is asked.
+
+mod pages;
+
+use dromia_api::problem::http_status;
+use dromia_api::{ErrorCode, List, Recourse};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::args::Global;
+use crate::context::Context;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs};
+
+use self::pages::page;
+
+/// What is said about a code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Explained {
+    /// The code.
+    code: &'static str,
+    /// What it means.
+    meaning: &'static str,
+    /// `yes`: nothing happened and the same request may succeed later; `no`: it fails again; `look`: it may have
+    /// happened, so look, or repeat it with the same idempotency key.
+    retry: &'static str,
+    /// What to do.
+    todo: &'static str,
+    /// The HTTP status under which it travels.
+    http_status: u16,
+    /// The exit code of a command that meets it.
+    exit: u8,
+}
+
+impl Explained {
+    fn of(code: ErrorCode) -> Self {
+        let page = page(code);
+        Self {
+            code: code.as_str(),
+            meaning: page.meaning,
+            retry: match code.recourse() {
+                Recourse::Retry => "yes",
+                Recourse::Change => "no",
+                Recourse::Look => "look",
+            },
+            todo: page.todo,
+            http_status: http_status(code),
+            exit: Exit::from(code).code(),
+        }
+    }
+
+    fn retry_text(&self) -> &'static str {
+        match self.retry {
+            "yes" => "yes: nothing happened, and the same request may succeed later",
+            "no" => "no: nothing happened, and the same request fails again",
+            _ => "look first: it may have happened; repeat it only with the same idempotency key",
+        }
+    }
+}
+
+/// Explains a code, or lists them all.
+pub fn run(code: Option<&str>, global: &Global, context: &mut Context) -> Exit {
+    let mut output = Output::new(context, global);
+    match told(code, &mut output) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            output.tell(&error);
+            error.exit()
+        }
+    }
+}
+
+fn told(code: Option<&str>, output: &mut Output<'_>) -> Outcome {
+    output.check()?;
+    let items = match code {
+        Some(code) => vec![Explained::of(known(code)?)],
+        None => ErrorCode::ALL.iter().map(|code| Explained::of(*code)).collect(),
+    };
+    if output.is_json() {
+        return output.document(&List { items, next: None });
+    }
+    if let (Some(_), Some(one)) = (code, items.first()) {
+        return output.line(&text(one));
+    }
+    let rows = items.iter().map(|one| [one.code, one.retry, one.meaning].map(str::to_owned).to_vec());
+    output.table(&["code", "retry", "meaning"], rows.collect())
+}
+
+/// Finds a code as it is typed: case and hyphens do not matter.
+fn known(typed: &str) -> Outcome<ErrorCode> {
+    let name = typed.trim().to_ascii_lowercase().replace('-', "_");
+    if let Some(code) = ErrorCode::ALL.iter().find(|code| code.as_str() == name) {
+        return Ok(*code);
+    }
+    let nearest = nearest(&name, ErrorCode::ALL.iter().map(|code| code.as_str()));
+    let hint = nearest.map_or_else(
+        || "`dromia explain` lists them".to_owned(),
+        |nearest| format!("did you mean `{nearest}`? `dromia explain` lists them"),
+    );
+    Err(Error::Usage(format!("{typed:?} is no error code; {hint}")))
+}
+
+/// Finds the word that was probably meant: one that holds what was typed, or the one with the fewest changes.
+pub fn nearest<'word>(typed: &str, known: impl Iterator<Item = &'word str> + Clone) -> Option<&'word str> {
+    if typed.len() > 3
+        && let Some(word) = known.clone().find(|word| word.contains(typed))
+    {
+        return Some(word);
+    }
+    known
+        .map(|word| (strsim::damerau_levenshtein(typed, word), word))
+        .min()
+        .filter(|(changes, word)| *changes <= (word.len() / 3).max(2))
+        .map(|(_, word)| word)
+}
+
+fn text(one: &Explained) -> String {
+    pairs(&[
+        ("code", one.code.to_owned()),
+        ("means", one.meaning.to_owned()),
+        ("retry", one.retry_text().to_owned()),
+        ("do", one.todo.to_owned()),
+        ("status", format!("HTTP {}, exit code {}", one.http_status, one.exit)),
+    ])
+}
+
+/// Writes all codes as the page `docs/errors.md`.
+pub fn markdown() -> String {
+    let mut page = "# Error codes\n\n\
+        Every failure carries one of these codes, in a journal, over HTTP and on the command line. This page is made\n\
+        from the program (`make docs`); `dromia explain CODE` prints the same.\n"
+        .to_owned();
+    for one in ErrorCode::ALL.iter().map(|code| Explained::of(*code)) {
+        page.extend([
+            format!("\n## `{}`\n\n{}.\n\n", one.code, capital(one.meaning)),
+            format!("- Retry: {}.\n", one.retry_text()),
+            format!("- Do: {}.\n", one.todo),
+            format!("- HTTP {}, exit code {}.\n", one.http_status, one.exit),
+        ]);
+    }
+    page
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_text_that_is_one_sentence_without_a_full_stop() {
+        for &code in ErrorCode::ALL {
+            let page = page(code);
+            for text in [page.meaning, page.todo] {
+                let good =
+                    text.len() > 20 && !text.ends_with('.') && text.trim() == text && !text.contains('\n');
+                assert!(good, "{code}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_codes_have_the_same_text() {
+        for (at, &code) in ErrorCode::ALL.iter().enumerate() {
+            let same = ErrorCode::ALL[..at].iter().find(|other| page(**other).meaning == page(code).meaning);
+            assert_eq!(same, None, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_code_is_answered_with_the_nearest() {
+        for (typed, meant) in [
+            ("run_not_foud", "run_not_found"),
+            ("overload", "overloaded"),
+            ("Run-Terminal", "run_terminal"),
+            ("idempotency", "idempotency_conflict"),
+        ] {
+            let found = known(typed).map_or_else(|error| error.to_string(), |code| format!("`{code}`"));
+            assert!(found.contains(&format!("`{meant}`")), "{typed}: {found}");
+        }
+        assert!(known("moon").unwrap_err().to_string().ends_with("`dromia explain` lists them"));
+    }
+
+    #[test]
+    fn a_code_is_explained_in_five_lines() {
+        insta::assert_snapshot!(text(&Explained::of(ErrorCode::Overloaded)), @r"
+        code    overloaded
+        means   a share of the tenant or of the node is used up: too much waits, or too many requests come at once
+        retry   yes: nothing happened, and the same request may succeed later
+        do      wait as long as Retry-After says and send it again with the same idempotency key; send fewer at once
+        status  HTTP 429, exit code 1
+        ");
+    }
+
+    #[test]
+    fn the_page_of_errors_is_made_from_the_table() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        if std::env::var_os("DROMIA_WRITE_DOCS").is_some() {
+            std::fs::write(file, markdown()).unwrap();
+        }
+        let found = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(found == markdown(), "docs/errors.md is old; write it anew with `make docs`");
+    }
+}

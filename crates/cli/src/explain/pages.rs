@@ -1,0 +1,134 @@
+//! The texts of `dromia explain`, one per code. A new code does not compile without its text.
+
+use dromia_api::ErrorCode;
+
+/// The text of one code: two sentences that begin small and have no full stop.
+pub(super) struct Page {
+    pub(super) meaning: &'static str,
+    pub(super) todo: &'static str,
+}
+
+const fn says(meaning: &'static str, todo: &'static str) -> Page {
+    Page { meaning, todo }
+}
+
+pub(super) const fn page(code: ErrorCode) -> Page {
+    match code {
+        ErrorCode::InvalidRequest => says(
+            "the request is not what the endpoint takes: a field is missing, unknown, of the wrong type or out of range",
+            "read the message, which names the place, and mend the request",
+        ),
+        ErrorCode::BodyTooLarge => says(
+            "the body of the request is longer than the server takes",
+            "send less, in several messages or as a file of the agent; an operator raises limits.body_bytes_max",
+        ),
+        ErrorCode::Unauthorized => says(
+            "the request carries no credential, or one that nobody issued or that no longer counts",
+            "send `Authorization: Bearer TOKEN` with the token that was shown when the tenant or token was made; the \
+             file `token` in the home holds the first one",
+        ),
+        ErrorCode::Forbidden => says(
+            "the credential is good, but not for this",
+            "use a credential that may do it, or do it on the server's Unix socket as its operator",
+        ),
+        ErrorCode::RouteNotFound => says(
+            "the server has no such route, or not for this method",
+            "compare path and method with the reference; an older server may not have it yet",
+        ),
+        ErrorCode::TenantNotFound => says(
+            "the tenant does not exist, or the caller cannot see it",
+            "`dromia tenant list` names those there are; name one with -T",
+        ),
+        ErrorCode::AgentNotFound => says(
+            "the agent does not exist in this tenant, or the caller cannot see it",
+            "`dromia agent list` names those there are; name one with --agent, or the tenant with -T",
+        ),
+        ErrorCode::SessionNotFound => says(
+            "the session does not exist in this tenant, or it was erased with its agent",
+            "`dromia session list` names those there are; without --session a message begins a new one",
+        ),
+        ErrorCode::RunNotFound => says(
+            "the run does not exist in this tenant, or it was erased with its agent",
+            "`dromia run list` names those there are; check the tenant with -T",
+        ),
+        ErrorCode::StateNotFound => {
+            says("the session has no state entry of this name", "list the session's state; names are exact")
+        }
+        ErrorCode::HandleTaken => says(
+            "another tenant or agent carries the handle already",
+            "choose another handle, or use the one that is there",
+        ),
+        ErrorCode::IdempotencyConflict => says(
+            "the idempotency key was used with another request within the last 24 hours",
+            "use a new key for a new request; the same key only with the very same request",
+        ),
+        ErrorCode::CursorInFuture => says(
+            "the cursor names an entry of the journal that does not exist yet",
+            "begin after the last entry you have seen; `dromia run show` prints the numbers",
+        ),
+        ErrorCode::VersionConflict => says(
+            "the value changed since it was read",
+            "read it again, make the change to what is there now, and write it with the new version",
+        ),
+        ErrorCode::AgentTerminated => says(
+            "the agent is terminated and takes no more input",
+            "use another agent; `dromia agent create` makes one",
+        ),
+        ErrorCode::RunTerminal => says(
+            "the run has ended, and an ended run never changes",
+            "look at its end with `dromia run show`; a new message begins a new run",
+        ),
+        ErrorCode::RunNotResumable => says(
+            "the run can be neither resumed nor released: only a yielded run goes on, and only a held one is released",
+            "`dromia run why` says what it waits for and what moves it",
+        ),
+        ErrorCode::Overloaded => says(
+            "a share of the tenant or of the node is used up: too much waits, or too many requests come at once",
+            "wait as long as Retry-After says and send it again with the same idempotency key; send fewer at once",
+        ),
+        ErrorCode::ShuttingDown => says(
+            "the server is draining: it lets turns end and takes no more",
+            "send it again when the server is back; what it had accepted is kept",
+        ),
+        ErrorCode::StoreReadOnly => says(
+            "the store answers reads only, because a write failed: most often the disk is full",
+            "make room or mend the disk; the server tries again by itself. `dromia status` tells the cause",
+        ),
+        ErrorCode::StoreUnavailable => says(
+            "the store did not answer in time",
+            "send it again; if it stays, look at the load of the disk with `dromia status` and `dromia doctor`",
+        ),
+        ErrorCode::OutcomeUnknown => says(
+            "the store could not say whether the write is durable",
+            "look whether it happened, or send the same request with the same idempotency key: it is done once",
+        ),
+        ErrorCode::JournalDamaged => says(
+            "a stored row does not match its digest: the file was changed or the disk lost something",
+            "stop the server, keep a copy of the home, run `dromia doctor` and restore a backup",
+        ),
+        ErrorCode::JournalUnreadable => says(
+            "the journal holds an entry that this version cannot read; a newer program wrote it",
+            "use the newer program; the run is held and has lost nothing",
+        ),
+        ErrorCode::ModelUnavailable => says(
+            "the model's server is overloaded or cannot be reached",
+            "wait; the engine has tried several times. `dromia doctor --only models.reachable` asks the server",
+        ),
+        ErrorCode::ModelRejected => says(
+            "the model's server refused the request: a wrong key, an unknown model, or a request it does not take",
+            "read the message, which is the server's; mend the model's entry in dromia.yaml and restart",
+        ),
+        ErrorCode::ModelCut => says(
+            "the model's answer was cut, malformed or never came; it may have been charged",
+            "look at the run with `dromia run show`, then ask again",
+        ),
+        ErrorCode::ActionDenied => says(
+            "the gate refused the action: the agent is not granted it",
+            "grant it to the agent if it may do it; `dromia agent show` lists what it is granted",
+        ),
+        ErrorCode::Internal => says(
+            "a defect of this program",
+            "look whether it happened; report it with the request's id, the server's log and `dromia status --all`",
+        ),
+    }
+}

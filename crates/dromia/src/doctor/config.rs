@@ -1,0 +1,170 @@
+//! `dromia.yaml`: that it is valid, and that what it refers to is there.
+
+use serde_json::Value;
+
+use super::{Check, Scene, Server, Verdict, error, ok, warning};
+use crate::config;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check { id: "config.valid", run: valid },
+    Check { id: "config.version", run: version },
+    Check { id: "config.references", run: references },
+    Check { id: "config.default_model", run: default_model },
+    Check { id: "config.default_agent", run: default_agent },
+];
+
+/// The version of the file's form that this program reads.
+const VERSION: u64 = 1;
+
+/// The agent that answers where the file names none.
+const AGENT_DEFAULT: &str = "assistant";
+
+fn valid(scene: &Scene<'_>) -> Verdict {
+    if !scene.home.config().is_file() {
+        return ok("there is no dromia.yaml to look at");
+    }
+    match config::load(scene.home) {
+        Ok(_) => ok("dromia.yaml is valid"),
+        Err(problem) => error(format!("{problem:#}"), "mend that place in dromia.yaml"),
+    }
+}
+
+fn version(scene: &Scene<'_>) -> Verdict {
+    match scene.written().and_then(|written| written.get("version")).map(Value::as_u64) {
+        None | Some(Some(VERSION)) => ok(format!("version {VERSION}")),
+        Some(other) => error(
+            format!("dromia.yaml has version {}", other.map_or("?".to_owned(), |found| found.to_string())),
+            format!("this program reads version {VERSION}: change it, or use the program that wrote it"),
+        ),
+    }
+}
+
+/// Calls `take` with every text of a document and the path to it.
+pub(crate) fn texts<'doc>(value: &'doc Value, path: &str, take: &mut dyn FnMut(&str, &'doc str)) {
+    match value {
+        Value::String(text) => take(path, text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, path, take)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                texts(value, &path, take);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn references(scene: &Scene<'_>) -> Verdict {
+    let (mut found, mut missing) = (0, Vec::new());
+    if let Some(written) = scene.written() {
+        texts(written, "", &mut |path, text| {
+            let Some(name) = text.strip_prefix("env:") else { return };
+            found += 1;
+            if (scene.env)(name).is_none_or(|value| value.is_empty()) {
+                missing.push(format!("{path} needs {name}"));
+            }
+        });
+    }
+    if missing.is_empty() {
+        return ok(format!("{found} references to the environment, each is set"));
+    }
+    let names: Vec<_> = missing.iter().filter_map(|text| text.rsplit(' ').next()).collect();
+    error(
+        format!("the environment lacks what dromia.yaml refers to: {}", missing.join(", ")),
+        format!("export {} where `dromia up` is started, or remove the entry", names.join(" and ")),
+    )
+}
+
+fn default_model(scene: &Scene<'_>) -> Verdict {
+    let Some(written) = scene.written() else { return ok("there is no dromia.yaml to look at") };
+    match written.get("models").and_then(Value::as_object) {
+        Some(models) if models.contains_key("default") => ok("the alias `default` is there"),
+        Some(models) if !models.is_empty() => warning(
+            "no model has the alias `default`, which agents get that name none",
+            "add one under models in dromia.yaml, or always create agents with --model",
+        ),
+        _ => error(
+            "dromia.yaml has no models, so no agent can answer",
+            "add one: models: { default: { kind: scripted } } is the built-in one",
+        ),
+    }
+}
+
+/// The agent that is meant where none is named.
+pub(super) fn default_agent_of(scene: &Scene<'_>) -> String {
+    let named = scene.written().and_then(|written| written.get("default_agent")).and_then(Value::as_str);
+    named.unwrap_or(AGENT_DEFAULT).to_owned()
+}
+
+fn default_agent(scene: &Scene<'_>) -> Verdict {
+    let agent = default_agent_of(scene);
+    let found = match scene.world.server() {
+        Server::Answers(_) => scene.world.has_agent(&agent),
+        Server::Absent => {
+            let store = scene.store();
+            store.and_then(|store| store.has_agent(dromia_api::TENANT_DEFAULT, &agent).ok().flatten())
+        }
+        Server::Mute(_) => None,
+    };
+    match found {
+        Some(true) => ok(format!("{agent} answers where no agent is named")),
+        None => ok("nobody could be asked"),
+        Some(false) => warning(
+            format!("the default agent {agent} does not exist in the tenant {}", dromia_api::TENANT_DEFAULT),
+            format!("`dromia agent create {agent}`, or name another one as default_agent in dromia.yaml"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity;
+    use super::super::plant::Planted;
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_valid_is_an_error_with_its_place() {
+        let planted = Planted::sound();
+        planted.configure("version: 1\nlisten: [\n");
+        assert_eq!(planted.found("config.valid"), Severity::Error);
+        planted.configure("version: 1\nmodls: {}\n");
+        let verdict = planted.verdict("config.valid");
+        assert!(verdict.message.contains("dromia.yaml:2:1"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_version_of_tomorrow_is_an_error() {
+        let planted = Planted::sound();
+        planted.configure("version: 9\n");
+        assert_eq!(planted.found("config.version"), Severity::Error);
+    }
+
+    #[test]
+    fn a_reference_that_nobody_set_is_named() {
+        let mut planted = Planted::sound();
+        planted.configure("models: { default: { kind: openai, base_url: 'http://127.0.0.1:9', model: m, key: 'env:MY_KEY' } }");
+        let verdict = planted.verdict("config.references");
+        assert_eq!(verdict.severity, Severity::Error);
+        assert!(verdict.message.ends_with("models.default.key needs MY_KEY"), "{verdict:?}");
+        planted.env.insert("MY_KEY".to_owned(), "x".to_owned());
+        assert_eq!(planted.found("config.references"), Severity::Ok);
+    }
+
+    #[test]
+    fn a_home_without_a_model_or_a_default_one_is_told() {
+        let planted = Planted::sound();
+        planted.configure("version: 1\n");
+        assert_eq!(planted.found("config.default_model"), Severity::Error);
+        planted.configure("models: { fast: { kind: scripted } }");
+        assert_eq!(planted.found("config.default_model"), Severity::Warning);
+    }
+
+    #[test]
+    fn a_default_agent_that_is_not_there_is_told_by_server_and_by_store() {
+        let mut planted = Planted::sound();
+        planted.configure("default_agent: ghost\n");
+        assert_eq!(planted.found("config.default_agent"), Severity::Warning);
+        planted.world.server = Server::Absent;
+        assert_eq!(planted.found("config.default_agent"), Severity::Warning);
+    }
+}

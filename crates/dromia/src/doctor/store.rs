@@ -1,0 +1,195 @@
+//! The store: that it opens, that its schema is known, and that its file is sound.
+//!
+//! While a server has it, the server is asked and the files are left alone.
+
+use dromia_store::{OpenError, Soundness, SqliteStore, StoreConfig};
+
+use super::{Check, PATIENCE, Scene, Server, Verdict, error, ok, warning};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check { id: "store.opens", run: opens },
+    Check { id: "store.schema", run: schema },
+    Check { id: "store.writable", run: writable },
+    Check { id: "store.integrity", run: integrity },
+    Check { id: "store.log", run: log },
+    Check { id: "store.bodies", run: bodies },
+];
+
+const MIB: u64 = 1 << 20;
+/// The log begins anew below this while readers end in time.
+const LOG_WARNING: u64 = 40 * MIB;
+
+const RESTORE: &str = "stop the server, keep a copy of the home, and restore a backup of its store";
+
+fn opens(scene: &Scene<'_>) -> Verdict {
+    if let Server::Answers(_) = scene.world.server() {
+        return ok("a server has it");
+    }
+    let Some(store) = scene.store() else {
+        return if scene.home.config().is_file() && !scene.home.store().is_dir() {
+            error(
+                "the home has no store",
+                "restore the directory store, or make a new home with `dromia init`",
+            )
+        } else {
+            ok("there is none to look at")
+        };
+    };
+    match store.open() {
+        Ok(()) => ok("it can be read"),
+        Err(problem) => error(format!("it cannot be read: {}", chain(&problem)), RESTORE),
+    }
+}
+
+fn schema(scene: &Scene<'_>) -> Verdict {
+    if !scene.home.store().is_dir() {
+        return ok("there is none to look at");
+    }
+    match SqliteStore::plan(&StoreConfig::new(scene.home.store())) {
+        Ok(plan) if plan.steps.is_empty() => ok(format!("schema {}", plan.found)),
+        // The header lags behind the log of a server that has just brought it up to date.
+        Ok(plan) if matches!(scene.world.server(), Server::Answers(_)) => {
+            ok(format!("schema {}, and a server has it", plan.known))
+        }
+        Ok(plan) => warning(
+            format!("schema {} becomes {} at the next start", plan.found, plan.known),
+            "`dromia migrate state --dry-run` says what happens; a backup is written first",
+        ),
+        Err(OpenError::NewerSchema { found, known }) => error(
+            format!("a newer program wrote schema {found}; this one knows {known}"),
+            "use the newer program",
+        ),
+        Err(problem) => error(chain(&problem), RESTORE),
+    }
+}
+
+fn writable(scene: &Scene<'_>) -> Verdict {
+    match scene.world.server() {
+        Server::Answers(answers) if !answers.status.store.writable => {
+            let cause = answers.status.store.read_only_cause.as_deref().unwrap_or("a write failed");
+            error(
+                format!("the store answers reads only: {cause}"),
+                "mend the cause, most often a full disk; the server tries again by itself",
+            )
+        }
+        Server::Answers(_) => ok("it takes writes"),
+        Server::Absent | Server::Mute(_) => ok("no server writes to it"),
+    }
+}
+
+fn integrity(scene: &Scene<'_>) -> Verdict {
+    let Some(store) = scene.store() else { return ok("a server has it, or there is none") };
+    match store.soundness() {
+        Ok(Soundness::Sound) => ok("every page fits"),
+        Ok(Soundness::SoundSoFar) => ok(format!("what fits into {} s of looking does", PATIENCE.as_secs())),
+        Ok(Soundness::Damaged(problem)) => error(format!("the file is damaged: {problem}"), RESTORE),
+        Err(problem) => error(format!("it cannot be read: {}", chain(&problem)), RESTORE),
+    }
+}
+
+fn log(scene: &Scene<'_>) -> Verdict {
+    let bytes = match scene.world.server() {
+        Server::Answers(answers) => answers.status.store.wal_bytes,
+        Server::Absent | Server::Mute(_) => scene.inspector().log_bytes().unwrap_or_default(),
+    };
+    let text = format!("{} MiB wait in the log", bytes / MIB);
+    if bytes < LOG_WARNING {
+        return ok(text);
+    }
+    warning(
+        text,
+        "end what reads the store for long, such as a copy of the open file; a restart empties the log",
+    )
+}
+
+fn bodies(scene: &Scene<'_>) -> Verdict {
+    let Some(store) = scene.store() else { return ok("a server looks after them, or there are none") };
+    match store.unnamed_bodies() {
+        Ok(0) => ok("each file of a body has its row"),
+        Ok(count) => warning(
+            format!("{count} files of bodies have no row; a crash left them"),
+            "the next start removes them: `dromia up`",
+        ),
+        // A store that cannot be read is told by the checks above.
+        Err(_) => ok("they could not be compared with their rows"),
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.extend([format!(": {next}")]);
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::Severity;
+    use super::super::plant::Planted;
+    use super::*;
+
+    fn alone() -> Planted {
+        let mut planted = Planted::sound();
+        planted.world.server = Server::Absent;
+        planted
+    }
+
+    #[test]
+    fn a_store_at_rest_is_looked_at_and_left_as_it_was() {
+        let planted = alone();
+        for check in CHECKS {
+            assert_eq!(planted.found(check.id), Severity::Ok, "{}", check.id);
+        }
+        assert!(!planted.home.store().join("dromia.db-wal").exists(), "a look makes no log");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error() {
+        let planted = alone();
+        fs::write(planted.home.store().join("dromia.db"), "x".repeat(9_000)).expect("is written");
+        for id in ["store.opens", "store.schema", "store.integrity"] {
+            assert_eq!(planted.found(id), Severity::Error, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_gone_is_an_error() {
+        let planted = alone();
+        fs::remove_dir_all(planted.home.store()).expect("is removed");
+        assert_eq!(planted.found("store.opens"), Severity::Error);
+    }
+
+    #[test]
+    fn a_schema_of_tomorrow_is_an_error() {
+        let planted = alone();
+        let file = planted.home.store().join("dromia.db");
+        let mut bytes = fs::read(&file).expect("is read");
+        bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+        fs::write(&file, bytes).expect("is written");
+        assert_eq!(planted.found("store.schema"), Severity::Error);
+    }
+
+    #[test]
+    fn a_server_that_cannot_write_or_copy_its_log_is_told() {
+        let mut planted = Planted::sound();
+        planted.world.status().store.wal_bytes = 60 << 20;
+        assert_eq!(planted.found("store.log"), Severity::Warning);
+        planted.world.status().store.writable = false;
+        assert_eq!(planted.found("store.writable"), Severity::Error);
+    }
+
+    #[test]
+    fn a_body_without_a_row_is_told() {
+        let planted = alone();
+        let blobs = planted.home.store().join("blobs").join(format!("ten_{}", "1".repeat(32)));
+        fs::create_dir_all(&blobs).expect("is made");
+        fs::write(blobs.join("ab".repeat(32)), "nobody's").expect("is written");
+        assert_eq!(planted.found("store.bodies"), Severity::Warning);
+    }
+}

@@ -1,0 +1,246 @@
+//! What a diagnosis asks outside the files of the home: the system, the server, the network.
+
+use std::cell::OnceCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dromia_api::run::Run;
+use dromia_api::session::Session;
+use dromia_api::status::Status;
+use dromia_api::tenant::Tenant;
+use dromia_api::{List, TENANT_DEFAULT};
+use dromia_cli::{Client, Error, Global, Outcome};
+use dromia_contracts::runtime::Clock;
+use jiff::Timestamp;
+use tokio::runtime::Runtime;
+
+use crate::home::Home;
+use crate::world;
+
+/// How long the server of a model or our own may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most tenants that are asked about their runs.
+const TENANTS_MAX: usize = 32;
+
+/// How long input must wait to be called stuck: a turn that ends hands its session on sooner.
+const STUCK_AFTER: Duration = Duration::from_millis(300);
+
+/// A bound that the system sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Open files of a process.
+    Files,
+    /// Bytes of one file.
+    FileBytes,
+}
+
+/// What a file system says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileSystem {
+    pub(crate) free_bytes: u64,
+    /// Nothing where the file system does not count them.
+    pub(crate) free_inodes: Option<u64>,
+    /// Its kind, as far as it is known.
+    pub(crate) kind: Option<String>,
+}
+
+/// The server of the home.
+#[derive(Debug)]
+pub(crate) enum Server {
+    /// None runs.
+    Absent,
+    /// Something has the socket and does not answer as it should.
+    Mute(String),
+    /// It answers.
+    Answers(Box<Answers>),
+}
+
+/// What the server says.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub(crate) status: Status,
+    /// Held runs of all tenants.
+    pub(crate) held: u64,
+    /// Sessions whose input no run took between two looks.
+    pub(crate) stuck: Vec<String>,
+}
+
+/// What lies outside the home's files. Nothing here changes anything.
+pub(crate) trait World {
+    /// The time.
+    fn now(&self) -> Timestamp;
+    /// When this program was made, if its file says so.
+    fn built_at(&self) -> Option<Timestamp>;
+    /// The file system of a path, or of the nearest parent that is there.
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
+    /// A bound; nothing if there is none.
+    fn limit(&self, limit: Limit) -> Option<u64>;
+    /// The memory that a process may take; nothing if nobody says.
+    fn memory_bytes(&self) -> Option<u64>;
+    /// Whether an address can be bound.
+    fn try_port(&self, address: SocketAddr) -> io::Result<()>;
+    /// The server, asked once.
+    fn server(&self) -> &Server;
+    /// Whether the server knows an agent of the default tenant; nothing if it does not say.
+    fn has_agent(&self, handle: &str) -> Option<bool>;
+    /// Whether an HTTP server answers at all, whatever it answers.
+    fn reach(&self, url: &str) -> Result<(), String>;
+}
+
+/// The world as it is.
+pub(crate) struct RealWorld {
+    tokio: Runtime,
+    clock: Arc<dyn Clock>,
+    socket: PathBuf,
+    server: OnceCell<Server>,
+}
+
+impl RealWorld {
+    pub(crate) fn new(home: &Home, global: &Global) -> anyhow::Result<Self> {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let socket = global.socket.clone().unwrap_or_else(|| home.socket());
+        Ok(Self { tokio, clock: world::runtime().clock, socket, server: OnceCell::new() })
+    }
+
+    fn client(&self, tenant: &str) -> Client {
+        Client::new(self.socket.clone(), tenant.to_owned(), Some(PATIENCE))
+    }
+
+    async fn ask(&self) -> Outcome<Answers> {
+        let operator = self.client(TENANT_DEFAULT);
+        let status: Status = operator.get("/v1/status").await?;
+        let tenants: List<Tenant> = operator.get("/v1/tenants?limit=256").await?;
+        let mut held = 0;
+        let mut waiting = Vec::new();
+        for tenant in tenants.items.iter().take(TENANTS_MAX) {
+            let client = self.client(tenant.handle.as_str());
+            held += client.get::<List<Run>>("/v1/runs?status=held&limit=256").await?.items.len() as u64;
+            let sessions: List<Session> = client.get("/v1/sessions?limit=256").await?;
+            let idle =
+                sessions.items.into_iter().filter(|session| session.waiting > 0 && session.active.is_none());
+            waiting.extend(idle.map(|session| (client.clone(), session)));
+        }
+        let mut stuck = Vec::new();
+        if !waiting.is_empty() {
+            tokio::time::sleep(STUCK_AFTER).await;
+        }
+        for (client, before) in waiting.into_iter().take(TENANTS_MAX) {
+            let after: Session = client.get(&format!("/v1/sessions/{}", before.id)).await?;
+            if after.active.is_none() && after.waiting >= before.waiting {
+                stuck.push(after.id.to_string());
+            }
+        }
+        Ok(Answers { status, held, stuck })
+    }
+}
+
+impl World for RealWorld {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn built_at(&self) -> Option<Timestamp> {
+        let program = std::env::current_exe().ok()?;
+        Timestamp::try_from(std::fs::metadata(program).ok()?.modified().ok()?).ok()
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let path = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        let found = rustix::fs::statvfs(path)?;
+        // A file system without a table of names says that it has none at all.
+        let free_inodes = (found.f_files > 0).then_some(found.f_favail);
+        let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+        Ok(FileSystem { free_bytes, free_inodes, kind: kind(path) })
+    }
+
+    fn limit(&self, limit: Limit) -> Option<u64> {
+        let resource = match limit {
+            Limit::Files => rustix::process::Resource::Nofile,
+            Limit::FileBytes => rustix::process::Resource::Fsize,
+        };
+        rustix::process::getrlimit(resource).current
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        let number = |file: &str| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+        let group = number("/sys/fs/cgroup/memory.max")
+            .or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+        let space = rustix::process::getrlimit(rustix::process::Resource::As).current;
+        let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+        });
+        [group, space, machine].into_iter().flatten().min()
+    }
+
+    fn try_port(&self, address: SocketAddr) -> io::Result<()> {
+        TcpListener::bind(address).map(drop)
+    }
+
+    fn server(&self) -> &Server {
+        self.server.get_or_init(|| match self.tokio.block_on(self.ask()) {
+            Ok(answers) => Server::Answers(Box::new(answers)),
+            Err(Error::Unreachable { .. }) => Server::Absent,
+            Err(problem) => Server::Mute(problem.to_string()),
+        })
+    }
+
+    fn has_agent(&self, handle: &str) -> Option<bool> {
+        let client = self.client(TENANT_DEFAULT);
+        let path = format!("/v1/agents/{handle}");
+        match self.tokio.block_on(client.get::<dromia_api::agent::Agent>(&path)) {
+            Ok(_) => Some(true),
+            Err(Error::Problem(problem)) if problem.status == 404 => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    fn reach(&self, url: &str) -> Result<(), String> {
+        let asked = async {
+            let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+            client.get(url).send().await
+        };
+        match self.tokio.block_on(asked) {
+            Ok(_) => Ok(()),
+            Err(problem) if problem.is_timeout() => Err("it does not answer".to_owned()),
+            Err(problem) if problem.is_connect() => Err("no connection".to_owned()),
+            Err(problem) => Err(problem.without_url().to_string()),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn kind(path: &Path) -> Option<String> {
+    /// The numbers by which Linux knows its file systems.
+    const KINDS: &[(u64, &str)] = &[
+        (0x6969, "nfs"),
+        (0x517b, "smb"),
+        (0xfe53_4d42, "smb2"),
+        (0xff53_4d42, "cifs"),
+        (0x0102_1997, "9p"),
+        (0x00c3_6400, "ceph"),
+        (0x5346_414f, "afs"),
+        (0x6573_5546, "fuse"),
+        (0x0bd0_0bd0, "lustre"),
+        (0x0102_1994, "tmpfs"),
+        (0xef53, "ext4"),
+        (0x5846_5342, "xfs"),
+        (0x9123_683e, "btrfs"),
+        (0x2fc1_2fc1, "zfs"),
+        (0x794c_7630, "overlay"),
+    ];
+    let found = rustix::fs::statfs(path).ok()?;
+    // The field is signed on some machines; the numbers have 32 bits on all.
+    #[expect(clippy::cast_sign_loss, reason = "only the low 32 bits are compared")]
+    let number = found.f_type as u64 & 0xffff_ffff;
+    KINDS.iter().find(|(known, _)| *known == number).map(|(_, name)| (*name).to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kind(_: &Path) -> Option<String> {
+    None
+}

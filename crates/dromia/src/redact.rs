@@ -1,0 +1,192 @@
+//! Takes secrets out of what people paste: by the name of a key, by the form of a text, and by its very bytes.
+//!
+//! A value that is known to be secret (a variable that is named like one, one that the configuration refers to, the
+//! token file) is replaced wherever it stands, also in the middle of a message.
+
+use serde_json::Value;
+
+/// What stands in place of a secret.
+pub(crate) const REDACTED: &str = "(redacted)";
+
+/// Shorter values are too common to be searched for.
+const KNOWN_BYTES_MIN: usize = 6;
+
+/// Words in the name of a key or variable that make its value a secret.
+const NAMES: [&str; 9] =
+    ["key", "token", "secret", "password", "passwd", "credential", "authorization", "cookie", "headers"];
+
+/// How the secrets of well-known issuers begin.
+const PREFIXES: [&str; 14] = [
+    "sk-",
+    "sk_",
+    "rk_",
+    "pk_",
+    "drm_",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "glpat-",
+    "xox",
+    "AKIA",
+    "AIza",
+    "hf_",
+    "eyJ",
+];
+
+/// Knows what must not be shown.
+#[derive(Debug, Default)]
+pub(crate) struct Redactor {
+    known: Vec<String>,
+}
+
+impl Redactor {
+    /// Learns a value that must not be shown.
+    pub(crate) fn learn(&mut self, secret: &str) {
+        let secret = secret.trim();
+        if secret.len() >= KNOWN_BYTES_MIN && !self.known.iter().any(|known| known == secret) {
+            self.known.push(secret.to_owned());
+            // The longest first, so that no part of one is left when another is inside it.
+            self.known.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        }
+    }
+
+    /// Takes the secrets out of a text.
+    pub(crate) fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for known in &self.known {
+            text = text.replace(known.as_str(), REDACTED);
+        }
+        text.split_inclusive(is_border).map(piece).collect()
+    }
+
+    /// Takes the secrets out of a document: every value under a name like one, and what looks like one elsewhere.
+    pub(crate) fn document(&self, value: &Value) -> Value {
+        self.below(value, false)
+    }
+
+    fn below(&self, value: &Value, is_secret: bool) -> Value {
+        match value {
+            // A reference names where the secret is and does not tell it.
+            Value::String(text) if is_secret && !is_reference(text) => REDACTED.into(),
+            Value::String(text) => self.text(text).into(),
+            Value::Number(_) if is_secret => REDACTED.into(),
+            Value::Array(items) => items.iter().map(|item| self.below(item, is_secret)).collect(),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(name, value)| (self.text(name), self.below(value, is_secret || is_secret_name(name))))
+                .collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        }
+    }
+}
+
+/// Whether a key or variable of this name holds a secret. Counts of tokens are none.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_count = name.ends_with("_max") || name.ends_with("_tokens");
+    !is_count && NAMES.iter().any(|word| name.contains(word))
+}
+
+fn is_reference(text: &str) -> bool {
+    let name = text.strip_prefix("env:");
+    name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+}
+
+fn is_border(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c, '"' | '\'' | ',' | ';' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '`')
+}
+
+/// Takes the secrets out of a word with the border after it.
+fn piece(word: &str) -> String {
+    let bare = word.trim_end_matches(is_border);
+    let border = &word[bare.len()..];
+    // NAME=VALUE and name:value are judged by their value.
+    let value = bare.rsplit(['=', ':']).next().unwrap_or(bare);
+    let looks =
+        |text: &str| PREFIXES.iter().any(|prefix| text.starts_with(prefix) && text.len() >= prefix.len() + 6);
+    if looks(bare) {
+        return format!("{REDACTED}{border}");
+    }
+    if looks(value) {
+        return format!("{}{REDACTED}{border}", &bare[..bare.len() - value.len()]);
+    }
+    format!("{}{border}", url(bare))
+}
+
+/// Takes user, password and query out of a URL.
+pub(crate) fn url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, query)| (place, query));
+    let (authority, path) =
+        place.split_once('/').map_or((place, None), |(authority, path)| (authority, Some(path)));
+    let authority = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{REDACTED}@{host}"),
+        None => authority.to_owned(),
+    };
+    let path = path.map(|path| format!("/{path}")).unwrap_or_default();
+    let query = if query.is_empty() { String::new() } else { format!("?{REDACTED}") };
+    format!("{scheme}://{authority}{path}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_goes_by_its_name_by_its_form_and_by_its_bytes() {
+        let mut redactor = Redactor::default();
+        redactor.learn("correct horse battery");
+        let shown = redactor.document(&json!({
+            "key": "literal", "reference": { "key": "env:OPENAI_API_KEY" }, "api_key": 12345,
+            "note": "it is sk-abcdef123456, and correct horse battery",
+            "base_url": "https://ada:pw@host:8080/v1?api-version=1&sig=abc",
+            "headers": { "x-team": "blue" }, "output_tokens_max": 4096, "model": "gpt-5-mini",
+        }));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&shown).expect("is JSON"), @r#"
+        {
+          "api_key": "(redacted)",
+          "base_url": "https://(redacted)@host:8080/v1?(redacted)",
+          "headers": {
+            "x-team": "(redacted)"
+          },
+          "key": "(redacted)",
+          "model": "gpt-5-mini",
+          "note": "it is (redacted), and (redacted)",
+          "output_tokens_max": 4096,
+          "reference": {
+            "key": "env:OPENAI_API_KEY"
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_secret_in_a_message_goes_too() {
+        let redactor = Redactor::default();
+        for (text, shown) in [
+            (
+                "invalid type: string \"sk-live-0123456789\", expected",
+                "invalid type: string \"(redacted)\", expected",
+            ),
+            ("TOKEN=drm_0123456789abcdef", "TOKEN=(redacted)"),
+            ("Bearer eyJhbGciOi.abc", "Bearer (redacted)"),
+            ("a plain text, with https://host/v1", "a plain text, with https://host/v1"),
+            ("sk-", "sk-"),
+        ] {
+            assert_eq!(redactor.text(text), shown);
+        }
+    }
+
+    #[test]
+    fn names_of_counts_are_no_names_of_secrets() {
+        for name in ["OPENAI_API_KEY", "authorization", "my_token", "DB_PASSWORD"] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["output_tokens_max", "input_tokens", "model", "listen", "DROMIA_HOME"] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Topics of `dromia help` that are no command.
+
+/// The names of the topics.
+pub(super) const NAMES: [&str; 4] = ["exit-codes", "environment", "commands", "schemas"];
+
+/// The variables that this program reads, each with what it does.
+const VARIABLES: [(&str, &str); 13] = [
+    ("DROMIA_HOME", "the home, where --home names none; by default ~/.dromia"),
+    ("DROMIA_LISTEN", "the TCP address that `dromia up` serves, where --listen names none"),
+    ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug; by default warn"),
+    ("HOME", "where ~ is"),
+    ("NO_COLOR", "set to anything: no colour, unless --color asks for it"),
+    ("CLICOLOR_FORCE", "set to anything but 0: colour also where no terminal is"),
+    ("CLICOLOR", "set to 0: no colour"),
+    ("TERM", "dumb: no colour"),
+    ("COLUMNS", "how wide a table may be"),
+    ("LC_ALL, LC_CTYPE, LANG", "looked at by `dromia doctor` only; all texts are UTF-8"),
+    ("OPENAI_API_KEY", "if it is set, `dromia init` offers that model"),
+    ("OPENAI_BASE_URL", "where `dromia init` finds that model's server"),
+    ("OPENAI_MODEL", "which model `dromia init` takes there"),
+];
+
+/// The page about the environment.
+pub(super) fn environment() -> String {
+    let width = VARIABLES.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text = "The variables that dromia reads. A flag counts before its variable, a variable before dromia.yaml.\n\n".to_owned();
+    for (name, meaning) in VARIABLES {
+        text.extend([format!("  {name:<width$}  {meaning}\n")]);
+    }
+    text.push_str("\ndromia.yaml can refer to any other as env:NAME, so that no secret stands in the file.");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+    use crate::Arguments;
+
+    #[test]
+    fn every_variable_of_an_option_is_in_the_topic() {
+        fn check(command: &Command, page: &str) {
+            for variable in command.get_arguments().filter_map(clap::Arg::get_env) {
+                let line = format!("  {} ", variable.to_string_lossy());
+                assert!(page.contains(&line), "{line} of {} is missing", command.get_name());
+            }
+            command.get_subcommands().for_each(|command| check(command, page));
+        }
+        check(&Arguments::command(), &environment());
+    }
+}

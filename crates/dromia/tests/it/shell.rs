@@ -1,0 +1,158 @@
+//! What a newcomer reads and a shell loads, as the binary prints it.
+
+use std::process::{Command, Output, Stdio};
+
+use crate::home::{Home, stderr};
+
+fn dromia(line: &[&str]) -> Output {
+    command().args(line).output().expect("the program runs")
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dromia"));
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "DROMIA_HOME", "DROMIA_LISTEN"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("stdout is text")
+}
+
+#[test]
+fn help_of_a_command_is_the_page_of_its_flag() {
+    for (words, flag) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "run", "list"], &["run", "list", "--help"]),
+        (&["help", "runs"], &["run", "--help"]),
+    ] {
+        let (by_word, by_flag) = (dromia(words), dromia(flag));
+        assert!(by_word.status.success(), "{words:?}: {}", stderr(&by_word));
+        assert_eq!(text(&by_word).trim(), text(&by_flag).trim(), "{words:?}");
+    }
+    let refused = dromia(&["help", "enviroment"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(
+        stderr(&refused),
+        "error: there is no command or topic \"enviroment\"; did you mean `environment`?\n"
+    );
+    let alone = dromia(&[]);
+    assert_eq!(
+        (alone.status.code(), text(&alone).as_str()),
+        (Some(2), ""),
+        "help on stderr where nothing is said"
+    );
+}
+
+#[test]
+fn the_topics_are_read_as_they_are_meant() {
+    insta::assert_snapshot!(text(&dromia(&["help", "exit-codes"])), @r#"
+    What a script learns from the exit code of any command:
+
+        0  done            it did what was asked
+        1  failed          it failed; the message says why, and `dromia explain CODE` says more about its code
+        2  not valid       the command line, a file or the request is not valid; the same again fails again
+        4  denied          the server did not let the caller, or the gate refused the action
+        5  no server       no server answers, or it is about to stop; start one with `dromia up`
+        6  conflict        what is there contradicts what was asked: a name is taken, a run has ended, the home is in use
+        7  the run failed  the run failed, was cancelled, or stopped at its limit; `dromia run why` says more
+      124  not in time     the wait ended before the run did; the input is stored and the run goes on
+      130  interrupted     somebody pressed Ctrl-C; what the server had taken goes on
+
+    With --json, a command that fails prints {"error": {…, "exit": N}} on stdout.
+    "#);
+    let environment = text(&dromia(&["help", "environment"]));
+    assert!(environment.contains("DROMIA_HOME") && environment.contains("env:NAME"), "{environment}");
+    let commands = text(&dromia(&["help", "commands"]));
+    assert!(commands.lines().count() > 30 && commands.contains("run watch"), "{commands}");
+    let schema = text(&dromia(&["help", "schemas", "run", "list"]));
+    assert!(schema.contains("https://json-schema.org/draft/2020-12/schema"), "{schema}");
+}
+
+#[test]
+fn a_code_is_explained_without_a_server() {
+    let explained = text(&dromia(&["explain", "outcome_unknown"]));
+    assert!(explained.contains("same idempotency key"), "{explained}");
+    assert!(text(&dromia(&["explain"])).lines().count() > 20);
+    let refused = dromia(&["explain", "run_not_fuond"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("did you mean `run_not_found`?"), "{}", stderr(&refused));
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = dromia(&["completions", shell]);
+        assert!(output.status.success(), "{shell}: {}", stderr(&output));
+        let script = text(&output);
+        assert!(
+            script.contains("dromia") && script.contains("doctor") && !script.contains('\u{1b}'),
+            "{shell}"
+        );
+        if shell == "bash" {
+            let checked = Command::new("bash").args(["-n", "-c", &script]).output().expect("bash is there");
+            assert!(checked.status.success(), "{}", stderr(&checked));
+        }
+    }
+    assert_eq!(dromia(&["completions", "tcsh"]).status.code(), Some(2));
+}
+
+#[test]
+fn colour_is_where_it_is_wanted_and_nowhere_else() {
+    let has_escape = |output: &Output| output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
+    let cases: [(&[&str], &[(&str, &str)], bool); 9] = [
+        (&["--help"], &[], false),
+        (&["--help"], &[("CLICOLOR_FORCE", "1")], true),
+        (&["--help"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+        (&["--color", "always", "--help"], &[("NO_COLOR", "1")], true),
+        (&["--color=never", "--help"], &[("CLICOLOR_FORCE", "1")], false),
+        (&["explain"], &[("CLICOLOR_FORCE", "1")], true),
+        (&["explain", "--json"], &[("CLICOLOR_FORCE", "1")], false),
+        (&["explain", "nothing_like_it", "--color", "always"], &[], true),
+        (&["explain", "nothing_like_it"], &[], false),
+    ];
+    for (line, env, colored) in cases {
+        let output = command().args(line).envs(env.iter().copied()).output().expect("the program runs");
+        assert_eq!(has_escape(&output), colored, "{line:?} {env:?}: {}{}", text(&output), stderr(&output));
+    }
+}
+
+#[test]
+fn a_question_leaves_its_usage_and_its_events() {
+    let home = Home::new();
+    let server = home.serve();
+    let file = home.path().join("used.json");
+    let used = || -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(&file).expect("it is written")).expect("it is JSON")
+    };
+    let line = ["ask", "@say forty-two", "--jsonl", "--usage-file", file.to_str().expect("text")];
+    let output = home.run(&line);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> =
+        text(&output).lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, ["run_started", "model_called", "model_replied", "run_completed", "answer"]);
+    let answer = lines.last().expect("an answer");
+    assert_eq!((&answer["reply"], &answer["status"]), (&"forty-two".into(), &"completed".into()));
+    let found = used();
+    assert_eq!((&found["run"], &found["status"]), (&answer["run"], &"completed".into()));
+    assert_eq!((&found["usage"], &found["model_calls"]), (&answer["usage"], &1.into()));
+
+    let failed = home.run(&[&["ask", "@fail rejected"][..], &line[2..]].concat());
+    assert_eq!(failed.status.code(), Some(7), "{}", stderr(&failed));
+    assert_eq!(used()["status"], "failed");
+    assert!(text(&failed).lines().last().expect("an answer").contains("\"failure\":{"), "{}", text(&failed));
+    drop(server);
+
+    let unreachable = home.run(&line);
+    assert_eq!(unreachable.status.code(), Some(5));
+    assert!(used()["run"].is_null() && used()["error"]["exit"] == 5, "{}", used());
+}
+
+#[test]
+fn the_version_is_one_line_and_one_document() {
+    assert_eq!(text(&dromia(&["version"])), format!("dromia {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(text(&dromia(&["version"])), text(&dromia(&["--version"])));
+}

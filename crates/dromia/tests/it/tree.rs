@@ -1,0 +1,231 @@
+//! Every command of the binary keeps what its help and its published schema promise.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::home::{Home, stderr};
+use crate::schema::mismatch;
+
+/// What a leaf of the tree does.
+enum How {
+    /// It prints a document with `--json`; these arguments follow the command. It is called in the order of the table.
+    Prints(&'static [&'static str]),
+    /// It prints no document, for this reason.
+    Acts(&'static str),
+}
+
+use How::{Acts, Prints};
+
+/// Every leaf. `{run}`, `{session}`, `{file}` and `{held}` stand for what the scene has.
+const LEAVES: &[(&str, How)] = &[
+    ("init", Acts("makes a home and talks with a person")),
+    ("up", Acts("serves")),
+    ("demo", Acts("plays for a person")),
+    ("migrate state", Prints(&["--dry-run"])),
+    ("ask", Prints(&["hello", "--agent", "tree"])),
+    ("chat", Acts("talks with a person")),
+    ("event send", Prints(&["hello", "--agent", "tree"])),
+    ("agent create", Prints(&["second", "--label", "team=a"])),
+    ("agent list", Prints(&[])),
+    ("agent show", Prints(&["second"])),
+    ("agent status", Prints(&["second"])),
+    ("agent pause", Prints(&["second"])),
+    ("agent resume", Prints(&["second"])),
+    ("agent switch", Prints(&["assistant"])),
+    ("agent terminate", Prints(&["second"])),
+    ("agent delete", Prints(&["second", "--yes"])),
+    ("tenant create", Prints(&["acme"])),
+    ("tenant list", Prints(&[])),
+    ("session list", Prints(&[])),
+    ("session show", Prints(&["{session}"])),
+    ("session export", Acts("prints the session's own file")),
+    ("session import", Prints(&["{file}", "--agent", "assistant"])),
+    ("run list", Prints(&[])),
+    ("run show", Prints(&["{run}"])),
+    ("run watch", Prints(&["{run}"])),
+    ("run why", Prints(&["{run}"])),
+    ("run resume", Prints(&["{yielded}"])),
+    ("run cancel", Prints(&["{slow}"])),
+    ("run terminate", Prints(&["{slow}"])),
+    ("run export", Prints(&["{run}"])),
+    ("status", Prints(&[])),
+    ("doctor", Prints(&[])),
+    ("explain", Prints(&[])),
+    ("completions", Acts("prints a script")),
+    ("version", Prints(&[])),
+    ("help", Acts("prints pages; its document belongs to `help commands`")),
+];
+
+fn words(command: &str) -> Vec<&str> {
+    command.split(' ').collect()
+}
+
+/// Takes stdout as the one document that it must be.
+fn document(command: &str, output: &Output) -> Value {
+    assert!(!output.stdout.contains(&0x1b), "{command} prints an escape sequence");
+    let document = serde_json::from_slice(&output.stdout);
+    document.unwrap_or_else(|error| {
+        panic!("{command}: {error} in {:?}, and {}", String::from_utf8_lossy(&output.stdout), stderr(output))
+    })
+}
+
+/// A served home with an agent, runs and a session.
+struct Scene {
+    home: Home,
+    places: Vec<(&'static str, String)>,
+}
+
+impl Scene {
+    fn new(home: Home) -> Self {
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let asked = |line: &[&str]| {
+            let output = home.run(&[line, &["--json"]].concat());
+            document(&line.join(" "), &output)
+        };
+        let grants = ["--grant", "model", "--grant", "reply", "--grant", "file.*"];
+        asked(&[&["agent", "create", "tree", "--model-calls-max", "2"][..], &grants].concat());
+        let answered = asked(&["ask", "hello", "--agent", "tree"]);
+        let yielded = asked(&["ask", "@loop file.list {}", "--agent", "tree"]);
+        assert_eq!(yielded["status"], "yielded", "{yielded}");
+        let slow = asked(&["event", "send", "@slow 60000\n@say late", "--agent", "tree"]);
+        let file = home.path().join("talk.session");
+        let session = text(&answered["session"]);
+        let exported = home.run(&["session", "export", &session, "--file", path(&file)]);
+        assert!(exported.status.success(), "{}", stderr(&exported));
+        let places = vec![
+            ("{run}", text(&answered["run"])),
+            ("{session}", session),
+            ("{yielded}", text(&yielded["run"])),
+            ("{slow}", text(&slow["run"])),
+            ("{file}", path(&file).to_owned()),
+        ];
+        Self { home, places }
+    }
+
+    fn run(&self, command: &str, arguments: &[&str], more: &[&str]) -> Output {
+        let filled = arguments.iter().map(|argument| {
+            let place = self.places.iter().find(|(name, _)| name == argument);
+            place.map_or(*argument, |(_, value)| value.as_str())
+        });
+        let line: Vec<_> = words(command).into_iter().chain(filled).chain(more.iter().copied()).collect();
+        // A variable that asks for colour everywhere must not reach a document.
+        self.home.command().args(&line).env("CLICOLOR_FORCE", "1").output().expect("the program runs")
+    }
+}
+
+fn path(path: &std::path::Path) -> &str {
+    path.to_str().expect("the path is text")
+}
+
+fn published(command: &str) -> Value {
+    let name = format!("{}.json", command.replace(' ', "-"));
+    let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../docs/schemas", &name].iter().collect();
+    let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    serde_json::from_slice(&text).expect("a schema is JSON")
+}
+
+#[test]
+fn the_command_tree_keeps_its_word() {
+    let home = Home::new();
+    let tree = document("help commands", &home.run(&["help", "commands", "--json"]));
+    assert_eq!(mismatch(&published("help commands"), &tree), None);
+    let rows = tree["items"].as_array().expect("rows");
+    let mut leaves = BTreeSet::new();
+    for row in rows {
+        let command = row["command"].as_str().expect("a command");
+        let help = home.run(&[&words(command)[..], &["--help"]].concat());
+        assert_eq!((help.status.code(), stderr(&help).as_str()), (Some(0), ""), "{command} --help");
+        let page = String::from_utf8(help.stdout).expect("help is text");
+        assert!(page.contains("Usage: dromia") && !page.contains('\u{1b}'), "{command}: {page}");
+        let about = row["about"].as_str().expect("an about");
+        assert!(!about.is_empty() && !about.contains('\n'), "{command}: {about:?}");
+        assert!(page.starts_with(about.trim_end_matches('.')), "{command}: {page}");
+        if row["is_leaf"] == true {
+            assert!(page.contains("Example"), "{command} has no example");
+            leaves.insert(command);
+        }
+    }
+    let known: BTreeSet<_> = LEAVES.iter().map(|(command, _)| *command).collect();
+    let forgotten: Vec<_> = leaves.symmetric_difference(&known).collect();
+    assert!(forgotten.is_empty(), "the table of this test and the tree differ by {forgotten:?}");
+    for row in rows.iter().filter(|row| row["is_leaf"] == true) {
+        let (command, how) = LEAVES
+            .iter()
+            .find(|(command, _)| row["command"] == **command)
+            .expect("every leaf is in the table");
+        // An action may have a document too: what it did, while `--json` is on.
+        match how {
+            Prints(_) => assert_eq!(row["has_schema"], true, "{command} prints a document without a schema"),
+            Acts(why) => assert_eq!(row["has_schema"], false, "{command} {why}, and has a schema"),
+        }
+    }
+
+    let server = home.serve();
+    let scene = Scene::new(home);
+    for (command, how) in LEAVES {
+        let Prints(arguments) = how else { continue };
+        let output = scene.run(command, arguments, &["--json"]);
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", stderr(&output));
+        let found = document(command, &output);
+        assert_eq!(mismatch(&published(command), &found), None, "{command}: {found:#}");
+    }
+    // Lists again, in the other forms: rows by line, and only what was asked for.
+    for command in ["agent list", "tenant list", "session list", "run list", "doctor", "explain"] {
+        let whole = document(command, &scene.run(command, &[], &["--json"]));
+        let first = &whole["items"][0];
+        let field = first.as_object().and_then(|row| row.keys().next()).expect("a row has fields");
+        let lines = scene.run(command, &[], &["-o", "jsonl", &format!("--json={field}")]);
+        let lines = String::from_utf8(lines.stdout).expect("JSON is text");
+        assert!(!lines.is_empty(), "{command}");
+        for line in lines.lines() {
+            let row: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{command}: {error}"));
+            let names: Vec<_> = row.as_object().expect("a row").keys().collect();
+            assert_eq!(names, [field], "{command}");
+        }
+        let refused = scene.run(command, &[], &["--json=no_such_field"]);
+        assert_eq!(refused.status.code(), Some(2), "{command}");
+        assert!(stderr(&refused).contains(field), "{command} names the known ones: {}", stderr(&refused));
+        assert_eq!(mismatch(&published("error"), &document(command, &refused)), None, "{command}");
+    }
+    drop(server);
+}
+
+#[test]
+fn a_failure_is_a_document_too_and_ends_with_the_documented_code() {
+    let home = Home::new();
+    let gone = format!("run_{}", "0".repeat(32));
+    let absent = home.run(&["status", "--json"]);
+    let code = |output: &Output| output.status.code();
+    assert_eq!(code(&absent), Some(5), "{}", stderr(&absent));
+    let server = home.serve();
+    let cases: [(&[&str], i32); 7] = [
+        (&["status", "--json"], 0),
+        (&["run", "show", &gone, "--json"], 1),
+        (&["run", "show", &gone, "--json=no_such_field"], 2),
+        (&["agent", "create", "assistant", "--json"], 6),
+        (&["ask", "@fail rejected", "--json"], 7),
+        (&["ask", "@slow 30000\n@say late", "--timeout", "200ms", "--json"], 124),
+        (&["agent", "delete", "assistant", "--json"], 2),
+    ];
+    for (line, expected) in cases {
+        let output = home.run(line);
+        assert_eq!(code(&output), Some(expected), "{line:?}: {}", stderr(&output));
+        let found = document(&line.join(" "), &output);
+        if let Some(exit) = found.get("error").and_then(|error| error.get("exit")) {
+            assert_eq!(
+                (exit, mismatch(&published("error"), &found)),
+                (&Value::from(expected), None),
+                "{line:?}"
+            );
+        }
+    }
+    // A person would be asked; without one the missing flag is named.
+    let refused = home.run(&["agent", "delete", "assistant"]);
+    assert!(stderr(&refused).contains("--yes"), "{}", stderr(&refused));
+    assert_eq!(code(&home.run(&["init"])), Some(6));
+    assert_eq!(code(&home.run(&["run", "lits"])), Some(2));
+    drop(server);
+}

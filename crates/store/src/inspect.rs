@@ -1,0 +1,212 @@
+//! Looking at a store without owning it: for `doctor`, while no server has it.
+//!
+//! Nothing is written and no lock is taken. A file without a log is read as immutable; one with a log, which a crash
+//! or a running owner leaves, is read through SQLite's own locks. Each question ends after the patience it was given
+//! and says so, so a large store cannot hold a diagnosis up.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+
+use dromia_contracts::run::RunStatus;
+
+use crate::body::FileBodies;
+use crate::code::{Code as _, time_opt};
+use crate::config::StoreConfig;
+use crate::open::OpenError;
+
+/// The most files of bodies that are compared with their rows.
+const FILES_LOOKED_AT: usize = 4096;
+
+/// What SQLite says about its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Soundness {
+    /// Everything fits together.
+    Sound,
+    /// What was looked at fits together; there was no time for the rest.
+    SoundSoFar,
+    /// The first thing that does not.
+    Damaged(String),
+}
+
+/// A read-only look at a store.
+#[derive(Debug)]
+pub struct Inspector {
+    config: StoreConfig,
+    patience: Duration,
+}
+
+impl Inspector {
+    /// Prepares to look; [`Inspector::open`] tries it. Each question may take as long as `patience`.
+    pub fn new(config: StoreConfig, patience: Duration) -> Self {
+        Self { config, patience }
+    }
+
+    /// Opens the file and reads its first page, as every question does.
+    pub fn open(&self) -> Result<(), OpenError> {
+        let db = self.connect()?;
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(OpenError::from)
+    }
+
+    /// Has SQLite compare its pages; what is sound here may still fail a digest, which every read checks.
+    pub fn soundness(&self) -> Result<Soundness, OpenError> {
+        let db = self.connect()?;
+        let found: Result<String, _> = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        match found {
+            Ok(text) if text == "ok" => Ok(Soundness::Sound),
+            Ok(text) => Ok(Soundness::Damaged(text)),
+            Err(error) if is_late(&error) => Ok(Soundness::SoundSoFar),
+            Err(error) => match OpenError::from(error) {
+                OpenError::Damaged { problem } => Ok(Soundness::Damaged(problem)),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// When the newest change of a run was stored; nothing if there was no time to find it.
+    pub fn newest_change_at(&self) -> Result<Option<Timestamp>, OpenError> {
+        self.ask("SELECT max(updated_at) FROM runs", |row| time_opt(row, 0))
+    }
+
+    /// How many runs are held; nothing if there was no time to count them.
+    pub fn held(&self) -> Result<Option<u64>, OpenError> {
+        let held = RunStatus::Held.code();
+        // The second condition is the one of the index of open runs.
+        let sql = format!("SELECT count(*) FROM runs WHERE status = {held} AND status <= 2");
+        self.ask(&sql, |row| row.get::<_, i64>(0).map(|count| Some(count.cast_unsigned())))
+    }
+
+    /// When the oldest input was stored that waits although nothing is at work in its session.
+    pub fn oldest_waiting_at(&self) -> Result<Option<Timestamp>, OpenError> {
+        self.ask(
+            "SELECT min(inbox.at) FROM session_heads AS head JOIN inbox ON inbox.tenant = head.tenant \
+             AND inbox.owner = head.session AND inbox.position = head.taken + 1 \
+             WHERE head.last > head.taken AND head.active IS NULL",
+            |row| time_opt(row, 0),
+        )
+    }
+
+    /// Whether a tenant has an agent, both by their handles; nothing if there was no time to look.
+    pub fn has_agent(&self, tenant: &str, agent: &str) -> Result<Option<bool>, OpenError> {
+        let db = self.connect()?;
+        let found = db
+            .query_row(
+                "SELECT 1 FROM agents WHERE tenant = (SELECT tenant FROM tenants WHERE handle = ?1) AND handle = ?2",
+                params![tenant, agent],
+                |_| Ok(()),
+            )
+            .optional();
+        match found {
+            Ok(found) => Ok(Some(found.is_some())),
+            Err(error) if is_late(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many files of bodies no row names, among the first few thousand. The next start removes them.
+    pub fn unnamed_bodies(&self) -> Result<u64, OpenError> {
+        let files = FileBodies::new(self.config.blobs());
+        let mut unnamed = 0;
+        let mut looked_at = 0;
+        let db = self.connect()?;
+        let mut named = db.prepare("SELECT 1 FROM bodies WHERE tenant = ?1 AND hash = ?2")?;
+        for tenant in files.tenants()? {
+            for hash in files.list(tenant)? {
+                looked_at += 1;
+                if looked_at > FILES_LOOKED_AT {
+                    return Ok(unnamed);
+                }
+                if !named.exists(params![tenant.as_bytes(), hash])? {
+                    unnamed += 1;
+                }
+            }
+        }
+        Ok(unnamed)
+    }
+
+    /// The files that an interrupted write left; the next one of its kind writes over them.
+    pub fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in entries(&self.config.dir)? {
+            if entry.extension() == Some(OsStr::new("partial")) {
+                found.push(entry);
+            }
+        }
+        for tenant in entries(&self.config.blobs())? {
+            let incoming = tenant.join("incoming");
+            if incoming.exists() {
+                found.push(incoming);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Bytes of the write-ahead log; none if there is no log.
+    pub fn log_bytes(&self) -> io::Result<u64> {
+        match fs::metadata(self.config.wal()) {
+            Ok(log) => Ok(log.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for one value; nothing if there is none or there was no time to find it.
+    fn ask<T>(
+        &self,
+        sql: &str,
+        value: impl FnOnce(&Row<'_>) -> rusqlite::Result<Option<T>>,
+    ) -> Result<Option<T>, OpenError> {
+        match self.connect()?.query_row(sql, [], value) {
+            Ok(value) => Ok(value),
+            Err(error) if is_late(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn connect(&self) -> Result<Connection, OpenError> {
+        let database = self.config.database();
+        fs::metadata(&database).map_err(OpenError::of_home)?;
+        // Whoever has the store open has a log; without one nobody writes, and nothing need be locked or made.
+        let more = if self.config.wal().exists() { "?mode=ro" } else { "?mode=ro&immutable=1" };
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut db = Connection::open_with_flags(format!("file:{}{more}", uri(&database)), flags)?;
+        db.busy_timeout(self.patience)?;
+        let end = Instant::now() + self.patience;
+        db.progress_handler(1_000, Some(move || Instant::now() > end))?;
+        Ok(db)
+    }
+}
+
+fn is_late(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
+/// Writes a path so that nothing in it is taken for a part of the URI.
+fn uri(path: &Path) -> String {
+    let mut uri = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
+                uri.push(char::from(*byte));
+            }
+            _ => uri.extend([format!("%{byte:02X}")]),
+        }
+    }
+    uri
+}
+
+/// Lists a directory; one that is not there is empty.
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

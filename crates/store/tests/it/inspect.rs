@@ -1,0 +1,96 @@
+//! A look from outside sees what there is, finds planted damage, and leaves no trace.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use dromia_contracts::ItemId;
+use dromia_contracts::store::{Batch, Mutation};
+use dromia_store::{Inspector, OpenError, Soundness, StoreConfig};
+
+use crate::scene::{SESSION, Scene, TENANT, at, put};
+
+fn inspector(dir: &Path) -> Inspector {
+    Inspector::new(StoreConfig::new(dir), Duration::from_secs(5))
+}
+
+fn files(dir: &Path) -> BTreeSet<String> {
+    let names = fs::read_dir(dir).expect("is listed").map(|entry| entry.expect("an entry").file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_closed_store_is_seen_whole_and_left_as_it_was() {
+    let scene = Scene::open().await;
+    scene.turn_done(SESSION, 0, "hi").await;
+    let waiting = put(SESSION, ItemId::from_bytes([0xee; 16]), "and now?", None);
+    scene.done(Batch::new(TENANT).with(Mutation::InboxPut(waiting))).await;
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    let before = files(dir.path());
+    let look = inspector(dir.path());
+    look.open().expect("opens");
+    assert_eq!(look.soundness().expect("is checked"), Soundness::Sound);
+    assert_eq!(look.held().expect("is counted"), Some(0));
+    assert_eq!(look.oldest_waiting_at().expect("is found"), Some(at(1)));
+    assert_eq!(look.newest_change_at().expect("is found"), Some(at(4)));
+    assert_eq!(look.has_agent("acme", "ada").expect("is found"), Some(true));
+    assert_eq!(look.has_agent("acme", "bob").expect("is looked for"), Some(false));
+    assert_eq!(look.has_agent("other", "ada").expect("is looked for"), Some(false));
+    assert_eq!(look.unnamed_bodies().expect("are counted"), 0);
+    assert_eq!(files(dir.path()), before, "a look leaves no file");
+}
+
+#[tokio::test]
+async fn an_open_store_is_seen_too_and_goes_on() {
+    let scene = Scene::open().await;
+    scene.turn_done(SESSION, 0, "hi").await;
+    let look = inspector(scene.dir.path());
+    assert_eq!(look.newest_change_at().expect("is found"), Some(at(4)));
+    scene.turn_done(SESSION, 1, "again").await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_found() {
+    let scene = Scene::open().await;
+    for turn in 0..40 {
+        scene.turn_done(SESSION, turn, "x".repeat(900)).await;
+    }
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    let file = dir.path().join("dromia.db");
+    let mut bytes = fs::read(&file).expect("is read");
+    for page in bytes.chunks_mut(4096).skip(2) {
+        page[..64].fill(0xaa);
+    }
+    fs::write(&file, bytes).expect("is written");
+    let found = inspector(dir.path()).soundness().expect("is checked");
+    assert!(matches!(found, Soundness::Damaged(_)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_held_run_and_what_a_crash_left_are_counted() {
+    let scene = Scene::open().await;
+    scene.turn_done(SESSION, 0, "hi").await;
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    Scene::sql(dir.path()).execute("UPDATE runs SET status = 2", []).expect("is changed");
+    let blobs = dir.path().join("blobs").join(TENANT.to_string());
+    fs::create_dir_all(&blobs).expect("is made");
+    fs::write(blobs.join("ab".repeat(32)), "nobody's").expect("is written");
+    fs::write(blobs.join("incoming"), "half").expect("is written");
+    fs::write(dir.path().join("backup-schema-1.partial"), "half").expect("is written");
+    let look = inspector(dir.path());
+    assert_eq!(look.held().expect("is counted"), Some(1));
+    assert_eq!(look.unnamed_bodies().expect("are counted"), 1);
+    assert_eq!(look.leftovers().expect("are listed").len(), 2);
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = inspector(dir.path()).open().expect_err("there is none");
+    assert!(matches!(refused, OpenError::Io(_)), "{refused}");
+    assert_eq!(files(dir.path()).len(), 0);
+}

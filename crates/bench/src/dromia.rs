@@ -30,7 +30,9 @@ impl Home {
     pub(crate) async fn make(binary: &Path, within: &Path, model: SocketAddr) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("home-").tempdir_in(within)?;
         let mut init = Command::new(binary);
-        init.args(["init", "--defaults", "--no-input", "--home"]).arg(dir.path()).kill_on_drop(true);
+        init.args(["init", "--defaults", "--no-input", "--model-source", "scripted", "--home"])
+            .arg(dir.path())
+            .kill_on_drop(true);
         let made = timeout(INIT_TIME_MAX, init.output()).await.context("dromia init took too long")??;
         if !made.status.success() {
             bail!("dromia init ended with {}: {}", made.status, String::from_utf8_lossy(&made.stderr));

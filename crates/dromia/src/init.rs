@@ -1,5 +1,8 @@
 //! `dromia init`: makes a home. It writes the configuration last, so a home that has one is whole.
 
+mod detect;
+mod file;
+
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
@@ -11,17 +14,33 @@ use dromia_contracts::store::{Page, Store as _};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, Fault};
 
-use crate::config;
+use self::detect::Found;
+use crate::config::{self, Environment};
 use crate::home::Home;
 use crate::system::{self, Exit};
 use crate::up;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  dromia init\n  dromia init --defaults --no-input")]
+#[command(
+    after_help = "Examples:\n  dromia init\n  dromia init --defaults --no-input\n  dromia init --defaults --model-source scripted"
+)]
 pub(crate) struct InitArguments {
-    /// Ask nothing and take every default.
+    /// Ask nothing and take every default: a model server on this machine, else a key in the environment, else the
+    /// built-in scripted model.
     #[arg(long)]
     defaults: bool,
+
+    /// Where the first model comes from.
+    #[arg(long, value_enum, default_value_t = ModelSource::Detect)]
+    model_source: ModelSource,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ModelSource {
+    /// Look for keys in the environment and for Ollama, vLLM and llama.cpp on their ports.
+    Detect,
+    /// Take the built-in scripted model, which is not an LLM, and look for nothing.
+    Scripted,
 }
 
 /// What the agent of a new home may do: everything built in that stays inside its workspace.
@@ -36,12 +55,17 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
         )));
     }
     home.checked_socket()?;
-    let model = choose(arguments.defaults || global.no_input)?;
-    let text = yaml(&model);
-    let written = config::parse(&home.config(), &text)?;
-    let resolved = config::resolve_here(written).map_err(Exit::usage)?;
-    system::private_dir(home.root())?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let environment = Environment::of_process();
+    let found = match arguments.model_source {
+        ModelSource::Scripted => Vec::new(),
+        ModelSource::Detect => tokio.block_on(detect::detect(&environment, &detect::locals())),
+    };
+    let model = choose(&found, arguments.defaults || global.no_input)?;
+    let text = file::yaml(model.as_ref());
+    let loaded = config::read(&home.config(), &text, &environment, &[]).map_err(Exit::usage_of)?;
+    let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
+    system::private_dir(home.root())?;
     let token = tokio.block_on(async {
         let house = up::build(home, &resolved)?;
         register(&house).await.map_err(|fault: Fault| anyhow::anyhow!("{fault}"))
@@ -49,9 +73,13 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
     if let Some(token) = token {
         system::private_file(&home.token(), &format!("{token}\n"))?;
     }
+    system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
     system::private_file(&home.config(), &text)?;
+    for found in &found {
+        anstream::println!("Found {}.", found.title);
+    }
     anstream::println!("{} is ready.\n", home.root().display());
-    anstream::println!("  dromia.yaml   the configuration; the model is {}", model.name());
+    anstream::println!("  dromia.yaml   the configuration; the model is {}", name(model.as_ref()));
     anstream::println!("  token         the bearer token for HTTP, readable by you only\n");
     anstream::println!("Next: `dromia up`, and in another terminal `dromia ask \"hello\"`.");
     Ok(ExitCode::SUCCESS)
@@ -102,63 +130,84 @@ fn handle(text: &'static str) -> dromia_contracts::agent::Handle {
     text.parse().unwrap_or_else(|_| unreachable!("the literal is a handle"))
 }
 
-/// Which model the home begins with.
-enum Choice {
-    Scripted,
-    OpenAi { base_url: String, model: String },
+/// Says which model the home begins with.
+fn name(model: Option<&Found>) -> String {
+    let id = |found: &Found| found.models.first().cloned().unwrap_or_default();
+    model.map_or_else(
+        || "the built-in scripted one, which is not an LLM".to_owned(),
+        |found| format!("{} of {}", id(found), found.name),
+    )
 }
 
-impl Choice {
-    fn name(&self) -> String {
-        match self {
-            Self::Scripted => "the built-in scripted one, which is not an LLM".to_owned(),
-            Self::OpenAi { base_url, model } => format!("{model} at {base_url}"),
-        }
+/// Takes one of the models that were found; asks at a terminal. Nothing is the scripted model.
+fn choose(found: &[Found], silent: bool) -> anyhow::Result<Option<Found>> {
+    if found.is_empty() {
+        return Ok(None);
     }
-}
-
-/// Takes what the environment offers; asks, at a terminal, before it is used.
-fn choose(silent: bool) -> anyhow::Result<Choice> {
-    if std::env::var_os("OPENAI_API_KEY").is_none() {
-        return Ok(Choice::Scripted);
-    }
-    let base_url =
-        std::env::var("OPENAI_BASE_URL").unwrap_or_else(|_| "https://api.openai.com/v1".to_owned());
-    let model = std::env::var("OPENAI_MODEL").unwrap_or_else(|_| "gpt-5-mini".to_owned());
-    let found = Choice::OpenAi { base_url, model };
     if silent {
-        return Ok(found);
+        return Ok(detect::first_choice(found).cloned());
     }
     if !std::io::stdin().is_terminal() {
         return Err(Exit::usage(
             "init would ask a question and there is no terminal; add --defaults or --no-input",
         ));
     }
-    anstream::print!("OPENAI_API_KEY is set. Use {}? [Y/n] ", found.name());
-    std::io::stdout().flush().context("failed to ask")?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
-    Ok(if answer.trim().eq_ignore_ascii_case("n") { Choice::Scripted } else { found })
+    let scripted = "the built-in scripted model, which is not an LLM";
+    let titles: Vec<_> = found.iter().map(|found| found.title.as_str()).chain([scripted]).collect();
+    let Some(mut chosen) = found.get(ask("Which model should answer?", &titles)?).cloned() else {
+        return Ok(None);
+    };
+    if chosen.models.len() > 1 {
+        let ids: Vec<_> = chosen.models.iter().map(String::as_str).collect();
+        let index = ask("Which of its models?", &ids)?;
+        chosen.models.swap(0, index);
+    }
+    Ok(Some(chosen))
 }
 
-fn yaml(model: &Choice) -> String {
-    let model = match model {
-        Choice::Scripted => "{ kind: scripted }   # built in, offline, not an LLM".to_owned(),
-        Choice::OpenAi { base_url, model } => format!(
-            "{{ kind: openai, base_url: {}, model: {}, key: \"env:OPENAI_API_KEY\" }}",
-            serde_json::json!(base_url),
-            serde_json::json!(model)
-        ),
-    };
-    format!(
-        "# The configuration of this Dromia home. Every key is optional; unknown keys are errors.\n\
-         version: 1\n\
-         listen: {listen}        # loopback only\n\
-         default_agent: assistant      # answers where no agent is named\n\
-         models:\n  default: {model}\n\
-         engine:\n  active_max: 1024            # runs at work at once\n  \
-         model_calls_max: 50         # per run; then it yields\n\
-         context:\n  items_max: 64               # how much of a session's past a model is sent\n",
-        listen = config::LISTEN_DEFAULT
-    )
+/// Asks for one of several; an empty answer takes the first.
+fn ask(question: &str, choices: &[&str]) -> anyhow::Result<usize> {
+    anstream::println!("{question}");
+    for (index, choice) in choices.iter().enumerate() {
+        anstream::println!("  {}. {choice}", index + 1);
+    }
+    loop {
+        anstream::print!("[1-{}, default 1] ", choices.len());
+        std::io::stdout().flush().context("failed to ask")?;
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
+        match picked(&answer, choices.len()) {
+            Some(index) => return Ok(index),
+            None if read == 0 => return Err(Exit::usage("nothing was chosen and nothing was made")),
+            None => {}
+        }
+    }
+}
+
+/// Reads an answer: a number from 1, or nothing for the first. The end of the input is no answer.
+fn picked(answer: &str, choices: usize) -> Option<usize> {
+    match answer.trim() {
+        "" if answer.ends_with('\n') => Some(0),
+        number => number.parse::<usize>().ok()?.checked_sub(1).filter(|index| *index < choices),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_number_of_the_list_or_nothing() {
+        let table =
+            [("\n", Some(0)), ("2\n", Some(1)), ("3\n", None), ("0\n", None), ("x\n", None), ("", None)];
+        for (answer, index) in table {
+            assert_eq!(picked(answer, 2), index, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_where_nothing_was_found() {
+        assert_eq!(choose(&[], false).expect("no question"), None);
+        assert_eq!(choose(&[], true).expect("no question"), None);
+    }
 }

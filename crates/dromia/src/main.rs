@@ -1,16 +1,22 @@
 //! The binary: reads the configuration, builds the rooms, announces, runs, drains. It wires and decides nothing.
 //!
-//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`); all others are `dromia-cli`'s and
-//! reach a server only through its API.
+//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, and what
+//! `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
+mod change;
 mod config;
+mod configure;
 mod demo;
 mod doctor;
 mod home;
 mod init;
 mod migrate;
+mod model;
+mod probe;
+mod provider;
 mod redact;
 mod schemas;
+mod screen;
 mod shell;
 mod status_all;
 mod system;
@@ -48,6 +54,15 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Look after the store's schema.
     Migrate(migrate::MigrateArguments),
+    /// Check, show and explain the configuration.
+    #[command(subcommand)]
+    Config(configure::ConfigCommand),
+    /// Add, list, test and remove servers of models.
+    #[command(subcommand, visible_alias = "providers")]
+    Provider(provider::ProviderCommand),
+    /// Set, list and test models, and show who stands in.
+    #[command(subcommand, visible_alias = "models")]
+    Model(model::ModelCommand),
     #[command(flatten)]
     Client(dromia_cli::Command),
     #[command(flatten)]
@@ -71,6 +86,9 @@ fn main() -> ExitCode {
         }
         Command::Client(command) => client(command, &home, &arguments.global, &matches),
         Command::Shell(command) => shell::run(command, &home, &arguments.global, &matches),
+        Command::Config(config) => configure::run(&home, &config, &arguments.global),
+        Command::Provider(provider) => provider::run(&home, &provider, &arguments.global),
+        Command::Model(model) => model::run(&home, &model, &arguments.global),
     };
     match result {
         Ok(code) => code,

@@ -1,8 +1,8 @@
-//! Small things that several local commands share: exit codes with their message, private files.
+//! Small things that several local commands share: exit codes with their message, private files, whole replacements.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -23,6 +23,17 @@ impl Exit {
         Self { code: 2, message: message.into() }.into()
     }
 
+    /// What is wrong with a configuration.
+    #[expect(clippy::needless_pass_by_value, reason = "it is the function that an error is mapped with")]
+    pub(crate) fn usage_of(problem: impl std::fmt::Display) -> anyhow::Error {
+        Self::usage(problem.to_string())
+    }
+
+    /// It was tried and did not work.
+    pub(crate) fn failed(message: impl Into<String>) -> anyhow::Error {
+        Self { code: 1, message: message.into() }.into()
+    }
+
     /// Something is in the way.
     pub(crate) fn conflict(message: impl Into<String>) -> anyhow::Error {
         Self { code: 6, message: message.into() }.into()
@@ -40,13 +51,25 @@ pub(crate) fn private_dir(path: &Path) -> anyhow::Result<()> {
 
 /// Writes a new file that only its owner can read; it is whole or not there.
 pub(crate) fn private_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    let temporary = path.with_extension("new");
+    replace_file(path, text, 0o600)
+}
+
+/// Writes a file beside its place and moves it there: a reader, and whoever comes after a crash, sees the old text or
+/// the new one.
+pub(crate) fn replace_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
     let written = || -> std::io::Result<()> {
         let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        // A file that a crash left behind keeps the mode it was made with.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
     };
     written().with_context(|| format!("failed to write {}", path.display()))
 }

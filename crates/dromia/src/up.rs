@@ -14,7 +14,7 @@ use dromia_contracts::Authority;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_engine::{Engine, Ports};
-use dromia_gateway::{BuildError, GatewayConfig};
+use dromia_gateway::BuildError;
 use dromia_guard::GrantGate;
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
@@ -22,7 +22,7 @@ use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Resolved};
+use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::system::{self, Exit};
 use crate::world;
@@ -32,9 +32,12 @@ use crate::world;
     after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which"
 )]
 pub(crate) struct UpArguments {
-    /// The TCP address to serve, loopback only; overrides `listen` in dromia.yaml.
-    #[arg(long, value_name = "ADDRESS", env = "DROMIA_LISTEN")]
+    /// The TCP address to serve, loopback only; beats DROMIA_LISTEN and `listen` in dromia.yaml.
+    #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    set: SetArguments,
 
     /// Write the log as JSON lines.
     #[arg(long)]
@@ -43,7 +46,13 @@ pub(crate) struct UpArguments {
 
 /// Serves a home until it is told to stop.
 pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
-    let resolved = config::load(home)?;
+    let mut flags = arguments.set.flags();
+    flags.extend(arguments.listen.map(|address| Flag {
+        name: "--listen",
+        key: "listen".to_owned(),
+        value: address.to_string(),
+    }));
+    let resolved = config::load(home, &flags)?;
     let filter = EnvFilter::try_from_env("DROMIA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if arguments.log_json {
@@ -52,7 +61,7 @@ pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCo
         log.init();
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = tokio.block_on(serve(home, resolved, arguments));
+    let result = tokio.block_on(serve(home, resolved));
     // Tasks that did not end in time are dropped: recovery takes their runs over.
     tokio.shutdown_timeout(Duration::from_millis(100));
     result
@@ -96,7 +105,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     Ok(House { store: sqlite, engine, runtime, authority })
 }
 
-async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
+async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
@@ -105,16 +114,7 @@ async fn serve(home: &Home, resolved: Resolved, arguments: &UpArguments) -> anyh
         system::private_dir(dir)?;
     }
     let drain = Duration::from_millis(resolved.limits.drain_ms);
-    let gateway = GatewayConfig {
-        listen: Some(arguments.listen.unwrap_or(resolved.listen)),
-        socket: Some(socket),
-        default_agent: Some(resolved.default_agent),
-        body_bytes_max: resolved.limits.body_bytes_max,
-        requests_max: resolved.limits.requests_max,
-        connections_max: resolved.limits.connections_max,
-        drain_ms: resolved.limits.drain_ms,
-        ..GatewayConfig::default()
-    };
+    let gateway = resolved.gateway(Some(socket));
     let ports = dromia_gateway::Ports {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),

@@ -168,9 +168,8 @@ fn kill_storm_loses_doubles_and_reorders_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let home = directory.path().join("home");
     let init = Command::new(env!("CARGO_BIN_EXE_dromia"))
-        .args(["init", "--defaults", "--no-input", "--home"])
+        .args(["init", "--defaults", "--no-input", "--model-source", "scripted", "--home"])
         .arg(&home)
-        .env_remove("OPENAI_API_KEY")
         .stdout(Stdio::null())
         .status()
         .expect("init runs");

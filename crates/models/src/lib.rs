@@ -8,6 +8,7 @@
 pub mod chat;
 pub mod http;
 pub mod names;
+pub mod prices;
 pub mod scripted;
 pub mod tokens;
 
@@ -17,6 +18,7 @@ mod responses;
 mod secret;
 
 pub use crate::http::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price, Timeouts};
+pub use crate::prices::PriceTable;
 pub use crate::registry::{Models, ModelsConfig, ModelsError, Provider};
 pub use crate::scripted::ScriptedModel;
 pub use crate::secret::Secret;

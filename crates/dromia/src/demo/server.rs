@@ -35,8 +35,7 @@ impl Server {
     /// Makes the home and starts the server.
     pub(super) async fn init_and_start(home: &Home) -> anyhow::Result<Self> {
         let init = program(home)?
-            .args(["init", "--defaults", "--no-input"])
-            .env_remove("OPENAI_API_KEY")
+            .args(["init", "--defaults", "--no-input", "--model-source", "scripted"])
             .output()
             .await?;
         ensure!(init.status.success(), "init failed: {}", String::from_utf8_lossy(&init.stderr));

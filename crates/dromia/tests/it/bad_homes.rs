@@ -26,7 +26,7 @@ fn an_unknown_key_is_named_with_line_column_and_suggestion() {
 #[test]
 fn a_configuration_that_means_nothing_is_refused_with_its_place_before_anything_is_opened() {
     for (text, says) in [
-        ("version: 2\n", "dromia.yaml: version: this program reads version 1, not 2"),
+        ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
         ("engine:\n  active_max: many\n", "dromia.yaml:2:15: "),
         ("engine:\n  active_mx: 3\n", "did you mean `active_max`?"),
         ("engine: { active_max: 0 }\n", "engine.active_max: must be at least 1"),
@@ -127,7 +127,8 @@ fn a_home_whose_socket_the_system_cannot_make_is_refused_before_anything_is_made
     let home = Home::new();
     let deep = home.path().join("x".repeat(100));
     let deep = deep.to_str().expect("is UTF-8");
-    let output = home.run(&["init", "--defaults", "--no-input", "--home", deep]);
+    let output =
+        home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted", "--home", deep]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("choose a shorter one with --home"), "{}", stderr(&output));
     assert!(!std::path::Path::new(deep).exists());
@@ -157,7 +158,7 @@ fn an_address_that_others_can_reach_is_refused() {
 #[test]
 fn a_home_is_made_once() {
     let home = Home::new();
-    let output = home.run(&["init", "--defaults", "--no-input"]);
+    let output = home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted"]);
     assert_eq!(output.status.code(), Some(6));
     assert!(stderr(&output).contains("is a home already"), "{}", stderr(&output));
 }

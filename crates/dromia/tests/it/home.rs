@@ -23,7 +23,7 @@ impl Home {
     /// Makes a home in a directory of one's choice.
     pub(crate) fn within(parent: &Path) -> Self {
         let home = Self { directory: tempfile::tempdir_in(parent).expect("a temporary directory") };
-        let init = home.run(&["init", "--defaults", "--no-input"]);
+        let init = home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted"]);
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
         home
     }
@@ -38,7 +38,10 @@ impl Home {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dromia"));
-        command.env("DROMIA_HOME", self.path()).env_remove("OPENAI_API_KEY").stdin(Stdio::null());
+        command.env("DROMIA_HOME", self.path()).stdin(Stdio::null());
+        for key in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"] {
+            command.env_remove(key);
+        }
         command
     }
 

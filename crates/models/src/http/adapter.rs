@@ -37,18 +37,7 @@ pub struct HttpModel {
 impl HttpModel {
     /// Makes the adapter; nothing is connected yet. For `https` the process must have a rustls provider.
     pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
-        let base = Url::parse(&config.base_url).map_err(|_| HttpError::BaseUrl)?;
-        let plain = matches!(base.scheme(), "http" | "https")
-            && base.host().is_some()
-            && base.username().is_empty()
-            && base.password().is_none()
-            && base.query().is_none()
-            && base.fragment().is_none();
-        if !plain {
-            return Err(HttpError::BaseUrl);
-        }
-        let address = format!("{}{}", base.as_str().trim_end_matches('/'), config.format.path());
-        let url = Url::parse(&address).map_err(|_| HttpError::BaseUrl)?;
+        let url = config.url()?;
         let headers = config.format.headers(config.key.as_ref())?;
         let client = Client::builder()
             .default_headers(headers)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dromia_contracts::model::{Usage, UsageDetail};
+use reqwest::Url;
 
 use super::format::Format;
 use crate::secret::Secret;
@@ -46,6 +47,22 @@ impl HttpConfig {
             timeouts: Timeouts::default(),
             idle_connections_max: 1024,
         }
+    }
+
+    /// Reads the base address and adds the format's path; connects to nothing.
+    pub fn url(&self) -> Result<Url, HttpError> {
+        let base = Url::parse(&self.base_url).map_err(|_| HttpError::BaseUrl)?;
+        let plain = matches!(base.scheme(), "http" | "https")
+            && base.host().is_some()
+            && base.username().is_empty()
+            && base.password().is_none()
+            && base.query().is_none()
+            && base.fragment().is_none();
+        if !plain {
+            return Err(HttpError::BaseUrl);
+        }
+        let address = format!("{}{}", base.as_str().trim_end_matches('/'), self.format.path());
+        Url::parse(&address).map_err(|_| HttpError::BaseUrl)
     }
 }
 

@@ -1,0 +1,136 @@
+//! A change of `dromia.yaml` by a command: edited, read again, compared, resolved, and only then put in its place.
+//!
+//! The old text is kept as `dromia.yaml.bak`. A text that does not mean exactly what was asked for is never written;
+//! then the lines to add by hand are printed. A key that only the server's environment has is no obstacle: it is
+//! told, and the server's start checks it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::config::{self, Environment, Loaded, Written};
+use crate::home::Home;
+use crate::screen;
+use crate::system::{self, Exit};
+
+/// The configuration of a home, held against other commands until it is dropped.
+pub(crate) struct Held {
+    /// What it says now.
+    pub(crate) loaded: Loaded,
+    /// The environment.
+    pub(crate) environment: Environment,
+    path: PathBuf,
+    text: String,
+    /// The lock goes with the file.
+    _directory: fs::File,
+}
+
+/// One edit of the text.
+pub(crate) struct Edit<'edit> {
+    /// `providers` or `models`.
+    pub(crate) block: &'edit str,
+    /// The entry's name.
+    pub(crate) name: &'edit str,
+    /// The entry's lines; none removes it.
+    pub(crate) lines: Option<Vec<String>>,
+}
+
+impl Held {
+    /// Reads the configuration of a home.
+    pub(crate) fn of(home: &Home) -> anyhow::Result<Self> {
+        let environment = Environment::of_process();
+        // Tells, without a lock, that there is no home.
+        drop(config::text(home)?);
+        let directory = fs::File::open(home.root()).context("failed to open the home")?;
+        flock(&directory, FlockOperation::LockExclusive).context("failed to lock the home")?;
+        // Somebody may keep the file elsewhere and have a link here.
+        let path = fs::canonicalize(home.config()).context("failed to find dromia.yaml")?;
+        let text = config::text(home)?;
+        let loaded = read(&path, &text)?;
+        Ok(Self { loaded, environment, path, text, _directory: directory })
+    }
+
+    /// Makes an edit. `meant` does the same to the meaning, which is compared.
+    pub(crate) fn change(&self, edit: &Edit<'_>, meant: impl FnOnce(&mut Written)) -> anyhow::Result<()> {
+        let edited = match &edit.lines {
+            Some(lines) => config::edit::put(&self.text, edit.block, edit.name, lines),
+            None => config::edit::remove(&self.text, edit.block, edit.name),
+        };
+        let text = edited.map_err(|refusal| self.by_hand(edit, &refusal.to_string()))?;
+        let mut expected = self.loaded.written.clone();
+        meant(&mut expected);
+        let loaded = read(&self.path, &text)
+            .ok()
+            .filter(|loaded| loaded.written == expected)
+            .ok_or_else(|| self.by_hand(edit, "the file holds YAML that this command does not edit"))?;
+        self.check(&loaded)?;
+        let mode = fs::metadata(&self.path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+        system::replace_file(&self.backup(), &self.text, mode)?;
+        system::replace_file(&self.path, &text, mode)
+    }
+
+    /// Where the text of before is kept.
+    pub(crate) fn backup(&self) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".bak");
+        name.into()
+    }
+
+    /// Refuses what the change itself makes wrong.
+    fn check(&self, changed: &Loaded) -> anyhow::Result<()> {
+        let problems =
+            |loaded: &Loaded| loaded.resolve(&self.environment).err().map_or(Vec::new(), |all| all.0);
+        let before = problems(&self.loaded);
+        for problem in problems(changed) {
+            let is_old = before.iter().any(|old| old.message == problem.message);
+            match problem.unset {
+                _ if is_old => {}
+                Some(name) => screen::notice(&format!(
+                    "note: {name} is not set here; the server needs it in its environment"
+                )),
+                None => return Err(Exit::usage(format!("{}; nothing was changed", problem.message))),
+            }
+        }
+        Ok(())
+    }
+
+    fn by_hand(&self, edit: &Edit<'_>, why: &str) -> anyhow::Error {
+        let path = self.path.display();
+        match &edit.lines {
+            Some(lines) => {
+                let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+                Exit::usage(format!(
+                    "{path}: {why}; nothing was changed. Add by hand:\n{}:{lines}",
+                    edit.block
+                ))
+            }
+            None => Exit::usage(format!(
+                "{path}: {why}; nothing was changed. Remove {}.{} by hand",
+                edit.block, edit.name
+            )),
+        }
+    }
+}
+
+/// Reads what the file itself says: what lies above it is no part of the text that is edited.
+fn read(path: &Path, text: &str) -> anyhow::Result<Loaded> {
+    config::read(path, text, &Environment::default(), &[]).map_err(Exit::usage_of)
+}
+
+/// Refuses a name that would have to be escaped everywhere.
+pub(crate) fn checked_name(name: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if first && name.len() <= 64 && name.chars().all(good) {
+        Ok(name.to_owned())
+    } else {
+        Err("a name is 1 to 64 of letters, digits, -, _, . and :, beginning with a letter or digit"
+            .to_owned())
+    }
+}
+
+/// Where the new text is heard.
+pub(crate) const HEARD: &str = "A running server reads it at its next start.";

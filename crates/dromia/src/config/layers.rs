@@ -1,0 +1,210 @@
+//! What lies above the file: flags first, then the environment.
+//!
+//! Each scalar key that has one place in the file can be set by `--set KEY=VALUE` and by a variable named after it:
+//! `engine.active_max` is `DROMIA_ENGINE_ACTIVE_MAX`. A value that does not fit is an error that names the variable
+//! or the flag; it is never passed over.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::origin::{Origin, Origins};
+use super::problem::{Problem, Problems, did_you_mean};
+use super::schema::{self, Key};
+use super::written::Written;
+
+/// The environment as a value, so that tests have their own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Takes the environment of this process.
+    pub(crate) fn of_process() -> Self {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Self(std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
+    }
+
+    /// Finds the value of a variable.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Lists the variables.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+/// One value of the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Flag {
+    /// How the flag is called.
+    pub(crate) name: &'static str,
+    /// The key that it sets.
+    pub(crate) key: String,
+    /// The value.
+    pub(crate) value: String,
+}
+
+/// Flags that set keys.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct SetArguments {
+    /// Set one key for this command only, such as engine.active_max=8; it beats the environment and the file
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+}
+
+impl SetArguments {
+    /// Lists what is set.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let flag =
+            |(key, value): &(String, String)| Flag { name: "--set", key: key.clone(), value: value.clone() };
+        self.set.iter().map(flag).collect()
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Lays the environment and the flags over what the file says.
+pub(crate) fn overlay(
+    mut written: Written,
+    environment: &Environment,
+    flags: &[Flag],
+    origins: &mut Origins,
+) -> Result<Written, Problems> {
+    let keys = schema::keys();
+    let mut problems = Vec::new();
+    for flag in flags {
+        if !keys.iter().any(|key| key.path == flag.key && key.variable.is_some()) {
+            let settable = keys.iter().filter(|key| key.variable.is_some()).map(|key| key.path.as_str());
+            let near = did_you_mean(&flag.key, settable);
+            problems.push(Problem::new(flag.name, format!("`{}` is no key that can be set{near}", flag.key)));
+        }
+    }
+    for key in &keys {
+        let Some(variable) = &key.variable else { continue };
+        let from_flag = flags.iter().rev().find(|flag| flag.key == key.path);
+        let (value, origin, at) = match (from_flag, environment.get(variable)) {
+            (Some(flag), _) => (flag.value.as_str(), Origin::Flag(flag.name), flag.name),
+            (None, Some(value)) => (value, Origin::Env(variable.clone()), variable.as_str()),
+            (None, None) => continue,
+        };
+        match set(&written, key, value) {
+            Ok(with) => {
+                written = with;
+                origins.overlay(&key.path, origin);
+            }
+            Err(problem) => problems.push(Problem::new(at, format!("{}: {problem}", key.path))),
+        }
+    }
+    if problems.is_empty() { Ok(written) } else { Err(Problems(problems)) }
+}
+
+/// Sets one key by its path.
+fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
+    let json = if key.is_integer() {
+        let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is no whole number"))?;
+        Value::from(number)
+    } else {
+        Value::from(value)
+    };
+    let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
+    let mut place = &mut document;
+    for part in key.path.split('.') {
+        place = &mut place[part];
+    }
+    *place = json;
+    serde_json::from_value(document).map_err(|error| format!("{value:?} does not fit: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn laid(environment: &Environment, flags: &[(&str, &str)]) -> Result<(Written, Origins), Problems> {
+        let text = "engine:\n  active_max: 2\n";
+        let places = super::super::places::places(text);
+        let mut origins = Origins::of_file(Path::new("dromia.yaml"), places);
+        let mut written = Written::default();
+        written.engine.active_max = 2;
+        let flag = |(key, value): &(&str, &str)| Flag {
+            name: "--set",
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let flags: Vec<_> = flags.iter().map(flag).collect();
+        let written = overlay(written, environment, &flags, &mut origins)?;
+        Ok((written, origins))
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
+        let environment =
+            Environment::from([("DROMIA_ENGINE_ACTIVE_MAX", "3"), ("DROMIA_LISTEN", "127.0.0.1:9")]);
+        let (written, origins) = laid(&environment, &[("engine.active_max", "4")]).expect("good values");
+        assert_eq!(written.engine.active_max, 4);
+        assert_eq!(origins.of("engine.active_max").to_string(), "flag --set");
+        assert_eq!(written.listen.to_string(), "127.0.0.1:9");
+        assert_eq!(origins.of("listen").to_string(), "env DROMIA_LISTEN");
+
+        let (written, origins) = laid(&environment, &[]).expect("good values");
+        assert_eq!(written.engine.active_max, 3);
+        assert_eq!(origins.of("engine.active_max").to_string(), "env DROMIA_ENGINE_ACTIVE_MAX");
+
+        let (written, origins) = laid(&Environment::default(), &[]).expect("good values");
+        assert_eq!(written.engine.active_max, 2);
+        assert_eq!(origins.of("engine.active_max").to_string(), "dromia.yaml:2");
+        assert_eq!(origins.of("engine.model_calls_max").to_string(), "default");
+    }
+
+    #[test]
+    fn every_scalar_key_of_one_place_has_a_variable_and_every_variable_is_heard() {
+        let default = Written::default();
+        for key in schema::keys() {
+            let Some(variable) = &key.variable else { continue };
+            let value = match key.path.as_str() {
+                "listen" => "127.0.0.1:3",
+                "default_agent" => "ops",
+                _ => "77",
+            };
+            let environment = Environment::from([(variable.as_str(), value)]);
+            let mut origins = Origins::of_file(Path::new("dromia.yaml"), BTreeMap::new());
+            let written = overlay(default.clone(), &environment, &[], &mut origins).expect("it fits");
+            assert_ne!(written, default, "{variable}");
+            assert_eq!(origins.of(&key.path), Origin::Env(variable.clone()));
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_variable_or_flag() {
+        for (name, value, says) in [
+            ("DROMIA_ENGINE_ACTIVE_MAX", "many", "engine.active_max: \"many\" is no whole number"),
+            ("DROMIA_ENGINE_MODEL_CALLS_MAX", "5000000000", "\"5000000000\" does not fit"),
+            ("DROMIA_LISTEN", "nowhere", "listen: \"nowhere\" does not fit"),
+            ("DROMIA_DEFAULT_AGENT", "No Handle", "default_agent"),
+        ] {
+            let problems = laid(&Environment::from([(name, value)]), &[]).expect_err("it is wrong");
+            let text = problems.to_string();
+            assert!(text.starts_with(&format!("{name}: ")) && text.contains(says), "{text}");
+        }
+        let text =
+            laid(&Environment::default(), &[("engine.active_mx", "3")]).expect_err("no key").to_string();
+        assert_eq!(
+            text,
+            "--set: `engine.active_mx` is no key that can be set; did you mean `engine.active_max`?"
+        );
+        assert!(laid(&Environment::default(), &[("models.a.model", "x")]).is_err());
+    }
+}

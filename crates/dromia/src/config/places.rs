@@ -1,0 +1,151 @@
+//! Where in the text each key stands.
+//!
+//! The text is read a second time, as a tree without types, because the typed form has no room for places. A key is
+//! named by its path, such as `models.default.fallback.0`. A value that is a mapping or a list is found at its key,
+//! any other at itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+/// A line and a column, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: u64,
+    pub(crate) column: u64,
+}
+
+/// Finds the place of every key. A text that cannot be read has none.
+pub(crate) fn places(text: &str) -> BTreeMap<String, Place> {
+    let mut places = BTreeMap::new();
+    if let Ok(Some(Tree::Mapping(entries))) = serde_saphyr::from_str::<Option<Tree>>(text) {
+        walk("", entries, &mut places);
+    }
+    places
+}
+
+fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mut BTreeMap<String, Place>) {
+    for (key, value) in entries {
+        let path = if above.is_empty() { key.value } else { format!("{above}.{}", key.value) };
+        let at = match value.value {
+            Tree::Leaf => value.referenced,
+            Tree::List(_) | Tree::Mapping(_) => key.referenced,
+        };
+        places.insert(path.clone(), Place { line: at.line(), column: at.column() });
+        match value.value {
+            Tree::Leaf => {}
+            Tree::Mapping(entries) => walk(&path, entries, places),
+            Tree::List(items) => {
+                for (index, item) in items.into_iter().enumerate() {
+                    let at = Place { line: item.referenced.line(), column: item.referenced.column() };
+                    places.insert(format!("{path}.{index}"), at);
+                }
+            }
+        }
+    }
+}
+
+/// A text without types.
+enum Tree {
+    Leaf,
+    List(Vec<Spanned<Tree>>),
+    Mapping(Vec<(Spanned<String>, Spanned<Tree>)>),
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Any)
+    }
+}
+
+struct Any;
+
+impl<'de> Visitor<'de> for Any {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Tree::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut mapping: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = mapping.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Tree::Mapping(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_found_in_both_styles_of_yaml() {
+        let text = "# first\nlisten: 127.0.0.1:1\nengine:\n  active_max: 3\nmodels:\n  gpt-4.1: { kind: openai, fallback: [a, b] }\n  a:\n    stream: true\n    fallback:\n      - b\nlimits:\n";
+        let places = places(text);
+        for (key, line, column) in [
+            ("listen", 2, 9),
+            ("engine", 3, 1),
+            ("engine.active_max", 4, 15),
+            ("models.gpt-4.1", 6, 3),
+            ("models.gpt-4.1.kind", 6, 20),
+            ("models.gpt-4.1.fallback.1", 6, 42),
+            ("models.a.stream", 8, 13),
+            ("models.a.fallback", 9, 5),
+            ("models.a.fallback.0", 10, 9),
+        ] {
+            assert_eq!(places.get(key), Some(&Place { line, column }), "{key}: {places:?}");
+        }
+        assert!(places.contains_key("limits"));
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_read_has_no_places() {
+        for text in ["", "# nothing\n", "listen: [\n", "just a word", "a: 1\na: 2\n"] {
+            assert!(places(text).is_empty(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What the providers and models of the file mean: who answers under an alias, where, with which key, at what
+//! price, and who stands in.
+//!
+//! [`route`] says it in words that can be shown, without any secret; [`resolve`] makes the settings of the model room of
+//! it, for which the keys must be in the environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dromia_models::{
+    HttpConfig, HttpError, ModelsConfig, OutputLimit, Price, PriceTable, Provider, ScriptedModel, Secret,
+    Timeouts,
+};
+
+use super::layers::Environment;
+use super::problem::did_you_mean;
+use super::resolve::Check;
+use super::written::{
+    Kind, Written, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
+};
+
+/// The provider and alias that need no entry.
+pub(crate) const SCRIPTED: &str = ScriptedModel::ALIAS;
+
+/// A mistake with the key that has it.
+type Wrong = (String, String);
+
+/// Who answers under an alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The provider's name; none where the model says it all itself.
+    pub(crate) provider: Option<String>,
+    /// What is spoken there.
+    pub(crate) kind: Kind,
+    /// Where that is; nowhere for the scripted model.
+    pub(crate) target: Option<Target>,
+}
+
+/// A model at a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Where the server is, and how it is spoken to.
+    pub(crate) server: WrittenProvider,
+    /// The key of the configuration that describes the server.
+    pub(crate) server_key: String,
+    /// The model's id there.
+    pub(crate) model: String,
+    /// Whether answers are streamed.
+    pub(crate) stream: bool,
+    /// What tokens cost, if anybody knows.
+    pub(crate) price: Option<Price>,
+}
+
+/// Finds out who answers under an alias of the file.
+pub(crate) fn route(written: &Written, alias: &str, model: &WrittenModel) -> Result<Route, Wrong> {
+    let here = format!("models.{alias}");
+    let wrong = |key: &str, message: String| {
+        let key = if key.is_empty() { here.clone() } else { format!("{here}.{key}") };
+        Err((key, message))
+    };
+    let (server, server_key) = match (&model.provider, model.kind) {
+        (Some(_), Some(_)) => return wrong("kind", "write `provider` or `kind`, not both".to_owned()),
+        (None, None) => return wrong("", "needs `provider`, or `kind`".to_owned()),
+        (Some(name), None) => {
+            for (key, is_set) in [("base_url", model.base_url.is_some()), ("key", model.key.is_some())] {
+                if is_set {
+                    return wrong(key, format!("belongs to the provider, under providers.{name}"));
+                }
+            }
+            let Some(server) = written.providers.get(name) else {
+                let near = did_you_mean(name, written.providers.keys().map(String::as_str));
+                return wrong("provider", format!("there is no provider `{name}`{near}"));
+            };
+            (server.clone(), format!("providers.{name}"))
+        }
+        (None, Some(kind)) => {
+            let server = WrittenProvider {
+                kind,
+                base_url: model.base_url.clone(),
+                key: model.key.clone(),
+                ..WrittenProvider::default()
+            };
+            (server, here.clone())
+        }
+    };
+    let kind = server.kind;
+    let answer = |target| Route { provider: model.provider.clone(), kind, target };
+    if server.kind == Kind::Scripted {
+        let set = [
+            ("base_url", model.base_url.is_some()),
+            ("model", model.model.is_some()),
+            ("key", model.key.is_some()),
+            ("stream", model.stream.is_some()),
+            ("price", model.price.is_some()),
+        ];
+        return match set.into_iter().find(|(_, is_set)| *is_set) {
+            Some((key, _)) => wrong(key, "has no effect on the scripted model; remove it".to_owned()),
+            None => Ok(answer(None)),
+        };
+    }
+    let Some(id) = model.model.clone() else {
+        return wrong("", "needs `model`, the model's id at the provider".to_owned());
+    };
+    let server = filled(&server);
+    let price = model.price.as_ref().map_or_else(|| builtin_price(&server, &id), |price| Some(priced(price)));
+    let stream = model.stream.unwrap_or(true);
+    Ok(answer(Some(Target { server, server_key, model: id, stream, price })))
+}
+
+/// Fills in what depends on the kind and the address.
+pub(crate) fn filled(server: &WrittenProvider) -> WrittenProvider {
+    if server.kind == Kind::Scripted {
+        return server.clone();
+    }
+    let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
+    let at_openai = host(&base_url).as_deref() == Some("api.openai.com");
+    let usual =
+        if at_openai { WrittenOutputLimit::MaxCompletionTokens } else { WrittenOutputLimit::MaxTokens };
+    WrittenProvider {
+        output_limit: (server.kind == Kind::Openai).then(|| server.output_limit.unwrap_or(usual)),
+        timeouts: Some(server.timeouts.clone().unwrap_or_default()),
+        base_url: Some(base_url),
+        ..server.clone()
+    }
+}
+
+/// The price of the built-in table.
+fn builtin_price(server: &WrittenProvider, model: &str) -> Option<Price> {
+    let host = host(server.base_url.as_deref()?)?;
+    PriceTable::builtin().price(&host, model)
+}
+
+/// The host of an address, as far as it can be read.
+pub(crate) fn host(base_url: &str) -> Option<String> {
+    reqwest::Url::parse(base_url).ok()?.host_str().map(str::to_owned)
+}
+
+fn priced(written: &WrittenPrice) -> Price {
+    let WrittenPrice { input, output, cache_read, cache_write } = *written;
+    Price {
+        input,
+        output,
+        cache_read: cache_read.unwrap_or(input),
+        cache_write: cache_write.unwrap_or(input),
+    }
+}
+
+/// Makes the settings of the model room.
+pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut Check<'_>) -> ModelsConfig {
+    let mut secrets = BTreeMap::new();
+    for (name, server) in &written.providers {
+        let key = format!("providers.{name}");
+        secrets.insert(key.clone(), provider(&key, server, environment, check));
+    }
+    let mut config = ModelsConfig::default();
+    for (alias, model) in &written.models {
+        match route(written, alias, model) {
+            Ok(Route { target: None, .. }) => {
+                config.models.insert(alias.clone(), Provider::Scripted);
+            }
+            Ok(Route { target: Some(target), .. }) => {
+                let own = format!("models.{alias}");
+                let secret = if target.server_key == own {
+                    provider(&own, &target.server, environment, check)
+                } else {
+                    secrets.get(&target.server_key).cloned().flatten()
+                };
+                if let Some(http) = http(&target, secret) {
+                    config.models.insert(alias.clone(), Provider::Http(http));
+                }
+            }
+            Err((key, message)) => check.wrong(&key, message),
+        }
+        if !model.fallback.is_empty() {
+            config.fallbacks.insert(alias.clone(), model.fallback.clone());
+        }
+    }
+    fallbacks(written, check);
+    config
+}
+
+/// Checks a server and takes its key from the environment.
+fn provider(
+    here: &str,
+    server: &WrittenProvider,
+    environment: &Environment,
+    check: &mut Check<'_>,
+) -> Option<Secret> {
+    let Some(format) = server.kind.format() else {
+        let set = [
+            ("base_url", server.base_url.is_some()),
+            ("key", server.key.is_some()),
+            ("output_limit", server.output_limit.is_some()),
+            ("timeouts", server.timeouts.is_some()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+            check.wrong(&format!("{here}.{key}"), "has no effect on the scripted model; remove it");
+        }
+        return None;
+    };
+    if server.output_limit.is_some() && server.kind != Kind::Openai {
+        check.wrong(&format!("{here}.output_limit"), "has an effect with kind `openai` only; remove it");
+    }
+    if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
+        for (key, ms) in [
+            ("connect_ms", connect_ms),
+            ("first_byte_ms", first_byte_ms),
+            ("stall_ms", stall_ms),
+            ("total_ms", total_ms),
+        ] {
+            check.at_least_one(&format!("{here}.timeouts.{key}"), ms);
+        }
+    }
+    let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
+    if let Err(error) = HttpConfig::new(format, base_url, "").url() {
+        check.wrong(&format!("{here}.base_url"), without_key(&error));
+    }
+    let reference = server.key.as_deref()?;
+    match secret(reference, environment) {
+        Ok(secret) => Some(secret),
+        Err(Refused::Literal) => {
+            check.wrong(&format!("{here}.key"), "write env:NAME, so that no key stands in the file");
+            None
+        }
+        Err(Refused::Unset(name)) => {
+            let near = did_you_mean(&name, environment.names());
+            check.unset(&format!("{here}.key"), format!("the environment has no {name}{near}"), name);
+            None
+        }
+        Err(Refused::Bad(name)) => {
+            check.wrong(&format!("{here}.key"), format!("{name} is empty or holds what no header can carry"));
+            None
+        }
+    }
+}
+
+fn without_key(error: &HttpError) -> String {
+    let text = error.to_string();
+    text.strip_prefix("base_url ").unwrap_or(&text).to_owned()
+}
+
+/// Why there is no key.
+pub(crate) enum Refused {
+    /// The file holds the key itself.
+    Literal,
+    /// The environment has no such variable.
+    Unset(String),
+    /// The variable's value is no key.
+    Bad(String),
+}
+
+/// Takes a key from the environment.
+pub(crate) fn secret(reference: &str, environment: &Environment) -> Result<Secret, Refused> {
+    let name = reference.strip_prefix("env:").filter(|name| !name.is_empty()).ok_or(Refused::Literal)?;
+    let value = environment.get(name).ok_or_else(|| Refused::Unset(name.to_owned()))?;
+    if value.is_empty() || reqwest::header::HeaderValue::from_str(value).is_err() {
+        return Err(Refused::Bad(name.to_owned()));
+    }
+    Ok(Secret::new(value))
+}
+
+fn http(target: &Target, key: Option<Secret>) -> Option<HttpConfig> {
+    let Target { server, model, stream, price, .. } = target;
+    let base_url = server.base_url.clone().unwrap_or_default();
+    let mut http = HttpConfig::new(server.kind.format()?, base_url, model.clone());
+    http.key = key;
+    http.stream = *stream;
+    http.price = price.unwrap_or_default();
+    http.output_limit = server.output_limit.map_or_else(OutputLimit::default, OutputLimit::from);
+    if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
+        http.timeouts = Timeouts {
+            connect: Duration::from_millis(connect_ms),
+            first_byte: Duration::from_millis(first_byte_ms),
+            stall: Duration::from_millis(stall_ms),
+            total: Duration::from_millis(total_ms),
+        };
+    }
+    Some(http)
+}
+
+/// Checks that every stand-in is another model and that no chain comes back to where it began.
+fn fallbacks(written: &Written, check: &mut Check<'_>) {
+    for (alias, model) in &written.models {
+        let mut seen = BTreeSet::from([alias.as_str()]);
+        for (index, name) in model.fallback.iter().enumerate() {
+            let key = format!("models.{alias}.fallback.{index}");
+            if name == alias {
+                check.wrong(&key, "a model cannot stand in for itself");
+            } else if name != SCRIPTED && !written.models.contains_key(name) {
+                let known = written.models.keys().map(String::as_str).chain([SCRIPTED]);
+                let near = did_you_mean(name, known.filter(|known| *known != alias));
+                check.wrong(&key, format!("there is no model `{name}`{near}"));
+            } else if !seen.insert(name) {
+                check.wrong(&key, format!("`{name}` stands in twice"));
+            } else if let Some(cycle) = way_back(written, name, alias) {
+                // One cycle is told once, at its first alias.
+                if cycle.iter().all(|other| other.as_str() >= alias.as_str()) {
+                    check.wrong(&key, format!("{alias} -> {} -> {alias} is a cycle", cycle.join(" -> ")));
+                }
+            }
+        }
+    }
+}
+
+/// Finds the aliases on a way from one alias to another, without the last.
+fn way_back(written: &Written, from: &str, to: &str) -> Option<Vec<String>> {
+    let mut ways = vec![vec![from.to_owned()]];
+    let mut seen = BTreeSet::from([from.to_owned()]);
+    while let Some(way) = ways.pop() {
+        let last = way.last()?;
+        for next in written.models.get(last).iter().flat_map(|model| &model.fallback) {
+            if next == to {
+                return Some(way);
+            }
+            if seen.insert(next.clone()) {
+                ways.push(way.iter().chain([next]).cloned().collect());
+            }
+        }
+    }
+    None
+}

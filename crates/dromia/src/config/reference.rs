@@ -1,0 +1,69 @@
+//! What each key is, for people: the words of `dromia config explain` and the page `docs/configuration.md`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::schema::{self, Key};
+
+/// What stands above the keys on the page.
+const HEAD: &str = "\
+# Configuration
+
+`dromia.yaml` in the home (`$DROMIA_HOME`, by default `~/.dromia`). Every key is optional and unknown keys are errors. This
+page is written by `dromia config schema --markdown`; `dromia config explain KEY` says the same about one key, with the
+value that counts and where it comes from.
+
+A value is taken from the first that has one: the flag `--set KEY=VALUE`, the environment variable, the file, the default.
+A running server reads the file at its next start.
+
+```yaml
+version: 1
+providers:
+  openai: { kind: openai, key: \"env:OPENAI_API_KEY\" }
+  local: { kind: openai, base_url: \"http://127.0.0.1:11434/v1\" }
+models:
+  default: { provider: openai, model: \"gpt-5-mini\", fallback: [spare] }
+  spare: { provider: local, model: \"qwen3\", price: { input: 0, output: 0 } }
+```
+
+The same in short, without a provider of its own: `default: { kind: openai, base_url: \"…\", model: \"…\", key: \"env:NAME\" }`.
+The built-in price table covers a few well known models and has a date; the price in the file wins, and a model without
+any costs 0 and is shown as `unpriced`. A stand-in answers where its model is overloaded, too slow or unreachable.
+
+| command | what it does |
+|---|---|
+| `dromia config validate` | says whether the file can be served, or what is wrong with line and column |
+| `dromia config show --origin` | prints every value that counts and where it comes from |
+| `dromia config schema` | prints the JSON Schema for editors, as in [dromia.schema.json](dromia.schema.json) |
+| `dromia provider add`, `list`, `test`, `remove` | edits and tries the providers |
+| `dromia model set`, `list`, `test`, `route show` | edits and tries the models |
+
+The edits keep comments and order, check the new text before it replaces the old one, and keep the old one as
+`dromia.yaml.bak`.
+
+## Keys
+| key | takes | default | variable | what it is |
+|---|---|---|---|---|
+";
+
+/// Writes the page.
+pub(crate) fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for key in schema::keys() {
+        let Key { path, takes, description, .. } = &key;
+        let default = key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", plain(value)));
+        let variable = key.variable.as_ref().map_or_else(String::new, |name| format!("`{name}`"));
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {description} |");
+    }
+    page
+}
+
+/// Writes a value as the file would.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

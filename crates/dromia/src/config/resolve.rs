@@ -1,0 +1,117 @@
+//! What the configuration means: defaults filled in, keys taken from the environment, limits checked.
+//!
+//! Everything is checked before any port is bound, and every mistake is told, not only the first.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::store::TailLimits;
+use dromia_engine::EngineConfig;
+use dromia_gateway::{ConfigError, GatewayConfig};
+use dromia_models::ModelsConfig;
+
+use super::layers::Environment;
+use super::origin::Origins;
+use super::problem::{Problem, Problems};
+use super::providers;
+use super::written::{Written, WrittenLimits};
+
+/// What the configuration means.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) listen: SocketAddr,
+    pub(crate) default_agent: Handle,
+    pub(crate) models: ModelsConfig,
+    pub(crate) engine: EngineConfig,
+    pub(crate) limits: WrittenLimits,
+    pub(crate) tool_pace: Option<Duration>,
+    pub(crate) message_hops_max: u32,
+}
+
+impl Resolved {
+    /// The settings of the gateway.
+    pub(crate) fn gateway(&self, socket: Option<PathBuf>) -> GatewayConfig {
+        GatewayConfig {
+            listen: Some(self.listen),
+            socket,
+            default_agent: Some(self.default_agent.clone()),
+            body_bytes_max: self.limits.body_bytes_max,
+            requests_max: self.limits.requests_max,
+            connections_max: self.limits.connections_max,
+            drain_ms: self.limits.drain_ms,
+            ..GatewayConfig::default()
+        }
+    }
+}
+
+/// Gathers mistakes, each with the place of its key.
+pub(crate) struct Check<'origins> {
+    origins: &'origins Origins,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Notes a mistake at a key.
+    pub(crate) fn wrong(&mut self, key: &str, message: impl std::fmt::Display) {
+        self.problems.push(Problem::new(self.origins.at(key), format!("{key}: {message}")));
+    }
+
+    /// Notes a variable that this process does not have.
+    pub(crate) fn unset(&mut self, key: &str, message: impl std::fmt::Display, name: String) {
+        self.wrong(key, message);
+        if let Some(problem) = self.problems.last_mut() {
+            problem.unset = Some(name);
+        }
+    }
+
+    /// Notes a bound of zero.
+    pub(crate) fn at_least_one(&mut self, key: &str, value: u64) {
+        if value == 0 {
+            self.wrong(key, "must be at least 1");
+        }
+    }
+}
+
+/// Resolves a configuration.
+pub(crate) fn resolve(
+    written: &Written,
+    origins: &Origins,
+    environment: &Environment,
+) -> Result<Resolved, Problems> {
+    let mut check = Check { origins, problems: Vec::new() };
+    if written.version != 1 {
+        check.wrong("version", format!("this program reads version 1, not {}", written.version));
+    }
+    let models = providers::resolve(written, environment, &mut check);
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    check.at_least_one("engine.active_max", count(written.engine.active_max));
+    check.at_least_one("engine.model_calls_max", written.engine.model_calls_max.into());
+    check.at_least_one("engine.output_tokens_max", written.engine.output_tokens_max.into());
+    check.at_least_one("context.items_max", count(written.context.items_max));
+    check.at_least_one("context.bytes_max", count(written.context.bytes_max));
+    let resolved = Resolved {
+        listen: written.listen,
+        default_agent: written.default_agent.clone(),
+        models,
+        engine: EngineConfig {
+            active_max: written.engine.active_max,
+            model_calls_max: written.engine.model_calls_max,
+            output_tokens_max: written.engine.output_tokens_max,
+            context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
+        },
+        limits: written.limits.clone(),
+        tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
+        message_hops_max: written.tools.message_hops_max,
+    };
+    match resolved.gateway(None).validate() {
+        Ok(()) => {}
+        Err(ConfigError::OutOfRange { key, min, max, found }) => {
+            let key = format!("limits.{key}");
+            check.wrong(&key, format!("must be from {min} to {max}, and is {found}"));
+        }
+        Err(error @ (ConfigError::NotLoopback { .. } | ConfigError::NoDoor)) => check.wrong("listen", error),
+    }
+    if check.problems.is_empty() { Ok(resolved) } else { Err(Problems(check.problems)) }
+}

@@ -1,0 +1,211 @@
+//! The rules of the file, each by what a person is told.
+
+use std::path::Path;
+
+use super::*;
+use dromia_engine::EngineConfig;
+
+mod effects;
+
+fn loaded(text: &str) -> Loaded {
+    read(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("the form is right")
+}
+
+fn problem(text: &str) -> String {
+    parse(Path::new("dromia.yaml"), text).expect_err("the text is wrong").to_string()
+}
+
+/// What is said about a text whose form is right and whose meaning is not.
+fn refused(text: &str) -> String {
+    let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
+    loaded(text).resolve(&environment).expect_err("it means nothing").to_string()
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+    let text = problem("version: 1\nlisten: 127.0.0.1:1\ndefault_agnet: x\n");
+    assert!(text.starts_with("dromia.yaml:3:1: "), "{text}");
+    assert!(text.ends_with("did you mean `default_agent`?"), "{text}");
+    let text = problem("models:\n  a: { kind: openai, modle: x }\n");
+    assert!(text.starts_with("dromia.yaml:2:"), "{text}");
+    assert!(text.ends_with("did you mean `model`?"), "{text}");
+    let text = problem("providers:\n  a:\n    kind: opnai\n");
+    assert!(text.starts_with("dromia.yaml:3:") && text.ends_with("did you mean `openai`?"), "{text}");
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_place() {
+    let text = problem("engine:\n  active_max: many\n");
+    assert!(text.starts_with("dromia.yaml:2:"), "{text}");
+}
+
+#[test]
+fn an_empty_file_means_every_default() {
+    let resolved = loaded("# nothing\n").resolve(&Environment::default()).expect("the defaults are good");
+    assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);
+    assert_eq!(resolved.engine, EngineConfig::default());
+    assert_eq!(resolved.message_hops_max, 16);
+}
+
+#[test]
+fn a_key_comes_from_the_environment_and_from_nowhere_else() {
+    let with = |key: &str| {
+        loaded(&format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}"))
+    };
+    let environment = Environment::from([("THERE", "s3cret")]);
+    assert!(with("env:THERE").resolve(&environment).is_ok());
+    let missing = with("env:GONE").resolve(&environment).expect_err("it is not set");
+    assert_eq!(missing.to_string(), "dromia.yaml:1:65: models.a.key: the environment has no GONE");
+    assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
+    let literal = with("sk-literal").resolve(&environment).expect_err("it stands in the file").to_string();
+    assert!(literal.contains("env:NAME") && !literal.contains("sk-literal"), "{literal}");
+    let shown = format!("{:?}", with("env:THERE").resolve(&environment).expect("it is set").models);
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
+    for (text, says) in [
+        (
+            "providers:\n  a:\n    kind: openai\n    key: env:OPENAI_API_KAY\n",
+            "dromia.yaml:4:10: providers.a.key: the environment has no OPENAI_API_KAY; did you mean `OPENAI_API_KEY`?",
+        ),
+        (
+            "providers:\n  a: { kind: openai, key: env:EMPTY }\n",
+            "dromia.yaml:2:27: providers.a.key: EMPTY is empty",
+        ),
+        ("providers:\n  a: { kind: openai, key: env:SPLIT }\n", "SPLIT is empty or holds what no header"),
+        (
+            "providers:\n  local: { kind: scripted }\nmodels:\n  a:\n    provider: locla\n    model: m\n",
+            "dromia.yaml:5:15: models.a.provider: there is no provider `locla`; did you mean `local`?",
+        ),
+        ("models:\n  a: { model: m }\n", "dromia.yaml:2:3: models.a: needs `provider`, or `kind`"),
+        ("models:\n  a: { kind: openai }\n", "dromia.yaml:2:3: models.a: needs `model`"),
+        (
+            "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, kind: openai, model: m }\n",
+            "dromia.yaml:4:27: models.a.kind: write `provider` or `kind`, not both",
+        ),
+        (
+            "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, base_url: 'http://x', model: m }\n",
+            "models.a.base_url: belongs to the provider, under providers.p",
+        ),
+        (
+            "models:\n  a: { kind: openai, base_url: nowhere, model: m }\n",
+            "dromia.yaml:2:32: models.a.base_url: must be an http:// or https:// address",
+        ),
+        (
+            "models:\n  a: { kind: scripted, stream: false }\n",
+            "dromia.yaml:2:32: models.a.stream: has no effect on the scripted model; remove it",
+        ),
+        (
+            "providers:\n  a: { kind: scripted, base_url: 'http://x' }\n",
+            "providers.a.base_url: has no effect on the scripted model",
+        ),
+        (
+            "providers:\n  a: { kind: anthropic, output_limit: max_tokens }\n",
+            "providers.a.output_limit: has an effect with kind `openai` only",
+        ),
+        (
+            "providers:\n  a: { kind: openai, timeouts: { stall_ms: 0 } }\n",
+            "providers.a.timeouts.stall_ms: must be at least 1",
+        ),
+        (
+            "models:\n  big: { kind: scripted, fallback: [smal] }\n  small: { kind: scripted }\n",
+            "dromia.yaml:2:36: models.big.fallback.0: there is no model `smal`; did you mean `small`?",
+        ),
+        (
+            "models:\n  a: { kind: scripted, fallback: [scripted, a] }\n",
+            "dromia.yaml:2:44: models.a.fallback.1: a model cannot stand in for itself",
+        ),
+        (
+            "models:\n  a: { kind: scripted, fallback: [scripted, scripted] }\n",
+            "models.a.fallback.1: `scripted` stands in twice",
+        ),
+        ("limits:\n  body_bytes_max: 3\n", "dromia.yaml:2:19: limits.body_bytes_max: must be from 1024 to"),
+        ("listen: 0.0.0.0:1\n", "dromia.yaml:1:9: listen: only loopback addresses are served"),
+        ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
+        ("engine: { active_max: 0 }", "engine.active_max: must be at least 1"),
+    ] {
+        let text_said = refused(text);
+        assert!(text_said.contains(says), "{text}\n{text_said}");
+    }
+}
+
+#[test]
+fn a_cycle_of_stand_ins_is_told_once_with_its_way() {
+    let text = refused(
+        "models:\n  a: { kind: scripted, fallback: [b] }\n  b: { kind: scripted, fallback: [c] }\n  c:\n    kind: scripted\n    fallback:\n      - a\n",
+    );
+    assert_eq!(text, "dromia.yaml:2:35: models.a.fallback.0: a -> b -> c -> a is a cycle");
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let text = refused("engine: { active_max: 0, model_calls_max: 0 }\nmodels: { a: {}, b: {} }\n");
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[test]
+fn a_wrong_value_of_the_environment_is_told_by_its_variable() {
+    let environment = Environment::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
+    let loaded = read(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
+    let text = loaded.resolve(&environment).expect_err("others can reach it").to_string();
+    assert!(text.starts_with("DROMIA_LISTEN: listen: only loopback"), "{text}");
+}
+
+#[test]
+fn a_provider_is_shared_and_the_short_form_means_the_same() {
+    let long = "providers:\n  p: { kind: openai, base_url: 'http://h/v1', key: env:K }\nmodels:\n  a: { provider: p, model: m, stream: false }\n";
+    let short =
+        "models:\n  a: { kind: openai, base_url: 'http://h/v1', key: env:K, model: m, stream: false }\n";
+    let environment = Environment::from([("K", "k")]);
+    let http = |text: &str| {
+        let models = loaded(text).resolve(&environment).expect("it is right").models.models;
+        let Some(dromia_models::Provider::Http(http)) = models.get("a") else { panic!("{models:?}") };
+        (format!("{http:?}"), http.base_url.clone())
+    };
+    assert_eq!(http(long), http(short));
+}
+
+#[test]
+fn a_well_known_model_has_its_price_and_the_file_beats_the_table() {
+    let price = |model: &str| {
+        let loaded = loaded(&format!("models:\n  a: {{ {model} }}\n"));
+        let route = route(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
+        route.target.expect("a server").price
+    };
+    let known = price("kind: openai, model: gpt-5-mini").expect("it is in the table");
+    assert_eq!((known.input, known.output, known.cache_read), (250_000, 2_000_000, 25_000));
+    let own =
+        price("kind: openai, model: gpt-5-mini, price: { input: 7, output: 9 }").expect("it is written");
+    assert_eq!((own.input, own.output, own.cache_read, own.cache_write), (7, 9, 7, 7));
+    assert_eq!(price("kind: openai, model: gpt-5-mini, base_url: 'http://127.0.0.1:8000/v1'"), None);
+    assert_eq!(price("kind: openai, model: something-new"), None);
+}
+
+#[test]
+fn every_value_that_counts_is_shown_with_its_origin_and_no_secret() {
+    let text = "listen: 127.0.0.1:1\nproviders:\n  p:\n    kind: openai\n    key: env:K\n  q: { kind: openai, key: sk-canary, base_url: 'http://u:canary@h' }\nmodels:\n  a: { provider: p, model: gpt-5-mini }\n  b: { provider: q, model: x, price: { input: 1, output: 2 } }\n  c: { kind: openai, base_url: 'http://h', model: y }\n";
+    let environment = Environment::from([("DROMIA_TOOLS_PACE_MS", "5"), ("K", "canary")]);
+    let loaded = read(Path::new("dromia.yaml"), text, &environment, &[]).expect("the form is right");
+    let lines: Vec<_> = show::values(&loaded)
+        .into_iter()
+        .map(|shown| format!("{} = {} ({})", shown.key, reference::plain(&shown.value), shown.origin))
+        .collect();
+    for line in [
+        "listen = 127.0.0.1:1 (dromia.yaml:1)",
+        "providers.p.key = env:K (dromia.yaml:5)",
+        "providers.p.base_url = https://api.openai.com/v1 (default)",
+        "providers.p.output_limit = max_completion_tokens (default)",
+        "models.a.price.input = 250000 (built-in prices of 2026-03-21)",
+        "models.a.stream = true (default)",
+        "models.b.price.output = 2 (dromia.yaml:9)",
+        "models.b.price.cache_read = 1 (default)",
+        "models.c.price = unpriced (default)",
+        "tools.pace_ms = 5 (env DROMIA_TOOLS_PACE_MS)",
+        "engine.active_max = 1024 (default)",
+    ] {
+        assert!(lines.iter().any(|shown| shown == line), "{line}\n{lines:#?}");
+    }
+    assert!(!format!("{lines:?}").contains("canary"), "{lines:#?}");
+}

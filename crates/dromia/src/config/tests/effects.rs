@@ -1,0 +1,186 @@
+//! Every key of the schema has an effect on what the rooms are given. A key without a case here fails the test, and
+//! so does a case that observes nothing.
+
+use dromia_models::{HttpConfig, Provider};
+
+use super::*;
+use crate::config::resolve::Resolved;
+
+/// A key, a text without it, the same with it, and where its effect is seen.
+type Case = (&'static str, &'static str, &'static str, fn(&Resolved) -> String);
+
+/// A model with a provider of its own, and one more.
+macro_rules! with_provider {
+    ($provider:literal, $model:literal) => {
+        concat!(
+            "providers:\n  p: { kind: openai, base_url: 'http://h/v1'",
+            $provider,
+            " }\n  q: { kind: anthropic, base_url: 'http://i/v1' }\nmodels:\n  a: { provider: p, model: m",
+            $model,
+            " }\n"
+        )
+    };
+}
+
+const PLAIN: &str = with_provider!("", "");
+const SHORT: &str = "models:\n  a: { kind: openai, model: m }\n";
+
+const CASES: &[Case] = &[
+    ("listen", "", "listen: 127.0.0.1:1", |resolved| format!("{:?}", resolved.gateway(None).listen)),
+    ("default_agent", "", "default_agent: ops", |resolved| {
+        format!("{:?}", resolved.gateway(None).default_agent)
+    }),
+    ("engine.active_max", "", "engine: { active_max: 7 }", |resolved| resolved.engine.active_max.to_string()),
+    ("engine.model_calls_max", "", "engine: { model_calls_max: 7 }", |resolved| {
+        resolved.engine.model_calls_max.to_string()
+    }),
+    ("engine.output_tokens_max", "", "engine: { output_tokens_max: 7 }", |resolved| {
+        resolved.engine.output_tokens_max.to_string()
+    }),
+    ("context.items_max", "", "context: { items_max: 7 }", |resolved| {
+        resolved.engine.context.items.to_string()
+    }),
+    ("context.bytes_max", "", "context: { bytes_max: 7 }", |resolved| {
+        resolved.engine.context.bytes.to_string()
+    }),
+    ("limits.body_bytes_max", "", "limits: { body_bytes_max: 7777 }", |resolved| {
+        resolved.gateway(None).body_bytes_max.to_string()
+    }),
+    ("limits.requests_max", "", "limits: { requests_max: 7 }", |resolved| {
+        resolved.gateway(None).requests_max.to_string()
+    }),
+    ("limits.connections_max", "", "limits: { connections_max: 7 }", |resolved| {
+        resolved.gateway(None).connections_max.to_string()
+    }),
+    ("limits.drain_ms", "", "limits: { drain_ms: 7 }", |resolved| {
+        resolved.gateway(None).drain_ms.to_string()
+    }),
+    ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
+    ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
+        resolved.message_hops_max.to_string()
+    }),
+    (
+        "providers.NAME.kind",
+        PLAIN,
+        "providers:\n  p: { kind: anthropic, base_url: 'http://h/v1' }\nmodels:\n  a: { provider: p, model: m }\n",
+        |resolved| format!("{:?}", http(resolved).format),
+    ),
+    (
+        "providers.NAME.base_url",
+        PLAIN,
+        "providers:\n  p: { kind: openai }\nmodels:\n  a: { provider: p, model: m }\n",
+        |resolved| http(resolved).base_url.clone(),
+    ),
+    ("providers.NAME.key", PLAIN, with_provider!(", key: env:K", ""), |resolved| {
+        http(resolved).key.is_some().to_string()
+    }),
+    (
+        "providers.NAME.output_limit",
+        PLAIN,
+        with_provider!(", output_limit: max_completion_tokens", ""),
+        |resolved| format!("{:?}", http(resolved).output_limit),
+    ),
+    (
+        "providers.NAME.timeouts.connect_ms",
+        PLAIN,
+        with_provider!(", timeouts: { connect_ms: 7 }", ""),
+        |resolved| format!("{:?}", http(resolved).timeouts.connect),
+    ),
+    (
+        "providers.NAME.timeouts.first_byte_ms",
+        PLAIN,
+        with_provider!(", timeouts: { first_byte_ms: 7 }", ""),
+        |resolved| format!("{:?}", http(resolved).timeouts.first_byte),
+    ),
+    (
+        "providers.NAME.timeouts.stall_ms",
+        PLAIN,
+        with_provider!(", timeouts: { stall_ms: 7 }", ""),
+        |resolved| format!("{:?}", http(resolved).timeouts.stall),
+    ),
+    (
+        "providers.NAME.timeouts.total_ms",
+        PLAIN,
+        with_provider!(", timeouts: { total_ms: 7 }", ""),
+        |resolved| format!("{:?}", http(resolved).timeouts.total),
+    ),
+    (
+        "models.ALIAS.provider",
+        PLAIN,
+        "providers:\n  p: { kind: openai, base_url: 'http://h/v1' }\n  q: { kind: anthropic, base_url: 'http://i/v1' }\nmodels:\n  a: { provider: q, model: m }\n",
+        |resolved| http(resolved).base_url.clone(),
+    ),
+    ("models.ALIAS.kind", SHORT, "models:\n  a: { kind: openai_responses, model: m }\n", |resolved| {
+        format!("{:?}", http(resolved).format)
+    }),
+    (
+        "models.ALIAS.base_url",
+        SHORT,
+        "models:\n  a: { kind: openai, model: m, base_url: 'http://h/v1' }\n",
+        |resolved| http(resolved).base_url.clone(),
+    ),
+    ("models.ALIAS.key", SHORT, "models:\n  a: { kind: openai, model: m, key: env:K }\n", |resolved| {
+        http(resolved).key.is_some().to_string()
+    }),
+    ("models.ALIAS.model", SHORT, "models:\n  a: { kind: openai, model: n }\n", |resolved| {
+        http(resolved).model.clone()
+    }),
+    ("models.ALIAS.stream", PLAIN, with_provider!("", ", stream: false"), |resolved| {
+        http(resolved).stream.to_string()
+    }),
+    ("models.ALIAS.fallback", PLAIN, with_provider!("", ", fallback: [scripted]"), |resolved| {
+        format!("{:?}", resolved.models.fallbacks)
+    }),
+    (
+        "models.ALIAS.price.input",
+        with_provider!("", ", price: { input: 1, output: 1 }"),
+        with_provider!("", ", price: { input: 7, output: 1 }"),
+        |resolved| http(resolved).price.input.to_string(),
+    ),
+    (
+        "models.ALIAS.price.output",
+        with_provider!("", ", price: { input: 1, output: 1 }"),
+        with_provider!("", ", price: { input: 1, output: 7 }"),
+        |resolved| http(resolved).price.output.to_string(),
+    ),
+    (
+        "models.ALIAS.price.cache_read",
+        with_provider!("", ", price: { input: 1, output: 1 }"),
+        with_provider!("", ", price: { input: 1, output: 1, cache_read: 7 }"),
+        |resolved| http(resolved).price.cache_read.to_string(),
+    ),
+    (
+        "models.ALIAS.price.cache_write",
+        with_provider!("", ", price: { input: 1, output: 1 }"),
+        with_provider!("", ", price: { input: 1, output: 1, cache_write: 7 }"),
+        |resolved| http(resolved).price.cache_write.to_string(),
+    ),
+];
+
+/// The settings of the model `a`.
+fn http(resolved: &Resolved) -> &HttpConfig {
+    match resolved.models.models.get("a") {
+        Some(Provider::Http(http)) => http,
+        other => panic!("a is no model of a server: {other:?}"),
+    }
+}
+
+#[test]
+fn every_key_has_an_effect() {
+    let environment = Environment::from([("K", "k")]);
+    let resolved = |text: &str| {
+        loaded(text).resolve(&environment).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+    };
+    for (key, without, with, observe) in CASES {
+        let (before, after) = (observe(&resolved(without)), observe(&resolved(with)));
+        assert_ne!(before, after, "{key} has no effect");
+    }
+    for key in keys().iter().filter(|key| !key.is_group) {
+        // The version has one value; any other is refused, which is its effect.
+        let has_case = key.path == "version" || CASES.iter().any(|(path, ..)| *path == key.path);
+        assert!(has_case, "{} has no case in this table", key.path);
+    }
+    for (path, ..) in CASES {
+        assert!(keys().iter().any(|key| key.path == *path), "{path} is no key of the schema");
+    }
+}

@@ -1,0 +1,294 @@
+//! The file as it is written: every key with its type, its default and the words that explain it.
+//!
+//! The doc comments here are what `dromia config explain`, the JSON Schema and `docs/configuration.md` say. What
+//! is written is not checked here beyond its form; what it means is decided in [`resolve`](super::resolve).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::store::TailLimits;
+use dromia_engine::EngineConfig;
+use dromia_models::{Format, OutputLimit, Timeouts};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Written {
+    /// The version of the file's form; this program reads 1.
+    pub(crate) version: u32,
+    /// The TCP address to serve, loopback only; port 0 takes a free one.
+    pub(crate) listen: SocketAddr,
+    /// The agent that answers where none is named.
+    #[schemars(with = "String")]
+    pub(crate) default_agent: Handle,
+    /// Servers of models, each under a name that models refer to.
+    pub(crate) providers: BTreeMap<String, WrittenProvider>,
+    /// Models, each under the alias that agents name. The alias `scripted` is always there.
+    pub(crate) models: BTreeMap<String, WrittenModel>,
+    /// How runs are worked on.
+    pub(crate) engine: WrittenEngine,
+    /// How much of a session's past a model is sent.
+    pub(crate) context: WrittenContext,
+    /// Bounds of the HTTP edge.
+    pub(crate) limits: WrittenLimits,
+    /// The built-in tools.
+    pub(crate) tools: WrittenTools,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            default_agent: "assistant".parse().unwrap_or_else(|_| unreachable!("the literal is a handle")),
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            engine: WrittenEngine::default(),
+            context: WrittenContext::default(),
+            limits: WrittenLimits::default(),
+            tools: WrittenTools::default(),
+        }
+    }
+}
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// OpenAI chat completions: OpenAI itself, Ollama, vLLM, llama.cpp and many gateways.
+    Openai,
+    /// OpenAI responses.
+    OpenaiResponses,
+    /// Anthropic messages.
+    Anthropic,
+    /// The built-in scripted model, which is not an LLM.
+    #[default]
+    Scripted,
+}
+
+impl Kind {
+    /// The word of the file.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::OpenaiResponses => "openai_responses",
+            Self::Anthropic => "anthropic",
+            Self::Scripted => "scripted",
+        }
+    }
+
+    /// The wire format; the scripted model has none.
+    pub(crate) const fn format(self) -> Option<Format> {
+        match self {
+            Self::Openai => Some(Format::OpenAiChat),
+            Self::OpenaiResponses => Some(Format::OpenAiResponses),
+            Self::Anthropic => Some(Format::AnthropicMessages),
+            Self::Scripted => None,
+        }
+    }
+
+    /// The address where none is written.
+    pub(crate) const fn base_url(self) -> &'static str {
+        match self {
+            Self::Openai | Self::OpenaiResponses => "https://api.openai.com/v1",
+            Self::Anthropic => "https://api.anthropic.com/v1",
+            Self::Scripted => "",
+        }
+    }
+}
+
+/// A server of models.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenProvider {
+    /// What the server speaks.
+    pub(crate) kind: Kind,
+    /// The address before `/chat/completions`, `/responses` or `/messages`; by default the one of OpenAI or
+    /// Anthropic, by kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base_url: Option<String>,
+    /// The key, as `env:NAME`: it is taken from that environment variable. A key in the file is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// Kind `openai` only: the field that carries the most tokens of an answer; by default
+    /// `max_completion_tokens` at OpenAI itself and `max_tokens` elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_limit: Option<WrittenOutputLimit>,
+    /// How long to wait for what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeouts: Option<WrittenTimeouts>,
+}
+
+/// The field that carries the most tokens of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WrittenOutputLimit {
+    /// Every server of the format knows it.
+    MaxTokens,
+    /// OpenAI's reasoning models insist on it.
+    MaxCompletionTokens,
+}
+
+impl From<WrittenOutputLimit> for OutputLimit {
+    fn from(written: WrittenOutputLimit) -> Self {
+        match written {
+            WrittenOutputLimit::MaxTokens => Self::MaxTokens,
+            WrittenOutputLimit::MaxCompletionTokens => Self::MaxCompletionTokens,
+        }
+    }
+}
+
+/// How long to wait for what, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a time")]
+pub(crate) struct WrittenTimeouts {
+    /// Until the connection stands, in milliseconds.
+    pub(crate) connect_ms: u64,
+    /// From sending to the first byte of a streamed answer, in milliseconds.
+    pub(crate) first_byte_ms: u64,
+    /// Between two pieces of an answer, in milliseconds.
+    pub(crate) stall_ms: u64,
+    /// From beginning to end, in milliseconds.
+    pub(crate) total_ms: u64,
+}
+
+impl Default for WrittenTimeouts {
+    fn default() -> Self {
+        let Timeouts { connect, first_byte, stall, total } = Timeouts::default();
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            connect_ms: ms(connect),
+            first_byte_ms: ms(first_byte),
+            stall_ms: ms(stall),
+            total_ms: ms(total),
+        }
+    }
+}
+
+/// A model. It names its provider; or, in short, it says `kind`, `base_url` and `key` itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenModel {
+    /// The provider's name, as under `providers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<String>,
+    /// Without a provider: what the server speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<Kind>,
+    /// Without a provider: the server's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base_url: Option<String>,
+    /// The model's id at the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// Without a provider: the key, as `env:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// Whether the answer is streamed, by default yes; without it there are no live tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stream: Option<bool>,
+    /// The aliases that stand in, best first, while this model is overloaded, too slow or unreachable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) fallback: Vec<String>,
+    /// What tokens cost; by default the built-in price of a well known model, else nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) price: Option<WrittenPrice>,
+}
+
+/// What tokens cost, in millionths of the currency unit per million tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenPrice {
+    /// A million tokens of requests, in millionths of the currency unit.
+    pub(crate) input: u64,
+    /// A million tokens of answers, in millionths of the currency unit.
+    pub(crate) output: u64,
+    /// A million tokens that the provider had in its cache, in millionths; by default as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_read: Option<u64>,
+    /// A million tokens that the provider put into its cache, in millionths; by default as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_write: Option<u64>,
+}
+
+/// How runs are worked on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a bound")]
+pub(crate) struct WrittenEngine {
+    /// The most runs at work at once.
+    pub(crate) active_max: usize,
+    /// The most model calls of one run, where its agent sets none; then it yields.
+    pub(crate) model_calls_max: u32,
+    /// The most tokens of one answer.
+    pub(crate) output_tokens_max: u32,
+}
+
+impl Default for WrittenEngine {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        Self {
+            active_max: engine.active_max,
+            model_calls_max: engine.model_calls_max,
+            output_tokens_max: engine.output_tokens_max,
+        }
+    }
+}
+
+/// How much of a session's past a model is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenContext {
+    /// The most inputs of the past.
+    pub(crate) items_max: usize,
+    /// The most bytes of the past.
+    pub(crate) bytes_max: usize,
+}
+
+impl Default for WrittenContext {
+    fn default() -> Self {
+        let TailLimits { items, bytes } = EngineConfig::default().context;
+        Self { items_max: items, bytes_max: bytes }
+    }
+}
+
+/// Bounds of the HTTP edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenLimits {
+    /// The longest request body, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// The most requests at a time.
+    pub(crate) requests_max: usize,
+    /// The most connections at a time.
+    pub(crate) connections_max: usize,
+    /// How long a stop waits for what is at work, in milliseconds.
+    pub(crate) drain_ms: u64,
+}
+
+impl Default for WrittenLimits {
+    fn default() -> Self {
+        Self { body_bytes_max: 1 << 20, requests_max: 4096, connections_max: 8192, drain_ms: 4_000 }
+    }
+}
+
+/// The built-in tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenTools {
+    /// Slows every call down by so many milliseconds, for demonstrations.
+    pub(crate) pace_ms: u64,
+    /// The most messages between agents in a row.
+    pub(crate) message_hops_max: u32,
+}
+
+impl Default for WrittenTools {
+    fn default() -> Self {
+        Self { pace_ms: 0, message_hops_max: 16 }
+    }
+}

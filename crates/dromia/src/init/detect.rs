@@ -1,0 +1,180 @@
+//! What models are at hand: keys in the environment, and servers on the well known ports of this machine.
+//!
+//! Each port is asked once for its list of models, all at the same time and for a short time only. Whatever answers
+//! with something else is not taken. No key is sent anywhere.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::{Environment, Kind};
+use crate::probe::{self, Question};
+
+/// How long a port may take.
+const WAIT: Duration = Duration::from_millis(300);
+
+/// A server that people run on their own machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Local {
+    /// Its name as a provider.
+    pub(super) name: &'static str,
+    /// Its name as people know it.
+    pub(super) title: &'static str,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+}
+
+/// The well known ones with their own ports, best first.
+pub(super) fn locals() -> [Local; 3] {
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    [
+        Local { name: "ollama", title: "Ollama", address: at(11_434) },
+        Local { name: "vllm", title: "vLLM", address: at(8_000) },
+        Local { name: "llama_cpp", title: "llama.cpp", address: at(8_080) },
+    ]
+}
+
+/// A model that could be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its provider's name.
+    pub(super) name: String,
+    /// What its provider speaks.
+    pub(super) kind: Kind,
+    /// Where, unless that follows from the kind.
+    pub(super) base_url: Option<String>,
+    /// The variable that holds the key.
+    pub(super) key: Option<String>,
+    /// The ids of the models to choose from, the first one taken by default.
+    pub(super) models: Vec<String>,
+    /// What was found, as people are told.
+    pub(super) title: String,
+}
+
+impl Found {
+    /// Tells whether it is a server on this machine, which needs no key.
+    pub(super) fn is_local(&self) -> bool {
+        self.key.is_none()
+    }
+}
+
+/// Looks at the environment and at the given servers; keys come first.
+pub(super) async fn detect(environment: &Environment, locals: &[Local]) -> Vec<Found> {
+    let mut found = keys(environment);
+    let mut asked = Vec::new();
+    for local in locals.iter().copied() {
+        asked.push(tokio::spawn(ask(local)));
+    }
+    for answer in asked {
+        found.extend(answer.await.ok().flatten());
+    }
+    found
+}
+
+fn keys(environment: &Environment) -> Vec<Found> {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let mut found = Vec::new();
+    if set("ANTHROPIC_API_KEY").is_some() {
+        found.push(Found {
+            name: "anthropic".to_owned(),
+            kind: Kind::Anthropic,
+            base_url: None,
+            key: Some("ANTHROPIC_API_KEY".to_owned()),
+            models: vec!["claude-sonnet-4-5".to_owned()],
+            title: "Anthropic, by ANTHROPIC_API_KEY".to_owned(),
+        });
+    }
+    if set("OPENAI_API_KEY").is_some() {
+        let base_url = set("OPENAI_BASE_URL").map(str::to_owned);
+        let model = set("OPENAI_MODEL").unwrap_or("gpt-5-mini");
+        let place = base_url.clone().map_or_else(String::new, |base_url| format!(" at {base_url}"));
+        found.push(Found {
+            name: "openai".to_owned(),
+            kind: Kind::Openai,
+            base_url,
+            key: Some("OPENAI_API_KEY".to_owned()),
+            models: vec![model.to_owned()],
+            title: format!("OpenAI, by OPENAI_API_KEY{place}"),
+        });
+    }
+    found
+}
+
+async fn ask(local: Local) -> Option<Found> {
+    let base_url = format!("http://{}/v1", local.address);
+    let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait: WAIT };
+    let answer = probe::models(&question).await.ok()?;
+    if answer.models.is_empty() {
+        return None;
+    }
+    let count = answer.models.len();
+    let title = format!(
+        "{} on {} with {count} {}",
+        local.title,
+        local.address,
+        if count == 1 { "model" } else { "models" }
+    );
+    Some(Found {
+        name: local.name.to_owned(),
+        kind: Kind::Openai,
+        base_url: Some(base_url),
+        key: None,
+        models: answer.models,
+        title,
+    })
+}
+
+/// What is taken where nobody is asked: a server of one's own costs nothing, so it comes before a key.
+pub(super) fn first_choice(found: &[Found]) -> Option<&Found> {
+    found.iter().find(|found| found.is_local()).or_else(|| found.first())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::tests::{LIST, server};
+
+    fn names(found: &[Found]) -> Vec<&str> {
+        found.iter().map(|found| found.name.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn keys_come_before_servers_and_only_lists_of_models_are_taken() {
+        let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("ANTHROPIC_API_KEY", "")]);
+        let local = |name, address| Local { name, title: name, address };
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let nobody = free.local_addr().expect("an address");
+        drop(free);
+        let locals = [
+            local("ollama", nobody),
+            local("vllm", server("200 OK", "<html>a web server</html>").await),
+            local("empty", server("200 OK", r#"{"data":[]}"#).await),
+            local("llama_cpp", server("200 OK", LIST).await),
+        ];
+        let found = detect(&environment, &locals).await;
+        assert_eq!(names(&found), ["openai", "llama_cpp"]);
+        assert_eq!(found[1].models, ["qwen3:8b", "x"]);
+        assert!(!format!("{found:?}").contains("s3cret"));
+        assert_eq!(first_choice(&found).map(|found| found.name.as_str()), Some("llama_cpp"));
+        assert_eq!(first_choice(&found[..1]).map(|found| found.name.as_str()), Some("openai"));
+        assert_eq!(first_choice(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn both_keys_are_found_and_anthropic_is_offered_first() {
+        let environment = Environment::from([
+            ("OPENAI_API_KEY", "a"),
+            ("ANTHROPIC_API_KEY", "b"),
+            ("OPENAI_BASE_URL", "http://h/v1"),
+            ("OPENAI_MODEL", "m"),
+        ]);
+        let found = detect(&environment, &[]).await;
+        assert_eq!(names(&found), ["anthropic", "openai"]);
+        assert_eq!((found[1].base_url.as_deref(), found[1].models[0].as_str()), (Some("http://h/v1"), "m"));
+    }
+
+    #[test]
+    fn the_well_known_ports_are_on_this_machine() {
+        let ports = locals().map(|local| local.address.to_string());
+        assert_eq!(ports, ["127.0.0.1:11434", "127.0.0.1:8000", "127.0.0.1:8080"]);
+    }
+}

@@ -1,0 +1,117 @@
+//! The configuration that a new home begins with.
+
+use super::detect::Found;
+use crate::config::edit::quoted;
+use crate::config::{self, WrittenModel};
+use crate::model;
+
+/// The name of the schema beside the configuration, for editors.
+pub(super) const SCHEMA: &str = "dromia.schema.json";
+
+/// Writes the configuration; without a model that was found the scripted one answers.
+pub(super) fn yaml(found: Option<&Found>) -> String {
+    let models = match found {
+        None => "models:\n  default: { kind: scripted }   # built in, offline, not an LLM\n".to_owned(),
+        Some(found) => providers_and_models(found),
+    };
+    format!(
+        "# yaml-language-server: $schema=./{SCHEMA}\n\
+         # The configuration of this Dromia home. Every key is optional; unknown keys are errors.\n\
+         # `dromia config explain KEY` says what a key is; `dromia config validate` checks the file.\n\
+         version: 1\n\
+         listen: {listen}        # loopback only\n\
+         default_agent: assistant      # answers where no agent is named\n\
+         {models}\
+         engine:\n  active_max: 1024            # runs at work at once\n  \
+         model_calls_max: 50         # per run; then it yields\n\
+         context:\n  items_max: 64               # how much of a session's past a model is sent\n",
+        listen = config::LISTEN_DEFAULT
+    )
+}
+
+fn providers_and_models(found: &Found) -> String {
+    let mut lines = vec![
+        "providers:                    # servers of models; `dromia provider test NAME` asks one".to_owned(),
+        format!("  {}:", found.name),
+        format!("    kind: {}", found.kind.as_str()),
+    ];
+    lines.extend(found.base_url.as_ref().map(|base_url| format!("    base_url: {}", quoted(base_url))));
+    lines.extend(
+        found.key.as_ref().map(|name| {
+            format!("    key: {}   # taken from the environment", quoted(&format!("env:{name}")))
+        }),
+    );
+    lines.push("models:                       # the aliases that agents name".to_owned());
+    let default = WrittenModel {
+        provider: Some(found.name.clone()),
+        model: found.models.first().cloned(),
+        ..WrittenModel::default()
+    };
+    lines.extend(model::lines("default", &default).into_iter().map(|line| format!("  {line}")));
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Environment, Kind};
+
+    fn means(text: &str) -> String {
+        let environment = Environment::from([("ANTHROPIC_API_KEY", "k")]);
+        let loaded =
+            config::read(Path::new("dromia.yaml"), text, &environment, &[]).expect("its form is right");
+        let resolved = loaded.resolve(&environment).expect("it can be served");
+        format!("{:?}", resolved.models.models)
+    }
+
+    #[test]
+    fn a_home_with_a_key_begins_with_its_provider() {
+        let found = Found {
+            name: "anthropic".to_owned(),
+            kind: Kind::Anthropic,
+            base_url: None,
+            key: Some("ANTHROPIC_API_KEY".to_owned()),
+            models: vec!["claude-sonnet-4-5".to_owned()],
+            title: String::new(),
+        };
+        let text = yaml(Some(&found));
+        assert!(means(&text).contains("AnthropicMessages"));
+        insta::assert_snapshot!(text, @r#"
+        # yaml-language-server: $schema=./dromia.schema.json
+        # The configuration of this Dromia home. Every key is optional; unknown keys are errors.
+        # `dromia config explain KEY` says what a key is; `dromia config validate` checks the file.
+        version: 1
+        listen: 127.0.0.1:7700        # loopback only
+        default_agent: assistant      # answers where no agent is named
+        providers:                    # servers of models; `dromia provider test NAME` asks one
+          anthropic:
+            kind: anthropic
+            key: "env:ANTHROPIC_API_KEY"   # taken from the environment
+        models:                       # the aliases that agents name
+          default:
+            provider: anthropic
+            model: "claude-sonnet-4-5"
+        engine:
+          active_max: 1024            # runs at work at once
+          model_calls_max: 50         # per run; then it yields
+        context:
+          items_max: 64               # how much of a session's past a model is sent
+        "#);
+    }
+
+    #[test]
+    fn a_home_with_a_server_or_with_nothing_can_be_served() {
+        let found = Found {
+            name: "ollama".to_owned(),
+            kind: Kind::Openai,
+            base_url: Some("http://127.0.0.1:11434/v1".to_owned()),
+            key: None,
+            models: vec!["qwen3:8b".to_owned(), "x".to_owned()],
+            title: String::new(),
+        };
+        assert!(means(&yaml(Some(&found))).contains("qwen3:8b"));
+        assert!(means(&yaml(None)).contains("Scripted"));
+    }
+}

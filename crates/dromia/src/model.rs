@@ -1,0 +1,338 @@
+//! `dromia model`: the aliases that agents name, who answers under them and who stands in.
+
+mod trial;
+
+use std::process::ExitCode;
+
+use dromia_cli::Global;
+use dromia_models::{Price, PriceTable};
+use serde_json::{Value, json};
+
+use crate::change::{self, Edit, Held};
+use crate::config::edit::{name_text, quoted};
+use crate::config::{self, Kind, Loaded, Route, SCRIPTED, Written, WrittenModel};
+use crate::home::Home;
+use crate::screen;
+use crate::system::Exit;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ModelCommand {
+    /// List the models with their provider, stand-ins and price.
+    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia model list\n  dromia models ls --json")]
+    List,
+    /// Set who answers under an alias, and who stands in.
+    #[command(
+        after_help = "Examples:\n  dromia model set default=openai/gpt-5-mini\n  dromia model set default=openai/gpt-5-mini,spare\n  dromia model set default=scripted"
+    )]
+    Set {
+        /// The alias, the provider, the model's id there, and the aliases that stand in.
+        #[arg(value_name = "ALIAS=PROVIDER/ID[,FALLBACK…]", value_parser = assignment)]
+        assignment: Assignment,
+    },
+    /// Make one real call with a tiny question: time, usage and cost.
+    #[command(after_help = "Examples:\n  dromia model test default\n  dromia model test default --json")]
+    Test {
+        /// The alias.
+        alias: String,
+    },
+    /// Look at who answers.
+    #[command(subcommand)]
+    Route(RouteCommand),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum RouteCommand {
+    /// Show who answers under an alias and who stands in, in order.
+    #[command(after_help = "Examples:\n  dromia model route show\n  dromia model route show default")]
+    Show {
+        /// The alias; all without it.
+        alias: Option<String>,
+    },
+}
+
+/// What `model set` is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    alias: String,
+    provider: String,
+    id: Option<String>,
+    fallback: Vec<String>,
+}
+
+fn assignment(text: &str) -> Result<Assignment, String> {
+    let form = || format!("expected ALIAS=PROVIDER/ID[,FALLBACK…], found {text:?}");
+    let (alias, rest) = text.split_once('=').ok_or_else(form)?;
+    let mut parts = rest.split(',').map(str::trim);
+    let first = parts.next().unwrap_or_default();
+    let (provider, id) = match first.split_once('/') {
+        Some((provider, id)) if !id.is_empty() => (provider, Some(id.to_owned())),
+        Some(_) => return Err(form()),
+        None => (first, None),
+    };
+    if provider.is_empty() {
+        return Err(form());
+    }
+    Ok(Assignment {
+        alias: change::checked_name(alias)?,
+        provider: provider.to_owned(),
+        id,
+        fallback: parts.map(change::checked_name).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Runs the command.
+pub(crate) fn run(home: &Home, command: &ModelCommand, global: &Global) -> anyhow::Result<ExitCode> {
+    match command {
+        ModelCommand::List => list(&Held::of(home)?.loaded, global)?,
+        ModelCommand::Set { assignment } => set(&Held::of(home)?, assignment, global)?,
+        ModelCommand::Test { alias } => trial::run(home, alias, global)?,
+        ModelCommand::Route(RouteCommand::Show { alias }) => {
+            routes(&Held::of(home)?.loaded, alias.as_deref(), global)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set(held: &Held, assignment: &Assignment, global: &Global) -> anyhow::Result<()> {
+    let Assignment { alias, provider, id, fallback } = assignment;
+    let written = &held.loaded.written;
+    let is_scripted = match written.providers.get(provider) {
+        Some(server) => server.kind == Kind::Scripted,
+        None if provider == SCRIPTED => true,
+        None => {
+            let near = config::did_you_mean(provider, written.providers.keys().map(String::as_str));
+            let next = if near.is_empty() { "; add it with `dromia provider add`".to_owned() } else { near };
+            return Err(Exit::usage(format!("there is no provider {provider}{next}")));
+        }
+    };
+    if is_scripted == id.is_some() {
+        return Err(Exit::usage(if is_scripted {
+            format!("the scripted model has no id: write {alias}={provider}")
+        } else {
+            format!(
+                "which model of {provider}? Write {alias}={provider}/ID; `dromia provider test {provider}` lists them with --json"
+            )
+        }));
+    }
+    let is_named = written.providers.contains_key(provider);
+    let mut model = WrittenModel {
+        provider: is_named.then(|| provider.clone()),
+        kind: (!is_named).then_some(Kind::Scripted),
+        model: id.clone(),
+        fallback: fallback.clone(),
+        ..WrittenModel::default()
+    };
+    // What belongs to the answer stays; a price belongs to the model of a provider.
+    if let Some(there) = written.models.get(alias).filter(|_| !is_scripted) {
+        model.stream = there.stream;
+        if (&there.provider, &there.model) == (&model.provider, &model.model) {
+            model.price.clone_from(&there.price);
+        }
+    }
+    if written.models.get(alias) == Some(&model) {
+        return screen::show(
+            global,
+            &json!({"model": alias, "changed": false}),
+            &format!("{alias} is so already."),
+        );
+    }
+    let edit = Edit { block: "models", name: alias, lines: Some(lines(alias, &model)) };
+    held.change(&edit, |written| {
+        written.models.insert(alias.clone(), model);
+    })?;
+    let text = format!(
+        "{alias} is in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
+        change::HEARD
+    );
+    screen::show(global, &json!({"model": alias, "changed": true, "backup": held.backup()}), &text)
+}
+
+/// Writes an entry of `models:`.
+pub(crate) fn lines(alias: &str, model: &WrittenModel) -> Vec<String> {
+    let mut lines = vec![format!("{}:", name_text(alias))];
+    lines.extend(model.kind.map(|kind| format!("  kind: {}", kind.as_str())));
+    lines.extend(model.provider.as_ref().map(|name| format!("  provider: {}", name_text(name))));
+    lines.extend(model.model.as_ref().map(|id| format!("  model: {}", quoted(id))));
+    if !model.fallback.is_empty() {
+        let names: Vec<_> = model.fallback.iter().map(|name| name_text(name)).collect();
+        lines.push(format!("  fallback: [{}]", names.join(", ")));
+    }
+    lines.extend(model.stream.map(|stream| format!("  stream: {stream}")));
+    if let Some(price) = &model.price {
+        let part = |(name, value): (&str, Option<u64>)| value.map(|value| format!("{name}: {value}"));
+        let parts = [
+            ("input", Some(price.input)),
+            ("output", Some(price.output)),
+            ("cache_read", price.cache_read),
+            ("cache_write", price.cache_write),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter_map(part).collect();
+        lines.push(format!("  price: {{ {} }}", parts.join(", ")));
+    }
+    lines
+}
+
+/// Every alias, `scripted` included.
+fn aliases(written: &Written) -> Vec<&str> {
+    let mut aliases: Vec<_> = written.models.keys().map(String::as_str).collect();
+    if !written.models.contains_key(SCRIPTED) {
+        aliases.push(SCRIPTED);
+    }
+    aliases
+}
+
+/// Who answers under an alias, or why nobody does.
+fn route(written: &Written, alias: &str) -> Result<Route, String> {
+    match written.models.get(alias) {
+        Some(model) => {
+            config::route(written, alias, model).map_err(|(key, message)| format!("{key}: {message}"))
+        }
+        None => Ok(Route { provider: None, kind: Kind::Scripted, target: None }),
+    }
+}
+
+/// Where an answer comes from, in one word.
+pub(crate) fn place(route: &Route) -> String {
+    match (&route.provider, &route.target) {
+        (Some(provider), Some(target)) => format!("{provider}/{}", target.model),
+        (None, Some(target)) => {
+            let host = target.server.base_url.as_deref().and_then(config::host).unwrap_or_default();
+            format!("{host}/{}", target.model)
+        }
+        (_, None) => "the built-in scripted model".to_owned(),
+    }
+}
+
+/// What a model costs, as people read it: per million tokens, in and out.
+fn price_text(route: &Route) -> String {
+    match &route.target {
+        None => "free".to_owned(),
+        Some(target) => match target.price {
+            None => "unpriced".to_owned(),
+            Some(price) if price == Price::default() => "free".to_owned(),
+            Some(price) => format!("{} in, {} out", money(price.input), money(price.output)),
+        },
+    }
+}
+
+/// Writes an amount in the currency of the price table.
+pub(crate) fn money(micros: u64) -> String {
+    let currency = &PriceTable::builtin().currency;
+    let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
+    let digits = format!("{rest:06}");
+    let digits = digits.trim_end_matches('0');
+    format!("{whole}.{digits:0<2} {currency}")
+}
+
+fn price_document(route: &Route) -> Value {
+    let price = route.target.as_ref().map_or(Some(Price::default()), |target| target.price);
+    price.map_or_else(
+        || "unpriced".into(),
+        |price| {
+            json!({
+                "input": price.input, "output": price.output,
+                "cache_read": price.cache_read, "cache_write": price.cache_write,
+            })
+        },
+    )
+}
+
+fn list(loaded: &Loaded, global: &Global) -> anyhow::Result<()> {
+    let written = &loaded.written;
+    let mut rows = Vec::new();
+    let mut documents = Vec::new();
+    for alias in aliases(written) {
+        let fallback = written.models.get(alias).map(|model| model.fallback.clone()).unwrap_or_default();
+        match route(written, alias) {
+            Ok(route) => {
+                let row =
+                    [place(&route), route.kind.as_str().to_owned(), fallback.join(", "), price_text(&route)];
+                rows.push(std::iter::once(alias.to_owned()).chain(row).collect());
+                documents.push(json!({
+                    "alias": alias, "kind": route.kind, "provider": route.provider,
+                    "model": route.target.as_ref().map(|target| &target.model),
+                    "fallback": fallback, "price": price_document(&route),
+                }));
+            }
+            Err(problem) => {
+                rows.push(vec![alias.to_owned(), problem.clone()]);
+                documents.push(json!({"alias": alias, "problem": problem}));
+            }
+        }
+    }
+    let heads = ["alias", "answers", "kind", "stands in", "price per million tokens"];
+    let table = PriceTable::builtin();
+    let note = format!(
+        "Prices that dromia.yaml does not set are the list prices of {} in {}.",
+        table.as_of, table.currency
+    );
+    let document = json!({"items": documents, "prices_as_of": table.as_of, "currency": table.currency});
+    screen::show(global, &document, &format!("{}\n\n{note}", screen::columns(&heads, &rows)))
+}
+
+fn routes(loaded: &Loaded, alias: Option<&str>, global: &Global) -> anyhow::Result<()> {
+    let written = &loaded.written;
+    let all = aliases(written);
+    if let Some(alias) = alias.filter(|alias| !all.contains(alias)) {
+        return Err(unknown(&all, alias));
+    }
+    let mut lines = Vec::new();
+    let mut documents = Vec::new();
+    for alias in all.into_iter().filter(|name| alias.is_none_or(|alias| alias == *name)) {
+        let rest = written.models.get(alias).map(|model| model.fallback.as_slice()).unwrap_or_default();
+        let mut steps = Vec::new();
+        lines.push(alias.to_owned());
+        for (index, name) in std::iter::once(alias).chain(rest.iter().map(String::as_str)).enumerate() {
+            let place = route(written, name).map_or_else(|problem| problem, |route| place(&route));
+            let through = if name == alias { String::new() } else { format!("  (as {name})") };
+            lines.push(format!("  {}. {place}{through}", index + 1));
+            steps.push(json!({"alias": name, "answers": place}));
+        }
+        documents.push(json!({"alias": alias, "route": steps}));
+    }
+    lines.push(String::new());
+    lines.push(
+        "The next answers while the one before it is overloaded, too slow or unreachable, and cools down."
+            .to_owned(),
+    );
+    screen::show(global, &json!({"items": documents}), &lines.join("\n"))
+}
+
+/// Says that there is no such alias.
+fn unknown(all: &[&str], alias: &str) -> anyhow::Error {
+    let near = config::did_you_mean(alias, all.iter().copied());
+    let next = if near.is_empty() { "; `dromia model list` shows all".to_owned() } else { near };
+    Exit::usage(format!("there is no model {alias}{next}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_names_alias_provider_id_and_stand_ins() {
+        let said = assignment("default=hub/meta/llama-3:8b, spare,scripted").expect("it is whole");
+        assert_eq!(
+            said,
+            Assignment {
+                alias: "default".to_owned(),
+                provider: "hub".to_owned(),
+                id: Some("meta/llama-3:8b".to_owned()),
+                fallback: vec!["spare".to_owned(), "scripted".to_owned()],
+            }
+        );
+        assert_eq!(assignment("a=scripted").expect("it is whole").id, None);
+        for bad in ["default", "=a/b", "a=", "a=b/", "a=/b", "a b=c/d", "a=b/c,", "a=b/c,no way"] {
+            assert!(assignment(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn money_is_written_short_and_exact() {
+        for (micros, text) in
+            [(0, "0.00 USD"), (2_500_000, "2.50 USD"), (75_000, "0.075 USD"), (10_000_001, "10.000001 USD")]
+        {
+            assert_eq!(money(micros), text);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `dromia model test`: one real call through the same adapters that a server uses, with a tiny question.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use dromia_cli::Global;
+use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{Deltas, Model as _, ModelError, ModelReply, ModelRequest};
+use dromia_contracts::transcript::Transcript;
+use dromia_contracts::{Actor, ErrorCode};
+use dromia_models::Models;
+use serde_json::json;
+
+use super::{aliases, money, place, route, unknown};
+use crate::config::{self, Environment, Route};
+use crate::home::Home;
+use crate::screen;
+use crate::system::Exit;
+use crate::world;
+
+/// What is asked.
+const QUESTION: &str = "Reply with the single word: ready";
+/// The most tokens of the answer; a model that thinks first needs some for that.
+const OUTPUT_TOKENS_MAX: u32 = 512;
+/// The most characters of the answer that are shown.
+const ANSWER_CHARS_MAX: usize = 200;
+
+/// Notes when the first token came.
+struct First {
+    began: Instant,
+    after: OnceLock<Duration>,
+}
+
+impl Deltas for First {
+    fn push(&self, _text: &str) {
+        // Only the first one is kept.
+        let _later = self.after.set(self.began.elapsed());
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(home: &Home, alias: &str, global: &Global) -> anyhow::Result<()> {
+    let environment = Environment::of_process();
+    let loaded =
+        config::read(&home.config(), &config::text(home)?, &environment, &[]).map_err(Exit::usage_of)?;
+    let all = aliases(&loaded.written);
+    if !all.contains(&alias) {
+        return Err(unknown(&all, alias));
+    }
+    let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
+    let route = route(&loaded.written, alias).map_err(Exit::usage)?;
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (outcome, first, total) = tokio.block_on(async {
+        let models = Models::new(resolved.models, &world::runtime().clock);
+        let models = models.map_err(|error| Exit::usage(format!("{}: {error}", home.config().display())))?;
+        let request = request(alias);
+        let first = First { began: Instant::now(), after: OnceLock::new() };
+        let call = models.call(&request, &first);
+        let outcome = match global.timeout {
+            None => call.await,
+            Some(wait) => match tokio::time::timeout(wait, call).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    return Err(Exit {
+                        code: 124,
+                        message: format!("{alias} did not answer in time; the call is cancelled"),
+                    }
+                    .into());
+                }
+            },
+        };
+        anyhow::Ok((outcome, first.after.get().copied(), first.began.elapsed()))
+    })?;
+    match outcome {
+        Ok(reply) => told(alias, &route, &reply, first, total, global),
+        Err(error) => Err(failed(alias, &route, &error)),
+    }
+}
+
+fn request(alias: &str) -> ModelRequest {
+    let mut transcript = Transcript::default();
+    transcript.push_input(InputMessage {
+        hops: 0,
+        author: Actor::new("operator"),
+        parts: vec![Part::text(QUESTION, Label::ACTOR_TEXT)],
+    });
+    ModelRequest {
+        model: alias.to_owned(),
+        system: Arc::from("You are being tested. Be brief."),
+        transcript,
+        tools: Vec::new().into(),
+        output_tokens_max: OUTPUT_TOKENS_MAX,
+        key: "model-test".to_owned(),
+    }
+}
+
+fn told(
+    alias: &str,
+    route: &Route,
+    reply: &ModelReply,
+    first: Option<Duration>,
+    total: Duration,
+    global: &Global,
+) -> anyhow::Result<()> {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let is_priced = route.target.as_ref().is_none_or(|target| target.price.is_some());
+    let cost = if is_priced { money(reply.cost_micros) } else { "unpriced".to_owned() };
+    let answer: String = reply.text.trim().chars().take(ANSWER_CHARS_MAX).collect();
+    let text = screen::pairs(&[
+        ("model", alias.to_owned()),
+        ("answers", place(route)),
+        ("answer", answer.replace('\n', " ")),
+        ("first token", first.map(|first| format!("{} ms", ms(first))).unwrap_or_default()),
+        ("total", format!("{} ms", ms(total))),
+        ("tokens", format!("{} in, {} out", reply.usage.input_tokens, reply.usage.output_tokens)),
+        ("cost", cost),
+    ]);
+    let document = json!({
+        "model": alias, "answers": place(route), "answer": answer,
+        "first_token_ms": first.map(ms), "total_ms": ms(total), "finish": reply.finish,
+        "usage": reply.usage, "detail": reply.detail,
+        "cost_micros": is_priced.then_some(reply.cost_micros),
+    });
+    screen::show(global, &document, &text)
+}
+
+/// Says what failed and what to do about it.
+fn failed(alias: &str, route: &Route, error: &ModelError) -> anyhow::Error {
+    let next = match (&route.provider, error.code) {
+        (Some(provider), ErrorCode::ModelUnavailable) => {
+            format!("look with `dromia provider test {provider}`")
+        }
+        (Some(provider), ErrorCode::ModelRejected) => {
+            format!("look at models.{alias}.model and the key with `dromia provider test {provider}`")
+        }
+        (None, ErrorCode::ModelUnavailable) => format!("is the server of models.{alias}.base_url at work?"),
+        (None, ErrorCode::ModelRejected) => format!("look at models.{alias} in dromia.yaml"),
+        _ => "try again; the server may be at work on it".to_owned(),
+    };
+    let place = place(route);
+    Exit::failed(format!("{alias} ({place}) does not answer: {error} ({}); {next}", error.code))
+}

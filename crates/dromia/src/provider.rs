@@ -1,0 +1,275 @@
+//! `dromia provider`: the servers of models that `dromia.yaml` names. Edits go through [`change`](crate::change).
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dromia_cli::Global;
+use serde_json::{Value, json};
+
+use crate::change::{self, Edit, Held};
+use crate::config::edit::{name_text, quoted};
+use crate::config::{self, Kind, Loaded, Refused, Written, WrittenProvider};
+use crate::home::Home;
+use crate::probe::{self, Failure, Question};
+use crate::screen;
+use crate::system::Exit;
+
+/// How long a server may take for its list where nothing else is said.
+const WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// Add a server of models to dromia.yaml.
+    #[command(
+        visible_alias = "new",
+        after_help = "Examples:\n  dromia provider add openai --kind openai --key-env OPENAI_API_KEY\n  dromia provider add anthropic --kind anthropic --key-env ANTHROPIC_API_KEY\n  dromia provider add local --kind openai --base-url http://127.0.0.1:11434/v1"
+    )]
+    Add(AddArguments),
+    /// List the providers.
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  dromia provider list\n  dromia providers ls --json"
+    )]
+    List,
+    /// Ask a provider for its models: one real request.
+    #[command(
+        after_help = "Examples:\n  dromia provider test openai\n  dromia provider test local --timeout 2s"
+    )]
+    Test {
+        /// The provider.
+        name: String,
+    },
+    /// Remove a provider that no model uses.
+    #[command(visible_alias = "rm", after_help = "Example:\n  dromia provider remove local")]
+    Remove {
+        /// The provider.
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AddArguments {
+    /// The name under which models refer to it.
+    #[arg(value_parser = change::checked_name)]
+    name: String,
+    /// What it speaks.
+    #[arg(long, value_enum)]
+    kind: Kind,
+    /// Its address [default: the one of OpenAI or Anthropic, by kind]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    /// The environment variable that holds its key; the key itself never stands in the file.
+    #[arg(long, value_name = "VAR")]
+    key_env: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(home: &Home, command: &ProviderCommand, global: &Global) -> anyhow::Result<ExitCode> {
+    let held = Held::of(home)?;
+    match command {
+        ProviderCommand::Add(arguments) => add(&held, arguments, global)?,
+        ProviderCommand::List => list(&held, global)?,
+        ProviderCommand::Test { name } => test(held, name, global)?,
+        ProviderCommand::Remove { name } => remove(&held, name, global)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add(held: &Held, arguments: &AddArguments, global: &Global) -> anyhow::Result<()> {
+    let AddArguments { name, kind, base_url, key_env } = arguments;
+    let server = WrittenProvider {
+        kind: *kind,
+        base_url: base_url.clone(),
+        key: key_env.as_ref().map(|name| format!("env:{name}")),
+        ..WrittenProvider::default()
+    };
+    match held.loaded.written.providers.get(name) {
+        Some(there) if *there == server => {
+            return screen::show(
+                global,
+                &json!({"provider": name, "changed": false}),
+                &format!("{name} is there already."),
+            );
+        }
+        Some(_) => {
+            let at = held.loaded.origins.at(&format!("providers.{name}"));
+            return Err(Exit::conflict(format!(
+                "there is another provider {name} at {at}; remove it first with `dromia provider remove {name}`"
+            )));
+        }
+        None => {}
+    }
+    let mut lines = vec![format!("{}:", name_text(name)), format!("  kind: {}", kind.as_str())];
+    lines.extend(server.base_url.as_ref().map(|base_url| format!("  base_url: {}", quoted(base_url))));
+    lines.extend(server.key.as_ref().map(|key| format!("  key: {}", quoted(key))));
+    let edit = Edit { block: "providers", name, lines: Some(lines) };
+    held.change(&edit, |written| {
+        written.providers.insert(name.clone(), server);
+    })?;
+    let next = format!(
+        "{name} is in dromia.yaml. {}\n\nNext: `dromia provider test {name}`, then `dromia model set default={name}/MODEL`.",
+        change::HEARD
+    );
+    screen::show(global, &json!({"provider": name, "changed": true, "backup": held.backup()}), &next)
+}
+
+fn remove(held: &Held, name: &str, global: &Global) -> anyhow::Result<()> {
+    known(&held.loaded, name)?;
+    let users = users(&held.loaded.written, name);
+    if !users.is_empty() {
+        return Err(Exit::conflict(format!(
+            "{name} is used by {}; point them elsewhere first with `dromia model set`",
+            users.join(", ")
+        )));
+    }
+    let edit = Edit { block: "providers", name, lines: None };
+    held.change(&edit, |written| {
+        written.providers.remove(name);
+    })?;
+    let text = format!("{name} is gone from dromia.yaml. {}", change::HEARD);
+    screen::show(global, &json!({"provider": name, "changed": true, "backup": held.backup()}), &text)
+}
+
+fn list(held: &Held, global: &Global) -> anyhow::Result<()> {
+    let written = &held.loaded.written;
+    let mut rows = Vec::new();
+    let mut documents = Vec::new();
+    for (name, server) in &written.providers {
+        let key = key_state(held, server);
+        let base_url = config::filled(server).base_url.unwrap_or_default();
+        let used_by = users(written, name);
+        rows.push(vec![
+            name.clone(),
+            server.kind.as_str().to_owned(),
+            base_url.clone(),
+            key.clone(),
+            used_by.join(", "),
+        ]);
+        documents.push(json!({
+            "name": name, "kind": server.kind, "base_url": base_url, "key": key, "used_by": used_by,
+        }));
+    }
+    let text = if rows.is_empty() {
+        "There is no provider. Add one with `dromia provider add NAME --kind KIND`.".to_owned()
+    } else {
+        screen::columns(&["name", "kind", "base url", "key", "used by"], &rows)
+    };
+    screen::show(global, &json!({"items": documents}), &text)
+}
+
+/// Says where a key comes from, and whether it is there.
+fn key_state(held: &Held, server: &WrittenProvider) -> String {
+    let Some(reference) = &server.key else { return "none".to_owned() };
+    match config::secret(reference, &held.environment) {
+        Ok(_) => reference.clone(),
+        Err(Refused::Literal) => "(not shown: write env:NAME)".to_owned(),
+        Err(Refused::Unset(_)) => format!("{reference} (not set here)"),
+        Err(Refused::Bad(_)) => format!("{reference} (no key)"),
+    }
+}
+
+fn users(written: &Written, name: &str) -> Vec<String> {
+    let users = written.models.iter().filter(|(_, model)| model.provider.as_deref() == Some(name));
+    users.map(|(alias, _)| alias.clone()).collect()
+}
+
+fn known<'held>(loaded: &'held Loaded, name: &str) -> anyhow::Result<&'held WrittenProvider> {
+    loaded.written.providers.get(name).ok_or_else(|| {
+        let near = config::did_you_mean(name, loaded.written.providers.keys().map(String::as_str));
+        Exit::usage(format!("there is no provider {name}{near}"))
+    })
+}
+
+fn test(held: Held, name: &str, global: &Global) -> anyhow::Result<()> {
+    let server = config::filled(known(&held.loaded, name)?);
+    let Some(base_url) = server.base_url.as_deref() else {
+        let text =
+            format!("{name} is the built-in scripted model: it is part of the program and always answers.");
+        return screen::show(global, &json!({"provider": name, "kind": server.kind, "ok": true}), &text);
+    };
+    let key = match server
+        .key
+        .as_deref()
+        .map(|reference| (reference, config::secret(reference, &held.environment)))
+    {
+        None => None,
+        Some((reference, Ok(_))) => {
+            reference.strip_prefix("env:").and_then(|name| held.environment.get(name))
+        }
+        Some((_, Err(refused))) => return Err(no_key(&held, name, &refused)),
+    };
+    let key = key.map(str::to_owned);
+    let aliases: Vec<(String, String)> = held
+        .loaded
+        .written
+        .models
+        .iter()
+        .filter(|(_, model)| model.provider.as_deref() == Some(name))
+        .filter_map(|(alias, model)| Some((alias.clone(), model.model.clone()?)))
+        .collect();
+    // The answer may take its time; nobody else needs to wait for it.
+    drop(held);
+    let wait = global.timeout.unwrap_or(WAIT);
+    let question = Question { kind: server.kind, base_url, key: key.as_deref(), wait };
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let host = config::host(base_url).unwrap_or_default();
+    let answer = tokio.block_on(probe::models(&question)).map_err(|failure| {
+        let next = next_step(name, &server, &failure);
+        Exit::failed(format!("{name} at {host} does not serve: {failure}; {next}"))
+    })?;
+    let latency_ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
+    let is_listed = |id: &String| answer.models.contains(id);
+    let mut text =
+        format!("{name} at {host} answered in {latency_ms} ms with {} models.", answer.models.len());
+    for (alias, id) in &aliases {
+        let state = if is_listed(id) { "is listed" } else { "is NOT listed; look at its id" };
+        text.push_str(&format!("\n  {alias}: {id} {state}"));
+    }
+    text.push_str(&if aliases.is_empty() {
+        format!("\n\nNext: `dromia model set default={name}/MODEL`.")
+    } else {
+        "\n\nNext: `dromia model test ALIAS` makes a real call.".to_owned()
+    });
+    let told =
+        aliases.iter().map(|(alias, id)| json!({"alias": alias, "model": id, "listed": is_listed(id)}));
+    let document = json!({
+        "provider": name, "kind": server.kind, "ok": true, "latency_ms": latency_ms,
+        "models": answer.models, "aliases": told.collect::<Vec<Value>>(),
+    });
+    screen::show(global, &document, &text)
+}
+
+fn no_key(held: &Held, name: &str, refused: &Refused) -> anyhow::Error {
+    let at = held.loaded.origins.at(&format!("providers.{name}.key"));
+    Exit::usage(match refused {
+        Refused::Literal => {
+            format!("{at}: providers.{name}.key: write env:NAME, so that no key stands in the file")
+        }
+        Refused::Unset(variable) => format!(
+            "{at}: providers.{name}.key: the environment has no {variable}; set it with `export {variable}=…`"
+        ),
+        Refused::Bad(variable) => {
+            format!("{at}: providers.{name}.key: {variable} is empty or holds what no header can carry")
+        }
+    })
+}
+
+/// Says what to do about a server that does not answer with a list.
+fn next_step(name: &str, server: &WrittenProvider, failure: &Failure) -> String {
+    let address = format!("mend providers.{name}.base_url in dromia.yaml");
+    match (failure, &server.key) {
+        (Failure::Unreachable, _) => format!("start it, or {address}"),
+        (Failure::Late, _) => "wait longer with --timeout 30s, or look whether it is at work".to_owned(),
+        (Failure::Refused(_), Some(key)) => {
+            format!("set another key in {}", key.trim_start_matches("env:"))
+        }
+        (Failure::Refused(_), None) => {
+            format!("it wants a key: add `key: \"env:NAME\"` to providers.{name} in dromia.yaml")
+        }
+        (Failure::NoList, _) => format!(
+            "an address usually ends in /v1; {address}, or make a real call with `dromia model test ALIAS`"
+        ),
+        (Failure::Status(_) | Failure::Broken, _) => "try again, and look at the server's own log".to_owned(),
+        (Failure::NotAList, _) => format!("something else answers there; {address}"),
+    }
+}

@@ -1,0 +1,377 @@
+//! Commands about the configuration: checked, shown, explained and edited without a server, and tried against a small
+//! model server that wants a key.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::home::{Home, append, stderr};
+
+/// The key of the model server; it must never be seen.
+const KEY: &str = "sk-canary-7431";
+
+/// Starts a server of the chat completions format that has two models and wants [`KEY`].
+fn model_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream);
+        }
+    });
+    address
+}
+
+/// Answers one request. A client that goes away is nobody to answer.
+fn answer(mut stream: TcpStream) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let (mut first, mut length, mut is_known) = (String::new(), 0, false);
+    reader.read_line(&mut first).ok()?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        if line.trim().is_empty() {
+            break;
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        is_known |= lower.trim() == format!("authorization: bearer {KEY}");
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let (status, kind, text) = if !is_known {
+        ("401 Unauthorized", "application/json", json!({"error": {"message": "bad key"}}).to_string())
+    } else if first.starts_with("GET /v1/models ") {
+        let models = json!({"object": "list", "data": [{"id": "small"}, {"id": "large"}]});
+        ("200 OK", "application/json", models.to_string())
+    } else {
+        let piece =
+            json!({"choices": [{"index": 0, "delta": {"content": "ready"}, "finish_reason": "stop"}]});
+        let usage = json!({"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 2}});
+        let events = format!("data: {piece}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
+        ("200 OK", "text/event-stream", events)
+    };
+    let length = text.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all((head + &text).as_bytes()).ok()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn document(output: &Output) -> Value {
+    serde_json::from_str(&stdout(output)).expect("one JSON document")
+}
+
+fn configuration(home: &Home) -> String {
+    std::fs::read_to_string(home.path().join("dromia.yaml")).expect("the configuration")
+}
+
+fn configure(home: &Home, text: &str) {
+    std::fs::write(home.path().join("dromia.yaml"), text).expect("the configuration can be written");
+}
+
+/// A home with a provider `hub` and a model `default` at a server.
+fn served_home() -> (Home, SocketAddr) {
+    let home = Home::new();
+    let address = model_server();
+    configure(
+        &home,
+        &format!(
+            "# mine\nversion: 1\nproviders:\n  hub:   # the one that I pay\n    kind: openai\n    base_url: \"http://{address}/v1\"\n    key: \"env:HUB_KEY\"\nmodels:\n  default: {{ provider: hub, model: small, price: {{ input: 1000000, output: 5000000 }} }}\nengine:\n  active_max: 4   # small machine\n"
+        ),
+    );
+    (home, address)
+}
+
+/// Runs a command with the key in the environment and looks for it in all that is said.
+fn with_key(home: &Home, key: &str, arguments: &[&str]) -> Output {
+    let output = home.command().env("HUB_KEY", key).args(arguments).output().expect("the program runs");
+    let said = [output.stdout.clone(), output.stderr.clone()].concat();
+    assert!(!String::from_utf8_lossy(&said).contains("canary"), "{arguments:?} tells the key");
+    output
+}
+
+#[test]
+fn a_new_home_is_good_and_its_schema_lies_beside_it() {
+    let home = Home::new();
+    let said = stdout(&home.run(&["config", "validate"]));
+    assert!(said.ends_with("dromia.yaml is good: 0 providers, 1 models\n"), "{said}");
+    assert!(configuration(&home).starts_with("# yaml-language-server: $schema=./dromia.schema.json\n"));
+    let schema = std::fs::read_to_string(home.path().join("dromia.schema.json")).expect("it lies there");
+    assert_eq!(schema, stdout(&home.run(&["config", "schema"])));
+    let page = stdout(&home.run(&["config", "schema", "--markdown"]));
+    assert!(
+        page.contains("| `engine.active_max` | whole number | `1024` | `DROMIA_ENGINE_ACTIVE_MAX` |"),
+        "{page}"
+    );
+}
+
+#[test]
+fn validate_tells_every_mistake_with_its_place_and_exit_code_2() {
+    let home = Home::new();
+    let file = home.path().join("other.yaml");
+    std::fs::write(&file, "engine:\n  active_max: 0\nmodels:\n  a: { provider: x, model: m }\n")
+        .expect("written");
+    let file = file.to_str().expect("is UTF-8");
+    let output = home.run(&["config", "validate", "--file", file]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("other.yaml:2:15: engine.active_max: must be at least 1"), "{said}");
+    assert!(said.contains("other.yaml:4:18: models.a.provider: there is no provider `x`"), "{said}");
+    let output = home.run(&["config", "validate", "--file", file, "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    assert_eq!((told["valid"].as_bool(), told["problems"].as_array().map(Vec::len)), (Some(false), Some(2)));
+}
+
+#[test]
+fn a_wrong_variable_or_flag_stops_a_start_by_its_name() {
+    let home = Home::new();
+    for (name, value, says) in [
+        (
+            "DROMIA_ENGINE_ACTIVE_MAX",
+            "many",
+            "DROMIA_ENGINE_ACTIVE_MAX: engine.active_max: \"many\" is no whole number",
+        ),
+        (
+            "DROMIA_LIMITS_REQUESTS_MAX",
+            "0",
+            "DROMIA_LIMITS_REQUESTS_MAX: limits.requests_max: must be from 1",
+        ),
+        ("DROMIA_LISTEN", "0.0.0.0:0", "DROMIA_LISTEN: listen: only loopback"),
+    ] {
+        let output = home.command().env(name, value).arg("up").output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+    let output = home.run(&["up", "--set", "engine.active_mx=3"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("did you mean `engine.active_max`?"), "{}", stderr(&output));
+}
+
+#[test]
+fn show_names_the_origin_of_every_value() {
+    let (home, address) = served_home();
+    let mut command = home.command();
+    command.env("HUB_KEY", KEY).env("DROMIA_TOOLS_PACE_MS", "5");
+    let output = command
+        .args(["config", "show", "--origin", "--set", "context.items_max=9"])
+        .output()
+        .expect("the program runs");
+    let said = stdout(&output).replace(&address.to_string(), "[address]");
+    insta::assert_snapshot!(said);
+    let document = document(&with_key(&home, KEY, &["config", "show", "--json"]));
+    assert_eq!(document["providers"]["hub"]["key"], "env:HUB_KEY");
+    assert_eq!(document["models"]["default"]["price"]["cache_read"], 1_000_000);
+}
+
+#[test]
+fn explain_tells_all_about_a_key_and_corrects_a_typo() {
+    let (home, _) = served_home();
+    insta::assert_snapshot!(stdout(&home.run(&["config", "explain", "engine.active_max"])), @r"
+    key         engine.active_max
+    what it is  The most runs at work at once.
+    takes       whole number
+    default     1024
+    variable    DROMIA_ENGINE_ACTIVE_MAX
+    value       4
+    from        dromia.yaml:11
+    ");
+    insta::assert_snapshot!(stdout(&home.run(&["config", "explain", "models.default.price.input"])), @r"
+    key         models.default.price.input
+    what it is  A million tokens of requests, in millionths of the currency unit.
+    takes       whole number
+    value       1000000
+    from        dromia.yaml:9
+    ");
+    let output = home.run(&["config", "explain", "engine.active_mx"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("did you mean `engine.active_max`?"), "{}", stderr(&output));
+    let all = document(&home.run(&["config", "explain", "--json"]));
+    assert!(all["keys"].as_array().is_some_and(|keys| keys.len() > 30));
+    // Nobody needs a home to ask.
+    let nowhere = home.run(&["config", "explain", "listen", "--home", "/nonexistent"]);
+    assert!(stdout(&nowhere).contains("127.0.0.1:7700"));
+}
+
+#[test]
+fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_stays() {
+    let (home, address) = served_home();
+    let base_url = format!("http://{address}/v1");
+    let before = configuration(&home);
+    let add =
+        ["provider", "add", "local", "--kind", "openai", "--base-url", &base_url, "--key-env", "HUB_KEY"];
+    assert!(stdout(&with_key(&home, KEY, &add)).contains("at its next start"));
+    assert!(stdout(&with_key(&home, KEY, &add)).contains("is there already"));
+    let backup = std::fs::read_to_string(home.path().join("dromia.yaml.bak")).expect("the text of before");
+    assert_eq!(backup, before);
+    stdout(&with_key(&home, KEY, &["model", "set", "spare=local/large,scripted"]));
+    stdout(&with_key(&home, KEY, &["model", "set", "default=hub/small,spare"]));
+    let text = configuration(&home).replace(&address.to_string(), "[address]");
+    insta::assert_snapshot!(text, @r#"
+    # mine
+    version: 1
+    providers:
+      hub:   # the one that I pay
+        kind: openai
+        base_url: "http://[address]/v1"
+        key: "env:HUB_KEY"
+      local:
+        kind: openai
+        base_url: "http://[address]/v1"
+        key: "env:HUB_KEY"
+    models:
+      default:
+        provider: hub
+        model: "small"
+        fallback: [spare]
+        price: { input: 1000000, output: 5000000 }
+      spare:
+        provider: local
+        model: "large"
+        fallback: [scripted]
+    engine:
+      active_max: 4   # small machine
+    "#);
+    stdout(&with_key(&home, KEY, &["config", "validate"]));
+
+    let tried = document(&with_key(&home, KEY, &["provider", "test", "hub", "--json"]));
+    assert_eq!((&tried["ok"], &tried["models"]), (&json!(true), &json!(["small", "large"])));
+    assert_eq!(tried["aliases"], json!([{"alias": "default", "model": "small", "listed": true}]));
+    let tried = document(&with_key(&home, KEY, &["model", "test", "default", "--json"]));
+    assert_eq!(tried["answer"], "ready");
+    assert_eq!(tried["usage"], json!({"input_tokens": 20, "output_tokens": 2}));
+    assert_eq!(tried["cost_micros"], 30);
+    assert!(tried["first_token_ms"].as_u64() <= tried["total_ms"].as_u64(), "{tried}");
+    let unpriced = stdout(&with_key(&home, KEY, &["model", "test", "spare"]));
+    assert!(unpriced.contains("cost         unpriced"), "{unpriced}");
+
+    insta::assert_snapshot!(stdout(&with_key(&home, KEY, &["model", "list"])), @r"
+    ALIAS     ANSWERS                      KIND      STANDS IN  PRICE PER MILLION TOKENS
+    default   hub/small                    openai    spare      1.00 USD in, 5.00 USD out
+    spare     local/large                  openai    scripted   unpriced
+    scripted  the built-in scripted model  scripted             free
+
+    Prices that dromia.yaml does not set are the list prices of 2026-03-21 in USD.
+    ");
+    insta::assert_snapshot!(stdout(&with_key(&home, KEY, &["model", "route", "show", "default"])), @r"
+    default
+      1. hub/small
+      2. local/large  (as spare)
+
+    The next answers while the one before it is overloaded, too slow or unreachable, and cools down.
+    ");
+    let listed =
+        stdout(&with_key(&home, KEY, &["provider", "list"])).replace(&address.to_string(), "[address]");
+    insta::assert_snapshot!(listed, @r"
+    NAME   KIND    BASE URL             KEY          USED BY
+    hub    openai  http://[address]/v1  env:HUB_KEY  default
+    local  openai  http://[address]/v1  env:HUB_KEY  spare
+    ");
+
+    let used = with_key(&home, KEY, &["provider", "remove", "local"]);
+    assert_eq!(used.status.code(), Some(6));
+    assert!(stderr(&used).contains("local is used by spare"), "{}", stderr(&used));
+    stdout(&with_key(&home, KEY, &["model", "set", "spare=scripted"]));
+    stdout(&with_key(&home, KEY, &["provider", "remove", "local"]));
+    assert!(!configuration(&home).contains("local"), "{}", configuration(&home));
+    assert!(configuration(&home).contains("# the one that I pay"), "{}", configuration(&home));
+}
+
+#[test]
+fn what_fails_names_the_next_step_and_never_the_key() {
+    let (home, _) = served_home();
+    let refused = with_key(&home, "sk-canary-wrong", &["provider", "test", "hub"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = stderr(&refused);
+    assert!(
+        said.contains("refused the credentials (401)") && said.contains("set another key in HUB_KEY"),
+        "{said}"
+    );
+    let refused = with_key(&home, "sk-canary-wrong", &["model", "test", "default"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("`dromia provider test hub`"), "{}", stderr(&refused));
+    let unset = home.run(&["provider", "test", "hub"]);
+    assert_eq!(unset.status.code(), Some(2));
+    assert!(stderr(&unset).contains("the environment has no HUB_KEY"), "{}", stderr(&unset));
+    assert!(stdout(&home.run(&["provider", "list"])).contains("env:HUB_KEY (not set here)"));
+
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    let base_url = format!("http://{free}/v1");
+    stdout(&home.run(&["provider", "add", "gone", "--kind", "openai", "--base-url", &base_url]));
+    let gone = home.run(&["provider", "test", "gone"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(
+        stderr(&gone).contains("nothing answers there; start it, or mend providers.gone.base_url"),
+        "{}",
+        stderr(&gone)
+    );
+    for (arguments, says) in [
+        (vec!["provider", "test", "hbu"], "did you mean `hub`?"),
+        (vec!["model", "test", "defalt"], "did you mean `default`?"),
+        (vec!["model", "set", "x=hbu/m"], "did you mean `hub`?"),
+        (vec!["model", "set", "x=hub"], "which model of hub?"),
+        (vec!["model", "set", "x=hub/m,defalt"], "did you mean `default`?"),
+        (vec!["model", "route", "show", "defalt"], "did you mean `default`?"),
+        (vec!["provider", "add", "bad", "--kind", "openai", "--base-url", "nowhere"], "must be an http://"),
+    ] {
+        let before = configuration(&home);
+        let output = with_key(&home, KEY, &arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(configuration(&home), before, "{arguments:?}");
+    }
+    let another = home.run(&["provider", "add", "hub", "--kind", "anthropic"]);
+    assert_eq!(another.status.code(), Some(6), "{}", stderr(&another));
+}
+
+#[test]
+fn a_key_that_only_the_server_has_is_told_and_no_obstacle() {
+    let home = Home::new();
+    let output = home.run(&["provider", "add", "p", "--kind", "anthropic", "--key-env", "ONLY_THERE"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ONLY_THERE is not set here"), "{}", stderr(&output));
+    assert_eq!(home.run(&["config", "validate"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_file_that_cannot_be_edited_safely_stays_and_the_lines_are_printed() {
+    let home = Home::new();
+    for text in
+        ["{ \"version\": 1 }", "version: 1\nmodels: { default: { kind: scripted } }\nproviders: &all {}\n"]
+    {
+        configure(&home, text);
+        let output = home.run(&["provider", "add", "p", "--kind", "scripted"]);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let said = stderr(&output);
+        assert!(said.contains("line ") && said.contains("providers:\n  p:\n    kind: scripted"), "{said}");
+        assert_eq!(configuration(&home), text);
+    }
+}
+
+#[test]
+fn an_edit_keeps_the_modes_and_follows_a_link() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let elsewhere = home.path().join("elsewhere.yaml");
+    let link = home.path().join("dromia.yaml");
+    std::fs::rename(&link, &elsewhere).expect("it is ours");
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o640)).expect("it is ours");
+    std::os::unix::fs::symlink(&elsewhere, &link).expect("a link");
+    stdout(&home.run(&["provider", "add", "p", "--kind", "scripted"]));
+    assert!(link.is_symlink());
+    let mode = std::fs::metadata(&elsewhere).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    append(&elsewhere, "# still mine\n");
+    stdout(&home.run(&["provider", "remove", "p"]));
+    assert!(configuration(&home).ends_with("# still mine\n"));
+}

@@ -43,5 +43,14 @@ pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 /// The header that names a request in the answer and in the server's log.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
 
+/// The header that names the session of an answer, and in a request the session to go on with.
+pub const SESSION_HEADER: &str = "x-dromia-session";
+
+/// The header that names the run of an answer.
+pub const RUN_HEADER: &str = "x-dromia-run";
+
+/// The header that says how many milliseconds a request of another API's form waits for its answer.
+pub const WAIT_HEADER: &str = "x-dromia-wait-ms";
+
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

@@ -77,7 +77,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::IdempotencyConflict
         | ErrorCode::AgentTerminated
         | ErrorCode::RunTerminal
-        | ErrorCode::RunNotResumable => 409,
+        | ErrorCode::RunNotResumable
+        | ErrorCode::RunUnanswered => 409,
         ErrorCode::VersionConflict => 412,
         ErrorCode::BodyTooLarge => 413,
         ErrorCode::Overloaded => 429,
@@ -86,6 +87,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::OutcomeUnknown
         | ErrorCode::Internal => 500,
         ErrorCode::ModelRejected | ErrorCode::ModelCut => 502,
+        ErrorCode::RunUnfinished => 504,
         ErrorCode::ShuttingDown
         | ErrorCode::StoreReadOnly
         | ErrorCode::StoreUnavailable
@@ -108,6 +110,7 @@ const fn title(status: u16) -> &'static str {
         500 => "Internal Server Error",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         _ => "Failure",
     }
 }

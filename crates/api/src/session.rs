@@ -57,6 +57,9 @@ pub enum Turn {
         at: Timestamp,
         /// Who spoke.
         author: String,
+        /// How many turns the sender told of as having been said before; the session's export has them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        history: u64,
         /// What was said; absent if it was erased.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
@@ -77,6 +80,11 @@ pub enum Turn {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<Call>,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(turns: &u64) -> bool {
+    *turns == 0
 }
 
 /// A tool call with its result.

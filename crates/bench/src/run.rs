@@ -19,7 +19,7 @@ use crate::report::{Goal, Report};
 
 /// The longest one phase may take, and all of them together.
 const PHASE_TIME_MAX: Duration = Duration::from_secs(150);
-const TIME_MAX: Duration = Duration::from_secs(300);
+const TIME_MAX: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Arguments {

@@ -138,7 +138,11 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::AgentTerminated
             | ErrorCode::RunTerminal
             | ErrorCode::RunNotResumable => Self::Conflict,
-            ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ModelCut => Self::RunFailed,
+            ErrorCode::ModelUnavailable
+            | ErrorCode::ModelRejected
+            | ErrorCode::ModelCut
+            | ErrorCode::RunUnanswered => Self::RunFailed,
+            ErrorCode::RunUnfinished => Self::TimedOut,
             ErrorCode::RouteNotFound
             | ErrorCode::TenantNotFound
             | ErrorCode::AgentNotFound

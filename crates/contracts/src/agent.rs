@@ -14,7 +14,6 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::digest::Digest;
 use crate::id::{AgentId, TenantId};
-use crate::schema::text_schema;
 
 /// A name that people type: 1 to 64 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -46,8 +45,6 @@ impl FromStr for Handle {
         }
     }
 }
-
-text_schema!(Handle, "Handle", "^[a-z0-9][a-z0-9_-]{0,63}$");
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

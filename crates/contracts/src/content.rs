@@ -49,7 +49,7 @@ pub fn parts_text(parts: &[Part]) -> String {
     parts.iter().map(Part::as_text).collect::<Vec<_>>().join("\n")
 }
 
-/// What an actor, an agent or a schedule said to a session; the body of an input item.
+/// What an actor, an agent or a schedule said to a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputMessage {

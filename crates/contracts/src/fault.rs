@@ -84,6 +84,10 @@ error_codes! {
     RunTerminal = "run_terminal", Change;
     /// The run can be neither resumed nor released.
     RunNotResumable = "run_not_resumable", Change;
+    /// The run goes on, or rests, and the answer did not wait for its end.
+    RunUnfinished = "run_unfinished", Look;
+    /// The run ended without an answer: somebody ended it, or it stopped at its limit.
+    RunUnanswered = "run_unanswered", Change;
     /// A share of the tenant or of the node is used up.
     Overloaded = "overloaded", Retry;
     /// The server is draining.

@@ -12,8 +12,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-use crate::schema::text_schema;
-
 /// Says why a text is not the id that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}_ followed by 32 hex digits, found {found:?}")]
@@ -73,7 +71,6 @@ macro_rules! typed_id {
             }
         }
 
-        text_schema!($name, stringify!($name), concat!("^", $prefix, "_[0-9a-f]{32}$"));
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -181,8 +178,6 @@ impl FromStr for CallId {
             .ok_or_else(|| ParseIdError { expected: "call", found: text.chars().take(64).collect() })
     }
 }
-
-text_schema!(CallId, "CallId", "^call_[0-9]+_[0-9]+$");
 
 impl Serialize for CallId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -46,6 +46,9 @@ impl Label {
     /// The label of a file whose origin nobody recorded.
     pub const UNKNOWN_FILE: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Agent };
 
+    /// The label of what an actor says that others said before: an assistant, or a tool. Nobody here saw it.
+    pub const CLAIM: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Actor };
+
     /// Joins two labels: the lower trust and the narrower readers.
     pub fn join(self, other: Self) -> Self {
         Self { integrity: self.integrity.max(other.integrity), readers: self.readers.max(other.readers) }

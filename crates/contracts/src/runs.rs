@@ -19,6 +19,7 @@ use crate::scope::{Actor, Operator, Scope};
 use crate::session::SessionKey;
 use crate::store::ItemKey;
 use crate::token::{Token, TokenScopes};
+use crate::transcript::Turn;
 
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct NewInput {
     pub target: Target,
     /// Who says it.
     pub author: Actor,
+    /// What was said before, as the caller tells it; labelled as claims, in whole units.
+    pub history: Vec<Turn>,
     /// What is said.
     pub parts: Vec<Part>,
     /// The caller's idempotency key.

@@ -71,7 +71,7 @@ impl InboxOwner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemKind {
-    /// An input message for a session; the body is an `InputMessage`.
+    /// An input for a session; the body is an `InputBody`.
     Input,
     /// For a session: go on where a yielded run stopped; the body names the run.
     Resume,

@@ -21,9 +21,9 @@ use std::fs;
 use std::path::Path;
 
 pub(crate) use self::layers::{Environment, Flag, SetArguments};
-pub(crate) use self::origin::{Origin, Origins};
+pub(crate) use self::origin::Origins;
 pub(crate) use self::problem::{Problem, Problems, did_you_mean};
-pub(crate) use self::providers::{Refused, Route, SCRIPTED, Target, filled, host, route, secret};
+pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, secret};
 pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
 pub(crate) use self::written::{Kind, Written, WrittenModel, WrittenProvider};

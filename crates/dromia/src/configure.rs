@@ -102,7 +102,7 @@ fn validate(home: &Home, file: Option<PathBuf>, flags: &[Flag], global: &Global)
             screen::show(global, &json!({"file": path, "valid": true, "problems": []}), &line)?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(problems) if global.json => {
+        Err(problems) if global.json.is_some() => {
             let told = problems.0.iter().map(|problem| json!({"at": problem.at, "message": problem.message}));
             let told: Vec<Value> = told.collect();
             screen::show(global, &json!({"file": path, "valid": false, "problems": told}), "")?;

@@ -100,12 +100,11 @@ async fn register(house: &up::House) -> Result<Option<String>, Fault> {
         (tenant.id, Some(token))
     };
     let scope = house.authority.scope(tenant, Actor::new("init"));
-    let token = match token {
-        Some(token) => token,
-        None => {
-            let new = NewToken { name, scopes: TokenScopes::ADMIN, expires_at: None };
-            house.engine.token_create(scope.clone(), new).await?.1
-        }
+    let token = if let Some(token) = token {
+        token
+    } else {
+        let new = NewToken { name, scopes: TokenScopes::ADMIN, expires_at: None };
+        house.engine.token_create(scope.clone(), new).await?.1
     };
     let agent = NewAgent {
         handle: handle("assistant"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Prints a document with `--json`, and otherwise the text.
 pub(crate) fn show(global: &Global, document: &impl Serialize, text: &str) -> anyhow::Result<()> {
-    if global.json {
+    if global.json.is_some() {
         anstream::println!("{}", serde_json::to_string_pretty(document)?);
     } else {
         anstream::println!("{}", text.trim_end());

@@ -5,10 +5,11 @@
 
 use dromia_contracts::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::SessionTail;
-use dromia_contracts::transcript::{OpenUnit, Transcript};
+use dromia_contracts::transcript::{OpenUnit, Transcript, Turn, Unit};
 use dromia_contracts::{CallId, RunId};
 
 /// The transcript of a run so far.
@@ -83,8 +84,18 @@ impl Story {
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         match (item.kind, &item.body) {
             (ItemKind::Input, Some(body)) => {
-                let message: InputMessage = parse(body, || item.id.to_string())?;
-                self.add_input(message);
+                let body = InputBody::decode(body).map_err(|error| StoryError::Body {
+                    place: item.id.to_string(),
+                    problem: error.to_string(),
+                })?;
+                // What the sender says was said before stands before what it says now.
+                for turn in body.history {
+                    match turn {
+                        Turn::Input(message) => self.add_input(message),
+                        Turn::Unit(unit) => self.add_unit(unit),
+                    }
+                }
+                self.add_input(body.message);
                 Ok(())
             }
             // A resume adds no words, and an erased input has none.
@@ -97,6 +108,15 @@ impl Story {
         self.hops = message.hops;
         self.join(&message.parts);
         self.transcript.push_input(message);
+    }
+
+    /// Adds a whole unit that a sender tells of.
+    fn add_unit(&mut self, unit: Unit) {
+        self.join(&unit.message().parts);
+        for result in unit.results() {
+            self.join(&result.parts);
+        }
+        self.transcript.push_unit(unit);
     }
 
     /// Adds what an entry says, if it says anything to a model.

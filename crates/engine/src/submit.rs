@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::entry::RunStarted;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{Run, RunKind};
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey};
@@ -56,7 +57,8 @@ impl Core {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
-        let body = serde_json::to_vec(&message)
+        let body = InputBody { history: input.history, message }
+            .encode()
             .map(Bytes::from)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
         if body.len() > INPUT_BYTES_MAX {

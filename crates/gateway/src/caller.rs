@@ -21,11 +21,15 @@ use dromia_contracts::store::TokenOwner;
 use dromia_contracts::token::{Token, TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
 
+use crate::compat::Dialect;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 
 /// The longest token that is hashed at all.
 const TOKEN_BYTES_MAX: usize = 256;
+
+/// Where clients of the Anthropic API put their token.
+const API_KEY_HEADER: &str = "x-api-key";
 
 /// Where a request came from, as the connection knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,9 +121,14 @@ impl Caller {
 pub(crate) struct NodeOperator(pub(crate) Operator);
 
 /// Finds who asks, for a route that belongs to a tenant.
-pub(crate) async fn tenant_caller(core: &Core, peer: Peer, headers: &HeaderMap) -> Answer<Caller> {
+pub(crate) async fn tenant_caller(
+    core: &Core,
+    peer: Peer,
+    dialect: Dialect,
+    headers: &HeaderMap,
+) -> Answer<Caller> {
     match peer {
-        Peer::Tcp => token_caller(core, bearer(headers)?).await,
+        Peer::Tcp => token_caller(core, token(dialect, headers)?).await,
         Peer::Unix { uid } => {
             local_owner(core, uid)?;
             let (tenant, handle) = picked_tenant(core, headers).await?;
@@ -150,6 +159,26 @@ fn local_owner(core: &Core, uid: u32) -> Answer<()> {
         return Ok(());
     }
     Err(Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+}
+
+/// Reads the token from where the clients of a dialect put it.
+fn token(dialect: Dialect, headers: &HeaderMap) -> Answer<&str> {
+    let refused = |message: &str| Err(Failure::new(ErrorCode::Unauthorized, message));
+    let mut keys = headers.get_all(API_KEY_HEADER).iter();
+    let key = keys.next().filter(|_| dialect == Dialect::Anthropic);
+    let Some(key) = key else { return bearer(headers) };
+    if keys.next().is_some() {
+        return refused("the request carries more than one token");
+    }
+    let key = match key.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= TOKEN_BYTES_MAX => key,
+        _ => return refused("the x-api-key header is no token"),
+    };
+    // Some clients send the same token in both places.
+    if headers.contains_key(AUTHORIZATION) && bearer(headers)? != key {
+        return refused("the request carries more than one token");
+    }
+    Ok(key)
 }
 
 fn bearer(headers: &HeaderMap) -> Answer<&str> {

@@ -52,6 +52,30 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
     }
 }
 
+/// A JSON body of another API: what does not fit is named by its path, such as `messages[3].content`.
+#[derive(Debug)]
+pub(crate) struct PathedBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for PathedBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, core: &Shared) -> Result<Self, Failure> {
+        let bytes = read_body(request, core, core.config.body_bytes_max).await?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let place = error.path().to_string();
+            let problem = error.into_inner();
+            if place == "." {
+                return Failure::invalid(format!("the body is not what this route takes: {problem}"));
+            }
+            Failure::invalid(format!("`{place}`: {problem}")).at(place)
+        })?;
+        json.end()
+            .map_err(|error| Failure::invalid(format!("the body is not what this route takes: {error}")))?;
+        Ok(Self(read))
+    }
+}
+
 /// Reads a body within limits of length and time.
 pub(crate) async fn read_body(request: Request, core: &Core, bytes_max: usize) -> Answer<Bytes> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -9,14 +9,21 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::Problem;
 use dromia_api::problem::http_status;
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{Commit, ReadError, Receipt, Refusal};
-use dromia_contracts::{ErrorCode, Fault, Recourse};
+use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
+
+use crate::compat::Dialect;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     fault: Fault,
     status: u16,
     cause: Option<String>,
+    /// The field of the request that does not fit, as a path.
+    place: Option<Box<str>>,
+    /// The run that is concerned, and how it stands.
+    run: Option<(RunId, RunStatus)>,
 }
 
 pub(crate) type Answer<T> = Result<T, Failure>;
@@ -45,16 +52,56 @@ impl Failure {
         self
     }
 
+    /// Names the field of the request that does not fit.
+    pub(crate) fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into().into_boxed_str());
+        self
+    }
+
+    /// Names the run that is concerned, and how it stands.
+    pub(crate) fn of_run(mut self, run: RunId, status: RunStatus) -> Self {
+        self.run = Some((run, status));
+        self
+    }
+
     pub(crate) fn code(&self) -> ErrorCode {
         self.fault.code
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+
+    pub(crate) fn run(&self) -> Option<(RunId, RunStatus)> {
+        self.run
+    }
+
+    /// Tells whether the same request may succeed later. Where a run began, asking again begins another.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        self.fault.code.recourse() == Recourse::Retry && self.run.is_none()
+    }
+
+    /// What went wrong and what comes next, in one text.
+    pub(crate) fn text(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{}; {hint}", self.fault.message),
+            None => self.fault.message.clone(),
+        }
+    }
+
+    fn hint(&self) -> Option<&str> {
+        self.fault.hint.as_deref().or_else(|| next_step(self.fault.code))
     }
 
     /// Describes the failure for the wire.
     pub(crate) fn problem(&self, request_id: &str) -> Problem {
         let mut problem =
             Problem::with_status(self.status, self.fault.code, self.fault.message.as_str(), request_id);
-        let hint = self.fault.hint.as_deref().or_else(|| next_step(self.fault.code));
-        problem.hint = hint.map(str::to_owned);
+        problem.hint = self.hint().map(str::to_owned);
         problem
     }
 
@@ -78,6 +125,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::RouteNotFound
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
+        | ErrorCode::RunUnanswered
         | ErrorCode::ModelRejected
         | ErrorCode::ActionDenied => None,
         ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
@@ -97,6 +145,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::CursorInFuture => Some("read on from the last entry that you have seen"),
         ErrorCode::VersionConflict => Some("read the value again and write under its version"),
         ErrorCode::RunTerminal => Some("see how it ended with `dromia run show`"),
+        ErrorCode::RunUnfinished => Some("see how it goes on with `dromia run why`"),
         ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::ModelUnavailable => {
             Some("send it again later")
         }
@@ -114,7 +163,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self { status: http_status(fault.code), fault, cause: None }
+        Self { status: http_status(fault.code), fault, cause: None, place: None, run: None }
     }
 }
 
@@ -178,25 +227,26 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Writes the problem of a response that carries a failure, and names the request on every response.
+/// Writes the failure that a response carries, in the words of its route, and names the request on every response.
 pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Response {
+    let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         let id = request_id.to_str().unwrap_or_default();
         failure.log(id);
-        // A problem holds strings and numbers only, so serialization has no failing case.
-        let body = serde_json::to_vec(&failure.problem(id)).unwrap_or_default();
-        *response.body_mut() = Body::from(body);
+        *response.body_mut() = Body::from(dialect.body(&failure, id));
         let headers = response.headers_mut();
         // The router has announced the length of the empty body that this one replaces.
         headers.remove(CONTENT_LENGTH);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(dromia_api::problem::CONTENT_TYPE));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(dialect.content_type()));
         if failure.code() == ErrorCode::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if failure.code().recourse() == Recourse::Retry {
+        if failure.may_be_repeated() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        dialect.advise(headers, &failure);
     }
+    dialect.name_request(response.headers_mut(), &request_id);
     response.headers_mut().insert(dromia_api::REQUEST_ID_HEADER, request_id);
     response
 }

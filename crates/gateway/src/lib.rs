@@ -5,6 +5,8 @@
 //! requests, authentication and the scope that the route needs (`caller`), the handler, and the one place that
 //! writes problems (`failure`).
 //!
+//! Beside the routes of the house stand those of other APIs (`compat`), so that their clients can be pointed here.
+//!
 //! The gateway decides who asks, and nothing about what is done: it stores through [`Store`] only what needs no
 //! engine, and speaks to the engine through [`Runs`]. It keeps nothing that matters across a restart; its caches
 //! hold names of owners for a second.
@@ -30,6 +32,7 @@ mod extract;
 mod failure;
 mod metrics;
 
+mod compat;
 mod follow;
 mod transcript;
 mod wire;

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::core::Core;
-use crate::routes::{ROUTES, Route};
+use crate::routes::ROUTES;
 
 /// Upper bounds of the latency histogram, in seconds.
 const SECONDS: [f64; 14] =
@@ -137,8 +137,8 @@ impl Meters {
     }
 
     /// Returns the meters of a route; what is not in the table counts as unmatched.
-    pub(crate) fn of(&self, route: &Route) -> RouteMeters {
-        let index = ROUTES.iter().position(|known| known == route);
+    pub(crate) fn of(&self, method: &str, path: &str) -> RouteMeters {
+        let index = ROUTES.iter().position(|route| (route.method, route.path) == (method, path));
         index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unmatched).clone()
     }
 

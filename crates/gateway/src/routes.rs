@@ -2,11 +2,12 @@
 //!
 //! The table is the router: a line makes the route, its guard and its meters. The guard takes a share of the
 //! concurrent requests, authenticates, and compares the line's scope with the caller's before the handler sees the
-//! request; routes that need nothing pass without a share, so that probes are answered under load.
+//! request; routes that need nothing pass without a share, so that probes are answered under load. A line of another
+//! API names its dialect, in which the guard refuses too.
 
-mod agent;
+pub(crate) mod agent;
 mod cost;
-mod event;
+pub(crate) mod event;
 mod node;
 mod reference;
 mod run;
@@ -29,6 +30,8 @@ use tokio::time::Instant;
 
 pub(crate) use self::run::no_such_run;
 use crate::caller::{Peer, operator_caller, tenant_caller};
+use crate::compat;
+pub use crate::compat::Dialect;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::metrics::RouteMeters;
@@ -55,27 +58,40 @@ pub struct Route {
     pub path: &'static str,
     /// Who may use it.
     pub needs: Needs,
+    /// In whose words it answers.
+    pub dialect: Dialect,
+}
+
+macro_rules! dialect {
+    () => {
+        Dialect::Dromia
+    };
+    ($dialect:ident) => {
+        Dialect::$dialect
+    };
 }
 
 macro_rules! routes {
-    ($($method:ident $path:literal $needs:ident $(($scope:ident))? => $handler:path;)+) => {
+    ($($method:ident $path:literal $needs:ident $(($scope:ident))? $(in $dialect:ident)? => $handler:path;)+) => {
         /// Every route of the gateway.
         pub const ROUTES: &[Route] = &[
             $(Route {
                 method: stringify!($method),
                 path: $path,
                 needs: Needs::$needs $((TokenScope::$scope))?,
+                dialect: dialect!($($dialect)?),
             },)+
         ];
 
         /// Builds the router of the table.
         pub(crate) fn router(core: &Shared) -> Router {
             Router::new()
-                $(.route($path, on(MethodFilter::$method, {
-                    let needs = Needs::$needs $((TokenScope::$scope))?;
-                    let meters = core.meters.of(&Route { method: stringify!($method), path: $path, needs });
-                    guarded(needs, meters, $handler)
-                })))+
+                $(.route($path, on(MethodFilter::$method, guarded(
+                    Needs::$needs $((TokenScope::$scope))?,
+                    dialect!($($dialect)?),
+                    core.meters.of(stringify!($method), $path),
+                    $handler,
+                ))))+
                 .fallback(no_route)
                 .method_not_allowed_fallback(no_method)
                 .with_state(core.clone())
@@ -120,6 +136,11 @@ routes! {
     DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
     GET "/v1/tenants" Operator => tenant::list;
     POST "/v1/tenants" Operator => tenant::create;
+    POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete;
+    POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create;
+    POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create;
+    GET "/v1/models" Tenant(Read) in ByHeader => compat::models::list;
+    GET "/v1/models/{model}" Tenant(Read) in ByHeader => compat::models::show;
 }
 
 /// The query parameters of the routes, by what they list, for the interface's description.
@@ -138,6 +159,7 @@ type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// Puts a handler behind its table line.
 fn guarded<H, T>(
     needs: Needs,
+    dialect: Dialect,
     meters: RouteMeters,
     handler: H,
 ) -> impl Fn(State<Shared>, Request) -> Answering + Clone + Send + Sync + 'static
@@ -150,11 +172,13 @@ where
         let meters = meters.clone();
         Box::pin(async move {
             let began = Instant::now();
-            let response = match admit(&core, needs, &mut request).await {
+            let dialect = dialect.of(request.headers());
+            let mut response = match admit(&core, needs, dialect, &mut request).await {
                 Ok(_share) => handler.call(request, core).await,
                 Err(failure) => failure.into_response(),
             };
             meters.record(response.status(), began.elapsed());
+            response.extensions_mut().insert(dialect);
             response
         })
     }
@@ -162,7 +186,12 @@ where
 
 /// Takes a share and finds who asks. The share is given back when the answer's headers are made; a stream takes
 /// a share of its own.
-async fn admit(core: &Core, needs: Needs, request: &mut Request) -> Answer<Option<OwnedSemaphorePermit>> {
+async fn admit(
+    core: &Core,
+    needs: Needs,
+    dialect: Dialect,
+    request: &mut Request,
+) -> Answer<Option<OwnedSemaphorePermit>> {
     if needs == Needs::Nothing {
         return Ok(None);
     }
@@ -174,11 +203,11 @@ async fn admit(core: &Core, needs: Needs, request: &mut Request) -> Answer<Optio
     match needs {
         Needs::Nothing => {}
         Needs::Credential => {
-            let caller = tenant_caller(core, peer, request.headers()).await?;
+            let caller = tenant_caller(core, peer, dialect, request.headers()).await?;
             request.extensions_mut().insert(caller);
         }
         Needs::Tenant(scope) => {
-            let caller = tenant_caller(core, peer, request.headers()).await?;
+            let caller = tenant_caller(core, peer, dialect, request.headers()).await?;
             caller.must_have(scope)?;
             request.extensions_mut().insert(caller);
         }

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use dromia_api::session::{Call, Transcript, Turn};
-use dromia_contracts::content::{AssistantMessage, InputMessage, ToolResult, parts_text};
+use dromia_contracts::content::{AssistantMessage, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
 use dromia_contracts::{CallId, ErrorCode, RunId};
@@ -39,13 +40,14 @@ fn input(run: RunId, item: &InboxItem) -> Answer<Option<Turn>> {
         ItemKind::Input => {}
         ItemKind::Resume | ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release => return Ok(None),
     }
-    let message: Option<InputMessage> = item.body.as_deref().map(read).transpose()?;
+    let body = item.body.as_deref().map(InputBody::decode).transpose().map_err(unreadable)?;
     Ok(Some(Turn::Input {
         item: item.id,
         position: item.position,
         at: item.at,
         author: item.author.as_str().to_owned(),
-        text: message.map(|message| parts_text(&message.parts)),
+        history: body.as_ref().map_or(0, |body| body.history.len() as u64),
+        text: body.map(|body| parts_text(&body.message.parts)),
         run,
     }))
 }
@@ -120,8 +122,11 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<(
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
-    serde_json::from_slice(body).map_err(|error| {
-        Failure::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
-            .with_cause(error.to_string())
-    })
+    serde_json::from_slice(body).map_err(unreadable)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn unreadable(error: serde_json::Error) -> Failure {
+    Failure::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
+        .with_cause(error.to_string())
 }

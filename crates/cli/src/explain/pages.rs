@@ -54,6 +54,18 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::StateNotFound => {
             says("the session has no state entry of this name", "list the session's state; names are exact")
         }
+        ErrorCode::TokenNotFound => says(
+            "the tenant has no token of this name or id",
+            "`dromia token list` names those there are; a token of another tenant is named with -T",
+        ),
+        ErrorCode::RunUnfinished => says(
+            "the answer did not come within the time that the client waits; the run goes on",
+            "follow it with `dromia run watch RUN`, or repeat the request with the same idempotency key, which joins it",
+        ),
+        ErrorCode::RunUnanswered => says(
+            "the run was cancelled or stopped at its limit, so there is no answer",
+            "`dromia run why RUN` says what happened; `dromia run resume RUN` goes on from a limit",
+        ),
         ErrorCode::HandleTaken => says(
             "another tenant or agent carries the handle already",
             "choose another handle, or use the one that is there",

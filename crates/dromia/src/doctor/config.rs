@@ -23,7 +23,7 @@ fn valid(scene: &Scene<'_>) -> Verdict {
     if !scene.home.config().is_file() {
         return ok("there is no dromia.yaml to look at");
     }
-    match config::load(scene.home) {
+    match config::load(scene.home, &[]) {
         Ok(_) => ok("dromia.yaml is valid"),
         Err(problem) => error(format!("{problem:#}"), "mend that place in dromia.yaml"),
     }

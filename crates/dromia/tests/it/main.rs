@@ -4,6 +4,7 @@ mod arrows;
 mod bad_homes;
 mod bad_requests;
 mod bad_tools;
+mod compat;
 mod configuring;
 mod cost;
 mod damage;

@@ -217,6 +217,7 @@ fn a_message_that_arrived_twice_is_caught() {
         let input = NewInput {
             target: Target::Session(client.acked_of("bob").expect("is there").session),
             author: Actor::new(&format!("agent:{}", client.agent("ada").expect("is there"))),
+            history: Vec::new(),
             parts: vec![Part::text(MESSAGE, Label::PUBLIC_FACT)],
             key: None,
             wait: false,

@@ -102,7 +102,8 @@ fn every_shell_gets_its_completions() {
 #[test]
 fn colour_is_where_it_is_wanted_and_nowhere_else() {
     let has_escape = |output: &Output| output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
-    let cases: [(&[&str], &[(&str, &str)], bool); 9] = [
+    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], bool);
+    let cases: [Case; 9] = [
         (&["--help"], &[], false),
         (&["--help"], &[("CLICOLOR_FORCE", "1")], true),
         (&["--help"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),

@@ -172,6 +172,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "agent" => "The agent's handle or id.",
         "session" => "The session's id.",
         "run" => "The run's id.",
+        "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",
         "name" => "The name of the state entry, without control characters.",
         _ => return None,

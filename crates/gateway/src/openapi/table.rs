@@ -13,7 +13,7 @@ use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcrip
 use dromia_api::status::{Health, Ready, Status};
 use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
-use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem, SESSION_HEADER, WAIT_HEADER};
 use serde_json::Value;
 
 use super::operation::{Operation, of};
@@ -23,7 +23,7 @@ const BYTES: &str = "application/octet-stream";
 
 /// Describes every route.
 pub fn operations() -> Vec<Operation> {
-    [node(), events(), agents(), sessions(), runs(), costs(), tokens(), tenants()].concat()
+    [node(), events(), agents(), sessions(), runs(), costs(), tokens(), tenants(), compatible()].concat()
 }
 
 fn node() -> Vec<Operation> {
@@ -246,5 +246,61 @@ fn tenants() -> Vec<Operation> {
             .gives::<TenantCreated>(201, "The tenant with its token, which is shown this once.")
             .writes()
             .fails(&[ErrorCode::HandleTaken]),
+    ]
+}
+
+/// The routes of other APIs: their requests and answers are described where those APIs are.
+fn compatible() -> Vec<Operation> {
+    let turn = |path, id, summary, what| {
+        Operation::new("POST", path, id, summary)
+            .header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+            .header(SESSION_HEADER, "Continues this session; only the last message is taken.")
+            .header(WAIT_HEADER, "The longest wait, in milliseconds.")
+            .takes::<Value>()
+            .gives::<Value>(200, what)
+            .streams("With `stream`, the events of that API.", &[])
+            .writes()
+            .fails_as::<Value>()
+            .fails(&[
+                ErrorCode::AgentNotFound,
+                ErrorCode::SessionNotFound,
+                ErrorCode::AgentTerminated,
+                ErrorCode::IdempotencyConflict,
+                ErrorCode::JournalUnreadable,
+                ErrorCode::RunUnfinished,
+                ErrorCode::RunUnanswered,
+            ])
+    };
+    vec![
+        turn(
+            "/v1/chat/completions",
+            "chat_complete",
+            "Ask an agent, as the OpenAI chat API does",
+            "A chat completion.",
+        ),
+        turn(
+            "/v1/responses",
+            "response_create",
+            "Ask an agent, as the OpenAI responses API does",
+            "A response.",
+        ),
+        turn(
+            "/v1/messages",
+            "message_create",
+            "Ask an agent, as the Anthropic messages API does",
+            "A message.",
+        ),
+        Operation::new("GET", "/v1/models", "model_list", "List agents as models, as those APIs do")
+            .gives::<Value>(200, "A list of models.")
+            .fails_as::<Value>(),
+        Operation::new(
+            "GET",
+            "/v1/models/{model}",
+            "model_show",
+            "Show an agent as a model, as those APIs do",
+        )
+        .gives::<Value>(200, "A model.")
+        .fails_as::<Value>()
+        .fails(&[ErrorCode::AgentNotFound]),
     ]
 }

@@ -45,16 +45,13 @@ pub(crate) async fn send(
         return Err(Failure::invalid("`text` is empty"));
     }
     let author = author(&caller.scope, event.actor.as_deref());
-    let key = key.0.map(|key| ItemKey {
-        key: format!("http:{key}"),
-        request: request_digest(&event, &author),
-        lifetime: KeyLifetime::Day,
-    });
+    let key = key.of_request(request_digest(&event, &author));
     let target = target(&core, &caller.scope, &event, &author).await?;
     let by_handle = matches!(target, Target::Key { .. });
     let input = NewInput {
         target,
         author,
+        history: Vec::new(),
         parts: vec![Part::text(event.text, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),
@@ -158,7 +155,7 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
     Ok(Target::Key { agent, key: SessionKey { platform, channel, actor: author.clone() } })
 }
 
-async fn named_agent(core: &Core, scope: &Scope, name: &str) -> Answer<AgentId> {
+pub(crate) async fn named_agent(core: &Core, scope: &Scope, name: &str) -> Answer<AgentId> {
     match name.parse() {
         Ok(id) => Ok(id),
         Err(_) => match name.parse() {
@@ -196,6 +193,13 @@ fn request_digest(event: &SendEvent, author: &Actor) -> Digest {
 
 /// The `Idempotency-Key` header.
 pub(crate) struct IdempotencyKey(Option<String>);
+
+impl IdempotencyKey {
+    /// Makes the key of the item that a request becomes.
+    pub(crate) fn of_request(self, request: Digest) -> Option<ItemKey> {
+        self.0.map(|key| ItemKey { key: format!("http:{key}"), request, lifetime: KeyLifetime::Day })
+    }
+}
 
 impl FromRequestParts<Shared> for IdempotencyKey {
     type Rejection = Failure;

@@ -34,6 +34,14 @@ impl Answer {
         problem["code"].as_str().unwrap().to_owned()
     }
 
+    /// Checks that it is an error of another API and returns its code.
+    pub(crate) fn foreign_code(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/json", "{:?}", self.body);
+        let error = &self.json()["error"];
+        assert!(error["message"].is_string() && error["type"].is_string(), "{error}");
+        error["code"].as_str().unwrap().to_owned()
+    }
+
     /// The body without what differs from request to request.
     pub(crate) fn lasting(&self) -> Value {
         let mut json = self.json();

@@ -1,6 +1,6 @@
 //! Rooms behind the gateway, in memory: what they hold is set by the test, what they are asked is kept for it.
 
-mod runs;
+pub(crate) mod runs;
 mod store;
 
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     pub runs: Vec<(TenantId, Run)>,
     pub journals: HashMap<RunId, Vec<StoredEntry>>,
     pub states: HashMap<SessionId, Vec<StateEntry>>,
-    pub keys: HashMap<(TenantId, String), (Digest, ItemId, SessionId)>,
+    pub keys: HashMap<(TenantId, String), (Digest, ItemId, SessionId, RunId)>,
     pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<Live>>>,
     pub inputs: Vec<NewInput>,
     pub token_reads: usize,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at once, in its helpers too")]
 
 mod client;
+mod compat;
 mod cost;
 mod described;
 mod doors;

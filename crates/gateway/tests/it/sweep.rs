@@ -56,7 +56,12 @@ async fn an_operation_that_needs_somebody_answers_nobody() {
             }
             let answer = world.tcp(asked.body(full(&body)).unwrap()).await;
             assert_eq!(answer.status, 401, "{} with {credential:?}", operation.line());
-            assert_eq!(answer.code(), "unauthorized");
+            assert!(
+                matches!(operation.code(&answer).as_str(), "unauthorized" | "invalid_api_key"),
+                "{}: {:?}",
+                operation.line(),
+                answer.body
+            );
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
             operation.describes(&answer);
         }
@@ -80,7 +85,7 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
         let stranger = world.ask(method, &path, &body).await;
         let missing = world.ask(method, &operation.path(&nobody), &operation.body(&nobody)).await;
         assert_eq!(stranger.status, 404, "{}: {:?}", operation.line(), stranger.body);
-        assert!(stranger.code().ends_with("_not_found"));
+        assert!(operation.code(&stranger).ends_with("_not_found"));
         assert_eq!(stranger.lasting(), missing.lasting(), "{} tells them apart", operation.line());
         operation.describes(&stranger);
     }
@@ -126,22 +131,18 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
                 assert!(!matches!(answer.status.as_u16(), 401 | 403), "{has} at {line}: {:?}", answer.body);
                 continue;
             }
-            assert_eq!(
-                (answer.status.as_u16(), answer.code().as_str()),
-                (403, "forbidden"),
-                "{has} at {line}"
-            );
+            assert_eq!(answer.status, 403, "{has} at {line}");
             operation.describes(&answer);
-            let problem = answer.json();
-            assert_eq!(problem["detail"], format!("the token lacks the scope `{needed}`"));
+            let told = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(told.contains(&format!("the token lacks the scope `{needed}`")), "{line}: {told}");
             let way_out = format!("`dromia --tenant default token create NAME --scope {needed}`");
-            assert!(problem["hint"].as_str().unwrap().contains(&way_out), "{problem}");
+            assert!(told.contains(&way_out), "{line}: {told}");
             refused += 1;
         }
         let inner = world.rooms.lock();
         match has {
             TokenScope::Read => assert!(inner.inputs.is_empty(), "an input came through"),
-            TokenScope::Invoke => assert_eq!(inner.inputs.len(), 1, "one input came through"),
+            TokenScope::Invoke => assert_eq!(inner.inputs.len(), 4, "an input for each route that invokes"),
             TokenScope::Admin => assert_eq!(refused, 0, "admin may do everything"),
         }
         if has != TokenScope::Admin {
@@ -221,8 +222,10 @@ async fn a_wrong_request_is_refused_as_the_document_says() {
         for (kind, status, code, path, body) in wrong {
             seen[kind] += 1;
             let answer = world.unix(request(&operation.method, &path).body(full(&body)).unwrap()).await;
-            let told = (answer.status.as_u16(), answer.code());
-            assert_eq!(told, (status, code.to_owned()), "{} {path} {body}", operation.method);
+            assert_eq!(answer.status, status, "{} {path} {body}", operation.method);
+            if !operation.is_foreign() {
+                assert_eq!(answer.code(), code, "{} {path} {body}", operation.method);
+            }
             operation.describes(&answer);
         }
     }

@@ -42,7 +42,7 @@ pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
     erased(house, &scope, client).await?;
     let token = client.token_id().map_err(said)?;
     let revoked = house.store.token_by_id(&scope, token).await.map_err(words)?;
-    if !revoked.is_some_and(|token| token.revoked_at.is_some()) {
+    if revoked.is_none_or(|token| token.revoked_at.is_none()) {
         return Err(format!("{token} was revoked and is not"));
     }
     let agents = house.store.agents(&scope, None, Page::first(9)).await.map_err(words)?;

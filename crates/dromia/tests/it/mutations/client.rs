@@ -131,13 +131,12 @@ impl Client {
     /// Makes a token and takes it back. One whose making was not heard of is nobody's, so another is made.
     async fn token(&mut self, house: &House) -> Done {
         let scope = house.scope(self.tenant()?);
-        let id = match self.token {
-            Some(id) => id,
-            None => {
-                let new = NewToken { name: "ci".to_owned(), scopes: TokenScopes::ADMIN, expires_at: None };
-                let made = tried(house, || house.engine.token_create(scope.clone(), new.clone())).await?;
-                *self.token.insert(made.0.id)
-            }
+        let id = if let Some(id) = self.token {
+            id
+        } else {
+            let new = NewToken { name: "ci".to_owned(), scopes: TokenScopes::ADMIN, expires_at: None };
+            let made = tried(house, || house.engine.token_create(scope.clone(), new.clone())).await?;
+            *self.token.insert(made.0.id)
         };
         let revoked = tried(house, || house.engine.token_revoke(scope.clone(), id)).await?;
         if revoked.revoked_at.is_some() { Ok(()) } else { Err(Stop::Wrong(format!("{id} is not revoked"))) }
@@ -201,6 +200,7 @@ impl Client {
         let input = NewInput {
             target: Target::Key { agent, key: session },
             author,
+            history: Vec::new(),
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: Some(ItemKey {
                 key: format!("http:{key}"),

@@ -99,6 +99,7 @@ impl Client {
         let input = NewInput {
             target,
             author: Actor::new("cli:ada"),
+            history: Vec::new(),
             parts: vec![Part::text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),

@@ -57,6 +57,7 @@ impl Scene {
         let input = NewInput {
             target: Target::Key { agent: place.agent, key: place.key.clone() },
             author: Actor::new("cli:ada"),
+            history: Vec::new(),
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: None,
             wait,

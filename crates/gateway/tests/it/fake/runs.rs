@@ -1,13 +1,15 @@
 //! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::content::{AssistantMessage, Part, parts_text};
+use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::Usage;
-use dromia_contracts::run::{RunHead, RunStatus};
+use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
     End, Load, NewAgent, NewInput, NewToken, Outcome, Runs, Submitted, Target, Watch, Why,
 };
+use dromia_contracts::store::StoredEntry;
 use dromia_contracts::token::{Token, TokenScopes};
 use dromia_contracts::{
     AgentId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId, TenantId,
@@ -18,6 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Inner, Mood, Rooms};
+use crate::world::stored;
 
 fn not_found(code: ErrorCode, noun: &str) -> Fault {
     Fault::new(code, format!("no such {noun}"))
@@ -25,6 +28,27 @@ fn not_found(code: ErrorCode, noun: &str) -> Fault {
 
 fn ready<T: Send + 'static>(value: Result<T, Fault>) -> BoxFuture<'static, Result<T, Fault>> {
     Box::pin(std::future::ready(value))
+}
+
+/// An entry as the store keeps it.
+pub(crate) fn kept(seq: u64, entry: &Entry) -> StoredEntry {
+    stored(seq, entry.kind().0, &entry.encode(), None)
+}
+
+/// The entry of a model's answer.
+pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> StoredEntry {
+    let entry = Entry::ModelReplied(ModelReplied {
+        step,
+        attempt: 1,
+        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        detail: UsageDetail { cache_read_tokens: 1, cache_write_tokens: 0, reasoning_tokens: 2 },
+        cost_micros: 42,
+        finish,
+        tools: Vec::new(),
+    });
+    let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
+    let body = serde_json::to_string(&AssistantMessage { parts, calls: vec![] }).unwrap();
+    stored(seq, entry.kind().0, &entry.encode(), Some(&body))
 }
 
 impl Inner {
@@ -44,6 +68,68 @@ impl Inner {
         if found { Ok(session) } else { Err(not_found(ErrorCode::SessionNotFound, "session")) }
     }
 
+    /// Writes the run of an input down: whole where it is answered at once, else as far as its model is asked.
+    fn begin(&mut self, scope: &Scope, input: &NewInput, session: SessionId, item: ItemId, run: RunId) {
+        let at = Timestamp::UNIX_EPOCH;
+        let agent = match &input.target {
+            Target::Key { agent, .. } => *agent,
+            Target::Session(id) => {
+                self.sessions.iter().find(|(_, row)| row.id == *id).map(|(_, row)| row.agent).unwrap()
+            }
+        };
+        let started = RunStarted {
+            kind: RunKind::Turn,
+            agent,
+            session,
+            items: vec![item],
+            after: 0,
+            resumes: None,
+            config: Digest::default(),
+            prompt: Digest::default(),
+            model_calls_max: 50,
+        };
+        let called = ModelCalled {
+            step: 1,
+            attempt: 1,
+            model: "default".into(),
+            history_from: 1,
+            input_tokens: 3,
+            output_tokens_max: 100,
+            reserved_micros: 0,
+        };
+        let mut journal = vec![kept(1, &Entry::RunStarted(started)), kept(2, &Entry::ModelCalled(called))];
+        let mut status = RunStatus::Running;
+        if self.mood == Mood::Answers {
+            let text = format!("you said: {}", parts_text(&input.parts));
+            journal.push(replied(3, 1, &text, Finish::Stop));
+            journal.push(kept(4, &Entry::RunCompleted(RunCompleted { rule: "reply".into() })));
+            status = RunStatus::Completed;
+        }
+        let head = RunHead {
+            status,
+            wake_at: None,
+            model_calls: 1,
+            usage: Usage { input_tokens: 3, output_tokens: 5 },
+            cost_micros: 42,
+        };
+        let last_seq = journal.len() as u64;
+        self.journals.insert(run, journal);
+        let run = Run {
+            id: run,
+            kind: RunKind::Turn,
+            agent,
+            session,
+            started_at: at,
+            updated_at: at,
+            last_seq,
+            epoch: 1,
+            entry_epoch: 1,
+            head,
+            signals_last: 0,
+        };
+        self.runs.push((scope.tenant(), run));
+    }
+
     fn submitted(&mut self, scope: &Scope, input: NewInput) -> Result<Submitted, Fault> {
         let session = match &input.target {
             Target::Session(session) => self.visible_session(scope, *session)?,
@@ -52,7 +138,7 @@ impl Inner {
                 SessionId::from_uuid(self.uuid())
             }
         };
-        let mut stored = (ItemId::from_uuid(self.uuid()), session, false);
+        let mut known = (ItemId::from_uuid(self.uuid()), session, RunId::from_uuid(self.uuid()), false);
         if let Some(key) = &input.key {
             let id = (scope.tenant(), key.key.clone());
             match self.keys.get(&id) {
@@ -62,16 +148,19 @@ impl Inner {
                         "the key was used for something else",
                     ));
                 }
-                Some((_, item, session)) => stored = (*item, *session, true),
+                Some((_, item, session, run)) => known = (*item, *session, *run, true),
                 None => {
-                    self.keys.insert(id, (key.request, stored.0, session));
+                    self.keys.insert(id, (key.request, known.0, session, known.2));
                 }
             }
         }
-        let run = RunId::from_uuid(self.uuid());
+        let (item, session, run, replayed) = known;
         let text = parts_text(&input.parts);
         let mood = self.mood;
         let wait = input.wait;
+        if !replayed {
+            self.begin(scope, &input, session, item, run);
+        }
         self.inputs.push(input);
         let outcome = async move {
             if mood == Mood::Thinks {
@@ -91,7 +180,6 @@ impl Inner {
                 failure: None,
             })
         };
-        let (item, session, replayed) = stored;
         let outcome: Option<BoxFuture<'static, _>> = if wait { Some(Box::pin(outcome)) } else { None };
         Ok(Submitted { item, session, position: 1, run: Some(run), replayed, outcome })
     }

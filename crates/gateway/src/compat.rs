@@ -1,0 +1,23 @@
+//! The routes of other APIs, so that any OpenAI or Anthropic client can be pointed at this server: the model it names
+//! is an agent's handle or id.
+//!
+//! One request is one input, stored in one commit like an event: the client's history travels inside the item. A
+//! request without a session opens one of its own; with one, only its last message is taken. What the client says
+//! that others said is a claim and labelled so, and its system text is the actor's text in front of the conversation:
+//! it never takes the place of the agent's own.
+//!
+//! Reading order: [`dialect`] (how failures look), [`content`] and [`history`] (from messages to turns), [`turn`]
+//! (from a request to a run, and back), [`listen`] (what a run says), then one file per API.
+
+mod content;
+mod dialect;
+mod history;
+mod listen;
+mod turn;
+
+pub(crate) mod chat;
+pub(crate) mod messages;
+pub(crate) mod models;
+pub(crate) mod responses;
+
+pub use self::dialect::Dialect;

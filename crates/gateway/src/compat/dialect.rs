@@ -1,0 +1,218 @@
+//! In whose words a route answers: how a failure looks, and what the official clients read beside it.
+//!
+//! Every dialect carries the stable code, and the run where one is concerned, as members that its clients do not know
+//! and pass on.
+
+use axum::http::{HeaderMap, HeaderValue};
+use dromia_contracts::ErrorCode;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// In whose words a route answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Our own: problem details.
+    #[default]
+    Dromia,
+    /// That of the OpenAI API.
+    OpenAi,
+    /// That of the Anthropic API.
+    Anthropic,
+    /// A route of both: the Anthropic one where the request says its version, else the OpenAI one.
+    ByHeader,
+}
+
+/// The header with which every official Anthropic client says which version it speaks.
+const VERSION_HEADER: &str = "anthropic-version";
+
+/// The header by which the official clients of both APIs are told whether to try again.
+const RETRY_HEADER: &str = "x-should-retry";
+
+#[derive(Serialize)]
+struct OpenAiFailure<'a> {
+    error: OpenAiError<'a>,
+}
+
+/// The error object of the OpenAI API.
+#[derive(Serialize)]
+pub(super) struct OpenAiError<'a> {
+    message: String,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+    #[serde(flatten)]
+    run: RunNamed,
+}
+
+impl<'a> OpenAiError<'a> {
+    pub(super) fn of(failure: &'a Failure) -> Self {
+        Self {
+            message: failure.text(),
+            r#type: match failure.status() {
+                429 => "rate_limit_error",
+                500.. => "server_error",
+                _ => "invalid_request_error",
+            },
+            param: failure.place(),
+            code: match failure.code() {
+                // The two that its clients know by name.
+                ErrorCode::Unauthorized => "invalid_api_key",
+                ErrorCode::AgentNotFound => "model_not_found",
+                code => code.as_str(),
+            },
+            run: RunNamed::of(failure),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AnthropicFailure<'a> {
+    r#type: &'static str,
+    error: AnthropicError<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    r#type: &'static str,
+    message: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+    #[serde(flatten)]
+    run: RunNamed,
+}
+
+/// The run that a failure concerns.
+#[derive(Serialize)]
+struct RunNamed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<dromia_contracts::RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_status: Option<dromia_contracts::run::RunStatus>,
+}
+
+impl RunNamed {
+    fn of(failure: &Failure) -> Self {
+        let (run, run_status) = failure.run().unzip();
+        Self { run, run_status }
+    }
+}
+
+impl Dialect {
+    /// Settles a dialect that depends on the request.
+    pub(crate) fn of(self, headers: &HeaderMap) -> Self {
+        match self {
+            Self::ByHeader if headers.contains_key(VERSION_HEADER) => Self::Anthropic,
+            Self::ByHeader => Self::OpenAi,
+            Self::Dromia | Self::OpenAi | Self::Anthropic => self,
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Dromia => dromia_api::problem::CONTENT_TYPE,
+            Self::OpenAi | Self::Anthropic | Self::ByHeader => "application/json",
+        }
+    }
+
+    /// Writes a failure.
+    pub(crate) fn body(self, failure: &Failure, request_id: &str) -> Vec<u8> {
+        let body = match self {
+            Self::Dromia => serde_json::to_vec(&failure.problem(request_id)),
+            Self::OpenAi | Self::ByHeader => {
+                serde_json::to_vec(&OpenAiFailure { error: OpenAiError::of(failure) })
+            }
+            Self::Anthropic => serde_json::to_vec(&AnthropicFailure {
+                r#type: "error",
+                error: AnthropicError {
+                    r#type: anthropic_type(failure.status()),
+                    message: failure.text(),
+                    code: failure.code().as_str(),
+                    param: failure.place(),
+                    run: RunNamed::of(failure),
+                },
+                request_id,
+            }),
+        };
+        // Strings, numbers and ids only, so serialization has no failing case.
+        body.unwrap_or_default()
+    }
+
+    /// Tells the clients of other APIs whether to try again. By themselves they repeat what answers 409 or 5xx, and
+    /// where a run began that would begin another.
+    pub(crate) fn advise(self, headers: &mut HeaderMap, failure: &Failure) {
+        if self != Self::Dromia {
+            let again = if failure.may_be_repeated() { "true" } else { "false" };
+            headers.insert(RETRY_HEADER, HeaderValue::from_static(again));
+        }
+    }
+
+    /// Names the request where the clients of a dialect look for it.
+    pub(crate) fn name_request(self, headers: &mut HeaderMap, request_id: &HeaderValue) {
+        if self == Self::Anthropic {
+            headers.insert("request-id", request_id.clone());
+        }
+    }
+}
+
+const fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        504 => "timeout_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dromia_contracts::RunId;
+    use dromia_contracts::run::RunStatus;
+    use serde_json::{Value, json};
+
+    fn shown(dialect: Dialect, failure: &Failure) -> Value {
+        serde_json::from_slice(&dialect.body(failure, "req_1")).expect("it is JSON")
+    }
+
+    #[test]
+    fn each_dialect_has_its_own_shape_and_the_same_facts() {
+        let failure = Failure::new(ErrorCode::InvalidRequest, "no").at("messages[3].content");
+        assert_eq!(
+            shown(Dialect::OpenAi, &failure),
+            json!({"error": {"message": "no", "type": "invalid_request_error", "param": "messages[3].content",
+                "code": "invalid_request"}})
+        );
+        assert_eq!(
+            shown(Dialect::Anthropic, &failure),
+            json!({"type": "error", "request_id": "req_1", "error": {"type": "invalid_request_error",
+                "message": "no", "code": "invalid_request", "param": "messages[3].content"}})
+        );
+        assert_eq!(shown(Dialect::Dromia, &failure)["code"], "invalid_request");
+    }
+
+    #[test]
+    fn a_failure_of_a_run_names_it_and_is_not_repeated() {
+        let run = RunId::from_bytes([7; 16]);
+        let failure = Failure::new(ErrorCode::ModelUnavailable, "no").of_run(run, RunStatus::Failed);
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            let shown = shown(dialect, &failure);
+            assert_eq!(shown["error"]["run"], json!(run));
+            assert_eq!(shown["error"]["run_status"], "failed");
+            let mut headers = HeaderMap::new();
+            dialect.advise(&mut headers, &failure);
+            assert_eq!(headers[RETRY_HEADER], "false");
+        }
+        let overloaded = Failure::new(ErrorCode::Overloaded, "no");
+        let mut headers = HeaderMap::new();
+        Dialect::Anthropic.advise(&mut headers, &overloaded);
+        assert_eq!(headers[RETRY_HEADER], "true");
+    }
+}

@@ -1,0 +1,358 @@
+//! `POST /v1/responses`: the responses of the OpenAI API.
+//!
+//! What tunes a model is accepted and left to the agent's configuration. A conversation goes on in its session, named
+//! by `X-Dromia-Session`, or with its items as `input`; what else would change the meaning of the answer and is not done
+//! here is refused by its name.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::response::Response;
+use dromia_contracts::model::Finish;
+use jiff::Timestamp;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
+use super::dialect::OpenAiError;
+use super::history::{Claimed, History, MESSAGES_MAX, Said};
+use super::listen::Answered;
+use super::turn::{Asked, Format, Heads, Running, answer};
+use crate::caller::Caller;
+use crate::core::Shared;
+use crate::extract::PathedBody;
+use crate::failure::{Answer, Failure};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResponsesRequest {
+    model: String,
+    input: Input,
+    #[serde(default)]
+    instructions: Option<String>,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(default)]
+    background: Option<Value>,
+    #[serde(default)]
+    previous_response_id: Option<Value>,
+    #[serde(default)]
+    conversation: Option<Value>,
+    #[serde(default)]
+    prompt: Option<Value>,
+    #[serde(default)]
+    text: Option<Value>,
+    #[serde(default)]
+    top_logprobs: Option<Value>,
+    #[serde(default)]
+    max_tool_calls: Option<Value>,
+    #[serde(default)]
+    tools: Option<Value>,
+    #[serde(default)]
+    tool_choice: Option<Value>,
+}
+
+/// Items; a text alone is one message of the user.
+#[derive(Debug)]
+struct Input(Vec<Item>);
+
+impl<'de> Deserialize<'de> for Input {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Input;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of items")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Input, E> {
+                let (role, content) = (Some("user".to_owned()), Some(Content::Text(text.to_owned())));
+                Ok(Input(vec![Item { role, content, ..Item::default() }]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Input, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Input(items))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// One item of the input; which fields it has depends on its kind.
+#[derive(Debug, Default, Deserialize)]
+struct Item {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    role: Option<String>,
+    #[serde(default)]
+    content: Option<Content>,
+    #[serde(default)]
+    call_id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    arguments: Option<String>,
+    #[serde(default)]
+    output: Option<Content>,
+}
+
+pub(crate) async fn create(
+    State(core): State<Shared>,
+    caller: Caller,
+    heads: Heads,
+    PathedBody(request): PathedBody<ResponsesRequest>,
+) -> Answer<Response> {
+    request.check()?;
+    let stream = request.stream == Some(true);
+    let history = History::new(caller.scope.actor().clone());
+    let said = said(history, request.instructions, request.input.0, heads.session.is_some())?;
+    let asked = Asked { platform: "openai", model: request.model, said, stream };
+    answer(core, caller.scope, heads, asked, |running| Responses { running, created: 0, sent: 0 }).await
+}
+
+impl ResponsesRequest {
+    /// Refuses what would change the meaning of the answer and is not done here.
+    fn check(&self) -> Answer<()> {
+        for field in ["previous_response_id", "conversation"] {
+            let value = if field == "conversation" { &self.conversation } else { &self.previous_response_id };
+            refuse(field, value.as_ref(), is_empty).map_err(|failure| {
+                failure.with_hint("go on in a session with the header X-Dromia-Session")
+            })?;
+        }
+        for (field, value) in [
+            ("background", &self.background),
+            ("prompt", &self.prompt),
+            ("max_tool_calls", &self.max_tool_calls),
+            ("tools", &self.tools),
+        ] {
+            refuse(field, value.as_ref(), is_empty)?;
+        }
+        refuse("text.format", self.text.as_ref().and_then(|text| text.get("format")), |format| {
+            format["type"] == "text"
+        })?;
+        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)?;
+        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)
+    }
+}
+
+/// Reads the items; only the last one, where a session has the others.
+fn said(
+    mut history: History,
+    instructions: Option<String>,
+    items: Vec<Item>,
+    continues: bool,
+) -> Answer<Said> {
+    if items.len() > MESSAGES_MAX {
+        return Err(invalid("input", &format!("at most {MESSAGES_MAX} items, not {}", items.len())));
+    }
+    if items.is_empty() {
+        return Err(invalid("input", "there is no item to answer"));
+    }
+    if let Some(instructions) = instructions.filter(|_| !continues) {
+        history.system("instructions", &[instructions])?;
+    }
+    let skipped = if continues { items.len() - 1 } else { 0 };
+    let last = format!("input[{}]", items.len() - 1);
+    let mut items = items.into_iter().enumerate().skip(skipped).peekable();
+    while let Some((at, item)) = items.next() {
+        let path = format!("input[{at}]");
+        if item.kind.as_deref() != Some("function_call") {
+            add(&mut history, &path, item)?;
+            continue;
+        }
+        // Calls that stand in a row were asked for in one message.
+        let mut calls = vec![claimed(&path, item)?];
+        while let Some((at, item)) = items.next_if(|(_, item)| item.kind.as_deref() == Some("function_call"))
+        {
+            calls.push(claimed(&format!("input[{at}]"), item)?);
+        }
+        history.assistant(&path, Vec::new(), calls)?;
+    }
+    history.finish(&last)
+}
+
+fn add(history: &mut History, path: &str, item: Item) -> Answer<()> {
+    match item.kind.as_deref() {
+        None | Some("message") => {
+            let Some(content) = item.content else {
+                return Err(invalid(&format!("{path}.content"), "a message has content"));
+            };
+            let texts = content.texts(&format!("{path}.content"))?;
+            match item.role.as_deref() {
+                Some("user") => history.user(path, texts),
+                Some("system" | "developer") => history.system(path, &texts),
+                Some("assistant") => history.assistant(path, texts, Vec::new()),
+                _ => {
+                    let roles = "one of system, developer, user and assistant";
+                    Err(invalid(&format!("{path}.role"), roles))
+                }
+            }
+        }
+        Some("function_call_output") => {
+            let Some(call) = item.call_id else {
+                return Err(invalid(&format!("{path}.call_id"), "an output names its call"));
+            };
+            let texts = match item.output {
+                Some(output) => output.texts(&format!("{path}.output"))?,
+                None => Vec::new(),
+            };
+            history.result(path, &call, texts, false)
+        }
+        // Only the provider that wrote it can read it back.
+        Some("reasoning") => Ok(()),
+        Some(kind) => {
+            let kind: String = kind.chars().take(40).collect();
+            let problem = format!("an item of the type {kind:?} is not taken here");
+            Err(invalid(&format!("{path}.type"), &problem))
+        }
+    }
+}
+
+fn claimed(path: &str, item: Item) -> Answer<Claimed> {
+    match (item.call_id, item.name, item.arguments) {
+        (Some(id), Some(tool), Some(arguments)) => Ok(Claimed { id, tool, arguments }),
+        _ => Err(invalid(path, "a call has a call_id, a name and arguments")),
+    }
+}
+
+/// Writes responses and the events of their stream.
+struct Responses {
+    running: Running,
+    /// Seconds; the same in every answer of a run.
+    created: i64,
+    /// Events so far.
+    sent: u64,
+}
+
+impl Responses {
+    fn response(&self, status: &str, output: &Value) -> Value {
+        json!({
+            "id": format!("resp_{}", self.running.run),
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "background": false,
+            "error": null,
+            "incomplete_details": null,
+            "instructions": null,
+            "max_output_tokens": null,
+            "metadata": {},
+            "model": self.running.model,
+            "output": output,
+            "parallel_tool_calls": true,
+            "previous_response_id": null,
+            "reasoning": {"effort": null, "summary": null},
+            "store": true,
+            "temperature": null,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": null,
+            "truncation": "disabled",
+            "usage": null,
+        })
+    }
+
+    fn ended(&self, answered: &Answered) -> Value {
+        let status = if answered.finish == Finish::Length { "incomplete" } else { "completed" };
+        let part = part(&answered.text);
+        let mut response = self.response(status, &json!([self.item(status, &json!([part]))]));
+        response["usage"] = usage(answered);
+        if answered.finish == Finish::Length {
+            response["incomplete_details"] = json!({"reason": "max_output_tokens"});
+        }
+        response
+    }
+
+    fn item(&self, status: &str, content: &Value) -> Value {
+        json!({
+            "id": format!("msg_{}", self.running.run),
+            "type": "message",
+            "status": status,
+            "role": "assistant",
+            "content": content,
+        })
+    }
+
+    fn event(&mut self, kind: &str, mut data: Value) -> String {
+        data["type"] = json!(kind);
+        data["sequence_number"] = json!(self.sent);
+        self.sent += 1;
+        format!("event: {kind}\ndata: {data}\n\n")
+    }
+
+    /// An event about the one part of the one item.
+    fn part_event(&mut self, kind: &str, mut data: Value) -> String {
+        data["item_id"] = json!(format!("msg_{}", self.running.run));
+        data["output_index"] = json!(0);
+        data["content_index"] = json!(0);
+        self.event(kind, data)
+    }
+}
+
+impl Format for Responses {
+    fn whole(&self, answered: &Answered) -> Value {
+        let created = answered.started_at.as_second();
+        Self { running: self.running.clone(), created, sent: 0 }.ended(answered)
+    }
+
+    fn began(&mut self, at: Timestamp) -> String {
+        self.created = at.as_second();
+        let response = self.response("in_progress", &json!([]));
+        let item = self.item("in_progress", &json!([]));
+        [
+            self.event("response.created", json!({"response": response})),
+            self.event("response.in_progress", json!({"response": response})),
+            self.event("response.output_item.added", json!({"output_index": 0, "item": item})),
+            self.part_event("response.content_part.added", json!({"part": part("")})),
+        ]
+        .concat()
+    }
+
+    fn text(&mut self, piece: &str) -> String {
+        self.part_event("response.output_text.delta", json!({"delta": piece, "logprobs": []}))
+    }
+
+    fn answered(&mut self, answered: &Answered) -> String {
+        let response = self.ended(answered);
+        let item = response["output"][0].clone();
+        let last =
+            if answered.finish == Finish::Length { "response.incomplete" } else { "response.completed" };
+        [
+            self.part_event("response.output_text.done", json!({"text": answered.text, "logprobs": []})),
+            self.part_event("response.content_part.done", json!({"part": part(&answered.text)})),
+            self.event("response.output_item.done", json!({"output_index": 0, "item": item})),
+            self.event(last, json!({"response": response})),
+        ]
+        .concat()
+    }
+
+    fn broken(&mut self, failure: &Failure, _: &str) -> String {
+        let mut response = self.response("failed", &json!([]));
+        response["error"] = json!(OpenAiError::of(failure));
+        self.event("response.failed", json!({"response": response}))
+    }
+}
+
+fn part(text: &str) -> Value {
+    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
+}
+
+fn usage(answered: &Answered) -> Value {
+    let Answered { usage, detail, .. } = answered;
+    json!({
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": detail.cache_read_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": detail.reasoning_tokens},
+        "total_tokens": u64::from(usage.input_tokens) + u64::from(usage.output_tokens),
+    })
+}

@@ -1,0 +1,264 @@
+//! From a request to a run, and from the run back to an answer, whole or in pieces: what all APIs share.
+//!
+//! The input is stored in one commit before anything is answered, and a client that goes away takes nothing back. A
+//! retry with the same `Idempotency-Key` joins the run of the first request and gets the same answer, because the
+//! answer is read off the run's journal each time.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use dromia_api::event::WAIT_MS_MAX;
+use dromia_api::{RUN_HEADER, SESSION_HEADER, WAIT_HEADER};
+use dromia_contracts::runs::{NewInput, Submitted, Target};
+use dromia_contracts::session::{InboxOwner, SessionKey};
+use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, RunId, Scope, SessionId};
+use futures_util::stream;
+use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::history::Said;
+use super::listen::{Answered, Listener, Patience, Word};
+use crate::core::{Core, Shared};
+use crate::failure::{Answer, Failure};
+use crate::routes::agent::no_such_agent;
+use crate::routes::event::{IdempotencyKey, named_agent};
+
+/// How long to rest before an input that waits behind another turn is looked at again.
+const QUEUE_REST: Duration = Duration::from_millis(100);
+
+/// What a request asks for, in our words.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The platform of a session that is opened for it.
+    pub(super) platform: &'static str,
+    /// The agent, by its handle or id.
+    pub(super) model: String,
+    /// What is said.
+    pub(super) said: Said,
+    /// Whether the answer is wanted in pieces.
+    pub(super) stream: bool,
+}
+
+/// What the headers of a request say.
+pub(crate) struct Heads {
+    pub(super) session: Option<SessionId>,
+    key: IdempotencyKey,
+    wait: Duration,
+}
+
+/// The run that answers.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub(super) run: RunId,
+    /// The model as the client named it.
+    pub(super) model: String,
+}
+
+/// How one API writes an answer.
+pub(super) trait Format: Send + Sync + 'static {
+    /// Writes a whole answer.
+    fn whole(&self, answered: &Answered) -> serde_json::Value;
+    /// Writes what comes before the text.
+    fn began(&mut self, at: Timestamp) -> String;
+    /// Writes a piece of text.
+    fn text(&mut self, piece: &str) -> String;
+    /// Writes what comes after the text, the last byte included.
+    fn answered(&mut self, answered: &Answered) -> String;
+    /// Writes the failure that ends the stream.
+    fn broken(&mut self, failure: &Failure, request_id: &str) -> String;
+}
+
+/// Stores what is asked and answers it.
+pub(super) async fn answer<F: Format>(
+    core: Shared,
+    scope: Scope,
+    heads: Heads,
+    asked: Asked,
+    format: impl FnOnce(Running) -> F,
+) -> Answer<Response> {
+    // Before anything is stored: who is refused here has asked for nothing.
+    let share = asked.stream.then(|| stream_share(&core)).transpose()?;
+    let deadline = Instant::now() + heads.wait;
+    let model = asked.model.clone();
+    let Submitted { item, session, position, run, .. } = submit(&core, &scope, heads, asked).await?;
+    let stop = if share.is_some() { &core.phase.closing } else { &core.phase.hurry };
+    let run = match run {
+        Some(run) => Some(run),
+        None => taken_by(&core, &scope, (session, position), deadline, stop).await?,
+    };
+    let Some(run) = run else {
+        let text =
+            format!("{item} waits in {session} behind another turn, or for its agent; it is answered there");
+        let mut response = Failure::new(ErrorCode::RunUnfinished, text).into_response();
+        name(response.headers_mut(), session, None);
+        return Ok(response);
+    };
+    let live = share.is_some();
+    let patience = Patience { live, until: (!live).then_some(deadline), stop: stop.clone() };
+    let listener = Listener::new(core.clone(), scope, run, patience);
+    let format = format(Running { run, model });
+    let mut response = match share {
+        Some(share) => streamed(core, listener, format, share),
+        None => whole(&core, listener, &format).await.unwrap_or_else(IntoResponse::into_response),
+    };
+    name(response.headers_mut(), session, Some(run));
+    Ok(response)
+}
+
+fn stream_share(core: &Core) -> Answer<OwnedSemaphorePermit> {
+    core.streams.clone().try_acquire_owned().map_err(|_| {
+        Failure::new(ErrorCode::Overloaded, "the server carries as many streams as it may at a time")
+    })
+}
+
+async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answer<Submitted> {
+    let agent = named_agent(core, scope, &asked.model).await.map_err(|failure| failure.at("model"))?;
+    let author = scope.actor().clone();
+    let request = request_digest(&author, agent, heads.session, &asked);
+    let target = match heads.session {
+        None => {
+            let channel = core.ports.runtime.ids.uuid().simple().to_string();
+            let platform = asked.platform.to_owned();
+            Target::Key { agent, key: SessionKey { platform, channel, actor: author.clone() } }
+        }
+        Some(session) => {
+            let found = core.ports.store.session(scope, session).await?;
+            let found = found.ok_or_else(|| Failure::new(ErrorCode::SessionNotFound, "no such session"))?;
+            if found.agent != agent {
+                let text = format!("{session} belongs to another agent than the one that `model` names");
+                return Err(Failure::invalid(text).at("model"));
+            }
+            Target::Session(session)
+        }
+    };
+    let Said { history, parts } = asked.said;
+    let input = NewInput { target, author, history, parts, key: heads.key.of_request(request), wait: false };
+    core.ports.runs.submit(scope.clone(), input).await.map_err(|fault| {
+        if fault.code == ErrorCode::AgentNotFound {
+            // The agent was deleted since its handle was looked up; the next request looks again.
+            core.agents.forget_all();
+            return no_such_agent().at("model");
+        }
+        fault.into()
+    })
+}
+
+/// Digests what is asked, of whom and by whom. In which form the answer is wanted does not belong to it.
+fn request_digest(author: &Actor, agent: AgentId, session: Option<SessionId>, asked: &Asked) -> Digest {
+    let said = (&asked.said.history, &asked.said.parts);
+    // Strings, numbers and ids only, so serialization has no failing case.
+    let bytes = serde_json::to_vec(&(asked.platform, author, agent, session, said)).unwrap_or_default();
+    Digest::from_bytes(*blake3::hash(&bytes).as_bytes())
+}
+
+/// Waits for the run that takes the item at a place of a session's inbox; `None` if the wait ends first.
+async fn taken_by(
+    core: &Core,
+    scope: &Scope,
+    (session, position): (SessionId, u64),
+    deadline: Instant,
+    stop: &CancellationToken,
+) -> Answer<Option<RunId>> {
+    let inbox = InboxOwner::Session(session);
+    loop {
+        let found = core.ports.store.inbox(scope, inbox, position.saturating_sub(1), 1).await?;
+        if let Some(run) = found.first().and_then(|item| item.taken_by) {
+            return Ok(Some(run));
+        }
+        if Instant::now() >= deadline || timeout(QUEUE_REST, stop.cancelled()).await.is_ok() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Collects the whole answer.
+async fn whole(core: &Core, mut listener: Listener, format: &impl Format) -> Answer<Response> {
+    loop {
+        match listener.word().await {
+            Some(Word::Began(_) | Word::Text(_) | Word::Quiet) => {}
+            Some(Word::Answered(answered)) => {
+                core.meters.answered(answered.usage);
+                return Ok(axum::Json(format.whole(&answered)).into_response());
+            }
+            Some(Word::Broken(failure)) => return Err(failure),
+            None => return Err(Failure::new(ErrorCode::Internal, "the answer has no end")),
+        }
+    }
+}
+
+/// Sends the answer as it comes; nothing is listened to before the connection took what came before.
+fn streamed<F: Format>(core: Shared, listener: Listener, format: F, share: OwnedSemaphorePermit) -> Response {
+    let state = (core, listener, format, share);
+    let pieces = stream::unfold(state, |(core, mut listener, mut format, share)| async move {
+        let text = match listener.word().await? {
+            Word::Began(at) => format.began(at),
+            Word::Text(piece) => format.text(&piece),
+            Word::Quiet => ": keep-alive\n\n".to_owned(),
+            Word::Answered(answered) => {
+                core.meters.answered(answered.usage);
+                format.answered(&answered)
+            }
+            Word::Broken(failure) => {
+                let request_id = core.request_ids.next();
+                let id = request_id.to_str().unwrap_or_default();
+                failure.log(id);
+                format.broken(&failure, id)
+            }
+        };
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (core, listener, format, share)))
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Names the session and the run of an answer.
+fn name(headers: &mut HeaderMap, session: SessionId, run: Option<RunId>) {
+    let mut put = |header: &'static str, id: String| {
+        // The text form of an id is plain ASCII.
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            headers.insert(header, value);
+        }
+    };
+    put(SESSION_HEADER, session.to_string());
+    if let Some(run) = run {
+        put(RUN_HEADER, run.to_string());
+    }
+}
+
+impl FromRequestParts<Shared> for Heads {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Answer<Self> {
+        let text = |header: &str| {
+            let value = parts.headers.get(header)?;
+            Some(value.to_str().map_err(|_| Failure::invalid(format!("{header} is no plain text"))))
+        };
+        let session = match text(SESSION_HEADER).transpose()? {
+            Some(session) => Some(crate::extract::id(session)?),
+            None => None,
+        };
+        let wait_ms = match text(WAIT_HEADER).transpose()? {
+            Some(wait) => {
+                wait.parse().ok().filter(|wait| (1..=WAIT_MS_MAX).contains(wait)).ok_or_else(|| {
+                    Failure::invalid(format!("{WAIT_HEADER} must be from 1 to {WAIT_MS_MAX}"))
+                })?
+            }
+            None => WAIT_MS_MAX,
+        };
+        let wait = Duration::from_millis(wait_ms);
+        let key = IdempotencyKey::from_request_parts(parts, core).await?;
+        Ok(Self { session, key, wait })
+    }
+}

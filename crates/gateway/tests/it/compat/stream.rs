@@ -1,0 +1,224 @@
+//! Streams while their run goes on: live text once, the rest from the entry, the end after the commit, and no bytes
+//! taken back.
+
+use std::time::Duration;
+
+use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, RunCompleted, RunFailed};
+use dromia_contracts::model::Finish;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::Live;
+use dromia_contracts::{ErrorCode, RunId};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{CHAT, MESSAGES, RESPONSES, hello};
+use crate::client::{authorized, full, request};
+use crate::fake::Mood;
+use crate::fake::runs::{kept, replied};
+use crate::world::World;
+
+/// An open stream and the run that it tells of.
+struct Open {
+    run: RunId,
+    body: Incoming,
+    text: String,
+}
+
+impl Open {
+    async fn new(world: &World, path: &str) -> Self {
+        world.rooms.lock().mood = Mood::Thinks;
+        let mut body = hello(path);
+        body["stream"] = json!(true);
+        let asked = authorized(request("POST", path), &world.ours.token);
+        let response = world.open_tcp(asked.body(full(&body.to_string())).unwrap()).await;
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let run = response.headers()["x-dromia-run"].to_str().unwrap().parse().unwrap();
+        let open = Self { run, body: response.into_body(), text: String::new() };
+        world.until("the stream watches", |world| world.rooms.lock().watchers.contains_key(&run)).await;
+        open
+    }
+
+    /// Reads until the text holds something.
+    async fn until(&mut self, what: &str) {
+        while !self.text.contains(what) {
+            assert!(self.more().await, "{what:?} is not in {}", self.text);
+        }
+    }
+
+    async fn to_end(mut self) -> String {
+        while self.more().await {}
+        self.text
+    }
+
+    async fn more(&mut self) -> bool {
+        let frame = timeout(Duration::from_secs(20), self.body.frame()).await.expect("the stream is silent");
+        let Some(frame) = frame else { return false };
+        let data = frame.unwrap().into_data().unwrap();
+        self.text.push_str(std::str::from_utf8(&data).unwrap());
+        true
+    }
+
+    fn delta(&self, world: &World, attempt: u32, offset: u64, text: &str) {
+        world.rooms.live(self.run, &Live::Delta { step: 1, attempt, offset, text: text.into() });
+    }
+
+    fn append(&self, world: &World, entry: &Entry, status: RunStatus) {
+        let seq = world.rooms.lock().runs.last().unwrap().1.last_seq + 1;
+        world.rooms.append(self.run, kept(seq, entry), status);
+    }
+
+    fn replied(&self, world: &World, step: u32, text: &str, finish: Finish) {
+        let seq = world.rooms.lock().runs.last().unwrap().1.last_seq + 1;
+        world.rooms.append(self.run, replied(seq, step, text, finish), RunStatus::Running);
+    }
+}
+
+fn completed() -> Entry {
+    Entry::RunCompleted(RunCompleted { rule: "reply".into() })
+}
+
+fn failed(code: ErrorCode) -> Entry {
+    Entry::ModelFailed(ModelFailed { step: 1, attempt: 1, code, message: "no".into(), charged_micros: 0 })
+}
+
+fn called(step: u32, attempt: u32) -> Entry {
+    Entry::ModelCalled(ModelCalled {
+        step,
+        attempt,
+        model: "default".into(),
+        history_from: 1,
+        input_tokens: 3,
+        output_tokens_max: 9,
+        reserved_micros: 0,
+    })
+}
+
+/// The text that a chat stream said.
+fn said(stream: &str) -> String {
+    let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    let chunks = data.filter_map(|data| serde_json::from_str::<Value>(data).ok());
+    chunks.filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn text_comes_as_it_is_said_and_the_end_after_the_commit() {
+    let world = World::new().await;
+    let mut open = Open::new(&world, CHAT).await;
+    open.delta(&world, 1, 0, "Hel");
+    open.until("\"Hel\"").await;
+    open.delta(&world, 1, 3, "lo");
+    open.until("\"lo\"").await;
+    open.replied(&world, 1, "Hello, you", Finish::Length);
+    open.until("\", you\"").await;
+    assert!(!open.text.contains("finish_reason\":\"") && !open.text.contains("[DONE]"), "{}", open.text);
+    open.append(&world, &completed(), RunStatus::Completed);
+    let text = open.to_end().await;
+    assert_eq!(said(&text), "Hello, you");
+    assert!(text.contains("\"finish_reason\":\"length\"") && text.ends_with("data: [DONE]\n\n"), "{text}");
+}
+
+#[tokio::test]
+async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
+    let world = World::new().await;
+    let mut open = Open::new(&world, CHAT).await;
+    open.delta(&world, 1, 0, "a");
+    open.until("\"a\"").await;
+    // The second piece was missed, so the third must wait for the entry.
+    open.delta(&world, 1, 2, "c");
+    world.rooms.live(open.run, &Live::Lagged);
+    open.replied(&world, 1, "abc", Finish::ToolCalls);
+    open.until("\"bc\"").await;
+    open.delta(&world, 1, 2, "c");
+    open.append(&world, &called(2, 1), RunStatus::Running);
+    open.replied(&world, 2, "done", Finish::Stop);
+    open.append(&world, &completed(), RunStatus::Completed);
+    assert_eq!(said(&open.to_end().await), "abc\n\ndone");
+}
+
+#[tokio::test]
+async fn a_second_attempt_after_text_was_sent_ends_the_stream_with_the_run_that_goes_on() {
+    let world = World::new().await;
+    for (path, shape) in [
+        (CHAT, "data: {\"error\":{"),
+        (MESSAGES, "event: error\ndata: {\"type\":\"error\""),
+        (RESPONSES, "event: response.failed\n"),
+    ] {
+        for by_entry in [false, true] {
+            let mut open = Open::new(&world, path).await;
+            open.delta(&world, 1, 0, "Hel");
+            open.until("\"Hel\"").await;
+            let run = open.run.to_string();
+            if by_entry {
+                open.append(&world, &failed(ErrorCode::ModelCut), RunStatus::Running);
+                open.append(&world, &called(1, 2), RunStatus::Running);
+            } else {
+                open.delta(&world, 2, 0, "Good");
+            }
+            let text = open.to_end().await;
+            assert!(text.contains(shape) && text.contains("run_unfinished") && text.contains(&run), "{text}");
+            assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+            assert!(!text.contains("response.completed") && !text.contains("Good"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_said_nothing_is_followed_by_the_next_one() {
+    let world = World::new().await;
+    let open = Open::new(&world, CHAT).await;
+    open.append(&world, &failed(ErrorCode::ModelUnavailable), RunStatus::Running);
+    open.append(&world, &called(1, 2), RunStatus::Running);
+    open.delta(&world, 2, 0, "Good");
+    open.replied(&world, 1, "Good", Finish::Stop);
+    open.append(&world, &completed(), RunStatus::Completed);
+    assert_eq!(said(&open.to_end().await), "Good");
+}
+
+#[tokio::test]
+async fn a_run_that_fails_ends_its_stream_with_a_typed_error() {
+    let world = World::new().await;
+    let mut open = Open::new(&world, CHAT).await;
+    open.delta(&world, 1, 0, "Hel");
+    open.until("\"Hel\"").await;
+    open.append(&world, &failed(ErrorCode::ModelRejected), RunStatus::Running);
+    let end = RunFailed { code: ErrorCode::ModelRejected, message: "the model refused".into() };
+    open.append(&world, &Entry::RunFailed(end), RunStatus::Failed);
+    let text = open.to_end().await;
+    assert!(text.contains("\"code\":\"model_rejected\"") && text.contains("the model refused"), "{text}");
+    assert!(!text.contains("[DONE]"), "{text}");
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_loses_no_text() {
+    let world = World::new().await;
+    let mut open = Open::new(&world, CHAT).await;
+    open.delta(&world, 1, 0, "Hel");
+    open.until("\"Hel\"").await;
+    world.rooms.leave(open.run);
+    open.replied(&world, 1, "Hello", Finish::Stop);
+    open.append(&world, &completed(), RunStatus::Completed);
+    assert_eq!(said(&open.to_end().await), "Hello");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_that_the_run_goes_on() {
+    let world = World::new().await;
+    let mut open = Open::new(&world, CHAT).await;
+    open.until("\"assistant\"").await;
+    world.stop.cancel();
+    let text = open.to_end().await;
+    assert!(text.contains("run_unfinished") && text.contains("shutting down"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_gives_its_share_back_and_takes_nothing_back() {
+    let world = World::new().await;
+    let open = Open::new(&world, CHAT).await;
+    let run = open.run;
+    drop(open);
+    world.rooms.append(run, replied(3, 1, "late", Finish::Stop), RunStatus::Running);
+    world.until("the share is given back", |world| world.handle.streams_open() == 0).await;
+    assert_eq!(world.rooms.lock().inputs.len(), 1);
+}

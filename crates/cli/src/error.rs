@@ -36,6 +36,14 @@ pub enum Error {
         /// The command that goes on waiting.
         next: String,
     },
+    /// A command that works without a server did not do what was asked.
+    #[error("{message}")]
+    Local {
+        /// How the command ends.
+        exit: Exit,
+        /// What went wrong and what to do next.
+        message: String,
+    },
     /// A file or the terminal could not be read or written.
     #[error("failed to {action}: {source}")]
     Io {
@@ -63,6 +71,7 @@ impl Error {
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Late { .. } | Self::TimedOut { .. } => Exit::TimedOut,
             Self::Broken(_) | Self::Io { .. } => Exit::Failed,
+            Self::Local { exit, .. } => *exit,
             Self::Problem(problem) => problem.error_code().map_or(Exit::Failed, Exit::from),
         }
     }
@@ -73,7 +82,9 @@ impl Error {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
             Self::Problem(problem) => problem.hint.clone(),
-            Self::Usage(_) | Self::Broken(_) | Self::Late { .. } | Self::Io { .. } => None,
+            Self::Usage(_) | Self::Broken(_) | Self::Late { .. } | Self::Local { .. } | Self::Io { .. } => {
+                None
+            }
         }
     }
 

@@ -52,7 +52,7 @@ pub struct Usage {
 }
 
 /// What the tokens of an attempt were, as far as the provider says: parts of [`Usage`], not beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsageDetail {
     /// Tokens of the request that the provider had in its cache.
@@ -79,7 +79,7 @@ fn is_zero(tokens: &u32) -> bool {
 }
 
 /// Why the model stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// It said all it wanted to say.

@@ -9,11 +9,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use dromia_cli::Output;
 use rustix::fs::{FlockOperation, flock};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::config::{self, Environment, Loaded, Written};
 use crate::home::Home;
-use crate::screen;
 use crate::system::{self, Exit};
 
 /// The configuration of a home, held against other commands until it is dropped.
@@ -38,6 +40,24 @@ pub(crate) struct Edit<'edit> {
     pub(crate) lines: Option<Vec<String>>,
 }
 
+/// What a command did to `dromia.yaml`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Edited {
+    /// The entry, such as `providers.openai`.
+    entry: String,
+    /// Whether the file was changed; it was not where it said so already.
+    changed: bool,
+    /// Where the text of before is kept, if the file was changed.
+    backup: Option<String>,
+}
+
+impl Edited {
+    /// An entry that is so already.
+    pub(crate) fn nothing(block: &str, name: &str) -> Self {
+        Self { entry: format!("{block}.{name}"), changed: false, backup: None }
+    }
+}
+
 impl Held {
     /// Reads the configuration of a home.
     pub(crate) fn of(home: &Home) -> anyhow::Result<Self> {
@@ -54,7 +74,12 @@ impl Held {
     }
 
     /// Makes an edit. `meant` does the same to the meaning, which is compared.
-    pub(crate) fn change(&self, edit: &Edit<'_>, meant: impl FnOnce(&mut Written)) -> anyhow::Result<()> {
+    pub(crate) fn change(
+        &self,
+        edit: &Edit<'_>,
+        output: &mut Output<'_>,
+        meant: impl FnOnce(&mut Written),
+    ) -> anyhow::Result<Edited> {
         let edited = match &edit.lines {
             Some(lines) => config::edit::put(&self.text, edit.block, edit.name, lines),
             None => config::edit::remove(&self.text, edit.block, edit.name),
@@ -66,21 +91,24 @@ impl Held {
             .ok()
             .filter(|loaded| loaded.written == expected)
             .ok_or_else(|| self.by_hand(edit, "the file holds YAML that this command does not edit"))?;
-        self.check(&loaded)?;
+        self.check(&loaded, output)?;
         let mode = fs::metadata(&self.path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
-        system::replace_file(&self.backup(), &self.text, mode)?;
-        system::replace_file(&self.path, &text, mode)
+        let backup = self.backup();
+        system::replace_file(&backup, &self.text, mode)?;
+        system::replace_file(&self.path, &text, mode)?;
+        let entry = format!("{}.{}", edit.block, edit.name);
+        Ok(Edited { entry, changed: true, backup: Some(backup.display().to_string()) })
     }
 
     /// Where the text of before is kept.
-    pub(crate) fn backup(&self) -> PathBuf {
+    fn backup(&self) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".bak");
         name.into()
     }
 
     /// Refuses what the change itself makes wrong.
-    fn check(&self, changed: &Loaded) -> anyhow::Result<()> {
+    fn check(&self, changed: &Loaded, output: &mut Output<'_>) -> anyhow::Result<()> {
         let problems =
             |loaded: &Loaded| loaded.resolve(&self.environment).err().map_or(Vec::new(), |all| all.0);
         let before = problems(&self.loaded);
@@ -88,9 +116,9 @@ impl Held {
             let is_old = before.iter().any(|old| old.message == problem.message);
             match problem.unset {
                 _ if is_old => {}
-                Some(name) => screen::notice(&format!(
+                Some(name) => output.notice(&format!(
                     "note: {name} is not set here; the server needs it in its environment"
-                )),
+                ))?,
                 None => return Err(Exit::usage(format!("{}; nothing was changed", problem.message))),
             }
         }
@@ -101,7 +129,7 @@ impl Held {
         let path = self.path.display();
         match &edit.lines {
             Some(lines) => {
-                let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+                let lines: String = lines.iter().flat_map(|line| ["\n  ", line.as_str()]).collect();
                 Exit::usage(format!(
                     "{path}: {why}; nothing was changed. Add by hand:\n{}:{lines}",
                     edit.block

@@ -1,16 +1,18 @@
 //! `dromia config`: check, show and explain the configuration. No server is needed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use dromia_cli::Global;
-use serde_json::{Value, json};
+use dromia_api::List;
+use dromia_cli::output::{pairs, table};
+use dromia_cli::{Context, Global, Outcome, Output};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::config::reference::{self, plain};
-use crate::config::{self, Environment, Flag, Key, Loaded, SetArguments, did_you_mean, show};
+use crate::config::{self, Environment, Flag, Key, Loaded, Problem, SetArguments, did_you_mean, show};
 use crate::home::Home;
-use crate::screen;
 use crate::system::Exit;
 
 #[derive(Debug, clap::Subcommand)]
@@ -58,22 +60,116 @@ pub(crate) enum ConfigCommand {
     },
 }
 
-/// Runs the command.
-pub(crate) fn run(home: &Home, command: &ConfigCommand, global: &Global) -> anyhow::Result<ExitCode> {
-    match command {
-        ConfigCommand::Validate { file, set } => validate(home, file.clone(), &set.flags(), global),
-        ConfigCommand::Show { origin, set } => {
-            let loaded = load(home, &set.flags())?;
-            if *origin { show_with_origin(home, &loaded, global) } else { show_plain(&loaded, global) }
+/// What a check of the configuration found.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Validated {
+    /// The file.
+    file: String,
+    /// Whether it can be served.
+    valid: bool,
+    /// Everything that is wrong with it.
+    problems: Vec<Mistake>,
+}
+
+/// One mistake in the configuration.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Mistake {
+    /// The file with line and column, the environment variable, or the flag.
+    at: String,
+    /// What is wrong, and with which key.
+    message: String,
+}
+
+/// Every value that counts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Configuration {
+    /// The file.
+    file: String,
+    /// The values, with every default filled in; a key to a provider only as its reference.
+    configuration: Value,
+}
+
+/// Every value that counts, key by key.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Origins {
+    /// The file.
+    file: String,
+    /// The values, in the order of the alphabet.
+    items: Vec<Valued>,
+}
+
+/// One value and where it comes from.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Valued {
+    /// The key.
+    key: String,
+    /// Its value; a key to a provider only as its reference.
+    value: Value,
+    /// The flag, the variable, the line of the file, the built-in prices of a day, or `default`.
+    origin: String,
+}
+
+impl From<show::Shown> for Valued {
+    fn from(shown: show::Shown) -> Self {
+        Self { key: shown.key, value: shown.value, origin: shown.origin.to_string() }
+    }
+}
+
+/// A key of the configuration.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Explained {
+    /// Its path; `NAME` and `ALIAS` stand for names that the operator chooses.
+    key: String,
+    /// What it is.
+    description: String,
+    /// What it takes, in words.
+    takes: String,
+    /// What it is where nothing is said, as far as that does not depend on other keys.
+    default: Option<Value>,
+    /// The environment variable that sets it.
+    variable: Option<String>,
+    /// Where one key was asked for: its value, or those of the keys below it.
+    values: Vec<Valued>,
+}
+
+impl Explained {
+    fn of(key: &Key, values: Vec<Valued>) -> Self {
+        Self {
+            key: key.path.clone(),
+            description: key.description.clone(),
+            takes: key.takes.clone(),
+            default: key.default.clone(),
+            variable: key.variable.clone(),
+            values,
         }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(
+    home: &Home,
+    command: &ConfigCommand,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let output = &mut Output::new(context, global);
+    output.check()?;
+    match command {
+        ConfigCommand::Validate { file, set } => {
+            return validate(home, file.as_deref(), &set.flags(), output);
+        }
+        ConfigCommand::Show { origin: true, set } => {
+            show_with_origin(home, &load(home, &set.flags())?, output)?;
+        }
+        ConfigCommand::Show { origin: false, set } => show_plain(home, &load(home, &set.flags())?, output)?,
         ConfigCommand::Schema { markdown } => {
             let text = if *markdown { reference::page() } else { config::schema_text() };
-            anstream::print!("{text}");
-            Ok(ExitCode::SUCCESS)
+            output.line(text.trim_end())?;
         }
-        ConfigCommand::Explain { key: Some(key), set } => explain(home, key, &set.flags(), global),
-        ConfigCommand::Explain { key: None, .. } => list(global),
+        ConfigCommand::Explain { key: Some(key), set } => explain(home, key, &set.flags(), output)?,
+        ConfigCommand::Explain { key: None, .. } => list(output)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(home: &Home, flags: &[Flag]) -> anyhow::Result<Loaded> {
@@ -81,13 +177,18 @@ fn load(home: &Home, flags: &[Flag]) -> anyhow::Result<Loaded> {
     config::read(&home.config(), &config::text(home)?, &environment, flags).map_err(Exit::usage_of)
 }
 
-fn validate(home: &Home, file: Option<PathBuf>, flags: &[Flag], global: &Global) -> anyhow::Result<ExitCode> {
+fn validate(
+    home: &Home,
+    file: Option<&Path>,
+    flags: &[Flag],
+    output: &mut Output<'_>,
+) -> anyhow::Result<ExitCode> {
     let environment = Environment::of_process();
     let (path, text) = match file {
         Some(file) => {
-            let text = std::fs::read_to_string(&file)
+            let text = std::fs::read_to_string(file)
                 .map_err(|error| Exit::usage(format!("failed to read {}: {error}", file.display())))?;
-            (file, text)
+            (file.to_owned(), text)
         }
         None => (home.config(), config::text(home)?),
     };
@@ -95,62 +196,55 @@ fn validate(home: &Home, file: Option<PathBuf>, flags: &[Flag], global: &Global)
         loaded.resolve(&environment)?;
         Ok(loaded)
     });
+    let file = path.display().to_string();
     match checked {
         Ok(loaded) => {
             let (providers, models) = (loaded.written.providers.len(), loaded.written.models.len());
-            let line = format!("{} is good: {providers} providers, {models} models", path.display());
-            screen::show(global, &json!({"file": path, "valid": true, "problems": []}), &line)?;
+            let validated = Validated { file, valid: true, problems: Vec::new() };
+            output.show(&validated, |validated| {
+                format!("{} is good: {providers} providers, {models} models", validated.file)
+            })?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(problems) if global.json.is_some() => {
-            let told = problems.0.iter().map(|problem| json!({"at": problem.at, "message": problem.message}));
-            let told: Vec<Value> = told.collect();
-            screen::show(global, &json!({"file": path, "valid": false, "problems": told}), "")?;
-            Err(Exit::usage_of(problems))
+        // The document of this command says more than that of a failure.
+        Err(problems) if output.is_json() => {
+            output.notice(&format!("error: {problems}"))?;
+            let problems = problems.0.into_iter().map(|Problem { at, message, .. }| Mistake { at, message });
+            output.document(&Validated { file, valid: false, problems: problems.collect() })?;
+            Ok(dromia_cli::Exit::Usage.into())
         }
         Err(problems) => Err(Exit::usage_of(problems)),
     }
 }
 
-fn show_plain(loaded: &Loaded, global: &Global) -> anyhow::Result<ExitCode> {
-    let rows: Vec<_> =
-        show::values(loaded).into_iter().map(|shown| vec![shown.key, plain(&shown.value)]).collect();
-    screen::show(global, &show::document(loaded), &screen::columns(&["key", "value"], &rows))?;
-    Ok(ExitCode::SUCCESS)
+fn show_plain(home: &Home, loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
+    if output.is_json() {
+        let file = home.config().display().to_string();
+        return output.document(&Configuration { file, configuration: show::document(loaded) });
+    }
+    let rows = show::values(loaded).into_iter().map(|shown| vec![shown.key, plain(&shown.value)]);
+    output.table(&["key", "value"], rows.collect())
 }
 
-fn show_with_origin(home: &Home, loaded: &Loaded, global: &Global) -> anyhow::Result<ExitCode> {
-    let values = show::values(loaded);
-    let documents = values
-        .iter()
-        .map(|shown| json!({"key": shown.key, "value": shown.value, "origin": shown.origin.to_string()}));
-    let document = json!({"file": home.config(), "values": documents.collect::<Vec<_>>()});
-    let rows =
-        values.iter().map(|shown| vec![shown.key.clone(), plain(&shown.value), shown.origin.to_string()]);
-    let rows: Vec<_> = rows.collect();
-    screen::show(global, &document, &screen::columns(&["key", "value", "origin"], &rows))?;
-    Ok(ExitCode::SUCCESS)
+fn show_with_origin(home: &Home, loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
+    let items: Vec<_> = show::values(loaded).into_iter().map(Valued::from).collect();
+    if output.is_json() {
+        return output.document(&Origins { file: home.config().display().to_string(), items });
+    }
+    let rows = items.into_iter().map(|valued| vec![valued.key, plain(&valued.value), valued.origin]);
+    output.table(&["key", "value", "origin"], rows.collect())
 }
 
-fn list(global: &Global) -> anyhow::Result<ExitCode> {
-    let keys = config::keys();
-    let documents: Vec<_> = keys.iter().map(document).collect();
-    let rows: Vec<_> = keys.iter().map(|key| vec![key.path.clone(), key.description.clone()]).collect();
-    screen::show(global, &json!({"keys": documents}), &screen::columns(&["key", "what it is"], &rows))?;
-    Ok(ExitCode::SUCCESS)
+fn list(output: &mut Output<'_>) -> Outcome {
+    let items: Vec<_> = config::keys().iter().map(|key| Explained::of(key, Vec::new())).collect();
+    if output.is_json() {
+        return output.document(&List { items, next: None });
+    }
+    let rows = items.into_iter().map(|one| vec![one.key, one.description]);
+    output.table(&["key", "what it is"], rows.collect())
 }
 
-fn document(key: &Key) -> Value {
-    json!({
-        "key": key.path,
-        "description": key.description,
-        "takes": key.takes,
-        "default": key.default,
-        "variable": key.variable,
-    })
-}
-
-fn explain(home: &Home, path: &str, flags: &[Flag], global: &Global) -> anyhow::Result<ExitCode> {
+fn explain(home: &Home, path: &str, flags: &[Flag], output: &mut Output<'_>) -> anyhow::Result<()> {
     let keys = config::keys();
     let Some(key) = keys.iter().find(|key| key.is_meant_by(path)) else {
         let near = did_you_mean(path, keys.iter().map(|key| key.path.as_str()));
@@ -164,36 +258,44 @@ fn explain(home: &Home, path: &str, flags: &[Flag], global: &Global) -> anyhow::
         config::read(&home.config(), "", &Environment::of_process(), flags).map_err(Exit::usage_of)?
     };
     let below = format!("{path}.");
-    let values: Vec<_> = show::values(&loaded)
+    let values = show::values(&loaded)
         .into_iter()
         .filter(|shown| shown.key == path || shown.key.starts_with(&below))
+        .map(Valued::from)
         .collect();
-    let mut pairs = vec![
-        ("key", path.to_owned()),
-        ("what it is", key.description.clone()),
-        ("takes", key.takes.clone()),
-        ("default", key.default.as_ref().map(plain).unwrap_or_default()),
-        ("variable", key.variable.clone().unwrap_or_default()),
-    ];
-    let single = values.iter().find(|shown| shown.key == path && !key.is_group);
-    if let Some(shown) = single {
-        pairs.push(("value", plain(&shown.value)));
-        pairs.push(("from", shown.origin.to_string()));
-    } else if !key.is_group {
-        pairs.push(("value", "(not set)".to_owned()));
+    let explained = Explained::of(key, values);
+    if output.is_json() {
+        output.document(&List { items: vec![explained], next: None })?;
+        return Ok(());
     }
-    let mut text = screen::pairs(&pairs);
+    let mut text = explained_text(&explained, path, key.is_group);
     if key.is_group {
         let prefix = format!("{}.", key.path);
         let rows = keys.iter().filter(|other| other.path.starts_with(&prefix));
-        let rows: Vec<_> = rows.map(|key| vec![key.path.clone(), key.description.clone()]).collect();
-        text = format!("{text}\n\n{}", screen::columns(&["key", "what it is"], &rows));
+        let rows = rows.map(|key| vec![key.path.clone(), key.description.clone()]).collect();
+        let columns = output.context().columns;
+        text = format!("{text}\n\n{}", table(columns, &["key", "what it is"], rows));
     }
-    let mut document = document(key);
-    document["values"] = values
-        .iter()
-        .map(|shown| json!({"key": shown.key, "value": shown.value, "origin": shown.origin.to_string()}))
-        .collect();
-    screen::show(global, &document, &text).context("failed to print")?;
-    Ok(ExitCode::SUCCESS)
+    output.line(&text)?;
+    Ok(())
+}
+
+/// Writes what is known about a key; a group has no value of its own.
+fn explained_text(explained: &Explained, path: &str, is_group: bool) -> String {
+    let mut told = vec![
+        ("key", path.to_owned()),
+        ("what it is", explained.description.clone()),
+        ("takes", explained.takes.clone()),
+        ("default", explained.default.as_ref().map(plain).unwrap_or_default()),
+        ("variable", explained.variable.clone().unwrap_or_default()),
+    ];
+    if !is_group {
+        match explained.values.iter().find(|valued| valued.key == path) {
+            Some(valued) => {
+                told.extend([("value", plain(&valued.value)), ("from", valued.origin.clone())]);
+            }
+            None => told.push(("value", "(not set)".to_owned())),
+        }
+    }
+    pairs(&told)
 }

@@ -16,7 +16,6 @@ mod probe;
 mod provider;
 mod redact;
 mod schemas;
-mod screen;
 mod shell;
 mod status_all;
 mod system;
@@ -26,7 +25,7 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use dromia_cli::Global;
+use dromia_cli::{Context, Global, Output};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -86,15 +85,26 @@ fn main() -> ExitCode {
         }
         Command::Client(command) => client(command, &home, &arguments.global, &matches),
         Command::Shell(command) => shell::run(command, &home, &arguments.global, &matches),
-        Command::Config(config) => configure::run(&home, &config, &arguments.global),
-        Command::Provider(provider) => provider::run(&home, &provider, &arguments.global),
-        Command::Model(model) => model::run(&home, &model, &arguments.global),
+        Command::Config(config) => {
+            let has_origin = matches!(config, configure::ConfigCommand::Show { origin: true, .. });
+            let command = schemas::command(&matches) + if has_origin { " --origin" } else { "" };
+            configure::run(&home, &config, &arguments.global, &mut schemas::context(&command))
+        }
+        Command::Provider(provider) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            provider::run(&home, &provider, &arguments.global, context)
+        }
+        Command::Model(model) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            model::run(&home, &model, &arguments.global, context)
+        }
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            anstream::eprintln!("error: {error:#}");
-            ExitCode::from(error.downcast_ref::<system::Exit>().map_or(1, |exit| exit.code))
+            let failure = system::failure(error);
+            Output::new(&mut Context::of_process(), &arguments.global).tell(&failure);
+            failure.exit().into()
         }
     }
 }

@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::home::Home;
-use crate::system::Exit;
 use crate::up;
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +51,7 @@ pub(crate) fn run(
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(context, global);
-    output.check().map_err(|problem| Exit::usage(problem.to_string()))?;
+    output.check()?;
     let What::State { dry_run } = arguments.what;
     let config = StoreConfig::new(home.store());
     let plan = SqliteStore::plan(&config).map_err(|error| up::opened(home, error))?;

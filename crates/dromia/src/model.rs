@@ -4,16 +4,19 @@ mod trial;
 
 use std::process::ExitCode;
 
-use dromia_cli::Global;
+use dromia_api::List;
+use dromia_cli::{Context, Global, Outcome, Output};
 use dromia_models::{Price, PriceTable};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::change::{self, Edit, Held};
+use crate::change::{self, Edit, Edited, Held};
 use crate::config::edit::{name_text, quoted};
-use crate::config::{self, Kind, Loaded, Route, SCRIPTED, Written, WrittenModel};
+use crate::config::{self, Kind, Loaded, Route, SCRIPTED, Written, WrittenModel, WrittenPrice};
 use crate::home::Home;
-use crate::screen;
 use crate::system::Exit;
+
+pub(crate) use self::trial::Trial;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ModelCommand {
@@ -80,20 +83,75 @@ fn assignment(text: &str) -> Result<Assignment, String> {
     })
 }
 
+/// An alias that agents name, and who answers under it.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Aliased {
+    /// The alias.
+    alias: String,
+    /// What is spoken there; nothing where nobody answers.
+    kind: Option<Kind>,
+    /// The provider; nothing where the model says it all itself.
+    provider: Option<String>,
+    /// The model's id there; the scripted model has none.
+    model: Option<String>,
+    /// The aliases that stand in, in order.
+    fallback: Vec<String>,
+    /// What tokens cost, in millionths of the currency unit per million; nothing where nobody knows.
+    price: Option<WrittenPrice>,
+    /// Why nobody answers, if nobody does.
+    problem: Option<String>,
+}
+
+/// Every alias that agents can name.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Listing {
+    /// The models, `scripted` last unless the configuration sets it.
+    items: Vec<Aliased>,
+    /// The day of the list prices, which count where the configuration sets none.
+    prices_as_of: &'static str,
+    /// The currency of all prices.
+    currency: &'static str,
+}
+
+/// Who answers under an alias.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Routed {
+    /// The alias.
+    alias: String,
+    /// Who answers; the next one while the one before it is overloaded, too slow or unreachable.
+    route: Vec<Step>,
+}
+
+/// One of those who answer.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Step {
+    /// The alias under which it is set.
+    alias: String,
+    /// The provider or host and the model's id there, or why nobody answers.
+    answers: String,
+}
+
 /// Runs the command.
-pub(crate) fn run(home: &Home, command: &ModelCommand, global: &Global) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    home: &Home,
+    command: &ModelCommand,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let output = &mut Output::new(context, global);
+    output.check()?;
     match command {
-        ModelCommand::List => list(&Held::of(home)?.loaded, global)?,
-        ModelCommand::Set { assignment } => set(&Held::of(home)?, assignment, global)?,
-        ModelCommand::Test { alias } => trial::run(home, alias, global)?,
+        ModelCommand::List => list(&Held::of(home)?.loaded, output)?,
+        ModelCommand::Set { assignment } => set(&Held::of(home)?, assignment, output)?,
+        ModelCommand::Test { alias } => trial::run(home, alias, global.timeout, output)?,
         ModelCommand::Route(RouteCommand::Show { alias }) => {
-            routes(&Held::of(home)?.loaded, alias.as_deref(), global)?;
+            routes(&Held::of(home)?.loaded, alias.as_deref(), output)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn set(held: &Held, assignment: &Assignment, global: &Global) -> anyhow::Result<()> {
+fn set(held: &Held, assignment: &Assignment, output: &mut Output<'_>) -> anyhow::Result<()> {
     let Assignment { alias, provider, id, fallback } = assignment;
     let written = &held.loaded.written;
     let is_scripted = match written.providers.get(provider) {
@@ -130,21 +188,19 @@ fn set(held: &Held, assignment: &Assignment, global: &Global) -> anyhow::Result<
         }
     }
     if written.models.get(alias) == Some(&model) {
-        return screen::show(
-            global,
-            &json!({"model": alias, "changed": false}),
-            &format!("{alias} is so already."),
-        );
+        output.show(&Edited::nothing("models", alias), |_| format!("{alias} is so already."))?;
+        return Ok(());
     }
     let edit = Edit { block: "models", name: alias, lines: Some(lines(alias, &model)) };
-    held.change(&edit, |written| {
+    let changed = held.change(&edit, output, |written| {
         written.models.insert(alias.clone(), model);
     })?;
     let text = format!(
         "{alias} is in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
         change::HEARD
     );
-    screen::show(global, &json!({"model": alias, "changed": true, "backup": held.backup()}), &text)
+    output.show(&changed, |_| text)?;
+    Ok(())
 }
 
 /// Writes an entry of `models:`.
@@ -224,78 +280,91 @@ pub(crate) fn money(micros: u64) -> String {
     format!("{whole}.{digits:0<2} {currency}")
 }
 
-fn price_document(route: &Route) -> Value {
-    let price = route.target.as_ref().map_or(Some(Price::default()), |target| target.price);
-    price.map_or_else(
-        || "unpriced".into(),
-        |price| {
-            json!({
-                "input": price.input, "output": price.output,
-                "cache_read": price.cache_read, "cache_write": price.cache_write,
-            })
-        },
-    )
-}
-
-fn list(loaded: &Loaded, global: &Global) -> anyhow::Result<()> {
+fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
     let written = &loaded.written;
-    let mut rows = Vec::new();
-    let mut documents = Vec::new();
+    let (mut items, mut rows) = (Vec::new(), Vec::new());
     for alias in aliases(written) {
         let fallback = written.models.get(alias).map(|model| model.fallback.clone()).unwrap_or_default();
-        match route(written, alias) {
+        let alias = alias.to_owned();
+        match route(written, &alias) {
             Ok(route) => {
-                let row =
-                    [place(&route), route.kind.as_str().to_owned(), fallback.join(", "), price_text(&route)];
-                rows.push(std::iter::once(alias.to_owned()).chain(row).collect());
-                documents.push(json!({
-                    "alias": alias, "kind": route.kind, "provider": route.provider,
-                    "model": route.target.as_ref().map(|target| &target.model),
-                    "fallback": fallback, "price": price_document(&route),
-                }));
+                rows.push(vec![
+                    alias.clone(),
+                    place(&route),
+                    route.kind.as_str().to_owned(),
+                    fallback.join(", "),
+                    price_text(&route),
+                ]);
+                items.push(listed(alias, fallback, route));
             }
             Err(problem) => {
-                rows.push(vec![alias.to_owned(), problem.clone()]);
-                documents.push(json!({"alias": alias, "problem": problem}));
+                rows.push(vec![alias.clone(), problem.clone()]);
+                items.push(Aliased { alias, fallback, problem: Some(problem), ..Aliased::default() });
             }
         }
     }
-    let heads = ["alias", "answers", "kind", "stands in", "price per million tokens"];
-    let table = PriceTable::builtin();
-    let note = format!(
-        "Prices that dromia.yaml does not set are the list prices of {} in {}.",
-        table.as_of, table.currency
-    );
-    let document = json!({"items": documents, "prices_as_of": table.as_of, "currency": table.currency});
-    screen::show(global, &document, &format!("{}\n\n{note}", screen::columns(&heads, &rows)))
+    let PriceTable { as_of, currency, .. } = PriceTable::builtin();
+    if output.is_json() {
+        return output.document(&Listing { items, prices_as_of: as_of, currency });
+    }
+    output.table(&["alias", "answers", "kind", "stands in", "price per million tokens"], rows)?;
+    output.line(&format!(
+        "\nPrices that dromia.yaml does not set are the list prices of {as_of} in {currency}."
+    ))
 }
 
-fn routes(loaded: &Loaded, alias: Option<&str>, global: &Global) -> anyhow::Result<()> {
+fn listed(alias: String, fallback: Vec<String>, route: Route) -> Aliased {
+    let Route { provider, kind, target } = route;
+    // The scripted model costs nothing.
+    let price = target.as_ref().map_or_else(|| Some(Price::default()), |target| target.price);
+    Aliased {
+        alias,
+        kind: Some(kind),
+        provider,
+        model: target.map(|target| target.model),
+        fallback,
+        price: price.map(WrittenPrice::from),
+        problem: None,
+    }
+}
+
+fn routes(loaded: &Loaded, alias: Option<&str>, output: &mut Output<'_>) -> anyhow::Result<()> {
     let written = &loaded.written;
     let all = aliases(written);
     if let Some(alias) = alias.filter(|alias| !all.contains(alias)) {
         return Err(unknown(&all, alias));
     }
+    let wanted = all.into_iter().filter(|name| alias.is_none_or(|alias| alias == *name));
+    let items: Vec<Routed> = wanted.map(|alias| routed(written, alias)).collect();
+    output.show(&List { items, next: None }, |list| routes_text(&list.items))?;
+    Ok(())
+}
+
+fn routed(written: &Written, alias: &str) -> Routed {
+    let rest = written.models.get(alias).map(|model| model.fallback.as_slice()).unwrap_or_default();
+    let names = std::iter::once(alias).chain(rest.iter().map(String::as_str));
+    let step = |name: &str| Step {
+        alias: name.to_owned(),
+        answers: route(written, name).map_or_else(|problem| problem, |route| place(&route)),
+    };
+    Routed { alias: alias.to_owned(), route: names.map(step).collect() }
+}
+
+fn routes_text(routes: &[Routed]) -> String {
     let mut lines = Vec::new();
-    let mut documents = Vec::new();
-    for alias in all.into_iter().filter(|name| alias.is_none_or(|alias| alias == *name)) {
-        let rest = written.models.get(alias).map(|model| model.fallback.as_slice()).unwrap_or_default();
-        let mut steps = Vec::new();
-        lines.push(alias.to_owned());
-        for (index, name) in std::iter::once(alias).chain(rest.iter().map(String::as_str)).enumerate() {
-            let place = route(written, name).map_or_else(|problem| problem, |route| place(&route));
-            let through = if name == alias { String::new() } else { format!("  (as {name})") };
-            lines.push(format!("  {}. {place}{through}", index + 1));
-            steps.push(json!({"alias": name, "answers": place}));
+    for Routed { alias, route } in routes {
+        lines.push(alias.clone());
+        for (index, step) in route.iter().enumerate() {
+            let through = if step.alias == *alias { String::new() } else { format!("  (as {})", step.alias) };
+            lines.push(format!("  {}. {}{through}", index + 1, step.answers));
         }
-        documents.push(json!({"alias": alias, "route": steps}));
     }
     lines.push(String::new());
     lines.push(
         "The next answers while the one before it is overloaded, too slow or unreachable, and cools down."
             .to_owned(),
     );
-    screen::show(global, &json!({"items": documents}), &lines.join("\n"))
+    lines.join("\n")
 }
 
 /// Says that there is no such alias.

@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dromia_cli::Global;
-use serde_json::{Value, json};
+use dromia_api::List;
+use dromia_cli::{Context, Global, Outcome, Output};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::change::{self, Edit, Held};
+use crate::change::{self, Edit, Edited, Held};
 use crate::config::edit::{name_text, quoted};
 use crate::config::{self, Kind, Loaded, Refused, Written, WrittenProvider};
 use crate::home::Home;
 use crate::probe::{self, Failure, Question};
-use crate::screen;
 use crate::system::Exit;
 
 /// How long a server may take for its list where nothing else is said.
@@ -63,19 +64,67 @@ pub(crate) struct AddArguments {
     key_env: Option<String>,
 }
 
+/// A server of models, as `dromia.yaml` names it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Provider {
+    /// The name under which models refer to it.
+    name: String,
+    /// What it speaks.
+    kind: Kind,
+    /// Its address; the scripted model has none.
+    base_url: Option<String>,
+    /// Where its key comes from, and whether it is there; `none` where it wants none.
+    key: String,
+    /// The models that refer to it, by their aliases.
+    used_by: Vec<String>,
+}
+
+/// What a server of models answered.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Tested {
+    /// The provider.
+    provider: String,
+    /// What it speaks.
+    kind: Kind,
+    /// How long its answer took, in milliseconds; the scripted model is part of the program and not asked.
+    latency_ms: Option<u64>,
+    /// The ids of its models.
+    models: Vec<String>,
+    /// The models of `dromia.yaml` that refer to it.
+    aliases: Vec<User>,
+}
+
+/// A model of `dromia.yaml`, beside what its server lists.
+#[derive(Debug, Serialize, JsonSchema)]
+struct User {
+    /// The alias that agents name.
+    alias: String,
+    /// The model's id at the provider.
+    model: String,
+    /// Whether the provider lists that id.
+    listed: bool,
+}
+
 /// Runs the command.
-pub(crate) fn run(home: &Home, command: &ProviderCommand, global: &Global) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    home: &Home,
+    command: &ProviderCommand,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let output = &mut Output::new(context, global);
+    output.check()?;
     let held = Held::of(home)?;
     match command {
-        ProviderCommand::Add(arguments) => add(&held, arguments, global)?,
-        ProviderCommand::List => list(&held, global)?,
-        ProviderCommand::Test { name } => test(held, name, global)?,
-        ProviderCommand::Remove { name } => remove(&held, name, global)?,
+        ProviderCommand::Add(arguments) => add(&held, arguments, output)?,
+        ProviderCommand::List => list(&held, output)?,
+        ProviderCommand::Test { name } => test(held, name, global.timeout.unwrap_or(WAIT), output)?,
+        ProviderCommand::Remove { name } => remove(&held, name, output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn add(held: &Held, arguments: &AddArguments, global: &Global) -> anyhow::Result<()> {
+fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow::Result<()> {
     let AddArguments { name, kind, base_url, key_env } = arguments;
     let server = WrittenProvider {
         kind: *kind,
@@ -85,11 +134,8 @@ fn add(held: &Held, arguments: &AddArguments, global: &Global) -> anyhow::Result
     };
     match held.loaded.written.providers.get(name) {
         Some(there) if *there == server => {
-            return screen::show(
-                global,
-                &json!({"provider": name, "changed": false}),
-                &format!("{name} is there already."),
-            );
+            output.show(&Edited::nothing("providers", name), |_| format!("{name} is there already."))?;
+            return Ok(());
         }
         Some(_) => {
             let at = held.loaded.origins.at(&format!("providers.{name}"));
@@ -103,17 +149,18 @@ fn add(held: &Held, arguments: &AddArguments, global: &Global) -> anyhow::Result
     lines.extend(server.base_url.as_ref().map(|base_url| format!("  base_url: {}", quoted(base_url))));
     lines.extend(server.key.as_ref().map(|key| format!("  key: {}", quoted(key))));
     let edit = Edit { block: "providers", name, lines: Some(lines) };
-    held.change(&edit, |written| {
+    let changed = held.change(&edit, output, |written| {
         written.providers.insert(name.clone(), server);
     })?;
     let next = format!(
         "{name} is in dromia.yaml. {}\n\nNext: `dromia provider test {name}`, then `dromia model set default={name}/MODEL`.",
         change::HEARD
     );
-    screen::show(global, &json!({"provider": name, "changed": true, "backup": held.backup()}), &next)
+    output.show(&changed, |_| next)?;
+    Ok(())
 }
 
-fn remove(held: &Held, name: &str, global: &Global) -> anyhow::Result<()> {
+fn remove(held: &Held, name: &str, output: &mut Output<'_>) -> anyhow::Result<()> {
     known(&held.loaded, name)?;
     let users = users(&held.loaded.written, name);
     if !users.is_empty() {
@@ -123,38 +170,34 @@ fn remove(held: &Held, name: &str, global: &Global) -> anyhow::Result<()> {
         )));
     }
     let edit = Edit { block: "providers", name, lines: None };
-    held.change(&edit, |written| {
+    let changed = held.change(&edit, output, |written| {
         written.providers.remove(name);
     })?;
-    let text = format!("{name} is gone from dromia.yaml. {}", change::HEARD);
-    screen::show(global, &json!({"provider": name, "changed": true, "backup": held.backup()}), &text)
+    output.show(&changed, |_| format!("{name} is gone from dromia.yaml. {}", change::HEARD))?;
+    Ok(())
 }
 
-fn list(held: &Held, global: &Global) -> anyhow::Result<()> {
+fn list(held: &Held, output: &mut Output<'_>) -> Outcome {
     let written = &held.loaded.written;
-    let mut rows = Vec::new();
-    let mut documents = Vec::new();
-    for (name, server) in &written.providers {
-        let key = key_state(held, server);
-        let base_url = config::filled(server).base_url.unwrap_or_default();
-        let used_by = users(written, name);
-        rows.push(vec![
-            name.clone(),
-            server.kind.as_str().to_owned(),
-            base_url.clone(),
-            key.clone(),
-            used_by.join(", "),
-        ]);
-        documents.push(json!({
-            "name": name, "kind": server.kind, "base_url": base_url, "key": key, "used_by": used_by,
-        }));
-    }
-    let text = if rows.is_empty() {
-        "There is no provider. Add one with `dromia provider add NAME --kind KIND`.".to_owned()
-    } else {
-        screen::columns(&["name", "kind", "base url", "key", "used by"], &rows)
+    let provider = |(name, server): (&String, &WrittenProvider)| Provider {
+        name: name.clone(),
+        kind: server.kind,
+        base_url: config::filled(server).base_url,
+        key: key_state(held, server),
+        used_by: users(written, name),
     };
-    screen::show(global, &json!({"items": documents}), &text)
+    let items: Vec<_> = written.providers.iter().map(provider).collect();
+    if output.is_json() {
+        return output.document(&List { items, next: None });
+    }
+    if items.is_empty() {
+        return output.notice("There is no provider. Add one with `dromia provider add NAME --kind KIND`.");
+    }
+    let rows = items.into_iter().map(|one| {
+        let kind = one.kind.as_str().to_owned();
+        vec![one.name, kind, one.base_url.unwrap_or_default(), one.key, one.used_by.join(", ")]
+    });
+    output.table(&["name", "kind", "base url", "key", "used by"], rows.collect())
 }
 
 /// Says where a key comes from, and whether it is there.
@@ -180,12 +223,20 @@ fn known<'held>(loaded: &'held Loaded, name: &str) -> anyhow::Result<&'held Writ
     })
 }
 
-fn test(held: Held, name: &str, global: &Global) -> anyhow::Result<()> {
+fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyhow::Result<()> {
     let server = config::filled(known(&held.loaded, name)?);
+    let mut tested = Tested {
+        provider: name.to_owned(),
+        kind: server.kind,
+        latency_ms: None,
+        models: Vec::new(),
+        aliases: Vec::new(),
+    };
     let Some(base_url) = server.base_url.as_deref() else {
-        let text =
-            format!("{name} is the built-in scripted model: it is part of the program and always answers.");
-        return screen::show(global, &json!({"provider": name, "kind": server.kind, "ok": true}), &text);
+        output.show(&tested, |_| {
+            format!("{name} is the built-in scripted model: it is part of the program and always answers.")
+        })?;
+        return Ok(());
     };
     let key = match server
         .key
@@ -209,7 +260,6 @@ fn test(held: Held, name: &str, global: &Global) -> anyhow::Result<()> {
         .collect();
     // The answer may take its time; nobody else needs to wait for it.
     drop(held);
-    let wait = global.timeout.unwrap_or(WAIT);
     let question = Question { kind: server.kind, base_url, key: key.as_deref(), wait };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let host = config::host(base_url).unwrap_or_default();
@@ -217,26 +267,32 @@ fn test(held: Held, name: &str, global: &Global) -> anyhow::Result<()> {
         let next = next_step(name, &server, &failure);
         Exit::failed(format!("{name} at {host} does not serve: {failure}; {next}"))
     })?;
-    let latency_ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
-    let is_listed = |id: &String| answer.models.contains(id);
-    let mut text =
-        format!("{name} at {host} answered in {latency_ms} ms with {} models.", answer.models.len());
-    for (alias, id) in &aliases {
-        let state = if is_listed(id) { "is listed" } else { "is NOT listed; look at its id" };
-        text.push_str(&format!("\n  {alias}: {id} {state}"));
+    tested.latency_ms = Some(u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX));
+    let listed = aliases.into_iter().map(|(alias, model)| {
+        let listed = answer.models.contains(&model);
+        User { alias, model, listed }
+    });
+    tested.aliases = listed.collect();
+    tested.models = answer.models;
+    output.show(&tested, |tested| tested_text(tested, &host))?;
+    Ok(())
+}
+
+fn tested_text(tested: &Tested, host: &str) -> String {
+    let Tested { provider, latency_ms, models, aliases, .. } = tested;
+    let latency_ms = latency_ms.unwrap_or_default();
+    let mut text = format!("{provider} at {host} answered in {latency_ms} ms with {} models.", models.len());
+    for User { alias, model, listed } in aliases {
+        let state = if *listed { "is listed" } else { "is NOT listed; look at its id" };
+        text.extend([format!("\n  {alias}: {model} {state}")]);
     }
-    text.push_str(&if aliases.is_empty() {
-        format!("\n\nNext: `dromia model set default={name}/MODEL`.")
+    text.push_str("\n\nNext: ");
+    if aliases.is_empty() {
+        text.extend([format!("`dromia model set default={provider}/MODEL`.")]);
     } else {
-        "\n\nNext: `dromia model test ALIAS` makes a real call.".to_owned()
-    });
-    let told =
-        aliases.iter().map(|(alias, id)| json!({"alias": alias, "model": id, "listed": is_listed(id)}));
-    let document = json!({
-        "provider": name, "kind": server.kind, "ok": true, "latency_ms": latency_ms,
-        "models": answer.models, "aliases": told.collect::<Vec<Value>>(),
-    });
-    screen::show(global, &document, &text)
+        text.push_str("`dromia model test ALIAS` makes a real call.");
+    }
+    text
 }
 
 fn no_key(held: &Held, name: &str, refused: &Refused) -> anyhow::Error {

@@ -5,7 +5,8 @@ use dromia_api::List;
 use dromia_cli::Context;
 use dromia_cli::schema::Published;
 
-use crate::{doctor, migrate, shell, status_all};
+use crate::change::Edited;
+use crate::{configure, doctor, migrate, model, provider, shell, status_all};
 
 /// All documents, the client's and those of the local commands.
 pub(crate) fn published() -> Vec<Published> {
@@ -14,7 +15,19 @@ pub(crate) fn published() -> Vec<Published> {
         Published::of::<status_all::Page>("status --all"),
         Published::of::<doctor::Report>("doctor"),
         Published::of::<migrate::Plan>("migrate state"),
-        Published::of::<shell::Version>("version"),
+        Published::of::<configure::Validated>("config validate"),
+        Published::of::<configure::Configuration>("config show"),
+        Published::of::<configure::Origins>("config show --origin"),
+        Published::of::<List<configure::Explained>>("config explain"),
+        Published::of::<Edited>("provider add"),
+        Published::of::<List<provider::Provider>>("provider list"),
+        Published::of::<provider::Tested>("provider test"),
+        Published::of::<Edited>("provider remove"),
+        Published::of::<model::Listing>("model list"),
+        Published::of::<Edited>("model set"),
+        Published::of::<model::Trial>("model test"),
+        Published::of::<List<model::Routed>>("model route show"),
+        Published::of::<shell::About>("version"),
         Published::of::<List<shell::Row>>("help commands"),
     ]);
     all

@@ -104,7 +104,7 @@ fn redactor(home: &Home, variables: &[(String, String)], written: Option<&Value>
     let mut referred = Vec::new();
     if let Some(written) = written {
         doctor::texts(written, "", &mut |_, text| {
-            referred.extend(text.strip_prefix("env:").map(str::to_owned))
+            referred.extend(text.strip_prefix("env:").map(str::to_owned));
         });
     }
     for (name, value) in variables {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::Path;
 
 use anyhow::Context as _;
+use dromia_cli::Error;
 
 /// A failure that ends the program with its own exit code.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,6 @@ impl Exit {
     }
 
     /// What is wrong with a configuration.
-    #[expect(clippy::needless_pass_by_value, reason = "it is the function that an error is mapped with")]
     pub(crate) fn usage_of(problem: impl std::fmt::Display) -> anyhow::Error {
         Self::usage(problem.to_string())
     }
@@ -38,6 +38,15 @@ impl Exit {
     pub(crate) fn conflict(message: impl Into<String>) -> anyhow::Error {
         Self { code: 6, message: message.into() }.into()
     }
+}
+
+/// Takes a failure as the command line tells it, with the exit code that it asks for.
+pub(crate) fn failure(error: anyhow::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(|error| {
+        let code = error.downcast_ref::<Exit>().map(|exit| exit.code);
+        let exit = dromia_cli::Exit::ALL.into_iter().find(|exit| Some(exit.code()) == code);
+        Error::Local { exit: exit.unwrap_or(dromia_cli::Exit::Failed), message: format!("{error:#}") }
+    })
 }
 
 /// Makes a directory that only its owner can look into.
@@ -72,4 +81,23 @@ pub(crate) fn replace_file(path: &Path, text: &str, mode: u32) -> anyhow::Result
         fs::File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
     };
     written().with_context(|| format!("failed to write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_its_exit_code_and_its_causes() {
+        let told = |error: anyhow::Error| {
+            let error = failure(error);
+            (error.exit().code(), error.to_string())
+        };
+        assert_eq!(told(Exit::conflict("it is there")), (6, "it is there".to_owned()));
+        assert_eq!(told(Error::Usage("no such field".to_owned()).into()), (2, "no such field".to_owned()));
+        assert_eq!(
+            told(anyhow::anyhow!("gone").context("failed to look")),
+            (1, "failed to look: gone".to_owned())
+        );
+    }
 }

@@ -119,24 +119,19 @@ fn every_command_has_an_example() {
 #[test]
 fn the_help_of_ask_says_what_it_prints() {
     let mut command = Cli::command();
-    let ask = command.find_subcommand_mut("ask").unwrap();
-    insta::assert_snapshot!(ask.render_help().to_string(), @r#"
-    Ask an agent and print its answer, nothing else
-
-    Usage: ask [OPTIONS] <TEXT>
-
-    Arguments:
-      <TEXT>  The question; `-` reads it from stdin
-
-    Options:
-          --session <ID>       Ask in this session
-          --jsonl              Print each entry as one line of JSON when it comes, the answer last
-          --usage-file <FILE>  Write what the run used into this file, however it ends
-      -h, --help               Print help
-
-    Examples:
-      dromia ask "what is due today?"
-      git diff | dromia ask --agent reviewer -
-      dromia ask "and now?" --jsonl --usage-file usage.json
-    "#);
+    // The flags of every command come to it only then.
+    command.build();
+    let help = command.find_subcommand_mut("ask").unwrap().render_help().to_string();
+    for part in [
+        "Ask an agent and print its answer, nothing else",
+        "[OPTIONS] <TEXT>",
+        "The question; `-` reads it from stdin",
+        "--session <ID>",
+        "--jsonl ",
+        "--usage-file <FILE>",
+        "--json[=<FIELD,…>]",
+        "dromia ask \"what is due today?\"",
+    ] {
+        assert!(help.contains(part), "{part:?} is not in\n{help}");
+    }
 }

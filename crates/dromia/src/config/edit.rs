@@ -27,20 +27,17 @@ pub(crate) fn put(text: &str, block: &str, name: &str, entry: &[String]) -> Resu
         let lines = entry.iter().map(|line| format!("{}{line}", " ".repeat(indent)));
         lines.collect::<Vec<_>>()
     };
-    match page.entry(&found, name)? {
-        Some(old) => {
-            let mut lines = indented(found.indent);
-            let comments = page.lines[old.clone()].iter().skip(1).map(|line| line.trim());
-            let kept = comments.filter(|line| line.starts_with('#'));
-            let kept = kept.map(|line| format!("{}{line}", " ".repeat(found.indent + 2)));
-            drop(lines.splice(1..1, kept.collect::<Vec<_>>()));
-            page.replace(old, lines);
-        }
-        None => {
-            page.replace(found.end..found.end, indented(found.indent));
-            if found.is_flow_empty {
-                page.set_head(found.head, block, "");
-            }
+    if let Some(old) = page.entry(&found, name)? {
+        let mut lines = indented(found.indent);
+        let comments = page.lines[old.clone()].iter().skip(1).map(|line| line.trim());
+        let kept = comments.filter(|line| line.starts_with('#'));
+        let kept = kept.map(|line| format!("{}{line}", " ".repeat(found.indent + 2)));
+        drop(lines.splice(1..1, kept.collect::<Vec<_>>()));
+        page.replace(old, lines);
+    } else {
+        page.replace(found.end..found.end, indented(found.indent));
+        if found.is_flow_empty {
+            page.set_head(found.head, block, "");
         }
     }
     Ok(page.join())
@@ -202,15 +199,14 @@ fn after_key(line: &str) -> &str {
 fn split_key(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_start_matches(' ');
     let quoted = ['"', '\''].into_iter().find_map(|quote| line.strip_prefix(quote).map(|rest| (quote, rest)));
-    let (key, rest) = match quoted {
-        Some((quote, rest)) => rest.split_once(quote).filter(|(key, _)| !key.contains('\\'))?,
-        None => {
-            let end = line.match_indices(':').find(|(at, _)| {
-                let next = line[at + 1..].chars().next();
-                next.is_none_or(|next| next == ' ')
-            })?;
-            (&line[..end.0], &line[end.0..])
-        }
+    let (key, rest) = if let Some((quote, rest)) = quoted {
+        rest.split_once(quote).filter(|(key, _)| !key.contains('\\'))?
+    } else {
+        let (end, _) = line.match_indices(':').find(|(at, _)| {
+            let next = line[at + 1..].chars().next();
+            next.is_none_or(|next| next == ' ')
+        })?;
+        line.split_at(end)
     };
     let rest = rest.trim_start().strip_prefix(':')?;
     let plain =

@@ -84,12 +84,7 @@ fn filled(written: &Written) -> Written {
         let Ok(Route { target: Some(target), .. }) = providers::route(written, alias, model) else {
             continue;
         };
-        let price = target.price.map(|price| WrittenPrice {
-            input: price.input,
-            output: price.output,
-            cache_read: Some(price.cache_read),
-            cache_write: Some(price.cache_write),
-        });
+        let price = target.price.map(WrittenPrice::from);
         let base_url = target.server.base_url.filter(|_| model.provider.is_none());
         *model = WrittenModel { stream: Some(target.stream), price, base_url, ..model.clone() };
     }

@@ -55,7 +55,7 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
     let environment = Environment::from([("THERE", "s3cret")]);
     assert!(with("env:THERE").resolve(&environment).is_ok());
     let missing = with("env:GONE").resolve(&environment).expect_err("it is not set");
-    assert_eq!(missing.to_string(), "dromia.yaml:1:65: models.a.key: the environment has no GONE");
+    assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the environment has no GONE");
     assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
     let literal = with("sk-literal").resolve(&environment).expect_err("it stands in the file").to_string();
     assert!(literal.contains("env:NAME") && !literal.contains("sk-literal"), "{literal}");
@@ -111,11 +111,11 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
         ),
         (
             "models:\n  big: { kind: scripted, fallback: [smal] }\n  small: { kind: scripted }\n",
-            "dromia.yaml:2:36: models.big.fallback.0: there is no model `smal`; did you mean `small`?",
+            "dromia.yaml:2:37: models.big.fallback.0: there is no model `smal`; did you mean `small`?",
         ),
         (
             "models:\n  a: { kind: scripted, fallback: [scripted, a] }\n",
-            "dromia.yaml:2:44: models.a.fallback.1: a model cannot stand in for itself",
+            "dromia.yaml:2:45: models.a.fallback.1: a model cannot stand in for itself",
         ),
         (
             "models:\n  a: { kind: scripted, fallback: [scripted, scripted] }\n",

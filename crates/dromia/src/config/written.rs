@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
-use dromia_models::{Format, OutputLimit, Timeouts};
+use dromia_models::{Format, OutputLimit, Price, Timeouts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -214,6 +214,13 @@ pub(crate) struct WrittenPrice {
     /// A million tokens that the provider put into its cache, in millionths; by default as `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_write: Option<u64>,
+}
+
+impl From<Price> for WrittenPrice {
+    fn from(price: Price) -> Self {
+        let Price { input, output, cache_read, cache_write } = price;
+        Self { input, output, cache_read: Some(cache_read), cache_write: Some(cache_write) }
+    }
 }
 
 /// How runs are worked on.

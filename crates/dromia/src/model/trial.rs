@@ -3,19 +3,22 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use dromia_cli::Global;
+use dromia_cli::Output;
+use dromia_cli::output::pairs;
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, Model as _, ModelError, ModelReply, ModelRequest};
+use dromia_contracts::model::{
+    Deltas, Finish, Model as _, ModelError, ModelReply, ModelRequest, Usage, UsageDetail,
+};
 use dromia_contracts::transcript::Transcript;
 use dromia_contracts::{Actor, ErrorCode};
 use dromia_models::Models;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{aliases, money, place, route, unknown};
 use crate::config::{self, Environment, Route};
 use crate::home::Home;
-use crate::screen;
 use crate::system::Exit;
 use crate::world;
 
@@ -25,6 +28,29 @@ const QUESTION: &str = "Reply with the single word: ready";
 const OUTPUT_TOKENS_MAX: u32 = 512;
 /// The most characters of the answer that are shown.
 const ANSWER_CHARS_MAX: usize = 200;
+
+/// What one real call came to.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Trial {
+    /// The alias that was called.
+    alias: String,
+    /// Where the answer comes from: the provider or host and the model's id there.
+    answers: String,
+    /// The beginning of what it said.
+    answer: String,
+    /// When its first piece came, in milliseconds; nothing where nothing was said.
+    first_token_ms: Option<u64>,
+    /// When it was whole, in milliseconds.
+    total_ms: u64,
+    /// Why it stopped.
+    finish: Finish,
+    /// What it used.
+    usage: Usage,
+    /// What the tokens were, as far as the provider says.
+    detail: UsageDetail,
+    /// What it cost, in millionths of the currency unit; nothing where nobody knows the price.
+    cost_micros: Option<u64>,
+}
 
 /// Notes when the first token came.
 struct First {
@@ -40,7 +66,12 @@ impl Deltas for First {
 }
 
 /// Runs the command.
-pub(crate) fn run(home: &Home, alias: &str, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(
+    home: &Home,
+    alias: &str,
+    wait: Option<Duration>,
+    output: &mut Output<'_>,
+) -> anyhow::Result<()> {
     let environment = Environment::of_process();
     let loaded =
         config::read(&home.config(), &config::text(home)?, &environment, &[]).map_err(Exit::usage_of)?;
@@ -57,7 +88,7 @@ pub(crate) fn run(home: &Home, alias: &str, global: &Global) -> anyhow::Result<(
         let request = request(alias);
         let first = First { began: Instant::now(), after: OnceLock::new() };
         let call = models.call(&request, &first);
-        let outcome = match global.timeout {
+        let outcome = match wait {
             None => call.await,
             Some(wait) => match tokio::time::timeout(wait, call).await {
                 Ok(outcome) => outcome,
@@ -72,10 +103,9 @@ pub(crate) fn run(home: &Home, alias: &str, global: &Global) -> anyhow::Result<(
         };
         anyhow::Ok((outcome, first.after.get().copied(), first.began.elapsed()))
     })?;
-    match outcome {
-        Ok(reply) => told(alias, &route, &reply, first, total, global),
-        Err(error) => Err(failed(alias, &route, &error)),
-    }
+    let reply = outcome.map_err(|error| failed(alias, &route, &error))?;
+    output.show(&trial(alias, &route, &reply, first, total), text)?;
+    Ok(())
 }
 
 fn request(alias: &str) -> ModelRequest {
@@ -95,34 +125,32 @@ fn request(alias: &str) -> ModelRequest {
     }
 }
 
-fn told(
-    alias: &str,
-    route: &Route,
-    reply: &ModelReply,
-    first: Option<Duration>,
-    total: Duration,
-    global: &Global,
-) -> anyhow::Result<()> {
+fn trial(alias: &str, route: &Route, reply: &ModelReply, first: Option<Duration>, total: Duration) -> Trial {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let is_priced = route.target.as_ref().is_none_or(|target| target.price.is_some());
-    let cost = if is_priced { money(reply.cost_micros) } else { "unpriced".to_owned() };
-    let answer: String = reply.text.trim().chars().take(ANSWER_CHARS_MAX).collect();
-    let text = screen::pairs(&[
-        ("model", alias.to_owned()),
-        ("answers", place(route)),
-        ("answer", answer.replace('\n', " ")),
-        ("first token", first.map(|first| format!("{} ms", ms(first))).unwrap_or_default()),
-        ("total", format!("{} ms", ms(total))),
-        ("tokens", format!("{} in, {} out", reply.usage.input_tokens, reply.usage.output_tokens)),
-        ("cost", cost),
-    ]);
-    let document = json!({
-        "model": alias, "answers": place(route), "answer": answer,
-        "first_token_ms": first.map(ms), "total_ms": ms(total), "finish": reply.finish,
-        "usage": reply.usage, "detail": reply.detail,
-        "cost_micros": is_priced.then_some(reply.cost_micros),
-    });
-    screen::show(global, &document, &text)
+    Trial {
+        alias: alias.to_owned(),
+        answers: place(route),
+        answer: reply.text.trim().chars().take(ANSWER_CHARS_MAX).collect(),
+        first_token_ms: first.map(ms),
+        total_ms: ms(total),
+        finish: reply.finish,
+        usage: reply.usage,
+        detail: reply.detail,
+        cost_micros: is_priced.then_some(reply.cost_micros),
+    }
+}
+
+fn text(trial: &Trial) -> String {
+    pairs(&[
+        ("model", trial.alias.clone()),
+        ("answers", trial.answers.clone()),
+        ("answer", trial.answer.replace('\n', " ")),
+        ("first token", trial.first_token_ms.map(|ms| format!("{ms} ms")).unwrap_or_default()),
+        ("total", format!("{} ms", trial.total_ms)),
+        ("tokens", format!("{} in, {} out", trial.usage.input_tokens, trial.usage.output_tokens)),
+        ("cost", trial.cost_micros.map_or_else(|| "unpriced".to_owned(), money)),
+    ])
 }
 
 /// Says what failed and what to do about it.

@@ -132,7 +132,7 @@ fn the_history_reaches_the_model_after_the_agents_own_words_and_a_session_goes_o
         let (_, transcript) = server.get(&format!("/v1/sessions/{}/transcript", first.session)).await;
         assert_eq!(
             (&transcript["turns"][0]["text"], &transcript["turns"][0]["history"]),
-            (&json!("three"), &json!(4))
+            (&json!("three"), &json!(3))
         );
 
         let next = json!({"model": "assistant", "messages": [

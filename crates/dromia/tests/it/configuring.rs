@@ -8,6 +8,8 @@ use std::process::Output;
 use serde_json::{Value, json};
 
 use crate::home::{Home, append, stderr};
+use crate::schema::mismatch;
+use crate::tree::published;
 
 /// The key of the model server; it must never be seen.
 const KEY: &str = "sk-canary-7431";
@@ -130,6 +132,7 @@ fn validate_tells_every_mistake_with_its_place_and_exit_code_2() {
     let output = home.run(&["config", "validate", "--file", file, "--json"]);
     assert_eq!(output.status.code(), Some(2));
     let told: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    assert_eq!(mismatch(&published("config validate"), &told), None, "{told}");
     assert_eq!((told["valid"].as_bool(), told["problems"].as_array().map(Vec::len)), (Some(false), Some(2)));
 }
 
@@ -170,8 +173,9 @@ fn show_names_the_origin_of_every_value() {
     let said = stdout(&output).replace(&address.to_string(), "[address]");
     insta::assert_snapshot!(said);
     let document = document(&with_key(&home, KEY, &["config", "show", "--json"]));
-    assert_eq!(document["providers"]["hub"]["key"], "env:HUB_KEY");
-    assert_eq!(document["models"]["default"]["price"]["cache_read"], 1_000_000);
+    let values = &document["configuration"];
+    assert_eq!(values["providers"]["hub"]["key"], "env:HUB_KEY");
+    assert_eq!(values["models"]["default"]["price"]["cache_read"], 1_000_000);
 }
 
 #[test]
@@ -197,7 +201,11 @@ fn explain_tells_all_about_a_key_and_corrects_a_typo() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("did you mean `engine.active_max`?"), "{}", stderr(&output));
     let all = document(&home.run(&["config", "explain", "--json"]));
-    assert!(all["keys"].as_array().is_some_and(|keys| keys.len() > 30));
+    assert!(all["items"].as_array().is_some_and(|keys| keys.len() > 30));
+    let one = document(&home.run(&["config", "explain", "engine", "--json=key,values"]));
+    let values = one["items"][0]["values"].as_array().expect("values");
+    let active_max = json!({"key": "engine.active_max", "value": 4, "origin": "dromia.yaml:11"});
+    assert!(values.contains(&active_max), "{one}");
     // Nobody needs a home to ask.
     let nowhere = home.run(&["config", "explain", "listen", "--home", "/nonexistent"]);
     assert!(stdout(&nowhere).contains("127.0.0.1:7700"));
@@ -245,13 +253,19 @@ fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_sta
     stdout(&with_key(&home, KEY, &["config", "validate"]));
 
     let tried = document(&with_key(&home, KEY, &["provider", "test", "hub", "--json"]));
-    assert_eq!((&tried["ok"], &tried["models"]), (&json!(true), &json!(["small", "large"])));
+    assert_eq!(mismatch(&published("provider test"), &tried), None, "{tried}");
+    assert_eq!(tried["models"], json!(["small", "large"]));
     assert_eq!(tried["aliases"], json!([{"alias": "default", "model": "small", "listed": true}]));
     let tried = document(&with_key(&home, KEY, &["model", "test", "default", "--json"]));
+    assert_eq!(mismatch(&published("model test"), &tried), None, "{tried}");
     assert_eq!(tried["answer"], "ready");
     assert_eq!(tried["usage"], json!({"input_tokens": 20, "output_tokens": 2}));
     assert_eq!(tried["cost_micros"], 30);
     assert!(tried["first_token_ms"].as_u64() <= tried["total_ms"].as_u64(), "{tried}");
+    let listed = document(&with_key(&home, KEY, &["model", "list", "--json"]));
+    assert_eq!(mismatch(&published("model list"), &listed), None, "{listed}");
+    let prices = [0, 1, 2].map(|row: usize| &listed["items"][row]["price"]["input"]);
+    assert_eq!(prices, [&json!(1_000_000), &Value::Null, &json!(0)], "set, unknown and free");
     let unpriced = stdout(&with_key(&home, KEY, &["model", "test", "spare"]));
     assert!(unpriced.contains("cost         unpriced"), "{unpriced}");
 
@@ -273,7 +287,7 @@ fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_sta
     let listed =
         stdout(&with_key(&home, KEY, &["provider", "list"])).replace(&address.to_string(), "[address]");
     insta::assert_snapshot!(listed, @r"
-    NAME   KIND    BASE URL             KEY          USED BY
+    NAME   KIND    BASE URL                   KEY          USED BY
     hub    openai  http://[address]/v1  env:HUB_KEY  default
     local  openai  http://[address]/v1  env:HUB_KEY  spare
     ");

@@ -60,7 +60,7 @@ fn attempts_rows_journals_and_sums_say_the_same_to_the_millionth() {
     let was_slow = Arc::<AtomicBool>::default();
     let model = priced(Arc::clone(&was_slow));
     let home = Home::new();
-    let price = "price: { input_micros_per_million: 1234567, output_micros_per_million: 7654321 } }";
+    let price = "price: { input: 1234567, output: 7654321 } }";
     let alias = model.alias("priced").replace("stream: false }", &format!("stream: false, {price}"));
     assert!(alias.contains(price), "{alias}");
     let config = format!("version: 1\nmodels:\n  default: {{ kind: scripted }}\n{alias}");

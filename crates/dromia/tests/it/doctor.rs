@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::home::{Home, append, stderr};
 
 fn report(home: &Home, arguments: &[&str], exit: i32) -> Value {
-    let output = home.run(&[&["doctor", "--json"], arguments].concat());
+    let output = home.run(&[&["doctor", "--json"][..], arguments].concat());
     assert_eq!(output.status.code(), Some(exit), "{}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&output.stdout).expect("one document")
 }

@@ -92,17 +92,21 @@ fn every_shell_gets_its_completions() {
             "{shell}"
         );
         if shell == "bash" {
-            let checked = Command::new("bash").args(["-n", "-c", &script]).output().expect("bash is there");
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), &script).expect("the script is written");
+            let checked = Command::new("bash").arg("-n").arg(file.path()).output().expect("bash is there");
             assert!(checked.status.success(), "{}", stderr(&checked));
         }
     }
     assert_eq!(dromia(&["completions", "tcsh"]).status.code(), Some(2));
 }
 
+/// A command line, the variables it is given, and whether it is coloured.
+type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], bool);
+
 #[test]
 fn colour_is_where_it_is_wanted_and_nowhere_else() {
     let has_escape = |output: &Output| output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b);
-    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], bool);
     let cases: [Case; 9] = [
         (&["--help"], &[], false),
         (&["--help"], &[("CLICOLOR_FORCE", "1")], true),

@@ -25,6 +25,20 @@ const LEAVES: &[(&str, How)] = &[
     ("up", Acts("serves")),
     ("demo", Acts("plays for a person")),
     ("migrate state", Prints(&["--dry-run"])),
+    ("config validate", Prints(&[])),
+    ("config show", Prints(&[])),
+    ("config schema", Acts("prints the schema of the file")),
+    ("config explain", Prints(&["engine"])),
+    ("provider add", Prints(&["local", "--kind", "openai", "--base-url", "http://127.0.0.1:9/v1"])),
+    ("provider add", Prints(&["played", "--kind", "scripted"])),
+    ("provider add", Prints(&["played", "--kind", "scripted"])),
+    ("provider list", Prints(&[])),
+    ("provider test", Prints(&["played"])),
+    ("provider remove", Prints(&["local"])),
+    ("model list", Prints(&[])),
+    ("model set", Prints(&["spare=played,default"])),
+    ("model test", Prints(&["default"])),
+    ("model route show", Prints(&["spare"])),
     ("ask", Prints(&["hello", "--agent", "tree"])),
     ("chat", Acts("talks with a person")),
     ("event send", Prints(&["hello", "--agent", "tree"])),
@@ -39,6 +53,10 @@ const LEAVES: &[(&str, How)] = &[
     ("agent delete", Prints(&["second", "--yes"])),
     ("tenant create", Prints(&["acme"])),
     ("tenant list", Prints(&[])),
+    ("token create", Prints(&["laptop", "--scope", "read", "--expires", "30d"])),
+    ("token list", Prints(&[])),
+    ("token revoke", Prints(&["laptop"])),
+    ("whoami", Prints(&[])),
     ("session list", Prints(&[])),
     ("session show", Prints(&["{session}"])),
     ("session export", Acts("prints the session's own file")),
@@ -51,12 +69,29 @@ const LEAVES: &[(&str, How)] = &[
     ("run cancel", Prints(&["{slow}"])),
     ("run terminate", Prints(&["{slow}"])),
     ("run export", Prints(&["{run}"])),
+    ("cost summary", Prints(&[])),
+    ("cost show", Prints(&["{run}"])),
     ("status", Prints(&[])),
     ("doctor", Prints(&[])),
     ("explain", Prints(&[])),
     ("completions", Acts("prints a script")),
     ("version", Prints(&[])),
     ("help", Acts("prints pages; its document belongs to `help commands`")),
+];
+
+/// What prints rows without any argument.
+const LISTS: [&str; 11] = [
+    "agent list",
+    "tenant list",
+    "token list",
+    "session list",
+    "run list",
+    "provider list",
+    "model list",
+    "model route show",
+    "config explain",
+    "doctor",
+    "explain",
 ];
 
 fn words(command: &str) -> Vec<&str> {
@@ -120,7 +155,8 @@ fn path(path: &std::path::Path) -> &str {
     path.to_str().expect("the path is text")
 }
 
-fn published(command: &str) -> Value {
+/// Reads the published schema of a command.
+pub(crate) fn published(command: &str) -> Value {
     let name = format!("{}.json", command.replace(' ', "-"));
     let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../docs/schemas", &name].iter().collect();
     let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -172,8 +208,11 @@ fn the_command_tree_keeps_its_word() {
         let found = document(command, &output);
         assert_eq!(mismatch(&published(command), &found), None, "{command}: {found:#}");
     }
+    // A flag makes another document of it.
+    let origins = document("config show --origin", &scene.run("config show", &["--origin"], &["--json"]));
+    assert_eq!(mismatch(&published("config show origin"), &origins), None, "{origins:#}");
     // Lists again, in the other forms: rows by line, and only what was asked for.
-    for command in ["agent list", "tenant list", "session list", "run list", "doctor", "explain"] {
+    for command in LISTS {
         let whole = document(command, &scene.run(command, &[], &["--json"]));
         let first = &whole["items"][0];
         let field = first.as_object().and_then(|row| row.keys().next()).expect("a row has fields");
@@ -201,8 +240,11 @@ fn a_failure_is_a_document_too_and_ends_with_the_documented_code() {
     let code = |output: &Output| output.status.code();
     assert_eq!(code(&absent), Some(5), "{}", stderr(&absent));
     let server = home.serve();
-    let cases: [(&[&str], i32); 7] = [
+    let cases: [(&[&str], i32); 10] = [
         (&["status", "--json"], 0),
+        (&["config", "explain", "engine.active_mx", "--json"], 2),
+        (&["provider", "test", "nobody", "--json"], 2),
+        (&["init", "--json"], 6),
         (&["run", "show", &gone, "--json"], 1),
         (&["run", "show", &gone, "--json=no_such_field"], 2),
         (&["agent", "create", "assistant", "--json"], 6),

@@ -166,16 +166,14 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
 }
 
 fn claimed(path: &str, at: usize, call: Call) -> Answer<Claimed> {
-    match call.function {
-        Some(Function { name, arguments }) => Ok(Claimed { id: call.id, tool: name, arguments }),
-        None => {
-            let kind: String = call.kind.unwrap_or_default().chars().take(40).collect();
-            Err(invalid(
-                &format!("{path}.tool_calls[{at}]"),
-                &format!("a call of the type {kind:?} is not taken here"),
-            ))
-        }
-    }
+    let Some(Function { name, arguments }) = call.function else {
+        let kind: String = call.kind.unwrap_or_default().chars().take(40).collect();
+        return Err(invalid(
+            &format!("{path}.tool_calls[{at}]"),
+            &format!("a call of the type {kind:?} is not taken here"),
+        ));
+    };
+    Ok(Claimed { id: call.id, tool: name, arguments })
 }
 
 /// Writes chat completions and their chunks.

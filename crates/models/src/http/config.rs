@@ -142,8 +142,10 @@ impl Price {
 
     /// What an attempt used, rounded up.
     pub fn of_usage(&self, usage: Usage, detail: UsageDetail) -> u64 {
-        let (read, written) = (detail.cache_read_tokens, detail.cache_write_tokens);
-        let plain = usage.input_tokens.saturating_sub(read).saturating_sub(written);
+        // Parts of the input, whatever a provider says: nothing is paid for twice.
+        let read = detail.cache_read_tokens.min(usage.input_tokens);
+        let written = detail.cache_write_tokens.min(usage.input_tokens - read);
+        let plain = usage.input_tokens - read - written;
         rounded(&[
             (plain.into(), self.input),
             (read.into(), self.cache_read),

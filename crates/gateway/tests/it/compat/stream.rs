@@ -47,7 +47,7 @@ impl Open {
         }
     }
 
-    async fn to_end(mut self) -> String {
+    async fn whole(mut self) -> String {
         while self.more().await {}
         self.text
     }
@@ -114,7 +114,7 @@ async fn text_comes_as_it_is_said_and_the_end_after_the_commit() {
     open.until("\", you\"").await;
     assert!(!open.text.contains("finish_reason\":\"") && !open.text.contains("[DONE]"), "{}", open.text);
     open.append(&world, &completed(), RunStatus::Completed);
-    let text = open.to_end().await;
+    let text = open.whole().await;
     assert_eq!(said(&text), "Hello, you");
     assert!(text.contains("\"finish_reason\":\"length\"") && text.ends_with("data: [DONE]\n\n"), "{text}");
 }
@@ -134,7 +134,7 @@ async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
     open.append(&world, &called(2, 1), RunStatus::Running);
     open.replied(&world, 2, "done", Finish::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
-    assert_eq!(said(&open.to_end().await), "abc\n\ndone");
+    assert_eq!(said(&open.whole().await), "abc\n\ndone");
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn a_second_attempt_after_text_was_sent_ends_the_stream_with_the_run_that_
             } else {
                 open.delta(&world, 2, 0, "Good");
             }
-            let text = open.to_end().await;
+            let text = open.whole().await;
             assert!(text.contains(shape) && text.contains("run_unfinished") && text.contains(&run), "{text}");
             assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
             assert!(!text.contains("response.completed") && !text.contains("Good"), "{text}");
@@ -173,7 +173,7 @@ async fn an_attempt_that_said_nothing_is_followed_by_the_next_one() {
     open.delta(&world, 2, 0, "Good");
     open.replied(&world, 1, "Good", Finish::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
-    assert_eq!(said(&open.to_end().await), "Good");
+    assert_eq!(said(&open.whole().await), "Good");
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn a_run_that_fails_ends_its_stream_with_a_typed_error() {
     open.append(&world, &failed(ErrorCode::ModelRejected), RunStatus::Running);
     let end = RunFailed { code: ErrorCode::ModelRejected, message: "the model refused".into() };
     open.append(&world, &Entry::RunFailed(end), RunStatus::Failed);
-    let text = open.to_end().await;
+    let text = open.whole().await;
     assert!(text.contains("\"code\":\"model_rejected\"") && text.contains("the model refused"), "{text}");
     assert!(!text.contains("[DONE]"), "{text}");
 }
@@ -199,7 +199,7 @@ async fn a_watch_that_ends_loses_no_text() {
     world.rooms.leave(open.run);
     open.replied(&world, 1, "Hello", Finish::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
-    assert_eq!(said(&open.to_end().await), "Hello");
+    assert_eq!(said(&open.whole().await), "Hello");
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_server_that_stops_says_that_the_run_goes_on() {
     let mut open = Open::new(&world, CHAT).await;
     open.until("\"assistant\"").await;
     world.stop.cancel();
-    let text = open.to_end().await;
+    let text = open.whole().await;
     assert!(text.contains("run_unfinished") && text.contains("shutting down"), "{text}");
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use dromia_store::{SqliteStore, StoreConfig};
 use serde_json::{Value, json};
 
 use crate::home::{Home, Server, append, block_on, count, stderr};
@@ -16,6 +17,12 @@ fn database(home: &Home) -> PathBuf {
 
 /// Rewrites the main file of a store that nobody has open.
 fn rewrite(home: &Home, change: impl FnOnce(&mut Vec<u8>)) {
+    // A server that left a run behind may have left its log behind too; opening the store brings it into the main file.
+    let log = database(home).with_extension("db-wal");
+    if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        let store = StoreConfig::new(home.path().join("store"));
+        drop(SqliteStore::open(store).expect("the store is sound"));
+    }
     let mut bytes = std::fs::read(database(home)).expect("the store is there");
     change(&mut bytes);
     std::fs::write(database(home), bytes).expect("the store can be written");

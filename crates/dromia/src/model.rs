@@ -107,7 +107,7 @@ pub(crate) struct Aliased {
 pub(crate) struct Listing {
     /// The models, `scripted` last unless the configuration sets it.
     items: Vec<Aliased>,
-    /// The day of the list prices, which count where the configuration sets none.
+    /// The day of the built-in prices, which count where the configuration sets none.
     prices_as_of: &'static str,
     /// The currency of all prices.
     currency: &'static str,
@@ -309,7 +309,8 @@ fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
     }
     output.table(&["alias", "answers", "kind", "stands in", "price per million tokens"], rows)?;
     output.line(&format!(
-        "\nPrices that dromia.yaml does not set are the list prices of {as_of} in {currency}."
+        "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}, not checked against the \
+         providers' own lists."
     ))
 }
 

@@ -65,6 +65,9 @@ fn references(scene: &Scene<'_>) -> Verdict {
             }
         });
     }
+    if found == 0 {
+        return ok("nothing refers to the environment");
+    }
     if missing.is_empty() {
         return ok(format!("{found} references to the environment, each is set"));
     }

@@ -25,6 +25,9 @@ fn reachable(scene: &Scene<'_>) -> Verdict {
             scene.world.reach(url).err().map(|problem| format!("{}: {problem}", redact::url(url)))
         })
         .collect();
+    if urls.is_empty() {
+        return ok("no server of models is configured");
+    }
     if silent.is_empty() {
         return ok(format!("{} servers of models, each answers", urls.len().min(SERVERS_MAX)));
     }

@@ -275,7 +275,7 @@ fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_sta
     spare     local/large                  openai    scripted   unpriced
     scripted  the built-in scripted model  scripted             free
 
-    Prices that dromia.yaml does not set are the list prices of 2026-03-21 in USD.
+    Prices that dromia.yaml does not set are built in: USD, as of 2026-03-21, not checked against the providers' own lists.
     ");
     insta::assert_snapshot!(stdout(&with_key(&home, KEY, &["model", "route", "show", "default"])), @r"
     default

@@ -31,6 +31,13 @@ pub enum Target {
         /// The key.
         key: SessionKey,
     },
+    /// A session of its own, under a key that was made up for it: nobody looks for it first.
+    Fresh {
+        /// The agent that answers.
+        agent: AgentId,
+        /// The key.
+        key: SessionKey,
+    },
     /// A session that is there.
     Session(SessionId),
 }

@@ -48,6 +48,8 @@ enum Found {
     Session(SessionId),
     /// It must be opened.
     New(SessionKey),
+    /// It must be opened, and nobody will ask for its key again.
+    Fresh(SessionKey),
 }
 
 impl Core {
@@ -103,6 +105,7 @@ impl Core {
                 let session = session.ok_or_else(|| session_not_found(id))?;
                 Ok((session.agent, Found::Session(id)))
             }
+            Target::Fresh { agent, key } => Ok((agent, Found::Fresh(key))),
             Target::Key { agent, key } => {
                 let cached = (scope.tenant(), agent, key);
                 if let Some(session) = self.session_keys.get(&cached) {
@@ -133,7 +136,7 @@ impl Core {
         let mut batch = Batch::new(scope.tenant());
         let session = match found {
             Found::Session(session) => *session,
-            Found::New(key) => {
+            Found::New(key) | Found::Fresh(key) => {
                 let session = self.ports.runtime.session_id();
                 let open = SessionOpen { session, agent: agent.id, key: key.clone(), at };
                 batch.mutations.push(Mutation::SessionOpen(open));
@@ -218,7 +221,9 @@ impl Core {
             taken_by: None,
         };
         match found {
-            Found::New(_) => Ok(self.beginning(scope, agent, session, Story::new(1), 0, item, slot)),
+            Found::New(_) | Found::Fresh(_) => {
+                Ok(self.beginning(scope, agent, session, Story::new(1), 0, item, slot))
+            }
             Found::Session(_) => {
                 let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
                 let tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;

@@ -59,6 +59,8 @@ pub(crate) const TENANT_BYTES_MAX: usize = 16 << 20;
 
 /// The most reads that wait for a reader.
 pub(crate) const READS_MAX: usize = 4_096;
+/// The most bytes of what sessions said lately that is kept in memory.
+pub(crate) const RECENT_BYTES_MAX: usize = 8 << 20;
 /// How long one read may take.
 pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(5);
 

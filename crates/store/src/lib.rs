@@ -18,6 +18,7 @@ mod row;
 
 mod body;
 mod chain;
+mod packed;
 
 mod apply;
 mod erase;

@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::config::{APPLICATION_ID, StoreConfig};
@@ -153,5 +154,7 @@ fn connect(config: &StoreConfig) -> Result<Connection, rusqlite::Error> {
         None => Connection::open_with_flags(config.database(), flags)?,
     };
     db.pragma_update(None, "temp_store", "MEMORY")?;
+    // Plans do not depend on values, so a cached statement is not parsed anew because another value is bound.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(db)
 }

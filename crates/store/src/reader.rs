@@ -21,6 +21,7 @@ use crate::body::FileBodies;
 use crate::config::{READ_TIME_MAX, READS_MAX, StoreConfig};
 use crate::gauge::Gauge;
 use crate::open;
+use crate::read::recent::Recent;
 
 /// Why a read gives nothing.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ pub(crate) struct Reading {
     pub(crate) db: Connection,
     pub(crate) keys: BodyKeys,
     pub(crate) files: FileBodies,
+    pub(crate) recent: Arc<Recent>,
 }
 
 type Job = Box<dyn FnOnce(&mut Reader) + Send>;
@@ -100,11 +102,15 @@ impl Queue {
 }
 
 impl Readers {
-    pub(crate) fn start(config: &StoreConfig, gauge: &Arc<Gauge>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        config: &StoreConfig,
+        gauge: &Arc<Gauge>,
+        recent: &Arc<Recent>,
+    ) -> std::io::Result<Self> {
         let mut readers = Self { queue: Arc::default(), threads: Vec::new() };
         for number in 0..config.readers.clamp(1, 4) {
             let queue = readers.queue.clone();
-            let mut reader = Reader::new(config.clone(), gauge.clone());
+            let mut reader = Reader::new(config.clone(), gauge.clone(), recent.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("store-read-{number}"))
                 .spawn(move || reader.run(&queue))?;
@@ -167,6 +173,7 @@ impl Drop for Readers {
 struct Reader {
     config: StoreConfig,
     gauge: Arc<Gauge>,
+    recent: Arc<Recent>,
     /// When the current read must end, in nanoseconds after `epoch`, and the yields it may live through.
     limits: Arc<Limits>,
     reading: Option<Reading>,
@@ -180,10 +187,10 @@ struct Limits {
 }
 
 impl Reader {
-    fn new(config: StoreConfig, gauge: Arc<Gauge>) -> Self {
+    fn new(config: StoreConfig, gauge: Arc<Gauge>, recent: Arc<Recent>) -> Self {
         let limits =
             Limits { epoch: Instant::now(), end_nanos: AtomicU64::new(0), yields: AtomicU64::new(0) };
-        Self { config, gauge, limits: Arc::new(limits), reading: None }
+        Self { config, gauge, recent, limits: Arc::new(limits), reading: None }
     }
 
     fn run(&mut self, queue: &Queue) {
@@ -223,7 +230,12 @@ impl Reader {
                 || gauge.yields() != limits.yields.load(Ordering::Relaxed)
         };
         db.progress_handler(1_000, Some(expired))?;
-        Ok(Reading { db, keys: BodyKeys::default(), files: FileBodies::new(self.config.blobs()) })
+        Ok(Reading {
+            db,
+            keys: BodyKeys::default(),
+            files: FileBodies::new(self.config.blobs()),
+            recent: self.recent.clone(),
+        })
     }
 }
 

@@ -26,6 +26,7 @@ use crate::gauge::Gauge;
 use crate::lock::HomeLock;
 use crate::migrate::{MIGRATIONS, MigrationPlan};
 use crate::open::{self, OpenError};
+use crate::read::recent::Recent;
 use crate::read::{self, View};
 use crate::reader::{Problem, Readers, Reading};
 use crate::writer::Writer;
@@ -53,8 +54,9 @@ impl SqliteStore {
         let db = open::open_writer(&config)?;
         let gauge = Arc::new(Gauge::default());
         let queue = Arc::new(Queue::default());
-        let readers = Readers::start(&config, &gauge)?;
-        let writer = Writer::new(config.clone(), db, queue.clone(), gauge.clone())?;
+        let recent = Arc::new(Recent::default());
+        let readers = Readers::start(&config, &gauge, &recent)?;
+        let writer = Writer::new(config.clone(), db, queue.clone(), gauge.clone(), recent)?;
         let thread = std::thread::Builder::new().name("store-write".into()).spawn(move || writer.run())?;
         Ok(Self { config, gauge, queue, readers, writer: Some(thread), _lock: lock })
     }

@@ -23,6 +23,7 @@ use crate::body::{self, FileBodies, Place};
 use crate::config::{GROUP_ROWS_MAX, REOPEN_WAIT_MAX, REOPEN_WAIT_MIN, StoreConfig};
 use crate::gauge::{Gauge, count};
 use crate::open;
+use crate::read::recent::Recent;
 use crate::{erase, sweep};
 use log::Log;
 use queue::{Job, Next, Queue, Write};
@@ -38,6 +39,7 @@ pub(crate) struct Writer {
     db: Option<Connection>,
     queue: Arc<Queue>,
     gauge: Arc<Gauge>,
+    recent: Arc<Recent>,
     keys: BodyKeys,
     files: FileBodies,
     log: Log,
@@ -77,11 +79,12 @@ impl Writer {
         mut db: Connection,
         queue: Arc<Queue>,
         gauge: Arc<Gauge>,
+        recent: Arc<Recent>,
     ) -> Result<Self, rusqlite::Error> {
         let log = Log::new(gauge.clone());
         log.attach(&mut db)?;
         let files = FileBodies::new(config.blobs());
-        Ok(Self { config, db: Some(db), queue, gauge, keys: BodyKeys::default(), files, log })
+        Ok(Self { config, db: Some(db), queue, gauge, recent, keys: BodyKeys::default(), files, log })
     }
 
     /// Serves the queue until it is closed and empty.
@@ -116,6 +119,8 @@ impl Writer {
                 Job::Write(write) => writes.push(write),
                 Job::Erase { tenant, agent, ack } => {
                     let erased = self.alone(|db| erase::page(db, tenant, agent));
+                    // Whatever came of it: what may be gone from the disk is gone from memory.
+                    self.recent.erase();
                     answer(ack, erased);
                 }
                 Job::Sweep { tenant, hashes, ack } => {

@@ -128,7 +128,7 @@ async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answe
         None => {
             let channel = core.ports.runtime.ids.uuid().simple().to_string();
             let platform = asked.platform.to_owned();
-            Target::Key { agent, key: SessionKey { platform, channel, actor: author.clone() } }
+            Target::Fresh { agent, key: SessionKey { platform, channel, actor: author.clone() } }
         }
         Some(session) => {
             let found = core.ports.store.session(scope, session).await?;

@@ -47,7 +47,7 @@ pub(crate) async fn send(
     let author = author(&caller.scope, event.actor.as_deref());
     let key = key.of_request(request_digest(&event, &author));
     let target = target(&core, &caller.scope, &event, &author).await?;
-    let by_handle = matches!(target, Target::Key { .. });
+    let by_handle = !matches!(target, Target::Session(_));
     let input = NewInput {
         target,
         author,
@@ -147,12 +147,12 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
         Some(name) => named_agent(core, scope, name).await?,
         None => default_agent(core, scope).await?,
     };
-    let channel = match &event.channel {
-        Some(channel) => channel.clone(),
-        None => core.ports.runtime.ids.uuid().simple().to_string(),
-    };
     let platform = event.platform.clone().unwrap_or_else(|| PLATFORM_DEFAULT.to_owned());
-    Ok(Target::Key { agent, key: SessionKey { platform, channel, actor: author.clone() } })
+    let key = |channel| SessionKey { platform, channel, actor: author.clone() };
+    Ok(match &event.channel {
+        Some(channel) => Target::Key { agent, key: key(channel.clone()) },
+        None => Target::Fresh { agent, key: key(core.ports.runtime.ids.uuid().simple().to_string()) },
+    })
 }
 
 pub(crate) async fn named_agent(core: &Core, scope: &Scope, name: &str) -> Answer<AgentId> {

@@ -61,7 +61,7 @@ async fn a_call_without_a_session_opens_one_of_its_own_and_names_it() {
         assert_eq!(answer.headers["x-dromia-run"], run.to_string());
         assert!(answer.json()["id"].as_str().unwrap().ends_with(&run.to_string()), "{path}");
         let input = world.rooms.lock().inputs.pop().unwrap();
-        let Target::Key { agent, key } = input.target else { panic!("{path} opens a session") };
+        let Target::Fresh { agent, key } = input.target else { panic!("{path} opens a session") };
         assert_eq!((agent, key.platform.as_str()), (world.ours.agent, platform));
         assert_eq!(input.author.as_str(), "token:ci");
         assert_eq!(input.parts, [Part::text("hi", Label::ACTOR_TEXT)]);

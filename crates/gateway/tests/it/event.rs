@@ -75,7 +75,9 @@ async fn an_input_is_labelled_and_carries_its_author() {
         assert_eq!(input.author.as_str(), author);
         assert_eq!(input.parts.iter().map(Part::label).collect::<Vec<_>>(), [Label::ACTOR_TEXT]);
         assert!(!input.wait);
-        let Target::Key { agent, key } = input.target else { panic!("{body} names no session") };
+        let (Target::Key { agent, key } | Target::Fresh { agent, key }) = input.target else {
+            panic!("{body} names no session")
+        };
         assert_eq!((agent, key.platform.as_str(), key.actor.as_str()), (world.ours.agent, platform, author));
     }
     let asked = request("POST", "/v1/events").body(full(r#"{"text":"x"}"#)).unwrap();

@@ -14,6 +14,7 @@ use super::{Checked, Draft};
 use crate::body::{self, Place};
 use crate::chain::{self, Link};
 use crate::code::{self, Code as _, stored};
+use crate::packed;
 use crate::row::{StoredRun, run_columns};
 
 /// A run that the batch touches.
@@ -338,10 +339,11 @@ impl<'b> Draft<'b> {
             let place = entry.body.map_or(Place::Nowhere, |(body, _)| Place::of(body.len()));
             let inline = entry.body.filter(|_| place == Place::Row).map(|(body, _)| &body[..]);
             let elsewhere = entry.body.filter(|_| place != Place::Row);
+            let packed = packed::pack(&entry.fields);
             db.prepare_cached(
                 "INSERT INTO entries \
-                 (tenant, run, seq, at, epoch, kind, version, fields, chain, place, body, body_hash) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 (tenant, run, seq, at, epoch, kind, version, fields, chain, place, body, body_hash, packed) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 self.tenant.as_bytes(),
@@ -351,11 +353,12 @@ impl<'b> Draft<'b> {
                 stored(entry.epoch),
                 entry.kind,
                 entry.version,
-                entry.fields,
+                if packed.is_some() { "" } else { entry.fields.as_str() },
                 entry.chain,
                 place.code(),
                 inline,
                 elsewhere.map(|(_, hash)| hash),
+                packed,
             ])?;
             rows += 1;
             if let Some((body, hash)) = elsewhere {

@@ -9,13 +9,14 @@ use dromia_contracts::entry::{DecodeError, Entry};
 use dromia_contracts::id::{RunId, TenantId};
 use dromia_contracts::store::{Page, RunFilter, RunSpending};
 
+use super::journal::unpacked;
 use super::{Found, View};
 use crate::code;
 use crate::reader::Problem;
 
-/// The columns lie before the body, so a long body beside an entry is not read.
-const ATTEMPTS: &str = "SELECT seq, at, kind, version, fields FROM entries WHERE tenant = ?1 AND run = ?2 \
-                        AND kind IN ('model_called', 'model_replied', 'model_failed') ORDER BY seq";
+/// No body is read but a short one that lies in its row.
+const ATTEMPTS: &str = "SELECT seq, at, kind, version, fields, packed FROM entries \
+                        WHERE tenant = ?1 AND run = ?2 AND kind IN ('model_called', 'model_replied', 'model_failed') ORDER BY seq";
 
 pub(crate) fn list(
     db: &Connection,
@@ -34,7 +35,10 @@ fn models(db: &Connection, tenant: TenantId, run: RunId) -> Found<Vec<(String, S
     let mut models = BTreeMap::<String, Spent>::new();
     while let Some(row) = rows.next()? {
         let seq = code::number(row, 0)?;
-        let (kind, fields): (String, String) = (row.get(2)?, row.get(4)?);
+        let (kind, mut fields): (String, String) = (row.get(2)?, row.get(4)?);
+        if let Some(packed) = row.get::<_, Option<Vec<u8>>>(5)? {
+            fields = unpacked(&packed, || format!("entry {seq} of {run}"))?;
+        }
         // What a newer version wrote is not summed up; its run is held until that version is back.
         let entry = match Entry::decode(&kind, row.get(3)?, &fields) {
             Ok(entry) => entry,

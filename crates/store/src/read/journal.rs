@@ -12,6 +12,7 @@ use super::{Found, View, rows};
 use crate::body::{self, FileBodies, Place};
 use crate::chain::{self, Link};
 use crate::code::{self, stored};
+use crate::packed;
 use crate::reader::{Problem, Reading};
 use crate::row::StoredRun;
 
@@ -113,7 +114,7 @@ impl<'a> Checked<'a> {
     ) -> Found<Vec<StoredEntry>> {
         let id = self.run;
         let mut select = self.bodies.db.prepare_cached(
-            "SELECT seq, at, epoch, kind, version, fields, chain, place, body, body_hash FROM entries \
+            "SELECT seq, at, epoch, kind, version, fields, chain, place, body, body_hash, packed FROM entries \
              WHERE tenant = ?1 AND run = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4",
         )?;
         let mut found =
@@ -121,7 +122,7 @@ impl<'a> Checked<'a> {
         let mut entries = Vec::new();
         while let Some(row) = found.next()? {
             let (entry, body) = (read_entry(row)?, StoredBody::read(row, 7)?);
-            let entry = self.check(entry, body)?;
+            let entry = self.check(entry, row.get(10)?, body)?;
             let more = more(&entry);
             entries.push(entry);
             if !more {
@@ -142,10 +143,19 @@ impl<'a> Checked<'a> {
         Ok(entries)
     }
 
-    fn check(&mut self, mut entry: StoredEntry, body: StoredBody) -> Found<StoredEntry> {
-        let place = || format!("entry {} of {}", entry.seq, self.run);
+    fn check(
+        &mut self,
+        mut entry: StoredEntry,
+        packed: Option<Vec<u8>>,
+        body: StoredBody,
+    ) -> Found<StoredEntry> {
+        let (run, seq) = (self.run, entry.seq);
+        let place = || format!("entry {seq} of {run}");
         if entry.seq != self.seq + 1 {
             return Err(Problem::damaged(self.run, format!("entry {} is missing", self.seq + 1)));
+        }
+        if let Some(packed) = packed {
+            entry.fields = unpacked(&packed, place)?;
         }
         let (body, hash) = self.bodies.resolve(body, place)?;
         let link = Link {
@@ -168,6 +178,12 @@ impl<'a> Checked<'a> {
     }
 }
 
+/// Gives back the fields of a row that has them packed.
+pub(super) fn unpacked(packed: &[u8], place: impl Fn() -> String) -> Found<String> {
+    packed::unpack(packed).ok_or_else(|| Problem::damaged(place(), "its fields are unreadable"))
+}
+
+/// Reads an entry but for what is packed and its body.
 fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     Ok(StoredEntry {
         seq: code::number(row, 0)?,
@@ -196,7 +212,7 @@ pub(crate) fn page(
     after: u64,
     limit: usize,
 ) -> Found<Vec<StoredEntry>> {
-    let Reading { db, keys, files } = reading;
+    let Reading { db, keys, files, .. } = reading;
     let Some(run) = super::run::stored(db, view, run)? else { return Ok(Vec::new()) };
     let Some(key) = keys.get(db, view.tenant)? else { return Ok(Vec::new()) };
     if after >= run.run.last_seq || limit == 0 {

@@ -48,6 +48,14 @@ pub(crate) fn by_id(db: &Connection, view: View, session: SessionId) -> Found<Op
     }
 }
 
+fn by_key_sql() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM sessions s \
+         JOIN session_heads h ON h.tenant = s.tenant AND h.session = s.session \
+         WHERE s.tenant = ?1 AND s.agent = ?2 AND s.platform = ?3 AND s.channel = ?4 AND s.actor = ?5"
+    )
+}
+
 pub(crate) fn by_key(
     db: &Connection,
     view: View,
@@ -57,11 +65,7 @@ pub(crate) fn by_key(
     if !view.finds(db, agent)? {
         return Ok(None);
     }
-    let mut select = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM sessions s \
-         JOIN session_heads h ON h.tenant = s.tenant AND h.session = s.session \
-         WHERE s.tenant = ?1 AND s.agent = ?2 AND s.platform = ?3 AND s.channel = ?4 AND s.actor = ?5"
-    ))?;
+    let mut select = db.prepare_cached(&by_key_sql())?;
     let found = select.query_row(
         params![view.tenant.as_bytes(), agent.as_bytes(), key.platform, key.channel, key.actor.as_str()],
         read,
@@ -191,7 +195,7 @@ pub(crate) fn inbox(
     after: u64,
     limit: usize,
 ) -> Found<Vec<InboxItem>> {
-    let Reading { db, keys, files } = reading;
+    let Reading { db, keys, files, .. } = reading;
     let last = match owner {
         InboxOwner::Session(session) => by_id(db, view, session)?.map(|session| session.head.last),
         InboxOwner::Run(run) => super::run::by_id(db, view, run)?.map(|run| run.signals_last),
@@ -281,4 +285,29 @@ fn read_state_entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
         version: code::number(row, 1)?,
         value: Bytes::from(row.get::<_, Vec<u8>>(2)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::config::StoreConfig;
+    use crate::open;
+
+    /// SQLite would plan some statements anew for each value, which costs more than running them.
+    #[test]
+    fn another_value_does_not_have_a_statement_parsed_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        open::open_writer(&config).expect("a store");
+        let db = open::open_reader(&config).expect("a reader");
+        let mut select = db.prepare(&by_key_sql()).expect("it is prepared");
+        for value in 0..10_u8 {
+            let (id, text) = ([value; 16], value.to_string());
+            let found = select.exists(params![id, id, text, text, text]).expect("it runs");
+            assert!(!found);
+        }
+        assert_eq!(select.get_status(StatementStatus::RePrepare), 0);
+    }
 }

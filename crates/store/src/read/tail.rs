@@ -1,15 +1,19 @@
 //! The newest part of a session.
 //!
 //! It is read backwards from the last taken item, a run at a time, and ends at the first run that does not fit.
-//! What it costs depends on the limits, not on how long the session is.
+//! What it costs depends on the limits, not on how long the session is; runs that ended are kept in memory, so a
+//! turn of a lively session reads its last run only.
+
+use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
 use dromia_contracts::id::SessionId;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session};
-use dromia_contracts::store::{Page, SessionTail, StoredEntry, TailLimits};
+use dromia_contracts::store::{Page, SessionTail, TailLimits};
 
 use super::journal::{Bodies, Checked};
+use super::recent::Group;
 use super::session::{ITEM_COLUMNS, by_id, complete_item, read_item};
 use super::{Found, View, rows};
 use crate::code::stored;
@@ -21,7 +25,9 @@ pub(crate) fn read(
     session: SessionId,
     limits: TailLimits,
 ) -> Found<Option<SessionTail>> {
-    let Reading { db, keys, files } = reading;
+    let Reading { db, keys, files, recent } = reading;
+    // Before the first row is read: an erasure that the snapshot does not see is seen here afterwards.
+    let erasures = recent.erasures();
     let Some(session) = by_id(db, view, session)? else { return Ok(None) };
     let Some(key) = keys.get(db, view.tenant)? else { return Ok(None) };
     let bodies = Bodies { db, files, tenant: view.tenant, key: &key };
@@ -30,28 +36,43 @@ pub(crate) fn read(
     let mut groups = Vec::new();
     let mut upto = session.head.taken;
     while upto > 0 {
-        let Some((items, entries)) = group(&bodies, &session, upto, &mut left)? else { break };
-        upto -= items.len() as u64;
-        groups.push((items, entries));
+        let place = (view.tenant, session.id, upto);
+        let group = if let Some(group) = recent.get(&place) {
+            group
+        } else {
+            let Some((group, ended)) = group(&bodies, &session, upto, left)? else { break };
+            let group = Arc::new(group);
+            if ended {
+                recent.put(place, &group, erasures);
+            }
+            group
+        };
+        if group.items.len() > left.items || group.bytes > left.bytes {
+            break;
+        }
+        left.items -= group.items.len();
+        left.bytes -= group.bytes;
+        upto -= group.items.len() as u64;
+        groups.push(group);
     }
     let (mut items, mut runs) = (Vec::new(), Vec::new());
-    for (group, entries) in groups.into_iter().rev() {
-        if let Some(run) = group.first().and_then(|item| item.taken_by) {
-            runs.push((run, entries));
-        }
-        items.extend(group);
+    for group in groups.into_iter().rev() {
+        let group = Arc::unwrap_or_clone(group);
+        runs.push((group.run, group.entries));
+        items.extend(group.items);
     }
     items.extend(waiting(db, &bodies, &session)?);
     Ok(Some(SessionTail { session, items, runs }))
 }
 
-/// Reads the items up to a position that one run took, and its journal. `None` if they do not fit any more.
+/// Reads the items up to a position that one run took, and its journal, and tells whether that run has ended.
+/// `None` if they do not fit.
 fn group(
     bodies: &Bodies<'_>,
     session: &Session,
     upto: u64,
-    left: &mut TailLimits,
-) -> Found<Option<(Vec<InboxItem>, Vec<StoredEntry>)>> {
+    left: TailLimits,
+) -> Found<Option<(Group, bool)>> {
     let owner = InboxOwner::Session(session.id);
     let mut select = bodies.db.prepare_cached(&format!(
         "SELECT {ITEM_COLUMNS} FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position <= ?3 \
@@ -84,19 +105,17 @@ fn group(
     let Some(run) = first.taken_by else {
         return Err(Problem::damaged(session.id, format!("item {upto} of its inbox was taken by nobody")));
     };
-    let Some(run) = super::run::row(bodies.db, bodies.tenant, run)? else {
+    let Some(row) = super::run::row(bodies.db, bodies.tenant, run)? else {
         return Err(Problem::damaged(session.id, format!("{run}, which took its items, is missing")));
     };
-    let entries = Checked::after(*bodies, &run, 0)?.read(i64::MAX, |entry| {
+    let entries = Checked::after(*bodies, &row, 0)?.read(i64::MAX, |entry| {
         bytes += entry.body.as_ref().map_or(0, bytes::Bytes::len);
         bytes <= left.bytes
     })?;
     if bytes > left.bytes {
         return Ok(None);
     }
-    left.items -= items.len();
-    left.bytes -= bytes;
-    Ok(Some((items, entries)))
+    Ok(Some((Group { run, items, entries, bytes }, row.run.head.status.is_terminal())))
 }
 
 fn waiting(db: &Connection, bodies: &Bodies<'_>, session: &Session) -> Found<Vec<InboxItem>> {

@@ -34,7 +34,10 @@ async fn a_changed_entry_is_named() {
         "epoch = 2 WHERE seq = 2",
         "kind = 'model_dreamed' WHERE seq = 2",
         "version = 2 WHERE seq = 2",
-        "fields = replace(fields, '321', '322') WHERE seq = 2",
+        "packed = CAST(replace(packed, x'c102', x'c202') AS BLOB) WHERE seq = 2",
+        "packed = substr(packed, 1, 5) WHERE seq = 2",
+        "packed = x'' WHERE seq = 2",
+        "packed = NULL WHERE seq = 2",
         "chain = zeroblob(32) WHERE seq = 2",
         "body = CAST('hj' AS BLOB) WHERE seq = 3",
         "body = NULL, place = 1 WHERE seq = 3",
@@ -44,6 +47,24 @@ async fn a_changed_entry_is_named() {
             assert!(said.starts_with("entry "), "{change}: {said}");
         }
     }
+}
+
+#[tokio::test]
+async fn entries_of_a_program_that_packed_nothing_are_read() {
+    let scene = Scene::open().await;
+    let run = scene.turn_done(SESSION, 0, "hi").await;
+    let packed = scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("a journal");
+    let scene = scene.reopen(|dir| {
+        let db = Scene::sql(dir);
+        for entry in &packed {
+            let changed = db.execute(
+                "UPDATE entries SET fields = ?1, packed = NULL WHERE seq = ?2 AND packed IS NOT NULL",
+                (&entry.fields, entry.seq.cast_signed()),
+            );
+            assert_eq!(changed.expect("the statement runs"), 1);
+        }
+    });
+    assert_eq!(scene.store.journal(&Scene::scope(), run, 0, 256).await.expect("a journal"), packed);
 }
 
 #[tokio::test]

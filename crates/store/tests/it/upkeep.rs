@@ -200,7 +200,7 @@ async fn lists_of_many_agents_are_walks_of_an_index() {
             "runs_open",
         ),
         (
-            "SELECT seq, at, kind, version, fields FROM entries WHERE tenant = ?1 AND run = ?2 \
+            "SELECT seq, at, kind, version, fields, packed FROM entries WHERE tenant = ?1 AND run = ?2 \
              AND kind IN ('model_called', 'model_replied', 'model_failed') ORDER BY seq",
             "PRIMARY KEY (tenant=? AND run=?)",
         ),

@@ -72,7 +72,7 @@ impl Inner {
     fn begin(&mut self, scope: &Scope, input: &NewInput, session: SessionId, item: ItemId, run: RunId) {
         let at = Timestamp::UNIX_EPOCH;
         let agent = match &input.target {
-            Target::Key { agent, .. } => *agent,
+            Target::Key { agent, .. } | Target::Fresh { agent, .. } => *agent,
             Target::Session(id) => {
                 self.sessions.iter().find(|(_, row)| row.id == *id).map(|(_, row)| row.agent).unwrap()
             }
@@ -133,7 +133,7 @@ impl Inner {
     fn submitted(&mut self, scope: &Scope, input: NewInput) -> Result<Submitted, Fault> {
         let session = match &input.target {
             Target::Session(session) => self.visible_session(scope, *session)?,
-            Target::Key { agent, .. } => {
+            Target::Key { agent, .. } | Target::Fresh { agent, .. } => {
                 self.visible_agent(scope, *agent)?;
                 SessionId::from_uuid(self.uuid())
             }

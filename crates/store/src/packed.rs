@@ -1,0 +1,386 @@
+//! A shorter form of an entry's fields.
+//!
+//! Fields are JSON, most of it names of keys and ids in hex, and every turn writes some. Packed, a key is one byte,
+//! an id seventeen and a digest half of its digits. The form is a way to store, not a second meaning: what does not
+//! come back byte for byte is stored as the text that it is, because the chain is over the text.
+//!
+//! A value is a tag and what the tag asks for. The numbers of tags, keys, words and prefixes are in files: new ones
+//! are added at the end, and none is ever taken away or used for something else.
+
+use std::fmt::{self, Write as _};
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+
+const NULL: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+/// A whole number that is not negative: a varint.
+const NUMBER: u8 = 3;
+/// A length and UTF-8.
+const TEXT: u8 = 4;
+/// A place in `WORDS`.
+const WORD: u8 = 5;
+/// A place in `PREFIXES` and 16 bytes.
+const ID: u8 = 6;
+/// A length in bytes, and bytes whose hex digits are the text.
+const HEX: u8 = 7;
+/// Values up to `END`.
+const ARRAY: u8 = 8;
+/// Keys and values up to a key that is `KEY_END`.
+const OBJECT: u8 = 9;
+const END: u8 = 10;
+
+/// A key that stands there whole: a length and UTF-8.
+const KEY_TEXT: u64 = 0;
+const KEY_END: u64 = 1;
+/// The number of the first key of `KEYS`.
+const KEY_FIRST: u64 = 2;
+
+const KEYS: &[&str] = &[
+    "kind",
+    "agent",
+    "session",
+    "items",
+    "after",
+    "resumes",
+    "config",
+    "prompt",
+    "model_calls_max",
+    "step",
+    "attempt",
+    "model",
+    "history_from",
+    "input_tokens",
+    "output_tokens",
+    "output_tokens_max",
+    "reserved_micros",
+    "usage",
+    "detail",
+    "cost_micros",
+    "finish",
+    "tools",
+    "code",
+    "message",
+    "charged_micros",
+    "call",
+    "tool",
+    "effect",
+    "action",
+    "rule",
+    "status",
+    "item",
+    "position",
+    "signal",
+    "by",
+    "on",
+    "until",
+    "reason",
+    "model_calls",
+    "request",
+    "format",
+    "provider",
+];
+
+const WORDS: &[&str] = &[
+    "turn",
+    "stop",
+    "tool_calls",
+    "length",
+    "default",
+    "grant reply",
+    "pure",
+    "idempotent",
+    "unkeyed",
+    "ok",
+];
+
+const PREFIXES: &[&str] = &["ten", "agt", "ses", "run", "itm", "tok"];
+
+/// The deepest nesting that is read back; fields are a few levels deep.
+const DEPTH_MAX: usize = 16;
+/// Shorter hex is kept as text.
+const HEX_DIGITS_MIN: usize = 16;
+const ID_BYTES: usize = 16;
+
+/// Packs JSON text, unless that would not be shorter or not come back as it was.
+pub(crate) fn pack(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    let mut json = serde_json::Deserializer::from_str(text);
+    Packer(&mut bytes).deserialize(&mut json).ok()?;
+    json.end().ok()?;
+    (bytes.len() < text.len() && unpack(&bytes).as_deref() == Some(text)).then_some(bytes)
+}
+
+/// Gives back the text that was packed. `None` if the bytes are none that [`pack`] makes.
+pub(crate) fn unpack(bytes: &[u8]) -> Option<String> {
+    let mut unpacker = Unpacker { rest: bytes, text: String::with_capacity(bytes.len() * 3) };
+    let tag = unpacker.byte()?;
+    unpacker.value(tag, 0)?;
+    unpacker.rest.is_empty().then_some(unpacker.text)
+}
+
+/// Writes one value.
+struct Packer<'p>(&'p mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for Packer<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Packer<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fields without negative or broken numbers")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.push(NULL);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.push(if value { TRUE } else { FALSE });
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.0.push(NUMBER);
+        push_number(self.0, value);
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        if let Some(word) = WORDS.iter().position(|word| *word == value) {
+            self.0.push(WORD);
+            push_number(self.0, word as u64);
+        } else if let Some((prefix, id)) = as_id(value) {
+            self.0.push(ID);
+            push_number(self.0, prefix as u64);
+            self.0.extend(id);
+        } else if let Some(bytes) = as_hex(value).filter(|_| value.len() >= HEX_DIGITS_MIN) {
+            self.0.push(HEX);
+            push_number(self.0, bytes.len() as u64);
+            self.0.extend(bytes);
+        } else {
+            self.0.push(TEXT);
+            push_text(self.0, value);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        self.0.push(ARRAY);
+        while values.next_element_seed(Packer(self.0))?.is_some() {}
+        self.0.push(END);
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        self.0.push(OBJECT);
+        while fields.next_key_seed(Key(self.0))?.is_some() {
+            fields.next_value_seed(Packer(self.0))?;
+        }
+        push_number(self.0, KEY_END);
+        Ok(())
+    }
+}
+
+/// Writes one key.
+struct Key<'p>(&'p mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<(), E> {
+        if let Some((number, _)) = (KEY_FIRST..).zip(KEYS).find(|(_, known)| **known == key) {
+            push_number(self.0, number);
+        } else {
+            push_number(self.0, KEY_TEXT);
+            push_text(self.0, key);
+        }
+        Ok(())
+    }
+}
+
+fn push_text(bytes: &mut Vec<u8>, text: &str) {
+    push_number(bytes, text.len() as u64);
+    bytes.extend(text.as_bytes());
+}
+
+/// Seven bits a byte, the lowest first; the high bit says that more follow.
+fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+}
+
+fn as_id(text: &str) -> Option<(usize, Vec<u8>)> {
+    let (prefix, digits) = text.split_once('_')?;
+    let prefix = PREFIXES.iter().position(|known| *known == prefix)?;
+    let bytes = as_hex(digits).filter(|bytes| bytes.len() == ID_BYTES)?;
+    Some((prefix, bytes))
+}
+
+fn as_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+/// Reads packed bytes, which a damaged disk may have changed in any way.
+struct Unpacker<'b> {
+    rest: &'b [u8],
+    text: String,
+}
+
+impl Unpacker<'_> {
+    fn value(&mut self, tag: u8, depth: usize) -> Option<()> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        match tag {
+            NULL => self.text.push_str("null"),
+            FALSE => self.text.push_str("false"),
+            TRUE => self.text.push_str("true"),
+            NUMBER => {
+                let number = self.number()?;
+                write!(self.text, "{number}").ok()?;
+            }
+            TEXT => self.quoted()?,
+            WORD => {
+                let word = known(WORDS, self.number()?)?;
+                self.quote(word)?;
+            }
+            ID => {
+                let prefix = known(PREFIXES, self.number()?)?;
+                write!(self.text, "\"{prefix}_").ok()?;
+                self.digits(ID_BYTES)?;
+                self.text.push('"');
+            }
+            HEX => {
+                let length = usize::try_from(self.number()?).ok()?;
+                self.text.push('"');
+                self.digits(length)?;
+                self.text.push('"');
+            }
+            ARRAY => self.array(depth)?,
+            OBJECT => self.object(depth)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.text.push('[');
+        let mut first = true;
+        loop {
+            let tag = self.byte()?;
+            if tag == END {
+                self.text.push(']');
+                return Some(());
+            }
+            if !std::mem::take(&mut first) {
+                self.text.push(',');
+            }
+            self.value(tag, depth + 1)?;
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.text.push('{');
+        let mut first = true;
+        loop {
+            let key = self.number()?;
+            if key == KEY_END {
+                self.text.push('}');
+                return Some(());
+            }
+            if !std::mem::take(&mut first) {
+                self.text.push(',');
+            }
+            match key.checked_sub(KEY_FIRST) {
+                Some(key) => self.quote(known(KEYS, key)?)?,
+                None => self.quoted()?,
+            }
+            self.text.push(':');
+            let tag = self.byte()?;
+            self.value(tag, depth + 1)?;
+        }
+    }
+
+    fn quoted(&mut self) -> Option<()> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let text = std::str::from_utf8(self.take(length)?).ok()?;
+        self.quote(text)
+    }
+
+    fn quote(&mut self, text: &str) -> Option<()> {
+        self.text.push_str(&serde_json::to_string(text).ok()?);
+        Some(())
+    }
+
+    fn digits(&mut self, length: usize) -> Option<()> {
+        for byte in self.take(length)? {
+            write!(self.text, "{byte:02x}").ok()?;
+        }
+        Some(())
+    }
+}
+
+impl<'b> Unpacker<'b> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+fn known(table: &'static [&'static str], number: u64) -> Option<&'static str> {
+    table.get(usize::try_from(number).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests;

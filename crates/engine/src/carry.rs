@@ -25,8 +25,8 @@ use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
 use crate::decide::BODY_BYTES_MAX;
 use crate::recover::journal;
+use crate::refusal::{commit_fault, session_not_found};
 use crate::state::{RunState, apply};
-use crate::submit::{commit_fault, session_not_found};
 
 const FORMAT: &str = "dromia.session";
 const VERSION: u32 = 1;

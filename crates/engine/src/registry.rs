@@ -16,7 +16,7 @@ use jiff::SignedDuration;
 use crate::agents::{agent_not_found, read_fault};
 use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::Core;
-use crate::submit::commit_fault;
+use crate::refusal::commit_fault;
 
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
 const END_LOOKS: u32 = 200;

@@ -17,9 +17,10 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::agents::read_fault;
 use crate::core::Core;
 use crate::janitor::park_text;
+use crate::refusal::commit_fault;
 use crate::scheduler::Ready;
 use crate::state::{Phase, Progress, Rest, RunState};
-use crate::submit::{NewItem, commit_fault};
+use crate::submit::NewItem;
 
 impl Core {
     async fn find_run(&self, scope: &Scope, run: RunId) -> Result<Run, Fault> {

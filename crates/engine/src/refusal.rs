@@ -1,7 +1,7 @@
 //! What a caller is told of a commit that was not done, and of what is not there.
 
 use dromia_contracts::store::{Commit, Refusal};
-use dromia_contracts::{AgentId, ErrorCode, Fault, SessionId};
+use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, SessionId};
 
 /// The fault for a commit that was not done.
 pub(crate) fn commit_fault(answer: Commit) -> Fault {
@@ -40,4 +40,17 @@ pub(crate) fn session_not_found(session: SessionId) -> Fault {
 pub(crate) fn agent_terminated(agent: AgentId) -> Fault {
     Fault::new(ErrorCode::AgentTerminated, format!("{agent} is terminated and takes no input"))
         .with_hint("create another agent with `dromia agent create`")
+}
+
+/// The fault for an input that no turn took before its agent ended.
+pub(crate) fn agent_ended(agent: AgentId, item: ItemId) -> Fault {
+    let text = format!("{item} gets no answer: {agent} was terminated or erased before a turn took it");
+    Fault::new(ErrorCode::AgentTerminated, text)
+        .with_hint("create another agent with `dromia agent create` and send it there")
+}
+
+/// The fault for a run that was erased with its agent while somebody waited for its end.
+pub(crate) fn run_erased(run: RunId) -> Fault {
+    Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))
+        .with_hint("create another agent with `dromia agent create` and send it there")
 }

@@ -17,6 +17,7 @@ use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionI
 use crate::agents::{Snapshot, read_fault};
 use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
+use crate::live::Place;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::Ready;
 
@@ -151,11 +152,12 @@ impl Core {
         if let Some(owner) = &mut owner {
             owner.claim(&mut batch, session);
         }
-        let outcome = item.wait.then(|| self.wait_for(id));
+        let outcome = item.wait.then(|| self.wait_for(scope, agent.id, id));
         let run = owner.as_ref().map(|owner| owner.owner.run);
         match self.ports.store.commit(batch).await {
             Commit::Done(receipt) => {
                 let claimed = receipt.claimed && owner.is_some();
+                let position = receipt.positions.first().copied().unwrap_or_default();
                 if let Found::New(key) = found {
                     self.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
                 }
@@ -164,12 +166,15 @@ impl Core {
                     other => {
                         drop(other);
                         self.ready(scope.tenant(), Ready::Session(session));
+                        if item.wait {
+                            self.wait_in_line(scope, agent.id, id, Place { session, position }).await;
+                        }
                     }
                 }
                 Ok(Admission::Done(Submitted {
                     item: id,
                     session,
-                    position: receipt.positions.first().copied().unwrap_or_default(),
+                    position,
                     run: run.filter(|_| claimed),
                     replayed: false,
                     outcome,
@@ -202,7 +207,7 @@ impl Core {
                     )
                     .with_hint("use a new key for a new request"));
                 }
-                self.join(scope, known, owner, position, item.wait).await.map(Admission::Done)
+                self.join(scope, agent.id, known, owner, position, item.wait).await.map(Admission::Done)
             }
             Commit::Unknown { .. } => {
                 // The input, and the claim with it, may be durable all the same: nobody drives that run yet.
@@ -222,6 +227,7 @@ impl Core {
     async fn join(
         self: &Arc<Self>,
         scope: &Scope,
+        agent: AgentId,
         item: ItemId,
         owner: InboxOwner,
         position: u64,
@@ -234,12 +240,16 @@ impl Core {
             ));
         };
         // Wait first and look then: a run that ends in between answers the waiter.
-        let outcome = wait.then(|| self.wait_for(item));
+        let outcome = wait.then(|| self.wait_for(scope, agent, item));
         let found = self.ports.store.inbox(scope, owner, position - 1, 1).await.map_err(read_fault)?;
         let run = found.first().and_then(|item| item.taken_by);
         let outcome = match (run, outcome) {
             (Some(run), Some(waiting)) => Some(self.ended(scope, run).await?.unwrap_or(waiting)),
-            (_, outcome) => outcome,
+            (None, Some(waiting)) => {
+                self.wait_in_line(scope, agent, item, Place { session, position }).await;
+                Some(waiting)
+            }
+            (_, None) => None,
         };
         Ok(Submitted { item, session, position, run, replayed: true, outcome })
     }

@@ -305,7 +305,8 @@ impl Listener {
             () = at(self.patience.until) => self.too_late(),
             _ = self.quiet.tick() => {
                 self.ready.push_back(Word::Quiet);
-                Next::Read(Some(watch))
+                // A new watch asks for the run itself too, which may have been erased.
+                Next::Watch
             }
         }
     }

@@ -42,6 +42,11 @@ impl Core {
                 "`dromia tenant list` shows whether {handle} is there; if it is, make a token for it with \
                  `dromia --tenant {handle} token create NAME --scope admin`, and if not, register it again"
             ))),
+            // Perhaps it was this very request, sent before, whose answer nobody heard.
+            Err(fault) if fault.code == ErrorCode::HandleTaken => Err(fault.with_hint(format!(
+                "choose another handle; if {handle} is yours and nobody has a token of it, make one with \
+                 `dromia --tenant {handle} token create NAME --scope admin`"
+            ))),
             Err(fault) => Err(fault),
         }
     }

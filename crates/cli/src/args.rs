@@ -81,7 +81,7 @@ pub struct Global {
 pub enum Command {
     /// Ask an agent and print its answer, nothing else
     #[command(
-        after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json"
+        after_help = "Examples:\n  dromia ask \"what is due today?\"\n  git diff | dromia ask --agent reviewer -\n  dromia ask \"and now?\" --jsonl --usage-file usage.json\n  dromia ask \"who wrote this?\" --schema person.json\n\nWith --schema the schema is written under the question, and the answer is checked here: it is printed\nas JSON, without a code fence around it, or the command names the places that do not satisfy the schema\nand exits with 1. Nothing is asked twice."
     )]
     Ask(Ask),
     /// Talk with an agent, line by line

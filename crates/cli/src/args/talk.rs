@@ -13,6 +13,9 @@ pub struct Ask {
     /// Ask in this session
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
+    /// Take only JSON that satisfies the JSON Schema in this file
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
     /// Print each entry as one line of JSON when it comes, the answer last
     #[arg(long, conflicts_with = "json")]
     pub jsonl: bool,

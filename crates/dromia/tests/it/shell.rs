@@ -157,6 +157,54 @@ fn a_question_leaves_its_usage_and_its_events() {
 }
 
 #[test]
+fn an_answer_is_json_that_satisfies_the_schema_or_the_command_fails() {
+    let home = Home::new();
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).expect("it is written");
+        path.to_str().expect("text").to_owned()
+    };
+    let schema = file(
+        "person.json",
+        r#"{"type": "object", "required": ["name"], "properties": {"age": {"type": "integer"}}}"#,
+    );
+    // Without a server: a schema that is none is found before anything is sent.
+    for (name, text, place) in
+        [("cut.json", "{\n  \"type\":", ":2:"), ("none.json", r#"{"type": 5}"#, "at /type")]
+    {
+        let refused = home.run(&["ask", "@say 1", "--schema", &file(name, text)]);
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(name) && stderr(&refused).contains(place), "{}", stderr(&refused));
+    }
+    let _server = home.serve();
+    let good = home.run(&["ask", r#"@say {"name": "Ada", "age": 36}"#, "--schema", &schema]);
+    assert!(good.status.success(), "{}", stderr(&good));
+    assert_eq!(text(&good), "{\"name\": \"Ada\", \"age\": 36}\n");
+    let used = home.path().join("used.json").to_str().expect("text").to_owned();
+    let line = ["ask", r#"@say {"name": "Ada", "age": "old"}"#, "--schema", &schema, "--usage-file", &used];
+    let bad = home.run(&line);
+    assert_eq!((bad.status.code(), text(&bad).as_str()), (Some(1), ""), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("does not satisfy the schema: at /age: "), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("hint: see what it said with `dromia run show run_"), "{}", stderr(&bad));
+    let found: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&used).expect("it is written")).expect("it is JSON");
+    assert_eq!(
+        (&found["status"], &found["error"]["unfit"][0]["path"]),
+        (&"completed".into(), &"/age".into())
+    );
+    let document = home.run(&[&line[..], &["--json"]].concat());
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).expect("a document");
+    let error = &document["error"];
+    assert_eq!((&error["exit"], &error["unfit"][0]["path"]), (&1.into(), &"/age".into()), "{document}");
+    let prose = home.run(&["ask", "@say Ada is 36.", "--schema", &schema, "--jsonl"]);
+    assert_eq!(prose.status.code(), Some(1), "{}", stderr(&prose));
+    assert!(!text(&prose).contains("\"kind\":\"answer\""), "{}", text(&prose));
+    // A run that failed is that, and not an answer of the wrong shape.
+    let failed = home.run(&["ask", "@fail rejected", "--schema", &schema]);
+    assert_eq!(failed.status.code(), Some(7), "{}", stderr(&failed));
+}
+
+#[test]
 fn the_version_is_one_line_and_one_document() {
     assert_eq!(text(&dromia(&["version"])), format!("dromia {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(text(&dromia(&["version"])), text(&dromia(&["--version"])));

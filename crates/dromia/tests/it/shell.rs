@@ -1,8 +1,9 @@
 //! What a newcomer reads and a shell loads, as the binary prints it.
 
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
-use crate::home::{Home, stderr};
+use crate::home::{DEADLINE, Home, stderr};
 
 fn dromia(line: &[&str]) -> Output {
     command().args(line).output().expect("the program runs")
@@ -99,6 +100,64 @@ fn every_shell_gets_its_completions() {
         }
     }
     assert_eq!(dromia(&["completions", "tcsh"]).status.code(), Some(2));
+}
+
+#[test]
+fn bash_completes_names_and_ids_of_the_server_and_goes_on_without_it() {
+    let home = Home::new();
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(script.path(), dromia(&["completions", "bash"]).stdout).expect("it is written");
+    // What bash does when somebody presses the key: the function fills COMPREPLY.
+    let completed = |words: &[&str]| -> Vec<String> {
+        let output = Command::new("bash")
+            .args(["--norc", "--noprofile", "-c"])
+            .arg(
+                "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
+                 _dromia_live \"$1\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; \
+                 printf '%s\\n' \"${COMPREPLY[@]}\"",
+            )
+            .arg("bash")
+            .arg(script.path())
+            .arg(env!("CARGO_BIN_EXE_dromia"))
+            .args(words)
+            .env("DROMIA_HOME", home.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("bash is there");
+        assert_eq!(stderr(&output), "", "{words:?}");
+        text(&output).lines().map(str::to_owned).collect()
+    };
+    assert!(
+        completed(&["agent", "sho"]).contains(&"show".to_owned()),
+        "what the shell knows by itself stays"
+    );
+    assert!(!completed(&["agent", "show", "as"]).contains(&"assistant".to_owned()), "no server, no names");
+    assert_eq!(completed(&["model", "test", "scr"]), ["scripted"], "the configuration needs no server");
+
+    let server = home.serve();
+    let asked = home.run(&["ask", "hello", "--json"]);
+    let asked: serde_json::Value = serde_json::from_slice(&asked.stdout).expect("a document");
+    let of = |field: &str| asked[field].as_str().expect("an id").to_owned();
+    assert!(home.run(&["token", "create", "laptop"]).status.success());
+    assert!(home.run(&["tenant", "create", "acme"]).status.success());
+    let cases: [(&[&str], String); 7] = [
+        (&["agent", "show", "as"], "assistant".to_owned()),
+        (&["ask", "hello", "--agent", ""], "assistant".to_owned()),
+        (&["runs", "get", ""], of("run")),
+        (&["session", "show", "ses_"], of("session")),
+        (&["token", "revoke", "lap"], "laptop".to_owned()),
+        (&["--tenant", "a"], "acme".to_owned()),
+        (&["-T", "default", "agent", "pause", ""], "assistant".to_owned()),
+    ];
+    for (words, name) in cases {
+        // A server that is busy may miss the short deadline; the next press of the key finds it.
+        let until = Instant::now() + DEADLINE;
+        while completed(words) != [name.as_str()] {
+            assert!(Instant::now() < until, "{words:?} gives {:?}, not {name}", completed(words));
+        }
+    }
+    drop(server);
+    assert!(!completed(&["agent", "show", "as"]).contains(&"assistant".to_owned()));
 }
 
 /// A command line, the variables it is given, and whether it is coloured.

@@ -28,10 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::history::Said;
 use super::listen::{Answered, Listener, Patience, Word};
+use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::{IdempotencyKey, named_agent};
+use crate::standing::Standing;
 
 /// How long to rest before an input that waits behind another turn is looked at again.
 const QUEUE_REST: Duration = Duration::from_millis(100);
@@ -81,13 +83,14 @@ pub(super) trait Format: Send + Sync + 'static {
 /// Stores what is asked and answers it.
 pub(super) async fn answer<F: Format>(
     core: Shared,
-    scope: Scope,
+    caller: Caller,
     heads: Heads,
     asked: Asked,
     format: impl FnOnce(Running) -> F,
 ) -> Answer<Response> {
     // Before anything is stored: who is refused here has asked for nothing.
     let share = asked.stream.then(|| stream_share(&core)).transpose()?;
+    let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
     let model = asked.model.clone();
     let (agent, submitted) = submit(&core, &scope, heads, asked).await?;
@@ -105,7 +108,8 @@ pub(super) async fn answer<F: Format>(
         return Ok(response);
     };
     let live = share.is_some();
-    let patience = Patience { live, until: (!live).then_some(deadline), stop: stop.clone() };
+    let standing = live.then(|| Standing::new(caller));
+    let patience = Patience { live, until: (!live).then_some(deadline), stop: stop.clone(), standing };
     let listener = Listener::new(core.clone(), scope, run, patience);
     let format = format(Running { run, model });
     let mut response = match share {

@@ -147,6 +147,6 @@ pub(crate) struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
     /// Where an answer does not satisfy the schema that it was asked for; 16 places at most.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unfit: Vec<Unfit>,
 }

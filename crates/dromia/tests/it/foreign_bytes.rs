@@ -159,9 +159,9 @@ fn a_configuration_is_taken_or_refused_with_line_and_column() {
 fn a_value_of_the_command_line_is_taken_or_refused_with_its_flag() {
     let home = Home::new();
     for (name, value) in corpus("set") {
-        let output =
-            home.command().args(["config", "validate", "--set"]).arg(std::ffi::OsStr::from_bytes(&value));
-        let output = output.output().expect("the program runs");
+        let mut command = home.command();
+        command.args(["config", "validate", "--set"]).arg(std::ffi::OsStr::from_bytes(&value));
+        let output = command.output().expect("the program runs");
         let said = stderr(&output);
         match output.status.code() {
             Some(0) => {}

@@ -6,9 +6,10 @@ SHELL := /usr/bin/env bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 N ?= 100
+T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test crash bench demo picture
+.PHONY: help setup check api docs test crash fuzz bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +36,9 @@ test: setup ## Everything: check, all tests, 100 kills, the demo
 
 crash: ## Kill a loaded server N times (N=100) and let a witness count
 	@DROMIA_CRASH_N=$(N) DROMIA_CRASH_SEED=$(SEED) $(CARGO) test --workspace --test kills -- --nocapture
+
+fuzz: ## Fuzz every parser that a library shows for T seconds each (T=60); needs cargo-fuzz
+	@scripts/fuzz.sh $(T)
 
 bench: ## The figures of the README, beside the limits of this machine
 	@$(CARGO) build --release --workspace --bins

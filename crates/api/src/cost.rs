@@ -113,6 +113,9 @@ pub struct RunCost {
     pub total: Spent,
     /// The runs that went on from it, each from the one before.
     pub resumed_by: Vec<RunId>,
+    /// The last run of these, where `total` does not know all that went on from it; its own cost counts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_further: Option<RunId>,
     /// A page of its attempts, in order.
     pub attempts: Vec<AttemptCost>,
     /// What to send as `after` for the attempts that follow; absent after the last one.
@@ -182,6 +185,7 @@ mod tests {
             own: Spent::default(),
             total: Spent::default(),
             resumed_by: vec![],
+            resumed_further: None,
             attempts: vec![],
             next: None,
         };

@@ -1,10 +1,11 @@
 //! Why a command did not do what was asked: one line, the next step, and the exit code.
 
-use dromia_api::Problem;
+use dromia_api::{Problem, RunId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::shape::{Unfit, told};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,14 @@ pub enum Error {
     TimedOut {
         /// The command that goes on waiting.
         next: String,
+    },
+    /// The answer does not satisfy the schema that it was asked for.
+    #[error("the answer does not satisfy the schema: {}", told(.problems))]
+    Unfit {
+        /// The run that answered.
+        run: RunId,
+        /// Where it does not.
+        problems: Vec<Unfit>,
     },
     /// A command that works without a server did not do what was asked.
     #[error("{message}")]
@@ -70,7 +79,7 @@ impl Error {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Late { .. } | Self::TimedOut { .. } => Exit::TimedOut,
-            Self::Broken(_) | Self::Io { .. } => Exit::Failed,
+            Self::Broken(_) | Self::Unfit { .. } | Self::Io { .. } => Exit::Failed,
             Self::Local { exit, .. } => *exit,
             Self::Problem(problem) => problem.error_code().map_or(Exit::Failed, Exit::from),
         }
@@ -81,6 +90,9 @@ impl Error {
         match self {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
+            Self::Unfit { run, .. } => {
+                Some(format!("see what it said with `dromia run show {run}`, and ask again"))
+            }
             Self::Problem(problem) => problem.hint.clone(),
             Self::Usage(_) | Self::Broken(_) | Self::Late { .. } | Self::Local { .. } | Self::Io { .. } => {
                 None
@@ -94,6 +106,10 @@ impl Error {
             Self::Problem(problem) => Some(problem),
             _ => None,
         };
+        let unfit = match self {
+            Self::Unfit { problems, .. } => problems.clone(),
+            _ => Vec::new(),
+        };
         Document {
             error: Failure {
                 code: problem.map(|problem| problem.code.clone()),
@@ -101,6 +117,7 @@ impl Error {
                 hint: self.hint(),
                 exit: self.exit().code(),
                 request_id: problem.map(|problem| problem.request_id.clone()),
+                unfit,
             },
         }
     }
@@ -129,4 +146,7 @@ pub(crate) struct Failure {
     /// The request's id, which the server's log carries too.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
+    /// Where an answer does not satisfy the schema that it was asked for; 16 places at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unfit: Vec<Unfit>,
 }

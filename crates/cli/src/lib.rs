@@ -17,6 +17,7 @@ mod client;
 mod commands;
 mod error;
 mod settings;
+mod shape;
 mod sse;
 
 pub use crate::args::{Command, Global};
@@ -26,3 +27,4 @@ pub use crate::context::Context;
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::Exit;
 pub use crate::output::Output;
+pub use crate::shape::Unfit;

@@ -186,6 +186,31 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_give_the_same_events_wherever_they_break() {
+        fn events(chunks: &[&[u8]]) -> Vec<Event> {
+            let mut parser = Parser::default();
+            let mut found = Vec::new();
+            for chunk in chunks {
+                parser.push(chunk).expect("it is short");
+                while let Some(event) = parser.next() {
+                    found.push(event);
+                }
+            }
+            found
+        }
+        for (name, seed) in dromia_testkit::fuzz::corpus("sse") {
+            for number in 0..32 {
+                let bytes = dromia_testkit::fuzz::mutated(&seed, number);
+                let whole = events(&[&bytes]);
+                let single: Vec<_> = bytes.chunks(1).collect();
+                assert_eq!(events(&single), whole, "{name}~{number} byte by byte");
+                let (head, tail) = bytes.split_at(bytes.len() / 2);
+                assert_eq!(events(&[head, tail]), whole, "{name}~{number} in two");
+            }
+        }
+    }
+
+    #[test]
     fn an_endless_event_is_refused() {
         let mut parser = Parser::default();
         let piece = vec![b'x'; 1 << 20];

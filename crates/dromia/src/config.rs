@@ -59,12 +59,19 @@ pub(crate) fn load(home: &Home, flags: &[Flag]) -> anyhow::Result<Resolved> {
 /// Reads the text of a home's configuration.
 pub(crate) fn text(home: &Home) -> anyhow::Result<String> {
     let path = home.config();
-    fs::read_to_string(&path).map_err(|error| {
+    let bytes = fs::read(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
             let root = home.root().display();
             return Exit::usage(format!("there is no home at {root}; make one with `dromia init`"));
         }
         Exit::usage(format!("failed to read {}: {error}", path.display()))
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.split(|byte| *byte == b'\n').count();
+        let last = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = String::from_utf8_lossy(last).chars().count() + 1;
+        Exit::usage(format!("{}:{line}:{column}: the text is not UTF-8", path.display()))
     })
 }
 

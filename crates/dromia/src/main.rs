@@ -70,6 +70,10 @@ enum Command {
 
 fn main() -> ExitCode {
     shell::choose_color(std::env::args_os());
+    if let Some(words) = shell::words_to_complete(std::env::args_os()) {
+        shell::complete(&words);
+        return ExitCode::SUCCESS;
+    }
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.

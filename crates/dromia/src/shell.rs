@@ -1,8 +1,10 @@
 //! What a newcomer reads and a shell loads: help and its topics, completions, error codes, the version, the doctor.
 //!
-//! All of it is made from the command tree and from tables of the program; nothing here needs a server.
+//! All of it is made from the command tree and from tables of the program; only names that exist are asked of a server,
+//! if one answers (`live`).
 
 mod color;
+mod live;
 mod topic;
 
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use crate::home::Home;
 use crate::{Arguments, doctor, schemas};
 
 pub(crate) use self::color::choose as choose_color;
+pub(crate) use self::live::{complete, wanted as words_to_complete};
 
 /// Commands about this program itself.
 #[derive(Debug, Subcommand)]
@@ -30,7 +33,7 @@ pub(crate) enum ShellCommand {
         /// The code, as an error prints it
         code: Option<String>,
     },
-    /// Print completions for a shell
+    /// Print completions for a shell; bash, zsh and fish ask for names and ids that exist too
     #[command(
         after_help = "Examples:\n  dromia completions bash > ~/.local/share/bash-completion/completions/dromia\n  dromia completions zsh > ~/.zfunc/_dromia\n  dromia completions fish > ~/.config/fish/completions/dromia.fish"
     )]
@@ -98,7 +101,8 @@ pub(crate) fn run(
         ShellCommand::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "dromia", &mut script);
-            print(global, context, |output| output.line(String::from_utf8_lossy(&script).trim_end()))
+            let script = live::hooked(shell, String::from_utf8_lossy(&script).into_owned());
+            print(global, context, |output| output.line(script.trim_end()))
         }
         ShellCommand::Version => print(global, context, |output| {
             let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);

@@ -5,7 +5,7 @@
 //! runs and its items get ids of their own, and nothing refers to where they came from. A reader refuses a file
 //! of a newer version or with an entry it does not know, before it writes anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,8 +25,8 @@ use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
 use crate::decide::BODY_BYTES_MAX;
 use crate::recover::journal;
+use crate::refusal::{commit_fault, session_not_found};
 use crate::state::{RunState, apply};
-use crate::submit::{commit_fault, session_not_found};
 
 const FORMAT: &str = "dromia.session";
 const VERSION: u32 = 1;
@@ -308,6 +308,10 @@ fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             return Err(bad(format!("the state entry {:?} is too long", state.name)));
         }
     }
+    let bodies = file.items.iter().filter_map(|item| item.body.as_ref());
+    if !file.state.iter().map(|state| &state.value).chain(bodies).all(Text::is_sound) {
+        return Err(not_hex());
+    }
     let mut taken: HashMap<RunId, (usize, usize)> = HashMap::new();
     for item in &file.items {
         let (items, bytes) = taken.entry(item.taken_by).or_default();
@@ -318,7 +322,11 @@ fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         }
     }
     let mut runs = Vec::new();
+    let mut known = HashSet::new();
     for run in std::mem::take(&mut file.runs) {
+        if !known.insert(run.id) {
+            return Err(bad(format!("{} is in the file twice", run.id)));
+        }
         let mut entries = Vec::new();
         for (index, entry) in run.entries.into_iter().enumerate() {
             let decoded = Entry::decode(&entry.kind, entry.version, &entry.fields.to_string());
@@ -338,6 +346,9 @@ fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         }
         runs.push((run.id, entries));
     }
+    if let Some(item) = file.items.iter().find(|item| !known.contains(&item.taken_by)) {
+        return Err(bad(format!("{} was taken by {}, which is not in the file", item.id, item.taken_by)));
+    }
     Ok((file, runs))
 }
 
@@ -352,6 +363,10 @@ fn next_chunk(entries: &mut std::iter::Peekable<std::vec::IntoIter<NewEntry>>) -
         chunk.extend(entries.next());
     }
     chunk
+}
+
+fn not_hex() -> Fault {
+    Fault::new(ErrorCode::InvalidRequest, "the session file: a hex value is not hex")
 }
 
 impl From<&Bytes> for Text {
@@ -369,7 +384,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Text {
-    /// The bytes that it stands for.
+    /// How many bytes it stands for.
     fn len(&self) -> usize {
         match self {
             Self::Utf8(text) => text.len(),
@@ -377,14 +392,23 @@ impl Text {
         }
     }
 
+    /// Whether it stands for bytes at all.
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Utf8(_) => true,
+            Self::Hex(hex) => {
+                hex.len().is_multiple_of(2) && hex.bytes().all(|digit| digit.is_ascii_hexdigit())
+            }
+        }
+    }
+
     fn bytes(self) -> Result<Bytes, Fault> {
-        let bad = || Fault::new(ErrorCode::InvalidRequest, "the session file: a hex value is not hex");
         match self {
             Self::Utf8(text) => Ok(Bytes::from(text)),
             Self::Hex(hex) => (0..hex.len())
                 .step_by(2)
                 .map(|at| {
-                    hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(bad)
+                    hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(not_hex)
                 })
                 .collect::<Result<Vec<u8>, Fault>>()
                 .map(Bytes::from),

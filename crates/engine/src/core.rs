@@ -135,7 +135,7 @@ impl Core {
             self.ports.runtime.spawn.spawn(Box::pin(async move {
                 match ready {
                     Ready::Session(session) => {
-                        crate::submit::claim_waiting(&core, tenant, session, slot).await;
+                        crate::claim::claim_waiting(&core, tenant, session, slot).await;
                     }
                     Ready::Run(run) => crate::recover::recover(&core, tenant, run, slot).await,
                 }

@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::JANITOR_SECONDS;
 use crate::core::Core;
+use crate::refusal::run_erased;
 use crate::scheduler::Ready;
-use crate::steer::run_not_found;
 
 const PAGE: usize = Page::<RunId>::LIMIT_MAX;
 /// The time from one look at everything to the next.
@@ -102,6 +102,7 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
             core.rescan.store(true, Ordering::Release);
         }
     }
+    core.answer_queued_everywhere().await;
     Ok(())
 }
 
@@ -134,7 +135,7 @@ async fn answer_waiters_of_lost_runs(core: &Arc<Core>) -> Result<(), ReadError> 
                 core.hub.unwatch(next.run);
             }
             None => {
-                core.hub.resolve(&next.items, &Err(run_not_found(next.run)));
+                core.hub.resolve(&next.items, &Err(run_erased(next.run)));
                 core.hub.unwatch(next.run);
             }
         }

@@ -8,7 +8,7 @@
 //! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `story`, `owner`, `recover`, `submit`, then the rest.
+//! Reading order: `state`, `decide`, `story`, `owner`, `recover`, `submit`, `claim`, then the rest.
 
 pub mod config;
 pub mod decide;
@@ -18,11 +18,14 @@ pub mod state;
 mod agents;
 mod bounded;
 mod carry;
+mod claim;
 mod core;
 mod janitor;
 mod live;
+mod outcome;
 mod owner;
 mod recover;
+mod refusal;
 mod registry;
 mod runs_port;
 mod steer;

@@ -3,12 +3,12 @@
 //!
 //! Nothing here is durable and nothing durable depends on it. Whoever misses a word reads the journal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::runs::{Live, Outcome};
-use dromia_contracts::{AgentId, Fault, ItemId, RunId, TenantId};
+use dromia_contracts::{AgentId, Fault, ItemId, RunId, SessionId, TenantId};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use crate::config::WATCH_BUFFER;
@@ -19,10 +19,34 @@ type Waiter = oneshot::Sender<Result<Outcome, Fault>>;
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     active: Mutex<HashMap<RunId, Arc<Active>>>,
-    waiters: Mutex<HashMap<ItemId, Vec<Waiter>>>,
+    waiters: Mutex<HashMap<ItemId, Awaited>>,
     watchers: Mutex<HashMap<RunId, broadcast::Sender<Live>>>,
     /// Runs that were dropped from memory while somebody waited for them.
     lost: Mutex<Vec<LostRun>>,
+}
+
+/// An item whose run somebody waits for.
+#[derive(Debug)]
+struct Awaited {
+    /// The tenant and the agent that was asked.
+    asked: (TenantId, AgentId),
+    /// Where the item lies, once it is known to lie behind a turn.
+    place: Option<Place>,
+    waiters: Vec<Waiter>,
+}
+
+impl Awaited {
+    /// Tells whether anybody still listens.
+    fn is_heard(&self) -> bool {
+        self.waiters.iter().any(|waiter| !waiter.is_closed())
+    }
+}
+
+/// Where an item lies that waits for its turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) session: SessionId,
+    pub(crate) position: u64,
 }
 
 /// A run that was dropped from memory while somebody wanted to know of its end.
@@ -100,10 +124,16 @@ impl Hub {
     }
 
     /// Registers a caller that waits for the run that takes an item.
-    pub(crate) fn wait(&self, item: ItemId) -> oneshot::Receiver<Result<Outcome, Fault>> {
+    pub(crate) fn wait(
+        &self,
+        asked: (TenantId, AgentId),
+        item: ItemId,
+    ) -> oneshot::Receiver<Result<Outcome, Fault>> {
         let (tx, rx) = oneshot::channel();
         let mut waiters = lock(&self.waiters);
-        let list = waiters.entry(item).or_default();
+        let awaited =
+            waiters.entry(item).or_insert_with(|| Awaited { asked, place: None, waiters: Vec::new() });
+        let list = &mut awaited.waiters;
         // A caller that gave up leaves its sender behind; it goes with the next one that comes.
         list.retain(|waiter| !waiter.is_closed());
         list.push(tx);
@@ -114,12 +144,35 @@ impl Hub {
     /// stored after all.
     pub(crate) fn unwait(&self, item: ItemId) {
         let mut waiters = lock(&self.waiters);
-        if let Some(list) = waiters.get_mut(&item) {
-            list.retain(|waiter| !waiter.is_closed());
-            if list.is_empty() {
+        if let Some(awaited) = waiters.get_mut(&item) {
+            awaited.waiters.retain(|waiter| !waiter.is_closed());
+            if awaited.waiters.is_empty() {
                 waiters.remove(&item);
             }
         }
+    }
+
+    /// Remembers where an item lies that waits for its turn, if anybody still waits for it.
+    pub(crate) fn queue(&self, item: ItemId, place: Place) {
+        if let Some(awaited) = lock(&self.waiters).get_mut(&item) {
+            awaited.place = Some(place);
+        }
+    }
+
+    /// Lists what was asked of an agent and has no answer yet.
+    pub(crate) fn asked_of(&self, agent: AgentId) -> Vec<(ItemId, Option<Place>)> {
+        let waiters = lock(&self.waiters);
+        let of_agent = waiters.iter().filter(|(_, awaited)| awaited.asked.1 == agent);
+        let mut asked: Vec<_> = of_agent.map(|(item, awaited)| (*item, awaited.place)).collect();
+        asked.sort_unstable_by_key(|(item, _)| *item);
+        asked
+    }
+
+    /// Lists the agents whose answers are awaited behind a turn.
+    pub(crate) fn queued_agents(&self) -> BTreeSet<(TenantId, AgentId)> {
+        let waiters = lock(&self.waiters);
+        let queued = waiters.values().filter(|awaited| awaited.place.is_some() && awaited.is_heard());
+        queued.map(|awaited| awaited.asked).collect()
     }
 
     /// Remembers a run that was dropped from memory, if anybody waits for it or watches it: it may have ended
@@ -138,17 +191,14 @@ impl Hub {
 
     fn is_awaited(&self, items: &[ItemId]) -> bool {
         let waiters = lock(&self.waiters);
-        let awaited = |item: &ItemId| {
-            waiters.get(item).is_some_and(|list| list.iter().any(|waiter| !waiter.is_closed()))
-        };
-        items.iter().any(awaited)
+        items.iter().any(|item| waiters.get(item).is_some_and(Awaited::is_heard))
     }
 
     /// Answers everybody who waits for one of the items.
     pub(crate) fn resolve(&self, items: &[ItemId], outcome: &Result<Outcome, Fault>) {
         let mut waiters = lock(&self.waiters);
         for item in items {
-            for waiter in waiters.remove(item).unwrap_or_default() {
+            for waiter in waiters.remove(item).map(|awaited| awaited.waiters).unwrap_or_default() {
                 // A caller that hung up needs no answer; the journal has it.
                 drop(waiter.send(outcome.clone()));
             }
@@ -160,6 +210,15 @@ impl Hub {
         let mut watchers = lock(&self.watchers);
         watchers.retain(|_, sender| sender.receiver_count() > 0);
         watchers.entry(run).or_insert_with(|| broadcast::channel(WATCH_BUFFER).0).subscribe()
+    }
+
+    /// Lists the runs that somebody watches.
+    pub(crate) fn watched(&self) -> Vec<RunId> {
+        let watchers = lock(&self.watchers);
+        let watched = watchers.iter().filter(|(_, sender)| sender.receiver_count() > 0);
+        let mut runs: Vec<_> = watched.map(|(run, _)| *run).collect();
+        runs.sort_unstable();
+        runs
     }
 
     /// Tells the watchers of a run; costs nothing while nobody watches anything.

@@ -10,13 +10,13 @@ use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate,
 };
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope, TenantId};
+use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
 use jiff::SignedDuration;
 
 use crate::agents::{agent_not_found, read_fault};
 use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::Core;
-use crate::submit::commit_fault;
+use crate::refusal::{agent_ended, commit_fault};
 
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
 const END_LOOKS: u32 = 200;
@@ -41,6 +41,11 @@ impl Core {
             Err(fault) if fault.code == ErrorCode::OutcomeUnknown => Err(fault.with_hint(format!(
                 "`dromia tenant list` shows whether {handle} is there; if it is, make a token for it with \
                  `dromia --tenant {handle} token create NAME --scope admin`, and if not, register it again"
+            ))),
+            // Perhaps it was this very request, sent before, whose answer nobody heard.
+            Err(fault) if fault.code == ErrorCode::HandleTaken => Err(fault.with_hint(format!(
+                "choose another handle; if {handle} is yours and nobody has a token of it, make one with \
+                 `dromia --tenant {handle} token create NAME --scope admin`"
             ))),
             Err(fault) => Err(fault),
         }
@@ -140,7 +145,10 @@ impl Core {
                     return Err(read_fault(error));
                 }
             }
-            AgentState::Terminated => self.end_runs(scope, id).await?,
+            AgentState::Terminated => {
+                self.answer_queued(scope, id).await;
+                self.end_runs(scope, id).await?;
+            }
             AgentState::Paused | AgentState::Deleting => {}
         }
         Ok(Agent { state: to, ..agent })
@@ -150,7 +158,7 @@ impl Core {
     async fn end_runs(self: &Arc<Self>, scope: &Scope, agent: AgentId) -> Result<(), Fault> {
         for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
             let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
-            let mut page = Page::first(Page::<dromia_contracts::RunId>::LIMIT_MAX);
+            let mut page = Page::first(Page::<RunId>::LIMIT_MAX);
             loop {
                 let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
                 for run in &runs {
@@ -201,8 +209,10 @@ impl Core {
     pub(crate) async fn erase(self: &Arc<Self>, tenant: TenantId, agent: AgentId) -> Result<Erased, Fault> {
         self.forget_agent(agent);
         self.session_keys.retain(|(_, id, _), _| *id != agent);
-        self.let_end(agent).await;
         let scope = self.recovery_scope(tenant);
+        self.answer_queued(&scope, agent).await;
+        self.let_end(agent).await;
+        let watched = self.watched_of(&scope, agent).await;
         let mut sum = Erased { files: self.ports.homes.wipe(tenant, agent).await?, ..Erased::default() };
         loop {
             let (page, last) = self.ports.store.erase_agent_page(&scope, agent).await.map_err(read_fault)?;
@@ -215,8 +225,31 @@ impl Core {
                 break;
             }
         }
+        self.tell_of_erasure(agent, &watched);
         sum.files += self.ports.homes.wipe(tenant, agent).await?;
         Ok(sum)
+    }
+
+    /// Lists the runs of an agent that somebody watches.
+    async fn watched_of(&self, scope: &Scope, agent: AgentId) -> Vec<RunId> {
+        let mut of_agent = Vec::new();
+        for run in self.hub.watched() {
+            // A watcher that is missed here looks again by itself, only later.
+            if matches!(self.ports.store.run(scope, run).await, Ok(Some(row)) if row.agent == agent) {
+                of_agent.push(run);
+            }
+        }
+        of_agent
+    }
+
+    /// Answers whoever still waits for an agent whose rows are gone: a parked run has no task that could.
+    fn tell_of_erasure(&self, agent: AgentId, watched: &[RunId]) {
+        for (item, _) in self.hub.asked_of(agent) {
+            self.hub.resolve(&[item], &Err(agent_ended(agent, item)));
+        }
+        for run in watched {
+            self.hub.unwatch(*run);
+        }
     }
 
     /// Waits until no run of an agent has a task, but not for ever: a tool may take its time.

@@ -17,9 +17,10 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::agents::read_fault;
 use crate::core::Core;
 use crate::janitor::park_text;
+use crate::refusal::commit_fault;
 use crate::scheduler::Ready;
 use crate::state::{Phase, Progress, Rest, RunState};
-use crate::submit::{NewItem, commit_fault};
+use crate::submit::NewItem;
 
 impl Core {
     async fn find_run(&self, scope: &Scope, run: RunId) -> Result<Run, Fault> {
@@ -243,7 +244,7 @@ fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
 }
 
 /// The fault for a run that does not exist or cannot be seen.
-pub(crate) fn run_not_found(run: RunId) -> Fault {
+fn run_not_found(run: RunId) -> Fault {
     Fault::new(ErrorCode::RunNotFound, format!("there is no run {run}"))
         .with_hint("list the runs with `dromia run list`")
 }

@@ -1,4 +1,4 @@
-//! How input becomes durable and how a session is claimed.
+//! How input becomes durable.
 //!
 //! Admission, claim and the first model call are one commit where the session is free and a slot is to be had.
 //! Where not, the input is stored all the same and waits: admission never depends on a turn.
@@ -8,27 +8,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::InputMessage;
-use dromia_contracts::entry::RunStarted;
 use dromia_contracts::input::InputBody;
-use dromia_contracts::run::{Run, RunKind};
-use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
-use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey};
-use dromia_contracts::store::{
-    Batch, Claim, Commit, InboxPut, ItemKey, Mutation, Refusal, SessionOpen, SessionTail,
-};
-use dromia_contracts::{
-    Actor, AgentId, BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope, SessionId, TenantId,
-};
+use dromia_contracts::runs::{NewInput, Submitted, Target};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusal, SessionOpen};
+use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
 
 use crate::agents::{Snapshot, read_fault};
 use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
-use crate::decide::{Input, Next};
-use crate::live::Active;
-use crate::owner::Owner;
-use crate::scheduler::{Ready, Slot};
-use crate::state::RunState;
-use crate::story::Story;
+use crate::live::Place;
+use crate::refusal::{agent_terminated, commit_fault, session_not_found};
+use crate::scheduler::Ready;
 
 /// How often a session that somebody else opened first is looked up again.
 const OPEN_TRIES: u32 = 3;
@@ -43,7 +34,7 @@ pub(crate) struct NewItem {
 }
 
 /// A session as admission finds it.
-enum Found {
+pub(crate) enum Found {
     /// It is there.
     Session(SessionId),
     /// It must be opened.
@@ -164,11 +155,12 @@ impl Core {
         if let Some(owner) = &mut owner {
             owner.claim(&mut batch, session);
         }
-        let outcome = item.wait.then(|| self.wait_for(id));
+        let outcome = item.wait.then(|| self.wait_for(scope, agent.id, id));
         let run = owner.as_ref().map(|owner| owner.owner.run);
         match self.ports.store.commit(batch).await {
             Commit::Done(receipt) => {
                 let claimed = receipt.claimed && owner.is_some();
+                let position = receipt.positions.first().copied().unwrap_or_default();
                 if let Found::New(key) = found {
                     self.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
                 }
@@ -177,12 +169,15 @@ impl Core {
                     other => {
                         drop(other);
                         self.ready(scope.tenant(), Ready::Session(session));
+                        if item.wait {
+                            self.wait_in_line(scope, agent.id, id, Place { session, position }).await;
+                        }
                     }
                 }
                 Ok(Admission::Done(Submitted {
                     item: id,
                     session,
-                    position: receipt.positions.first().copied().unwrap_or_default(),
+                    position,
                     run: run.filter(|_| claimed),
                     replayed: false,
                     outcome,
@@ -196,124 +191,6 @@ impl Core {
                 self.refused(scope, agent, item, answer).await
             }
         }
-    }
-
-    /// Puts a turn together, if the session seems free and a slot is to be had.
-    async fn begin(
-        self: &Arc<Self>,
-        scope: &Scope,
-        agent: &Arc<Snapshot>,
-        found: &Found,
-        session: SessionId,
-        put: &InboxPut,
-    ) -> Result<Option<Beginning>, Fault> {
-        if agent.state != AgentState::Running {
-            return Ok(None);
-        }
-        let Some(slot) = self.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
-        let item = InboxItem {
-            id: put.item,
-            position: 0,
-            at: put.at,
-            kind: put.kind,
-            author: put.author.clone(),
-            body: Some(put.body.clone()),
-            taken_by: None,
-        };
-        match found {
-            Found::New(_) | Found::Fresh(_) => {
-                Ok(self.beginning(scope, agent, session, Story::new(1), 0, item, slot))
-            }
-            Found::Session(_) => {
-                let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
-                let tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
-                let head = tail.session.head;
-                if head.active.is_some() || head.last > head.taken {
-                    return Ok(None);
-                }
-                let story = tell(&tail)?;
-                Ok(self.beginning(scope, agent, session, story, head.taken, item, slot))
-            }
-        }
-    }
-
-    /// Decides the first entries of a turn that takes one item.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one fact of the new run; a struct would only name them twice"
-    )]
-    fn beginning(
-        self: &Arc<Self>,
-        scope: &Scope,
-        agent: &Arc<Snapshot>,
-        session: SessionId,
-        mut story: Story,
-        after: u64,
-        item: InboxItem,
-        slot: Slot,
-    ) -> Option<Beginning> {
-        if let Err(error) = story.add_item(&item) {
-            tracing::error!(%session, %error, "an input cannot be told to a model");
-            return None;
-        }
-        let run = self.ports.runtime.run_id();
-        let resumes = (item.kind == ItemKind::Resume)
-            .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
-            .flatten()
-            .map(|body| body.run);
-        let mut owner = Owner {
-            core: Arc::clone(self),
-            scope: scope.clone(),
-            author: item.author,
-            agent: Arc::clone(agent),
-            session,
-            run,
-            epoch: 1,
-            items: vec![item.id],
-            state: RunState::default(),
-            story,
-            active: Active::new(agent.id),
-            slot,
-            durable: 0,
-            pending: Vec::new(),
-            sends: Vec::new(),
-            waiting: false,
-        };
-        let started = RunStarted {
-            kind: RunKind::Turn,
-            agent: agent.id,
-            session,
-            items: owner.items.clone(),
-            after,
-            resumes,
-            config: agent.revision,
-            prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
-        };
-        let next = owner.begin(started);
-        Some(Beginning { owner, next, after })
-    }
-
-    fn drive(self: &Arc<Self>, beginning: Beginning) {
-        let Beginning { mut owner, next, .. } = beginning;
-        owner.durable = owner.state.seq;
-        owner.pending.clear();
-        if !self.hub.activate(owner.run, &owner.active) {
-            // A signal came right after the commit, and its takeover was quicker: it owns the run now.
-            return;
-        }
-        self.pins.insert((owner.scope.tenant(), owner.agent.prompt.digest), ());
-        self.ports.runtime.spawn.spawn(Box::pin(owner.drive(next)));
-    }
-
-    /// Waits for the run that takes an item.
-    pub(crate) fn wait_for(&self, item: ItemId) -> BoxFuture<'static, Result<Outcome, Fault>> {
-        let answer = self.hub.wait(item);
-        Box::pin(async move {
-            answer.await.unwrap_or_else(|_| {
-                Err(Fault::new(ErrorCode::ShuttingDown, "the server stopped waiting; the input is durable"))
-            })
-        })
     }
 
     async fn refused(
@@ -333,7 +210,7 @@ impl Core {
                     )
                     .with_hint("use a new key for a new request"));
                 }
-                self.join(scope, known, owner, position, item.wait).await.map(Admission::Done)
+                self.join(scope, agent.id, known, owner, position, item.wait).await.map(Admission::Done)
             }
             Commit::Unknown { .. } => {
                 // The input, and the claim with it, may be durable all the same: nobody drives that run yet.
@@ -353,6 +230,7 @@ impl Core {
     async fn join(
         self: &Arc<Self>,
         scope: &Scope,
+        agent: AgentId,
         item: ItemId,
         owner: InboxOwner,
         position: u64,
@@ -365,48 +243,18 @@ impl Core {
             ));
         };
         // Wait first and look then: a run that ends in between answers the waiter.
-        let outcome = wait.then(|| self.wait_for(item));
+        let outcome = wait.then(|| self.wait_for(scope, agent, item));
         let found = self.ports.store.inbox(scope, owner, position - 1, 1).await.map_err(read_fault)?;
         let run = found.first().and_then(|item| item.taken_by);
         let outcome = match (run, outcome) {
             (Some(run), Some(waiting)) => Some(self.ended(scope, run).await?.unwrap_or(waiting)),
-            (_, outcome) => outcome,
+            (None, Some(waiting)) => {
+                self.wait_in_line(scope, agent, item, Place { session, position }).await;
+                Some(waiting)
+            }
+            (_, None) => None,
         };
         Ok(Submitted { item, session, position, run, replayed: true, outcome })
-    }
-
-    /// Reads the outcome of a run that has ended.
-    async fn ended(
-        &self,
-        scope: &Scope,
-        run: RunId,
-    ) -> Result<Option<BoxFuture<'static, Result<Outcome, Fault>>>, Fault> {
-        let row = self.ports.store.run(scope, run).await.map_err(read_fault)?;
-        let Some(row) = row.filter(|row| row.head.status.is_terminal()) else { return Ok(None) };
-        let outcome = self.outcome(scope, &row).await?;
-        Ok(Some(Box::pin(std::future::ready(Ok(outcome)))))
-    }
-
-    /// Reads how a run that has ended ended.
-    pub(crate) async fn outcome(&self, scope: &Scope, row: &Run) -> Result<Outcome, Fault> {
-        let journal = crate::recover::journal(self, scope, row.id).await.map_err(read_fault)?;
-        let mut story = Story::new(0);
-        let mut state = RunState::default();
-        for stored in &journal {
-            let entry = stored.decode();
-            let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
-            crate::state::apply(&mut state, &entry);
-            story
-                .add_entry(&entry, stored.body.as_deref())
-                .map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
-        }
-        Ok(Outcome {
-            run: row.id,
-            last_seq: row.last_seq,
-            head: row.head,
-            reply: std::mem::take(&mut story.reply),
-            failure: state.fault(),
-        })
     }
 }
 
@@ -414,133 +262,4 @@ enum Admission {
     Done(Submitted),
     /// Somebody else opened the session first.
     Opened(SessionId),
-}
-
-/// A turn whose first entries are decided and not yet durable.
-struct Beginning {
-    owner: Owner,
-    next: Next,
-    after: u64,
-}
-
-impl Beginning {
-    /// Adds the claim to the batch that stores the input.
-    fn claim(&mut self, batch: &mut Batch, session: SessionId) {
-        let owner = &self.owner;
-        let pin = &owner.agent.prompt;
-        if owner.core.pins.get(&(batch.tenant, pin.digest)).is_none() {
-            batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
-        }
-        batch.claim = Some(Claim {
-            session,
-            agent: owner.agent.id,
-            run: owner.run,
-            after: self.after,
-            take: owner.items.clone(),
-            entries: owner.pending.clone(),
-            head: owner.state.head(),
-        });
-    }
-}
-
-impl Owner {
-    /// Decides the first entries of a run, up to the first effect.
-    fn begin(&mut self, started: RunStarted) -> Next {
-        let mut next = self.decide(Input::Begin(started));
-        while next == Next::Plan {
-            let plan = self.plan();
-            next = self.decide(plan);
-        }
-        next
-    }
-}
-
-/// Claims a session with waiting input, for one turn that takes the first item.
-pub(crate) async fn claim_waiting(core: &Arc<Core>, tenant: TenantId, session: SessionId, slot: Slot) {
-    let scope = core.recovery_scope(tenant);
-    if let Err(fault) = try_claim(core, &scope, session, slot).await {
-        if fault.code == ErrorCode::JournalDamaged || fault.code == ErrorCode::JournalUnreadable {
-            tracing::error!(%session, %fault, "the session's past cannot be read; its input waits");
-            return;
-        }
-        tracing::warn!(%session, %fault, "the claim must wait");
-        core.request_rescan();
-    }
-}
-
-async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Slot) -> Result<(), Fault> {
-    let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
-    let Some(tail) = tail else { return Ok(()) };
-    let head = tail.session.head;
-    // While a turn is active, its last commit tells that input waits; a paused agent's resume tells it too.
-    if head.active.is_some() {
-        return Ok(());
-    }
-    let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
-        return Ok(());
-    };
-    let agent = match core.snapshot(scope, tail.session.agent).await {
-        Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
-        agent => agent?,
-    };
-    if agent.state != AgentState::Running {
-        return Ok(());
-    }
-    let story = tell(&tail)?;
-    let Some(mut beginning) = core.beginning(scope, &agent, session, story, head.taken, item, slot) else {
-        return Ok(());
-    };
-    let mut batch = Batch::new(scope.tenant());
-    beginning.claim(&mut batch, session);
-    match core.ports.store.commit(batch).await {
-        Commit::Done(receipt) if receipt.claimed => {
-            core.drive(beginning);
-            Ok(())
-        }
-        // Somebody else claimed it, or the agent was paused meanwhile; whoever did so tells when to look again.
-        Commit::Done(_) => Ok(()),
-        other => Err(commit_fault(other)),
-    }
-}
-
-fn tell(tail: &SessionTail) -> Result<Story, Fault> {
-    Story::tell(tail, None).map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
-}
-
-/// The fault for a session that does not exist or cannot be seen.
-pub(crate) fn session_not_found(session: SessionId) -> Fault {
-    Fault::new(ErrorCode::SessionNotFound, format!("there is no session {session}"))
-        .with_hint("list the sessions with `dromia session list`")
-}
-
-fn agent_terminated(agent: AgentId) -> Fault {
-    Fault::new(ErrorCode::AgentTerminated, format!("{agent} is terminated and takes no input"))
-        .with_hint("create another agent with `dromia agent create`")
-}
-
-/// The fault for a commit that was not done.
-pub(crate) fn commit_fault(answer: Commit) -> Fault {
-    match answer {
-        Commit::Unknown { cause } => {
-            tracing::warn!(%cause, "a commit has no known outcome");
-            Fault::new(ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
-                .with_hint("repeat the request with the same idempotency key")
-        }
-        Commit::Refused(Refusal::ReadOnly { cause }) => {
-            tracing::warn!(%cause, "the store takes no writes");
-            Fault::new(ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
-                .with_hint("free disk space or mend the disk; the server goes on by itself")
-        }
-        Commit::Refused(Refusal::Overloaded) => {
-            Fault::new(ErrorCode::Overloaded, "the tenant's share of the writer is used up")
-                .with_hint("send it again later")
-        }
-        Commit::Refused(Refusal::HandleTaken(handle)) => {
-            Fault::new(ErrorCode::HandleTaken, format!("the handle {handle} is taken"))
-                .with_hint("choose another handle")
-        }
-        Commit::Refused(Refusal::RunTerminal) => Fault::new(ErrorCode::RunTerminal, "the run has ended"),
-        Commit::Refused(refusal) => Fault::new(ErrorCode::InvalidRequest, refusal.to_string()),
-        Commit::Done(_) => Fault::new(ErrorCode::Internal, "a finished commit was taken for a failed one"),
-    }
 }

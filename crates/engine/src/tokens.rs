@@ -9,7 +9,7 @@ use dromia_contracts::{Digest, ErrorCode, Fault, Scope, TokenId};
 
 use crate::agents::read_fault;
 use crate::core::Core;
-use crate::submit::commit_fault;
+use crate::refusal::commit_fault;
 
 impl Core {
     /// Registers another credential of a tenant and returns it with its record.

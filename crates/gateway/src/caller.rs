@@ -59,7 +59,11 @@ enum Credential {
         tenant: Handle,
     },
     /// A token.
-    Token(Arc<TokenOwner>),
+    Token {
+        owner: Arc<TokenOwner>,
+        /// By what it is looked up again.
+        hash: Digest,
+    },
 }
 
 impl Caller {
@@ -67,21 +71,21 @@ impl Caller {
     pub(crate) fn is_operator(&self) -> bool {
         match self.credential {
             Credential::Socket { .. } => true,
-            Credential::Token(_) => false,
+            Credential::Token { .. } => false,
         }
     }
 
     pub(crate) fn tenant_handle(&self) -> &Handle {
         match &self.credential {
             Credential::Socket { tenant } => tenant,
-            Credential::Token(owner) => &owner.tenant.handle,
+            Credential::Token { owner, .. } => &owner.tenant.handle,
         }
     }
 
     pub(crate) fn kind(&self) -> CredentialKind {
         match self.credential {
             Credential::Socket { .. } => CredentialKind::Socket,
-            Credential::Token(_) => CredentialKind::Token,
+            Credential::Token { .. } => CredentialKind::Token,
         }
     }
 
@@ -89,7 +93,7 @@ impl Caller {
     pub(crate) fn token(&self) -> Option<&Token> {
         match &self.credential {
             Credential::Socket { .. } => None,
-            Credential::Token(owner) => Some(&owner.token),
+            Credential::Token { owner, .. } => Some(&owner.token),
         }
     }
 
@@ -106,6 +110,16 @@ impl Caller {
     /// Refuses a caller who would hand on more than it has.
     pub(crate) fn must_cover(&self, scopes: TokenScopes) -> Answer<()> {
         scopes.iter().try_for_each(|scope| self.must_have(scope))
+    }
+
+    /// Refuses a caller whose token was revoked or expired since it was let in. Where the store does not answer, nothing
+    /// is known against the caller.
+    pub(crate) async fn must_still_be_let_in(&self, core: &Core) -> Answer<()> {
+        let Credential::Token { hash, .. } = self.credential else { return Ok(()) };
+        match let_in(core, hash).await {
+            Err(failure) if failure.code() == ErrorCode::Unauthorized => Err(failure),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn lacks(&self, scope: TokenScope) -> Failure {
@@ -201,10 +215,14 @@ fn bearer(headers: &HeaderMap) -> Answer<&str> {
 }
 
 async fn token_caller(core: &Core, token: &str) -> Answer<Caller> {
+    let_in(core, Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes())).await
+}
+
+/// Finds the token with a hash, if it is let in right now.
+async fn let_in(core: &Core, hash: Digest) -> Answer<Caller> {
     let refused = || {
         Failure::new(ErrorCode::Unauthorized, "nobody issued this token, or it has expired or was revoked")
     };
-    let hash = Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes());
     let is_let_in = |token: &Token| token.state(core.ports.runtime.clock.now()) == TokenState::Active;
     if let Some(caller) = core.tokens.get(&hash) {
         return if caller.token().is_some_and(is_let_in) { Ok(caller) } else { Err(refused()) };
@@ -214,7 +232,7 @@ async fn token_caller(core: &Core, token: &str) -> Answer<Caller> {
     let owner = owner.filter(|owner| is_let_in(&owner.token)).ok_or_else(refused)?;
     let actor = Actor::new(&format!("token:{}", owner.token.name));
     let scope = core.authority().scope(owner.tenant.id, actor);
-    let caller = Caller { scope, credential: Credential::Token(Arc::new(owner)) };
+    let caller = Caller { scope, credential: Credential::Token { owner: Arc::new(owner), hash } };
     core.tokens.put_since(mark, hash, caller.clone());
     Ok(caller)
 }

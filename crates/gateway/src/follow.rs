@@ -5,6 +5,8 @@
 //! says nothing for as long as a keep-alive. Live text carries no id, and what belongs to a step whose answer was
 //! already sent is dropped.
 //!
+//! A stream ends soon after its token does (`standing`).
+//!
 //! Bounds: one short page of entries at a time; nothing is read before the connection took what came before, and
 //! a client that takes nothing is dropped by the connection's write deadline.
 
@@ -23,8 +25,10 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, interval_at, sleep};
 
+use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::{Answer, Failure};
+use crate::standing::Standing;
 use crate::wire;
 
 /// How long the stream says nothing before it says that it lives.
@@ -39,14 +43,15 @@ const PAGE_ENTRIES: usize = 16;
 /// Streams what follows `cursor`; holds `share` as long as it lives.
 pub(crate) fn events(
     core: Shared,
-    scope: Scope,
+    caller: Caller,
     run: RunId,
     cursor: u64,
     share: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let follow = Follow {
         core,
-        scope,
+        scope: caller.scope.clone(),
+        standing: Standing::new(caller),
         run,
         cursor,
         answered_step: 0,
@@ -64,6 +69,7 @@ pub(crate) fn events(
 struct Follow {
     core: Shared,
     scope: Scope,
+    standing: Standing,
     run: RunId,
     /// The number of the last entry sent.
     cursor: u64,
@@ -91,6 +97,13 @@ enum Next {
 impl Follow {
     /// Returns the next piece of the stream.
     async fn chunk(&mut self) -> Option<Bytes> {
+        if matches!(self.next, Next::Over) {
+            return None;
+        }
+        if let Err(failure) = self.standing.check(&self.core).await {
+            self.next = Next::Over;
+            return Some(self.problem(&failure));
+        }
         loop {
             let (next, chunk) = match std::mem::replace(&mut self.next, Next::Over) {
                 Next::Over => return None,

@@ -31,6 +31,7 @@ mod core;
 mod extract;
 mod failure;
 mod metrics;
+mod standing;
 
 mod compat;
 mod follow;

@@ -19,7 +19,7 @@ pub mod sse;
 
 pub use adapter::HttpModel;
 pub use config::{HttpConfig, HttpError, OutputLimit, Price, Timeouts};
-pub use draft::StreamReader;
+pub use draft::{StreamReader, whole_reply};
 pub use format::Format;
 
 pub(crate) use draft::{CallPiece, Draft};

@@ -9,6 +9,7 @@
 //! | [`faulty`] | a store that fails its n-th commit on demand |
 //! | [`conformance`] | the suite for stores, and random batch sequences to compare two of them |
 //! | [`model_server`] | a scripted model behind the chat completions format |
+//! | [`fuzz`] | what must hold of parsers for any bytes, and the corpus of `fuzz/` |
 //! | [`failing_vfs`] | an SQLite file system that fails its n-th call on demand |
 //!
 //! Nothing here is shipped and no shipped room sees it.
@@ -16,6 +17,7 @@
 pub mod conformance;
 pub mod failing_vfs;
 pub mod faulty;
+pub mod fuzz;
 pub mod model_server;
 pub mod reference;
 pub mod runtime;

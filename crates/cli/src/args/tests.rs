@@ -1,6 +1,7 @@
 //! The command line as it is typed and as it is shown.
 
 use clap::{CommandFactory, Parser};
+use dromia_api::TokenScope;
 
 use super::*;
 

@@ -1,5 +1,7 @@
 //! `ask`: one question, and nothing but the answer on stdout.
 //!
+//! With a schema the answer is JSON that satisfies it, or the command failed (`shape`).
+//!
 //! With `--jsonl` the entries of the run come as they are made, and the answer is the last line. The usage file is
 //! written before anything is sent, so that a path which cannot be written costs nothing, and again at the end,
 //! however that comes about.
@@ -18,10 +20,16 @@ use crate::client::parse;
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::shape::Shape;
 use crate::sse::{Follow, Seen};
 
 pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
+    let shape = ask.schema.as_deref().map(Shape::read).transpose()?;
     let text = said(ask.text, output)?;
+    let text = match &shape {
+        Some(shape) => shape.asked_under(&text),
+        None => text,
+    };
     let event = match ask.session {
         Some(_) => SendEvent { text, session: ask.session, ..SendEvent::default() },
         None => SendEvent {
@@ -33,10 +41,10 @@ pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Out
     };
     let mut used = Used::default();
     let Some(file) = ask.usage_file else {
-        return answer(cli, event, ask.jsonl, &mut used, output).await;
+        return answer(cli, event, ask.jsonl, shape.as_ref(), &mut used, output).await;
     };
     used.write(&file)?;
-    let ended = answer(cli, event, ask.jsonl, &mut used, output).await;
+    let ended = answer(cli, event, ask.jsonl, shape.as_ref(), &mut used, output).await;
     used.settle(cli).await;
     used.error = ended.as_ref().err().map(|error| error.document().error);
     used.write(&file)?;
@@ -47,22 +55,41 @@ async fn answer(
     cli: &Cli<'_>,
     event: SendEvent,
     by_line: bool,
+    shape: Option<&Shape>,
     used: &mut Used,
     output: &mut Output<'_>,
 ) -> Outcome<Exit> {
     if by_line || output.is_jsonl() {
-        return stream(cli, event, used, output).await;
+        return stream(cli, event, shape, used, output).await;
     }
-    let waited = wait(cli, event, None).await?;
+    let mut waited = wait(cli, event, None).await?;
     used.run = match &waited {
         Waited::Answered(answered) => Some(answered.run),
         Waited::Accepted(accepted) => accepted.run,
     };
+    if let (Some(shape), Waited::Answered(answered)) = (shape, &mut waited) {
+        fit(shape, answered)?;
+    }
     print(&waited, output)
 }
 
+/// Leaves only the JSON of an answer, which satisfies its schema. A run that did not complete has no answer to check.
+fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
+    if answered.status == RunStatus::Completed {
+        let run = answered.run;
+        answered.reply = shape.check(&answered.reply).map_err(|problems| Error::Unfit { run, problems })?;
+    }
+    Ok(())
+}
+
 /// Prints the entries of the run as they come, then the answer.
-async fn stream(cli: &Cli<'_>, event: SendEvent, used: &mut Used, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn stream(
+    cli: &Cli<'_>,
+    event: SendEvent,
+    shape: Option<&Shape>,
+    used: &mut Used,
+    output: &mut Output<'_>,
+) -> Outcome<Exit> {
     let patience = cli.patience(PATIENCE);
     let (_, bytes) = cli.client.post_event(&event, None, patience).await?;
     let accepted: EventAccepted = parse(&bytes)?;
@@ -76,7 +103,10 @@ async fn stream(cli: &Cli<'_>, event: SendEvent, used: &mut Used, output: &mut O
         used.run = Some(run);
         follow(cli, &accepted, run, output).await
     };
-    let answered = tokio::time::timeout(patience, streamed).await.unwrap_or(Err(late))?;
+    let mut answered = tokio::time::timeout(patience, streamed).await.unwrap_or(Err(late))?;
+    if let Some(shape) = shape {
+        fit(shape, &mut answered)?;
+    }
     let line = Answer { kind: "answer", answered: &answered };
     let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
     output.line(&line)?;

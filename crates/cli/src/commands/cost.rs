@@ -94,8 +94,13 @@ fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
         ("total", spent_text(cost.total)),
         ("resumed by", resumed.join(", ")),
     ]);
+    // The server says where it stopped to look; the rest is one more question.
+    let further = cost.resumed_further.map_or_else(String::new, |last| {
+        format!("\n\nMore runs may have gone on: `dromia cost show {last}` counts on from its own.")
+    });
     let heads = ["step", "attempt", "began", "model", "in", "out", "reserved", "cost", "charged by"];
-    format!("{head}\n\n{}", table(columns, &heads, cost.attempts.iter().map(attempt_row).collect()))
+    let attempts = table(columns, &heads, cost.attempts.iter().map(attempt_row).collect());
+    format!("{head}\n\n{attempts}{further}")
 }
 
 fn spent_text(spent: Spent) -> String {

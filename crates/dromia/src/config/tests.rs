@@ -6,6 +6,7 @@ use super::*;
 use dromia_engine::EngineConfig;
 
 mod effects;
+mod foreign;
 
 fn loaded(text: &str) -> Loaded {
     read(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("the form is right")

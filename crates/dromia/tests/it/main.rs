@@ -9,6 +9,8 @@ mod configuring;
 mod cost;
 mod damage;
 mod doctor;
+mod ends;
+mod foreign_bytes;
 mod full_disk;
 mod home;
 mod hops;

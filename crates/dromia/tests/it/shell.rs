@@ -1,8 +1,9 @@
 //! What a newcomer reads and a shell loads, as the binary prints it.
 
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
-use crate::home::{Home, stderr};
+use crate::home::{DEADLINE, Home, stderr};
 
 fn dromia(line: &[&str]) -> Output {
     command().args(line).output().expect("the program runs")
@@ -101,6 +102,64 @@ fn every_shell_gets_its_completions() {
     assert_eq!(dromia(&["completions", "tcsh"]).status.code(), Some(2));
 }
 
+#[test]
+fn bash_completes_names_and_ids_of_the_server_and_goes_on_without_it() {
+    let home = Home::new();
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(script.path(), dromia(&["completions", "bash"]).stdout).expect("it is written");
+    // What bash does when somebody presses the key: the function fills COMPREPLY.
+    let completed = |words: &[&str]| -> Vec<String> {
+        let output = Command::new("bash")
+            .args(["--norc", "--noprofile", "-c"])
+            .arg(
+                "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
+                 _dromia_live \"$1\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; \
+                 printf '%s\\n' \"${COMPREPLY[@]}\"",
+            )
+            .arg("bash")
+            .arg(script.path())
+            .arg(env!("CARGO_BIN_EXE_dromia"))
+            .args(words)
+            .env("DROMIA_HOME", home.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("bash is there");
+        assert_eq!(stderr(&output), "", "{words:?}");
+        text(&output).lines().map(str::to_owned).collect()
+    };
+    assert!(
+        completed(&["agent", "sho"]).contains(&"show".to_owned()),
+        "what the shell knows by itself stays"
+    );
+    assert!(!completed(&["agent", "show", "as"]).contains(&"assistant".to_owned()), "no server, no names");
+    assert_eq!(completed(&["model", "test", "scr"]), ["scripted"], "the configuration needs no server");
+
+    let server = home.serve();
+    let asked = home.run(&["ask", "hello", "--json"]);
+    let asked: serde_json::Value = serde_json::from_slice(&asked.stdout).expect("a document");
+    let of = |field: &str| asked[field].as_str().expect("an id").to_owned();
+    assert!(home.run(&["token", "create", "laptop"]).status.success());
+    assert!(home.run(&["tenant", "create", "acme"]).status.success());
+    let cases: [(&[&str], String); 7] = [
+        (&["agent", "show", "as"], "assistant".to_owned()),
+        (&["ask", "hello", "--agent", ""], "assistant".to_owned()),
+        (&["runs", "get", ""], of("run")),
+        (&["session", "show", "ses_"], of("session")),
+        (&["token", "revoke", "lap"], "laptop".to_owned()),
+        (&["--tenant", "a"], "acme".to_owned()),
+        (&["-T", "default", "agent", "pause", ""], "assistant".to_owned()),
+    ];
+    for (words, name) in cases {
+        // A server that is busy may miss the short deadline; the next press of the key finds it.
+        let until = Instant::now() + DEADLINE;
+        while completed(words) != [name.as_str()] {
+            assert!(Instant::now() < until, "{words:?} gives {:?}, not {name}", completed(words));
+        }
+    }
+    drop(server);
+    assert!(!completed(&["agent", "show", "as"]).contains(&"assistant".to_owned()));
+}
+
 /// A command line, the variables it is given, and whether it is coloured.
 type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], bool);
 
@@ -154,6 +213,54 @@ fn a_question_leaves_its_usage_and_its_events() {
     let unreachable = home.run(&line);
     assert_eq!(unreachable.status.code(), Some(5));
     assert!(used()["run"].is_null() && used()["error"]["exit"] == 5, "{}", used());
+}
+
+#[test]
+fn an_answer_is_json_that_satisfies_the_schema_or_the_command_fails() {
+    let home = Home::new();
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).expect("it is written");
+        path.to_str().expect("text").to_owned()
+    };
+    let schema = file(
+        "person.json",
+        r#"{"type": "object", "required": ["name"], "properties": {"age": {"type": "integer"}}}"#,
+    );
+    // Without a server: a schema that is none is found before anything is sent.
+    for (name, text, place) in
+        [("cut.json", "{\n  \"type\":", ":2:"), ("none.json", r#"{"type": 5}"#, "at /type")]
+    {
+        let refused = home.run(&["ask", "@say 1", "--schema", &file(name, text)]);
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(name) && stderr(&refused).contains(place), "{}", stderr(&refused));
+    }
+    let _server = home.serve();
+    let good = home.run(&["ask", r#"@say {"name": "Ada", "age": 36}"#, "--schema", &schema]);
+    assert!(good.status.success(), "{}", stderr(&good));
+    assert_eq!(text(&good), "{\"name\": \"Ada\", \"age\": 36}\n");
+    let used = home.path().join("used.json").to_str().expect("text").to_owned();
+    let line = ["ask", r#"@say {"name": "Ada", "age": "old"}"#, "--schema", &schema, "--usage-file", &used];
+    let bad = home.run(&line);
+    assert_eq!((bad.status.code(), text(&bad).as_str()), (Some(1), ""), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("does not satisfy the schema: at /age: "), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("hint: see what it said with `dromia run show run_"), "{}", stderr(&bad));
+    let found: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&used).expect("it is written")).expect("it is JSON");
+    assert_eq!(
+        (&found["status"], &found["error"]["unfit"][0]["path"]),
+        (&"completed".into(), &"/age".into())
+    );
+    let document = home.run(&[&line[..], &["--json"]].concat());
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).expect("a document");
+    let error = &document["error"];
+    assert_eq!((&error["exit"], &error["unfit"][0]["path"]), (&1.into(), &"/age".into()), "{document}");
+    let prose = home.run(&["ask", "@say Ada is 36.", "--schema", &schema, "--jsonl"]);
+    assert_eq!(prose.status.code(), Some(1), "{}", stderr(&prose));
+    assert!(!text(&prose).contains("\"kind\":\"answer\""), "{}", text(&prose));
+    // A run that failed is that, and not an answer of the wrong shape.
+    let failed = home.run(&["ask", "@fail rejected", "--schema", &schema]);
+    assert_eq!(failed.status.code(), Some(7), "{}", stderr(&failed));
 }
 
 #[test]

@@ -118,8 +118,14 @@ fn a_tenant_whose_token_nobody_has_gets_another_on_the_socket() {
     let home = Home::new();
     let server = home.serve();
     document(&home, &["tenant", "create", "acme", "--json"]);
-    let created =
-        document(&home, &["--tenant", "acme", "token", "create", "admin", "--scope", "admin", "--json"]);
+    // The request of which nobody heard, sent again, names the way.
+    let again = home.run(&["tenant", "create", "acme"]);
+    assert_eq!(again.status.code(), Some(6), "{}", stderr(&again));
+    let way_out = "dromia --tenant acme token create NAME --scope admin";
+    assert!(stderr(&again).contains(&format!("`{way_out}`")), "{}", stderr(&again));
+    let line: Vec<_> = way_out.split(' ').skip(1).map(|word| word.replace("NAME", "admin")).collect();
+    let line: Vec<_> = line.iter().map(String::as_str).chain(["--json"]).collect();
+    let created = document(&home, &line);
     let who = document(&home, &["whoami", "--tenant", "acme", "--json"]);
     assert_eq!((text(&who, "credential"), text(&who, "tenant_handle")), ("socket", "acme"));
     block_on(async {

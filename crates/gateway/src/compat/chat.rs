@@ -102,7 +102,7 @@ pub(crate) async fn complete(
     let history = History::new(caller.scope.actor().clone());
     let said = said(history, request.messages, heads.session.is_some())?;
     let asked = Asked { platform: "openai", model: request.model, said, stream };
-    answer(core, caller.scope, heads, asked, |running| Chat { running, created: 0, usage }).await
+    answer(core, caller, heads, asked, |running| Chat { running, created: 0, usage }).await
 }
 
 impl ChatRequest {

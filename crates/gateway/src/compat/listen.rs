@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Shared;
 use crate::failure::{Answer, Failure};
+use crate::standing::Standing;
 
 /// How long the listener says nothing before it says that it lives.
 const QUIET: Duration = Duration::from_secs(15);
@@ -72,6 +73,8 @@ pub(super) struct Patience {
     pub(super) until: Option<Instant>,
     /// The phase of a drain that ends the wait.
     pub(super) stop: CancellationToken,
+    /// Whoever hears the answer as it comes; the stream ends soon after their token.
+    pub(super) standing: Option<Standing>,
 }
 
 /// Listens to one run.
@@ -144,6 +147,10 @@ impl Listener {
                 }
                 return Some(word);
             }
+            if let Err(failure) = self.stand().await {
+                self.next = self.give_up(failure);
+                continue;
+            }
             self.next = match std::mem::replace(&mut self.next, Next::Over) {
                 Next::Over => return None,
                 Next::Watch => match self.core.ports.runs.watch(self.scope.clone(), self.run).await {
@@ -158,6 +165,14 @@ impl Listener {
                 Next::Listen(watch) => self.listen(watch).await,
                 Next::Rest => self.rest().await,
             };
+        }
+    }
+
+    /// Refuses to go on for somebody who is not let in any more.
+    async fn stand(&mut self) -> Answer<()> {
+        match &mut self.patience.standing {
+            Some(standing) if !matches!(self.next, Next::Over) => standing.check(&self.core).await,
+            _ => Ok(()),
         }
     }
 
@@ -305,7 +320,8 @@ impl Listener {
             () = at(self.patience.until) => self.too_late(),
             _ = self.quiet.tick() => {
                 self.ready.push_back(Word::Quiet);
-                Next::Read(Some(watch))
+                // A new watch asks for the run itself too, which may have been erased.
+                Next::Watch
             }
         }
     }

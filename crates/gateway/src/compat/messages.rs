@@ -61,7 +61,7 @@ pub(crate) async fn create(
     let history = History::new(caller.scope.actor().clone());
     let said = said(history, request.system, request.messages, heads.session.is_some())?;
     let asked = Asked { platform: "anthropic", model: request.model, said, stream };
-    answer(core, caller.scope, heads, asked, |running| Messages { running }).await
+    answer(core, caller, heads, asked, |running| Messages { running }).await
 }
 
 impl MessagesRequest {

@@ -115,7 +115,7 @@ pub(crate) async fn create(
     let history = History::new(caller.scope.actor().clone());
     let said = said(history, request.instructions, request.input.0, heads.session.is_some())?;
     let asked = Asked { platform: "openai", model: request.model, said, stream };
-    answer(core, caller.scope, heads, asked, |running| Responses { running, created: 0, sent: 0 }).await
+    answer(core, caller, heads, asked, |running| Responses { running, created: 0, sent: 0 }).await
 }
 
 impl ResponsesRequest {

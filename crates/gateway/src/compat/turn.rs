@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dromia_api::event::WAIT_MS_MAX;
 use dromia_api::{RUN_HEADER, SESSION_HEADER, WAIT_HEADER};
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::runs::{NewInput, Submitted, Target};
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, RunId, Scope, SessionId};
@@ -27,10 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::history::Said;
 use super::listen::{Answered, Listener, Patience, Word};
+use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::{IdempotencyKey, named_agent};
+use crate::standing::Standing;
 
 /// How long to rest before an input that waits behind another turn is looked at again.
 const QUEUE_REST: Duration = Duration::from_millis(100);
@@ -80,20 +83,22 @@ pub(super) trait Format: Send + Sync + 'static {
 /// Stores what is asked and answers it.
 pub(super) async fn answer<F: Format>(
     core: Shared,
-    scope: Scope,
+    caller: Caller,
     heads: Heads,
     asked: Asked,
     format: impl FnOnce(Running) -> F,
 ) -> Answer<Response> {
     // Before anything is stored: who is refused here has asked for nothing.
     let share = asked.stream.then(|| stream_share(&core)).transpose()?;
+    let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
     let model = asked.model.clone();
-    let Submitted { item, session, position, run, .. } = submit(&core, &scope, heads, asked).await?;
+    let (agent, submitted) = submit(&core, &scope, heads, asked).await?;
+    let Submitted { item, session, position, run, .. } = submitted;
     let stop = if share.is_some() { &core.phase.closing } else { &core.phase.hurry };
     let run = match run {
         Some(run) => Some(run),
-        None => taken_by(&core, &scope, (session, position), deadline, stop).await?,
+        None => taken_by(&core, &scope, agent, (session, position), deadline, stop).await?,
     };
     let Some(run) = run else {
         let text =
@@ -103,7 +108,8 @@ pub(super) async fn answer<F: Format>(
         return Ok(response);
     };
     let live = share.is_some();
-    let patience = Patience { live, until: (!live).then_some(deadline), stop: stop.clone() };
+    let standing = live.then(|| Standing::new(caller));
+    let patience = Patience { live, until: (!live).then_some(deadline), stop: stop.clone(), standing };
     let listener = Listener::new(core.clone(), scope, run, patience);
     let format = format(Running { run, model });
     let mut response = match share {
@@ -120,7 +126,7 @@ fn stream_share(core: &Core) -> Answer<OwnedSemaphorePermit> {
     })
 }
 
-async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answer<Submitted> {
+async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answer<(AgentId, Submitted)> {
     let agent = named_agent(core, scope, &asked.model).await.map_err(|failure| failure.at("model"))?;
     let author = scope.actor().clone();
     let request = request_digest(&author, agent, heads.session, &asked);
@@ -142,14 +148,15 @@ async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answe
     };
     let Said { history, parts } = asked.said;
     let input = NewInput { target, author, history, parts, key: heads.key.of_request(request), wait: false };
-    core.ports.runs.submit(scope.clone(), input).await.map_err(|fault| {
+    let submitted = core.ports.runs.submit(scope.clone(), input).await.map_err(|fault| {
         if fault.code == ErrorCode::AgentNotFound {
             // The agent was deleted since its handle was looked up; the next request looks again.
             core.agents.forget_all();
             return no_such_agent().at("model");
         }
-        fault.into()
-    })
+        Failure::from(fault)
+    })?;
+    Ok((agent, submitted))
 }
 
 /// Digests what is asked, of whom and by whom. In which form the answer is wanted does not belong to it.
@@ -160,24 +167,39 @@ fn request_digest(author: &Actor, agent: AgentId, session: Option<SessionId>, as
     Digest::from_bytes(*blake3::hash(&bytes).as_bytes())
 }
 
-/// Waits for the run that takes the item at a place of a session's inbox; `None` if the wait ends first.
+/// Waits for the run that takes the item at a place of a session's inbox; `None` if the wait ends first. Where the agent
+/// ends first, no run will.
 async fn taken_by(
     core: &Core,
     scope: &Scope,
+    agent: AgentId,
     (session, position): (SessionId, u64),
     deadline: Instant,
     stop: &CancellationToken,
 ) -> Answer<Option<RunId>> {
     let inbox = InboxOwner::Session(session);
     loop {
+        // The agent first: once it has ended nothing more is taken, so what is read then stays so.
+        let ended = has_ended(core, scope, agent).await?;
         let found = core.ports.store.inbox(scope, inbox, position.saturating_sub(1), 1).await?;
         if let Some(run) = found.first().and_then(|item| item.taken_by) {
             return Ok(Some(run));
+        }
+        if ended {
+            let text = "the input gets no answer: its agent was terminated or erased before a turn took it";
+            return Err(Failure::new(ErrorCode::AgentTerminated, text)
+                .with_hint("create another agent with `dromia agent create` and send it there"));
         }
         if Instant::now() >= deadline || timeout(QUEUE_REST, stop.cancelled()).await.is_ok() {
             return Ok(None);
         }
     }
+}
+
+/// Tells whether an agent takes no more input. One that is being erased is not found.
+async fn has_ended(core: &Core, scope: &Scope, agent: AgentId) -> Answer<bool> {
+    let agent = core.ports.store.agent(scope, agent).await?;
+    Ok(agent.is_none_or(|agent| matches!(agent.state, AgentState::Terminated | AgentState::Deleting)))
 }
 
 /// Collects the whole answer.

@@ -209,13 +209,18 @@ pub(crate) async fn run(
         own,
         total: own,
         resumed_by: Vec::new(),
+        resumed_further: None,
         attempts: Vec::new(),
         next: None,
     };
     attempts(&core, &caller.scope, &mut cost, after, limit).await?;
-    for resumed in resumed_by(&core, &caller.scope, run).await? {
+    let (resumed, is_all) = resumed_by(&core, &caller.scope, run).await?;
+    for resumed in resumed {
         cost.total.add(Spent::from(&resumed));
         cost.resumed_by.push(resumed.id);
+    }
+    if !is_all {
+        cost.resumed_further = Some(cost.resumed_by.last().copied().unwrap_or(cost.run));
     }
     Ok(Json(cost))
 }
@@ -254,40 +259,57 @@ async fn attempts(core: &Core, scope: &Scope, cost: &mut RunCost, after: u64, li
     Ok(())
 }
 
-/// Finds the runs that went on from a yielded one, each from the one before.
-async fn resumed_by(core: &Core, scope: &Scope, run: Run) -> Answer<Vec<Run>> {
+/// Finds the runs that went on from a yielded one, each from the one before, and tells whether these are all.
+async fn resumed_by(core: &Core, scope: &Scope, run: Run) -> Answer<(Vec<Run>, bool)> {
     let mut resumed = Vec::new();
     let mut last = run;
-    while last.head.status == RunStatus::Yielded && resumed.len() < RESUMES_MAX {
-        let Some(next) = next_run(core, scope, &last).await? else { break };
+    while last.head.status == RunStatus::Yielded {
+        let next = match next_run(core, scope, &last).await? {
+            Resumed::By(next) => next,
+            Resumed::Not => break,
+            Resumed::TooFar => return Ok((resumed, false)),
+        };
+        if resumed.len() == RESUMES_MAX {
+            return Ok((resumed, false));
+        }
         let Some(next) = core.ports.store.run(scope, next).await? else { break };
         resumed.push(next.clone());
         last = next;
     }
-    Ok(resumed)
+    Ok((resumed, true))
+}
+
+/// What the inbox says of a yielded run.
+enum Resumed {
+    /// This run went on from it.
+    By(RunId),
+    /// None did.
+    Not,
+    /// So much was said since that not all of it was looked at.
+    TooFar,
 }
 
 /// Finds the run that took the wish to go on from a yielded run. The wish lies in the session's inbox behind what
 /// the yielded run took.
-async fn next_run(core: &Core, scope: &Scope, yielded: &Run) -> Answer<Option<RunId>> {
+async fn next_run(core: &Core, scope: &Scope, yielded: &Run) -> Answer<Resumed> {
     let store = &core.ports.store;
     let first = store.journal(scope, yielded.id, 0, 1).await?;
     let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
-        return Ok(None);
+        return Ok(Resumed::Not);
     };
     let owner = InboxOwner::Session(yielded.session);
     let mut after = started.after + started.items.len() as u64;
     for _ in 0..RESUME_READS_MAX {
         let items = store.inbox(scope, owner, after, READ).await?;
         if let Some(item) = items.iter().find(|item| asks_to_go_on(item, yielded.id)) {
-            return Ok(item.taken_by);
+            return Ok(item.taken_by.map_or(Resumed::Not, Resumed::By));
         }
         match items.last() {
             Some(last) if items.len() == READ => after = last.position,
-            _ => break,
+            _ => return Ok(Resumed::Not),
         }
     }
-    Ok(None)
+    Ok(Resumed::TooFar)
 }
 
 fn asks_to_go_on(item: &InboxItem, from: RunId) -> bool {

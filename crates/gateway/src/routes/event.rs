@@ -72,7 +72,8 @@ fn accepted(submitted: &Submitted) -> Response {
     (StatusCode::ACCEPTED, Json(wire::accepted(submitted))).into_response()
 }
 
-/// Waits for the run that takes the input. Whatever ends the wait first, the input stays accepted.
+/// Waits for the run that takes the input. Whatever ends the wait first, the input stays accepted; only where its agent
+/// has ended is that a problem, because no answer will ever come.
 async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Response {
     let Some(outcome) = submitted.outcome.take() else {
         return accepted(&submitted);
@@ -85,6 +86,8 @@ async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Resp
     };
     match ended {
         None => accepted(&submitted),
+        // The agent has ended, so this input will never be answered: who goes on to wait does so in vain.
+        Some(Err(fault)) if fault.code == ErrorCode::AgentTerminated => Failure::from(fault).into_response(),
         Some(Err(fault)) => {
             tracing::warn!(
                 code = fault.code.as_str(),

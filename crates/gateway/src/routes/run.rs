@@ -132,7 +132,7 @@ pub(crate) async fn journal(
         ));
     }
     if wants.stream {
-        return stream(&core, caller.scope, run.id, cursor);
+        return stream(&core, caller, run.id, cursor);
     }
     let limit = page_limit(reading.limit)?;
     Ok(Json(page(&core, &caller.scope, &run, cursor, limit).await?).into_response())
@@ -160,11 +160,11 @@ async fn page(core: &Core, scope: &Scope, run: &run::Run, after: u64, limit: usi
     Ok(page)
 }
 
-fn stream(core: &Shared, scope: Scope, run: RunId, cursor: u64) -> Answer<Response> {
+fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64) -> Answer<Response> {
     let share = core.streams.clone().try_acquire_owned().map_err(|_| {
         Failure::new(ErrorCode::Overloaded, "the server carries as many streams as it may at a time")
     })?;
-    let body = Body::from_stream(follow::events(core.clone(), scope, run, cursor, share));
+    let body = Body::from_stream(follow::events(core.clone(), caller, run, cursor, share));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

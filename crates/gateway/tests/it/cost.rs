@@ -175,6 +175,43 @@ async fn a_yielded_runs_total_has_the_runs_that_went_on_from_it() {
 }
 
 #[tokio::test]
+async fn a_total_that_is_not_all_names_the_run_from_which_to_count_on() {
+    let world = World::new().await;
+    let mut runs = vec![world.ours.run];
+    runs.extend((2..=67).map(|number| world.another("2026-01-01T00:00:00Z", number)));
+    for (at, run) in runs.iter().enumerate() {
+        let entries = vec![
+            ("run_started", started(&[ItemId::from_bytes([1; 16])])),
+            ("model_called", called(1, 1, "small")),
+            ("model_replied", replied(1, 1, 1)),
+        ];
+        let status = if at + 1 < runs.len() { RunStatus::Yielded } else { RunStatus::Completed };
+        world.tell(*run, entries, status);
+    }
+    let session = world.ours.session;
+    let wishes = runs.windows(2).zip(2..).map(|(pair, position)| {
+        let item = InboxItem {
+            id: ItemId::from_bytes([9; 16]),
+            position,
+            at: Timestamp::UNIX_EPOCH,
+            kind: ItemKind::Resume,
+            author: Actor::new("cli:1"),
+            body: Some(Bytes::from(serde_json::to_vec(&ResumeBody { run: pair[0] }).unwrap())),
+            taken_by: Some(pair[1]),
+        };
+        (session, item)
+    });
+    world.rooms.lock().items.extend(wishes);
+    let cost = async |run: RunId| world.ask("GET", &format!("/v1/runs/{run}/cost"), "").await.json();
+    let first = cost(runs[0]).await;
+    assert_eq!(first["resumed_by"].as_array().map(Vec::len), Some(64), "{first}");
+    assert_eq!((&first["resumed_further"], &first["total"]["cost_micros"]), (&json!(runs[64]), &json!(65)));
+    let rest = cost(runs[64]).await;
+    assert_eq!((&rest["resumed_by"], &rest["resumed_further"]), (&json!(runs[65..]), &Value::Null));
+    assert_eq!(rest["total"]["cost_micros"], 3);
+}
+
+#[tokio::test]
 async fn a_summary_groups_the_runs_since_a_time_and_every_grouping_has_the_same_total() {
     let world = World::new().await;
     world.tell(world.ours.run, ready(), RunStatus::Running);

@@ -20,8 +20,12 @@ struct Reader {
 
 impl Reader {
     async fn open(world: &World, after: u64) -> Self {
+        Self::open_with(world, &world.ours.token, after).await
+    }
+
+    async fn open_with(world: &World, token: &str, after: u64) -> Self {
         let path = format!("/v1/runs/{}/journal", world.ours.run);
-        let asked = authorized(request("GET", &path), &world.ours.token)
+        let asked = authorized(request("GET", &path), token)
             .header("accept", "text/event-stream")
             .header("last-event-id", after.to_string());
         let response: Response<Incoming> = world.open_tcp(asked.body(full("")).unwrap()).await;
@@ -179,4 +183,45 @@ async fn the_journal_is_read_in_pages() {
             "fields": {}, "body": null, "chain": "0".repeat(64),
         })
     );
+}
+
+/// Opens a stream by a token of its own, takes the token back in some way, and checks that the stream soon says so and
+/// ends.
+async fn ends_after(take_back: impl AsyncFnOnce(&World, &str)) {
+    let world = World::new().await;
+    append(&world, 1, RunStatus::Running);
+    let body = r#"{"name":"short","scopes":["read"],"expires_in_seconds":60}"#;
+    let created = world.ask("POST", "/v1/tokens", body).await.json();
+    let (id, token) = (created["id"].as_str().unwrap(), created["token"].as_str().unwrap());
+    let mut reader = Reader::open_with(&world, token, 0).await;
+    assert!(reader.next().await.unwrap().starts_with("id: 1"));
+    take_back(&world, id).await;
+    let mut seq = 1;
+    let problem = loop {
+        // The token is looked up again before a piece is made, and an entry is a piece.
+        seq += 1;
+        append(&world, seq, RunStatus::Running);
+        let event = reader.next().await.expect("the stream says why it ends");
+        if event.starts_with("event: problem") {
+            break event;
+        }
+        assert!(seq < 200, "the stream runs on after its token: {event}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(problem.contains("\"code\":\"unauthorized\""), "{problem}");
+    assert_eq!(reader.next().await, None, "nothing follows the problem");
+    world.until("the share is given back", |world| world.handle.streams_open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_soon_after_its_token_was_revoked() {
+    ends_after(async |world, id| {
+        assert_eq!(world.ask("DELETE", &format!("/v1/tokens/{id}"), "").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_soon_after_its_token_expired() {
+    ends_after(async |world, _| world.rooms.lock().now += jiff::SignedDuration::from_secs(60)).await;
 }

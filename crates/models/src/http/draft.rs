@@ -32,8 +32,16 @@ impl StreamReader {
     /// Takes the next piece; tells whether the answer is complete.
     pub fn push(&mut self, chunk: &[u8], deltas: &dyn Deltas) -> Result<bool, ModelError> {
         let Self { format, events, draft } = self;
-        events.push(chunk, |data| format.take_event(draft, data, deltas))?;
-        Ok(draft.done)
+        let mut done = draft.done;
+        let pushed = events.push(chunk, |data| {
+            // Nothing follows the end, whatever comes in the same piece.
+            if !done {
+                format.take_event(draft, data, deltas)?;
+                done = draft.done;
+            }
+            Ok::<_, ModelError>(())
+        });
+        if done { Ok(true) } else { pushed.map(|()| false) }
     }
 
     /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
@@ -44,6 +52,19 @@ impl StreamReader {
     pub(super) fn into_draft(self) -> Draft {
         self.draft
     }
+}
+
+/// Reads an answer that came whole; it never touches the network. `input_tokens` is asked where the provider counted
+/// nothing.
+pub fn whole_reply(
+    format: Format,
+    json: &[u8],
+    deltas: &dyn Deltas,
+    input_tokens: impl FnOnce() -> u32,
+) -> Result<ModelReply, ModelError> {
+    let mut draft = Draft::default();
+    format.take_whole(&mut draft, json, deltas)?;
+    draft.into_reply(input_tokens)
 }
 
 /// An answer as far as it came.

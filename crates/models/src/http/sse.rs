@@ -48,6 +48,9 @@ impl SseParser {
             self.after_return = returned && tail.is_empty();
             chunk = if returned { tail.strip_prefix(b"\n").unwrap_or(tail) } else { tail };
             if self.line.is_empty() {
+                if head.len() > EVENT_BYTES_MAX {
+                    return Err(SseError::TooLong.into());
+                }
                 self.take_line(head, &mut on_data)?;
             } else {
                 self.keep(head)?;
@@ -146,6 +149,8 @@ mod tests {
         assert_eq!(events(&[&line, &line]), Err(SseError::TooLong));
         let half = [b"data: ", &line[..], b"\n"].concat();
         assert_eq!(events(&[&half, &half]), Err(SseError::TooLong));
+        let long = [b": ", &vec![b'a'; EVENT_BYTES_MAX][..], b"\n\n"].concat();
+        assert_eq!(events(&[&long]), Err(SseError::TooLong), "in one piece as in two");
         assert_eq!(events(&[b"data: \xff\n\n"]), Err(SseError::NotText));
     }
 

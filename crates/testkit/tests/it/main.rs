@@ -4,5 +4,6 @@
 
 mod failing_vfs;
 mod faulty;
+mod fuzz;
 mod model_server;
 mod reference;

@@ -1,0 +1,82 @@
+//! `dromia agent`: agents and how to steer them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use dromia_api::Handle;
+
+use super::Listing;
+use super::value::label;
+
+/// What to do with agents.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Agent {
+    /// Register an agent
+    #[command(
+        visible_alias = "new",
+        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'"
+    )]
+    Create(CreateAgent),
+    /// List agents
+    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia agent list\n  dromia agents ls --json")]
+    List(Listing),
+    /// Show an agent with its configuration
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia agent show ops")]
+    Show(AgentName),
+    /// Show an agent's state and its open runs
+    #[command(after_help = "Examples:\n  dromia agent status ops")]
+    Status(AgentName),
+    /// Erase an agent and everything that belongs to it
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  dromia agent delete ops\n  dromia agent rm ops --yes"
+    )]
+    Delete(AgentName),
+    /// Let an agent's runs rest at their next safe point
+    #[command(after_help = "Examples:\n  dromia agent pause ops")]
+    Pause(AgentName),
+    /// Let a paused agent go on
+    #[command(after_help = "Examples:\n  dromia agent resume ops")]
+    Resume(AgentName),
+    /// End an agent's runs; it takes no more input
+    #[command(visible_alias = "kill", after_help = "Examples:\n  dromia agent terminate ops")]
+    Terminate(AgentName),
+    /// Make an agent the one that is meant when none is named
+    #[command(after_help = "Examples:\n  dromia agent switch ops")]
+    Switch(AgentName),
+}
+
+/// An agent to register.
+#[derive(Debug, Clone, Args)]
+pub struct CreateAgent {
+    /// Its handle
+    pub handle: Handle,
+    /// The alias of its model
+    #[arg(long, value_name = "ALIAS", default_value = "default")]
+    pub model: String,
+    /// The system text that makes it who it is
+    #[arg(long, value_name = "TEXT", conflicts_with = "instructions_file")]
+    pub instructions: Option<String>,
+    /// A file with that text
+    #[arg(long, value_name = "FILE")]
+    pub instructions_file: Option<PathBuf>,
+    /// What it may do: model, reply, a tool such as file.read, a family such as 'file.*'; repeatable
+    #[arg(long = "grant", value_name = "GRANT", default_values = ["model", "reply"])]
+    pub grants: Vec<String>,
+    /// The most model calls of one run
+    #[arg(long, value_name = "N")]
+    pub model_calls_max: Option<u32>,
+    /// The name that people see
+    #[arg(long, value_name = "NAME")]
+    pub display_name: Option<String>,
+    /// A label; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// An agent, by name.
+#[derive(Debug, Clone, Args)]
+pub struct AgentName {
+    /// Its handle or id
+    pub name: String,
+}

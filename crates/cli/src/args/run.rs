@@ -1,0 +1,113 @@
+//! `dromia run` and `dromia cost`: runs, how they stand and what they cost.
+
+use clap::{Args, Subcommand};
+use dromia_api::cost::CostBy;
+use dromia_api::{RunId, RunStatus, SessionId};
+
+use super::Listing;
+use super::value::{by, status};
+
+/// What to do with runs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Run {
+    /// List runs, the newest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  dromia run list --status running\n  dromia runs ls --agent ops --limit 10"
+    )]
+    List(ListRuns),
+    /// Show a run and its journal
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia run show run_0199c0de…")]
+    Show(RunName),
+    /// Follow a run until it ends
+    #[command(
+        after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
+    )]
+    Watch(WatchRun),
+    /// Say why a run stands where it stands, and what moves it
+    #[command(after_help = "Examples:\n  dromia run why run_0199c0de…")]
+    Why(RunName),
+    /// Go on from a yielded run, or release a held one
+    #[command(after_help = "Examples:\n  dromia run resume run_0199c0de…")]
+    Resume(RunName),
+    /// End a run at its next safe point
+    #[command(after_help = "Examples:\n  dromia run cancel run_0199c0de…")]
+    Cancel(RunName),
+    /// End a run now
+    #[command(visible_alias = "kill", after_help = "Examples:\n  dromia run terminate run_0199c0de…")]
+    Terminate(RunName),
+    /// Print a run's journal as JSON, whole or line by line
+    #[command(after_help = "Examples:\n  dromia run export run_0199c0de… --jsonl > run.jsonl")]
+    Export(ExportRun),
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Args)]
+pub struct ListRuns {
+    /// Only runs of this session
+    #[arg(long, value_name = "ID")]
+    pub session: Option<SessionId>,
+    /// Only runs that stand so
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub status: Option<RunStatus>,
+    /// Which page
+    #[command(flatten)]
+    pub page: Listing,
+}
+
+/// A run, by id.
+#[derive(Debug, Clone, Args)]
+pub struct RunName {
+    /// Its id
+    pub id: RunId,
+}
+
+/// A run to follow.
+#[derive(Debug, Clone, Args)]
+pub struct WatchRun {
+    /// Its id
+    pub id: RunId,
+    /// Begin after this entry
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub after: u64,
+    /// Print each entry as one line of JSON when it comes
+    #[arg(long, conflicts_with = "json")]
+    pub jsonl: bool,
+    /// Exit with 7 unless the run completes
+    #[arg(long)]
+    pub exit_status: bool,
+}
+
+/// A run to print.
+#[derive(Debug, Clone, Args)]
+pub struct ExportRun {
+    /// Its id
+    pub id: RunId,
+    /// One entry per line; without it one document
+    #[arg(long)]
+    pub jsonl: bool,
+}
+
+/// What to ask about cost.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Cost {
+    /// Sum up what runs cost
+    #[command(
+        after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost summary --by model --agent ops\n  dromia cost summary --by day --since 2026-01-01T00:00:00Z --json"
+    )]
+    Summary(CostSummary),
+    /// Show what one run cost, attempt by attempt
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia cost show run_0199c0de…")]
+    Show(RunName),
+}
+
+/// Which runs to sum up.
+#[derive(Debug, Clone, Args)]
+pub struct CostSummary {
+    /// Only runs that began so long ago at most, such as 90m, 24h or 7d, or at a time or later
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Group by agent, model or day
+    #[arg(long, value_name = "WHAT", default_value = "agent", value_parser = by)]
+    pub by: CostBy,
+}

@@ -1,0 +1,66 @@
+//! `dromia tenant` and `dromia token`: who may come in.
+
+use clap::{Args, Subcommand};
+use dromia_api::{Handle, TokenScope};
+
+use super::Listing;
+use super::value::lifetime;
+
+/// What to do with tenants.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Tenant {
+    /// Register a tenant and print its token, this once
+    #[command(visible_alias = "new", after_help = "Examples:\n  dromia tenant create acme")]
+    Create(CreateTenant),
+    /// List tenants
+    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia tenant list")]
+    List(Listing),
+}
+
+/// A tenant to register.
+#[derive(Debug, Clone, Args)]
+pub struct CreateTenant {
+    /// Its handle
+    pub handle: Handle,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Token {
+    /// Make a token and print it, this once
+    #[command(
+        visible_alias = "new",
+        after_help = "Examples:\n  dromia token create laptop\n  dromia token create metrics --scope read --expires 30d\n  dromia --tenant acme token create admin --scope admin"
+    )]
+    Create(CreateToken),
+    /// List tokens
+    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia token list\n  dromia tokens ls --json")]
+    List(Listing),
+    /// Take a token back, at once and for good
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  dromia token revoke laptop\n  dromia token revoke tok_0199c0de…"
+    )]
+    Revoke(TokenName),
+}
+
+/// A token to make.
+#[derive(Debug, Clone, Args)]
+pub struct CreateToken {
+    /// What it is called; what it says is said by token:NAME
+    pub name: String,
+    /// What it may do: read, invoke (send events), admin (everything of the tenant); repeatable
+    #[arg(long = "scope", value_name = "SCOPE", default_values_t = dromia_api::token::SCOPES_DEFAULT)]
+    pub scopes: Vec<TokenScope>,
+    /// How long it works, such as 12h, 30d or 8w; without it until it is revoked
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    pub expires: Option<u64>,
+}
+
+/// A token, by name.
+#[derive(Debug, Clone, Args)]
+pub struct TokenName {
+    /// Its name or id
+    #[arg(value_name = "NAME|ID")]
+    pub name: String,
+}

@@ -1,0 +1,160 @@
+//! `dromia model list` and `dromia model route show`: who answers under which alias, in tables and documents.
+
+use dromia_api::List;
+use dromia_cli::{Outcome, Output};
+use dromia_models::{Price, PriceTable};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{aliases, money, place, route, unknown};
+use crate::config::{Kind, Loaded, Route, Written, WrittenPrice};
+
+/// An alias that agents name, and who answers under it.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Aliased {
+    /// The alias.
+    alias: String,
+    /// What is spoken there; nothing where nobody answers.
+    kind: Option<Kind>,
+    /// The provider; nothing where the model says it all itself.
+    provider: Option<String>,
+    /// The model's id there; the scripted model has none.
+    model: Option<String>,
+    /// The aliases that stand in, in order.
+    fallback: Vec<String>,
+    /// What tokens cost, in millionths of the currency unit per million; nothing where nobody knows.
+    price: Option<WrittenPrice>,
+    /// Why nobody answers, if nobody does.
+    problem: Option<String>,
+}
+
+/// Every alias that agents can name.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Listing {
+    /// The models, `scripted` last unless the configuration sets it.
+    items: Vec<Aliased>,
+    /// The day of the built-in prices, which count where the configuration sets none.
+    prices_as_of: &'static str,
+    /// The currency of all prices.
+    currency: &'static str,
+}
+
+/// Who answers under an alias.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Routed {
+    /// The alias.
+    alias: String,
+    /// Who answers; the next one while the one before it is overloaded, too slow or unreachable.
+    route: Vec<Step>,
+}
+
+/// One of those who answer.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Step {
+    /// The alias under which it is set.
+    alias: String,
+    /// The provider or host and the model's id there, or why nobody answers.
+    answers: String,
+}
+
+/// Shows every alias.
+pub(super) fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
+    let written = &loaded.written;
+    let (mut items, mut rows) = (Vec::new(), Vec::new());
+    for alias in aliases(written) {
+        let fallback = written.models.get(alias).map(|model| model.fallback.clone()).unwrap_or_default();
+        let alias = alias.to_owned();
+        match route(written, &alias) {
+            Ok(route) => {
+                rows.push(vec![
+                    alias.clone(),
+                    place(&route),
+                    route.kind.as_str().to_owned(),
+                    fallback.join(", "),
+                    price_text(&route),
+                ]);
+                items.push(listed(alias, fallback, route));
+            }
+            Err(problem) => {
+                rows.push(vec![alias.clone(), problem.clone()]);
+                items.push(Aliased { alias, fallback, problem: Some(problem), ..Aliased::default() });
+            }
+        }
+    }
+    let PriceTable { as_of, currency, .. } = PriceTable::builtin();
+    if output.is_json() {
+        return output.document(&Listing { items, prices_as_of: as_of, currency });
+    }
+    output.table(&["alias", "answers", "kind", "stands in", "price per million tokens"], rows)?;
+    output.line(&format!(
+        "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}, not checked against the \
+         providers' own lists."
+    ))
+}
+
+fn listed(alias: String, fallback: Vec<String>, route: Route) -> Aliased {
+    let Route { provider, kind, target } = route;
+    // The scripted model costs nothing.
+    let price = target.as_ref().map_or_else(|| Some(Price::default()), |target| target.price);
+    Aliased {
+        alias,
+        kind: Some(kind),
+        provider,
+        model: target.map(|target| target.model),
+        fallback,
+        price: price.map(WrittenPrice::from),
+        problem: None,
+    }
+}
+
+/// What a model costs, as people read it: per million tokens, in and out.
+fn price_text(route: &Route) -> String {
+    match &route.target {
+        None => "free".to_owned(),
+        Some(target) => match target.price {
+            None => "unpriced".to_owned(),
+            Some(price) if price == Price::default() => "free".to_owned(),
+            Some(price) => format!("{} in, {} out", money(price.input), money(price.output)),
+        },
+    }
+}
+
+/// Shows who answers under an alias, or under each.
+pub(super) fn routes(loaded: &Loaded, alias: Option<&str>, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let written = &loaded.written;
+    let all = aliases(written);
+    if let Some(alias) = alias.filter(|alias| !all.contains(alias)) {
+        return Err(unknown(&all, alias));
+    }
+    let wanted = all.into_iter().filter(|name| alias.is_none_or(|alias| alias == *name));
+    let items: Vec<Routed> = wanted.map(|alias| routed(written, alias)).collect();
+    output.show(&List { items, next: None }, |list| routes_text(&list.items))?;
+    Ok(())
+}
+
+fn routed(written: &Written, alias: &str) -> Routed {
+    let rest = written.models.get(alias).map(|model| model.fallback.as_slice()).unwrap_or_default();
+    let names = std::iter::once(alias).chain(rest.iter().map(String::as_str));
+    let step = |name: &str| Step {
+        alias: name.to_owned(),
+        answers: route(written, name).map_or_else(|problem| problem, |route| place(&route)),
+    };
+    Routed { alias: alias.to_owned(), route: names.map(step).collect() }
+}
+
+fn routes_text(routes: &[Routed]) -> String {
+    let mut lines = Vec::new();
+    for Routed { alias, route } in routes {
+        lines.push(alias.clone());
+        for (index, step) in route.iter().enumerate() {
+            let through = if step.alias == *alias { String::new() } else { format!("  (as {})", step.alias) };
+            lines.push(format!("  {}. {}{through}", index + 1, step.answers));
+        }
+    }
+    lines.push(String::new());
+    lines.push(
+        "The next answers while the one before it is overloaded, too slow or unreachable, and cools down."
+            .to_owned(),
+    );
+    lines.join("\n")
+}

@@ -1,0 +1,226 @@
+//! How a session is claimed: a turn is put together and its first entries are decided before anything is durable.
+//!
+//! Two ways lead here: admission, which claims in the commit that stores the input, and a session whose input
+//! waited until a slot was free. Which one of two claimers gets the session, the store decides.
+
+use std::sync::Arc;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::entry::RunStarted;
+use dromia_contracts::run::RunKind;
+use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
+use dromia_contracts::store::{Batch, Claim, Commit, InboxPut, Mutation, SessionTail};
+use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
+
+use crate::agents::{Snapshot, read_fault};
+use crate::core::Core;
+use crate::decide::{Input, Next};
+use crate::live::Active;
+use crate::owner::Owner;
+use crate::refusal::{commit_fault, session_not_found};
+use crate::scheduler::Slot;
+use crate::state::RunState;
+use crate::story::Story;
+use crate::submit::Found;
+
+/// A turn whose first entries are decided and not yet durable.
+pub(crate) struct Beginning {
+    pub(crate) owner: Owner,
+    next: Next,
+    after: u64,
+}
+
+impl Beginning {
+    /// Adds the claim to the batch that stores the input.
+    pub(crate) fn claim(&mut self, batch: &mut Batch, session: SessionId) {
+        let owner = &self.owner;
+        let pin = &owner.agent.prompt;
+        if owner.core.pins.get(&(batch.tenant, pin.digest)).is_none() {
+            batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
+        }
+        batch.claim = Some(Claim {
+            session,
+            agent: owner.agent.id,
+            run: owner.run,
+            after: self.after,
+            take: owner.items.clone(),
+            entries: owner.pending.clone(),
+            head: owner.state.head(),
+        });
+    }
+}
+
+impl Core {
+    /// Puts a turn together, if the session seems free and a slot is to be had.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        scope: &Scope,
+        agent: &Arc<Snapshot>,
+        found: &Found,
+        session: SessionId,
+        put: &InboxPut,
+    ) -> Result<Option<Beginning>, Fault> {
+        if agent.state != AgentState::Running {
+            return Ok(None);
+        }
+        let Some(slot) = self.scheduler.try_slot(scope.tenant()) else { return Ok(None) };
+        let item = InboxItem {
+            id: put.item,
+            position: 0,
+            at: put.at,
+            kind: put.kind,
+            author: put.author.clone(),
+            body: Some(put.body.clone()),
+            taken_by: None,
+        };
+        match found {
+            Found::New(_) | Found::Fresh(_) => {
+                Ok(self.beginning(scope, agent, session, Story::new(1), 0, item, slot))
+            }
+            Found::Session(_) => {
+                let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
+                let tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
+                let head = tail.session.head;
+                if head.active.is_some() || head.last > head.taken {
+                    return Ok(None);
+                }
+                let story = tell(&tail)?;
+                Ok(self.beginning(scope, agent, session, story, head.taken, item, slot))
+            }
+        }
+    }
+
+    /// Decides the first entries of a turn that takes one item.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact of the new run; a struct would only name them twice"
+    )]
+    fn beginning(
+        self: &Arc<Self>,
+        scope: &Scope,
+        agent: &Arc<Snapshot>,
+        session: SessionId,
+        mut story: Story,
+        after: u64,
+        item: InboxItem,
+        slot: Slot,
+    ) -> Option<Beginning> {
+        if let Err(error) = story.add_item(&item) {
+            tracing::error!(%session, %error, "an input cannot be told to a model");
+            return None;
+        }
+        let run = self.ports.runtime.run_id();
+        let resumes = (item.kind == ItemKind::Resume)
+            .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
+            .flatten()
+            .map(|body| body.run);
+        let mut owner = Owner {
+            core: Arc::clone(self),
+            scope: scope.clone(),
+            author: item.author,
+            agent: Arc::clone(agent),
+            session,
+            run,
+            epoch: 1,
+            items: vec![item.id],
+            state: RunState::default(),
+            story,
+            active: Active::new(agent.id),
+            slot,
+            durable: 0,
+            pending: Vec::new(),
+            sends: Vec::new(),
+            waiting: false,
+        };
+        let started = RunStarted {
+            kind: RunKind::Turn,
+            agent: agent.id,
+            session,
+            items: owner.items.clone(),
+            after,
+            resumes,
+            config: agent.revision,
+            prompt: agent.prompt.digest,
+            model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
+        };
+        let next = owner.begin(started);
+        Some(Beginning { owner, next, after })
+    }
+
+    /// Hands a turn whose claim is durable to a task of its own.
+    pub(crate) fn drive(self: &Arc<Self>, beginning: Beginning) {
+        let Beginning { mut owner, next, .. } = beginning;
+        owner.durable = owner.state.seq;
+        owner.pending.clear();
+        if !self.hub.activate(owner.run, &owner.active) {
+            // A signal came right after the commit, and its takeover was quicker: it owns the run now.
+            return;
+        }
+        self.pins.insert((owner.scope.tenant(), owner.agent.prompt.digest), ());
+        self.ports.runtime.spawn.spawn(Box::pin(owner.drive(next)));
+    }
+}
+
+impl Owner {
+    /// Decides the first entries of a run, up to the first effect.
+    fn begin(&mut self, started: RunStarted) -> Next {
+        let mut next = self.decide(Input::Begin(started));
+        while next == Next::Plan {
+            let plan = self.plan();
+            next = self.decide(plan);
+        }
+        next
+    }
+}
+
+/// Claims a session with waiting input, for one turn that takes the first item.
+pub(crate) async fn claim_waiting(core: &Arc<Core>, tenant: TenantId, session: SessionId, slot: Slot) {
+    let scope = core.recovery_scope(tenant);
+    if let Err(fault) = try_claim(core, &scope, session, slot).await {
+        if fault.code == ErrorCode::JournalDamaged || fault.code == ErrorCode::JournalUnreadable {
+            tracing::error!(%session, %fault, "the session's past cannot be read; its input waits");
+            return;
+        }
+        tracing::warn!(%session, %fault, "the claim must wait");
+        core.request_rescan();
+    }
+}
+
+async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Slot) -> Result<(), Fault> {
+    let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
+    let Some(tail) = tail else { return Ok(()) };
+    let head = tail.session.head;
+    // While a turn is active, its last commit tells that input waits; a paused agent's resume tells it too.
+    if head.active.is_some() {
+        return Ok(());
+    }
+    let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
+        return Ok(());
+    };
+    let agent = match core.snapshot(scope, tail.session.agent).await {
+        Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
+        agent => agent?,
+    };
+    if agent.state != AgentState::Running {
+        return Ok(());
+    }
+    let story = tell(&tail)?;
+    let Some(mut beginning) = core.beginning(scope, &agent, session, story, head.taken, item, slot) else {
+        return Ok(());
+    };
+    let mut batch = Batch::new(scope.tenant());
+    beginning.claim(&mut batch, session);
+    match core.ports.store.commit(batch).await {
+        Commit::Done(receipt) if receipt.claimed => {
+            core.drive(beginning);
+            Ok(())
+        }
+        // Somebody else claimed it, or the agent was paused meanwhile; whoever did so tells when to look again.
+        Commit::Done(_) => Ok(()),
+        other => Err(commit_fault(other)),
+    }
+}
+
+fn tell(tail: &SessionTail) -> Result<Story, Fault> {
+    Story::tell(tail, None).map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
+}

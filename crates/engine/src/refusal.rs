@@ -1,0 +1,56 @@
+//! What a caller is told of a commit that was not done, and of what is not there.
+
+use dromia_contracts::store::{Commit, Refusal};
+use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, SessionId};
+
+/// The fault for a commit that was not done.
+pub(crate) fn commit_fault(answer: Commit) -> Fault {
+    match answer {
+        Commit::Unknown { cause } => {
+            tracing::warn!(%cause, "a commit has no known outcome");
+            Fault::new(ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
+                .with_hint("repeat the request with the same idempotency key")
+        }
+        Commit::Refused(Refusal::ReadOnly { cause }) => {
+            tracing::warn!(%cause, "the store takes no writes");
+            Fault::new(ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
+                .with_hint("free disk space or mend the disk; the server goes on by itself")
+        }
+        Commit::Refused(Refusal::Overloaded) => {
+            Fault::new(ErrorCode::Overloaded, "the tenant's share of the writer is used up")
+                .with_hint("send it again later")
+        }
+        Commit::Refused(Refusal::HandleTaken(handle)) => {
+            Fault::new(ErrorCode::HandleTaken, format!("the handle {handle} is taken"))
+                .with_hint("choose another handle")
+        }
+        Commit::Refused(Refusal::RunTerminal) => Fault::new(ErrorCode::RunTerminal, "the run has ended"),
+        Commit::Refused(refusal) => Fault::new(ErrorCode::InvalidRequest, refusal.to_string()),
+        Commit::Done(_) => Fault::new(ErrorCode::Internal, "a finished commit was taken for a failed one"),
+    }
+}
+
+/// The fault for a session that does not exist or cannot be seen.
+pub(crate) fn session_not_found(session: SessionId) -> Fault {
+    Fault::new(ErrorCode::SessionNotFound, format!("there is no session {session}"))
+        .with_hint("list the sessions with `dromia session list`")
+}
+
+/// The fault for input to an agent that takes none any more.
+pub(crate) fn agent_terminated(agent: AgentId) -> Fault {
+    Fault::new(ErrorCode::AgentTerminated, format!("{agent} is terminated and takes no input"))
+        .with_hint("create another agent with `dromia agent create`")
+}
+
+/// The fault for an input that no turn took before its agent ended.
+pub(crate) fn agent_ended(agent: AgentId, item: ItemId) -> Fault {
+    let text = format!("{item} gets no answer: {agent} was terminated or erased before a turn took it");
+    Fault::new(ErrorCode::AgentTerminated, text)
+        .with_hint("create another agent with `dromia agent create` and send it there")
+}
+
+/// The fault for a run that was erased with its agent while somebody waited for its end.
+pub(crate) fn run_erased(run: RunId) -> Fault {
+    Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))
+        .with_hint("create another agent with `dromia agent create` and send it there")
+}

@@ -1,0 +1,306 @@
+//! Bytes from elsewhere: what must hold of every parser for any bytes, and a corpus to begin with.
+//!
+//! A property takes bytes and panics where it does not hold. The fuzz targets in `fuzz/` and the tests call the same
+//! functions, so what a fuzzer finds becomes a file of the corpus and is tested for ever. Parsers that no library
+//! gives out (those of the command line and of the server's routes) are asked through the binary instead, with the
+//! same corpus and [`mutated`]: see `foreign_bytes` in `dromia`.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::input::InputBody;
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{Deltas, ModelReply};
+use dromia_contracts::token::TokenScope;
+use dromia_contracts::{AgentId, CallId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
+use dromia_models::Format;
+use dromia_models::http::sse::{SseError, SseParser};
+use dromia_models::http::{StreamReader, whole_reply};
+
+/// The longest that any property may take for one input, unoptimised and on a busy machine.
+pub const TIME_MAX: Duration = Duration::from_secs(10);
+/// The most bytes of text and arguments that an answer may become, as the adapters promise.
+const REPLY_BYTES_MAX: usize = 4 << 20;
+/// The longest input that is also given byte by byte.
+const SINGLE_BYTES_MAX: usize = 16 << 10;
+/// The longest message of an error about a short name.
+const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// A property of one parser.
+pub type Property = fn(&[u8]);
+
+/// Every property that a library shows, by the name of its target and corpus.
+pub const TARGETS: [(&str, Property); 9] = [
+    ("sse", sse),
+    ("chat_stream", chat_stream),
+    ("responses_stream", responses_stream),
+    ("anthropic_stream", anthropic_stream),
+    ("chat_whole", chat_whole),
+    ("responses_whole", responses_whole),
+    ("anthropic_whole", anthropic_whole),
+    ("names", names),
+    ("input_body", input_body),
+];
+
+/// Any chunking of a stream gives the same events, and never more bytes than came.
+pub fn sse(data: &[u8]) {
+    fn events(chunks: &[&[u8]]) -> Result<Vec<String>, SseError> {
+        let mut parser = SseParser::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            parser.push(chunk, |event| {
+                found.push(event.to_owned());
+                Ok::<_, SseError>(())
+            })?;
+        }
+        Ok(found)
+    }
+    let whole = events(&[data]);
+    if let Ok(events) = &whole {
+        assert!(
+            events.iter().map(String::len).sum::<usize>() <= data.len(),
+            "events are longer than the stream"
+        );
+    }
+    for chunks in chunkings(data) {
+        assert_eq!(events(&chunks), whole, "another chunking gives other events");
+    }
+}
+
+/// The stream of chat completions.
+pub fn chat_stream(data: &[u8]) {
+    stream(Format::OpenAiChat, data);
+}
+
+/// The stream of responses.
+pub fn responses_stream(data: &[u8]) {
+    stream(Format::OpenAiResponses, data);
+}
+
+/// The stream of Anthropic messages.
+pub fn anthropic_stream(data: &[u8]) {
+    stream(Format::AnthropicMessages, data);
+}
+
+/// A whole chat completion.
+pub fn chat_whole(data: &[u8]) {
+    whole(Format::OpenAiChat, data);
+}
+
+/// A whole response.
+pub fn responses_whole(data: &[u8]) {
+    whole(Format::OpenAiResponses, data);
+}
+
+/// A whole Anthropic message.
+pub fn anthropic_whole(data: &[u8]) {
+    whole(Format::AnthropicMessages, data);
+}
+
+/// Any chunking of a stream gives the same answer and the same live text, within the adapters' bounds.
+fn stream(format: Format, data: &[u8]) {
+    fn read(format: Format, chunks: &[&[u8]]) -> (Result<ModelReply, String>, String) {
+        let said = Said::default();
+        let mut reader = StreamReader::new(format);
+        for chunk in chunks {
+            match reader.push(chunk, &said) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => return (Err(format!("{error:?}")), said.text()),
+            }
+        }
+        (reader.into_reply(|| 1).map_err(|error| format!("{error:?}")), said.text())
+    }
+    let once = read(format, &[data]);
+    check(once.0.as_ref().ok());
+    for chunks in chunkings(data) {
+        assert_eq!(read(format, &chunks), once, "another chunking gives another answer");
+    }
+}
+
+/// A whole answer is within the bounds, and reading it twice gives the same.
+fn whole(format: Format, data: &[u8]) {
+    let read = || whole_reply(format, data, &Said::default(), || 1).map_err(|error| format!("{error:?}"));
+    let once = read();
+    check(once.as_ref().ok());
+    assert_eq!(read(), once, "the same bytes give another answer");
+}
+
+fn check(reply: Option<&ModelReply>) {
+    let Some(reply) = reply else { return };
+    let arguments = reply.calls.iter().map(|call| call.arguments.len()).sum::<usize>();
+    // Empty arguments become `{}`, which nobody counted.
+    let given = reply.text.len() + arguments.saturating_sub(2 * reply.calls.len());
+    assert!(given <= REPLY_BYTES_MAX, "an answer of {given} bytes");
+    assert!(reply.calls.len() <= 128, "{} calls", reply.calls.len());
+}
+
+/// Ids, handles, labels, scopes and digests either come back as they were read or are refused in few words.
+pub fn names(data: &[u8]) {
+    fn back<T>(text: &str)
+    where
+        T: FromStr + ToString + PartialEq,
+        T::Err: std::fmt::Display,
+    {
+        match text.parse::<T>() {
+            Ok(name) => {
+                assert!(name.to_string().parse::<T>().ok() == Some(name), "{text:?} does not come back")
+            }
+            Err(error) => {
+                let length = error.to_string().len();
+                assert!(length <= MESSAGE_BYTES_MAX, "{length} bytes about a name of {}", text.len());
+            }
+        }
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for text in text.lines().chain([text]) {
+        back::<TenantId>(text);
+        back::<AgentId>(text);
+        back::<SessionId>(text);
+        back::<RunId>(text);
+        back::<ItemId>(text);
+        back::<TokenId>(text);
+        back::<CallId>(text);
+        back::<Handle>(text);
+        back::<Label>(text);
+        back::<TokenScope>(text);
+        back::<Digest>(text);
+    }
+}
+
+/// The body of an input either is refused or comes back with the same meaning.
+pub fn input_body(data: &[u8]) {
+    let Ok(body) = InputBody::decode(data) else { return };
+    let bytes = body.encode().expect("what was read can be written");
+    let again = InputBody::decode(&bytes).expect("what was written can be read");
+    assert!(again == body, "the body changed its meaning");
+}
+
+/// Reads the corpus of a target, sorted by name.
+pub fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let directory = directory().join("corpus").join(target);
+    let entries =
+        std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            let path = entry.expect("an entry of the corpus").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (name, std::fs::read(&path).expect("a file of the corpus"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The directory of the fuzz targets.
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
+}
+
+/// Asserts a property for one input, and that it does not take long.
+pub fn holds(name: &str, property: Property, data: &[u8]) {
+    let began = Instant::now();
+    property(data);
+    let took = began.elapsed();
+    assert!(took < TIME_MAX, "{name} took {took:?} for {} bytes", data.len());
+}
+
+/// Changes a seed in a way that the number chooses; the same number does the same.
+pub fn mutated(seed: &[u8], number: u64) -> Vec<u8> {
+    let mut dice = Dice(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut data = seed.to_vec();
+    for _ in 0..=dice.below(3) {
+        let (from, to) = dice.range(data.len());
+        match dice.below(6) {
+            0 => data.truncate(from),
+            1 => drop(data.drain(from..to)),
+            2 => {
+                let copy = data[from..to].to_vec();
+                data.splice(to..to, copy);
+            }
+            3 if from < data.len() => data[from] ^= 1 << dice.below(8),
+            4 => data.reverse(),
+            _ => {
+                let nasty = NASTY[dice.below(NASTY.len())];
+                data.splice(from..from, nasty.iter().copied());
+            }
+        }
+    }
+    data
+}
+
+/// Pieces that parsers stumble over.
+const NASTY: [&[u8]; 16] = [
+    b"\xef\xbb\xbf",
+    b"\r",
+    b"\n\n",
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\\ud800",
+    b"\xc3",
+    b"[[[[[[[[",
+    b"{\"a\":",
+    b"99999999999999999999",
+    b"-0",
+    b"1e400",
+    b"null",
+    b"\"",
+    b"\xe2\x80\xae",
+];
+
+/// Numbers in a row that look random; no two tests share one.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap_or_default() % bound.max(1)
+    }
+
+    /// Chooses a range of at most 64 within a length.
+    fn range(&mut self, length: usize) -> (usize, usize) {
+        let from = self.below(length + 1);
+        (from, (from + self.below(64)).min(length))
+    }
+}
+
+/// Some ways to cut bytes into chunks: into bytes, into pieces of sizes that the bytes choose, and into two.
+fn chunkings(data: &[u8]) -> Vec<Vec<&[u8]>> {
+    let (head, tail) = data.split_at(data.len() / 2);
+    let mut all = vec![vec![head, tail], vec![head, &[], tail]];
+    let mut pieces = Vec::new();
+    let mut rest = data;
+    while !rest.is_empty() {
+        let size = (usize::from(rest[rest.len() - 1]) % 13 + 1).min(rest.len());
+        let (piece, more) = rest.split_at(size);
+        pieces.push(piece);
+        rest = more;
+    }
+    all.push(pieces);
+    if data.len() <= SINGLE_BYTES_MAX {
+        all.push(data.chunks(1).collect());
+    }
+    all
+}
+
+/// Keeps live text.
+#[derive(Default)]
+struct Said(Mutex<String>);
+
+impl Said {
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Deltas for Said {
+    fn push(&self, text: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+    }
+}

@@ -1,0 +1,50 @@
+//! The corpus of the fuzz targets, through the functions that the targets call.
+
+use std::collections::BTreeSet;
+
+use dromia_testkit::fuzz::{TARGETS, corpus, directory, holds, mutated};
+
+/// How many changed forms of each file are tried.
+const MUTATIONS: u64 = 32;
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the input that breaks a property must be named")]
+fn every_property_holds_for_the_corpus_and_for_what_is_near_it() {
+    for (name, property) in TARGETS {
+        for (file, seed) in corpus(name) {
+            // Says which file it was, if the property panics.
+            println!("{name}/{file}");
+            holds(name, property, &seed);
+            for number in 0..MUTATIONS {
+                println!("{name}/{file} mutation {number}");
+                holds(name, property, &mutated(&seed, number));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_property_has_a_target_and_a_corpus_of_twenty() {
+    let stem = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.file_stem().unwrap().to_string_lossy().into_owned()
+    };
+    let files = std::fs::read_dir(directory().join("fuzz_targets")).unwrap().map(stem);
+    let targets: BTreeSet<_> = files.collect();
+    let known: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(targets, known);
+    let manifest = std::fs::read_to_string(directory().join("Cargo.toml")).unwrap();
+    for (name, _) in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name} is no binary of the crate");
+        assert!(corpus(name).len() >= 20, "{name} has {} files", corpus(name).len());
+    }
+}
+
+#[test]
+fn a_mutation_is_the_same_each_time_and_mostly_another_for_another_number() {
+    let seed = b"data: {\"text\": \"hello\"}\n\n";
+    let all: BTreeSet<_> = (0..100).map(|number| mutated(seed, number)).collect();
+    assert!(all.len() > 50, "{}", all.len());
+    assert_eq!(mutated(seed, 7), mutated(seed, 7));
+    assert!(mutated(b"", 3).len() < 64);
+}

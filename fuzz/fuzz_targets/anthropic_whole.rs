@@ -1,0 +1,5 @@
+//! A whole Anthropic message; the property is in `dromia_testkit::fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dromia_testkit::fuzz::anthropic_whole(data));

@@ -1,0 +1,5 @@
+//! The stored body of an input; the property is in `dromia_testkit::fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dromia_testkit::fuzz::input_body(data));

@@ -1,0 +1,5 @@
+//! Ids, handles, labels, scopes and digests; the property is in `dromia_testkit::fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dromia_testkit::fuzz::names(data));

@@ -1,0 +1,5 @@
+//! Server-sent events from a model's server; the property is in `dromia_testkit::fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dromia_testkit::fuzz::sse(data));

@@ -20,11 +20,11 @@ use dromia_contracts::{ErrorCode, RunId, Scope};
 use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, interval_at, sleep};
 
 use crate::core::Shared;
 use crate::failure::{Answer, Failure};
+use crate::share::Share;
 use crate::wire;
 
 /// How long the stream says nothing before it says that it lives.
@@ -42,7 +42,7 @@ pub(crate) fn events(
     scope: Scope,
     run: RunId,
     cursor: u64,
-    share: OwnedSemaphorePermit,
+    share: Share,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let follow = Follow {
         core,
@@ -71,7 +71,7 @@ struct Follow {
     answered_step: u32,
     keep_alive: Interval,
     next: Next,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// What the stream does next.

@@ -9,6 +9,7 @@ mod configuring;
 mod cost;
 mod damage;
 mod doctor;
+mod edge;
 mod full_disk;
 mod home;
 mod hops;

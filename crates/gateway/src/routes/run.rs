@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::extract::{Params, Segments, id, page_limit};
 use crate::failure::{Answer, Failure};
+use crate::share::Share;
 use crate::{follow, wire};
 
 /// How many entries are read at a time. An entry's body may be as long as a batch, so pages are short.
@@ -132,7 +133,7 @@ pub(crate) async fn journal(
         ));
     }
     if wants.stream {
-        return stream(&core, caller.scope, run.id, cursor);
+        return stream(&core, caller, run.id, cursor);
     }
     let limit = page_limit(reading.limit)?;
     Ok(Json(page(&core, &caller.scope, &run, cursor, limit).await?).into_response())
@@ -160,11 +161,9 @@ async fn page(core: &Core, scope: &Scope, run: &run::Run, after: u64, limit: usi
     Ok(page)
 }
 
-fn stream(core: &Shared, scope: Scope, run: RunId, cursor: u64) -> Answer<Response> {
-    let share = core.streams.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorCode::Overloaded, "the server carries as many streams as it may at a time")
-    })?;
-    let body = Body::from_stream(follow::events(core.clone(), scope, run, cursor, share));
+fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64) -> Answer<Response> {
+    let share = Share::stream(core, caller.spender())?;
+    let body = Body::from_stream(follow::events(core.clone(), caller.scope, run, cursor, share));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -81,7 +81,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::RunUnanswered => 409,
         ErrorCode::VersionConflict => 412,
         ErrorCode::BodyTooLarge => 413,
-        ErrorCode::Overloaded => 429,
+        ErrorCode::Overloaded | ErrorCode::RateLimited => 429,
         ErrorCode::JournalDamaged
         | ErrorCode::JournalUnreadable
         | ErrorCode::OutcomeUnknown

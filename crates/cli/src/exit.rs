@@ -151,6 +151,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
             | ErrorCode::Overloaded
+            | ErrorCode::RateLimited
             | ErrorCode::StoreReadOnly
             | ErrorCode::StoreUnavailable
             | ErrorCode::OutcomeUnknown

@@ -90,6 +90,8 @@ error_codes! {
     RunUnanswered = "run_unanswered", Change;
     /// A share of the tenant or of the node is used up.
     Overloaded = "overloaded", Retry;
+    /// The token asks more at a time, or more often, than one token may.
+    RateLimited = "rate_limited", Retry;
     /// The server is draining.
     ShuttingDown = "shutting_down", Retry;
     /// The store answers reads only, because a write failed.

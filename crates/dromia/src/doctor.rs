@@ -7,6 +7,7 @@
 mod clock;
 mod config;
 mod disk;
+mod edge;
 mod home;
 mod limits;
 mod models;
@@ -167,6 +168,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         limits::CHECKS,
         clock::CHECKS,
         server::CHECKS,
+        edge::CHECKS,
         runs::CHECKS,
         models::CHECKS,
     ];

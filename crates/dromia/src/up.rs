@@ -32,7 +32,7 @@ use crate::world;
     after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which"
 )]
 pub(crate) struct UpArguments {
-    /// The TCP address to serve, loopback only; beats DROMIA_LISTEN and `listen` in dromia.yaml.
+    /// The TCP address to serve; beats DROMIA_LISTEN and `listen` in dromia.yaml. Without `http.tls` loopback only.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
@@ -114,7 +114,8 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         system::private_dir(dir)?;
     }
     let drain = Duration::from_millis(resolved.limits.drain_ms);
-    let gateway = resolved.gateway(Some(socket));
+    let mut gateway = resolved.gateway(Some(socket));
+    gateway.tls = gateway.tls.map(|files| files.below(home.root()));
     let ports = dromia_gateway::Ports {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
@@ -160,7 +161,8 @@ fn announce(handle: &dromia_gateway::Handle) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     if let Some(address) = handle.tcp_address() {
-        writeln!(out, "listening http://{address}").context("failed to announce the address")?;
+        let scheme = if handle.is_encrypted() { "https" } else { "http" };
+        writeln!(out, "listening {scheme}://{address}").context("failed to announce the address")?;
     }
     out.flush().context("failed to announce the address")
 }
@@ -171,6 +173,10 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
     match error {
         BuildError::Config(problem) => Exit::usage(format!(
             "{problem}; mend it in {}, or choose an address with --listen 127.0.0.1:0",
+            home.config().display()
+        )),
+        BuildError::Tls(problem) => Exit::usage(format!(
+            "{problem}; mend http.tls in {}, and look with `dromia doctor --only tls`",
             home.config().display()
         )),
         BuildError::SocketInUse { path } => Exit::conflict(format!(

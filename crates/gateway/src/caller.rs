@@ -8,6 +8,7 @@
 //! Whoever is on the socket may do everything; a token may do what its scopes say. One that nobody issued, one that
 //! expired and one that was revoked are refused in the same words.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -24,6 +25,7 @@ use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
 use crate::compat::Dialect;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
+use crate::share::Spender;
 
 /// The longest token that is hashed at all.
 const TOKEN_BYTES_MAX: usize = 256;
@@ -31,11 +33,27 @@ const TOKEN_BYTES_MAX: usize = 256;
 /// Where clients of the Anthropic API put their token.
 const API_KEY_HEADER: &str = "x-api-key";
 
+/// What a connection over TCP knows of its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Door {
+    /// The address that was reached.
+    pub(crate) local: IpAddr,
+    /// Whether TLS is spoken.
+    pub(crate) is_encrypted: bool,
+}
+
+impl Door {
+    /// The scheme of a URL that leads here.
+    pub(crate) const fn scheme(self) -> &'static str {
+        if self.is_encrypted { "https" } else { "http" }
+    }
+}
+
 /// Where a request came from, as the connection knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// The loopback TCP port.
-    Tcp,
+    /// The TCP port.
+    Tcp(Door),
     /// The Unix socket.
     Unix {
         /// The user that the kernel names.
@@ -97,6 +115,11 @@ impl Caller {
         }
     }
 
+    /// Returns to which token its requests are charged; who is on the socket is charged to none.
+    pub(crate) fn spender(&self) -> Spender {
+        Spender(self.token().map(|token| token.id))
+    }
+
     /// Returns what the caller may do.
     pub(crate) fn scopes(&self) -> TokenScopes {
         self.token().map_or(TokenScopes::ADMIN, |token| token.scopes)
@@ -142,7 +165,7 @@ pub(crate) async fn tenant_caller(
     headers: &HeaderMap,
 ) -> Answer<Caller> {
     match peer {
-        Peer::Tcp => token_caller(core, token(dialect, headers)?).await,
+        Peer::Tcp(_) => token_caller(core, token(dialect, headers)?).await,
         Peer::Unix { uid } => {
             local_owner(core, uid)?;
             let (tenant, handle) = picked_tenant(core, headers).await?;
@@ -155,7 +178,7 @@ pub(crate) async fn tenant_caller(
 /// Finds who asks, for a route that belongs to the node.
 pub(crate) async fn operator_caller(core: &Core, peer: Peer, headers: &HeaderMap) -> Answer<NodeOperator> {
     match peer {
-        Peer::Tcp => {
+        Peer::Tcp(_) => {
             // A wrong token is told so before a good one is told that it is not enough.
             token_caller(core, bearer(headers)?).await?;
             Err(Failure::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")

@@ -1,14 +1,32 @@
 //! The gateway's section of the configuration, checked before anything is bound.
 //!
-//! Only loopback addresses are served over TCP: what travels there is neither encrypted nor authenticated
-//! below the token.
+//! An address that other machines can reach is served with TLS only: without it tokens would travel in the open.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dromia_contracts::agent::Handle;
 use serde::{Deserialize, Serialize};
+
+use crate::names::{is_host, is_origin};
+
+/// The files of TLS, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate, and after it those that vouch for it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Takes relative paths as paths below a directory.
+    pub fn below(self, directory: &Path) -> Self {
+        Self { cert: directory.join(self.cert), key: directory.join(self.key) }
+    }
+}
 
 /// Where and how to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +36,12 @@ pub struct GatewayConfig {
     pub listen: Option<SocketAddr>,
     /// The path of the Unix socket. Absent: no Unix socket.
     pub socket: Option<PathBuf>,
+    /// The names by which the TCP door may be asked for, beside loopback names and its own address; without port.
+    pub hosts: Vec<String>,
+    /// The origins, such as `https://app.example`, whose pages may ask, beside the server's own.
+    pub origins: Vec<String>,
+    /// What the TCP door is encrypted with. Absent: nothing, and then it is a loopback address.
+    pub tls: Option<TlsFiles>,
     /// The agent that answers events which name none.
     pub default_agent: Option<Handle>,
     /// The longest request body, in bytes.
@@ -30,8 +54,18 @@ pub struct GatewayConfig {
     pub requests_max: usize,
     /// The most journal streams at a time; more are refused as `overloaded`.
     pub streams_max: usize,
-    /// The most connections at a time; more wait to be accepted.
+    /// The most connections of each door at a time; more wait to be accepted.
     pub connections_max: usize,
+    /// The most streams of one HTTP/2 connection at a time.
+    pub http2_streams_max: u32,
+    /// The most requests of one token per second in the long run; 0 sets no bound.
+    pub token_rate_max: u32,
+    /// The most requests of one token at once, before its rate counts.
+    pub token_burst_max: u32,
+    /// The most requests of one token at a time, waits included.
+    pub token_requests_max: usize,
+    /// The most streams of one token at a time.
+    pub token_streams_max: usize,
     /// How long a client may take for the headers of a request, idle time between requests included.
     pub header_ms: u64,
     /// How long a client may take for the body of a request.
@@ -49,6 +83,9 @@ impl Default for GatewayConfig {
         Self {
             listen: None,
             socket: None,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            tls: None,
             default_agent: None,
             body_bytes_max: 1 << 20,
             import_bytes_max: 64 << 20,
@@ -56,6 +93,12 @@ impl Default for GatewayConfig {
             requests_max: 4096,
             streams_max: 1024,
             connections_max: 8192,
+            http2_streams_max: 128,
+            token_rate_max: 0,
+            token_burst_max: 100,
+            // Half of the node's: one token cannot shut the others out.
+            token_requests_max: 2048,
+            token_streams_max: 512,
             header_ms: 30_000,
             body_ms: 15_000,
             write_ms: 15_000,
@@ -68,11 +111,32 @@ impl Default for GatewayConfig {
 /// Says which setting cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The TCP address can be reached from other machines.
-    #[error("only loopback addresses are served, and {address} is none")]
-    NotLoopback {
+    /// The TCP address can be reached from other machines, and nothing encrypts what travels there.
+    #[error(
+        "only loopback addresses are served without TLS, and {address} is none: set http.tls.cert and http.tls.key, or \
+         listen on 127.0.0.1"
+    )]
+    Unencrypted {
         /// The address.
         address: SocketAddr,
+    },
+    /// A name of the list of hosts is none.
+    #[error("{found:?} is no host name; write it without scheme, port and path, such as agents.example")]
+    Host {
+        /// Its place in the list.
+        index: usize,
+        /// What is there.
+        found: String,
+    },
+    /// An entry of the list of origins is none.
+    #[error(
+        "{found:?} is no origin; write scheme, host and port without a path, such as https://app.example"
+    )]
+    Origin {
+        /// Its place in the list.
+        index: usize,
+        /// What is there.
+        found: String,
     },
     /// Neither a TCP address nor a socket is set.
     #[error("neither `listen` nor `socket` is set, so nothing could reach the server")]
@@ -94,8 +158,15 @@ pub enum ConfigError {
 impl GatewayConfig {
     /// Checks every setting and binds nothing.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if let Some(address) = self.listen.filter(|address| !address.ip().is_loopback()) {
-            return Err(ConfigError::NotLoopback { address });
+        let open = self.listen.filter(|address| !address.ip().to_canonical().is_loopback());
+        if let (Some(address), None) = (open, &self.tls) {
+            return Err(ConfigError::Unencrypted { address });
+        }
+        if let Some(index) = self.hosts.iter().position(|host| !is_host(host)) {
+            return Err(ConfigError::Host { index, found: self.hosts[index].clone() });
+        }
+        if let Some(index) = self.origins.iter().position(|origin| !is_origin(origin)) {
+            return Err(ConfigError::Origin { index, found: self.origins[index].clone() });
         }
         if self.listen.is_none() && self.socket.is_none() {
             return Err(ConfigError::NoDoor);
@@ -108,6 +179,11 @@ impl GatewayConfig {
             ("requests_max", count(self.requests_max), 1, 1 << 20),
             ("streams_max", count(self.streams_max), 1, 1 << 20),
             ("connections_max", count(self.connections_max), 1, 1 << 20),
+            ("http2_streams_max", self.http2_streams_max.into(), 1, 1 << 16),
+            ("token_rate_max", self.token_rate_max.into(), 0, 1 << 20),
+            ("token_burst_max", self.token_burst_max.into(), 1, 1 << 20),
+            ("token_requests_max", count(self.token_requests_max), 1, 1 << 20),
+            ("token_streams_max", count(self.token_streams_max), 1, 1 << 20),
             ("header_ms", self.header_ms, 10, 600_000),
             ("body_ms", self.body_ms, 10, 600_000),
             ("write_ms", self.write_ms, 10, 600_000),
@@ -147,11 +223,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_addresses_are_served() {
+    fn only_loopback_addresses_are_served_without_tls() {
+        let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() };
         for (address, good) in [
             ("127.0.0.1:0", true),
             ("127.8.8.8:80", true),
             ("[::1]:4711", true),
+            ("[::ffff:127.0.0.1]:4711", true),
             ("0.0.0.0:4711", false),
             ("[::]:4711", false),
             ("192.168.0.7:4711", false),
@@ -159,7 +237,20 @@ mod tests {
             let listen = Some(address.parse().unwrap());
             let checked = GatewayConfig { listen, ..GatewayConfig::default() }.validate();
             assert_eq!(checked.is_ok(), good, "{address}: {checked:?}");
+            let encrypted = GatewayConfig { listen, tls: Some(tls.clone()), ..GatewayConfig::default() };
+            assert_eq!(encrypted.validate(), Ok(()), "{address}");
         }
+    }
+
+    #[test]
+    fn a_host_or_origin_that_no_request_can_name_is_refused_by_its_place() {
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let hosts = vec!["agents.example".to_owned(), "https://agents.example".to_owned()];
+        let refused = GatewayConfig { listen, hosts, ..GatewayConfig::default() }.validate();
+        assert!(matches!(refused, Err(ConfigError::Host { index: 1, .. })), "{refused:?}");
+        let origins = vec!["https://app.example/".to_owned()];
+        let refused = GatewayConfig { listen, origins, ..GatewayConfig::default() }.validate();
+        assert!(matches!(refused, Err(ConfigError::Origin { index: 0, .. })), "{refused:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What every request shares: the ports, the checked settings, the caches, the meters and the phase of life.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::http::HeaderValue;
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowances;
 use crate::cache::Cache;
 use crate::caller::Caller;
 use crate::config::GatewayConfig;
@@ -36,6 +37,10 @@ pub(crate) struct Core {
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) imports: Semaphore,
+    /// What each token may take.
+    pub(crate) allowances: Arc<Allowances>,
+    /// Connections of both doors that are open right now.
+    pub(crate) connections: AtomicUsize,
     pub(crate) request_ids: RequestIds,
     pub(crate) meters: Meters,
     pub(crate) phase: Phase,
@@ -55,6 +60,8 @@ impl Core {
             requests: Arc::new(Semaphore::new(config.requests_max)),
             streams: Arc::new(Semaphore::new(config.streams_max)),
             imports: Semaphore::new(config.imports_max),
+            allowances: Arc::new(Allowances::new(&config)),
+            connections: AtomicUsize::new(0),
             request_ids: RequestIds::new(ports.runtime.ids.uuid().as_u128()),
             meters,
             phase: Phase::default(),
@@ -72,6 +79,11 @@ impl Core {
     /// Requests that hold a share right now.
     pub(crate) fn requests_in_flight(&self) -> usize {
         self.config.requests_max - self.requests.available_permits()
+    }
+
+    /// Connections that are open right now.
+    pub(crate) fn connections_open(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Journal streams that are open right now.

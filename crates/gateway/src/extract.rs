@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
+use crate::metrics::Refused;
 
 /// The variable segments of the path.
 #[derive(Debug, FromRequestParts)]
@@ -83,7 +84,12 @@ pub(crate) async fn read_body(request: Request, core: &Core, bytes_max: usize) -
         return Err(too_large(bytes_max));
     }
     let whole = timeout(core.config.body_time(), collect(request.into_body(), bytes_max));
-    whole.await.unwrap_or_else(|_| Err(Failure::invalid("the body did not arrive in time").with_status(408)))
+    whole.await.unwrap_or_else(|_| {
+        core.meters.refused(Refused::SlowBody);
+        Err(Failure::invalid("the body did not arrive in time")
+            .with_status(408)
+            .with_hint("send it faster, or raise limits.body_ms in dromia.yaml"))
+    })
 }
 
 async fn collect(body: Body, bytes_max: usize) -> Answer<Bytes> {

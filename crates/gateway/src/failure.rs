@@ -24,6 +24,8 @@ pub(crate) struct Failure {
     place: Option<Box<str>>,
     /// The run that is concerned, and how it stands.
     run: Option<(RunId, RunStatus)>,
+    /// In how many seconds the same request may succeed, where it may.
+    again_s: u32,
 }
 
 pub(crate) type Answer<T> = Result<T, Failure>;
@@ -62,6 +64,17 @@ impl Failure {
     pub(crate) fn of_run(mut self, run: RunId, status: RunStatus) -> Self {
         self.run = Some((run, status));
         self
+    }
+
+    /// Says in how many seconds the same request may succeed.
+    pub(crate) fn again_in(mut self, seconds: u64) -> Self {
+        self.again_s = u32::try_from(seconds).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// In how many seconds to ask again, if that may help.
+    pub(crate) fn again_after(&self) -> Option<u32> {
+        self.may_be_repeated().then_some(self.again_s)
     }
 
     pub(crate) fn code(&self) -> ErrorCode {
@@ -149,6 +162,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::ModelUnavailable => {
             Some("send it again later")
         }
+        ErrorCode::RateLimited => {
+            Some("send it again after Retry-After; an operator raises the limits.token_* of dromia.yaml")
+        }
         ErrorCode::ShuttingDown => Some("send it again when the server is back"),
         ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
         ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),
@@ -163,7 +179,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self { status: http_status(fault.code), fault, cause: None, place: None, run: None }
+        Self { status: http_status(fault.code), fault, cause: None, place: None, run: None, again_s: 1 }
     }
 }
 
@@ -241,8 +257,8 @@ pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Respons
         if failure.code() == ErrorCode::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if failure.may_be_repeated() {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = failure.again_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         dialect.advise(headers, &failure);
     }

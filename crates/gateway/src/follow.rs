@@ -22,12 +22,12 @@ use dromia_contracts::{ErrorCode, RunId, Scope};
 use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, interval_at, sleep};
 
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::{Answer, Failure};
+use crate::share::Share;
 use crate::standing::Standing;
 use crate::wire;
 
@@ -46,7 +46,7 @@ pub(crate) fn events(
     caller: Caller,
     run: RunId,
     cursor: u64,
-    share: OwnedSemaphorePermit,
+    share: Share,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let follow = Follow {
         core,
@@ -77,7 +77,7 @@ struct Follow {
     answered_step: u32,
     keep_alive: Interval,
     next: Next,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// What the stream does next.

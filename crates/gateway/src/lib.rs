@@ -1,9 +1,9 @@
-//! The doors of the server: HTTP over a loopback TCP port and over a Unix socket.
+//! The doors of the server: HTTP over a TCP port, with TLS where other machines reach it, and over a Unix socket.
 //!
 //! A request passes these stations in this order, and there is no other way in: the connection ([`service`]),
-//! the host check and the request id (`request`), the route table ([`routes`]) with the share of concurrent
-//! requests, authentication and the scope that the route needs (`caller`), the handler, and the one place that
-//! writes problems (`failure`).
+//! the request id (`request`) and the check of host and origin (`names`), the route table ([`routes`]) with the share
+//! of concurrent requests (`share`), authentication (`caller`), what the token may take (`allowance`) and the scope
+//! that the route needs, the handler, and the one place that writes problems (`failure`).
 //!
 //! Beside the routes of the house stand those of other APIs (`compat`), so that their clients can be pointed here.
 //!
@@ -21,16 +21,20 @@ pub mod config;
 pub mod openapi;
 pub mod routes;
 pub mod service;
+pub mod tls;
 
 mod connection;
+mod names;
 mod request;
 
+mod allowance;
 mod cache;
 mod caller;
 mod core;
 mod extract;
 mod failure;
 mod metrics;
+mod share;
 mod standing;
 
 mod compat;
@@ -38,5 +42,6 @@ mod follow;
 mod transcript;
 mod wire;
 
-pub use crate::config::{ConfigError, GatewayConfig};
+pub use crate::config::{ConfigError, GatewayConfig, TlsFiles};
 pub use crate::service::{BuildError, Drained, Gateway, Handle, Ports, build};
+pub use crate::tls::TlsError;

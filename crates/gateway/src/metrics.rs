@@ -1,6 +1,6 @@
 //! Meters of the room, under `dromia_`, and their text form.
 //!
-//! Every label value is known when the process starts (route templates, status classes, two directions), so no
+//! Every label value is known when the process starts (route templates, status classes, directions, reasons), so no
 //! request can add a series. Counters are handles made once; counting is an atomic add.
 
 use std::fmt;
@@ -19,10 +19,66 @@ const SECONDS: [f64; 14] =
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
+/// Why a client was refused or dropped at the edge, before or beside a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its Host is none of ours.
+    Host,
+    /// The page that asks may not.
+    Origin,
+    /// The node answers as many requests as it may.
+    Requests,
+    /// The node carries as many streams as it may.
+    Streams,
+    /// The token asks too often.
+    TokenRate,
+    /// The token has too many requests in flight.
+    TokenRequests,
+    /// The token has too many streams open.
+    TokenStreams,
+    /// The body did not arrive in time.
+    SlowBody,
+    /// The answer was left unread for too long.
+    SlowReader,
+    /// The encrypted connection did not come about.
+    Handshake,
+}
+
+impl Refused {
+    const ALL: [Self; 10] = [
+        Self::Host,
+        Self::Origin,
+        Self::Requests,
+        Self::Streams,
+        Self::TokenRate,
+        Self::TokenRequests,
+        Self::TokenStreams,
+        Self::SlowBody,
+        Self::SlowReader,
+        Self::Handshake,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Requests => "requests",
+            Self::Streams => "streams",
+            Self::TokenRate => "token_rate",
+            Self::TokenRequests => "token_requests",
+            Self::TokenStreams => "token_streams",
+            Self::SlowBody => "slow_body",
+            Self::SlowReader => "slow_reader",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
 pub(crate) struct Meters {
     handle: PrometheusHandle,
     routes: Vec<RouteMeters>,
     unmatched: RouteMeters,
+    refused: Vec<(Refused, Counter)>,
     input_tokens: Counter,
     output_tokens: Counter,
     gauges: Gauges,
@@ -30,6 +86,7 @@ pub(crate) struct Meters {
 
 /// What is read from the other rooms when the text is made.
 struct Gauges {
+    connections_open: Gauge,
     requests_in_flight: Gauge,
     streams_open: Gauge,
     cached_tokens: Gauge,
@@ -107,7 +164,18 @@ impl Meters {
             None,
             "Model tokens of the runs whose answers were waited for.".into(),
         );
+        let refused = |reason: Refused| {
+            let labels = vec![Label::new("reason", reason.as_str())];
+            let key = Key::from_parts("dromia_http_refusals_total", labels);
+            (reason, recorder.register_counter(&key, &METADATA))
+        };
+        recorder.describe_counter(
+            "dromia_http_refusals_total".into(),
+            None,
+            "Requests and connections that were refused or dropped at the edge.".into(),
+        );
         let gauges = Gauges {
+            connections_open: gauge("dromia_http_connections_open", "Connections that are open."),
             requests_in_flight: gauge("dromia_http_requests_in_flight", "Requests that hold a share."),
             streams_open: gauge("dromia_http_streams_open", "Journal streams that are open."),
             cached_tokens: gauge("dromia_credentials_cached", "Credentials that were looked up lately."),
@@ -129,6 +197,7 @@ impl Meters {
                 .map(|route| RouteMeters::new(&recorder, route.method, route.path))
                 .collect(),
             unmatched: RouteMeters::new(&recorder, "any", "none"),
+            refused: Refused::ALL.map(refused).into(),
             input_tokens: tokens("input"),
             output_tokens: tokens("output"),
             gauges,
@@ -146,6 +215,17 @@ impl Meters {
         &self.unmatched
     }
 
+    /// Counts what was refused or dropped at the edge.
+    pub(crate) fn refused(&self, reason: Refused) {
+        self.refusals(reason).increment(1);
+    }
+
+    /// The counter of one reason, for what counts by itself.
+    pub(crate) fn refusals(&self, reason: Refused) -> Counter {
+        let found = self.refused.iter().find(|(known, _)| *known == reason);
+        found.map_or_else(Counter::noop, |(_, counter)| counter.clone())
+    }
+
     /// Counts the tokens of a run that was waited for.
     pub(crate) fn answered(&self, usage: dromia_api::Usage) {
         self.input_tokens.increment(u64::from(usage.input_tokens));
@@ -161,6 +241,7 @@ impl Meters {
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts beyond 2^53 do not occur")]
     pub(crate) fn render(&self, core: &Core) -> String {
         let gauges = &self.gauges;
+        gauges.connections_open.set(core.connections_open() as f64);
         gauges.requests_in_flight.set(core.requests_in_flight() as f64);
         gauges.streams_open.set(core.streams_open() as f64);
         gauges.cached_tokens.set(core.tokens.len() as f64);

@@ -1,103 +1,70 @@
-//! The outermost station of a request: it is named, checked for its host, answered, and its answer is finished.
+//! The outermost station of a request: it is named, checked for its host and origin, answered, and its answer is
+//! finished.
 //!
-//! Over TCP only loopback names are served, so a page that points its own name at this machine (DNS rebinding)
-//! gets nothing. A panic in a handler becomes `internal` and ends that request alone.
+//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`names`). A panic in a
+//! handler becomes `internal` and ends that request alone.
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::HOST;
-use axum::http::uri::Authority;
-use axum::http::{Request, Version};
+use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use dromia_contracts::ErrorCode;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::caller::Peer;
+use crate::caller::{Door, Peer};
 use crate::core::Core;
-use crate::failure::{Failure, finish};
+use crate::failure::{Answer, Failure, finish};
+use crate::metrics::Refused;
+use crate::names;
 
 pub(crate) async fn answer(core: &Core, router: Router, peer: Peer, request: Request<Incoming>) -> Response {
     let request_id = core.request_ids.next();
     let mut request = request.map(Body::new);
-    if peer == Peer::Tcp
-        && let Err(failure) = loopback_host(&request)
-    {
-        return finish(failure.into_response(), request_id);
-    }
+    let page = match peer {
+        Peer::Tcp(door) => asking_page(core, door, &request),
+        Peer::Unix { .. } => Ok(None),
+    };
+    let page = match page {
+        Ok(page) => page,
+        Err(failure) => return finish(failure.into_response(), request_id),
+    };
     request.extensions_mut().insert(peer);
-    let response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+    let preflight = page.as_ref().and_then(|_| names::preflight(request.method(), request.headers()));
+    let response = match preflight {
+        Some(response) => response,
+        None => routed(router, request).await,
+    };
+    let mut response = finish(response, request_id);
+    if let Some(origin) = page {
+        names::let_read(response.headers_mut(), origin);
+    }
+    response
+}
+
+/// Checks host and origin, and returns the origin of a page that may read the answer.
+fn asking_page(core: &Core, door: Door, request: &Request<Body>) -> Answer<Option<HeaderValue>> {
+    let config = &core.config;
+    let own = names::host(request, door.local, &config.hosts)
+        .inspect_err(|_| core.meters.refused(Refused::Host))?;
+    names::origin(request.headers(), door.scheme(), own.as_ref(), &config.origins)
+        .inspect_err(|_| core.meters.refused(Refused::Origin))
+}
+
+async fn routed(router: Router, request: Request<Body>) -> Response {
+    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(panic) => Failure::new(ErrorCode::Internal, "a defect of this program ended the request")
             .with_cause(panic_text(panic.as_ref()))
             .into_response(),
-    };
-    finish(response, request_id)
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without text")
-}
-
-/// Checks that everything that names the host of the request names this machine.
-fn loopback_host(request: &Request<Body>) -> Result<(), Failure> {
-    let mut named = 0;
-    let hosts =
-        request.headers().get_all(HOST).iter().map(|value| Authority::try_from(value.as_bytes()).ok());
-    for authority in hosts.chain(request.uri().authority().cloned().map(Some)) {
-        named += 1;
-        if !authority.is_some_and(|authority| is_loopback_name(authority.host())) {
-            return Err(Failure::new(ErrorCode::Forbidden, "only loopback host names are served")
-                .with_hint("use http://127.0.0.1:PORT"));
-        }
-    }
-    if named == 0 && request.version() > Version::HTTP_10 {
-        return Err(Failure::invalid("the request has no Host header"));
-    }
-    Ok(())
-}
-
-fn is_loopback_name(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_served_only_by_a_loopback_name() {
-        for (host, served) in [
-            ("localhost", true),
-            ("LOCALHOST:4711", true),
-            ("127.0.0.1:4711", true),
-            ("[::1]:4711", true),
-            ("127.0.0.1.evil.example", false),
-            ("localhost.evil.example", false),
-            ("evil.example:4711", false),
-            ("10.0.0.1", false),
-            ("user@evil.example", false),
-            ("", false),
-        ] {
-            let request = Request::builder().header(HOST, host).body(Body::empty()).unwrap();
-            assert_eq!(loopback_host(&request).is_ok(), served, "{host:?}");
-        }
-    }
-
-    #[test]
-    fn two_hosts_must_both_be_loopback_and_none_is_refused() {
-        let request = Request::builder().header(HOST, "localhost").header(HOST, "evil.example");
-        assert!(loopback_host(&request.body(Body::empty()).unwrap()).is_err());
-        let request = Request::builder().uri("http://evil.example/health").header(HOST, "localhost");
-        assert!(loopback_host(&request.body(Body::empty()).unwrap()).is_err());
-        assert!(loopback_host(&Request::new(Body::empty())).is_err());
-    }
 }

@@ -1,9 +1,9 @@
 //! The route table: every route, and who may use it. There is no route beside it.
 //!
 //! The table is the router: a line makes the route, its guard and its meters. The guard takes a share of the
-//! concurrent requests, authenticates, and compares the line's scope with the caller's before the handler sees the
-//! request; routes that need nothing pass without a share, so that probes are answered under load. A line of another
-//! API names its dialect, in which the guard refuses too.
+//! concurrent requests, authenticates, charges the token, and compares the line's scope with the caller's before the
+//! handler sees the request; routes that need nothing pass without a share, so that probes are answered under load. A
+//! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
 mod cost;
@@ -25,7 +25,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use dromia_contracts::ErrorCode;
 use dromia_contracts::token::TokenScope;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 pub(crate) use self::run::no_such_run;
@@ -35,6 +34,7 @@ pub use crate::compat::Dialect;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::metrics::RouteMeters;
+use crate::share::Share;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,31 +184,25 @@ where
     }
 }
 
-/// Takes a share and finds who asks. The share is given back when the answer's headers are made; a stream takes
-/// a share of its own.
-async fn admit(
-    core: &Core,
-    needs: Needs,
-    dialect: Dialect,
-    request: &mut Request,
-) -> Answer<Option<OwnedSemaphorePermit>> {
+/// Takes a share and finds who asks, whom the request is charged to before anything else is looked at. The share is
+/// given back when the answer's headers are made; a stream takes a share of its own.
+async fn admit(core: &Core, needs: Needs, dialect: Dialect, request: &mut Request) -> Answer<Option<Share>> {
     if needs == Needs::Nothing {
         return Ok(None);
     }
-    let share = core.requests.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorCode::Overloaded, "the server answers as many requests as it may at a time")
-    })?;
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request came through no door"))?;
+    let mut share = Share::request(core, peer)?;
     match needs {
         Needs::Nothing => {}
-        Needs::Credential => {
+        Needs::Credential | Needs::Tenant(_) => {
             let caller = tenant_caller(core, peer, dialect, request.headers()).await?;
-            request.extensions_mut().insert(caller);
-        }
-        Needs::Tenant(scope) => {
-            let caller = tenant_caller(core, peer, dialect, request.headers()).await?;
-            caller.must_have(scope)?;
+            let spender = caller.spender();
+            share = share.charge(core, spender)?;
+            if let Needs::Tenant(scope) = needs {
+                caller.must_have(scope)?;
+            }
+            request.extensions_mut().insert(spender);
             request.extensions_mut().insert(caller);
         }
         Needs::Operator => {

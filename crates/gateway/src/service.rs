@@ -16,18 +16,18 @@ use dromia_contracts::Authority;
 use dromia_contracts::runs::Runs;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::caller::Peer;
+use crate::caller::{Door, Peer};
 use crate::config::{ConfigError, GatewayConfig};
-use crate::connection::serve;
+use crate::connection::Line;
 use crate::core::{Core, Shared};
 use crate::metrics::{Meters, MetersError};
 use crate::routes::router;
+use crate::tls::{Tls, TlsError, keep_fresh};
 
 /// How often recorded samples are folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -54,6 +54,9 @@ pub enum BuildError {
     /// A setting cannot be served; nothing was bound.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The files of TLS cannot be used; nothing was bound.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The meters could not be set up.
     #[error(transparent)]
     Meters(#[from] MetersError),
@@ -77,6 +80,7 @@ pub enum BuildError {
 /// Checks the settings and binds the doors. Nothing is accepted before [`Gateway::run`].
 pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Handle), BuildError> {
     config.validate()?;
+    let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let core = Arc::new(Core::new(config, ports, Meters::new()?));
     let mut tcp = None;
     if let Some(address) = core.config.listen {
@@ -95,7 +99,7 @@ pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Hand
         unix = Some(listener);
     }
     let handle = Handle { core: core.clone(), tcp: tcp.as_ref().map(|(_, address)| *address) };
-    let gateway = Gateway { router: router(&core), core, tcp: tcp.map(|(listener, _)| listener), unix };
+    let gateway = Gateway { router: router(&core), core, tcp: tcp.map(|(listener, _)| listener), tls, unix };
     Ok((gateway, handle))
 }
 
@@ -120,6 +124,7 @@ pub struct Gateway {
     core: Shared,
     router: Router,
     tcp: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
     unix: Option<UnixListener>,
 }
 
@@ -143,9 +148,19 @@ impl Handle {
         self.tcp
     }
 
+    /// Tells whether the TCP door speaks TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.core.config.tls.is_some()
+    }
+
     /// Returns the path of the Unix socket.
     pub fn socket_path(&self) -> Option<&Path> {
         self.core.config.socket.as_deref()
+    }
+
+    /// Returns how many connections are open.
+    pub fn connections_open(&self) -> usize {
+        self.core.connections_open()
     }
 
     /// Returns how many requests are being answered.
@@ -167,21 +182,16 @@ impl Handle {
 impl Gateway {
     /// Serves until `shutdown` ends, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let Self { core, router, tcp, unix } = self;
+        let Self { core, router, tcp, tls, unix } = self;
         let tasks = TaskTracker::new();
         let cut = Arc::new(AtomicUsize::new(0));
-        let doors = Doors {
-            core: core.clone(),
-            router,
-            tasks: tasks.clone(),
-            connections: Arc::new(Semaphore::new(core.config.connections_max)),
-            cut: cut.clone(),
-        };
+        let doors = Doors { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
         tokio::select! {
             () = shutdown => {}
-            () = doors.accept_tcp(tcp) => {}
+            () = doors.accept_tcp(tcp, tls.clone()) => {}
             () = doors.accept_unix(unix) => {}
             () = upkeep(&core) => {}
+            () = keep_fresh(tls) => {}
         }
         // The listeners are dropped, so a new client is refused at once and not left in a queue.
         if let Some(path) = &core.config.socket
@@ -212,26 +222,34 @@ async fn upkeep(core: &Core) {
     }
 }
 
-/// Accepts connections, at most so many at a time.
+/// Accepts connections, at most so many at a time at each door, so that a crowd at one leaves the other open.
 struct Doors {
     core: Shared,
     router: Router,
     tasks: TaskTracker,
-    connections: Arc<Semaphore>,
     cut: Arc<AtomicUsize>,
 }
 
 impl Doors {
-    async fn accept_tcp(&self, listener: Option<TcpListener>) {
+    async fn accept_tcp(&self, listener: Option<TcpListener>, tls: Option<Arc<Tls>>) {
         let Some(listener) = listener else { return std::future::pending().await };
+        let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
         loop {
             // The share is taken first: beyond it clients wait in the system's queue and not in our memory.
-            let Ok(share) = self.connections.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            let Ok(share) = shares.clone().acquire_owned().await else { return };
+            let accepted = listener.accept().await;
+            match accepted.and_then(|(stream, _)| Ok((stream.local_addr()?.ip(), stream))) {
+                Ok((local, stream)) => {
                     // Failing leaves the connection slower, not wrong.
                     let _ = stream.set_nodelay(true);
-                    self.serve(Peer::Tcp, stream, share);
+                    let line = self.line(Peer::Tcp(Door { local, is_encrypted: tls.is_some() }));
+                    match &tls {
+                        Some(tls) => {
+                            let acceptor = tls.acceptor();
+                            self.serve(share, line.encrypted(stream, acceptor));
+                        }
+                        None => self.serve(share, line.plain(stream)),
+                    }
                 }
                 Err(error) => rest(&error).await,
             }
@@ -240,25 +258,44 @@ impl Doors {
 
     async fn accept_unix(&self, listener: Option<UnixListener>) {
         let Some(listener) = listener else { return std::future::pending().await };
+        let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
         loop {
-            let Ok(share) = self.connections.clone().acquire_owned().await else { return };
+            let Ok(share) = shares.clone().acquire_owned().await else { return };
             match listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
-                Ok((uid, stream)) => self.serve(Peer::Unix { uid }, stream, share),
+                Ok((uid, stream)) => self.serve(share, self.line(Peer::Unix { uid }).plain(stream)),
                 Err(error) => rest(&error).await,
             }
         }
     }
 
-    fn serve<S>(&self, peer: Peer, stream: S, share: OwnedSemaphorePermit)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (core, router, cut) = (self.core.clone(), self.router.clone(), self.cut.clone());
+    fn line(&self, peer: Peer) -> Line {
+        let (core, router) = (self.core.clone(), self.router.clone());
+        Line { core, router, peer, tasks: self.tasks.clone(), cut: self.cut.clone() }
+    }
+
+    fn serve(&self, share: OwnedSemaphorePermit, connection: impl Future<Output = ()> + Send + 'static) {
+        let open = Open::new(self.core.clone());
         let connection = async move {
-            serve(core, router, peer, stream, &cut).await;
-            drop(share);
+            connection.await;
+            drop((open, share));
         };
         self.core.ports.runtime.spawn.spawn(Box::pin(self.tasks.track_future(connection)));
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Open(Shared);
+
+impl Open {
+    fn new(core: Shared) -> Self {
+        core.connections.fetch_add(1, Ordering::Relaxed);
+        Self(core)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

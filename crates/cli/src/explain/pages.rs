@@ -98,6 +98,10 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "a share of the tenant or of the node is used up: too much waits, or too many requests come at once",
             "wait as long as Retry-After says and send it again with the same idempotency key; send fewer at once",
         ),
+        ErrorCode::RateLimited => says(
+            "the token asks more at a time, or more often, than one token may; other tokens are not concerned",
+            "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.token_rate_max, token_requests_max or token_streams_max",
+        ),
         ErrorCode::ShuttingDown => says(
             "the server is draining: it lets turns end and takes no more",
             "send it again when the server is back; what it had accepted is kept",

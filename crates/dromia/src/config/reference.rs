@@ -31,6 +31,17 @@ The same in short, without a provider of its own: `default: { kind: openai, base
 The built-in price table covers a few well known models and has a date; the price in the file wins, and a model without
 any costs 0 and is shown as `unpriced`. A stand-in answers where its model is overloaded, too slow or unreachable.
 
+An address that other machines reach is served with TLS only. A renewed certificate is taken within a minute, without a
+restart; `dromia doctor` says when one expires.
+
+```yaml
+listen: 0.0.0.0:7700
+http:
+  hosts: [agents.example]
+  tls: { cert: tls/cert.pem, key: tls/key.pem }
+limits: { token_rate_max: 50 }
+```
+
 | command | what it does |
 |---|---|
 | `dromia config validate` | says whether the file can be served, or what is wrong with line and column |

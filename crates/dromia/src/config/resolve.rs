@@ -9,14 +9,14 @@ use std::time::Duration;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
-use dromia_gateway::{ConfigError, GatewayConfig};
+use dromia_gateway::{ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
 
 use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
-use super::written::{Written, WrittenLimits};
+use super::written::{Written, WrittenLimits, WrittenTls};
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -25,22 +25,38 @@ pub(crate) struct Resolved {
     pub(crate) default_agent: Handle,
     pub(crate) models: ModelsConfig,
     pub(crate) engine: EngineConfig,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) origins: Vec<String>,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) limits: WrittenLimits,
     pub(crate) tool_pace: Option<Duration>,
     pub(crate) message_hops_max: u32,
 }
 
 impl Resolved {
-    /// The settings of the gateway.
+    /// The settings of the gateway. The paths of TLS are as they are written.
     pub(crate) fn gateway(&self, socket: Option<PathBuf>) -> GatewayConfig {
+        let limits = self.limits.clone();
         GatewayConfig {
             listen: Some(self.listen),
             socket,
+            hosts: self.hosts.clone(),
+            origins: self.origins.clone(),
+            tls: self.tls.clone(),
             default_agent: Some(self.default_agent.clone()),
-            body_bytes_max: self.limits.body_bytes_max,
-            requests_max: self.limits.requests_max,
-            connections_max: self.limits.connections_max,
-            drain_ms: self.limits.drain_ms,
+            body_bytes_max: limits.body_bytes_max,
+            body_ms: limits.body_ms,
+            connections_max: limits.connections_max,
+            drain_ms: limits.drain_ms,
+            header_ms: limits.header_ms,
+            http2_streams_max: limits.http2_streams_max,
+            requests_max: limits.requests_max,
+            streams_max: limits.streams_max,
+            token_burst_max: limits.token_burst_max,
+            token_rate_max: limits.token_rate_max,
+            token_requests_max: limits.token_requests_max,
+            token_streams_max: limits.token_streams_max,
+            write_ms: limits.write_ms,
             ..GatewayConfig::default()
         }
     }
@@ -101,17 +117,40 @@ pub(crate) fn resolve(
             output_tokens_max: written.engine.output_tokens_max,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
         },
+        hosts: written.http.hosts.clone(),
+        origins: written.http.origins.clone(),
+        tls: tls(&written.http.tls, &mut check),
         limits: written.limits.clone(),
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
         message_hops_max: written.tools.message_hops_max,
     };
-    match resolved.gateway(None).validate() {
-        Ok(()) => {}
-        Err(ConfigError::OutOfRange { key, min, max, found }) => {
-            let key = format!("limits.{key}");
-            check.wrong(&key, format!("must be from {min} to {max}, and is {found}"));
+    if let Err(error) = resolved.gateway(None).validate() {
+        match &error {
+            ConfigError::OutOfRange { key, min, max, found } => {
+                let key = format!("limits.{key}");
+                check.wrong(&key, format!("must be from {min} to {max}, and is {found}"));
+            }
+            ConfigError::Host { index, .. } => check.wrong(&format!("http.hosts.{index}"), &error),
+            ConfigError::Origin { index, .. } => check.wrong(&format!("http.origins.{index}"), &error),
+            ConfigError::Unencrypted { .. } | ConfigError::NoDoor => check.wrong("listen", &error),
         }
-        Err(error @ (ConfigError::NotLoopback { .. } | ConfigError::NoDoor)) => check.wrong("listen", error),
     }
     if check.problems.is_empty() { Ok(resolved) } else { Err(Problems(check.problems)) }
+}
+
+/// Takes the files of TLS, if both are named.
+fn tls(written: &WrittenTls, check: &mut Check<'_>) -> Option<TlsFiles> {
+    let lacks = |key| format!("is there without `{key}`; TLS needs both");
+    match (&written.cert, &written.key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
+        (Some(_), None) => {
+            check.wrong("http.tls.cert", lacks("http.tls.key"));
+            None
+        }
+        (None, Some(_)) => {
+            check.wrong("http.tls.key", lacks("http.tls.cert"));
+            None
+        }
+        (None, None) => None,
+    }
 }

@@ -123,7 +123,20 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
             "models.a.fallback.1: `scripted` stands in twice",
         ),
         ("limits:\n  body_bytes_max: 3\n", "dromia.yaml:2:19: limits.body_bytes_max: must be from 1024 to"),
-        ("listen: 0.0.0.0:1\n", "dromia.yaml:1:9: listen: only loopback addresses are served"),
+        ("listen: 0.0.0.0:1\n", "dromia.yaml:1:9: listen: only loopback addresses are served without TLS"),
+        (
+            "listen: 0.0.0.0:1\nhttp:\n  tls: { cert: c.pem }\n",
+            "dromia.yaml:3:16: http.tls.cert: is there without `http.tls.key`; TLS needs both",
+        ),
+        (
+            "http:\n  hosts: [agents.example, 'agents.example:443']\n",
+            "dromia.yaml:2:27: http.hosts.1: \"agents.example:443\" is no host name",
+        ),
+        (
+            "http:\n  origins:\n    - app.example\n",
+            "dromia.yaml:3:7: http.origins.0: \"app.example\" is no origin",
+        ),
+        ("limits: { token_burst_max: 0 }", "limits.token_burst_max: must be from 1 to"),
         ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
         ("engine: { active_max: 0 }", "engine.active_max: must be at least 1"),
     ] {
@@ -138,6 +151,14 @@ fn a_cycle_of_stand_ins_is_told_once_with_its_way() {
         "models:\n  a: { kind: scripted, fallback: [b] }\n  b: { kind: scripted, fallback: [c] }\n  c:\n    kind: scripted\n    fallback:\n      - a\n",
     );
     assert_eq!(text, "dromia.yaml:2:35: models.a.fallback.0: a -> b -> c -> a is a cycle");
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_served_with_tls() {
+    let text = "listen: 0.0.0.0:1\nhttp: { tls: { cert: c.pem, key: /k.pem } }\n";
+    let resolved = loaded(text).resolve(&Environment::default()).expect("it is encrypted");
+    let files = resolved.tls.expect("the files are named").below(Path::new("/home"));
+    assert_eq!((files.cert.as_path(), files.key.as_path()), (Path::new("/home/c.pem"), Path::new("/k.pem")));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn yaml(found: Option<&Found>) -> String {
          # The configuration of this Dromia home. Every key is optional; unknown keys are errors.\n\
          # `dromia config explain KEY` says what a key is; `dromia config validate` checks the file.\n\
          version: 1\n\
-         listen: {listen}        # loopback only\n\
+         listen: {listen}        # another address needs http.tls\n\
          default_agent: assistant      # answers where no agent is named\n\
          {models}\
          engine:\n  active_max: 1024            # runs at work at once\n  \
@@ -83,7 +83,7 @@ mod tests {
         # The configuration of this Dromia home. Every key is optional; unknown keys are errors.
         # `dromia config explain KEY` says what a key is; `dromia config validate` checks the file.
         version: 1
-        listen: 127.0.0.1:7700        # loopback only
+        listen: 127.0.0.1:7700        # another address needs http.tls
         default_agent: assistant      # answers where no agent is named
         providers:                    # servers of models; `dromia provider test NAME` asks one
           anthropic:

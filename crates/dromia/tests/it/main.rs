@@ -9,6 +9,7 @@ mod configuring;
 mod cost;
 mod damage;
 mod doctor;
+mod edge;
 mod ends;
 mod foreign_bytes;
 mod full_disk;

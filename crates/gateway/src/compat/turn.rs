@@ -22,7 +22,6 @@ use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, RunId, Scope, SessionId};
 use futures_util::stream;
 use jiff::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +32,7 @@ use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::{IdempotencyKey, named_agent};
+use crate::share::{Share, Spender};
 use crate::standing::Standing;
 
 /// How long to rest before an input that waits behind another turn is looked at again.
@@ -56,6 +56,7 @@ pub(crate) struct Heads {
     pub(super) session: Option<SessionId>,
     key: IdempotencyKey,
     wait: Duration,
+    spender: Spender,
 }
 
 /// The run that answers.
@@ -89,7 +90,7 @@ pub(super) async fn answer<F: Format>(
     format: impl FnOnce(Running) -> F,
 ) -> Answer<Response> {
     // Before anything is stored: who is refused here has asked for nothing.
-    let share = asked.stream.then(|| stream_share(&core)).transpose()?;
+    let share = asked.stream.then(|| Share::stream(&core, heads.spender)).transpose()?;
     let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
     let model = asked.model.clone();
@@ -118,12 +119,6 @@ pub(super) async fn answer<F: Format>(
     };
     name(response.headers_mut(), session, Some(run));
     Ok(response)
-}
-
-fn stream_share(core: &Core) -> Answer<OwnedSemaphorePermit> {
-    core.streams.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorCode::Overloaded, "the server carries as many streams as it may at a time")
-    })
 }
 
 async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answer<(AgentId, Submitted)> {
@@ -218,7 +213,7 @@ async fn whole(core: &Core, mut listener: Listener, format: &impl Format) -> Ans
 }
 
 /// Sends the answer as it comes; nothing is listened to before the connection took what came before.
-fn streamed<F: Format>(core: Shared, listener: Listener, format: F, share: OwnedSemaphorePermit) -> Response {
+fn streamed<F: Format>(core: Shared, listener: Listener, format: F, share: Share) -> Response {
     let state = (core, listener, format, share);
     let pieces = stream::unfold(state, |(core, mut listener, mut format, share)| async move {
         let text = match listener.word().await? {
@@ -281,6 +276,7 @@ impl FromRequestParts<Shared> for Heads {
         };
         let wait = Duration::from_millis(wait_ms);
         let key = IdempotencyKey::from_request_parts(parts, core).await?;
-        Ok(Self { session, key, wait })
+        let spender = parts.extensions.get::<Spender>().copied().unwrap_or(Spender(None));
+        Ok(Self { session, key, wait, spender })
     }
 }

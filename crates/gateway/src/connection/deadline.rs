@@ -4,9 +4,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ::metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -14,11 +15,13 @@ pub(super) struct WriteDeadline<S> {
     stream: S,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Counts the peers that were given up.
+    stalls: Counter,
 }
 
 impl<S> WriteDeadline<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, stalled: None }
+    pub(super) fn new(stream: S, limit: Duration, stalls: Counter) -> Self {
+        Self { stream, limit, stalled: None, stalls }
     }
 
     fn check<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -28,7 +31,11 @@ impl<S> WriteDeadline<S> {
         }
         let limit = self.limit;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        ready!(stalled.as_mut().poll(cx));
+        // A finished sleep must not be asked again.
+        self.stalled = None;
+        self.stalls.increment(1);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -81,7 +88,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_fails_the_write_after_the_limit() {
         let (near, _far) = duplex(4);
-        let mut stream = WriteDeadline::new(near, Duration::from_secs(5));
+        let mut stream = WriteDeadline::new(near, Duration::from_secs(5), Counter::noop());
         let failed = stream.write_all(b"more than four bytes").await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
     }
@@ -89,7 +96,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_makes_progress_is_kept() {
         let (near, mut far) = duplex(1);
-        let mut stream = WriteDeadline::new(near, Duration::from_secs(5));
+        let mut stream = WriteDeadline::new(near, Duration::from_secs(5), Counter::noop());
         let reader = async move {
             let mut read = Vec::new();
             while read.len() < 6 {

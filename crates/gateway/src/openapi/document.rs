@@ -249,6 +249,7 @@ fn failures(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<Erro
         codes.extend([
             ErrorCode::Unauthorized,
             ErrorCode::Overloaded,
+            ErrorCode::RateLimited,
             ErrorCode::StoreUnavailable,
             ErrorCode::JournalDamaged,
         ]);

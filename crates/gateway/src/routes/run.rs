@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::extract::{Params, Segments, id, page_limit};
 use crate::failure::{Answer, Failure};
+use crate::share::Share;
 use crate::{follow, wire};
 
 /// How many entries are read at a time. An entry's body may be as long as a batch, so pages are short.
@@ -161,9 +162,7 @@ async fn page(core: &Core, scope: &Scope, run: &run::Run, after: u64, limit: usi
 }
 
 fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64) -> Answer<Response> {
-    let share = core.streams.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorCode::Overloaded, "the server carries as many streams as it may at a time")
-    })?;
+    let share = Share::stream(core, caller.spender())?;
     let body = Body::from_stream(follow::events(core.clone(), caller, run, cursor, share));
     let mut response = Response::new(body);
     let headers = response.headers_mut();

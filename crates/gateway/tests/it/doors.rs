@@ -16,7 +16,7 @@ use crate::client::{full, request};
 use crate::fake::{Rooms, StoppedClock, Tasks};
 use crate::world::World;
 
-fn ports() -> Ports {
+pub(crate) fn ports() -> Ports {
     let rooms = Arc::new(Rooms::default());
     let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
     Ports { store: rooms.clone(), runs: rooms, runtime, authority: Authority::claim() }
@@ -45,7 +45,7 @@ async fn another_address_than_loopback_is_refused_before_anything_is_bound() {
         ..GatewayConfig::default()
     };
     let refused = build(config, ports()).await.err();
-    assert!(matches!(refused, Some(BuildError::Config(ConfigError::NotLoopback { .. }))), "{refused:?}");
+    assert!(matches!(refused, Some(BuildError::Config(ConfigError::Unencrypted { .. }))), "{refused:?}");
     assert!(!socket.exists());
 }
 

@@ -55,6 +55,49 @@ const CASES: &[Case] = &[
     ("limits.drain_ms", "", "limits: { drain_ms: 7 }", |resolved| {
         resolved.gateway(None).drain_ms.to_string()
     }),
+    ("http.hosts", "", "http: { hosts: [agents.example] }", |resolved| {
+        format!("{:?}", resolved.gateway(None).hosts)
+    }),
+    ("http.origins", "", "http: { origins: ['https://app.example'] }", |resolved| {
+        format!("{:?}", resolved.gateway(None).origins)
+    }),
+    (
+        "http.tls.cert",
+        "http: { tls: { cert: c.pem, key: k.pem } }",
+        "http: { tls: { cert: d.pem, key: k.pem } }",
+        |resolved| format!("{:?}", resolved.gateway(None).tls),
+    ),
+    (
+        "http.tls.key",
+        "http: { tls: { cert: c.pem, key: k.pem } }",
+        "http: { tls: { cert: c.pem, key: l.pem } }",
+        |resolved| format!("{:?}", resolved.gateway(None).tls),
+    ),
+    ("limits.body_ms", "", "limits: { body_ms: 77 }", |resolved| resolved.gateway(None).body_ms.to_string()),
+    ("limits.header_ms", "", "limits: { header_ms: 77 }", |resolved| {
+        resolved.gateway(None).header_ms.to_string()
+    }),
+    ("limits.http2_streams_max", "", "limits: { http2_streams_max: 7 }", |resolved| {
+        resolved.gateway(None).http2_streams_max.to_string()
+    }),
+    ("limits.streams_max", "", "limits: { streams_max: 7 }", |resolved| {
+        resolved.gateway(None).streams_max.to_string()
+    }),
+    ("limits.token_burst_max", "", "limits: { token_burst_max: 7 }", |resolved| {
+        resolved.gateway(None).token_burst_max.to_string()
+    }),
+    ("limits.token_rate_max", "", "limits: { token_rate_max: 7 }", |resolved| {
+        resolved.gateway(None).token_rate_max.to_string()
+    }),
+    ("limits.token_requests_max", "", "limits: { token_requests_max: 7 }", |resolved| {
+        resolved.gateway(None).token_requests_max.to_string()
+    }),
+    ("limits.token_streams_max", "", "limits: { token_streams_max: 7 }", |resolved| {
+        resolved.gateway(None).token_streams_max.to_string()
+    }),
+    ("limits.write_ms", "", "limits: { write_ms: 77 }", |resolved| {
+        resolved.gateway(None).write_ms.to_string()
+    }),
     ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()

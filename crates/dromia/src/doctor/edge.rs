@@ -1,0 +1,185 @@
+//! The edge: the files of TLS, who can reach the server, and what one token may take of it.
+//!
+//! Asked of the configuration as it would be resolved now; one that is not valid is told by `config.valid`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use dromia_gateway::TlsFiles;
+use dromia_gateway::tls::inspect;
+
+use super::{Check, Scene, Verdict, error, ok, warning};
+use crate::config::{self, Resolved};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check { id: "tls.files", run: files },
+    Check { id: "tls.expiry", run: expiry },
+    Check { id: "edge.reach", run: reach },
+    Check { id: "edge.limits", run: limits },
+];
+
+/// From how many days on a certificate should be renewed.
+const DAYS_WARNING: i64 = 21;
+
+const NOTHING: &str = "there is no valid dromia.yaml to look at";
+
+fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
+    scene.home.config().is_file().then(|| config::load(scene.home, &[]).ok()).flatten()
+}
+
+/// The files of TLS, if there is TLS.
+fn tls(scene: &Scene<'_>) -> Option<TlsFiles> {
+    resolved(scene)?.tls.map(|files| files.below(scene.home.root()))
+}
+
+fn files(scene: &Scene<'_>) -> Verdict {
+    let Some(files) = tls(scene) else { return ok("TLS is not used") };
+    if let Err(problem) = inspect(&files) {
+        return error(
+            problem.to_string(),
+            "mend the files, or http.tls in dromia.yaml; then restart the server",
+        );
+    }
+    if is_open_to_all(&files.key) {
+        return warning(
+            format!("everybody on this machine can read {}", files.key.display()),
+            format!("chmod 600 {}, and get a new key if somebody may have read it", files.key.display()),
+        );
+    }
+    ok(format!("{} and its key fit", files.cert.display()))
+}
+
+fn is_open_to_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
+}
+
+fn expiry(scene: &Scene<'_>) -> Verdict {
+    let Some(files) = tls(scene) else { return ok("TLS is not used") };
+    let Ok(validity) = inspect(&files) else { return ok("there is no certificate to look at") };
+    let cert = files.cert.display();
+    let renew = format!("renew {cert}; a running server takes the new one within a minute");
+    let now = scene.world.now();
+    let days = validity.not_after.duration_since(now).as_hours() / 24;
+    if now < validity.not_before {
+        return warning(
+            format!("{cert} is valid from {} on only", validity.not_before),
+            "wait, use another certificate, or set the clock right",
+        );
+    }
+    if validity.not_after < now {
+        return error(format!("{cert} expired at {}, so clients refuse it", validity.not_after), renew);
+    }
+    if days < DAYS_WARNING {
+        return warning(format!("{cert} expires in {days} days"), renew);
+    }
+    ok(format!("{cert} expires in {days} days"))
+}
+
+fn reach(scene: &Scene<'_>) -> Verdict {
+    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let address = resolved.listen;
+    if address.ip().to_canonical().is_loopback() {
+        return ok(format!("{address} is reached from this machine only"));
+    }
+    if resolved.hosts.is_empty() {
+        return warning(
+            format!("{address} is reached from other machines, and no name is served there"),
+            "list the names of its certificate under http.hosts in dromia.yaml",
+        );
+    }
+    ok(format!("{address} is reached from other machines, with TLS, as {}", resolved.hosts.join(", ")))
+}
+
+fn limits(scene: &Scene<'_>) -> Verdict {
+    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let limits = &resolved.limits;
+    let at_a_time =
+        format!("{} requests and {} streams at a time", limits.token_requests_max, limits.token_streams_max);
+    if limits.token_rate_max > 0 {
+        return ok(format!("a token may take {} a second, {at_a_time}", limits.token_rate_max));
+    }
+    let said = format!("a token may take {at_a_time}, as often as it likes");
+    if resolved.listen.ip().to_canonical().is_loopback() {
+        return ok(said);
+    }
+    warning(
+        format!("{said}, and other machines reach this server"),
+        "set limits.token_rate_max in dromia.yaml to what an honest client needs",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_testkit::tls::{CERTIFICATE, EXPIRED, KEY, OTHER_KEY};
+
+    use super::super::Severity;
+    use super::super::plant::{Planted, chmod};
+    use super::*;
+
+    fn planted(cert: &str, key: &str) -> Planted {
+        let planted = Planted::sound();
+        std::fs::write(planted.home.root().join("cert.pem"), cert).expect("is written");
+        let path = planted.home.root().join("key.pem");
+        std::fs::write(&path, key).expect("is written");
+        chmod(&path, 0o600);
+        configured(&planted, "");
+        planted
+    }
+
+    fn configured(planted: &Planted, more: &str) {
+        planted.configure(&format!(
+            "version: 1\nmodels: {{ default: {{ kind: scripted }} }}\n{more}\nhttp:\n  tls: {{ cert: cert.pem, key: key.pem }}\n"
+        ));
+    }
+
+    #[test]
+    fn files_that_fit_are_sound_and_their_days_are_told() {
+        let planted = planted(CERTIFICATE, KEY);
+        assert_eq!(planted.found("tls.files"), Severity::Ok);
+        let verdict = planted.verdict("tls.expiry");
+        assert_eq!(verdict.severity, Severity::Ok);
+        assert!(verdict.message.ends_with("expires in 35642 days"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_a_missing_file_and_an_open_key_are_told() {
+        let wrong = planted(CERTIFICATE, OTHER_KEY);
+        assert_eq!(wrong.found("tls.files"), Severity::Error);
+        let open = planted(CERTIFICATE, KEY);
+        chmod(&open.home.root().join("key.pem"), 0o644);
+        assert_eq!(open.found("tls.files"), Severity::Warning);
+        std::fs::remove_file(open.home.root().join("cert.pem")).expect("is removed");
+        let verdict = open.verdict("tls.files");
+        assert_eq!(verdict.severity, Severity::Error);
+        assert!(verdict.message.contains("cert.pem cannot be read"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_beyond_it_or_before_its_begin_is_told() {
+        let mut planted = planted(EXPIRED, KEY);
+        for (now, found) in [
+            ("2024-12-31T00:00:00Z", Severity::Warning),
+            ("2025-06-01T00:00:00Z", Severity::Ok),
+            ("2026-01-20T00:00:00Z", Severity::Warning),
+            ("2026-02-02T00:00:00Z", Severity::Error),
+        ] {
+            planted.world.now = now.parse().expect("a time");
+            assert_eq!(planted.found("tls.expiry"), found, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_others_reach_wants_a_name_and_a_rate() {
+        let planted = planted(CERTIFICATE, KEY);
+        assert_eq!((planted.found("edge.reach"), planted.found("edge.limits")), (Severity::Ok, Severity::Ok));
+        configured(&planted, "listen: 0.0.0.0:7700");
+        let found = (planted.found("edge.reach"), planted.found("edge.limits"));
+        assert_eq!(found, (Severity::Warning, Severity::Warning));
+        planted.configure(
+            "version: 1\nlisten: 0.0.0.0:7700\nlimits: { token_rate_max: 50 }\nhttp:\n  hosts: [agents.example]\n  tls: { cert: cert.pem, key: key.pem }\n",
+        );
+        let verdict = planted.verdict("edge.limits");
+        assert_eq!((planted.found("edge.reach"), verdict.severity), (Severity::Ok, Severity::Ok));
+        assert!(verdict.message.contains("50 a second"), "{verdict:?}");
+    }
+}

@@ -16,6 +16,7 @@ pub mod scheduler;
 pub mod state;
 
 mod agents;
+mod ask;
 mod bounded;
 mod carry;
 mod core;
@@ -25,6 +26,7 @@ mod owner;
 mod recover;
 mod registry;
 mod runs_port;
+mod sent;
 mod steer;
 mod story;
 mod submit;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use dromia_api::List;
 use dromia_cli::{Context, Global, Outcome, Output};
-use dromia_models::{Price, PriceTable};
+use dromia_models::{Price, PriceTable, Window};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub(crate) use self::trial::Trial;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ModelCommand {
-    /// List the models with their provider, stand-ins and price.
+    /// List the models with their provider, stand-ins, window and price.
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia model list\n  dromia models ls --json")]
     List,
     /// Set who answers under an alias, and who stands in.
@@ -96,6 +96,10 @@ pub(crate) struct Aliased {
     model: Option<String>,
     /// The aliases that stand in, in order.
     fallback: Vec<String>,
+    /// Tokens of a request and its answer together; nothing where nobody knows, or there is no bound.
+    context_tokens: Option<u32>,
+    /// The most tokens of an answer that the model gives; nothing where nobody knows, or there is no bound.
+    output_tokens_max: Option<u32>,
     /// What tokens cost, in millionths of the currency unit per million; nothing where nobody knows.
     price: Option<WrittenPrice>,
     /// Why nobody answers, if nobody does.
@@ -180,11 +184,12 @@ fn set(held: &Held, assignment: &Assignment, output: &mut Output<'_>) -> anyhow:
         fallback: fallback.clone(),
         ..WrittenModel::default()
     };
-    // What belongs to the answer stays; a price belongs to the model of a provider.
+    // What belongs to the answer stays; a price and a window belong to the model of a provider.
     if let Some(there) = written.models.get(alias).filter(|_| !is_scripted) {
         model.stream = there.stream;
         if (&there.provider, &there.model) == (&model.provider, &model.model) {
             model.price.clone_from(&there.price);
+            (model.context_tokens, model.output_tokens_max) = (there.context_tokens, there.output_tokens_max);
         }
     }
     if written.models.get(alias) == Some(&model) {
@@ -225,6 +230,8 @@ pub(crate) fn lines(alias: &str, model: &WrittenModel) -> Vec<String> {
         let parts: Vec<_> = parts.into_iter().filter_map(part).collect();
         lines.push(format!("  price: {{ {} }}", parts.join(", ")));
     }
+    lines.extend(model.context_tokens.map(|tokens| format!("  context_tokens: {tokens}")));
+    lines.extend(model.output_tokens_max.map(|tokens| format!("  output_tokens_max: {tokens}")));
     lines
 }
 
@@ -271,6 +278,12 @@ fn price_text(route: &Route) -> String {
     }
 }
 
+/// What a model takes or gives, as people read it; the scripted model has no bound.
+fn tokens_text(route: &Route, of: fn(&Window) -> Option<u32>) -> String {
+    let Some(target) = &route.target else { return String::new() };
+    of(&target.window).map_or_else(|| "unknown".to_owned(), |tokens| tokens.to_string())
+}
+
 /// Writes an amount in the currency of the price table.
 pub(crate) fn money(micros: u64) -> String {
     let currency = &PriceTable::builtin().currency;
@@ -293,6 +306,8 @@ fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
                     place(&route),
                     route.kind.as_str().to_owned(),
                     fallback.join(", "),
+                    tokens_text(&route, |window| window.context_tokens),
+                    tokens_text(&route, |window| window.output_tokens_max),
                     price_text(&route),
                 ]);
                 items.push(listed(alias, fallback, route));
@@ -307,7 +322,8 @@ fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
     if output.is_json() {
         return output.document(&Listing { items, prices_as_of: as_of, currency });
     }
-    output.table(&["alias", "answers", "kind", "stands in", "price per million tokens"], rows)?;
+    let heads = ["alias", "answers", "kind", "stands in", "window", "max output", "price per million tokens"];
+    output.table(&heads, rows)?;
     output.line(&format!(
         "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}, not checked against the \
          providers' own lists."
@@ -318,12 +334,16 @@ fn listed(alias: String, fallback: Vec<String>, route: Route) -> Aliased {
     let Route { provider, kind, target } = route;
     // The scripted model costs nothing.
     let price = target.as_ref().map_or_else(|| Some(Price::default()), |target| target.price);
+    let Window { context_tokens, output_tokens_max } =
+        target.as_ref().map(|target| target.window).unwrap_or_default();
     Aliased {
         alias,
         kind: Some(kind),
         provider,
         model: target.map(|target| target.model),
         fallback,
+        context_tokens,
+        output_tokens_max,
         price: price.map(WrittenPrice::from),
         problem: None,
     }

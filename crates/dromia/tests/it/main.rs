@@ -15,6 +15,7 @@ mod hops;
 mod large;
 mod model;
 mod mutations;
+mod requests;
 mod rests;
 mod schema;
 mod scopes;

@@ -52,5 +52,20 @@ pub const RUN_HEADER: &str = "x-dromia-run";
 /// The header that says how many milliseconds a request of another API's form waits for its answer.
 pub const WAIT_HEADER: &str = "x-dromia-wait-ms";
 
+/// The header that names the step and the attempt of a model's request, as `2.1`.
+pub const STEP_HEADER: &str = "x-dromia-step";
+
+/// The header that names the alias under which a model was asked.
+pub const ALIAS_HEADER: &str = "x-dromia-alias";
+
+/// The header that names the model's id at its provider.
+pub const MODEL_HEADER: &str = "x-dromia-model";
+
+/// The header that names the form of a model's request and its version, as `chat/1`.
+pub const FORM_HEADER: &str = "x-dromia-form";
+
+/// The header that carries the digest of a model's request: the first 8 bytes of its BLAKE3, in hex.
+pub const DIGEST_HEADER: &str = "x-dromia-digest";
+
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

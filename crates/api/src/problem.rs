@@ -72,16 +72,18 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound
-        | ErrorCode::TokenNotFound => 404,
+        | ErrorCode::TokenNotFound
+        | ErrorCode::RequestNotFound => 404,
         ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
         | ErrorCode::AgentTerminated
         | ErrorCode::RunTerminal
         | ErrorCode::RunNotResumable
-        | ErrorCode::RunUnanswered => 409,
+        | ErrorCode::RunUnanswered
+        | ErrorCode::RequestUnavailable => 409,
         ErrorCode::VersionConflict => 412,
-        ErrorCode::BodyTooLarge => 413,
         ErrorCode::Overloaded | ErrorCode::RateLimited => 429,
+        ErrorCode::BodyTooLarge | ErrorCode::ContextExceeded => 413,
         ErrorCode::JournalDamaged
         | ErrorCode::JournalUnreadable
         | ErrorCode::OutcomeUnknown

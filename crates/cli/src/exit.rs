@@ -141,6 +141,7 @@ impl From<ErrorCode> for Exit {
             ErrorCode::ModelUnavailable
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut
+            | ErrorCode::ContextExceeded
             | ErrorCode::RunUnanswered => Self::RunFailed,
             ErrorCode::RunUnfinished => Self::TimedOut,
             ErrorCode::RouteNotFound
@@ -150,6 +151,8 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
+            | ErrorCode::RequestNotFound
+            | ErrorCode::RequestUnavailable
             | ErrorCode::Overloaded
             | ErrorCode::RateLimited
             | ErrorCode::StoreReadOnly

@@ -176,6 +176,7 @@ mod tests {
             input_tokens: 3,
             output_tokens_max: 9,
             reserved_micros: 70,
+            sent: None,
         })
     }
 

@@ -16,6 +16,7 @@ use crate::id::{AgentId, CallId, ItemId, RunId, SessionId};
 use crate::model::{Finish, Usage, UsageDetail};
 use crate::run::RunKind;
 use crate::scope::Actor;
+use crate::sent::Sent;
 use crate::session::ItemKind;
 use crate::tool::EffectClass;
 
@@ -28,12 +29,15 @@ macro_rules! entries {
         }
 
         impl Entry {
-            /// Every kind this version writes, with its version.
-            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version)),+];
+            /// Every kind this version writes, with its version. A later version of a kind follows all first ones.
+            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version),)+ ModelCalled::SENT];
 
             /// Returns the kind and its version as they are stored.
             pub const fn kind(&self) -> (&'static str, u16) {
-                match self { $(Self::$variant(_) => ($kind, $version)),+ }
+                match self {
+                    Self::ModelCalled(ModelCalled { sent: Some(_), .. }) => ModelCalled::SENT,
+                    $(Self::$variant(_) => ($kind, $version),)+
+                }
             }
 
             /// Returns the fields as JSON.
@@ -50,9 +54,22 @@ macro_rules! entries {
                     version,
                     problem: source.to_string(),
                 };
-                match (kind, version) {
+                let read = match (kind, version) {
+                    ModelCalled::SENT => serde_json::from_str::<ModelCalled>(fields)
+                        .and_then(|called| match called.sent {
+                            Some(_) => Ok(Self::ModelCalled(called)),
+                            None => Err(<serde_json::Error as serde::de::Error>::missing_field("sent")),
+                        })
+                        .map_err(unreadable),
                     $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant).map_err(unreadable),)+
                     _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
+                };
+                match read {
+                    // The first version says nothing of what was sent, whatever stands there.
+                    Ok(Self::ModelCalled(called)) if version == 1 => {
+                        Ok(Self::ModelCalled(ModelCalled { sent: None, ..called }))
+                    }
+                    read => read,
                 }
             }
         }
@@ -62,7 +79,7 @@ macro_rules! entries {
 entries! {
     /// The run began and took its first inputs.
     RunStarted = "run_started" v 1;
-    /// A model attempt is about to begin; its cost is reserved.
+    /// A model attempt is about to begin; its cost is reserved. Version 2 says what was sent.
     ModelCalled = "model_called" v 1;
     /// The model answered; the body is an `AssistantMessage`.
     ModelReplied = "model_replied" v 1;
@@ -154,6 +171,14 @@ pub struct ModelCalled {
     pub output_tokens_max: u32,
     /// What is reserved for the attempt.
     pub reserved_micros: u64,
+    /// What was sent; absent in version 1, which cannot prove that a request is the one that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
+}
+
+impl ModelCalled {
+    /// The kind and version that say what was sent.
+    pub const SENT: (&'static str, u16) = ("model_called", 2);
 }
 
 /// Fields of [`Entry::ModelReplied`].
@@ -332,6 +357,21 @@ mod tests {
         assert!(Entry::decode("run_dreamed", 1, "{}").is_err());
         let damaged = Entry::decode("run_yielded", 1, "{}").expect_err("a field is missing");
         assert!(damaged.to_string().contains("model_calls"), "{damaged}");
+    }
+
+    #[test]
+    fn a_model_call_keeps_the_version_that_it_was_written_in() {
+        let first = r#"{"step":1,"attempt":1,"model":"m","history_from":1,"input_tokens":3,"output_tokens_max":9,"reserved_micros":0"#;
+        let sent = r#""sent":{"form":"chat/1","model":"m-1","digest":"0001020304050607"}"#;
+        for (version, fields) in [(1, format!("{first}}}")), (2, format!("{first},{sent}}}"))] {
+            let entry = Entry::decode("model_called", version, &fields).expect("both versions are read");
+            assert_eq!((entry.kind(), entry.encode()), (("model_called", version), fields));
+        }
+        let torn =
+            Entry::decode("model_called", 2, &format!("{first}}}")).expect_err("it must say what was sent");
+        assert!(torn.to_string().contains("sent"), "{torn}");
+        let strange = Entry::decode("model_called", 1, &format!("{first},{sent}}}")).expect("it is read");
+        assert_eq!(strange.kind(), ("model_called", 1));
     }
 
     #[test]

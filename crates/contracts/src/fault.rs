@@ -70,6 +70,10 @@ error_codes! {
     StateNotFound = "state_not_found", Change;
     /// The token does not exist or cannot be seen.
     TokenNotFound = "token_not_found", Change;
+    /// The run made no such model call.
+    RequestNotFound = "request_not_found", Change;
+    /// The request was sent and cannot be written again exactly as it was.
+    RequestUnavailable = "request_unavailable", Change;
     /// Another tenant or agent carries the handle.
     HandleTaken = "handle_taken", Change;
     /// The idempotency key was used with another request.
@@ -110,6 +114,8 @@ error_codes! {
     ModelRejected = "model_rejected", Change;
     /// The model's answer was cut, malformed or never came; it may have been charged.
     ModelCut = "model_cut", Look;
+    /// The newest part of the conversation does not fit the model's window.
+    ContextExceeded = "context_exceeded", Change;
     /// The gate refused the action.
     ActionDenied = "action_denied", Change;
     /// A defect of this program.

@@ -25,6 +25,7 @@ pub mod transcript;
 pub mod cost;
 pub mod entry;
 pub mod run;
+pub mod sent;
 pub mod store;
 
 pub mod fault;

@@ -7,11 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
 use crate::fault::ErrorCode;
+use crate::sent::Wording;
 use crate::tool::ToolDescriptor;
 use crate::transcript::Transcript;
 
@@ -32,13 +34,20 @@ pub struct ModelRequest {
     pub key: String,
 }
 
-/// What an attempt may cost at most, reserved before it begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reservation {
-    /// Counted input tokens.
+/// One attempt, ready to be sent: who is asked, in which words, and what it may cost at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// How the request is written.
+    pub wording: Wording,
+    /// The request as it is written; it holds no key.
+    pub body: Bytes,
+    /// Counted input tokens of what is sent, as they count against the model's window.
     pub input_tokens: u32,
-    /// Millionths of the price table's currency unit, at list price.
-    pub micros: u64,
+    /// The most tokens the answer may have: what was asked for, or less where the model gives less.
+    pub output_tokens_max: u32,
+    /// The reservation in millionths of the price table's currency unit: the most that the input and the longest answer
+    /// can cost at list price.
+    pub reserved_micros: u64,
 }
 
 /// Tokens that an attempt used.
@@ -120,7 +129,7 @@ pub struct ModelReply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelError {
-    /// `model_unavailable`, `model_rejected` or `model_cut`.
+    /// `model_unavailable`, `model_rejected` or `model_cut`; before an attempt also `context_exceeded`.
     pub code: ErrorCode,
     /// What happened, without keys or addresses.
     pub message: String,
@@ -136,19 +145,25 @@ pub trait Deltas: Send + Sync {
 
 /// The port to models.
 ///
-/// Guarantee: [`Model::call`] makes one attempt and ends by its own deadlines; dropping the future cancels the
-/// attempt. [`Model::reserve`] is pure and never below what [`Model::call`] reports as cost.
+/// Guarantee: [`Model::prepare`] sends nothing, and what it prepares is written by [`Model::write`]. [`Model::call`]
+/// makes one attempt with exactly the bytes that were prepared and ends by its own deadlines; dropping the future
+/// cancels the attempt. The cost that it reports is never above the reservation.
 pub trait Model: Send + Sync + fmt::Debug {
     /// Tells whether an alias is configured.
     fn knows(&self, alias: &str) -> bool;
 
-    /// Counts what an attempt may cost at most.
-    fn reserve(&self, request: &ModelRequest) -> Reservation;
+    /// Chooses who is asked now, leaves out what does not fit, and writes the request.
+    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError>;
 
-    /// Makes one attempt.
+    /// Writes a request in given words. Pure: the same request and wording give the same bytes in any process of this
+    /// version. A form that is not known is an error.
+    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError>;
+
+    /// Makes the attempt that was prepared from the request.
     fn call<'a>(
         &'a self,
         request: &'a ModelRequest,
+        prepared: &'a Prepared,
         deltas: &'a dyn Deltas,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>>;
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use jiff::Timestamp;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use crate::fault::Fault;
 use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, Operator, Scope};
+use crate::sent::Sent;
 use crate::session::SessionKey;
 use crate::store::ItemKey;
 use crate::token::{Token, TokenScopes};
@@ -145,6 +147,21 @@ pub struct Why {
     pub command: Option<String>,
 }
 
+/// A request as it was sent to a model's server, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentRequest {
+    /// The model step.
+    pub step: u32,
+    /// The attempt at it.
+    pub attempt: u32,
+    /// The alias under which the model was asked: the run's own, or one that stands in.
+    pub alias: String,
+    /// How it was written, and the digest that its bytes have.
+    pub sent: Sent,
+    /// Its body.
+    pub body: Bytes,
+}
+
 /// How to end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -188,6 +205,16 @@ pub trait Runs: Send + Sync + fmt::Debug {
 
     /// Says why a run stands where it stands.
     fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>>;
+
+    /// Writes the request of a model call again, from the journal and what it refers to, and proves by its digest that
+    /// it is the one that was sent. Without an attempt the last one of the step is meant.
+    fn request(
+        &self,
+        scope: Scope,
+        run: RunId,
+        step: u32,
+        attempt: Option<u32>,
+    ) -> BoxFuture<'_, Result<SentRequest, Fault>>;
 
     /// Asks a run to end. Asking again, or asking a run that has ended that way, changes nothing.
     fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>>;

@@ -21,7 +21,7 @@ pub(crate) use self::trial::Trial;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ModelCommand {
-    /// List the models with their provider, stand-ins and price.
+    /// List the models with their provider, stand-ins, window and price.
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia model list\n  dromia models ls --json")]
     List,
     /// Set who answers under an alias, and who stands in.

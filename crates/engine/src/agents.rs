@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState};
+use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::store::{Pin, ReadError};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor, ToolHost};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
 
@@ -43,6 +44,36 @@ struct PromptText<'a> {
     tools: &'a [ToolDescriptor],
 }
 
+/// The same, read.
+#[derive(Deserialize)]
+struct PinnedText {
+    version: u32,
+    system: String,
+    tools: Vec<ToolDescriptor>,
+}
+
+const PROMPT_VERSION: u32 = 1;
+
+/// The system text and the tools that a run is pinned to.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    pub(crate) system: Arc<str>,
+    pub(crate) tools: Arc<[ToolDescriptor]>,
+}
+
+impl Prompt {
+    /// Reads what a pin holds.
+    pub(crate) fn read(pin: &[u8]) -> Result<Self, String> {
+        let text: PinnedText =
+            serde_json::from_slice(pin).map_err(|error| format!("a pinned prompt is unreadable: {error}"))?;
+        let PinnedText { version, system, tools } = text;
+        if version != PROMPT_VERSION {
+            return Err(format!("this version knows no prompt of version {version}"));
+        }
+        Ok(Self { system: system.into(), tools: tools.into() })
+    }
+}
+
 impl Core {
     /// Returns an agent as it stands, from memory where possible.
     pub(crate) async fn snapshot(&self, scope: &Scope, agent: AgentId) -> Result<Arc<Snapshot>, Fault> {
@@ -63,6 +94,38 @@ impl Core {
         Ok(snapshot)
     }
 
+    /// Returns the agent as a run began with it: its model, its system text and its tools are those that the run is
+    /// pinned to. Whether it runs, and what it may do, is as it stands now.
+    pub(crate) async fn pinned(
+        &self,
+        scope: &Scope,
+        now: Arc<Snapshot>,
+        started: &RunStarted,
+    ) -> Result<Arc<Snapshot>, ReadError> {
+        if (now.revision, now.prompt.digest) == (started.config, started.prompt) {
+            return Ok(now);
+        }
+        let store = &self.ports.store;
+        let revision = store.revision(scope, now.id, started.config).await?;
+        let pin = store.pin(scope, started.prompt).await?;
+        let (Some(revision), Some(bytes)) = (revision, pin) else {
+            tracing::warn!(agent = %now.id, "what a run is pinned to is gone; it goes on as the agent is now");
+            return Ok(now);
+        };
+        let place = || format!("the prompt {}", started.prompt);
+        let prompt =
+            Prompt::read(&bytes).map_err(|problem| ReadError::Damaged { place: place(), problem })?;
+        Ok(Arc::new(Snapshot {
+            id: now.id,
+            state: now.state,
+            config: AgentConfig { grants: now.config.grants.clone(), ..revision.config },
+            revision: started.config,
+            system: prompt.system,
+            tools: prompt.tools,
+            prompt: Pin { digest: started.prompt, bytes },
+        }))
+    }
+
     /// Forgets what is known of an agent, because it changed.
     pub(crate) fn forget_agent(&self, agent: AgentId) {
         // Counted first, so that a reader who kept an older row after this line drops it again.
@@ -73,7 +136,7 @@ impl Core {
     fn make_snapshot(&self, scope: &Scope, agent: &Agent, config: AgentConfig) -> Snapshot {
         let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &config.grants);
         let system: Arc<str> = Arc::from(config.instructions.as_str());
-        let text = PromptText { version: 1, system: &system, tools: &tools };
+        let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
         // Strings and JSON values only: serialization has no failing case.
         let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
         let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());

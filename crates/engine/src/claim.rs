@@ -130,6 +130,7 @@ impl Core {
             durable: 0,
             pending: Vec::new(),
             sends: Vec::new(),
+            prepared: None,
             waiting: false,
         };
         let started = RunStarted {

@@ -13,6 +13,7 @@ use dromia_contracts::entry::{
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{ModelError, ModelReply};
+use dromia_contracts::sent::Sent;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry};
 use dromia_contracts::tool::{EffectClass, PrepareError, PreparedCall, ToolOutput};
@@ -38,6 +39,8 @@ pub enum Input {
     Begin(RunStarted),
     /// The next request is put together.
     Planned(Plan),
+    /// There is no request that could be sent.
+    Unplanned(ModelError),
     /// The model answered; the label is the join of everything it was sent.
     Replied(ModelReply, Label),
     /// The model attempt gave no answer.
@@ -72,6 +75,8 @@ pub struct Plan {
     pub output_tokens_max: u32,
     /// What to reserve.
     pub reserved_micros: u64,
+    /// What will be sent.
+    pub sent: Sent,
 }
 
 /// What preparing and judging a call gave.
@@ -149,6 +154,7 @@ impl Draft {
                 self.go_on()
             }
             Input::Planned(plan) => self.call_model(plan),
+            Input::Unplanned(error) => self.fail(error.code, error.message),
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),
@@ -198,6 +204,7 @@ impl Draft {
             input_tokens: plan.input_tokens,
             output_tokens_max: plan.output_tokens_max,
             reserved_micros: plan.reserved_micros,
+            sent: Some(plan.sent),
         }));
         Next::CallModel
     }

@@ -16,6 +16,7 @@ pub mod scheduler;
 pub mod state;
 
 mod agents;
+mod ask;
 mod bounded;
 mod carry;
 mod claim;
@@ -28,6 +29,7 @@ mod recover;
 mod refusal;
 mod registry;
 mod runs_port;
+mod sent;
 mod steer;
 mod story;
 mod submit;

@@ -13,8 +13,9 @@ use dromia_contracts::content::Part;
 use dromia_contracts::entry::Park;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, ModelError, ModelRequest};
+use dromia_contracts::model::{Deltas, ModelError, ModelRequest, Prepared};
 use dromia_contracts::runs::{Live, Outcome};
+use dromia_contracts::sent::Sent;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{Batch, Commit, InboxPut, Mutation, NewEntry, Page, Refusal, RunAppend};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolContext, ToolOutput};
@@ -23,10 +24,12 @@ use futures_util::future::{Either, select};
 use jiff::SignedDuration;
 
 use crate::agents::Snapshot;
+use crate::ask::Asking;
 use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, Plan, decide};
 use crate::live::Active;
 use crate::scheduler::{Ready, Slot};
+use crate::sent::digest;
 use crate::state::{Phase, Rest, RunState, apply};
 use crate::story::Story;
 
@@ -51,6 +54,8 @@ pub(crate) struct Owner {
     pub(crate) durable: u64,
     pub(crate) pending: Vec<NewEntry>,
     pub(crate) sends: Vec<InboxPut>,
+    /// The attempt whose entry is pending or open: what it sends is what the entry says.
+    pub(crate) prepared: Option<Prepared>,
     /// A commit freed the session and told that input waits there.
     pub(crate) waiting: bool,
 }
@@ -186,38 +191,45 @@ impl Owner {
         self.core.ports.store.inbox(&self.scope, owner, after, limit).await.map_err(|_| Lost::Store)
     }
 
-    /// Puts the next request together and counts it.
+    /// Puts the next request together, writes it down and counts it.
     pub(crate) fn plan(&mut self) -> Input {
         let request = self.request();
-        let reservation = self.core.ports.model.reserve(&request);
-        self.keep(request);
-        Input::Planned(Plan {
+        let prepared = self.core.ports.model.prepare(&request);
+        self.story.keep(request);
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
+                self.waiting = true;
+                return Input::Unplanned(error);
+            }
+        };
+        let sent = Sent { wording: prepared.wording.clone(), digest: digest(&prepared.body) };
+        let plan = Plan {
             model: self.agent.config.model.clone(),
             history_from: self.story.history_from,
-            input_tokens: reservation.input_tokens,
-            output_tokens_max: self.core.config.output_tokens_max,
-            reserved_micros: reservation.micros,
-        })
+            input_tokens: prepared.input_tokens,
+            output_tokens_max: prepared.output_tokens_max,
+            reserved_micros: prepared.reserved_micros,
+            sent,
+        };
+        self.prepared = Some(prepared);
+        Input::Planned(plan)
     }
 
-    /// Lends the transcript to a request; [`Owner::keep`] takes it back, so nothing is copied.
     fn request(&mut self) -> ModelRequest {
         let step = match self.state.phase {
             Phase::StepDue { step, .. } | Phase::ModelOpen { step, .. } => step,
             _ => 0,
         };
-        ModelRequest {
-            model: self.agent.config.model.clone(),
-            system: Arc::clone(&self.agent.system),
-            transcript: std::mem::take(&mut self.story.transcript),
-            tools: Arc::clone(&self.agent.tools),
+        self.story.ask(Asking {
+            model: &self.agent.config.model,
+            system: &self.agent.system,
+            tools: &self.agent.tools,
             output_tokens_max: self.core.config.output_tokens_max,
-            key: format!("{}:{step}", self.run),
-        }
-    }
-
-    fn keep(&mut self, request: ModelRequest) {
-        self.story.transcript = request.transcript;
+            run: self.run,
+            step,
+        })
     }
 
     async fn call_model(&mut self) -> Result<Input, Lost> {
@@ -230,6 +242,11 @@ impl Owner {
                 retry_after: None,
             }));
         }
+        // What leaves is what was prepared before the entry was written, and nothing else.
+        let Some(prepared) = self.prepared.take() else {
+            tracing::error!(run = %self.run, "a model call is due that nobody prepared");
+            return Err(Lost::Store);
+        };
         let request = self.request();
         let (step, attempt) = match self.state.phase {
             Phase::ModelOpen { step, attempt, .. } => (step, attempt),
@@ -238,7 +255,7 @@ impl Owner {
         let deltas = LiveDeltas { core: &self.core, run: self.run, step, attempt, offset: AtomicU64::new(0) };
         let mut others = false;
         let ended = {
-            let mut call = self.core.ports.model.call(&request, &deltas);
+            let mut call = self.core.ports.model.call(&request, &prepared, &deltas);
             loop {
                 let signal = pin!(self.active.signalled());
                 match select(&mut call, signal).await {
@@ -259,7 +276,7 @@ impl Owner {
                 }
             }
         };
-        self.keep(request);
+        self.story.keep(request);
         match ended {
             Ok(result) => {
                 if others {

@@ -16,6 +16,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
+use crate::agents::Snapshot;
 use crate::core::Core;
 use crate::decide::{Input, Next};
 use crate::live::Active;
@@ -87,7 +88,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
     }
     let run = Run { epoch: run.epoch + 1, ..run };
 
-    let (state, told) = match read(core, scope, &run).await {
+    let (state, told) = match read(core, scope, &run, agent).await {
         Ok(found) => found,
         Err(Unread::Later(cause)) => return Err(Trouble::Later(cause)),
         Err(Unread::Hold(reason, detail)) => {
@@ -103,7 +104,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         core: Arc::clone(core),
         scope: scope.clone(),
         author,
-        agent,
+        agent: told.agent,
         session: run.session,
         run: id,
         epoch: run.epoch,
@@ -115,6 +116,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         slot,
         pending: Vec::new(),
         sends: Vec::new(),
+        prepared: None,
         waiting: false,
     };
     let mut next = Next::Rest;
@@ -145,6 +147,7 @@ async fn rests_for_its_agent(core: &Core, scope: &Scope, run: &Run) -> Result<bo
 struct Told {
     story: Story,
     author: Option<dromia_contracts::Actor>,
+    agent: Arc<Snapshot>,
 }
 
 /// Why a journal could not be read.
@@ -164,7 +167,12 @@ impl From<ReadError> for Unread {
     }
 }
 
-async fn read(core: &Core, scope: &Scope, run: &Run) -> Result<(RunState, Told), Unread> {
+async fn read(
+    core: &Core,
+    scope: &Scope,
+    run: &Run,
+    agent: Arc<Snapshot>,
+) -> Result<(RunState, Told), Unread> {
     let journal = journal(core, scope, run.id).await?;
     let mut entries = Vec::with_capacity(journal.len());
     for stored in &journal {
@@ -174,6 +182,10 @@ async fn read(core: &Core, scope: &Scope, run: &Run) -> Result<(RunState, Told),
         })?);
     }
     let state = RunState::fold(&entries);
+    let agent = match &state.started {
+        Some(started) => core.pinned(scope, agent, started).await?,
+        None => agent,
+    };
     let tail = core.ports.store.session_tail(scope, run.session, core.config.context).await?;
     let Some(mut tail) = tail else {
         return Err(Unread::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
@@ -190,7 +202,7 @@ async fn read(core: &Core, scope: &Scope, run: &Run) -> Result<(RunState, Told),
     tail.runs.push((run.id, journal));
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
     let story = Story::tell(&tail, Some(run.id)).map_err(unreadable)?;
-    Ok((state, Told { story, author }))
+    Ok((state, Told { story, author, agent }))
 }
 
 /// Reads a whole journal, page by page.

@@ -1,7 +1,9 @@
 //! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::runs::{End, Load, NewAgent, NewInput, NewToken, Runs, Submitted, Watch, Why};
+use dromia_contracts::runs::{
+    End, Load, NewAgent, NewInput, NewToken, Runs, SentRequest, Submitted, Watch, Why,
+};
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
 
@@ -18,6 +20,16 @@ impl Runs for Engine {
 
     fn why(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Why, Fault>> {
         Box::pin(self.core.why(scope, run))
+    }
+
+    fn request(
+        &self,
+        scope: Scope,
+        run: RunId,
+        step: u32,
+        attempt: Option<u32>,
+    ) -> BoxFuture<'_, Result<SentRequest, Fault>> {
+        Box::pin(async move { self.core.request(&scope, run, step, attempt).await })
     }
 
     fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>> {

@@ -23,7 +23,8 @@ use crate::state::{Phase, Progress, Rest, RunState};
 use crate::submit::NewItem;
 
 impl Core {
-    async fn find_run(&self, scope: &Scope, run: RunId) -> Result<Run, Fault> {
+    /// Finds a run that the scope sees.
+    pub(crate) async fn find_run(&self, scope: &Scope, run: RunId) -> Result<Run, Fault> {
         let found = self.ports.store.run(scope, run).await.map_err(read_fault)?;
         found.ok_or_else(|| run_not_found(run))
     }

@@ -153,6 +153,11 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
+        ErrorCode::RequestNotFound => Some("see the run's model calls with `dromia run show`"),
+        ErrorCode::RequestUnavailable => Some("its journal still tells what was said: `dromia run export`"),
+        ErrorCode::ContextExceeded => {
+            Some("send less at a time, or set a model with a larger window with `dromia model set`")
+        }
         ErrorCode::HandleTaken => Some("choose another handle"),
         ErrorCode::IdempotencyConflict => Some("use a new key for a new request"),
         ErrorCode::CursorInFuture => Some("read on from the last entry that you have seen"),

@@ -10,6 +10,7 @@ mod cost;
 pub(crate) mod event;
 mod node;
 mod reference;
+mod request;
 mod run;
 mod session;
 mod tenant;
@@ -126,6 +127,7 @@ routes! {
     GET "/v1/runs/{run}" Tenant(Read) => run::show;
     GET "/v1/runs/{run}/journal" Tenant(Read) => run::journal;
     GET "/v1/runs/{run}/cost" Tenant(Read) => cost::run;
+    GET "/v1/runs/{run}/requests/{step}" Tenant(Read) => request::show;
     GET "/v1/runs/{run}/why" Tenant(Read) => run::why;
     POST "/v1/runs/{run}/resume" Tenant(Admin) => run::resume;
     POST "/v1/runs/{run}/cancel" Tenant(Admin) => run::cancel;
@@ -147,6 +149,7 @@ routes! {
 pub(crate) mod queries {
     pub(crate) use super::agent::Listing as Agents;
     pub(crate) use super::cost::{Pricing, Summing};
+    pub(crate) use super::request::Which;
     pub(crate) use super::run::{Listing as Runs, Reading};
     pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
     pub(crate) use super::tenant::Listing as Tenants;

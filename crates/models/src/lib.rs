@@ -11,8 +11,10 @@ pub mod names;
 pub mod prices;
 pub mod scripted;
 pub mod tokens;
+pub mod window;
 
 mod anthropic;
+mod letter;
 mod registry;
 mod responses;
 mod secret;
@@ -22,3 +24,4 @@ pub use crate::prices::PriceTable;
 pub use crate::registry::{Models, ModelsConfig, ModelsError, Provider};
 pub use crate::scripted::ScriptedModel;
 pub use crate::secret::Secret;
+pub use crate::window::{Window, WindowTable};

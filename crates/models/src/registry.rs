@@ -3,21 +3,25 @@
 //! It is built once from resolved settings and never changes. An alias that nobody configured is a
 //! `model_rejected`, not a fallback to some other model. One call is one attempt at one adapter: a model that is
 //! overloaded, unreachable or too slow is left to cool down, and the next attempt, which the engine journals as
-//! such, goes to the first of the chain that is not cooling. What is sent is our own form of the conversation, so
-//! a switch never leaves a transcript that the next provider would refuse.
+//! such, goes to the first of the chain that is not cooling and whose window takes the request. Who is asked is chosen
+//! when the attempt is prepared, so that the journal names them before anything is sent, and what is left out is what
+//! does not fit that very model. What is sent is our own form of the conversation, so a switch never leaves a transcript
+//! that the next provider would refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Reservation};
+use bytes::Bytes;
+use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Prepared};
 use dromia_contracts::runtime::Clock;
+use dromia_contracts::sent::Wording;
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::http::{HttpConfig, HttpError, HttpModel};
+use crate::letter;
 use crate::scripted::ScriptedModel;
-use crate::tokens;
 
 /// How long a model cools down where its provider names no time.
 const COOL_DOWN: SignedDuration = SignedDuration::from_secs(30);
@@ -136,26 +140,38 @@ impl Shared {
         first.into_iter().chain(rest)
     }
 
-    /// The first of the chain that is not cooling; the one that is ready soonest if all are.
-    fn choose<'a>(&'a self, alias: &str, now: Timestamp) -> Option<&'a str> {
+    /// The chain with those first that are not cooling, and then those that are ready soonest.
+    fn by_readiness<'a>(&'a self, alias: &str, now: Timestamp) -> Vec<&'a str> {
         let cooling = self.cooling();
-        let ready_at = |name: &&str| cooling.get(*name).copied().filter(|until| *until > now);
-        let ready = self.chain(alias).find(|name| ready_at(name).is_none());
-        ready.or_else(|| self.chain(alias).min_by_key(ready_at))
+        let mut chain: Vec<_> = self.chain(alias).collect();
+        chain.sort_by_key(|name| cooling.get(*name).copied().filter(|until| *until > now));
+        chain
     }
 
-    async fn attempt(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
-        let chosen = self.choose(&request.model, self.clock.now());
-        let Some((name, adapter)) =
-            chosen.and_then(|name| self.adapters.get(name).map(|adapter| (name, adapter)))
-        else {
-            return Err(ModelError {
-                code: ErrorCode::ModelRejected,
-                message: format!("no model is configured under the alias {:?}", request.model),
-                retry_after: None,
-            });
-        };
-        match adapter.call(request, deltas).await {
+    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+        let mut refused = None;
+        for name in self.by_readiness(&request.model, self.clock.now()) {
+            let Some(adapter) = self.adapters.get(name) else { continue };
+            match adapter.prepare(request) {
+                Ok(mut prepared) => {
+                    prepared.wording.by = (name != request.model).then(|| name.to_owned());
+                    return Ok(prepared);
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| unknown(&request.model)))
+    }
+
+    async fn attempt(
+        &self,
+        request: &ModelRequest,
+        prepared: &Prepared,
+        deltas: &dyn Deltas,
+    ) -> Result<ModelReply, ModelError> {
+        let name = prepared.wording.by.as_deref().unwrap_or(&request.model);
+        let Some(adapter) = self.adapters.get(name) else { return Err(unknown(name)) };
+        match adapter.call(request, prepared, deltas).await {
             Ok(reply) => {
                 self.cooling().remove(name);
                 Ok(reply)
@@ -192,23 +208,28 @@ impl Model for Models {
         self.shared.adapters.contains_key(alias)
     }
 
-    /// The dearest of the chain: whichever answers, it costs no more.
-    fn reserve(&self, request: &ModelRequest) -> Reservation {
-        let adapters = self.shared.chain(&request.model).filter_map(|name| self.shared.adapters.get(name));
-        adapters
-            .map(|adapter| adapter.reserve(request))
-            .max_by_key(|reserved| reserved.micros)
-            .unwrap_or_else(
-                // The call will be rejected before anything is sent, so it costs nothing.
-                || Reservation { input_tokens: tokens::estimate_request(request), micros: 0 },
-            )
+    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+        self.shared.prepare(request)
+    }
+
+    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        letter::write(wording, request, request.output_tokens_max)
     }
 
     fn call<'a>(
         &'a self,
         request: &'a ModelRequest,
+        prepared: &'a Prepared,
         deltas: &'a dyn Deltas,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(self.shared.attempt(request, deltas))
+        Box::pin(self.shared.attempt(request, prepared, deltas))
+    }
+}
+
+fn unknown(alias: &str) -> ModelError {
+    ModelError {
+        code: ErrorCode::ModelRejected,
+        message: format!("no model is configured under the alias {alias:?}"),
+        retry_after: None,
     }
 }

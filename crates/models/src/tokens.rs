@@ -1,7 +1,8 @@
 //! Token counts, where no provider's tokenizer is at hand.
 //!
-//! Two counts serve two questions. [`estimate`] is the likely number and steers how much context fits.
-//! [`request_bytes`] is a ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
+//! Three counts of the same bytes serve three questions. [`estimate`] is the likely number and stands for a report that a
+//! provider did not make. [`counted`] is on the safe side of it and decides what fits a window. The bytes themselves are
+//! the ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
 
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::Turn;
@@ -14,27 +15,46 @@ pub fn estimate(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX)
 }
 
-/// Counts the likely input tokens of a request.
+/// Counts tokens against a window: one per three bytes, rounded up. Ordinary text has fewer; bytes that no tokenizer
+/// knows in longer pieces, such as encoded ones, may have more, and then the provider refuses the request.
+pub fn counted(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(3)).unwrap_or(u32::MAX)
+}
+
+/// Counts the likely input tokens of a request that is sent whole.
 pub fn estimate_request(request: &ModelRequest) -> u32 {
-    estimate(text_bytes(request))
+    estimate_sent(request, request.transcript.turns())
 }
 
-/// Counts the bytes that a request may occupy at most in a provider's view of it.
-pub fn request_bytes(request: &ModelRequest) -> usize {
-    let turns = request.transcript.turns();
-    let calls: usize = turns
+/// Counts the likely input tokens of a request of which these turns are sent.
+pub(crate) fn estimate_sent(request: &ModelRequest, turns: &[Turn]) -> u32 {
+    estimate(fixed_text_bytes(request) + turns.iter().map(turn_text_bytes).sum::<usize>())
+}
+
+/// Counts the bytes that system text and tools may occupy at most in a provider's view of them.
+pub(crate) fn fixed_bytes(request: &ModelRequest) -> usize {
+    fixed_text_bytes(request) + FRAME_BYTES * (1 + request.tools.len())
+}
+
+/// Counts the bytes that a turn may occupy at most in a provider's view of it.
+pub(crate) fn turn_bytes(turn: &Turn) -> usize {
+    let frames = match turn {
+        Turn::Input(_) => 1,
+        Turn::Unit(unit) => 1 + unit.message().calls.len() + unit.results().len(),
+    };
+    turn_text_bytes(turn) + FRAME_BYTES * frames
+}
+
+fn fixed_text_bytes(request: &ModelRequest) -> usize {
+    let tools = request
+        .tools
         .iter()
-        .map(|turn| match turn {
-            Turn::Input(_) => 0,
-            Turn::Unit(unit) => unit.message().calls.len() + unit.results().len(),
-        })
-        .sum();
-    text_bytes(request) + FRAME_BYTES * (1 + turns.len() + calls + request.tools.len())
+        .map(|tool| tool.name.len() + tool.description.len() + json_bytes(&tool.parameters));
+    request.system.len() + tools.sum::<usize>()
 }
 
-/// Counts the bytes of all texts of a request, without framing.
-fn text_bytes(request: &ModelRequest) -> usize {
-    let turns = request.transcript.turns().iter().map(|turn| match turn {
+fn turn_text_bytes(turn: &Turn) -> usize {
+    match turn {
         Turn::Input(input) => input.parts.iter().map(|part| part.as_text().len()).sum::<usize>(),
         Turn::Unit(unit) => {
             let said = unit.message().parts.iter().map(|part| part.as_text().len());
@@ -43,12 +63,7 @@ fn text_bytes(request: &ModelRequest) -> usize {
                 unit.results().iter().flat_map(|result| &result.parts).map(|part| part.as_text().len());
             said.chain(asked).chain(told).sum()
         }
-    });
-    let tools = request
-        .tools
-        .iter()
-        .map(|tool| tool.name.len() + tool.description.len() + json_bytes(&tool.parameters));
-    request.system.len() + turns.sum::<usize>() + tools.sum::<usize>()
+    }
 }
 
 /// Counts the bytes of a value as compact JSON without building the text.
@@ -75,6 +90,7 @@ mod tests {
     #[test]
     fn an_estimate_rounds_up() {
         assert_eq!([0, 1, 4, 5].map(estimate), [0, 1, 1, 2]);
+        assert_eq!([0, 1, 3, 4].map(counted), [0, 1, 1, 2]);
     }
 
     #[test]

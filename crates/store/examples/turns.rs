@@ -17,6 +17,7 @@ use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::sent::{BodyDigest, Sent, Wording};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
     AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, RunAppend, SessionOpen, Store,
@@ -168,6 +169,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
+        sent: Some(sent()),
     };
     let mut begin = Batch::new(TENANT).with(Mutation::InboxPut(put));
     begin.claim = Some(Claim {
@@ -211,6 +213,18 @@ fn session_id(number: u64) -> SessionId {
     let mut id = [0x20; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
     SessionId::from_bytes(id)
+}
+
+fn sent() -> Sent {
+    let wording = Wording {
+        by: None,
+        form: "chat/1".into(),
+        model: "gpt-5-mini".into(),
+        whole: false,
+        limit: None,
+        left_out: 0,
+    };
+    Sent { wording, digest: BodyDigest::of(&[7; 32]) }
 }
 
 fn at() -> Timestamp {

@@ -16,9 +16,12 @@ pub enum Run {
         after_help = "Examples:\n  dromia run list --status running\n  dromia runs ls --agent ops --limit 10"
     )]
     List(ListRuns),
-    /// Show a run and its journal
-    #[command(visible_alias = "get", after_help = "Examples:\n  dromia run show run_0199c0de…")]
-    Show(RunName),
+    /// Show a run and its steps, or what a model was sent
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia run show run_0199c0de…\n  dromia run show run_0199c0de… --step 1 --request > request.json"
+    )]
+    Show(ShowRun),
     /// Follow a run until it ends
     #[command(
         after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
@@ -60,6 +63,22 @@ pub struct ListRuns {
 pub struct RunName {
     /// Its id
     pub id: RunId,
+}
+
+/// A run to show.
+#[derive(Debug, Clone, Args)]
+pub struct ShowRun {
+    /// Its id
+    pub id: RunId,
+    /// The model step whose request is meant
+    #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]
+    pub step: Option<u32>,
+    /// Print the request that the step's model was sent, exactly as it was sent, and nothing else
+    #[arg(long, requires = "step", conflicts_with_all = ["json", "output"])]
+    pub request: bool,
+    /// The attempt at the step; the last one without it
+    #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
 }
 
 /// A run to follow.

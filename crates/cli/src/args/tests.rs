@@ -53,6 +53,12 @@ fn what_cannot_be_meant_is_a_usage_error() {
     for line in [
         "run show ses_0199c0de000000000000000000000000",
         "run list --status asleep",
+        "run show run_0199c0de000000000000000000000000 --step 1",
+        "run show run_0199c0de000000000000000000000000 --request",
+        "run show run_0199c0de000000000000000000000000 --attempt 1",
+        "run show run_0199c0de000000000000000000000000 --step 0 --request",
+        "run show run_0199c0de000000000000000000000000 --step 1 --request --json",
+        "run show run_0199c0de000000000000000000000000 --step 1 --request -o json",
         "run list --limit 0",
         "cost summary --by moon",
         "cost show ses_0199c0de000000000000000000000000",

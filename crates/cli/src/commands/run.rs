@@ -1,13 +1,16 @@
 //! `run`: look at runs, follow them, steer them.
 
+mod steps;
+
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
 use dromia_api::{List, RunId, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::steps::{HEADS as STEP_HEADS, Step, steps};
 use super::{Cli, listing, print_list};
-use crate::args::{self, ExportRun, WatchRun};
+use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, money, pairs, table, time};
@@ -30,7 +33,10 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
             let list: List<Run> = cli.client.get(&listing("/v1/runs", &list.page, &filters)).await?;
             print_list(output, &list, &HEADS, row)
         }
-        args::Run::Show(run) => show(cli, run.id, output).await,
+        args::Run::Show(asked) => match asked.step {
+            Some(step) => print_request(cli, &asked, step, output).await,
+            None => show(cli, asked.id, output).await,
+        },
         args::Run::Watch(watch) => follow(cli, &watch, output).await,
         args::Run::Why(run) => {
             let why: Why = cli.client.get(&format!("/v1/runs/{}/why", run.id)).await?;
@@ -60,12 +66,14 @@ async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> 
     Ok(Exit::Done)
 }
 
-/// A run and the newest page of what happened in it.
+/// A run, its steps, and the newest page of what happened in it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RunShown")]
 pub(super) struct Shown {
     /// The run.
     run: Run,
+    /// Its model calls and its tools, as far as that page tells of them.
+    steps: Vec<Step>,
     /// The newest page of its journal.
     journal: JournalPage,
 }
@@ -76,10 +84,29 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
     let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
     let journal: JournalPage = cli.client.get(&path).await?;
     let columns = output.context().columns;
-    output.show(&Shown { run, journal }, |shown| {
-        let rows = shown.journal.entries.iter().map(entry_row).collect();
-        format!("{}\n\n{}", text(&shown.run), table(columns, &["seq", "at", "entry", "fields"], rows))
+    let shown = Shown { steps: steps(&journal.entries), run, journal };
+    output.show(&shown, |shown| {
+        let rows = shown.steps.iter().map(Step::row).collect();
+        format!("{}\n\n{}", text(&shown.run), table(columns, &STEP_HEADS, rows))
     })?;
+    if after > 0 && !output.is_json() {
+        output.notice(&format!(
+            "of {} entries the newest {PAGE_ENTRIES} are shown: `dromia run export {id}`",
+            shown.run.last_seq
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints the request of a model step. A program gets its bytes as they were sent.
+async fn print_request(cli: &Cli<'_>, asked: &ShowRun, step: u32, output: &mut Output<'_>) -> Outcome<Exit> {
+    let attempt = asked.attempt.map(|attempt| format!("?attempt={attempt}")).unwrap_or_default();
+    let body = cli.client.get_bytes(&format!("/v1/runs/{}/requests/{step}{attempt}", asked.id)).await?;
+    match std::str::from_utf8(&body) {
+        // Only a terminal gets it without control characters.
+        Ok(text) => output.text(text)?,
+        Err(_) => output.raw(&body)?,
+    }
     Ok(Exit::Done)
 }
 
@@ -203,10 +230,6 @@ fn text(run: &Run) -> String {
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
         ("cost", money(run.cost_micros)),
     ])
-}
-
-fn entry_row(entry: &Entry) -> Vec<String> {
-    vec![entry.seq.to_string(), time(entry.at), entry.kind.clone(), entry.fields.get().to_owned()]
 }
 
 fn entry_line(entry: &Entry) -> String {

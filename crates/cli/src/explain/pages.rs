@@ -66,6 +66,15 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the run was cancelled or stopped at its limit, so there is no answer",
             "`dromia run why RUN` says what happened; `dromia run resume RUN` goes on from a limit",
         ),
+        ErrorCode::RequestNotFound => says(
+            "the run made no model call of this step and attempt",
+            "`dromia run show RUN` lists its model calls with their steps and attempts",
+        ),
+        ErrorCode::RequestUnavailable => says(
+            "the request was sent, and it cannot be written again exactly as it was: its entry is older than digests of \
+             requests, a text that it refers to is gone, or this program writes the form in another way",
+            "read what was said with `dromia run export RUN`; the message names what is missing",
+        ),
         ErrorCode::HandleTaken => says(
             "another tenant or agent carries the handle already",
             "choose another handle, or use the one that is there",
@@ -137,6 +146,12 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::ModelCut => says(
             "the model's answer was cut, malformed or never came; it may have been charged",
             "look at the run with `dromia run show`, then ask again",
+        ),
+        ErrorCode::ContextExceeded => says(
+            "the newest input with what the run did since does not fit the model's window beside the system text, the \
+             tools and the longest answer; older parts of the conversation were left out already",
+            "send less at a time, lower engine.output_tokens_max, or set a model with a larger window; \
+             `dromia model list` shows the windows, and models.ALIAS.context_tokens sets one",
         ),
         ErrorCode::ActionDenied => says(
             "the gate refused the action: the agent is not granted it",

@@ -403,6 +403,27 @@ async fn a_format_is_a_choice_of_the_caller() {
 }
 
 #[tokio::test]
+async fn a_request_is_printed_as_it_is_and_nothing_else() {
+    let server = Server::new(|_, _| (200, "{\"a\": \"\u{e4}\u{9b}\"}".to_owned()));
+    let line = format!("run show run_{ID} --step 2 --request --attempt 3");
+    let words: Vec<_> = line.split(' ').collect();
+    let ended = server.run(&words).await;
+    assert_eq!(
+        (ended.exit, ended.out.as_str(), ended.err.as_str()),
+        (Exit::Done, "{\"a\": \"\u{e4}\u{9b}\"}", "")
+    );
+    assert_eq!(server.lines(), [format!("GET /v1/runs/run_{ID}/requests/2?attempt=3")]);
+    // A terminal is not driven by what others wrote.
+    let ended = server.typed(&words, "", true).await;
+    assert_eq!(ended.out, "{\"a\": \"\u{e4}\u{fffd}\"}");
+
+    let refused = Server::new(|_, _| problem(409, "request_unavailable"));
+    let ended = refused.run(&words).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Failed, ""));
+    assert!(ended.err.contains("it is so") && ended.err.contains("request_unavailable"), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn an_unknown_field_is_refused_before_anything_is_asked() {
     let server = Server::new(|_, _| (200, agent()));
     let ended = server.run(&["agent", "create", "ops", "--json=handel"]).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dromia_models::{
     HttpConfig, HttpError, ModelsConfig, OutputLimit, Price, PriceTable, Provider, ScriptedModel, Secret,
-    Timeouts,
+    Timeouts, Window, WindowTable,
 };
 
 use super::layers::Environment;
@@ -49,6 +49,8 @@ pub(crate) struct Target {
     pub(crate) stream: bool,
     /// What tokens cost, if anybody knows.
     pub(crate) price: Option<Price>,
+    /// What the model takes and gives at most, as far as anybody knows.
+    pub(crate) window: Window,
 }
 
 /// Finds out who answers under an alias of the file.
@@ -92,6 +94,8 @@ pub(crate) fn route(written: &Written, alias: &str, model: &WrittenModel) -> Res
             ("key", model.key.is_some()),
             ("stream", model.stream.is_some()),
             ("price", model.price.is_some()),
+            ("context_tokens", model.context_tokens.is_some()),
+            ("output_tokens_max", model.output_tokens_max.is_some()),
         ];
         return match set.into_iter().find(|(_, is_set)| *is_set) {
             Some((key, _)) => wrong(key, "has no effect on the scripted model; remove it".to_owned()),
@@ -103,8 +107,13 @@ pub(crate) fn route(written: &Written, alias: &str, model: &WrittenModel) -> Res
     };
     let server = filled(&server);
     let price = model.price.as_ref().map_or_else(|| builtin_price(&server, &id), |price| Some(priced(price)));
+    let known = builtin_window(&server, &id);
+    let window = Window {
+        context_tokens: model.context_tokens.or(known.context_tokens),
+        output_tokens_max: model.output_tokens_max.or(known.output_tokens_max),
+    };
     let stream = model.stream.unwrap_or(true);
-    Ok(answer(Some(Target { server, server_key, model: id, stream, price })))
+    Ok(answer(Some(Target { server, server_key, model: id, stream, price, window })))
 }
 
 /// Fills in what depends on the kind and the address.
@@ -128,6 +137,12 @@ pub(crate) fn filled(server: &WrittenProvider) -> WrittenProvider {
 fn builtin_price(server: &WrittenProvider, model: &str) -> Option<Price> {
     let host = host(server.base_url.as_deref()?)?;
     PriceTable::builtin().price(&host, model)
+}
+
+/// The window of the built-in table.
+fn builtin_window(server: &WrittenProvider, model: &str) -> Window {
+    let host = server.base_url.as_deref().and_then(host).unwrap_or_default();
+    WindowTable::builtin().window(&host, model)
 }
 
 /// The host of an address, as far as it can be read.
@@ -154,6 +169,13 @@ pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut 
     }
     let mut config = ModelsConfig::default();
     for (alias, model) in &written.models {
+        for (key, tokens) in
+            [("context_tokens", model.context_tokens), ("output_tokens_max", model.output_tokens_max)]
+        {
+            if let Some(tokens) = tokens {
+                check.at_least_one(&format!("models.{alias}.{key}"), tokens.into());
+            }
+        }
         match route(written, alias, model) {
             Ok(Route { target: None, .. }) => {
                 config.models.insert(alias.clone(), Provider::Scripted);
@@ -260,12 +282,13 @@ pub(crate) fn secret(reference: &str, environment: &Environment) -> Result<Secre
 }
 
 fn http(target: &Target, key: Option<Secret>) -> Option<HttpConfig> {
-    let Target { server, model, stream, price, .. } = target;
+    let Target { server, model, stream, price, window, .. } = target;
     let base_url = server.base_url.clone().unwrap_or_default();
     let mut http = HttpConfig::new(server.kind.format()?, base_url, model.clone());
     http.key = key;
     http.stream = *stream;
     http.price = price.unwrap_or_default();
+    http.window = *window;
     http.output_limit = server.output_limit.map_or_else(OutputLimit::default, OutputLimit::from);
     if let Some(WrittenTimeouts { connect_ms, first_byte_ms, stall_ms, total_ms }) = server.timeouts {
         http.timeouts = Timeouts {

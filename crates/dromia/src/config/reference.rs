@@ -29,7 +29,8 @@ models:
 
 The same in short, without a provider of its own: `default: { kind: openai, base_url: \"…\", model: \"…\", key: \"env:NAME\" }`.
 The built-in price table covers a few well known models and has a date; the price in the file wins, and a model without
-any costs 0 and is shown as `unpriced`. A stand-in answers where its model is overloaded, too slow or unreachable.
+any costs 0 and is shown as `unpriced`. The windows of these models are built in too: what of a conversation does not fit
+a model's window is left out from its beginning, each input with its answer. A stand-in answers where its model is overloaded, too slow or unreachable.
 
 An address that other machines reach is served with TLS only. A renewed certificate is taken within a minute, without a
 restart; `dromia doctor` says when one expires.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use dromia_models::PriceTable;
+use dromia_models::{PriceTable, Window};
 
 use super::Loaded;
 use super::origin::Origin;
@@ -86,7 +86,9 @@ fn filled(written: &Written) -> Written {
         };
         let price = target.price.map(WrittenPrice::from);
         let base_url = target.server.base_url.filter(|_| model.provider.is_none());
-        *model = WrittenModel { stream: Some(target.stream), price, base_url, ..model.clone() };
+        let Window { context_tokens, output_tokens_max } = target.window;
+        let stream = Some(target.stream);
+        *model = WrittenModel { stream, price, base_url, context_tokens, output_tokens_max, ..model.clone() };
     }
     filled
 }

@@ -206,6 +206,29 @@ fn a_well_known_model_has_its_price_and_the_file_beats_the_table() {
 }
 
 #[test]
+fn a_well_known_model_has_its_window_and_the_file_beats_the_table() {
+    let window = |model: &str| {
+        let loaded = loaded(&format!("models:\n  a: {{ {model} }}\n"));
+        let route = route(&loaded.written, "a", &loaded.written.models["a"]).expect("it is right");
+        let window = route.target.expect("a server").window;
+        (window.context_tokens, window.output_tokens_max)
+    };
+    assert_eq!(window("kind: anthropic, model: claude-sonnet-4-5"), (Some(200_000), Some(64_000)));
+    let own = "kind: anthropic, model: claude-sonnet-4-5, context_tokens: 9000";
+    assert_eq!(window(own), (Some(9_000), Some(64_000)));
+    let local = "kind: openai, model: gpt-4o, base_url: 'http://127.0.0.1:8000/v1'";
+    assert_eq!(window(local), (None, None), "another host has its own");
+    for refused in ["context_tokens: 0", "output_tokens_max: 0"] {
+        let loaded = loaded(&format!("models:\n  a: {{ kind: openai, model: m, {refused} }}\n"));
+        let problems = loaded.resolve(&Environment::from([])).expect_err("nought is no bound");
+        assert!(problems.to_string().contains("must be at least 1"), "{problems}");
+    }
+    let scripted = loaded("models:\n  a: { kind: scripted, context_tokens: 9000 }\n");
+    let problems = scripted.resolve(&Environment::from([])).expect_err("it has no window");
+    assert!(problems.to_string().contains("has no effect on the scripted model"), "{problems}");
+}
+
+#[test]
 fn every_value_that_counts_is_shown_with_its_origin_and_no_secret() {
     let text = "listen: 127.0.0.1:1\nproviders:\n  p:\n    kind: openai\n    key: env:K\n  q: { kind: openai, key: sk-canary, base_url: 'http://u:canary@h' }\nmodels:\n  a: { provider: p, model: gpt-5-mini }\n  b: { provider: q, model: x, price: { input: 1, output: 2 } }\n  c: { kind: openai, base_url: 'http://h', model: y }\n";
     let environment = Environment::from([("DROMIA_TOOLS_PACE_MS", "5"), ("K", "canary")]);
@@ -221,6 +244,8 @@ fn every_value_that_counts_is_shown_with_its_origin_and_no_secret() {
         "providers.p.output_limit = max_completion_tokens (default)",
         "models.a.price.input = 250000 (built-in prices of 2026-03-21)",
         "models.a.stream = true (default)",
+        "models.a.context_tokens = 400000 (default)",
+        "models.a.output_tokens_max = 128000 (default)",
         "models.b.price.output = 2 (dromia.yaml:9)",
         "models.b.price.cache_read = 1 (default)",
         "models.c.price = unpriced (default)",

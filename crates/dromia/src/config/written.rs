@@ -202,6 +202,14 @@ pub(crate) struct WrittenModel {
     /// What tokens cost; by default the built-in price of a well known model, else nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) price: Option<WrittenPrice>,
+    /// The model's window: tokens of a request and its answer together. By default the built-in one of a well known
+    /// model; without one nothing is left out of a request because of its length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) context_tokens: Option<u32>,
+    /// The most tokens of an answer that the model gives, by default as built in; `engine.output_tokens_max` and half
+    /// of the window bound it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_tokens_max: Option<u32>,
 }
 
 /// What tokens cost, in millionths of the currency unit per million tokens.

@@ -2,7 +2,7 @@
 
 use dromia_api::List;
 use dromia_cli::{Outcome, Output};
-use dromia_models::{Price, PriceTable};
+use dromia_models::{Price, PriceTable, Window};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,6 +22,10 @@ pub(crate) struct Aliased {
     model: Option<String>,
     /// The aliases that stand in, in order.
     fallback: Vec<String>,
+    /// Tokens of a request and its answer together; nothing where nobody knows, or there is no bound.
+    context_tokens: Option<u32>,
+    /// The most tokens of an answer that the model gives; nothing where nobody knows, or there is no bound.
+    output_tokens_max: Option<u32>,
     /// What tokens cost, in millionths of the currency unit per million; nothing where nobody knows.
     price: Option<WrittenPrice>,
     /// Why nobody answers, if nobody does.
@@ -71,6 +75,8 @@ pub(super) fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
                     place(&route),
                     route.kind.as_str().to_owned(),
                     fallback.join(", "),
+                    tokens_text(&route, |window| window.context_tokens),
+                    tokens_text(&route, |window| window.output_tokens_max),
                     price_text(&route),
                 ]);
                 items.push(listed(alias, fallback, route));
@@ -85,7 +91,8 @@ pub(super) fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
     if output.is_json() {
         return output.document(&Listing { items, prices_as_of: as_of, currency });
     }
-    output.table(&["alias", "answers", "kind", "stands in", "price per million tokens"], rows)?;
+    let heads = ["alias", "answers", "kind", "stands in", "window", "max output", "price per million tokens"];
+    output.table(&heads, rows)?;
     output.line(&format!(
         "\nPrices that dromia.yaml does not set are built in: {currency}, as of {as_of}, not checked against the \
          providers' own lists."
@@ -96,15 +103,25 @@ fn listed(alias: String, fallback: Vec<String>, route: Route) -> Aliased {
     let Route { provider, kind, target } = route;
     // The scripted model costs nothing.
     let price = target.as_ref().map_or_else(|| Some(Price::default()), |target| target.price);
+    let Window { context_tokens, output_tokens_max } =
+        target.as_ref().map(|target| target.window).unwrap_or_default();
     Aliased {
         alias,
         kind: Some(kind),
         provider,
         model: target.map(|target| target.model),
         fallback,
+        context_tokens,
+        output_tokens_max,
         price: price.map(WrittenPrice::from),
         problem: None,
     }
+}
+
+/// What a model takes or gives, as people read it; the scripted model has no bound.
+fn tokens_text(route: &Route, of: fn(&Window) -> Option<u32>) -> String {
+    let Some(target) = &route.target else { return String::new() };
+    of(&target.window).map_or_else(|| "unknown".to_owned(), |tokens| tokens.to_string())
 }
 
 /// What a model costs, as people read it: per million tokens, in and out.

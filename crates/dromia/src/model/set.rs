@@ -68,11 +68,12 @@ pub(super) fn run(held: &Held, assignment: &Assignment, output: &mut Output<'_>)
         fallback: fallback.clone(),
         ..WrittenModel::default()
     };
-    // What belongs to the answer stays; a price belongs to the model of a provider.
+    // What belongs to the answer stays; a price and a window belong to the model of a provider.
     if let Some(there) = written.models.get(alias).filter(|_| !is_scripted) {
         model.stream = there.stream;
         if (&there.provider, &there.model) == (&model.provider, &model.model) {
             model.price.clone_from(&there.price);
+            (model.context_tokens, model.output_tokens_max) = (there.context_tokens, there.output_tokens_max);
         }
     }
     if written.models.get(alias) == Some(&model) {
@@ -113,6 +114,8 @@ pub(crate) fn lines(alias: &str, model: &WrittenModel) -> Vec<String> {
         let parts: Vec<_> = parts.into_iter().filter_map(part).collect();
         lines.push(format!("  price: {{ {} }}", parts.join(", ")));
     }
+    lines.extend(model.context_tokens.map(|tokens| format!("  context_tokens: {tokens}")));
+    lines.extend(model.output_tokens_max.map(|tokens| format!("  output_tokens_max: {tokens}")));
     lines
 }
 

@@ -87,7 +87,11 @@ pub(crate) fn run(
         let models = models.map_err(|error| Exit::usage(format!("{}: {error}", home.config().display())))?;
         let request = request(alias);
         let first = First { began: Instant::now(), after: OnceLock::new() };
-        let call = models.call(&request, &first);
+        let prepared = match models.prepare(&request) {
+            Ok(prepared) => prepared,
+            Err(error) => return anyhow::Ok((Err(error), None, first.began.elapsed())),
+        };
+        let call = models.call(&request, &prepared, &first);
         let outcome = match wait {
             None => call.await,
             Some(wait) => match tokio::time::timeout(wait, call).await {

@@ -270,10 +270,10 @@ fn providers_and_models_are_added_tried_and_removed_and_the_rest_of_the_file_sta
     assert!(unpriced.contains("cost         unpriced"), "{unpriced}");
 
     insta::assert_snapshot!(stdout(&with_key(&home, KEY, &["model", "list"])), @r"
-    ALIAS     ANSWERS                      KIND      STANDS IN  PRICE PER MILLION TOKENS
-    default   hub/small                    openai    spare      1.00 USD in, 5.00 USD out
-    spare     local/large                  openai    scripted   unpriced
-    scripted  the built-in scripted model  scripted             free
+    ALIAS     ANSWERS                      KIND      STANDS IN  WINDOW   MAX OUTPUT  PRICE PER MILLION TOKENS
+    default   hub/small                    openai    spare      unknown  unknown     1.00 USD in, 5.00 USD out
+    spare     local/large                  openai    scripted   unknown  unknown     unpriced
+    scripted  the built-in scripted model  scripted                                  free
 
     Prices that dromia.yaml does not set are built in: USD, as of 2026-03-21, not checked against the providers' own lists.
     ");

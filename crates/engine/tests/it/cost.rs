@@ -31,6 +31,7 @@ fn called(attempt: u32) -> Entry {
         input_tokens: 10,
         output_tokens_max: 10,
         reserved_micros: 1 << 40,
+        sent: None,
     })
 }
 

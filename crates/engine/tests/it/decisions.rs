@@ -8,6 +8,7 @@ use dromia_contracts::gate::Verdict;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
 use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::sent::{BodyDigest, Sent, Wording};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};
@@ -57,6 +58,19 @@ fn prepared(id: CallId, effect: EffectClass, action: u8) -> PreparedCall {
     PreparedCall { id, tool: "t".into(), effect, arguments: "{}".into(), action }
 }
 
+/// What a call sent; deciding looks at none of it.
+fn sent() -> Sent {
+    let wording = Wording {
+        by: None,
+        form: "chat/1".into(),
+        model: "m".into(),
+        whole: false,
+        limit: None,
+        left_out: 0,
+    };
+    Sent { wording, digest: BodyDigest::of(&[7; 32]) }
+}
+
 /// A run in memory: the journal, the live state, and what is due.
 struct Live {
     journal: Vec<Entry>,
@@ -97,6 +111,7 @@ impl Live {
                 input_tokens: 10,
                 output_tokens_max: 10,
                 reserved_micros: 7,
+                sent: sent(),
             }),
             Next::CallModel if dice.is_multiple_of(8) => Input::Failed(ModelError {
                 code: [ErrorCode::ModelUnavailable, ErrorCode::ModelCut][usize::from(dice / 8 % 2)],
@@ -333,6 +348,21 @@ fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id(
             .collect();
         assert_eq!(begun, [(id, 1), (id, 2)], "{effect:?}");
     }
+}
+
+#[test]
+fn a_request_that_does_not_fit_fails_the_run_and_no_attempt_begins() {
+    let mut live = Live::begin(12);
+    let calls = live.state.model_calls;
+    live.feed(Input::Unplanned(ModelError {
+        code: ErrorCode::ContextExceeded,
+        message: "too long for m".into(),
+        retry_after: None,
+    }));
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Failed, Next::Rest));
+    assert_eq!((live.state.model_calls, live.state.cost_micros), (calls, 0));
+    let fault = live.state.fault().expect("it failed");
+    assert_eq!((fault.code, fault.message.as_str()), (ErrorCode::ContextExceeded, "too long for m"));
 }
 
 #[test]

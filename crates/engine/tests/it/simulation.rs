@@ -10,6 +10,7 @@
 //! | E2 | one key per call | `a_key_per_attempt_is_caught` |
 //! | E3 | a transactional send and its result are one commit | `a_send_torn_from_its_result_is_caught` |
 //! | E4 | an unkeyed call runs at most once per start | `a_replayed_unkeyed_call_is_caught` |
+//! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -18,6 +19,7 @@ mod check;
 mod clients;
 mod planted;
 mod ports;
+mod requests;
 mod rests;
 mod store;
 mod witness;
@@ -29,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dromia_contracts::Digest;
 use dromia_testkit::Sim;
 
-use self::check::{Tally, check};
+use self::check::{Tally, check, check_sent};
 use self::clients::Client;
 use self::world::{Options, World, step};
 
@@ -121,6 +123,8 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
         if let Some(what) = stuck {
             let active = engine.active();
             world.witness.blame("B", &format!("it does not settle, {active} tasks are active: {what}"));
+        } else if world.options.lie.is_none() {
+            sim.block_on(check_sent(world, &engine))?;
         }
     }
     Ok(())

@@ -122,6 +122,7 @@ fn parameters(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Ve
         parameter["schema"] = match name {
             "run" => schemas.taken(of::<RunId>()),
             "session" => schemas.taken(of::<SessionId>()),
+            "step" => json!({"type": "integer", "minimum": 1}),
             "name" => json!({"type": "string", "minLength": 1, "maxLength": StatePut::NAME_BYTES_MAX}),
             _ => json!({"type": "string", "minLength": 1}),
         };
@@ -172,6 +173,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "agent" => "The agent's handle or id.",
         "session" => "The session's id.",
         "run" => "The run's id.",
+        "step" => "The model step, counted from 1.",
         "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",
         "name" => "The name of the state entry, without control characters.",

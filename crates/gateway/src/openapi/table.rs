@@ -182,6 +182,25 @@ fn runs() -> Vec<Operation> {
             .gives::<JournalPage>(200, "A page of entries, in order.")
             .streams("As a stream: every entry once and in order, live text in between, then `end`.", &events)
             .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
+        Operation::new(
+            "GET",
+            "/v1/runs/{run}/requests/{step}",
+            "run_request",
+            "Read what a model was sent, byte for byte",
+        )
+        .query::<queries::Which>()
+        .gives::<Value>(
+            200,
+            "The body that was sent, in its model's own form. Headers name step and attempt (`x-dromia-step`), alias, \
+             model, form and digest; no header of the request itself is told.",
+        )
+        .fails(&[
+            ErrorCode::RunNotFound,
+            ErrorCode::RequestNotFound,
+            ErrorCode::RequestUnavailable,
+            ErrorCode::SessionNotFound,
+            ErrorCode::JournalUnreadable,
+        ]),
         Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Say why a run stands where it stands")
             .gives::<Why>(200, "What it waits for, and what moves it.")
             .fails(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),

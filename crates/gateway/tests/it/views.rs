@@ -88,6 +88,31 @@ async fn a_run_is_shown_explained_and_ended() {
 }
 
 #[tokio::test]
+async fn what_a_model_was_sent_is_told_as_it_is() {
+    let world = World::new().await;
+    let path = format!("/v1/runs/{}/requests", world.ours.run);
+    let told = world.ask("GET", &format!("{path}/1"), "").await;
+    assert_eq!(told.status, 200);
+    assert_eq!(told.body, r#"{"model":"m-1", "messages":[]}"#.as_bytes(), "not a byte is changed");
+    for (header, value) in [
+        ("content-type", "application/json"),
+        ("x-dromia-step", "1.2"),
+        ("x-dromia-alias", "spare"),
+        ("x-dromia-model", "m-1"),
+        ("x-dromia-form", "chat/1"),
+        ("x-dromia-digest", "0707070707070707"),
+    ] {
+        assert_eq!(told.headers[header], value);
+    }
+    let first = world.ask("GET", &format!("{path}/1?attempt=1"), "").await;
+    assert_eq!(first.headers["x-dromia-step"], "1.1");
+    assert_eq!(world.ask("GET", &format!("{path}/2"), "").await.code(), "request_not_found");
+    for bad in ["0", "-1", "x", "1?attempt=x", "1?moon=full"] {
+        assert_eq!(world.ask("GET", &format!("{path}/{bad}"), "").await.code(), "invalid_request", "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn state_is_written_under_its_version_and_read_back() {
     let world = World::new().await;
     let base = format!("/v1/sessions/{}/state", world.ours.session);

@@ -10,13 +10,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::content::{CallStatus, ToolCall, ToolResult};
-use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::chat::request::text_of;
-use crate::http::HttpConfig;
+use crate::letter::Letter;
 use crate::names;
 use crate::scripted::status_word;
 
@@ -24,11 +23,12 @@ use crate::scripted::status_word;
 const CACHED_BYTES_MIN: usize = 4096;
 
 /// Writes the body of one request.
-pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
+    let request = letter.request;
     let tools: Vec<_> = request.tools.iter().map(Tool::of).collect();
     let tool_bytes: usize = request.tools.iter().map(|tool| tool.name.len() + tool.description.len()).sum();
     let prefix = request.system.len() + tool_bytes;
-    let mut messages = messages(request);
+    let mut messages = messages(letter.turns);
     let blocks = messages.iter().flat_map(|message| &message.content);
     if prefix + blocks.map(Block::bytes).sum::<usize>() >= CACHED_BYTES_MIN
         && let Some(last) = messages.last_mut().and_then(|message| message.content.last_mut())
@@ -40,8 +40,8 @@ pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes,
         block.cache_control = (prefix >= CACHED_BYTES_MIN).then(Cached::default);
         [block]
     });
-    let (model, max_tokens) = (config.model.as_str(), request.output_tokens_max);
-    let body = Body { model, max_tokens, system, tools, messages, stream: config.stream };
+    let (model, max_tokens) = (letter.model, letter.output_tokens_max);
+    let body = Body { model, max_tokens, system, tools, messages, stream: letter.stream };
     Ok(serde_json::to_vec(&body)?.into())
 }
 
@@ -132,9 +132,9 @@ impl Block<'_> {
     }
 }
 
-fn messages(request: &ModelRequest) -> Vec<Message<'_>> {
+fn messages(turns: &[Turn]) -> Vec<Message<'_>> {
     let mut messages = Vec::new();
-    for turn in request.transcript.turns() {
+    for turn in turns {
         match turn {
             Turn::Input(input) => add_text(&mut messages, Role::User, text_of(&input.parts)),
             Turn::Unit(unit) => add_unit(&mut messages, unit),

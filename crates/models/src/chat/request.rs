@@ -9,20 +9,20 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
-use dromia_contracts::model::ModelRequest;
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use crate::http::{HttpConfig, OutputLimit};
+use crate::http::OutputLimit;
+use crate::letter::Letter;
 use crate::names;
 use crate::scripted::{status_of, status_word};
 
 /// Writes the body of one request.
-pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
     let mut bytes = Vec::with_capacity(4096);
-    serde_json::to_writer(&mut bytes, &Body { config, request })?;
+    serde_json::to_writer(&mut bytes, &Body(letter))?;
     Ok(bytes.into())
 }
 
@@ -32,26 +32,23 @@ pub fn result_parts(content: &str) -> Option<(CallStatus, &str)> {
     Some((status_of(word)?, text.strip_prefix(' ').unwrap_or(text)))
 }
 
-struct Body<'a> {
-    config: &'a HttpConfig,
-    request: &'a ModelRequest,
-}
+struct Body<'a>(&'a Letter<'a>);
 
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { config, request } = self;
+        let Self(letter) = self;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("model", &config.model)?;
-        map.serialize_entry("messages", &Messages(request))?;
-        if !request.tools.is_empty() {
-            map.serialize_entry("tools", &Tools(&request.tools))?;
+        map.serialize_entry("model", letter.model)?;
+        map.serialize_entry("messages", &Messages(letter))?;
+        if !letter.request.tools.is_empty() {
+            map.serialize_entry("tools", &Tools(&letter.request.tools))?;
         }
-        let limit = match config.output_limit {
+        let limit = match letter.output_limit {
             OutputLimit::MaxTokens => "max_tokens",
             OutputLimit::MaxCompletionTokens => "max_completion_tokens",
         };
-        map.serialize_entry(limit, &request.output_tokens_max)?;
-        if config.stream {
+        map.serialize_entry(limit, &letter.output_tokens_max)?;
+        if letter.stream {
             map.serialize_entry("stream", &true)?;
             map.serialize_entry("stream_options", &StreamOptions { include_usage: true })?;
         }
@@ -64,15 +61,16 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-struct Messages<'a>(&'a ModelRequest);
+struct Messages<'a>(&'a Letter<'a>);
 
 impl Serialize for Messages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
-        if !self.0.system.is_empty() {
-            seq.serialize_element(&Message::System { content: &self.0.system })?;
+        let system = &self.0.request.system;
+        if !system.is_empty() {
+            seq.serialize_element(&Message::System { content: system })?;
         }
-        for turn in self.0.transcript.turns() {
+        for turn in self.0.turns {
             match turn {
                 Turn::Input(input) => {
                     seq.serialize_element(&Message::User { content: text_of(&input.parts) })?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
-use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Reservation};
+use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Prepared};
+use dromia_contracts::sent::Wording;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::timeout;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 use super::config::{HttpConfig, HttpError};
 use super::draft::{Draft, StreamReader};
 use super::failure::{self, cut};
+use crate::letter;
 use crate::secret::Secret;
 use crate::tokens;
 
@@ -50,18 +52,22 @@ impl HttpModel {
         Ok(Self { config, client, url })
     }
 
-    async fn attempt(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
-        let body = self.config.format.body(&self.config, request);
-        let body = body.map_err(|_| cut("the request cannot be written as JSON"))?;
-        let exchange = self.exchange(body, deltas);
+    async fn attempt(
+        &self,
+        request: &ModelRequest,
+        prepared: &Prepared,
+        deltas: &dyn Deltas,
+    ) -> Result<ModelReply, ModelError> {
+        let exchange = self.exchange(prepared.body.clone(), deltas);
         let draft = match timeout(self.config.timeouts.total, exchange).await {
             Ok(draft) => draft?,
             Err(_) => return Err(cut("the model did not finish its answer in time")),
         };
-        let mut reply = draft.into_reply(|| tokens::estimate_request(request))?;
+        let turns = letter::sent_turns(&prepared.wording, request).unwrap_or_default();
+        let mut reply = draft.into_reply(|| tokens::estimate_sent(request, turns))?;
         let cost = self.config.price.of_usage(reply.usage, reply.detail);
         if cost > 0 {
-            let reserved = self.reserve(request).micros;
+            let reserved = prepared.reserved_micros;
             if cost > reserved {
                 tracing::warn!(cost, reserved, "a provider counted more tokens than the request has bytes");
             }
@@ -171,20 +177,32 @@ impl Model for HttpModel {
         alias == self.config.model
     }
 
-    fn reserve(&self, request: &ModelRequest) -> Reservation {
-        let bytes_max = tokens::request_bytes(request) as u64;
-        Reservation {
-            input_tokens: tokens::estimate_request(request),
-            micros: self.config.price.at_most(bytes_max, request.output_tokens_max.into()),
-        }
+    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+        let HttpConfig { model, window, price, .. } = &self.config;
+        let fitted = window.fit(request).map_err(|long| long.of(model))?;
+        let output_tokens_max = fitted.output_tokens_max;
+        let wording = self.config.wording(u32::try_from(fitted.left_out).unwrap_or(u32::MAX));
+        Ok(Prepared {
+            body: letter::write(&wording, request, output_tokens_max)?,
+            wording,
+            input_tokens: fitted.input_tokens(),
+            output_tokens_max,
+            // The counted bytes as tokens: no tokenizer makes more, so no report comes to more money.
+            reserved_micros: price.at_most(fitted.bytes as u64, output_tokens_max.into()),
+        })
+    }
+
+    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        letter::write(wording, request, request.output_tokens_max)
     }
 
     fn call<'a>(
         &'a self,
         request: &'a ModelRequest,
+        prepared: &'a Prepared,
         deltas: &'a dyn Deltas,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(self.attempt(request, deltas))
+        Box::pin(self.attempt(request, prepared, deltas))
     }
 }
 

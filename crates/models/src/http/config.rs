@@ -4,10 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use dromia_contracts::model::{Usage, UsageDetail};
+use dromia_contracts::sent::Wording;
 use reqwest::Url;
 
 use super::format::Format;
 use crate::secret::Secret;
+use crate::window::Window;
 
 /// Where and how to reach one model.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ pub struct HttpConfig {
     pub output_limit: OutputLimit,
     /// What tokens cost.
     pub price: Price,
+    /// What the model takes and gives at most.
+    pub window: Window,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// The most idle connections that are kept open.
@@ -44,8 +48,23 @@ impl HttpConfig {
             stream: true,
             output_limit: OutputLimit::MaxTokens,
             price: Price::default(),
+            window: Window::default(),
             timeouts: Timeouts::default(),
             idle_connections_max: 1024,
+        }
+    }
+
+    /// Says how a request to this model is written.
+    pub(super) fn wording(&self, left_out: u32) -> Wording {
+        // Only chat completions leave a choice.
+        let limit = (self.format == Format::OpenAiChat).then(|| self.output_limit.field()).flatten();
+        Wording {
+            by: None,
+            form: self.format.form().to_owned(),
+            model: self.model.clone(),
+            whole: !self.stream,
+            limit: limit.map(str::to_owned),
+            left_out,
         }
     }
 
@@ -76,6 +95,7 @@ impl fmt::Debug for HttpConfig {
             .field("stream", &self.stream)
             .field("output_limit", &self.output_limit)
             .field("price", &self.price)
+            .field("window", &self.window)
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()
     }
@@ -89,6 +109,21 @@ pub enum OutputLimit {
     MaxTokens,
     /// `max_completion_tokens`, which OpenAI's reasoning models insist on.
     MaxCompletionTokens,
+}
+
+impl OutputLimit {
+    /// The field as a wording keeps it: nothing for the usual one.
+    const fn field(self) -> Option<&'static str> {
+        match self {
+            Self::MaxTokens => None,
+            Self::MaxCompletionTokens => Some("max_completion_tokens"),
+        }
+    }
+
+    /// Reads what a wording keeps.
+    pub(crate) fn of_field(field: Option<&str>) -> Option<Self> {
+        [Self::MaxTokens, Self::MaxCompletionTokens].into_iter().find(|limit| limit.field() == field)
+    }
 }
 
 /// How long to wait for what.

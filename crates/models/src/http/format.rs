@@ -1,11 +1,12 @@
 //! The wire formats, and what differs between them.
 
 use bytes::Bytes;
-use dromia_contracts::model::{Deltas, ModelError, ModelRequest};
+use dromia_contracts::model::{Deltas, ModelError};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::config::{HttpConfig, HttpError};
+use super::config::HttpError;
 use super::draft::Draft;
+use crate::letter::Letter;
 use crate::secret::Secret;
 use crate::{anthropic, chat, responses};
 
@@ -24,6 +25,24 @@ pub enum Format {
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 impl Format {
+    /// Every format.
+    const ALL: [Self; 3] = [Self::OpenAiChat, Self::OpenAiResponses, Self::AnthropicMessages];
+
+    /// The name and version of the form in which requests are written. A journal keeps it, so the bytes of a form never
+    /// change: other bytes are a new version.
+    pub(crate) const fn form(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "chat/1",
+            Self::OpenAiResponses => "responses/1",
+            Self::AnthropicMessages => "messages/1",
+        }
+    }
+
+    /// Finds the format that writes a form.
+    pub(crate) fn of_form(form: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.form() == form)
+    }
+
     /// The path behind the base address.
     pub(super) const fn path(self) -> &'static str {
         match self {
@@ -55,15 +74,11 @@ impl Format {
     }
 
     /// Writes the body of one request.
-    pub(super) fn body(
-        self,
-        config: &HttpConfig,
-        request: &ModelRequest,
-    ) -> Result<Bytes, serde_json::Error> {
+    pub(crate) fn body(self, letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
         match self {
-            Self::OpenAiChat => chat::request::body(config, request),
-            Self::OpenAiResponses => responses::request::body(config, request),
-            Self::AnthropicMessages => anthropic::request::body(config, request),
+            Self::OpenAiChat => chat::request::body(letter),
+            Self::OpenAiResponses => responses::request::body(letter),
+            Self::AnthropicMessages => anthropic::request::body(letter),
         }
     }
 

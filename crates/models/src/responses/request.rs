@@ -7,20 +7,20 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
-use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::chat::request::{arguments, text_of};
-use crate::http::HttpConfig;
+use crate::letter::Letter;
 use crate::names;
 use crate::scripted::status_word;
 
 /// Writes the body of one request.
-pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
+    let request = letter.request;
     let mut input = Vec::new();
-    for turn in request.transcript.turns() {
+    for turn in letter.turns {
         match turn {
             Turn::Input(said) => {
                 input.push(Item::Message { role: "user", content: [Text::input(text_of(&said.parts))] });
@@ -36,12 +36,12 @@ pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes,
         strict: false,
     });
     let body = Body {
-        model: &config.model,
+        model: letter.model,
         instructions: &request.system,
         input,
         tools: tools.collect(),
-        max_output_tokens: request.output_tokens_max,
-        stream: config.stream,
+        max_output_tokens: letter.output_tokens_max,
+        stream: letter.stream,
         store: false,
     };
     Ok(serde_json::to_vec(&body)?.into())

@@ -4,19 +4,22 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::model::{
-    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, ProposedCall, Reservation, Usage,
-    UsageDetail,
+    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
 };
 use dromia_contracts::runtime::Clock;
+use dromia_contracts::sent::Wording;
 use dromia_contracts::transcript::{Transcript, Turn, Unit};
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::Timestamp;
 
 use super::directive::Failing;
 use super::play::{Move, Outcome, Script, next_move};
+use crate::letter;
 use crate::tokens;
+use crate::window::Window;
 
 /// The built-in model that needs no network. It costs nothing.
 #[derive(Debug, Clone)]
@@ -27,6 +30,9 @@ pub struct ScriptedModel {
 impl ScriptedModel {
     /// The alias under which it is always there.
     pub const ALIAS: &'static str = "scripted";
+
+    /// The form in which its requests are written down. Nothing is sent anywhere: it reads the conversation itself.
+    pub(crate) const FORM: &'static str = "scripted/1";
 
     /// Makes it; the clock is asked only for `@slow`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
@@ -89,13 +95,34 @@ impl Model for ScriptedModel {
         alias == Self::ALIAS
     }
 
-    fn reserve(&self, request: &ModelRequest) -> Reservation {
-        Reservation { input_tokens: tokens::estimate_request(request), micros: 0 }
+    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+        // It has no window, so everything fits.
+        let fitted = Window::default().fit(request).map_err(|long| long.of(Self::ALIAS))?;
+        let wording = Wording {
+            by: None,
+            form: Self::FORM.to_owned(),
+            model: String::new(),
+            whole: false,
+            limit: None,
+            left_out: 0,
+        };
+        Ok(Prepared {
+            body: letter::write(&wording, request, request.output_tokens_max)?,
+            wording,
+            input_tokens: fitted.input_tokens(),
+            output_tokens_max: request.output_tokens_max,
+            reserved_micros: 0,
+        })
+    }
+
+    fn write(&self, wording: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        letter::write(wording, request, request.output_tokens_max)
     }
 
     fn call<'a>(
         &'a self,
         request: &'a ModelRequest,
+        _prepared: &'a Prepared,
         deltas: &'a dyn Deltas,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(self.play(request, deltas))

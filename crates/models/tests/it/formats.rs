@@ -10,7 +10,7 @@ use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
 use serde_json::{Value, json};
 
 use crate::canned::{Then, answer_once, http};
-use crate::scene::{Collected, request, tool, unit};
+use crate::scene::{Collected, attempt, request, tool, unit};
 
 /// One answer in a format's words: whole, and as the data of its events.
 struct Exchange {
@@ -159,7 +159,7 @@ async fn a_whole_answer_says_the_same() {
         let body = exchange.whole.to_string();
         let (address, _heard, _) = answer_once(http("200 OK", "", &body), Then::Close).await;
         let adapter = adapter(exchange.format, &format!("http://{address}/v1"), false);
-        let reply = adapter.call(&request("hello"), &Collected::default()).await.unwrap();
+        let reply = attempt(&adapter, &request("hello"), &Collected::default()).await.unwrap();
         assert_is_the_answer(&reply, exchange.format);
     }
 }
@@ -169,7 +169,7 @@ async fn sent(format: Format, request: &ModelRequest) -> (String, Value) {
     let whole = exchanges().into_iter().find(|exchange| exchange.format == format).unwrap().whole;
     let (address, heard, _) = answer_once(http("200 OK", "", &whole.to_string()), Then::Close).await;
     let adapter = adapter(format, &format!("http://{address}/v1"), false);
-    adapter.call(request, &Collected::default()).await.unwrap();
+    attempt(&adapter, request, &Collected::default()).await.unwrap();
     let heard = heard.await.unwrap();
     let (head, body) = heard.split_once("\r\n\r\n").unwrap();
     (head.to_ascii_lowercase(), serde_json::from_str(body).unwrap())
@@ -246,6 +246,34 @@ async fn responses_are_asked_for_with_the_whole_conversation_and_nothing_stored(
     assert_eq!(body["input"][3]["output"], "[ok] text");
 }
 
+/// What was sent is what was prepared, and what is written again from its wording in another process.
+#[tokio::test]
+async fn what_is_sent_can_be_written_again_byte_for_byte() {
+    for exchange in exchanges() {
+        let whole = exchange.whole.to_string();
+        let (address, heard, _) = answer_once(http("200 OK", "", &whole), Then::Close).await;
+        let model = adapter(exchange.format, &format!("http://{address}/v1"), false);
+        let asked = asked();
+        let prepared = model.prepare(&asked).unwrap();
+        model.call(&asked, &prepared, &Collected::default()).await.unwrap();
+        let heard = heard.await.unwrap();
+        let (_, body) = heard.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body.as_bytes(), prepared.body, "{:?}", exchange.format);
+        let asked = ModelRequest { output_tokens_max: prepared.output_tokens_max, ..asked };
+        // Another adapter with other settings writes the same: the wording says it all.
+        let other = Format::AnthropicMessages;
+        let other = HttpModel::new(HttpConfig::new(other, "http://127.0.0.1:1", "another")).unwrap();
+        assert_eq!(other.write(&prepared.wording, &asked), Ok(prepared.body), "{:?}", exchange.format);
+        let form = "chat/999".to_owned();
+        let unknown =
+            other.write(&dromia_contracts::sent::Wording { form, ..prepared.wording.clone() }, &asked);
+        assert_eq!(unknown.unwrap_err().code, ErrorCode::RequestUnavailable);
+        let left_out = 99;
+        let unknown = other.write(&dromia_contracts::sent::Wording { left_out, ..prepared.wording }, &asked);
+        assert_eq!(unknown.unwrap_err().code, ErrorCode::RequestUnavailable);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_is_withheld_or_broken_is_typed() {
     let table = [
@@ -275,7 +303,7 @@ async fn an_answer_that_is_withheld_or_broken_is_typed() {
     for (format, body, code) in table {
         let (address, _heard, _) = answer_once(http("200 OK", "", &body.to_string()), Then::Close).await;
         let adapter = adapter(format, &format!("http://{address}/v1"), false);
-        let error = adapter.call(&request("hello"), &Collected::default()).await.unwrap_err();
+        let error = attempt(&adapter, &request("hello"), &Collected::default()).await.unwrap_err();
         assert_eq!(error.code, code, "{format:?}: {body}");
     }
 }

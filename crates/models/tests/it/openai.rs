@@ -10,7 +10,7 @@ use dromia_models::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price
 use dromia_testkit::model_server::{ModelServer, Options};
 
 use crate::canned::{Then, answer_once, events, http};
-use crate::scene::{Collected, request, tool, unit};
+use crate::scene::{Collected, attempt, request, tool, unit};
 
 /// An adapter that never gives up on a busy machine.
 fn adapter(base_url: &str, stream: bool) -> HttpModel {
@@ -28,7 +28,7 @@ fn patient(base_url: &str, stream: bool, wait: Duration) -> HttpModel {
 }
 
 async fn ask(adapter: &HttpModel, request: &ModelRequest) -> Result<ModelReply, ModelError> {
-    adapter.call(request, &Collected::default()).await
+    attempt(adapter, request, &Collected::default()).await
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn both_modes_give_one_reply_and_streaming_gives_its_pieces() {
     let mut replies = Vec::new();
     for stream in [false, true] {
         let deltas = Collected::default();
-        let reply = adapter(&server.base_url(), stream).call(&request, &deltas).await.unwrap();
+        let reply = attempt(&adapter(&server.base_url(), stream), &request, &deltas).await.unwrap();
         assert_eq!(deltas.pieces().concat(), reply.text);
         assert_eq!(deltas.pieces().len() > 1, stream);
         assert_eq!(reply.finish, Finish::Stop);
@@ -179,11 +179,11 @@ async fn a_cost_is_never_above_its_reservation() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let adapter = HttpModel::new(HttpConfig { stream: false, price, ..base }).unwrap();
     let request = request("hello");
-    let reserved = adapter.reserve(&request);
+    let reserved = adapter.prepare(&request).unwrap().reserved_micros;
     let reply = ask(&adapter, &request).await.unwrap();
     assert_eq!(reply.usage.input_tokens, 1_000_000, "the provider's count is told as it is");
-    assert_eq!(reply.cost_micros, reserved.micros, "and what was not reserved is not charged");
-    assert!(reserved.micros > 15 * 1024);
+    assert_eq!(reply.cost_micros, reserved, "and what was not reserved is not charged");
+    assert!(reserved > 15 * 1024);
 }
 
 #[tokio::test]
@@ -265,7 +265,8 @@ async fn dropping_the_call_drops_the_connection() {
     let adapter = adapter(&format!("http://{address}"), false);
     let request = request("hello");
     let deltas = Collected::default();
-    let mut call = adapter.call(&request, &deltas);
+    let prepared = adapter.prepare(&request).unwrap();
+    let mut call = adapter.call(&request, &prepared, &deltas);
     tokio::select! {
         reply = &mut call => panic!("the server never answers, but {reply:?} came"),
         heard = heard => drop(heard.unwrap()),

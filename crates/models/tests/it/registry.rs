@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::ErrorCode;
-use dromia_contracts::model::Model as _;
+use dromia_contracts::model::{Model as _, ModelRequest};
 use dromia_contracts::runtime::Clock;
-use dromia_models::{Format, HttpConfig, Models, ModelsConfig, Provider};
+use dromia_models::{Format, HttpConfig, Models, ModelsConfig, Provider, Window};
 use dromia_testkit::{ManualClock, Sim};
 
 use crate::canned::{Then, answer_once, http};
-use crate::scene::{Collected, request};
+use crate::scene::{Collected, attempt, request};
 
 fn models(aliases: &[(&str, Provider)]) -> Result<Models, dromia_models::ModelsError> {
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -32,7 +32,7 @@ fn the_scripted_model_is_always_there_and_others_go_by_their_alias() {
     assert!(models.knows("default") && models.knows("scripted") && !models.knows("gpt-x"));
     let mut asked = request("hello");
     asked.model = "default".to_owned();
-    let reply = Sim::new(1).block_on(models.call(&asked, &Collected::default())).expect("it ends");
+    let reply = Sim::new(1).block_on(attempt(&models, &asked, &Collected::default())).expect("it ends");
     assert!(reply.expect("an answer").text.contains("scripted model"));
 }
 
@@ -41,9 +41,9 @@ fn an_alias_that_nobody_configured_is_rejected_and_costs_nothing() {
     let models = models(&[]).expect("good settings");
     let mut asked = request("hello");
     asked.model = "gpt".to_owned();
-    assert_eq!(models.reserve(&asked).micros, 0);
-    let failure = Sim::new(1).block_on(models.call(&asked, &Collected::default())).expect("it ends");
-    assert_eq!(failure.expect_err("nobody answers").code, ErrorCode::ModelRejected);
+    let failure = models.prepare(&asked).expect_err("nobody answers");
+    assert_eq!(failure.code, ErrorCode::ModelRejected);
+    assert!(failure.message.contains("gpt"), "{failure}");
 }
 
 #[test]
@@ -78,9 +78,9 @@ async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
         let models = Models::new(config, &clock_port).expect("good settings");
         let mut asked = request("hello");
         asked.model = "default".to_owned();
-        let error = models.call(&asked, &Collected::default()).await.expect_err("it is limited");
+        let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is limited");
         assert_eq!((error.code, error.retry_after), (ErrorCode::ModelUnavailable, Some(Duration::ZERO)));
-        let reply = models.call(&asked, &Collected::default()).await.expect("the stand-in answers");
+        let reply = attempt(&models, &asked, &Collected::default()).await.expect("the stand-in answers");
         assert_eq!(reply.text, "from the stand-in");
         let until = clock.now() + Duration::from_secs(40);
         assert_eq!(
@@ -106,11 +106,62 @@ async fn a_rejected_request_is_not_tried_elsewhere_and_without_a_stand_in_the_wa
     let models = Models::new(config, &clock).expect("good settings");
     let mut asked = request("hello");
     asked.model = "strict".to_owned();
-    let error = models.call(&asked, &Collected::default()).await.expect_err("it is refused");
+    let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is refused");
     assert_eq!((error.code, error.retry_after), (ErrorCode::ModelRejected, None));
     asked.model = "limited".to_owned();
-    let error = models.call(&asked, &Collected::default()).await.expect_err("it is limited");
+    let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is limited");
     assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+}
+
+/// Nobody listens there; a model of it can only be prepared for.
+fn nowhere(id: &str, context_tokens: Option<u32>) -> Provider {
+    let base = HttpConfig::new(Format::OpenAiChat, "http://127.0.0.1:1", id);
+    let window = Window { context_tokens, output_tokens_max: None };
+    Provider::Http(HttpConfig { window, ..base })
+}
+
+#[tokio::test]
+async fn who_is_asked_and_what_is_left_out_is_chosen_when_the_attempt_is_prepared() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let clock = ManualClock::new();
+    let config = ModelsConfig {
+        models: BTreeMap::from([
+            ("default".to_owned(), nowhere("large", Some(100_000))),
+            ("spare".to_owned(), nowhere("small", Some(1_000))),
+        ]),
+        fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
+    };
+    let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
+    let models = Models::new(config, &clock_port).expect("good settings");
+    let mut asked = request(&"old ".repeat(800));
+    let newest = request("new").transcript.turns()[0].clone();
+    if let dromia_contracts::transcript::Turn::Input(newest) = newest {
+        asked.transcript.push_input(newest);
+    }
+    asked.model = "default".to_owned();
+    asked.output_tokens_max = 200;
+    let first = models.prepare(&asked).expect("it fits");
+    assert_eq!(
+        (first.wording.by.as_deref(), first.wording.model.as_str(), first.wording.left_out),
+        (None, "large", 0)
+    );
+    let error = models.call(&asked, &first, &Collected::default()).await.expect_err("nobody listens");
+    assert_eq!(error.code, ErrorCode::ModelUnavailable);
+    let second = models.prepare(&asked).expect("the newest fits");
+    let worded = (second.wording.by.as_deref(), second.wording.model.as_str(), second.wording.left_out);
+    assert_eq!(worded, (Some("spare"), "small", 1), "the stand-in's window decides");
+    assert!(
+        second.input_tokens < first.input_tokens && second.input_tokens + second.output_tokens_max <= 1_000
+    );
+    assert!(!String::from_utf8_lossy(&second.body).contains("old"));
+    assert_eq!(models.write(&first.wording, &asked), Ok(first.body), "whoever cools down");
+    assert_eq!(models.write(&second.wording, &asked), Ok(second.body));
+    // What fits nowhere but in the model that cools down is kept for it.
+    let long = ModelRequest { model: "default".to_owned(), ..request(&"long ".repeat(4_000)) };
+    assert_eq!(models.prepare(&long).expect("it fits the first").wording.by, None);
+    let endless = ModelRequest { model: "default".to_owned(), ..request(&"long ".repeat(400_000)) };
+    let error = models.prepare(&endless).expect_err("it fits nowhere");
+    assert_eq!(error.code, ErrorCode::ContextExceeded, "{error}");
 }
 
 #[test]

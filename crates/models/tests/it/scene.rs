@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, ModelReply, ModelRequest};
+use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest};
 use dromia_contracts::tool::{EffectClass, ToolDescriptor};
 use dromia_contracts::transcript::{OpenUnit, Transcript, Unit};
 use dromia_contracts::{Actor, CallId};
@@ -23,6 +23,16 @@ impl Deltas for Collected {
     fn push(&self, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
     }
+}
+
+/// Prepares an attempt and makes it.
+pub(crate) async fn attempt(
+    model: &dyn Model,
+    request: &ModelRequest,
+    deltas: &Collected,
+) -> Result<ModelReply, ModelError> {
+    let prepared = model.prepare(request)?;
+    model.call(request, &prepared, deltas).await
 }
 
 pub(crate) fn request(input: &str) -> ModelRequest {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply};
+use dromia_contracts::model::{Finish, ModelError, ModelReply};
 use dromia_contracts::transcript::Transcript;
 use dromia_models::{ScriptedModel, tokens};
 use dromia_testkit::Sim;
 
-use crate::scene::{Collected, request, unit};
+use crate::scene::{Collected, attempt, request, unit};
 
 /// Asks in a simulation; gives the answer, the live pieces and the virtual milliseconds it took.
 fn ask(asked: &dromia_contracts::model::ModelRequest) -> (Result<ModelReply, ModelError>, Vec<String>, i64) {
@@ -18,7 +18,7 @@ fn ask(asked: &dromia_contracts::model::ModelRequest) -> (Result<ModelReply, Mod
     let began = clock.now().as_millisecond();
     let model = ScriptedModel::new(Arc::clone(&clock));
     let deltas = Collected::default();
-    let answer = sim.block_on(model.call(asked, &deltas)).expect("it ends");
+    let answer = sim.block_on(attempt(&model, asked, &deltas)).expect("it ends");
     (answer, deltas.pieces(), clock.now().as_millisecond() - began)
 }
 

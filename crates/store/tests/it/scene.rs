@@ -172,6 +172,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         input_tokens: 321,
         output_tokens_max: 4096,
         reserved_micros: 1234,
+        sent: None,
     };
     let entries = [Entry::RunStarted(started), Entry::ModelCalled(called)];
     Claim {

@@ -20,6 +20,7 @@ fn called(step: u32, model: &str) -> NewEntry {
         input_tokens: 3,
         output_tokens_max: 64,
         reserved_micros: 70,
+        sent: None,
     };
     entry(5, Entry::ModelCalled(called))
 }

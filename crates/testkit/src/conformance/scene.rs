@@ -220,6 +220,7 @@ pub(super) fn model_called(step: u32) -> NewEntry {
             input_tokens: 3,
             output_tokens_max: 64,
             reserved_micros: 0,
+            sent: None,
         }),
     )
 }

@@ -174,6 +174,12 @@ const CASES: &[Case] = &[
     ("models.ALIAS.fallback", PLAIN, with_provider!("", ", fallback: [scripted]"), |resolved| {
         format!("{:?}", resolved.models.fallbacks)
     }),
+    ("models.ALIAS.context_tokens", PLAIN, with_provider!("", ", context_tokens: 4096"), |resolved| {
+        format!("{:?}", http(resolved).window)
+    }),
+    ("models.ALIAS.output_tokens_max", PLAIN, with_provider!("", ", output_tokens_max: 77"), |resolved| {
+        format!("{:?}", http(resolved).window)
+    }),
     (
         "models.ALIAS.price.input",
         with_provider!("", ", price: { input: 1, output: 1 }"),

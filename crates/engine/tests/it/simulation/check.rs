@@ -9,14 +9,15 @@ use dromia_contracts::content::{CallStatus, InputMessage, ToolResult, parts_text
 use dromia_contracts::cost::Spent;
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::runs::Runs as _;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{CallId, RunId};
-use dromia_engine::RunState;
+use dromia_engine::{Engine, RunState};
 
 use super::ports::answer_to;
-use super::world::World;
+use super::world::{World, scope_of};
 use crate::cost::spent;
 
 /// What a simulation went through, for those who ask whether it went through anything.
@@ -79,6 +80,26 @@ pub(crate) fn check(world: &World) -> Tally {
     tally.executions = book.executions.len();
     (tally.crashes, tally.losses, tally.outcomes) = (book.crashes, book.losses, book.outcomes);
     tally
+}
+
+/// Asks for the request of every model call: the engine writes it again from what is stored, and its digest is the one
+/// that the entry kept when it was sent.
+pub(crate) async fn check_sent(world: &World, engine: &Engine) {
+    for tenant in &world.tenants {
+        for run in world.runs(*tenant) {
+            for stored in world.journal(*tenant, run.id) {
+                let Ok(Entry::ModelCalled(called)) = stored.decode() else { continue };
+                let asked =
+                    engine.request(scope_of(*tenant), run.id, called.step, Some(called.attempt)).await;
+                let what = match asked {
+                    Ok(told) if Some(&told.sent) == called.sent.as_ref() => continue,
+                    Ok(told) => format!("it was sent as {:?} and is told as {:?}", called.sent, told.sent),
+                    Err(fault) => fault.to_string(),
+                };
+                world.witness.blame("J4", &format!("{}, entry {}: {what}", run.id, stored.seq));
+            }
+        }
+    }
 }
 
 fn text_of(item: &InboxItem) -> String {

@@ -14,11 +14,11 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
-    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, ProposedCall, Reservation, Usage,
-    UsageDetail,
+    Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
 };
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::sent::Wording;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::tool::{
@@ -64,9 +64,26 @@ pub(crate) struct Outside {
     /// Whether one engine at a time works, so that two runs of a session at once are wrong.
     pub(crate) alone: bool,
     pub(crate) descriptors: Vec<ToolDescriptor>,
+    /// Whether requests are written in other words than at first, as another program may write them.
+    pub(crate) other_words: AtomicBool,
 }
 
 impl Outside {
+    /// The same outside with other tools to show.
+    pub(crate) fn with_tools(&self, descriptors: Vec<ToolDescriptor>) -> Self {
+        Self {
+            witness: Arc::clone(&self.witness),
+            chance: Arc::clone(&self.chance),
+            runtime: self.runtime.clone(),
+            truth: self.truth.clone(),
+            lie: self.lie,
+            storm: AtomicBool::new(self.storm.load(Ordering::SeqCst)),
+            alone: self.alone,
+            descriptors,
+            other_words: AtomicBool::new(self.other_words.load(Ordering::SeqCst)),
+        }
+    }
+
     fn storms(&self, one_in: usize) -> bool {
         self.storm.load(Ordering::SeqCst) && self.chance.one_in(one_in)
     }
@@ -137,16 +154,45 @@ impl Model for Outside {
         alias == "script"
     }
 
-    fn reserve(&self, _: &ModelRequest) -> Reservation {
-        Reservation { input_tokens: 10, micros: 7 }
+    /// Anything fits but an input that calls itself endless.
+    fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
+        let newest = request.transcript.turns().iter().rev().find_map(|turn| match turn {
+            Turn::Input(message) => Some(parts_text(&message.parts)),
+            Turn::Unit(_) => None,
+        });
+        if newest.is_some_and(|text| text.contains("endless")) {
+            let message = "it is endless".to_owned();
+            return Err(ModelError { code: ErrorCode::ContextExceeded, message, retry_after: None });
+        }
+        let wording = Wording {
+            by: None,
+            form: "script/1".to_owned(),
+            model: "script".to_owned(),
+            whole: true,
+            limit: None,
+            left_out: 0,
+        };
+        let body = self.write(&wording, request)?;
+        let output_tokens_max = request.output_tokens_max;
+        Ok(Prepared { wording, body, input_tokens: 10, output_tokens_max, reserved_micros: 7 })
+    }
+
+    fn write(&self, _: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
+        let ModelRequest { system, transcript, tools, output_tokens_max, .. } = request;
+        let other = if self.other_words.load(Ordering::SeqCst) { "!" } else { "" };
+        Ok(format!("{system} {tools:?} {transcript:?} {output_tokens_max}{other}").into())
     }
 
     fn call<'a>(
         &'a self,
         request: &'a ModelRequest,
+        prepared: &'a Prepared,
         deltas: &'a dyn Deltas,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
+            if self.write(&prepared.wording, request).as_ref() != Ok(&prepared.body) {
+                self.witness.blame("J4", "what is sent is not what was prepared");
+            }
             let turns = request.transcript.turns();
             let said = |turn: &Turn| match turn {
                 Turn::Input(message) => Some(parts_text(&message.parts)),

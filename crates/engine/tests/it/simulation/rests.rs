@@ -23,15 +23,15 @@ use super::store::Weather;
 use super::world::{Options, World, scope_of};
 
 /// A calm world with one engine in it, and one place to talk.
-struct Scene {
-    sim: Sim,
-    world: World,
-    weather: Arc<Weather>,
-    engine: Engine,
+pub(super) struct Scene {
+    pub(super) sim: Sim,
+    pub(super) world: World,
+    pub(super) weather: Arc<Weather>,
+    pub(super) engine: Engine,
 }
 
 impl Scene {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut sim = Sim::new(seed);
         let world = World::new(&mut sim, seed, Options::default());
         world.calm();
@@ -44,14 +44,14 @@ impl Scene {
     }
 
     /// Crashes; the next engine has not started yet.
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.sim.crash();
         self.weather = self.world.weather(false);
         self.weather.calm();
         self.engine = self.world.engine(&self.weather);
     }
 
-    fn say(&mut self, plan: &str, wait: bool) -> Result<Submitted, Fault> {
+    pub(super) fn say(&mut self, plan: &str, wait: bool) -> Result<Submitted, Fault> {
         let place = &self.world.places[0];
         let text = format!("r{plan}|{}|{plan}", place.name);
         let input = NewInput {
@@ -71,15 +71,15 @@ impl Scene {
         self.sim.block_on(set).expect("it ends").expect("nothing fails");
     }
 
-    fn pass(&mut self, milliseconds: usize) {
+    pub(super) fn pass(&mut self, milliseconds: usize) {
         self.sim.block_on(self.world.sleep(milliseconds)).expect("time passes");
     }
 
-    fn run(&self) -> Run {
+    pub(super) fn run(&self) -> Run {
         self.world.runs(self.world.tenants[0]).swap_remove(0)
     }
 
-    fn kinds(&self) -> Vec<String> {
+    pub(super) fn kinds(&self) -> Vec<String> {
         let journal = self.world.journal(self.world.tenants[0], self.run().id);
         journal.into_iter().map(|entry| entry.kind).collect()
     }

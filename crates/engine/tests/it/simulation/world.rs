@@ -131,6 +131,7 @@ impl World {
             storm: AtomicBool::new(true),
             alone: !options.zombies,
             descriptors: descriptors(),
+            other_words: AtomicBool::new(false),
         });
         let active_max = [1, 2, 8][chance.below(3)];
         let tenants = 2 + chance.below(2);

@@ -92,6 +92,7 @@ fn called(step: u32, attempt: u32) -> Entry {
         input_tokens: 3,
         output_tokens_max: 9,
         reserved_micros: 0,
+        sent: None,
     })
 }
 

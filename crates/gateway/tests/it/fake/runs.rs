@@ -7,8 +7,9 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
-    End, Load, NewAgent, NewInput, NewToken, Outcome, Runs, Submitted, Target, Watch, Why,
+    End, Load, NewAgent, NewInput, NewToken, Outcome, Runs, SentRequest, Submitted, Target, Watch, Why,
 };
+use dromia_contracts::sent::{BodyDigest, Sent, Wording};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::token::{Token, TokenScopes};
 use dromia_contracts::{
@@ -96,6 +97,7 @@ impl Inner {
             input_tokens: 3,
             output_tokens_max: 100,
             reserved_micros: 0,
+            sent: None,
         };
         let mut journal = vec![kept(1, &Entry::RunStarted(started)), kept(2, &Entry::ModelCalled(called))];
         let mut status = RunStatus::Running;
@@ -214,6 +216,34 @@ impl Runs for Rooms {
             since: Timestamp::UNIX_EPOCH,
             unblocked_by: "the model".into(),
             command: None,
+        }))
+    }
+
+    /// Every run has one model call, of step 1.
+    fn request(
+        &self,
+        scope: Scope,
+        run: RunId,
+        step: u32,
+        attempt: Option<u32>,
+    ) -> BoxFuture<'_, Result<SentRequest, Fault>> {
+        let found = self.lock().visible_run(&scope, run);
+        ready(found.and_then(|_| {
+            if step != 1 {
+                return Err(not_found(ErrorCode::RequestNotFound, "request"));
+            }
+            let wording = Wording {
+                by: Some("spare".into()),
+                form: "chat/1".into(),
+                model: "m-1".into(),
+                whole: true,
+                limit: None,
+                left_out: 0,
+            };
+            let sent = Sent { wording, digest: BodyDigest::of(&[7; 32]) };
+            let attempt = attempt.unwrap_or(2);
+            let body = bytes::Bytes::from_static(br#"{"model":"m-1", "messages":[]}"#);
+            Ok(SentRequest { step, attempt, alias: "spare".into(), sent, body })
         }))
     }
 

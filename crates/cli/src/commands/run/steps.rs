@@ -1,0 +1,217 @@
+//! The steps of a run, read off its journal: each attempt of a model and each call of a tool, with what it took.
+
+use dromia_api::run::Entry;
+use dromia_api::{CallId, Usage};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::output::{money, time};
+
+/// The columns of the table.
+pub(super) const HEADS: [&str; 10] =
+    ["seq", "step", "attempt", "what", "began", "took", "in", "out", "cost", "outcome"];
+
+/// What a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum StepKind {
+    /// An attempt of a model.
+    Model,
+    /// A call of a tool.
+    Tool,
+}
+
+/// An attempt of a model, or a call of a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct Step {
+    /// The number of the entry that began it.
+    seq: u64,
+    /// The model step that it is, or that asked for it.
+    step: u32,
+    /// The attempt at it.
+    attempt: u32,
+    /// What it is.
+    kind: StepKind,
+    /// The alias of the model that was asked, or the name of the tool.
+    name: String,
+    /// Which call it is, of a tool.
+    call: Option<CallId>,
+    /// When it began.
+    began_at: Timestamp,
+    /// How long it took, in milliseconds; nothing while it goes on.
+    took_ms: Option<u64>,
+    /// Tokens of the request.
+    input_tokens: u32,
+    /// Tokens of the answer.
+    output_tokens: u32,
+    /// What it cost, in millionths of the currency unit.
+    cost_micros: u64,
+    /// How it ended: why the model stopped, the call's status, or the code of a failure.
+    outcome: Option<String>,
+}
+
+/// What the entries say, as far as steps are made of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Facts {
+    step: u32,
+    attempt: u32,
+    model: String,
+    sent: Option<Sent>,
+    call: Option<CallId>,
+    tool: String,
+    status: String,
+    finish: String,
+    code: String,
+    usage: Usage,
+    cost_micros: u64,
+    charged_micros: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sent {
+    by: Option<String>,
+}
+
+/// Reads steps off entries. What began before the first of them, or is of a version that this program does not know, is
+/// no step.
+pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for entry in entries {
+        let Ok(facts) = serde_json::from_str::<Facts>(entry.fields.get()) else { continue };
+        match entry.kind.as_str() {
+            "model_called" => {
+                let name = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
+                steps.push(Step::begun(entry, facts.step, facts.attempt, StepKind::Model, name));
+            }
+            "model_replied" | "model_failed" => {
+                let open = |step: &&mut Step| {
+                    step.is_open(StepKind::Model) && (step.step, step.attempt) == (facts.step, facts.attempt)
+                };
+                let Some(step) = steps.iter_mut().rev().find(open) else { continue };
+                (step.input_tokens, step.output_tokens) =
+                    (facts.usage.input_tokens, facts.usage.output_tokens);
+                step.cost_micros = facts.cost_micros + facts.charged_micros;
+                step.end(entry, if facts.code.is_empty() { facts.finish } else { facts.code });
+            }
+            "tool_started" => {
+                let Some(call) = facts.call else { continue };
+                let begun = Step::begun(entry, call.step, facts.attempt, StepKind::Tool, facts.tool);
+                steps.push(Step { call: Some(call), ..begun });
+            }
+            "tool_finished" => {
+                let open = |step: &&mut Step| step.is_open(StepKind::Tool) && step.call == facts.call;
+                if let Some(step) = steps.iter_mut().rev().find(open) {
+                    step.end(entry, facts.status);
+                }
+            }
+            "tool_refused" => {
+                let Some(call) = facts.call else { continue };
+                let begun = Step::begun(entry, call.step, 1, StepKind::Tool, facts.tool);
+                steps.push(Step { call: Some(call), outcome: Some(facts.status), ..begun });
+            }
+            _ => {}
+        }
+    }
+    steps
+}
+
+impl Step {
+    fn begun(entry: &Entry, step: u32, attempt: u32, kind: StepKind, name: String) -> Self {
+        Self {
+            seq: entry.seq,
+            step,
+            attempt,
+            kind,
+            name,
+            call: None,
+            began_at: entry.at,
+            took_ms: None,
+            input_tokens: 0,
+            output_tokens: 0,
+            cost_micros: 0,
+            outcome: None,
+        }
+    }
+
+    fn is_open(&self, kind: StepKind) -> bool {
+        self.kind == kind && self.outcome.is_none()
+    }
+
+    fn end(&mut self, entry: &Entry, outcome: String) {
+        let took = entry.at.duration_since(self.began_at).as_millis();
+        // A clock that was set back took no time.
+        self.took_ms = Some(u64::try_from(took).unwrap_or_default());
+        self.outcome = Some(outcome);
+    }
+
+    /// The cells of the table.
+    pub(super) fn row(&self) -> Vec<String> {
+        let kind = match self.kind {
+            StepKind::Model => "model",
+            StepKind::Tool => "tool",
+        };
+        // A tool costs nothing and has no tokens; a column of noughts would hide what does.
+        let of_model = |text: String| if self.kind == StepKind::Model { text } else { String::new() };
+        vec![
+            self.seq.to_string(),
+            self.step.to_string(),
+            self.attempt.to_string(),
+            format!("{kind} {}", self.name),
+            time(self.began_at),
+            self.took_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
+            of_model(self.input_tokens.to_string()),
+            of_model(self.output_tokens.to_string()),
+            of_model(money(self.cost_micros)),
+            self.outcome.clone().unwrap_or_else(|| "open".to_owned()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::table;
+
+    fn entry(seq: u64, second: u32, kind: &str, fields: &str) -> Entry {
+        let text = format!(
+            r#"{{"seq":{seq},"at":"2026-01-02T03:04:{second:02}Z","epoch":1,"kind":"{kind}","version":1,"fields":{fields},
+            "body":null,"chain":"{}"}}"#,
+            "0".repeat(64)
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn steps_tell_what_was_asked_what_it_took_and_how_it_ended() {
+        let replied = r#"{"step":1,"attempt":2,"usage":{"input_tokens":30,"output_tokens":7},"cost_micros":42,"finish":"tool_calls"}"#;
+        let entries = [
+            entry(1, 0, "run_started", r#"{"kind":"turn"}"#),
+            entry(2, 1, "model_called", r#"{"step":1,"attempt":1,"model":"default"}"#),
+            entry(3, 3, "model_failed", r#"{"step":1,"attempt":1,"code":"model_cut","charged_micros":9}"#),
+            entry(
+                4,
+                3,
+                "model_called",
+                r#"{"step":1,"attempt":2,"model":"default","sent":{"by":"spare","form":"x"}}"#,
+            ),
+            entry(5, 5, "model_replied", replied),
+            entry(6, 5, "tool_started", r#"{"call":"call_1_0","tool":"file.read","attempt":1}"#),
+            entry(7, 6, "tool_finished", r#"{"call":"call_1_0","status":"ok"}"#),
+            entry(8, 6, "tool_refused", r#"{"call":"call_1_1","tool":"file.write","status":"denied"}"#),
+            entry(9, 6, "model_called", r#"{"step":2,"attempt":1,"model":"default"}"#),
+        ];
+        let rows = steps(&entries).iter().map(Step::row).collect();
+        insta::assert_snapshot!(table(None, &HEADS, rows), @r"
+        SEQ  STEP  ATTEMPT  WHAT             BEGAN                 TOOK     IN  OUT  COST      OUTCOME
+        2    1     1        model default    2026-01-02 03:04:01Z  2000 ms  0   0    0.000009  model_cut
+        4    1     2        model spare      2026-01-02 03:04:03Z  2000 ms  30  7    0.000042  tool_calls
+        6    1     1        tool file.read   2026-01-02 03:04:05Z  1000 ms                     ok
+        8    1     1        tool file.write  2026-01-02 03:04:06Z                              denied
+        9    2     1        model default    2026-01-02 03:04:06Z           0   0    0.000000  open
+        ");
+        // A page may begin in the middle.
+        assert!(steps(&entries[2..3]).is_empty());
+    }
+}

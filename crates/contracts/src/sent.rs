@@ -1,0 +1,157 @@
+//! How a request was written and what was sent: with a run's journal and its pinned prompt all that the bytes follow
+//! from.
+//!
+//! A [`Wording`] says what is not derivable later, because the operator may change it at any time: the form, the
+//! model's id at its provider, how much of the conversation was left out. The [`BodyDigest`] proves that bytes which
+//! are written again are the ones that were sent. Keys and addresses are no part of a body and of neither.
+//!
+//! A form carries a version, such as `chat/1`. A program that writes a form's bytes in another way gives the form a new
+//! version, or the digest tells that the bytes are others.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::digest::ParseDigestError;
+
+/// How a request is written for one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wording {
+    /// The alias that is asked, where it stands in for the one that the run names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The form and its version.
+    pub form: String,
+    /// The model's id at its provider; the scripted model has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// Whether the answer is asked for in one piece, and not as a stream.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole: bool,
+    /// The field that carries the most tokens of the answer, where the form leaves a choice and it is not the usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// How many turns of the conversation are left out at its beginning, so that the rest fits the model's window.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// How it was written.
+    #[serde(flatten)]
+    pub wording: Wording,
+    /// The digest of its bytes.
+    pub digest: BodyDigest,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// The first eight bytes of a 256-bit digest, written as 16 lower-case hex digits: short, because every model call keeps
+/// one. It tells accidents apart, which is all that it is for; the journal's own chain is what an enemy would have to
+/// break.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BodyDigest([u8; 8]);
+
+impl BodyDigest {
+    /// Keeps the beginning of a digest.
+    pub const fn of(whole: &[u8; 32]) -> Self {
+        let mut kept = [0; 8];
+        let mut at = 0;
+        while at < kept.len() {
+            kept[at] = whole[at];
+            at += 1;
+        }
+        Self(kept)
+    }
+}
+
+impl fmt::Display for BodyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BodyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for BodyDigest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // The whole digest's parser refuses whatever is not lower-case hex; the rest is nought.
+        if text.len() != 16 {
+            return Err(ParseDigestError);
+        }
+        let whole: crate::Digest = format!("{text}{:048}", 0).parse()?;
+        Ok(Self::of(whole.as_bytes()))
+    }
+}
+
+impl Serialize for BodyDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BodyDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(|ParseDigestError| de::Error::custom("expected 16 lower-case hex digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_usual_is_not_written_and_everything_comes_back() {
+        let usual = Wording {
+            by: None,
+            form: "chat/1".to_owned(),
+            model: "m".to_owned(),
+            whole: false,
+            limit: None,
+            left_out: 0,
+        };
+        let digest: BodyDigest = "00010203040506ff".parse().expect("16 digits");
+        let short = Sent { wording: usual.clone(), digest };
+        let text = serde_json::to_string(&short).expect("it is data");
+        assert_eq!(
+            text, r#"{"form":"chat/1","model":"m","digest":"00010203040506ff"}"#,
+            "these bytes lie in every journal"
+        );
+        let wording = Wording {
+            by: Some("spare".to_owned()),
+            whole: true,
+            limit: Some("max_completion_tokens".to_owned()),
+            left_out: 4,
+            ..usual
+        };
+        for sent in [short, Sent { wording, digest }] {
+            let text = serde_json::to_string(&sent).expect("it is data");
+            assert_eq!(serde_json::from_str::<Sent>(&text).expect("it was just written"), sent);
+        }
+    }
+
+    #[test]
+    fn what_is_no_beginning_of_a_digest_is_refused() {
+        for bad in ["", "00", &"0".repeat(64), &"0".repeat(15), &"G".repeat(16), &"A".repeat(16)] {
+            assert_eq!(bad.parse::<BodyDigest>(), Err(ParseDigestError), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A request in a provider's words. One function writes it, for the attempt that is sent and for whoever looks at it
+//! later, so the two cannot differ.
+//!
+//! Everything that the bytes follow from is in the [`Wording`] and in the request; no setting of an adapter is asked.
+
+use bytes::Bytes;
+use dromia_contracts::ErrorCode;
+use dromia_contracts::model::{ModelError, ModelRequest};
+use dromia_contracts::sent::Wording;
+use dromia_contracts::transcript::Turn;
+
+use crate::http::{Format, OutputLimit, cut};
+use crate::scripted::ScriptedModel;
+
+/// A request as one model is sent it.
+pub(crate) struct Letter<'a> {
+    /// The model's id at its provider.
+    pub(crate) model: &'a str,
+    /// Whether a stream is asked for.
+    pub(crate) stream: bool,
+    /// Which field carries the output limit.
+    pub(crate) output_limit: OutputLimit,
+    /// The most tokens of the answer.
+    pub(crate) output_tokens_max: u32,
+    /// What is asked; of its conversation only `turns` is sent.
+    pub(crate) request: &'a ModelRequest,
+    /// The conversation, without what is left out.
+    pub(crate) turns: &'a [Turn],
+}
+
+/// Writes a request.
+pub(crate) fn write(
+    wording: &Wording,
+    request: &ModelRequest,
+    output_tokens_max: u32,
+) -> Result<Bytes, ModelError> {
+    let is_scripted = wording.form == ScriptedModel::FORM;
+    // The scripted model is asked inside the process; what it is asked is written as a whole chat completion would be.
+    let format = if is_scripted { Some(Format::OpenAiChat) } else { Format::of_form(&wording.form) };
+    let format =
+        format.ok_or_else(|| unwritable(format!("this version writes no form {:?}", wording.form)))?;
+    let output_limit = OutputLimit::of_field(wording.limit.as_deref())
+        .ok_or_else(|| unwritable(format!("this version knows no output limit {:?}", wording.limit)))?;
+    let letter = Letter {
+        model: if is_scripted { ScriptedModel::ALIAS } else { &wording.model },
+        stream: !wording.whole && !is_scripted,
+        output_limit,
+        output_tokens_max,
+        request,
+        turns: sent_turns(wording, request)
+            .ok_or_else(|| unwritable("more was left out than the conversation has".to_owned()))?,
+    };
+    format.body(&letter).map_err(|_| cut("the request cannot be written as JSON"))
+}
+
+/// The turns that are sent.
+pub(crate) fn sent_turns<'a>(wording: &Wording, request: &'a ModelRequest) -> Option<&'a [Turn]> {
+    request.transcript.turns().get(wording.left_out as usize..)
+}
+
+fn unwritable(message: String) -> ModelError {
+    ModelError { code: ErrorCode::RequestUnavailable, message, retry_after: None }
+}

@@ -1,0 +1,150 @@
+//! How much of a conversation a model takes: its window, and what is left out so that a request fits.
+//!
+//! A request is system text, tools, conversation and the longest answer, and all of it must fit the window. What is left
+//! out is left out at the beginning and in whole pieces: an input with everything that the agent said and did until the
+//! next input. The newest piece always stays; where even that does not fit, there is no request. Tokens are counted by
+//! [`tokens::counted`], on the safe side; nothing here asks a provider.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use dromia_contracts::ErrorCode;
+use dromia_contracts::model::{ModelError, ModelRequest};
+use dromia_contracts::transcript::Turn;
+use serde::Deserialize;
+
+use crate::tokens;
+
+/// What a model takes and gives at most, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// Tokens of a request and its answer together. Nothing is left out for a model whose window nobody knows.
+    pub context_tokens: Option<u32>,
+    /// Tokens of an answer.
+    pub output_tokens_max: Option<u32>,
+}
+
+/// What of a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fitted {
+    /// How many turns are left out at the beginning.
+    pub(crate) left_out: usize,
+    /// Bytes of what stays, framing included.
+    pub(crate) bytes: usize,
+    /// The most tokens of the answer.
+    pub(crate) output_tokens_max: u32,
+}
+
+/// Says that not even the newest piece fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLong {
+    input_tokens: u32,
+    output_tokens: u32,
+    window: u32,
+}
+
+impl Window {
+    /// Finds how much of a request fits. The answer gets no more than half of the window, so that a small one has room
+    /// for a question.
+    pub(crate) fn fit(&self, request: &ModelRequest) -> Result<Fitted, TooLong> {
+        let turns = request.transcript.turns();
+        let half = self.context_tokens.map(|window| window / 2);
+        let bounds = [self.output_tokens_max, half].into_iter().flatten();
+        let output_tokens_max = bounds.fold(request.output_tokens_max, u32::min);
+        let mut kept =
+            Fitted { left_out: turns.len(), bytes: tokens::fixed_bytes(request), output_tokens_max };
+        let mut piece = 0;
+        for (at, turn) in turns.iter().enumerate().rev() {
+            piece += tokens::turn_bytes(turn);
+            if at > 0 && !matches!(turn, Turn::Input(_)) {
+                continue;
+            }
+            let longer = Fitted { left_out: at, bytes: kept.bytes + piece, ..kept };
+            let is_newest = kept.left_out == turns.len();
+            if !is_newest && self.check(&longer).is_err() {
+                break;
+            }
+            (kept, piece) = (longer, 0);
+        }
+        self.check(&kept)?;
+        Ok(kept)
+    }
+
+    fn check(&self, fitted: &Fitted) -> Result<(), TooLong> {
+        let Some(window) = self.context_tokens else { return Ok(()) };
+        let (input_tokens, output_tokens) = (fitted.input_tokens(), fitted.output_tokens_max);
+        if input_tokens.saturating_add(output_tokens) <= window {
+            Ok(())
+        } else {
+            Err(TooLong { input_tokens, output_tokens, window })
+        }
+    }
+}
+
+impl Fitted {
+    /// Counts what stays against the window.
+    pub(crate) fn input_tokens(&self) -> u32 {
+        tokens::counted(self.bytes)
+    }
+}
+
+impl TooLong {
+    /// Tells it as the failure of a model.
+    pub(crate) fn of(self, model: &str) -> ModelError {
+        let Self { input_tokens, output_tokens, window } = self;
+        let need = u64::from(input_tokens) + u64::from(output_tokens);
+        ModelError {
+            code: ErrorCode::ContextExceeded,
+            message: format!(
+                "the newest part of the conversation needs {need} tokens ({input_tokens} counted for the request, \
+                 {output_tokens} for the longest answer), and {model} has a window of {window}"
+            ),
+            retry_after: None,
+        }
+    }
+}
+
+/// The windows that are built in, for the models of the price table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowTable {
+    /// The version of the table's form.
+    pub version: u32,
+    /// The day for which the windows were right.
+    pub as_of: String,
+    /// What a reader of the file should know.
+    pub note: String,
+    hosts: BTreeMap<String, Vec<Entry>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    ids: Vec<String>,
+    context: u32,
+    output: u32,
+}
+
+impl WindowTable {
+    /// Returns the table of this program.
+    pub fn builtin() -> &'static Self {
+        static TABLE: LazyLock<WindowTable> = LazyLock::new(|| {
+            serde_json::from_str(include_str!("../windows.json"))
+                .unwrap_or_else(|error| unreachable!("the table is part of the program: {error}"))
+        });
+        &TABLE
+    }
+
+    /// Finds what a model takes at a host, by its exact id; nothing is known of others.
+    pub fn window(&self, host: &str, model: &str) -> Window {
+        let mut known = self.hosts.get(host).into_iter().flatten();
+        let found = known.find(|entry| entry.ids.iter().any(|id| id == model));
+        found.map_or_else(Window::default, |entry| Window {
+            context_tokens: Some(entry.context),
+            output_tokens_max: Some(entry.output),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! What is left out: by table, and for any conversation and any window.
+
+use std::collections::BTreeSet;
+
+use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
+use dromia_contracts::label::Label;
+use dromia_contracts::transcript::{OpenUnit, Transcript};
+use dromia_contracts::{Actor, CallId};
+use proptest::prelude::*;
+
+use super::*;
+
+fn text(bytes: usize) -> Vec<Part> {
+    vec![Part::text("x".repeat(bytes), Label::ACTOR_TEXT)]
+}
+
+/// What a turn of a test's conversation is.
+#[derive(Debug, Clone, Copy)]
+enum Said {
+    /// An input of so many bytes.
+    Input(usize),
+    /// A unit with a call whose result has so many bytes.
+    Unit(usize),
+}
+
+fn request(system: usize, output_tokens_max: u32, said: &[Said]) -> ModelRequest {
+    let mut transcript = Transcript::default();
+    for said in said {
+        match *said {
+            Said::Input(bytes) => {
+                transcript.push_input(InputMessage { author: Actor::new("a"), parts: text(bytes), hops: 0 });
+            }
+            Said::Unit(bytes) => {
+                let id = CallId { step: 1, index: 0 };
+                let call = ToolCall { id, tool: "t".to_owned(), arguments: "{}".to_owned() };
+                let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call] });
+                let result = ToolResult { call: id, status: CallStatus::Ok, parts: text(bytes) };
+                open.answer(result).expect("the call is open");
+                transcript.push_unit(open.close().expect("every call is answered"));
+            }
+        }
+    }
+    ModelRequest {
+        model: "m".to_owned(),
+        system: "s".repeat(system).into(),
+        transcript,
+        tools: Vec::new().into(),
+        output_tokens_max,
+        key: "run:1".to_owned(),
+    }
+}
+
+fn window(context_tokens: u32) -> Window {
+    Window { context_tokens: Some(context_tokens), output_tokens_max: None }
+}
+
+#[test]
+fn whole_pieces_are_left_out_from_the_oldest() {
+    use Said::{Input, Unit};
+    // Each frame counts 64 bytes: an input of 236 bytes is 300, a unit with one result of 105 bytes (and 3 of the call) 300.
+    let said = [Input(236), Unit(105), Input(236), Input(236), Unit(105), Unit(105)];
+    // The system text is 236 bytes, so 300 with its frame: 100 tokens. The answer has 100.
+    let table = [
+        (100_000, Some(0)),
+        (800, Some(0)),
+        // The first piece has 600 bytes, 200 tokens.
+        (799, Some(2)),
+        (600, Some(2)),
+        (599, Some(3)),
+        (500, Some(3)),
+        (499, None),
+    ];
+    for (tokens, left_out) in table {
+        let fitted = window(tokens).fit(&request(236, 100, &said));
+        assert_eq!(fitted.map(|fitted| fitted.left_out).ok(), left_out, "a window of {tokens}");
+    }
+    let unknown = Window::default().fit(&request(236, 100, &said)).expect("nobody knows a bound");
+    assert_eq!((unknown.left_out, unknown.output_tokens_max), (0, 100));
+}
+
+#[test]
+fn an_answer_gets_what_the_model_gives_and_half_of_the_window_at_most() {
+    let asked = request(0, 4096, &[Said::Input(10)]);
+    let given = |window: Window| window.fit(&asked).expect("it fits").output_tokens_max;
+    assert_eq!(given(Window::default()), 4096);
+    assert_eq!(given(Window { context_tokens: None, output_tokens_max: Some(1000) }), 1000);
+    assert_eq!(given(window(4096)), 2048);
+    assert_eq!(given(window(1_000_000)), 4096);
+}
+
+#[test]
+fn what_does_not_fit_names_model_window_and_need() {
+    let long = window(1000).fit(&request(0, 100, &[Said::Input(30_000)])).expect_err("it is too long");
+    let error = long.of("small-1");
+    assert_eq!(error.code, ErrorCode::ContextExceeded);
+    let need = tokens::counted(30_000 + 64 + 64) + 100;
+    for word in ["small-1", "window of 1000", &format!("needs {need} tokens")] {
+        assert!(error.message.contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn the_table_can_be_read_names_no_model_twice_and_leaves_room_for_a_question() {
+    let table = WindowTable::builtin();
+    assert_eq!(table.version, 1);
+    for (host, entries) in &table.hosts {
+        let mut seen = BTreeSet::new();
+        for entry in entries {
+            assert!(entry.ids.iter().all(|id| seen.insert(id)), "{host}: {entry:?}");
+            assert!(0 < entry.output && entry.output < entry.context, "{host}: {entry:?}");
+            assert!(
+                entry.ids.iter().all(|id| crate::PriceTable::builtin().price(host, id).is_some()),
+                "{host}: {entry:?} is in one table only"
+            );
+        }
+    }
+    assert_eq!(table.window("api.openai.com", "gpt-4o").context_tokens, Some(128_000));
+    assert_eq!(table.window("127.0.0.1", "gpt-4o"), Window::default(), "another host has its own");
+}
+
+fn any_said() -> impl Strategy<Value = Said> {
+    prop_oneof![(0..400_usize).prop_map(Said::Input), (0..400_usize).prop_map(Said::Unit)]
+}
+
+proptest! {
+    #[test]
+    fn any_cut_is_whole_pieces_keeps_the_newest_and_fits(
+        said in prop::collection::vec(any_said(), 1..12),
+        system in 0..600_usize,
+        output in 1..500_u32,
+        context in 1..2_000_u32,
+    ) {
+        let request = request(system, output, &said);
+        let turns = request.transcript.turns();
+        let begins = |at: usize| at == 0 || matches!(turns[at], Turn::Input(_));
+        let newest = (0..turns.len()).rev().find(|at| begins(*at)).expect("there is one");
+        let cost = |from: usize| {
+            let bytes = tokens::fixed_bytes(&request) + turns[from..].iter().map(tokens::turn_bytes).sum::<usize>();
+            tokens::counted(bytes) + output.min(context / 2)
+        };
+        match window(context).fit(&request) {
+            Ok(fitted) => {
+                prop_assert!(begins(fitted.left_out), "a piece is torn");
+                prop_assert!(fitted.left_out <= newest, "the newest is left out");
+                prop_assert!(fitted.input_tokens() + fitted.output_tokens_max <= context);
+                prop_assert_eq!(cost(fitted.left_out), fitted.input_tokens() + fitted.output_tokens_max);
+                // No more is left out than must be.
+                let before = (0..fitted.left_out).rev().find(|at| begins(*at));
+                prop_assert!(before.is_none_or(|before| cost(before) > context), "more would fit");
+            }
+            Err(_) => prop_assert!(cost(newest) > context, "the newest would fit"),
+        }
+    }
+}

@@ -3,22 +3,21 @@
 //! What tunes a model (`temperature`, `max_tokens`, `seed` and their like) is accepted and left to the agent's
 //! configuration. What would change the meaning of the answer and is not done here is refused by its name.
 
+mod write;
+
 use axum::extract::State;
 use axum::response::Response;
-use dromia_contracts::model::Finish;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::write::Chat;
 use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
-use super::dialect::OpenAiError;
 use super::history::{Claimed, History, MESSAGES_MAX, Said};
-use super::listen::Answered;
-use super::turn::{Asked, Format, Heads, Running, answer};
+use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::PathedBody;
-use crate::failure::{Answer, Failure};
+use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatRequest {
@@ -174,102 +173,4 @@ fn claimed(path: &str, at: usize, call: Call) -> Answer<Claimed> {
         ));
     };
     Ok(Claimed { id: call.id, tool: name, arguments })
-}
-
-/// Writes chat completions and their chunks.
-struct Chat {
-    running: Running,
-    /// Seconds; the same in every answer of a run.
-    created: i64,
-    /// Whether the stream tells the usage.
-    usage: bool,
-}
-
-impl Chat {
-    fn chunk(&self, choices: &Value, usage: Option<Value>) -> String {
-        let mut chunk = json!({
-            "id": format!("chatcmpl-{}", self.running.run),
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.running.model,
-            "choices": choices,
-        });
-        if self.usage {
-            // Where the usage is wanted, the chunks before it say that they have none.
-            chunk["usage"] = usage.unwrap_or(Value::Null);
-        }
-        format!("data: {chunk}\n\n")
-    }
-
-    fn delta(&self, delta: &Value, finish: Option<&str>) -> String {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish});
-        self.chunk(&json!([choice]), None)
-    }
-}
-
-impl Format for Chat {
-    fn whole(&self, answered: &Answered) -> Value {
-        let message =
-            json!({"role": "assistant", "content": answered.text, "refusal": null, "annotations": []});
-        json!({
-            "id": format!("chatcmpl-{}", self.running.run),
-            "object": "chat.completion",
-            "created": answered.started_at.as_second(),
-            "model": self.running.model,
-            "choices": [{
-                "index": 0,
-                "message": message,
-                "logprobs": null,
-                "finish_reason": finish_reason(answered.finish),
-            }],
-            "usage": usage(answered),
-        })
-    }
-
-    fn began(&mut self, at: Timestamp) -> String {
-        self.created = at.as_second();
-        self.delta(&json!({"role": "assistant", "content": "", "refusal": null}), None)
-    }
-
-    fn text(&mut self, piece: &str) -> String {
-        self.delta(&json!({"content": piece}), None)
-    }
-
-    fn answered(&mut self, answered: &Answered) -> String {
-        let mut text = self.delta(&json!({}), Some(finish_reason(answered.finish)));
-        if self.usage {
-            text.push_str(&self.chunk(&json!([]), Some(usage(answered))));
-        }
-        text.push_str("data: [DONE]\n\n");
-        text
-    }
-
-    fn broken(&mut self, failure: &Failure, _: &str) -> String {
-        // Clients read an object with an error as the failure of the whole stream.
-        format!("data: {}\n\n", json!({"error": OpenAiError::of(failure)}))
-    }
-}
-
-fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        // The agent's own calls are done when its run ends.
-        Finish::Stop | Finish::ToolCalls => "stop",
-        Finish::Length => "length",
-    }
-}
-
-fn usage(answered: &Answered) -> Value {
-    let Answered { usage, detail, .. } = answered;
-    json!({
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": u64::from(usage.input_tokens) + u64::from(usage.output_tokens),
-        "prompt_tokens_details": {"cached_tokens": detail.cache_read_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": detail.reasoning_tokens,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    })
 }

@@ -78,6 +78,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::AgentTerminated
         | ErrorCode::RunTerminal
         | ErrorCode::RunNotResumable
+        | ErrorCode::CallNotOpen
         | ErrorCode::RunUnanswered => 409,
         ErrorCode::VersionConflict => 412,
         ErrorCode::BodyTooLarge => 413,

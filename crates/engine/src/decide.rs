@@ -93,6 +93,8 @@ pub enum Judgement {
     },
     /// It is no call that could be judged.
     Malformed(PrepareError),
+    /// The tool is the client's: nothing runs here, and the call leaves with the reply.
+    ForClient,
 }
 
 /// What to append, what else to write with it, and what to do then.

@@ -8,7 +8,7 @@
 //! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `story`, `owner`, `recover`, `submit`, then the rest.
+//! Reading order: `state`, `decide`, `client`, `story`, `owner`, `recover`, `submit`, `answering`, then the rest.
 
 pub mod config;
 pub mod decide;
@@ -16,8 +16,10 @@ pub mod scheduler;
 pub mod state;
 
 mod agents;
+mod answering;
 mod bounded;
 mod carry;
+mod client;
 mod core;
 mod janitor;
 mod live;

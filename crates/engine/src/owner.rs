@@ -19,6 +19,7 @@ use dromia_contracts::store::{InboxPut, NewEntry, Page};
 use dromia_contracts::{Actor, CallId, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::Snapshot;
+use crate::client;
 use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
 use crate::live::Active;
@@ -184,6 +185,9 @@ impl Owner {
             let reason = "the call's arguments were erased".to_owned();
             return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason });
         };
+        if self.story.client.has(&call.tool, &self.agent.tools) {
+            return Input::Judged(id, client::judge(call));
+        }
         let judgement = match self.core.ports.tools.prepare(call) {
             Err(error) => Judgement::Malformed(error),
             Ok(call) => match self.gate(Action::Tool(&call)) {

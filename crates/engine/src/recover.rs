@@ -186,6 +186,9 @@ async fn read(core: &Core, scope: &Scope, run: &Run) -> Result<(RunState, Told),
     let author = own.first().map(|item| item.author.clone());
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
+    if let Some(first) = own.first() {
+        core.add_answered(scope, &mut tail, first).await?;
+    }
     tail.items.extend(own);
     tail.runs.push((run.id, journal));
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());

@@ -21,6 +21,7 @@ use dromia_contracts::{
 };
 
 use crate::agents::{Snapshot, read_fault};
+use crate::answering;
 use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
 use crate::decide::{Input, Next};
@@ -53,21 +54,33 @@ enum Found {
 impl Core {
     /// Stores an input and, where possible, claims its session in the same commit.
     pub(crate) async fn submit(self: &Arc<Self>, scope: Scope, input: NewInput) -> Result<Submitted, Fault> {
-        if input.parts.is_empty() {
+        // Results may be the last word: those of handed calls, or of a told past.
+        if input.parts.is_empty() && input.answers.is_none() && input.history.is_empty() {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
+        self.check_client(&scope, &input).await?;
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
-        let body = InputBody { history: input.history, message }
+        let body = InputBody { history: input.history, answers: input.answers, offer: input.offer, message };
+        let answers = body.answers.clone();
+        let body = body
             .encode()
             .map(Bytes::from)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        let key = match &answers {
+            Some(answers) => Some(answering::key(answers, &body)),
+            None => input.key,
+        };
         if body.len() > INPUT_BYTES_MAX {
             let text = format!("an input has at most {INPUT_BYTES_MAX} bytes, this one has {}", body.len());
             return Err(Fault::new(ErrorCode::BodyTooLarge, text));
         }
-        let item =
-            NewItem { kind: ItemKind::Input, author: input.author, body, key: input.key, wait: input.wait };
-        self.admit(&scope, input.target, item).await
+        let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
+        self.admit(&scope, input.target, item).await.map_err(|fault| match &answers {
+            Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {
+                answering::answered_otherwise(answers.run)
+            }
+            _ => fault,
+        })
     }
 
     /// Puts an item into a session's inbox.
@@ -221,11 +234,12 @@ impl Core {
             Found::New(_) => Ok(self.beginning(scope, agent, session, Story::new(1), 0, item, slot)),
             Found::Session(_) => {
                 let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
-                let tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
+                let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {
                     return Ok(None);
                 }
+                self.add_answered(scope, &mut tail, &item).await.map_err(read_fault)?;
                 let story = tell(&tail)?;
                 Ok(self.beginning(scope, agent, session, story, head.taken, item, slot))
             }
@@ -465,7 +479,7 @@ pub(crate) async fn claim_waiting(core: &Arc<Core>, tenant: TenantId, session: S
 
 async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Slot) -> Result<(), Fault> {
     let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
-    let Some(tail) = tail else { return Ok(()) };
+    let Some(mut tail) = tail else { return Ok(()) };
     let head = tail.session.head;
     // While a turn is active, its last commit tells that input waits; a paused agent's resume tells it too.
     if head.active.is_some() {
@@ -481,6 +495,7 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     if agent.state != AgentState::Running {
         return Ok(());
     }
+    core.add_answered(scope, &mut tail, &item).await.map_err(read_fault)?;
     let story = tell(&tail)?;
     let Some(mut beginning) = core.beginning(scope, &agent, session, story, head.taken, item, slot) else {
         return Ok(());

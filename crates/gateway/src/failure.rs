@@ -125,6 +125,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::RouteNotFound
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
+        | ErrorCode::CallNotOpen
         | ErrorCode::RunUnanswered
         | ErrorCode::ModelRejected
         | ErrorCode::ActionDenied => None,

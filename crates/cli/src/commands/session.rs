@@ -107,10 +107,18 @@ fn text(session: &Session, transcript: &Transcript) -> String {
 
 fn turn_text(turn: &Turn) -> String {
     match turn {
-        Turn::Input { at, author, text, .. } => {
-            format!("{} {author}\n{}", time(*at), text.as_deref().unwrap_or("(erased)"))
+        Turn::Input { at, author, text, results, .. } => {
+            let mut out = format!("{} {author}", time(*at));
+            if *results > 0 {
+                out.extend(["\n(results of ", &results.to_string(), " handed calls)"]);
+            }
+            let text = text.as_deref().unwrap_or("(erased)");
+            if !text.is_empty() || *results == 0 {
+                out.extend(["\n", text]);
+            }
+            out
         }
-        Turn::Unit { at, text, calls, .. } => {
+        Turn::Unit { at, text, calls, handed, .. } => {
             let mut out = format!("{} agent", time(*at));
             if !text.is_empty() {
                 out.push('\n');
@@ -120,6 +128,16 @@ fn turn_text(turn: &Turn) -> String {
                 let status = serde_json::to_string(&call.status).unwrap_or_default();
                 let status = status.trim_matches('"');
                 out.extend(["\n  ", &call.tool, " ", &call.arguments, " -> ", status]);
+            }
+            for call in handed {
+                out.extend([
+                    "\n  ",
+                    &call.tool,
+                    " ",
+                    &call.arguments,
+                    " -> handed to the client as ",
+                    &call.id,
+                ]);
             }
             out
         }

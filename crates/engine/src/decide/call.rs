@@ -1,8 +1,8 @@
-//! What becomes of a call: it begins, is refused, or ends with its one result.
+//! What becomes of a call: it begins, is refused, is handed to the client, or ends with its one result.
 
 use dromia_contracts::CallId;
 use dromia_contracts::content::{CallStatus, Part, ToolResult};
-use dromia_contracts::entry::{Entry, ToolFinished, ToolRefused, ToolStarted};
+use dromia_contracts::entry::{Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::ToolOutput;
 
@@ -27,7 +27,7 @@ impl Draft {
             Judgement::Allowed { call: prepared, rule } => {
                 let attempt = match before {
                     Progress::Started { attempt, .. } => attempt + 1,
-                    Progress::Waiting | Progress::Done(_) => 1,
+                    Progress::Waiting | Progress::Done(_) | Progress::Handed => 1,
                 };
                 self.push(Entry::ToolStarted(ToolStarted {
                     call,
@@ -44,6 +44,10 @@ impl Draft {
             }
             Judgement::Malformed(error) => {
                 self.refuse(call, tool, CallStatus::Error, None, &error.to_string())
+            }
+            Judgement::ForClient => {
+                self.push(Entry::ToolHanded(ToolHanded { call, tool }));
+                self.go_on()
             }
         }
     }

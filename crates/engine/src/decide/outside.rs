@@ -67,7 +67,7 @@ impl Draft {
                         vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)],
                     );
                 }
-                Progress::Waiting | Progress::Done(_) => {
+                Progress::Waiting | Progress::Done(_) | Progress::Handed => {
                     let text = "The run was ended before the call began.";
                     self.push_refusal(call, tool, CallStatus::Cancelled, None, text);
                 }

@@ -21,12 +21,13 @@ impl Owner {
     pub(crate) fn plan(&mut self) -> Input {
         let request = self.request();
         let reservation = self.core.ports.model.reserve(&request);
+        let output_tokens_max = request.output_tokens_max;
         self.keep(request);
         Input::Planned(Plan {
             model: self.agent.config.model.clone(),
             history_from: self.story.history_from,
             input_tokens: reservation.input_tokens,
-            output_tokens_max: self.core.config.output_tokens_max,
+            output_tokens_max,
             reserved_micros: reservation.micros,
         })
     }
@@ -37,12 +38,14 @@ impl Owner {
             Phase::StepDue { step, .. } | Phase::ModelOpen { step, .. } => step,
             _ => 0,
         };
+        let most = self.core.config.output_tokens_max;
         ModelRequest {
             model: self.agent.config.model.clone(),
             system: Arc::clone(&self.agent.system),
             transcript: std::mem::take(&mut self.story.transcript),
-            tools: Arc::clone(&self.agent.tools),
-            output_tokens_max: self.core.config.output_tokens_max,
+            tools: self.story.client.beside(&self.agent.tools),
+            output_tokens_max: self.story.client.output_tokens_max(most),
+            wishes: self.story.client.wishes(step),
             key: format!("{}:{step}", self.run),
         }
     }

@@ -1,18 +1,20 @@
 //! `POST /v1/chat/completions`: the chat completions of the OpenAI API.
 //!
-//! What tunes a model (`temperature`, `max_tokens`, `seed` and their like) is accepted and left to the agent's
-//! configuration. What would change the meaning of the answer and is not done here is refused by its name.
+//! Of what tunes a model, `temperature`, `top_p`, `stop` and the most tokens have their effect; `seed` and its like are
+//! accepted and left to the agent's configuration. What would change the meaning of the answer and is not done here is
+//! refused by its name.
 
 mod write;
 
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use self::write::Chat;
 use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
-use super::history::{Claimed, History, MESSAGES_MAX, Said};
+use super::history::{Claimed, History, MESSAGES_MAX, Said, before_the_last};
+use super::offer::{Asking, Form, Tool};
 use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
@@ -30,6 +32,14 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     n: Option<Value>,
     #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    temperature: Option<Number>,
+    #[serde(default)]
+    top_p: Option<Number>,
+    #[serde(default)]
     stop: Option<Value>,
     #[serde(default)]
     logprobs: Option<Value>,
@@ -46,9 +56,11 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     web_search_options: Option<Value>,
     #[serde(default)]
-    tools: Option<Value>,
+    tools: Option<Vec<Tool>>,
     #[serde(default)]
     tool_choice: Option<Value>,
+    #[serde(default)]
+    parallel_tool_calls: Option<bool>,
     #[serde(default)]
     functions: Option<Value>,
     #[serde(default)]
@@ -98,9 +110,22 @@ pub(crate) async fn complete(
     request.check()?;
     let stream = request.stream == Some(true);
     let usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
-    let history = History::new(caller.scope.actor().clone());
-    let said = said(history, request.messages, heads.session.is_some())?;
-    let asked = Asked { platform: "openai", model: request.model, said, stream };
+    let asking = Asking {
+        tools: request.tools,
+        choice: request.tool_choice,
+        one_call: request.parallel_tool_calls == Some(false),
+        tokens: match (request.max_completion_tokens, request.max_tokens) {
+            (Some(most), _) => Some(("max_completion_tokens", most)),
+            (None, most) => most.map(|most| ("max_tokens", most)),
+        },
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: request.stop.map(|stop| ("stop", stop)),
+    };
+    let offer = asking.offer(Form::Chat)?;
+    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
+    let said = said(history, request.messages)?;
+    let asked = Asked { platform: "openai", model: request.model, said, offer, stream };
     answer(core, caller.scope, heads, asked, |running| Chat { running, created: 0, usage }).await
 }
 
@@ -109,11 +134,9 @@ impl ChatRequest {
     fn check(&self) -> Answer<()> {
         refuse("n", self.n.as_ref(), |n| *n == 1)?;
         for (field, value) in [
-            ("stop", &self.stop),
             ("logprobs", &self.logprobs),
             ("logit_bias", &self.logit_bias),
             ("audio", &self.audio),
-            ("tools", &self.tools),
             ("functions", &self.functions),
         ] {
             refuse(field, value.as_ref(), is_empty)?;
@@ -122,17 +145,17 @@ impl ChatRequest {
         refuse("response_format", self.response_format.as_ref(), |format| format["type"] == "text")?;
         refuse("modalities", self.modalities.as_ref(), |modalities| *modalities == json!(["text"]))?;
         refuse("web_search_options", self.web_search_options.as_ref(), |_| false)?;
-        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)?;
         refuse("function_call", self.function_call.as_ref(), is_free_choice)
     }
 }
 
-/// Reads the messages; only the last one, where a session has the others.
-fn said(mut history: History, messages: Vec<Message>, continues: bool) -> Answer<Said> {
+/// Reads the messages; only the last one, or the results at the end, where a session has the others.
+fn said(mut history: History, messages: Vec<Message>) -> Answer<Said> {
     if messages.len() > MESSAGES_MAX {
         return Err(invalid("messages", &format!("at most {MESSAGES_MAX} messages, not {}", messages.len())));
     }
-    let skipped = if continues { messages.len().saturating_sub(1) } else { 0 };
+    let is_result = |message: &Message| message.role == "tool";
+    let skipped = if history.continues() { before_the_last(&messages, is_result) } else { 0 };
     let last = format!("messages[{}]", messages.len().saturating_sub(1));
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
         add(&mut history, &format!("messages[{at}]"), message)?;

@@ -11,6 +11,7 @@ mod hear;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use dromia_contracts::content::ToolCall;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{Live, Watch};
@@ -53,10 +54,23 @@ pub(super) struct Answered {
     pub(super) started_at: Timestamp,
     /// The texts of its model steps, one after another.
     pub(super) text: String,
+    /// The calls for the client with which it ended.
+    pub(super) calls: Vec<ClientCall>,
     /// Why its last step stopped.
     pub(super) finish: Finish,
     pub(super) usage: Usage,
     pub(super) detail: UsageDetail,
+}
+
+/// A call that a run handed to its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClientCall {
+    /// Its name, which the result must carry.
+    pub(super) id: String,
+    /// The tool, as the client wrote it.
+    pub(super) tool: String,
+    /// The arguments: a JSON object.
+    pub(super) arguments: String,
 }
 
 /// How an answer is awaited.
@@ -80,6 +94,8 @@ pub(super) struct Listener {
     answered: Answered,
     /// The last step whose answer is durable.
     closed_step: u32,
+    /// The calls of that answer.
+    asked: Vec<ToolCall>,
     open: OpenStep,
     /// The last entry says that the run is held, and why.
     held: Option<String>,
@@ -116,11 +132,13 @@ impl Listener {
             answered: Answered {
                 started_at: Timestamp::UNIX_EPOCH,
                 text: String::new(),
+                calls: Vec::new(),
                 finish: Finish::Stop,
                 usage: Usage::default(),
                 detail: UsageDetail::default(),
             },
             closed_step: 0,
+            asked: Vec::new(),
             open: OpenStep::default(),
             held: None,
             ready: VecDeque::new(),

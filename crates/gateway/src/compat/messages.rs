@@ -1,18 +1,20 @@
 //! `POST /v1/messages`: the messages of the Anthropic API.
 //!
-//! `max_tokens` and what else tunes a model is accepted and left to the agent's configuration. What would change the
-//! meaning of the answer and is not done here is refused by its name.
+//! Of what tunes a model, `max_tokens`, `temperature`, `top_p` and `stop_sequences` have their effect; what else there is
+//! is accepted and left to the agent's configuration. What would change the meaning of the answer and is not done here
+//! is refused by its name.
 
 mod write;
 
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use self::write::Messages;
-use super::content::{Block, Content, invalid, is_empty, is_free_choice, not_taken, refuse};
+use super::content::{Block, Content, invalid, is_empty, not_taken, refuse};
 use super::history::{Claimed, History, MESSAGES_MAX, Said};
+use super::offer::{Asking, Form, Tool};
 use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
@@ -28,9 +30,15 @@ pub(crate) struct MessagesRequest {
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    temperature: Option<Number>,
+    #[serde(default)]
+    top_p: Option<Number>,
+    #[serde(default)]
     stop_sequences: Option<Value>,
     #[serde(default)]
-    tools: Option<Value>,
+    tools: Option<Vec<Tool>>,
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
@@ -57,18 +65,26 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     request.check()?;
     let stream = request.stream == Some(true);
-    let history = History::new(caller.scope.actor().clone());
-    let said = said(history, request.system, request.messages, heads.session.is_some())?;
-    let asked = Asked { platform: "anthropic", model: request.model, said, stream };
-    answer(core, caller.scope, heads, asked, |running| Messages { running }).await
+    let asking = Asking {
+        tools: request.tools,
+        choice: request.tool_choice,
+        one_call: false,
+        tokens: request.max_tokens.map(|most| ("max_tokens", most)),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: request.stop_sequences.map(|stop| ("stop_sequences", stop)),
+    };
+    let offer = asking.offer(Form::Messages)?;
+    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
+    let said = said(history, request.system, request.messages)?;
+    let asked = Asked { platform: "anthropic", model: request.model, said, offer, stream };
+    answer(core, caller.scope, heads, asked, Messages::new).await
 }
 
 impl MessagesRequest {
     /// Refuses what would change the meaning of the answer and is not done here.
     fn check(&self) -> Answer<()> {
         for (field, value) in [
-            ("stop_sequences", &self.stop_sequences),
-            ("tools", &self.tools),
             ("mcp_servers", &self.mcp_servers),
             ("container", &self.container),
             ("output_format", &self.output_format),
@@ -77,28 +93,22 @@ impl MessagesRequest {
         }
         refuse("output_config", self.output_config.as_ref(), |config| {
             config.get("format").is_none_or(is_empty)
-        })?;
-        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)
+        })
     }
 }
 
 /// Reads the messages; only the last one, where a session has the others.
-fn said(
-    mut history: History,
-    system: Option<Content>,
-    messages: Vec<Message>,
-    continues: bool,
-) -> Answer<Said> {
+fn said(mut history: History, system: Option<Content>, messages: Vec<Message>) -> Answer<Said> {
     if messages.len() > MESSAGES_MAX {
         return Err(invalid("messages", &format!("at most {MESSAGES_MAX} messages, not {}", messages.len())));
     }
-    if let Some(system) = system.filter(|_| !continues) {
+    if let Some(system) = system.filter(|_| !history.continues()) {
         history.system("system", &system.texts("system")?)?;
     }
     if messages.is_empty() {
         return Err(invalid("messages", "there is no message to answer"));
     }
-    let skipped = if continues { messages.len() - 1 } else { 0 };
+    let skipped = if history.continues() { messages.len() - 1 } else { 0 };
     let last = format!("messages[{}]", messages.len() - 1);
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
         let path = format!("messages[{at}]");

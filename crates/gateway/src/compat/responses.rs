@@ -1,6 +1,7 @@
 //! `POST /v1/responses`: the responses of the OpenAI API.
 //!
-//! What tunes a model is accepted and left to the agent's configuration. A conversation goes on in its session, named
+//! Of what tunes a model, `temperature`, `top_p` and `max_output_tokens` have their effect; what else there is is
+//! accepted and left to the agent's configuration. A conversation goes on in its session, named
 //! by `X-Dromia-Session`, or with its items as `input`; what else would change the meaning of the answer and is not done
 //! here is refused by its name.
 
@@ -12,11 +13,12 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use self::write::Responses;
-use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
-use super::history::{Claimed, History, MESSAGES_MAX, Said};
+use super::content::{Content, invalid, is_empty, refuse};
+use super::history::{Claimed, History, MESSAGES_MAX, Said, before_the_last};
+use super::offer::{Asking, Form, Tool};
 use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
@@ -46,9 +48,17 @@ pub(crate) struct ResponsesRequest {
     #[serde(default)]
     max_tool_calls: Option<Value>,
     #[serde(default)]
-    tools: Option<Value>,
+    max_output_tokens: Option<u64>,
+    #[serde(default)]
+    temperature: Option<Number>,
+    #[serde(default)]
+    top_p: Option<Number>,
+    #[serde(default)]
+    tools: Option<Vec<Tool>>,
     #[serde(default)]
     tool_choice: Option<Value>,
+    #[serde(default)]
+    parallel_tool_calls: Option<bool>,
 }
 
 /// Items; a text alone is one message of the user.
@@ -111,10 +121,20 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     request.check()?;
     let stream = request.stream == Some(true);
-    let history = History::new(caller.scope.actor().clone());
-    let said = said(history, request.instructions, request.input.0, heads.session.is_some())?;
-    let asked = Asked { platform: "openai", model: request.model, said, stream };
-    answer(core, caller.scope, heads, asked, |running| Responses { running, created: 0, sent: 0 }).await
+    let asking = Asking {
+        tools: request.tools,
+        choice: request.tool_choice,
+        one_call: request.parallel_tool_calls == Some(false),
+        tokens: request.max_output_tokens.map(|most| ("max_output_tokens", most)),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: None,
+    };
+    let offer = asking.offer(Form::Responses)?;
+    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
+    let said = said(history, request.instructions, request.input.0)?;
+    let asked = Asked { platform: "openai", model: request.model, said, offer, stream };
+    answer(core, caller.scope, heads, asked, Responses::new).await
 }
 
 impl ResponsesRequest {
@@ -130,35 +150,29 @@ impl ResponsesRequest {
             ("background", &self.background),
             ("prompt", &self.prompt),
             ("max_tool_calls", &self.max_tool_calls),
-            ("tools", &self.tools),
         ] {
             refuse(field, value.as_ref(), is_empty)?;
         }
         refuse("text.format", self.text.as_ref().and_then(|text| text.get("format")), |format| {
             format["type"] == "text"
         })?;
-        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)?;
-        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)
+        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)
     }
 }
 
-/// Reads the items; only the last one, where a session has the others.
-fn said(
-    mut history: History,
-    instructions: Option<String>,
-    items: Vec<Item>,
-    continues: bool,
-) -> Answer<Said> {
+/// Reads the items; only the last one, or the results at the end, where a session has the others.
+fn said(mut history: History, instructions: Option<String>, items: Vec<Item>) -> Answer<Said> {
     if items.len() > MESSAGES_MAX {
         return Err(invalid("input", &format!("at most {MESSAGES_MAX} items, not {}", items.len())));
     }
     if items.is_empty() {
         return Err(invalid("input", "there is no item to answer"));
     }
-    if let Some(instructions) = instructions.filter(|_| !continues) {
+    if let Some(instructions) = instructions.filter(|_| !history.continues()) {
         history.system("instructions", &[instructions])?;
     }
-    let skipped = if continues { items.len() - 1 } else { 0 };
+    let is_result = |item: &Item| item.kind.as_deref() == Some("function_call_output");
+    let skipped = if history.continues() { before_the_last(&items, is_result) } else { 0 };
     let last = format!("input[{}]", items.len() - 1);
     let mut items = items.into_iter().enumerate().skip(skipped).peekable();
     while let Some((at, item)) = items.next() {

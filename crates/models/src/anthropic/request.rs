@@ -9,11 +9,12 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
+use dromia_contracts::client::{ToolChoice, Wishes};
 use dromia_contracts::content::{CallStatus, ToolCall, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::chat::request::text_of;
 use crate::http::HttpConfig;
@@ -41,7 +42,19 @@ pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes,
         [block]
     });
     let (model, max_tokens) = (config.model.as_str(), request.output_tokens_max);
-    let body = Body { model, max_tokens, system, tools, messages, stream: config.stream };
+    let wishes = &request.wishes;
+    let body = Body {
+        model,
+        max_tokens,
+        system,
+        tools,
+        tool_choice: Choice::of(request),
+        messages,
+        temperature: wishes.temperature.as_ref(),
+        top_p: wishes.top_p.as_ref(),
+        stop_sequences: &wishes.stop,
+        stream: config.stream,
+    };
     Ok(serde_json::to_vec(&body)?.into())
 }
 
@@ -53,8 +66,41 @@ struct Body<'a> {
     system: Option<[Block<'a>; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
     messages: Vec<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<&'a Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<&'a Number>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    stop_sequences: &'a [String],
     stream: bool,
+}
+
+/// How the model shall choose among the tools; absent where that is left to it.
+#[derive(Serialize)]
+struct Choice<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    disable_parallel_tool_use: bool,
+}
+
+impl<'a> Choice<'a> {
+    fn of(request: &'a ModelRequest) -> Option<Self> {
+        let Wishes { choice, one_call, .. } = &request.wishes;
+        if request.tools.is_empty() || (choice.is_free() && !one_call) {
+            return None;
+        }
+        let (r#type, name) = match choice {
+            ToolChoice::Free => ("auto", None),
+            ToolChoice::Required => ("any", None),
+            ToolChoice::Named(name) => ("tool", Some(names::encode(name))),
+        };
+        Some(Self { r#type, name, disable_parallel_tool_use: *one_call })
+    }
 }
 
 #[derive(Serialize)]

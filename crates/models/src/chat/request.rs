@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
+use dromia_contracts::client::ToolChoice;
 use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::tool::ToolDescriptor;
@@ -43,8 +44,26 @@ impl Serialize for Body<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", &config.model)?;
         map.serialize_entry("messages", &Messages(request))?;
+        let wishes = &request.wishes;
         if !request.tools.is_empty() {
             map.serialize_entry("tools", &Tools(&request.tools))?;
+            match &wishes.choice {
+                ToolChoice::Free => {}
+                ToolChoice::Required => map.serialize_entry("tool_choice", "required")?,
+                ToolChoice::Named(name) => map.serialize_entry("tool_choice", &Named::of(name))?,
+            }
+            if wishes.one_call {
+                map.serialize_entry("parallel_tool_calls", &false)?;
+            }
+        }
+        if let Some(temperature) = &wishes.temperature {
+            map.serialize_entry("temperature", temperature)?;
+        }
+        if let Some(top_p) = &wishes.top_p {
+            map.serialize_entry("top_p", top_p)?;
+        }
+        if !wishes.stop.is_empty() {
+            map.serialize_entry("stop", &wishes.stop)?;
         }
         let limit = match config.output_limit {
             OutputLimit::MaxTokens => "max_tokens",
@@ -56,6 +75,24 @@ impl Serialize for Body<'_> {
             map.serialize_entry("stream_options", &StreamOptions { include_usage: true })?;
         }
         map.end()
+    }
+}
+
+/// The one tool that must be called.
+#[derive(Serialize)]
+struct Named<'a> {
+    r#type: &'static str,
+    function: Name<'a>,
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    name: Cow<'a, str>,
+}
+
+impl<'a> Named<'a> {
+    fn of(name: &'a str) -> Self {
+        Self { r#type: "function", function: Name { name: names::encode(name) } }
     }
 }
 

@@ -51,6 +51,7 @@ impl HttpModel {
     }
 
     async fn attempt(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, ModelError> {
+        self.config.format.carries(&request.wishes)?;
         let body = self.config.format.body(&self.config, request);
         let body = body.map_err(|_| cut("the request cannot be written as JSON"))?;
         let exchange = self.exchange(body, deltas);

@@ -7,10 +7,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
+use dromia_contracts::client::ToolChoice;
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::chat::request::{arguments, text_of};
 use crate::http::HttpConfig;
@@ -40,7 +41,11 @@ pub(crate) fn body(config: &HttpConfig, request: &ModelRequest) -> Result<Bytes,
         instructions: &request.system,
         input,
         tools: tools.collect(),
+        tool_choice: Choice::of(request),
+        parallel_tool_calls: (request.wishes.one_call && !request.tools.is_empty()).then_some(false),
         max_output_tokens: request.output_tokens_max,
+        temperature: request.wishes.temperature.as_ref(),
+        top_p: request.wishes.top_p.as_ref(),
         stream: config.stream,
         store: false,
     };
@@ -74,9 +79,36 @@ struct Body<'a> {
     input: Vec<Item<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel_tool_calls: Option<bool>,
     max_output_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<&'a Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<&'a Number>,
     stream: bool,
     store: bool,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Choice<'a> {
+    Word(&'static str),
+    Named { r#type: &'static str, name: Cow<'a, str> },
+}
+
+impl<'a> Choice<'a> {
+    /// What the first answer must call, where anything must be called.
+    fn of(request: &'a ModelRequest) -> Option<Self> {
+        match &request.wishes.choice {
+            _ if request.tools.is_empty() => None,
+            ToolChoice::Free => None,
+            ToolChoice::Required => Some(Self::Word("required")),
+            ToolChoice::Named(name) => Some(Self::Named { r#type: "function", name: names::encode(name) }),
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 //! The exchanges are written by hand after the providers' documentation; none is a recording of somebody else's.
 
 use dromia_contracts::ErrorCode;
+use dromia_contracts::client::{ToolChoice, Wishes};
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, UsageDetail};
 use dromia_models::http::StreamReader;
@@ -218,6 +219,56 @@ async fn anthropic_is_sent_alternating_roles_objects_and_its_own_headers() {
         json!({"type": "tool_result", "tool_use_id": calls[0]["id"], "content": "[ok] text", "is_error": false})
     );
     assert_eq!(results[1]["is_error"], true);
+}
+
+#[tokio::test]
+async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused() {
+    let wishes = |choice| Wishes {
+        choice,
+        one_call: true,
+        temperature: serde_json::Number::from_f64(0.5),
+        top_p: serde_json::Number::from_f64(0.25),
+        ..Wishes::default()
+    };
+    let named = || ToolChoice::Named("file.read".into());
+    let function = json!({"type": "function", "function": {"name": "file__read"}});
+    for (format, choice, place, value) in [
+        (Format::OpenAiChat, named(), "tool_choice", function),
+        (Format::OpenAiChat, ToolChoice::Required, "tool_choice", json!("required")),
+        (Format::OpenAiChat, ToolChoice::Free, "parallel_tool_calls", json!(false)),
+        (Format::OpenAiResponses, named(), "tool_choice", json!({"type": "function", "name": "file__read"})),
+        (Format::OpenAiResponses, ToolChoice::Required, "tool_choice", json!("required")),
+        (Format::OpenAiResponses, ToolChoice::Free, "parallel_tool_calls", json!(false)),
+        (
+            Format::AnthropicMessages,
+            named(),
+            "tool_choice",
+            json!({"type": "tool", "name": "file__read", "disable_parallel_tool_use": true}),
+        ),
+        (
+            Format::AnthropicMessages,
+            ToolChoice::Free,
+            "tool_choice",
+            json!({"type": "auto", "disable_parallel_tool_use": true}),
+        ),
+    ] {
+        let request = ModelRequest { wishes: wishes(choice), ..asked() };
+        let (_, body) = sent(format, &request).await;
+        assert_eq!(body[place], value, "{format:?}");
+        assert_eq!((&body["temperature"], &body["top_p"]), (&json!(0.5), &json!(0.25)), "{format:?}");
+        let (_, plain) = sent(format, &asked()).await;
+        for field in ["tool_choice", "parallel_tool_calls", "temperature", "top_p", "stop", "stop_sequences"]
+        {
+            assert!(plain.get(field).is_none(), "{format:?} {field}");
+        }
+    }
+    let stop = Wishes { stop: vec!["END".into()], ..Wishes::default() };
+    let request = ModelRequest { wishes: stop, ..asked() };
+    assert_eq!(sent(Format::OpenAiChat, &request).await.1["stop"], json!(["END"]));
+    assert_eq!(sent(Format::AnthropicMessages, &request).await.1["stop_sequences"], json!(["END"]));
+    let adapter = adapter(Format::OpenAiResponses, "http://127.0.0.1:9/v1", false);
+    let refused = adapter.call(&request, &Collected::default()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ModelRejected);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::compat::dialect::OpenAiError;
-use crate::compat::listen::Answered;
+use crate::compat::listen::{Answered, ClientCall};
 use crate::compat::turn::{Format, Running};
 use crate::failure::Failure;
 
@@ -42,8 +42,14 @@ impl Chat {
 
 impl Format for Chat {
     fn whole(&self, answered: &Answered) -> Value {
-        let message =
+        let mut message =
             json!({"role": "assistant", "content": answered.text, "refusal": null, "annotations": []});
+        if !answered.calls.is_empty() {
+            message["tool_calls"] = answered.calls.iter().map(tool_call).collect();
+            if answered.text.is_empty() {
+                message["content"] = Value::Null;
+            }
+        }
         json!({
             "id": format!("chatcmpl-{}", self.running.run),
             "object": "chat.completion",
@@ -53,7 +59,7 @@ impl Format for Chat {
                 "index": 0,
                 "message": message,
                 "logprobs": null,
-                "finish_reason": finish_reason(answered.finish),
+                "finish_reason": finish_reason(answered),
             }],
             "usage": usage(answered),
         })
@@ -69,7 +75,16 @@ impl Format for Chat {
     }
 
     fn answered(&mut self, answered: &Answered) -> String {
-        let mut text = self.delta(&json!({}), Some(finish_reason(answered.finish)));
+        let mut text = String::new();
+        for (index, call) in answered.calls.iter().enumerate() {
+            let mut begun = tool_call(call);
+            begun["index"] = json!(index);
+            begun["function"]["arguments"] = json!("");
+            text.push_str(&self.delta(&json!({"tool_calls": [begun]}), None));
+            let rest = json!({"index": index, "function": {"arguments": call.arguments}});
+            text.push_str(&self.delta(&json!({"tool_calls": [rest]}), None));
+        }
+        text.push_str(&self.delta(&json!({}), Some(finish_reason(answered))));
         if self.usage {
             text.push_str(&self.chunk(&json!([]), Some(usage(answered))));
         }
@@ -83,8 +98,14 @@ impl Format for Chat {
     }
 }
 
-fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
+fn tool_call(call: &ClientCall) -> Value {
+    let function = json!({"name": call.tool, "arguments": call.arguments});
+    json!({"id": call.id, "type": "function", "function": function})
+}
+
+fn finish_reason(answered: &Answered) -> &'static str {
+    match answered.finish {
+        _ if !answered.calls.is_empty() => "tool_calls",
         // The agent's own calls are done when its run ends.
         Finish::Stop | Finish::ToolCalls => "stop",
         Finish::Length => "length",

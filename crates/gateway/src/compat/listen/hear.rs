@@ -1,12 +1,14 @@
 //! What an entry, or a piece of live text, makes a listener say.
 
-use dromia_contracts::ErrorCode;
+use dromia_contracts::client::HandedCall;
 use dromia_contracts::content::{AssistantMessage, parts_text};
 use dromia_contracts::entry::{Entry, ModelReplied};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::StoredEntry;
+use dromia_contracts::{CallId, ErrorCode};
 
-use super::{Listener, OpenStep, Word};
+use super::{ClientCall, Listener, OpenStep, Word};
+use crate::compat::names::outward;
 use crate::failure::{Answer, Failure};
 
 /// What stands between the texts of two model steps.
@@ -33,6 +35,7 @@ impl Listener {
                 }
                 self.open.attempt = self.open.attempt.max(called.attempt);
             }
+            Entry::ToolHanded(handed) => self.handed(handed.call),
             Entry::RunHeld(held) => self.held = Some(held.detail),
             Entry::RunCompleted(_) => {
                 self.ready.push_back(Word::Answered(Box::new(self.answered.clone())));
@@ -76,6 +79,7 @@ impl Listener {
         self.say(rest);
         self.open = OpenStep::default();
         self.closed_step = replied.step;
+        self.asked = message.calls;
         let answered = &mut self.answered;
         answered.finish = replied.finish;
         answered.usage.input_tokens = answered.usage.input_tokens.saturating_add(replied.usage.input_tokens);
@@ -86,6 +90,16 @@ impl Listener {
         all.cache_write_tokens = all.cache_write_tokens.saturating_add(one.cache_write_tokens);
         all.reasoning_tokens = all.reasoning_tokens.saturating_add(one.reasoning_tokens);
         Ok(())
+    }
+
+    /// Notes a call that leaves with the answer. An erased one leaves nothing to hand over.
+    fn handed(&mut self, call: CallId) {
+        let Some(asked) = self.asked.iter().find(|asked| asked.id == call) else { return };
+        self.answered.calls.push(ClientCall {
+            id: HandedCall { run: self.run, call }.to_string(),
+            tool: outward(&asked.tool),
+            arguments: asked.arguments.clone(),
+        });
     }
 
     fn say(&mut self, text: &str) {

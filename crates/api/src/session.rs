@@ -60,6 +60,9 @@ pub enum Turn {
         /// How many turns the sender told of as having been said before; the session's export has them.
         #[serde(default, skip_serializing_if = "is_zero")]
         history: u64,
+        /// How many pictures came with it; the session's export has them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        images: u64,
         /// How many results of handed calls the sender told.
         #[serde(default, skip_serializing_if = "is_zero")]
         results: u64,

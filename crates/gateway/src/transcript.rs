@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use dromia_api::session::{Call, Handed, Transcript, Turn};
 use dromia_contracts::client::{Answers, HandedCall};
-use dromia_contracts::content::{AssistantMessage, ToolResult, parts_text};
+use dromia_contracts::content::{AssistantMessage, Part, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
@@ -64,10 +64,15 @@ fn input(run: RunId, item: &InboxItem, body: Option<InputBody>) -> Option<Turn> 
         at: item.at,
         author: item.author.as_str().to_owned(),
         history: body.as_ref().map_or(0, |body| body.history.len() as u64),
+        images: body.as_ref().map_or(0, |body| images(&body.message.parts)),
         results: answers.map_or(0, |answers| answers.results.len() as u64),
         text: body.map(|body| parts_text(&body.message.parts)),
         run,
     })
+}
+
+fn images(parts: &[Part]) -> u64 {
+    parts.iter().filter(|part| part.is_image()).count() as u64
 }
 
 /// A unit whose calls may still be unanswered.

@@ -107,13 +107,15 @@ fn text(session: &Session, transcript: &Transcript) -> String {
 
 fn turn_text(turn: &Turn) -> String {
     match turn {
-        Turn::Input { at, author, text, results, .. } => {
+        Turn::Input { at, author, text, images, results, .. } => {
             let mut out = format!("{} {author}", time(*at));
-            if *results > 0 {
-                out.extend(["\n(results of ", &results.to_string(), " handed calls)"]);
+            for (count, what) in [(images, "pictures"), (results, "results of handed calls")] {
+                if *count > 0 {
+                    out.extend(["\n(", &count.to_string(), " ", what, ")"]);
+                }
             }
             let text = text.as_deref().unwrap_or("(erased)");
-            if !text.is_empty() || *results == 0 {
+            if !text.is_empty() || (*images == 0 && *results == 0) {
                 out.extend(["\n", text]);
             }
             out

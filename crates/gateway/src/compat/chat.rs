@@ -167,12 +167,15 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
         return Err(invalid(&format!("{path}.function_call"), "send `tool_calls` in its place"));
     }
+    if message.role == "user" {
+        let said = message.content.map(|content| content.said(&format!("{path}.content"))).transpose()?;
+        return history.user(path, said.unwrap_or_default());
+    }
     let texts = match message.content {
         Some(content) => content.texts(&format!("{path}.content"))?,
         None => Vec::new(),
     };
     match message.role.as_str() {
-        "user" => history.user(path, texts),
         "system" | "developer" => history.system(path, &texts),
         "assistant" => {
             let calls = message.tool_calls.unwrap_or_default().into_iter().enumerate();

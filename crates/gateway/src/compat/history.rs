@@ -9,14 +9,13 @@
 //! answer the calls with which its last run ended, under the names that this server gave them.
 
 use dromia_contracts::client::{Answers, HandedCall};
-use dromia_contracts::content::{
-    AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult, parts_text,
-};
+use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{OpenUnit, Turn};
 use dromia_contracts::{Actor, CallId};
 
 use super::content::invalid;
+use super::image::IMAGES_MAX;
 use super::names::inward;
 use crate::failure::Answer;
 
@@ -44,6 +43,8 @@ pub(super) struct History {
     continues: bool,
     /// Those results so far.
     answers: Option<Answers>,
+    /// Pictures so far.
+    images: usize,
     /// Messages with calls so far; with the place of a call it makes the call's id.
     steps: u32,
 }
@@ -77,7 +78,7 @@ pub(super) fn before_the_last<T>(messages: &[T], is_result: impl Fn(&T) -> bool)
 impl History {
     /// Begins. Where a session goes on, it has the past, and results are for the calls that it handed over.
     pub(super) fn new(author: Actor, continues: bool) -> Self {
-        Self { author, turns: Vec::new(), open: None, continues, answers: None, steps: 0 }
+        Self { author, turns: Vec::new(), open: None, continues, answers: None, images: 0, steps: 0 }
     }
 
     /// Tells whether a session has the past.
@@ -85,10 +86,15 @@ impl History {
         self.continues
     }
 
-    /// Adds what the user says.
-    pub(super) fn user(&mut self, path: &str, texts: Vec<String>) -> Answer<()> {
+    /// Adds what the user says: texts and pictures.
+    pub(super) fn user(&mut self, path: &str, mut parts: Vec<Part>) -> Answer<()> {
         self.closed(path)?;
-        self.input(texts);
+        self.images += parts.iter().filter(|part| part.is_image()).count();
+        if self.images > IMAGES_MAX {
+            return Err(invalid(path, &format!("the request has more than {IMAGES_MAX} pictures")));
+        }
+        parts.retain(|part| part.is_image() || !part.as_text().is_empty());
+        self.input(parts);
         Ok(())
     }
 
@@ -97,7 +103,7 @@ impl History {
         self.closed(path)?;
         let text = texts.join("\n");
         if !text.trim().is_empty() {
-            self.input(vec![format!("{SYSTEM_HEAD}\n{text}")]);
+            self.input(vec![Part::text(format!("{SYSTEM_HEAD}\n{text}"), Label::ACTOR_TEXT)]);
         }
         Ok(())
     }
@@ -180,7 +186,7 @@ impl History {
         let is_blank = |turn: &Turn| matches!(turn, Turn::Input(past) if past.parts.is_empty());
         let Self { turns: mut history, answers, .. } = self;
         match history.pop() {
-            Some(Turn::Input(message)) if !parts_text(&message.parts).trim().is_empty() => {
+            Some(Turn::Input(message)) if says_something(&message.parts) => {
                 history.retain(|turn| !is_blank(turn));
                 Ok(Said { history, answers, parts: message.parts })
             }
@@ -200,8 +206,7 @@ impl History {
         }
     }
 
-    fn input(&mut self, texts: Vec<String>) {
-        let parts = parts(texts, Label::ACTOR_TEXT);
+    fn input(&mut self, parts: Vec<Part>) {
         let message = InputMessage { author: self.author.clone(), parts, hops: 0 };
         self.turns.push(Turn::Input(message));
     }
@@ -220,6 +225,10 @@ impl History {
         let missing = missing.map_or("", String::as_str);
         Err(invalid(path, &format!("the call {missing:?} of `{}` has no result before this", open.path)))
     }
+}
+
+fn says_something(parts: &[Part]) -> bool {
+    parts.iter().any(|part| part.is_image() || !part.as_text().trim().is_empty())
 }
 
 fn parts(texts: Vec<String>, label: Label) -> Vec<Part> {

@@ -8,6 +8,8 @@ mod write;
 
 use axum::extract::State;
 use axum::response::Response;
+use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
@@ -124,10 +126,10 @@ fn said(mut history: History, system: Option<Content>, messages: Vec<Message>) -
 /// Adds a user's message: results of tools first, as this API wants them, then words.
 fn user(history: &mut History, path: &str, content: Content) -> Answer<()> {
     let blocks = match content {
-        Content::Text(text) => return history.user(path, vec![text]),
+        Content::Text(text) => return history.user(path, vec![Part::text(text, Label::ACTOR_TEXT)]),
         Content::Blocks(blocks) => blocks,
     };
-    let mut texts = Vec::new();
+    let mut said = Vec::new();
     let mut results = 0;
     for (at, block) in blocks.into_iter().enumerate() {
         let path = format!("{path}.content[{at}]");
@@ -135,10 +137,10 @@ fn user(history: &mut History, path: &str, content: Content) -> Answer<()> {
             result(history, &path, block)?;
             results += 1;
         } else {
-            texts.push(block.text(&path)?);
+            said.push(block.said(&path)?);
         }
     }
-    if texts.is_empty() && results > 0 { Ok(()) } else { history.user(path, texts) }
+    if said.is_empty() && results > 0 { Ok(()) } else { history.user(path, said) }
 }
 
 fn result(history: &mut History, path: &str, block: Block) -> Answer<()> {

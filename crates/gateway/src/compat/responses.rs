@@ -198,9 +198,12 @@ fn add(history: &mut History, path: &str, item: Item) -> Answer<()> {
             let Some(content) = item.content else {
                 return Err(invalid(&format!("{path}.content"), "a message has content"));
             };
+            if item.role.as_deref() == Some("user") {
+                let said = content.said(&format!("{path}.content"))?;
+                return history.user(path, said);
+            }
             let texts = content.texts(&format!("{path}.content"))?;
             match item.role.as_deref() {
-                Some("user") => history.user(path, texts),
                 Some("system" | "developer") => history.system(path, &texts),
                 Some("assistant") => history.assistant(path, texts, Vec::new()),
                 _ => {

@@ -197,7 +197,8 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
     for ((path, body), place) in [
         (messages(json!([user(), {"role": "user", "content": 7}])), "messages[1].content"),
         (messages(json!([{"role": "user", "content": [{"text": "x"}]}])), "messages[0].content[0]"),
-        (messages(json!([user(), {"role": "user", "content": image}])), "messages[1].content[0]"),
+        (messages(json!([user(), {"role": "user", "content": image}])), "messages[1].content[0].image_url"),
+        (messages(json!([{"role": "system", "content": image}, user()])), "messages[0].content[0]"),
         (messages(json!([{"role": "moon", "content": "x"}])), "messages[0].role"),
         (messages(json!([{"role": "tool", "content": "x"}])), "messages[0].tool_call_id"),
         (messages(json!([user(), {"role": "assistant", "content": "x"}])), "messages[1]"),

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::client::{ToolChoice, Wishes};
-use dromia_contracts::content::{CallStatus, ToolCall, ToolResult};
+use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
@@ -145,8 +145,17 @@ struct Block<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Content<'a> {
     Text { text: Cow<'a, str> },
+    Image { source: Source<'a> },
     ToolUse { id: CallId, name: Cow<'a, str>, input: Value },
     ToolResult { tool_use_id: CallId, content: String, is_error: bool },
+}
+
+/// A picture with its bytes.
+#[derive(Serialize)]
+struct Source<'a> {
+    r#type: &'static str,
+    media_type: &'static str,
+    data: &'a str,
 }
 
 /// Where the provider's cache may begin anew.
@@ -173,6 +182,7 @@ impl Block<'_> {
             Content::Text { text } => text.len(),
             // An estimate is enough to decide about the cache.
             Content::ToolUse { .. } => 64,
+            Content::Image { source } => source.data.len(),
             Content::ToolResult { content, .. } => content.len(),
         }
     }
@@ -182,11 +192,27 @@ fn messages(request: &ModelRequest) -> Vec<Message<'_>> {
     let mut messages = Vec::new();
     for turn in request.transcript.turns() {
         match turn {
-            Turn::Input(input) => add_text(&mut messages, Role::User, text_of(&input.parts)),
+            Turn::Input(input) => add_input(&mut messages, &input.parts),
             Turn::Unit(unit) => add_unit(&mut messages, unit),
         }
     }
     messages
+}
+
+/// Adds what somebody says: one text, or its texts and pictures in their order.
+fn add_input<'a>(messages: &mut Vec<Message<'a>>, parts: &'a [Part]) {
+    if !parts.iter().any(Part::is_image) {
+        return add_text(messages, Role::User, text_of(parts));
+    }
+    for part in parts {
+        match part {
+            Part::Text { text, .. } => add_text(messages, Role::User, Cow::Borrowed(text)),
+            Part::Image { media, data, .. } => {
+                let source = Source { r#type: "base64", media_type: media.as_str(), data };
+                add(messages, Role::User, Content::Image { source });
+            }
+        }
+    }
 }
 
 fn add_unit<'a>(messages: &mut Vec<Message<'a>>, unit: &'a Unit) {

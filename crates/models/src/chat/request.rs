@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::client::ToolChoice;
-use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
+use dromia_contracts::content::{CallStatus, Media, Part, ToolCall, ToolResult, parts_text};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::transcript::{Turn, Unit};
@@ -112,7 +112,7 @@ impl Serialize for Messages<'_> {
         for turn in self.0.transcript.turns() {
             match turn {
                 Turn::Input(input) => {
-                    seq.serialize_element(&Message::User { content: text_of(&input.parts) })?;
+                    seq.serialize_element(&Message::User { content: Said::of(&input.parts) })?;
                 }
                 Turn::Unit(unit) => {
                     seq.serialize_element(&assistant(unit))?;
@@ -133,7 +133,7 @@ enum Message<'a> {
         content: &'a str,
     },
     User {
-        content: Cow<'a, str>,
+        content: Said<'a>,
     },
     Assistant {
         content: Cow<'a, str>,
@@ -144,6 +144,46 @@ enum Message<'a> {
         tool_call_id: CallId,
         content: String,
     },
+}
+
+/// What somebody says: a text alone, or with pictures.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Text(Cow<'a, str>),
+    Pieces(Vec<Piece<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Piece<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl },
+}
+
+#[derive(Serialize)]
+struct ImageUrl {
+    url: String,
+}
+
+impl<'a> Said<'a> {
+    fn of(parts: &'a [Part]) -> Self {
+        if !parts.iter().any(Part::is_image) {
+            return Self::Text(text_of(parts));
+        }
+        let piece = |part: &'a Part| match part {
+            Part::Text { text, .. } => Piece::Text { text },
+            Part::Image { media, data, .. } => {
+                Piece::ImageUrl { image_url: ImageUrl { url: data_url(*media, data) } }
+            }
+        };
+        Self::Pieces(parts.iter().map(piece).collect())
+    }
+}
+
+/// A picture as an address that holds it.
+pub(crate) fn data_url(media: Media, data: &str) -> String {
+    format!("data:{};base64,{data}", media.as_str())
 }
 
 #[derive(Serialize)]

@@ -1,10 +1,13 @@
 //! Tools that a client declares, against the real binary: called, answered with and without a session, beside the
 //! agent's own, refused, repeated, and over a kill.
 
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
 
 use super::{CHAT, Given, MESSAGES, RESPONSES, give, post, saying, text};
 use crate::home::{DEADLINE, Home, Server, block_on, count};
+use crate::model::{Model, Say};
 
 const SCRIPT: &str = "@tool weather {\"city\":\"Bonn\"}\n@say it is known";
 
@@ -303,7 +306,34 @@ fn a_session_with_answered_calls_goes_out_and_comes_in_whole() {
         assert_eq!(copy[1]["calls"][0]["result"], "rain", "the result is for the run under its new name");
         let show = home.run(&["session", "show", &first.session]);
         let shown = String::from_utf8_lossy(&show.stdout).into_owned();
-        assert!(shown.contains("(results of 1 handed calls)"), "{shown}");
+        assert!(shown.contains("(1 results of handed calls)"), "{shown}");
+    });
+}
+
+#[test]
+fn a_picture_reaches_the_model_and_is_kept_with_its_session() {
+    let home = Home::new();
+    let heard = Arc::<Mutex<Vec<Value>>>::default();
+    let kept = Arc::clone(&heard);
+    let model = Model::start(move |_, messages| {
+        *kept.lock().expect("nobody panics while it holds this") = messages.to_vec();
+        Say::Text("a picture".to_owned())
+    });
+    let config = format!("version: 1\nmodels:\n{}", model.alias("default"));
+    std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
+    let server = home.serve();
+    block_on(async {
+        let url = "data:image/png;base64,iVBORw0KGgo=";
+        let body = json!({"model": "assistant", "messages": [{"role": "user", "content": [
+            {"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": url}},
+        ]}]});
+        let first = give(post(&server, CHAT, &body)).await;
+        assert_eq!(text(CHAT, &first.json()), "a picture");
+        let last = heard.lock().expect("nobody panics while it holds this").last().cloned();
+        let last = last.expect("the model was asked");
+        assert_eq!(last["content"][1], json!({"type": "image_url", "image_url": {"url": url}}), "{last}");
+        let turns = turns(&server, &first.session).await;
+        assert_eq!((&turns[0]["images"], &turns[0]["text"]), (&json!(1), &json!("what is it?")), "{turns:?}");
     });
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use dromia_contracts::RunId;
 use dromia_contracts::client::Offer;
+use dromia_contracts::content::{Media, parts_text};
 use dromia_contracts::input::InputBody;
 use proptest::prelude::*;
 
@@ -23,12 +24,16 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn said(text: &str) -> Vec<Part> {
+    vec![Part::text(text, Label::ACTOR_TEXT)]
+}
+
 fn told(messages: &[Message]) -> Answer<Said> {
     let mut history = History::new(Actor::new("token:ci"), false);
     for (at, message) in messages.iter().enumerate() {
         let path = format!("messages[{at}]");
         match message {
-            Message::User(text) => history.user(&path, vec![text.clone()])?,
+            Message::User(text) => history.user(&path, said(text))?,
             Message::System(text) => history.system(&path, std::slice::from_ref(text))?,
             Message::Assistant(text, calls) => {
                 let call = |n| Claimed { id: format!("c{n}"), tool: "t".into(), arguments: "{}".into() };
@@ -166,4 +171,15 @@ fn whose_word_it_is_decides_the_label() {
     assert_eq!(labels, [vec![Label::ACTOR_TEXT], vec![Label::ACTOR_TEXT], vec![Label::CLAIM, Label::CLAIM]]);
     let Turn::Input(system) = &said.history[0] else { panic!("the system text comes first") };
     assert_eq!(parts_text(&system.parts), format!("{SYSTEM_HEAD}\nbe kind"));
+}
+
+#[test]
+fn a_picture_is_a_word_of_its_own_and_there_are_so_many_at_most() {
+    let image = || Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+    let mut history = History::new(Actor::new("token:ci"), false);
+    history.user("m[0]", vec![image(), Part::text("", Label::ACTOR_TEXT)]).expect("a picture");
+    assert_eq!(history.finish("m[0]").expect("it is enough").parts, [image()]);
+    let mut history = History::new(Actor::new("token:ci"), false);
+    history.user("m[0]", vec![image(); IMAGES_MAX]).expect("so many are taken");
+    assert_eq!(history.user("m[1]", vec![image()]).expect_err("one more").place(), Some("m[1]"));
 }

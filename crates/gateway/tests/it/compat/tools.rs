@@ -1,7 +1,7 @@
 //! Tools that a client declares: how they travel in, how a call to one leaves, and how its result comes back.
 
 use dromia_contracts::client::{HandedCall, ToolChoice};
-use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall, parts_text};
+use dromia_contracts::content::{AssistantMessage, CallStatus, Media, Part, ToolCall, parts_text};
 use dromia_contracts::entry::{Entry, ModelReplied, RunCompleted, ToolHanded};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
@@ -263,6 +263,29 @@ async fn a_told_past_may_end_with_results_and_wishes_travel_along() {
     body["tool_choice"] = json!("none");
     assert_eq!(ask(&world, CHAT, &[], &body).await.status, 200);
     assert!(world.rooms.lock().inputs.pop().unwrap().offer.tools.is_empty());
+}
+
+#[tokio::test]
+async fn a_users_picture_travels_with_the_input_in_every_api() {
+    let world = World::new().await;
+    let (media, data) = ("image/png", "iVBORw0KGgo=");
+    let url = format!("data:{media};base64,{data}");
+    let source = json!({"type": "base64", "media_type": media, "data": data});
+    for (path, block, text) in [
+        (CHAT, json!({"type": "image_url", "image_url": {"url": url, "detail": "low"}}), "text"),
+        (MESSAGES, json!({"type": "image", "source": source}), "text"),
+        (RESPONSES, json!({"type": "input_image", "image_url": url}), "input_text"),
+    ] {
+        let content = json!([block, {"type": text, "text": "what is it?"}]);
+        let mut body = hello(path);
+        let field = if path == RESPONSES { "input" } else { "messages" };
+        body[field] = json!([{"role": "user", "content": content}]);
+        let answer = ask(&world, path, &[], &body).await;
+        assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+        let input = world.rooms.lock().inputs.pop().unwrap();
+        let image = Part::Image { media: Media::Png, data: data.to_owned(), label: Label::CLAIM };
+        assert_eq!(input.parts, [image, Part::text("what is it?", Label::ACTOR_TEXT)], "{path}");
+    }
 }
 
 #[tokio::test]

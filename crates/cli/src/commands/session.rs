@@ -111,7 +111,7 @@ fn turn_text(turn: &Turn) -> String {
             let mut out = format!("{} {author}", time(*at));
             for (count, what) in [(images, "pictures"), (results, "results of handed calls")] {
                 if *count > 0 {
-                    out.extend(["\n(", &count.to_string(), " ", what, ")"]);
+                    out.extend(["\n(", what, ": ", &count.to_string(), ")"]);
                 }
             }
             let text = text.as_deref().unwrap_or("(erased)");

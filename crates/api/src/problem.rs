@@ -80,7 +80,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::RunTerminal
         | ErrorCode::RunNotResumable
         | ErrorCode::RunUnanswered
-        | ErrorCode::RequestUnavailable => 409,
+        | ErrorCode::RequestUnavailable
+        | ErrorCode::CallNotOpen => 409,
         ErrorCode::VersionConflict => 412,
         ErrorCode::Overloaded | ErrorCode::RateLimited => 429,
         ErrorCode::BodyTooLarge | ErrorCode::ContextExceeded => 413,

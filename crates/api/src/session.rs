@@ -60,6 +60,12 @@ pub enum Turn {
         /// How many turns the sender told of as having been said before; the session's export has them.
         #[serde(default, skip_serializing_if = "is_zero")]
         history: u64,
+        /// How many pictures came with it; the session's export has them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        images: u64,
+        /// How many results of handed calls the sender told.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        results: u64,
         /// What was said; absent if it was erased.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
@@ -79,12 +85,15 @@ pub enum Turn {
         /// Its calls, each with its one result.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<Call>,
+        /// Its calls that were handed to a client, which has not told yet what they gave.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        handed: Vec<Handed>,
     },
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(turns: &u64) -> bool {
-    *turns == 0
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A tool call with its result.
@@ -100,6 +109,17 @@ pub struct Call {
     pub status: CallStatus,
     /// What the model was told.
     pub result: String,
+}
+
+/// A call of a client's tool that waits for the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Handed {
+    /// The call as the client knows it; its result names it so.
+    pub id: String,
+    /// The tool.
+    pub tool: String,
+    /// The arguments as the model wrote them.
+    pub arguments: String,
 }
 
 /// A custom state entry of a session.

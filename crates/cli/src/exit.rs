@@ -137,7 +137,8 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::VersionConflict
             | ErrorCode::AgentTerminated
             | ErrorCode::RunTerminal
-            | ErrorCode::RunNotResumable => Self::Conflict,
+            | ErrorCode::RunNotResumable
+            | ErrorCode::CallNotOpen => Self::Conflict,
             ErrorCode::ModelUnavailable
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut

@@ -21,6 +21,55 @@ pub enum Part {
         /// How far it may be trusted and who may read it.
         label: Label,
     },
+    /// A picture.
+    Image {
+        /// What its bytes are.
+        media: Media,
+        /// Its bytes in base64, with padding.
+        data: String,
+        /// How far it may be trusted and who may read it.
+        label: Label,
+    },
+}
+
+/// What the bytes of a picture are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Media {
+    /// A PNG.
+    #[serde(rename = "image/png")]
+    Png,
+    /// A JPEG.
+    #[serde(rename = "image/jpeg")]
+    Jpeg,
+    /// A GIF.
+    #[serde(rename = "image/gif")]
+    Gif,
+    /// A WebP.
+    #[serde(rename = "image/webp")]
+    Webp,
+}
+
+impl Media {
+    /// Returns the media type as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+            Self::Gif => "image/gif",
+            Self::Webp => "image/webp",
+        }
+    }
+
+    /// Tells by its first bytes what a picture is.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Some(Self::Png),
+            [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::Webp),
+            _ => None,
+        }
+    }
 }
 
 impl Part {
@@ -29,24 +78,33 @@ impl Part {
         Self::Text { text: text.into(), label }
     }
 
-    /// Returns the text of the part.
+    /// Returns the text of the part; a picture has none.
     pub fn as_text(&self) -> &str {
         match self {
             Self::Text { text, .. } => text,
+            Self::Image { .. } => "",
+        }
+    }
+
+    /// Tells whether the part is a picture.
+    pub fn is_image(&self) -> bool {
+        match self {
+            Self::Text { .. } => false,
+            Self::Image { .. } => true,
         }
     }
 
     /// Returns the label of the part.
     pub fn label(&self) -> Label {
         match self {
-            Self::Text { label, .. } => *label,
+            Self::Text { label, .. } | Self::Image { label, .. } => *label,
         }
     }
 }
 
-/// Joins the texts of several parts with line breaks.
+/// Joins the texts of several parts with line breaks; pictures are passed over.
 pub fn parts_text(parts: &[Part]) -> String {
-    parts.iter().map(Part::as_text).collect::<Vec<_>>().join("\n")
+    parts.iter().filter(|part| !part.is_image()).map(Part::as_text).collect::<Vec<_>>().join("\n")
 }
 
 /// What an actor, an agent or a schedule said to a session.
@@ -123,6 +181,30 @@ pub struct ToolResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_is_told_by_its_first_bytes_and_has_no_text() {
+        for (bytes, media) in [
+            (&b"\x89PNG\r\n\x1a\n...."[..], Some(Media::Png)),
+            (&b"\xff\xd8\xff\xe0"[..], Some(Media::Jpeg)),
+            (&b"GIF89a.."[..], Some(Media::Gif)),
+            (&b"RIFF\x24\0\0\0WEBPVP8 "[..], Some(Media::Webp)),
+            (&b"GIF88a.."[..], None),
+            (&b"<svg xmlns"[..], None),
+            (&b""[..], None),
+        ] {
+            assert_eq!(Media::of(bytes), media, "{bytes:?}");
+        }
+        let label = Label::CLAIM;
+        let image = Part::Image { media: Media::Png, data: "iVBORw0K".into(), label };
+        let text = serde_json::to_string(&image).expect("it is JSON");
+        assert_eq!(
+            text,
+            r#"{"type":"image","media":"image/png","data":"iVBORw0K","label":"untrusted/actor"}"#
+        );
+        assert_eq!(serde_json::from_str::<Part>(&text).expect("it was just written"), image);
+        assert_eq!(parts_text(&[Part::text("a", label), image, Part::text("b", label)]), "a\nb");
+    }
 
     #[test]
     fn a_body_of_before_hops_were_counted_reads_as_none_and_is_written_as_before() {

@@ -91,6 +91,8 @@ entries! {
     ToolFinished = "tool_finished" v 1;
     /// A tool call was refused before it began; the body is a `ToolResult`.
     ToolRefused = "tool_refused" v 1;
+    /// A tool call was handed to the client whose tool it is; its result comes with an input.
+    ToolHanded = "tool_handed" v 1;
     /// The run took a signal from its inbox.
     SignalTaken = "signal_taken" v 1;
     /// The run rests.
@@ -255,6 +257,15 @@ pub struct ToolRefused {
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+}
+
+/// Fields of [`Entry::ToolHanded`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolHanded {
+    /// The call.
+    pub call: CallId,
+    /// The client's tool.
+    pub tool: String,
 }
 
 /// Fields of [`Entry::SignalTaken`].

@@ -88,6 +88,8 @@ error_codes! {
     RunTerminal = "run_terminal", Change;
     /// The run can be neither resumed nor released.
     RunNotResumable = "run_not_resumable", Change;
+    /// The call that a client gives a result for does not wait for one.
+    CallNotOpen = "call_not_open", Change;
     /// The run goes on, or rests, and the answer did not wait for its end.
     RunUnfinished = "run_unfinished", Look;
     /// The run ended without an answer: somebody ended it, or it stopped at its limit.

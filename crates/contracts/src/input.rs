@@ -1,10 +1,12 @@
-//! The body of an input item: what was said, and what its sender says was said before.
+//! The body of an input item: what was said, what its sender says was said before, and what a client brings along.
 //!
-//! Two forms, each read for ever. An input without a past is stored as its [`InputMessage`] alone, as it always was;
-//! one with a past says `version` 2 first. A program of before refuses that form, holds the run and loses nothing.
+//! Three forms, each read for ever. An input that is nothing but a message is stored as its [`InputMessage`] alone, as
+//! it always was; one with a past says `version` 2 first; one with a client's tools, wishes or results, or without
+//! words, says `version` 3. A program of before refuses a form that it does not know, holds the run and loses nothing.
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::{Answers, Offer};
 use crate::content::InputMessage;
 use crate::transcript::Turn;
 
@@ -13,59 +15,110 @@ use crate::transcript::Turn;
 pub struct InputBody {
     /// What was said before, as the sender tells it, in whole units.
     pub history: Vec<Turn>,
-    /// What is said now.
+    /// What the sender's tools gave for the calls with which an earlier run of the session ended.
+    pub answers: Option<Answers>,
+    /// What the sender offers to the model.
+    pub offer: Offer,
+    /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
 }
 
-/// The form of a body with a past. The version comes first: it is how the form is told apart.
+/// A body with more than a message. The version comes first: it is how the form is told apart.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WithPast {
+struct Versioned {
     version: u32,
+    #[serde(default)]
     history: Vec<Turn>,
+    #[serde(default)]
+    answers: Option<Answers>,
+    #[serde(default)]
+    offer: Offer,
     message: InputMessage,
 }
 
 /// The same, borrowed for writing.
 #[derive(Serialize)]
-struct WithPastRef<'a> {
+struct VersionedRef<'a> {
     version: u32,
+    #[serde(skip_serializing_if = "<[Turn]>::is_empty")]
     history: &'a [Turn],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<&'a Answers>,
+    #[serde(skip_serializing_if = "Offer::is_empty")]
+    offer: &'a Offer,
     message: &'a InputMessage,
 }
 
-const VERSION: u32 = 2;
+/// The one thing that every version says.
+#[derive(Deserialize)]
+struct Which {
+    version: u32,
+}
 
-/// How a body with a past begins; no [`InputMessage`] has such a field.
+/// The form of a body with a past.
+const PAST: u32 = 2;
+
+/// The form of a body with what a client brings along.
+const CLIENT: u32 = 3;
+
+/// How a body with more than a message begins; no [`InputMessage`] has such a field.
 const MARK: &[u8] = br#"{"version":"#;
 
 impl InputBody {
     /// Writes the body.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        if self.history.is_empty() {
-            return serde_json::to_vec(&self.message);
-        }
-        serde_json::to_vec(&WithPastRef { version: VERSION, history: &self.history, message: &self.message })
+        let Self { history, answers, offer, message } = self;
+        // A program of before would tell the model an empty message.
+        let wordless = message.parts.is_empty() && !history.is_empty();
+        let version = if answers.is_some() || !offer.is_empty() || wordless {
+            CLIENT
+        } else if history.is_empty() {
+            return serde_json::to_vec(message);
+        } else {
+            PAST
+        };
+        serde_json::to_vec(&VersionedRef { version, history, answers: answers.as_ref(), offer, message })
+    }
+
+    /// Tells by its first bytes whether a body may bring anything of a client along; reading it tells what.
+    pub fn may_answer(bytes: &[u8]) -> bool {
+        bytes.starts_with(MARK) && bytes.get(MARK.len()..).is_some_and(|rest| rest.starts_with(b"3,"))
     }
 
     /// Reads a body of any form that this version knows.
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         if !bytes.starts_with(MARK) {
-            return Ok(Self { history: Vec::new(), message: serde_json::from_slice(bytes)? });
+            let message = serde_json::from_slice(bytes)?;
+            return Ok(Self { history: Vec::new(), answers: None, offer: Offer::default(), message });
         }
-        let WithPast { version, history, message } = serde_json::from_slice(bytes)?;
-        if version != VERSION {
-            let text = format!("this version knows no input of version {version}");
-            return Err(serde::de::Error::custom(text));
+        let read = serde_json::from_slice::<Versioned>(bytes);
+        let Versioned { version, history, answers, offer, message } = match read {
+            Ok(read) if (PAST..=CLIENT).contains(&read.version) => read,
+            Ok(read) => return Err(unknown(read.version)),
+            // A newer form has fields of its own; its version says more than the first of them.
+            Err(error) => match serde_json::from_slice::<Which>(bytes) {
+                Ok(Which { version }) if version > CLIENT => return Err(unknown(version)),
+                _ => return Err(error),
+            },
+        };
+        if version == PAST && (answers.is_some() || !offer.is_empty()) {
+            return Err(serde::de::Error::custom("an input of version 2 brings nothing along"));
         }
-        Ok(Self { history, message })
+        Ok(Self { history, answers, offer, message })
     }
+}
+
+fn unknown(version: u32) -> serde_json::Error {
+    serde::de::Error::custom(format!("this version knows no input of version {version}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::{AssistantMessage, Part};
+    use crate::client::{ClientTool, Wishes};
+    use crate::content::{AssistantMessage, CallStatus, Part, ToolResult};
+    use crate::id::{CallId, RunId};
     use crate::label::Label;
     use crate::scope::Actor;
     use crate::transcript::OpenUnit;
@@ -78,11 +131,15 @@ mod tests {
         }
     }
 
+    fn plain(history: Vec<Turn>, message: InputMessage) -> InputBody {
+        InputBody { history, answers: None, offer: Offer::default(), message }
+    }
+
     #[test]
     fn an_input_without_a_past_keeps_the_bytes_it_always_had() {
         let old = r#"{"author":"cli:ada","parts":[{"type":"text","text":"hi","label":"trusted/actor"}]}"#;
         let body = InputBody::decode(old.as_bytes()).expect("the form of before is read");
-        assert_eq!(body, InputBody { history: vec![], message: message("hi") });
+        assert_eq!(body, plain(vec![], message("hi")));
         assert_eq!(body.encode().expect("it is JSON"), old.as_bytes());
     }
 
@@ -91,20 +148,51 @@ mod tests {
         let said = AssistantMessage { parts: vec![Part::text("hello", Label::CLAIM)], calls: vec![] };
         let unit = OpenUnit::new(said).close().expect("it has no calls");
         let history = vec![Turn::Input(message("hi")), Turn::Unit(unit)];
-        let body = InputBody { history, message: message("and now?") };
+        let body = plain(history, message("and now?"));
         let bytes = body.encode().expect("it is JSON");
-        assert!(bytes.starts_with(MARK));
+        assert!(bytes.starts_with(br#"{"version":2,"history":[{"role":"input","#), "{bytes:?}");
+        assert!(!InputBody::may_answer(&bytes));
         assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
         assert!(serde_json::from_slice::<InputMessage>(&bytes).is_err());
     }
 
     #[test]
     fn a_version_of_tomorrow_and_an_orphaned_call_are_refused() {
-        let newer = r#"{"version":3,"history":[],"message":{"author":"a","parts":[]}}"#;
-        let error = InputBody::decode(newer.as_bytes()).expect_err("version 3 does not exist");
-        assert!(error.to_string().contains("version 3"), "{error}");
+        for newer in [
+            r#"{"version":4,"history":[],"message":{"author":"a","parts":[]}}"#,
+            r#"{"version":4,"mood":"fine","message":{"author":"a","parts":[]}}"#,
+        ] {
+            let error = InputBody::decode(newer.as_bytes()).expect_err("version 4 does not exist");
+            assert!(error.to_string().contains("version 4"), "{error}");
+        }
+        let mixed = r#"{"version":2,"history":[],"offer":{"wishes":{"one_call":true}},"message":{"author":"a","parts":[]}}"#;
+        assert!(InputBody::decode(mixed.as_bytes()).is_err(), "version 2 brings nothing along");
         let torn = r#"{"version":2,"history":[{"role":"unit","message":{"calls":[{"id":"call_1_0","tool":"t","arguments":"{}"}]}}],"message":{"author":"a","parts":[]}}"#;
         let error = InputBody::decode(torn.as_bytes()).expect_err("the call has no result");
         assert!(error.to_string().contains("call_1_0 has no result"), "{error}");
+    }
+
+    #[test]
+    fn what_a_client_brings_along_comes_back_and_a_program_of_before_refuses_it() {
+        let call = CallId { step: 1, index: 0 };
+        let result =
+            ToolResult { call, status: CallStatus::Ok, parts: vec![Part::text("sunny", Label::CLAIM)] };
+        let answers = Answers { run: RunId::from_bytes([7; 16]), results: vec![result] };
+        let parameters = serde_json::json!({"type": "object"});
+        let tool = ClientTool { name: "weather".into(), description: "Looks out.".into(), parameters };
+        let wishes = Wishes { output_tokens_max: Some(9), ..Wishes::default() };
+        let offer = Offer { tools: vec![tool], wishes };
+        let wordless = InputMessage { parts: vec![], ..message("") };
+        let said = OpenUnit::new(AssistantMessage::default()).close().expect("it has no calls");
+        for body in [
+            InputBody { offer: offer.clone(), ..plain(vec![], message("hi")) },
+            InputBody { answers: Some(answers), offer, ..plain(vec![], wordless.clone()) },
+            plain(vec![Turn::Unit(said)], wordless),
+        ] {
+            let bytes = body.encode().expect("it is JSON");
+            assert!(bytes.starts_with(br#"{"version":3,"#), "{bytes:?}");
+            assert!(InputBody::may_answer(&bytes));
+            assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
+        }
     }
 }

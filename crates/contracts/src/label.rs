@@ -46,7 +46,8 @@ impl Label {
     /// The label of a file whose origin nobody recorded.
     pub const UNKNOWN_FILE: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Agent };
 
-    /// The label of what an actor says that others said before: an assistant, or a tool. Nobody here saw it.
+    /// The label of what an actor says that others said before: an assistant, or a tool. Nobody here saw it. And of a
+    /// picture that an actor shows: nobody here knows who made it.
     pub const CLAIM: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Actor };
 
     /// Joins two labels: the lower trust and the narrower readers.

@@ -4,9 +4,9 @@
 //! This crate executes nothing and persists nothing. It names no vendor, knows no SQL, no HTTP and no async
 //! runtime. Not here: configuration sections, wire types, table rows, and any type with a single user.
 //!
-//! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`], [`transcript`] and [`input`] say *what is said*;
-//! [`entry`] says *what happened*; [`store`] says *how it becomes durable*; the remaining modules are the ports
-//! through which rooms reach one another.
+//! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`], [`transcript`], [`client`] and [`input`] say
+//! *what is said*; [`entry`] says *what happened*; [`store`] says *how it becomes durable*; the remaining modules are
+//! the ports through which rooms reach one another.
 
 pub mod id;
 pub mod scope;
@@ -17,6 +17,7 @@ pub mod label;
 pub mod session;
 pub mod token;
 
+pub mod client;
 pub mod content;
 pub mod input;
 pub mod tool;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
+use crate::client::Wishes;
 use crate::fault::ErrorCode;
 use crate::sent::Wording;
 use crate::tool::ToolDescriptor;
@@ -30,6 +31,9 @@ pub struct ModelRequest {
     pub tools: Arc<[ToolDescriptor]>,
     /// The most tokens the answer may have.
     pub output_tokens_max: u32,
+    /// How the client wishes the answer to be; its wish for a length is in `output_tokens_max` already. A format that
+    /// cannot carry a wish refuses the request.
+    pub wishes: Wishes,
     /// The run and the step; the same for every attempt.
     pub key: String,
 }

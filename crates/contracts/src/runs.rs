@@ -12,6 +12,7 @@ use std::pin::Pin;
 
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
+use crate::client::{Answers, Offer};
 use crate::content::Part;
 use crate::fault::Fault;
 use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
@@ -53,7 +54,12 @@ pub struct NewInput {
     pub author: Actor,
     /// What was said before, as the caller tells it; labelled as claims, in whole units.
     pub history: Vec<Turn>,
-    /// What is said.
+    /// What the caller's tools gave, if a run of the session ended with calls for them. Such an input is its own
+    /// idempotency key: the calls of a run are answered once.
+    pub answers: Option<Answers>,
+    /// What the caller offers to the model.
+    pub offer: Offer,
+    /// What is said; nothing where results are the last word.
     pub parts: Vec<Part>,
     /// The caller's idempotency key.
     pub key: Option<ItemKey>,

@@ -47,7 +47,12 @@ impl OpenUnit {
 
     /// Returns the first call that has no result yet.
     pub fn next_unanswered(&self) -> Option<&ToolCall> {
-        self.message.calls.iter().find(|call| !self.results.iter().any(|result| result.call == call.id))
+        self.unanswered().next()
+    }
+
+    /// Lists the calls that have no result yet, in their order.
+    pub fn unanswered(&self) -> impl Iterator<Item = &ToolCall> {
+        self.message.calls.iter().filter(|call| !self.results.iter().any(|result| result.call == call.id))
     }
 
     /// Returns the message.

@@ -35,8 +35,9 @@ impl Story {
             model: model.to_owned(),
             system: Arc::clone(system),
             transcript: std::mem::take(&mut self.transcript),
-            tools: Arc::clone(tools),
-            output_tokens_max,
+            tools: self.client.beside(tools),
+            output_tokens_max: self.client.output_tokens_max(output_tokens_max),
+            wishes: self.client.wishes(step),
             key: format!("{run}:{step}"),
         }
     }

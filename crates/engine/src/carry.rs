@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::entry::Entry;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
@@ -200,10 +201,15 @@ impl Core {
             items.entry(item.taken_by).or_default().push(item);
         }
         let mut after = 0;
+        let mut renamed = HashMap::new();
         for (old, entries) in runs {
-            let items = items.remove(&old).unwrap_or_default();
+            let mut items = items.remove(&old).unwrap_or_default();
+            for item in &mut items {
+                item.rename_run(&renamed)?;
+            }
             let taken = items.len() as u64;
-            self.import_run(scope, agent, session, after, items, entries).await?;
+            let new = self.import_run(scope, agent, session, after, items, entries).await?;
+            renamed.insert(old, new);
             after += taken;
         }
         Ok(session)
@@ -219,7 +225,7 @@ impl Core {
         after: u64,
         items: Vec<FileItem>,
         mut entries: Vec<NewEntry>,
-    ) -> Result<(), Fault> {
+    ) -> Result<RunId, Fault> {
         let run = self.ports.runtime.run_id();
         let mut batch = Batch::new(scope.tenant());
         batch.lane = Lane::Bulk;
@@ -264,7 +270,7 @@ impl Core {
             };
             self.import_commit(batch).await?;
         }
-        Ok(())
+        Ok(run)
     }
 
     async fn import_commit(&self, batch: Batch) -> Result<(), Fault> {
@@ -367,6 +373,23 @@ fn next_chunk(entries: &mut std::iter::Peekable<std::vec::IntoIter<NewEntry>>) -
 
 fn not_hex() -> Fault {
     Fault::new(ErrorCode::InvalidRequest, "the session file: a hex value is not hex")
+}
+
+impl FileItem {
+    /// Names the run whose handed calls the item answers by the id that the run has now.
+    fn rename_run(&mut self, renamed: &HashMap<RunId, RunId>) -> Result<(), Fault> {
+        let Some(Text::Utf8(text)) = self.body.as_ref().filter(|_| self.kind == ItemKind::Input) else {
+            return Ok(());
+        };
+        // A body that cannot be read stays as it is; whoever reads the session meets it there.
+        let Ok(mut body) = InputBody::decode(text.as_bytes()) else { return Ok(()) };
+        let Some(answers) = &mut body.answers else { return Ok(()) };
+        let Some(run) = renamed.get(&answers.run) else { return Ok(()) };
+        answers.run = *run;
+        let bytes = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        self.body = Some(Text::from(&Bytes::from(bytes)));
+        Ok(())
+    }
 }
 
 impl From<&Bytes> for Text {

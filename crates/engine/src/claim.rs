@@ -79,11 +79,12 @@ impl Core {
             }
             Found::Session(_) => {
                 let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
-                let tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
+                let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {
                     return Ok(None);
                 }
+                self.add_answered(scope, &mut tail, &item).await.map_err(read_fault)?;
                 let story = tell(&tail)?;
                 Ok(self.beginning(scope, agent, session, story, head.taken, item, slot))
             }
@@ -189,7 +190,7 @@ pub(crate) async fn claim_waiting(core: &Arc<Core>, tenant: TenantId, session: S
 
 async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Slot) -> Result<(), Fault> {
     let tail = core.ports.store.session_tail(scope, session, core.tail_limits()).await.map_err(read_fault)?;
-    let Some(tail) = tail else { return Ok(()) };
+    let Some(mut tail) = tail else { return Ok(()) };
     let head = tail.session.head;
     // While a turn is active, its last commit tells that input waits; a paused agent's resume tells it too.
     if head.active.is_some() {
@@ -205,6 +206,7 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     if agent.state != AgentState::Running {
         return Ok(());
     }
+    core.add_answered(scope, &mut tail, &item).await.map_err(read_fault)?;
     let story = tell(&tail)?;
     let Some(mut beginning) = core.beginning(scope, &agent, session, story, head.taken, item, slot) else {
         return Ok(());

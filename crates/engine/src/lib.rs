@@ -8,7 +8,8 @@
 //! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `story`, `owner`, `recover`, `submit`, `claim`, then the rest.
+//! Reading order: `state`, `decide`, `client`, `story`, `ask`, `owner`, `recover`, `submit`, `claim`, `answering`, then
+//! the rest.
 
 pub mod config;
 pub mod decide;
@@ -16,10 +17,12 @@ pub mod scheduler;
 pub mod state;
 
 mod agents;
+mod answering;
 mod ask;
 mod bounded;
 mod carry;
 mod claim;
+mod client;
 mod core;
 mod janitor;
 mod live;

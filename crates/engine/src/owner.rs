@@ -4,37 +4,29 @@
 //! only as long as every commit is answered "done". On any other answer it drops everything and lets recovery
 //! read the journal: between the failed answer and the takeover nothing is acted on.
 
-use std::pin::pin;
+mod asking;
+mod calling;
+mod writing;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::content::Part;
 use dromia_contracts::entry::Park;
 use dromia_contracts::gate::{Action, Principal, Verdict};
-use dromia_contracts::label::Label;
-use dromia_contracts::model::{Deltas, ModelError, ModelRequest, Prepared};
-use dromia_contracts::runs::{Live, Outcome};
-use dromia_contracts::sent::Sent;
+use dromia_contracts::model::Prepared;
+use dromia_contracts::runs::Outcome;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
-use dromia_contracts::store::{Batch, Commit, InboxPut, Mutation, NewEntry, Page, Refusal, RunAppend};
-use dromia_contracts::tool::{EffectClass, PreparedCall, ToolContext, ToolOutput};
-use dromia_contracts::{Actor, CallId, ErrorCode, ItemId, RunId, Scope, SessionId};
-use futures_util::future::{Either, select};
-use jiff::SignedDuration;
+use dromia_contracts::store::{InboxPut, NewEntry, Page};
+use dromia_contracts::{Actor, CallId, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::Snapshot;
-use crate::ask::Asking;
+use crate::client;
 use crate::core::Core;
-use crate::decide::{Input, Judgement, Next, Plan, decide};
+use crate::decide::{Input, Judgement, Next, decide};
 use crate::live::Active;
 use crate::scheduler::{Ready, Slot};
-use crate::sent::digest;
-use crate::state::{Phase, Rest, RunState, apply};
+use crate::state::{Rest, RunState, apply};
 use crate::story::Story;
-
-/// How often an append that found the writer's queue full is offered again, 20 ms apart.
-const OVERLOAD_TRIES: u32 = 500;
 
 /// A run in the hands of its one writer.
 pub(crate) struct Owner {
@@ -191,128 +183,14 @@ impl Owner {
         self.core.ports.store.inbox(&self.scope, owner, after, limit).await.map_err(|_| Lost::Store)
     }
 
-    /// Puts the next request together, writes it down and counts it.
-    pub(crate) fn plan(&mut self) -> Input {
-        let request = self.request();
-        let prepared = self.core.ports.model.prepare(&request);
-        self.story.keep(request);
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
-                self.waiting = true;
-                return Input::Unplanned(error);
-            }
-        };
-        let sent = Sent { wording: prepared.wording.clone(), digest: digest(&prepared.body) };
-        let plan = Plan {
-            model: self.agent.config.model.clone(),
-            history_from: self.story.history_from,
-            input_tokens: prepared.input_tokens,
-            output_tokens_max: prepared.output_tokens_max,
-            reserved_micros: prepared.reserved_micros,
-            sent,
-        };
-        self.prepared = Some(prepared);
-        Input::Planned(plan)
-    }
-
-    fn request(&mut self) -> ModelRequest {
-        let step = match self.state.phase {
-            Phase::StepDue { step, .. } | Phase::ModelOpen { step, .. } => step,
-            _ => 0,
-        };
-        self.story.ask(Asking {
-            model: &self.agent.config.model,
-            system: &self.agent.system,
-            tools: &self.agent.tools,
-            output_tokens_max: self.core.config.output_tokens_max,
-            run: self.run,
-            step,
-        })
-    }
-
-    async fn call_model(&mut self) -> Result<Input, Lost> {
-        // A provider is a sink like any other: the request passes the gate before it leaves.
-        let model = self.agent.config.model.clone();
-        if let Verdict::Deny { rule, reason } = self.gate(Action::Model { model: &model }) {
-            return Ok(Input::Failed(ModelError {
-                code: ErrorCode::ModelRejected,
-                message: format!("the request was refused by {rule}: {reason}"),
-                retry_after: None,
-            }));
-        }
-        // What leaves is what was prepared before the entry was written, and nothing else.
-        let Some(prepared) = self.prepared.take() else {
-            tracing::error!(run = %self.run, "a model call is due that nobody prepared");
-            return Err(Lost::Store);
-        };
-        let request = self.request();
-        let (step, attempt) = match self.state.phase {
-            Phase::ModelOpen { step, attempt, .. } => (step, attempt),
-            _ => (0, 0),
-        };
-        let deltas = LiveDeltas { core: &self.core, run: self.run, step, attempt, offset: AtomicU64::new(0) };
-        let mut others = false;
-        let ended = {
-            let mut call = self.core.ports.model.call(&request, &prepared, &deltas);
-            loop {
-                let signal = pin!(self.active.signalled());
-                match select(&mut call, signal).await {
-                    Either::Left((result, _)) => break Ok(result),
-                    Either::Right(((), _)) => {
-                        // A signal may be taken already, or may ask for nothing that concerns the attempt.
-                        let items = self.signals().await?;
-                        others = !items.is_empty();
-                        // Its agent is being erased; otherwise whoever signalled could not write the signal down.
-                        if items.is_empty() && self.is_gone().await? {
-                            return Err(Lost::Fenced);
-                        }
-                        if items.iter().any(|item| ends_a_run(item.kind)) {
-                            // Dropping the future cancels the attempt.
-                            break Err(items);
-                        }
-                    }
-                }
-            }
-        };
-        self.story.keep(request);
-        match ended {
-            Ok(result) => {
-                if others {
-                    self.core.hub.signal(self.run);
-                }
-                Ok(match result {
-                    Ok(reply) => Input::Replied(reply, self.story.label),
-                    Err(error) => Input::Failed(error),
-                })
-            }
-            Err(items) => self.first_end(items),
-        }
-    }
-
-    /// Tells whether the run is not found any more.
-    async fn is_gone(&self) -> Result<bool, Lost> {
-        let found = self.core.ports.store.run(&self.scope, self.run).await;
-        found.map(|run| run.is_none()).map_err(|_| Lost::Store)
-    }
-
-    /// Takes signals in their order up to the first that ends the run, which is given back.
-    fn first_end(&mut self, items: Vec<InboxItem>) -> Result<Input, Lost> {
-        for item in items {
-            if ends_a_run(item.kind) {
-                return Ok(Input::Signal(item));
-            }
-            self.decide(Input::Signal(item));
-        }
-        Err(Lost::Store)
-    }
-
     fn judge(&self, id: CallId) -> Input {
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
             return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason });
         };
+        if self.story.client.has(&call.tool, &self.agent.tools) {
+            return Input::Judged(id, client::judge(call));
+        }
         let judgement = match self.core.ports.tools.prepare(call) {
             Err(error) => Judgement::Malformed(error),
             Ok(call) => match self.gate(Action::Tool(&call)) {
@@ -334,121 +212,6 @@ impl Owner {
         self.core.ports.gate.judge(principal, action)
     }
 
-    async fn run_tool(&mut self, call: PreparedCall) -> Result<Next, Lost> {
-        // A transactional call has no effect before its result commits, so its start commits with its result.
-        let transactional = call.effect == EffectClass::Transactional;
-        if !transactional {
-            self.commit().await?;
-        }
-        let id = call.id;
-        let context = ToolContext {
-            scope: self.scope.clone(),
-            agent: self.agent.id,
-            author: self.author.clone(),
-            hops: self.story.hops,
-            run: self.run,
-            session: self.session,
-            key: id.key(self.run),
-        };
-        let cancelled = AtomicBool::new(false);
-        let ended = {
-            let work = self.core.ports.tools.call(context, call);
-            let terminated = pin!(self.terminated(&cancelled));
-            match select(work, terminated).await {
-                Either::Left((output, _)) => Ok(output),
-                Either::Right((item, _)) => Err(item),
-            }
-        };
-        if cancelled.into_inner() {
-            // A cancel waits for the border of its unit: leave it signalled.
-            self.core.hub.signal(self.run);
-        }
-        match ended {
-            Err(Some(item)) => Ok(self.decide(Input::Signal(item))),
-            Err(None) => Err(Lost::Store),
-            Ok(output) if transactional => self.finish_transactional(id, output).await,
-            Ok(output) => Ok(self.decide(Input::Finished(id, output))),
-        }
-    }
-
-    /// Commits a transactional call's result together with what it sends. If the store refuses what it sends,
-    /// nothing happened: the call ends with an error instead.
-    async fn finish_transactional(&mut self, id: CallId, output: ToolOutput) -> Result<Next, Lost> {
-        let saved = (self.state.clone(), self.story.clone(), self.pending.clone());
-        let next = self.decide(Input::Finished(id, output));
-        match self.try_commit().await? {
-            None => Ok(next),
-            Some(refusal) => {
-                (self.state, self.story, self.pending) = saved;
-                self.sends.clear();
-                let parts = vec![Part::text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
-                Ok(self.decide(Input::Finished(id, ToolOutput { failed: true, parts, sends: vec![] })))
-            }
-        }
-    }
-
-    async fn commit(&mut self) -> Result<bool, Lost> {
-        match self.try_commit().await? {
-            None => Ok(false),
-            Some(refusal) => {
-                tracing::warn!(run = %self.run, %refusal, "an append was refused");
-                Err(Lost::Fenced)
-            }
-        }
-    }
-
-    /// Makes the pending entries durable. A refusal that only concerns what is sent is given back.
-    async fn try_commit(&mut self) -> Result<Option<Refusal>, Lost> {
-        self.append().await.map(Result::err)
-    }
-
-    async fn append(&mut self) -> Result<Result<(), Refusal>, Lost> {
-        if self.pending.is_empty() {
-            return Ok(Ok(()));
-        }
-        let sends = std::mem::take(&mut self.sends);
-        let mut batch = Batch::new(self.scope.tenant());
-        batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
-        batch.mutations.push(Mutation::RunAppend(RunAppend {
-            run: self.run,
-            epoch: self.epoch,
-            after: self.durable,
-            entries: std::mem::take(&mut self.pending),
-            head: self.state.head(),
-        }));
-        for _ in 0..OVERLOAD_TRIES {
-            match self.core.ports.store.commit(batch.clone()).await {
-                Commit::Done(receipt) => {
-                    self.durable = self.state.seq;
-                    let (seq, status) = (self.durable, self.state.status());
-                    self.core.hub.publish(self.run, || Live::Committed { seq, status });
-                    for put in sends {
-                        if let InboxOwner::Session(session) = put.owner {
-                            self.core.ready(self.scope.tenant(), Ready::Session(session));
-                        }
-                    }
-                    self.waiting |= receipt.waiting;
-                    return Ok(Ok(()));
-                }
-                Commit::Refused(Refusal::Overloaded) => {
-                    let clock = &self.core.ports.runtime.clock;
-                    let later = clock.now().checked_add(SignedDuration::from_millis(20));
-                    clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
-                }
-                Commit::Refused(Refusal::ReadOnly { .. }) | Commit::Unknown { .. } => {
-                    return Err(Lost::Store);
-                }
-                Commit::Refused(
-                    Refusal::EpochStale { .. } | Refusal::SequenceMoved { .. } | Refusal::RunTerminal,
-                ) => {
-                    return Err(Lost::Fenced);
-                }
-                Commit::Refused(refusal) => return Ok(Err(refusal)),
-            }
-        }
-        Err(Lost::Store)
-    }
-
     /// Makes the last entries durable and tells whoever waits.
     async fn rest(&mut self) -> Result<bool, Lost> {
         if let Err(refusal) = self.append().await? {
@@ -468,38 +231,5 @@ impl Owner {
         }
         // The commit that ended the run may have been an earlier one: a transactional call commits its own end.
         Ok(self.waiting)
-    }
-
-    /// Waits until a terminate signal lies in the run's inbox; `None` if the inbox cannot be read.
-    async fn terminated(&self, cancelled: &AtomicBool) -> Option<InboxItem> {
-        loop {
-            self.active.signalled().await;
-            let items = self.signals().await.ok()?;
-            match items.into_iter().find(|item| item.kind == ItemKind::Terminate) {
-                Some(item) => return Some(item),
-                None => cancelled.store(true, Ordering::Relaxed),
-            }
-        }
-    }
-}
-
-fn ends_a_run(kind: ItemKind) -> bool {
-    matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
-}
-
-/// Passes live text on to watchers.
-struct LiveDeltas<'a> {
-    core: &'a Core,
-    run: RunId,
-    step: u32,
-    attempt: u32,
-    offset: AtomicU64,
-}
-
-impl Deltas for LiveDeltas<'_> {
-    fn push(&self, text: &str) {
-        let offset = self.offset.fetch_add(text.len() as u64, Ordering::Relaxed);
-        let (step, attempt) = (self.step, self.attempt);
-        self.core.hub.publish(self.run, || Live::Delta { step, attempt, offset, text: text.to_owned() });
     }
 }

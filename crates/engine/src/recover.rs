@@ -198,6 +198,9 @@ async fn read(
     let author = own.first().map(|item| item.author.clone());
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
+    if let Some(first) = own.first() {
+        core.add_answered(scope, &mut tail, first).await?;
+    }
     tail.items.extend(own);
     tail.runs.push((run.id, journal));
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());

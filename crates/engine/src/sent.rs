@@ -17,8 +17,8 @@ use crate::agents::{Prompt, read_fault};
 use crate::ask::Asking;
 use crate::core::Core;
 use crate::recover::journal;
+use crate::refusal::session_not_found;
 use crate::story::Story;
-use crate::submit::session_not_found;
 
 impl Core {
     /// Writes the request of a model call again; without an attempt that of the last one.

@@ -64,7 +64,7 @@ pub enum Phase {
         /// What is reserved for it.
         reserved_micros: u64,
     },
-    /// The model answered without calls; the reply must pass the gate.
+    /// The model answered without calls, or its last calls are the client's: the reply must pass the gate.
     Answered {
         /// The step.
         step: u32,
@@ -105,6 +105,18 @@ pub enum Progress {
     },
     /// It has its one result.
     Done(CallStatus),
+    /// It was handed to the client whose tool it is. Its result comes with an input, to a later run.
+    Handed,
+}
+
+impl Progress {
+    /// Tells whether this run has nothing more to do with the call.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Waiting | Self::Started { .. } => false,
+            Self::Done(_) | Self::Handed => true,
+        }
+    }
 }
 
 /// Why a run rests.
@@ -185,12 +197,12 @@ impl RunState {
         matches!(self.phase, Phase::Ended(_))
     }
 
-    /// Returns the first call of the open unit that has no result.
+    /// Returns the first call of the open unit that has no result and was not handed to a client.
     pub fn next_call(&self) -> Option<(CallId, &CallState)> {
         let Phase::UnitOpen { step, calls } = &self.phase else { return None };
-        calls.iter().enumerate().find(|(_, call)| !matches!(call.progress, Progress::Done(_))).map(
-            |(index, call)| (CallId { step: *step, index: u32::try_from(index).unwrap_or(u32::MAX) }, call),
-        )
+        calls.iter().enumerate().find(|(_, call)| !call.progress.is_closed()).map(|(index, call)| {
+            (CallId { step: *step, index: u32::try_from(index).unwrap_or(u32::MAX) }, call)
+        })
     }
 
     /// Returns why the run failed as a fault for callers.
@@ -205,11 +217,18 @@ impl RunState {
         }
     }
 
+    /// Leaves a unit with whose calls this run is done. Where some are the client's, nothing is left but to end: the
+    /// model is asked again when the client has told what its tools gave.
     fn close_unit_if_answered(&mut self) {
         if let Phase::UnitOpen { step, calls } = &self.phase
-            && calls.iter().all(|call| matches!(call.progress, Progress::Done(_)))
+            && calls.iter().all(|call| call.progress.is_closed())
         {
-            self.phase = Phase::StepDue { step: step + 1, failed: 0, lost: 0 };
+            let handed = calls.iter().any(|call| call.progress == Progress::Handed);
+            self.phase = if handed {
+                Phase::Answered { step: *step }
+            } else {
+                Phase::StepDue { step: step + 1, failed: 0, lost: 0 }
+            };
         }
     }
 }
@@ -282,6 +301,12 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         Entry::ToolRefused(refused) => {
             if let Some(call) = state.call_mut(refused.call) {
                 call.progress = Progress::Done(refused.status);
+            }
+            state.close_unit_if_answered();
+        }
+        Entry::ToolHanded(handed) => {
+            if let Some(call) = state.call_mut(handed.call) {
+                call.progress = Progress::Handed;
             }
             state.close_unit_if_answered();
         }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dromia_contracts::client::HandedCall;
 use dromia_contracts::entry::{Entry, HoldReason, Park};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::runs::{End, Live, Submitted, Target, Watch, Why};
@@ -159,12 +160,22 @@ impl Core {
         }
         let journal = crate::recover::journal(self, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
+        let mut handed = Vec::new();
         for stored in &journal {
             let entry = stored.decode();
             let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
             crate::state::apply(&mut state, &entry);
+            if let Entry::ToolHanded(call) = entry {
+                handed.push(format!("{} ({})", call.tool, HandedCall { run, call: call.call }));
+            }
         }
         self.explain(run, &state, &mut why);
+        if row.head.status == RunStatus::Completed && !handed.is_empty() {
+            let handed = handed.join(", ");
+            why.waits_for = format!("nothing; it ended with calls that it handed to its client: {handed}");
+            "nobody; it has ended, and a new run goes on with the client's results"
+                .clone_into(&mut why.unblocked_by);
+        }
         Ok(why)
     }
 

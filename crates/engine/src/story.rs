@@ -3,6 +3,7 @@
 //! One function adds an item and one adds an entry, whether they come from the store or were written a moment
 //! ago, so a request that is rebuilt from references equals the one that was sent.
 
+use dromia_contracts::client::Answers;
 use dromia_contracts::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
@@ -11,6 +12,8 @@ use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::SessionTail;
 use dromia_contracts::transcript::{OpenUnit, Transcript, Turn, Unit};
 use dromia_contracts::{CallId, RunId};
+
+use crate::client::{self, Client};
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
@@ -27,6 +30,12 @@ pub(crate) struct Story {
     pub(crate) reply: Vec<Part>,
     /// How many agents in a row led to the newest input.
     pub(crate) hops: u32,
+    /// What the newest input offers beside what the agent has.
+    pub(crate) client: Client,
+    /// The calls of the open unit that were handed to a client.
+    handed: Vec<CallId>,
+    /// The unit with which a run ended, because its last calls are a client's.
+    waiting: Option<(RunId, OpenUnit)>,
 }
 
 /// Says which stored content cannot be told to a model.
@@ -50,6 +59,9 @@ impl Story {
             label: Label { integrity: Integrity::Trusted, readers: Readers::Public },
             reply: Vec::new(),
             hops: 0,
+            client: Client::default(),
+            handed: Vec::new(),
+            waiting: None,
         }
     }
 
@@ -73,8 +85,7 @@ impl Story {
                 story.add_entry(&entry, stored.body.as_deref())?;
             }
             if upto != Some(run) {
-                // A closed run has no open unit; if its last body was erased, the rest of the unit goes too.
-                story.open = None;
+                story.end_run(run);
             }
         }
         Ok(story)
@@ -82,25 +93,72 @@ impl Story {
 
     /// Adds an inbox item that a run took.
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
-        match (item.kind, &item.body) {
-            (ItemKind::Input, Some(body)) => {
-                let body = InputBody::decode(body).map_err(|error| StoryError::Body {
-                    place: item.id.to_string(),
-                    problem: error.to_string(),
-                })?;
-                // What the sender says was said before stands before what it says now.
-                for turn in body.history {
-                    match turn {
-                        Turn::Input(message) => self.add_input(message),
-                        Turn::Unit(unit) => self.add_unit(unit),
-                    }
-                }
-                self.add_input(body.message);
-                Ok(())
-            }
+        let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
-            _ => Ok(()),
+            self.settle(None);
+            return Ok(());
+        };
+        let InputBody { history, answers, offer, mut message } = InputBody::decode(body)
+            .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
+        let late = self.settle(answers.as_ref());
+        if !late.is_empty() {
+            let said = std::mem::replace(&mut message.parts, late);
+            message.parts.extend(said);
         }
+        // What the sender says was said before stands before what it says now.
+        for turn in history {
+            match turn {
+                Turn::Input(message) => self.add_input(message),
+                Turn::Unit(unit) => self.add_unit(unit),
+            }
+        }
+        if !offer.tools.is_empty() {
+            // What is said of a client's tools is its actor's text.
+            self.label = self.label.join(Label::ACTOR_TEXT);
+        }
+        self.client = Client::new(offer);
+        if message.parts.is_empty() {
+            // Results were the last word; no provider takes an empty message.
+            self.hops = message.hops;
+        } else {
+            self.add_input(message);
+        }
+        Ok(())
+    }
+
+    /// Ends a run of the past. A unit that waits for a client waits on; another open one lost its last body to an
+    /// erasure, so the rest of it goes too.
+    fn end_run(&mut self, run: RunId) {
+        let handed = std::mem::take(&mut self.handed);
+        let open = self.open.take().filter(|open| open.unanswered().all(|call| handed.contains(&call.id)));
+        self.waiting = open.map(|open| (run, open));
+    }
+
+    /// Closes the unit that waits for a client, with what the client says its tools gave; a call of which it says
+    /// nothing is closed with that. Returns what fits no call, in words.
+    fn settle(&mut self, answers: Option<&Answers>) -> Vec<Part> {
+        let mut late = Vec::new();
+        let (waiting, mut open) = self.waiting.take().unzip();
+        let fits = answers.map(|answers| answers.run) == waiting;
+        for result in answers.into_iter().flat_map(|answers| &answers.results) {
+            match open.as_mut().filter(|_| fits).map(|open| open.answer(result.clone())) {
+                Some(Ok(())) => self.join(&result.parts),
+                Some(Err(_)) | None => late.push(client::late(result)),
+            }
+        }
+        let Some(mut open) = open else { return late };
+        let missing: Vec<_> = open.unanswered().map(|call| Answers::none_for(call.id)).collect();
+        for result in missing {
+            self.join(&result.parts);
+            // Each is the one result of a call that has none, so nothing is refused.
+            if let Err(error) = open.answer(result) {
+                tracing::error!(%error, "a call that waited for its client cannot be closed");
+            }
+        }
+        if let Ok(unit) = open.close() {
+            self.transcript.push_unit(unit);
+        }
+        late
     }
 
     /// Adds an input.
@@ -126,6 +184,7 @@ impl Story {
                 let message: AssistantMessage = parse(body, || format!("model step {}", replied.step))?;
                 self.join(&message.parts);
                 self.reply.clone_from(&message.parts);
+                self.handed.clear();
                 self.open = Some(OpenUnit::new(message));
                 self.close();
             }
@@ -141,6 +200,7 @@ impl Story {
                 }
                 self.close();
             }
+            (Entry::ToolHanded(handed), _) => self.handed.push(handed.call),
             _ => {}
         }
         Ok(())
@@ -171,3 +231,6 @@ fn parse<'a, T: serde::Deserialize<'a>>(
     serde_json::from_slice(body)
         .map_err(|error| StoryError::Body { place: place(), problem: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

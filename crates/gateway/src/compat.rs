@@ -6,13 +6,19 @@
 //! that others said is a claim and labelled so, and its system text is the actor's text in front of the conversation:
 //! it never takes the place of the agent's own.
 //!
-//! Reading order: [`dialect`] (how failures look), [`content`] and [`history`] (from messages to turns), [`turn`]
-//! (from a request to a run, and back), [`listen`] (what a run says), then one file per API.
+//! A client's own tools travel with the input, and a call to one ends the run: nothing of it runs here.
+//!
+//! Reading order: [`dialect`] (how failures look), [`content`], [`image`] and [`history`] (from messages to turns), [`offer`] and
+//! [`names`] (what a client brings along), [`turn`] (from a request to a run, and back), [`listen`] (what a run says),
+//! then one file per API.
 
 mod content;
 mod dialect;
 mod history;
+mod image;
 mod listen;
+mod names;
+mod offer;
 mod turn;
 
 pub(crate) mod chat;

@@ -138,6 +138,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::RouteNotFound
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
+        | ErrorCode::CallNotOpen
         | ErrorCode::RunUnanswered
         | ErrorCode::ModelRejected
         | ErrorCode::ActionDenied => None,

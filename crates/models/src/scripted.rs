@@ -5,7 +5,7 @@
 //!
 //! | line | what happens |
 //! |---|---|
-//! | `@tool NAME {json}` | asks for that call; lines joined by a trailing ` &` are one step's parallel calls |
+//! | `@tool NAME {json}` | asks for that call, the agent's or a client's; lines joined by a trailing ` &` are one step's parallel calls |
 //! | `@slow 1500` | the next step's answer takes that many milliseconds |
 //! | `@say TEXT` | ends the turn with that text |
 //! | `@loop NAME {json}` | asks for that call for ever |

@@ -4,11 +4,15 @@
 //! provider did not make. [`counted`] is on the safe side of it and decides what fits a window. The bytes themselves are
 //! the ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
 
+use dromia_contracts::content::Part;
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::Turn;
 
 /// Bytes of wire framing around one message, call or tool; an upper bound for the formats spoken here.
 const FRAME_BYTES: usize = 64;
+
+/// The most tokens as which one picture is charged: 2,833 and eight tiles of 5,667.
+const IMAGE_TOKENS_MAX: usize = 48_169;
 
 /// Counts the likely tokens of so many bytes of text: one per four bytes, rounded up.
 pub fn estimate(bytes: usize) -> u32 {
@@ -55,7 +59,7 @@ fn fixed_text_bytes(request: &ModelRequest) -> usize {
 
 fn turn_text_bytes(turn: &Turn) -> usize {
     match turn {
-        Turn::Input(input) => input.parts.iter().map(|part| part.as_text().len()).sum::<usize>(),
+        Turn::Input(input) => input.parts.iter().map(part_bytes).sum::<usize>(),
         Turn::Unit(unit) => {
             let said = unit.message().parts.iter().map(|part| part.as_text().len());
             let asked = unit.message().calls.iter().map(|call| call.tool.len() + call.arguments.len());
@@ -63,6 +67,15 @@ fn turn_text_bytes(turn: &Turn) -> usize {
                 unit.results().iter().flat_map(|result| &result.parts).map(|part| part.as_text().len());
             said.chain(asked).chain(told).sum()
         }
+    }
+}
+
+/// Counts a part as text. A picture is charged by its size on the screen and not by its bytes; the dearest way in which
+/// a provider counts one comes to this many tokens.
+fn part_bytes(part: &Part) -> usize {
+    match part {
+        Part::Text { text, .. } => text.len(),
+        Part::Image { .. } => IMAGE_TOKENS_MAX,
     }
 }
 
@@ -86,11 +99,20 @@ fn json_bytes(value: &serde_json::Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dromia_contracts::content::Media;
+    use dromia_contracts::label::Label;
 
     #[test]
     fn an_estimate_rounds_up() {
         assert_eq!([0, 1, 4, 5].map(estimate), [0, 1, 1, 2]);
         assert_eq!([0, 1, 3, 4].map(counted), [0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_picture_counts_the_same_however_many_bytes_it_has() {
+        let image = |data: &str| Part::Image { media: Media::Png, data: data.into(), label: Label::CLAIM };
+        assert_eq!(part_bytes(&image("")), part_bytes(&image("iVBORw0K")));
+        assert_eq!(part_bytes(&Part::text("abc", Label::CLAIM)), 3);
     }
 
     #[test]

@@ -107,10 +107,20 @@ fn text(session: &Session, transcript: &Transcript) -> String {
 
 fn turn_text(turn: &Turn) -> String {
     match turn {
-        Turn::Input { at, author, text, .. } => {
-            format!("{} {author}\n{}", time(*at), text.as_deref().unwrap_or("(erased)"))
+        Turn::Input { at, author, text, images, results, .. } => {
+            let mut out = format!("{} {author}", time(*at));
+            for (count, what) in [(images, "pictures"), (results, "results of handed calls")] {
+                if *count > 0 {
+                    out.extend(["\n(", what, ": ", &count.to_string(), ")"]);
+                }
+            }
+            let text = text.as_deref().unwrap_or("(erased)");
+            if !text.is_empty() || (*images == 0 && *results == 0) {
+                out.extend(["\n", text]);
+            }
+            out
         }
-        Turn::Unit { at, text, calls, .. } => {
+        Turn::Unit { at, text, calls, handed, .. } => {
             let mut out = format!("{} agent", time(*at));
             if !text.is_empty() {
                 out.push('\n');
@@ -120,6 +130,16 @@ fn turn_text(turn: &Turn) -> String {
                 let status = serde_json::to_string(&call.status).unwrap_or_default();
                 let status = status.trim_matches('"');
                 out.extend(["\n  ", &call.tool, " ", &call.arguments, " -> ", status]);
+            }
+            for call in handed {
+                out.extend([
+                    "\n  ",
+                    &call.tool,
+                    " ",
+                    &call.arguments,
+                    " -> handed to the client as ",
+                    &call.id,
+                ]);
             }
             out
         }

@@ -58,6 +58,11 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the tenant has no token of this name or id",
             "`dromia token list` names those there are; a token of another tenant is named with -T",
         ),
+        ErrorCode::CallNotOpen => says(
+            "the call that the client gives a result for waits for none: it has its result, or the session went on \
+             without it",
+            "read the session with `dromia session show SESSION`, and go on with a message instead of the result",
+        ),
         ErrorCode::RunUnfinished => says(
             "the answer did not come within the time that the client waits; the run goes on",
             "follow it with `dromia run watch RUN`, or repeat the request with the same idempotency key, which joins it",

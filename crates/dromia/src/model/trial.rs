@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use dromia_cli::Output;
 use dromia_cli::output::pairs;
+use dromia_contracts::client::Wishes;
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
@@ -125,6 +126,7 @@ fn request(alias: &str) -> ModelRequest {
         transcript,
         tools: Vec::new().into(),
         output_tokens_max: OUTPUT_TOKENS_MAX,
+        wishes: Wishes::default(),
         key: "model-test".to_owned(),
     }
 }

@@ -1,6 +1,8 @@
 //! Clients of other APIs against the real binary: plain, streaming, with a history, with a key, refused, and killed in
 //! the middle.
 
+mod tools;
+
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dromia_contracts::Actor;
+use dromia_contracts::client::Offer;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Runs as _, Target};
@@ -218,6 +219,8 @@ fn a_message_that_arrived_twice_is_caught() {
             target: Target::Session(client.acked_of("bob").expect("is there").session),
             author: Actor::new(&format!("agent:{}", client.agent("ada").expect("is there"))),
             history: Vec::new(),
+            answers: None,
+            offer: Offer::default(),
             parts: vec![Part::text(MESSAGE, Label::PUBLIC_FACT)],
             key: None,
             wait: false,

@@ -139,6 +139,7 @@ impl Live {
             Next::Judge(id) => {
                 let judgement = match dice % 5 {
                     0 => Judgement::Denied { rule: "r".into(), reason: "no".into() },
+                    _ if dice % 11 == 10 => Judgement::ForClient,
                     _ => Judgement::Allowed {
                         call: prepared(id, EFFECTS[usize::from(dice % 5)], dice % 7),
                         rule: "r".into(),
@@ -176,7 +177,7 @@ impl Live {
     }
 }
 
-/// Counts the results of every call that the model asked for.
+/// Counts what closed every call that the model asked for: a result, or that it was handed to the client.
 fn results(journal: &[Entry]) -> BTreeMap<CallId, usize> {
     let mut results = BTreeMap::new();
     for entry in journal {
@@ -192,6 +193,9 @@ fn results(journal: &[Entry]) -> BTreeMap<CallId, usize> {
             }
             Entry::ToolRefused(refused) => {
                 *results.get_mut(&refused.call).expect("the call was asked for") += 1;
+            }
+            Entry::ToolHanded(handed) => {
+                *results.get_mut(&handed.call).expect("the call was asked for") += 1;
             }
             _ => {}
         }
@@ -348,6 +352,66 @@ fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id(
             .collect();
         assert_eq!(begun, [(id, 1), (id, 2)], "{effect:?}");
     }
+}
+
+/// Drives a run to the point where so many calls are to be judged.
+fn calls_asked(calls: u8) -> Live {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    live.answer(calls);
+    live
+}
+
+fn kinds(journal: &[Entry]) -> Vec<&'static str> {
+    journal.iter().map(|entry| entry.kind().0).collect()
+}
+
+#[test]
+fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run() {
+    let mut live = calls_asked(3);
+    for index in 0..3 {
+        let id = CallId { step: 1, index };
+        assert_eq!(live.next, Next::Judge(id));
+        if index == 1 {
+            let call = prepared(id, EffectClass::Pure, 1);
+            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+            let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
+            live.feed(Input::Finished(id, ToolOutput { failed: false, parts, sends: vec![] }));
+        } else {
+            live.feed(Input::Judged(id, Judgement::ForClient));
+        }
+    }
+    assert_eq!(live.next, Next::JudgeReply, "the calls leave with the reply, through the gate");
+    live.answer(1);
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Completed, Next::Rest));
+    assert_eq!(
+        kinds(&live.journal)[3..],
+        ["tool_handed", "tool_started", "tool_finished", "tool_handed", "run_completed"]
+    );
+    assert_eq!(live.state.model_calls, 1, "the model is asked again when the client has answered");
+}
+
+#[test]
+fn a_crash_between_handed_calls_hands_each_over_once() {
+    let mut live = calls_asked(2);
+    live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
+    for length in 3..=live.journal.len() {
+        let mut again = Live::recover(&live.journal[..length], 1);
+        while let Next::Judge(id) = again.next {
+            again.feed(Input::Judged(id, Judgement::ForClient));
+        }
+        again.settle();
+        assert_eq!(again.state.status(), RunStatus::Completed);
+        assert!(results(&again.journal).values().all(|times| *times == 1), "{:?}", kinds(&again.journal));
+    }
+}
+
+#[test]
+fn a_refused_reply_takes_handed_calls_back_with_the_run() {
+    let mut live = calls_asked(1);
+    live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
+    live.feed(Input::ReplyJudged(Verdict::Deny { rule: "reply".into(), reason: "no".into() }));
+    assert_eq!(live.state.status(), RunStatus::Failed);
 }
 
 #[test]

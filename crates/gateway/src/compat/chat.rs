@@ -1,24 +1,25 @@
 //! `POST /v1/chat/completions`: the chat completions of the OpenAI API.
 //!
-//! What tunes a model (`temperature`, `max_tokens`, `seed` and their like) is accepted and left to the agent's
-//! configuration. What would change the meaning of the answer and is not done here is refused by its name.
+//! Of what tunes a model, `temperature`, `top_p`, `stop` and the most tokens have their effect; `seed` and its like are
+//! accepted and left to the agent's configuration. What would change the meaning of the answer and is not done here is
+//! refused by its name.
+
+mod write;
 
 use axum::extract::State;
 use axum::response::Response;
-use dromia_contracts::model::Finish;
-use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
+use self::write::Chat;
 use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
-use super::dialect::OpenAiError;
-use super::history::{Claimed, History, MESSAGES_MAX, Said};
-use super::listen::Answered;
-use super::turn::{Asked, Format, Heads, Running, answer};
+use super::history::{Claimed, History, MESSAGES_MAX, Said, before_the_last};
+use super::offer::{Asking, Form, Tool};
+use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::PathedBody;
-use crate::failure::{Answer, Failure};
+use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatRequest {
@@ -30,6 +31,14 @@ pub(crate) struct ChatRequest {
     stream_options: Option<StreamOptions>,
     #[serde(default)]
     n: Option<Value>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    temperature: Option<Number>,
+    #[serde(default)]
+    top_p: Option<Number>,
     #[serde(default)]
     stop: Option<Value>,
     #[serde(default)]
@@ -47,9 +56,11 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     web_search_options: Option<Value>,
     #[serde(default)]
-    tools: Option<Value>,
+    tools: Option<Vec<Tool>>,
     #[serde(default)]
     tool_choice: Option<Value>,
+    #[serde(default)]
+    parallel_tool_calls: Option<bool>,
     #[serde(default)]
     functions: Option<Value>,
     #[serde(default)]
@@ -99,9 +110,22 @@ pub(crate) async fn complete(
     request.check()?;
     let stream = request.stream == Some(true);
     let usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
-    let history = History::new(caller.scope.actor().clone());
-    let said = said(history, request.messages, heads.session.is_some())?;
-    let asked = Asked { platform: "openai", model: request.model, said, stream };
+    let asking = Asking {
+        tools: request.tools,
+        choice: request.tool_choice,
+        one_call: request.parallel_tool_calls == Some(false),
+        tokens: match (request.max_completion_tokens, request.max_tokens) {
+            (Some(most), _) => Some(("max_completion_tokens", most)),
+            (None, most) => most.map(|most| ("max_tokens", most)),
+        },
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: request.stop.map(|stop| ("stop", stop)),
+    };
+    let offer = asking.offer(Form::Chat)?;
+    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
+    let said = said(history, request.messages)?;
+    let asked = Asked { platform: "openai", model: request.model, said, offer, stream };
     answer(core, caller, heads, asked, |running| Chat { running, created: 0, usage }).await
 }
 
@@ -110,11 +134,9 @@ impl ChatRequest {
     fn check(&self) -> Answer<()> {
         refuse("n", self.n.as_ref(), |n| *n == 1)?;
         for (field, value) in [
-            ("stop", &self.stop),
             ("logprobs", &self.logprobs),
             ("logit_bias", &self.logit_bias),
             ("audio", &self.audio),
-            ("tools", &self.tools),
             ("functions", &self.functions),
         ] {
             refuse(field, value.as_ref(), is_empty)?;
@@ -123,17 +145,17 @@ impl ChatRequest {
         refuse("response_format", self.response_format.as_ref(), |format| format["type"] == "text")?;
         refuse("modalities", self.modalities.as_ref(), |modalities| *modalities == json!(["text"]))?;
         refuse("web_search_options", self.web_search_options.as_ref(), |_| false)?;
-        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)?;
         refuse("function_call", self.function_call.as_ref(), is_free_choice)
     }
 }
 
-/// Reads the messages; only the last one, where a session has the others.
-fn said(mut history: History, messages: Vec<Message>, continues: bool) -> Answer<Said> {
+/// Reads the messages; only the last one, or the results at the end, where a session has the others.
+fn said(mut history: History, messages: Vec<Message>) -> Answer<Said> {
     if messages.len() > MESSAGES_MAX {
         return Err(invalid("messages", &format!("at most {MESSAGES_MAX} messages, not {}", messages.len())));
     }
-    let skipped = if continues { messages.len().saturating_sub(1) } else { 0 };
+    let is_result = |message: &Message| message.role == "tool";
+    let skipped = if history.continues() { before_the_last(&messages, is_result) } else { 0 };
     let last = format!("messages[{}]", messages.len().saturating_sub(1));
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
         add(&mut history, &format!("messages[{at}]"), message)?;
@@ -145,12 +167,15 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
         return Err(invalid(&format!("{path}.function_call"), "send `tool_calls` in its place"));
     }
+    if message.role == "user" {
+        let said = message.content.map(|content| content.said(&format!("{path}.content"))).transpose()?;
+        return history.user(path, said.unwrap_or_default());
+    }
     let texts = match message.content {
         Some(content) => content.texts(&format!("{path}.content"))?,
         None => Vec::new(),
     };
     match message.role.as_str() {
-        "user" => history.user(path, texts),
         "system" | "developer" => history.system(path, &texts),
         "assistant" => {
             let calls = message.tool_calls.unwrap_or_default().into_iter().enumerate();
@@ -174,102 +199,4 @@ fn claimed(path: &str, at: usize, call: Call) -> Answer<Claimed> {
         ));
     };
     Ok(Claimed { id: call.id, tool: name, arguments })
-}
-
-/// Writes chat completions and their chunks.
-struct Chat {
-    running: Running,
-    /// Seconds; the same in every answer of a run.
-    created: i64,
-    /// Whether the stream tells the usage.
-    usage: bool,
-}
-
-impl Chat {
-    fn chunk(&self, choices: &Value, usage: Option<Value>) -> String {
-        let mut chunk = json!({
-            "id": format!("chatcmpl-{}", self.running.run),
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.running.model,
-            "choices": choices,
-        });
-        if self.usage {
-            // Where the usage is wanted, the chunks before it say that they have none.
-            chunk["usage"] = usage.unwrap_or(Value::Null);
-        }
-        format!("data: {chunk}\n\n")
-    }
-
-    fn delta(&self, delta: &Value, finish: Option<&str>) -> String {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish});
-        self.chunk(&json!([choice]), None)
-    }
-}
-
-impl Format for Chat {
-    fn whole(&self, answered: &Answered) -> Value {
-        let message =
-            json!({"role": "assistant", "content": answered.text, "refusal": null, "annotations": []});
-        json!({
-            "id": format!("chatcmpl-{}", self.running.run),
-            "object": "chat.completion",
-            "created": answered.started_at.as_second(),
-            "model": self.running.model,
-            "choices": [{
-                "index": 0,
-                "message": message,
-                "logprobs": null,
-                "finish_reason": finish_reason(answered.finish),
-            }],
-            "usage": usage(answered),
-        })
-    }
-
-    fn began(&mut self, at: Timestamp) -> String {
-        self.created = at.as_second();
-        self.delta(&json!({"role": "assistant", "content": "", "refusal": null}), None)
-    }
-
-    fn text(&mut self, piece: &str) -> String {
-        self.delta(&json!({"content": piece}), None)
-    }
-
-    fn answered(&mut self, answered: &Answered) -> String {
-        let mut text = self.delta(&json!({}), Some(finish_reason(answered.finish)));
-        if self.usage {
-            text.push_str(&self.chunk(&json!([]), Some(usage(answered))));
-        }
-        text.push_str("data: [DONE]\n\n");
-        text
-    }
-
-    fn broken(&mut self, failure: &Failure, _: &str) -> String {
-        // Clients read an object with an error as the failure of the whole stream.
-        format!("data: {}\n\n", json!({"error": OpenAiError::of(failure)}))
-    }
-}
-
-fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        // The agent's own calls are done when its run ends.
-        Finish::Stop | Finish::ToolCalls => "stop",
-        Finish::Length => "length",
-    }
-}
-
-fn usage(answered: &Answered) -> Value {
-    let Answered { usage, detail, .. } = answered;
-    json!({
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": u64::from(usage.input_tokens) + u64::from(usage.output_tokens),
-        "prompt_tokens_details": {"cached_tokens": detail.cache_read_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": detail.reasoning_tokens,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    })
 }

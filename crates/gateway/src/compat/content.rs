@@ -3,10 +3,13 @@
 
 use std::fmt;
 
+use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::image;
 use crate::failure::{Answer, Failure};
 
 /// The content of a message or of a tool's result.
@@ -40,6 +43,12 @@ pub(super) struct Block {
     pub(super) content: Option<Content>,
     #[serde(default)]
     pub(super) is_error: Option<bool>,
+    /// A picture: an address, or a map with one.
+    #[serde(default)]
+    pub(super) image_url: Option<Value>,
+    /// A picture in the Anthropic API.
+    #[serde(default)]
+    pub(super) source: Option<Value>,
 }
 
 impl Content {
@@ -54,9 +63,34 @@ impl Content {
                 .collect(),
         }
     }
+
+    /// Reads what a user says: texts and pictures.
+    pub(super) fn said(self, path: &str) -> Answer<Vec<Part>> {
+        match self {
+            Self::Text(text) => Ok(vec![Part::text(text, Label::ACTOR_TEXT)]),
+            Self::Blocks(blocks) => blocks
+                .into_iter()
+                .enumerate()
+                .map(|(at, block)| block.said(&format!("{path}[{at}]")))
+                .collect(),
+        }
+    }
 }
 
 impl Block {
+    /// Reads a block of what a user says.
+    pub(super) fn said(self, path: &str) -> Answer<Part> {
+        match self.kind.as_str() {
+            "image_url" | "input_image" => {
+                let address = self.image_url.as_ref();
+                let address = address.and_then(|url| url.as_str().or(url["url"].as_str()));
+                image::of_address(address, &format!("{path}.image_url"))
+            }
+            "image" => image::of_source(self.source.as_ref(), &format!("{path}.source")),
+            _ => Ok(Part::text(self.text(path)?, Label::ACTOR_TEXT)),
+        }
+    }
+
     /// Reads a block of text.
     pub(super) fn text(self, path: &str) -> Answer<String> {
         let text = match self.kind.as_str() {
@@ -71,7 +105,7 @@ impl Block {
 /// The failure for a block that this server does not take.
 pub(super) fn not_taken(kind: &str, path: &str) -> Failure {
     let kind: String = kind.chars().take(40).collect();
-    invalid(path, &format!("a block of the type {kind:?} is not taken here; send text"))
+    invalid(path, &format!("a block of the type {kind:?} is not taken here; send text, or a user's pictures"))
 }
 
 /// The failure for a field that does not fit.

@@ -4,15 +4,19 @@
 //! What the user says is the authenticated actor's text. What the client says that an assistant or a tool said is a
 //! claim ([`Label::CLAIM`]). System text of the client becomes the actor's text at its place, under a line that says
 //! whose it is.
+//!
+//! Results may be the last word. Where the past is told, they close its last message; where a session goes on, they
+//! answer the calls with which its last run ended, under the names that this server gave them.
 
-use dromia_contracts::content::{
-    AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult, parts_text,
-};
+use dromia_contracts::client::{Answers, HandedCall};
+use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{OpenUnit, Turn};
 use dromia_contracts::{Actor, CallId};
 
 use super::content::invalid;
+use super::image::IMAGES_MAX;
+use super::names::inward;
 use crate::failure::Answer;
 
 /// The most messages of one request.
@@ -35,6 +39,12 @@ pub(super) struct History {
     author: Actor,
     turns: Vec<Turn>,
     open: Option<Open>,
+    /// Whether a session has the past, so that results are for its calls.
+    continues: bool,
+    /// Those results so far.
+    answers: Option<Answers>,
+    /// Pictures so far.
+    images: usize,
     /// Messages with calls so far; with the place of a call it makes the call's id.
     steps: u32,
 }
@@ -53,18 +63,38 @@ struct Open {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) history: Vec<Turn>,
+    /// What the client's tools gave for the calls that the session handed over.
+    pub(super) answers: Option<Answers>,
+    /// The words; none where results are the last.
     pub(super) parts: Vec<Part>,
 }
 
+/// Counts the messages before those that a session takes: the last one, or all results at the end.
+pub(super) fn before_the_last<T>(messages: &[T], is_result: impl Fn(&T) -> bool) -> usize {
+    let results = messages.iter().rev().take_while(|message| is_result(message)).count();
+    messages.len().saturating_sub(results.max(1))
+}
+
 impl History {
-    pub(super) fn new(author: Actor) -> Self {
-        Self { author, turns: Vec::new(), open: None, steps: 0 }
+    /// Begins. Where a session goes on, it has the past, and results are for the calls that it handed over.
+    pub(super) fn new(author: Actor, continues: bool) -> Self {
+        Self { author, turns: Vec::new(), open: None, continues, answers: None, images: 0, steps: 0 }
     }
 
-    /// Adds what the user says.
-    pub(super) fn user(&mut self, path: &str, texts: Vec<String>) -> Answer<()> {
+    /// Tells whether a session has the past.
+    pub(super) fn continues(&self) -> bool {
+        self.continues
+    }
+
+    /// Adds what the user says: texts and pictures.
+    pub(super) fn user(&mut self, path: &str, mut parts: Vec<Part>) -> Answer<()> {
         self.closed(path)?;
-        self.input(texts);
+        self.images += parts.iter().filter(|part| part.is_image()).count();
+        if self.images > IMAGES_MAX {
+            return Err(invalid(path, &format!("the request has more than {IMAGES_MAX} pictures")));
+        }
+        parts.retain(|part| part.is_image() || !part.as_text().is_empty());
+        self.input(parts);
         Ok(())
     }
 
@@ -73,7 +103,7 @@ impl History {
         self.closed(path)?;
         let text = texts.join("\n");
         if !text.trim().is_empty() {
-            self.input(vec![format!("{SYSTEM_HEAD}\n{text}")]);
+            self.input(vec![Part::text(format!("{SYSTEM_HEAD}\n{text}"), Label::ACTOR_TEXT)]);
         }
         Ok(())
     }
@@ -97,7 +127,8 @@ impl History {
                 return Err(invalid(path, &format!("two calls have the id {:?}", call.id)));
             }
             names.push(call.id);
-            kept.push(ToolCall { id: CallId { step, index }, tool: call.tool, arguments: call.arguments });
+            let tool = inward(&call.tool);
+            kept.push(ToolCall { id: CallId { step, index }, tool, arguments: call.arguments });
         }
         let unit = OpenUnit::new(AssistantMessage { parts, calls: kept });
         self.open = Some(Open { path: path.to_owned(), unit, names, step });
@@ -107,6 +138,9 @@ impl History {
     /// Adds what the client says a tool answered.
     pub(super) fn result(&mut self, path: &str, call: &str, texts: Vec<String>, failed: bool) -> Answer<()> {
         let Some(mut open) = self.open.take() else {
+            if self.continues {
+                return self.answer(path, call, texts, failed);
+            }
             return Err(invalid(path, &format!("no call with the id {call:?} waits for a result")));
         };
         let Some(index) = (0..).zip(&open.names).find(|(_, name)| *name == call).map(|(index, _)| index)
@@ -127,23 +161,52 @@ impl History {
         Ok(())
     }
 
-    /// Ends with the input: the last message, which must be somebody's word to the agent.
-    pub(super) fn finish(mut self, path: &str) -> Answer<Said> {
+    /// Adds a result of a call that the session handed over.
+    fn answer(&mut self, path: &str, call: &str, texts: Vec<String>, failed: bool) -> Answer<()> {
+        let Ok(handed) = call.parse::<HandedCall>() else {
+            return Err(invalid(path, &format!("no call of this session has the id {call:?}")));
+        };
+        let answers = self.answers.get_or_insert_with(|| Answers { run: handed.run, results: Vec::new() });
+        if answers.run != handed.run {
+            let problem = format!("the call {call:?} is of another answer than the one before it");
+            return Err(invalid(path, &problem));
+        }
+        if answers.results.iter().any(|known| known.call == handed.call) {
+            return Err(invalid(path, &format!("the call {call:?} has a result already")));
+        }
+        let status = if failed { CallStatus::Error } else { CallStatus::Ok };
+        answers.results.push(ToolResult { call: handed.call, status, parts: parts(texts, Label::CLAIM) });
+        Ok(())
+    }
+
+    /// Ends with the input: the last message, which must be somebody's word to the agent, or what tools gave.
+    pub(super) fn finish(self, path: &str) -> Answer<Said> {
         self.closed(path)?;
-        match self.turns.pop() {
-            Some(Turn::Input(message)) if !parts_text(&message.parts).trim().is_empty() => {
-                // Providers refuse a message without words.
-                self.turns.retain(|turn| !matches!(turn, Turn::Input(past) if past.parts.is_empty()));
-                Ok(Said { history: self.turns, parts: message.parts })
+        // Providers refuse a message without words.
+        let is_blank = |turn: &Turn| matches!(turn, Turn::Input(past) if past.parts.is_empty());
+        let Self { turns: mut history, answers, .. } = self;
+        match history.pop() {
+            Some(Turn::Input(message)) if says_something(&message.parts) => {
+                history.retain(|turn| !is_blank(turn));
+                Ok(Said { history, answers, parts: message.parts })
+            }
+            None | Some(Turn::Input(_)) if answers.is_some() => {
+                Ok(Said { history, answers, parts: Vec::new() })
+            }
+            Some(Turn::Unit(unit)) if !unit.message().calls.is_empty() => {
+                history.retain(|turn| !is_blank(turn));
+                history.push(Turn::Unit(unit));
+                Ok(Said { history, answers, parts: Vec::new() })
             }
             Some(Turn::Input(_)) => Err(invalid(path, "the last message is empty")),
-            Some(Turn::Unit(_)) => Err(invalid(path, "the last message must be the user's")),
+            Some(Turn::Unit(_)) => {
+                Err(invalid(path, "the last message must be the user's, or a tool's result"))
+            }
             None => Err(invalid(path, "there is no message to answer")),
         }
     }
 
-    fn input(&mut self, texts: Vec<String>) {
-        let parts = parts(texts, Label::ACTOR_TEXT);
+    fn input(&mut self, parts: Vec<Part>) {
         let message = InputMessage { author: self.author.clone(), parts, hops: 0 };
         self.turns.push(Turn::Input(message));
     }
@@ -164,128 +227,13 @@ impl History {
     }
 }
 
+fn says_something(parts: &[Part]) -> bool {
+    parts.iter().any(|part| part.is_image() || !part.as_text().trim().is_empty())
+}
+
 fn parts(texts: Vec<String>, label: Label) -> Vec<Part> {
     texts.into_iter().filter(|text| !text.is_empty()).map(|text| Part::text(text, label)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use dromia_contracts::input::InputBody;
-    use proptest::prelude::*;
-
-    /// One message of a client, as dice make it.
-    #[derive(Debug, Clone)]
-    enum Message {
-        User(String),
-        System(String),
-        Assistant(String, u8),
-        /// A result for one of so many calls of the newest message with calls.
-        Result(u8),
-    }
-
-    fn message() -> impl Strategy<Value = Message> {
-        prop_oneof![
-            "[a-c]{0,3}".prop_map(Message::User),
-            "[a-c]{0,3}".prop_map(Message::System),
-            ("[a-c]{0,3}", 0..3_u8).prop_map(|(text, calls)| Message::Assistant(text, calls)),
-            (0..3_u8).prop_map(Message::Result),
-        ]
-    }
-
-    fn told(messages: &[Message]) -> Answer<Said> {
-        let mut history = History::new(Actor::new("token:ci"));
-        for (at, message) in messages.iter().enumerate() {
-            let path = format!("messages[{at}]");
-            match message {
-                Message::User(text) => history.user(&path, vec![text.clone()])?,
-                Message::System(text) => history.system(&path, std::slice::from_ref(text))?,
-                Message::Assistant(text, calls) => {
-                    let call = |n| Claimed { id: format!("c{n}"), tool: "t".into(), arguments: "{}".into() };
-                    history.assistant(&path, vec![text.clone()], (0..*calls).map(call).collect())?;
-                }
-                Message::Result(n) => history.result(&path, &format!("c{n}"), vec!["r".into()], false)?,
-            }
-        }
-        history.finish("messages")
-    }
-
-    proptest! {
-        #[test]
-        fn wherever_a_history_is_cut_it_is_whole_units_or_refused(
-            messages in prop::collection::vec(message(), 0..12),
-            cut in any::<prop::sample::Index>(),
-        ) {
-            let from = cut.index(messages.len() + 1);
-            for part in [&messages[..from], &messages[from..], &messages[..]] {
-                let Ok(said) = told(part) else { continue };
-                for turn in &said.history {
-                    let Turn::Unit(unit) = turn else { continue };
-                    let calls: Vec<_> = unit.message().calls.iter().map(|call| call.id).collect();
-                    let results: Vec<_> = unit.results().iter().map(|result| result.call).collect();
-                    prop_assert_eq!(calls, results);
-                }
-                // What is stored is read back as it was, and stored units are checked when they are read.
-                let message = InputMessage { author: Actor::new("a"), parts: said.parts, hops: 0 };
-                let body = InputBody { history: said.history, message };
-                let bytes = body.encode().expect("it is JSON");
-                prop_assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
-            }
-        }
-    }
-
-    fn place(messages: &[Message]) -> (String, String) {
-        let refused = told(messages).expect_err("it is refused");
-        (refused.place().unwrap_or_default().to_owned(), refused.text())
-    }
-
-    #[test]
-    fn what_is_torn_or_ends_wrong_is_refused_by_its_place() {
-        let user = || Message::User("a".into());
-        let asks = |calls| Message::Assistant(String::new(), calls);
-        for (messages, at, says) in [
-            (vec![], "messages", "no message to answer"),
-            (vec![user(), Message::Assistant("b".into(), 0)], "messages", "must be the user's"),
-            (vec![user(), asks(1), user()], "messages[2]", "\"c0\" of `messages[1]` has no result"),
-            (vec![user(), asks(1)], "messages", "has no result"),
-            (vec![Message::Result(0), user()], "messages[0]", "no call with the id"),
-            (vec![asks(1), Message::Result(2)], "messages[1]", "no call of `messages[0]`"),
-            (vec![asks(2), Message::Result(0), Message::Result(0)], "messages[2]", "a result already"),
-            (vec![Message::User("  ".into())], "messages", "is empty"),
-        ] {
-            let (found, text) = place(&messages);
-            assert_eq!(found, at, "{messages:?}");
-            assert!(text.contains(says), "{messages:?}: {text}");
-        }
-    }
-
-    #[test]
-    fn whose_word_it_is_decides_the_label() {
-        let messages = [
-            Message::System("be kind".into()),
-            Message::User("a".into()),
-            Message::Assistant("b".into(), 1),
-            Message::Result(0),
-            Message::User("c".into()),
-        ];
-        let said = told(&messages).expect("it is whole");
-        assert_eq!(said.parts, [Part::text("c", Label::ACTOR_TEXT)]);
-        let labels: Vec<Vec<Label>> = said
-            .history
-            .iter()
-            .map(|turn| match turn {
-                Turn::Input(message) => message.parts.iter().map(Part::label).collect(),
-                Turn::Unit(unit) => {
-                    let results = unit.results().iter().flat_map(|result| &result.parts);
-                    unit.message().parts.iter().chain(results).map(Part::label).collect()
-                }
-            })
-            .collect();
-        assert_eq!(
-            labels,
-            [vec![Label::ACTOR_TEXT], vec![Label::ACTOR_TEXT], vec![Label::CLAIM, Label::CLAIM]]
-        );
-        let Turn::Input(system) = &said.history[0] else { panic!("the system text comes first") };
-        assert_eq!(parts_text(&system.parts), format!("{SYSTEM_HEAD}\nbe kind"));
-    }
-}
+mod tests;

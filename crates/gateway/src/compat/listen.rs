@@ -6,15 +6,15 @@
 //! entry. What was said cannot be taken back on these wires: when a model step begins again after some of its text went
 //! out, the listener gives up and says which run goes on.
 
+mod hear;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dromia_contracts::content::{AssistantMessage, parts_text};
-use dromia_contracts::entry::{Entry, ModelReplied};
+use dromia_contracts::content::ToolCall;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{Live, Watch};
-use dromia_contracts::store::StoredEntry;
 use dromia_contracts::{ErrorCode, RunId, Scope};
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -33,9 +33,6 @@ const REST: Duration = Duration::from_secs(1);
 
 /// How many entries are read at a time. An entry's body may be as long as a batch, so pages are short.
 const PAGE_ENTRIES: usize = 16;
-
-/// What stands between the texts of two model steps.
-const BREAK: &str = "\n\n";
 
 /// One thing that a listener tells.
 #[derive(Debug)]
@@ -58,10 +55,23 @@ pub(super) struct Answered {
     pub(super) started_at: Timestamp,
     /// The texts of its model steps, one after another.
     pub(super) text: String,
+    /// The calls for the client with which it ended.
+    pub(super) calls: Vec<ClientCall>,
     /// Why its last step stopped.
     pub(super) finish: Finish,
     pub(super) usage: Usage,
     pub(super) detail: UsageDetail,
+}
+
+/// A call that a run handed to its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClientCall {
+    /// Its name, which the result must carry.
+    pub(super) id: String,
+    /// The tool, as the client wrote it.
+    pub(super) tool: String,
+    /// The arguments: a JSON object.
+    pub(super) arguments: String,
 }
 
 /// How an answer is awaited.
@@ -87,6 +97,8 @@ pub(super) struct Listener {
     answered: Answered,
     /// The last step whose answer is durable.
     closed_step: u32,
+    /// The calls of that answer.
+    asked: Vec<ToolCall>,
     open: OpenStep,
     /// The last entry says that the run is held, and why.
     held: Option<String>,
@@ -123,11 +135,13 @@ impl Listener {
             answered: Answered {
                 started_at: Timestamp::UNIX_EPOCH,
                 text: String::new(),
+                calls: Vec::new(),
                 finish: Finish::Stop,
                 usage: Usage::default(),
                 detail: UsageDetail::default(),
             },
             closed_step: 0,
+            asked: Vec::new(),
             open: OpenStep::default(),
             held: None,
             ready: VecDeque::new(),
@@ -196,109 +210,6 @@ impl Listener {
             self.hear(&stored)?;
         }
         Ok(true)
-    }
-
-    /// Takes an entry.
-    fn hear(&mut self, stored: &StoredEntry) -> Answer<()> {
-        let entry =
-            stored.decode().map_err(|error| Failure::new(ErrorCode::JournalUnreadable, error.to_string()))?;
-        self.held = None;
-        match entry {
-            Entry::RunStarted(_) => {
-                self.answered.started_at = stored.at;
-                self.ready.push_back(Word::Began(stored.at));
-            }
-            Entry::ModelReplied(replied) => self.replied(&replied, stored.body.as_deref())?,
-            Entry::ModelFailed(failed) => {
-                self.open.torn |= failed.attempt >= self.open.attempt && !self.open.said.is_empty();
-            }
-            Entry::ModelCalled(called) => {
-                if self.open.torn {
-                    return Err(self.torn());
-                }
-                self.open.attempt = self.open.attempt.max(called.attempt);
-            }
-            Entry::RunHeld(held) => self.held = Some(held.detail),
-            Entry::RunCompleted(_) => {
-                self.ready.push_back(Word::Answered(Box::new(self.answered.clone())));
-            }
-            Entry::RunFailed(failed) => {
-                let text = format!("{} failed: {}", self.run, failed.message);
-                return Err(Failure::new(failed.code, text).of_run(self.run, RunStatus::Failed));
-            }
-            Entry::RunCancelled(cancelled) => {
-                let text = format!("{} was ended by {}", self.run, cancelled.by);
-                return Err(self.unanswered(RunStatus::Cancelled, text));
-            }
-            Entry::RunYielded(yielded) => {
-                let text =
-                    format!("{} stopped at its limit of {} model calls", self.run, yielded.model_calls);
-                let hint = format!("go on from it with `dromia run resume {}`", self.run);
-                return Err(self.unanswered(RunStatus::Yielded, text).with_hint(hint));
-            }
-            Entry::ToolStarted(_)
-            | Entry::ToolFinished(_)
-            | Entry::ToolRefused(_)
-            | Entry::SignalTaken(_)
-            | Entry::RunParked(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Says what the live text did not bring of an answer.
-    fn replied(&mut self, replied: &ModelReplied, body: Option<&[u8]>) -> Answer<()> {
-        let message: AssistantMessage = match body {
-            Some(body) => serde_json::from_slice(body).map_err(|error| {
-                Failure::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
-                    .with_cause(error.to_string())
-            })?,
-            None => AssistantMessage::default(),
-        };
-        let text = parts_text(&message.parts);
-        let Some(rest) = text.strip_prefix(self.open.said.as_str()) else {
-            return Err(self.torn());
-        };
-        self.say(rest);
-        self.open = OpenStep::default();
-        self.closed_step = replied.step;
-        let answered = &mut self.answered;
-        answered.finish = replied.finish;
-        answered.usage.input_tokens = answered.usage.input_tokens.saturating_add(replied.usage.input_tokens);
-        answered.usage.output_tokens =
-            answered.usage.output_tokens.saturating_add(replied.usage.output_tokens);
-        let (all, one) = (&mut answered.detail, replied.detail);
-        all.cache_read_tokens = all.cache_read_tokens.saturating_add(one.cache_read_tokens);
-        all.cache_write_tokens = all.cache_write_tokens.saturating_add(one.cache_write_tokens);
-        all.reasoning_tokens = all.reasoning_tokens.saturating_add(one.reasoning_tokens);
-        Ok(())
-    }
-
-    fn say(&mut self, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        let first = self.open.said.is_empty() && !self.answered.text.is_empty();
-        let piece = if first { format!("{BREAK}{text}") } else { text.to_owned() };
-        self.open.said.push_str(text);
-        self.answered.text.push_str(&piece);
-        self.ready.push_back(Word::Text(piece));
-    }
-
-    /// Takes live text. What does not follow what was said is left to the entry.
-    fn delta(&mut self, step: u32, attempt: u32, offset: u64, text: &str) -> Answer<()> {
-        if !self.patience.live || step != self.closed_step + 1 || attempt < self.open.attempt {
-            return Ok(());
-        }
-        if attempt > self.open.attempt {
-            if !self.open.said.is_empty() {
-                return Err(self.torn());
-            }
-            self.open.attempt = attempt;
-        }
-        if offset == self.open.said.len() as u64 {
-            self.say(text);
-        }
-        Ok(())
     }
 
     async fn listen(&mut self, mut watch: Watch) -> Next {

@@ -1,24 +1,27 @@
 //! `POST /v1/messages`: the messages of the Anthropic API.
 //!
-//! `max_tokens` and what else tunes a model is accepted and left to the agent's configuration. What would change the
-//! meaning of the answer and is not done here is refused by its name.
+//! Of what tunes a model, `max_tokens`, `temperature`, `top_p` and `stop_sequences` have their effect; what else there is
+//! is accepted and left to the agent's configuration. What would change the meaning of the answer and is not done here
+//! is refused by its name.
+
+mod write;
 
 use axum::extract::State;
 use axum::response::Response;
-use dromia_contracts::model::Finish;
-use jiff::Timestamp;
+use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
-use super::content::{Block, Content, invalid, is_empty, is_free_choice, not_taken, refuse};
-use super::dialect::Dialect;
+use self::write::Messages;
+use super::content::{Block, Content, invalid, is_empty, not_taken, refuse};
 use super::history::{Claimed, History, MESSAGES_MAX, Said};
-use super::listen::Answered;
-use super::turn::{Asked, Format, Heads, Running, answer};
+use super::offer::{Asking, Form, Tool};
+use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::PathedBody;
-use crate::failure::{Answer, Failure};
+use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessagesRequest {
@@ -29,9 +32,15 @@ pub(crate) struct MessagesRequest {
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    temperature: Option<Number>,
+    #[serde(default)]
+    top_p: Option<Number>,
+    #[serde(default)]
     stop_sequences: Option<Value>,
     #[serde(default)]
-    tools: Option<Value>,
+    tools: Option<Vec<Tool>>,
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
@@ -58,18 +67,26 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     request.check()?;
     let stream = request.stream == Some(true);
-    let history = History::new(caller.scope.actor().clone());
-    let said = said(history, request.system, request.messages, heads.session.is_some())?;
-    let asked = Asked { platform: "anthropic", model: request.model, said, stream };
-    answer(core, caller, heads, asked, |running| Messages { running }).await
+    let asking = Asking {
+        tools: request.tools,
+        choice: request.tool_choice,
+        one_call: false,
+        tokens: request.max_tokens.map(|most| ("max_tokens", most)),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: request.stop_sequences.map(|stop| ("stop_sequences", stop)),
+    };
+    let offer = asking.offer(Form::Messages)?;
+    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
+    let said = said(history, request.system, request.messages)?;
+    let asked = Asked { platform: "anthropic", model: request.model, said, offer, stream };
+    answer(core, caller, heads, asked, Messages::new).await
 }
 
 impl MessagesRequest {
     /// Refuses what would change the meaning of the answer and is not done here.
     fn check(&self) -> Answer<()> {
         for (field, value) in [
-            ("stop_sequences", &self.stop_sequences),
-            ("tools", &self.tools),
             ("mcp_servers", &self.mcp_servers),
             ("container", &self.container),
             ("output_format", &self.output_format),
@@ -78,28 +95,22 @@ impl MessagesRequest {
         }
         refuse("output_config", self.output_config.as_ref(), |config| {
             config.get("format").is_none_or(is_empty)
-        })?;
-        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)
+        })
     }
 }
 
 /// Reads the messages; only the last one, where a session has the others.
-fn said(
-    mut history: History,
-    system: Option<Content>,
-    messages: Vec<Message>,
-    continues: bool,
-) -> Answer<Said> {
+fn said(mut history: History, system: Option<Content>, messages: Vec<Message>) -> Answer<Said> {
     if messages.len() > MESSAGES_MAX {
         return Err(invalid("messages", &format!("at most {MESSAGES_MAX} messages, not {}", messages.len())));
     }
-    if let Some(system) = system.filter(|_| !continues) {
+    if let Some(system) = system.filter(|_| !history.continues()) {
         history.system("system", &system.texts("system")?)?;
     }
     if messages.is_empty() {
         return Err(invalid("messages", "there is no message to answer"));
     }
-    let skipped = if continues { messages.len() - 1 } else { 0 };
+    let skipped = if history.continues() { messages.len() - 1 } else { 0 };
     let last = format!("messages[{}]", messages.len() - 1);
     for (at, message) in messages.into_iter().enumerate().skip(skipped) {
         let path = format!("messages[{at}]");
@@ -115,10 +126,10 @@ fn said(
 /// Adds a user's message: results of tools first, as this API wants them, then words.
 fn user(history: &mut History, path: &str, content: Content) -> Answer<()> {
     let blocks = match content {
-        Content::Text(text) => return history.user(path, vec![text]),
+        Content::Text(text) => return history.user(path, vec![Part::text(text, Label::ACTOR_TEXT)]),
         Content::Blocks(blocks) => blocks,
     };
-    let mut texts = Vec::new();
+    let mut said = Vec::new();
     let mut results = 0;
     for (at, block) in blocks.into_iter().enumerate() {
         let path = format!("{path}.content[{at}]");
@@ -126,10 +137,10 @@ fn user(history: &mut History, path: &str, content: Content) -> Answer<()> {
             result(history, &path, block)?;
             results += 1;
         } else {
-            texts.push(block.text(&path)?);
+            said.push(block.said(&path)?);
         }
     }
-    if texts.is_empty() && results > 0 { Ok(()) } else { history.user(path, texts) }
+    if said.is_empty() && results > 0 { Ok(()) } else { history.user(path, said) }
 }
 
 fn result(history: &mut History, path: &str, block: Block) -> Answer<()> {
@@ -166,89 +177,4 @@ fn assistant(history: &mut History, path: &str, content: Content) -> Answer<()> 
         }
     }
     history.assistant(path, texts, calls)
-}
-
-/// Writes messages and the events of their stream.
-struct Messages {
-    running: Running,
-}
-
-impl Messages {
-    fn message(&self, content: &Value, stop_reason: Option<&str>, usage: &Value) -> Value {
-        json!({
-            "id": format!("msg_{}", self.running.run),
-            "type": "message",
-            "role": "assistant",
-            "model": self.running.model,
-            "content": content,
-            "stop_reason": stop_reason,
-            "stop_sequence": null,
-            "usage": usage,
-        })
-    }
-}
-
-impl Format for Messages {
-    fn whole(&self, answered: &Answered) -> Value {
-        let content = match answered.text.as_str() {
-            "" => json!([]),
-            text => json!([{"type": "text", "text": text}]),
-        };
-        self.message(&content, Some(stop_reason(answered.finish)), &usage(answered))
-    }
-
-    fn began(&mut self, _: Timestamp) -> String {
-        // What the tokens were is known at the end, and told there.
-        let usage = json!({"input_tokens": 0, "output_tokens": 0});
-        let message = self.message(&json!([]), None, &usage);
-        event("message_start", &json!({"type": "message_start", "message": message}))
-            + &event(
-                "content_block_start",
-                &json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-            )
-    }
-
-    fn text(&mut self, piece: &str) -> String {
-        let delta = json!({"type": "text_delta", "text": piece});
-        event("content_block_delta", &json!({"type": "content_block_delta", "index": 0, "delta": delta}))
-    }
-
-    fn answered(&mut self, answered: &Answered) -> String {
-        let delta = json!({"stop_reason": stop_reason(answered.finish), "stop_sequence": null});
-        event("content_block_stop", &json!({"type": "content_block_stop", "index": 0}))
-            + &event(
-                "message_delta",
-                &json!({"type": "message_delta", "delta": delta, "usage": usage(answered)}),
-            )
-            + &event("message_stop", &json!({"type": "message_stop"}))
-    }
-
-    fn broken(&mut self, failure: &Failure, request_id: &str) -> String {
-        let body = Dialect::Anthropic.body(failure, request_id);
-        format!("event: error\ndata: {}\n\n", String::from_utf8_lossy(&body))
-    }
-}
-
-fn event(name: &str, data: &Value) -> String {
-    format!("event: {name}\ndata: {data}\n\n")
-}
-
-fn stop_reason(finish: Finish) -> &'static str {
-    match finish {
-        // The agent's own calls are done when its run ends.
-        Finish::Stop | Finish::ToolCalls => "end_turn",
-        Finish::Length => "max_tokens",
-    }
-}
-
-/// This API counts what its cache held beside the other tokens of the request, not among them.
-fn usage(answered: &Answered) -> Value {
-    let Answered { usage, detail, .. } = answered;
-    let cached = detail.cache_read_tokens.saturating_add(detail.cache_write_tokens);
-    json!({
-        "input_tokens": usage.input_tokens.saturating_sub(cached),
-        "output_tokens": usage.output_tokens,
-        "cache_creation_input_tokens": detail.cache_write_tokens,
-        "cache_read_input_tokens": detail.cache_read_tokens,
-    })
 }

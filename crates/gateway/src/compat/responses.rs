@@ -1,28 +1,29 @@
 //! `POST /v1/responses`: the responses of the OpenAI API.
 //!
-//! What tunes a model is accepted and left to the agent's configuration. A conversation goes on in its session, named
+//! Of what tunes a model, `temperature`, `top_p` and `max_output_tokens` have their effect; what else there is is
+//! accepted and left to the agent's configuration. A conversation goes on in its session, named
 //! by `X-Dromia-Session`, or with its items as `input`; what else would change the meaning of the answer and is not done
 //! here is refused by its name.
+
+mod write;
 
 use std::fmt;
 
 use axum::extract::State;
 use axum::response::Response;
-use dromia_contracts::model::Finish;
-use jiff::Timestamp;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::{Number, Value};
 
-use super::content::{Content, invalid, is_empty, is_free_choice, refuse};
-use super::dialect::OpenAiError;
-use super::history::{Claimed, History, MESSAGES_MAX, Said};
-use super::listen::Answered;
-use super::turn::{Asked, Format, Heads, Running, answer};
+use self::write::Responses;
+use super::content::{Content, invalid, is_empty, refuse};
+use super::history::{Claimed, History, MESSAGES_MAX, Said, before_the_last};
+use super::offer::{Asking, Form, Tool};
+use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::PathedBody;
-use crate::failure::{Answer, Failure};
+use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ResponsesRequest {
@@ -47,9 +48,17 @@ pub(crate) struct ResponsesRequest {
     #[serde(default)]
     max_tool_calls: Option<Value>,
     #[serde(default)]
-    tools: Option<Value>,
+    max_output_tokens: Option<u64>,
+    #[serde(default)]
+    temperature: Option<Number>,
+    #[serde(default)]
+    top_p: Option<Number>,
+    #[serde(default)]
+    tools: Option<Vec<Tool>>,
     #[serde(default)]
     tool_choice: Option<Value>,
+    #[serde(default)]
+    parallel_tool_calls: Option<bool>,
 }
 
 /// Items; a text alone is one message of the user.
@@ -112,10 +121,20 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     request.check()?;
     let stream = request.stream == Some(true);
-    let history = History::new(caller.scope.actor().clone());
-    let said = said(history, request.instructions, request.input.0, heads.session.is_some())?;
-    let asked = Asked { platform: "openai", model: request.model, said, stream };
-    answer(core, caller, heads, asked, |running| Responses { running, created: 0, sent: 0 }).await
+    let asking = Asking {
+        tools: request.tools,
+        choice: request.tool_choice,
+        one_call: request.parallel_tool_calls == Some(false),
+        tokens: request.max_output_tokens.map(|most| ("max_output_tokens", most)),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        stop: None,
+    };
+    let offer = asking.offer(Form::Responses)?;
+    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
+    let said = said(history, request.instructions, request.input.0)?;
+    let asked = Asked { platform: "openai", model: request.model, said, offer, stream };
+    answer(core, caller, heads, asked, Responses::new).await
 }
 
 impl ResponsesRequest {
@@ -131,35 +150,29 @@ impl ResponsesRequest {
             ("background", &self.background),
             ("prompt", &self.prompt),
             ("max_tool_calls", &self.max_tool_calls),
-            ("tools", &self.tools),
         ] {
             refuse(field, value.as_ref(), is_empty)?;
         }
         refuse("text.format", self.text.as_ref().and_then(|text| text.get("format")), |format| {
             format["type"] == "text"
         })?;
-        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)?;
-        refuse("tool_choice", self.tool_choice.as_ref(), is_free_choice)
+        refuse("top_logprobs", self.top_logprobs.as_ref(), |most| *most == 0)
     }
 }
 
-/// Reads the items; only the last one, where a session has the others.
-fn said(
-    mut history: History,
-    instructions: Option<String>,
-    items: Vec<Item>,
-    continues: bool,
-) -> Answer<Said> {
+/// Reads the items; only the last one, or the results at the end, where a session has the others.
+fn said(mut history: History, instructions: Option<String>, items: Vec<Item>) -> Answer<Said> {
     if items.len() > MESSAGES_MAX {
         return Err(invalid("input", &format!("at most {MESSAGES_MAX} items, not {}", items.len())));
     }
     if items.is_empty() {
         return Err(invalid("input", "there is no item to answer"));
     }
-    if let Some(instructions) = instructions.filter(|_| !continues) {
+    if let Some(instructions) = instructions.filter(|_| !history.continues()) {
         history.system("instructions", &[instructions])?;
     }
-    let skipped = if continues { items.len() - 1 } else { 0 };
+    let is_result = |item: &Item| item.kind.as_deref() == Some("function_call_output");
+    let skipped = if history.continues() { before_the_last(&items, is_result) } else { 0 };
     let last = format!("input[{}]", items.len() - 1);
     let mut items = items.into_iter().enumerate().skip(skipped).peekable();
     while let Some((at, item)) = items.next() {
@@ -185,9 +198,12 @@ fn add(history: &mut History, path: &str, item: Item) -> Answer<()> {
             let Some(content) = item.content else {
                 return Err(invalid(&format!("{path}.content"), "a message has content"));
             };
+            if item.role.as_deref() == Some("user") {
+                let said = content.said(&format!("{path}.content"))?;
+                return history.user(path, said);
+            }
             let texts = content.texts(&format!("{path}.content"))?;
             match item.role.as_deref() {
-                Some("user") => history.user(path, texts),
                 Some("system" | "developer") => history.system(path, &texts),
                 Some("assistant") => history.assistant(path, texts, Vec::new()),
                 _ => {
@@ -221,138 +237,4 @@ fn claimed(path: &str, item: Item) -> Answer<Claimed> {
         (Some(id), Some(tool), Some(arguments)) => Ok(Claimed { id, tool, arguments }),
         _ => Err(invalid(path, "a call has a call_id, a name and arguments")),
     }
-}
-
-/// Writes responses and the events of their stream.
-struct Responses {
-    running: Running,
-    /// Seconds; the same in every answer of a run.
-    created: i64,
-    /// Events so far.
-    sent: u64,
-}
-
-impl Responses {
-    fn response(&self, status: &str, output: &Value) -> Value {
-        json!({
-            "id": format!("resp_{}", self.running.run),
-            "object": "response",
-            "created_at": self.created,
-            "status": status,
-            "background": false,
-            "error": null,
-            "incomplete_details": null,
-            "instructions": null,
-            "max_output_tokens": null,
-            "metadata": {},
-            "model": self.running.model,
-            "output": output,
-            "parallel_tool_calls": true,
-            "previous_response_id": null,
-            "reasoning": {"effort": null, "summary": null},
-            "store": true,
-            "temperature": null,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": null,
-            "truncation": "disabled",
-            "usage": null,
-        })
-    }
-
-    fn ended(&self, answered: &Answered) -> Value {
-        let status = if answered.finish == Finish::Length { "incomplete" } else { "completed" };
-        let part = part(&answered.text);
-        let mut response = self.response(status, &json!([self.item(status, &json!([part]))]));
-        response["usage"] = usage(answered);
-        if answered.finish == Finish::Length {
-            response["incomplete_details"] = json!({"reason": "max_output_tokens"});
-        }
-        response
-    }
-
-    fn item(&self, status: &str, content: &Value) -> Value {
-        json!({
-            "id": format!("msg_{}", self.running.run),
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": content,
-        })
-    }
-
-    fn event(&mut self, kind: &str, mut data: Value) -> String {
-        data["type"] = json!(kind);
-        data["sequence_number"] = json!(self.sent);
-        self.sent += 1;
-        format!("event: {kind}\ndata: {data}\n\n")
-    }
-
-    /// An event about the one part of the one item.
-    fn part_event(&mut self, kind: &str, mut data: Value) -> String {
-        data["item_id"] = json!(format!("msg_{}", self.running.run));
-        data["output_index"] = json!(0);
-        data["content_index"] = json!(0);
-        self.event(kind, data)
-    }
-}
-
-impl Format for Responses {
-    fn whole(&self, answered: &Answered) -> Value {
-        let created = answered.started_at.as_second();
-        Self { running: self.running.clone(), created, sent: 0 }.ended(answered)
-    }
-
-    fn began(&mut self, at: Timestamp) -> String {
-        self.created = at.as_second();
-        let response = self.response("in_progress", &json!([]));
-        let item = self.item("in_progress", &json!([]));
-        [
-            self.event("response.created", json!({"response": response})),
-            self.event("response.in_progress", json!({"response": response})),
-            self.event("response.output_item.added", json!({"output_index": 0, "item": item})),
-            self.part_event("response.content_part.added", json!({"part": part("")})),
-        ]
-        .concat()
-    }
-
-    fn text(&mut self, piece: &str) -> String {
-        self.part_event("response.output_text.delta", json!({"delta": piece, "logprobs": []}))
-    }
-
-    fn answered(&mut self, answered: &Answered) -> String {
-        let response = self.ended(answered);
-        let item = response["output"][0].clone();
-        let last =
-            if answered.finish == Finish::Length { "response.incomplete" } else { "response.completed" };
-        [
-            self.part_event("response.output_text.done", json!({"text": answered.text, "logprobs": []})),
-            self.part_event("response.content_part.done", json!({"part": part(&answered.text)})),
-            self.event("response.output_item.done", json!({"output_index": 0, "item": item})),
-            self.event(last, json!({"response": response})),
-        ]
-        .concat()
-    }
-
-    fn broken(&mut self, failure: &Failure, _: &str) -> String {
-        let mut response = self.response("failed", &json!([]));
-        response["error"] = json!(OpenAiError::of(failure));
-        self.event("response.failed", json!({"response": response}))
-    }
-}
-
-fn part(text: &str) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
-}
-
-fn usage(answered: &Answered) -> Value {
-    let Answered { usage, detail, .. } = answered;
-    json!({
-        "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": detail.cache_read_tokens},
-        "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": detail.reasoning_tokens},
-        "total_tokens": u64::from(usage.input_tokens) + u64::from(usage.output_tokens),
-    })
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use dromia_api::event::WAIT_MS_MAX;
 use dromia_api::{RUN_HEADER, SESSION_HEADER, WAIT_HEADER};
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::client::Offer;
 use dromia_contracts::runs::{NewInput, Submitted, Target};
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, RunId, Scope, SessionId};
@@ -47,6 +48,8 @@ pub(super) struct Asked {
     pub(super) model: String,
     /// What is said.
     pub(super) said: Said,
+    /// What the client offers to the model.
+    pub(super) offer: Offer,
     /// Whether the answer is wanted in pieces.
     pub(super) stream: bool,
 }
@@ -141,9 +144,15 @@ async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answe
             Target::Session(session)
         }
     };
-    let Said { history, parts } = asked.said;
-    let input = NewInput { target, author, history, parts, key: heads.key.of_request(request), wait: false };
+    let Said { history, answers, parts } = asked.said;
+    let (key, offer) = (heads.key.of_request(request), asked.offer);
+    let declares = answers.is_none() && !offer.tools.is_empty();
+    let input = NewInput { target, author, history, answers, offer, parts, key, wait: false };
     let submitted = core.ports.runs.submit(scope.clone(), input).await.map_err(|fault| {
+        if declares && fault.code == ErrorCode::InvalidRequest {
+            // What only the engine knows of: a name that the agent has.
+            return Failure::from(fault).at("tools");
+        }
         if fault.code == ErrorCode::AgentNotFound {
             // The agent was deleted since its handle was looked up; the next request looks again.
             core.agents.forget_all();
@@ -157,8 +166,16 @@ async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answe
 /// Digests what is asked, of whom and by whom. In which form the answer is wanted does not belong to it.
 fn request_digest(author: &Actor, agent: AgentId, session: Option<SessionId>, asked: &Asked) -> Digest {
     let said = (&asked.said.history, &asked.said.parts);
+    // A request that brings nothing along keeps the digest that it had before clients could.
+    let brought = (asked.said.answers.is_some() || !asked.offer.is_empty())
+        .then_some((&asked.said.answers, &asked.offer));
+    let request = (asked.platform, author, agent, session, said);
     // Strings, numbers and ids only, so serialization has no failing case.
-    let bytes = serde_json::to_vec(&(asked.platform, author, agent, session, said)).unwrap_or_default();
+    let bytes = match brought {
+        None => serde_json::to_vec(&request),
+        Some(brought) => serde_json::to_vec(&(request, brought)),
+    };
+    let bytes = bytes.unwrap_or_default();
     Digest::from_bytes(*blake3::hash(&bytes).as_bytes())
 }
 

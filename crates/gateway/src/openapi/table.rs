@@ -273,7 +273,10 @@ fn compatible() -> Vec<Operation> {
     let turn = |path, id, summary, what| {
         Operation::new("POST", path, id, summary)
             .header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
-            .header(SESSION_HEADER, "Continues this session; only the last message is taken.")
+            .header(
+                SESSION_HEADER,
+                "Continues this session; only the last message is taken, or all results at the end.",
+            )
             .header(WAIT_HEADER, "The longest wait, in milliseconds.")
             .takes::<Value>()
             .gives::<Value>(200, what)
@@ -285,6 +288,7 @@ fn compatible() -> Vec<Operation> {
                 ErrorCode::SessionNotFound,
                 ErrorCode::AgentTerminated,
                 ErrorCode::IdempotencyConflict,
+                ErrorCode::CallNotOpen,
                 ErrorCode::JournalUnreadable,
                 ErrorCode::RunUnfinished,
                 ErrorCode::RunUnanswered,

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use dromia_api::event::{EventAnswered, PLATFORM_DEFAULT, SendEvent, WAIT_MS_DEFAULT, WAIT_MS_MAX};
 use dromia_api::{IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_BYTES_MAX};
 use dromia_contracts::agent::Handle;
+use dromia_contracts::client::Offer;
 use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
@@ -52,6 +53,8 @@ pub(crate) async fn send(
         target,
         author,
         history: Vec::new(),
+        answers: None,
+        offer: Offer::default(),
         parts: vec![Part::text(event.text, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),

@@ -2,6 +2,7 @@
 
 mod shapes;
 mod stream;
+mod tools;
 
 use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::entry::{Entry, RunCancelled, RunFailed, RunHeld, RunYielded};
@@ -196,7 +197,8 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
     for ((path, body), place) in [
         (messages(json!([user(), {"role": "user", "content": 7}])), "messages[1].content"),
         (messages(json!([{"role": "user", "content": [{"text": "x"}]}])), "messages[0].content[0]"),
-        (messages(json!([user(), {"role": "user", "content": image}])), "messages[1].content[0]"),
+        (messages(json!([user(), {"role": "user", "content": image}])), "messages[1].content[0].image_url"),
+        (messages(json!([{"role": "system", "content": image}, user()])), "messages[0].content[0]"),
         (messages(json!([{"role": "moon", "content": "x"}])), "messages[0].role"),
         (messages(json!([{"role": "tool", "content": "x"}])), "messages[0].tool_call_id"),
         (messages(json!([user(), {"role": "assistant", "content": "x"}])), "messages[1]"),
@@ -204,15 +206,18 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
         (messages(json!(vec![user(); 2_049])), "messages"),
         (chat("model", json!(7)), "model"),
         (chat("n", json!(2)), "n"),
-        (chat("stop", json!("x")), "stop"),
+        (chat("stop", json!(7)), "stop"),
+        (chat("max_tokens", json!(0)), "max_tokens"),
+        (chat("temperature", json!("hot")), "temperature"),
         (chat("logprobs", json!(true)), "logprobs"),
         (chat("response_format", json!({"type": "json_schema", "json_schema": {}})), "response_format"),
-        (chat("tools", tool.clone()), "tools"),
+        (chat("tools", json!([{"type": "web_search"}])), "tools[0]"),
+        (chat("tools", json!([{"type": "function", "function": {"name": "a b"}}])), "tools[0].function.name"),
         (chat("tool_choice", json!("required")), "tool_choice"),
-        (anthropic("tools", tool.clone()), "tools"),
-        (anthropic("stop_sequences", json!(["x"])), "stop_sequences"),
+        (anthropic("tools", tool.clone()), "tools[0]"),
+        (anthropic("stop_sequences", json!([7])), "stop_sequences[0]"),
         (anthropic("messages", json!([{"role": "system", "content": "x"}])), "messages[0].role"),
-        (responses("tools", tool), "tools"),
+        (responses("tools", tool), "tools[0].name"),
         (responses("previous_response_id", json!("resp_1")), "previous_response_id"),
         (responses("text", json!({"format": {"type": "json_schema"}})), "text.format"),
         (responses("input", json!([{"type": "item_reference", "id": "x"}])), "input[0].type"),
@@ -226,7 +231,7 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
         );
         assert_eq!(answer.json()["error"]["param"], place, "{body}");
     }
-    // What tunes a model is the agent's configuration, and what is not known is no mistake.
+    // What tunes a model is taken as far as it can be, and what is not known is no mistake.
     for (field, value) in [
         ("temperature", json!(0.1)),
         ("max_completion_tokens", json!(5)),

@@ -9,10 +9,12 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
-use dromia_contracts::content::{CallStatus, ToolCall, ToolResult};
+use dromia_contracts::client::{ToolChoice, Wishes};
+use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult};
+use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::chat::request::text_of;
 use crate::letter::Letter;
@@ -41,7 +43,19 @@ pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
         [block]
     });
     let (model, max_tokens) = (letter.model, letter.output_tokens_max);
-    let body = Body { model, max_tokens, system, tools, messages, stream: letter.stream };
+    let wishes = &letter.request.wishes;
+    let body = Body {
+        model,
+        max_tokens,
+        system,
+        tools,
+        tool_choice: Choice::of(letter.request),
+        messages,
+        temperature: wishes.temperature.as_ref(),
+        top_p: wishes.top_p.as_ref(),
+        stop_sequences: &wishes.stop,
+        stream: letter.stream,
+    };
     Ok(serde_json::to_vec(&body)?.into())
 }
 
@@ -53,8 +67,41 @@ struct Body<'a> {
     system: Option<[Block<'a>; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
     messages: Vec<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<&'a Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<&'a Number>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    stop_sequences: &'a [String],
     stream: bool,
+}
+
+/// How the model shall choose among the tools; absent where that is left to it.
+#[derive(Serialize)]
+struct Choice<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    disable_parallel_tool_use: bool,
+}
+
+impl<'a> Choice<'a> {
+    fn of(request: &'a ModelRequest) -> Option<Self> {
+        let Wishes { choice, one_call, .. } = &request.wishes;
+        if request.tools.is_empty() || (choice.is_free() && !one_call) {
+            return None;
+        }
+        let (r#type, name) = match choice {
+            ToolChoice::Free => ("auto", None),
+            ToolChoice::Required => ("any", None),
+            ToolChoice::Named(name) => ("tool", Some(names::encode(name))),
+        };
+        Some(Self { r#type, name, disable_parallel_tool_use: *one_call })
+    }
 }
 
 #[derive(Serialize)]
@@ -99,8 +146,17 @@ struct Block<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Content<'a> {
     Text { text: Cow<'a, str> },
+    Image { source: Source<'a> },
     ToolUse { id: CallId, name: Cow<'a, str>, input: Value },
     ToolResult { tool_use_id: CallId, content: String, is_error: bool },
+}
+
+/// A picture with its bytes.
+#[derive(Serialize)]
+struct Source<'a> {
+    r#type: &'static str,
+    media_type: &'static str,
+    data: &'a str,
 }
 
 /// Where the provider's cache may begin anew.
@@ -127,6 +183,7 @@ impl Block<'_> {
             Content::Text { text } => text.len(),
             // An estimate is enough to decide about the cache.
             Content::ToolUse { .. } => 64,
+            Content::Image { source } => source.data.len(),
             Content::ToolResult { content, .. } => content.len(),
         }
     }
@@ -136,11 +193,27 @@ fn messages(turns: &[Turn]) -> Vec<Message<'_>> {
     let mut messages = Vec::new();
     for turn in turns {
         match turn {
-            Turn::Input(input) => add_text(&mut messages, Role::User, text_of(&input.parts)),
+            Turn::Input(input) => add_input(&mut messages, &input.parts),
             Turn::Unit(unit) => add_unit(&mut messages, unit),
         }
     }
     messages
+}
+
+/// Adds what somebody says: one text, or its texts and pictures in their order.
+fn add_input<'a>(messages: &mut Vec<Message<'a>>, parts: &'a [Part]) {
+    if !parts.iter().any(Part::is_image) {
+        return add_text(messages, Role::User, text_of(parts));
+    }
+    for part in parts {
+        match part {
+            Part::Text { text, .. } => add_text(messages, Role::User, Cow::Borrowed(text)),
+            Part::Image { media, data, .. } => {
+                let source = Source { r#type: "base64", media_type: media.as_str(), data };
+                add(messages, Role::User, Content::Image { source });
+            }
+        }
+    }
 }
 
 fn add_unit<'a>(messages: &mut Vec<Message<'a>>, unit: &'a Unit) {

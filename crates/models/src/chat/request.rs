@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
-use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
+use dromia_contracts::client::ToolChoice;
+use dromia_contracts::content::{CallStatus, Media, Part, ToolCall, ToolResult, parts_text};
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::ser::{SerializeMap, SerializeSeq};
@@ -40,8 +41,26 @@ impl Serialize for Body<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", letter.model)?;
         map.serialize_entry("messages", &Messages(letter))?;
+        let wishes = &letter.request.wishes;
         if !letter.request.tools.is_empty() {
             map.serialize_entry("tools", &Tools(&letter.request.tools))?;
+            match &wishes.choice {
+                ToolChoice::Free => {}
+                ToolChoice::Required => map.serialize_entry("tool_choice", "required")?,
+                ToolChoice::Named(name) => map.serialize_entry("tool_choice", &Named::of(name))?,
+            }
+            if wishes.one_call {
+                map.serialize_entry("parallel_tool_calls", &false)?;
+            }
+        }
+        if let Some(temperature) = &wishes.temperature {
+            map.serialize_entry("temperature", temperature)?;
+        }
+        if let Some(top_p) = &wishes.top_p {
+            map.serialize_entry("top_p", top_p)?;
+        }
+        if !wishes.stop.is_empty() {
+            map.serialize_entry("stop", &wishes.stop)?;
         }
         let limit = match letter.output_limit {
             OutputLimit::MaxTokens => "max_tokens",
@@ -53,6 +72,24 @@ impl Serialize for Body<'_> {
             map.serialize_entry("stream_options", &StreamOptions { include_usage: true })?;
         }
         map.end()
+    }
+}
+
+/// The one tool that must be called.
+#[derive(Serialize)]
+struct Named<'a> {
+    r#type: &'static str,
+    function: Name<'a>,
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    name: Cow<'a, str>,
+}
+
+impl<'a> Named<'a> {
+    fn of(name: &'a str) -> Self {
+        Self { r#type: "function", function: Name { name: names::encode(name) } }
     }
 }
 
@@ -73,7 +110,7 @@ impl Serialize for Messages<'_> {
         for turn in self.0.turns {
             match turn {
                 Turn::Input(input) => {
-                    seq.serialize_element(&Message::User { content: text_of(&input.parts) })?;
+                    seq.serialize_element(&Message::User { content: Said::of(&input.parts) })?;
                 }
                 Turn::Unit(unit) => {
                     seq.serialize_element(&assistant(unit))?;
@@ -94,7 +131,7 @@ enum Message<'a> {
         content: &'a str,
     },
     User {
-        content: Cow<'a, str>,
+        content: Said<'a>,
     },
     Assistant {
         content: Cow<'a, str>,
@@ -105,6 +142,46 @@ enum Message<'a> {
         tool_call_id: CallId,
         content: String,
     },
+}
+
+/// What somebody says: a text alone, or with pictures.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Text(Cow<'a, str>),
+    Pieces(Vec<Piece<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Piece<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl },
+}
+
+#[derive(Serialize)]
+struct ImageUrl {
+    url: String,
+}
+
+impl<'a> Said<'a> {
+    fn of(parts: &'a [Part]) -> Self {
+        if !parts.iter().any(Part::is_image) {
+            return Self::Text(text_of(parts));
+        }
+        let piece = |part: &'a Part| match part {
+            Part::Text { text, .. } => Piece::Text { text },
+            Part::Image { media, data, .. } => {
+                Piece::ImageUrl { image_url: ImageUrl { url: data_url(*media, data) } }
+            }
+        };
+        Self::Pieces(parts.iter().map(piece).collect())
+    }
+}
+
+/// A picture as an address that holds it.
+pub(crate) fn data_url(media: Media, data: &str) -> String {
+    format!("data:{};base64,{data}", media.as_str())
 }
 
 #[derive(Serialize)]

@@ -178,7 +178,8 @@ impl Model for HttpModel {
     }
 
     fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
-        let HttpConfig { model, window, price, .. } = &self.config;
+        let HttpConfig { model, window, price, format, .. } = &self.config;
+        format.carries(&request.wishes)?;
         let fitted = window.fit(request).map_err(|long| long.of(model))?;
         let output_tokens_max = fitted.output_tokens_max;
         let wording = self.config.wording(u32::try_from(fitted.left_out).unwrap_or(u32::MAX));

@@ -1,6 +1,8 @@
 //! The wire formats, and what differs between them.
 
 use bytes::Bytes;
+use dromia_contracts::ErrorCode;
+use dromia_contracts::client::Wishes;
 use dromia_contracts::model::{Deltas, ModelError};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
@@ -71,6 +73,19 @@ impl Format {
             headers.insert(name, value);
         }
         Ok(headers)
+    }
+
+    /// Tells whether the format has words for all that is wished. Nothing is left out in silence: an answer that goes
+    /// on where its client wanted it to stop is another answer.
+    pub(super) fn carries(self, wishes: &Wishes) -> Result<(), ModelError> {
+        match self {
+            Self::OpenAiResponses if !wishes.stop.is_empty() => Err(ModelError {
+                code: ErrorCode::ModelRejected,
+                message: "the model is asked in the responses format, which has no stop texts".to_owned(),
+                retry_after: None,
+            }),
+            Self::OpenAiChat | Self::OpenAiResponses | Self::AnthropicMessages => Ok(()),
+        }
     }
 
     /// Writes the body of one request.

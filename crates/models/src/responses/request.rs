@@ -7,11 +7,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
+use dromia_contracts::client::ToolChoice;
+use dromia_contracts::content::Part;
+use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
-use crate::chat::request::{arguments, text_of};
+use crate::chat::request::{arguments, data_url, text_of};
 use crate::letter::Letter;
 use crate::names;
 use crate::scripted::status_word;
@@ -23,7 +26,7 @@ pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
     for turn in letter.turns {
         match turn {
             Turn::Input(said) => {
-                input.push(Item::Message { role: "user", content: [Text::input(text_of(&said.parts))] });
+                input.push(Item::Message { role: "user", content: said_by_user(&said.parts) });
             }
             Turn::Unit(unit) => add_unit(&mut input, unit),
         }
@@ -40,7 +43,11 @@ pub(crate) fn body(letter: &Letter<'_>) -> Result<Bytes, serde_json::Error> {
         instructions: &request.system,
         input,
         tools: tools.collect(),
+        tool_choice: Choice::of(request),
+        parallel_tool_calls: (request.wishes.one_call && !request.tools.is_empty()).then_some(false),
         max_output_tokens: letter.output_tokens_max,
+        temperature: request.wishes.temperature.as_ref(),
+        top_p: request.wishes.top_p.as_ref(),
         stream: letter.stream,
         store: false,
     };
@@ -51,7 +58,7 @@ fn add_unit<'a>(input: &mut Vec<Item<'a>>, unit: &'a Unit) {
     let said = unit.message();
     let text = text_of(&said.parts);
     if !text.is_empty() {
-        input.push(Item::Message { role: "assistant", content: [Text::output(text)] });
+        input.push(Item::Message { role: "assistant", content: vec![Content::OutputText { text }] });
     }
     for call in &said.calls {
         input.push(Item::FunctionCall {
@@ -74,33 +81,66 @@ struct Body<'a> {
     input: Vec<Item<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel_tool_calls: Option<bool>,
     max_output_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<&'a Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<&'a Number>,
     stream: bool,
     store: bool,
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum Choice<'a> {
+    Word(&'static str),
+    Named { r#type: &'static str, name: Cow<'a, str> },
+}
+
+impl<'a> Choice<'a> {
+    /// What the first answer must call, where anything must be called.
+    fn of(request: &'a ModelRequest) -> Option<Self> {
+        match &request.wishes.choice {
+            _ if request.tools.is_empty() => None,
+            ToolChoice::Free => None,
+            ToolChoice::Required => Some(Self::Word("required")),
+            ToolChoice::Named(name) => Some(Self::Named { r#type: "function", name: names::encode(name) }),
+        }
+    }
+}
+
+#[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Item<'a> {
-    Message { role: &'static str, content: [Text<'a>; 1] },
+    Message { role: &'static str, content: Vec<Content<'a>> },
     FunctionCall { call_id: CallId, name: Cow<'a, str>, arguments: Cow<'a, str> },
     FunctionCallOutput { call_id: CallId, output: String },
 }
 
 #[derive(Serialize)]
-struct Text<'a> {
-    r#type: &'static str,
-    text: Cow<'a, str>,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Content<'a> {
+    InputText { text: Cow<'a, str> },
+    InputImage { image_url: String, detail: &'static str },
+    OutputText { text: Cow<'a, str> },
 }
 
-impl<'a> Text<'a> {
-    fn input(text: Cow<'a, str>) -> Self {
-        Self { r#type: "input_text", text }
+/// What somebody says: one text, or its texts and pictures in their order.
+fn said_by_user<'a>(parts: &'a [Part]) -> Vec<Content<'a>> {
+    if !parts.iter().any(Part::is_image) {
+        return vec![Content::InputText { text: text_of(parts) }];
     }
-
-    fn output(text: Cow<'a, str>) -> Self {
-        Self { r#type: "output_text", text }
-    }
+    let content = |part: &'a Part| match part {
+        Part::Text { text, .. } => Content::InputText { text: Cow::Borrowed(text.as_str()) },
+        Part::Image { media, data, .. } => {
+            Content::InputImage { image_url: data_url(*media, data), detail: "auto" }
+        }
+    };
+    parts.iter().map(content).collect()
 }
 
 #[derive(Serialize)]

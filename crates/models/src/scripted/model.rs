@@ -51,6 +51,7 @@ impl ScriptedModel {
                 return Err(failure(failing));
             }
         };
+        stop_at(&mut text, &request.wishes.stop);
         let cut = cut_to(&mut text, request.output_tokens_max);
         let pieces = pieces(&text);
         for (index, piece) in pieces.iter().enumerate() {
@@ -178,6 +179,13 @@ fn failure(failing: Failing) -> ModelError {
         Failing::Cut => (ErrorCode::ModelCut, "the scripted model was told to break off its answer"),
     };
     ModelError { code, message: message.to_owned(), retry_after: None }
+}
+
+/// Ends a text before the first of the texts that end it.
+fn stop_at(text: &mut String, stops: &[String]) {
+    if let Some(end) = stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+        text.truncate(end);
+    }
 }
 
 /// Cuts a text to so many tokens as [`tokens::estimate`] counts them; tells whether it was longer.

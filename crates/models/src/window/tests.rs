@@ -46,6 +46,7 @@ fn request(system: usize, output_tokens_max: u32, said: &[Said]) -> ModelRequest
         transcript,
         tools: Vec::new().into(),
         output_tokens_max,
+        wishes: Wishes::default(),
         key: "run:1".to_owned(),
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! The exchanges are written by hand after the providers' documentation; none is a recording of somebody else's.
 
-use dromia_contracts::ErrorCode;
-use dromia_contracts::content::CallStatus;
+use dromia_contracts::client::{ToolChoice, Wishes};
+use dromia_contracts::content::{CallStatus, InputMessage, Media, Part};
+use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, UsageDetail};
+use dromia_contracts::{Actor, ErrorCode};
 use dromia_models::http::StreamReader;
 use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
 use serde_json::{Value, json};
@@ -218,6 +220,82 @@ async fn anthropic_is_sent_alternating_roles_objects_and_its_own_headers() {
         json!({"type": "tool_result", "tool_use_id": calls[0]["id"], "content": "[ok] text", "is_error": false})
     );
     assert_eq!(results[1]["is_error"], true);
+}
+
+#[tokio::test]
+async fn a_picture_travels_in_the_words_of_each_format_at_its_place_among_the_texts() {
+    let mut request = request("what is this?");
+    let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+    let parts = vec![image, Part::text("and why?", Label::ACTOR_TEXT)];
+    request.transcript.push_input(InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 });
+    let url = "data:image/png;base64,iVBORw0KGgo=";
+    let (_, chat) = sent(Format::OpenAiChat, &request).await;
+    assert_eq!(chat["messages"][1]["content"], "what is this?", "a text alone stays one");
+    assert_eq!(
+        chat["messages"][2]["content"],
+        json!([{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "and why?"}])
+    );
+    let (_, responses) = sent(Format::OpenAiResponses, &request).await;
+    assert_eq!(
+        responses["input"][1]["content"],
+        json!([{"type": "input_image", "image_url": url, "detail": "auto"}, {"type": "input_text", "text": "and why?"}])
+    );
+    let (_, messages) = sent(Format::AnthropicMessages, &request).await;
+    let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
+    assert_eq!(
+        messages["messages"][0]["content"],
+        json!([{"type": "text", "text": "what is this?"}, {"type": "image", "source": source}, {"type": "text", "text": "and why?"}])
+    );
+}
+
+#[tokio::test]
+async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused() {
+    let wishes = |choice| Wishes {
+        choice,
+        one_call: true,
+        temperature: serde_json::Number::from_f64(0.5),
+        top_p: serde_json::Number::from_f64(0.25),
+        ..Wishes::default()
+    };
+    let named = || ToolChoice::Named("file.read".into());
+    let function = json!({"type": "function", "function": {"name": "file__read"}});
+    for (format, choice, place, value) in [
+        (Format::OpenAiChat, named(), "tool_choice", function),
+        (Format::OpenAiChat, ToolChoice::Required, "tool_choice", json!("required")),
+        (Format::OpenAiChat, ToolChoice::Free, "parallel_tool_calls", json!(false)),
+        (Format::OpenAiResponses, named(), "tool_choice", json!({"type": "function", "name": "file__read"})),
+        (Format::OpenAiResponses, ToolChoice::Required, "tool_choice", json!("required")),
+        (Format::OpenAiResponses, ToolChoice::Free, "parallel_tool_calls", json!(false)),
+        (
+            Format::AnthropicMessages,
+            named(),
+            "tool_choice",
+            json!({"type": "tool", "name": "file__read", "disable_parallel_tool_use": true}),
+        ),
+        (
+            Format::AnthropicMessages,
+            ToolChoice::Free,
+            "tool_choice",
+            json!({"type": "auto", "disable_parallel_tool_use": true}),
+        ),
+    ] {
+        let request = ModelRequest { wishes: wishes(choice), ..asked() };
+        let (_, body) = sent(format, &request).await;
+        assert_eq!(body[place], value, "{format:?}");
+        assert_eq!((&body["temperature"], &body["top_p"]), (&json!(0.5), &json!(0.25)), "{format:?}");
+        let (_, plain) = sent(format, &asked()).await;
+        for field in ["tool_choice", "parallel_tool_calls", "temperature", "top_p", "stop", "stop_sequences"]
+        {
+            assert!(plain.get(field).is_none(), "{format:?} {field}");
+        }
+    }
+    let stop = Wishes { stop: vec!["END".into()], ..Wishes::default() };
+    let request = ModelRequest { wishes: stop, ..asked() };
+    assert_eq!(sent(Format::OpenAiChat, &request).await.1["stop"], json!(["END"]));
+    assert_eq!(sent(Format::AnthropicMessages, &request).await.1["stop_sequences"], json!(["END"]));
+    let adapter = adapter(Format::OpenAiResponses, "http://127.0.0.1:9/v1", false);
+    let refused = adapter.prepare(&request).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ModelRejected);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use dromia_contracts::client::Wishes;
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest};
@@ -48,6 +49,7 @@ pub(crate) fn request(input: &str) -> ModelRequest {
         transcript,
         tools: Vec::new().into(),
         output_tokens_max: 1024,
+        wishes: Wishes::default(),
         key: "run:1".to_owned(),
     }
 }

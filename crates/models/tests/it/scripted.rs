@@ -34,6 +34,15 @@ fn a_plain_answer_is_immediate_free_and_counted() {
 }
 
 #[test]
+fn a_text_that_ends_the_answer_is_not_said() {
+    let mut asked = request("@say one two three");
+    asked.wishes.stop = vec![" three".into(), " two".into(), "four".into()];
+    let (reply, pieces, _) = ask(&asked);
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.text.as_str(), reply.finish, pieces.concat().as_str()), ("one", Finish::Stop, "one"));
+}
+
+#[test]
 fn a_slow_step_takes_its_time_and_streams_meanwhile() {
     let (reply, pieces, took) = ask(&request("@slow 1500"));
     assert_eq!(took, 1500);

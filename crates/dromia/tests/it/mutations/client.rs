@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use dromia_contracts::agent::{AgentConfig, AgentState};
+use dromia_contracts::client::Offer;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
@@ -201,6 +202,8 @@ impl Client {
             target: Target::Key { agent, key: session },
             author,
             history: Vec::new(),
+            answers: None,
+            offer: Offer::default(),
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: Some(ItemKey {
                 key: format!("http:{key}"),

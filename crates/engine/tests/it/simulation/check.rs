@@ -173,6 +173,7 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
                 }
             }
             Entry::ToolRefused(refused) => *results.entry(refused.call).or_default() += 1,
+            Entry::ToolHanded(handed) => *results.entry(handed.call).or_default() += 1,
             Entry::RunHeld(held) => {
                 let claims = kept.epoch - stored[at - 1].epoch;
                 if held.reason == HoldReason::Claims && (claims <= 5 || world.witness.book().losses < 5) {

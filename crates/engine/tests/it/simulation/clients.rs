@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::client::Offer;
 use dromia_contracts::content::Part;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::Label;
@@ -100,6 +101,8 @@ impl Client {
             target,
             author: Actor::new("cli:ada"),
             history: Vec::new(),
+            answers: None,
+            offer: Offer::default(),
             parts: vec![Part::text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::client::Offer;
 use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::label::Label;
@@ -58,6 +59,8 @@ impl Scene {
             target: Target::Key { agent: place.agent, key: place.key.clone() },
             author: Actor::new("cli:ada"),
             history: Vec::new(),
+            answers: None,
+            offer: Offer::default(),
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: None,
             wait,

@@ -1,0 +1,167 @@
+//! How an input with a client's tools, or with what they gave, is let in.
+//!
+//! The calls of a run are answered once. The input that answers them carries a key that only the run's id makes, so
+//! the store itself takes one such input and joins whoever repeats it. That the calls are still open is looked up
+//! before: where another input came in between, the run of that one has closed them. An input that slips in between
+//! the look and the commit closes them too; what comes after it is told to the model as late, and nothing is torn.
+
+use dromia_contracts::client::{Answers, HandedCall};
+use dromia_contracts::entry::Entry;
+use dromia_contracts::input::InputBody;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::{NewInput, Target};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
+use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
+use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
+
+use crate::agents::read_fault;
+use crate::client;
+use crate::core::Core;
+use crate::refusal::session_not_found;
+
+impl Core {
+    /// Checks what a client brings along.
+    pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
+        if !input.offer.tools.is_empty() {
+            let agent = match &input.target {
+                Target::Key { agent, .. } => *agent,
+                Target::Session(id) => {
+                    let session = self.ports.store.session(scope, *id).await.map_err(read_fault)?;
+                    session.ok_or_else(|| session_not_found(*id))?.agent
+                }
+            };
+            let agent = self.snapshot(scope, agent).await?;
+            if let Some(tool) = client::taken(&input.offer.tools, &agent.tools) {
+                let text = format!("the agent has a tool named {:?} of its own", tool.name);
+                return Err(Fault::new(ErrorCode::InvalidRequest, text)
+                    .with_hint("give the client's tool another name"));
+            }
+        }
+        match (&input.answers, &input.target) {
+            (None, _) => Ok(()),
+            (Some(answers), Target::Session(session)) => self.check_answers(scope, *session, answers).await,
+            (Some(_), Target::Key { .. }) => {
+                let text = "results of handed calls belong to the session that handed them over";
+                Err(Fault::new(ErrorCode::InvalidRequest, text))
+            }
+        }
+    }
+
+    /// Checks that the results are those of the calls with which a run of the session ended, one for each, and that
+    /// the calls are open, or were closed by these results.
+    async fn check_answers(&self, scope: &Scope, session: SessionId, answers: &Answers) -> Result<(), Fault> {
+        let store = &self.ports.store;
+        let run = store.run(scope, answers.run).await.map_err(read_fault)?;
+        let Some(run) = run.filter(|run| run.session == session) else {
+            let text = format!("{} is no run of {session}, so no call of it waits here", answers.run);
+            return Err(Fault::new(ErrorCode::InvalidRequest, text));
+        };
+        let handed = self.handed(scope, run.id).await?;
+        let name = |call: CallId| HandedCall { run: run.id, call };
+        for (at, result) in answers.results.iter().enumerate() {
+            let call = result.call;
+            if !handed.calls.contains(&call) {
+                let text = format!("{} is no call that was handed to the client", name(call));
+                return Err(Fault::new(ErrorCode::InvalidRequest, text));
+            }
+            if answers.results[..at].iter().any(|known| known.call == call) {
+                let text = format!("the call {} has two results", name(call));
+                return Err(Fault::new(ErrorCode::InvalidRequest, text));
+            }
+        }
+        let missing =
+            handed.calls.iter().find(|call| answers.results.iter().all(|given| given.call != **call));
+        if let Some(missing) = missing {
+            let text = format!("the call {} has no result", name(*missing));
+            return Err(Fault::new(ErrorCode::InvalidRequest, text)
+                .with_hint("send the results of all calls of an answer together"));
+        }
+        let next =
+            store.inbox(scope, InboxOwner::Session(session), handed.after, 1).await.map_err(read_fault)?;
+        let closed = match next.first() {
+            None => run.head.status != RunStatus::Completed,
+            // These very results, or others: the key tells.
+            Some(item) => {
+                let body = item.body.as_deref().map(InputBody::decode).and_then(Result::ok);
+                body.and_then(|body| body.answers).is_none_or(|known| known.run != run.id)
+            }
+        };
+        if closed {
+            let call = handed.calls.first().map(|call| name(*call).to_string()).unwrap_or_default();
+            let text = format!("the call {call} waits for no result: the session went on without it");
+            return Err(call_not_open(text));
+        }
+        Ok(())
+    }
+
+    /// Adds the run whose calls an item answers, where the bounds of the context left it out: results are told beside
+    /// their calls. It is the newest run of the past, so a tail without it holds no past at all.
+    pub(crate) async fn add_answered(
+        &self,
+        scope: &Scope,
+        tail: &mut SessionTail,
+        item: &InboxItem,
+    ) -> Result<(), ReadError> {
+        let body =
+            item.body.as_deref().filter(|body| item.kind == ItemKind::Input && InputBody::may_answer(body));
+        // A body that cannot be read is met where it is told.
+        let answers = body.and_then(|body| InputBody::decode(body).ok()).and_then(|body| body.answers);
+        let Some(run) = answers.map(|answers| answers.run) else { return Ok(()) };
+        if tail.items.iter().any(|item| item.taken_by.is_some()) {
+            return Ok(());
+        }
+        let journal = crate::recover::journal(self, scope, run).await?;
+        let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
+            return Ok(());
+        };
+        let owner = InboxOwner::Session(tail.session.id);
+        let mut items = self.ports.store.inbox(scope, owner, started.after, started.items.len()).await?;
+        items.retain(|item| item.taken_by == Some(run));
+        items.append(&mut tail.items);
+        tail.items = items;
+        tail.runs = vec![(run, journal)];
+        Ok(())
+    }
+
+    /// Reads which calls a run handed to its client.
+    async fn handed(&self, scope: &Scope, run: RunId) -> Result<Handed, Fault> {
+        let mut handed = Handed::default();
+        for stored in crate::recover::journal(self, scope, run).await.map_err(read_fault)? {
+            let entry = stored.decode();
+            match entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))? {
+                Entry::RunStarted(started) => handed.after = started.after + started.items.len() as u64,
+                // A run that handed calls over asks its model no more.
+                Entry::ToolHanded(call) => handed.calls.push(call.call),
+                _ => {}
+            }
+        }
+        Ok(handed)
+    }
+}
+
+/// The calls that a run handed to its client.
+#[derive(Debug, Default)]
+struct Handed {
+    calls: Vec<CallId>,
+    /// The position of the last item that the run took.
+    after: u64,
+}
+
+/// The key of the one input that answers the calls of a run.
+pub(crate) fn key(answers: &Answers, body: &[u8]) -> ItemKey {
+    ItemKey {
+        key: format!("answers:{}", answers.run),
+        request: Digest::from_bytes(*blake3::hash(body).as_bytes()),
+        lifetime: KeyLifetime::Forever,
+    }
+}
+
+/// The fault for another answer to calls that were answered.
+pub(crate) fn answered_otherwise(run: RunId) -> Fault {
+    call_not_open(format!("the calls of {run} have their results already, and they were others"))
+}
+
+fn call_not_open(text: String) -> Fault {
+    Fault::new(ErrorCode::CallNotOpen, text)
+        .with_hint("read the session with `dromia session show`, and go on with a message")
+}

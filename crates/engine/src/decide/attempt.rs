@@ -1,0 +1,119 @@
+//! What a model attempt leads to: the entries of a call, of an answer and of a failure.
+
+use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall};
+use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, ModelReplied, Park, RunParked};
+use dromia_contracts::label::Label;
+use dromia_contracts::model::{ModelError, ModelReply, ProposedCall};
+use dromia_contracts::{CallId, ErrorCode};
+use jiff::SignedDuration;
+
+use super::{ATTEMPTS_MAX, BODY_BYTES_MAX, CALLS_MAX, Draft, Next, Plan, to_body};
+use crate::state::Phase;
+
+impl Draft {
+    pub(super) fn call_model(&mut self, plan: Plan) -> Next {
+        let Phase::StepDue { step, failed, .. } = self.state.phase else { return self.go_on() };
+        self.push(Entry::ModelCalled(ModelCalled {
+            step,
+            attempt: failed + 1,
+            model: plan.model,
+            history_from: plan.history_from,
+            input_tokens: plan.input_tokens,
+            output_tokens_max: plan.output_tokens_max,
+            reserved_micros: plan.reserved_micros,
+            sent: Some(plan.sent),
+        }));
+        Next::CallModel
+    }
+
+    pub(super) fn replied(&mut self, reply: ModelReply, label: Label) -> Next {
+        let Phase::ModelOpen { step, attempt, .. } = self.state.phase else { return self.go_on() };
+        let call = |(index, proposed): (usize, ProposedCall)| ToolCall {
+            id: CallId { step, index: to_u32(index) },
+            tool: proposed.tool,
+            arguments: proposed.arguments,
+        };
+        let parts = if reply.text.is_empty() { vec![] } else { vec![Part::text(reply.text, label)] };
+        let mut message =
+            AssistantMessage { parts, calls: reply.calls.into_iter().enumerate().map(call).collect() };
+        let dropped = drop_oversized(&mut message);
+        let body = to_body(&message);
+        if message.calls.len() > CALLS_MAX || body.len() > BODY_BYTES_MAX {
+            return self.failed(&ModelError {
+                code: ErrorCode::ModelCut,
+                message: format!("the answer has {} calls and {} bytes", message.calls.len(), body.len()),
+                retry_after: None,
+            });
+        }
+        let replied = ModelReplied {
+            step,
+            attempt,
+            usage: reply.usage,
+            detail: reply.detail,
+            cost_micros: reply.cost_micros,
+            finish: reply.finish,
+            tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
+        };
+        self.push_with(Entry::ModelReplied(replied), Some(body));
+        for (call, bytes) in dropped {
+            let tool =
+                message.calls.get(call.index as usize).map_or_else(String::new, |call| call.tool.clone());
+            let text = format!(
+                "Nothing ran: the arguments of this call had {bytes} bytes, too many to keep. Send less at a time: \
+                 write a first piece, and append the others."
+            );
+            self.refuse(call, tool, CallStatus::Error, None, &text);
+        }
+        self.go_on()
+    }
+
+    pub(super) fn failed(&mut self, error: &ModelError) -> Next {
+        let Phase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase else {
+            return self.go_on();
+        };
+        // An attempt that the provider refused or never took costs nothing; one that was cut may have cost all.
+        let charged_micros = match error.code {
+            ErrorCode::ModelUnavailable | ErrorCode::ModelRejected => 0,
+            _ => reserved_micros,
+        };
+        self.push(Entry::ModelFailed(ModelFailed {
+            step,
+            attempt,
+            code: error.code,
+            message: error.message.clone(),
+            charged_micros,
+        }));
+        if error.code == ErrorCode::ModelRejected || attempt >= ATTEMPTS_MAX {
+            return self
+                .fail(error.code, format!("the model failed at attempt {attempt}: {}", error.message));
+        }
+        let delay = error.retry_after.and_then(|delay| SignedDuration::try_from(delay).ok());
+        let delay = delay.unwrap_or_else(|| SignedDuration::from_millis(250 << attempt.min(8)));
+        let delay = delay.min(SignedDuration::from_mins(15));
+        let until = self.at.checked_add(delay).unwrap_or(self.at);
+        self.push(Entry::RunParked(RunParked { park: Park::Retry { until } }));
+        Next::Rest
+    }
+}
+
+/// Empties the longest arguments of an answer that is too long to be kept, so that the model is told instead of
+/// asked once more. Returns which calls lost how many bytes.
+fn drop_oversized(message: &mut AssistantMessage) -> Vec<(CallId, usize)> {
+    let mut dropped = Vec::new();
+    while to_body(&*message).len() > BODY_BYTES_MAX {
+        let longest = message.calls.iter_mut().max_by_key(|call| call.arguments.len());
+        let Some(call) = longest.filter(|call| call.arguments.len() > EMPTY_ARGUMENTS.len()) else { break };
+        dropped.push((call.id, call.arguments.len()));
+        EMPTY_ARGUMENTS.clone_into(&mut call.arguments);
+    }
+    dropped.sort_unstable();
+    dropped
+}
+
+/// What stands for arguments that were not kept; providers take nothing but JSON back.
+const EMPTY_ARGUMENTS: &str = "{}";
+
+/// A message has at most [`CALLS_MAX`] calls, so the cast has no failing case.
+fn to_u32(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

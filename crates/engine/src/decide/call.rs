@@ -1,0 +1,97 @@
+//! What becomes of a call: it begins, is refused, is handed to the client, or ends with its one result.
+
+use dromia_contracts::CallId;
+use dromia_contracts::content::{CallStatus, Part, ToolResult};
+use dromia_contracts::entry::{Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
+use dromia_contracts::label::Label;
+use dromia_contracts::tool::ToolOutput;
+
+use super::{BODY_BYTES_MAX, Draft, Judgement, Next, to_body};
+use crate::state::Progress;
+
+impl Draft {
+    pub(super) fn judged(&mut self, call: CallId, judgement: Judgement) -> Next {
+        let Some((due, known)) = self.state.next_call() else { return self.go_on() };
+        if due != call {
+            return Next::Judge(due);
+        }
+        let (tool, before) = (known.tool.clone(), known.progress.clone());
+        match judgement {
+            Judgement::Allowed { call: prepared, .. }
+                if self.state.unknown_actions.contains(&prepared.action) =>
+            {
+                let text = "This very action began earlier in this run and its outcome is unknown. It is not repeated \
+                            without a person: say what you know, and let the person ask for it again.";
+                self.refuse(call, tool, CallStatus::Denied, Some("unknown-outcome".to_owned()), text)
+            }
+            Judgement::Allowed { call: prepared, rule } => {
+                let attempt = match before {
+                    Progress::Started { attempt, .. } => attempt + 1,
+                    Progress::Waiting | Progress::Done(_) | Progress::Handed => 1,
+                };
+                self.push(Entry::ToolStarted(ToolStarted {
+                    call,
+                    tool: prepared.tool.clone(),
+                    effect: prepared.effect,
+                    attempt,
+                    action: prepared.action,
+                    rule,
+                }));
+                Next::RunTool(prepared)
+            }
+            Judgement::Denied { rule, reason } => {
+                self.refuse(call, tool, CallStatus::Denied, Some(rule), &reason)
+            }
+            Judgement::Malformed(error) => {
+                self.refuse(call, tool, CallStatus::Error, None, &error.to_string())
+            }
+            Judgement::ForClient => {
+                self.push(Entry::ToolHanded(ToolHanded { call, tool }));
+                self.go_on()
+            }
+        }
+    }
+
+    pub(super) fn finished(&mut self, call: CallId, output: ToolOutput) -> Next {
+        let status = if output.failed { CallStatus::Error } else { CallStatus::Ok };
+        self.sends.extend(output.sends);
+        self.finish(call, status, output.parts);
+        self.go_on()
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        call: CallId,
+        tool: String,
+        status: CallStatus,
+        rule: Option<String>,
+        text: &str,
+    ) -> Next {
+        self.push_refusal(call, tool, status, rule, text);
+        self.go_on()
+    }
+
+    /// Gives a call that never began its result, and decides nothing: whoever ends a run closes its calls first.
+    pub(super) fn push_refusal(
+        &mut self,
+        call: CallId,
+        tool: String,
+        status: CallStatus,
+        rule: Option<String>,
+        text: &str,
+    ) {
+        let result = ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] };
+        let body = to_body(&result);
+        self.push_with(Entry::ToolRefused(ToolRefused { call, tool, status, rule }), Some(body));
+    }
+
+    pub(super) fn finish(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>) {
+        let mut body = to_body(&ToolResult { call, status, parts });
+        if body.len() > BODY_BYTES_MAX {
+            let text =
+                format!("The result has {} bytes, more than {BODY_BYTES_MAX}; ask for less.", body.len());
+            body = to_body(&ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] });
+        }
+        self.push_with(Entry::ToolFinished(ToolFinished { call, status }), Some(body));
+    }
+}

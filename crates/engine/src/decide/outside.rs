@@ -1,0 +1,135 @@
+//! What comes from outside the loop: signals, the pause of the agent, and the takeover after a crash.
+
+use dromia_contracts::ErrorCode;
+use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::entry::{
+    Entry, HoldReason, ModelFailed, Park, RunCancelled, RunHeld, RunParked, SignalTaken,
+};
+use dromia_contracts::label::Label;
+use dromia_contracts::session::{InboxItem, ItemKind};
+use dromia_contracts::tool::EffectClass;
+
+use super::{CLAIMS_MAX, Draft, Next};
+use crate::state::{Phase, Progress, Rest};
+
+impl Draft {
+    pub(super) fn signal(&mut self, item: &InboxItem) -> Next {
+        if item.position <= self.state.signals_taken {
+            return self.go_on();
+        }
+        let taken = |item: &InboxItem| {
+            Entry::SignalTaken(SignalTaken {
+                item: item.id,
+                position: item.position,
+                signal: item.kind,
+                by: item.author.clone(),
+            })
+        };
+        match item.kind {
+            ItemKind::Cancel | ItemKind::Terminate => {
+                self.push(taken(item));
+                self.close_everything();
+                let (by, signal) = (item.author.clone(), item.kind);
+                self.push(Entry::RunCancelled(RunCancelled { by, signal }));
+                Next::Rest
+            }
+            // An input never lies in a run's inbox; a release of a run that is not held is taken and changes nothing.
+            ItemKind::Release | ItemKind::Input | ItemKind::Resume => {
+                self.push(taken(item));
+                self.go_on()
+            }
+        }
+    }
+
+    /// Gives every open call its one result and closes an open model attempt, so that no prefix of the journal
+    /// leaves a call without a result.
+    pub(super) fn close_everything(&mut self) {
+        if let Phase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase {
+            self.push(Entry::ModelFailed(ModelFailed {
+                step,
+                attempt,
+                code: ErrorCode::OutcomeUnknown,
+                message: "the attempt was given up because the run was ended".to_owned(),
+                charged_micros: reserved_micros,
+            }));
+        }
+        while let Some((call, known)) = self.state.next_call() {
+            let tool = known.tool.clone();
+            match known.progress {
+                Progress::Started { effect: EffectClass::Pure | EffectClass::Transactional, .. } => {
+                    let text = "The run was ended; the call had no effect.";
+                    self.finish(call, CallStatus::Cancelled, vec![Part::text(text, Label::PUBLIC_FACT)]);
+                }
+                Progress::Started { .. } => {
+                    self.finish(
+                        call,
+                        CallStatus::Unknown,
+                        vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)],
+                    );
+                }
+                Progress::Waiting | Progress::Done(_) | Progress::Handed => {
+                    let text = "The run was ended before the call began.";
+                    self.push_refusal(call, tool, CallStatus::Cancelled, None, text);
+                }
+            }
+        }
+    }
+
+    pub(super) fn paused(&mut self) -> Next {
+        match (&self.state.phase, &self.state.rest) {
+            // Taken over while its agent still rests: there is nothing to add.
+            (Phase::StepDue { .. }, Some(Rest::Parked(Park::AgentPaused))) => Next::Rest,
+            // Also in place of a retry that is due: the agent's resume finds it, the timer must not.
+            (Phase::StepDue { .. }, _) => {
+                self.push(Entry::RunParked(RunParked { park: Park::AgentPaused }));
+                Next::Rest
+            }
+            _ => self.go_on(),
+        }
+    }
+
+    pub(super) fn recovered(&mut self, claims: u64) -> Next {
+        if matches!(self.state.rest, Some(Rest::Held { .. })) {
+            return Next::Rest;
+        }
+        if claims > CLAIMS_MAX {
+            let detail = format!("{claims} claims without a new entry");
+            self.push(Entry::RunHeld(RunHeld { reason: HoldReason::Claims, detail }));
+            return Next::Rest;
+        }
+        match self.state.phase.clone() {
+            Phase::ModelOpen { step, attempt, reserved_micros, lost } => {
+                self.push(Entry::ModelFailed(ModelFailed {
+                    step,
+                    attempt,
+                    code: ErrorCode::OutcomeUnknown,
+                    message: "a crash cut off the attempt".to_owned(),
+                    charged_micros: reserved_micros,
+                }));
+                let lost = u64::from(lost) + 1;
+                if lost >= CLAIMS_MAX {
+                    let detail = format!("{lost} crashes in a row cut off model step {step}");
+                    self.push(Entry::RunHeld(RunHeld { reason: HoldReason::LostAttempts, detail }));
+                    return Next::Rest;
+                }
+            }
+            Phase::UnitOpen { .. } => {
+                if let Some((call, known)) = self.state.next_call()
+                    && let Progress::Started { effect, .. } = known.progress
+                    && !effect.may_repeat()
+                {
+                    self.finish(
+                        call,
+                        CallStatus::Unknown,
+                        vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)],
+                    );
+                }
+            }
+            Phase::New | Phase::StepDue { .. } | Phase::Answered { .. } | Phase::Ended(_) => {}
+        }
+        self.go_on()
+    }
+}
+
+const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
+                            report. It may have had its effect or not. It was not repeated. Look before you go on.";

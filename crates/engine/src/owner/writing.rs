@@ -1,0 +1,76 @@
+//! How an owner makes its entries durable.
+
+use dromia_contracts::runs::Live;
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, RunAppend};
+use jiff::SignedDuration;
+
+use super::{Lost, Owner};
+use crate::scheduler::Ready;
+
+/// How often an append that found the writer's queue full is offered again, 20 ms apart.
+const OVERLOAD_TRIES: u32 = 500;
+
+impl Owner {
+    pub(super) async fn commit(&mut self) -> Result<bool, Lost> {
+        match self.try_commit().await? {
+            None => Ok(false),
+            Some(refusal) => {
+                tracing::warn!(run = %self.run, %refusal, "an append was refused");
+                Err(Lost::Fenced)
+            }
+        }
+    }
+
+    /// Makes the pending entries durable. A refusal that only concerns what is sent is given back.
+    pub(super) async fn try_commit(&mut self) -> Result<Option<Refusal>, Lost> {
+        self.append().await.map(Result::err)
+    }
+
+    pub(super) async fn append(&mut self) -> Result<Result<(), Refusal>, Lost> {
+        if self.pending.is_empty() {
+            return Ok(Ok(()));
+        }
+        let sends = std::mem::take(&mut self.sends);
+        let mut batch = Batch::new(self.scope.tenant());
+        batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
+        batch.mutations.push(Mutation::RunAppend(RunAppend {
+            run: self.run,
+            epoch: self.epoch,
+            after: self.durable,
+            entries: std::mem::take(&mut self.pending),
+            head: self.state.head(),
+        }));
+        for _ in 0..OVERLOAD_TRIES {
+            match self.core.ports.store.commit(batch.clone()).await {
+                Commit::Done(receipt) => {
+                    self.durable = self.state.seq;
+                    let (seq, status) = (self.durable, self.state.status());
+                    self.core.hub.publish(self.run, || Live::Committed { seq, status });
+                    for put in sends {
+                        if let InboxOwner::Session(session) = put.owner {
+                            self.core.ready(self.scope.tenant(), Ready::Session(session));
+                        }
+                    }
+                    self.waiting |= receipt.waiting;
+                    return Ok(Ok(()));
+                }
+                Commit::Refused(Refusal::Overloaded) => {
+                    let clock = &self.core.ports.runtime.clock;
+                    let later = clock.now().checked_add(SignedDuration::from_millis(20));
+                    clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
+                }
+                Commit::Refused(Refusal::ReadOnly { .. }) | Commit::Unknown { .. } => {
+                    return Err(Lost::Store);
+                }
+                Commit::Refused(
+                    Refusal::EpochStale { .. } | Refusal::SequenceMoved { .. } | Refusal::RunTerminal,
+                ) => {
+                    return Err(Lost::Fenced);
+                }
+                Commit::Refused(refusal) => return Ok(Err(refusal)),
+            }
+        }
+        Err(Lost::Store)
+    }
+}

@@ -1,0 +1,132 @@
+//! Units that wait for a client: what closes them, and what a model is told.
+
+use bytes::Bytes;
+use dromia_contracts::client::{ClientTool, Offer};
+use dromia_contracts::content::{CallStatus, parts_text};
+use dromia_contracts::entry::{ModelReplied, ToolHanded};
+use dromia_contracts::model::{Finish, Usage, UsageDetail};
+use dromia_contracts::{Actor, ItemId};
+use jiff::Timestamp;
+
+use super::*;
+
+const RUN: RunId = RunId::from_bytes([7; 16]);
+const OTHER: RunId = RunId::from_bytes([8; 16]);
+
+fn id(index: u32) -> CallId {
+    CallId { step: 1, index }
+}
+
+/// A story whose last run ended with two calls, the second of them handed to the client if so wished.
+fn ended(both: bool) -> Story {
+    let call = |index| ToolCall { id: id(index), tool: "weather".into(), arguments: "{}".into() };
+    let message = AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] };
+    let replied = Entry::ModelReplied(ModelReplied {
+        step: 1,
+        attempt: 1,
+        usage: Usage::default(),
+        detail: UsageDetail::default(),
+        cost_micros: 0,
+        finish: Finish::ToolCalls,
+        tools: vec!["weather".into(); 2],
+    });
+    let mut story = Story::new(1);
+    let body = serde_json::to_vec(&message).expect("it is JSON");
+    story.add_entry(&replied, Some(&body)).expect("it is readable");
+    for index in 0..=u32::from(both) {
+        let handed = Entry::ToolHanded(ToolHanded { call: id(index), tool: "weather".into() });
+        story.add_entry(&handed, None).expect("it is readable");
+    }
+    story.end_run(RUN);
+    story
+}
+
+fn gave(index: u32, text: &str) -> ToolResult {
+    ToolResult { call: id(index), status: CallStatus::Ok, parts: vec![Part::text(text, Label::CLAIM)] }
+}
+
+fn item(text: &str, answers: Option<Answers>, offer: Offer) -> InboxItem {
+    let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
+    let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
+    let body = InputBody { history: vec![], answers, offer, message };
+    InboxItem {
+        id: ItemId::from_bytes([3; 16]),
+        position: 2,
+        at: Timestamp::UNIX_EPOCH,
+        kind: ItemKind::Input,
+        author: Actor::new("cli:ada"),
+        body: Some(Bytes::from(body.encode().expect("it is JSON"))),
+        taken_by: None,
+    }
+}
+
+/// One line for each turn.
+fn told(story: &Story) -> Vec<String> {
+    let told = |turn: &Turn| match turn {
+        Turn::Input(message) => format!("input {}", parts_text(&message.parts)),
+        Turn::Unit(unit) => {
+            let results = unit.results().iter();
+            let results = results.map(|result| format!("{:?} {}", result.status, parts_text(&result.parts)));
+            format!("unit {}", results.collect::<Vec<_>>().join(" | "))
+        }
+    };
+    story.transcript.turns().iter().map(told).collect()
+}
+
+#[test]
+fn results_close_the_unit_in_the_order_of_its_calls_and_need_no_words() {
+    let mut story = ended(true);
+    assert_eq!(told(&story), Vec::<String>::new(), "an open unit is in no transcript");
+    let answers = Answers { run: RUN, results: vec![gave(1, "b"), gave(0, "a")] };
+    story.add_item(&item("", Some(answers), Offer::default())).expect("it is readable");
+    assert_eq!(told(&story), ["unit Ok a | Ok b"]);
+    assert_eq!(story.label, Label::CLAIM, "what a client says of its tools is a claim");
+}
+
+#[test]
+fn whatever_else_comes_closes_the_unit_and_says_so() {
+    let mut story = ended(true);
+    story.add_item(&item("never mind", None, Offer::default())).expect("it is readable");
+    let told_now = told(&story);
+    assert!(
+        told_now[0].starts_with("unit Unknown The client") && told_now[0].contains("| Unknown The client")
+    );
+    assert_eq!(told_now[1..], ["input never mind"]);
+
+    let mut story = ended(true);
+    let resume = InboxItem { kind: ItemKind::Resume, ..item("x", None, Offer::default()) };
+    story.add_item(&resume).expect("it is readable");
+    assert_eq!(told(&story).len(), 1, "the unit is whole before the model is asked again");
+}
+
+#[test]
+fn results_that_fit_no_call_are_told_as_what_they_are() {
+    let mut story = ended(true);
+    let answers = Answers { run: OTHER, results: vec![gave(0, "late")] };
+    story.add_item(&item("and?", Some(answers), Offer::default())).expect("it is readable");
+    let told = told(&story);
+    assert!(told[0].starts_with("unit Unknown"), "{told:?}");
+    assert!(told[1].contains("closed already (call_1_0)") && told[1].ends_with("late\nand?"), "{told:?}");
+}
+
+#[test]
+fn a_unit_that_lost_a_body_to_an_erasure_waits_for_nobody() {
+    let mut story = ended(false);
+    story.add_item(&item("hi", None, Offer::default())).expect("it is readable");
+    assert_eq!(told(&story), ["input hi"]);
+}
+
+#[test]
+fn the_newest_input_says_what_is_offered() {
+    let parameters = serde_json::json!({"type": "object"});
+    let tool = ClientTool { name: "weather".into(), description: String::new(), parameters };
+    let offer = Offer { tools: vec![tool], ..Offer::default() };
+    let mut story = Story::new(1);
+    story.add_item(&item("a", None, offer)).expect("it is readable");
+    assert!(story.client.has("weather", &[]));
+    let resume = InboxItem { kind: ItemKind::Resume, ..item("x", None, Offer::default()) };
+    story.add_item(&resume).expect("it is readable");
+    assert!(story.client.has("weather", &[]), "who goes on from a limit has what it had");
+    story.add_item(&item("b", None, Offer::default())).expect("it is readable");
+    assert!(!story.client.has("weather", &[]));
+}

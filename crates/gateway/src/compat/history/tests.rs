@@ -1,0 +1,185 @@
+use super::*;
+use dromia_contracts::RunId;
+use dromia_contracts::client::Offer;
+use dromia_contracts::content::{Media, parts_text};
+use dromia_contracts::input::InputBody;
+use proptest::prelude::*;
+
+/// One message of a client, as dice make it.
+#[derive(Debug, Clone)]
+enum Message {
+    User(String),
+    System(String),
+    Assistant(String, u8),
+    /// A result for one of so many calls of the newest message with calls.
+    Result(u8),
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        "[a-c]{0,3}".prop_map(Message::User),
+        "[a-c]{0,3}".prop_map(Message::System),
+        ("[a-c]{0,3}", 0..3_u8).prop_map(|(text, calls)| Message::Assistant(text, calls)),
+        (0..3_u8).prop_map(Message::Result),
+    ]
+}
+
+fn said(text: &str) -> Vec<Part> {
+    vec![Part::text(text, Label::ACTOR_TEXT)]
+}
+
+fn told(messages: &[Message]) -> Answer<Said> {
+    let mut history = History::new(Actor::new("token:ci"), false);
+    for (at, message) in messages.iter().enumerate() {
+        let path = format!("messages[{at}]");
+        match message {
+            Message::User(text) => history.user(&path, said(text))?,
+            Message::System(text) => history.system(&path, std::slice::from_ref(text))?,
+            Message::Assistant(text, calls) => {
+                let call = |n| Claimed { id: format!("c{n}"), tool: "t".into(), arguments: "{}".into() };
+                history.assistant(&path, vec![text.clone()], (0..*calls).map(call).collect())?;
+            }
+            Message::Result(n) => history.result(&path, &format!("c{n}"), vec!["r".into()], false)?,
+        }
+    }
+    history.finish("messages")
+}
+
+proptest! {
+    #[test]
+    fn wherever_a_history_is_cut_it_is_whole_units_or_refused(
+        messages in prop::collection::vec(message(), 0..12),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let from = cut.index(messages.len() + 1);
+        for part in [&messages[..from], &messages[from..], &messages[..]] {
+            let Ok(said) = told(part) else { continue };
+            for turn in &said.history {
+                let Turn::Unit(unit) = turn else { continue };
+                let calls: Vec<_> = unit.message().calls.iter().map(|call| call.id).collect();
+                let results: Vec<_> = unit.results().iter().map(|result| result.call).collect();
+                prop_assert_eq!(calls, results);
+            }
+            // What is stored is read back as it was, and stored units are checked when they are read.
+            let message = InputMessage { author: Actor::new("a"), parts: said.parts, hops: 0 };
+            let offer = Offer::default();
+            let body = InputBody { history: said.history, answers: said.answers, offer, message };
+            let bytes = body.encode().expect("it is JSON");
+            prop_assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
+        }
+    }
+}
+
+fn place(messages: &[Message]) -> (String, String) {
+    let refused = told(messages).expect_err("it is refused");
+    (refused.place().unwrap_or_default().to_owned(), refused.text())
+}
+
+#[test]
+fn what_is_torn_or_ends_wrong_is_refused_by_its_place() {
+    let user = || Message::User("a".into());
+    let asks = |calls| Message::Assistant(String::new(), calls);
+    for (messages, at, says) in [
+        (vec![], "messages", "no message to answer"),
+        (vec![user(), Message::Assistant("b".into(), 0)], "messages", "must be the user's"),
+        (vec![user(), asks(1), user()], "messages[2]", "\"c0\" of `messages[1]` has no result"),
+        (vec![user(), asks(1)], "messages", "has no result"),
+        (vec![Message::Result(0), user()], "messages[0]", "no call with the id"),
+        (vec![asks(1), Message::Result(2)], "messages[1]", "no call of `messages[0]`"),
+        (vec![asks(2), Message::Result(0), Message::Result(0)], "messages[2]", "a result already"),
+        (vec![Message::User("  ".into())], "messages", "is empty"),
+    ] {
+        let (found, text) = place(&messages);
+        assert_eq!(found, at, "{messages:?}");
+        assert!(text.contains(says), "{messages:?}: {text}");
+    }
+}
+
+#[test]
+fn results_may_be_the_last_word() {
+    let user = || Message::User("a".into());
+    let said = told(&[user(), Message::Assistant(String::new(), 2), Message::Result(1), Message::Result(0)]);
+    let said = said.expect("every call has its result");
+    assert_eq!((said.history.len(), said.parts.len()), (2, 0));
+    let Turn::Unit(unit) = &said.history[1] else { panic!("the results close it") };
+    assert_eq!(unit.results().len(), 2);
+}
+
+#[test]
+fn in_a_session_results_are_for_the_calls_that_it_handed_over() {
+    let run = RunId::from_bytes([7; 16]);
+    let name = |index| HandedCall { run, call: CallId { step: 2, index } }.to_string();
+    let other = HandedCall { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
+    let history = || History::new(Actor::new("token:ci"), true);
+    let mut good = history();
+    good.result("m[0]", &name(1), vec!["b".into()], true).expect("it is a call");
+    good.result("m[1]", &name(0), vec!["a".into()], false).expect("it is another");
+    let said = good.finish("m[1]").expect("results are enough");
+    let answers = said.answers.expect("they are there");
+    let given: Vec<_> = answers.results.iter().map(|result| (result.call.index, result.status)).collect();
+    assert_eq!((answers.run, given), (run, vec![(1, CallStatus::Error), (0, CallStatus::Ok)]));
+    assert!(answers.results.iter().flat_map(|result| &result.parts).all(|part| part.label() == Label::CLAIM));
+    for (second, says) in [
+        (name(0), "a result already"),
+        (other.to_string(), "of another answer"),
+        ("call_1_0".to_owned(), "no call of this session has the id \"call_1_0\""),
+    ] {
+        let mut bad = history();
+        bad.result("m[0]", &name(0), vec![], false).expect("it is a call");
+        let refused = bad.result("m[1]", &second, vec![], false).expect_err(says);
+        assert_eq!(refused.place(), Some("m[1]"));
+        assert!(refused.text().contains(says), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_session_takes_the_last_message_or_all_results_at_the_end() {
+    let is_result = |word: &&str| *word == "result";
+    for (messages, before) in [
+        (vec![], 0),
+        (vec!["user"], 0),
+        (vec!["user", "call", "result", "result"], 2),
+        (vec!["result", "user"], 1),
+        (vec!["result"], 0),
+    ] {
+        assert_eq!(before_the_last(&messages, is_result), before, "{messages:?}");
+    }
+}
+
+#[test]
+fn whose_word_it_is_decides_the_label() {
+    let messages = [
+        Message::System("be kind".into()),
+        Message::User("a".into()),
+        Message::Assistant("b".into(), 1),
+        Message::Result(0),
+        Message::User("c".into()),
+    ];
+    let said = told(&messages).expect("it is whole");
+    assert_eq!(said.parts, [Part::text("c", Label::ACTOR_TEXT)]);
+    let labels: Vec<Vec<Label>> = said
+        .history
+        .iter()
+        .map(|turn| match turn {
+            Turn::Input(message) => message.parts.iter().map(Part::label).collect(),
+            Turn::Unit(unit) => {
+                let results = unit.results().iter().flat_map(|result| &result.parts);
+                unit.message().parts.iter().chain(results).map(Part::label).collect()
+            }
+        })
+        .collect();
+    assert_eq!(labels, [vec![Label::ACTOR_TEXT], vec![Label::ACTOR_TEXT], vec![Label::CLAIM, Label::CLAIM]]);
+    let Turn::Input(system) = &said.history[0] else { panic!("the system text comes first") };
+    assert_eq!(parts_text(&system.parts), format!("{SYSTEM_HEAD}\nbe kind"));
+}
+
+#[test]
+fn a_picture_is_a_word_of_its_own_and_there_are_so_many_at_most() {
+    let image = || Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+    let mut history = History::new(Actor::new("token:ci"), false);
+    history.user("m[0]", vec![image(), Part::text("", Label::ACTOR_TEXT)]).expect("a picture");
+    assert_eq!(history.finish("m[0]").expect("it is enough").parts, [image()]);
+    let mut history = History::new(Actor::new("token:ci"), false);
+    history.user("m[0]", vec![image(); IMAGES_MAX]).expect("so many are taken");
+    assert_eq!(history.user("m[1]", vec![image()]).expect_err("one more").place(), Some("m[1]"));
+}

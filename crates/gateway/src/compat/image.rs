@@ -1,0 +1,139 @@
+//! Pictures that a client sends. They travel inside the request: this server fetches nothing for a client, because who
+//! names an address would have it look wherever it stands.
+//!
+//! A picture is what its first bytes say, and what it is said to be must be the same; the bytes themselves are the
+//! model's to read.
+
+use dromia_contracts::content::{Media, Part};
+use dromia_contracts::label::Label;
+use serde_json::Value;
+
+use super::content::invalid;
+use crate::failure::Answer;
+
+/// The most pictures of one request.
+pub(super) const IMAGES_MAX: usize = 20;
+
+/// How many characters of base64 are read for the first bytes.
+const HEAD_CHARS: usize = 16;
+
+/// Reads a picture from an address that holds it.
+pub(super) fn of_address(address: Option<&str>, path: &str) -> Answer<Part> {
+    let Some(address) = address else { return Err(invalid(path, "the picture is absent")) };
+    let Some(rest) = address.strip_prefix("data:") else {
+        let problem =
+            "only `data:` addresses are taken, with the picture in base64: this server fetches none";
+        return Err(invalid(path, problem));
+    };
+    match rest.split_once(";base64,") {
+        Some((media, data)) => image(media, data, path),
+        None => Err(invalid(path, "an address of a picture is `data:image/png;base64,…`")),
+    }
+}
+
+/// Reads a picture from a source block.
+pub(super) fn of_source(source: Option<&Value>, path: &str) -> Answer<Part> {
+    let field = |name: &str| source.and_then(|source| source[name].as_str());
+    match (field("type"), field("media_type"), field("data")) {
+        (Some("base64"), Some(media), Some(data)) => image(media, data, path),
+        (Some("url"), ..) => {
+            Err(invalid(path, "send the picture itself, of the type \"base64\": this server fetches none"))
+        }
+        _ => Err(invalid(path, "a source has the type \"base64\", a media_type and data")),
+    }
+}
+
+fn image(media: &str, data: &str, path: &str) -> Answer<Part> {
+    let head = head(data).ok_or_else(|| invalid(path, "the picture is not in base64 with padding"))?;
+    let Some(known) = Media::of(&head) else {
+        return Err(invalid(path, "the bytes are no PNG, JPEG, GIF or WebP"));
+    };
+    if media != known.as_str() && !(media == "image/jpg" && known == Media::Jpeg) {
+        let media: String = media.chars().take(40).collect();
+        let problem = format!("it is said to be {media:?} and its bytes are {}", known.as_str());
+        return Err(invalid(path, &problem));
+    }
+    Ok(Part::Image { media: known, data: data.to_owned(), label: Label::CLAIM })
+}
+
+/// Checks that a text is base64 and reads its first bytes.
+fn head(data: &str) -> Option<Vec<u8>> {
+    let digits = data.trim_end_matches('=');
+    let padding = data.len() - digits.len();
+    if digits.is_empty() || padding > 2 || !data.len().is_multiple_of(4) {
+        return None;
+    }
+    if !digits.bytes().all(|byte| value(byte).is_some()) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(HEAD_CHARS);
+    for group in digits.as_bytes()[..digits.len().min(HEAD_CHARS)].chunks(4) {
+        let bits = group.iter().try_fold(0_u32, |bits, byte| Some(bits << 6 | value(*byte)?))?;
+        // A group that is cut short by the padding holds one byte less for each missing digit.
+        let [_, first, second, third] = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        bytes.extend(&[first, second, third][..group.len() - 1]);
+    }
+    Some(bytes)
+}
+
+fn value(byte: u8) -> Option<u32> {
+    let value = match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const PNG: &str = "iVBORw0KGgo=";
+
+    #[test]
+    fn the_first_bytes_of_base64_are_read_and_what_is_none_is_refused() {
+        for (data, bytes) in [
+            ("TWFu", Some(&b"Man"[..])),
+            ("TWE=", Some(&b"Ma"[..])),
+            ("TQ==", Some(&b"M"[..])),
+            (PNG, Some(&b"\x89PNG\r\n\x1a\n"[..])),
+            ("", None),
+            ("TWF", None),
+            ("T===", None),
+            ("TW=u", None),
+            ("TW-_", None),
+        ] {
+            assert_eq!(head(data).as_deref(), bytes, "{data}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_what_its_bytes_say_and_nothing_is_fetched() {
+        let png = Part::Image { media: Media::Png, data: PNG.into(), label: Label::CLAIM };
+        let address = format!("data:image/png;base64,{PNG}");
+        assert_eq!(of_address(Some(&address), "p").expect("it is one"), png);
+        let source = json!({"type": "base64", "media_type": "image/png", "data": PNG});
+        assert_eq!(of_source(Some(&source), "p").expect("it is one"), png);
+        for (address, says) in [
+            (Some("https://example.com/a.png".to_owned()), "fetches none"),
+            (Some("file:///etc/passwd".to_owned()), "fetches none"),
+            (Some("data:image/png,abc".to_owned()), "base64,"),
+            (Some("data:image/png;base64,%%%%".to_owned()), "not in base64"),
+            (Some("data:image/png;base64,TWFu".to_owned()), "no PNG"),
+            (Some(address.replace("png", "gif")), "its bytes are image/png"),
+            (None, "absent"),
+        ] {
+            let refused = of_address(address.as_deref(), "p").expect_err(says);
+            assert_eq!(refused.place(), Some("p"));
+            assert!(refused.text().contains(says), "{refused:?}");
+        }
+        let source = json!({"type": "url", "url": "https://example.com/a.png"});
+        assert!(of_source(Some(&source), "p").expect_err("an address").text().contains("fetches none"));
+        assert!(of_source(None, "p").is_err());
+    }
+}

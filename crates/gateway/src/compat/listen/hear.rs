@@ -1,0 +1,132 @@
+//! What an entry, or a piece of live text, makes a listener say.
+
+use dromia_contracts::client::HandedCall;
+use dromia_contracts::content::{AssistantMessage, parts_text};
+use dromia_contracts::entry::{Entry, ModelReplied};
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::store::StoredEntry;
+use dromia_contracts::{CallId, ErrorCode};
+
+use super::{ClientCall, Listener, OpenStep, Word};
+use crate::compat::names::outward;
+use crate::failure::{Answer, Failure};
+
+/// What stands between the texts of two model steps.
+const BREAK: &str = "\n\n";
+
+impl Listener {
+    /// Takes an entry.
+    pub(super) fn hear(&mut self, stored: &StoredEntry) -> Answer<()> {
+        let entry =
+            stored.decode().map_err(|error| Failure::new(ErrorCode::JournalUnreadable, error.to_string()))?;
+        self.held = None;
+        match entry {
+            Entry::RunStarted(_) => {
+                self.answered.started_at = stored.at;
+                self.ready.push_back(Word::Began(stored.at));
+            }
+            Entry::ModelReplied(replied) => self.replied(&replied, stored.body.as_deref())?,
+            Entry::ModelFailed(failed) => {
+                self.open.torn |= failed.attempt >= self.open.attempt && !self.open.said.is_empty();
+            }
+            Entry::ModelCalled(called) => {
+                if self.open.torn {
+                    return Err(self.torn());
+                }
+                self.open.attempt = self.open.attempt.max(called.attempt);
+            }
+            Entry::ToolHanded(handed) => self.handed(handed.call),
+            Entry::RunHeld(held) => self.held = Some(held.detail),
+            Entry::RunCompleted(_) => {
+                self.ready.push_back(Word::Answered(Box::new(self.answered.clone())));
+            }
+            Entry::RunFailed(failed) => {
+                let text = format!("{} failed: {}", self.run, failed.message);
+                return Err(Failure::new(failed.code, text).of_run(self.run, RunStatus::Failed));
+            }
+            Entry::RunCancelled(cancelled) => {
+                let text = format!("{} was ended by {}", self.run, cancelled.by);
+                return Err(self.unanswered(RunStatus::Cancelled, text));
+            }
+            Entry::RunYielded(yielded) => {
+                let text =
+                    format!("{} stopped at its limit of {} model calls", self.run, yielded.model_calls);
+                let hint = format!("go on from it with `dromia run resume {}`", self.run);
+                return Err(self.unanswered(RunStatus::Yielded, text).with_hint(hint));
+            }
+            Entry::ToolStarted(_)
+            | Entry::ToolFinished(_)
+            | Entry::ToolRefused(_)
+            | Entry::SignalTaken(_)
+            | Entry::RunParked(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Says what the live text did not bring of an answer.
+    fn replied(&mut self, replied: &ModelReplied, body: Option<&[u8]>) -> Answer<()> {
+        let message: AssistantMessage = match body {
+            Some(body) => serde_json::from_slice(body).map_err(|error| {
+                Failure::new(ErrorCode::JournalUnreadable, "a body is not what its entry says")
+                    .with_cause(error.to_string())
+            })?,
+            None => AssistantMessage::default(),
+        };
+        let text = parts_text(&message.parts);
+        let Some(rest) = text.strip_prefix(self.open.said.as_str()) else {
+            return Err(self.torn());
+        };
+        self.say(rest);
+        self.open = OpenStep::default();
+        self.closed_step = replied.step;
+        self.asked = message.calls;
+        let answered = &mut self.answered;
+        answered.finish = replied.finish;
+        answered.usage.input_tokens = answered.usage.input_tokens.saturating_add(replied.usage.input_tokens);
+        answered.usage.output_tokens =
+            answered.usage.output_tokens.saturating_add(replied.usage.output_tokens);
+        let (all, one) = (&mut answered.detail, replied.detail);
+        all.cache_read_tokens = all.cache_read_tokens.saturating_add(one.cache_read_tokens);
+        all.cache_write_tokens = all.cache_write_tokens.saturating_add(one.cache_write_tokens);
+        all.reasoning_tokens = all.reasoning_tokens.saturating_add(one.reasoning_tokens);
+        Ok(())
+    }
+
+    /// Notes a call that leaves with the answer. An erased one leaves nothing to hand over.
+    fn handed(&mut self, call: CallId) {
+        let Some(asked) = self.asked.iter().find(|asked| asked.id == call) else { return };
+        self.answered.calls.push(ClientCall {
+            id: HandedCall { run: self.run, call }.to_string(),
+            tool: outward(&asked.tool),
+            arguments: asked.arguments.clone(),
+        });
+    }
+
+    fn say(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let first = self.open.said.is_empty() && !self.answered.text.is_empty();
+        let piece = if first { format!("{BREAK}{text}") } else { text.to_owned() };
+        self.open.said.push_str(text);
+        self.answered.text.push_str(&piece);
+        self.ready.push_back(Word::Text(piece));
+    }
+
+    /// Takes live text. What does not follow what was said is left to the entry.
+    pub(super) fn delta(&mut self, step: u32, attempt: u32, offset: u64, text: &str) -> Answer<()> {
+        if !self.patience.live || step != self.closed_step + 1 || attempt < self.open.attempt {
+            return Ok(());
+        }
+        if attempt > self.open.attempt {
+            if !self.open.said.is_empty() {
+                return Err(self.torn());
+            }
+            self.open.attempt = attempt;
+        }
+        if offset == self.open.said.len() as u64 {
+            self.say(text);
+        }
+        Ok(())
+    }
+}

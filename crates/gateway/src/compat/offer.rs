@@ -1,0 +1,331 @@
+//! What a client asks for beside its messages: tools of its own, how the model shall choose among them, and what tunes
+//! its answers. One flat shape reads the tools of every API; what a place does not take is refused by its path.
+
+use std::collections::BTreeSet;
+
+use dromia_contracts::client::{ClientTool, Offer, ToolChoice, Wishes};
+use serde::Deserialize;
+use serde_json::{Number, Value, json};
+
+use super::content::invalid;
+use super::names::{NAME_BYTES_MAX, inward, is_name};
+use crate::failure::Answer;
+
+/// The most tools of one request.
+const TOOLS_MAX: usize = 128;
+
+/// The most bytes of their names, descriptions and schemas together.
+const TOOLS_BYTES_MAX: usize = 128 * 1024;
+
+/// The most texts that end an answer, and the longest of them.
+const STOPS_MAX: usize = 16;
+const STOP_BYTES_MAX: usize = 256;
+
+/// Whose words a request is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// OpenAI chat completions.
+    Chat,
+    /// OpenAI responses.
+    Responses,
+    /// Anthropic messages.
+    Messages,
+}
+
+/// A tool as a client declares it; which fields it has depends on the API.
+#[derive(Debug, Deserialize)]
+pub(super) struct Tool {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    parameters: Option<Value>,
+    #[serde(default)]
+    input_schema: Option<Value>,
+    #[serde(default)]
+    function: Option<Function>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    parameters: Option<Value>,
+}
+
+/// What the client says about calling tools.
+enum Choice {
+    Model(ToolChoice),
+    /// The client's tools are not offered.
+    Nothing,
+}
+
+/// What a request says about tools and answers, as far as its API has words for it.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    pub(super) tools: Option<Vec<Tool>>,
+    pub(super) choice: Option<Value>,
+    pub(super) one_call: bool,
+    /// The most tokens, and the field that says so.
+    pub(super) tokens: Option<(&'static str, u64)>,
+    pub(super) temperature: Option<Number>,
+    pub(super) top_p: Option<Number>,
+    /// What ends an answer, and the field that says so.
+    pub(super) stop: Option<(&'static str, Value)>,
+}
+
+impl Asking {
+    /// Reads what is asked for.
+    pub(super) fn offer(self, form: Form) -> Answer<Offer> {
+        let tools = tools(form, self.tools.unwrap_or_default())?;
+        let choice = self.choice.filter(|choice| !choice.is_null());
+        let one_call = self.one_call
+            || choice.as_ref().is_some_and(|choice| choice["disable_parallel_tool_use"] == true);
+        let choice =
+            choice.map_or(Ok(Choice::Model(ToolChoice::Free)), |choice| read_choice(form, &choice))?;
+        let (tools, choice) = match choice {
+            Choice::Nothing => (Vec::new(), ToolChoice::Free),
+            Choice::Model(ToolChoice::Required) if tools.is_empty() => {
+                return Err(invalid("tool_choice", "a tool can be required only where `tools` has one"));
+            }
+            Choice::Model(ToolChoice::Named(name)) if tools.iter().all(|tool| tool.name != name) => {
+                return Err(invalid("tool_choice", "it names none of `tools`"));
+            }
+            Choice::Model(choice) => (tools, choice),
+        };
+        let wishes = Wishes {
+            choice,
+            one_call,
+            output_tokens_max: self.tokens.map(|(field, most)| tokens(field, most)).transpose()?,
+            temperature: within("temperature", self.temperature, 2.0)?,
+            top_p: within("top_p", self.top_p, 1.0)?,
+            stop: self.stop.map_or(Ok(Vec::new()), |(field, stop)| stops(field, stop))?,
+        };
+        Ok(Offer { tools, wishes })
+    }
+}
+
+fn tools(form: Form, declared: Vec<Tool>) -> Answer<Vec<ClientTool>> {
+    if declared.len() > TOOLS_MAX {
+        return Err(invalid("tools", &format!("at most {TOOLS_MAX} tools, not {}", declared.len())));
+    }
+    let mut names = BTreeSet::new();
+    let mut bytes = 0;
+    let mut tools = Vec::with_capacity(declared.len());
+    for (at, tool) in declared.into_iter().enumerate() {
+        let path = format!("tools[{at}]");
+        let tool = tool.read(form, &path)?;
+        if !names.insert(tool.name.clone()) {
+            return Err(invalid(&path, "another tool has this name already"));
+        }
+        bytes += tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
+        if bytes > TOOLS_BYTES_MAX {
+            return Err(invalid(
+                &path,
+                &format!("the tools have more than {TOOLS_BYTES_MAX} bytes together"),
+            ));
+        }
+        tools.push(tool);
+    }
+    Ok(tools)
+}
+
+impl Tool {
+    fn read(self, form: Form, path: &str) -> Answer<ClientTool> {
+        let kind = self.kind.as_deref();
+        let known = match form {
+            Form::Chat | Form::Responses => kind == Some("function"),
+            Form::Messages => matches!(kind, None | Some("custom")),
+        };
+        if !known {
+            let kind: String = kind.unwrap_or_default().chars().take(40).collect();
+            return Err(invalid(
+                path,
+                &format!("a tool of the type {kind:?} is not taken here, only functions"),
+            ));
+        }
+        let (place, name, description, parameters) = match (form, self.function) {
+            (Form::Chat, Some(of)) => {
+                (format!("{path}.function"), Some(of.name), of.description, of.parameters)
+            }
+            (Form::Chat, None) => return Err(invalid(&format!("{path}.function"), "it is absent")),
+            (Form::Responses, _) => (path.to_owned(), self.name, self.description, self.parameters),
+            (Form::Messages, _) => (path.to_owned(), self.name, self.description, self.input_schema),
+        };
+        let name = name.filter(|name| is_name(name)).ok_or_else(|| {
+            let problem =
+                format!("a tool's name is 1 to {NAME_BYTES_MAX} letters, digits, `_` and `-` of ASCII");
+            invalid(&format!("{place}.name"), &problem)
+        })?;
+        let parameters = match parameters {
+            None | Some(Value::Null) => json!({"type": "object", "properties": {}}),
+            Some(schema @ Value::Object(_)) => schema,
+            Some(_) => {
+                let field = if form == Form::Messages { "input_schema" } else { "parameters" };
+                return Err(invalid(&format!("{place}.{field}"), "a JSON Schema is an object"));
+            }
+        };
+        Ok(ClientTool { name: inward(&name), description: description.unwrap_or_default(), parameters })
+    }
+}
+
+fn read_choice(form: Form, choice: &Value) -> Answer<Choice> {
+    let word = match form {
+        Form::Chat | Form::Responses => choice.as_str().or(choice["type"].as_str()),
+        Form::Messages => choice["type"].as_str(),
+    };
+    let name = match form {
+        Form::Chat => &choice["function"]["name"],
+        Form::Responses | Form::Messages => &choice["name"],
+    };
+    match (form, word.unwrap_or_default(), name.as_str()) {
+        (_, "auto", _) => Ok(Choice::Model(ToolChoice::Free)),
+        (_, "none", _) => Ok(Choice::Nothing),
+        (Form::Chat | Form::Responses, "required", _) | (Form::Messages, "any", _) => {
+            Ok(Choice::Model(ToolChoice::Required))
+        }
+        (Form::Chat | Form::Responses, "function", Some(name)) | (Form::Messages, "tool", Some(name)) => {
+            Ok(Choice::Model(ToolChoice::Named(inward(name))))
+        }
+        (_, word, _) => {
+            let word: String = word.chars().take(40).collect();
+            Err(invalid("tool_choice", &format!("a choice of the type {word:?} is not taken here")))
+        }
+    }
+}
+
+fn tokens(field: &str, most: u64) -> Answer<u32> {
+    match u32::try_from(most) {
+        Ok(0) => Err(invalid(field, "an answer has at least one token")),
+        Ok(most) => Ok(most),
+        // No model says so much; the operator's bound is the lower one.
+        Err(_) => Ok(u32::MAX),
+    }
+}
+
+fn within(field: &str, number: Option<Number>, most: f64) -> Answer<Option<Number>> {
+    match number.as_ref().and_then(Number::as_f64) {
+        Some(value) if !(0.0..=most).contains(&value) => {
+            Err(invalid(field, &format!("it must be from 0 to {most}, not {value}")))
+        }
+        _ => Ok(number),
+    }
+}
+
+fn stops(field: &str, stop: Value) -> Answer<Vec<String>> {
+    let stops = match stop {
+        Value::Null => return Ok(Vec::new()),
+        Value::String(stop) => vec![stop],
+        Value::Array(stops) => stops
+            .into_iter()
+            .enumerate()
+            .map(|(at, stop)| match stop {
+                Value::String(stop) => Ok(stop),
+                _ => Err(invalid(&format!("{field}[{at}]"), "a text is expected")),
+            })
+            .collect::<Answer<_>>()?,
+        _ => return Err(invalid(field, "a text or a list of texts is expected")),
+    };
+    if stops.len() > STOPS_MAX {
+        return Err(invalid(field, &format!("at most {STOPS_MAX} texts, not {}", stops.len())));
+    }
+    if stops.iter().any(|stop| !(1..=STOP_BYTES_MAX).contains(&stop.len())) {
+        return Err(invalid(field, &format!("each text has 1 to {STOP_BYTES_MAX} bytes")));
+    }
+    Ok(stops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(tools: Value, choice: Value) -> Asking {
+        let tools = serde_json::from_value(tools).expect("they are tools");
+        Asking { tools: Some(tools), choice: Some(choice), ..Asking::default() }
+    }
+
+    #[test]
+    fn each_api_declares_the_same_tool_in_its_own_words() {
+        let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+        let function = json!({"name": "mcp__sky__look", "description": "Looks.", "parameters": schema});
+        let mut flat = function.clone();
+        flat["type"] = json!("function");
+        let other = json!({"name": "mcp__sky__look", "description": "Looks.", "input_schema": schema});
+        let named = json!({"type": "function", "function": {"name": "mcp__sky__look"}});
+        for (form, tool, choice) in [
+            (Form::Chat, json!({"type": "function", "function": function}), named),
+            (Form::Responses, flat, json!({"type": "function", "name": "mcp__sky__look"})),
+            (Form::Messages, other, json!({"type": "tool", "name": "mcp__sky__look"})),
+        ] {
+            let offer = asking(json!([tool]), choice).offer(form).expect("it is declared well");
+            let known = ClientTool {
+                name: "mcp.sky.look".into(),
+                description: "Looks.".into(),
+                parameters: schema.clone(),
+            };
+            assert_eq!(offer.tools, [known], "{form:?}");
+            assert_eq!(offer.wishes.choice, ToolChoice::Named("mcp.sky.look".into()), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_its_place() {
+        let tool = |name: &str| json!({"type": "function", "name": name});
+        let big = json!({"type": "function", "name": "t", "description": "x".repeat(TOOLS_BYTES_MAX)});
+        for (tools, choice, place) in [
+            (json!([{"type": "web_search"}]), json!("auto"), "tools[0]"),
+            (json!([tool("a"), tool("a b")]), json!("auto"), "tools[1].name"),
+            (json!([tool("a"), tool("a")]), json!("auto"), "tools[1]"),
+            (json!([{"type": "function"}]), json!("auto"), "tools[0].name"),
+            (
+                json!([{"type": "function", "name": "a", "parameters": []}]),
+                json!("auto"),
+                "tools[0].parameters",
+            ),
+            (json!([big]), json!("auto"), "tools[0]"),
+            (json!(vec![tool("a"); 129]), json!("auto"), "tools"),
+            (json!([]), json!("required"), "tool_choice"),
+            (json!([tool("a")]), json!({"type": "function", "name": "b"}), "tool_choice"),
+            (json!([tool("a")]), json!({"type": "file_search"}), "tool_choice"),
+            (json!([tool("a")]), json!("maybe"), "tool_choice"),
+        ] {
+            let refused = asking(tools, choice).offer(Form::Responses).expect_err(place);
+            assert_eq!(refused.place(), Some(place), "{refused:?}");
+        }
+        let number = |value: f64| Number::from_f64(value);
+        for (asking, place) in [
+            (Asking { tokens: Some(("max_tokens", 0)), ..Asking::default() }, "max_tokens"),
+            (Asking { temperature: number(2.5), ..Asking::default() }, "temperature"),
+            (Asking { top_p: number(-0.1), ..Asking::default() }, "top_p"),
+            (Asking { stop: Some(("stop", json!(7))), ..Asking::default() }, "stop"),
+            (Asking { stop: Some(("stop", json!(["a", 7]))), ..Asking::default() }, "stop[1]"),
+            (Asking { stop: Some(("stop", json!(""))), ..Asking::default() }, "stop"),
+        ] {
+            assert_eq!(asking.offer(Form::Chat).expect_err(place).place(), Some(place));
+        }
+    }
+
+    #[test]
+    fn none_takes_the_clients_tools_back_and_what_tunes_is_kept() {
+        let tool = json!([{"name": "a", "input_schema": {}}]);
+        let none = asking(tool.clone(), json!({"type": "none"})).offer(Form::Messages).expect("it is fine");
+        assert!(none.is_empty());
+        let choice = json!({"type": "any", "disable_parallel_tool_use": true});
+        let one = asking(tool, choice).offer(Form::Messages).expect("it is fine");
+        assert_eq!((one.wishes.choice, one.wishes.one_call), (ToolChoice::Required, true));
+        let tuned = Asking {
+            tokens: Some(("max_tokens", 1 << 40)),
+            temperature: Number::from_f64(0.5),
+            stop: Some(("stop", json!("END"))),
+            ..Asking::default()
+        };
+        let wishes = tuned.offer(Form::Chat).expect("it is fine").wishes;
+        assert_eq!((wishes.output_tokens_max, wishes.temperature), (Some(u32::MAX), Number::from_f64(0.5)));
+        assert_eq!(wishes.stop, ["END"]);
+    }
+}

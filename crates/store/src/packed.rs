@@ -76,9 +76,12 @@ const KEYS: &[&str] = &[
     "until",
     "reason",
     "model_calls",
-    "request",
-    "format",
-    "provider",
+    "sent",
+    "form",
+    "whole",
+    "limit",
+    "left_out",
+    "digest",
 ];
 
 const WORDS: &[&str] = &[
@@ -92,6 +95,12 @@ const WORDS: &[&str] = &[
     "idempotent",
     "unkeyed",
     "ok",
+    "keyed",
+    "transactional",
+    "chat/1",
+    "responses/1",
+    "messages/1",
+    "scripted/1",
 ];
 
 const PREFIXES: &[&str] = &["ten", "agt", "ses", "run", "itm", "tok"];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dromia_contracts::client::Wishes;
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{OpenUnit, Transcript};

@@ -40,17 +40,21 @@ impl Home {
         let token =
             std::fs::read_to_string(dir.path().join("token")).context("failed to read the home's token")?;
         let home = Self { dir, binary: binary.to_owned(), token: token.trim().to_owned() };
-        home.set_model(model)?;
+        home.configure(model, None)?;
         Ok(home)
     }
 
-    /// Points the home at another model server; the next start reads it.
-    pub(crate) fn set_model(&self, model: SocketAddr) -> anyhow::Result<()> {
+    /// Points the home at a model server, and says how many runs may be active where it is not the default; the next
+    /// start reads it.
+    pub(crate) fn configure(&self, model: SocketAddr, active_max: Option<u64>) -> anyhow::Result<()> {
         let base_url = format!("http://{model}/v1");
         // JSON is YAML.
-        let configuration = json!({
+        let mut configuration = json!({
             "models": {"default": {"kind": "openai", "base_url": base_url, "model": "scripted", "stream": false}},
         });
+        if let Some(active_max) = active_max {
+            configuration["engine"] = json!({"active_max": active_max});
+        }
         std::fs::write(self.path().join("dromia.yaml"), configuration.to_string())?;
         Ok(())
     }

@@ -12,6 +12,7 @@ mod figures;
 mod http;
 mod load;
 mod measure;
+mod pauses;
 mod picture;
 mod report;
 mod run;

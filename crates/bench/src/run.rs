@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::child::Child;
 use crate::figures;
+use crate::pauses::Pauses;
 use crate::report::{Goal, Report};
 
 /// The longest one phase may take, and all of them together.
@@ -142,6 +143,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let mut goals = Vec::new();
     let mut whole = true;
+    let pauses = Pauses::watch()?;
     let ends = Instant::now() + TIME_MAX;
     for phase in Phase::value_variants() {
         if !arguments.only.is_empty() && !arguments.only.contains(phase) {
@@ -159,6 +161,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    goals.extend(pauses.end()?);
     let report = Report::new(goals);
     print!("{}", report.table());
     let path = arguments.report.unwrap_or_else(|| target.join("bench").join("report.json"));

@@ -147,7 +147,7 @@ pub fn names(data: &[u8]) {
     {
         match text.parse::<T>() {
             Ok(name) => {
-                assert!(name.to_string().parse::<T>().ok() == Some(name), "{text:?} does not come back")
+                assert!(name.to_string().parse::<T>().ok() == Some(name), "{text:?} does not come back");
             }
             Err(error) => {
                 let length = error.to_string().len();

@@ -124,9 +124,9 @@ def test_a_failure_in_a_stream_is_a_typed_error_too(client):
 
 def test_what_cannot_be_done_is_refused_with_its_place(client):
     with pytest.raises(anthropic.BadRequestError) as refused:
-        message(client, stop_sequences=["."])
+        message(client, messages=[])
     error = refused.value.body["error"]
-    assert (error["type"], error["param"]) == ("invalid_request_error", "stop_sequences")
+    assert (error["type"], error["param"]) == ("invalid_request_error", "messages")
     with pytest.raises(anthropic.NotFoundError) as refused:
         client.messages.create(model="nobody", max_tokens=64, messages=HELLO)
     assert refused.value.body["error"]["code"] == "agent_not_found"

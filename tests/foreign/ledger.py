@@ -4,6 +4,7 @@
 talks to a server, so that a test can spoil what was collected and see that it is noticed.
 """
 
+import itertools
 from collections import Counter, defaultdict
 
 # Millionths per million tokens; odd, so that rounding shows.
@@ -19,6 +20,9 @@ CODES = {
     "truncate": "model_cut",
     "latency": None,
 }
+# Attempts of one turn, and in a hundred of all, that may have got lost on their way to the provider: a connection that
+# it closes while a request is on its way takes the request along.
+UNHEARD_MAX = 2
 ENDS = {"run_completed": "completed", "run_failed": "failed"}
 
 
@@ -36,6 +40,9 @@ def faults_of(seen):
         faults.append(f"runs that belong to no turn: {sorted(extra)}")
     for number, turn in seen["turns"].items():
         faults += [f"turn {number}, {turn['run']}: {fault}" for fault in _turn(seen, number, turn, asked[number])]
+    attempts = sum(run["model_calls"] for run in seen["runs"].values())
+    if attempts - len(seen["asked"]) > attempts * UNHEARD_MAX / 100:
+        faults.append(f"{attempts} attempts were made, and the provider saw only {len(seen['asked'])}")
     faults += _files(seen)
     faults += _sums(seen)
     return faults
@@ -62,31 +69,54 @@ def _turn(seen, number, turn, asked):
     yield from _calls(number, entries, end)
 
 
-def _attempts(run, entries, asked):
+def attempts_of(entries, asked):
+    """Each attempt of a journal, how it ended, and the request that the provider saw, or none.
+
+    Which attempts the provider did not see is what fits the faults that it says the others met.
+    """
     began = [entry["fields"] for entry in entries if entry["kind"] == "model_called"]
     ended = [entry for entry in entries if entry["kind"] in ("model_replied", "model_failed")]
-    if not len(began) == len(ended) == len(asked) == run["model_calls"]:
+    unheard = len(began) - len(asked)
+    if len(began) != len(ended) or not 0 <= unheard <= UNHEARD_MAX:
+        return None
+    pairings = []
+    for lost in itertools.combinations(range(len(began)), unheard):
+        heard = iter(asked)
+        requests = [None if at in lost else next(heard) for at in range(len(began))]
+        pairings.append(list(zip(began, ended, requests)))
+    return next((pairing for pairing in pairings if all(_fits(*attempt) for attempt in pairing)), pairings[0])
+
+
+def _fits(_called, entry, request):
+    code = entry["fields"].get("code")
+    return code is not None if request is None else CODES[request["fault"]] == code
+
+
+def _attempts(run, entries, asked):
+    attempts = attempts_of(entries, asked)
+    if attempts is None or len(attempts) != run["model_calls"]:
+        kinds = Counter(entry["kind"] for entry in entries)
         yield (
-            f"{len(began)} attempts began, {len(ended)} ended, the provider saw {len(asked)}, "
-            f"and the run counts {run['model_calls']}"
+            f"{kinds['model_called']} attempts began, {kinds['model_replied']} answered and {kinds['model_failed']} "
+            f"failed, the provider saw {len(asked)}, and the run counts {run['model_calls']}"
         )
         return
     cost, tokens = 0, Counter()
-    for called, entry, request in zip(began, ended, asked):
+    for called, entry, request in attempts:
         fields, place = entry["fields"], f"attempt {called['step']}.{called['attempt']}"
         if (fields["step"], fields["attempt"]) != (called["step"], called["attempt"]):
             yield f"{place} ended as {fields['step']}.{fields['attempt']}"
         if entry["kind"] == "model_replied":
             charged, due, code = fields["cost_micros"], _price(fields["usage"]), None
             tokens.update(fields["usage"])
-            given = request["usage"] or {}
+            given = (request or {}).get("usage") or {}
             if list(fields["usage"].values()) != [given.get("prompt_tokens"), given.get("completion_tokens")]:
                 yield f"{place} has the usage {fields['usage']}, and the provider reported {given}"
         else:
             charged, code = fields["charged_micros"], fields["code"]
             due = called["reserved_micros"] if code == "model_cut" else 0
-        if CODES[request["fault"]] != code:
-            yield f"{place} met {request['fault']} and ended with {code}"
+        if not _fits(called, entry, request):
+            yield f"{place} met {request and request['fault']} and ended with {code}"
         if charged != due:
             yield f"{place} cost {charged}, not {due}"
         if charged > called["reserved_micros"]:

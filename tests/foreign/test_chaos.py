@@ -119,6 +119,19 @@ def seen():
         provider.process.kill()
 
 
+def unheard(seen):
+    """What was said of the attempts that the provider did not see."""
+    asked = {}
+    for request in seen["asked"]:
+        asked.setdefault(request["turn"], []).append(request)
+    attempts = [
+        attempt
+        for number, turn in seen["turns"].items()
+        for attempt in ledger.attempts_of(seen["journals"][turn["run"]], asked.get(number, [])) or []
+    ]
+    return [entry["fields"]["message"] for _, entry, request in attempts if request is None]
+
+
 def met(seen):
     """How often each fault was met; a connection that breaks off is one fault, wherever it does."""
     counts = dict.fromkeys(("drop", "ratelimit", "malformed", "disconnect", "latency"), 0)
@@ -135,7 +148,7 @@ def test_every_turn_ends_typed_no_call_is_doubled_and_the_ledger_is_the_journal(
         print(
             f"\nchaos: seed {SEED}, {len(ends)} turns in {seen['took']:.0f} s: {ends.count('completed')} completed, "
             f"{ends.count('failed')} failed; {len(seen['asked'])} attempts, met {counts}; {calls} tool calls; "
-            f"{seen['summaries']['agent']['total']['cost_micros']} micros"
+            f"{seen['summaries']['agent']['total']['cost_micros']} micros; lost on the way {unheard(seen)}"
         )
     faults = ledger.faults_of(seen)
     assert not faults, "\n".join([f"{len(faults)} contradictions", *faults[:50]])
@@ -198,6 +211,11 @@ def free_cut(seen):
     next(cut)["fields"]["charged_micros"] = 0
 
 
+def attempt_that_nobody_saw_and_yet_answered(seen):
+    answered = next(request for request in seen["asked"] if request["fault"] == "latency")
+    seen["asked"].remove(answered)
+
+
 def request_that_nobody_journaled(seen):
     seen["asked"].append(copy.deepcopy(seen["asked"][0]))
 
@@ -218,7 +236,7 @@ def run_of_no_turn(seen):
 
 PLANTS = [
     doubled_call, doubled_line, lost_line, ledger_off_by_one, group_off_by_one, attempt_off_by_one, free_cut,
-    request_that_nobody_journaled, turn_without_an_end, turn_that_failed_untyped, run_of_no_turn,
+    attempt_that_nobody_saw_and_yet_answered, request_that_nobody_journaled, turn_without_an_end, turn_that_failed_untyped, run_of_no_turn,
 ]
 
 

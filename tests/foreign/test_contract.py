@@ -87,7 +87,7 @@ def check(server, place, *selection):
         sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(place / "schemathesis.toml"),
         "run", f"{server.url}/openapi.json", "--header", f"Authorization: Bearer {server.token}",
         "--seed", SEED, "--max-examples", EXAMPLES, "--no-shrink", "--generation-database", "none",
-        "--workers", "2", "--request-timeout", str(DEADLINE_S), "--exclude-checks", "positive_data_acceptance", *selection,
+        "--request-timeout", str(DEADLINE_S), "--exclude-checks", "positive_data_acceptance", *selection,
     ]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=CONTRACT_S)
     assert done.returncode == 0, f"expected no finding (seed {SEED}), saw:\n{done.stdout[-20000:]}{done.stderr[-4000:]}"

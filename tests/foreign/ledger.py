@@ -20,9 +20,10 @@ CODES = {
     "truncate": "model_cut",
     "latency": None,
 }
-# Attempts of one turn, and in a hundred of all, that may have got lost on their way to the provider: a connection that
-# it closes while a request is on its way takes the request along.
-UNHEARD_MAX = 2
+# The attempts of one turn, and of a hundred, that may have got lost on their way to the provider: a connection that it
+# closes while a request is on its way takes the request along.
+LOST_MAX = 4
+LOST_PERCENT_MAX = 3
 ENDS = {"run_completed": "completed", "run_failed": "failed"}
 
 
@@ -41,7 +42,7 @@ def faults_of(seen):
     for number, turn in seen["turns"].items():
         faults += [f"turn {number}, {turn['run']}: {fault}" for fault in _turn(seen, number, turn, asked[number])]
     attempts = sum(run["model_calls"] for run in seen["runs"].values())
-    if attempts - len(seen["asked"]) > attempts * UNHEARD_MAX / 100:
+    if attempts - len(seen["asked"]) > attempts * LOST_PERCENT_MAX / 100:
         faults.append(f"{attempts} attempts were made, and the provider saw only {len(seen['asked'])}")
     faults += _files(seen)
     faults += _sums(seen)
@@ -69,18 +70,18 @@ def _turn(seen, number, turn, asked):
     yield from _calls(number, entries, end)
 
 
-def attempts_of(entries, asked):
+def _paired(entries, asked):
     """Each attempt of a journal, how it ended, and the request that the provider saw, or none.
 
     Which attempts the provider did not see is what fits the faults that it says the others met.
     """
     began = [entry["fields"] for entry in entries if entry["kind"] == "model_called"]
     ended = [entry for entry in entries if entry["kind"] in ("model_replied", "model_failed")]
-    unheard = len(began) - len(asked)
-    if len(began) != len(ended) or not 0 <= unheard <= UNHEARD_MAX:
+    count = len(began) - len(asked)
+    if len(began) != len(ended) or not 0 <= count <= LOST_MAX:
         return None
     pairings = []
-    for lost in itertools.combinations(range(len(began)), unheard):
+    for lost in itertools.combinations(range(len(began)), count):
         heard = iter(asked)
         requests = [None if at in lost else next(heard) for at in range(len(began))]
         pairings.append(list(zip(began, ended, requests)))
@@ -89,11 +90,13 @@ def attempts_of(entries, asked):
 
 def _fits(_called, entry, request):
     code = entry["fields"].get("code")
-    return code is not None if request is None else CODES[request["fault"]] == code
+    if request is None:
+        return code in ("model_cut", "model_unavailable")
+    return CODES[request["fault"]] == code
 
 
 def _attempts(run, entries, asked):
-    attempts = attempts_of(entries, asked)
+    attempts = _paired(entries, asked)
     if attempts is None or len(attempts) != run["model_calls"]:
         kinds = Counter(entry["kind"] for entry in entries)
         yield (

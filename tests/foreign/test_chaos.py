@@ -119,19 +119,6 @@ def seen():
         provider.process.kill()
 
 
-def unheard(seen):
-    """What was said of the attempts that the provider did not see."""
-    asked = {}
-    for request in seen["asked"]:
-        asked.setdefault(request["turn"], []).append(request)
-    attempts = [
-        attempt
-        for number, turn in seen["turns"].items()
-        for attempt in ledger.attempts_of(seen["journals"][turn["run"]], asked.get(number, [])) or []
-    ]
-    return [entry["fields"]["message"] for _, entry, request in attempts if request is None]
-
-
 def met(seen):
     """How often each fault was met; a connection that breaks off is one fault, wherever it does."""
     counts = dict.fromkeys(("drop", "ratelimit", "malformed", "disconnect", "latency"), 0)
@@ -143,12 +130,13 @@ def met(seen):
 def test_every_turn_ends_typed_no_call_is_doubled_and_the_ledger_is_the_journal(seen, capsys):
     counts = met(seen)
     ends = [turn["status"] for turn in seen["turns"].values()]
+    lost = sum(run["model_calls"] for run in seen["runs"].values()) - len(seen["asked"])
     calls = sum(len(lines) for lines in seen["lines"].values())
     with capsys.disabled():
         print(
             f"\nchaos: seed {SEED}, {len(ends)} turns in {seen['took']:.0f} s: {ends.count('completed')} completed, "
             f"{ends.count('failed')} failed; {len(seen['asked'])} attempts, met {counts}; {calls} tool calls; "
-            f"{seen['summaries']['agent']['total']['cost_micros']} micros; lost on the way {unheard(seen)}"
+            f"{seen['summaries']['agent']['total']['cost_micros']} micros; {lost} requests got lost on their way"
         )
     faults = ledger.faults_of(seen)
     assert not faults, "\n".join([f"{len(faults)} contradictions", *faults[:50]])
@@ -157,7 +145,7 @@ def test_every_turn_ends_typed_no_call_is_doubled_and_the_ledger_is_the_journal(
 def test_a_fifth_of_the_requests_meets_each_fault_and_every_format_is_asked(seen):
     for fault, count in met(seen).items():
         share = count / len(seen["asked"])
-        assert 0.17 < share < 0.23, f"expected a fifth of {fault}, saw {share:.3f} of {len(seen['asked'])}"
+        assert 0.15 < share < 0.25, f"expected a fifth of {fault}, saw {share:.3f} of {len(seen['asked'])}"
     models = {request["model"] for request in seen["asked"]}
     assert models == {"mock-chat", "mock-responses", "mock-anthropic", "mock-chain"}
     assert {turn["status"] for turn in seen["turns"].values()} == {"completed", "failed"}
@@ -236,7 +224,8 @@ def run_of_no_turn(seen):
 
 PLANTS = [
     doubled_call, doubled_line, lost_line, ledger_off_by_one, group_off_by_one, attempt_off_by_one, free_cut,
-    attempt_that_nobody_saw_and_yet_answered, request_that_nobody_journaled, turn_without_an_end, turn_that_failed_untyped, run_of_no_turn,
+    attempt_that_nobody_saw_and_yet_answered, request_that_nobody_journaled, turn_without_an_end,
+    turn_that_failed_untyped, run_of_no_turn,
 ]
 
 

@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test crash fuzz bench demo picture
+.PHONY: help setup check api docs test crash foreign chaos fuzz bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,12 +26,13 @@ api: ## Write docs/openapi.json anew and show what changed
 	@DROMIA_WRITE_GOLDEN=1 $(CARGO) test --quiet --workspace --test it -- reference::the_document_is_the_one_in_the_docs
 	@git --no-pager diff --stat -- docs/openapi.json
 
-test: setup ## Everything: check, all tests, 100 kills, the demo
+test: setup ## Everything: check, all tests, 100 kills, the demo, programs of others
 	@$(MAKE) --no-print-directory check
 	@scripts/phase.sh build    $(CARGO) build --workspace --tests --bins
 	@scripts/phase.sh tests    scripts/tests.sh
 	@scripts/phase.sh crash    $(MAKE) --no-print-directory crash N=$(N)
 	@scripts/phase.sh demo     $(TARGET)/debug/dromia demo
+	@scripts/phase.sh foreign  scripts/foreign.sh $(TARGET) tests/foreign
 	@echo "all phases passed"
 
 crash: ## Kill a loaded server N times (N=100) and let a witness count
@@ -39,6 +40,15 @@ crash: ## Kill a loaded server N times (N=100) and let a witness count
 
 fuzz: ## Fuzz every parser that a library shows for T seconds each (T=60); needs cargo-fuzz
 	@scripts/fuzz.sh $(T)
+
+foreign: ## Programs of others against the built binary: SDKs, schemathesis, aimock
+	@$(CARGO) build --quiet --workspace --bins
+	@scripts/foreign.sh $(TARGET) tests/foreign
+
+chaos: ## Take N turns (N=2000) from a provider that mostly fails, and compare the ledger (SEED=1)
+	@$(CARGO) build --quiet --workspace --bins
+	@DROMIA_CHAOS_N=$(if $(filter file,$(origin N)),2000,$(N)) DROMIA_CHAOS_SEED=$(SEED) DROMIA_FOREIGN_S=3600 \
+		scripts/foreign.sh $(TARGET) tests/foreign/test_chaos.py
 
 bench: ## The figures of the README, beside the limits of this machine
 	@$(CARGO) build --release --workspace --bins

@@ -3,26 +3,41 @@
 # sudo, and prints the list first. Elsewhere it lists what is missing and exits 2.
 set -euo pipefail
 
-declare -A package_of=([cc]=gcc [make]=make [git]=git)
+declare -A package_of=([cc]=gcc [make]=make [git]=git [curl]=curl [python3]=python3 [node]=nodejs [npm]=npm)
 missing=()
 for tool in "${!package_of[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${package_of[$tool]}")
 done
+# Debian packs what makes an environment apart from Python itself.
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
 if ! command -v cargo >/dev/null 2>&1; then
   echo "cargo is missing; install Rust 1.95 or newer from https://rustup.rs" >&2
   exit 2
 fi
-[ ${#missing[@]} -eq 0 ] && exit 0
 
-echo "needed packages: ${missing[*]}"
-if ! command -v apt-get >/dev/null 2>&1; then
-  echo "this is neither Debian nor Ubuntu; install them and run this again" >&2
+install() {
+  echo "needed packages: $*"
+  if ! command -v apt-get >/dev/null 2>&1; then
+    echo "this is neither Debian nor Ubuntu; install them and run this again" >&2
+    exit 2
+  fi
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 || { echo "not root and no sudo; install them and run this again" >&2; exit 2; }
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get update -q
+  "${as_root[@]}" apt-get install -q -y --no-install-recommends "$@"
+}
+
+[ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
+
+# What a distribution packs may be older than what the clients and the mock run on.
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  echo "$(python3 --version) is too old; Python 3.11 or newer must come first on PATH" >&2
   exit 2
 fi
-as_root=()
-if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null 2>&1 || { echo "not root and no sudo; install them and run this again" >&2; exit 2; }
-  as_root=(sudo)
+if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a === 20 && +b >= 15) ? 0 : 1)'; then
+  echo "node $(node --version) is too old; Node.js 20.15 or newer must come first on PATH" >&2
+  exit 2
 fi
-"${as_root[@]}" apt-get update -q
-"${as_root[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"

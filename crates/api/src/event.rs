@@ -53,6 +53,7 @@ pub struct SendEvent {
     pub wait: bool,
     /// How long to wait, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = WAIT_MS_MAX))]
     pub wait_ms: Option<u64>,
 }
 

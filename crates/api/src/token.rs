@@ -25,6 +25,7 @@ pub struct CreateToken {
     pub scopes: TokenScopes,
     /// How long it is let in; without it until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = EXPIRES_IN_SECONDS_MAX))]
     pub expires_in_seconds: Option<u64>,
 }
 

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use dromia_api::Handle;
 
 pub use self::agent::{Agent, AgentName, CreateAgent};
-pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, WatchRun};
+pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};
 pub use self::talk::{Ask, Chat, Event, SendEvent};
 pub use self::tenant::{CreateTenant, CreateToken, Tenant, Token, TokenName};

@@ -31,6 +31,7 @@ pub(crate) struct Listing {
     /// Only agents after this one; the `next` of the page before.
     after: Option<AgentId>,
     /// The most rows, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 

@@ -183,6 +183,7 @@ pub(crate) struct Pricing {
     /// Only attempts after this entry; the `next` of the answer before.
     after: Option<u64>,
     /// The most attempts, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 

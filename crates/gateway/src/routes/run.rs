@@ -41,6 +41,7 @@ pub(crate) struct Listing {
     /// Only runs after this one; the `next` of the page before.
     after: Option<RunId>,
     /// The most rows, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 
@@ -114,6 +115,7 @@ pub(crate) struct Reading {
     /// Only entries after this number.
     after: Option<u64>,
     /// The most rows, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 

@@ -39,6 +39,7 @@ pub(crate) struct Listing {
     /// Only sessions after this one; the `next` of the page before.
     after: Option<SessionId>,
     /// The most rows, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 
@@ -120,6 +121,7 @@ pub(crate) struct StateListing {
     /// Only entries after this name; the `next` of the page before.
     after: Option<String>,
     /// The most rows, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 

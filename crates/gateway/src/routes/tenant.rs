@@ -26,6 +26,7 @@ pub(crate) struct Listing {
     /// Only tenants after this one; the `next` of the page before.
     after: Option<TenantId>,
     /// The most rows, from 1 to 256; 50 where it is absent.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 

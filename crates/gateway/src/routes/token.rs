@@ -29,6 +29,7 @@ pub(crate) struct Listing {
     /// Only tokens after this one.
     after: Option<TokenId>,
     /// The most tokens of the page.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
     limit: Option<u32>,
 }
 

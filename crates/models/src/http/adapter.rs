@@ -25,6 +25,10 @@ const ERROR_BYTES_MAX: usize = 16 << 10;
 /// How long to wait for an error's body; the status says enough without it.
 const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 
+/// How long an idle connection is kept. Many servers (Node.js, uvicorn) close theirs after five seconds, and a request
+/// that meets the close is lost: nobody knows what became of it, so its reservation is charged.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
 /// How long to wait for the end of a stream behind its last event.
 const END_WAIT: Duration = Duration::from_millis(50);
 
@@ -45,6 +49,7 @@ impl HttpModel {
             .default_headers(headers)
             .connect_timeout(config.timeouts.connect)
             .pool_max_idle_per_host(config.idle_connections_max)
+            .pool_idle_timeout(IDLE_MAX)
             .redirect(Policy::none())
             .no_proxy()
             .build()

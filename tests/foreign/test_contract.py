@@ -1,0 +1,105 @@
+"""schemathesis against the document that the server serves: what is not in the document does not happen.
+
+It sends requests that fit the document and requests that do not, and looks for 5xx, for statuses, media types, headers
+and bodies that the document does not name, for credentials that nobody checks, and for bad requests that are taken.
+What it may not judge is whether every request that fits the schemas is taken: some rules are not a schema's to say,
+such as that an agent's model must be configured.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from home import DEADLINE_S, served
+
+SEED = os.environ.get("DROMIA_CONTRACT_SEED") or "1"
+EXAMPLES = os.environ.get("DROMIA_CONTRACT_EXAMPLES") or "6"
+CONTRACT_S = 300
+# Operators only, and a token is no operator.
+FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
+# What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an
+# export makes, and runs that are at work, have yielded or are held.
+UNLIKELY = {
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/sessions/import"),
+    ("POST", "/v1/runs/{run}/cancel"),
+    ("POST", "/v1/runs/{run}/terminate"),
+    ("POST", "/v1/runs/{run}/resume"),
+}
+# It would take back the very token that asks; it has a run of its own.
+LAST = "token_revoke"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with served() as server:
+        yield server
+
+
+def known(server):
+    """Makes something of each kind and names it, so that requests reach more than a 404."""
+    names = [f"agent-{number}" for number in range(6)]
+    for name in names:
+        server.cli("agent", "create", name, "--model", "scripted")
+    sessions, runs = [], []
+    for name in names:
+        body = {"text": "@tool time.now {}\n@say done", "agent": name, "wait": True}
+        status, answer = server.call("POST", "/v1/events", body)
+        assert status == 200, f"expected an answered event, saw {status}: {answer}"
+        sessions.append(answer["session"])
+        runs.append(answer["run"])
+    tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
+    return {"agent": names, "model": names, "session": sessions, "run": runs, "token": tokens}
+
+
+def configuration(names):
+    lines = ["[dictionaries]"]
+    lines += [f"{kind} = {{ values = {json.dumps(values)} }}" for kind, values in names.items()]
+    lines += ["[parameters]"]
+    lines += [f'"path.{kind}" = {{ dictionary = "{kind}", probability = 0.8 }}' for kind in names]
+    return "\n".join(lines) + "\n"
+
+
+def answered(server):
+    """The routes that gave an answer of the 200s, by the server's own meters."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=DEADLINE_S) as response:
+        text = response.read().decode()
+    meter = re.compile(r'^dromia_http_requests_total\{method="(\w+)",route="([^"]+)",class="2xx"\} (\d+)$', re.MULTILINE)
+    return {(method, route) for method, route, count in meter.findall(text) if int(count) > 0}
+
+
+def documented(server):
+    """Every operation of the document."""
+    paths = server.get("/openapi.json")["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods if method != "parameters"}
+
+
+def check(server, place, *selection):
+    """Runs schemathesis; whatever it finds fails the test in its own words."""
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(place / "schemathesis.toml"),
+        "run", f"{server.url}/openapi.json", "--header", f"Authorization: Bearer {server.token}",
+        "--seed", SEED, "--max-examples", EXAMPLES, "--no-shrink", "--generation-database", "none",
+        "--request-timeout", str(DEADLINE_S), "--exclude-checks", "positive_data_acceptance", *selection,
+    ]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=CONTRACT_S)
+    assert done.returncode == 0, f"expected no finding (seed {SEED}), saw:\n{done.stdout[-20000:]}{done.stderr[-4000:]}"
+    print(done.stdout)
+
+
+def test_nothing_happens_that_the_document_does_not_name(server, tmp_path):
+    (tmp_path / "schemathesis.toml").write_text(configuration(known(server)))
+    check(server, tmp_path, "--exclude-operation-id", LAST)
+    status, who = server.call("GET", "/v1/whoami")
+    assert status == 200, f"expected the token to work to the end, saw {status}: {who}"
+    check(server, tmp_path, "--include-operation-id", LAST)
+    # An operation that only ever refused has shown nothing.
+    unreached = documented(server) - answered(server) - FORBIDDEN - UNLIKELY
+    assert not unreached, f"expected an answer of the 200s from every operation, saw none from {sorted(unreached)}"

@@ -24,7 +24,7 @@ impl Core {
     pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
         if !input.offer.tools.is_empty() {
             let agent = match &input.target {
-                Target::Key { agent, .. } => *agent,
+                Target::Key { agent, .. } | Target::Fresh { agent, .. } => *agent,
                 Target::Session(id) => {
                     let session = self.ports.store.session(scope, *id).await.map_err(read_fault)?;
                     session.ok_or_else(|| session_not_found(*id))?.agent
@@ -40,7 +40,7 @@ impl Core {
         match (&input.answers, &input.target) {
             (None, _) => Ok(()),
             (Some(answers), Target::Session(session)) => self.check_answers(scope, *session, answers).await,
-            (Some(_), Target::Key { .. }) => {
+            (Some(_), Target::Key { .. } | Target::Fresh { .. }) => {
                 let text = "results of handed calls belong to the session that handed them over";
                 Err(Fault::new(ErrorCode::InvalidRequest, text))
             }

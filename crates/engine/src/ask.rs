@@ -12,6 +12,7 @@ use dromia_contracts::tool::ToolDescriptor;
 use crate::story::Story;
 
 /// What a request is made of beside the story.
+#[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
     /// The alias of the model.
     pub(crate) model: &'a str,

@@ -15,6 +15,7 @@ use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusa
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
 
 use crate::agents::{Snapshot, read_fault};
+use crate::answering;
 use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
 use crate::live::Place;
@@ -46,21 +47,33 @@ pub(crate) enum Found {
 impl Core {
     /// Stores an input and, where possible, claims its session in the same commit.
     pub(crate) async fn submit(self: &Arc<Self>, scope: Scope, input: NewInput) -> Result<Submitted, Fault> {
-        if input.parts.is_empty() {
+        // Results may be the last word: those of handed calls, or of a told past.
+        if input.parts.is_empty() && input.answers.is_none() && input.history.is_empty() {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
+        self.check_client(&scope, &input).await?;
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
-        let body = InputBody { history: input.history, message }
+        let body = InputBody { history: input.history, answers: input.answers, offer: input.offer, message };
+        let answers = body.answers.clone();
+        let body = body
             .encode()
             .map(Bytes::from)
             .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        let key = match &answers {
+            Some(answers) => Some(answering::key(answers, &body)),
+            None => input.key,
+        };
         if body.len() > INPUT_BYTES_MAX {
             let text = format!("an input has at most {INPUT_BYTES_MAX} bytes, this one has {}", body.len());
             return Err(Fault::new(ErrorCode::BodyTooLarge, text));
         }
-        let item =
-            NewItem { kind: ItemKind::Input, author: input.author, body, key: input.key, wait: input.wait };
-        self.admit(&scope, input.target, item).await
+        let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
+        self.admit(&scope, input.target, item).await.map_err(|fault| match &answers {
+            Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {
+                answering::answered_otherwise(answers.run)
+            }
+            _ => fault,
+        })
     }
 
     /// Puts an item into a session's inbox.

@@ -88,7 +88,7 @@ fn filled(written: &Written) -> Written {
         let base_url = target.server.base_url.filter(|_| model.provider.is_none());
         let Window { context_tokens, output_tokens_max } = target.window;
         let stream = Some(target.stream);
-        *model = WrittenModel { stream, price, base_url, context_tokens, output_tokens_max, ..model.clone() };
+        *model = WrittenModel { base_url, stream, price, context_tokens, output_tokens_max, ..model.clone() };
     }
     filled
 }

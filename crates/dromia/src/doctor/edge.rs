@@ -114,8 +114,6 @@ mod tests {
 
     use super::super::Severity;
     use super::super::plant::{Planted, chmod};
-    use super::*;
-
     fn planted(cert: &str, key: &str) -> Planted {
         let planted = Planted::sound();
         std::fs::write(planted.home.root().join("cert.pem"), cert).expect("is written");

@@ -24,6 +24,7 @@ enum StepKind {
 
 /// An attempt of a model, or a call of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the field's name is the wire's")]
 pub(super) struct Step {
     /// The number of the entry that began it.
     seq: u64,

@@ -24,7 +24,7 @@ SEED = os.environ.get("DROMIA_CHAOS_SEED") or "1"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Six attempts at each of three steps, their waits, and the machine under it.
 TURN_S = 300
-AT_ONCE = 256
+AT_ONCE = 320
 AGENTS = ("chat", "responses", "anthropic", "chain")
 KINDS = {"chat": "openai", "responses": "openai_responses", "anthropic": "anthropic"}
 

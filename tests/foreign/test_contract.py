@@ -23,8 +23,9 @@ CONTRACT_S = 300
 # Operators only, and a token is no operator.
 FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
 # What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an
-# export makes, and runs that are at work, have yielded or are held.
+# export makes, runs that are at work, have yielded or are held, and what was sent to a provider, where none is.
 UNLIKELY = {
+    ("GET", "/v1/runs/{run}/requests/{step}"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("POST", "/v1/messages"),
@@ -56,7 +57,7 @@ def known(server):
         sessions.append(answer["session"])
         runs.append(answer["run"])
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
-    return {"agent": names, "model": names, "session": sessions, "run": runs, "token": tokens}
+    return {"agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2]}
 
 
 def configuration(names):

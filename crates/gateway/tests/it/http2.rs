@@ -57,8 +57,10 @@ async fn requests_and_streams_share_a_connection() {
     assert_eq!(sender.send_request(foreign).await.unwrap().status(), 403);
     assert_eq!(world.handle.connections_open(), 1);
     world.stop.cancel();
-    let rest = timeout(PATIENCE, stream.frame()).await.unwrap();
-    assert!(rest.is_none(), "the stream goes on: {rest:?}");
+    // The end of a stream may be a frame without bytes.
+    while let Some(rest) = timeout(PATIENCE, stream.frame()).await.unwrap() {
+        assert_eq!(rest.unwrap().into_data().unwrap(), Bytes::new(), "the stream goes on");
+    }
     assert_eq!(timeout(PATIENCE, world.served).await.unwrap().unwrap(), Drained { cut: 0 });
 }
 

@@ -25,8 +25,14 @@ fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Sends bytes; returns the status and what came.
-async fn send(server: &Server, path: &str, body: Vec<u8>, key: Option<&[u8]>) -> (u16, Vec<u8>) {
-    let request = reqwest::Client::new().post(format!("{}{path}", server.url)).bearer_auth(&server.token);
+async fn send(
+    client: &reqwest::Client,
+    server: &Server,
+    path: &str,
+    body: Vec<u8>,
+    key: Option<&[u8]>,
+) -> (u16, Vec<u8>) {
+    let request = client.post(format!("{}{path}", server.url)).bearer_auth(&server.token);
     let request = match key {
         Some(key) => request.header("idempotency-key", key),
         None => request,
@@ -68,10 +74,11 @@ fn no_body_from_elsewhere_is_answered_with_less_than_an_answer_or_a_reason() {
         ("session_file", "/v1/sessions/import?agent=assistant"),
     ];
     block_on(async {
+        let client = reqwest::Client::new();
         for (target, path) in targets {
             let mut taken = Vec::new();
             for (name, bytes) in inputs(target) {
-                let (status, body) = send(&server, path, bytes, None).await;
+                let (status, body) = send(&client, &server, path, bytes, None).await;
                 if answered(&format!("{target}/{name}"), status, &body) {
                     taken.push(name);
                 }
@@ -87,18 +94,19 @@ fn a_key_is_taken_or_refused_and_a_refused_one_stores_nothing() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
+        let client = reqwest::Client::new();
         for (name, key) in inputs("idempotency_key") {
             // What no client can put into a header does not come.
             if reqwest::header::HeaderValue::from_bytes(&key).is_err() {
                 continue;
             }
             let event = b"{\"text\": \"hi\"}".to_vec();
-            let (status, body) = send(&server, "/v1/events", event.clone(), Some(&key)).await;
+            let (status, body) = send(&client, &server, "/v1/events", event.clone(), Some(&key)).await;
             if !answered(&name, status, &body) {
                 continue;
             }
             let first: Value = serde_json::from_slice(&body).expect("an answer");
-            let (_, body) = send(&server, "/v1/events", event, Some(&key)).await;
+            let (_, body) = send(&client, &server, "/v1/events", event, Some(&key)).await;
             let again: Value = serde_json::from_slice(&body).expect("an answer");
             assert_eq!(again["item"], first["item"], "{name}: the same key is the same event");
         }
@@ -122,7 +130,7 @@ fn a_session_file_that_does_not_hang_together_is_refused_with_the_reason() {
             ("unknown-entry", "entry 1"),
         ] {
             let (status, body) =
-                send(&server, "/v1/sessions/import?agent=assistant", bytes(name), None).await;
+                send(&client, &server, "/v1/sessions/import?agent=assistant", bytes(name), None).await;
             let text = String::from_utf8_lossy(&body).into_owned();
             assert!(status == 400 && text.contains(reason), "{name}: {status} {text}");
         }

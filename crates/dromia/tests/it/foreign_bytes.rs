@@ -122,6 +122,7 @@ fn a_session_file_that_does_not_hang_together_is_refused_with_the_reason() {
         found.expect("it is in the corpus").1
     };
     block_on(async {
+        let client = reqwest::Client::new();
         for (name, reason) in [
             ("item-without-run", "which is not in the file"),
             ("bad-hex", "is not hex"),

@@ -10,7 +10,8 @@ use crate::scene::{Scene, TENANT, at};
 fn of_the_second_schema(dir: &std::path::Path) {
     let db = Scene::sql(dir);
     db.execute_batch(
-        "DROP TABLE tokens;
+        "ALTER TABLE entries DROP COLUMN packed;
+         DROP TABLE tokens;
          CREATE TABLE tokens (
              hash   BLOB NOT NULL PRIMARY KEY,
              tenant BLOB NOT NULL,

@@ -57,6 +57,10 @@ impl Core {
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         };
         let handed = self.handed(scope, run.id).await?;
+        if handed.calls.is_empty() {
+            let text = format!("{} handed no call to its client", run.id);
+            return Err(Fault::new(ErrorCode::InvalidRequest, text));
+        }
         let name = |call: CallId| HandedCall { run: run.id, call };
         for (at, result) in answers.results.iter().enumerate() {
             let call = result.call;
@@ -95,11 +99,13 @@ impl Core {
     }
 
     /// Adds the run whose calls an item answers, where the bounds of the context left it out: results are told beside
-    /// their calls. It is the newest run of the past, so a tail without it holds no past at all.
+    /// their calls. `after` is the position of the last item of the past. A run that is not the newest of the past is
+    /// not added: the run behind it closed its calls.
     pub(crate) async fn add_answered(
         &self,
         scope: &Scope,
         tail: &mut SessionTail,
+        after: u64,
         item: &InboxItem,
     ) -> Result<(), ReadError> {
         let body =
@@ -114,6 +120,9 @@ impl Core {
         let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
             return Ok(());
         };
+        if started.after + started.items.len() as u64 != after {
+            return Ok(());
+        }
         let owner = InboxOwner::Session(tail.session.id);
         let mut items = self.ports.store.inbox(scope, owner, started.after, started.items.len()).await?;
         items.retain(|item| item.taken_by == Some(run));

@@ -96,6 +96,7 @@ impl Story {
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle(None);
+            self.client.go_on();
             return Ok(());
         };
         let InputBody { history, answers, offer, mut message } = InputBody::decode(body)

@@ -56,6 +56,11 @@ impl Core {
             let text = format!("{} is no run of {session}, so no call of it waits here", answers.run);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         };
+        if run.head.status != RunStatus::Completed {
+            let status = run.head.status.as_str();
+            let text = format!("{} is {status}, and only a run that completed lets its calls out", run.id);
+            return Err(call_not_open(text));
+        }
         let handed = self.handed(scope, run.id).await?;
         if handed.calls.is_empty() {
             let text = format!("{} handed no call to its client", run.id);
@@ -82,14 +87,11 @@ impl Core {
         }
         let next =
             store.inbox(scope, InboxOwner::Session(session), handed.after, 1).await.map_err(read_fault)?;
-        let closed = match next.first() {
-            None => run.head.status != RunStatus::Completed,
+        let closed = next.first().is_some_and(|item| {
             // These very results, or others: the key tells.
-            Some(item) => {
-                let body = item.body.as_deref().map(InputBody::decode).and_then(Result::ok);
-                body.and_then(|body| body.answers).is_none_or(|known| known.run != run.id)
-            }
-        };
+            let body = item.body.as_deref().map(InputBody::decode).and_then(Result::ok);
+            body.and_then(|body| body.answers).is_none_or(|known| known.run != run.id)
+        });
         if closed {
             let call = handed.calls.first().map(|call| name(*call).to_string()).unwrap_or_default();
             let text = format!("the call {call} waits for no result: the session went on without it");

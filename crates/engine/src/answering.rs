@@ -19,6 +19,10 @@ use crate::client;
 use crate::core::Core;
 use crate::refusal::session_not_found;
 
+/// How many items behind a run are looked at for the one that answers its calls. It is the first of them, unless others
+/// slipped in between the look and the commit.
+const NEXT_ITEMS: usize = 8;
+
 impl Core {
     /// Checks what a client brings along.
     pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
@@ -85,14 +89,15 @@ impl Core {
             return Err(Fault::new(ErrorCode::InvalidRequest, text)
                 .with_hint("send the results of all calls of an answer together"));
         }
-        let next =
-            store.inbox(scope, InboxOwner::Session(session), handed.after, 1).await.map_err(read_fault)?;
-        let closed = next.first().is_some_and(|item| {
-            // These very results, or others: the key tells.
-            let body = item.body.as_deref().map(InputBody::decode).and_then(Result::ok);
-            body.and_then(|body| body.answers).is_none_or(|known| known.run != run.id)
+        let owner = InboxOwner::Session(session);
+        let next = store.inbox(scope, owner, handed.after, NEXT_ITEMS).await.map_err(read_fault)?;
+        // These very results, or others: the key tells.
+        let answered = next.iter().any(|item| {
+            let body = item.body.as_deref().filter(|body| InputBody::may_answer(body));
+            let body = body.map(InputBody::decode).and_then(Result::ok);
+            body.and_then(|body| body.answers).is_some_and(|known| known.run == run.id)
         });
-        if closed {
+        if !next.is_empty() && !answered {
             let call = handed.calls.first().map(|call| name(*call).to_string()).unwrap_or_default();
             let text = format!("the call {call} waits for no result: the session went on without it");
             return Err(call_not_open(text));

@@ -82,6 +82,29 @@ fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
 }
 
 #[test]
+fn results_that_came_late_are_joined_by_whoever_repeats_them() {
+    let mut scene = Scene::new(33);
+    let (session, run) = scene.first("weather");
+    scene.offer(Target::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
+    scene.offer(Target::Session(session), None, "never mind").expect("nothing fails");
+    let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
+    let file = scene.engine.export(scope.clone(), session);
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    // As if the message had slipped in before the results.
+    let mut file: serde_json::Value = serde_json::from_slice(&file).expect("it is JSON");
+    for list in ["items", "runs"] {
+        file[list].as_array_mut().expect("a list").swap(1, 2);
+    }
+    let copy = scene.engine.import(scope, agent, file.to_string().into_bytes());
+    let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
+    let runs = scene.runs_of(copy);
+    assert_eq!(runs.len(), 3, "{runs:?}");
+    let again = scene.offer(Target::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
+    assert!(again.replayed && again.run.is_some_and(|run| runs[1..].contains(&run)), "{again:?}");
+    assert_eq!(scene.runs_of(copy), runs);
+}
+
+#[test]
 fn a_run_that_handed_nothing_over_takes_no_results() {
     let mut scene = Scene::new(32);
     let (session, run) = scene.first("look");

@@ -129,6 +129,13 @@ impl Answers {
                     effect or not.";
         ToolResult { call, status: CallStatus::Unknown, parts: vec![Part::text(text, Label::PUBLIC_FACT)] }
     }
+
+    /// Makes the result of a call to a client's tool whose run did not complete: calls leave with the reply or not at
+    /// all.
+    pub fn kept_back(call: CallId) -> ToolResult {
+        let text = "The run ended before this call was let out to the client that has the tool.";
+        ToolResult { call, status: CallStatus::Cancelled, parts: vec![Part::text(text, Label::PUBLIC_FACT)] }
+    }
 }
 
 /// A call as its client is told it, such as `run_…_1_0`: the run, the model step and the place within it. A call's own

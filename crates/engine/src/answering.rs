@@ -19,6 +19,10 @@ use crate::client;
 use crate::core::Core;
 use crate::refusal::session_not_found;
 
+/// How many items behind a run are looked at for the one that answers its calls. It is the first of them, unless others
+/// slipped in between the look and the commit.
+const NEXT_ITEMS: usize = 8;
+
 impl Core {
     /// Checks what a client brings along.
     pub(crate) async fn check_client(&self, scope: &Scope, input: &NewInput) -> Result<(), Fault> {
@@ -56,7 +60,16 @@ impl Core {
             let text = format!("{} is no run of {session}, so no call of it waits here", answers.run);
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         };
+        if run.head.status != RunStatus::Completed {
+            let status = run.head.status.as_str();
+            let text = format!("{} is {status}, and only a run that completed lets its calls out", run.id);
+            return Err(call_not_open(text));
+        }
         let handed = self.handed(scope, run.id).await?;
+        if handed.calls.is_empty() {
+            let text = format!("{} handed no call to its client", run.id);
+            return Err(Fault::new(ErrorCode::InvalidRequest, text));
+        }
         let name = |call: CallId| HandedCall { run: run.id, call };
         for (at, result) in answers.results.iter().enumerate() {
             let call = result.call;
@@ -76,17 +89,15 @@ impl Core {
             return Err(Fault::new(ErrorCode::InvalidRequest, text)
                 .with_hint("send the results of all calls of an answer together"));
         }
-        let next =
-            store.inbox(scope, InboxOwner::Session(session), handed.after, 1).await.map_err(read_fault)?;
-        let closed = match next.first() {
-            None => run.head.status != RunStatus::Completed,
-            // These very results, or others: the key tells.
-            Some(item) => {
-                let body = item.body.as_deref().map(InputBody::decode).and_then(Result::ok);
-                body.and_then(|body| body.answers).is_none_or(|known| known.run != run.id)
-            }
-        };
-        if closed {
+        let owner = InboxOwner::Session(session);
+        let next = store.inbox(scope, owner, handed.after, NEXT_ITEMS).await.map_err(read_fault)?;
+        // These very results, or others: the key tells.
+        let answered = next.iter().any(|item| {
+            let body = item.body.as_deref().filter(|body| InputBody::may_answer(body));
+            let body = body.map(InputBody::decode).and_then(Result::ok);
+            body.and_then(|body| body.answers).is_some_and(|known| known.run == run.id)
+        });
+        if !next.is_empty() && !answered {
             let call = handed.calls.first().map(|call| name(*call).to_string()).unwrap_or_default();
             let text = format!("the call {call} waits for no result: the session went on without it");
             return Err(call_not_open(text));
@@ -95,11 +106,13 @@ impl Core {
     }
 
     /// Adds the run whose calls an item answers, where the bounds of the context left it out: results are told beside
-    /// their calls. It is the newest run of the past, so a tail without it holds no past at all.
+    /// their calls. `after` is the position of the last item of the past. A run that is not the newest of the past is
+    /// not added: the run behind it closed its calls.
     pub(crate) async fn add_answered(
         &self,
         scope: &Scope,
         tail: &mut SessionTail,
+        after: u64,
         item: &InboxItem,
     ) -> Result<(), ReadError> {
         let body =
@@ -114,6 +127,9 @@ impl Core {
         let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
             return Ok(());
         };
+        if started.after + started.items.len() as u64 != after {
+            return Ok(());
+        }
         let owner = InboxOwner::Session(tail.session.id);
         let mut items = self.ports.store.inbox(scope, owner, started.after, started.items.len()).await?;
         items.retain(|item| item.taken_by == Some(run));

@@ -14,14 +14,15 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    Batch, Claim, Commit, InboxPut, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen, StateEntry,
-    StatePut,
+    Batch, Claim, Commit, InboxPut, ItemKey, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen,
+    StateEntry, StatePut,
 };
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::read_fault;
+use crate::answering;
 use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
 use crate::decide::BODY_BYTES_MAX;
@@ -202,15 +203,18 @@ impl Core {
         }
         let mut after = 0;
         let mut renamed = HashMap::new();
+        let mut answered = HashSet::new();
         for (old, entries) in runs {
-            let mut items = items.remove(&old).unwrap_or_default();
-            for item in &mut items {
-                item.rename_run(&renamed)?;
+            let mut taken = Vec::new();
+            for mut item in items.remove(&old).unwrap_or_default() {
+                // Of two items that answer the same calls the first one did.
+                let key = item.rename_run(&renamed)?.filter(|key| answered.insert(key.key.clone()));
+                taken.push((item, key));
             }
-            let taken = items.len() as u64;
-            let new = self.import_run(scope, agent, session, after, items, entries).await?;
+            let count = taken.len() as u64;
+            let new = self.import_run(scope, agent, session, after, taken, entries).await?;
             renamed.insert(old, new);
-            after += taken;
+            after += count;
         }
         Ok(session)
     }
@@ -223,14 +227,14 @@ impl Core {
         agent: AgentId,
         session: SessionId,
         after: u64,
-        items: Vec<FileItem>,
+        items: Vec<(FileItem, Option<ItemKey>)>,
         mut entries: Vec<NewEntry>,
     ) -> Result<RunId, Fault> {
         let run = self.ports.runtime.run_id();
         let mut batch = Batch::new(scope.tenant());
         batch.lane = Lane::Bulk;
         let mut take = Vec::new();
-        for item in items {
+        for (item, key) in items {
             let id = self.ports.runtime.item_id();
             take.push(id);
             batch.mutations.push(Mutation::InboxPut(InboxPut {
@@ -240,7 +244,7 @@ impl Core {
                 kind: item.kind,
                 author: item.author,
                 body: item.body.map_or(Ok(Bytes::new()), Text::bytes)?,
-                key: None,
+                key,
             }));
         }
         if let Some(Entry::RunStarted(started)) = entries.first_mut().map(|first| &mut first.entry) {
@@ -376,19 +380,22 @@ fn not_hex() -> Fault {
 }
 
 impl FileItem {
-    /// Names the run whose handed calls the item answers by the id that the run has now.
-    fn rename_run(&mut self, renamed: &HashMap<RunId, RunId>) -> Result<(), Fault> {
+    /// Names the run whose handed calls the item answers by the id that the run has now. Returns the key of the one
+    /// input that answers those calls: what was answered before it was carried is not answered once more.
+    fn rename_run(&mut self, renamed: &HashMap<RunId, RunId>) -> Result<Option<ItemKey>, Fault> {
         let Some(Text::Utf8(text)) = self.body.as_ref().filter(|_| self.kind == ItemKind::Input) else {
-            return Ok(());
+            return Ok(None);
         };
         // A body that cannot be read stays as it is; whoever reads the session meets it there.
-        let Ok(mut body) = InputBody::decode(text.as_bytes()) else { return Ok(()) };
-        let Some(answers) = &mut body.answers else { return Ok(()) };
-        let Some(run) = renamed.get(&answers.run) else { return Ok(()) };
+        let Ok(mut body) = InputBody::decode(text.as_bytes()) else { return Ok(None) };
+        let Some(mut answers) = body.answers.take() else { return Ok(None) };
+        let Some(run) = renamed.get(&answers.run) else { return Ok(None) };
         answers.run = *run;
+        body.answers = Some(answers.clone());
         let bytes = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        let key = answering::key(&answers, &bytes);
         self.body = Some(Text::from(&Bytes::from(bytes)));
-        Ok(())
+        Ok(Some(key))
     }
 }
 

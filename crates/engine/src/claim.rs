@@ -84,7 +84,7 @@ impl Core {
                 if head.active.is_some() || head.last > head.taken {
                     return Ok(None);
                 }
-                self.add_answered(scope, &mut tail, &item).await.map_err(read_fault)?;
+                self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
                 let story = tell(&tail)?;
                 Ok(self.beginning(scope, agent, session, story, head.taken, item, slot))
             }
@@ -206,7 +206,7 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     if agent.state != AgentState::Running {
         return Ok(());
     }
-    core.add_answered(scope, &mut tail, &item).await.map_err(read_fault)?;
+    core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
     let story = tell(&tail)?;
     let Some(mut beginning) = core.beginning(scope, &agent, session, story, head.taken, item, slot) else {
         return Ok(());

@@ -49,6 +49,13 @@ impl Client {
         self.offer.wishes.output_tokens_max.map_or(most, |wished| wished.min(most))
     }
 
+    /// Goes on with the same offer in another run. A tool that must be called was called in the first.
+    pub(crate) fn go_on(&mut self) {
+        if !self.offer.wishes.choice.is_free() {
+            Arc::make_mut(&mut self.offer).wishes.choice = ToolChoice::Free;
+        }
+    }
+
     /// What is wished of a model step. A tool that must be called is called in the first: a run of several steps would
     /// never come to its answer.
     pub(crate) fn wishes(&self, step: u32) -> Wishes {
@@ -121,10 +128,12 @@ mod tests {
     #[test]
     fn a_wish_lowers_a_bound_and_a_tool_is_required_in_the_first_step_only() {
         let wishes = Wishes { choice: ToolChoice::Required, output_tokens_max: Some(9), ..Wishes::default() };
-        let client = Client::new(Offer { tools: vec![], wishes });
+        let mut client = Client::new(Offer { tools: vec![], wishes });
         assert_eq!((client.output_tokens_max(4), client.output_tokens_max(10)), (4, 9));
         assert_eq!(client.wishes(1).choice, ToolChoice::Required);
         assert_eq!(client.wishes(2).choice, ToolChoice::Free);
+        client.go_on();
+        assert_eq!(client.wishes(1), Wishes { output_tokens_max: Some(9), ..Wishes::default() });
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Draft {
                 self.go_on()
             }
             Input::Planned(plan) => self.call_model(plan),
-            Input::Unplanned(error) => self.fail(error.code, error.message),
+            Input::Unplanned(error) => self.unplanned(error),
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),

@@ -199,7 +199,7 @@ async fn read(
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
     if let Some(first) = own.first() {
-        core.add_answered(scope, &mut tail, first).await?;
+        core.add_answered(scope, &mut tail, after, first).await?;
     }
     tail.items.extend(own);
     tail.runs.push((run.id, journal));

@@ -34,6 +34,8 @@ pub(crate) struct Story {
     pub(crate) client: Client,
     /// The calls of the open unit that were handed to a client.
     handed: Vec<CallId>,
+    /// Whether the run has completed, so that its handed calls are out.
+    completed: bool,
     /// The unit with which a run ended, because its last calls are a client's.
     waiting: Option<(RunId, OpenUnit)>,
 }
@@ -61,6 +63,7 @@ impl Story {
             hops: 0,
             client: Client::default(),
             handed: Vec::new(),
+            completed: false,
             waiting: None,
         }
     }
@@ -96,6 +99,7 @@ impl Story {
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle(None);
+            self.client.go_on();
             return Ok(());
         };
         let InputBody { history, answers, offer, mut message } = InputBody::decode(body)
@@ -126,12 +130,16 @@ impl Story {
         Ok(())
     }
 
-    /// Ends a run of the past. A unit that waits for a client waits on; another open one lost its last body to an
-    /// erasure, so the rest of it goes too.
+    /// Ends a run of the past. A unit that waits for a client waits on, unless its calls never left; another open one
+    /// lost its last body to an erasure, so the rest of it goes too.
     fn end_run(&mut self, run: RunId) {
         let handed = std::mem::take(&mut self.handed);
+        let completed = std::mem::take(&mut self.completed);
         let open = self.open.take().filter(|open| open.unanswered().all(|call| handed.contains(&call.id)));
-        self.waiting = open.map(|open| (run, open));
+        match open {
+            Some(open) if !completed => self.close_with(open, Answers::kept_back),
+            open => self.waiting = open.map(|open| (run, open)),
+        }
     }
 
     /// Closes the unit that waits for a client, with what the client says its tools gave; a call of which it says
@@ -146,8 +154,15 @@ impl Story {
                 Some(Err(_)) | None => late.push(client::late(result)),
             }
         }
-        let Some(mut open) = open else { return late };
-        let missing: Vec<_> = open.unanswered().map(|call| Answers::none_for(call.id)).collect();
+        if let Some(open) = open {
+            self.close_with(open, Answers::none_for);
+        }
+        late
+    }
+
+    /// Closes a unit with what is said of the calls that have no result.
+    fn close_with(&mut self, mut open: OpenUnit, said: fn(CallId) -> ToolResult) {
+        let missing: Vec<_> = open.unanswered().map(|call| said(call.id)).collect();
         for result in missing {
             self.join(&result.parts);
             // Each is the one result of a call that has none, so nothing is refused.
@@ -158,7 +173,6 @@ impl Story {
         if let Ok(unit) = open.close() {
             self.transcript.push_unit(unit);
         }
-        late
     }
 
     /// Adds an input.
@@ -201,6 +215,7 @@ impl Story {
                 self.close();
             }
             (Entry::ToolHanded(handed), _) => self.handed.push(handed.call),
+            (Entry::RunCompleted(_), _) => self.completed = true,
             _ => {}
         }
         Ok(())

@@ -106,6 +106,13 @@ impl Open {
         self.waiting(run)
     }
 
+    /// Closes the unit of a run that ended and let no call out, as a model is told it.
+    fn keep_back(mut self, run: RunId) -> Turn {
+        let handed = std::mem::take(&mut self.handed);
+        self.results.extend(handed.into_iter().map(|call| (call, Answers::kept_back(call))));
+        self.waiting(run)
+    }
+
     /// Tells the unit with the calls that have a result, and those that wait for the client.
     fn waiting(mut self, run: RunId) -> Turn {
         let (mut calls, mut handed) = (Vec::new(), Vec::new());
@@ -153,6 +160,11 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
                     open.handed.push(call.call);
                 }
             }
+            Entry::RunYielded(_) | Entry::RunFailed(_) | Entry::RunCancelled(_) => {
+                if let Some(kept) = open.take_if(|open| open.is_handed()) {
+                    turns.push(kept.keep_back(run));
+                }
+            }
             Entry::RunStarted(_)
             | Entry::ModelCalled(_)
             | Entry::ModelFailed(_)
@@ -160,10 +172,7 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
             | Entry::SignalTaken(_)
             | Entry::RunParked(_)
             | Entry::RunHeld(_)
-            | Entry::RunCompleted(_)
-            | Entry::RunYielded(_)
-            | Entry::RunFailed(_)
-            | Entry::RunCancelled(_) => {}
+            | Entry::RunCompleted(_) => {}
         }
         if let Some(closed) = open.take_if(|open| open.is_closed()) {
             turns.push(closed.waiting(run));

@@ -59,8 +59,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "`dromia token list` names those there are; a token of another tenant is named with -T",
         ),
         ErrorCode::CallNotOpen => says(
-            "the call that the client gives a result for waits for none: it has its result, or the session went on \
-             without it",
+            "the call that the client gives a result for waits for none: it has its result, the session went on without \
+             it, or its run did not complete",
             "read the session with `dromia session show SESSION`, and go on with a message instead of the result",
         ),
         ErrorCode::RunUnfinished => says(

@@ -26,6 +26,12 @@ impl Draft {
         Next::CallModel
     }
 
+    /// Ends a run whose next request cannot be sent. While calls or an attempt are open none is due.
+    pub(super) fn unplanned(&mut self, error: ModelError) -> Next {
+        let Phase::StepDue { .. } = self.state.phase else { return self.go_on() };
+        self.fail(error.code, error.message)
+    }
+
     pub(super) fn replied(&mut self, reply: ModelReply, label: Label) -> Next {
         let Phase::ModelOpen { step, attempt, .. } = self.state.phase else { return self.go_on() };
         let call = |(index, proposed): (usize, ProposedCall)| ToolCall {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dromia_contracts::client::{ClientTool, Offer};
 use dromia_contracts::content::{CallStatus, parts_text};
-use dromia_contracts::entry::{ModelReplied, ToolHanded};
+use dromia_contracts::entry::{ModelReplied, RunCompleted, ToolHanded};
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::{Actor, ItemId};
 use jiff::Timestamp;
@@ -17,8 +17,17 @@ fn id(index: u32) -> CallId {
     CallId { step: 1, index }
 }
 
-/// A story whose last run ended with two calls, the second of them handed to the client if so wished.
+/// A story whose last run completed with two calls, the second of them handed to the client if so wished.
 fn ended(both: bool) -> Story {
+    let mut story = asked(both);
+    let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into() });
+    story.add_entry(&completed, None).expect("it is readable");
+    story.end_run(RUN);
+    story
+}
+
+/// The same, and the run goes on.
+fn asked(both: bool) -> Story {
     let call = |index| ToolCall { id: id(index), tool: "weather".into(), arguments: "{}".into() };
     let message = AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] };
     let replied = Entry::ModelReplied(ModelReplied {
@@ -37,7 +46,6 @@ fn ended(both: bool) -> Story {
         let handed = Entry::ToolHanded(ToolHanded { call: id(index), tool: "weather".into() });
         story.add_entry(&handed, None).expect("it is readable");
     }
-    story.end_run(RUN);
     story
 }
 
@@ -97,6 +105,16 @@ fn whatever_else_comes_closes_the_unit_and_says_so() {
     let resume = InboxItem { kind: ItemKind::Resume, ..item("x", None, Offer::default()) };
     story.add_item(&resume).expect("it is readable");
     assert_eq!(told(&story).len(), 1, "the unit is whole before the model is asked again");
+}
+
+#[test]
+fn calls_of_a_run_that_did_not_complete_never_left() {
+    let mut story = asked(true);
+    story.end_run(RUN);
+    story.add_item(&item("again", None, Offer::default())).expect("it is readable");
+    let told = told(&story);
+    assert!(told[0].starts_with("unit Cancelled The run ended before"), "{told:?}");
+    assert_eq!(told[1..], ["input again"]);
 }
 
 #[test]

@@ -430,6 +430,18 @@ fn a_request_that_does_not_fit_fails_the_run_and_no_attempt_begins() {
 }
 
 #[test]
+fn a_request_that_nobody_needs_now_ends_nothing() {
+    let mut live = calls_asked(2);
+    let entries = live.journal.len();
+    live.feed(Input::Unplanned(ModelError {
+        code: ErrorCode::ContextExceeded,
+        message: "too long for m".into(),
+        retry_after: None,
+    }));
+    assert_eq!((live.journal.len(), live.next.clone()), (entries, Next::Judge(CallId { step: 1, index: 0 })));
+}
+
+#[test]
 fn a_lost_model_attempt_is_charged_at_its_reservation() {
     let mut live = Live::begin(12);
     live.answer(1);

@@ -15,6 +15,7 @@
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
 
+mod answers;
 mod check;
 mod clients;
 mod planted;

@@ -146,14 +146,12 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     assert_eq!(world.ask("POST", "/v1/sessions/import", text).await.code(), "invalid_request");
 }
 
-#[tokio::test]
-async fn a_transcript_holds_inputs_and_closed_units_only() {
-    let world = World::new().await;
-    let (run, session) = (world.ours.run, world.ours.session);
+/// Puts an input into the session that is ours, taken by its run.
+fn put_input(world: &World) {
     let body =
         r#"{"author":"token:ci","parts":[{"type":"text","text":"what time?","label":"trusted/actor"}]}"#;
     world.rooms.lock().items.push((
-        session,
+        world.ours.session,
         InboxItem {
             id: ItemId::from_bytes([5; 16]),
             position: 1,
@@ -161,9 +159,36 @@ async fn a_transcript_holds_inputs_and_closed_units_only() {
             kind: ItemKind::Input,
             author: Actor::new("token:ci"),
             body: Some(body.into()),
-            taken_by: Some(run),
+            taken_by: Some(world.ours.run),
         },
     ));
+}
+
+#[tokio::test]
+async fn calls_that_a_failed_run_kept_back_wait_for_nobody() {
+    let world = World::new().await;
+    let (run, session) = (world.ours.run, world.ours.session);
+    put_input(&world);
+    let replied = r#"{"step":1,"attempt":1,"usage":{"input_tokens":1,"output_tokens":1},"cost_micros":0,"finish":"tool_calls","tools":["weather"]}"#;
+    let asked = r#"{"calls":[{"id":"call_1_0","tool":"weather","arguments":"{}"}]}"#;
+    let handed = r#"{"call":"call_1_0","tool":"weather"}"#;
+    world.rooms.append(run, stored(1, "model_replied", replied, Some(asked)), RunStatus::Running);
+    world.rooms.append(run, stored(2, "tool_handed", handed, None), RunStatus::Running);
+    let path = format!("/v1/sessions/{session}/transcript");
+    let open = world.ask("GET", &path, "").await.json();
+    assert_eq!(open["turns"][1]["handed"][0]["tool"], "weather", "{open}");
+    let failed = r#"{"code":"action_denied","message":"the reply was refused"}"#;
+    world.rooms.append(run, stored(3, "run_failed", failed, None), RunStatus::Failed);
+    let closed = world.ask("GET", &path, "").await.json();
+    let unit = &closed["turns"][1];
+    assert_eq!((&unit["calls"][0]["status"], unit.get("handed")), (&json!("cancelled"), None), "{closed}");
+}
+
+#[tokio::test]
+async fn a_transcript_holds_inputs_and_closed_units_only() {
+    let world = World::new().await;
+    let (run, session) = (world.ours.run, world.ours.session);
+    put_input(&world);
     let replied = |step: u32| {
         format!(
             r#"{{"step":{step},"attempt":1,"usage":{{"input_tokens":1,"output_tokens":1}},"cost_micros":0,"finish":"stop"}}"#

@@ -1,0 +1,116 @@
+//! Calls that are handed to a client, and what comes back for them.
+
+use dromia_contracts::client::{Answers, ClientTool, Offer, Wishes};
+use dromia_contracts::content::{CallStatus, Part, ToolResult};
+use dromia_contracts::label::Label;
+use dromia_contracts::runs::{NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::{Actor, CallId, ErrorCode, Fault, RunId, SessionId};
+
+use super::rests::Scene;
+use super::world::scope_of;
+
+/// What a client's tool gave for the first call of a run.
+fn gave(run: RunId, text: &str) -> Answers {
+    let call = CallId { step: 1, index: 0 };
+    let parts = vec![Part::text(text, Label::CLAIM)];
+    Answers { run, results: vec![ToolResult { call, status: CallStatus::Ok, parts }] }
+}
+
+impl Scene {
+    /// Sends an input that offers a tool, and lets its run end.
+    fn offer(&mut self, target: Target, answers: Option<Answers>, text: &str) -> Result<Submitted, Fault> {
+        let parameters = serde_json::json!({"type": "object"});
+        let tool = ClientTool { name: "weather".to_owned(), description: String::new(), parameters };
+        let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
+        let input = NewInput {
+            target,
+            author: Actor::new("cli:ada"),
+            history: Vec::new(),
+            answers,
+            offer: Offer { tools: vec![tool], wishes: Wishes::default() },
+            parts,
+            key: None,
+            wait: false,
+        };
+        let submitted = self.engine.submit(scope_of(self.world.tenants[0]), input);
+        let submitted = self.sim.block_on(submitted).expect("submitting ends");
+        self.pass(2_000);
+        submitted
+    }
+
+    /// Sends a plan to the first place; gives the session and the run.
+    fn first(&mut self, plan: &str) -> (SessionId, RunId) {
+        let place = &self.world.places[0];
+        let target = Target::Key { agent: place.agent, key: place.key.clone() };
+        let text = format!("r{plan}|{}|{plan}", place.name);
+        let first = self.offer(target, None, &text).expect("nothing fails");
+        (first.session, self.run().id)
+    }
+
+    /// The runs of a session, those that handed calls over first.
+    fn runs_of(&self, session: SessionId) -> Vec<RunId> {
+        let tenant = self.world.tenants[0];
+        let runs = self.world.runs(tenant).into_iter().filter(|run| run.session == session);
+        let mut runs: Vec<_> = runs.map(|run| run.id).collect();
+        runs.sort_by_key(|run| {
+            !self.world.journal(tenant, *run).iter().any(|entry| entry.kind == "tool_handed")
+        });
+        runs
+    }
+}
+
+#[test]
+fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
+    let mut scene = Scene::new(31);
+    let (session, run) = scene.first("weather");
+    scene.offer(Target::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
+    assert_eq!(scene.runs_of(session).len(), 2);
+
+    let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
+    let file = scene.engine.export(scope.clone(), session);
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let copy = scene.engine.import(scope, agent, file);
+    let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
+    let runs = scene.runs_of(copy);
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    let again = scene.offer(Target::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
+    assert_eq!((again.replayed, again.run), (true, Some(runs[1])));
+    let fault =
+        scene.offer(Target::Session(copy), Some(gave(runs[0], "sun")), "").expect_err("it is another");
+    assert_eq!(fault.code, ErrorCode::CallNotOpen, "{fault}");
+    assert_eq!(scene.runs_of(copy), runs);
+}
+
+#[test]
+fn results_that_came_late_are_joined_by_whoever_repeats_them() {
+    let mut scene = Scene::new(33);
+    let (session, run) = scene.first("weather");
+    scene.offer(Target::Session(session), Some(gave(run, "rain")), "").expect("the call is open");
+    scene.offer(Target::Session(session), None, "never mind").expect("nothing fails");
+    let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
+    let file = scene.engine.export(scope.clone(), session);
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    // As if the message had slipped in before the results.
+    let mut file: serde_json::Value = serde_json::from_slice(&file).expect("it is JSON");
+    for list in ["items", "runs"] {
+        file[list].as_array_mut().expect("a list").swap(1, 2);
+    }
+    let copy = scene.engine.import(scope, agent, file.to_string().into_bytes());
+    let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
+    let runs = scene.runs_of(copy);
+    assert_eq!(runs.len(), 3, "{runs:?}");
+    let again = scene.offer(Target::Session(copy), Some(gave(runs[0], "rain")), "").expect("it joins");
+    assert!(again.replayed && again.run.is_some_and(|run| runs[1..].contains(&run)), "{again:?}");
+    assert_eq!(scene.runs_of(copy), runs);
+}
+
+#[test]
+fn a_run_that_handed_nothing_over_takes_no_results() {
+    let mut scene = Scene::new(32);
+    let (session, run) = scene.first("look");
+    for answers in [gave(run, "rain"), Answers { run, results: Vec::new() }] {
+        let fault = scene.offer(Target::Session(session), Some(answers), "").expect_err("no call is open");
+        assert_eq!(fault.code, ErrorCode::InvalidRequest, "{fault}");
+    }
+    assert_eq!(scene.runs_of(session), [run]);
+}

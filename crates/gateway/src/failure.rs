@@ -135,13 +135,13 @@ impl Failure {
 const fn next_step(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::InvalidRequest
-        | ErrorCode::RouteNotFound
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
         | ErrorCode::CallNotOpen
         | ErrorCode::RunUnanswered
         | ErrorCode::ModelRejected
         | ErrorCode::ActionDenied => None,
+        ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
         ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
         ErrorCode::Unauthorized => Some(
             "send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`, and \

@@ -91,7 +91,7 @@ impl Error {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
             Self::Unfit { run, .. } => {
-                Some(format!("see what it said with `dromia run show {run}`, and ask again"))
+                Some(format!("see what it said with `dromia run export {run}`, and ask again"))
             }
             Self::Problem(problem) => problem.hint.clone(),
             Self::Usage(_) | Self::Broken(_) | Self::Late { .. } | Self::Local { .. } | Self::Io { .. } => {

@@ -135,13 +135,10 @@ impl Failure {
 const fn next_step(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::InvalidRequest
-        | ErrorCode::RouteNotFound
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
-        | ErrorCode::CallNotOpen
-        | ErrorCode::RunUnanswered
-        | ErrorCode::ModelRejected
-        | ErrorCode::ActionDenied => None,
+        | ErrorCode::CallNotOpen => None,
+        ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
         ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
         ErrorCode::Unauthorized => Some(
             "send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`, and \
@@ -164,6 +161,13 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::CursorInFuture => Some("read on from the last entry that you have seen"),
         ErrorCode::VersionConflict => Some("read the value again and write under its version"),
         ErrorCode::RunTerminal => Some("see how it ended with `dromia run show`"),
+        ErrorCode::RunUnanswered => Some("see why with `dromia run why`; asking again begins another run"),
+        ErrorCode::ModelRejected => {
+            Some("mend the model's entry in dromia.yaml; `dromia model test ALIAS` asks it")
+        }
+        ErrorCode::ActionDenied => {
+            Some("grant it to the agent if it may do it; `dromia agent show` lists what it is granted")
+        }
         ErrorCode::RunUnfinished => Some("see how it goes on with `dromia run why`"),
         ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::ModelUnavailable => {
             Some("send it again later")

@@ -27,6 +27,7 @@ use tokio::time::{Instant, Interval, interval_at, sleep};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::{Answer, Failure};
+use crate::request::RequestId;
 use crate::share::Share;
 use crate::standing::Standing;
 use crate::wire;
@@ -47,12 +48,14 @@ pub(crate) fn events(
     run: RunId,
     cursor: u64,
     share: Share,
+    request: RequestId,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let follow = Follow {
         core,
         scope: caller.scope.clone(),
         standing: Standing::new(caller),
         run,
+        request,
         cursor,
         answered_step: 0,
         keep_alive: interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
@@ -71,6 +74,8 @@ struct Follow {
     scope: Scope,
     standing: Standing,
     run: RunId,
+    /// Whose id a problem names, as the headers do.
+    request: RequestId,
     /// The number of the last entry sent.
     cursor: u64,
     /// The last model step whose answer was sent.
@@ -200,8 +205,7 @@ impl Follow {
     }
 
     fn problem(&self, failure: &Failure) -> Bytes {
-        let request_id = self.core.request_ids.next();
-        let id = request_id.to_str().unwrap_or_default();
+        let id = self.request.as_str();
         failure.log(id);
         event(EVENT_PROBLEM, None, &failure.problem(id))
     }

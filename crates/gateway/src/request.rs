@@ -8,6 +8,8 @@ use std::panic::AssertUnwindSafe;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request};
 use axum::response::{IntoResponse, Response};
 use dromia_contracts::ErrorCode;
@@ -16,10 +18,29 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::caller::{Door, Peer};
-use crate::core::Core;
+use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure, finish};
 use crate::metrics::Refused;
 use crate::names;
+
+/// The id of a request, for what is still said after the headers of its answer, which carry it too.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl FromRequestParts<Shared> for RequestId {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
+        let id = parts.extensions.get::<Self>().cloned();
+        id.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no id"))
+    }
+}
 
 pub(crate) async fn answer(core: &Core, router: Router, peer: Peer, request: Request<Incoming>) -> Response {
     let request_id = core.request_ids.next();
@@ -33,6 +54,7 @@ pub(crate) async fn answer(core: &Core, router: Router, peer: Peer, request: Req
         Err(failure) => return finish(failure.into_response(), request_id),
     };
     request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let preflight = page.as_ref().and_then(|_| names::preflight(request.method(), request.headers()));
     let response = match preflight {
         Some(response) => response,

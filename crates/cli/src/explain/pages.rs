@@ -33,7 +33,7 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ),
         ErrorCode::RouteNotFound => says(
             "the server has no such route, or not for this method",
-            "compare path and method with the reference; an older server may not have it yet",
+            "compare path and method with `GET /openapi.json`; an older server may not have it yet",
         ),
         ErrorCode::TenantNotFound => says(
             "the tenant does not exist, or the caller cannot see it",
@@ -90,7 +90,7 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ),
         ErrorCode::CursorInFuture => says(
             "the cursor names an entry of the journal that does not exist yet",
-            "begin after the last entry you have seen; `dromia run show` prints the numbers",
+            "begin after the last entry you have seen; `dromia run export` prints the numbers",
         ),
         ErrorCode::VersionConflict => says(
             "the value changed since it was read",

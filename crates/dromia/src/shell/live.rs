@@ -85,7 +85,8 @@ pub(crate) fn wanted(arguments: impl IntoIterator<Item = OsString>) -> Option<Ve
 pub(crate) fn complete(words: &[String]) {
     let Some((typed, before)) = words.split_last() else { return };
     let Some(place) = place(before, typed) else { return };
-    let names = names(&place, typed);
+    // Of `--agent=` bash hands over the `=` as the word to complete.
+    let names = names(&place, if typed == "=" { "" } else { typed.as_str() });
     let mut out = std::io::stdout().lock();
     for name in names.iter().filter(|name| is_word(name)).take(NAMES_MAX) {
         if writeln!(out, "{name}").is_err() {
@@ -163,7 +164,9 @@ fn place(before: &[String], typed: &str) -> Option<Place> {
     let mut given = BTreeMap::new();
     let mut open: Option<&Arg> = None;
     for word in before {
-        if let Some(option) = open.take() {
+        if word == "=" && open.is_some() {
+            // Bash takes `--agent=ops` apart into three words.
+        } else if let Some(option) = open.take() {
             given.insert(option.get_id().to_string(), word.clone());
         } else if word == "--" {
             return None;
@@ -301,6 +304,10 @@ mod tests {
             ("-T acme run show ", Some(Kind::Run)),
             ("-Tacme runs get run_", Some(Kind::Run)),
             ("run list --tenant=acme ", None),
+            ("ask --agent =", Some(Kind::Agent)),
+            ("ask --agent = o", Some(Kind::Agent)),
+            ("--tenant = acme run show ", Some(Kind::Run)),
+            ("ask = ", None),
             ("cost show ", Some(Kind::Run)),
             ("tokens rm ", Some(Kind::Token)),
             ("token create ", None),
@@ -329,10 +336,12 @@ mod tests {
 
     #[test]
     fn options_before_the_place_say_where_to_look() {
-        let words: Vec<String> = ["--home", "/h", "--tenant=acme", "run", "show"].map(str::to_owned).into();
-        let place = place(&words, "").expect("a run goes there");
-        let given: Vec<_> = place.given.iter().map(|(id, value)| (id.as_str(), value.as_str())).collect();
-        assert_eq!(given, [("home", "/h"), ("tenant", "acme")]);
+        for line in ["--home /h --tenant=acme run show", "--home = /h --tenant = acme run show"] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let place = place(&words, "").expect("a run goes there");
+            let given: Vec<_> = place.given.iter().map(|(id, value)| (id.as_str(), value.as_str())).collect();
+            assert_eq!(given, [("home", "/h"), ("tenant", "acme")], "{line}");
+        }
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(super) fn environment() -> String {
     for (name, meaning) in VARIABLES {
         text.extend([format!("  {name:<width$}  {meaning}\n")]);
     }
-    text.push_str("\ndromia.yaml can refer to any other as env:NAME, so that no secret stands in the file.");
+    text.push_str(
+        "\nA key of dromia.yaml with one value has a variable of its own, such as DROMIA_LIMITS_DRAIN_MS for \
+         limits.drain_ms; `dromia config explain KEY` names it.\n\
+         dromia.yaml can refer to any other as env:NAME, so that no secret stands in the file.",
+    );
     text
 }
 

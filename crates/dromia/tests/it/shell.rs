@@ -244,7 +244,7 @@ fn an_answer_is_json_that_satisfies_the_schema_or_the_command_fails() {
     let bad = home.run(&line);
     assert_eq!((bad.status.code(), text(&bad).as_str()), (Some(1), ""), "{}", stderr(&bad));
     assert!(stderr(&bad).contains("does not satisfy the schema: at /age: "), "{}", stderr(&bad));
-    assert!(stderr(&bad).contains("hint: see what it said with `dromia run show run_"), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("hint: see what it said with `dromia run export run_"), "{}", stderr(&bad));
     let found: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&used).expect("it is written")).expect("it is JSON");
     assert_eq!(

@@ -31,6 +31,7 @@ use super::listen::{Answered, Listener, Patience, Word};
 use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
+use crate::request::RequestId;
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::{IdempotencyKey, named_agent};
 use crate::share::{Share, Spender};
@@ -60,6 +61,7 @@ pub(crate) struct Heads {
     key: IdempotencyKey,
     wait: Duration,
     spender: Spender,
+    request: RequestId,
 }
 
 /// The run that answers.
@@ -96,7 +98,7 @@ pub(super) async fn answer<F: Format>(
     let share = asked.stream.then(|| Share::stream(&core, heads.spender)).transpose()?;
     let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
-    let model = asked.model.clone();
+    let (model, request) = (asked.model.clone(), heads.request.clone());
     let (agent, submitted) = submit(&core, &scope, heads, asked).await?;
     let Submitted { item, session, position, run, .. } = submitted;
     let stop = if share.is_some() { &core.phase.closing } else { &core.phase.hurry };
@@ -117,7 +119,7 @@ pub(super) async fn answer<F: Format>(
     let listener = Listener::new(core.clone(), scope, run, patience);
     let format = format(Running { run, model });
     let mut response = match share {
-        Some(share) => streamed(core, listener, format, share),
+        Some(share) => streamed(core, listener, format, share, request),
         None => whole(&core, listener, &format).await.unwrap_or_else(IntoResponse::into_response),
     };
     name(response.headers_mut(), session, Some(run));
@@ -229,10 +231,17 @@ async fn whole(core: &Core, mut listener: Listener, format: &impl Format) -> Ans
     }
 }
 
-/// Sends the answer as it comes; nothing is listened to before the connection took what came before.
-fn streamed<F: Format>(core: Shared, listener: Listener, format: F, share: Share) -> Response {
-    let state = (core, listener, format, share);
-    let pieces = stream::unfold(state, |(core, mut listener, mut format, share)| async move {
+/// Sends the answer as it comes; nothing is listened to before the connection took what came before. A failure names the
+/// request as the headers do.
+fn streamed<F: Format>(
+    core: Shared,
+    listener: Listener,
+    format: F,
+    share: Share,
+    request: RequestId,
+) -> Response {
+    let state = (core, listener, format, share, request);
+    let pieces = stream::unfold(state, |(core, mut listener, mut format, share, request)| async move {
         let text = match listener.word().await? {
             Word::Began(at) => format.began(at),
             Word::Text(piece) => format.text(&piece),
@@ -242,13 +251,11 @@ fn streamed<F: Format>(core: Shared, listener: Listener, format: F, share: Share
                 format.answered(&answered)
             }
             Word::Broken(failure) => {
-                let request_id = core.request_ids.next();
-                let id = request_id.to_str().unwrap_or_default();
-                failure.log(id);
-                format.broken(&failure, id)
+                failure.log(request.as_str());
+                format.broken(&failure, request.as_str())
             }
         };
-        Some((Ok::<_, Infallible>(Bytes::from(text)), (core, listener, format, share)))
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (core, listener, format, share, request)))
     });
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
@@ -294,6 +301,7 @@ impl FromRequestParts<Shared> for Heads {
         let wait = Duration::from_millis(wait_ms);
         let key = IdempotencyKey::from_request_parts(parts, core).await?;
         let spender = parts.extensions.get::<Spender>().copied().unwrap_or(Spender(None));
-        Ok(Self { session, key, wait, spender })
+        let request = RequestId::from_request_parts(parts, core).await?;
+        Ok(Self { session, key, wait, spender, request })
     }
 }

@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::extract::{Params, Segments, id, page_limit};
 use crate::failure::{Answer, Failure};
+use crate::request::RequestId;
 use crate::share::Share;
 use crate::{follow, wire};
 
@@ -135,7 +136,7 @@ pub(crate) async fn journal(
         ));
     }
     if wants.stream {
-        return stream(&core, caller, run.id, cursor);
+        return stream(&core, caller, run.id, cursor, wants.request);
     }
     let limit = page_limit(reading.limit)?;
     Ok(Json(page(&core, &caller.scope, &run, cursor, limit).await?).into_response())
@@ -163,9 +164,9 @@ async fn page(core: &Core, scope: &Scope, run: &run::Run, after: u64, limit: usi
     Ok(page)
 }
 
-fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64) -> Answer<Response> {
+fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64, request: RequestId) -> Answer<Response> {
     let share = Share::stream(core, caller.spender())?;
-    let body = Body::from_stream(follow::events(core.clone(), caller, run, cursor, share));
+    let body = Body::from_stream(follow::events(core.clone(), caller, run, cursor, share, request));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -177,12 +178,13 @@ fn stream(core: &Shared, caller: Caller, run: RunId, cursor: u64) -> Answer<Resp
 pub(crate) struct Wants {
     stream: bool,
     last_event: Option<u64>,
+    request: RequestId,
 }
 
 impl FromRequestParts<Shared> for Wants {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
+    async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Answer<Self> {
         let accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let stream = accepted
             .flat_map(|value| value.split(','))
@@ -194,7 +196,8 @@ impl FromRequestParts<Shared> for Wants {
                 Some(seq.ok_or_else(|| Failure::invalid("Last-Event-ID must be the number of an entry"))?)
             }
         };
-        Ok(Self { stream, last_event })
+        let request = RequestId::from_request_parts(parts, core).await?;
+        Ok(Self { stream, last_event, request })
     }
 }
 

@@ -14,6 +14,8 @@ use crate::world::{World, entry, stored};
 
 /// Reads a stream event by event.
 struct Reader {
+    /// The request's id, as the headers say it.
+    request_id: String,
     body: Incoming,
     text: String,
 }
@@ -31,7 +33,8 @@ impl Reader {
         let response: Response<Incoming> = world.open_tcp(asked.body(full("")).unwrap()).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body(), text: String::new() }
+        let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        Self { request_id, body: response.into_body(), text: String::new() }
     }
 
     /// Returns the next event, or nothing at the end of the stream.
@@ -209,6 +212,7 @@ async fn ends_after(take_back: impl AsyncFnOnce(&World, &str)) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(problem.contains("\"code\":\"unauthorized\""), "{problem}");
+    assert!(problem.contains(&format!("\"request_id\":\"{}\"", reader.request_id)), "{problem}");
     assert_eq!(reader.next().await, None, "nothing follows the problem");
     world.until("the share is given back", |world| world.handle.streams_open() == 0).await;
 }

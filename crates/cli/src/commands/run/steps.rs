@@ -48,7 +48,7 @@ pub(super) struct Step {
     output_tokens: u32,
     /// What it cost, in millionths of the currency unit.
     cost_micros: u64,
-    /// How it ended: why the model stopped, the call's status, or the code of a failure.
+    /// How it ended: why the model stopped, the call's status, `handed` to a client, or a failure's code.
     outcome: Option<String>,
 }
 
@@ -111,6 +111,12 @@ pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
                 let Some(call) = facts.call else { continue };
                 let begun = Step::begun(entry, call.step, 1, StepKind::Tool, facts.tool);
                 steps.push(Step { call: Some(call), outcome: Some(facts.status), ..begun });
+            }
+            // It runs elsewhere; what it gave comes with another run.
+            "tool_handed" => {
+                let Some(call) = facts.call else { continue };
+                let begun = Step::begun(entry, call.step, 1, StepKind::Tool, facts.tool);
+                steps.push(Step { call: Some(call), outcome: Some("handed".to_owned()), ..begun });
             }
             _ => {}
         }
@@ -201,7 +207,8 @@ mod tests {
             entry(6, 5, "tool_started", r#"{"call":"call_1_0","tool":"file.read","attempt":1}"#),
             entry(7, 6, "tool_finished", r#"{"call":"call_1_0","status":"ok"}"#),
             entry(8, 6, "tool_refused", r#"{"call":"call_1_1","tool":"file.write","status":"denied"}"#),
-            entry(9, 6, "model_called", r#"{"step":2,"attempt":1,"model":"default"}"#),
+            entry(9, 6, "tool_handed", r#"{"call":"call_1_2","tool":"weather"}"#),
+            entry(10, 6, "model_called", r#"{"step":2,"attempt":1,"model":"default"}"#),
         ];
         let rows = steps(&entries).iter().map(Step::row).collect();
         insta::assert_snapshot!(table(None, &HEADS, rows), @r"
@@ -210,7 +217,8 @@ mod tests {
         4    1     2        model spare      2026-01-02 03:04:03Z  2000 ms  30  7    0.000042  tool_calls
         6    1     1        tool file.read   2026-01-02 03:04:05Z  1000 ms                     ok
         8    1     1        tool file.write  2026-01-02 03:04:06Z                              denied
-        9    2     1        model default    2026-01-02 03:04:06Z           0   0    0.000000  open
+        9    1     1        tool weather     2026-01-02 03:04:06Z                              handed
+        10   2     1        model default    2026-01-02 03:04:06Z           0   0    0.000000  open
         ");
         // A page may begin in the middle.
         assert!(steps(&entries[2..3]).is_empty());

@@ -22,6 +22,8 @@ use crate::world::World;
 /// An open stream and the run that it tells of.
 struct Open {
     run: RunId,
+    /// The request's id, as the headers say it.
+    request_id: String,
     body: Incoming,
     text: String,
 }
@@ -34,8 +36,9 @@ impl Open {
         let asked = authorized(request("POST", path), &world.ours.token);
         let response = world.open_tcp(asked.body(full(&body.to_string())).unwrap()).await;
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let run = response.headers()["x-dromia-run"].to_str().unwrap().parse().unwrap();
-        let open = Self { run, body: response.into_body(), text: String::new() };
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        let (run, request_id) = (header("x-dromia-run").parse().unwrap(), header("x-request-id"));
+        let open = Self { run, request_id, body: response.into_body(), text: String::new() };
         world.until("the stream watches", |world| world.rooms.lock().watchers.contains_key(&run)).await;
         open
     }
@@ -150,7 +153,7 @@ async fn a_second_attempt_after_text_was_sent_ends_the_stream_with_the_run_that_
             let mut open = Open::new(&world, path).await;
             open.delta(&world, 1, 0, "Hel");
             open.until("\"Hel\"").await;
-            let run = open.run.to_string();
+            let (run, request_id) = (open.run.to_string(), open.request_id.clone());
             if by_entry {
                 open.append(&world, &failed(ErrorCode::ModelCut), RunStatus::Running);
                 open.append(&world, &called(1, 2), RunStatus::Running);
@@ -160,6 +163,9 @@ async fn a_second_attempt_after_text_was_sent_ends_the_stream_with_the_run_that_
             let text = open.whole().await;
             assert!(text.contains(shape) && text.contains("run_unfinished") && text.contains(&run), "{text}");
             assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+            // Only one of these APIs has a place for it.
+            let named = format!("\"request_id\":\"{request_id}\"");
+            assert_eq!(text.contains(&named), path == MESSAGES, "{text}");
             assert!(!text.contains("response.completed") && !text.contains("Good"), "{text}");
         }
     }

@@ -19,7 +19,7 @@ import pytest
 import ledger
 from home import DEADLINE_S, served
 
-TURNS = int(os.environ.get("DROMIA_CHAOS_N") or 300)
+TURNS = int(os.environ.get("DROMIA_CHAOS_N") or 200)
 SEED = os.environ.get("DROMIA_CHAOS_SEED") or "1"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Six attempts at each of three steps, their waits, and the machine under it.

@@ -4,12 +4,16 @@
 //! an id seventeen and a digest half of its digits. The form is a way to store, not a second meaning: what does not
 //! come back byte for byte is stored as the text that it is, because the chain is over the text.
 //!
-//! A value is a tag and what the tag asks for. The numbers of tags, keys, words and prefixes are in files: new ones
-//! are added at the end, and none is ever taken away or used for something else.
+//! A value is a tag and what the tag asks for; the tags are here, the tables that they point into in `packed/words.rs`.
+//! The numbers are in files: new ones are added at the end, and none is ever taken away or used for something else.
+
+mod words;
 
 use std::fmt::{self, Write as _};
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+
+use words::{KEYS, PREFIXES, WORDS};
 
 const NULL: u8 = 0;
 const FALSE: u8 = 1;
@@ -35,75 +39,6 @@ const KEY_TEXT: u64 = 0;
 const KEY_END: u64 = 1;
 /// The number of the first key of `KEYS`.
 const KEY_FIRST: u64 = 2;
-
-const KEYS: &[&str] = &[
-    "kind",
-    "agent",
-    "session",
-    "items",
-    "after",
-    "resumes",
-    "config",
-    "prompt",
-    "model_calls_max",
-    "step",
-    "attempt",
-    "model",
-    "history_from",
-    "input_tokens",
-    "output_tokens",
-    "output_tokens_max",
-    "reserved_micros",
-    "usage",
-    "detail",
-    "cost_micros",
-    "finish",
-    "tools",
-    "code",
-    "message",
-    "charged_micros",
-    "call",
-    "tool",
-    "effect",
-    "action",
-    "rule",
-    "status",
-    "item",
-    "position",
-    "signal",
-    "by",
-    "on",
-    "until",
-    "reason",
-    "model_calls",
-    "sent",
-    "form",
-    "whole",
-    "limit",
-    "left_out",
-    "digest",
-];
-
-const WORDS: &[&str] = &[
-    "turn",
-    "stop",
-    "tool_calls",
-    "length",
-    "default",
-    "grant reply",
-    "pure",
-    "idempotent",
-    "unkeyed",
-    "ok",
-    "keyed",
-    "transactional",
-    "chat/1",
-    "responses/1",
-    "messages/1",
-    "scripted/1",
-];
-
-const PREFIXES: &[&str] = &["ten", "agt", "ses", "run", "itm", "tok"];
 
 /// The deepest nesting that is read back; fields are a few levels deep.
 const DEPTH_MAX: usize = 16;

@@ -46,10 +46,11 @@ impl Model {
     }
 }
 
-/// Answers one request. A client that goes away, as a killed server does, is nobody to answer.
-fn answer(stream: TcpStream, mind: &Mind) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut length = 0;
+/// Reads one request: its first line and its body. A client that goes away, as a killed server does, gives none.
+pub(crate) fn receive(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut reader = BufReader::new(stream);
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first).ok()?;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -64,6 +65,12 @@ fn answer(stream: TcpStream, mind: &Mind) -> Option<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    Some((first, body))
+}
+
+/// Answers one request.
+fn answer(stream: TcpStream, mind: &Mind) -> Option<()> {
+    let (_, body) = receive(&stream)?;
     let request: Value = serde_json::from_slice(&body).ok()?;
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
     let (message, finish) = match mind(request["model"].as_str().unwrap_or_default(), &messages) {

@@ -1,7 +1,7 @@
 //! What a model was sent, as `dromia run show --request` prints it: the bytes that its server heard, for every form, with
 //! tools, behind a stand-in, after a kill, and after the configuration became another one.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::home::{DEADLINE, Home, Server, block_on, count, stderr};
+use crate::model::receive;
 
 /// Asks for a tool; the answer follows its result.
 const USE_TOOL: &str = "use the tool";
@@ -58,23 +59,7 @@ impl Recorder {
 
 /// Hears one request and answers it; a client that went away is nobody to answer.
 fn hear(stream: TcpStream, book: &Mutex<Vec<Vec<u8>>>, was_slow: &AtomicBool) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let (mut first, mut length) = (String::new(), 0);
-    reader.read_line(&mut first).ok()?;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let (first, body) = receive(&stream)?;
     let text = String::from_utf8(body.clone()).ok()?;
     book.lock().ok()?.push(body);
     if text.contains(SLOW) && !was_slow.swap(true, Ordering::SeqCst) {

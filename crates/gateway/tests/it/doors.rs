@@ -80,21 +80,6 @@ async fn a_client_that_dawdles_over_its_headers_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_dawdles_over_its_body_is_told() {
-    let world = World::with(|config| config.body_ms = 50).await;
-    let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
-    let token = &world.ours.token;
-    let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-length: 10\r\nconnection: close\r\n\r\n{{"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-    let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-}
-
-#[tokio::test]
 async fn readiness_follows_the_store_and_metrics_count_by_route() {
     let world = World::new().await;
     let get = |path: &'static str| world.tcp(request("GET", path).body(full("")).unwrap());

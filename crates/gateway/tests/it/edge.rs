@@ -181,7 +181,7 @@ async fn headers_beyond_the_bound_are_refused() {
 }
 
 #[tokio::test]
-async fn a_slow_body_is_counted() {
+async fn a_client_that_dawdles_over_its_body_is_told_and_counted() {
     let world = World::with(|config| config.body_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     let token = &world.ours.token;

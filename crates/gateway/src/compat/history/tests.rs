@@ -1,3 +1,5 @@
+//! What a client may tell of the past: by table, and for any conversation cut anywhere.
+
 use super::*;
 use dromia_contracts::RunId;
 use dromia_contracts::client::Offer;

@@ -126,9 +126,8 @@ impl GuardedLine {
                 return Err(Failure::Redirects { max: followed });
             }
             followed += 1;
-            hop = hop
-                .next(response.status(), &location)
-                .map_err(|(to, refused)| trail.refuse(hop.method, to.as_ref(), refused))?;
+            let next = hop.next(response.status(), &location);
+            hop = next.map_err(|(to, refused)| trail.refuse(method, to, refused))?;
         }
     }
 
@@ -222,11 +221,11 @@ struct Hop {
 }
 
 impl Hop {
-    /// Makes the request that a redirect leads to.
-    fn next(&self, status: StatusCode, location: &str) -> Result<Self, (Option<Target>, Refused)> {
-        let target = self.target.join(location).map_err(|refused| (None, refused))?;
+    /// Makes the request that a redirect leads to, or says where it led to and why it is not followed.
+    fn next(&self, status: StatusCode, location: &str) -> Result<Self, (String, Refused)> {
+        let target = self.target.join(location).map_err(|refused| (String::new(), refused))?;
         if self.target.is_encrypted() && !target.is_encrypted() {
-            return Err((Some(target), DOWNGRADE));
+            return Err((target.to_string(), DOWNGRADE));
         }
         let turned = match status {
             StatusCode::SEE_OTHER => self.method != Method::Head,
@@ -240,7 +239,7 @@ impl Hop {
         }
         if !self.target.is_at(&target) {
             if !method.is_safe() || !body.is_empty() {
-                return Err((Some(target), CARRIED));
+                return Err((target.to_string(), CARRIED));
             }
             headers::cross(&mut headers);
         }
@@ -283,12 +282,7 @@ impl Trail {
         failure(refused)
     }
 
-    fn refuse_hop(&mut self, hop: &Hop, refused: Refused) -> Failure {
-        self.refuse(hop.method, Some(&hop.target), refused)
-    }
-
-    fn refuse(&mut self, method: Method, target: Option<&Target>, refused: Refused) -> Failure {
-        let to = target.map(ToString::to_string).unwrap_or_default();
+    fn refuse(&mut self, method: Method, to: String, refused: Refused) -> Failure {
         let rule = refused.rule.to_owned();
         self.decisions.push(Decision { method, to, address: None, allowed: false, rule });
         failure(refused)
@@ -344,20 +338,26 @@ impl Resolve for Pinning {
         let name = name.as_str().to_owned();
         let (clearance, around, is_strict) =
             (Arc::clone(&self.clearance), Arc::clone(&self.around), self.is_strict);
-        Box::pin(async move {
-            let addresses = around.names.resolve(name.clone()).await?;
-            if addresses.is_empty() {
-                return Err(NO_ADDRESS.into());
-            }
-            // One bad address spoils them all: an honest name has no public and private addresses at once.
-            for address in &addresses {
-                clearance.judge_address(Some(&name), *address, is_strict, &*around.names)?;
-            }
-            // The port of the URL takes the place of 0.
-            let pinned: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(pinned)
-        })
+        Box::pin(async move { look_up(&name, &clearance, &around, is_strict).await })
     }
+}
+
+async fn look_up(
+    name: &str,
+    clearance: &Clearance,
+    around: &Surroundings,
+    is_strict: bool,
+) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
+    let addresses = around.names.resolve(name.to_owned()).await?;
+    if addresses.is_empty() {
+        return Err(NO_ADDRESS.into());
+    }
+    // One bad address spoils them all: an honest name has no public and private addresses at once.
+    for address in &addresses {
+        clearance.judge_address(Some(name), *address, is_strict, &*around.names)?;
+    }
+    // The port of the URL takes the place of 0.
+    Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))))
 }
 
 /// Finds our own refusal among the causes of a failed connection.

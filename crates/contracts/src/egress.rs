@@ -277,6 +277,12 @@ pub enum Failure {
     /// A wait was too long.
     #[error("{}", .0.words())]
     Late(Phase),
+    /// There is no client to send it with.
+    #[error("the HTTP client cannot be made: {cause}")]
+    Unusable {
+        /// What the library says.
+        cause: String,
+    },
     /// The connection broke.
     #[error("the connection broke before the answer was complete")]
     Broken,
@@ -311,21 +317,12 @@ pub struct EgressError {
     pub decisions: Vec<Decision>,
 }
 
-/// Says why a line cannot be opened.
+/// Says that a line cannot be opened: the address that the configuration names cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineError {
-    /// The address that the configuration names cannot be used.
-    #[error("the address cannot be used: {problem}")]
-    Address {
-        /// What is wrong with it, without the address.
-        problem: String,
-    },
-    /// There is no client for it.
-    #[error("the HTTP client cannot be made: {cause}")]
-    Client {
-        /// What the library says.
-        cause: String,
-    },
+#[error("the address cannot be used: {problem}")]
+pub struct LineError {
+    /// What is wrong with it, without the address.
+    pub problem: String,
 }
 
 /// The port to other hosts.

@@ -89,11 +89,11 @@ impl Egress for GuardedEgress {
         let clearance = match route {
             Route::Granted => Clearance { named: None, private: self.config.private_granted.clone() },
             Route::Named(url) => {
-                let named = Target::read(&url)
-                    .map_err(|refused| LineError::Address { problem: refused.reason.to_owned() })?;
+                let named =
+                    Target::read(&url).map_err(|refused| LineError { problem: refused.reason.to_owned() })?;
                 Clearance { named: Some(named), private: self.config.private_named.clone() }
             }
         };
-        Ok(Arc::new(GuardedLine::new(clearance, limits, &self.around)?))
+        Ok(Arc::new(GuardedLine::new(clearance, limits, Arc::clone(&self.around))))
     }
 }

@@ -17,7 +17,7 @@ pub mod gate;
 pub mod egress;
 
 pub use crate::egress::names::{Names, SystemNames};
-pub use crate::egress::private::Private;
+pub use crate::egress::private::{Private, PrivateError};
 pub use crate::egress::{EgressConfig, GuardedEgress};
 pub use crate::gate::GrantGate;
 pub use crate::grant::{Grant, GrantError, parse_grants};

@@ -69,6 +69,11 @@ impl Clearance {
         Ok(Way { rule, is_strict: public_only })
     }
 
+    /// Tells whether any name may be at an address that is not public.
+    pub(super) fn opens_names(&self) -> bool {
+        !self.private.is_empty() || self.named.as_ref().is_some_and(Target::is_localhost)
+    }
+
     /// Judges an address that was found under a name, or that stands in the URL.
     pub(super) fn judge_address(
         &self,

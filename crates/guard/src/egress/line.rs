@@ -10,14 +10,13 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Body, Decision, EgressError, Failure, Line, LineError, LineLimits, Method, Oversized, Phase, Request,
-    Response,
+    Body, Decision, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response,
 };
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, LOCATION};
@@ -54,37 +53,39 @@ pub(super) struct GuardedLine {
     around: Arc<Surroundings>,
     limits: LineLimits,
     room: Arc<Semaphore>,
-    open: Client,
-    strict: Client,
+    open: Made,
+    strict: Made,
 }
 
+/// A client that is made when it is needed: reading the system's certificates takes its time, and many a line is never
+/// used.
+type Made = OnceLock<Result<Client, String>>;
+
 impl GuardedLine {
-    pub(super) fn new(
-        clearance: Clearance,
-        limits: LineLimits,
-        around: &Arc<Surroundings>,
-    ) -> Result<Self, LineError> {
+    pub(super) fn new(clearance: Clearance, limits: LineLimits, around: Arc<Surroundings>) -> Self {
+        let room = Arc::new(Semaphore::new(limits.requests_max.clamp(1, Semaphore::MAX_PERMITS)));
         let clearance = Arc::new(clearance);
-        let client = |is_strict| {
-            let (clearance, around) = (Arc::clone(&clearance), Arc::clone(around));
+        Self { clearance, around, limits, room, open: Made::new(), strict: Made::new() }
+    }
+
+    fn client(&self, is_strict: bool) -> Result<&Client, Failure> {
+        // Where nothing is opened, both are the same.
+        let is_strict = is_strict && self.clearance.opens_names();
+        let made = if is_strict { &self.strict } else { &self.open };
+        let client = made.get_or_init(|| {
+            let (clearance, around) = (Arc::clone(&self.clearance), Arc::clone(&self.around));
             Client::builder()
                 .dns_resolver(Pinning { clearance, around, is_strict })
-                .connect_timeout(limits.connect)
-                .pool_max_idle_per_host(limits.idle_connections_max)
+                .connect_timeout(self.limits.connect)
+                .pool_max_idle_per_host(self.limits.idle_connections_max)
                 .pool_idle_timeout(IDLE_MAX)
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .no_proxy()
                 .build()
-                .map_err(|error| LineError::Client { cause: error.to_string() })
-        };
-        let open = client(false)?;
-        // Where nothing is opened, both are the same.
-        let opens_nothing =
-            clearance.private.is_empty() && !clearance.named.as_ref().is_some_and(Target::is_localhost);
-        let strict = if opens_nothing { open.clone() } else { client(true)? };
-        let room = Arc::new(Semaphore::new(limits.requests_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { clearance, around: Arc::clone(around), limits, room, open, strict })
+                .map_err(|error| error.to_string())
+        });
+        client.as_ref().map_err(|cause| Failure::Unusable { cause: cause.clone() })
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, EgressError> {
@@ -140,7 +141,7 @@ impl GuardedLine {
 
     /// Sends one hop's request and waits for the head of its answer.
     async fn ask(&self, hop: &Hop, way: Way, trail: &mut Trail) -> Result<reqwest::Response, Failure> {
-        let client = if way.is_strict { &self.strict } else { &self.open };
+        let client = self.client(way.is_strict)?;
         let mut request =
             client.request(wire(hop.method), hop.target.url().clone()).headers(hop.headers.clone());
         if !hop.body.is_empty() || !matches!(hop.method, Method::Get | Method::Head | Method::Delete) {

@@ -46,7 +46,7 @@ impl EffectClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArgumentRole {
-    /// Where something goes: a session, later a host or an address.
+    /// Where something goes: a session, the URL of a request.
     Destination,
     /// What is acted upon: a path.
     Object,

@@ -77,7 +77,15 @@ impl Cidr {
     }
 
     fn is_one_address(self) -> bool {
-        self.bits == if self.base.is_ipv4() { 32 } else { 128 }
+        self.bits == width(self.base)
+    }
+}
+
+/// How many bits an address has.
+const fn width(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
     }
 }
 
@@ -86,13 +94,12 @@ impl FromStr for Private {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(base) = text.parse::<IpAddr>() {
-            let bits = if base.is_ipv4() { 32 } else { 128 };
-            return Ok(Self::Network(Cidr { base, bits }));
+            return Ok(Self::Network(Cidr { base, bits: width(base) }));
         }
         if let Some((base, bits)) = text.split_once('/') {
             let base: IpAddr = base.parse().map_err(|_| PrivateError::Unreadable)?;
             let bits: u32 = bits.parse().map_err(|_| PrivateError::Unreadable)?;
-            if bits > if base.is_ipv4() { 32 } else { 128 } {
+            if bits > width(base) {
                 return Err(PrivateError::Unreadable);
             }
             if bits == 0 {

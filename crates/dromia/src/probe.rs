@@ -96,7 +96,7 @@ async fn ask(egress: &dyn Egress, question: &Question<'_>) -> Result<Vec<String>
         status => return Err(Failure::Status(status)),
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.body.chunk().await.map_err(torn)? {
+    while let Some(chunk) = response.body.chunk().await.map_err(|failure| torn(&failure))? {
         body.extend_from_slice(&chunk);
     }
     read(&body).ok_or(Failure::NotAList)
@@ -105,13 +105,13 @@ async fn ask(egress: &dyn Egress, question: &Question<'_>) -> Result<Vec<String>
 fn unanswered(error: EgressError) -> Failure {
     match error.failure {
         egress::Failure::Refused { reason, .. } => Failure::Forbidden(reason),
-        failure if error.is_sent => torn(failure),
+        failure if error.is_sent => torn(&failure),
         egress::Failure::Late(_) => Failure::Late,
         _ => Failure::Unreachable,
     }
 }
 
-fn torn(failure: egress::Failure) -> Failure {
+fn torn(failure: &egress::Failure) -> Failure {
     match failure {
         egress::Failure::Late(_) => Failure::Late,
         egress::Failure::TooLarge { .. } | egress::Failure::Packed => Failure::NotAList,

@@ -17,7 +17,10 @@ pub mod target;
 
 mod clearance;
 mod headers;
+mod hop;
 mod line;
+mod pinning;
+mod trail;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};

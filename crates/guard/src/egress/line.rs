@@ -5,27 +5,25 @@
 //! what a stricter grant must not reach has no connection there.
 //!
 //! The deadlines use the async runtime's monotonic timer: a jump of the wall clock must neither cut a request nor let one
-//! hang. A redirect is followed only as a new request: what it may be told is what a stranger may be told, a body crosses
-//! to no other host, and an encrypted request never goes on in the clear.
+//! hang.
 
-use std::error::Error as _;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Body, Decision, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response,
+    Body, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response,
 };
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, LOCATION};
-use reqwest::{Client, StatusCode};
+use reqwest::Client;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clearance::{Clearance, Way};
+use super::hop::{Hop, location};
+use super::pinning::{Pinning, refusal};
 use super::target::Target;
+use super::trail::Trail;
 use super::{Refused, Surroundings, headers};
 
 /// How long an idle connection is kept. Many servers (Node.js, uvicorn) close theirs after five seconds, and a request
@@ -38,13 +36,8 @@ const TOTAL_MAX: Duration = Duration::from_hours(24);
 /// How a tool's request names its sender, where it does not say so itself.
 const AGENT: &str = concat!("dromia/", env!("CARGO_PKG_VERSION"));
 
-const NO_ADDRESS: Refused = Refused { rule: "no address", reason: "the name has no address" };
 const PLAIN: Refused =
     Refused { rule: "https only", reason: "only encrypted connections are made; use an https:// URL" };
-const DOWNGRADE: Refused =
-    Refused { rule: "redirect", reason: "it redirects from https to http, which is not followed" };
-const CARRIED: Refused =
-    Refused { rule: "redirect", reason: "it redirects what was sent to another host, which is not followed" };
 
 /// A way out, for one purpose.
 #[derive(Debug)]
@@ -213,87 +206,6 @@ struct Answer {
     body: LineBody,
 }
 
-/// One request of a chain of redirects.
-struct Hop {
-    method: Method,
-    target: Target,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Hop {
-    /// Makes the request that a redirect leads to, or says where it led to and why it is not followed.
-    fn next(&self, status: StatusCode, location: &str) -> Result<Self, (String, Refused)> {
-        let target = self.target.join(location).map_err(|refused| (String::new(), refused))?;
-        if self.target.is_encrypted() && !target.is_encrypted() {
-            return Err((target.to_string(), DOWNGRADE));
-        }
-        let turned = match status {
-            StatusCode::SEE_OTHER => self.method != Method::Head,
-            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => self.method == Method::Post,
-            _ => false,
-        };
-        let (mut headers, mut body, mut method) = (self.headers.clone(), self.body.clone(), self.method);
-        if turned {
-            (method, body) = (Method::Get, Bytes::new());
-            headers::without_body(&mut headers);
-        }
-        if !self.target.is_at(&target) {
-            if !method.is_safe() || !body.is_empty() {
-                return Err((target.to_string(), CARRIED));
-            }
-            headers::cross(&mut headers);
-        }
-        Ok(Self { method, target, headers, body })
-    }
-}
-
-/// What was judged so far, and whether anything went out.
-#[derive(Default)]
-struct Trail {
-    decisions: Vec<Decision>,
-    is_sent: bool,
-}
-
-impl Trail {
-    fn let_out(&mut self, hop: &Hop, way: Way) {
-        let to = hop.target.to_string();
-        self.decisions.push(Decision {
-            method: hop.method,
-            to,
-            address: None,
-            allowed: true,
-            rule: way.rule,
-        });
-        self.is_sent = true;
-    }
-
-    fn connected(&mut self, address: Option<SocketAddr>) {
-        if let Some(last) = self.decisions.last_mut() {
-            last.address = address.map(|address| address.ip());
-        }
-    }
-
-    /// Turns the last decision over: the name's addresses were refused.
-    fn take_back(&mut self, refused: Refused) -> Failure {
-        if let Some(last) = self.decisions.last_mut() {
-            last.allowed = false;
-            refused.rule.clone_into(&mut last.rule);
-        }
-        failure(refused)
-    }
-
-    fn refuse(&mut self, method: Method, to: String, refused: Refused) -> Failure {
-        let rule = refused.rule.to_owned();
-        self.decisions.push(Decision { method, to, address: None, allowed: false, rule });
-        failure(refused)
-    }
-}
-
-fn failure(Refused { rule, reason }: Refused) -> Failure {
-    Failure::Refused { rule: rule.to_owned(), reason: reason.to_owned() }
-}
-
 /// A body within its bounds.
 struct LineBody {
     response: reqwest::Response,
@@ -324,67 +236,6 @@ impl Body for LineBody {
             Ok(Some(chunk))
         })
     }
-}
-
-/// The client's resolver: one look for a connection, and no address of it that was not judged.
-#[derive(Debug)]
-struct Pinning {
-    clearance: Arc<Clearance>,
-    around: Arc<Surroundings>,
-    is_strict: bool,
-}
-
-impl Resolve for Pinning {
-    fn resolve(&self, name: Name) -> Resolving {
-        let name = name.as_str().to_owned();
-        let (clearance, around, is_strict) =
-            (Arc::clone(&self.clearance), Arc::clone(&self.around), self.is_strict);
-        Box::pin(async move { look_up(&name, &clearance, &around, is_strict).await })
-    }
-}
-
-async fn look_up(
-    name: &str,
-    clearance: &Clearance,
-    around: &Surroundings,
-    is_strict: bool,
-) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
-    let addresses = around.names.resolve(name.to_owned()).await?;
-    if addresses.is_empty() {
-        return Err(NO_ADDRESS.into());
-    }
-    // One bad address spoils them all: an honest name has no public and private addresses at once.
-    for address in &addresses {
-        clearance.judge_address(Some(name), *address, is_strict, &*around.names)?;
-    }
-    // The port of the URL takes the place of 0.
-    Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))))
-}
-
-/// Finds our own refusal among the causes of a failed connection.
-fn refusal(error: &reqwest::Error) -> Option<Refused> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(refused) = cause.downcast_ref::<Refused>() {
-            return Some(*refused);
-        }
-        source = cause.source();
-    }
-    None
-}
-
-/// Reads where an answer redirects to.
-fn location(response: &reqwest::Response) -> Option<String> {
-    let is_redirect = matches!(
-        response.status(),
-        StatusCode::MOVED_PERMANENTLY
-            | StatusCode::FOUND
-            | StatusCode::SEE_OTHER
-            | StatusCode::TEMPORARY_REDIRECT
-            | StatusCode::PERMANENT_REDIRECT
-    );
-    let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
-    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
 const fn wire(method: Method) -> reqwest::Method {

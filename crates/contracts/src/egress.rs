@@ -202,8 +202,9 @@ pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str
 
 /// A body that comes in pieces.
 ///
-/// Guarantee: the bounds of its line hold for it; after an error or the end there is nothing more. Dropping it drops the
-/// connection, unless it was read to its end.
+/// Guarantee: the bounds of its line hold for it; a body that is too long or packed is an error here, and its head is seen
+/// all the same. After an error or the end there is nothing more. Dropping it drops the connection, unless it was read to
+/// its end.
 pub trait Body: Send {
     /// Waits for the next piece; nothing at the end.
     fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>>;

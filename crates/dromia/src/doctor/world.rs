@@ -209,7 +209,7 @@ impl World for RealWorld {
         let asked = line.send(outside::look(url.to_owned(), Vec::new()));
         match self.tokio.block_on(asked).map_err(|error| error.failure) {
             // Whatever it answers, it answers.
-            Ok(_) | Err(Failure::TooLarge { .. } | Failure::Packed | Failure::Redirects { .. }) => Ok(()),
+            Ok(_) | Err(Failure::TooLarge { .. } | Failure::Redirects { .. }) => Ok(()),
             Err(Failure::Late(_)) => Err("it does not answer".to_owned()),
             Err(Failure::Unreachable) => Err("no connection".to_owned()),
             Err(failure) => Err(failure.to_string()),

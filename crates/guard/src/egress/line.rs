@@ -73,6 +73,7 @@ impl GuardedLine {
                 .pool_max_idle_per_host(self.limits.idle_connections_max)
                 .pool_idle_timeout(IDLE_MAX)
                 .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
                 .referer(false)
                 .no_proxy()
                 .build()
@@ -176,18 +177,20 @@ impl GuardedLine {
     ) -> Result<Answer, Failure> {
         let headers = headers::of_answer(response.headers(), self.limits.header_bytes_max)?;
         let bytes_max = self.limits.response_bytes_max;
-        if hop.method != Method::Head {
-            if headers::is_packed(response.headers()) {
-                return Err(Failure::Packed);
-            }
-            if response.content_length().is_some_and(|length| length > bytes_max) {
-                return Err(Failure::TooLarge { part: Oversized::Response, bytes_max });
-            }
-        }
+        // Whoever wants the status only has it, whatever the body is.
+        let unwanted = if headers::is_packed(response.headers()) {
+            Some(Failure::Packed)
+        } else if response.content_length().is_some_and(|length| length > bytes_max) {
+            Some(Failure::TooLarge { part: Oversized::Response, bytes_max })
+        } else {
+            None
+        };
+        // An answer to HEAD has the headers of a body, and no body.
+        let unwanted = unwanted.filter(|_| hop.method != Method::Head);
         let status = response.status().as_u16();
         let url = hop.target.as_str().to_owned();
         let stall = self.limits.stall;
-        let body = LineBody { response, stall, deadline, bytes_max, taken: 0, _permit: permit };
+        let body = LineBody { response, unwanted, stall, deadline, bytes_max, taken: 0, _permit: permit };
         Ok(Answer { status, headers, url, body })
     }
 }
@@ -209,6 +212,8 @@ struct Answer {
 /// A body within its bounds.
 struct LineBody {
     response: reqwest::Response,
+    /// Why none of it is read.
+    unwanted: Option<Failure>,
     stall: Duration,
     deadline: Instant,
     bytes_max: u64,
@@ -220,6 +225,9 @@ struct LineBody {
 impl Body for LineBody {
     fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
         Box::pin(async move {
+            if let Some(failure) = &self.unwanted {
+                return Err(failure.clone());
+            }
             let stalled = Instant::now() + self.stall.min(TOTAL_MAX);
             let (until, phase) =
                 if stalled < self.deadline { (stalled, Phase::Stall) } else { (self.deadline, Phase::Total) };

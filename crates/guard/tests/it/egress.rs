@@ -404,6 +404,23 @@ async fn every_bound_is_kept() {
 }
 
 #[tokio::test]
+async fn a_head_is_seen_though_its_body_is_not_wanted() {
+    for head in ["content-encoding: gzip\r\n", "x-none: 1\r\n"] {
+        let answer = format!("HTTP/1.1 410 Gone\r\n{head}content-length: 9999999999\r\n\r\nx{STALL}");
+        let server = Server::at(ALLOWED, 0, Arc::new(move |_| answer.clone())).await;
+        let url = format!("http://127.0.0.1:{}/", server.port());
+        let egress = egress(&["127.0.0.1"], &Arc::default());
+        let line = granted(&egress, limits());
+        let request = get(&url, &on_port(server.port(), &["127.0.0.1"]));
+        let response = line.send(request.clone()).await.expect("it answers");
+        assert_eq!(response.status, 410);
+        read(response).await.expect_err("nobody knows how long it would become");
+        let looked = line.send(Request { method: Method::Head, ..request }).await.expect("it answers");
+        assert_eq!(read(looked).await.expect("there is no body"), "");
+    }
+}
+
+#[tokio::test]
 async fn an_endless_way_and_a_long_request_end() {
     let reply: Reply = Arc::new(|_| http("302 Found", "location: /again\r\n", ""));
     let server = Server::at(ALLOWED, 0, reply).await;

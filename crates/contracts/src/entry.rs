@@ -31,7 +31,8 @@ macro_rules! entries {
 
         impl Entry {
             /// Every kind this version writes, with its version. A later version of a kind follows all first ones.
-            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version),)+ ModelCalled::SENT, ToolFinished::JUDGED];
+            pub const KINDS: &'static [(&'static str, u16)] =
+                &[$(($kind, $version),)+ ModelCalled::SENT, ToolFinished::JUDGED];
 
             /// Returns the kind and its version as they are stored.
             pub const fn kind(&self) -> (&'static str, u16) {

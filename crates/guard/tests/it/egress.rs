@@ -155,7 +155,8 @@ async fn an_ordinary_redirect_is_followed_and_each_hop_is_told() {
     assert_eq!((response.status, header(&response.headers, "x-shown")), (200, Some("yes")));
     let told: Vec<_> =
         response.decisions.iter().map(|decision| (decision.allowed, decision.address)).collect();
-    assert_eq!(told, [(true, Some(ALLOWED.into())), (true, Some(ALLOWED.into()))]);
+    let here = Some(std::net::IpAddr::from(ALLOWED));
+    assert_eq!(told, [(true, here), (true, here)]);
     let to = format!("http://127.0.0.1:{}", server.port());
     let grant = format!("grant net:127.0.0.1:{}", server.port());
     assert!(response.decisions.iter().all(|decision| decision.to == to && decision.rule == grant));

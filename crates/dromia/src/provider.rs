@@ -317,7 +317,7 @@ fn next_step(name: &str, server: &WrittenProvider, failure: &Failure) -> String 
     let address = format!("mend providers.{name}.base_url in dromia.yaml");
     match (failure, &server.key) {
         (Failure::Forbidden(_), _) => {
-            format!("open it under egress.private_models in dromia.yaml if that is meant, or {address}")
+            format!("open it under egress.private_servers in dromia.yaml if that is meant, or {address}")
         }
         (Failure::Unreachable, _) => format!("start it, or {address}"),
         (Failure::Late, _) => "wait longer with --timeout 30s, or look whether it is at work".to_owned(),

@@ -44,7 +44,7 @@ pub(super) fn resolve(written: &WrittenEgress, check: &mut Check<'_>) -> Reachab
     }
     let opened = EgressConfig {
         private_granted: list("private_tools", &written.private_tools, check),
-        private_named: list("private_models", &written.private_models, check),
+        private_named: list("private_servers", &written.private_servers, check),
     };
     let limits = LineLimits {
         connect: Duration::from_millis(written.connect_ms),

@@ -141,12 +141,12 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
             "dromia.yaml:2:31: egress.private_tools.1: the network's address has bits set behind the first 8",
         ),
         (
-            "egress: { private_models: ['*'] }",
-            "egress.private_models.0: it would open every network there is",
+            "egress: { private_servers: ['*'] }",
+            "egress.private_servers.0: it would open every network there is",
         ),
         (
-            "egress: { private_models: ['http://wiki'] }",
-            "egress.private_models.0: expected a network such as",
+            "egress: { private_servers: ['http://wiki'] }",
+            "egress.private_servers.0: expected a network such as",
         ),
         ("egress: { redirects_max: 11 }", "egress.redirects_max: must be at most 10"),
         ("egress: { total_ms: 0 }", "egress.total_ms: must be at least 1"),

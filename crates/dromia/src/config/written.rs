@@ -387,8 +387,9 @@ pub(crate) struct WrittenEgress {
     /// Networks, addresses and names (`10.0.0.0/8`, `wiki`, `*.corp.example`) that tools may reach though they are not
     /// public, where an agent's grants name the host.
     pub(crate) private_tools: Vec<String>,
-    /// The same for servers of models that `base_url` names by a name; an address, or `localhost`, opens itself.
-    pub(crate) private_models: Vec<String>,
+    /// The same for servers that this file names by a name, such as a `base_url`; an address, or `localhost`, opens
+    /// itself for that server only.
+    pub(crate) private_servers: Vec<String>,
     /// Whether tools make encrypted connections only.
     pub(crate) https_only: bool,
     /// How long a tool's request may take to connect, in milliseconds.
@@ -415,7 +416,7 @@ impl Default for WrittenEgress {
     fn default() -> Self {
         Self {
             private_tools: Vec::new(),
-            private_models: Vec::new(),
+            private_servers: Vec::new(),
             https_only: false,
             connect_ms: 5_000,
             first_byte_ms: 30_000,

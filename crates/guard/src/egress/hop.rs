@@ -64,3 +64,64 @@ pub(super) fn location(response: &reqwest::Response) -> Option<String> {
     let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn hop(method: Method, url: &str, body: &'static str) -> Hop {
+        let target = Target::read(url).expect("a URL");
+        let mut headers = HeaderMap::new();
+        for name in ["accept", "authorization", "content-type"] {
+            headers.insert(name, HeaderValue::from_static("x"));
+        }
+        Hop { method, target, headers, body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(reqwest::header::HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_a_redirect_is_told_is_what_a_stranger_may_be_told() {
+        let all = ["accept", "authorization", "content-type"];
+        for (status, method, from, to, asked, told) in [
+            (302, Method::Get, "https://a/x", "/y", Method::Get, &all[..]),
+            (302, Method::Post, "https://a/x", "/y", Method::Get, &all[..2]),
+            (303, Method::Put, "https://a/x", "y", Method::Get, &all[..2]),
+            (303, Method::Head, "https://a/x", "/y", Method::Head, &all[..]),
+            (307, Method::Post, "https://a/x", "https://a:443/y", Method::Post, &all[..]),
+            (308, Method::Delete, "https://a/x", "/y", Method::Delete, &all[..]),
+            (302, Method::Get, "https://a/x", "https://b/y", Method::Get, &all[..1]),
+            (302, Method::Get, "https://a/x", "https://a:444/y", Method::Get, &all[..1]),
+            (302, Method::Get, "http://a/x", "https://a/y", Method::Get, &all[..1]),
+            (302, Method::Post, "https://a/x", "//b/y", Method::Get, &all[..1]),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let body = if method.is_safe() { "" } else { "sent" };
+            let next = hop(method, from, body).next(status, to);
+            let next = next.unwrap_or_else(|(_, refused)| panic!("{status} {method} {to}: {refused}"));
+            assert_eq!((next.method, names(&next.headers)), (asked, told.to_vec()), "{status} {method} {to}");
+            assert_eq!(next.body.is_empty(), asked.is_safe(), "{status} {method} {to}");
+        }
+    }
+
+    #[test]
+    fn nothing_goes_on_in_the_clear_and_nothing_is_carried_to_another_host() {
+        for (status, method, to, led, refused) in [
+            (302, Method::Get, "http://a/y", "http://a:80", DOWNGRADE),
+            (302, Method::Post, "http://b/y", "http://b:80", DOWNGRADE),
+            (307, Method::Post, "https://b/y", "https://b:443", CARRIED),
+            (308, Method::Put, "//b:8443/y", "https://b:8443", CARRIED),
+            (301, Method::Patch, "https://b/y", "https://b:443", CARRIED),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let next = hop(method, "https://a/x", "sent").next(status, to).map(drop);
+            assert_eq!(next, Err((led.to_owned(), refused)), "{status} {method} {to}");
+        }
+    }
+}

@@ -101,7 +101,7 @@ const CASES: &[Case] = &[
     ("egress.private_tools", "", "egress: { private_tools: [10.0.0.0/8] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_granted)
     }),
-    ("egress.private_models", "", "egress: { private_models: [wiki] }", |resolved| {
+    ("egress.private_servers", "", "egress: { private_servers: [wiki] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_named)
     }),
     ("egress.https_only", "", "egress: { https_only: true }", |resolved| {

@@ -115,7 +115,7 @@ pub struct LineLimits {
     pub redirects_max: usize,
     /// Whether only encrypted connections are made.
     pub https_only: bool,
-    /// The most requests of the line at once; more of them wait.
+    /// The most requests of the line at once, and half of them of one share; more of them wait.
     pub requests_max: usize,
     /// The most idle connections of the line to each host.
     pub idle_connections_max: usize,
@@ -143,6 +143,8 @@ pub struct Request {
     pub body: Bytes,
     /// What the agent is granted on whose behalf it is sent; a named line asks for none.
     pub grants: Vec<String>,
+    /// Whose share of the line it counts against, such as a tenant's; a named line has no shares.
+    pub share: String,
 }
 
 // Addresses and headers carry keys.
@@ -374,6 +376,7 @@ mod tests {
             headers: vec![("authorization".to_owned(), "canary".to_owned())],
             body: Bytes::from_static(b"canary"),
             grants: vec!["net:*".to_owned()],
+            share: String::new(),
         };
         let route = Route::Named("https://h/canary".to_owned());
         assert!(!format!("{request:?} {route:?}").contains("canary"));

@@ -52,5 +52,12 @@ pub(crate) fn question(url: &str, wait: Duration) -> Plan {
 
 /// A request that only looks.
 pub(crate) fn look(url: String, headers: Vec<(String, String)>) -> Request {
-    Request { method: Method::Get, url, headers, body: Bytes::new(), grants: Vec::new() }
+    Request {
+        method: Method::Get,
+        url,
+        headers,
+        body: Bytes::new(),
+        grants: Vec::new(),
+        share: String::new(),
+    }
 }

@@ -75,7 +75,7 @@ pub(crate) struct House {
     pub(crate) engine: Engine,
     pub(crate) runtime: Runtime,
     pub(crate) authority: Authority,
-    pub(crate) egress: GuardedEgress,
+    pub(crate) egress: Arc<GuardedEgress>,
 }
 
 /// Opens the store and builds the engine; nothing runs yet.
@@ -85,8 +85,8 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let sqlite =
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
     let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
-    let egress = outside::egress(resolved.reachable.opened.clone());
-    let models = Models::new(resolved.models.clone(), &runtime.clock, &egress).map_err(|error| {
+    let egress = Arc::new(outside::egress(resolved.reachable.opened.clone()));
+    let models = Models::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))

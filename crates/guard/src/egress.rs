@@ -20,6 +20,7 @@ mod headers;
 mod hop;
 mod line;
 mod pinning;
+mod room;
 mod trail;
 
 use std::net::SocketAddr;

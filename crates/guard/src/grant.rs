@@ -1,10 +1,11 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
 //! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), one
-//! model (`model:fast`), or hosts that tools may reach (`net:api.example.com`, see [`Reach`]). Invariant: no spelling covers everything; `*` alone is refused, because nobody who
-//! writes it can list what it will cover tomorrow. A grant for a tool that nobody knows is refused too, with the
-//! nearest known name, so that a typing error is found when the configuration is written and not in the middle of
-//! a run.
+//! model (`model:fast`), or hosts that tools may reach (`net:api.example.com`, see [`Reach`]).
+//!
+//! Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it can list what it will
+//! cover tomorrow; `net:*` is what is public. A grant for a tool that nobody knows is refused too, with the nearest known
+//! name, so that a typing error is found when the configuration is written and not in the middle of a run.
 
 use std::fmt;
 

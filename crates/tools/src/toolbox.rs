@@ -88,7 +88,7 @@ impl Toolbox {
             }
             Builtin::HttpRequest => {
                 let arguments: HttpRequest = parse(&call.arguments)?;
-                Ok(web::request(&*self.line, context.grants, arguments).await)
+                Ok(web::request(&*self.line, context, arguments).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::FileRead => {

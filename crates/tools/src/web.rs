@@ -17,7 +17,7 @@ use dromia_contracts::egress::{
     Body, Decision, EgressError, Failure, Line, Method, Reaches, Request, Response, header,
 };
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::{EffectClass, ToolOutput};
+use dromia_contracts::tool::{EffectClass, ToolContext, ToolOutput};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
@@ -93,12 +93,14 @@ impl HttpRequest {
 }
 
 /// Sends the request and shows the piece of the answer that is asked for.
-pub(crate) async fn request(line: &dyn Line, grants: Vec<String>, arguments: HttpRequest) -> ToolOutput {
+pub(crate) async fn request(line: &dyn Line, context: ToolContext, arguments: HttpRequest) -> ToolOutput {
     let HttpRequest { body, headers, limit, method, offset, url } = arguments;
     let HttpUrl(url) = url;
     let asked = url.clone();
     let headers = headers.into_iter().collect();
-    let response = line.send(Request { method, url, headers, body: Bytes::from(body), grants }).await;
+    // A tenant has its share of the way out, however many agents it has.
+    let (grants, share) = (context.grants, context.scope.tenant().to_string());
+    let response = line.send(Request { method, url, headers, body: Bytes::from(body), grants, share }).await;
     let response = match response {
         Ok(response) => response,
         Err(EgressError { failure, is_sent, decisions }) => {

@@ -408,7 +408,7 @@ pub(crate) struct WrittenEgress {
     pub(crate) response_bytes_max: u64,
     /// The most bytes of headers, of a request and of an answer.
     pub(crate) header_bytes_max: usize,
-    /// The most requests of tools at once; more of them wait.
+    /// The most requests of tools at once, and half of them of one tenant; more of them wait.
     pub(crate) requests_max: usize,
 }
 

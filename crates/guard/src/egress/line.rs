@@ -16,12 +16,12 @@ use dromia_contracts::egress::{
     Body, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response,
 };
 use reqwest::Client;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clearance::{Clearance, Way};
 use super::hop::{Hop, location};
 use super::pinning::{Pinning, refusal};
+use super::room::{Place, Room};
 use super::target::Target;
 use super::trail::Trail;
 use super::{Refused, Surroundings, headers};
@@ -45,7 +45,7 @@ pub(super) struct GuardedLine {
     clearance: Arc<Clearance>,
     around: Arc<Surroundings>,
     limits: LineLimits,
-    room: Arc<Semaphore>,
+    room: Room,
     open: Made,
     strict: Made,
 }
@@ -56,7 +56,9 @@ type Made = OnceLock<Result<Client, String>>;
 
 impl GuardedLine {
     pub(super) fn new(clearance: Clearance, limits: LineLimits, around: Arc<Surroundings>) -> Self {
-        let room = Arc::new(Semaphore::new(limits.requests_max.clamp(1, Semaphore::MAX_PERMITS)));
+        let all = limits.requests_max;
+        // What the configuration names is one's own, and nobody's share.
+        let room = Room::new(all, if clearance.named.is_some() { all } else { all / 2 });
         let clearance = Arc::new(clearance);
         Self { clearance, around, limits, room, open: Made::new(), strict: Made::new() }
     }
@@ -99,7 +101,7 @@ impl GuardedLine {
     }
 
     async fn hops(&self, request: Request, deadline: Instant, trail: &mut Trail) -> Result<Answer, Failure> {
-        let Request { method, url, headers, body, grants } = request;
+        let Request { method, url, headers, body, grants, share } = request;
         if body.len() > self.limits.request_bytes_max {
             let bytes_max = self.limits.request_bytes_max as u64;
             return Err(Failure::TooLarge { part: Oversized::Request, bytes_max });
@@ -107,7 +109,7 @@ impl GuardedLine {
         let agent = self.clearance.named.is_none().then_some(AGENT);
         let headers = headers::of_request(&headers, self.limits.header_bytes_max, agent)?;
         let target = Target::read(&url).map_err(|refused| trail.refuse(method, String::new(), refused))?;
-        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return Err(Failure::Broken) };
+        let Some(place) = self.room.enter(&share).await else { return Err(Failure::Unreachable) };
         let mut hop = Hop { method, target, headers, body };
         let mut followed = 0;
         loop {
@@ -116,7 +118,7 @@ impl GuardedLine {
                 .map_err(|refused| trail.refuse(hop.method, hop.target.to_string(), refused))?;
             let response = self.ask(&hop, way, trail).await?;
             let leads_on = if self.limits.redirects_max == 0 { None } else { location(&response) };
-            let Some(location) = leads_on else { return self.answer(&hop, response, deadline, permit) };
+            let Some(location) = leads_on else { return self.answer(&hop, response, deadline, place) };
             if followed == self.limits.redirects_max {
                 return Err(Failure::Redirects { max: followed });
             }
@@ -173,7 +175,7 @@ impl GuardedLine {
         hop: &Hop,
         response: reqwest::Response,
         deadline: Instant,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Answer, Failure> {
         let headers = headers::of_answer(response.headers(), self.limits.header_bytes_max)?;
         let bytes_max = self.limits.response_bytes_max;
@@ -190,7 +192,7 @@ impl GuardedLine {
         let status = response.status().as_u16();
         let url = hop.target.as_str().to_owned();
         let stall = self.limits.stall;
-        let body = LineBody { response, unwanted, stall, deadline, bytes_max, taken: 0, _permit: permit };
+        let body = LineBody { response, unwanted, stall, deadline, bytes_max, taken: 0, _place: place };
         Ok(Answer { status, headers, url, body })
     }
 }
@@ -219,7 +221,7 @@ struct LineBody {
     bytes_max: u64,
     taken: u64,
     /// Its request counts until it is read or dropped.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Body for LineBody {

@@ -192,6 +192,7 @@ async fn another_host_is_told_no_credential_and_given_no_body() {
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             body: if method.is_safe() { Bytes::new() } else { Bytes::from_static(b"secret") },
             grants,
+            share: String::new(),
         };
         let answer = granted(&egress, limits()).send(request).await;
         assert_eq!(answer.is_ok(), arrives, "{status} {method}: {answer:?}");
@@ -479,6 +480,37 @@ async fn requests_beyond_the_room_wait_their_turn() {
     let waited = [first, second].map(|answer| answer.expect_err("nobody answers"));
     assert!(waited.iter().all(|error| error.failure == Failure::Late(Phase::Total)));
     assert_eq!(waited.iter().filter(|error| error.is_sent).count(), 1, "the other never went out");
+}
+
+#[tokio::test]
+async fn one_share_does_not_shut_another_out() {
+    let silent = Server::at(ALLOWED, 0, Arc::new(|_| STALL.to_owned())).await;
+    let quick = Server::at(ALLOWED, 0, hello()).await;
+    let egress = egress(&["127.0.0.1"], &Arc::default());
+    let short = Duration::from_secs(2);
+    let line = granted(&egress, LineLimits { requests_max: 4, total: short, ..limits() });
+    let ask = |port: u16, share: &str| Request {
+        share: share.to_owned(),
+        ..get(&format!("http://127.0.0.1:{port}/"), &on_port(port, &["127.0.0.1"]))
+    };
+    let flood = (0..6).map(|_| {
+        let (line, request) = (Arc::clone(&line), ask(silent.port(), "flooding"));
+        tokio::spawn(async move { line.send(request).await.map(drop) })
+    });
+    let flood: Vec<_> = flood.collect();
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while silent.connections() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("its share goes out");
+    let response = line.send(ask(quick.port(), "other")).await.expect("there is room for another");
+    assert_eq!(read(response).await.expect("it is whole"), "hello");
+    assert_eq!(silent.connections(), 2, "half of the room is all that it gets");
+    for asked in flood {
+        asked.await.expect("it ends").expect_err("nobody answers");
+    }
 }
 
 #[tokio::test]

@@ -188,6 +188,7 @@ pub(crate) fn get(url: &str, grants: &[String]) -> Request {
         headers: Vec::new(),
         body: Bytes::new(),
         grants: grants.to_vec(),
+        share: "one".to_owned(),
     }
 }
 

@@ -71,6 +71,7 @@ impl HttpModel {
             headers: self.headers.clone(),
             body,
             grants: Vec::new(),
+            share: String::new(),
         };
         let response = self.line.send(request).await.map_err(|error| {
             tracing::debug!(failure = %error, decisions = ?error.decisions, "a model request failed");

@@ -6,7 +6,7 @@ use dromia_contracts::egress::{Decision, EgressError, Failure, Method, Oversized
 use dromia_contracts::tool::{EffectClass, ToolHost as _};
 use serde_json::json;
 
-use crate::support::{Bench, CALL};
+use crate::support::{Bench, CALL, TENANT};
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -67,6 +67,7 @@ async fn the_line_is_given_exactly_the_call_and_what_the_agent_is_granted() {
     assert_eq!(sent.headers, headers(&[("x-key", "k")]));
     assert_eq!(sent.body, "text");
     assert_eq!(sent.grants, ["http.request", "net:example.com"]);
+    assert_eq!(sent.share, TENANT.to_string());
     assert!(!output.failed);
     let told: Vec<_> =
         output.parts.iter().map(|part| (part.as_text().to_owned(), part.label().to_string())).collect();

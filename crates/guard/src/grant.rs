@@ -112,7 +112,7 @@ impl fmt::Display for Grant<'_> {
             Self::AnyModel => f.write_str("model"),
             Self::Model(alias) => write!(f, "model:{alias}"),
             Self::Reply => f.write_str("reply"),
-            Self::Net(reach) => reach.fmt(f),
+            Self::Net(reach) => write!(f, "{reach}"),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::CallStatus;
 use crate::digest::Digest;
+use crate::egress::Decision;
 use crate::fault::ErrorCode;
 use crate::id::{AgentId, CallId, ItemId, RunId, SessionId};
 use crate::model::{Finish, Usage, UsageDetail};
@@ -30,12 +31,14 @@ macro_rules! entries {
 
         impl Entry {
             /// Every kind this version writes, with its version. A later version of a kind follows all first ones.
-            pub const KINDS: &'static [(&'static str, u16)] = &[$(($kind, $version),)+ ModelCalled::SENT];
+            pub const KINDS: &'static [(&'static str, u16)] =
+                &[$(($kind, $version),)+ ModelCalled::SENT, ToolFinished::JUDGED];
 
             /// Returns the kind and its version as they are stored.
             pub const fn kind(&self) -> (&'static str, u16) {
                 match self {
                     Self::ModelCalled(ModelCalled { sent: Some(_), .. }) => ModelCalled::SENT,
+                    Self::ToolFinished(finished) if !finished.egress.is_empty() => ToolFinished::JUDGED,
                     $(Self::$variant(_) => ($kind, $version),)+
                 }
             }
@@ -61,6 +64,14 @@ macro_rules! entries {
                             None => Err(<serde_json::Error as serde::de::Error>::missing_field("sent")),
                         })
                         .map_err(unreadable),
+                    ToolFinished::JUDGED => serde_json::from_str::<ToolFinished>(fields)
+                        .and_then(|finished| {
+                            if finished.egress.is_empty() {
+                                return Err(<serde_json::Error as serde::de::Error>::missing_field("egress"));
+                            }
+                            Ok(Self::ToolFinished(finished))
+                        })
+                        .map_err(unreadable),
                     $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant).map_err(unreadable),)+
                     _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
                 };
@@ -68,6 +79,9 @@ macro_rules! entries {
                     // The first version says nothing of what was sent, whatever stands there.
                     Ok(Self::ModelCalled(called)) if version == 1 => {
                         Ok(Self::ModelCalled(ModelCalled { sent: None, ..called }))
+                    }
+                    Ok(Self::ToolFinished(finished)) if version == 1 => {
+                        Ok(Self::ToolFinished(ToolFinished { egress: Vec::new(), ..finished }))
                     }
                     read => read,
                 }
@@ -87,7 +101,7 @@ entries! {
     ModelFailed = "model_failed" v 1;
     /// A tool call passed the gate and is about to begin.
     ToolStarted = "tool_started" v 1;
-    /// A tool call ended; the body is a `ToolResult`.
+    /// A tool call ended; the body is a `ToolResult`. Version 2 says which requests to other hosts were judged.
     ToolFinished = "tool_finished" v 1;
     /// A tool call was refused before it began; the body is a `ToolResult`.
     ToolRefused = "tool_refused" v 1;
@@ -243,6 +257,14 @@ pub struct ToolFinished {
     pub call: CallId,
     /// How it ended.
     pub status: CallStatus,
+    /// What was judged about the requests that left this process, or did not; version 1 knows of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<Decision>,
+}
+
+impl ToolFinished {
+    /// The kind and version that say what was judged.
+    pub const JUDGED: (&'static str, u16) = ("tool_finished", 2);
 }
 
 /// Fields of [`Entry::ToolRefused`].
@@ -383,6 +405,19 @@ mod tests {
         assert!(torn.to_string().contains("sent"), "{torn}");
         let strange = Entry::decode("model_called", 1, &format!("{first},{sent}}}")).expect("it is read");
         assert_eq!(strange.kind(), ("model_called", 1));
+    }
+
+    #[test]
+    fn a_finished_call_keeps_the_version_that_it_was_written_in() {
+        let plain = r#"{"call":"call_1_0","status":"ok""#;
+        let egress =
+            r#""egress":[{"method":"GET","to":"https://h:443","allowed":false,"rule":"default deny"}]"#;
+        for (version, fields) in [(1, format!("{plain}}}")), (2, format!("{plain},{egress}}}"))] {
+            let entry = Entry::decode("tool_finished", version, &fields).expect("both versions are read");
+            assert_eq!((entry.kind(), entry.encode()), (("tool_finished", version), fields));
+        }
+        let torn = Entry::decode("tool_finished", 2, &format!("{plain}}}")).expect_err("it must say what");
+        assert!(torn.to_string().contains("egress"), "{torn}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Principal<'a> {
     pub scope: &'a Scope,
     /// Whose input the run works on.
     pub author: &'a Actor,
-    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`.
+    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`, `net:HOST`.
     pub grants: &'a [String],
 }
 

@@ -46,6 +46,9 @@ impl Label {
     /// The label of a file whose origin nobody recorded.
     pub const UNKNOWN_FILE: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Agent };
 
+    /// The label of what another system answered: nobody here vouches for it, and what an agent asked for is its own.
+    pub const OUTSIDE: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Agent };
+
     /// The label of what an actor says that others said before: an assistant, or a tool. Nobody here saw it. And of a
     /// picture that an actor shows: nobody here knows who made it.
     pub const CLAIM: Self = Self { integrity: Integrity::Untrusted, readers: Readers::Actor };

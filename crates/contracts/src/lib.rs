@@ -29,6 +29,7 @@ pub mod run;
 pub mod sent;
 pub mod store;
 
+pub mod egress;
 pub mod fault;
 pub mod gate;
 pub mod model;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::BoxFuture;
 use crate::content::{Part, ToolCall};
 use crate::digest::Digest;
+use crate::egress::{Decision, Reaches};
 use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::label::Label;
 use crate::scope::{Actor, Scope};
@@ -45,7 +46,7 @@ impl EffectClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArgumentRole {
-    /// Where something goes: a session, later a host or an address.
+    /// Where something goes: a session, the URL of a request.
     Destination,
     /// What is acted upon: a path.
     Object,
@@ -83,6 +84,8 @@ pub struct PreparedCall {
     pub arguments: String,
     /// BLAKE3 of tool name, a NUL byte and the canonical arguments.
     pub action: Digest,
+    /// Where it would reach out to, if it would.
+    pub reaches: Option<Reaches>,
 }
 
 /// Says why a call cannot be prepared; the model is told, nothing ran.
@@ -113,6 +116,8 @@ pub struct ToolContext {
     pub agent: AgentId,
     /// Whose input the run works on.
     pub author: Actor,
+    /// What the agent is granted now, for what is judged while the call runs.
+    pub grants: Vec<String>,
     /// How many agents in a row led to that input.
     pub hops: u32,
     /// The run that calls.
@@ -132,6 +137,8 @@ pub struct ToolOutput {
     pub parts: Vec<Part>,
     /// Inbox items that become durable together with the result; only transactional tools send any.
     pub sends: Vec<InboxPut>,
+    /// What was judged about the requests that left this process, or did not.
+    pub egress: Vec<Decision>,
 }
 
 /// The port to tools.

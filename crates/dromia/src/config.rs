@@ -4,6 +4,7 @@
 //! ([`layers`]), and the whole is resolved and checked ([`resolve`]) once, at the start, before any port is bound. Each
 //! value knows where it comes from ([`origin`]), so a mistake names its line and column, or its variable.
 
+mod egress;
 mod layers;
 mod origin;
 mod places;
@@ -20,6 +21,7 @@ pub(crate) mod show;
 use std::fs;
 use std::path::Path;
 
+pub(crate) use self::egress::Reachable;
 pub(crate) use self::layers::{Environment, Flag, SetArguments};
 pub(crate) use self::origin::Origins;
 pub(crate) use self::problem::{Problem, Problems, did_you_mean};
@@ -45,6 +47,13 @@ impl Loaded {
     /// Resolves it.
     pub(crate) fn resolve(&self, environment: &Environment) -> Result<Resolved, Problems> {
         resolve::resolve(&self.written, &self.origins, environment)
+    }
+
+    /// Resolves what may be reached, for a command that needs nothing else of it.
+    pub(crate) fn reachable(&self) -> Result<Reachable, Problems> {
+        let mut check = resolve::Check::new(&self.origins);
+        let reachable = egress::resolve(&self.written.egress, &mut check);
+        check.into_result().map(|()| reachable)
     }
 }
 

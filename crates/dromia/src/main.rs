@@ -12,6 +12,7 @@ mod home;
 mod init;
 mod migrate;
 mod model;
+mod outside;
 mod probe;
 mod provider;
 mod redact;

@@ -1,18 +1,15 @@
 //! The cheapest question to a server of models: which models it has. It is one GET, bounded in time and bytes.
 //!
-//! As the adapters do, it reads no proxy variables and follows no redirects: a key reaches only the host that the
-//! operator named.
+//! It goes over the one way out, as the adapters do: no proxy variables, no redirects, and a key reaches only the host
+//! that the operator named.
 
 use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
-use reqwest::redirect::Policy;
+use dromia_contracts::egress::{self, Egress, EgressError};
 use serde::Deserialize;
 
 use crate::config::Kind;
-
-/// The most bytes of a list that are read.
-const LIST_BYTES_MAX: usize = 4 << 20;
+use crate::outside;
 
 /// Whom to ask.
 #[derive(Debug)]
@@ -42,6 +39,9 @@ pub(crate) enum Failure {
     /// No connection.
     #[error("nothing answers there")]
     Unreachable,
+    /// It leads to where nothing of this process may go.
+    #[error("it may not be reached: {0}")]
+    Forbidden(String),
     /// No answer in time.
     #[error("it did not answer in time")]
     Late,
@@ -63,47 +63,60 @@ pub(crate) enum Failure {
 }
 
 /// Asks a server for its models.
-pub(crate) async fn models(question: &Question<'_>) -> Result<Answer, Failure> {
+pub(crate) async fn models(egress: &dyn Egress, question: &Question<'_>) -> Result<Answer, Failure> {
     let began = Instant::now();
-    match tokio::time::timeout(question.wait, ask(question)).await {
+    match tokio::time::timeout(question.wait, ask(egress, question)).await {
         Ok(models) => Ok(Answer { models: models?, took: began.elapsed() }),
         Err(_) => Err(Failure::Late),
     }
 }
 
-async fn ask(question: &Question<'_>) -> Result<Vec<String>, Failure> {
-    let client = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build();
-    let client = client.map_err(|_| Failure::Unreachable)?;
-    let address = format!("{}/models", question.base_url.trim_end_matches('/'));
-    let mut request = client.get(address);
+async fn ask(egress: &dyn Egress, question: &Question<'_>) -> Result<Vec<String>, Failure> {
+    let line = egress.line(outside::question(question.base_url, question.wait));
+    let line = line.map_err(|error| Failure::Forbidden(error.to_string()))?;
+    let pair = |name: &str, value: String| (name.to_owned(), value);
+    let mut headers = Vec::new();
     if question.kind == Kind::Anthropic {
-        request = request.header("anthropic-version", "2023-06-01");
+        headers.push(pair("anthropic-version", "2023-06-01".to_owned()));
     }
     if let Some(key) = question.key {
-        request = match question.kind {
-            Kind::Anthropic => request.header("x-api-key", key),
-            Kind::Openai | Kind::OpenaiResponses | Kind::Scripted => request.bearer_auth(key),
-        };
+        headers.push(match question.kind {
+            Kind::Anthropic => pair("x-api-key", key.to_owned()),
+            Kind::Openai | Kind::OpenaiResponses | Kind::Scripted => {
+                pair("authorization", format!("Bearer {key}"))
+            }
+        });
     }
-    let sent = request.send().await;
-    let mut response =
-        sent.map_err(|error| if error.is_connect() { Failure::Unreachable } else { Failure::Broken })?;
-    match response.status() {
-        StatusCode::OK => {}
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            return Err(Failure::Refused(status.as_u16()));
-        }
-        StatusCode::NOT_FOUND => return Err(Failure::NoList),
-        status => return Err(Failure::Status(status.as_u16())),
+    let address = format!("{}/models", question.base_url.trim_end_matches('/'));
+    let mut response = line.send(outside::look(address, headers)).await.map_err(unanswered)?;
+    match response.status {
+        200 => {}
+        status @ (401 | 403) => return Err(Failure::Refused(status)),
+        404 => return Err(Failure::NoList),
+        status => return Err(Failure::Status(status)),
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| Failure::Broken)? {
-        if body.len() + chunk.len() > LIST_BYTES_MAX {
-            return Err(Failure::NotAList);
-        }
+    while let Some(chunk) = response.body.chunk().await.map_err(|failure| torn(&failure))? {
         body.extend_from_slice(&chunk);
     }
     read(&body).ok_or(Failure::NotAList)
+}
+
+fn unanswered(error: EgressError) -> Failure {
+    match error.failure {
+        egress::Failure::Refused { reason, .. } => Failure::Forbidden(reason),
+        failure if error.is_sent => torn(&failure),
+        egress::Failure::Late(_) => Failure::Late,
+        _ => Failure::Unreachable,
+    }
+}
+
+fn torn(failure: &egress::Failure) -> Failure {
+    match failure {
+        egress::Failure::Late(_) => Failure::Late,
+        egress::Failure::TooLarge { .. } | egress::Failure::Packed => Failure::NotAList,
+        _ => Failure::Broken,
+    }
 }
 
 /// Reads a list of models, in the form that both APIs share.
@@ -124,6 +137,7 @@ fn read(body: &[u8]) -> Option<Vec<String>> {
 pub(crate) mod tests {
     use std::net::SocketAddr;
 
+    use dromia_guard::{EgressConfig, GuardedEgress};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -154,7 +168,11 @@ pub(crate) mod tests {
         let base_url = format!("http://{address}/v1");
         let wait = Duration::from_secs(5);
         let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait };
-        models(&question).await.map(|answer| answer.models)
+        models(&plain(), &question).await.map(|answer| answer.models)
+    }
+
+    fn plain() -> GuardedEgress {
+        outside::egress(EgressConfig::default())
     }
 
     #[tokio::test]
@@ -182,10 +200,10 @@ pub(crate) mod tests {
         drop(rustls::crypto::ring::default_provider().install_default());
         let wait = Duration::from_millis(50);
         let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait };
-        assert_eq!(models(&question).await.map(|answer| answer.models), Err(Failure::Late));
+        assert_eq!(models(&plain(), &question).await.map(|answer| answer.models), Err(Failure::Late));
         drop(silent);
         let wait = Duration::from_secs(5);
         let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait };
-        assert_eq!(models(&question).await.map(|answer| answer.models), Err(Failure::Unreachable));
+        assert_eq!(models(&plain(), &question).await.map(|answer| answer.models), Err(Failure::Unreachable));
     }
 }

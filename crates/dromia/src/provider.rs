@@ -12,6 +12,7 @@ use crate::change::{self, Edit, Edited, Held};
 use crate::config::edit::{name_text, quoted};
 use crate::config::{self, Kind, Loaded, Refused, Written, WrittenProvider};
 use crate::home::Home;
+use crate::outside;
 use crate::probe::{self, Failure, Question};
 use crate::system::Exit;
 
@@ -258,12 +259,13 @@ fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyh
         .filter(|(_, model)| model.provider.as_deref() == Some(name))
         .filter_map(|(alias, model)| Some((alias.clone(), model.model.clone()?)))
         .collect();
+    let egress = outside::egress(held.loaded.reachable().map_err(Exit::usage_of)?.opened);
     // The answer may take its time; nobody else needs to wait for it.
     drop(held);
     let question = Question { kind: server.kind, base_url, key: key.as_deref(), wait };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let host = config::host(base_url).unwrap_or_default();
-    let answer = tokio.block_on(probe::models(&question)).map_err(|failure| {
+    let answer = tokio.block_on(probe::models(&egress, &question)).map_err(|failure| {
         let next = next_step(name, &server, &failure);
         Exit::failed(format!("{name} at {host} does not serve: {failure}; {next}"))
     })?;
@@ -314,6 +316,9 @@ fn no_key(held: &Held, name: &str, refused: &Refused) -> anyhow::Error {
 fn next_step(name: &str, server: &WrittenProvider, failure: &Failure) -> String {
     let address = format!("mend providers.{name}.base_url in dromia.yaml");
     match (failure, &server.key) {
+        (Failure::Forbidden(_), _) => {
+            format!("open it under egress.private_servers in dromia.yaml if that is meant, or {address}")
+        }
         (Failure::Unreachable, _) => format!("start it, or {address}"),
         (Failure::Late, _) => "wait longer with --timeout 30s, or look whether it is at work".to_owned(),
         (Failure::Refused(_), Some(key)) => {

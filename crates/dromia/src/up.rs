@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dromia_contracts::Authority;
+use dromia_contracts::egress::{Egress as _, Plan, Route};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_engine::{Engine, Ports};
 use dromia_gateway::BuildError;
-use dromia_guard::GrantGate;
+use dromia_guard::{GrantGate, GuardedEgress};
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
@@ -24,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
+use crate::outside;
 use crate::system::{self, Exit};
 use crate::world;
 
@@ -73,6 +75,7 @@ pub(crate) struct House {
     pub(crate) engine: Engine,
     pub(crate) runtime: Runtime,
     pub(crate) authority: Authority,
+    pub(crate) egress: Arc<GuardedEgress>,
 }
 
 /// Opens the store and builds the engine; nothing runs yet.
@@ -82,7 +85,8 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let sqlite =
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
     let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
-    let models = Models::new(resolved.models.clone(), &runtime.clock).map_err(|error| {
+    let egress = Arc::new(outside::egress(resolved.reachable.opened.clone()));
+    let models = Models::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))
@@ -92,17 +96,19 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
     };
+    let limits = resolved.reachable.limits.clone();
+    let line = egress.line(Plan { route: Route::Granted, limits })?;
     let ports = Ports {
         store: Arc::clone(&store),
         model: Arc::new(models),
-        tools: Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone())),
+        tools: Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line)),
         gate: Arc::new(GrantGate::new(Toolbox::names())),
         homes: Arc::new(AgentHomes::new(home.root().to_owned())),
         runtime: runtime.clone(),
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
-    Ok(House { store: sqlite, engine, runtime, authority })
+    Ok(House { store: sqlite, engine, runtime, authority, egress })
 }
 
 async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
@@ -124,6 +130,10 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     };
     let built = dromia_gateway::build(gateway, ports).await;
     let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
+    if let Some(door) = handle.tcp_address() {
+        // Before any agent runs: none of them reaches this server by its own address, whatever is opened.
+        house.egress.keep_from(door);
+    }
     house.engine.start();
     sweep(Arc::clone(&house.store));
     announce(&handle)?;

@@ -166,6 +166,7 @@ fn visible_tools(
             effect: EffectClass::Pure,
             arguments: "{}".to_owned(),
             action: Digest::default(),
+            reaches: None,
         };
         let principal = Principal { scope, author: scope.actor(), grants };
         matches!(gate.judge(principal, Action::Tool(&probe)), Verdict::Allow { .. })

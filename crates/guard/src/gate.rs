@@ -1,10 +1,15 @@
 //! The gate over grants: default deny, and the first grant that covers an action is the rule that allows it.
 //!
 //! It knows the tools' names only to refuse wrong grants when a configuration is written. It refuses to guess: a
-//! grant it cannot read covers nothing.
+//! grant it cannot read covers nothing. A call that reaches out needs a grant for its tool and one for its host; the
+//! egress judges the host again, with its addresses and at every redirect.
 
+use dromia_contracts::egress::Reaches;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::tool::PreparedCall;
 
+use crate::egress::reach;
+use crate::egress::target::Target;
 use crate::grant::{Grant, parse_grants};
 
 /// The rule that denies whatever no grant covers.
@@ -31,10 +36,32 @@ impl Gate for GrantGate {
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
         let mut grants = principal.grants.iter();
         let covering = grants.find(|text| Grant::parse(text).is_ok_and(|grant| covers(grant, action)));
-        match covering {
-            Some(grant) => Verdict::Allow { rule: format!("grant {grant}") },
-            None => Verdict::Deny { rule: DEFAULT_DENY.to_owned(), reason: reason(action) },
+        match (covering, action) {
+            (Some(grant), Action::Tool(PreparedCall { reaches: Some(reaches), .. })) => {
+                judge_reach(grant, principal.grants, reaches)
+            }
+            (Some(grant), _) => Verdict::Allow { rule: format!("grant {grant}") },
+            (None, _) => Verdict::Deny { rule: DEFAULT_DENY.to_owned(), reason: reason(action) },
         }
+    }
+}
+
+/// Judges where a call of a granted tool would reach out to.
+fn judge_reach(grant: &str, grants: &[String], reaches: &Reaches) -> Verdict {
+    let target = match Target::read(&reaches.url) {
+        Ok(target) => target,
+        Err(refused) => {
+            return Verdict::Deny { rule: refused.rule.to_owned(), reason: refused.reason.to_owned() };
+        }
+    };
+    match reach::covering(grants, reaches.method, &target) {
+        Some((host, _)) => Verdict::Allow { rule: format!("grant {grant} and {host}") },
+        None => Verdict::Deny {
+            rule: DEFAULT_DENY.to_owned(),
+            reason: "this agent is not granted to reach that host in this way; nothing was sent. Trying again will \
+                     not help: only an operator can add \"net:\" or \"net.read:\" and the host to the agent's grants."
+                .to_owned(),
+        },
     }
 }
 

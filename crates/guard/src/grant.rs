@@ -1,12 +1,15 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
-//! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), or
-//! one model (`model:fast`). Invariant: no spelling covers everything; `*` alone is refused, because nobody who
-//! writes it can list what it will cover tomorrow. A grant for a tool that nobody knows is refused too, with the
-//! nearest known name, so that a typing error is found when the configuration is written and not in the middle of
-//! a run.
+//! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), one
+//! model (`model:fast`), or hosts that tools may reach (`net:api.example.com`, see [`Reach`]).
+//!
+//! Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it can list what it will
+//! cover tomorrow; `net:*` is what is public. A grant for a tool that nobody knows is refused too, with the nearest known
+//! name, so that a typing error is found when the configuration is written and not in the middle of a run.
 
 use std::fmt;
+
+use crate::egress::reach::Reach;
 
 /// The longest grant, in bytes.
 pub const BYTES_MAX: usize = 128;
@@ -26,6 +29,8 @@ pub enum Grant<'a> {
     Model(&'a str),
     /// Answers to the agent's own sessions: `reply`.
     Reply,
+    /// Hosts that tools may reach: `net:api.example.com`.
+    Net(Reach<'a>),
 }
 
 impl<'a> Grant<'a> {
@@ -48,6 +53,9 @@ impl<'a> Grant<'a> {
             } else {
                 Err(malformed("an alias is made of letters, digits, -, _ and ."))
             };
+        }
+        if let Some(reach) = Reach::parse(text) {
+            return reach.map(Self::Net).map_err(malformed);
         }
         if let Some(prefix) = text.strip_suffix(".*") {
             return if is_name(prefix) {
@@ -74,7 +82,7 @@ impl<'a> Grant<'a> {
                 .strip_prefix(prefix)
                 .and_then(|rest| rest.strip_prefix('.'))
                 .is_some_and(|rest| !rest.is_empty()),
-            Self::AnyModel | Self::Model(_) | Self::Reply => false,
+            Self::AnyModel | Self::Model(_) | Self::Reply | Self::Net(_) => false,
         }
     }
 
@@ -83,7 +91,7 @@ impl<'a> Grant<'a> {
         match self {
             Self::AnyModel => true,
             Self::Model(alias) => alias == model,
-            Self::Tool(_) | Self::Family(_) | Self::Reply => false,
+            Self::Tool(_) | Self::Family(_) | Self::Reply | Self::Net(_) => false,
         }
     }
 
@@ -91,7 +99,7 @@ impl<'a> Grant<'a> {
     pub fn covers_reply(self) -> bool {
         match self {
             Self::Reply => true,
-            Self::Tool(_) | Self::Family(_) | Self::AnyModel | Self::Model(_) => false,
+            Self::Tool(_) | Self::Family(_) | Self::AnyModel | Self::Model(_) | Self::Net(_) => false,
         }
     }
 }
@@ -104,6 +112,7 @@ impl fmt::Display for Grant<'_> {
             Self::AnyModel => f.write_str("model"),
             Self::Model(alias) => write!(f, "model:{alias}"),
             Self::Reply => f.write_str("reply"),
+            Self::Net(reach) => write!(f, "{reach}"),
         }
     }
 }
@@ -152,7 +161,12 @@ fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantErro
         Grant::Tool(_) | Grant::Family(_) if !tools.iter().any(|tool| grant.covers_tool(tool)) => {
             Err(GrantError::Unknown { grant: text.to_owned(), nearest: nearest(text, tools) })
         }
-        Grant::Tool(_) | Grant::Family(_) | Grant::AnyModel | Grant::Model(_) | Grant::Reply => Ok(grant),
+        Grant::Tool(_)
+        | Grant::Family(_)
+        | Grant::AnyModel
+        | Grant::Model(_)
+        | Grant::Reply
+        | Grant::Net(_) => Ok(grant),
     }
 }
 

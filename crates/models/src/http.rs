@@ -1,12 +1,9 @@
 //! The adapter to model servers over HTTP, whichever of the three wire formats they speak.
 //!
-//! One call is one attempt. It ends by its own deadlines: connecting, first byte, stall between two chunks, and
-//! the whole. Dropping the future drops the connection, which cancels the request. No message holds a key or
-//! an address; the proxy variables of the environment are not read and redirects are not followed, because a
-//! key must reach only the host that the operator named.
-//!
-//! The deadlines use the async runtime's monotonic timer and not the port `Clock`: a jump of the wall clock
-//! must neither cut a request nor let one hang.
+//! One call is one attempt over a line of the port [`Egress`](dromia_contracts::egress::Egress), which leads to the one
+//! server that the operator named and nowhere else. It ends by its own deadlines: connecting, first byte, stall between
+//! two chunks, and the whole. Dropping the future drops the connection, which cancels the request. No message holds a key
+//! or an address, and redirects are not followed, because a key must reach only the host that the operator named.
 //!
 //! A format says how a request is written and how an answer is read ([`Format`]); it never touches the network.
 

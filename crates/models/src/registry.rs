@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dromia_contracts::egress::Egress;
 use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelRequest, Prepared};
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::sent::Wording;
@@ -83,13 +84,17 @@ struct Shared {
 
 impl Models {
     /// Builds the adapters of all aliases; nothing is connected yet.
-    pub fn new(config: ModelsConfig, clock: &Arc<dyn Clock>) -> Result<Self, ModelsError> {
+    pub fn new(
+        config: ModelsConfig,
+        clock: &Arc<dyn Clock>,
+        egress: &dyn Egress,
+    ) -> Result<Self, ModelsError> {
         let scripted: Arc<dyn Model> = Arc::new(ScriptedModel::new(Arc::clone(clock)));
         let mut adapters = BTreeMap::from([(ScriptedModel::ALIAS.to_owned(), Arc::clone(&scripted))]);
         for (alias, provider) in config.models {
             let adapter: Arc<dyn Model> = match provider {
                 Provider::Scripted => Arc::clone(&scripted),
-                Provider::Http(settings) => match HttpModel::new(settings) {
+                Provider::Http(settings) => match HttpModel::new(settings, egress) {
                     Ok(adapter) => Arc::new(adapter),
                     Err(source) => return Err(ModelsError::Adapter { alias, source }),
                 },

@@ -4,6 +4,9 @@
 //! keys and equal calls have equal bytes. Defaults are filled in and limits are applied here, so that the gate
 //! sees what will happen. Nothing is ignored: an unknown field is refused.
 
+use std::collections::BTreeMap;
+
+use dromia_contracts::egress::Method;
 use dromia_contracts::id::SessionId;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -12,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use crate::path::{FilePath, WorkspacePath};
+use crate::web::HttpUrl;
 
 /// The most bytes that one read gives.
 pub(crate) const READ_BYTES_MAX: u32 = 64 << 10;
@@ -19,6 +23,8 @@ pub(crate) const READ_BYTES_MAX: u32 = 64 << 10;
 pub(crate) const WRITE_BYTES_MAX: usize = 512 << 10;
 /// The most bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// The most bytes that one request carries.
+pub(crate) const REQUEST_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +69,27 @@ pub(crate) struct FileContent {
 pub(crate) struct FileDelete {
     #[schemars(with = "String")]
     pub(crate) path: FilePath,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpRequest {
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "request_body")]
+    pub(crate) body: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "request_headers")]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// Bytes shown, at most 65536.
+    #[serde(default = "read_limit_default", deserialize_with = "read_limit")]
+    pub(crate) limit: u32,
+    /// GET by default.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) method: Method,
+    /// First byte shown.
+    #[serde(default)]
+    pub(crate) offset: u64,
+    #[schemars(with = "String")]
+    pub(crate) url: HttpUrl,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -141,6 +168,21 @@ fn message_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
     if text.is_empty() { Err(de::Error::custom("the text is empty")) } else { Ok(text) }
 }
 
+fn request_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    bounded(deserializer, REQUEST_BYTES_MAX)
+}
+
+/// Reads headers by their names in lower case, so that equal calls have equal bytes.
+fn request_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in BTreeMap::<String, String>::deserialize(deserializer)? {
+        if headers.insert(name.to_ascii_lowercase(), value).is_some() {
+            return Err(de::Error::custom("a header stands there twice"));
+        }
+    }
+    Ok(headers)
+}
+
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D, bytes_max: usize) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.len() > bytes_max {
@@ -168,6 +210,11 @@ mod tests {
                 canonical::<FileContent>(r#"{"path":"b/./c","content":"x"}"#),
                 Ok(r#"{"content":"x","path":"b/c"}"#.to_owned()),
             ),
+            (
+                canonical::<HttpRequest>(r#"{"url":"HTTPS://EXAMPLE.com:443/a/../b?q#f","headers":{"X-A":"1"}}"#),
+                Ok(r#"{"headers":{"x-a":"1"},"limit":65536,"method":"GET","offset":0,"url":"https://example.com/b?q"}"#
+                    .to_owned()),
+            ),
             (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
             (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
         ] {
@@ -187,6 +234,15 @@ mod tests {
             (canonical::<FileRead>(r#"{"path":"a"} {}"#), "trailing characters"),
             (canonical::<FileRead>(r#"[65536,0,"a"]"#), "expected a JSON object"),
             (canonical::<FileRead>("a"), "expected a JSON object"),
+            (canonical::<HttpRequest>(r#"{"url":"ftp://h/"}"#), "url: a URL begins with https://"),
+            (canonical::<HttpRequest>(r#"{"url":"http:h"}"#), "url: a URL begins with https://"),
+            (canonical::<HttpRequest>(r#"{"url":"https://a b/"}"#), "url: a URL holds no blanks"),
+            (canonical::<HttpRequest>(r#"{"url":"https://u:p@h/"}"#), "url: a URL holds no user name"),
+            (canonical::<HttpRequest>(r#"{"url":"https://h/","method":"TRACE"}"#), "method: unknown variant"),
+            (
+                canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":"1","a":"2"}}"#),
+                "headers: a header stands there twice",
+            ),
             (canonical::<MessageSend>(r#"{"session":"run_1","text":"x"}"#), "session: expected ses_"),
             (
                 canonical::<MessageSend>(r#"{"session":"ses_00000000000000000000000000000000","text":""}"#),

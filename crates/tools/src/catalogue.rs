@@ -7,7 +7,7 @@ use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
-    FileContent, FileDelete, FileList, FileRead, MessageSend, TimeNow, canonical, schema,
+    FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, TimeNow, canonical, parse, schema,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -18,18 +18,20 @@ pub(crate) enum Builtin {
     FileList,
     FileRead,
     FileWrite,
+    HttpRequest,
     MessageSend,
     TimeNow,
 }
 
 impl Builtin {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::FileAppend,
         Self::FileDelete,
         Self::FileList,
         Self::FileRead,
         Self::FileWrite,
+        Self::HttpRequest,
         Self::MessageSend,
         Self::TimeNow,
     ];
@@ -48,17 +50,18 @@ impl Builtin {
             Self::FileList => "file.list",
             Self::FileRead => "file.read",
             Self::FileWrite => "file.write",
+            Self::HttpRequest => "http.request",
             Self::MessageSend => "message.send",
             Self::TimeNow => "time.now",
         }
     }
 
-    /// Returns what a repeated call may do.
+    /// Returns what a repeated call may do, at worst: what a request may do depends on its method.
     pub(crate) const fn effect(self) -> EffectClass {
         match self {
             Self::FileList | Self::FileRead | Self::TimeNow => EffectClass::Pure,
             Self::FileDelete | Self::FileWrite => EffectClass::Idempotent,
-            Self::FileAppend => EffectClass::Unkeyed,
+            Self::FileAppend | Self::HttpRequest => EffectClass::Unkeyed,
             Self::MessageSend => EffectClass::Transactional,
         }
     }
@@ -70,6 +73,10 @@ impl Builtin {
             Self::FileDelete => canonical::<FileDelete>(arguments),
             Self::FileList => canonical::<FileList>(arguments),
             Self::FileRead => canonical::<FileRead>(arguments),
+            Self::HttpRequest => {
+                parse::<HttpRequest>(arguments)?.check()?;
+                canonical::<HttpRequest>(arguments)
+            }
             Self::MessageSend => canonical::<MessageSend>(arguments),
             Self::TimeNow => canonical::<TimeNow>(arguments),
         }
@@ -94,6 +101,7 @@ impl Builtin {
             Self::FileList => "List a workspace directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
             Self::FileWrite => "Replace or make a workspace file and its directories.",
+            Self::HttpRequest => "Ask another host over HTTP.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
             Self::TimeNow => "Tell date and time (UTC).",
         }
@@ -105,6 +113,7 @@ impl Builtin {
             Self::FileDelete => schema::<FileDelete>(),
             Self::FileList => schema::<FileList>(),
             Self::FileRead => schema::<FileRead>(),
+            Self::HttpRequest => schema::<HttpRequest>(),
             Self::MessageSend => schema::<MessageSend>(),
             Self::TimeNow => schema::<TimeNow>(),
         }
@@ -116,6 +125,12 @@ impl Builtin {
                 &[("content", ArgumentRole::Payload), ("path", ArgumentRole::Object)]
             }
             Self::FileDelete | Self::FileList | Self::FileRead => &[("path", ArgumentRole::Object)],
+            // The address says where and what; its query carries, as the body and the headers do.
+            Self::HttpRequest => &[
+                ("body", ArgumentRole::Payload),
+                ("headers", ArgumentRole::Payload),
+                ("url", ArgumentRole::Destination),
+            ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::TimeNow => &[],
         }
@@ -125,6 +140,7 @@ impl Builtin {
         match self {
             // Names are chosen by whoever made the files.
             Self::FileList | Self::FileRead => Label::UNKNOWN_FILE,
+            Self::HttpRequest => Label::OUTSIDE,
             Self::FileAppend | Self::FileDelete | Self::FileWrite | Self::MessageSend | Self::TimeNow => {
                 Label::PUBLIC_FACT
             }

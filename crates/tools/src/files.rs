@@ -155,7 +155,7 @@ fn read_at_most(file: &File, offset: u64, limit: u32) -> Result<Vec<u8>, FileErr
 
 /// Counts the bytes up to the last whole character, so that a piece never ends inside one; all of them where the
 /// cut is not the problem, or where nothing would be left to make progress with.
-fn whole_characters(bytes: &[u8]) -> usize {
+pub(crate) fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
         Ok(_) | Err(_) => bytes.len(),

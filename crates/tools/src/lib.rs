@@ -6,7 +6,7 @@
 //! A read creates nothing.
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
-//! opens things, `files` acts on them; `message` sends; [`homes`] wipes.
+//! opens things, `files` acts on them; `message` sends; `web` asks other hosts; [`homes`] wipes.
 
 pub mod toolbox;
 
@@ -18,6 +18,7 @@ mod file_error;
 mod files;
 mod listing;
 mod message;
+mod web;
 mod workspace;
 
 pub mod homes;

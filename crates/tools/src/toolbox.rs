@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use dromia_contracts::content::{Part, ToolCall};
 use dromia_contracts::digest::Digest;
+use dromia_contracts::egress::Line;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
@@ -20,12 +21,13 @@ use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescri
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
-use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, parse};
+use crate::arguments::{FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, parse};
 use crate::catalogue::Builtin;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};
 use crate::listing;
 use crate::message;
+use crate::web;
 use crate::workspace::{Missing, Resolver, Workspace};
 
 /// The most file calls that run at once; more of them wait their turn.
@@ -50,24 +52,26 @@ pub struct Toolbox {
     resolver: Resolver,
     store: Arc<dyn Store>,
     runtime: Runtime,
+    line: Arc<dyn Line>,
     file_work: Arc<Semaphore>,
 }
 
 impl Toolbox {
-    /// Sets the tools up. Nothing is made on disk.
-    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
+    /// Sets the tools up. Nothing is made on disk. The line is the one for whatever agents are granted.
+    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime, line: Arc<dyn Line>) -> Self {
         Self {
             descriptors: Builtin::ALL.into_iter().map(Builtin::descriptor).collect(),
             config,
             resolver: Resolver::probe(),
             store,
             runtime,
+            line,
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
         }
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn names() -> [&'static str; 7] {
+    pub fn names() -> [&'static str; 8] {
         Builtin::ALL.map(Builtin::name)
     }
 
@@ -81,6 +85,10 @@ impl Toolbox {
         match tool {
             Builtin::TimeNow => {
                 Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)]))
+            }
+            Builtin::HttpRequest => {
+                let arguments: HttpRequest = parse(&call.arguments)?;
+                Ok(web::request(&*self.line, context, arguments).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::FileRead => {
@@ -115,7 +123,7 @@ impl Toolbox {
             .await
             .map_err(|error| error.to_string())?;
         let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
-        Ok(ToolOutput { failed: false, parts, sends: vec![item] })
+        Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
     }
 
     async fn file<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>
@@ -150,10 +158,15 @@ impl ToolHost for Toolbox {
             .canonical(&call.arguments)
             .map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
         let action = action(tool.name(), &arguments);
+        let request = (tool == Builtin::HttpRequest).then(|| parse::<HttpRequest>(&arguments));
+        let request = request.transpose();
+        let request =
+            request.map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
         Ok(PreparedCall {
             id: call.id,
             tool: tool.name().to_owned(),
-            effect: tool.effect(),
+            effect: request.as_ref().map_or_else(|| tool.effect(), HttpRequest::effect),
+            reaches: request.as_ref().map(HttpRequest::reaches),
             arguments,
             action,
         })
@@ -179,9 +192,9 @@ where
 }
 
 fn done(parts: Vec<Part>) -> ToolOutput {
-    ToolOutput { failed: false, parts, sends: Vec::new() }
+    ToolOutput { parts, ..ToolOutput::default() }
 }
 
 fn failed(text: String) -> ToolOutput {
-    ToolOutput { failed: true, parts: vec![Part::text(text, WORKSPACE_FACT)], sends: Vec::new() }
+    ToolOutput { failed: true, parts: vec![Part::text(text, WORKSPACE_FACT)], ..ToolOutput::default() }
 }

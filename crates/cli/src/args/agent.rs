@@ -60,7 +60,8 @@ pub struct CreateAgent {
     /// A file with that text
     #[arg(long, value_name = "FILE")]
     pub instructions_file: Option<PathBuf>,
-    /// What it may do: model, reply, a tool such as file.read, a family such as 'file.*'; repeatable
+    /// What it may do: model, reply, a tool such as file.read, a family such as 'file.*', a host such as
+    /// net.read:example.com; repeatable
     #[arg(long = "grant", value_name = "GRANT", default_values = ["model", "reply"])]
     pub grants: Vec<String>,
     /// The most model calls of one run

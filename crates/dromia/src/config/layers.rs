@@ -112,18 +112,21 @@ pub(crate) fn overlay(
 
 /// Sets one key by its path.
 fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
-    let json = if key.is_integer() {
-        let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is no whole number"))?;
-        Value::from(number)
-    } else {
-        Value::from(value)
-    };
     let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
     let mut place = &mut document;
     for part in key.path.split('.') {
         place = &mut place[part];
     }
-    *place = json;
+    *place = if key.is_integer() {
+        let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is no whole number"))?;
+        Value::from(number)
+    } else if place.is_boolean() {
+        let answer: bool =
+            value.trim().parse().map_err(|_| format!("{value:?} is neither true nor false"))?;
+        Value::from(answer)
+    } else {
+        Value::from(value)
+    };
     serde_json::from_value(document).map_err(|error| format!("{value:?} does not fit: {error}"))
 }
 
@@ -177,6 +180,7 @@ mod tests {
             let value = match key.path.as_str() {
                 "listen" => "127.0.0.1:3",
                 "default_agent" => "ops",
+                "egress.https_only" => "true",
                 _ => "77",
             };
             let environment = Environment::from([(variable.as_str(), value)]);
@@ -192,6 +196,7 @@ mod tests {
         for (name, value, says) in [
             ("DROMIA_ENGINE_ACTIVE_MAX", "many", "engine.active_max: \"many\" is no whole number"),
             ("DROMIA_ENGINE_MODEL_CALLS_MAX", "5000000000", "\"5000000000\" does not fit"),
+            ("DROMIA_EGRESS_HTTPS_ONLY", "perhaps", "\"perhaps\" is neither true nor false"),
             ("DROMIA_LISTEN", "nowhere", "listen: \"nowhere\" does not fit"),
             ("DROMIA_DEFAULT_AGENT", "No Handle", "default_agent"),
         ] {

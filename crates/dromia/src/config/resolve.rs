@@ -12,6 +12,7 @@ use dromia_engine::EngineConfig;
 use dromia_gateway::{ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
 
+use super::egress::{self, Reachable};
 use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
@@ -31,6 +32,7 @@ pub(crate) struct Resolved {
     pub(crate) limits: WrittenLimits,
     pub(crate) tool_pace: Option<Duration>,
     pub(crate) message_hops_max: u32,
+    pub(crate) reachable: Reachable,
 }
 
 impl Resolved {
@@ -68,7 +70,17 @@ pub(crate) struct Check<'origins> {
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl<'origins> Check<'origins> {
+    /// Begins with no mistake.
+    pub(super) fn new(origins: &'origins Origins) -> Self {
+        Self { origins, problems: Vec::new() }
+    }
+
+    /// Ends with what was noted, if anything was.
+    pub(super) fn into_result(self) -> Result<(), Problems> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    }
+
     /// Notes a mistake at a key.
     pub(crate) fn wrong(&mut self, key: &str, message: impl std::fmt::Display) {
         self.problems.push(Problem::new(self.origins.at(key), format!("{key}: {message}")));
@@ -96,7 +108,7 @@ pub(crate) fn resolve(
     origins: &Origins,
     environment: &Environment,
 ) -> Result<Resolved, Problems> {
-    let mut check = Check { origins, problems: Vec::new() };
+    let mut check = Check::new(origins);
     if written.version != 1 {
         check.wrong("version", format!("this program reads version 1, not {}", written.version));
     }
@@ -123,6 +135,7 @@ pub(crate) fn resolve(
         limits: written.limits.clone(),
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
         message_hops_max: written.tools.message_hops_max,
+        reachable: egress::resolve(&written.egress, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {
@@ -135,7 +148,7 @@ pub(crate) fn resolve(
             ConfigError::Unencrypted { .. } | ConfigError::NoDoor => check.wrong("listen", &error),
         }
     }
-    if check.problems.is_empty() { Ok(resolved) } else { Err(Problems(check.problems)) }
+    check.into_result().map(|()| resolved)
 }
 
 /// Takes the files of TLS, if both are named.

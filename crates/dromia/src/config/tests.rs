@@ -136,6 +136,20 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
             "http:\n  origins:\n    - app.example\n",
             "dromia.yaml:3:7: http.origins.0: \"app.example\" is no origin",
         ),
+        (
+            "egress:\n  private_tools: [10.0.0.0/8, 10.0.0.1/8]\n",
+            "dromia.yaml:2:31: egress.private_tools.1: the network's address has bits set behind the first 8",
+        ),
+        (
+            "egress: { private_servers: ['*'] }",
+            "egress.private_servers.0: it would open every network there is",
+        ),
+        (
+            "egress: { private_servers: ['http://wiki'] }",
+            "egress.private_servers.0: expected a network such as",
+        ),
+        ("egress: { redirects_max: 11 }", "egress.redirects_max: must be at most 10"),
+        ("egress: { total_ms: 0 }", "egress.total_ms: must be at least 1"),
         ("limits: { token_burst_max: 0 }", "limits.token_burst_max: must be from 1 to"),
         ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
         ("engine: { active_max: 0 }", "engine.active_max: must be at least 1"),

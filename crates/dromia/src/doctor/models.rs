@@ -33,7 +33,7 @@ fn reachable(scene: &Scene<'_>) -> Verdict {
     }
     warning(
         format!("no answer within 2 s from {}", silent.join(", ")),
-        "start the server, or mend base_url in dromia.yaml, the network or the proxy",
+        "start the server, or mend base_url or `egress` in dromia.yaml, or the network",
     )
 }
 

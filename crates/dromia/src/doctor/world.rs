@@ -13,11 +13,14 @@ use dromia_api::status::Status;
 use dromia_api::tenant::Tenant;
 use dromia_api::{List, TENANT_DEFAULT};
 use dromia_cli::{Client, Error, Global, Outcome};
+use dromia_contracts::egress::{Egress as _, Failure};
 use dromia_contracts::runtime::Clock;
+use dromia_guard::GuardedEgress;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
 use crate::home::Home;
+use crate::outside;
 use crate::world;
 
 /// How long the server of a model or our own may take.
@@ -95,6 +98,7 @@ pub(crate) trait World {
 pub(crate) struct RealWorld {
     tokio: Runtime,
     clock: Arc<dyn Clock>,
+    egress: GuardedEgress,
     socket: PathBuf,
     server: OnceCell<Server>,
 }
@@ -103,7 +107,8 @@ impl RealWorld {
     pub(crate) fn new(home: &Home, global: &Global) -> anyhow::Result<Self> {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
-        Ok(Self { tokio, clock: world::runtime().clock, socket, server: OnceCell::new() })
+        let (clock, egress) = (world::runtime().clock, outside::of_home(home));
+        Ok(Self { tokio, clock, egress, socket, server: OnceCell::new() })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -200,15 +205,14 @@ impl World for RealWorld {
     }
 
     fn reach(&self, url: &str) -> Result<(), String> {
-        let asked = async {
-            let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
-            client.get(url).send().await
-        };
-        match self.tokio.block_on(asked) {
-            Ok(_) => Ok(()),
-            Err(problem) if problem.is_timeout() => Err("it does not answer".to_owned()),
-            Err(problem) if problem.is_connect() => Err("no connection".to_owned()),
-            Err(problem) => Err(problem.without_url().to_string()),
+        let line = self.egress.line(outside::question(url, PATIENCE)).map_err(|error| error.to_string())?;
+        let asked = line.send(outside::look(url.to_owned(), Vec::new()));
+        match self.tokio.block_on(asked).map_err(|error| error.failure) {
+            // Whatever it answers, it answers.
+            Ok(_) | Err(Failure::TooLarge { .. } | Failure::Redirects { .. }) => Ok(()),
+            Err(Failure::Late(_)) => Err("it does not answer".to_owned()),
+            Err(Failure::Unreachable) => Err("no connection".to_owned()),
+            Err(failure) => Err(failure.to_string()),
         }
     }
 }

@@ -6,7 +6,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dromia_guard::EgressConfig;
+
 use crate::config::{Environment, Kind};
+use crate::outside;
 use crate::probe::{self, Question};
 
 /// How long a port may take.
@@ -102,7 +105,9 @@ fn keys(environment: &Environment) -> Vec<Found> {
 async fn ask(local: Local) -> Option<Found> {
     let base_url = format!("http://{}/v1", local.address);
     let question = Question { kind: Kind::Openai, base_url: &base_url, key: None, wait: WAIT };
-    let answer = probe::models(&question).await.ok()?;
+    // The address names itself, so nothing else has to be opened for it.
+    let egress = outside::egress(EgressConfig::default());
+    let answer = probe::models(&egress, &question).await.ok()?;
     if answer.models.is_empty() {
         return None;
     }

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::{aliases, money, place, route, unknown};
 use crate::config::{self, Environment, Route};
 use crate::home::Home;
+use crate::outside;
 use crate::system::Exit;
 use crate::world;
 
@@ -83,8 +84,9 @@ pub(crate) fn run(
     let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
     let route = route(&loaded.written, alias).map_err(Exit::usage)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let egress = outside::egress(resolved.reachable.opened.clone());
     let (outcome, first, total) = tokio.block_on(async {
-        let models = Models::new(resolved.models, &world::runtime().clock);
+        let models = Models::new(resolved.models, &world::runtime().clock, &egress);
         let models = models.map_err(|error| Exit::usage(format!("{}: {error}", home.config().display())))?;
         let request = request(alias);
         let first = First { began: Instant::now(), after: OnceLock::new() };

@@ -18,6 +18,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dromia-cli", &["dromia-api"]),
 ];
 
+/// What can connect to other hosts.
+const CONNECTS: &[&str] = &["reqwest", "hyper", "hyper-util", "hyper-rustls"];
+/// Who may have it: the one way out, who serves and not asks, and who asks its own server.
+const MAY_CONNECT: &[&str] = &["dromia-guard", "dromia-gateway", "dromia-cli"];
+
 /// What the leaf must not know.
 const NOT_IN_CONTRACTS: &[&str] = &["tokio", "rusqlite", "axum", "hyper", "reqwest", "tracing"];
 
@@ -60,6 +65,18 @@ fn every_room_sees_only_the_rooms_it_may_see() {
 fn the_leaf_knows_no_runtime_no_sql_and_no_http() {
     let seen = &dependencies()["dromia-contracts"];
     assert!(!NOT_IN_CONTRACTS.iter().any(|name| seen.contains(*name)), "{seen:?}");
+}
+
+#[test]
+fn only_the_guard_connects_to_other_hosts() {
+    for (room, seen) in &dependencies() {
+        let ships = ARROWS.iter().any(|(known, _)| known == room);
+        let connects = CONNECTS.iter().any(|name| seen.contains(*name));
+        assert!(
+            !ships || !connects || MAY_CONNECT.contains(&room.as_str()),
+            "{room} has a client of its own"
+        );
+    }
 }
 
 #[test]

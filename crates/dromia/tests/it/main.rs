@@ -10,6 +10,7 @@ mod cost;
 mod damage;
 mod doctor;
 mod edge;
+mod egress;
 mod ends;
 mod foreign_bytes;
 mod full_disk;

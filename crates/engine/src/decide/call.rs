@@ -2,6 +2,7 @@
 
 use dromia_contracts::CallId;
 use dromia_contracts::content::{CallStatus, Part, ToolResult};
+use dromia_contracts::egress::Decision;
 use dromia_contracts::entry::{Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::ToolOutput;
@@ -55,7 +56,7 @@ impl Draft {
     pub(super) fn finished(&mut self, call: CallId, output: ToolOutput) -> Next {
         let status = if output.failed { CallStatus::Error } else { CallStatus::Ok };
         self.sends.extend(output.sends);
-        self.finish(call, status, output.parts);
+        self.finish_judged(call, status, output.parts, output.egress);
         self.go_on()
     }
 
@@ -86,12 +87,16 @@ impl Draft {
     }
 
     pub(super) fn finish(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>) {
+        self.finish_judged(call, status, parts, Vec::new());
+    }
+
+    fn finish_judged(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>, egress: Vec<Decision>) {
         let mut body = to_body(&ToolResult { call, status, parts });
         if body.len() > BODY_BYTES_MAX {
             let text =
                 format!("The result has {} bytes, more than {BODY_BYTES_MAX}; ask for less.", body.len());
             body = to_body(&ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] });
         }
-        self.push_with(Entry::ToolFinished(ToolFinished { call, status }), Some(body));
+        self.push_with(Entry::ToolFinished(ToolFinished { call, status, egress }), Some(body));
     }
 }

@@ -25,6 +25,7 @@ impl Owner {
             scope: self.scope.clone(),
             agent: self.agent.id,
             author: self.author.clone(),
+            grants: self.agent.config.grants.clone(),
             hops: self.story.hops,
             run: self.run,
             session: self.session,
@@ -62,7 +63,8 @@ impl Owner {
                 (self.state, self.story, self.pending) = saved;
                 self.sends.clear();
                 let parts = vec![Part::text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
-                Ok(self.decide(Input::Finished(id, ToolOutput { failed: true, parts, sends: vec![] })))
+                let output = ToolOutput { failed: true, parts, ..ToolOutput::default() };
+                Ok(self.decide(Input::Finished(id, output)))
             }
         }
     }

@@ -55,7 +55,7 @@ fn signal(kind: ItemKind, position: u64) -> Input {
 
 fn prepared(id: CallId, effect: EffectClass, action: u8) -> PreparedCall {
     let action = Digest::from_bytes([action; 32]);
-    PreparedCall { id, tool: "t".into(), effect, arguments: "{}".into(), action }
+    PreparedCall { id, tool: "t".into(), effect, arguments: "{}".into(), action, reaches: None }
 }
 
 /// What a call sent; deciding looks at none of it.
@@ -150,7 +150,10 @@ impl Live {
             Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into() }),
             Next::RunTool(call) => {
                 let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
-                Input::Finished(call.id, ToolOutput { failed: dice.is_multiple_of(3), parts, sends: vec![] })
+                Input::Finished(
+                    call.id,
+                    ToolOutput { failed: dice.is_multiple_of(3), parts, ..ToolOutput::default() },
+                )
             }
         };
         self.feed(input);
@@ -376,7 +379,7 @@ fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run(
             let call = prepared(id, EffectClass::Pure, 1);
             live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
             let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
-            live.feed(Input::Finished(id, ToolOutput { failed: false, parts, sends: vec![] }));
+            live.feed(Input::Finished(id, ToolOutput { failed: false, parts, ..ToolOutput::default() }));
         } else {
             live.feed(Input::Judged(id, Judgement::ForClient));
         }

@@ -25,6 +25,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
                 effect: EffectClass::Unkeyed,
                 arguments: "{}".to_owned(),
                 action: Digest::from_bytes([4; 32]),
+                reaches: None,
             };
             gate.judge(principal, Action::Tool(&call))
         }

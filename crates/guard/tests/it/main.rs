@@ -1,4 +1,8 @@
-//! What the gate promises, checked through the port that the engine calls.
+//! What the gate and the way out promise, checked through the ports that the other rooms call.
 
+mod egress;
 mod gate;
 mod grant;
+mod reach;
+mod server;
+mod spellings;

@@ -3,13 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use dromia_contracts::egress::{LineError, LineLimits, Plan, Route};
 use dromia_contracts::model::{Usage, UsageDetail};
 use dromia_contracts::sent::Wording;
-use reqwest::Url;
+use url::Url;
 
 use super::format::Format;
 use crate::secret::Secret;
 use crate::window::Window;
+
+/// The most bytes of an answer that is not streamed.
+const WHOLE_BYTES_MAX: u64 = 8 << 20;
+/// The most bytes of a streamed answer, whose framing is many times its text; what is kept of it is bounded further.
+const STREAM_BYTES_MAX: u64 = 512 << 20;
+/// The most bytes of a request; what is sent of a conversation is bounded long before.
+const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// The most bytes of headers.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// The most requests to one server at once; the runs at work are bounded long before.
+const REQUESTS_MAX: usize = 16_384;
 
 /// Where and how to reach one model.
 #[derive(Clone)]
@@ -66,6 +78,27 @@ impl HttpConfig {
             limit: limit.map(str::to_owned),
             left_out,
         }
+    }
+
+    /// Says what line its requests need: to this server, with these deadlines, and no redirects, because a key must reach
+    /// only the host that the operator named.
+    pub(super) fn plan(&self) -> Plan {
+        let Timeouts { connect, first_byte, stall, total } = self.timeouts;
+        let limits = LineLimits {
+            connect,
+            // Without streaming the first byte comes when the answer is complete, so only the whole has a deadline.
+            first_byte: if self.stream { first_byte } else { total },
+            stall,
+            total,
+            request_bytes_max: REQUEST_BYTES_MAX,
+            header_bytes_max: HEADER_BYTES_MAX,
+            response_bytes_max: if self.stream { STREAM_BYTES_MAX } else { WHOLE_BYTES_MAX },
+            redirects_max: 0,
+            https_only: false,
+            requests_max: REQUESTS_MAX,
+            idle_connections_max: self.idle_connections_max,
+        };
+        Plan { route: Route::Named(self.base_url.clone()), limits }
     }
 
     /// Reads the base address and adds the format's path; connects to nothing.
@@ -204,7 +237,7 @@ pub enum HttpError {
     /// The key cannot be a header value.
     #[error("the key holds characters that no header can carry")]
     Key,
-    /// The HTTP client cannot be made.
-    #[error("the HTTP client cannot be made")]
-    Client(#[source] reqwest::Error),
+    /// There is no way to the server.
+    #[error("there is no way to the server")]
+    Line(#[source] LineError),
 }

@@ -7,10 +7,9 @@
 use std::time::Duration;
 
 use dromia_contracts::ErrorCode;
+use dromia_contracts::egress::{EgressError, Failure, Phase, header};
 use dromia_contracts::model::ModelError;
 use jiff::fmt::rfc2822;
-use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 use super::sse::SseError;
@@ -31,11 +30,39 @@ pub(crate) fn withheld(reason: &str) -> ModelError {
     ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
 }
 
-/// A request that never got as far as the provider.
-pub(super) fn unreachable_host() -> ModelError {
-    let message = "the model's server cannot be reached".to_owned();
-    ModelError { code: ErrorCode::ModelUnavailable, message, retry_after: None }
+/// A request that got no answer.
+pub(super) fn unanswered(error: &EgressError) -> ModelError {
+    match &error.failure {
+        // Nothing was sent, and nothing will be until an operator changes it.
+        Failure::Refused { reason, .. } => {
+            let message = format!("the model's server may not be reached: {reason}");
+            ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
+        }
+        _ if !error.is_sent => {
+            let message = "the model's server cannot be reached".to_owned();
+            ModelError { code: ErrorCode::ModelUnavailable, message, retry_after: None }
+        }
+        Failure::Late(Phase::Total) => cut(UNFINISHED),
+        Failure::Late(Phase::FirstByte) => cut("the model did not begin its answer in time"),
+        Failure::Broken => {
+            // The request may have gone out, and the provider may be at work on it.
+            cut("the connection to the model's server broke before it answered")
+        }
+        other => cut(format!("the model gave no answer: {other}")),
+    }
 }
+
+/// An answer that does not go on.
+pub(super) fn torn(failure: &Failure) -> ModelError {
+    match failure {
+        Failure::Late(Phase::Stall) => cut("the model's answer stalled"),
+        Failure::Late(Phase::Total) => cut(UNFINISHED),
+        Failure::TooLarge { .. } => cut("the model's answer is longer than any answer may be"),
+        _ => cut("the connection broke in the middle of the model's answer"),
+    }
+}
+
+const UNFINISHED: &str = "the model did not finish its answer in time";
 
 impl From<SseError> for ModelError {
     fn from(error: SseError) -> Self {
@@ -44,40 +71,40 @@ impl From<SseError> for ModelError {
 }
 
 /// An answer with a status other than 200.
-pub(super) fn status(status: StatusCode, headers: &HeaderMap, body: &[u8], key: Option<&str>) -> ModelError {
-    let busy = status.is_server_error()
-        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-    if busy {
-        return ModelError {
-            code: ErrorCode::ModelUnavailable,
-            message: format!("the model's server answered {}", status.as_u16()),
-            retry_after: retry_after(headers),
-        };
-    }
+pub(super) fn status(
+    status: u16,
+    headers: &[(String, String)],
+    body: &[u8],
+    key: Option<&str>,
+) -> ModelError {
     let message = match status {
+        // It is busy, or broken for now.
+        408 | 429 | 500..=599 => {
+            return ModelError {
+                code: ErrorCode::ModelUnavailable,
+                message: format!("the model's server answered {status}"),
+                retry_after: retry_after(headers),
+            };
+        }
         // Providers repeat parts of the key in these.
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            format!("the model's server refused the credentials ({})", status.as_u16())
-        }
-        status if status.is_redirection() => {
-            format!("the model's server answered {}, and redirects are not followed", status.as_u16())
-        }
-        status => match provider_message(body, key) {
-            Some(words) => format!("the model's server answered {}: {words}", status.as_u16()),
-            None => format!("the model's server answered {}", status.as_u16()),
+        401 | 403 => format!("the model's server refused the credentials ({status})"),
+        300..=399 => format!("the model's server answered {status}, and redirects are not followed"),
+        _ => match provider_message(body, key) {
+            Some(words) => format!("the model's server answered {status}: {words}"),
+            None => format!("the model's server answered {status}"),
         },
     };
     ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
 }
 
 /// Reads how long to wait: seconds, or a date, which is compared with the answer's own `Date`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
+    let value = header(headers, "retry-after")?.trim();
     let seconds = if let Ok(seconds) = value.parse::<f64>() {
         seconds
     } else {
         let at = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
-        let now = at(headers.get(DATE)?.to_str().ok()?)?;
+        let now = at(header(headers, "date")?)?;
         at(value)?.duration_since(now).as_secs_f64()
     };
     Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(RETRY_AFTER_MAX))
@@ -107,8 +134,8 @@ fn provider_message(body: &[u8], key: Option<&str>) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -143,16 +170,27 @@ mod tests {
             (302, ErrorCode::ModelRejected),
         ];
         for (number, code) in table {
-            let failure = status(StatusCode::from_u16(number).unwrap(), &headers(&[]), b"", None);
+            let failure = status(number, &headers(&[]), b"", None);
             assert_eq!(failure.code, code, "{number}");
         }
     }
 
     #[test]
+    fn what_was_not_sent_is_not_charged_and_what_is_refused_is_not_tried_again() {
+        let error =
+            |failure, is_sent| unanswered(&EgressError { failure, is_sent, decisions: Vec::new() }).code;
+        let refused = Failure::Refused { rule: "private address".to_owned(), reason: "r".to_owned() };
+        assert_eq!(error(refused, false), ErrorCode::ModelRejected);
+        assert_eq!(error(Failure::Unreachable, false), ErrorCode::ModelUnavailable);
+        assert_eq!(error(Failure::Late(Phase::Connect), false), ErrorCode::ModelUnavailable);
+        assert_eq!(error(Failure::Late(Phase::FirstByte), true), ErrorCode::ModelCut);
+        assert_eq!(error(Failure::Broken, true), ErrorCode::ModelCut);
+        assert_eq!(error(Failure::Packed, true), ErrorCode::ModelCut);
+    }
+
+    #[test]
     fn a_key_or_an_address_in_the_providers_words_is_not_repeated() {
-        let said = |number: u16, body: &[u8]| {
-            status(StatusCode::from_u16(number).unwrap(), &headers(&[]), body, Some("sk-canary")).message
-        };
+        let said = |number: u16, body: &[u8]| status(number, &headers(&[]), body, Some("sk-canary")).message;
         assert!(said(400, br#"{"error":{"message":"no such model"}}"#).ends_with("400: no such model"));
         assert!(said(400, br#"{"error":"no such model"}"#).ends_with("400: no such model"));
         for body in

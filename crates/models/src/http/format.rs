@@ -4,7 +4,6 @@ use bytes::Bytes;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::client::Wishes;
 use dromia_contracts::model::{Deltas, ModelError};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::config::HttpError;
 use super::draft::Draft;
@@ -55,22 +54,23 @@ impl Format {
     }
 
     /// The headers of every request.
-    pub(super) fn headers(self, key: Option<&Secret>) -> Result<HeaderMap, HttpError> {
-        let mut headers =
-            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    pub(super) fn headers(self, key: Option<&Secret>) -> Result<Vec<(String, String)>, HttpError> {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut headers = vec![pair("content-type", "application/json")];
         let (name, prefix) = match self {
-            Self::OpenAiChat | Self::OpenAiResponses => (AUTHORIZATION, "Bearer "),
+            Self::OpenAiChat | Self::OpenAiResponses => ("authorization", "Bearer "),
             Self::AnthropicMessages => {
                 let (name, version) = ANTHROPIC_VERSION;
-                headers.insert(HeaderName::from_static(name), HeaderValue::from_static(version));
-                (HeaderName::from_static("x-api-key"), "")
+                headers.push(pair(name, version));
+                ("x-api-key", "")
             }
         };
         if let Some(key) = key {
-            let value = HeaderValue::try_from(format!("{prefix}{}", key.expose()));
-            let mut value = value.map_err(|_| HttpError::Key)?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
+            let key = key.expose();
+            if key.chars().any(|c| c.is_ascii_control() && c != '\t') {
+                return Err(HttpError::Key);
+            }
+            headers.push((name.to_owned(), format!("{prefix}{key}")));
         }
         Ok(headers)
     }

@@ -12,7 +12,7 @@ use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
 use serde_json::{Value, json};
 
 use crate::canned::{Then, answer_once, http};
-use crate::scene::{Collected, attempt, request, tool, unit};
+use crate::scene::{Collected, attempt, egress, request, tool, unit};
 
 /// One answer in a format's words: whole, and as the data of its events.
 struct Exchange {
@@ -102,9 +102,9 @@ fn stream(exchange: &Exchange) -> String {
 }
 
 fn adapter(format: Format, base_url: &str, stream: bool) -> HttpModel {
-    rustls::crypto::ring::default_provider().install_default().ok();
     let base = HttpConfig::new(format, base_url, "m-1");
-    HttpModel::new(HttpConfig { stream, key: Some(Secret::new("sk-canary")), ..base }).unwrap()
+    let config = HttpConfig { stream, key: Some(Secret::new("sk-canary")), ..base };
+    HttpModel::new(config, &egress()).unwrap()
 }
 
 fn read(format: Format, chunks: &[&[u8]], deltas: &Collected) -> Result<ModelReply, ModelError> {
@@ -340,7 +340,8 @@ async fn what_is_sent_can_be_written_again_byte_for_byte() {
         let asked = ModelRequest { output_tokens_max: prepared.output_tokens_max, ..asked };
         // Another adapter with other settings writes the same: the wording says it all.
         let other = Format::AnthropicMessages;
-        let other = HttpModel::new(HttpConfig::new(other, "http://127.0.0.1:1", "another")).unwrap();
+        let other =
+            HttpModel::new(HttpConfig::new(other, "http://127.0.0.1:1", "another"), &egress()).unwrap();
         assert_eq!(other.write(&prepared.wording, &asked), Ok(prepared.body), "{:?}", exchange.format);
         let form = "chat/999".to_owned();
         let unknown =

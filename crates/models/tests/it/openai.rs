@@ -1,16 +1,19 @@
 //! The chat completions adapter: what goes out, what comes back, and every way it can go wrong.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dromia_contracts::ErrorCode;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, Usage, UsageDetail};
+use dromia_contracts::{BoxFuture, ErrorCode};
+use dromia_guard::{EgressConfig, GuardedEgress, Names, Private};
 use dromia_models::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price, Secret, Timeouts};
 use dromia_testkit::model_server::{ModelServer, Options};
 
 use crate::canned::{Then, answer_once, events, http};
-use crate::scene::{Collected, attempt, request, tool, unit};
+use crate::scene::{Collected, attempt, egress, request, tool, unit};
 
 /// An adapter that never gives up on a busy machine.
 fn adapter(base_url: &str, stream: bool) -> HttpModel {
@@ -19,12 +22,10 @@ fn adapter(base_url: &str, stream: bool) -> HttpModel {
 
 /// An adapter that gives up when nothing comes for so long.
 fn patient(base_url: &str, stream: bool, wait: Duration) -> HttpModel {
-    // A client builds its TLS side even if it never needs it.
-    rustls::crypto::ring::default_provider().install_default().ok();
     let long = Duration::from_mins(1);
     let timeouts = Timeouts { connect: long, first_byte: wait, stall: wait, total: long };
     let config = HttpConfig { stream, timeouts, ..HttpConfig::new(Format::OpenAiChat, base_url, "scripted") };
-    HttpModel::new(config).expect("good settings")
+    HttpModel::new(config, &egress()).expect("good settings")
 }
 
 async fn ask(adapter: &HttpModel, request: &ModelRequest) -> Result<ModelReply, ModelError> {
@@ -115,8 +116,7 @@ async fn the_wire_request_is_what_the_format_asks_for() {
         output_limit: OutputLimit::MaxCompletionTokens,
         ..HttpConfig::new(Format::OpenAiChat, base_url, "gpt")
     };
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let adapter = HttpModel::new(HttpConfig { stream: false, ..config }).unwrap();
+    let adapter = HttpModel::new(HttpConfig { stream: false, ..config }, &egress()).unwrap();
     let mut request = request("@tool file.read");
     request.tools = vec![tool("file.read")].into();
     let asked = ModelReply { calls: vec![proposed("file.read", "not json")], ..whole_reply() };
@@ -176,8 +176,7 @@ async fn a_cost_is_never_above_its_reservation() {
     let (address, _heard, _) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
     let price = Price::flat(3_000_000, 15_000_000);
     let base = HttpConfig::new(Format::OpenAiChat, format!("http://{address}"), "gpt");
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let adapter = HttpModel::new(HttpConfig { stream: false, price, ..base }).unwrap();
+    let adapter = HttpModel::new(HttpConfig { stream: false, price, ..base }, &egress()).unwrap();
     let request = request("hello");
     let reserved = adapter.prepare(&request).unwrap().reserved_micros;
     let reply = ask(&adapter, &request).await.unwrap();
@@ -260,6 +259,43 @@ async fn a_host_that_does_not_listen_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_inside_is_refused_unless_an_operator_opens_it() {
+    let (address, heard, _gone) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
+    let base_url = format!("http://models.example:{}", address.port());
+    for private in [Vec::<Private>::new(), vec!["127.0.0.0/8".parse().expect("a network")]] {
+        let opened = !private.is_empty();
+        let config = EgressConfig { private_named: private, private_granted: Vec::new() };
+        let egress = GuardedEgress::new(config, Arc::new(Inside));
+        let config = HttpConfig::new(Format::OpenAiChat, &base_url, "m");
+        let model = HttpModel::new(HttpConfig { stream: false, ..config }, &egress).expect("good settings");
+        match ask(&model, &request("hello")).await {
+            Ok(_) => assert!(opened),
+            Err(failure) => {
+                assert!(!opened, "{failure}");
+                assert_eq!(failure.code, ErrorCode::ModelRejected);
+                assert!(failure.message.contains("loopback address"), "{failure}");
+                assert!(failure.message.contains("egress"), "{failure}");
+            }
+        }
+    }
+    heard.await.expect("only the opened one was heard");
+}
+
+/// Every name is at the loopback.
+#[derive(Debug)]
+struct Inside;
+
+impl Names for Inside {
+    fn resolve(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        Box::pin(std::future::ready(Ok(vec![IpAddr::from([127, 0, 0, 1])])))
+    }
+
+    fn is_here(&self, _: IpAddr) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
 async fn dropping_the_call_drops_the_connection() {
     let (address, heard, gone) = answer_once(String::new(), Then::Stall).await;
     let adapter = adapter(&format!("http://{address}"), false);
@@ -303,14 +339,15 @@ fn settings_that_would_leak_or_not_work_are_refused() {
         "http://host/v1?key=x",
         "http://host/#x",
     ] {
-        let refused = HttpModel::new(HttpConfig::new(Format::OpenAiChat, base_url, "m")).map(drop);
+        let config = HttpConfig::new(Format::OpenAiChat, base_url, "m");
+        let refused = HttpModel::new(config, &egress()).map(drop);
         assert!(matches!(refused, Err(HttpError::BaseUrl)), "{base_url}");
     }
     let config = HttpConfig {
         key: Some(Secret::new("a\nb")),
         ..HttpConfig::new(Format::OpenAiChat, "http://host", "m")
     };
-    let refused = HttpModel::new(config).map(drop).unwrap_err();
+    let refused = HttpModel::new(config, &egress()).map(drop).unwrap_err();
     assert!(matches!(refused, HttpError::Key));
     assert!(!format!("{refused:?} {refused}").contains("a\nb"));
 }

@@ -11,14 +11,13 @@ use dromia_models::{Format, HttpConfig, Models, ModelsConfig, Provider, Window};
 use dromia_testkit::{ManualClock, Sim};
 
 use crate::canned::{Then, answer_once, http};
-use crate::scene::{Collected, attempt, request};
+use crate::scene::{Collected, attempt, egress, request};
 
 fn models(aliases: &[(&str, Provider)]) -> Result<Models, dromia_models::ModelsError> {
-    rustls::crypto::ring::default_provider().install_default().ok();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let models = aliases.iter().map(|(alias, provider)| ((*alias).to_owned(), provider.clone()));
     let models = models.collect::<BTreeMap<_, _>>();
-    Models::new(ModelsConfig { models, ..ModelsConfig::default() }, &clock)
+    Models::new(ModelsConfig { models, ..ModelsConfig::default() }, &clock, &egress())
 }
 
 #[test]
@@ -64,7 +63,6 @@ const HELLO: &str = r#"{"choices":[{"message":{"content":"from the stand-in"},"f
 
 #[tokio::test]
 async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
-    rustls::crypto::ring::default_provider().install_default().ok();
     for status in ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Gateway Timeout"] {
         let clock = ManualClock::new();
         let config = ModelsConfig {
@@ -75,7 +73,7 @@ async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
             fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
         };
         let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
-        let models = Models::new(config, &clock_port).expect("good settings");
+        let models = Models::new(config, &clock_port, &egress()).expect("good settings");
         let mut asked = request("hello");
         asked.model = "default".to_owned();
         let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is limited");
@@ -94,7 +92,6 @@ async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
 
 #[tokio::test]
 async fn a_rejected_request_is_not_tried_elsewhere_and_without_a_stand_in_the_wait_is_the_providers() {
-    rustls::crypto::ring::default_provider().install_default().ok();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let config = ModelsConfig {
         models: BTreeMap::from([
@@ -103,7 +100,7 @@ async fn a_rejected_request_is_not_tried_elsewhere_and_without_a_stand_in_the_wa
         ]),
         fallbacks: BTreeMap::from([("strict".to_owned(), vec!["limited".to_owned()])]),
     };
-    let models = Models::new(config, &clock).expect("good settings");
+    let models = Models::new(config, &clock, &egress()).expect("good settings");
     let mut asked = request("hello");
     asked.model = "strict".to_owned();
     let error = attempt(&models, &asked, &Collected::default()).await.expect_err("it is refused");
@@ -122,7 +119,6 @@ fn nowhere(id: &str, context_tokens: Option<u32>) -> Provider {
 
 #[tokio::test]
 async fn who_is_asked_and_what_is_left_out_is_chosen_when_the_attempt_is_prepared() {
-    rustls::crypto::ring::default_provider().install_default().ok();
     let clock = ManualClock::new();
     let config = ModelsConfig {
         models: BTreeMap::from([
@@ -132,7 +128,7 @@ async fn who_is_asked_and_what_is_left_out_is_chosen_when_the_attempt_is_prepare
         fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
     };
     let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
-    let models = Models::new(config, &clock_port).expect("good settings");
+    let models = Models::new(config, &clock_port, &egress()).expect("good settings");
     let mut asked = request(&"old ".repeat(800));
     let newest = request("new").transcript.turns()[0].clone();
     if let dromia_contracts::transcript::Turn::Input(newest) = newest {
@@ -173,7 +169,7 @@ fn a_stand_in_must_be_another_configured_model() {
             models: BTreeMap::from([("default".to_owned(), Provider::Scripted)]),
             fallbacks: BTreeMap::from([("default".to_owned(), bad.clone())]),
         };
-        let error = Models::new(config, &clock).expect_err("it cannot stand in");
+        let error = Models::new(config, &clock, &egress()).expect_err("it cannot stand in");
         assert!(error.to_string().contains(&format!("{:?}", bad[bad.len() - 1])), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Requests and a sink for live text, as the tests need them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dromia_contracts::client::Wishes;
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
@@ -9,6 +9,7 @@ use dromia_contracts::model::{Deltas, Model, ModelError, ModelReply, ModelReques
 use dromia_contracts::tool::{EffectClass, ToolDescriptor};
 use dromia_contracts::transcript::{OpenUnit, Transcript, Unit};
 use dromia_contracts::{Actor, CallId};
+use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
 
 /// Collects live text.
 #[derive(Default)]
@@ -24,6 +25,13 @@ impl Deltas for Collected {
     fn push(&self, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
     }
+}
+
+/// The way out of a test; the address of its server is the one that is named.
+pub(crate) fn egress() -> GuardedEgress {
+    // A client builds its TLS side even if it never needs it.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    GuardedEgress::new(EgressConfig::default(), Arc::new(SystemNames))
 }
 
 /// Prepares an attempt and makes it.

@@ -7,3 +7,4 @@ mod files;
 mod homes;
 mod message;
 mod races;
+mod web;

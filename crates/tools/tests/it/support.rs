@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response};
 use dromia_contracts::run::Run;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
 use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
@@ -36,6 +37,7 @@ pub(crate) const CALL: CallId = CallId { step: 1, index: 0 };
 pub(crate) struct Bench {
     pub(crate) toolbox: Toolbox,
     pub(crate) clock: Arc<StillClock>,
+    pub(crate) line: Arc<ToldLine>,
     home: tempfile::TempDir,
 }
 
@@ -51,7 +53,9 @@ impl Bench {
             Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
         let config = ToolsConfig { root: home.path().to_owned(), pace, hops_max: HOPS_MAX };
         let store = Arc::new(TwoSessions { colleague });
-        Self { toolbox: Toolbox::new(config, store, runtime), clock, home }
+        let line = Arc::new(ToldLine::default());
+        let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
+        Self { toolbox, clock, line, home }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -94,10 +98,54 @@ pub(crate) fn context() -> ToolContext {
         scope: Authority::claim().scope(TENANT, Actor::new("engine")),
         agent: AGENT,
         author: Actor::new("cli:ada"),
+        grants: vec!["http.request".to_owned(), "net:example.com".to_owned()],
         hops: 0,
         run,
         session: SessionId::from_bytes([8; 16]),
         key: CALL.key(run),
+    }
+}
+
+/// A line that answers what it was told to, and keeps what it was sent.
+#[derive(Debug, Default)]
+pub(crate) struct ToldLine {
+    answer: Mutex<Option<Answer>>,
+    sent: Mutex<Vec<Request>>,
+}
+
+/// What a [`ToldLine`] answers: a status, headers and pieces of a body, or why there is none.
+pub(crate) type Answer = Result<(u16, Vec<(String, String)>, Vec<Result<Bytes, Failure>>), EgressError>;
+
+impl ToldLine {
+    pub(crate) fn answers(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    pub(crate) fn sent(&self) -> Vec<Request> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Line for ToldLine {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
+        let url = request.url.clone();
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let answer = answer.expect("the test tells the line what to answer");
+        let response = answer.map(|(status, headers, mut pieces)| {
+            pieces.reverse();
+            Response { status, headers, url, decisions: Vec::new(), body: Box::new(Pieces(pieces)) }
+        });
+        Box::pin(std::future::ready(response))
+    }
+}
+
+/// The pieces of a body, the last one first.
+struct Pieces(Vec<Result<Bytes, Failure>>);
+
+impl Body for Pieces {
+    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+        Box::pin(std::future::ready(self.0.pop().transpose()))
     }
 }
 

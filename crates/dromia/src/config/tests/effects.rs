@@ -98,6 +98,42 @@ const CASES: &[Case] = &[
     ("limits.write_ms", "", "limits: { write_ms: 77 }", |resolved| {
         resolved.gateway(None).write_ms.to_string()
     }),
+    ("egress.private_tools", "", "egress: { private_tools: [10.0.0.0/8] }", |resolved| {
+        format!("{:?}", resolved.reachable.opened.private_granted)
+    }),
+    ("egress.private_servers", "", "egress: { private_servers: [wiki] }", |resolved| {
+        format!("{:?}", resolved.reachable.opened.private_named)
+    }),
+    ("egress.https_only", "", "egress: { https_only: true }", |resolved| {
+        resolved.reachable.limits.https_only.to_string()
+    }),
+    ("egress.connect_ms", "", "egress: { connect_ms: 7 }", |resolved| {
+        format!("{:?}", resolved.reachable.limits.connect)
+    }),
+    ("egress.first_byte_ms", "", "egress: { first_byte_ms: 7 }", |resolved| {
+        format!("{:?}", resolved.reachable.limits.first_byte)
+    }),
+    ("egress.stall_ms", "", "egress: { stall_ms: 7 }", |resolved| {
+        format!("{:?}", resolved.reachable.limits.stall)
+    }),
+    ("egress.total_ms", "", "egress: { total_ms: 7 }", |resolved| {
+        format!("{:?}", resolved.reachable.limits.total)
+    }),
+    ("egress.redirects_max", "", "egress: { redirects_max: 7 }", |resolved| {
+        resolved.reachable.limits.redirects_max.to_string()
+    }),
+    ("egress.request_bytes_max", "", "egress: { request_bytes_max: 7 }", |resolved| {
+        resolved.reachable.limits.request_bytes_max.to_string()
+    }),
+    ("egress.response_bytes_max", "", "egress: { response_bytes_max: 7 }", |resolved| {
+        resolved.reachable.limits.response_bytes_max.to_string()
+    }),
+    ("egress.header_bytes_max", "", "egress: { header_bytes_max: 7 }", |resolved| {
+        resolved.reachable.limits.header_bytes_max.to_string()
+    }),
+    ("egress.requests_max", "", "egress: { requests_max: 7 }", |resolved| {
+        resolved.reachable.limits.requests_max.to_string()
+    }),
     ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()

@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dromia_contracts::egress::{Egress, EgressError, Failure, Line, LineError, Plan, Request, Response};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::{Page, Store, StoredEntry};
-use dromia_contracts::{Actor, Authority, Scope, TenantId};
+use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
 use dromia_guard::GrantGate;
 use dromia_models::{Models, ModelsConfig};
@@ -19,6 +20,23 @@ use dromia_testkit::FaultyStore;
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
 
 use crate::home::DEADLINE;
+
+/// A way out that leads nowhere.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Egress for Nowhere {
+    fn line(&self, _: Plan) -> Result<Arc<dyn Line>, LineError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Line for Nowhere {
+    fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
+        let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
 
 /// One life of a process.
 pub(crate) struct House {
@@ -39,11 +57,12 @@ impl House {
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
         let ports = Ports {
             store: Arc::clone(&port),
-            model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock).expect("models")),
+            model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock, &Nowhere).expect("models")),
             tools: Arc::new(Toolbox::new(
                 ToolsConfig { root: root.to_owned(), pace: None, hops_max: 16 },
                 port,
                 runtime.clone(),
+                Arc::new(Nowhere),
             )),
             gate: Arc::new(GrantGate::new(Toolbox::names())),
             homes: Arc::new(AgentHomes::new(root.to_owned())),

@@ -282,7 +282,7 @@ impl ToolHost for Outside {
             (Some(Lie::UnkeyedAsIdempotent), EffectClass::Unkeyed) => EffectClass::Idempotent,
             _ => effect,
         };
-        Ok(PreparedCall { id: call.id, tool: tool.to_owned(), effect, arguments, action })
+        Ok(PreparedCall { id: call.id, tool: tool.to_owned(), effect, arguments, action, reaches: None })
     }
 
     fn call(&self, mut context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {
@@ -312,7 +312,7 @@ impl ToolHost for Outside {
             self.witness.book().executions[execution].finished = true;
             let failed = self.storms(12);
             let parts = vec![Part::text(format!("{} {said}", call.tool), Label::PUBLIC_FACT)];
-            ToolOutput { failed, parts, sends: Vec::new() }
+            ToolOutput { failed, parts, ..ToolOutput::default() }
         })
     }
 }
@@ -328,7 +328,7 @@ impl Outside {
     fn send(&self, context: &ToolContext, call: &PreparedCall, to: &str, said: &str) -> ToolOutput {
         let text = |text: String| vec![Part::text(text, Label::PUBLIC_FACT)];
         let Some(session) = self.witness.book().sessions.get(to).copied() else {
-            return ToolOutput { failed: true, parts: text(format!("no {to}")), sends: Vec::new() };
+            return ToolOutput { failed: true, parts: text(format!("no {to}")), ..ToolOutput::default() };
         };
         let author = Actor::new(&format!("agent:{}", context.agent));
         let message = InputMessage {
@@ -349,7 +349,7 @@ impl Outside {
                 lifetime: KeyLifetime::Forever,
             }),
         };
-        ToolOutput { failed: false, parts: text(format!("sent {said}")), sends: vec![put] }
+        ToolOutput { parts: text(format!("sent {said}")), sends: vec![put], ..ToolOutput::default() }
     }
 }
 

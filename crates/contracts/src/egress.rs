@@ -1,0 +1,391 @@
+//! The ports through which anything of this process reaches another host.
+//!
+//! An [`Egress`] opens lines; a [`Line`] sends requests. A line is for one purpose: either the one server that the
+//! operator's configuration names, or whatever an agent's grants cover. What a line may reach is judged where its
+//! addresses are known, at every hop; what was judged comes back as [`Decision`]s, which a journal can keep.
+//!
+//! Nothing here resolves a name, opens a socket or knows a library of HTTP.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::BoxFuture;
+
+/// What a request asks to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Remove it.
+    Delete,
+    /// Show it.
+    #[default]
+    Get,
+    /// Show what is known about it.
+    Head,
+    /// Change a part of it.
+    Patch,
+    /// Do something with what is sent.
+    Post,
+    /// Replace it.
+    Put,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 6] = [Self::Delete, Self::Get, Self::Head, Self::Patch, Self::Post, Self::Put];
+
+    /// Returns the method as it is written on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "DELETE",
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Patch => "PATCH",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+
+    /// Tells whether the standard says that it only looks.
+    pub const fn is_safe(self) -> bool {
+        match self {
+            Self::Get | Self::Head => true,
+            Self::Delete | Self::Patch | Self::Post | Self::Put => false,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a prepared call would reach, for the gate. The line judges it again, and every hop that follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaches {
+    /// What would be asked.
+    pub method: Method,
+    /// The canonical address.
+    pub url: String,
+}
+
+/// What a line is for.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The one server that the operator's configuration names by this address; its path and query do not count.
+    Named(String),
+    /// Whatever the grants of each request cover.
+    Granted,
+}
+
+// An address of a configuration may carry a token.
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Named(_) => "Named(..)",
+            Self::Granted => "Granted",
+        })
+    }
+}
+
+/// How much and how long. Each is a bound of one request, except the two that say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineLimits {
+    /// Until a connection stands, name resolution included.
+    pub connect: Duration,
+    /// From sending to the head of the answer, at each hop.
+    pub first_byte: Duration,
+    /// Between two pieces of the answer.
+    pub stall: Duration,
+    /// From beginning to end, over all hops.
+    pub total: Duration,
+    /// The most bytes of what is sent.
+    pub request_bytes_max: usize,
+    /// The most bytes of the headers that are sent, and of those that come.
+    pub header_bytes_max: usize,
+    /// The most bytes of the answer, which is taken unpacked only.
+    pub response_bytes_max: u64,
+    /// The most redirects that are followed; with none a redirect is an answer.
+    pub redirects_max: usize,
+    /// Whether only encrypted connections are made.
+    pub https_only: bool,
+    /// The most requests of the line at once, and half of them of one share; more of them wait.
+    pub requests_max: usize,
+    /// The most idle connections of the line to each host.
+    pub idle_connections_max: usize,
+}
+
+/// A line that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is for.
+    pub route: Route,
+    /// How much and how long.
+    pub limits: LineLimits,
+}
+
+/// One request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub method: Method,
+    /// Of what.
+    pub url: String,
+    /// Names and values, beside those that the line sets itself.
+    pub headers: Vec<(String, String)>,
+    /// What is sent.
+    pub body: Bytes,
+    /// What the agent is granted on whose behalf it is sent; a named line asks for none.
+    pub grants: Vec<String>,
+    /// Whose share of the line it counts against, such as a tenant's; a named line has no shares.
+    pub share: String,
+}
+
+// Addresses and headers carry keys.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("body_bytes", &self.body.len())
+            .field("grants", &self.grants)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was judged about one hop, without path, query or header: fit for a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What was asked.
+    pub method: Method,
+    /// The scheme, the host and the port; empty where the address could not be read.
+    pub to: String,
+    /// The address that was connected to, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Whether it was let out.
+    pub allowed: bool,
+    /// The rule that let it out or refused it.
+    pub rule: String,
+}
+
+/// The head of an answer, and its body to be read.
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case and values. What is no UTF-8 in a value is shown as U+FFFD.
+    pub headers: Vec<(String, String)>,
+    /// Where the answer comes from, after redirects.
+    pub url: String,
+    /// What was judged on the way, in order; the last is the answer's.
+    pub decisions: Vec<Decision>,
+    /// The body.
+    pub body: Box<dyn Body>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("decisions", &self.decisions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the first value of a header by its name in lower case.
+pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// A body that comes in pieces.
+///
+/// Guarantee: the bounds of its line hold for it; a body that is too long or packed is an error here, and its head is seen
+/// all the same. After an error or the end there is nothing more. Dropping it drops the connection, unless it was read to
+/// its end.
+pub trait Body: Send {
+    /// Waits for the next piece; nothing at the end.
+    fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>>;
+}
+
+/// Which wait was too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// For a connection.
+    Connect,
+    /// For the head of the answer.
+    FirstByte,
+    /// For the next piece of the answer.
+    Stall,
+    /// For all of it.
+    Total,
+}
+
+impl Phase {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Connect => "no connection to it came about in time",
+            Self::FirstByte => "it did not begin its answer in time",
+            Self::Stall => "its answer stalled",
+            Self::Total => "it did not finish its answer in time",
+        }
+    }
+}
+
+/// What was too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversized {
+    /// What would have been sent.
+    Request,
+    /// The headers, of the request or of the answer.
+    Headers,
+    /// The answer.
+    Response,
+}
+
+impl Oversized {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Request => "what would be sent is",
+            Self::Headers => "the headers are",
+            Self::Response => "the answer is",
+        }
+    }
+}
+
+/// Why there is no answer, or no more of it. The words name no address and repeat nothing of the request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It may not be reached; nothing was sent to where this was found.
+    #[error("{reason}")]
+    Refused {
+        /// The rule that refused it.
+        rule: String,
+        /// Why, in words that the tenant may read.
+        reason: String,
+    },
+    /// It is no request that could be sent.
+    #[error("{problem}")]
+    Malformed {
+        /// What is wrong.
+        problem: String,
+    },
+    /// No connection came about.
+    #[error("no connection to it can be made")]
+    Unreachable,
+    /// A wait was too long.
+    #[error("{}", .0.words())]
+    Late(Phase),
+    /// There is no client to send it with.
+    #[error("the HTTP client cannot be made: {cause}")]
+    Unusable {
+        /// What the library says.
+        cause: String,
+    },
+    /// The connection broke.
+    #[error("the connection broke before the answer was complete")]
+    Broken,
+    /// Something is longer than it may be.
+    #[error("{} longer than the {bytes_max} bytes that may be", .part.words())]
+    TooLarge {
+        /// What is.
+        part: Oversized,
+        /// What it may have.
+        bytes_max: u64,
+    },
+    /// The answer is packed, though it was asked for as it is; nobody knows how long it would become.
+    #[error("the answer is compressed, and only plain answers are taken")]
+    Packed,
+    /// There are more redirects than are followed.
+    #[error("it redirects more often than the {max} times that are followed")]
+    Redirects {
+        /// How many are followed.
+        max: usize,
+    },
+}
+
+/// A request that got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{failure}")]
+pub struct EgressError {
+    /// Why.
+    pub failure: Failure,
+    /// Whether somebody may have got a request, and acted on it.
+    pub is_sent: bool,
+    /// What was judged on the way.
+    pub decisions: Vec<Decision>,
+}
+
+/// Says that a line cannot be opened: the address that the configuration names cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the address cannot be used: {problem}")]
+pub struct LineError {
+    /// What is wrong with it, without the address.
+    pub problem: String,
+}
+
+/// The port to other hosts.
+///
+/// Guarantee: no line, whatever its requests say, reaches an address that its purpose does not cover: a name is resolved
+/// once for a connection, the addresses are judged, and the connection goes to one of these. Proxies of the environment
+/// are not used.
+pub trait Egress: Send + Sync + fmt::Debug {
+    /// Opens a line. Nothing is resolved and nothing is connected yet.
+    fn line(&self, plan: Plan) -> Result<Arc<dyn Line>, LineError>;
+}
+
+/// A way out, for one purpose.
+///
+/// Guarantee: a request ends by the line's own deadlines, and dropping the future ends it. It is sent once; only a
+/// request that did not leave this process is tried on another connection.
+pub trait Line: Send + Sync + fmt::Debug {
+    /// Sends a request and waits for the head of its answer.
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_written_in_few_words_and_read_back() {
+        let decision = Decision {
+            method: Method::Get,
+            to: "https://example.com:443".to_owned(),
+            address: Some(IpAddr::from([93, 184, 216, 34])),
+            allowed: true,
+            rule: "grant net:example.com".to_owned(),
+        };
+        let json = serde_json::to_string(&decision).expect("it is data");
+        assert_eq!(
+            json,
+            r#"{"method":"GET","to":"https://example.com:443","address":"93.184.216.34","allowed":true,"rule":"grant net:example.com"}"#
+        );
+        assert_eq!(serde_json::from_str::<Decision>(&json).expect("it is read"), decision);
+    }
+
+    #[test]
+    fn nothing_that_may_be_a_key_is_shown() {
+        let request = Request {
+            method: Method::Post,
+            url: "https://canary.example".to_owned(),
+            headers: vec![("authorization".to_owned(), "canary".to_owned())],
+            body: Bytes::from_static(b"canary"),
+            grants: vec!["net:*".to_owned()],
+            share: String::new(),
+        };
+        let route = Route::Named("https://h/canary".to_owned());
+        assert!(!format!("{request:?} {route:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_failure_is_told_in_words() {
+        let failure = Failure::TooLarge { part: Oversized::Response, bytes_max: 7 };
+        assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
+        assert_eq!(Failure::Late(Phase::Stall).to_string(), "its answer stalled");
+    }
+}

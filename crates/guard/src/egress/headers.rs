@@ -1,0 +1,83 @@
+//! The headers of a request and of an answer: what may be set, what crosses to another host, and how long they are.
+
+use dromia_contracts::egress::{Failure, Oversized};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+
+/// The most headers of a request; the client takes as many of an answer.
+const HEADERS_MAX: usize = 100;
+
+/// What says where a message ends or where it goes is the connection's own business.
+static OWN: [HeaderName; 9] =
+    [ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// What another host is told too; anything else may be a credential for the first.
+static CROSSING: [HeaderName; 4] = [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, USER_AGENT];
+
+/// Makes the headers of a request; asks for an answer that is not packed.
+pub(super) fn of_request(
+    headers: &[(String, String)],
+    bytes_max: usize,
+    agent: Option<&'static str>,
+) -> Result<HeaderMap, Failure> {
+    let malformed = |problem: &str| Failure::Malformed { problem: problem.to_owned() };
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    if bytes > bytes_max {
+        return Err(Failure::TooLarge { part: Oversized::Headers, bytes_max: bytes_max as u64 });
+    }
+    if headers.len() > HEADERS_MAX {
+        return Err(malformed("a request has at most 100 headers"));
+    }
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| malformed("a header's name holds characters that none may have"))?;
+        if OWN.contains(&name) || name.as_str().starts_with("proxy-") {
+            return Err(malformed("a header that is the connection's own cannot be set"));
+        }
+        let mut value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| malformed("a header's value holds control characters"))?;
+        value.set_sensitive(true);
+        map.append(name, value);
+    }
+    map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(agent) = agent {
+        map.entry(USER_AGENT).or_insert(HeaderValue::from_static(agent));
+    }
+    Ok(map)
+}
+
+/// Takes out what another host must not be told.
+pub(super) fn cross(headers: &mut HeaderMap) {
+    let kept: Vec<_> =
+        CROSSING.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
+    *headers = kept.into_iter().collect();
+}
+
+/// Takes out what says how a body is to be read, where there is none any more.
+pub(super) fn without_body(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_TYPE);
+    headers.remove(CONTENT_ENCODING);
+}
+
+/// Reads the headers of an answer, within their bound.
+pub(super) fn of_answer(headers: &HeaderMap, bytes_max: usize) -> Result<Vec<(String, String)>, Failure> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes > bytes_max {
+        return Err(Failure::TooLarge { part: Oversized::Headers, bytes_max: bytes_max as u64 });
+    }
+    let read = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Ok(headers.iter().map(|(name, value)| (name.as_str().to_owned(), read(value))).collect())
+}
+
+/// Tells whether an answer is packed.
+pub(super) fn is_packed(headers: &HeaderMap) -> bool {
+    let plain = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.trim().is_empty() || value.trim().eq_ignore_ascii_case("identity"))
+    };
+    !headers.get_all(CONTENT_ENCODING).iter().all(plain)
+}

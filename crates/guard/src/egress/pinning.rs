@@ -1,0 +1,62 @@
+//! The client's resolver: one look for a connection, and no address of it that was not judged.
+//!
+//! The client connects to what it is handed here and never asks again for the same connection, so between the judgement
+//! and the connection there is no second answer.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use super::clearance::Clearance;
+use super::{Refused, Surroundings};
+
+const NO_ADDRESS: Refused = Refused { rule: "no address", reason: "the name has no address" };
+
+/// The client's resolver: one look for a connection, and no address of it that was not judged.
+#[derive(Debug)]
+pub(super) struct Pinning {
+    pub(super) clearance: Arc<Clearance>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) is_strict: bool,
+}
+
+impl Resolve for Pinning {
+    fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_owned();
+        let (clearance, around, is_strict) =
+            (Arc::clone(&self.clearance), Arc::clone(&self.around), self.is_strict);
+        Box::pin(async move { look_up(&name, &clearance, &around, is_strict).await })
+    }
+}
+
+async fn look_up(
+    name: &str,
+    clearance: &Clearance,
+    around: &Surroundings,
+    is_strict: bool,
+) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
+    let addresses = around.names.resolve(name.to_owned()).await?;
+    if addresses.is_empty() {
+        return Err(NO_ADDRESS.into());
+    }
+    // One bad address spoils them all: an honest name has no public and private addresses at once.
+    for address in &addresses {
+        clearance.judge_address(Some(name), *address, is_strict, &*around.names)?;
+    }
+    // The port of the URL takes the place of 0.
+    Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))))
+}
+
+/// Finds our own refusal among the causes of a failed connection.
+pub(super) fn refusal(error: &reqwest::Error) -> Option<Refused> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref::<Refused>() {
+            return Some(*refused);
+        }
+        source = cause.source();
+    }
+    None
+}

@@ -1,0 +1,132 @@
+//! What an operator opens of the networks that are not public: a network, an address, or a name.
+//!
+//! Where clouds hand out credentials is opened only by that very address, and nothing opens a multicast, reserved or
+//! unspecified address.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use super::address::{Class, meant};
+use super::reach::Hosts;
+
+/// One thing that is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Private {
+    /// Every address of a network, under whatever name.
+    Network(Cidr),
+    /// A name, or every name below one (`*.NAME`), at a loopback or private address.
+    Name(String),
+}
+
+/// A network: an address and how many of its bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    base: IpAddr,
+    bits: u32,
+}
+
+/// Says why a text opens nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrivateError {
+    /// It is none of the three.
+    #[error("expected a network such as 10.0.0.0/8, an address, a host name in lower case, or *.NAME")]
+    Unreadable,
+    /// The address has bits behind those that count.
+    #[error("the network's address has bits set behind the first {bits}")]
+    HostBits {
+        /// How many count.
+        bits: u32,
+    },
+    /// It would open everything.
+    #[error("it would open every network there is; name those that are meant")]
+    Everything,
+}
+
+impl Private {
+    /// Tells whether it opens an address that is of a class and was found under a name.
+    pub(super) fn opens(&self, name: Option<&str>, address: IpAddr, class: Class) -> bool {
+        match self {
+            Self::Network(network) => {
+                let found = meant(address);
+                network.contains(found)
+                    && (class.is_grantable() || (class == Class::Metadata && network.is_one_address()))
+            }
+            Self::Name(pattern) => {
+                let inside = matches!(class, Class::Loopback | Class::Private | Class::Here);
+                let hosts = Hosts::parse(pattern);
+                inside && name.is_some_and(|name| hosts.is_some_and(|hosts| hosts.contain(name, false)))
+            }
+        }
+    }
+}
+
+impl Cidr {
+    fn contains(self, address: IpAddr) -> bool {
+        match (self.base, address) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let unused = 32 - self.bits;
+                u32::from(base).checked_shr(unused) == u32::from(address).checked_shr(unused)
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let unused = 128 - self.bits;
+                u128::from(base).checked_shr(unused) == u128::from(address).checked_shr(unused)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    fn is_one_address(self) -> bool {
+        self.bits == width(self.base)
+    }
+}
+
+/// How many bits an address has.
+const fn width(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+impl FromStr for Private {
+    type Err = PrivateError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(base) = text.parse::<IpAddr>() {
+            return Ok(Self::Network(Cidr { base, bits: width(base) }));
+        }
+        if let Some((base, bits)) = text.split_once('/') {
+            let base: IpAddr = base.parse().map_err(|_| PrivateError::Unreadable)?;
+            let bits: u32 = bits.parse().map_err(|_| PrivateError::Unreadable)?;
+            if bits > width(base) {
+                return Err(PrivateError::Unreadable);
+            }
+            if bits == 0 {
+                return Err(PrivateError::Everything);
+            }
+            let is_base = match base {
+                IpAddr::V4(v4) => u32::from(v4).checked_shl(bits).unwrap_or(0) == 0,
+                IpAddr::V6(v6) => u128::from(v6).checked_shl(bits).unwrap_or(0) == 0,
+            };
+            if !is_base {
+                return Err(PrivateError::HostBits { bits });
+            }
+            return Ok(Self::Network(Cidr { base, bits }));
+        }
+        match Hosts::parse(text) {
+            Some(Hosts::Public) => Err(PrivateError::Everything),
+            Some(Hosts::Below(_) | Hosts::One(_)) => Ok(Self::Name(text.to_owned())),
+            None => Err(PrivateError::Unreadable),
+        }
+    }
+}
+
+impl fmt::Display for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(Cidr { base, bits }) => write!(f, "{base}/{bits}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Grants for hosts: what they cover, how they are spelled, and that the gate asks for them.
+
+use dromia_contracts::digest::Digest;
+use dromia_contracts::egress::{Method, Reaches};
+use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::id::{AgentId, CallId, TenantId};
+use dromia_contracts::scope::{Actor, Authority};
+use dromia_contracts::tool::{EffectClass, PreparedCall};
+use dromia_guard::egress::target::Target;
+use dromia_guard::{Grant, GrantGate, Private, PrivateError};
+use proptest::prelude::*;
+
+fn covers(grant: &str, method: Method, url: &str) -> bool {
+    let target = Target::read(url).expect("a URL");
+    match Grant::parse(grant).unwrap_or_else(|error| panic!("{error}")) {
+        Grant::Net(reach) => reach.covers(method, &target),
+        other => panic!("{grant} is {other:?}"),
+    }
+}
+
+#[test]
+fn a_grant_covers_its_host_its_methods_and_its_port() {
+    for (grant, method, url, covered) in [
+        ("net:example.com", Method::Get, "https://example.com/a", true),
+        ("net:example.com", Method::Post, "http://example.com/a", true),
+        ("net:example.com", Method::Get, "https://EXAMPLE.com./", true),
+        ("net:example.com", Method::Get, "https://example.com:8443/", false),
+        ("net:example.com:8443", Method::Get, "https://example.com:8443/", true),
+        ("net:example.com:8443", Method::Get, "https://example.com/", false),
+        ("net:example.com", Method::Get, "https://www.example.com/", false),
+        ("net:example.com", Method::Get, "https://notexample.com/", false),
+        ("net:example.com", Method::Get, "https://example.com.evil.org/", false),
+        ("net:*.example.com", Method::Get, "https://www.example.com/", true),
+        ("net:*.example.com", Method::Get, "https://a.b.example.com/", true),
+        ("net:*.example.com", Method::Get, "https://example.com/", false),
+        ("net:*.example.com", Method::Get, "https://notexample.com/", false),
+        ("net:*", Method::Delete, "https://anything.example/", true),
+        ("net:*", Method::Get, "https://anything.example:444/", false),
+        ("net.read:example.com", Method::Get, "https://example.com/", true),
+        ("net.read:example.com", Method::Head, "https://example.com/", true),
+        ("net.read:example.com", Method::Post, "https://example.com/", false),
+        ("net.post:example.com", Method::Post, "https://example.com/", true),
+        ("net.post:example.com", Method::Put, "https://example.com/", false),
+        ("net:10.0.0.1", Method::Get, "http://0xa.1/", true),
+        ("net:[2001:db8::1]:81", Method::Get, "http://[2001:db8:0::1]:81/", true),
+        ("net:*.0.0.1", Method::Get, "http://10.0.0.1/", false),
+    ] {
+        let readable = Grant::parse(grant).is_ok();
+        assert_eq!(readable && covers(grant, method, url), covered, "{grant} {method} {url}");
+    }
+}
+
+#[test]
+fn what_is_no_host_in_canonical_form_is_no_grant() {
+    for wrong in [
+        "net:",
+        "net:EXAMPLE.com",
+        "net:example.com.",
+        "net:example.com:0",
+        "net:example.com:080",
+        "net:example.com:x",
+        "net:https://example.com",
+        "net:example.com/path",
+        "net:user@example.com",
+        "net:exa mple.com",
+        "net:**",
+        "net:*.",
+        "net:*.*",
+        "net:a.*",
+        "net:*example.com",
+        "net:0x7f.1",
+        "net:127.1",
+        "net:2130706433",
+        "net:::1",
+        "net:[0:0::1]",
+        "net:[::1",
+        "net:bücher.example",
+        "net.trace:example.com",
+        "net.GET:example.com",
+        "net.:example.com",
+        "net:.example.com",
+        "net:*.10",
+    ] {
+        assert!(Grant::parse(wrong).is_err(), "{wrong} was read as a grant");
+    }
+    for right in [
+        "net:*",
+        "net.read:*",
+        "net:a_b.example",
+        "net.delete:*.example.com:8443",
+        "net:[::1]:80",
+        "net:wiki",
+    ] {
+        let grant = Grant::parse(right).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(grant.to_string(), right);
+    }
+}
+
+#[test]
+fn the_gate_asks_for_the_tool_and_for_the_host() {
+    let author = Actor::new("cli:ada");
+    let scope = Authority::claim()
+        .scope(TenantId::from_bytes([1; 16]), author.clone())
+        .narrowed_to(AgentId::from_bytes([2; 16]));
+    let gate = GrantGate::new(["http.request"]);
+    for (grants, url, rule) in [
+        ("http.request net:h", "http://h/", Ok("grant http.request and net:h")),
+        ("http.* net:* net:h", "http://h/", Ok("grant http.* and net:h")),
+        ("http.request", "http://h/", Err("default deny")),
+        ("net:h", "http://h/", Err("default deny")),
+        ("http.request net:h", "http://i/", Err("default deny")),
+        ("http.request net:*", "http://u@h/", Err("userinfo")),
+        ("http.request net:*", "file:///etc/passwd", Err("scheme")),
+    ] {
+        let grants: Vec<_> = grants.split(' ').map(str::to_owned).collect();
+        assert_eq!(gate.check_grants(&grants), Ok(()));
+        let call = PreparedCall {
+            id: CallId { step: 1, index: 0 },
+            tool: "http.request".to_owned(),
+            effect: EffectClass::Pure,
+            arguments: "{}".to_owned(),
+            action: Digest::from_bytes([4; 32]),
+            reaches: Some(Reaches { method: Method::Get, url: url.to_owned() }),
+        };
+        let principal = Principal { scope: &scope, author: &author, grants: &grants };
+        match (gate.judge(principal, Action::Tool(&call)), rule) {
+            (Verdict::Allow { rule: found }, Ok(rule)) => assert_eq!(found, rule),
+            (Verdict::Deny { rule: found, .. }, Err(rule)) => assert_eq!(found, rule, "{grants:?} {url}"),
+            (verdict, rule) => panic!("{grants:?} {url}: {verdict:?}, expected {rule:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_an_operator_opens_is_spelled_exactly() {
+    for right in ["10.0.0.0/8", "127.0.0.1/32", "fd00::/8", "wiki", "*.corp.example", "169.254.169.254/32"] {
+        assert_eq!(right.parse::<Private>().expect(right).to_string(), right);
+    }
+    assert_eq!("10.1.2.3".parse::<Private>().expect("an address").to_string(), "10.1.2.3/32");
+    for (wrong, error) in [
+        ("10.0.0.1/8", PrivateError::HostBits { bits: 8 }),
+        ("fd00::1/8", PrivateError::HostBits { bits: 8 }),
+        ("0.0.0.0/0", PrivateError::Everything),
+        ("::/0", PrivateError::Everything),
+        ("*", PrivateError::Everything),
+        ("10.0.0.0/33", PrivateError::Unreadable),
+        ("10.0/8", PrivateError::Unreadable),
+        ("Wiki", PrivateError::Unreadable),
+        ("http://wiki", PrivateError::Unreadable),
+        ("", PrivateError::Unreadable),
+    ] {
+        assert_eq!(wrong.parse::<Private>(), Err(error), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_and_what_is_read_is_canonical(text in "(http://|https://|//|)[a-z0-9.:@%\\[\\]/?#*_-]{0,40}") {
+        if let Ok(target) = Target::read(&text) {
+            prop_assert_eq!(Target::read(target.as_str()), Ok(target));
+        }
+    }
+
+    #[test]
+    fn a_grant_that_is_read_is_shown_as_it_was(text in "net(\\.[a-z]{1,6})?:[a-z0-9.*:\\[\\]-]{0,20}") {
+        if let Ok(grant) = Grant::parse(&text) {
+            prop_assert_eq!(grant.to_string(), text);
+        }
+    }
+}

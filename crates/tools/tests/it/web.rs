@@ -1,0 +1,148 @@
+//! `http.request`: what goes to the line, what a model is told, and what a crash means for each method.
+
+use bytes::Bytes;
+use dromia_contracts::content::ToolCall;
+use dromia_contracts::egress::{Decision, EgressError, Failure, Method, Oversized, Phase};
+use dromia_contracts::tool::{EffectClass, ToolHost as _};
+use serde_json::json;
+
+use crate::support::{Bench, CALL, TENANT};
+
+fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn pieces(texts: &[&'static str]) -> Vec<Result<Bytes, Failure>> {
+    texts.iter().map(|text| Ok(Bytes::from_static(text.as_bytes()))).collect()
+}
+
+#[test]
+fn what_a_crash_means_is_the_methods_business() {
+    let bench = Bench::new();
+    for (method, effect) in [
+        ("GET", EffectClass::Pure),
+        ("HEAD", EffectClass::Pure),
+        ("PUT", EffectClass::Idempotent),
+        ("DELETE", EffectClass::Idempotent),
+        ("POST", EffectClass::Unkeyed),
+        ("PATCH", EffectClass::Unkeyed),
+    ] {
+        let call =
+            bench.prepare("http.request", &json!({"method": method, "url": "HTTP://H:80/#f"}).to_string());
+        assert_eq!(call.effect, effect, "{method}");
+        let reaches = call.reaches.expect("it reaches out");
+        assert_eq!((reaches.method.as_str(), reaches.url.as_str()), (method, "http://h/"));
+    }
+    assert_eq!(bench.prepare("time.now", "").reaches, None);
+}
+
+#[test]
+fn what_makes_no_sense_together_is_refused() {
+    let bench = Bench::new();
+    for (arguments, problem) in [
+        (json!({"url": "http://h", "body": "x"}), "body: GET has none"),
+        (json!({"url": "http://h", "method": "HEAD", "body": "x"}), "body: HEAD has none"),
+        (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST is not asked again"),
+    ] {
+        let call = ToolCall { id: CALL, tool: "http.request".into(), arguments: arguments.to_string() };
+        let error = bench.toolbox.prepare(&call).expect_err(problem).to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_line_is_given_exactly_the_call_and_what_the_agent_is_granted() {
+    let bench = Bench::new();
+    bench.line.answers(Ok((
+        201,
+        headers(&[("content-type", "text/plain"), ("x-other", "y")]),
+        pieces(&["made"]),
+    )));
+    let arguments =
+        json!({"method": "POST", "url": "https://example.com/a", "headers": {"X-Key": "k"}, "body": "text"});
+    let output = bench.call("http.request", &arguments.to_string()).await;
+    let sent = bench.line.sent();
+    let [sent] = sent.as_slice() else { panic!("one request is sent") };
+    assert_eq!((sent.method, sent.url.as_str()), (Method::Post, "https://example.com/a"));
+    assert_eq!(sent.headers, headers(&[("x-key", "k")]));
+    assert_eq!(sent.body, "text");
+    assert_eq!(sent.grants, ["http.request", "net:example.com"]);
+    assert_eq!(sent.share, TENANT.to_string());
+    assert!(!output.failed);
+    let told: Vec<_> =
+        output.parts.iter().map(|part| (part.as_text().to_owned(), part.label().to_string())).collect();
+    assert_eq!(
+        told,
+        [
+            ("[201; 4 bytes]".to_owned(), "trusted/agent".to_owned()),
+            ("content-type: text/plain\n\nmade".to_owned(), "untrusted/agent".to_owned()),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_long_answer_is_read_on_from_where_the_piece_ended() {
+    let body = "zero äöü one two";
+    let mut whole = String::new();
+    let mut offset = 0;
+    loop {
+        let bench = Bench::new();
+        bench.line.answers(Ok((200, Vec::new(), pieces(&[&body[..4], &body[4..9], &body[9..]]))));
+        let arguments = json!({"url": "https://example.com/", "limit": 5, "offset": offset});
+        let output = bench.call("http.request", &arguments.to_string()).await;
+        whole.push_str(output.parts.last().expect("parts").as_text().trim_start_matches('\n'));
+        let fact = output.parts[0].as_text();
+        let Some((_, next)) = fact.rsplit_once("offset ") else { break };
+        let next: u64 = next.trim_end_matches(']').parse().expect("a number");
+        assert!(next > offset, "{fact}");
+        offset = next;
+    }
+    assert_eq!(whole, body);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_shows_what_came_and_is_a_failure() {
+    let bench = Bench::new();
+    let mut torn = pieces(&["half"]);
+    torn.push(Err(Failure::Late(Phase::Stall)));
+    bench.line.answers(Ok((200, Vec::new(), torn)));
+    assert_eq!(
+        bench.told("http.request", r#"{"url":"https://example.com/"}"#).await,
+        "failed: [200; 4 bytes; then its answer stalled]\n\nhalf"
+    );
+}
+
+#[tokio::test]
+async fn a_failure_says_whether_it_may_have_been_carried_out() {
+    let decision = Decision {
+        method: Method::Get,
+        to: "http://10.0.0.1:80".to_owned(),
+        address: None,
+        allowed: false,
+        rule: "private address".to_owned(),
+    };
+    let refused = Failure::Refused { rule: "private address".to_owned(), reason: "it is inside".to_owned() };
+    let long = Failure::TooLarge { part: Oversized::Response, bytes_max: 9 };
+    for (method, failure, is_sent, says) in [
+        ("GET", refused, false, "refused: it is inside"),
+        ("GET", long.clone(), true, "failed: the answer is longer than the 9 bytes that may be"),
+        ("POST", Failure::Unreachable, false, "failed: no connection to it can be made"),
+        (
+            "POST",
+            long,
+            true,
+            "failed: the answer is longer than the 9 bytes that may be. The host may have done",
+        ),
+    ] {
+        let bench = Bench::new();
+        let decisions = vec![decision.clone()];
+        bench.line.answers(Err(EgressError { failure, is_sent, decisions: decisions.clone() }));
+        let arguments = json!({"method": method, "url": "http://10.0.0.1/"}).to_string();
+        let output = bench.call("http.request", &arguments).await;
+        assert!(output.failed);
+        assert_eq!(output.egress, decisions, "what was judged goes into the journal");
+        let text = output.parts[0].as_text();
+        assert!(text.starts_with(says), "{text}");
+        assert_eq!(text.contains("look before"), is_sent && method == "POST", "{text}");
+    }
+}

@@ -32,7 +32,8 @@ impl Bubblewrap {
 
     /// The whole command line for a resolved spec.
     pub(crate) fn argv(&self, spec: &ProcessSpec) -> Result<Vec<String>, SandboxError> {
-        let inside = Order { version: VERSION, walls: Walls::Foreign { argv: Vec::new() }, spec: spec.clone() };
+        let inside =
+            Order { version: VERSION, walls: Walls::Foreign { argv: Vec::new() }, spec: spec.clone() };
         let inside = serde_json::to_string(&inside)
             .map_err(|problem| SandboxError::Start { problem: problem.to_string() })?;
         let mut line = Line(vec![text(&self.program)?]);
@@ -56,7 +57,8 @@ impl Bubblewrap {
         let (fixed, frozen) = guarded(&spec.workspace);
         for (option, names) in [("--bind", fixed), ("--ro-bind", frozen)] {
             for name in names {
-                let (from, to) = (text(&spec.workspace.join(&name))?, text(&Path::new(WORKSPACE).join(&name))?);
+                let (from, to) =
+                    (text(&spec.workspace.join(&name))?, text(&Path::new(WORKSPACE).join(&name))?);
                 line.add([option, &from, &to]);
             }
         }

@@ -82,10 +82,11 @@ fn control() -> io::Result<UnixStream> {
 
 /// Starts the warden and watches until nothing of it is left.
 fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
+    // A signal to the group of the server is not one to the tools.
+    rustix::process::setsid()?;
     match order.walls {
         Walls::Strict => namespaces::enter()?,
         Walls::Base | Walls::Foreign { .. } => {
-            rustix::process::setsid()?;
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
     }
@@ -153,13 +154,17 @@ struct Watch {
 
 impl Watch {
     /// Waits for the warden's end, or brings it about; returns why, if it did not come by itself.
-    fn until_the_end(&self, control: &UnixStream, limits: &Limits, order: &Order) -> io::Result<Option<Ending>> {
+    fn until_the_end(
+        &self,
+        control: &UnixStream,
+        limits: &Limits,
+        order: &Order,
+    ) -> io::Result<Option<Ending>> {
         let end = Instant::now() + Duration::from_millis(limits.wall_ms);
         let mut meter = Meter::new(self.pid, order);
         control.set_nonblocking(true)?;
         loop {
-            let mut watched =
-                [PollFd::new(&self.warden, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+            let mut watched = [PollFd::new(&self.warden, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
             let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
             match poll(&mut watched, Some(&tick)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -67,7 +67,6 @@ impl Running {
             .arg0(HELPER_NAME)
             .env_clear()
             .current_dir("/")
-            .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -60,7 +60,8 @@ pub(crate) fn check(spec: &ProcessSpec) -> Result<(), SandboxError> {
         }
     }
     let limits = &spec.limits;
-    if [limits.cpu_ms, limits.memory_bytes, limits.wall_ms, limits.output_bytes, limits.disk_bytes].contains(&0)
+    if [limits.cpu_ms, limits.memory_bytes, limits.wall_ms, limits.output_bytes, limits.disk_bytes]
+        .contains(&0)
         || limits.processes == 0
     {
         return refused("limits", "a limit is zero");
@@ -114,16 +115,8 @@ pub(crate) const GUARDED: [(&str, &[&str]); 3] = [
 ];
 
 /// Files at the top of a workspace that programs outside read and execute.
-pub(crate) const GUARDED_TOP: [&str; 8] = [
-    ".bashrc",
-    ".bash_profile",
-    ".profile",
-    ".zshrc",
-    ".zshenv",
-    ".envrc",
-    ".gitconfig",
-    ".mcp.json",
-];
+pub(crate) const GUARDED_TOP: [&str; 8] =
+    [".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".envrc", ".gitconfig", ".mcp.json"];
 
 /// Lists what of this workspace is there to be guarded: directories that stay where they are, and what nobody changes.
 pub(crate) fn guarded(workspace: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {

@@ -81,13 +81,14 @@ pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a system call whose arguments are numbers, for attempts of the battery.
+/// Makes a system call whose arguments are numbers, the sixth of them zero: for attempts of the battery and to ask
+/// for versions.
 ///
 /// None of the calls that the battery makes so writes to this process's memory: where one takes a pointer it is
 /// given none.
 pub(crate) fn call(number: libc::c_long, arguments: [libc::c_long; 5]) -> io::Result<libc::c_long> {
     let [a, b, c, d, e] = arguments;
     // SAFETY: see above; the caller passes no pointers.
-    let done = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let done = unsafe { libc::syscall(number, a, b, c, d, e, 0) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }

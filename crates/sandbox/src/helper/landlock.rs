@@ -46,7 +46,11 @@ impl Places {
         let (write, read): (Vec<_>, Vec<_>) = spec.mounts.iter().partition(|mount| mount.writable);
         Self {
             read: system.chain(read.into_iter().map(|mount| mount.source.clone())).collect(),
-            write: write.into_iter().map(|mount| mount.source.clone()).chain([spec.workspace.clone()]).collect(),
+            write: write
+                .into_iter()
+                .map(|mount| mount.source.clone())
+                .chain([spec.workspace.clone()])
+                .collect(),
         }
     }
 
@@ -67,8 +71,7 @@ pub(crate) fn restrict(places: &Places) -> io::Result<()> {
     let refused = |problem: landlock::RulesetError| io::Error::other(problem.to_string());
     let read = AccessFs::from_read(NEWEST);
     // Device files and sockets of others are not made; ioctl on devices is not allowed anywhere.
-    let write = AccessFs::from_all(NEWEST)
-        & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
+    let write = AccessFs::from_all(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

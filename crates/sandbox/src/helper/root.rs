@@ -37,8 +37,7 @@ pub(crate) const SYSTEM: [&str; 14] = [
 ];
 
 /// Device files that give nothing away.
-pub(crate) const DEVICES: [&str; 5] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+pub(crate) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Where the old root lies while the new one is built.
 const OLD: &str = "/old";

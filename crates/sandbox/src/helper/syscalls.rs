@@ -151,11 +151,9 @@ fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
         // Without a path it changes the times of an open file.
         Paths::Shared => drop(rules.insert(libc::SYS_utimensat, vec![when([is(1, 0)?])?])),
     }
-    let not = |argument, value| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
-    };
-    let none_of =
-        |mask| SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), 0);
+    let not =
+        |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
+    let none_of = |mask| SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), 0);
     let pair = u64::from(libc::AF_UNIX.unsigned_abs());
     let death = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
     rules.extend([
@@ -194,7 +192,8 @@ mod tests {
     #[test]
     fn the_filter_is_written_for_both_kinds_of_paths_and_fits_the_kernel() {
         const INSTRUCTIONS_MAX: usize = 4096;
-        let [shared, own] = [Paths::Shared, Paths::Own].map(|paths| program(paths).expect("it is written").len());
+        let [shared, own] =
+            [Paths::Shared, Paths::Own].map(|paths| program(paths).expect("it is written").len());
         assert!(shared < own && own < INSTRUCTIONS_MAX, "{shared} and {own} instructions");
     }
 
@@ -202,13 +201,35 @@ mod tests {
     fn what_crosses_walls_is_not_listed() {
         let listed: Vec<_> = PLAIN.iter().chain(OLDER).chain(BY_PATH).chain(BY_PATH_OLDER).collect();
         for number in [
-            libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_ptrace, libc::SYS_mount,
-            libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot, libc::SYS_unshare, libc::SYS_setns,
-            libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_bpf, libc::SYS_keyctl, libc::SYS_add_key,
-            libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_pidfd_getfd,
-            libc::SYS_open_by_handle_at, libc::SYS_memfd_create, libc::SYS_userfaultfd,
-            libc::SYS_perf_event_open, libc::SYS_finit_module, libc::SYS_kexec_load, libc::SYS_reboot,
-            libc::SYS_shmget, libc::SYS_mq_open, libc::SYS_personality, libc::SYS_fanotify_init,
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_ptrace,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_chroot,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_clone3,
+            libc::SYS_io_uring_setup,
+            libc::SYS_bpf,
+            libc::SYS_keyctl,
+            libc::SYS_add_key,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_memfd_create,
+            libc::SYS_userfaultfd,
+            libc::SYS_perf_event_open,
+            libc::SYS_finit_module,
+            libc::SYS_kexec_load,
+            libc::SYS_reboot,
+            libc::SYS_shmget,
+            libc::SYS_mq_open,
+            libc::SYS_personality,
+            libc::SYS_fanotify_init,
         ] {
             assert!(!listed.contains(&&number), "call {number} is listed");
         }

@@ -15,14 +15,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dromia_contracts::sandbox::{
-    Ending, Limits, Mount, Process as _, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
-};
-use serde::Serialize;
-
 use self::attempts::{ALL, HOLD};
 use self::scene::{Scene, Stage};
 use crate::ATTEMPT_FLAG;
+use dromia_contracts::sandbox::{
+    Ending, Limits, Mount, Process as _, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
+};
 
 /// What an attempt may use: little, so that reaching a limit takes no time.
 pub const LIMITS: Limits = Limits {
@@ -48,8 +46,7 @@ const AFTERMATH: Duration = Duration::from_millis(1_700);
 const CONTROL_WAIT: Duration = Duration::from_secs(20);
 
 /// The kinds of attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Reading and writing files that are not the process's.
     Files,
@@ -81,6 +78,46 @@ pub enum Class {
     Exfiltration,
 }
 
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Files,
+        Self::Symlinks,
+        Self::ProcSys,
+        Self::Descriptors,
+        Self::UnixSockets,
+        Self::Netlink,
+        Self::Ptrace,
+        Self::Namespaces,
+        Self::Kernel,
+        Self::Environment,
+        Self::Hooks,
+        Self::Bombs,
+        Self::Timing,
+        Self::Exfiltration,
+    ];
+
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Symlinks => "symlinks",
+            Self::ProcSys => "proc_sys",
+            Self::Descriptors => "descriptors",
+            Self::UnixSockets => "unix_sockets",
+            Self::Netlink => "netlink",
+            Self::Ptrace => "ptrace",
+            Self::Namespaces => "namespaces",
+            Self::Kernel => "kernel",
+            Self::Environment => "environment",
+            Self::Hooks => "hooks",
+            Self::Bombs => "bombs",
+            Self::Timing => "timing",
+            Self::Exfiltration => "exfiltration",
+        }
+    }
+}
+
 /// By what an attempt is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
@@ -109,8 +146,7 @@ struct Attempt {
 }
 
 /// What became of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It works without walls, and not behind them.
     Held,
@@ -122,8 +158,20 @@ pub enum Outcome {
     NotPromised,
 }
 
+impl Outcome {
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Escaped => "escaped",
+            Self::Unproven => "unproven",
+            Self::NotPromised => "not_promised",
+        }
+    }
+}
+
 /// One line of the table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// The attempt.
     pub name: &'static str,
@@ -167,6 +215,8 @@ pub struct Battery {
     pub program: PathBuf,
     /// A directory for the scenes, which is left empty.
     pub scratch: PathBuf,
+    /// Only attempts of these kinds; all if none is named.
+    pub classes: Vec<Class>,
 }
 
 impl Battery {
@@ -183,7 +233,11 @@ impl Battery {
         let mut rows = Vec::new();
         for attempt in ALL {
             // A hole in the wall around files shows with files; the rest would only take its time.
-            if hole == Hole::Planted && attempt.class != Class::Files {
+            let is_wanted = match hole {
+                Hole::None => self.classes.is_empty() || self.classes.contains(&attempt.class),
+                Hole::Planted => attempt.class == Class::Files,
+            };
+            if !is_wanted {
                 continue;
             }
             let (outcome, ending) = if attempt.is_strict && is_shared {
@@ -316,7 +370,7 @@ mod tests {
         assert!(names.len() >= 60, "{}", names.len());
         assert!(!names.contains(HOLD));
         let classes: BTreeSet<_> = ALL.iter().map(|attempt| attempt.class).collect();
-        assert_eq!(classes.len(), 14);
+        assert_eq!(classes, BTreeSet::from(Class::ALL));
         // What needs root, and what only some promise, is the smaller part.
         assert!(ALL.iter().filter(|attempt| !attempt.needs_root && !attempt.is_strict).count() >= 45);
     }

@@ -14,6 +14,7 @@ use dromia_api::tenant::Tenant;
 use dromia_api::{List, TENANT_DEFAULT};
 use dromia_cli::{Client, Error, Global, Outcome};
 use dromia_contracts::runtime::Clock;
+use dromia_sandbox::probe::Backend;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
@@ -69,6 +70,17 @@ pub(crate) struct Answers {
     pub(crate) stuck: Vec<String>,
 }
 
+/// One backend of process isolation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Walls {
+    pub(crate) name: &'static str,
+    pub(crate) tier: &'static str,
+    /// What is missing and what adds it; nothing if it works.
+    pub(crate) missing: Option<(String, String)>,
+    /// What it lacks on this kernel, though it works.
+    pub(crate) gaps: Vec<String>,
+}
+
 /// What lies outside the home's files. Nothing here changes anything.
 pub(crate) trait World {
     /// The time.
@@ -87,6 +99,8 @@ pub(crate) trait World {
     fn server(&self) -> &Server;
     /// Whether the server knows an agent of the default tenant; nothing if it does not say.
     fn has_agent(&self, handle: &str) -> Option<bool>;
+    /// The backends of process isolation, tried out.
+    fn walls(&self) -> &[Walls];
     /// Whether an HTTP server answers at all, whatever it answers.
     fn reach(&self, url: &str) -> Result<(), String>;
 }
@@ -97,13 +111,20 @@ pub(crate) struct RealWorld {
     clock: Arc<dyn Clock>,
     socket: PathBuf,
     server: OnceCell<Server>,
+    walls: OnceCell<Vec<Walls>>,
 }
 
 impl RealWorld {
     pub(crate) fn new(home: &Home, global: &Global) -> anyhow::Result<Self> {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
-        Ok(Self { tokio, clock: world::runtime().clock, socket, server: OnceCell::new() })
+        Ok(Self {
+            tokio,
+            clock: world::runtime().clock,
+            socket,
+            server: OnceCell::new(),
+            walls: OnceCell::new(),
+        })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -197,6 +218,19 @@ impl World for RealWorld {
             Err(Error::Problem(problem)) if problem.status == 404 => Some(false),
             Err(_) => None,
         }
+    }
+
+    fn walls(&self) -> &[Walls] {
+        self.walls.get_or_init(|| {
+            let Ok(program) = crate::sandbox::program() else { return Vec::new() };
+            let walls = |backend: Backend| Walls {
+                name: backend.name,
+                tier: backend.tier.as_str(),
+                missing: backend.state.err().map(|missing| (missing.what, missing.fix)),
+                gaps: backend.gaps,
+            };
+            dromia_sandbox::probe::all(&program).into_iter().map(walls).collect()
+        })
     }
 
     fn reach(&self, url: &str) -> Result<(), String> {

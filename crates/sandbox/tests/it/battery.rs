@@ -9,7 +9,7 @@ const PROVEN_MIN: usize = 60;
 
 fn battery(scratch: &tempfile::TempDir) -> Battery {
     let program = helper().canonicalize().expect("it is there");
-    Battery { program, scratch: scratch.path().to_owned() }
+    Battery { program, scratch: scratch.path().to_owned(), classes: Vec::new() }
 }
 
 fn named(rows: &[Row], outcome: Outcome) -> Vec<&'static str> {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -238,4 +239,10 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
 
     /// Starts a process.
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>>;
+}
+
+/// Whoever knows which backends this machine has, and which of them may be used.
+pub trait Sandboxes: Send + Sync + fmt::Debug {
+    /// Picks the strongest backend that is allowed; without one nothing runs.
+    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
 }

@@ -21,6 +21,7 @@ mod shell;
 mod status_all;
 mod system;
 mod up;
+mod walls;
 mod world;
 
 use std::process::ExitCode;

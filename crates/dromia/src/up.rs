@@ -25,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::system::{self, Exit};
+use crate::walls::Walls;
 use crate::world;
 
 #[derive(Debug, clap::Args)]
@@ -91,6 +92,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         root: home.root().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
+        sandboxes: Arc::new(Walls::new(resolved.sandbox_minimum)),
     };
     let ports = Ports {
         store: Arc::clone(&store),

@@ -7,30 +7,34 @@ use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
-    FileContent, FileDelete, FileList, FileRead, MessageSend, TimeNow, canonical, schema,
+    Exec, FileContent, FileDelete, FileList, FileRead, MessageSend, ShellExecute, TimeNow, canonical, schema,
 };
 
 /// One built-in tool; the order is that of the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Builtin {
+    Exec,
     FileAppend,
     FileDelete,
     FileList,
     FileRead,
     FileWrite,
     MessageSend,
+    ShellExecute,
     TimeNow,
 }
 
 impl Builtin {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
         Self::FileList,
         Self::FileRead,
         Self::FileWrite,
         Self::MessageSend,
+        Self::ShellExecute,
         Self::TimeNow,
     ];
 
@@ -43,12 +47,14 @@ impl Builtin {
     /// Returns the name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Exec => "exec",
             Self::FileAppend => "file.append",
             Self::FileDelete => "file.delete",
             Self::FileList => "file.list",
             Self::FileRead => "file.read",
             Self::FileWrite => "file.write",
             Self::MessageSend => "message.send",
+            Self::ShellExecute => "shell.execute",
             Self::TimeNow => "time.now",
         }
     }
@@ -58,7 +64,7 @@ impl Builtin {
         match self {
             Self::FileList | Self::FileRead | Self::TimeNow => EffectClass::Pure,
             Self::FileDelete | Self::FileWrite => EffectClass::Idempotent,
-            Self::FileAppend => EffectClass::Unkeyed,
+            Self::Exec | Self::FileAppend | Self::ShellExecute => EffectClass::Unkeyed,
             Self::MessageSend => EffectClass::Transactional,
         }
     }
@@ -66,11 +72,13 @@ impl Builtin {
     /// Puts arguments into canonical form, or says what is wrong and where.
     pub(crate) fn canonical(self, arguments: &str) -> Result<String, String> {
         match self {
+            Self::Exec => canonical::<Exec>(arguments),
             Self::FileAppend | Self::FileWrite => canonical::<FileContent>(arguments),
             Self::FileDelete => canonical::<FileDelete>(arguments),
             Self::FileList => canonical::<FileList>(arguments),
             Self::FileRead => canonical::<FileRead>(arguments),
             Self::MessageSend => canonical::<MessageSend>(arguments),
+            Self::ShellExecute => canonical::<ShellExecute>(arguments),
             Self::TimeNow => canonical::<TimeNow>(arguments),
         }
     }
@@ -89,29 +97,35 @@ impl Builtin {
 
     const fn description(self) -> &'static str {
         match self {
+            Self::Exec => "Run a program in the workspace's sandbox, without network.",
             Self::FileAppend => "Append text to a workspace file, making it if needed.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
             Self::FileList => "List a workspace directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
             Self::FileWrite => "Replace or make a workspace file and its directories.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
+            Self::ShellExecute => "Run a shell command in the workspace's sandbox, without network.",
             Self::TimeNow => "Tell date and time (UTC).",
         }
     }
 
     fn parameters(self) -> Value {
         match self {
+            Self::Exec => schema::<Exec>(),
             Self::FileAppend | Self::FileWrite => schema::<FileContent>(),
             Self::FileDelete => schema::<FileDelete>(),
             Self::FileList => schema::<FileList>(),
             Self::FileRead => schema::<FileRead>(),
             Self::MessageSend => schema::<MessageSend>(),
+            Self::ShellExecute => schema::<ShellExecute>(),
             Self::TimeNow => schema::<TimeNow>(),
         }
     }
 
     const fn roles(self) -> &'static [(&'static str, ArgumentRole)] {
         match self {
+            Self::Exec => &[("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
+            Self::ShellExecute => &[("command", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
             Self::FileAppend | Self::FileWrite => {
                 &[("content", ArgumentRole::Payload), ("path", ArgumentRole::Object)]
             }
@@ -123,8 +137,8 @@ impl Builtin {
 
     const fn result_label(self) -> Label {
         match self {
-            // Names are chosen by whoever made the files.
-            Self::FileList | Self::FileRead => Label::UNKNOWN_FILE,
+            // Names are chosen by whoever made the files, and so is what programs say.
+            Self::Exec | Self::FileList | Self::FileRead | Self::ShellExecute => Label::UNKNOWN_FILE,
             Self::FileAppend | Self::FileDelete | Self::FileWrite | Self::MessageSend | Self::TimeNow => {
                 Label::PUBLIC_FACT
             }

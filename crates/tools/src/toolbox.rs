@@ -15,18 +15,20 @@ use dromia_contracts::content::{Part, ToolCall};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::sandbox::Sandboxes;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
-use crate::arguments::{FileContent, FileDelete, FileList, FileRead, MessageSend, parse};
+use crate::arguments::{Exec, FileContent, FileDelete, FileList, FileRead, MessageSend, ShellExecute, parse};
 use crate::catalogue::Builtin;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};
 use crate::listing;
 use crate::message;
-use crate::workspace::{Missing, Resolver, Workspace};
+use crate::program::{self, PROGRAMS_MAX, Program};
+use crate::workspace::{Missing, Resolver, Workspace, workspace_path};
 
 /// The most file calls that run at once; more of them wait their turn.
 pub const FILE_WORK_MAX: usize = 32;
@@ -40,6 +42,8 @@ pub struct ToolsConfig {
     pub pace: Option<Duration>,
     /// The most messages between agents in a row; whoever speaks from outside begins a new row.
     pub hops_max: u32,
+    /// Who knows in which sandbox programs run.
+    pub sandboxes: Arc<dyn Sandboxes>,
 }
 
 /// The built-in tools.
@@ -51,6 +55,7 @@ pub struct Toolbox {
     store: Arc<dyn Store>,
     runtime: Runtime,
     file_work: Arc<Semaphore>,
+    programs: Semaphore,
 }
 
 impl Toolbox {
@@ -63,11 +68,12 @@ impl Toolbox {
             store,
             runtime,
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
+            programs: Semaphore::new(PROGRAMS_MAX),
         }
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn names() -> [&'static str; 7] {
+    pub fn names() -> [&'static str; 9] {
         Builtin::ALL.map(Builtin::name)
     }
 
@@ -83,6 +89,15 @@ impl Toolbox {
                 Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)]))
             }
             Builtin::MessageSend => self.send(&context, &call).await,
+            Builtin::Exec => {
+                let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+            }
+            Builtin::ShellExecute => {
+                let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
+                let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+            }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
                 self.file(agent, Missing::Leave, move |workspace| files::read(workspace, &arguments)).await
@@ -116,6 +131,31 @@ impl Toolbox {
             .map_err(|error| error.to_string())?;
         let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
         Ok(ToolOutput { failed: false, parts, sends: vec![item] })
+    }
+
+    async fn program(&self, agent: AgentId, program: Program) -> Result<ToolOutput, String> {
+        // However long the others run, this one is told in time that it did not.
+        let turn = tokio::time::timeout(program::TURN_WAIT, self.programs.acquire()).await;
+        let _permit = match turn {
+            Ok(permit) => permit.map_err(|error| error.to_string())?,
+            Err(_) => return Err("too many programs run at once; nothing ran, try again later".to_owned()),
+        };
+        let sandbox = self.config.sandboxes.pick().await.map_err(|error| error.to_string())?;
+        // Making the directory is file work as any other.
+        self.file(agent, Missing::Make, |_| Ok(Vec::new())).await?;
+        let path = workspace_path(&self.config.root, agent);
+        let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
+        let key = program.key.clone();
+        let done = program::run(&*sandbox, path, program).await.map_err(|error| error.to_string())?;
+        let mut output = ToolOutput { failed: done.failed, parts: done.parts, sends: Vec::new() };
+        if let Some((path, whole)) = done.whole {
+            let kept = made(move |workspace| files::keep(workspace, &path, &whole, &key));
+            match self.file(agent, Missing::Make, kept).await {
+                Ok(told) => output.parts.extend(told.parts),
+                Err(problem) => output.parts.push(files::fact(format!("[the rest is lost: {problem}]"))),
+            }
+        }
+        Ok(output)
     }
 
     async fn file<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>

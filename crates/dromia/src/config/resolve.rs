@@ -16,7 +16,7 @@ use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
-use super::written::{Written, WrittenLimits, WrittenTls};
+use super::written::{Minimum, Written, WrittenLimits, WrittenTls};
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct Resolved {
     pub(crate) limits: WrittenLimits,
     pub(crate) tool_pace: Option<Duration>,
     pub(crate) message_hops_max: u32,
+    pub(crate) sandbox_minimum: Minimum,
 }
 
 impl Resolved {
@@ -123,6 +124,7 @@ pub(crate) fn resolve(
         limits: written.limits.clone(),
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
         message_hops_max: written.tools.message_hops_max,
+        sandbox_minimum: written.sandbox.minimum,
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {

@@ -20,12 +20,14 @@ fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
     assert_eq!(
         listed,
         [
+            ("exec", EffectClass::Unkeyed),
             ("file.append", EffectClass::Unkeyed),
             ("file.delete", EffectClass::Idempotent),
             ("file.list", EffectClass::Pure),
             ("file.read", EffectClass::Pure),
             ("file.write", EffectClass::Idempotent),
             ("message.send", EffectClass::Transactional),
+            ("shell.execute", EffectClass::Unkeyed),
             ("time.now", EffectClass::Pure),
         ]
     );
@@ -33,7 +35,7 @@ fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
 }
 
 #[test]
-fn the_whole_tool_list_stays_under_1800_bytes() {
+fn the_whole_tool_list_stays_under_2600_bytes() {
     let bench = Bench::new();
     let list: Vec<_> = bench
         .toolbox
@@ -44,7 +46,7 @@ fn the_whole_tool_list_stays_under_1800_bytes() {
         )
         .collect();
     let bytes = serde_json::to_vec(&list).expect("serializes").len();
-    assert!(bytes <= 1800, "{bytes} bytes: {}", json!(list));
+    assert!(bytes <= 2600, "{bytes} bytes: {}", json!(list));
 }
 
 #[test]
@@ -98,6 +100,8 @@ fn canonical_arguments_prepare_to_themselves() {
         ("file.list", ""),
         ("message.send", r#"{"text":"y","session":"ses_05050505050505050505050505050505"}"#),
         ("time.now", " {} "),
+        ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),
+        ("shell.execute", r#"{"command":"ls | wc"}"#),
     ] {
         let once = bench.prepare(tool, arguments);
         assert_eq!(bench.prepare(tool, &once.arguments), once);

@@ -6,4 +6,5 @@ mod catalogue;
 mod files;
 mod homes;
 mod message;
+mod programs;
 mod races;

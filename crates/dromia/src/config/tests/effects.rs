@@ -98,6 +98,9 @@ const CASES: &[Case] = &[
     ("limits.write_ms", "", "limits: { write_ms: 77 }", |resolved| {
         resolved.gateway(None).write_ms.to_string()
     }),
+    ("sandbox.minimum", "", "sandbox: { minimum: base }", |resolved| {
+        format!("{:?}", resolved.sandbox_minimum)
+    }),
     ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()

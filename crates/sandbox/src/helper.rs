@@ -23,7 +23,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits};
+use dromia_contracts::sandbox::{Ending, Limit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
@@ -100,8 +100,14 @@ fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
     drop((tell, go));
     // Closing it is the signal; the warden waits for one byte, so that it never runs on without this process.
     rustix::io::write(&let_go, b"g")?;
+    // From here on something may have happened: what goes wrong is no "nothing ran".
+    Ok(watched(control, order, warden, told).unwrap_or(Ending::Lost))
+}
+
+/// Watches over the warden; says how it ended.
+fn watched(control: &UnixStream, order: &Order, warden: Pid, told: OwnedFd) -> io::Result<Ending> {
     let watch = Watch { warden: rustix::process::pidfd_open(warden, PidfdFlags::empty())?, pid: warden };
-    let cause = watch.until_the_end(control, &order.spec.limits, order)?;
+    let cause = watch.until_the_end(control, order)?;
     let status = watch.reap()?;
     if order.walls != Walls::Strict {
         sweep()?;
@@ -116,33 +122,33 @@ fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
 
 /// What ended a process, as its status says.
 pub(crate) fn ended(status: WaitStatus) -> Ending {
-    let killed = |limit| Ending::Killed { limit };
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Ending::Exited { code },
-        (None, Some(signal)) if signal == Signal::XCPU.as_raw() => killed(Limit::Cpu),
-        (None, Some(signal)) if signal == Signal::XFSZ.as_raw() => killed(Limit::Disk),
-        (None, Some(signal)) => Ending::Signalled { signal },
+        (None, Some(signal)) => ended_by(signal),
         (None, None) => Ending::Lost,
     }
 }
 
+/// What a signal says: two of them are how the kernel tells of a limit.
+fn ended_by(signal: i32) -> Ending {
+    if signal == Signal::XCPU.as_raw() {
+        Ending::Killed { limit: Limit::Cpu }
+    } else if signal == Signal::XFSZ.as_raw() {
+        Ending::Killed { limit: Limit::Disk }
+    } else {
+        Ending::Signalled { signal }
+    }
+}
+
 fn ending(status: WaitStatus, order: &Order) -> Ending {
-    match order.walls {
+    match (&order.walls, ended(status)) {
         // The warden says how the program ended; without that word nobody knows.
-        Walls::Strict => Ending::Lost,
-        Walls::Base => ended(status),
-        // A shell tells a signal of its child by 128 and the number, and so does the other program.
-        Walls::Foreign { .. } => match ended(status) {
-            Ending::Exited { code } if code > 128 && code < 128 + 65 => {
-                let signal = code - 128;
-                match signal {
-                    _ if signal == Signal::XCPU.as_raw() => Ending::Killed { limit: Limit::Cpu },
-                    _ if signal == Signal::XFSZ.as_raw() => Ending::Killed { limit: Limit::Disk },
-                    _ => Ending::Signalled { signal },
-                }
-            }
-            other => other,
-        },
+        (Walls::Strict, _) => Ending::Lost,
+        // It tells a signal of its child by 128 and the number, as a shell does.
+        (Walls::Foreign { .. }, Ending::Exited { code }) if (129..=192).contains(&code) => {
+            ended_by(code - 128)
+        }
+        (Walls::Base | Walls::Foreign { .. }, ended) => ended,
     }
 }
 
@@ -154,14 +160,9 @@ struct Watch {
 
 impl Watch {
     /// Waits for the warden's end, or brings it about; returns why, if it did not come by itself.
-    fn until_the_end(
-        &self,
-        control: &UnixStream,
-        limits: &Limits,
-        order: &Order,
-    ) -> io::Result<Option<Ending>> {
-        let end = Instant::now() + Duration::from_millis(limits.wall_ms);
-        let mut meter = Meter::new(self.pid, order);
+    fn until_the_end(&self, control: &UnixStream, order: &Order) -> io::Result<Option<Ending>> {
+        let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms);
+        let mut meter = Meter::new(order);
         control.set_nonblocking(true)?;
         loop {
             let mut watched = [PollFd::new(&self.warden, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
@@ -175,6 +176,7 @@ impl Watch {
             if has_ended {
                 return Ok(None);
             }
+            self.bury_orphans();
             let limit = if Instant::now() >= end { Some(Limit::Time) } else { meter.exceeded() };
             let cause = match limit {
                 Some(limit) => Some(Ending::Killed { limit }),
@@ -186,6 +188,16 @@ impl Watch {
                 let _: rustix::io::Result<()> =
                     rustix::process::pidfd_send_signal(self.warden.as_fd(), Signal::KILL);
                 return Ok(cause);
+            }
+        }
+    }
+
+    /// Buries orphans that came to this process and ended, so that the dead are not counted. In namespaces none come.
+    fn bury_orphans(&self) {
+        for child in meter::children(rustix::process::getpid()) {
+            if child != self.pid {
+                // What still lives stays as it is.
+                let _: rustix::io::Result<_> = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
             }
         }
     }

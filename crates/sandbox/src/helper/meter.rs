@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dromia_contracts::sandbox::{Limit, Limits};
@@ -26,9 +26,11 @@ const FILES_MAX: usize = 200_000;
 /// The deepest directory that is counted; what is deeper is over the limit, too.
 const DEPTH_MAX: usize = 256;
 
+/// The helper and the warden, which are counted with the tool.
+const OURS: u64 = 2;
+
 /// Measures one tool.
 pub(crate) struct Meter {
-    warden: Pid,
     limits: Limits,
     workspace: PathBuf,
     disk_at: Instant,
@@ -45,9 +47,9 @@ struct Used {
 }
 
 impl Meter {
-    pub(crate) fn new(warden: Pid, order: &Order) -> Self {
+    /// Measures everything below this process.
+    pub(crate) fn new(order: &Order) -> Self {
         Self {
-            warden,
             limits: order.spec.limits,
             workspace: order.spec.workspace.clone(),
             disk_at: Instant::now() + DISK_EVERY,
@@ -57,10 +59,10 @@ impl Meter {
 
     /// Says which limit is exceeded, if one is.
     pub(crate) fn exceeded(&mut self) -> Option<Limit> {
-        let used = used(self.warden, u64::from(self.limits.processes));
+        let processes_max = u64::from(self.limits.processes) + OURS;
+        let used = used(processes_max);
         self.cpu_ms = self.cpu_ms.max(used.cpu_ms);
-        // The warden itself is one of them.
-        if used.processes > u64::from(self.limits.processes) + 1 {
+        if used.processes > processes_max {
             return Some(Limit::Processes);
         }
         if used.memory_bytes > self.limits.memory_bytes {
@@ -79,15 +81,15 @@ impl Meter {
     }
 }
 
-/// Adds up a process and all below it; gives up, with what it has, once there are too many.
-fn used(warden: Pid, processes_max: u64) -> Used {
+/// Adds up this process and all below it, orphans included; gives up, with what it has, once there are too many.
+fn used(processes_max: u64) -> Used {
     let mut all = Used::default();
-    let mut open = vec![warden];
+    let mut open = vec![rustix::process::getpid()];
     while let Some(pid) = open.pop() {
         all.processes += threads(pid).max(1);
         all.memory_bytes += memory(pid).unwrap_or_default();
         all.cpu_ms += cpu_ms(pid).unwrap_or_default();
-        if all.processes > processes_max + 1 {
+        if all.processes > processes_max {
             break;
         }
         open.extend(children(pid));
@@ -135,7 +137,7 @@ fn cpu_ms_of(stat: &str) -> Option<u64> {
 }
 
 /// Bytes of a workspace, as they lie on the disk; more than `most` as soon as it is known to be more.
-fn disk(workspace: &PathBuf, most: u64) -> u64 {
+fn disk(workspace: &Path, most: u64) -> u64 {
     const DIRECTORY: OFlags =
         OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
     let Ok(top) = rustix::fs::openat(CWD, workspace, DIRECTORY, Mode::empty()) else { return 0 };

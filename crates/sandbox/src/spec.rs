@@ -3,6 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use dromia_contracts::sandbox::{ProcessSpec, SandboxError};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 /// The longest list of arguments and the longest environment, in bytes; the system takes more.
 const WORDS_BYTES_MAX: usize = 1 << 20;
@@ -86,7 +88,28 @@ pub(crate) fn resolve(mut spec: ProcessSpec) -> Result<ProcessSpec, SandboxError
     for mount in &mut spec.mounts {
         mount.source = real("mounts", &mount.source)?;
     }
+    make_hooks(&spec.workspace).map_err(|problem| {
+        let problem = format!("its directory for hooks cannot be made: {problem}");
+        SandboxError::Spec { place: "workspace", problem }
+    })?;
     Ok(spec)
+}
+
+/// Makes the directory for hooks in a repository that has none: what is not there cannot be kept from being made.
+fn make_hooks(workspace: &Path) -> rustix::io::Result<()> {
+    const DIRECTORY: OFlags =
+        OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    let workspace = rustix::fs::openat(CWD, workspace, DIRECTORY, Mode::empty())?;
+    let repository = match rustix::fs::openat(&workspace, ".git", DIRECTORY, Mode::empty()) {
+        Ok(repository) => repository,
+        // There is none, or it is a file or a link, which is seen to elsewhere.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(problem) => return Err(problem),
+    };
+    match rustix::fs::mkdirat(&repository, "hooks", Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(problem) => Err(problem),
+    }
 }
 
 fn is_plain(path: &Path) -> bool {
@@ -185,5 +208,21 @@ mod tests {
                 other => panic!("{spec:?} was answered with {other:?}"),
             }
         }
+    }
+    #[test]
+    fn a_repository_without_hooks_gets_the_place_for_them_and_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let outside = tempfile::tempdir().expect("a directory");
+        make_hooks(dir.path()).expect("there is no repository");
+        std::os::unix::fs::symlink(outside.path(), dir.path().join(".git")).expect("a link");
+        make_hooks(dir.path()).expect("a link is no repository");
+        assert!(!outside.path().join("hooks").exists());
+        std::fs::remove_file(dir.path().join(".git")).expect("the link goes");
+        std::fs::create_dir(dir.path().join(".git")).expect("a directory");
+        for _ in 0..2 {
+            make_hooks(dir.path()).expect("it is made, or there");
+        }
+        let (fixed, frozen) = guarded(dir.path());
+        assert_eq!((fixed, frozen), (vec![".git".into()], vec![".git/hooks".into()]));
     }
 }

@@ -96,6 +96,8 @@ impl Running {
                 return Some(self.end());
             }
             tokio::select! {
+                // What is there is taken before time is called, however late somebody asks.
+                biased;
                 piece = piece(&mut self.out), if self.out.is_some() => match piece {
                     Some(bytes) => return Some(self.output(Stream::Out, bytes)),
                     None => self.out = None,

@@ -18,6 +18,7 @@ mod hops;
 mod large;
 mod model;
 mod mutations;
+mod programs;
 mod requests;
 mod rests;
 mod schema;

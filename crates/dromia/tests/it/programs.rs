@@ -84,3 +84,32 @@ fn a_program_dies_with_a_server_that_is_killed() {
     let late = workspace(&home).expect("it is there").join("late");
     assert!(!late.exists(), "a process of the tool outlived the server");
 }
+
+/// Root's processes are held by other means than everybody's, so the walls are tried as both.
+#[test]
+fn nothing_escapes_an_ordinary_user_either() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), everybody).expect("everybody may use it");
+    let program = dir.path().join("dromia");
+    std::fs::copy(env!("CARGO_BIN_EXE_dromia"), &program).expect("it is copied");
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        std::process::Command::new(&program)
+    };
+    let output = command
+        .args(["sandbox", "test", "--backend", "native/strict", "--json"])
+        .env("TMPDIR", dir.path())
+        .env("DROMIA_HOME", dir.path().join("home"))
+        .current_dir(dir.path())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a document");
+    let tested = &found["backends"][0];
+    assert_eq!((&tested["escaped"], &tested["hole_found"]), (&json!(0), &json!(true)), "{tested}");
+    assert!(tested["held"].as_u64() >= Some(60), "{found:#}");
+}

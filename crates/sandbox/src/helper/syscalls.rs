@@ -148,8 +148,11 @@ fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
         Paths::Own => {
             rules.extend(BY_PATH.iter().chain(BY_PATH_OLDER).map(|number| (*number, Vec::new())));
         }
-        // Without a path it changes the times of an open file.
-        Paths::Shared => drop(rules.insert(libc::SYS_utimensat, vec![when([is(1, 0)?])?])),
+        Paths::Shared => {
+            // Without a path it changes the times of an open file. All of the pointer counts, not its lower half.
+            let no_path = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+            rules.insert(libc::SYS_utimensat, vec![when([no_path])?]);
+        }
     }
     let not =
         |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
@@ -181,6 +184,7 @@ fn when<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule
     SeccompRule::new(conditions.into())
 }
 
+/// Compares an argument that the kernel takes as an `int`: it does not look at the upper half either.
 fn is(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }

@@ -1,5 +1,6 @@
 //! Programs of agents, through the real binary: they reach nothing of the home that serves them, and die with it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ fn a_program_dies_with_a_server_that_is_killed() {
 #[test]
 fn nothing_escapes_an_ordinary_user_either() {
     let dir = tempfile::tempdir().expect("a directory");
-    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let everybody = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(dir.path(), everybody).expect("everybody may use it");
     let program = dir.path().join("dromia");
     std::fs::copy(env!("CARGO_BIN_EXE_dromia"), &program).expect("it is copied");

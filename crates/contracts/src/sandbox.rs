@@ -13,22 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
 
-/// How much stands between a process and this machine.
+/// How much stands between a process and this machine. A tier comes with its first backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// The kernel's own walls: a defect of the kernel crosses them.
     Process,
-    /// A second kernel in user space.
-    Kernel,
 }
 
 impl Tier {
-    /// Returns the short name, `T1` or `T2`.
+    /// Returns the short name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Process => "T1",
-            Self::Kernel => "T2",
         }
     }
 }

@@ -18,9 +18,7 @@ use std::time::Duration;
 use self::attempts::{ALL, HOLD};
 use self::scene::{Scene, Stage};
 use crate::ATTEMPT_FLAG;
-use dromia_contracts::sandbox::{
-    Ending, Limits, Mount, Process as _, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
-};
+use dromia_contracts::sandbox::{Ending, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
 
 /// What an attempt may use: little, so that reaching a limit takes no time.
 pub const LIMITS: Limits = Limits {
@@ -36,6 +34,8 @@ pub const LIMITS: Limits = Limits {
 const THROUGH: u8 = 40;
 /// The exit code of an attempt that was refused.
 const REFUSED: u8 = 41;
+/// The exit code of a program of ours that panicked, for which running out of something may be enough.
+const PANICKED: u8 = 101;
 /// The exit code of an attempt that nobody knows.
 const UNKNOWN: u8 = 42;
 
@@ -199,12 +199,20 @@ pub enum BatteryError {
     #[error("failed to set the scene: {0}")]
     Scene(#[from] std::io::Error),
     /// The backend did not start an attempt.
-    #[error("the attempt {name} was not started: {source}")]
+    #[error("the attempt {name} was not started")]
     Start {
         /// The attempt.
         name: &'static str,
         /// Why.
         source: SandboxError,
+    },
+    /// The attempt did not run behind the walls, so that nothing it did not do proves anything.
+    #[error("the attempt {name} did not run: {ending:?}")]
+    NotRun {
+        /// The attempt.
+        name: &'static str,
+        /// How it ended instead.
+        ending: Ending,
     },
 }
 
@@ -317,8 +325,22 @@ impl Battery {
                 ProcessEvent::Ended(how) => ending = how,
             }
         }
+        if !has_run(&ending) {
+            return Err(BatteryError::NotRun { name: attempt.name, ending });
+        }
         let is_reached = ending == Ending::Exited { code: i32::from(THROUGH) };
         Ok((judged(attempt, &stage, &said, is_reached).await, ending))
+    }
+}
+
+/// Whether an attempt ran, whatever became of it: it said so, or a limit or a signal ended it.
+fn has_run(ending: &Ending) -> bool {
+    match ending {
+        Ending::Exited { code } => {
+            [THROUGH, REFUSED, PANICKED].contains(&u8::try_from(*code).unwrap_or_default())
+        }
+        Ending::Signalled { .. } | Ending::Killed { .. } => true,
+        Ending::Stopped | Ending::NotStarted { .. } | Ending::Lost => false,
     }
 }
 
@@ -362,6 +384,22 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn an_attempt_that_did_not_run_proves_nothing() {
+        for (ending, ran) in [
+            (Ending::Exited { code: i32::from(THROUGH) }, true),
+            (Ending::Exited { code: i32::from(REFUSED) }, true),
+            (Ending::Exited { code: 0 }, false),
+            (Ending::Exited { code: 127 }, false),
+            (Ending::Exited { code: i32::from(UNKNOWN) }, false),
+            (Ending::Signalled { signal: 6 }, true),
+            (Ending::NotStarted { problem: "gone".to_owned() }, false),
+            (Ending::Lost, false),
+        ] {
+            assert_eq!(has_run(&ending), ran, "{ending:?}");
+        }
+    }
 
     #[test]
     fn there_are_at_least_sixty_attempts_in_every_class_with_names_of_their_own() {

@@ -361,7 +361,7 @@ fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
 
 fn mount_something() -> io::Result<()> {
     let flags = rustix::mount::MountFlags::NOSUID;
-    Ok(rustix::mount::mount("none", std::env::temp_dir(), "tmpfs", flags, None)?)
+    Ok(rustix::mount::mount("none", std::env::temp_dir(), "tmpfs", flags, c"size=1m")?)
 }
 
 /// Makes a process in a user namespace; it ends at once.

@@ -304,7 +304,7 @@ fn open_to_write(path: &Path) -> io::Result<()> {
 }
 
 fn set_times(path: &Path) -> io::Result<()> {
-    let then = rustix::fs::Timespec { tv_sec: 1_000_000, tv_nsec: 0 };
+    let then = rustix::event::Timespec { tv_sec: 1_000_000, tv_nsec: 0 };
     let times = rustix::fs::Timestamps { last_access: then, last_modification: then };
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
 }

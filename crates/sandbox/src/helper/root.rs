@@ -19,7 +19,7 @@ use crate::spec::{WORKSPACE, guarded};
 use crate::sys::{self, MountAttributes};
 
 /// What every process reads of this machine, where it is there.
-pub(crate) const SYSTEM: [&str; 14] = [
+pub(crate) const SYSTEM: [&str; 15] = [
     "/usr",
     "/bin",
     "/sbin",
@@ -32,6 +32,7 @@ pub(crate) const SYSTEM: [&str; 14] = [
     "/etc/ld.so.conf.d",
     "/etc/alternatives",
     "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
     "/etc/localtime",
     "/nix/store",
 ];

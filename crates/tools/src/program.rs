@@ -28,6 +28,9 @@ pub(crate) const SHELL: &str = "/bin/sh";
 /// The most bytes that a program may write.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
+/// How many processors a program may keep busy all the time that it has.
+const PROCESSORS: u64 = 4;
+
 /// How much of the beginning and of the end is told.
 const HEAD_BYTES: usize = 20 << 10;
 const TAIL_BYTES: usize = 10 << 10;
@@ -62,7 +65,7 @@ pub(crate) async fn run(
     let Program { argv, cwd, timeout_s, key } = program;
     let limits = Limits {
         wall_ms: u64::from(timeout_s) * 1000,
-        cpu_ms: u64::from(timeout_s) * 1000,
+        cpu_ms: u64::from(timeout_s) * 1000 * PROCESSORS,
         output_bytes: OUTPUT_BYTES_MAX,
         ..Limits::DEFAULT
     };

@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod conversation;
 pub(crate) mod plain;
 pub(crate) mod restart;
+pub(crate) mod sandbox;
 pub(crate) mod start;
 pub(crate) mod turns;
 

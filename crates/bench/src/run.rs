@@ -63,6 +63,8 @@ pub(crate) enum Phase {
     Conversation,
     /// P5: many agents.
     Agents,
+    /// P7: a program in every sandbox of this machine.
+    Sandbox,
     /// P8: restart with runs in flight.
     Restart,
 }
@@ -75,6 +77,7 @@ impl Phase {
             Self::Turns => "P4 P6",
             Self::Conversation => "P6",
             Self::Agents => "P5",
+            Self::Sandbox => "P7",
             Self::Restart => "P8",
         }
     }
@@ -177,6 +180,7 @@ async fn measure_phase(phase: Phase, scene: &Scene) -> anyhow::Result<Vec<Goal>>
         Phase::Turns => Box::pin(figures::turns::measure(scene)).await,
         Phase::Conversation => Box::pin(figures::conversation::measure(scene)).await,
         Phase::Agents => Box::pin(figures::agents::measure(scene)).await,
+        Phase::Sandbox => Box::pin(figures::sandbox::measure(scene)).await,
         Phase::Restart => Box::pin(figures::restart::measure(scene)).await,
     }
 }

@@ -35,6 +35,7 @@ pub mod gate;
 pub mod model;
 pub mod runs;
 pub mod runtime;
+pub mod sandbox;
 
 pub use futures_core::future::BoxFuture;
 

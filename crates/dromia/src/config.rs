@@ -28,7 +28,7 @@ pub(crate) use self::problem::{Problem, Problems, did_you_mean};
 pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, secret};
 pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
-pub(crate) use self::written::{Kind, Written, WrittenModel, WrittenPrice, WrittenProvider};
+pub(crate) use self::written::{Kind, Minimum, Written, WrittenModel, WrittenPrice, WrittenProvider};
 
 use crate::home::Home;
 use crate::system::Exit;

@@ -12,6 +12,7 @@ mod home;
 mod limits;
 mod models;
 mod runs;
+mod sandbox;
 mod server;
 mod store;
 mod world;
@@ -171,6 +172,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         edge::CHECKS,
         runs::CHECKS,
         models::CHECKS,
+        sandbox::CHECKS,
     ];
     groups.into_iter().flatten()
 }

@@ -1,7 +1,7 @@
 //! The binary: reads the configuration, builds the rooms, announces, runs, drains. It wires and decides nothing.
 //!
-//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, and what
-//! `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
+//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, `sandbox`,
+//! and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod change;
 mod config;
@@ -16,11 +16,13 @@ mod outside;
 mod probe;
 mod provider;
 mod redact;
+mod sandbox;
 mod schemas;
 mod shell;
 mod status_all;
 mod system;
 mod up;
+mod walls;
 mod world;
 
 use std::process::ExitCode;
@@ -60,6 +62,9 @@ enum Command {
     /// Add, list, test and remove servers of models.
     #[command(subcommand, visible_alias = "providers")]
     Provider(provider::ProviderCommand),
+    /// Try to break out of the sandbox of this machine.
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Set, list and test models, and show who stands in.
     #[command(subcommand, visible_alias = "models")]
     Model(model::ModelCommand),
@@ -70,6 +75,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // This program is its own helper: what a tool runs behind walls is started by it, before it has threads.
+    if let Some(code) = dromia_sandbox::enter(std::env::args_os()) {
+        return code;
+    }
     shell::choose_color(std::env::args_os());
     if let Some(words) = shell::words_to_complete(std::env::args_os()) {
         shell::complete(&words);
@@ -98,6 +107,10 @@ fn main() -> ExitCode {
         Command::Provider(provider) => {
             let context = &mut schemas::context(&schemas::command(&matches));
             provider::run(&home, &provider, &arguments.global, context)
+        }
+        Command::Sandbox(sandbox) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            sandbox::run(&sandbox, &arguments.global, context)
         }
         Command::Model(model) => {
             let context = &mut schemas::context(&schemas::command(&matches));

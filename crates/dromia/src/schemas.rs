@@ -6,7 +6,7 @@ use dromia_cli::Context;
 use dromia_cli::schema::Published;
 
 use crate::change::Edited;
-use crate::{configure, doctor, migrate, model, provider, shell, status_all};
+use crate::{configure, doctor, migrate, model, provider, sandbox, shell, status_all};
 
 /// All documents, the client's and those of the local commands.
 pub(crate) fn published() -> Vec<Published> {
@@ -27,6 +27,7 @@ pub(crate) fn published() -> Vec<Published> {
         Published::of::<Edited>("model set"),
         Published::of::<model::Trial>("model test"),
         Published::of::<List<model::Routed>>("model route show"),
+        Published::of::<sandbox::Tried>("sandbox test"),
         Published::of::<shell::About>("version"),
         Published::of::<List<shell::Row>>("help commands"),
     ]);

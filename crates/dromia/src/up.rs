@@ -27,6 +27,7 @@ use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::outside;
 use crate::system::{self, Exit};
+use crate::walls::Walls;
 use crate::world;
 
 #[derive(Debug, clap::Args)]
@@ -95,6 +96,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         root: home.root().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
+        sandboxes: Arc::new(Walls::new(resolved.sandbox_minimum)),
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;

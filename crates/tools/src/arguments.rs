@@ -21,6 +21,11 @@ use crate::web::HttpUrl;
 pub(crate) const READ_BYTES_MAX: u32 = 64 << 10;
 /// The most bytes that one write or append takes: with a model's usual escapes it fits an answer's bound.
 pub(crate) const WRITE_BYTES_MAX: usize = 512 << 10;
+/// The longest command line, in bytes.
+pub(crate) const COMMAND_BYTES_MAX: usize = 128 << 10;
+/// How long a program may run if nobody says, and at most, in seconds.
+pub(crate) const TIMEOUT_S: u32 = 60;
+pub(crate) const TIMEOUT_S_MAX: u32 = 600;
 /// The most bytes of one message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// The most bytes that one request carries.
@@ -102,6 +107,33 @@ pub(crate) struct MessageSend {
     pub(crate) text: String,
 }
 
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exec {
+    /// Program and arguments; no shell.
+    #[serde(deserialize_with = "argv")]
+    pub(crate) argv: Vec<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) cwd: WorkspacePath,
+    /// Seconds, at most 600.
+    #[serde(default = "timeout_default", deserialize_with = "timeout")]
+    pub(crate) timeout_s: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShellExecute {
+    #[serde(deserialize_with = "command")]
+    pub(crate) command: String,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) cwd: WorkspacePath,
+    /// Seconds, at most 600.
+    #[serde(default = "timeout_default", deserialize_with = "timeout")]
+    pub(crate) timeout_s: u32,
+}
+
 /// Reads arguments; says what is wrong and where.
 pub(crate) fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
     // Some models send nothing at all where a tool needs no argument.
@@ -157,6 +189,44 @@ fn read_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
         0 => Err(de::Error::custom("the limit is at least 1")),
         limit => Ok(limit.min(READ_BYTES_MAX)),
     }
+}
+
+fn timeout_default() -> u32 {
+    TIMEOUT_S
+}
+
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(de::Error::custom("the timeout is at least 1")),
+        seconds => Ok(seconds.min(TIMEOUT_S_MAX)),
+    }
+}
+
+fn argv<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let argv = Vec::<String>::deserialize(deserializer)?;
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(de::Error::custom("there is no program"));
+    }
+    let bytes: usize = argv.iter().map(String::len).sum();
+    if bytes > COMMAND_BYTES_MAX {
+        let problem = format!("{bytes} bytes are more than the {COMMAND_BYTES_MAX} allowed");
+        return Err(de::Error::custom(problem));
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(de::Error::custom("a word holds a NUL byte"));
+    }
+    Ok(argv)
+}
+
+fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let command = bounded(deserializer, COMMAND_BYTES_MAX)?;
+    if command.trim().is_empty() {
+        return Err(de::Error::custom("the command is empty"));
+    }
+    if command.contains('\0') {
+        return Err(de::Error::custom("the command holds a NUL byte"));
+    }
+    Ok(command)
 }
 
 fn write_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -217,6 +287,14 @@ mod tests {
             ),
             (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
             (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
+            (
+                canonical::<Exec>(r#"{"timeout_s":9999,"argv":["ls","-l"]}"#),
+                Ok(r#"{"argv":["ls","-l"],"cwd":".","timeout_s":600}"#.to_owned()),
+            ),
+            (
+                canonical::<ShellExecute>(r#"{"command":"ls","cwd":"a/"}"#),
+                Ok(r#"{"command":"ls","cwd":"a","timeout_s":60}"#.to_owned()),
+            ),
         ] {
             assert_eq!(given, expected);
         }
@@ -243,6 +321,11 @@ mod tests {
                 canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":"1","a":"2"}}"#),
                 "headers: a header stands there twice",
             ),
+            (canonical::<Exec>(r#"{"argv":[]}"#), "argv: there is no program"),
+            (canonical::<Exec>(r#"{"argv":["a\u0000"]}"#), "argv: a word holds a NUL byte"),
+            (canonical::<Exec>(r#"{"argv":["a"],"cwd":".."}"#), "cwd: a path does not hold .."),
+            (canonical::<Exec>(r#"{"argv":["a"],"timeout_s":0}"#), "timeout_s: the timeout is at least 1"),
+            (canonical::<ShellExecute>(r#"{"command":" "}"#), "command: the command is empty"),
             (canonical::<MessageSend>(r#"{"session":"run_1","text":"x"}"#), "session: expected ses_"),
             (
                 canonical::<MessageSend>(r#"{"session":"ses_00000000000000000000000000000000","text":""}"#),

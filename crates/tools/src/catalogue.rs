@@ -7,12 +7,13 @@ use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
-    FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, TimeNow, canonical, parse, schema,
+    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, TimeNow, canonical, parse, schema,
 };
 
 /// One built-in tool; the order is that of the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Builtin {
+    Exec,
     FileAppend,
     FileDelete,
     FileList,
@@ -20,12 +21,14 @@ pub(crate) enum Builtin {
     FileWrite,
     HttpRequest,
     MessageSend,
+    ShellExecute,
     TimeNow,
 }
 
 impl Builtin {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
         Self::FileList,
@@ -33,6 +36,7 @@ impl Builtin {
         Self::FileWrite,
         Self::HttpRequest,
         Self::MessageSend,
+        Self::ShellExecute,
         Self::TimeNow,
     ];
 
@@ -45,6 +49,7 @@ impl Builtin {
     /// Returns the name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Exec => "exec",
             Self::FileAppend => "file.append",
             Self::FileDelete => "file.delete",
             Self::FileList => "file.list",
@@ -52,6 +57,7 @@ impl Builtin {
             Self::FileWrite => "file.write",
             Self::HttpRequest => "http.request",
             Self::MessageSend => "message.send",
+            Self::ShellExecute => "shell.execute",
             Self::TimeNow => "time.now",
         }
     }
@@ -61,7 +67,7 @@ impl Builtin {
         match self {
             Self::FileList | Self::FileRead | Self::TimeNow => EffectClass::Pure,
             Self::FileDelete | Self::FileWrite => EffectClass::Idempotent,
-            Self::FileAppend | Self::HttpRequest => EffectClass::Unkeyed,
+            Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
             Self::MessageSend => EffectClass::Transactional,
         }
     }
@@ -69,6 +75,7 @@ impl Builtin {
     /// Puts arguments into canonical form, or says what is wrong and where.
     pub(crate) fn canonical(self, arguments: &str) -> Result<String, String> {
         match self {
+            Self::Exec => canonical::<Exec>(arguments),
             Self::FileAppend | Self::FileWrite => canonical::<FileContent>(arguments),
             Self::FileDelete => canonical::<FileDelete>(arguments),
             Self::FileList => canonical::<FileList>(arguments),
@@ -78,6 +85,7 @@ impl Builtin {
                 canonical::<HttpRequest>(arguments)
             }
             Self::MessageSend => canonical::<MessageSend>(arguments),
+            Self::ShellExecute => canonical::<ShellExecute>(arguments),
             Self::TimeNow => canonical::<TimeNow>(arguments),
         }
     }
@@ -96,6 +104,7 @@ impl Builtin {
 
     const fn description(self) -> &'static str {
         match self {
+            Self::Exec => "Run a program in the workspace's sandbox, without network.",
             Self::FileAppend => "Append text to a workspace file, making it if needed.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
             Self::FileList => "List a workspace directory; the whole workspace by default.",
@@ -103,24 +112,29 @@ impl Builtin {
             Self::FileWrite => "Replace or make a workspace file and its directories.",
             Self::HttpRequest => "Ask another host over HTTP.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
+            Self::ShellExecute => "Run a shell command in the workspace's sandbox, without network.",
             Self::TimeNow => "Tell date and time (UTC).",
         }
     }
 
     fn parameters(self) -> Value {
         match self {
+            Self::Exec => schema::<Exec>(),
             Self::FileAppend | Self::FileWrite => schema::<FileContent>(),
             Self::FileDelete => schema::<FileDelete>(),
             Self::FileList => schema::<FileList>(),
             Self::FileRead => schema::<FileRead>(),
             Self::HttpRequest => schema::<HttpRequest>(),
             Self::MessageSend => schema::<MessageSend>(),
+            Self::ShellExecute => schema::<ShellExecute>(),
             Self::TimeNow => schema::<TimeNow>(),
         }
     }
 
     const fn roles(self) -> &'static [(&'static str, ArgumentRole)] {
         match self {
+            Self::Exec => &[("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
+            Self::ShellExecute => &[("command", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
             Self::FileAppend | Self::FileWrite => {
                 &[("content", ArgumentRole::Payload), ("path", ArgumentRole::Object)]
             }
@@ -138,8 +152,8 @@ impl Builtin {
 
     const fn result_label(self) -> Label {
         match self {
-            // Names are chosen by whoever made the files.
-            Self::FileList | Self::FileRead => Label::UNKNOWN_FILE,
+            // Names are chosen by whoever made the files, and so is what programs say.
+            Self::Exec | Self::FileList | Self::FileRead | Self::ShellExecute => Label::UNKNOWN_FILE,
             Self::HttpRequest => Label::OUTSIDE,
             Self::FileAppend | Self::FileDelete | Self::FileWrite | Self::MessageSend | Self::TimeNow => {
                 Label::PUBLIC_FACT

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::arguments::{FileContent, FileDelete, FileRead};
 use crate::file_error::FileError;
-use crate::path::TEMPORARY_PREFIX;
+use crate::path::{FilePath, TEMPORARY_PREFIX};
 use crate::workspace::{Missing, Workspace, create_new, kind};
 
 /// The largest file that an append may leave.
@@ -56,9 +56,20 @@ pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead) -> Told 
     Ok(parts)
 }
 
+/// Keeps the whole output of a program where the agent can read it piece by piece.
+pub(crate) fn keep(workspace: &Workspace, path: &FilePath, bytes: &[u8], key: &str) -> Told {
+    replace(workspace, path, bytes, key)?;
+    Ok(vec![fact(format!("[all {} bytes are in {}]", bytes.len(), path))])
+}
+
 /// Replaces a file as a whole. `key` is the call's, so that a repeated call finds what it left half-done.
 pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -> Told {
-    let (parent, name) = arguments.path.split();
+    replace(workspace, &arguments.path, arguments.content.as_bytes(), key)?;
+    Ok(vec![fact(format!("wrote {} bytes", arguments.content.len()))])
+}
+
+fn replace(workspace: &Workspace, path: &FilePath, content: &[u8], key: &str) -> Result<(), FileError> {
+    let (parent, name) = path.split();
     let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
     match kind(parent.as_fd(), name)? {
         None | Some(FileType::RegularFile) => {}
@@ -69,7 +80,7 @@ pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -
     let temporary = format!("{TEMPORARY_PREFIX}{}", &blake3::hash(key.as_bytes()).to_hex()[..16]);
     unlink(parent.as_fd(), &temporary)?;
     let written = create_new(parent.as_fd(), &temporary).and_then(|mut file| {
-        file.write_all(arguments.content.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         // Whatever took the name since it was looked at is replaced, not followed.
         Ok(rustix::fs::renameat(&parent, &temporary, &parent, name)?)
@@ -79,8 +90,7 @@ pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -
         let _: Result<(), FileError> = unlink(parent.as_fd(), &temporary);
         return Err(error);
     }
-    rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
-    Ok(vec![fact(format!("wrote {} bytes", arguments.content.len()))])
+    rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)
 }
 
 /// Appends to a file.

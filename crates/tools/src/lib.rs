@@ -6,7 +6,9 @@
 //! A read creates nothing.
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
-//! opens things, `files` acts on them; `message` sends; `web` asks other hosts; [`homes`] wipes.
+//! opens things, `files` acts on them; `program` runs programs in a
+//! sandbox that others build; `message` sends; `web` asks other hosts;
+//! [`homes`] wipes.
 
 pub mod toolbox;
 
@@ -18,6 +20,7 @@ mod file_error;
 mod files;
 mod listing;
 mod message;
+mod program;
 mod web;
 mod workspace;
 

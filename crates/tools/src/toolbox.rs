@@ -16,19 +16,21 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::Line;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::sandbox::Sandboxes;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
-use crate::arguments::{FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, parse};
+use crate::arguments::{Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, parse};
 use crate::catalogue::Builtin;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};
 use crate::listing;
 use crate::message;
+use crate::program::{self, PROGRAMS_MAX, Program};
 use crate::web;
-use crate::workspace::{Missing, Resolver, Workspace};
+use crate::workspace::{Missing, Resolver, Workspace, workspace_path};
 
 /// The most file calls that run at once; more of them wait their turn.
 pub const FILE_WORK_MAX: usize = 32;
@@ -42,6 +44,8 @@ pub struct ToolsConfig {
     pub pace: Option<Duration>,
     /// The most messages between agents in a row; whoever speaks from outside begins a new row.
     pub hops_max: u32,
+    /// Who knows in which sandbox programs run.
+    pub sandboxes: Arc<dyn Sandboxes>,
 }
 
 /// The built-in tools.
@@ -54,6 +58,7 @@ pub struct Toolbox {
     runtime: Runtime,
     line: Arc<dyn Line>,
     file_work: Arc<Semaphore>,
+    programs: Semaphore,
 }
 
 impl Toolbox {
@@ -67,11 +72,12 @@ impl Toolbox {
             runtime,
             line,
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
+            programs: Semaphore::new(PROGRAMS_MAX),
         }
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn names() -> [&'static str; 8] {
+    pub fn names() -> [&'static str; 10] {
         Builtin::ALL.map(Builtin::name)
     }
 
@@ -91,6 +97,15 @@ impl Toolbox {
                 Ok(web::request(&*self.line, context, arguments).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
+            Builtin::Exec => {
+                let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+            }
+            Builtin::ShellExecute => {
+                let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
+                let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+            }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
                 self.file(agent, Missing::Leave, move |workspace| files::read(workspace, &arguments)).await
@@ -124,6 +139,31 @@ impl Toolbox {
             .map_err(|error| error.to_string())?;
         let parts = vec![Part::text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
         Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
+    }
+
+    async fn program(&self, agent: AgentId, program: Program) -> Result<ToolOutput, String> {
+        // However long the others run, this one is told in time that it did not.
+        let turn = tokio::time::timeout(program::TURN_WAIT, self.programs.acquire()).await;
+        let _permit = match turn {
+            Ok(permit) => permit.map_err(|error| error.to_string())?,
+            Err(_) => return Err("too many programs run at once; nothing ran, try again later".to_owned()),
+        };
+        let sandbox = self.config.sandboxes.pick().await.map_err(|error| error.to_string())?;
+        // Making the directory is file work as any other.
+        self.file(agent, Missing::Make, |_| Ok(Vec::new())).await?;
+        let path = workspace_path(&self.config.root, agent);
+        let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
+        let key = program.key.clone();
+        let done = program::run(&*sandbox, path, program).await.map_err(|error| error.to_string())?;
+        let mut output = ToolOutput { failed: done.failed, parts: done.parts, ..ToolOutput::default() };
+        if let Some((path, whole)) = done.whole {
+            let kept = made(move |workspace| files::keep(workspace, &path, &whole, &key));
+            match self.file(agent, Missing::Make, kept).await {
+                Ok(told) => output.parts.extend(told.parts),
+                Err(problem) => output.parts.push(files::fact(format!("[the rest is lost: {problem}]"))),
+            }
+        }
+        Ok(output)
     }
 
     async fn file<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>

@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dromia_contracts::id::AgentId;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -45,6 +45,11 @@ impl Resolver {
             Ok(_) | Err(_) => Self::Kernel,
         }
     }
+}
+
+/// Where the workspace of an agent lies, for those who need a path: what starts a program there.
+pub(crate) fn workspace_path(home: &Path, agent: AgentId) -> PathBuf {
+    home.join(AGENTS).join(agent.to_string()).join(WORKSPACE)
 }
 
 /// What to do about a directory that is not there.

@@ -17,7 +17,7 @@ use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
-use super::written::{Written, WrittenLimits, WrittenTls};
+use super::written::{Minimum, Written, WrittenLimits, WrittenTls};
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub(crate) struct Resolved {
     pub(crate) tool_pace: Option<Duration>,
     pub(crate) message_hops_max: u32,
     pub(crate) reachable: Reachable,
+    pub(crate) sandbox_minimum: Minimum,
 }
 
 impl Resolved {
@@ -136,6 +137,7 @@ pub(crate) fn resolve(
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
         message_hops_max: written.tools.message_hops_max,
         reachable: egress::resolve(&written.egress, &mut check),
+        sandbox_minimum: written.sandbox.minimum,
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {

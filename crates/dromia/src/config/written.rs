@@ -37,6 +37,8 @@ pub(crate) struct Written {
     pub(crate) http: WrittenHttp,
     /// Bounds of the HTTP edge.
     pub(crate) limits: WrittenLimits,
+    /// The walls around programs that agents run.
+    pub(crate) sandbox: WrittenSandbox,
     /// The built-in tools.
     pub(crate) tools: WrittenTools,
     /// What may be reached on other hosts, and within which bounds.
@@ -55,6 +57,7 @@ impl Default for Written {
             context: WrittenContext::default(),
             http: WrittenHttp::default(),
             limits: WrittenLimits::default(),
+            sandbox: WrittenSandbox::default(),
             tools: WrittenTools::default(),
             egress: WrittenEgress::default(),
         }
@@ -361,6 +364,26 @@ impl Default for WrittenLimits {
             write_ms: gateway.write_ms,
         }
     }
+}
+
+/// The walls around programs that agents run. Where there are none that are strong enough, nothing runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenSandbox {
+    /// The weakest walls that will do.
+    pub(crate) minimum: Minimum,
+}
+
+/// How strong walls must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Minimum {
+    /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
+    /// what programs outside execute from a workspace.
+    Base,
+    /// The same inside namespaces with a file system of their own.
+    #[default]
+    Strict,
 }
 
 /// The built-in tools.

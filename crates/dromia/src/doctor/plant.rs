@@ -12,7 +12,7 @@ use dromia_cli::Outcome;
 use dromia_store::{SqliteStore, StoreConfig};
 use jiff::Timestamp;
 
-use super::world::{Answers, FileSystem, Limit, Server, World};
+use super::world::{Answers, FileSystem, Limit, Server, Walls, World};
 use super::{Report, Scene, Severity, Verdict};
 use crate::home::Home;
 
@@ -26,6 +26,7 @@ pub(super) struct PlantedWorld {
     pub(super) port: Result<(), String>,
     pub(super) server: Server,
     pub(super) agents: Vec<String>,
+    pub(super) walls: Vec<Walls>,
     pub(super) reached: Result<(), String>,
 }
 
@@ -78,6 +79,10 @@ impl World for PlantedWorld {
         Some(self.agents.iter().any(|agent| agent == handle))
     }
 
+    fn walls(&self) -> &[Walls] {
+        &self.walls
+    }
+
     fn reach(&self, _: &str) -> Result<(), String> {
         self.reached.clone()
     }
@@ -121,6 +126,7 @@ impl Planted {
             port: Ok(()),
             server: Server::Answers(Box::new(Answers { status: status(), held: 0, stuck: Vec::new() })),
             agents: vec!["assistant".to_owned()],
+            walls: vec![walls("native/strict"), walls("bubblewrap"), walls("native/base")],
             reached: Ok(()),
         };
         let env = BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]);
@@ -151,6 +157,10 @@ impl Planted {
         world.port = Err("address in use".to_owned());
         world.server = Server::Absent;
         world.reached = Err("no connection".to_owned());
+        for walls in &mut world.walls {
+            walls.missing =
+                Some(("the kernel has no Landlock".to_owned(), "boot with lsm=landlock".to_owned()));
+        }
         planted
     }
 
@@ -180,6 +190,10 @@ impl Planted {
 
 pub(super) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the mode is set");
+}
+
+fn walls(name: &'static str) -> Walls {
+    Walls { name, tier: "T1", missing: None, gaps: Vec::new() }
 }
 
 fn time(text: &str) -> Timestamp {

@@ -16,6 +16,7 @@ use dromia_cli::{Client, Error, Global, Outcome};
 use dromia_contracts::egress::{Egress as _, Failure};
 use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
+use dromia_sandbox::probe::Backend;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
@@ -72,6 +73,17 @@ pub(crate) struct Answers {
     pub(crate) stuck: Vec<String>,
 }
 
+/// One backend of process isolation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Walls {
+    pub(crate) name: &'static str,
+    pub(crate) tier: &'static str,
+    /// What is missing and what adds it; nothing if it works.
+    pub(crate) missing: Option<(String, String)>,
+    /// What it lacks on this kernel, though it works.
+    pub(crate) gaps: Vec<String>,
+}
+
 /// What lies outside the home's files. Nothing here changes anything.
 pub(crate) trait World {
     /// The time.
@@ -90,6 +102,8 @@ pub(crate) trait World {
     fn server(&self) -> &Server;
     /// Whether the server knows an agent of the default tenant; nothing if it does not say.
     fn has_agent(&self, handle: &str) -> Option<bool>;
+    /// The backends of process isolation, tried out.
+    fn walls(&self) -> &[Walls];
     /// Whether an HTTP server answers at all, whatever it answers.
     fn reach(&self, url: &str) -> Result<(), String>;
 }
@@ -101,6 +115,7 @@ pub(crate) struct RealWorld {
     egress: GuardedEgress,
     socket: PathBuf,
     server: OnceCell<Server>,
+    walls: OnceCell<Vec<Walls>>,
 }
 
 impl RealWorld {
@@ -108,7 +123,7 @@ impl RealWorld {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
         let (clock, egress) = (world::runtime().clock, outside::of_home(home));
-        Ok(Self { tokio, clock, egress, socket, server: OnceCell::new() })
+        Ok(Self { tokio, clock, egress, socket, server: OnceCell::new(), walls: OnceCell::new() })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -202,6 +217,19 @@ impl World for RealWorld {
             Err(Error::Problem(problem)) if problem.status == 404 => Some(false),
             Err(_) => None,
         }
+    }
+
+    fn walls(&self) -> &[Walls] {
+        self.walls.get_or_init(|| {
+            let Ok(program) = crate::sandbox::program() else { return Vec::new() };
+            let walls = |backend: Backend| Walls {
+                name: backend.name,
+                tier: backend.tier.as_str(),
+                missing: backend.state.err().map(|missing| (missing.what, missing.fix)),
+                gaps: backend.gaps,
+            };
+            dromia_sandbox::probe::all(&program).into_iter().map(walls).collect()
+        })
     }
 
     fn reach(&self, url: &str) -> Result<(), String> {

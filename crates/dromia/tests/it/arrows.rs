@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dromia-store", &["dromia-contracts"]),
     ("dromia-models", &["dromia-contracts"]),
     ("dromia-guard", &["dromia-contracts"]),
+    ("dromia-sandbox", &["dromia-contracts"]),
     ("dromia-tools", &["dromia-contracts"]),
     ("dromia-api", &["dromia-contracts"]),
     ("dromia-gateway", &["dromia-api", "dromia-contracts"]),

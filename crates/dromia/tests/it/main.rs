@@ -19,6 +19,7 @@ mod hops;
 mod large;
 mod model;
 mod mutations;
+mod programs;
 mod requests;
 mod rests;
 mod schema;

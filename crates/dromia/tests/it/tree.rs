@@ -39,6 +39,7 @@ const LEAVES: &[(&str, How)] = &[
     ("model set", Prints(&["spare=played,default"])),
     ("model test", Prints(&["default"])),
     ("model route show", Prints(&["spare"])),
+    ("sandbox test", Prints(&["--backend", "native/strict", "--class", "netlink"])),
     ("ask", Prints(&["hello", "--agent", "tree"])),
     ("chat", Acts("talks with a person")),
     ("event send", Prints(&["hello", "--agent", "tree"])),

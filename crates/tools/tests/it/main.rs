@@ -6,5 +6,6 @@ mod catalogue;
 mod files;
 mod homes;
 mod message;
+mod programs;
 mod races;
 mod web;

@@ -25,6 +25,8 @@ use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::programs::Played;
+
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 pub(crate) const OTHER_TENANT: TenantId = TenantId::from_bytes([2; 16]);
 pub(crate) const AGENT: AgentId = AgentId::from_bytes([3; 16]);
@@ -38,6 +40,7 @@ pub(crate) struct Bench {
     pub(crate) toolbox: Toolbox,
     pub(crate) clock: Arc<StillClock>,
     pub(crate) line: Arc<ToldLine>,
+    pub(crate) sandboxes: Arc<Played>,
     home: tempfile::TempDir,
 }
 
@@ -51,11 +54,17 @@ impl Bench {
         let clock = Arc::new(StillClock::default());
         let runtime =
             Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
-        let config = ToolsConfig { root: home.path().to_owned(), pace, hops_max: HOPS_MAX };
+        let sandboxes = Arc::new(Played::default());
+        let config = ToolsConfig {
+            root: home.path().to_owned(),
+            pace,
+            hops_max: HOPS_MAX,
+            sandboxes: Arc::clone(&sandboxes) as _,
+        };
         let store = Arc::new(TwoSessions { colleague });
         let line = Arc::new(ToldLine::default());
         let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
-        Self { toolbox, clock, line, home }
+        Self { toolbox, clock, line, sandboxes, home }
     }
 
     pub(crate) fn home(&self) -> PathBuf {

@@ -134,6 +134,9 @@ const CASES: &[Case] = &[
     ("egress.requests_max", "", "egress: { requests_max: 7 }", |resolved| {
         resolved.reachable.limits.requests_max.to_string()
     }),
+    ("sandbox.minimum", "", "sandbox: { minimum: base }", |resolved| {
+        format!("{:?}", resolved.sandbox_minimum)
+    }),
     ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use dromia_contracts::egress::{Egress, EgressError, Failure, Line, LineError, Plan, Request, Response};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
 use dromia_contracts::store::{Page, Store, StoredEntry};
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
@@ -38,6 +39,20 @@ impl Line for Nowhere {
     }
 }
 
+/// A machine on which no program runs.
+#[derive(Debug)]
+struct NoSandbox;
+
+impl Sandboxes for NoSandbox {
+    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        let refused = SandboxError::Unavailable {
+            missing: "this life runs no programs".to_owned(),
+            fix: "use the real program".to_owned(),
+        };
+        Box::pin(std::future::ready(Err(refused)))
+    }
+}
+
 /// One life of a process.
 pub(crate) struct House {
     pub(crate) store: Arc<FaultyStore>,
@@ -59,7 +74,12 @@ impl House {
             store: Arc::clone(&port),
             model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock, &Nowhere).expect("models")),
             tools: Arc::new(Toolbox::new(
-                ToolsConfig { root: root.to_owned(), pace: None, hops_max: 16 },
+                ToolsConfig {
+                    root: root.to_owned(),
+                    pace: None,
+                    hops_max: 16,
+                    sandboxes: Arc::new(NoSandbox),
+                },
                 port,
                 runtime.clone(),
                 Arc::new(Nowhere),

@@ -1,0 +1,70 @@
+//! The walls of this machine: which backend of process isolation works, and what adds one that does not.
+
+use super::world::Walls;
+use super::{Check, Scene, Verdict, ok, warning};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check { id: "sandbox.strict", run: strict },
+    Check { id: "sandbox.bubblewrap", run: bubblewrap },
+    Check { id: "sandbox.base", run: base },
+];
+
+const STRICT: &str = "native/strict";
+
+fn strict(scene: &Scene<'_>) -> Verdict {
+    told(scene, STRICT)
+}
+
+fn bubblewrap(scene: &Scene<'_>) -> Verdict {
+    told(scene, "bubblewrap")
+}
+
+fn base(scene: &Scene<'_>) -> Verdict {
+    told(scene, "native/base")
+}
+
+fn told(scene: &Scene<'_>, name: &str) -> Verdict {
+    let find = |name: &str| scene.world.walls().iter().find(|walls| walls.name == name);
+    let Some(Walls { name, tier, missing, gaps }) = find(name) else {
+        return warning(
+            format!("{name} could not be tried"),
+            "run `dromia doctor` from the installed program",
+        );
+    };
+    let stands_in = find(STRICT).is_some_and(|strict| strict.missing.is_none());
+    match missing {
+        None if gaps.is_empty() => ok(format!("{name} ({tier}) works")),
+        None => ok(format!("{name} ({tier}) works; {}", gaps.join("; "))),
+        // The strongest of a tier is enough.
+        Some((what, fix)) if stands_in => {
+            ok(format!("{name} ({tier}) is not there, and {STRICT} is enough: {what}; to add it: {fix}"))
+        }
+        Some((what, fix)) => warning(format!("{name} ({tier}) does not work: {what}"), fix.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity;
+    use super::super::plant::Planted;
+
+    #[test]
+    fn a_backend_that_is_missing_matters_only_without_a_stronger_one() {
+        let mut planted = Planted::sound();
+        let lacks = |planted: &mut Planted, name: &str| {
+            let walls =
+                planted.world.walls.iter_mut().find(|walls| walls.name == name).expect("it is listed");
+            walls.missing =
+                Some(("bwrap is not installed".to_owned(), "apt-get install bubblewrap".to_owned()));
+        };
+        lacks(&mut planted, "bubblewrap");
+        let verdict = planted.verdict("sandbox.bubblewrap");
+        assert_eq!((verdict.severity, verdict.fix), (Severity::Ok, None));
+        assert!(verdict.message.contains("apt-get install bubblewrap"), "{}", verdict.message);
+        lacks(&mut planted, "native/strict");
+        let verdict = planted.verdict("sandbox.bubblewrap");
+        assert_eq!(verdict.fix.as_deref(), Some("apt-get install bubblewrap"));
+        assert_eq!(planted.found("sandbox.strict"), Severity::Warning);
+        assert_eq!(planted.found("sandbox.base"), Severity::Ok);
+    }
+}

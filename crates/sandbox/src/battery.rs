@@ -1,0 +1,415 @@
+//! The escape battery: more than sixty attempts to get out, each first shown to work without walls.
+//!
+//! An attempt is a process of this very program. It runs twice in the same scene: once beside the sandbox, where it must
+//! get through (else it proves nothing and is reported as *unproven*), once behind the walls, where it must not. Whether
+//! it got through is judged from outside where that is possible: by what it said, or by what changed.
+//!
+//! With a *planted hole* the directory that nobody may reach is handed in; a battery that finds no escape then is
+//! broken. What a backend does not promise is not attempted, and counted as such.
+
+mod attempts;
+mod scene;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use self::attempts::{ALL, HOLD};
+use self::scene::{Scene, Stage};
+use crate::ATTEMPT_FLAG;
+use dromia_contracts::sandbox::{Ending, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+
+/// What an attempt may use: little, so that reaching a limit takes no time.
+pub const LIMITS: Limits = Limits {
+    cpu_ms: 1_000,
+    memory_bytes: 256 << 20,
+    wall_ms: 4_000,
+    output_bytes: 1 << 20,
+    processes: 32,
+    disk_bytes: 16 << 20,
+};
+
+/// The exit code of an attempt that got through.
+const THROUGH: u8 = 40;
+/// The exit code of an attempt that was refused.
+const REFUSED: u8 = 41;
+/// The exit code of a program of ours that panicked, for which running out of something may be enough.
+const PANICKED: u8 = 101;
+/// The exit code of an attempt that nobody knows.
+const UNKNOWN: u8 = 42;
+
+/// How long what was left behind is given to show itself.
+const AFTERMATH: Duration = Duration::from_millis(1_700);
+
+/// How long an attempt may take without walls.
+const CONTROL_WAIT: Duration = Duration::from_secs(20);
+
+/// The kinds of attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Reading and writing files that are not the process's.
+    Files,
+    /// The same over links and `..`.
+    Symlinks,
+    /// `/proc`, `/sys` and other processes' files there.
+    ProcSys,
+    /// Descriptors that were left open.
+    Descriptors,
+    /// Unix sockets of servers of this machine.
+    UnixSockets,
+    /// Sockets to the kernel.
+    Netlink,
+    /// Other processes.
+    Ptrace,
+    /// Mounts and namespaces.
+    Namespaces,
+    /// io_uring and other wide interfaces of the kernel.
+    Kernel,
+    /// Secrets of the environment.
+    Environment,
+    /// What programs outside would execute.
+    Hooks,
+    /// Processes, memory, disk, output, time.
+    Bombs,
+    /// Living on after the end.
+    Timing,
+    /// The network.
+    Exfiltration,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Files,
+        Self::Symlinks,
+        Self::ProcSys,
+        Self::Descriptors,
+        Self::UnixSockets,
+        Self::Netlink,
+        Self::Ptrace,
+        Self::Namespaces,
+        Self::Kernel,
+        Self::Environment,
+        Self::Hooks,
+        Self::Bombs,
+        Self::Timing,
+        Self::Exfiltration,
+    ];
+
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Symlinks => "symlinks",
+            Self::ProcSys => "proc_sys",
+            Self::Descriptors => "descriptors",
+            Self::UnixSockets => "unix_sockets",
+            Self::Netlink => "netlink",
+            Self::Ptrace => "ptrace",
+            Self::Namespaces => "namespaces",
+            Self::Kernel => "kernel",
+            Self::Environment => "environment",
+            Self::Hooks => "hooks",
+            Self::Bombs => "bombs",
+            Self::Timing => "timing",
+            Self::Exfiltration => "exfiltration",
+        }
+    }
+}
+
+/// By what an attempt is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It says that it got through.
+    Reached,
+    /// It said the secret.
+    Said,
+    /// Something outside of the workspace changed.
+    Changed,
+    /// Something in the workspace changed that programs outside would execute.
+    Hooked,
+    /// Something happened after the end.
+    Late,
+}
+
+/// One attempt.
+struct Attempt {
+    name: &'static str,
+    class: Class,
+    proof: Proof,
+    /// Without root it does not even work without walls.
+    needs_root: bool,
+    /// It is promised only by backends with a file system of their own.
+    is_strict: bool,
+    body: fn(&Scene) -> std::io::Result<()>,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It works without walls, and not behind them.
+    Held,
+    /// It got out.
+    Escaped,
+    /// It does not work without walls here, so it proves nothing.
+    Unproven,
+    /// The backend does not promise to hold it.
+    NotPromised,
+}
+
+impl Outcome {
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Escaped => "escaped",
+            Self::Unproven => "unproven",
+            Self::NotPromised => "not_promised",
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The attempt.
+    pub name: &'static str,
+    /// Its kind.
+    pub class: Class,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How the process ended behind the walls; nothing if it was not tried there.
+    pub ending: Option<Ending>,
+}
+
+/// Whether a hole is planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hole {
+    /// None.
+    None,
+    /// The directory that nobody may reach is handed in.
+    Planted,
+}
+
+/// Why the battery could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum BatteryError {
+    /// The scene could not be set.
+    #[error("failed to set the scene: {0}")]
+    Scene(#[from] std::io::Error),
+    /// The backend did not start an attempt.
+    #[error("the attempt {name} was not started")]
+    Start {
+        /// The attempt.
+        name: &'static str,
+        /// Why.
+        source: SandboxError,
+    },
+    /// The attempt did not run behind the walls, so that nothing it did not do proves anything.
+    #[error("the attempt {name} did not run: {ending:?}")]
+    NotRun {
+        /// The attempt.
+        name: &'static str,
+        /// How it ended instead.
+        ending: Ending,
+    },
+}
+
+/// The battery on one machine.
+#[derive(Debug, Clone)]
+pub struct Battery {
+    /// This program, a real path.
+    pub program: PathBuf,
+    /// A directory for the scenes, which is left empty.
+    pub scratch: PathBuf,
+    /// Only attempts of these kinds; all if none is named.
+    pub classes: Vec<Class>,
+}
+
+impl Battery {
+    /// Makes every attempt at a backend, one after the other.
+    ///
+    /// `is_shared` says that processes see this machine's own file system, so that less is promised.
+    pub async fn run(
+        &self,
+        backend: &dyn Sandbox,
+        is_shared: bool,
+        hole: Hole,
+    ) -> Result<Vec<Row>, BatteryError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let mut rows = Vec::new();
+        for attempt in ALL {
+            // A hole in the wall around files shows with files; the rest would only take its time.
+            let is_wanted = match hole {
+                Hole::None => self.classes.is_empty() || self.classes.contains(&attempt.class),
+                Hole::Planted => attempt.class == Class::Files,
+            };
+            if !is_wanted {
+                continue;
+            }
+            let (outcome, ending) = if attempt.is_strict && is_shared {
+                (Outcome::NotPromised, None)
+            } else if (attempt.needs_root && !is_root) || !self.is_through_without(attempt).await? {
+                (Outcome::Unproven, None)
+            } else {
+                let (is_out, ending) = self.is_through(attempt, backend, hole).await?;
+                (if is_out { Outcome::Escaped } else { Outcome::Held }, Some(ending))
+            };
+            rows.push(Row { name: attempt.name, class: attempt.class, outcome, ending });
+        }
+        Ok(rows)
+    }
+
+    /// Makes an attempt without walls; whether it got through.
+    async fn is_through_without(&self, attempt: &Attempt) -> Result<bool, BatteryError> {
+        let stage = Stage::set(&self.scratch)?;
+        let scene = stage.scene(stage.workspace(), stage.outside())?;
+        let run = tokio::process::Command::new(&self.program)
+            .args([ATTEMPT_FLAG, attempt.name, &scene])
+            .current_dir(stage.workspace())
+            .env("DROMIA_CANARY", stage.secret())
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let Ok(output) = tokio::time::timeout(CONTROL_WAIT, run).await else { return Ok(false) };
+        let output = output?;
+        let is_reached = output.status.code() == Some(i32::from(THROUGH));
+        Ok(judged(attempt, &stage, &output.stdout, is_reached).await)
+    }
+
+    /// Makes an attempt behind walls; whether it got out, and how it ended.
+    async fn is_through(
+        &self,
+        attempt: &Attempt,
+        backend: &dyn Sandbox,
+        hole: Hole,
+    ) -> Result<(bool, Ending), BatteryError> {
+        let stage = Stage::set(&self.scratch)?;
+        let program = Mount {
+            source: self.program.clone(),
+            target: PathBuf::from("/opt/dromia/attempt"),
+            writable: false,
+        };
+        let outside = Mount {
+            source: stage.outside().to_owned(),
+            target: PathBuf::from("/opt/dromia/outside"),
+            writable: true,
+        };
+        let mut spec = ProcessSpec {
+            argv: Vec::new(),
+            env: Vec::new(),
+            workspace: stage.workspace().to_owned(),
+            cwd: PathBuf::new(),
+            mounts: vec![program],
+            limits: LIMITS,
+        };
+        let workspace = backend.workspace(&spec);
+        let scene = match hole {
+            Hole::None => stage.scene(&workspace, stage.outside())?,
+            Hole::Planted => {
+                let scene = stage.scene(&workspace, backend.place(&outside))?;
+                spec.mounts.push(outside);
+                scene
+            }
+        };
+        let program = backend.place(&spec.mounts[0]).to_string_lossy().into_owned();
+        spec.argv = vec![program, ATTEMPT_FLAG.to_owned(), attempt.name.to_owned(), scene];
+        let started = backend.start(spec).await;
+        let mut process = started.map_err(|source| BatteryError::Start { name: attempt.name, source })?;
+        let mut said = Vec::new();
+        let mut ending = Ending::Lost;
+        while let Some(event) = process.next().await {
+            match event {
+                ProcessEvent::Output { bytes, .. } => said.extend_from_slice(&bytes),
+                ProcessEvent::Ended(how) => ending = how,
+            }
+        }
+        if !has_run(&ending) {
+            return Err(BatteryError::NotRun { name: attempt.name, ending });
+        }
+        let is_reached = ending == Ending::Exited { code: i32::from(THROUGH) };
+        Ok((judged(attempt, &stage, &said, is_reached).await, ending))
+    }
+}
+
+/// Whether an attempt ran, whatever became of it: it said so, or a limit or a signal ended it.
+fn has_run(ending: &Ending) -> bool {
+    match ending {
+        Ending::Exited { code } => {
+            [THROUGH, REFUSED, PANICKED].contains(&u8::try_from(*code).unwrap_or_default())
+        }
+        Ending::Signalled { .. } | Ending::Killed { .. } => true,
+        Ending::Stopped | Ending::NotStarted { .. } | Ending::Lost => false,
+    }
+}
+
+/// Says whether an attempt got through.
+async fn judged(attempt: &Attempt, stage: &Stage, said: &[u8], is_reached: bool) -> bool {
+    match attempt.proof {
+        Proof::Reached => is_reached,
+        Proof::Said => said.windows(stage.secret().len()).any(|piece| piece == stage.secret().as_bytes()),
+        Proof::Changed => stage.is_outside_changed(),
+        Proof::Hooked => stage.is_hooked(),
+        Proof::Late => {
+            tokio::time::sleep(AFTERMATH).await;
+            stage.is_late()
+        }
+    }
+}
+
+/// Makes one attempt: the process that this is was started for it. Its name and its scene are the arguments.
+pub(crate) fn attempt(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<_> = arguments.filter_map(|word| word.into_string().ok()).collect();
+    let [name, scene] = &words[..] else { return ExitCode::from(UNKNOWN) };
+    let Ok(scene) = serde_json::from_str::<Scene>(scene) else { return ExitCode::from(UNKNOWN) };
+    if name == HOLD {
+        attempts::hold(&scene);
+        return ExitCode::SUCCESS;
+    }
+    let Some(attempt) = ALL.iter().find(|attempt| attempt.name == name) else {
+        return ExitCode::from(UNKNOWN);
+    };
+    match (attempt.body)(&scene) {
+        Ok(()) => ExitCode::from(THROUGH),
+        Err(problem) => {
+            attempts::say(format!("{problem}\n").as_bytes());
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_did_not_run_proves_nothing() {
+        for (ending, ran) in [
+            (Ending::Exited { code: i32::from(THROUGH) }, true),
+            (Ending::Exited { code: i32::from(REFUSED) }, true),
+            (Ending::Exited { code: 0 }, false),
+            (Ending::Exited { code: 127 }, false),
+            (Ending::Exited { code: i32::from(UNKNOWN) }, false),
+            (Ending::Signalled { signal: 6 }, true),
+            (Ending::NotStarted { problem: "gone".to_owned() }, false),
+            (Ending::Lost, false),
+        ] {
+            assert_eq!(has_run(&ending), ran, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn there_are_at_least_sixty_attempts_in_every_class_with_names_of_their_own() {
+        let names: BTreeSet<_> = ALL.iter().map(|attempt| attempt.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        assert!(names.len() >= 60, "{}", names.len());
+        assert!(!names.contains(HOLD));
+        let classes: BTreeSet<_> = ALL.iter().map(|attempt| attempt.class).collect();
+        assert_eq!(classes, BTreeSet::from(Class::ALL));
+        // What needs root, and what only some promise, is the smaller part.
+        assert!(ALL.iter().filter(|attempt| !attempt.needs_root && !attempt.is_strict).count() >= 45);
+    }
+}

@@ -1,0 +1,204 @@
+//! What the processes of a tool use together, read from `/proc` and from the workspace.
+//!
+//! The limits of the kernel hold for one process; these sums hold for all. They are read every few milliseconds, so
+//! what is used in between may be more than the limit; [`super::walls`] bounds that.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use dromia_contracts::sandbox::{Limit, Limits};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::process::Pid;
+
+use crate::order::Order;
+
+/// How long a second of processor time is in the counters of `/proc`: the same on all machines that this runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// How often the workspace is measured; each time takes at most a tenth of that.
+const DISK_EVERY: Duration = Duration::from_millis(500);
+
+/// The most files that are counted; a workspace with more is over its limit.
+const FILES_MAX: usize = 200_000;
+
+/// The deepest directory that is counted; what is deeper is over the limit, too.
+const DEPTH_MAX: usize = 256;
+
+/// The helper and the warden, which are counted with the tool.
+const OURS: u64 = 2;
+
+/// Measures one tool.
+pub(crate) struct Meter {
+    limits: Limits,
+    workspace: PathBuf,
+    disk_at: Instant,
+    /// Processor time of those that were there at the last look, so that it never goes back.
+    cpu_ms: u64,
+}
+
+/// What all processes use at this moment.
+#[derive(Default)]
+struct Used {
+    processes: u64,
+    memory_bytes: u64,
+    cpu_ms: u64,
+}
+
+impl Meter {
+    /// Measures everything below this process.
+    pub(crate) fn new(order: &Order) -> Self {
+        Self {
+            limits: order.spec.limits,
+            workspace: order.spec.workspace.clone(),
+            disk_at: Instant::now() + DISK_EVERY,
+            cpu_ms: 0,
+        }
+    }
+
+    /// Says which limit is exceeded, if one is.
+    pub(crate) fn exceeded(&mut self) -> Option<Limit> {
+        let processes_max = u64::from(self.limits.processes) + OURS;
+        let used = used(processes_max);
+        self.cpu_ms = self.cpu_ms.max(used.cpu_ms);
+        if used.processes > processes_max {
+            return Some(Limit::Processes);
+        }
+        if used.memory_bytes > self.limits.memory_bytes {
+            return Some(Limit::Memory);
+        }
+        if self.cpu_ms > self.limits.cpu_ms {
+            return Some(Limit::Cpu);
+        }
+        if Instant::now() < self.disk_at {
+            return None;
+        }
+        let began = Instant::now();
+        let bytes = disk(&self.workspace, self.limits.disk_bytes);
+        self.disk_at = Instant::now() + DISK_EVERY.max(began.elapsed() * 10);
+        (bytes > self.limits.disk_bytes).then_some(Limit::Disk)
+    }
+}
+
+/// Adds up this process and all below it, orphans included; gives up, with what it has, once there are too many.
+fn used(processes_max: u64) -> Used {
+    let mut all = Used::default();
+    let mut open = vec![rustix::process::getpid()];
+    while let Some(pid) = open.pop() {
+        all.processes += threads(pid).max(1);
+        all.memory_bytes += memory(pid).unwrap_or_default();
+        all.cpu_ms += cpu_ms(pid).unwrap_or_default();
+        if all.processes > processes_max {
+            break;
+        }
+        open.extend(children(pid));
+    }
+    all
+}
+
+/// The children of all threads of a process.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = format!("/proc/{}/task", pid.as_raw_pid());
+    let mut found = Vec::new();
+    for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)));
+    }
+    found
+}
+
+fn threads(pid: Pid) -> u64 {
+    fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())).map_or(0, |tasks| tasks.count() as u64)
+}
+
+/// Memory that this process made: its own and what it shares with its relatives, but no mapped file.
+fn memory(pid: Pid) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
+    let kib = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    Some((kib("RssAnon:")? + kib("RssShmem:")?) * 1024)
+}
+
+/// Processor time of a process and of its children that it has buried.
+fn cpu_ms(pid: Pid) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    cpu_ms_of(&text)
+}
+
+fn cpu_ms_of(stat: &str) -> Option<u64> {
+    // The name may hold anything, parentheses too; the last one ends it. Then: state, ten numbers, the four times.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let times = rest.split_ascii_whitespace().skip(11).take(4);
+    let ticks: u64 = times.map(|word| word.parse::<u64>().ok()).sum::<Option<u64>>()?;
+    Some(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+/// Bytes of a workspace, as they lie on the disk; more than `most` as soon as it is known to be more.
+fn disk(workspace: &Path, most: u64) -> u64 {
+    const DIRECTORY: OFlags =
+        OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    let Ok(top) = rustix::fs::openat(CWD, workspace, DIRECTORY, Mode::empty()) else { return 0 };
+    let mut bytes = 0_u64;
+    let mut files = 0;
+    // Held handles, deepest last: a directory that is moved meanwhile is still the one that was meant.
+    let mut open: Vec<(OwnedFd, Dir)> = Vec::new();
+    let Ok(dir) = Dir::read_from(&top) else { return 0 };
+    open.push((top, dir));
+    while let Some((handle, dir)) = open.last_mut() {
+        let Some(Ok(entry)) = dir.read() else {
+            open.pop();
+            continue;
+        };
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        files += 1;
+        let Ok(found) = rustix::fs::statat(&*handle, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        bytes = bytes.saturating_add(u64::try_from(found.st_blocks).unwrap_or_default().saturating_mul(512));
+        if bytes > most || files > FILES_MAX || open.len() > DEPTH_MAX {
+            return u64::MAX;
+        }
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            let (handle, _) = open.last().expect("the loop holds one");
+            let Ok(below) = rustix::fs::openat(handle, name, DIRECTORY, Mode::empty()) else {
+                continue;
+            };
+            if let Ok(dir) = Dir::read_from(&below) {
+                open.push((below, dir));
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16";
+        assert_eq!(cpu_ms_of(stat), Some((11 + 12 + 13 + 14) * 10));
+        assert_eq!(cpu_ms_of("7 (a) S 1"), Some(0));
+        assert_eq!(cpu_ms_of("7"), None);
+    }
+
+    #[test]
+    fn a_workspace_is_measured_without_following_links() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let outside = tempfile::tempdir().expect("a directory");
+        fs::write(outside.path().join("big"), vec![1; 1 << 20]).expect("a file");
+        fs::create_dir(dir.path().join("a")).expect("a directory");
+        fs::write(dir.path().join("a/small"), [1]).expect("a file");
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).expect("a link");
+        let path = dir.path().to_path_buf();
+        assert!(disk(&path, 1 << 30) < 1 << 20);
+        fs::write(dir.path().join("a/big"), vec![1; 1 << 20]).expect("a file");
+        assert!(disk(&path, 1 << 30) >= 1 << 20);
+        assert_eq!(disk(&path, 1 << 19), u64::MAX);
+    }
+}

@@ -1,0 +1,87 @@
+//! The walls that a process builds around itself: limits, no rights, Landlock, the filter of system calls.
+
+use std::io;
+
+use dromia_contracts::sandbox::Limits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
+
+use super::landlock::{self, Places};
+use super::syscalls::{self, Paths};
+
+/// The most open files of one process.
+const FILES_MAX: u64 = 1024;
+
+/// Memory that may be kept from being swapped out.
+const LOCKED_BYTES_MAX: u64 = 64 << 10;
+
+/// The highest number of a capability that a kernel may know.
+const CAPABILITY_MAX: u32 = 63;
+
+/// Builds all of them. `counts_own` says that processes are counted for these walls only, and not for all that the
+/// same user runs. What went wrong is said with its place.
+pub(crate) fn build(
+    limits: &Limits,
+    places: &Places,
+    paths: Paths,
+    counts_own: bool,
+) -> Result<(), (&'static str, io::Error)> {
+    bound(limits, counts_own).map_err(|problem| ("limits", problem))?;
+    without_rights().map_err(|problem| ("capabilities", problem))?;
+    landlock::restrict(places).map_err(|problem| ("Landlock", problem))?;
+    syscalls::restrict(paths).map_err(|problem| ("seccomp", problem))
+}
+
+/// Sets the kernel's limits, which hold for each process; the sums are the meter's.
+fn bound(limits: &Limits, counts_own: bool) -> io::Result<()> {
+    let seconds = limits.cpu_ms.div_ceil(1000);
+    lower(Resource::Cpu, seconds, seconds + 1)?;
+    // Data, not address space: programs reserve far more than they ever touch.
+    lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
+    lower(Resource::Fsize, limits.disk_bytes, limits.disk_bytes)?;
+    lower(Resource::Nofile, FILES_MAX, FILES_MAX)?;
+    lower(Resource::Memlock, LOCKED_BYTES_MAX, LOCKED_BYTES_MAX)?;
+    lower(Resource::Msgqueue, 0, 0)?;
+    // One is the number by which neither a file nor a program gets a core; by zero a program still would.
+    lower(Resource::Core, 1, 1)?;
+    if counts_own {
+        // The warden and the helper are counted, too.
+        let processes = u64::from(limits.processes) + 2;
+        lower(Resource::Nproc, processes, processes)?;
+    }
+    Ok(())
+}
+
+/// Sets a limit, or leaves it where it is lower already.
+fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Rlimit { current: Some(current.min(most)), maximum: Some(maximum.min(most)) };
+    Ok(setrlimit(resource, limit)?)
+}
+
+/// Gives up every right that root has, also for what is executed later.
+fn without_rights() -> io::Result<()> {
+    let bits = CapabilitiesSecureBits::NO_ROOT
+        | CapabilitiesSecureBits::NO_ROOT_LOCKED
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP
+        | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+    // Who has no right to these has none to lose; the check below says so.
+    let _: rustix::io::Result<()> = rustix::thread::set_capabilities_secure_bits(bits);
+    for number in 0..=CAPABILITY_MAX {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        let _: rustix::io::Result<()> = rustix::thread::remove_capability_from_bounding_set(one);
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets)?;
+    rustix::thread::set_no_new_privs(true)?;
+    let left = rustix::thread::capabilities(None)?;
+    if left.permitted.is_empty() && left.effective.is_empty() {
+        Ok(())
+    } else {
+        Err(io::Error::other("a capability is left"))
+    }
+}

@@ -1,0 +1,55 @@
+//! Process isolation: the backends behind the [`Sandbox`](dromia_contracts::sandbox::Sandbox) port, and the battery
+//! of escape attempts that each of them must refuse. Linux only.
+//!
+//! Invariant: what a process may do is settled before its program starts, and by a process of its own: the *helper*,
+//! which is this very program started again under the name [`HELPER_NAME`], before it has threads. `main` asks
+//! [`enter`] first. The helper takes the order from its standard input, a socket, builds the walls, starts the program
+//! and watches over it. The other end of that socket is the lifeline: when it closes, for whatever reason, everything
+//! that the helper started is ended.
+//!
+//! What this crate refuses to do: decide who may run what (the gate does), give a process a network, run anything where
+//! a wall is missing.
+//!
+//! Reading order: [`native`] and [`bubblewrap`] are the backends, [`probe`] says what this machine permits; `order` is
+//! what goes to the helper and what comes back, `helper` carries it out; [`battery`] tries to break out.
+
+pub mod battery;
+pub mod bubblewrap;
+pub mod native;
+pub mod probe;
+
+mod helper;
+mod order;
+mod running;
+mod spec;
+mod sys;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use crate::bubblewrap::Bubblewrap;
+pub use crate::native::{Level, Native};
+
+/// The name (`argv[0]`) under which this program is the helper.
+pub const HELPER_NAME: &str = "dromia-sandbox-helper";
+
+/// The first argument with which this program builds walls inside of those that another program built.
+pub(crate) const INSIDE_FLAG: &str = "--sandbox-inside";
+
+/// The first argument with which this program makes one attempt of the [`battery`].
+pub const ATTEMPT_FLAG: &str = "--sandbox-attempt";
+
+/// Does the work of the helper, or one attempt of the battery, if this process was started for it.
+///
+/// `main` calls it before anything else, while the process has one thread; what it returns is the process's end.
+pub fn enter(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let name = arguments.next()?;
+    if name == HELPER_NAME {
+        return Some(helper::run());
+    }
+    let flag = arguments.next()?;
+    if flag == INSIDE_FLAG {
+        return Some(helper::run_inside(arguments));
+    }
+    (flag == ATTEMPT_FLAG).then(|| battery::attempt(arguments))
+}

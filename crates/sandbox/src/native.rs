@@ -1,0 +1,76 @@
+//! The backend that needs nothing but the kernel.
+
+use std::path::{Path, PathBuf};
+
+use dromia_contracts::BoxFuture;
+use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
+
+use crate::order::{Order, VERSION, Walls};
+use crate::running::Running;
+use crate::spec::{self, WORKSPACE};
+
+/// How much of the kernel's walls is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Landlock, a filter of system calls, limits; the process sees this machine's own file system, as far as it is
+    /// allowed, and other processes' numbers. Names, sizes and modes of files are not hidden, and what programs
+    /// outside would execute from the workspace can be changed.
+    Base,
+    /// The same inside user, mount, process, network, IPC, host name and control group namespaces, with a file
+    /// system of its own.
+    Strict,
+}
+
+/// The kernel's own walls.
+#[derive(Debug, Clone)]
+pub struct Native {
+    helper: PathBuf,
+    level: Level,
+}
+
+impl Native {
+    /// Names the program that is the helper, and the level. Nothing is looked at; [`crate::probe`] does that.
+    pub fn new(helper: PathBuf, level: Level) -> Self {
+        Self { helper, level }
+    }
+}
+
+impl Sandbox for Native {
+    fn name(&self) -> &'static str {
+        match self.level {
+            Level::Base => "native/base",
+            Level::Strict => "native/strict",
+        }
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Process
+    }
+
+    fn workspace(&self, spec: &ProcessSpec) -> PathBuf {
+        match self.level {
+            Level::Base => spec.workspace.clone(),
+            Level::Strict => PathBuf::from(WORKSPACE),
+        }
+    }
+
+    fn place<'mount>(&self, mount: &'mount Mount) -> &'mount Path {
+        match self.level {
+            Level::Base => &mount.source,
+            Level::Strict => &mount.target,
+        }
+    }
+
+    fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
+        Box::pin(async move {
+            spec::check(&spec)?;
+            let walls = match self.level {
+                Level::Base => Walls::Base,
+                Level::Strict => Walls::Strict,
+            };
+            let order = Order { version: VERSION, walls, spec: spec::resolve(spec)? };
+            let running = Running::start(&self.helper, &order).await?;
+            Ok(Box::new(running) as Box<dyn Process>)
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! What goes to the helper and what comes back: one order, one report, both JSON.
+//!
+//! The helper is the same program as the one that orders, so both sides always know the same words; the version is
+//! there for a helper of another program that somebody configured, which refuses what it does not know.
+
+use std::io::{self, Read, Write};
+
+use dromia_contracts::sandbox::{Ending, ProcessSpec};
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Order`] and [`Report`].
+pub(crate) const VERSION: u32 = 1;
+
+/// The longest order.
+const ORDER_BYTES_MAX: usize = 4 << 20;
+
+/// The longest report.
+const REPORT_BYTES_MAX: u64 = 64 << 10;
+
+/// Which walls the helper builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Walls {
+    /// Landlock, the filter of system calls and limits; the file system stays where it is.
+    Base,
+    /// The same inside namespaces of its own.
+    Strict,
+    /// What another program builds, which gets these arguments; the helper only watches.
+    Foreign {
+        /// The program and its arguments, the tool's own included.
+        argv: Vec<String>,
+    },
+}
+
+/// What the helper shall do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Order {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// The walls.
+    pub(crate) walls: Walls,
+    /// What runs behind them.
+    pub(crate) spec: ProcessSpec,
+}
+
+/// What the helper tells at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Report {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// How it ended.
+    pub(crate) ending: Ending,
+}
+
+impl Order {
+    /// Writes the order as it goes over the socket: its length in four bytes, then itself.
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
+        let text = serde_json::to_vec(self)?;
+        let length = u32::try_from(text.len()).ok().filter(|_| text.len() <= ORDER_BYTES_MAX);
+        let length = length.ok_or_else(|| io::Error::other("the order is too long"))?;
+        Ok([&length.to_le_bytes()[..], &text].concat())
+    }
+
+    /// Reads an order.
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Self> {
+        let mut length = [0; 4];
+        from.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > ORDER_BYTES_MAX {
+            return Err(io::Error::other("the order is too long"));
+        }
+        let mut text = vec![0; length];
+        from.read_exact(&mut text)?;
+        let order: Self = serde_json::from_slice(&text)?;
+        if order.version != VERSION {
+            return Err(io::Error::other("the order is of another version of this program"));
+        }
+        Ok(order)
+    }
+}
+
+impl Report {
+    /// Says how it ended.
+    pub(crate) fn new(ending: Ending) -> Self {
+        Self { version: VERSION, ending }
+    }
+
+    /// Writes the report; its end is the end of the stream.
+    pub(crate) fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        to.write_all(&serde_json::to_vec(self)?)
+    }
+
+    /// Understands a whole report; nothing if it is none.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok().filter(|report: &Self| report.version == VERSION)
+    }
+
+    /// Reads a report to the end of the stream; nothing if there is none.
+    pub(crate) fn read(from: &mut impl Read) -> Option<Self> {
+        let mut text = Vec::new();
+        from.take(REPORT_BYTES_MAX).read_to_end(&mut text).ok()?;
+        Self::parse(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use dromia_contracts::sandbox::Limits;
+
+    use super::*;
+
+    fn order() -> Order {
+        let spec = ProcessSpec {
+            argv: vec!["true".to_owned()],
+            env: Vec::new(),
+            workspace: PathBuf::from("/w"),
+            cwd: PathBuf::new(),
+            mounts: Vec::new(),
+            limits: Limits::DEFAULT,
+        };
+        Order { version: VERSION, walls: Walls::Strict, spec }
+    }
+
+    #[test]
+    fn an_order_is_read_as_it_was_written() {
+        let bytes = order().encode().expect("an order is JSON");
+        assert_eq!(Order::read(&mut &bytes[..]).expect("it is whole"), order());
+        for cut in 0..bytes.len() {
+            assert!(Order::read(&mut &bytes[..cut]).is_err(), "{cut} bytes are no order");
+        }
+    }
+
+    #[test]
+    fn an_order_of_another_version_and_one_that_is_too_long_are_refused() {
+        let newer = Order { version: VERSION + 1, ..order() }.encode().expect("an order is JSON");
+        assert!(Order::read(&mut &newer[..]).is_err());
+        let long = u32::MAX.to_le_bytes();
+        assert!(Order::read(&mut &long[..]).is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! The side of a process that this program sees: the helper's socket and the two outputs.
+//!
+//! Nothing is buffered here: who does not ask for the next event makes the process wait. Dropping it closes the
+//! lifeline, and the helper ends everything.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dromia_contracts::BoxFuture;
+use dromia_contracts::sandbox::{
+    Ending, Limit, PIECE_BYTES_MAX, Process, ProcessEvent, SandboxError, Stream,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::Instant;
+
+use crate::HELPER_NAME;
+use crate::order::{Order, Report};
+
+/// How long after the last moment that a process may have its helper may take to say so.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long output may take to end once the process has.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long the helper may take to read its order.
+const ORDER_WAIT: Duration = Duration::from_secs(10);
+
+/// The longest report that is read.
+const REPORT_BYTES_MAX: usize = 64 << 10;
+
+/// A process, through its helper.
+#[derive(Debug)]
+pub(crate) struct Running {
+    helper: Child,
+    control: UnixStream,
+    out: Option<ChildStdout>,
+    err: Option<ChildStderr>,
+    report: Vec<u8>,
+    has_report: bool,
+    /// What ends it, where this side knows better than the helper.
+    cause: Option<Ending>,
+    /// How much it may still write.
+    left: u64,
+    deadline: Instant,
+    is_over: bool,
+}
+
+impl Running {
+    /// Starts the helper and hands it the order.
+    pub(crate) async fn start(helper: &Path, order: &Order) -> Result<Self, SandboxError> {
+        Self::try_start(helper, order)
+            .await
+            .map_err(|problem| SandboxError::Start { problem: problem.to_string() })
+    }
+
+    async fn try_start(helper: &Path, order: &Order) -> io::Result<Self> {
+        let limits = order.spec.limits;
+        let text = order.encode()?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let mut helper = Command::new(helper)
+            .arg0(HELPER_NAME)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        ours.set_nonblocking(true)?;
+        let mut control = UnixStream::from_std(ours)?;
+        let told = tokio::time::timeout(ORDER_WAIT, control.write_all(&text));
+        told.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let (out, err) = (helper.stdout.take(), helper.stderr.take());
+        Ok(Self {
+            helper,
+            control,
+            out,
+            err,
+            report: Vec::new(),
+            has_report: false,
+            cause: None,
+            left: limits.output_bytes,
+            deadline: Instant::now() + Duration::from_millis(limits.wall_ms) + GRACE,
+            is_over: false,
+        })
+    }
+
+    async fn event(&mut self) -> Option<ProcessEvent> {
+        while !self.is_over {
+            if self.has_report && self.out.is_none() && self.err.is_none() {
+                return Some(self.end());
+            }
+            tokio::select! {
+                // What is there is taken before time is called, however late somebody asks.
+                biased;
+                piece = piece(&mut self.out), if self.out.is_some() => match piece {
+                    Some(bytes) => return Some(self.output(Stream::Out, bytes)),
+                    None => self.out = None,
+                },
+                piece = piece(&mut self.err), if self.err.is_some() => match piece {
+                    Some(bytes) => return Some(self.output(Stream::Err, bytes)),
+                    None => self.err = None,
+                },
+                read = self.control.read_buf(&mut self.report), if !self.has_report => {
+                    let is_whole = !matches!(read, Ok(count) if count > 0);
+                    if is_whole || self.report.len() > REPORT_BYTES_MAX {
+                        self.has_report = true;
+                        self.deadline = Instant::now() + DRAIN;
+                    }
+                },
+                () = tokio::time::sleep_until(self.deadline) => self.give_up(),
+            }
+        }
+        None
+    }
+
+    /// Counts a piece of output; the last one is cut where the limit is, and ends the process.
+    fn output(&mut self, stream: Stream, mut bytes: Bytes) -> ProcessEvent {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        if bytes.len() > most {
+            bytes.truncate(most);
+            // A piece that comes too late to end the process was written before its end all the same.
+            self.cause.get_or_insert(Ending::Killed { limit: Limit::Output });
+            (self.out, self.err) = (None, None);
+            self.call_off();
+        }
+        self.left -= bytes.len() as u64;
+        ProcessEvent::Output { stream, bytes }
+    }
+
+    fn end(&mut self) -> ProcessEvent {
+        self.is_over = true;
+        let told = Report::parse(&self.report).map_or(Ending::Lost, |report| report.ending);
+        // It is dead, so this buries it; were it not, the runtime would, later.
+        drop(self.helper.try_wait());
+        ProcessEvent::Ended(self.cause.take().unwrap_or(told))
+    }
+
+    /// The helper does not do what it is there for, or somebody outside holds the outputs.
+    fn give_up(&mut self) {
+        if !self.has_report {
+            self.cause.get_or_insert(Ending::Lost);
+            // What it started dies with it.
+            drop(self.helper.start_kill());
+        }
+        self.has_report = true;
+        (self.out, self.err) = (None, None);
+    }
+
+    fn call_off(&mut self) {
+        // If it cannot be told it is dead already, or dies when the socket closes.
+        drop(self.control.try_write(b"s"));
+    }
+}
+
+/// Reads what is there; nothing at the end. A future that is dropped has read nothing.
+async fn piece<R: AsyncRead + Unpin>(from: &mut Option<R>) -> Option<Bytes> {
+    let reader = from.as_mut()?;
+    let mut bytes = BytesMut::with_capacity(PIECE_BYTES_MAX);
+    match reader.read_buf(&mut bytes).await {
+        Ok(count) if count > 0 => Some(bytes.freeze()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+impl Process for Running {
+    fn next(&mut self) -> BoxFuture<'_, Option<ProcessEvent>> {
+        Box::pin(self.event())
+    }
+
+    fn stop(&mut self) {
+        self.call_off();
+    }
+}

@@ -1,0 +1,94 @@
+//! The system calls that no safe library offers. All `unsafe` of this crate is here.
+//!
+//! Invariant: [`fork`], [`unshare`] and [`close_from`] are called by the helper only, which has one thread.
+
+#![expect(unsafe_code, reason = "these system calls have no safe wrapper")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// Splits this process in two; the new one is told nothing, the old one the number of the new.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the helper has one thread, so no lock can be held by a thread that the new process lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// Leaves the namespaces of this process for new ones.
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the table of descriptors stays shared (`FILES` is never asked for), and there is one thread.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+}
+
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the helper has opened nothing yet, so no owner of a descriptor is left with a closed one.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a mount, and all below it, gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MountAttributes {
+    /// Nothing can be changed through it.
+    pub(crate) read_only: bool,
+    /// Device files in it are dead.
+    pub(crate) no_devices: bool,
+}
+
+/// The argument of mount_setattr(2).
+#[repr(C)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    namespace: u64,
+}
+
+/// Sets attributes of a mount and of all mounts below it, and takes none away; set-user-id files are always dead.
+pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<()> {
+    const READ_ONLY: u64 = 1;
+    const NO_SUID: u64 = 2;
+    const NO_DEVICES: u64 = 4;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut set = NO_SUID;
+    if attributes.read_only {
+        set |= READ_ONLY;
+    }
+    if attributes.no_devices {
+        set |= NO_DEVICES;
+    }
+    let attributes = Attributes { set, clear: 0, propagation: 0, namespace: 0 };
+    let flags = libc::AT_RECURSIVE | libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: both pointers live as long as the call, and the size is that of the structure.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a system call whose arguments are numbers, the sixth of them zero: for attempts of the battery and to ask
+/// for versions.
+///
+/// None of the calls that the battery makes so writes to this process's memory: where one takes a pointer it is
+/// given none.
+pub(crate) fn call(number: libc::c_long, arguments: [libc::c_long; 5]) -> io::Result<libc::c_long> {
+    let [a, b, c, d, e] = arguments;
+    // SAFETY: see above; the caller passes no pointers.
+    let done = unsafe { libc::syscall(number, a, b, c, d, e, 0) };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(done) }
+}

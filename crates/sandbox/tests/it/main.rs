@@ -1,0 +1,5 @@
+//! The backends of this machine behind the port, with the crate's own helper.
+
+mod battery;
+mod port;
+mod support;

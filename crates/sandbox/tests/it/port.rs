@@ -1,0 +1,156 @@
+//! What the port promises, of every backend of this machine.
+
+use std::time::{Duration, Instant};
+
+use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, SandboxError};
+
+use crate::support::{backends, run, script};
+
+#[tokio::test]
+async fn a_program_writes_its_workspace_and_tells_its_outputs_and_its_end() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let told =
+            run(&*backend, script(dir.path(), "echo out; echo err >&2; echo kept > file; exit 7")).await;
+        assert_eq!(told.ending, Ending::Exited { code: 7 }, "{} {told:?}", backend.name());
+        assert_eq!((&*told.out, &*told.err), ("out\n", "err\n"), "{}", backend.name());
+        let kept = std::fs::read_to_string(dir.path().join("file")).expect("it was written");
+        assert_eq!(kept, "kept\n", "{}", backend.name());
+    }
+}
+
+#[tokio::test]
+async fn arguments_are_executed_as_they_stand() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), "");
+        spec.argv = ["/usr/bin/printf", "[%s]", "a b", "$HOME", "; echo x", "*"].map(str::to_owned).into();
+        let told = run(&*backend, spec).await;
+        assert_eq!(told.out, "[a b][$HOME][; echo x][*]", "{} {told:?}", backend.name());
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_what_the_spec_names_and_four_names_more() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), "");
+        spec.argv = vec!["/usr/bin/env".to_owned()];
+        spec.env = vec![("GIVEN".to_owned(), "by the spec".to_owned())];
+        let told = run(&*backend, spec).await;
+        let mut names: Vec<_> = told.out.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["GIVEN", "HOME", "LANG", "PATH", "TMPDIR"], "{}", backend.name());
+    }
+}
+
+#[tokio::test]
+async fn a_mount_is_seen_where_the_backend_says_and_changed_only_if_it_may_be() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let given = tempfile::tempdir().expect("a directory");
+        std::fs::write(given.path().join("text"), "given\n").expect("a file");
+        for writable in [false, true] {
+            let source = given.path().canonicalize().expect("it is there");
+            let mount = Mount { source, target: "/opt/given".into(), writable };
+            let place = backend.place(&mount).display().to_string();
+            let mut spec = script(dir.path(), &format!("cat {place}/text && echo more > {place}/new"));
+            spec.mounts = vec![mount];
+            let told = run(&*backend, spec).await;
+            assert_eq!(told.out, "given\n", "{} {told:?}", backend.name());
+            assert_eq!(given.path().join("new").exists(), writable, "{} {told:?}", backend.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_ends_a_process_and_says_which() {
+    let cases: [(&str, Limits, Limit); 4] = [
+        ("while :; do :; done", Limits { cpu_ms: 500, ..Limits::DEFAULT }, Limit::Cpu),
+        ("trap '' TERM INT HUP; sleep 20", Limits { wall_ms: 400, ..Limits::DEFAULT }, Limit::Time),
+        ("while :; do echo flood; done", Limits { output_bytes: 100_000, ..Limits::DEFAULT }, Limit::Output),
+        (
+            "for i in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > f$i; done; sleep 20",
+            Limits { disk_bytes: 8 << 20, ..Limits::DEFAULT },
+            Limit::Disk,
+        ),
+    ];
+    for backend in backends() {
+        for (text, limits, limit) in &cases {
+            let dir = tempfile::tempdir().expect("a directory");
+            let mut spec = script(dir.path(), text);
+            spec.limits = *limits;
+            let began = Instant::now();
+            let told = run(&*backend, spec).await;
+            assert_eq!(told.ending, Ending::Killed { limit: *limit }, "{} {text}", backend.name());
+            assert!(told.out.len() as u64 <= limits.output_bytes);
+            assert!(began.elapsed() < Duration::from_secs(8), "{} {text}", backend.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_makes_the_process_wait() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut process = backend
+            .start(script(dir.path(), "head -c 1000000 /dev/zero; echo done > done; sleep 20"))
+            .await
+            .expect("it starts");
+        assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!dir.path().join("done").exists(), "{}", backend.name());
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_or_dropped_is_gone_with_all_it_started() {
+    for backend in backends() {
+        for is_dropped in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let text = "setsid sh -c 'sleep 1; echo x > late' & echo here; sleep 20";
+            let mut process = backend.start(script(dir.path(), text)).await.expect("it starts");
+            assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
+            if is_dropped {
+                drop(process);
+            } else {
+                process.stop();
+                let mut last = None;
+                while let Some(event) = process.next().await {
+                    last = Some(event);
+                }
+                assert_eq!(last, Some(ProcessEvent::Ended(Ending::Stopped)), "{}", backend.name());
+            }
+            tokio::time::sleep(Duration::from_millis(1_700)).await;
+            assert!(!dir.path().join("late").exists(), "{} left a process behind", backend.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn closing_its_outputs_is_not_its_end() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let told = run(&*backend, script(dir.path(), "exec >&- 2>&-; sleep 0.3; echo x > end; exit 3")).await;
+        assert_eq!(told.ending, Ending::Exited { code: 3 }, "{}", backend.name());
+        assert!(dir.path().join("end").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_is_said_and_what_no_process_gets_is_refused() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), "");
+        spec.argv = vec!["/no/such/program".to_owned()];
+        let told = run(&*backend, spec).await;
+        let said = format!("{told:?}");
+        assert!(said.contains("/no/such/program"), "{} {said}", backend.name());
+        assert_ne!(told.ending, Ending::Exited { code: 0 });
+
+        let mut spec = script(dir.path(), "true");
+        spec.workspace = dir.path().join("absent");
+        let refused = backend.start(spec).await.map(drop);
+        assert!(matches!(refused, Err(SandboxError::Spec { place: "workspace", .. })), "{refused:?}");
+    }
+}

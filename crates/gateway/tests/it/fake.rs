@@ -34,6 +34,8 @@ pub(crate) enum Mood {
 #[derive(Default)]
 pub(crate) struct Rooms {
     inner: Mutex<Inner>,
+    /// Deliveries and the feed, in a store of their own.
+    pub outgoing: dromia_testkit::ReferenceStore,
 }
 
 #[derive(Default)]

@@ -34,9 +34,11 @@ pub const SUBSCRIBERS_MAX: usize = 256;
 /// The longest name of a subscriber, in bytes.
 pub const SUBSCRIBER_BYTES_MAX: usize = 128;
 
-/// Names where replies of a session are delivered; nothing for a platform whose people wait for the answer or read it.
+/// Names where replies of a session are delivered; nothing for a platform whose people wait for the answer or read it,
+/// and for a name that no channel can have.
 pub fn target_of(key: &SessionKey) -> Option<String> {
-    (key.platform == WEBHOOK).then(|| format!("{WEBHOOK}:{}", key.channel))
+    let target = (key.platform == WEBHOOK).then(|| format!("{WEBHOOK}:{}", key.channel));
+    target.filter(|target| target.len() <= TARGET_BYTES_MAX)
 }
 
 /// How a delivery stands.

@@ -1,5 +1,6 @@
 //! Rooms behind the gateway, in memory: what they hold is set by the test, what they are asked is kept for it.
 
+pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;
 

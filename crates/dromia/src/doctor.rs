@@ -11,6 +11,7 @@ mod edge;
 mod home;
 mod limits;
 mod models;
+mod outbox;
 mod runs;
 mod server;
 mod store;
@@ -170,6 +171,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         server::CHECKS,
         edge::CHECKS,
         runs::CHECKS,
+        outbox::CHECKS,
         models::CHECKS,
     ];
     groups.into_iter().flatten()

@@ -12,6 +12,7 @@ mod home;
 mod init;
 mod migrate;
 mod model;
+mod post;
 mod probe;
 mod provider;
 mod redact;

@@ -14,7 +14,7 @@ use dromia_contracts::Authority;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_engine::{Engine, Ports};
-use dromia_gateway::BuildError;
+use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
 use dromia_guard::GrantGate;
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
@@ -24,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
+use crate::post::HttpPost;
 use crate::system::{self, Exit};
 use crate::world;
 
@@ -105,6 +106,19 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     Ok(House { store: sqlite, engine, runtime, authority })
 }
 
+/// Builds the outbox and has the engine ring at its door.
+fn outbox(house: &House, channels: Channels) -> anyhow::Result<Outbox> {
+    let ports = OutboxPorts {
+        store: Arc::clone(&house.store) as _,
+        post: Arc::new(HttpPost::new().context("failed to make the client that delivers messages")?),
+        runtime: house.runtime.clone(),
+        authority: house.authority.clone(),
+    };
+    let outbox = Outbox::new(ports, channels);
+    house.engine.tell_of_deliveries(Arc::new(outbox.clone()));
+    Ok(outbox)
+}
+
 async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -116,19 +130,22 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.below(home.root()));
+    let outbox = outbox(&house, resolved.channels)?;
     let ports = dromia_gateway::Ports {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
+        outbox: outbox.clone(),
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
     let built = dromia_gateway::build(gateway, ports).await;
     let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
     house.engine.start();
+    outbox.start();
     sweep(Arc::clone(&house.store));
     announce(&handle)?;
 
-    let engine = house.engine.clone();
+    let (engine, stopping) = (house.engine.clone(), outbox.clone());
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -136,10 +153,12 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         }
         tracing::info!("draining");
         engine.drain();
+        stopping.drain();
     };
     gateway.run(stop).await;
     let deadline = tokio::time::Instant::now() + drain;
-    while house.engine.active() > 0 && tokio::time::Instant::now() < deadline {
+    let is_at_work = || house.engine.active() > 0 || outbox.in_flight() > 0;
+    while is_at_work() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(ExitCode::SUCCESS)

@@ -119,7 +119,13 @@ impl Planted {
             file_bytes: None,
             memory: Some(8 << 30),
             port: Ok(()),
-            server: Server::Answers(Box::new(Answers { status: status(), held: 0, stuck: Vec::new() })),
+            server: Server::Answers(Box::new(Answers {
+                status: status(),
+                held: 0,
+                stuck: Vec::new(),
+                stopped: 0,
+                oldest_delivery: None,
+            })),
             agents: vec!["assistant".to_owned()],
             reached: Ok(()),
         };

@@ -27,3 +27,4 @@ mod sweeping;
 mod tokens;
 mod tree;
 mod turns;
+mod webhook;

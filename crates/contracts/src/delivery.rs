@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::fault::ErrorCode;
-use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId};
+use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId};
 use crate::run::RunStatus;
 use crate::scope::Actor;
 use crate::session::SessionKey;
@@ -249,7 +249,7 @@ pub struct DeliveryRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDelivery {
     /// Its tenant.
-    pub tenant: crate::id::TenantId,
+    pub tenant: TenantId,
     /// The delivery.
     pub delivery: Delivery,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dromia_contracts::delivery::{AttemptOutcome, Bell as _, DeadReason, DeliveryRecord, DeliveryState};
 use dromia_contracts::runtime::{Clock, Runtime};
-use dromia_contracts::store::{DeliveryRedrive, Mutation, Page, Store};
+use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store};
 use dromia_contracts::{Authority, BoxFuture, DeliveryId};
 use dromia_gateway::signature::{Claims, Key};
 use dromia_gateway::{Channel, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
@@ -373,5 +373,44 @@ fn a_drained_outbox_begins_nothing() {
         runtime.clock.sleep_until(later).await;
         assert_eq!(record(&scene, made[0]).await.delivery.state, DeliveryState::Prepared);
         assert!(receivers.ids(&url("orders")).is_empty());
+    });
+}
+
+#[test]
+fn a_subscriber_that_comes_back_by_its_cursor_sees_each_message_once() {
+    play(|runtime, receivers, store| async move {
+        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders"), of("t1", "stuck")]);
+        receivers.set(&url("stuck"), Mood::Stuck);
+        let (mut said, mut seen) = (Vec::new(), Vec::new());
+        for round in 0..6 {
+            said.extend(say(&scene, &["orders", "stuck", "orders"]).await);
+            outbox.ring();
+            until(&runtime, "the feed is numbered", || async {
+                store.unnumbered(&Scene::operator(), 1).await.unwrap().is_empty()
+            })
+            .await;
+            // A slow reader takes a page of two now and then, from the cursor that the store keeps for it.
+            for _ in 0..round {
+                let state = store.feed_state(&scene.scope()).await.unwrap();
+                let cursor = state.subscribers.first().map_or(0, |subscriber| subscriber.cursor);
+                let page = store.feed(&scene.scope(), cursor, 2).await.unwrap();
+                let Some(last) = page.last() else { break };
+                let (subscriber, at) = ("shop".to_owned(), runtime.clock.now());
+                let to = Mutation::CursorMove(CursorMove { subscriber, to: last.number, at });
+                seen.extend(page.into_iter().map(|item| (item.number, item.delivery.id)));
+                scene.done(scene.batch().with(to)).await;
+            }
+        }
+        let rest = store.feed(&scene.scope(), seen.len() as u64, 256).await.unwrap();
+        seen.extend(rest.into_iter().map(|item| (item.number, item.delivery.id)));
+        let numbers: Vec<_> = seen.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (1..=18).collect::<Vec<u64>>(), "a gap, or one twice");
+        let ids: BTreeSet<_> = seen.iter().map(|(_, id)| *id).collect();
+        assert_eq!(
+            ids,
+            said.into_iter().collect(),
+            "though a receiver is stuck, whoever reads misses nothing"
+        );
     });
 }

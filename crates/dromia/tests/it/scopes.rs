@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
             ("dromia/src/init.rs", 1),
             ("engine/src/core.rs", 1),
             ("gateway/src/caller.rs", 3),
-            ("gateway/src/outbox.rs", 1),
+            ("gateway/src/outbox/pump.rs", 1),
         ],
         because: "authentication, recovery, the outbox and init issue scopes, and nobody else",
     },

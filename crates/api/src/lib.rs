@@ -11,6 +11,7 @@ pub mod problem;
 
 pub mod agent;
 pub mod cost;
+pub mod delivery;
 pub mod event;
 pub mod run;
 pub mod session;
@@ -21,11 +22,12 @@ pub mod token;
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
+pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::model::Usage;
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::{
-    AgentId, CallId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
+    AgentId, CallId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
 };
 
 pub use crate::list::List;

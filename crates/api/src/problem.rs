@@ -64,7 +64,7 @@ impl Problem {
 pub const fn http_status(code: ErrorCode) -> u16 {
     match code {
         ErrorCode::InvalidRequest | ErrorCode::CursorInFuture => 400,
-        ErrorCode::Unauthorized => 401,
+        ErrorCode::Unauthorized | ErrorCode::SignatureRefused => 401,
         ErrorCode::Forbidden | ErrorCode::ActionDenied => 403,
         ErrorCode::RouteNotFound
         | ErrorCode::TenantNotFound
@@ -73,6 +73,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound
         | ErrorCode::TokenNotFound
+        | ErrorCode::DeliveryNotFound
         | ErrorCode::RequestNotFound => 404,
         ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
@@ -81,6 +82,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::RunNotResumable
         | ErrorCode::RunUnanswered
         | ErrorCode::RequestUnavailable
+        | ErrorCode::DeliveryUncertain
         | ErrorCode::CallNotOpen => 409,
         ErrorCode::VersionConflict => 412,
         ErrorCode::Overloaded | ErrorCode::RateLimited => 429,

@@ -4,6 +4,7 @@
 //! habit works. Here is what every command shares; each group is in a file of its own.
 
 mod agent;
+mod delivery;
 mod run;
 mod session;
 mod talk;
@@ -17,6 +18,7 @@ use clap::{Args, Subcommand};
 use dromia_api::Handle;
 
 pub use self::agent::{Agent, AgentName, CreateAgent};
+pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};
 pub use self::talk::{Ask, Chat, Event, SendEvent};
@@ -107,6 +109,9 @@ pub enum Command {
     /// Look at runs and steer them
     #[command(subcommand, visible_alias = "runs")]
     Run(Run),
+    /// Look at messages on their way out, and have them sent again
+    #[command(subcommand, visible_alias = "deliveries")]
+    Delivery(Delivery),
     /// Show what runs cost
     #[command(subcommand, visible_alias = "costs")]
     Cost(Cost),

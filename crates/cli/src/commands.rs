@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod chat;
 mod cost;
+mod delivery;
 mod documents;
 mod event;
 mod run;
@@ -56,6 +57,7 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Session(session) => session::run(&cli, session, output).await,
         Command::Run(run) => run::run(&cli, run, output).await,
         Command::Token(token) => token::run(&cli, token, output).await,
+        Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,

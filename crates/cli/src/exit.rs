@@ -130,7 +130,10 @@ impl From<ErrorCode> for Exit {
     fn from(code: ErrorCode) -> Self {
         match code {
             ErrorCode::InvalidRequest | ErrorCode::BodyTooLarge | ErrorCode::CursorInFuture => Self::Usage,
-            ErrorCode::Unauthorized | ErrorCode::Forbidden | ErrorCode::ActionDenied => Self::Denied,
+            ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
+            | ErrorCode::SignatureRefused
+            | ErrorCode::ActionDenied => Self::Denied,
             ErrorCode::ShuttingDown => Self::Unreachable,
             ErrorCode::HandleTaken
             | ErrorCode::IdempotencyConflict
@@ -138,6 +141,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::AgentTerminated
             | ErrorCode::RunTerminal
             | ErrorCode::RunNotResumable
+            | ErrorCode::DeliveryUncertain
             | ErrorCode::CallNotOpen => Self::Conflict,
             ErrorCode::ModelUnavailable
             | ErrorCode::ModelRejected
@@ -152,6 +156,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
+            | ErrorCode::DeliveryNotFound
             | ErrorCode::RequestNotFound
             | ErrorCode::RequestUnavailable
             | ErrorCode::Overloaded

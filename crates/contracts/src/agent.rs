@@ -168,6 +168,9 @@ pub struct Erased {
     pub items: u64,
     /// Bodies that nobody else refers to.
     pub bodies: u64,
+    /// Messages of it that were on their way out, or had gone.
+    #[serde(default)]
+    pub deliveries: u64,
     /// Files of its home.
     pub files: u64,
 }

@@ -70,6 +70,12 @@ error_codes! {
     StateNotFound = "state_not_found", Change;
     /// The token does not exist or cannot be seen.
     TokenNotFound = "token_not_found", Change;
+    /// The delivery does not exist or cannot be seen.
+    DeliveryNotFound = "delivery_not_found", Change;
+    /// The message may have arrived, and its receiver would count it twice.
+    DeliveryUncertain = "delivery_uncertain", Change;
+    /// No channel signed the message, or not now.
+    SignatureRefused = "signature_refused", Change;
     /// The run made no such model call.
     RequestNotFound = "request_not_found", Change;
     /// The request was sent and cannot be written again exactly as it was.

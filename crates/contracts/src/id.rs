@@ -126,6 +126,11 @@ typed_id!(
     TokenId, "tok"
 );
 
+typed_id!(
+    /// Names a delivery: a message on its way out. Every attempt carries it.
+    DeliveryId, "dlv"
+);
+
 impl RunId {
     /// Returns the first id that a run begun at this time can have; ids of earlier runs sort before it.
     pub fn earliest_at(at: Timestamp) -> Self {

@@ -5,7 +5,7 @@
 //! runtime. Not here: configuration sections, wire types, table rows, and any type with a single user.
 //!
 //! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`], [`transcript`], [`client`] and [`input`] say
-//! *what is said*; [`entry`] says *what happened*; [`store`] says *how it becomes durable*; the remaining modules are
+//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves; [`store`] says *how it becomes durable*; the remaining modules are
 //! the ports through which rooms reach one another.
 
 pub mod id;
@@ -24,6 +24,7 @@ pub mod tool;
 pub mod transcript;
 
 pub mod cost;
+pub mod delivery;
 pub mod entry;
 pub mod run;
 pub mod sent;
@@ -41,5 +42,5 @@ pub use futures_core::future::BoxFuture;
 
 pub use crate::digest::Digest;
 pub use crate::fault::{ErrorCode, Fault, Recourse};
-pub use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
+pub use crate::id::{AgentId, CallId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 pub use crate::scope::{Actor, Authority, Operator, Scope};

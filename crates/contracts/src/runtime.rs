@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::BoxFuture;
-use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 
 /// Time.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -71,6 +71,11 @@ impl Runtime {
     /// Mints an inbox item id.
     pub fn item_id(&self) -> ItemId {
         ItemId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints a delivery id.
+    pub fn delivery_id(&self) -> DeliveryId {
+        DeliveryId::from_uuid(self.ids.uuid())
     }
 
     /// Mints a token id.

@@ -5,6 +5,7 @@
 //! time finds the rows of the first and gets the same receipt. Nothing here assumes SQL.
 
 mod batch;
+mod deliver;
 mod read;
 
 pub use batch::{
@@ -12,7 +13,10 @@ pub use batch::{
     NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, TenantCreate,
     TokenCreate, TokenRevoke,
 };
+pub use deliver::{
+    CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
+};
 pub use read::{
-    OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };

@@ -11,6 +11,7 @@ mod edge;
 mod home;
 mod limits;
 mod models;
+mod outbox;
 mod runs;
 mod sandbox;
 mod server;
@@ -171,6 +172,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         server::CHECKS,
         edge::CHECKS,
         runs::CHECKS,
+        outbox::CHECKS,
         models::CHECKS,
         sandbox::CHECKS,
     ];

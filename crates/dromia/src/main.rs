@@ -13,6 +13,7 @@ mod init;
 mod migrate;
 mod model;
 mod outside;
+mod post;
 mod probe;
 mod provider;
 mod redact;

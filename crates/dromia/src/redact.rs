@@ -16,12 +16,13 @@ const NAMES: [&str; 9] =
     ["key", "token", "secret", "password", "passwd", "credential", "authorization", "cookie", "headers"];
 
 /// How the secrets of well-known issuers begin.
-const PREFIXES: [&str; 14] = [
+const PREFIXES: [&str; 15] = [
     "sk-",
     "sk_",
     "rk_",
     "pk_",
     "drm_",
+    "whsec_",
     "ghp_",
     "gho_",
     "github_pat_",

@@ -15,7 +15,7 @@ use dromia_contracts::egress::{Egress as _, Plan, Route};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_engine::{Engine, Ports};
-use dromia_gateway::BuildError;
+use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
 use dromia_guard::{GrantGate, GuardedEgress};
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
@@ -26,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::outside;
+use crate::post::HttpPost;
 use crate::system::{self, Exit};
 use crate::walls::Walls;
 use crate::world;
@@ -113,6 +114,19 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     Ok(House { store: sqlite, engine, runtime, authority, egress })
 }
 
+/// Builds the outbox and has the engine ring at its door.
+fn outbox(house: &House, channels: Channels) -> Outbox {
+    let ports = OutboxPorts {
+        store: Arc::clone(&house.store) as _,
+        post: Arc::new(HttpPost::new(Arc::clone(&house.egress) as _)),
+        runtime: house.runtime.clone(),
+        authority: house.authority.clone(),
+    };
+    let outbox = Outbox::new(ports, channels);
+    house.engine.tell_of_deliveries(Arc::new(outbox.clone()));
+    outbox
+}
+
 async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -124,9 +138,11 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.below(home.root()));
+    let outbox = outbox(&house, resolved.channels);
     let ports = dromia_gateway::Ports {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
+        outbox: outbox.clone(),
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
@@ -137,10 +153,11 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         house.egress.keep_from(door);
     }
     house.engine.start();
+    outbox.start();
     sweep(Arc::clone(&house.store));
     announce(&handle)?;
 
-    let engine = house.engine.clone();
+    let (engine, stopping) = (house.engine.clone(), outbox.clone());
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -148,10 +165,12 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         }
         tracing::info!("draining");
         engine.drain();
+        stopping.drain();
     };
     gateway.run(stop).await;
     let deadline = tokio::time::Instant::now() + drain;
-    while house.engine.active() > 0 && tokio::time::Instant::now() < deadline {
+    let is_at_work = || house.engine.active() > 0 || outbox.in_flight() > 0;
+    while is_at_work() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(ExitCode::SUCCESS)

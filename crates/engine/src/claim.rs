@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
@@ -38,6 +39,8 @@ impl Beginning {
         if owner.core.pins.get(&(batch.tenant, pin.digest)).is_none() {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
+        // A run that ends before its first model call, and its answer with it.
+        batch.mutations.extend(owner.message().map(Mutation::DeliveryPrepare));
         batch.claim = Some(Claim {
             session,
             agent: owner.agent.id,
@@ -74,8 +77,9 @@ impl Core {
             taken_by: None,
         };
         match found {
-            Found::New(_) | Found::Fresh(_) => {
-                Ok(self.beginning(scope, agent, session, Story::new(1), 0, item, slot))
+            Found::New(key) | Found::Fresh(key) => {
+                let place = (session, target_of(key));
+                Ok(self.beginning(scope, agent, place, Story::new(1), 0, item, slot))
             }
             Found::Session(_) => {
                 let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
@@ -86,7 +90,8 @@ impl Core {
                 }
                 self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
                 let story = tell(&tail)?;
-                Ok(self.beginning(scope, agent, session, story, head.taken, item, slot))
+                let place = (session, target_of(&tail.session.key));
+                Ok(self.beginning(scope, agent, place, story, head.taken, item, slot))
             }
         }
     }
@@ -100,7 +105,7 @@ impl Core {
         self: &Arc<Self>,
         scope: &Scope,
         agent: &Arc<Snapshot>,
-        session: SessionId,
+        (session, target): (SessionId, Option<String>),
         mut story: Story,
         after: u64,
         item: InboxItem,
@@ -121,6 +126,7 @@ impl Core {
             author: item.author,
             agent: Arc::clone(agent),
             session,
+            target,
             run,
             epoch: 1,
             items: vec![item.id],
@@ -154,6 +160,9 @@ impl Core {
         let Beginning { mut owner, next, .. } = beginning;
         owner.durable = owner.state.seq;
         owner.pending.clear();
+        if owner.state.is_ended() && owner.target.is_some() {
+            self.ring();
+        }
         if !self.hub.activate(owner.run, &owner.active) {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
@@ -208,7 +217,8 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     }
     core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
     let story = tell(&tail)?;
-    let Some(mut beginning) = core.beginning(scope, &agent, session, story, head.taken, item, slot) else {
+    let place = (session, target_of(&tail.session.key));
+    let Some(mut beginning) = core.beginning(scope, &agent, place, story, head.taken, item, slot) else {
         return Ok(());
     };
     let mut batch = Batch::new(scope.tenant());

@@ -1,8 +1,9 @@
 //! What the engine is made of, and how it starts and stops.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use dromia_contracts::delivery::Bell;
 use dromia_contracts::gate::Gate;
 use dromia_contracts::model::Model;
 use dromia_contracts::runs::Homes;
@@ -62,6 +63,8 @@ pub(crate) struct Core {
     /// Something must be found again in the store.
     pub(crate) rescan: AtomicBool,
     draining: AtomicBool,
+    /// Who is told that a message waits to be delivered.
+    bell: OnceLock<Arc<dyn Bell>>,
     /// This life of the process.
     pub(crate) holder: Digest,
 }
@@ -80,6 +83,7 @@ impl Engine {
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
             draining: AtomicBool::new(false),
+            bell: OnceLock::new(),
             holder,
             ports,
             config,
@@ -91,6 +95,11 @@ impl Engine {
     pub fn start(&self) {
         let core = Arc::clone(&self.core);
         self.core.ports.runtime.spawn.spawn(Box::pin(crate::janitor::run(core)));
+    }
+
+    /// Says who is told of messages that wait to be delivered; the first who is named stays.
+    pub fn tell_of_deliveries(&self, bell: Arc<dyn Bell>) {
+        self.core.bell.get_or_init(|| bell);
     }
 
     /// Begins no turn from now on. Turns that run go on; what they do not finish is taken over at the next start.
@@ -110,6 +119,13 @@ impl Core {
     /// Tells whether the engine drains.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Tells that a message waits to be delivered. Whoever delivers looks by itself too, only later.
+    pub(crate) fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
     }
 
     /// The right to ask about the whole node.

@@ -6,6 +6,7 @@
 
 mod asking;
 mod calling;
+mod sending;
 mod writing;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) struct Owner {
     pub(crate) author: Actor,
     pub(crate) agent: Arc<Snapshot>,
     pub(crate) session: SessionId,
+    /// Where the answer is delivered, if nobody waits for it there.
+    pub(crate) target: Option<String>,
     pub(crate) run: RunId,
     pub(crate) epoch: u64,
     pub(crate) items: Vec<ItemId>,

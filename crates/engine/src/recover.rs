@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
@@ -106,6 +107,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         author,
         agent: told.agent,
         session: run.session,
+        target: told.target,
         run: id,
         epoch: run.epoch,
         items,
@@ -146,6 +148,7 @@ async fn rests_for_its_agent(core: &Core, scope: &Scope, run: &Run) -> Result<bo
 /// What a takeover reads.
 struct Told {
     story: Story,
+    target: Option<String>,
     author: Option<dromia_contracts::Actor>,
     agent: Arc<Snapshot>,
 }
@@ -203,9 +206,10 @@ async fn read(
     }
     tail.items.extend(own);
     tail.runs.push((run.id, journal));
+    let target = target_of(&tail.session.key);
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
     let story = Story::tell(&tail, Some(run.id)).map_err(unreadable)?;
-    Ok((state, Told { story, author, agent }))
+    Ok((state, Told { story, target, author, agent }))
 }
 
 /// Reads a whole journal, page by page.

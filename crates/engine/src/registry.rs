@@ -221,6 +221,7 @@ impl Core {
             sum.entries += page.entries;
             sum.items += page.items;
             sum.bodies += page.bodies;
+            sum.deliveries += page.deliveries;
             if last {
                 break;
             }

@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use dromia_api::token::CredentialKind;
 use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
 use dromia_contracts::agent::Handle;
+use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::store::TokenOwner;
 use dromia_contracts::token::{Token, TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
@@ -261,18 +262,30 @@ async fn let_in(core: &Core, hash: Digest) -> Answer<Caller> {
 }
 
 async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<(TenantId, Handle)> {
-    let unknown = || {
-        Failure::new(ErrorCode::TenantNotFound, "no such tenant")
-            .with_hint("`dromia tenant list` shows the tenants of this server")
-    };
     let name = headers.get(TENANT_HEADER).map_or(Ok(TENANT_DEFAULT), HeaderValue::to_str);
-    let handle: Handle = name.map_err(|_| unknown())?.parse().map_err(|_| unknown())?;
-    if let Some(tenant) = core.tenants.get(&handle) {
-        return Ok((tenant, handle));
+    let handle: Handle = name.map_err(|_| unknown_tenant())?.parse().map_err(|_| unknown_tenant())?;
+    Ok((tenant_id(core, &handle).await?, handle))
+}
+
+async fn tenant_id(core: &Core, handle: &Handle) -> Answer<TenantId> {
+    if let Some(tenant) = core.tenants.get(handle) {
+        return Ok(tenant);
     }
-    let tenant = core.ports.store.tenant_by_handle(&core.operator, &handle).await?.ok_or_else(unknown)?;
-    core.tenants.put(handle.clone(), tenant.id);
-    Ok((tenant.id, handle))
+    let found = core.ports.store.tenant_by_handle(&core.operator, handle).await?;
+    let tenant = found.ok_or_else(unknown_tenant)?.id;
+    core.tenants.put(handle.clone(), tenant);
+    Ok(tenant)
+}
+
+fn unknown_tenant() -> Failure {
+    Failure::new(ErrorCode::TenantNotFound, "no such tenant")
+        .with_hint("`dromia tenant list` shows the tenants of this server")
+}
+
+/// The scope of what a channel has signed. Its signature was checked by the one route that calls this.
+pub(crate) async fn channel_scope(core: &Core, channel: &str, tenant: &Handle) -> Answer<Scope> {
+    let tenant = tenant_id(core, tenant).await?;
+    Ok(core.authority().scope(tenant, Actor::new(&format!("{WEBHOOK}:{channel}"))))
 }
 
 /// Names the author of an input: the authenticated name, and under it whoever the caller speaks for.

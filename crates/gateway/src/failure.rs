@@ -137,7 +137,11 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::InvalidRequest
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
-        | ErrorCode::CallNotOpen => None,
+        | ErrorCode::CallNotOpen
+        | ErrorCode::RunUnanswered
+        | ErrorCode::ModelRejected
+        | ErrorCode::DeliveryUncertain
+        | ErrorCode::ActionDenied => None,
         ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
         ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
         ErrorCode::Unauthorized => Some(
@@ -151,6 +155,10 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
+        ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
+        ErrorCode::SignatureRefused => {
+            Some("sign id, time and body with the channel's secret, as Standard Webhooks says")
+        }
         ErrorCode::RequestNotFound => Some("see the run's model calls with `dromia run show`"),
         ErrorCode::RequestUnavailable => Some("its journal still tells what was said: `dromia run export`"),
         ErrorCode::ContextExceeded => {
@@ -223,7 +231,12 @@ impl From<Refusal> for Failure {
             Refusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
-            Refusal::SessionExists { .. } | Refusal::EpochStale { .. } | Refusal::SequenceMoved { .. } => {
+            Refusal::SessionExists { .. }
+            | Refusal::EpochStale { .. }
+            | Refusal::SequenceMoved { .. }
+            | Refusal::DeliveryMoved { .. }
+            | Refusal::DeliveryBlocked { .. }
+            | Refusal::FeedMoved { .. } => {
                 Self::new(ErrorCode::Internal, "the store refused the write").with_cause(message)
             }
         }

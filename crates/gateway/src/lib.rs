@@ -11,16 +11,22 @@
 //! engine, and speaks to the engine through [`Runs`]. It keeps nothing that matters across a restart; its caches
 //! hold names of owners for a second.
 //!
+//! What leaves by itself goes through the [`outbox`], to the [`channel`]s of the configuration, signed ([`signature`]);
+//! by the same signature their events are let in.
+//!
 //! Lifecycle: [`GatewayConfig::validate`] (pure) → [`build`] (binds) → [`Gateway::run`] (serves, then drains) beside
 //! a cheap [`Handle`].
 //!
 //! [`Store`]: dromia_contracts::store::Store
 //! [`Runs`]: dromia_contracts::runs::Runs
 
+pub mod channel;
 pub mod config;
 pub mod openapi;
+pub mod outbox;
 pub mod routes;
 pub mod service;
+pub mod signature;
 pub mod tls;
 
 mod connection;
@@ -42,6 +48,8 @@ mod follow;
 mod transcript;
 mod wire;
 
+pub use crate::channel::{Channel, Channels};
 pub use crate::config::{ConfigError, GatewayConfig, TlsFiles};
+pub use crate::outbox::{Letter, Outbox, OutboxPorts, Post, Posted};
 pub use crate::service::{BuildError, Drained, Gateway, Handle, Ports, build};
 pub use crate::tls::TlsError;

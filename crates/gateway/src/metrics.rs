@@ -101,6 +101,12 @@ struct Gauges {
     rows: Counter,
     writer_micros: Counter,
     bytes_written: Counter,
+    delivered: Counter,
+    failed: Counter,
+    dead: Counter,
+    unknown: Counter,
+    deliveries_in_flight: Gauge,
+    delivery_targets: Gauge,
 }
 
 /// Says that the histogram's bounds were refused.
@@ -164,6 +170,15 @@ impl Meters {
             None,
             "Model tokens of the runs whose answers were waited for.".into(),
         );
+        let deliveries = |state: &'static str| {
+            let labels = vec![Label::new("state", state)];
+            recorder.register_counter(&Key::from_parts("dromia_deliveries_total", labels), &METADATA)
+        };
+        recorder.describe_counter(
+            "dromia_deliveries_total".into(),
+            None,
+            "Attempts at messages by the state that they led to, and messages given up.".into(),
+        );
         let refused = |reason: Refused| {
             let labels = vec![Label::new("reason", reason.as_str())];
             let key = Key::from_parts("dromia_http_refusals_total", labels);
@@ -190,6 +205,12 @@ impl Meters {
             rows: counter("dromia_store_rows_total", "Rows written."),
             writer_micros: counter("dromia_store_writer_micros_total", "CPU time of the writer."),
             bytes_written: counter("dromia_store_bytes_written_total", "Bytes written to disk."),
+            delivered: deliveries("delivered"),
+            failed: deliveries("failed"),
+            dead: deliveries("dead"),
+            unknown: deliveries("unknown_after_send"),
+            deliveries_in_flight: gauge("dromia_deliveries_in_flight", "Messages that are being sent."),
+            delivery_targets: gauge("dromia_delivery_targets_open", "Targets with a message to deliver."),
         };
         Ok(Self {
             routes: ROUTES
@@ -259,6 +280,13 @@ impl Meters {
         gauges.rows.absolute(stats.rows);
         gauges.writer_micros.absolute(stats.writer_micros);
         gauges.bytes_written.absolute(stats.bytes_written);
+        let outbox = core.ports.outbox.counts();
+        gauges.delivered.absolute(outbox.delivered);
+        gauges.failed.absolute(outbox.failed);
+        gauges.dead.absolute(outbox.dead);
+        gauges.unknown.absolute(outbox.unknown);
+        gauges.deliveries_in_flight.set(outbox.in_flight as f64);
+        gauges.delivery_targets.set(outbox.targets as f64);
         self.handle.render()
     }
 }

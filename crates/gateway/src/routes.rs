@@ -6,8 +6,11 @@
 //! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
+mod channel;
 mod cost;
+mod delivery;
 pub(crate) mod event;
+mod feed;
 mod node;
 mod reference;
 mod request;
@@ -46,6 +49,8 @@ pub enum Needs {
     Credential,
     /// Somebody of a tenant whose credential has this scope.
     Tenant(TokenScope),
+    /// Somebody who signs with the secret of a channel; the handler checks it, because it needs the whole body.
+    Signature,
     /// Somebody on the Unix socket.
     Operator,
 }
@@ -109,6 +114,12 @@ routes! {
     GET "/v1/status" Tenant(Read) => node::status;
     GET "/v1/whoami" Credential => token::whoami;
     POST "/v1/events" Tenant(Invoke) => event::send;
+    POST "/v1/channels/{channel}/events" Signature => channel::receive;
+    GET "/v1/deliveries" Tenant(Read) => delivery::list;
+    GET "/v1/deliveries/{delivery}" Tenant(Read) => delivery::show;
+    POST "/v1/deliveries/{delivery}/redrive" Tenant(Admin) => delivery::redrive;
+    GET "/v1/feed" Tenant(Read) => feed::read;
+    PUT "/v1/feed" Tenant(Invoke) => feed::move_cursor;
     GET "/v1/agents" Tenant(Read) => agent::list;
     POST "/v1/agents" Tenant(Admin) => agent::create;
     GET "/v1/agents/{agent}" Tenant(Read) => agent::show;
@@ -149,6 +160,8 @@ routes! {
 pub(crate) mod queries {
     pub(crate) use super::agent::Listing as Agents;
     pub(crate) use super::cost::{Pricing, Summing};
+    pub(crate) use super::delivery::{Listing as Deliveries, Redriving};
+    pub(crate) use super::feed::Reading as Feed;
     pub(crate) use super::request::Which;
     pub(crate) use super::run::{Listing as Runs, Reading};
     pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
@@ -197,7 +210,7 @@ async fn admit(core: &Core, needs: Needs, dialect: Dialect, request: &mut Reques
     let peer = peer.ok_or_else(|| Failure::new(ErrorCode::Internal, "the request came through no door"))?;
     let mut share = Share::request(core, peer)?;
     match needs {
-        Needs::Nothing => {}
+        Needs::Nothing | Needs::Signature => {}
         Needs::Credential | Needs::Tenant(_) => {
             let caller = tenant_caller(core, peer, dialect, request.headers()).await?;
             let spender = caller.spender();

@@ -26,6 +26,7 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::connection::Line;
 use crate::core::{Core, Shared};
 use crate::metrics::{Meters, MetersError};
+use crate::outbox::Outbox;
 use crate::routes::router;
 use crate::tls::{Tls, TlsError, keep_fresh};
 
@@ -42,6 +43,8 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     /// The engine.
     pub runs: Arc<dyn Runs>,
+    /// What leaves by itself, and the channels that it leaves by.
+    pub outbox: Outbox,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes.

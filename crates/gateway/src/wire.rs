@@ -4,6 +4,7 @@ use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
 use dromia_contracts::cost::Attempt;
+use dromia_contracts::delivery::{Delivery, DeliveryAttempt, DeliveryRecord, FeedItem};
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Submitted, Why};
 use dromia_contracts::session::Session;
@@ -11,6 +12,7 @@ use dromia_contracts::store::{StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
 use dromia_contracts::{ErrorCode, Fault};
 use jiff::Timestamp;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::failure::{Answer, Failure};
@@ -41,6 +43,61 @@ pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
         expires_at: token.expires_at,
         revoked_at: token.revoked_at,
     }
+}
+
+pub(crate) fn delivery(delivery: Delivery) -> api::delivery::Delivery {
+    api::delivery::Delivery {
+        due_at: delivery.state.may_begin().then_some(delivery.due_at),
+        id: delivery.id,
+        target: delivery.target,
+        position: delivery.position,
+        state: delivery.state,
+        reason: delivery.reason,
+        attempts: delivery.attempts,
+        redrives: delivery.redrives,
+        agent: delivery.agent,
+        session: delivery.session,
+        run: delivery.run,
+        prepared_at: delivery.prepared_at,
+        updated_at: delivery.updated_at,
+        feed: delivery.feed,
+    }
+}
+
+pub(crate) fn delivery_record(record: DeliveryRecord) -> api::delivery::DeliveryShown {
+    let receipt = |attempt: DeliveryAttempt| {
+        let (status, outcome) = match &attempt.ended {
+            Some(end) => (end.status, Some(end.outcome)),
+            None => (None, None),
+        };
+        api::delivery::Receipt {
+            number: attempt.number,
+            began_at: attempt.began_at,
+            ended_at: attempt.ended.as_ref().map(|end| end.at),
+            outcome,
+            status,
+            detail: attempt.ended.map(|end| end.detail),
+        }
+    };
+    api::delivery::DeliveryShown {
+        message: message(&record.body),
+        receipts: record.attempts.into_iter().map(receipt).collect(),
+        delivery: delivery(record.delivery),
+    }
+}
+
+pub(crate) fn feed_item(item: FeedItem) -> api::delivery::FeedItem {
+    api::delivery::FeedItem {
+        number: item.number,
+        delivery: item.delivery.id,
+        target: item.delivery.target,
+        message: message(&item.body),
+    }
+}
+
+/// A message as JSON; one that a newer program wrote otherwise is shown as text.
+fn message(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
 }
 
 pub(crate) fn session(session: Session) -> api::session::Session {

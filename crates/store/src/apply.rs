@@ -7,10 +7,12 @@
 //!
 //! A batch that was applied before is recognised by its own rows and gets the receipt of the first time: creates
 //! by their ids and contents, items by their keys, appends and claims by the digests of their entries, takeovers
-//! by their holder.
+//! by their holder; deliveries by their ids, their attempts by holder and receipt.
 
 mod agent;
 mod claim;
+mod delivery;
+mod feed;
 mod inbox;
 mod journal;
 mod session;
@@ -28,6 +30,8 @@ use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, Tok
 
 use agent::AgentDraft;
 use claim::Before;
+use delivery::{AttemptDraft, DeliveryDraft};
+use feed::{CursorDraft, FeedDraft};
 use inbox::ItemDraft;
 use journal::{ClaimDraft, EntryDraft, RunDraft, SignalDraft};
 use session::SessionDraft;
@@ -82,6 +86,10 @@ pub(crate) struct Draft<'b> {
     claims: Vec<ClaimDraft>,
     signals: Vec<SignalDraft>,
     entries: Vec<EntryDraft<'b>>,
+    deliveries: Vec<DeliveryDraft<'b>>,
+    attempts: Vec<AttemptDraft>,
+    feed: Option<FeedDraft>,
+    cursors: Vec<CursorDraft<'b>>,
 }
 
 impl<'b> Draft<'b> {
@@ -107,6 +115,10 @@ impl<'b> Draft<'b> {
             claims: Vec::new(),
             signals: Vec::new(),
             entries: Vec::new(),
+            deliveries: Vec::new(),
+            attempts: Vec::new(),
+            feed: None,
+            cursors: Vec::new(),
         };
         let before = match &batch.claim {
             Some(claim) => draft.claim_before(db, claim)?,
@@ -127,12 +139,38 @@ impl<'b> Draft<'b> {
                 Mutation::RunAppend(append) => draft.run_append(db, append)?,
                 Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
                 Mutation::StatePut(put) => draft.state_put(db, put)?,
+                // Played after the claim.
+                Mutation::DeliveryPrepare(_)
+                | Mutation::DeliveryStart(_)
+                | Mutation::DeliverySettle(_)
+                | Mutation::DeliveryDrop(_)
+                | Mutation::DeliveryRedrive(_)
+                | Mutation::FeedNumber(_)
+                | Mutation::CursorMove(_) => {}
             }
         }
         if let Some(claim) = &batch.claim {
             draft.receipt.claimed = draft.claim(db, claim, before)?;
         }
+        draft.deliver(db, batch)?;
         Ok(draft)
+    }
+
+    /// Plays what concerns messages on their way out.
+    fn deliver(&mut self, db: &Connection, batch: &'b Batch) -> Checked {
+        for mutation in &batch.mutations {
+            match mutation {
+                Mutation::DeliveryPrepare(prepare) => self.delivery_prepare(db, batch, prepare)?,
+                Mutation::DeliveryStart(start) => self.delivery_start(db, start)?,
+                Mutation::DeliverySettle(settle) => self.delivery_settle(db, settle)?,
+                Mutation::DeliveryDrop(drop) => self.delivery_drop(db, drop)?,
+                Mutation::DeliveryRedrive(redrive) => self.delivery_redrive(db, redrive)?,
+                Mutation::FeedNumber(number) => self.feed_number(db, number)?,
+                Mutation::CursorMove(to) => self.cursor_move(db, to)?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Writes the rows. Returns how many.
@@ -150,6 +188,8 @@ impl<'b> Draft<'b> {
         rows += self.write_claims(db)?;
         rows += self.write_entries(db)?;
         rows += self.write_signals(db)?;
+        rows += self.write_deliveries(db)?;
+        rows += self.write_feed(db)?;
         Ok(rows)
     }
 

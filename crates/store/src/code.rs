@@ -8,6 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::session::ItemKind;
@@ -75,6 +76,50 @@ impl Code for ItemKind {
     }
 }
 
+impl Code for DeliveryState {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Prepared => 0,
+            Self::Sending => 1,
+            Self::Failed => 2,
+            Self::Delivered => 3,
+            Self::Dead => 4,
+            Self::UnknownAfterSend => 5,
+        }
+    }
+}
+
+impl Code for DeadReason {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Attempts => 0,
+            Self::Gone => 1,
+            Self::Refused => 2,
+            Self::Expired => 3,
+            Self::Backlog => 4,
+            Self::Damaged => 5,
+        }
+    }
+}
+
+impl Code for AttemptOutcome {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Accepted => 0,
+            Self::Refused => 1,
+            Self::NotSent => 2,
+            Self::Unanswered => 3,
+            Self::Interrupted => 4,
+        }
+    }
+}
+
 impl Code for TokenScope {
     const TABLE: &'static [Self] = &Self::ALL;
 
@@ -111,6 +156,14 @@ pub(crate) fn coded<T: Code>(row: &Row<'_>, column: usize) -> rusqlite::Result<T
         .ok()
         .and_then(|index| T::TABLE.get(index).copied())
         .ok_or_else(|| unreadable(column, Type::Integer, format!("no variant has the number {number}")))
+}
+
+/// Reads an enum that may be absent.
+pub(crate) fn coded_opt<T: Code>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    match row.get::<_, Option<i64>>(column)? {
+        Some(_) => coded(row, column).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Reads an id or a digest of fixed length.
@@ -175,6 +228,9 @@ mod tests {
         every_variant_is_at_its_number::<RunStatus>();
         every_variant_is_at_its_number::<ItemKind>();
         every_variant_is_at_its_number::<TokenScope>();
+        every_variant_is_at_its_number::<DeliveryState>();
+        every_variant_is_at_its_number::<DeadReason>();
+        every_variant_is_at_its_number::<AttemptOutcome>();
     }
 
     #[test]
@@ -186,6 +242,14 @@ mod tests {
         }
         assert_eq!(stored_scopes(TokenScopes::ADMIN), 4);
         assert!(read(8).is_err() && read(-1).is_err(), "a scope of tomorrow is not guessed");
+    }
+
+    #[test]
+    fn the_open_and_the_stopped_deliveries_are_those_of_the_partial_indices() {
+        for state in DeliveryState::ALL {
+            assert_eq!(state.code() <= 2, state.is_open(), "{state:?}");
+            assert_eq!(state.code() >= 4, state.may_be_redriven(), "{state:?}");
+        }
     }
 
     #[test]

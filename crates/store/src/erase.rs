@@ -1,6 +1,6 @@
 //! Erasing an agent, a page of rows at a time.
 //!
-//! Runs go first, then sessions, configurations and last the agent itself. Each page removes the rows that are
+//! Messages on their way out go first, then runs, sessions, configurations and last the agent itself. Each page removes the rows that are
 //! found by others before those others, so a crash between two pages loses nothing that the next page needs, and
 //! any page may be repeated. Only an agent in state `deleting` is erased.
 
@@ -66,6 +66,9 @@ impl Page<'_> {
             // Gone already, or not to be erased: either way there is nothing to come back for.
             return Ok(true);
         }
+        if !self.erase_deliveries()? {
+            return Ok(false);
+        }
         while let Some(run) = self.next("SELECT run FROM runs INDEXED BY runs_agent WHERE tenant = ?1 AND agent = ?2 ORDER BY run LIMIT 1")? {
             if !self.erase_run(&run)? {
                 return Ok(false);
@@ -91,6 +94,29 @@ impl Page<'_> {
         self.db
             .prepare_cached("DELETE FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .execute(params![self.tenant.as_bytes(), self.agent.as_bytes()])?;
+        Ok(true)
+    }
+
+    /// Erases the agent's messages with their attempts; returns whether all are gone.
+    fn erase_deliveries(&mut self) -> rusqlite::Result<bool> {
+        let first = "SELECT delivery FROM deliveries INDEXED BY deliveries_agent \
+                     WHERE tenant = ?1 AND agent = ?2 ORDER BY delivery LIMIT 1";
+        while let Some(delivery) = self.next(first)? {
+            self.delete(
+                "DELETE FROM delivery_attempts WHERE (tenant, delivery, number) IN \
+                 (SELECT tenant, delivery, number FROM delivery_attempts \
+                  WHERE tenant = ?1 AND delivery = ?2 LIMIT ?3)",
+                &delivery,
+            )?;
+            if self.left == 0 {
+                return Ok(false);
+            }
+            self.db
+                .prepare_cached("DELETE FROM deliveries WHERE tenant = ?1 AND delivery = ?2")?
+                .execute(params![self.tenant.as_bytes(), delivery])?;
+            self.left -= 1;
+            self.erased.deliveries += 1;
+        }
         Ok(true)
     }
 

@@ -92,6 +92,18 @@ impl Inspector {
         )
     }
 
+    /// How many messages are given up, or were sent and may not have arrived; nothing if there was no time to count.
+    pub fn stopped_deliveries(&self) -> Result<Option<u64>, OpenError> {
+        self.ask("SELECT count(*) FROM deliveries WHERE state >= 4", |row| {
+            row.get::<_, i64>(0).map(|count| Some(count.cast_unsigned()))
+        })
+    }
+
+    /// When the oldest message was prepared that still waits to be delivered.
+    pub fn oldest_delivery_at(&self) -> Result<Option<Timestamp>, OpenError> {
+        self.ask("SELECT min(since) FROM deliveries WHERE state <= 2", |row| time_opt(row, 0))
+    }
+
     /// Whether a tenant has an agent, both by their handles; nothing if there was no time to look.
     pub fn has_agent(&self, tenant: &str, agent: &str) -> Result<Option<bool>, OpenError> {
         let db = self.connect()?;

@@ -2,7 +2,9 @@
 
 use rusqlite::Row;
 
-use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId};
+use dromia_contracts::delivery::{AttemptEnd, Delivery};
+use dromia_contracts::digest::Digest;
+use dromia_contracts::id::{AgentId, DeliveryId, ItemId, RunId, SessionId};
 use dromia_contracts::model::Usage;
 use dromia_contracts::run::{Run, RunHead};
 
@@ -49,6 +51,68 @@ impl StoredRun {
         };
         Ok(Self { run, chain: code::bytes(row, from + 11)? })
     }
+}
+
+/// The columns of a delivery after its tenant, in the order of [`read_delivery`].
+macro_rules! delivery_columns {
+    () => {
+        "delivery, target, position, agent, session, run, seq, at, state, reason, attempts, redrives, spent, \
+         since, due_at, holder, updated_at, feed"
+    };
+}
+pub(crate) use delivery_columns;
+
+/// Reads `delivery_columns`, beginning at a column.
+pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<Delivery> {
+    Ok(Delivery {
+        id: DeliveryId::from_bytes(code::bytes(row, from)?),
+        target: row.get(from + 1)?,
+        position: code::number(row, from + 2)?,
+        agent: AgentId::from_bytes(code::bytes(row, from + 3)?),
+        session: SessionId::from_bytes(code::bytes(row, from + 4)?),
+        run: RunId::from_bytes(code::bytes(row, from + 5)?),
+        seq: code::number(row, from + 6)?,
+        prepared_at: code::time(row, from + 7)?,
+        state: code::coded(row, from + 8)?,
+        reason: code::coded_opt(row, from + 9)?,
+        attempts: row.get(from + 10)?,
+        redrives: row.get(from + 11)?,
+        spent: row.get(from + 12)?,
+        since: code::time(row, from + 13)?,
+        due_at: code::time(row, from + 14)?,
+        holder: code::bytes_opt(row, from + 15)?.map(Digest::from_bytes),
+        updated_at: code::time(row, from + 16)?,
+        feed: row.get::<_, Option<i64>>(from + 17)?.map(i64::cast_unsigned),
+    })
+}
+
+/// Reads `ended_at, outcome, status, detail` of an attempt, beginning at a column.
+pub(crate) fn read_attempt_end(row: &Row<'_>, from: usize) -> rusqlite::Result<Option<AttemptEnd>> {
+    let Some(at) = code::time_opt(row, from)? else { return Ok(None) };
+    Ok(Some(AttemptEnd {
+        at,
+        outcome: code::coded(row, from + 1)?,
+        status: row.get(from + 2)?,
+        detail: row.get(from + 3)?,
+    }))
+}
+
+/// Eight bytes that tell a damaged message from a sound one; they cover what never changes.
+pub(crate) fn delivery_seal(delivery: &Delivery, body: &[u8]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(delivery.id.as_bytes());
+    hasher.update(&delivery.position.to_le_bytes());
+    hasher.update(delivery.agent.as_bytes());
+    hasher.update(delivery.session.as_bytes());
+    hasher.update(delivery.run.as_bytes());
+    hasher.update(&delivery.seq.to_le_bytes());
+    hasher.update(&delivery.prepared_at.as_millisecond().to_le_bytes());
+    hasher.update(&(delivery.target.len() as u64).to_le_bytes());
+    hasher.update(delivery.target.as_bytes());
+    hasher.update(body);
+    let mut seal = [0; 8];
+    hasher.finalize_xof().fill(&mut seal);
+    seal
 }
 
 /// What the seal of an inbox item covers: all but who took it, which the taker's journal states too.

@@ -9,14 +9,16 @@ use tokio::sync::oneshot;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::digest::Digest;
-use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, TokenId};
 use dromia_contracts::run::Run;
 use dromia_contracts::scope::{Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter, RunSpending,
-    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter,
+    RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
+    TokenOwner,
 };
 use dromia_contracts::token::Token;
 
@@ -320,6 +322,44 @@ impl Store for SqliteStore {
         let view = View::of(scope);
         let name = name.to_owned();
         self.read(move |r| read::session::state_entry(&r.db, view, session, &name))
+    }
+
+    fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
+        let view = View::of(scope);
+        self.read(move |r| read::delivery::by_id(&r.db, view, delivery))
+    }
+
+    fn deliveries<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: DeliveryFilter,
+        page: Page<DeliveryId>,
+    ) -> Read<'a, Vec<Delivery>> {
+        let view = View::of(scope);
+        self.read(move |r| read::delivery::list(&r.db, view, &filter, page))
+    }
+
+    fn outbox<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, String)>) -> Read<'a, Vec<OpenDelivery>> {
+        self.read(move |r| read::delivery::outbox(&r.db, page))
+    }
+
+    fn outbox_waiting<'a>(&'a self, _: &'a Operator, tenant: TenantId, target: &'a str) -> Read<'a, u64> {
+        let target = target.to_owned();
+        self.read(move |r| read::delivery::waiting(&r.db, tenant, &target))
+    }
+
+    fn unnumbered<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+        self.read(move |r| read::delivery::unnumbered(&r.db, limit))
+    }
+
+    fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
+        let view = View::of(scope);
+        self.read(move |r| read::delivery::feed(&r.db, view, after, limit))
+    }
+
+    fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
+        let view = View::of(scope);
+        self.read(move |r| read::delivery::feed_state(&r.db, view))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

@@ -10,6 +10,8 @@ pub mod random;
 mod claim;
 mod commit;
 mod cost;
+mod deliver;
+mod feed;
 mod journal;
 mod scene;
 mod tenancy;
@@ -66,6 +68,18 @@ claims! {
     journal::a_run_that_has_not_ended_is_open,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
     cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
+    deliver::a_message_is_prepared_with_its_entry_or_not_at_all,
+    deliver::a_message_of_a_claim_that_is_not_granted_is_not_prepared,
+    deliver::an_attempt_begins_once_and_only_for_the_first_of_its_target,
+    deliver::what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt,
+    deliver::a_dead_or_unknown_message_blocks_nobody_and_a_failed_one_does,
+    deliver::a_message_is_redriven_once_however_often_it_is_asked,
+    deliver::the_outbox_shows_the_first_open_message_of_each_target,
+    deliver::deliveries_are_listed_newest_first_by_state_and_target,
+    deliver::a_stranger_sees_and_moves_no_delivery,
+    deliver::erasing_an_agent_takes_its_messages_and_leaves_the_feeds_end,
+    feed::a_feed_is_numbered_once_without_gap_in_the_order_of_each_target,
+    feed::a_cursor_moves_forward_only_and_never_beyond_the_end,
     tenancy::a_row_of_another_tenant_is_refused_by_the_store,
     tenancy::a_stranger_finds_nothing,
     tenancy::a_scope_narrowed_to_one_agent_finds_nothing_of_another,

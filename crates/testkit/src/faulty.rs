@@ -12,15 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError, Receipt, RunFilter,
-    RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
-    TokenOwner,
+    Batch, Commit, DeliveryFilter, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError,
+    Receipt, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
+    TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+};
 use tokio::sync::Notify;
 
 /// How a commit fails.
@@ -224,6 +227,13 @@ fn line_of(batch: &Batch) -> String {
         Mutation::RunAppend(append) => format!("run_append [{}]", entries(&append.entries)),
         Mutation::RunTakeover(_) => "run_takeover".to_owned(),
         Mutation::StatePut(_) => "state_put".to_owned(),
+        Mutation::DeliveryPrepare(_) => "delivery_prepare".to_owned(),
+        Mutation::DeliveryStart(start) => format!("delivery_start {}", start.attempt),
+        Mutation::DeliverySettle(settle) => format!("delivery_settle {}", settle.state.as_str()),
+        Mutation::DeliveryDrop(drop) => format!("delivery_drop {}", drop.reason.as_str()),
+        Mutation::DeliveryRedrive(_) => "delivery_redrive".to_owned(),
+        Mutation::FeedNumber(_) => "feed_number".to_owned(),
+        Mutation::CursorMove(_) => "cursor_move".to_owned(),
     };
     let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
     words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
@@ -280,6 +290,13 @@ impl Store for FaultyStore {
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
         fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
+        fn delivery(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
+        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
+        fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
+        fn outbox_waiting(operator: &'a Operator, tenant: TenantId, target: &'a str) -> u64;
+        fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
+        fn feed_state(scope: &'a Scope) -> FeedState;
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

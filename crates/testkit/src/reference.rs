@@ -6,6 +6,7 @@
 
 mod apply;
 mod chain;
+mod deliver;
 mod limits;
 mod peek;
 mod read;

@@ -75,6 +75,7 @@ async fn delete(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
             ("entries", erased.entries.to_string()),
             ("items", erased.items.to_string()),
             ("bodies", erased.bodies.to_string()),
+            ("messages", erased.deliveries.to_string()),
             ("files", erased.files.to_string()),
         ])
     })?;

@@ -3,6 +3,7 @@
 use dromia_api::List;
 use dromia_api::agent::{Agent, Deleted};
 use dromia_api::cost::{CostSummary, RunCost};
+use dromia_api::delivery::{Delivery, DeliveryShown};
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Run, Why};
 use dromia_api::session::{Imported, Session};
@@ -47,6 +48,9 @@ pub fn published() -> Vec<Published> {
         Published::of::<TokenCreated>("token create"),
         Published::of::<List<Token>>("token list"),
         Published::of::<Token>("token revoke"),
+        Published::of::<List<Delivery>>("delivery list"),
+        Published::of::<DeliveryShown>("delivery show"),
+        Published::of::<DeliveryShown>("delivery redrive"),
         Published::of::<CostSummary>("cost summary"),
         Published::of::<RunCost>("cost show"),
         Published::of::<Status>("status"),

@@ -58,6 +58,21 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the tenant has no token of this name or id",
             "`dromia token list` names those there are; a token of another tenant is named with -T",
         ),
+        ErrorCode::DeliveryNotFound => says(
+            "the delivery does not exist in this tenant, or it was erased with its agent",
+            "`dromia delivery list` names those there are; check the tenant with -T",
+        ),
+        ErrorCode::DeliveryUncertain => says(
+            "the message was sent, it may have arrived, and its receiver takes no id, so it would count it twice",
+            "ask the receiver; if it is missing there, send it with `dromia delivery redrive ID --accept-double`. \
+             A receiver that counts each webhook-id once is marked with channels.NAME.idempotent: true",
+        ),
+        ErrorCode::SignatureRefused => says(
+            "no channel of this name signed the message, its id is no id, or its time is too far from now; which of \
+             them a stranger is not told",
+            "sign `webhook-id.webhook-timestamp.body` with the secret that channels.NAME.secret names, as Standard \
+             Webhooks says; compare the clocks; channels.NAME.tolerance_ms widens the bound",
+        ),
         ErrorCode::CallNotOpen => says(
             "the call that the client gives a result for waits for none: it has its result, the session went on without \
              it, or its run did not complete",

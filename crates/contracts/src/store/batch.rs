@@ -6,10 +6,14 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+use super::deliver::{
+    CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
+};
 use crate::agent::{AgentConfig, AgentState, Handle};
+use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
@@ -51,6 +55,22 @@ impl Batch {
         Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None }
     }
 
+    /// Tells whether this batch appends an entry of that number to a run's journal.
+    pub fn writes(&self, run: RunId, seq: u64) -> bool {
+        let appended = self.mutations.iter().any(|mutation| match mutation {
+            Mutation::RunAppend(append) => {
+                append.run == run && seq > append.after && seq - append.after <= append.entries.len() as u64
+            }
+            _ => false,
+        });
+        let claimed = self
+            .claim
+            .as_ref()
+            .filter(|claim| claim.run == run)
+            .map_or(0, |claim| claim.entries.len() as u64);
+        appended || (1..=claimed).contains(&seq)
+    }
+
     /// Adds a mutation.
     pub fn with(mut self, mutation: Mutation) -> Self {
         self.mutations.push(mutation);
@@ -83,6 +103,20 @@ pub enum Mutation {
     RunTakeover(RunTakeover),
     /// Writes a custom state entry of a session.
     StatePut(StatePut),
+    /// Prepares a message to be delivered.
+    DeliveryPrepare(DeliveryPrepare),
+    /// Begins an attempt.
+    DeliveryStart(DeliveryStart),
+    /// Says what came of an attempt.
+    DeliverySettle(DeliverySettle),
+    /// Gives a message up without an attempt.
+    DeliveryDrop(DeliveryDrop),
+    /// Has a message sent again.
+    DeliveryRedrive(DeliveryRedrive),
+    /// Numbers messages in the tenant's feed.
+    FeedNumber(FeedNumber),
+    /// Moves a subscriber's cursor.
+    CursorMove(CursorMove),
 }
 
 /// Registers a tenant.
@@ -398,6 +432,28 @@ pub enum Refusal {
     /// The run has ended.
     #[error("the run has ended")]
     RunTerminal,
+    /// The delivery is not where the caller thought.
+    #[error("the delivery is {} after {attempts} attempts and {redrives} redrives", found.as_str())]
+    DeliveryMoved {
+        /// How it stands.
+        found: DeliveryState,
+        /// Attempts that began.
+        attempts: u32,
+        /// How often it was redriven.
+        redrives: u32,
+    },
+    /// An earlier message of the target is still open.
+    #[error("{by} goes first")]
+    DeliveryBlocked {
+        /// The first open one.
+        by: DeliveryId,
+    },
+    /// The feed is not where the caller thought.
+    #[error("the feed is at {found}")]
+    FeedMoved {
+        /// The last number that was given.
+        found: u64,
+    },
     /// The state entry changed.
     #[error("the state entry is at version {found}")]
     StateVersion {

@@ -9,9 +9,10 @@ use super::batch::{Batch, Commit};
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use crate::cost::Spent;
+use crate::delivery::{Delivery, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery};
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
-use crate::id::{AgentId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -45,6 +46,15 @@ pub struct RunFilter {
     pub agent: Option<AgentId>,
     /// Only runs that stand so.
     pub status: Option<RunStatus>,
+}
+
+/// Which deliveries to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeliveryFilter {
+    /// Only those that stand so.
+    pub state: Option<DeliveryState>,
+    /// Only those to this target.
+    pub target: Option<String>,
 }
 
 /// What one run spent on each model.
@@ -201,7 +211,7 @@ pub enum ReadError {
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - Chained digests are checked on every journal read.
 ///
-/// Listings are newest first for sessions and runs, by id for tenants, tokens and agents.
+/// Listings are newest first for sessions, runs and deliveries, by id for tenants, tokens and agents.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Writes a batch. The work goes on if the future is dropped.
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit>;
@@ -344,6 +354,46 @@ pub trait Store: Send + Sync + fmt::Debug {
         session: SessionId,
         name: &'a str,
     ) -> Read<'a, Option<StateEntry>>;
+
+    /// Finds a delivery with its message and its newest attempts.
+    fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>>;
+
+    /// Lists deliveries.
+    fn deliveries<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: DeliveryFilter,
+        page: Page<DeliveryId>,
+    ) -> Read<'a, Vec<Delivery>>;
+
+    /// Lists the first open delivery of each target, in the order of tenant and target.
+    fn outbox<'a>(
+        &'a self,
+        operator: &'a Operator,
+        page: Page<(TenantId, String)>,
+    ) -> Read<'a, Vec<OpenDelivery>>;
+
+    /// Counts the open deliveries of a target.
+    fn outbox_waiting<'a>(
+        &'a self,
+        operator: &'a Operator,
+        tenant: TenantId,
+        target: &'a str,
+    ) -> Read<'a, u64>;
+
+    /// Lists deliveries without a number in their feed: those of a target in their order, a tenant's together.
+    fn unnumbered<'a>(
+        &'a self,
+        operator: &'a Operator,
+        limit: usize,
+    ) -> Read<'a, Vec<(TenantId, DeliveryId)>>;
+
+    /// Reads the tenant's feed after a number. A page ends early with the message that passes 1 MiB.
+    fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>>;
+
+    /// Tells how far the tenant's feed has come and who reads it. A scope that is narrowed to an agent sees no
+    /// subscriber.
+    fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState>;
 
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.

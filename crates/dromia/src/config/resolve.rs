@@ -9,9 +9,10 @@ use std::time::Duration;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
-use dromia_gateway::{ConfigError, GatewayConfig, TlsFiles};
+use dromia_gateway::{Channels, ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
 
+use super::channels;
 use super::egress::{self, Reachable};
 use super::layers::Environment;
 use super::origin::Origins;
@@ -25,6 +26,7 @@ pub(crate) struct Resolved {
     pub(crate) listen: SocketAddr,
     pub(crate) default_agent: Handle,
     pub(crate) models: ModelsConfig,
+    pub(crate) channels: Channels,
     pub(crate) engine: EngineConfig,
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<String>,
@@ -114,6 +116,7 @@ pub(crate) fn resolve(
         check.wrong("version", format!("this program reads version 1, not {}", written.version));
     }
     let models = providers::resolve(written, environment, &mut check);
+    let channels = channels::resolve(written, environment, &mut check);
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     check.at_least_one("engine.active_max", count(written.engine.active_max));
     check.at_least_one("engine.model_calls_max", written.engine.model_calls_max.into());
@@ -124,6 +127,7 @@ pub(crate) fn resolve(
         listen: written.listen,
         default_agent: written.default_agent.clone(),
         models,
+        channels,
         engine: EngineConfig {
             active_max: written.engine.active_max,
             model_calls_max: written.engine.model_calls_max,

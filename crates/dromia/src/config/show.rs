@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use dromia_models::{PriceTable, Window};
 
 use super::Loaded;
+use super::channels::plain_url;
 use super::origin::Origin;
 use super::providers::{self, Route};
 use super::written::{Written, WrittenModel, WrittenPrice};
@@ -32,7 +33,7 @@ pub(crate) fn document(loaded: &Loaded) -> Value {
             document["models"][alias]["price"] = "unpriced".into();
         }
     }
-    for section in ["providers", "models"] {
+    for section in ["providers", "models", "channels"] {
         for entry in document[section].as_object_mut().into_iter().flat_map(Map::values_mut) {
             hide(entry);
         }
@@ -96,6 +97,13 @@ fn filled(written: &Written) -> Written {
 /// Takes out of an entry what may be a secret: a literal key, and an address that is more than an address.
 fn hide(entry: &mut Value) {
     let literal = entry["key"].as_str().is_some_and(|key| !key.starts_with("env:"));
+    let literal_secret = entry["secret"].as_str().is_some_and(|secret| !secret.starts_with("env:"));
+    if literal_secret {
+        entry["secret"] = "(not shown: write env:NAME)".into();
+    }
+    if entry["url"].as_str().is_some_and(|url| plain_url(url).is_err()) {
+        entry["url"] = "(not shown: not a plain address)".into();
+    }
     if literal {
         entry["key"] = "(not shown: write env:NAME)".into();
     }

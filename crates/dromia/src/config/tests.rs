@@ -65,6 +65,38 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
 }
 
 #[test]
+fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
+    let whole = "kind: webhook, agent: ops, url: 'http://h/', secret: env:S";
+    for (text, says) in [
+        (whole.replace("http://h/", "h"), "channels.w.url: is no address"),
+        (whole.replace("http://h/", "ftp://h/"), "channels.w.url: is no address of HTTP"),
+        (whole.replace("http://h/", "http://a:b@h/"), "channels.w.url: holds a name or a password"),
+        (whole.replace("http://h/", "http://h/#x"), "channels.w.url: has a fragment"),
+        (whole.replace("env:S", "whsec_literal"), "channels.w.secret: write env:NAME"),
+        (whole.replace("env:S", "env:GONE"), "channels.w.secret: the environment has no GONE"),
+        (
+            whole.replace("env:S", "env:SHORT"),
+            "channels.w.secret: SHORT is none: a webhook's secret is whsec_",
+        ),
+        (format!("{whole}, attempts_max: 0"), "channels.w.attempts_max: must be from 1 to 100, and is 0"),
+        (format!("{whole}, backoff_max_ms: 9"), "channels.w.backoff_max_ms: must be from 1000 to"),
+        (format!("{whole}, tolerance_ms: 3600001"), "channels.w.tolerance_ms: must be from 1000 to 3600000"),
+    ] {
+        let environment =
+            Environment::from([("S", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), ("SHORT", "whsec_c2hvcnQ=")]);
+        let refused = loaded(&format!("channels:\n  w: {{ {text} }}\n")).resolve(&environment);
+        let told = refused.expect_err("it cannot be").to_string();
+        assert!(told.contains(says), "{text}\n{told}");
+        assert!(!told.contains("whsec_literal") && !told.contains("c2hvcnQ"), "{told}");
+    }
+    let told = problem("channels:\n  w: { kind: telegram, agent: ops, url: 'http://h/', secret: env:S }\n");
+    assert!(told.starts_with("dromia.yaml:2:"), "{told}");
+    let name =
+        refused(&format!("channels:\n  W.1: {{ {} }}\n", whole.replace("env:S", "env:OPENAI_API_KEY")));
+    assert!(name.contains("channels.W.1: the name of a channel"), "{name}");
+}
+
+#[test]
 fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
     for (text, says) in [
         (

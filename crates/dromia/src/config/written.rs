@@ -29,6 +29,8 @@ pub(crate) struct Written {
     pub(crate) providers: BTreeMap<String, WrittenProvider>,
     /// Models, each under the alias that agents name. The alias `scripted` is always there.
     pub(crate) models: BTreeMap<String, WrittenModel>,
+    /// Channels by which other systems speak to agents and get their answers, each under its name.
+    pub(crate) channels: BTreeMap<String, WrittenChannel>,
     /// How runs are worked on.
     pub(crate) engine: WrittenEngine,
     /// How much of a session's past a model is sent.
@@ -53,6 +55,7 @@ impl Default for Written {
             default_agent: "assistant".parse().unwrap_or_else(|_| unreachable!("the literal is a handle")),
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
+            channels: BTreeMap::new(),
             engine: WrittenEngine::default(),
             context: WrittenContext::default(),
             http: WrittenHttp::default(),
@@ -216,6 +219,59 @@ pub(crate) struct WrittenModel {
     /// of the window bound it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_tokens_max: Option<u32>,
+}
+
+/// What a channel speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WrittenChannelKind {
+    /// Signed webhooks in both directions, as Standard Webhooks has them.
+    Webhook,
+}
+
+/// A channel: who may speak to an agent by a signature, and where its answers are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenChannel {
+    /// What it speaks.
+    pub(crate) kind: WrittenChannelKind,
+    /// The tenant, by default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) tenant: Option<Handle>,
+    /// The agent that answers.
+    #[schemars(with = "String")]
+    pub(crate) agent: Handle,
+    /// The address to which answers are posted.
+    pub(crate) url: String,
+    /// What signs in both directions, as `env:NAME`: it is taken from that environment variable, and is `whsec_` with
+    /// 24 to 64 bytes in base64. A secret in the file is refused.
+    pub(crate) secret: String,
+    /// Whether the receiver counts each `webhook-id` once, by default yes. One that does not is sent no message twice:
+    /// what it refused is given up, and what it did not answer is `unknown_after_send`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotent: Option<bool>,
+    /// The most attempts at one message, by default 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attempts_max: Option<u32>,
+    /// The pause after the first failed attempt, by default 1000 milliseconds; it doubles with each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backoff_ms: Option<u64>,
+    /// The longest pause, by default 300000 milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backoff_max_ms: Option<u64>,
+    /// The oldest message that is sent, by default of a day, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) age_max_ms: Option<u64>,
+    /// The most messages that a start sends of those which were left, the newest, by default 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recovery_max: Option<u64>,
+    /// How long the receiver may take to answer, by default 15000 milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+    /// How far the time of an event may be from now, by default 300000 milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tolerance_ms: Option<u64>,
 }
 
 /// What tokens cost, in millionths of the currency unit per million tokens.

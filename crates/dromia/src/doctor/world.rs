@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_api::delivery::Delivery;
 use dromia_api::run::Run;
 use dromia_api::session::Session;
 use dromia_api::status::Status;
@@ -71,6 +72,10 @@ pub(crate) struct Answers {
     pub(crate) held: u64,
     /// Sessions whose input no run took between two looks.
     pub(crate) stuck: Vec<String>,
+    /// Messages of all tenants that are given up, or may not have arrived; those of one page of each.
+    pub(crate) stopped: u64,
+    /// When the oldest message was prepared that waits, among the newest of each tenant.
+    pub(crate) oldest_delivery: Option<Timestamp>,
 }
 
 /// One backend of process isolation.
@@ -136,6 +141,7 @@ impl RealWorld {
         let tenants: List<Tenant> = operator.get("/v1/tenants?limit=256").await?;
         let mut held = 0;
         let mut waiting = Vec::new();
+        let (mut stopped, mut oldest_delivery) = (0, None::<Timestamp>);
         for tenant in tenants.items.iter().take(TENANTS_MAX) {
             let client = self.client(tenant.handle.as_str());
             held += client.get::<List<Run>>("/v1/runs?status=held&limit=256").await?.items.len() as u64;
@@ -143,6 +149,14 @@ impl RealWorld {
             let idle =
                 sessions.items.into_iter().filter(|session| session.waiting > 0 && session.active.is_none());
             waiting.extend(idle.map(|session| (client.clone(), session)));
+            for state in ["dead", "unknown_after_send"] {
+                stopped += client.get::<List<Delivery>>(&deliveries(state)).await?.items.len() as u64;
+            }
+            for state in ["prepared", "failed"] {
+                let open: List<Delivery> = client.get(&deliveries(state)).await?;
+                let oldest = open.items.iter().map(|delivery| delivery.prepared_at).min();
+                oldest_delivery = [oldest_delivery, oldest].into_iter().flatten().min();
+            }
         }
         let mut stuck = Vec::new();
         if !waiting.is_empty() {
@@ -154,8 +168,12 @@ impl RealWorld {
                 stuck.push(after.id.to_string());
             }
         }
-        Ok(Answers { status, held, stuck })
+        Ok(Answers { status, held, stuck, stopped, oldest_delivery })
     }
+}
+
+fn deliveries(state: &str) -> String {
+    format!("/v1/deliveries?state={state}&limit=256")
 }
 
 impl World for RealWorld {

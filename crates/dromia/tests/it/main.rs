@@ -29,3 +29,4 @@ mod sweeping;
 mod tokens;
 mod tree;
 mod turns;
+mod webhook;

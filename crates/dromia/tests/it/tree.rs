@@ -6,8 +6,9 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::home::{Home, stderr};
+use crate::home::{DEADLINE, Home, Server, stderr};
 use crate::schema::mismatch;
+use crate::webhook;
 
 /// What a leaf of the tree does.
 enum How {
@@ -19,7 +20,7 @@ enum How {
 
 use How::{Acts, Prints};
 
-/// Every leaf. `{run}`, `{session}`, `{file}` and `{held}` stand for what the scene has.
+/// Every leaf. `{run}`, `{session}`, `{delivery}`, `{file}` and `{held}` stand for what the scene has.
 const LEAVES: &[(&str, How)] = &[
     ("init", Acts("makes a home and talks with a person")),
     ("up", Acts("serves")),
@@ -70,6 +71,9 @@ const LEAVES: &[(&str, How)] = &[
     ("run cancel", Prints(&["{slow}"])),
     ("run terminate", Prints(&["{slow}"])),
     ("run export", Prints(&["{run}"])),
+    ("delivery list", Prints(&[])),
+    ("delivery show", Prints(&["{delivery}"])),
+    ("delivery redrive", Prints(&["{delivery}"])),
     ("cost summary", Prints(&[])),
     ("cost show", Prints(&["{run}"])),
     ("status", Prints(&[])),
@@ -81,12 +85,13 @@ const LEAVES: &[(&str, How)] = &[
 ];
 
 /// What prints rows without any argument.
-const LISTS: [&str; 11] = [
+const LISTS: [&str; 12] = [
     "agent list",
     "tenant list",
     "token list",
     "session list",
     "run list",
+    "delivery list",
     "provider list",
     "model list",
     "model route show",
@@ -115,7 +120,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(home: Home) -> Self {
+    fn new(home: Home, server: &Server) -> Self {
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let asked = |line: &[&str]| {
             let output = home.run(&[line, &["--json"]].concat());
@@ -131,9 +136,13 @@ impl Scene {
         let session = text(&answered["session"]);
         let exported = home.run(&["session", "export", &session, "--file", path(&file)]);
         assert!(exported.status.success(), "{}", stderr(&exported));
+        let (status, said) = webhook::say(server, "msg_1", "hello");
+        assert_eq!(status, 202, "{said}");
+        let delivery = delivered(&home);
         let places = vec![
             ("{run}", text(&answered["run"])),
             ("{session}", session),
+            ("{delivery}", delivery),
             ("{yielded}", text(&yielded["run"])),
             ("{slow}", text(&slow["run"])),
             ("{file}", path(&file).to_owned()),
@@ -148,7 +157,26 @@ impl Scene {
         });
         let line: Vec<_> = words(command).into_iter().chain(filled).chain(more.iter().copied()).collect();
         // A variable that asks for colour everywhere must not reach a document.
-        self.home.command().args(&line).env("CLICOLOR_FORCE", "1").output().expect("the program runs")
+        self.home
+            .command()
+            .args(&line)
+            .env("CLICOLOR_FORCE", "1")
+            .env(webhook::VARIABLE, webhook::SECRET)
+            .output()
+            .expect("the program runs")
+    }
+}
+
+/// Waits until the answer to the webhook is on its way out.
+fn delivered(home: &Home) -> String {
+    let end = std::time::Instant::now() + DEADLINE;
+    loop {
+        let list = document("delivery list", &home.run(&["delivery", "list", "--json"]));
+        if let Some(id) = list["items"][0]["id"].as_str() {
+            return id.to_owned();
+        }
+        assert!(std::time::Instant::now() < end, "no answer is on its way out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
@@ -200,8 +228,9 @@ fn the_command_tree_keeps_its_word() {
         }
     }
 
-    let server = home.serve();
-    let scene = Scene::new(home);
+    webhook::with_channel(&home, "http://127.0.0.1:9/", "");
+    let server = webhook::serve(&home);
+    let scene = Scene::new(home, &server);
     for (command, how) in LEAVES {
         let Prints(arguments) = how else { continue };
         let output = scene.run(command, arguments, &["--json"]);

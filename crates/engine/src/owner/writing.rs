@@ -31,9 +31,12 @@ impl Owner {
         if self.pending.is_empty() {
             return Ok(Ok(()));
         }
+        let message = self.message();
+        let rings = message.is_some();
         let sends = std::mem::take(&mut self.sends);
         let mut batch = Batch::new(self.scope.tenant());
         batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
+        batch.mutations.extend(message.map(Mutation::DeliveryPrepare));
         batch.mutations.push(Mutation::RunAppend(RunAppend {
             run: self.run,
             epoch: self.epoch,
@@ -53,6 +56,9 @@ impl Owner {
                         }
                     }
                     self.waiting |= receipt.waiting;
+                    if rings {
+                        self.core.ring();
+                    }
                     return Ok(Ok(()));
                 }
                 Commit::Refused(Refusal::Overloaded) => {

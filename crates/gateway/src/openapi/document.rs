@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_api::problem::http_status;
-use dromia_api::{REQUEST_ID_HEADER, RunId, SessionId, TENANT_DEFAULT, TENANT_HEADER};
+use dromia_api::{DeliveryId, REQUEST_ID_HEADER, RunId, SessionId, TENANT_DEFAULT, TENANT_HEADER};
 use dromia_contracts::ErrorCode;
 use dromia_contracts::store::StatePut;
 use serde_json::{Map, Value, json};
@@ -87,6 +87,9 @@ fn describe(route: &Route, operation: &Operation, tag: &str, schemas: &mut Schem
         Needs::Nothing => ("nothing", json!([]), "Needs no credential.".to_owned()),
         Needs::Credential => ("credential", token, "Needs somebody of a tenant.".to_owned()),
         Needs::Tenant(scope) => ("tenant", token, format!("Needs a credential with the scope `{scope}`.")),
+        Needs::Signature => {
+            ("signature", json!([]), "Needs a signature with the secret of the channel.".to_owned())
+        }
         Needs::Operator => {
             ("operator", token, "Served on the Unix socket only; forbidden over TCP.".to_owned())
         }
@@ -122,6 +125,7 @@ fn parameters(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Ve
         parameter["schema"] = match name {
             "run" => schemas.taken(of::<RunId>()),
             "session" => schemas.taken(of::<SessionId>()),
+            "delivery" => schemas.taken(of::<DeliveryId>()),
             "step" => json!({"type": "integer", "minimum": 1}),
             "name" => json!({"type": "string", "minLength": 1, "maxLength": StatePut::NAME_BYTES_MAX}),
             _ => json!({"type": "string", "minLength": 1}),
@@ -176,6 +180,8 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "step" => "The model step, counted from 1.",
         "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",
+        "delivery" => "The delivery's id.",
+        "channel" => "The channel's name, as in dromia.yaml.",
         "name" => "The name of the state entry, without control characters.",
         _ => return None,
     })
@@ -248,13 +254,10 @@ fn failures(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<Erro
     // Every request names a host, and any handler may have a defect.
     let mut codes = vec![ErrorCode::InvalidRequest, ErrorCode::Forbidden, ErrorCode::Internal];
     if route.needs != Needs::Nothing {
-        codes.extend([
-            ErrorCode::Unauthorized,
-            ErrorCode::Overloaded,
-            ErrorCode::RateLimited,
-            ErrorCode::StoreUnavailable,
-            ErrorCode::JournalDamaged,
-        ]);
+        codes.extend([ErrorCode::Overloaded, ErrorCode::StoreUnavailable, ErrorCode::JournalDamaged]);
+    }
+    if !matches!(route.needs, Needs::Nothing | Needs::Signature) {
+        codes.extend([ErrorCode::Unauthorized, ErrorCode::RateLimited]);
     }
     if is_of_a_tenant(route) {
         codes.push(ErrorCode::TenantNotFound);

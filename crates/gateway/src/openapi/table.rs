@@ -5,6 +5,7 @@
 
 use dromia_api::agent::{Agent, CreateAgent, Deleted};
 use dromia_api::cost::{CostSummary, RunCost};
+use dromia_api::delivery::{Cursor, Delivery, DeliveryShown, FeedPage, MoveCursor};
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
 use dromia_api::run::{
     Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, JournalPage, Run, StreamEnd, Why,
@@ -18,12 +19,14 @@ use serde_json::Value;
 
 use super::operation::{Operation, of};
 use crate::routes::queries;
+use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
 const BYTES: &str = "application/octet-stream";
 
 /// Describes every route.
 pub fn operations() -> Vec<Operation> {
-    [node(), events(), agents(), sessions(), runs(), costs(), tokens(), tenants(), compatible()].concat()
+    [node(), events(), deliveries(), agents(), sessions(), runs(), costs(), tokens(), tenants(), compatible()]
+        .concat()
 }
 
 fn node() -> Vec<Operation> {
@@ -65,6 +68,69 @@ fn events() -> Vec<Operation> {
                 ErrorCode::IdempotencyConflict,
                 ErrorCode::JournalUnreadable,
             ]),
+    ]
+}
+
+fn deliveries() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            "POST",
+            "/v1/channels/{channel}/events",
+            "channel_receive",
+            "Take in a webhook, signed as Standard Webhooks says",
+        )
+        .header(ID_HEADER, "Names the message; a repeat is one input, for 24 hours.")
+        .header(TIMESTAMP_HEADER, "When it was sent, in seconds since 1970.")
+        .header(
+            SIGNATURE_HEADER,
+            "`v1,` and the HMAC-SHA256 of id, time and body, parted by full stops, in base64.",
+        )
+        .takes::<Value>()
+        .gives::<EventAccepted>(202, "The input is durable; `data.text` is said, or the whole body.")
+        .writes()
+        .fails(&[
+            ErrorCode::SignatureRefused,
+            ErrorCode::TenantNotFound,
+            ErrorCode::AgentNotFound,
+            ErrorCode::AgentTerminated,
+            ErrorCode::IdempotencyConflict,
+            ErrorCode::JournalUnreadable,
+        ]),
+        Operation::new(
+            "GET",
+            "/v1/deliveries",
+            "delivery_list",
+            "List messages on their way out, the newest first",
+        )
+        .query::<queries::Deliveries>()
+        .gives::<List<Delivery>>(200, "A page of deliveries."),
+        Operation::new(
+            "GET",
+            "/v1/deliveries/{delivery}",
+            "delivery_show",
+            "Show a message and its attempts",
+        )
+        .gives::<DeliveryShown>(200, "The delivery.")
+        .fails(&[ErrorCode::DeliveryNotFound]),
+        Operation::new(
+            "POST",
+            "/v1/deliveries/{delivery}/redrive",
+            "delivery_redrive",
+            "Have a message sent again that is dead or may not have arrived",
+        )
+        .query::<queries::Redriving>()
+        .gives::<DeliveryShown>(200, "How it stands now; one that stands otherwise is left as it is.")
+        .writes()
+        .fails(&[ErrorCode::DeliveryNotFound, ErrorCode::DeliveryUncertain]),
+        Operation::new("GET", "/v1/feed", "feed_read", "Read what was said to those whom nobody waits for")
+            .query::<queries::Feed>()
+            .gives::<FeedPage>(200, "A page of the feed, by number.")
+            .fails(&[ErrorCode::CursorInFuture]),
+        Operation::new("PUT", "/v1/feed", "feed_move", "Say how far a subscriber has read")
+            .takes::<MoveCursor>()
+            .gives::<Cursor>(200, "Where the subscriber stands.")
+            .writes()
+            .fails(&[ErrorCode::CursorInFuture]),
     ]
 }
 

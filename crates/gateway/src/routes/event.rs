@@ -15,6 +15,7 @@ use dromia_api::{IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_BYTES_MAX};
 use dromia_contracts::agent::Handle;
 use dromia_contracts::client::Offer;
 use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::SessionKey;
@@ -148,6 +149,11 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
             ));
         }
         return Ok(Target::Session(session));
+    }
+    if event.platform.as_deref() == Some(WEBHOOK) {
+        return Err(Failure::invalid(format!(
+            "`platform` {WEBHOOK} belongs to the channels of dromia.yaml, whose senders sign what they say"
+        )));
     }
     let agent = match &event.agent {
         Some(name) => named_agent(core, scope, name).await?,

@@ -14,7 +14,7 @@ pub(crate) struct Operation {
     pub id: String,
     pub method: String,
     pub path: String,
-    /// `nothing`, `credential`, `tenant` or `operator`.
+    /// `nothing`, `credential`, `tenant`, `signature` or `operator`.
     pub needs: String,
     said: Value,
     document: Value,
@@ -58,6 +58,8 @@ impl Operation {
             ("{model}", house.agent.to_string()),
             ("{token}", house.token_id.to_string()),
             ("{name}", "note".to_owned()),
+            ("{delivery}", house.delivery.to_string()),
+            ("{channel}", "orders".to_owned()),
         ] {
             path = path.replace(segment, &value);
         }
@@ -85,6 +87,8 @@ impl Operation {
             "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "state_put" => "1".to_owned(),
+            "feed_move" => r#"{"subscriber":"shop","cursor":0}"#.to_owned(),
+            "channel_receive" => r#"{"data":{"text":"hi"}}"#.to_owned(),
             unknown => panic!("say in `Operation::body` what {unknown} takes"),
         }
     }
@@ -110,6 +114,11 @@ impl Operation {
     /// Whether somebody of a tenant asks.
     pub(crate) fn is_of_a_tenant(&self) -> bool {
         matches!(self.needs.as_str(), "credential" | "tenant")
+    }
+
+    /// Whether it is let in by a signature; such an operation has tests of its own.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.needs == "signature"
     }
 
     /// The scope that an operation of a tenant needs.

@@ -13,13 +13,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{full, request};
-use crate::fake::{Rooms, StoppedClock, Tasks};
+use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
 use crate::world::World;
 
 pub(crate) fn ports() -> Ports {
     let rooms = Arc::new(Rooms::default());
     let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
-    Ports { store: rooms.clone(), runs: rooms, runtime, authority: Authority::claim() }
+    let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
+    Ports { store: rooms.clone(), runs: rooms, outbox, runtime, authority: Authority::claim() }
 }
 
 #[tokio::test]

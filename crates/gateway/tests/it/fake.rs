@@ -1,5 +1,6 @@
 //! Rooms behind the gateway, in memory: what they hold is set by the test, what they are asked is kept for it.
 
+pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;
 
@@ -34,6 +35,8 @@ pub(crate) enum Mood {
 #[derive(Default)]
 pub(crate) struct Rooms {
     inner: Mutex<Inner>,
+    /// Deliveries and the feed, in a store of their own.
+    pub outgoing: dromia_testkit::ReferenceStore,
 }
 
 #[derive(Default)]

@@ -12,13 +12,13 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{Session, SessionHead, SessionKey};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{Actor, AgentId, Authority, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_gateway::{Drained, GatewayConfig, Handle, Ports, build};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::{Rooms, Tasks};
+use crate::fake::{Rooms, Tasks, outgoing};
 
 /// A tenant with one of everything.
 #[derive(Debug, Clone)]
@@ -29,6 +29,7 @@ pub(crate) struct House {
     pub agent: AgentId,
     pub session: SessionId,
     pub run: RunId,
+    pub delivery: DeliveryId,
 }
 
 /// A served gateway.
@@ -64,7 +65,8 @@ impl World {
         change(&mut config);
         let runtime = Runtime { clock: rooms.clone(), ids: rooms.clone(), spawn: Arc::new(Tasks) };
         let authority = Authority::claim();
-        let ports = Ports { store: rooms.clone(), runs: rooms.clone(), runtime, authority };
+        let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
+        let ports = Ports { store: rooms.clone(), runs: rooms.clone(), outbox, runtime, authority };
         let (gateway, handle) = build(config, ports).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));
@@ -95,6 +97,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         agent: AgentId::from_uuid(inner.uuid()),
         session: SessionId::from_uuid(inner.uuid()),
         run: RunId::from_uuid(inner.uuid()),
+        delivery: DeliveryId::from_uuid(inner.uuid()),
     };
     let agent = Agent {
         id: house.agent,
@@ -140,6 +143,8 @@ fn house(rooms: &Rooms, handle: &str) -> House {
             signals_last: 0,
         },
     ));
+    drop(inner);
+    outgoing::dead_message(rooms, &house, handle);
     house
 }
 

@@ -37,6 +37,11 @@ impl Size {
                 Mutation::PinPut(pin) => size.bytes += pin.bytes.len(),
                 Mutation::RunAppend(append) => size.add_entries(&append.entries),
                 Mutation::StatePut(put) => size.bytes += put.name.len() + put.value.len(),
+                Mutation::DeliveryPrepare(prepare) => size.bytes += prepare.target.len() + prepare.body.len(),
+                Mutation::DeliverySettle(settle) => size.bytes += settle.end.detail.len(),
+                Mutation::FeedNumber(number) => size.rows += number.deliveries.len(),
+                Mutation::CursorMove(to) => size.bytes += to.subscriber.len(),
+                Mutation::DeliveryStart(_) | Mutation::DeliveryDrop(_) | Mutation::DeliveryRedrive(_) => {}
             }
         }
         if let Some(claim) = &batch.claim {

@@ -4,6 +4,7 @@ mod bodies;
 mod commit;
 mod conformance;
 mod damage;
+mod deliveries;
 mod disk;
 mod failure;
 mod home;

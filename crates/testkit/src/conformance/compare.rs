@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Batch, Commit, Page, Refusal, RunFilter, Store, TailLimits};
+use dromia_contracts::store::{Batch, Commit, DeliveryFilter, Page, Refusal, RunFilter, Store, TailLimits};
 use dromia_contracts::{Actor, Authority, Digest, Scope};
 
 use super::random::{Op, TENANTS, Writer, tenant_id, token_hash, token_id};
@@ -78,6 +78,8 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
     same!(s => s.open_runs(&operator, Page::first(256)));
     same!(s => s.pending_sessions(&operator, Page::first(256)));
     same!(s => s.deleting_agents(&operator));
+    same!(s => s.outbox(&operator, Page::first(256)));
+    same!(s => s.unnumbered(&operator, 256));
     for number in 0..64 {
         same!(s => s.token(&operator, token_hash(number)));
     }
@@ -113,6 +115,16 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
                 let limits = TailLimits { items, bytes: 1 << 20 };
                 same!(s => s.session_tail(&scope, session.id, limits));
             }
+        }
+        same!(s => s.feed_state(&scope));
+        same!(s => s.feed(&scope, 0, 256));
+        same!(s => s.feed(&scope, 1, 1));
+        same!(s => s.outbox_waiting(&operator, tenant_id(tenant), "webhook:t0"));
+        for delivery in same!(s => s.deliveries(&scope, DeliveryFilter::default(), Page::first(256))) {
+            same!(s => s.delivery(&scope, delivery.id));
+            let filter = DeliveryFilter { state: Some(delivery.state), target: Some(delivery.target) };
+            let page = Page { after: Some(delivery.id), limit: 2 };
+            same!(s => s.deliveries(&scope, filter.clone(), page));
         }
         equal_runs(a, b, &scope).await?;
     }

@@ -7,19 +7,21 @@
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::delivery::{DeadReason, DeliveryState};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, Claim, InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut,
-    TenantCreate, TokenCreate, TokenRevoke,
+    AgentStateSet, Batch, Claim, CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, FeedNumber,
+    InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut, TenantCreate, TokenCreate,
+    TokenRevoke,
 };
 use dromia_contracts::token::TokenScope;
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use proptest::prelude::*;
 
 use super::scene::{
-    agent_create, append, at, completed, head, input, model_called, model_replied, session_open,
-    signal_taken, started,
+    agent_create, append, at, completed, head, input, model_called, model_replied, session_open, settle,
+    signal_taken, start, started,
 };
 use crate::reference::ReferenceStore;
 
@@ -126,6 +128,35 @@ pub enum Op {
         /// Added to the run's last number.
         after_off: u8,
     },
+    /// Ends a run with a message on its way out.
+    Reply {
+        /// Where.
+        place: Place,
+        /// To which target.
+        target: u8,
+        /// Added to the entry that the message names.
+        seq_off: u8,
+    },
+    /// Moves a delivery.
+    Deliver {
+        /// Where.
+        place: Place,
+        /// Which, counted back from the newest.
+        back: u8,
+        /// What is tried.
+        step: u8,
+        /// Added to the attempt.
+        attempt_off: u8,
+    },
+    /// Numbers what has no number, or moves a cursor.
+    Feed {
+        /// Where.
+        place: Place,
+        /// Added to the feed's end.
+        after_off: u8,
+        /// Whether a cursor moves.
+        cursor: bool,
+    },
     /// Submits an earlier batch once more.
     Again {
         /// Which, counted back from the last.
@@ -178,6 +209,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(place, name, version_off)| Op::State { place, name, version_off }),
         1 => place().prop_map(|place| Op::Cross { place }),
         2 => (place(), off()).prop_map(|(place, after_off)| Op::Torn { place, after_off }),
+        6 => (place(), 0_u8..2, off()).prop_map(|(place, target, seq_off)| Op::Reply { place, target, seq_off }),
+        8 => (place(), back(), 0_u8..8, off())
+            .prop_map(|(place, back, step, attempt_off)| Op::Deliver { place, back, step, attempt_off }),
+        2 => (place(), off(), any::<bool>())
+            .prop_map(|(place, after_off, cursor)| Op::Feed { place, after_off, cursor }),
         5 => back().prop_map(|back| Op::Again { back }),
     ]
 }
@@ -278,6 +314,26 @@ impl Writer {
                 let item = self.item();
                 Batch::new(place.tenant_id()).with(Mutation::InboxPut(elsewhere.input(item)))
             }
+            Op::Reply { place, target, seq_off } => {
+                let run = self.run(place, 0)?;
+                let entries = vec![model_replied(1, "said"), completed()];
+                let end = append(run.id, run.epoch, run.last_seq, entries, RunStatus::Completed);
+                let number = self.number();
+                Batch::new(place.tenant_id())
+                    .with(Mutation::DeliveryPrepare(DeliveryPrepare {
+                        delivery: DeliveryId::from_bytes(id_of(10, number)),
+                        target: format!("webhook:t{target}"),
+                        agent: run.agent,
+                        session: run.session,
+                        run: run.id,
+                        seq: run.last_seq + 2 + u64::from(seq_off),
+                        at: at(10),
+                        body: Bytes::from(number.to_string()),
+                    }))
+                    .with(Mutation::RunAppend(end))
+            }
+            Op::Deliver { place, back, step, attempt_off } => self.deliver(place, back, step, attempt_off)?,
+            Op::Feed { place, after_off, cursor } => self.feed(place, after_off, cursor)?,
             Op::Torn { place, after_off } => {
                 let run = self.run(place, 0)?;
                 let item = self.item();
@@ -370,6 +426,43 @@ impl Writer {
                 at: at(i64::try_from(number).expect("a short sequence")),
             }),
         )
+    }
+
+    fn deliver(&mut self, place: Place, back: u8, step: u8, attempt_off: u8) -> Option<Batch> {
+        let found = self.oracle.delivery_back(place.tenant_id(), back.into())?;
+        let (delivery, off) = (found.id, u32::from(attempt_off));
+        let mutation = match step {
+            0..=2 => start(delivery, found.attempts + 1 + off, 1 + back),
+            3 => settle(delivery, found.attempts + off, DeliveryState::Delivered),
+            4 => settle(delivery, found.attempts + off, DeliveryState::Failed),
+            5 => settle(delivery, found.attempts + off, DeliveryState::Dead),
+            6 => Mutation::DeliveryDrop(DeliveryDrop {
+                delivery,
+                attempts: found.attempts + off,
+                redrives: found.redrives,
+                reason: DeadReason::Expired,
+                at: at(50),
+            }),
+            _ => Mutation::DeliveryRedrive(DeliveryRedrive {
+                delivery,
+                redrives: found.redrives + off,
+                at: at(i64::try_from(self.number()).expect("a short sequence")),
+            }),
+        };
+        Some(Batch::new(place.tenant_id()).with(mutation))
+    }
+
+    fn feed(&mut self, place: Place, after_off: u8, cursor: bool) -> Option<Batch> {
+        let (last, waiting) = self.oracle.feed_end(place.tenant_id());
+        let batch = Batch::new(place.tenant_id());
+        if cursor {
+            let to = last + u64::from(after_off);
+            let subscriber = format!("s{}", place.session);
+            return Some(batch.with(Mutation::CursorMove(CursorMove { subscriber, to, at: at(60) })));
+        }
+        let deliveries: Vec<_> = waiting.into_iter().take(2).collect();
+        let number = FeedNumber { after: last + u64::from(after_off), deliveries };
+        (!number.deliveries.is_empty()).then(|| batch.with(Mutation::FeedNumber(number)))
     }
 
     fn last_signal(&self, place: Place, run: &Run) -> Option<dromia_contracts::store::NewEntry> {

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::delivery::{AttemptEnd, AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted, SignalTaken};
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::IdSource as _;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
-    SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
+    AgentCreate, Batch, Claim, Commit, DeliveryPrepare, DeliverySettle, DeliveryStart, InboxPut, Mutation,
+    NewEntry, Pin, Receipt, Refusal, RunAppend, SessionOpen, SessionTail, Store, TailLimits, TenantCreate,
 };
 use dromia_contracts::{
-    Actor, AgentId, Authority, Digest, ItemId, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+    Actor, AgentId, Authority, DeliveryId, Digest, ItemId, Operator, RunId, Scope, SessionId, TenantId,
+    TokenId,
 };
 use jiff::Timestamp;
 
@@ -115,6 +117,50 @@ impl Scene {
             entries: vec![started(self.agent, self.session, after, take), model_called(1)],
             head: head(RunStatus::Running),
         }
+    }
+
+    /// Mints a delivery id.
+    pub fn delivery_id(&self) -> DeliveryId {
+        DeliveryId::from_uuid(self.ids.uuid())
+    }
+
+    /// Ends a run of [`Scene::turn`] with a reply and, in the same batch, prepares its message. Returns the message's id.
+    pub async fn replied(&self, run: RunId, target: &str) -> DeliveryId {
+        let delivery = self.delivery_id();
+        self.done(self.reply(run, delivery, target)).await;
+        delivery
+    }
+
+    /// Writes the batch of [`Scene::replied`].
+    pub fn reply(&self, run: RunId, delivery: DeliveryId, target: &str) -> Batch {
+        let end = append(run, 1, 2, vec![model_replied(1, "hi"), completed()], RunStatus::Completed);
+        self.batch()
+            .with(Mutation::DeliveryPrepare(self.prepare(run, delivery, target)))
+            .with(Mutation::RunAppend(end))
+    }
+
+    /// Prepares a message with the fourth entry of a run.
+    pub fn prepare(&self, run: RunId, delivery: DeliveryId, target: &str) -> DeliveryPrepare {
+        DeliveryPrepare {
+            delivery,
+            target: target.to_owned(),
+            agent: self.agent,
+            session: self.session,
+            run,
+            seq: 4,
+            at: at(10),
+            body: Bytes::from(format!("{{\"type\":\"agent.replied\",\"run\":\"{run}\"}}")),
+        }
+    }
+
+    /// Begins an attempt.
+    pub async fn begun(&self, delivery: DeliveryId, attempt: u32) {
+        self.done(self.batch().with(start(delivery, attempt, 1))).await;
+    }
+
+    /// Ends an attempt.
+    pub async fn settled(&self, delivery: DeliveryId, attempt: u32, state: DeliveryState) {
+        self.done(self.batch().with(settle(delivery, attempt, state))).await;
     }
 
     /// Puts one input and claims the session with it, in one batch.
@@ -269,6 +315,26 @@ pub(super) fn append(
     status: RunStatus,
 ) -> RunAppend {
     RunAppend { run, epoch, after, entries, head: head(status) }
+}
+
+/// Begins an attempt, by one of several lives.
+pub(super) fn start(delivery: DeliveryId, attempt: u32, holder: u8) -> Mutation {
+    let holder = Digest::from_bytes([holder; 32]);
+    Mutation::DeliveryStart(DeliveryStart { delivery, attempt, holder, at: at(20 + i64::from(attempt)) })
+}
+
+/// Ends an attempt in a way that leads to a state.
+pub(super) fn settle(delivery: DeliveryId, attempt: u32, state: DeliveryState) -> Mutation {
+    let (outcome, status) = match state {
+        DeliveryState::Delivered => (AttemptOutcome::Accepted, Some(200)),
+        DeliveryState::Failed | DeliveryState::Dead => (AttemptOutcome::Refused, Some(500)),
+        _ => (AttemptOutcome::Unanswered, None),
+    };
+    let ms = i64::from(attempt);
+    let end = AttemptEnd { at: at(30 + ms), outcome, status, detail: format!("attempt {attempt}") };
+    let reason = (state == DeliveryState::Dead).then_some(DeadReason::Attempts);
+    let due_at = at(40 + ms);
+    Mutation::DeliverySettle(DeliverySettle { delivery, attempt, end, state, reason, due_at })
 }
 
 /// Reads a session's tail without limits.

@@ -45,6 +45,7 @@ impl State {
         if let Some(claim) = &batch.claim {
             receipt.claimed = tenant.claim(claim)?;
         }
+        tenant.deliver(batch)?;
         self.tenants.insert(batch.tenant, tenant);
         self.stats.commits += 1;
         self.stats.batches += 1;
@@ -121,6 +122,14 @@ impl TenantRows {
             Mutation::RunAppend(append) => self.run_append(append)?,
             Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
             Mutation::StatePut(put) => self.state_put(put)?,
+            // Played after the claim, in `deliver`.
+            Mutation::DeliveryPrepare(_)
+            | Mutation::DeliveryStart(_)
+            | Mutation::DeliverySettle(_)
+            | Mutation::DeliveryDrop(_)
+            | Mutation::DeliveryRedrive(_)
+            | Mutation::FeedNumber(_)
+            | Mutation::CursorMove(_) => {}
         }
         Ok(None)
     }

@@ -37,7 +37,14 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             }
             Mutation::StatePut(put) => (1, put.value.len()),
             Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
-            Mutation::TenantCreate(_)
+            Mutation::DeliveryPrepare(prepare) => (1, prepare.body.len()),
+            Mutation::FeedNumber(number) => (1 + number.deliveries.len(), 0),
+            Mutation::DeliveryStart(_)
+            | Mutation::DeliverySettle(_)
+            | Mutation::DeliveryDrop(_)
+            | Mutation::DeliveryRedrive(_)
+            | Mutation::CursorMove(_)
+            | Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)
             | Mutation::AgentStateSet(_)

@@ -1,8 +1,9 @@
 //! What the random sequences need to know of the oracle, without a scope and without waiting.
 
+use dromia_contracts::delivery::Delivery;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner};
-use dromia_contracts::{ItemId, SessionId, TenantId};
+use dromia_contracts::{DeliveryId, ItemId, SessionId, TenantId};
 
 use super::ReferenceStore;
 
@@ -26,6 +27,21 @@ impl ReferenceStore {
     /// Returns the last item of an inbox.
     pub(crate) fn last_item(&self, tenant: TenantId, owner: InboxOwner) -> Option<InboxItem> {
         self.state().tenants.get(&tenant)?.inbox(owner).last().cloned()
+    }
+
+    /// Returns a delivery, counted back from the newest.
+    pub(crate) fn delivery_back(&self, tenant: TenantId, back: usize) -> Option<Delivery> {
+        let state = self.state();
+        let found = state.tenants.get(&tenant)?.deliveries.values().rev().nth(back)?;
+        Some(found.delivery.clone())
+    }
+
+    /// Returns the last number of the feed, and the deliveries without one.
+    pub(crate) fn feed_end(&self, tenant: TenantId) -> (u64, Vec<DeliveryId>) {
+        let state = self.state();
+        let Some(rows) = state.tenants.get(&tenant) else { return (0, Vec::new()) };
+        let waiting = rows.deliveries.values().filter(|row| row.delivery.feed.is_none());
+        (rows.feed_last, waiting.map(|row| row.delivery.id).collect())
     }
 
     /// Returns the version of a state entry, 0 for none.

@@ -6,16 +6,20 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, RunFilter, RunSpending, SessionTail, StateEntry,
-    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, RunFilter, RunSpending, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+};
 
 use super::ReferenceStore;
+use super::deliver::DeliveryRow;
 use super::rows::TenantRows;
 
 impl ReferenceStore {
@@ -95,6 +99,11 @@ impl TenantRows {
         })
     }
 
+    /// Lists the deliveries that a scope sees.
+    fn seen_deliveries<'a>(&'a self, scope: &'a Scope) -> impl DoubleEndedIterator<Item = &'a DeliveryRow> {
+        self.deliveries.values().filter(move |row| self.sees(scope, row.delivery.agent))
+    }
+
     /// Sums up the attempts of a run by model.
     fn models(&self, run: RunId) -> Vec<(String, Spent)> {
         let mut ledger = Ledger::default();
@@ -130,6 +139,9 @@ impl TenantRows {
             self.runs.remove(run);
             self.takeovers.retain(|(of, _), _| of != run);
         }
+        let before = self.deliveries.len();
+        self.deliveries.retain(|_, row| row.delivery.agent != agent);
+        erased.deliveries = (before - self.deliveries.len()) as u64;
         for session in &sessions {
             self.sessions.remove(session);
             self.states.retain(|(of, _), _| of != session);
@@ -418,6 +430,96 @@ impl Store for ReferenceStore {
             let seen = rows.seen_session(scope, session).is_some();
             let found = rows.states.get(&(session, name.to_owned())).filter(|_| seen);
             found.map(|row| row.entry(name))
+        })
+    }
+
+    fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
+        self.seen(scope, |rows| {
+            let row = rows.deliveries.get(&delivery).filter(|row| rows.sees(scope, row.delivery.agent))?;
+            let surplus = row.attempts.len().saturating_sub(Page::<DeliveryId>::LIMIT_MAX);
+            let attempts = row.attempts.values().skip(surplus).map(|(_, attempt)| attempt.clone()).collect();
+            Some(DeliveryRecord { delivery: row.delivery.clone(), body: row.body.clone(), attempts })
+        })
+    }
+
+    fn deliveries<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: DeliveryFilter,
+        wanted: Page<DeliveryId>,
+    ) -> Read<'a, Vec<Delivery>> {
+        self.seen(scope, |rows| {
+            let found = rows.seen_deliveries(scope).map(|row| &row.delivery).rev().filter(|delivery| {
+                filter.state.is_none_or(|state| delivery.state == state)
+                    && filter.target.as_ref().is_none_or(|target| delivery.target == *target)
+            });
+            page(found.map(|delivery| (delivery.id, delivery.clone())), wanted, true)
+        })
+    }
+
+    fn outbox<'a>(
+        &'a self,
+        _: &'a Operator,
+        wanted: Page<(TenantId, String)>,
+    ) -> Read<'a, Vec<OpenDelivery>> {
+        let state = self.state();
+        let mut heads = BTreeMap::<(TenantId, String), &Delivery>::new();
+        for (tenant, rows) in &state.tenants {
+            let open = rows.deliveries.values().map(|row| &row.delivery).filter(|row| row.state.is_open());
+            for delivery in open {
+                let head = heads.entry((*tenant, delivery.target.clone())).or_insert(delivery);
+                if delivery.position < head.position {
+                    *head = delivery;
+                }
+            }
+        }
+        let heads = heads.into_iter().map(|(place, delivery)| {
+            let tenant = place.0;
+            (place, OpenDelivery { tenant, delivery: delivery.clone() })
+        });
+        answer(page(heads, wanted, false))
+    }
+
+    fn outbox_waiting<'a>(&'a self, _: &'a Operator, tenant: TenantId, target: &'a str) -> Read<'a, u64> {
+        let state = self.state();
+        let rows = state.tenants.get(&tenant).into_iter().flat_map(|rows| rows.deliveries.values());
+        let open = rows.filter(|row| row.delivery.target == target && row.delivery.state.is_open());
+        answer(open.count() as u64)
+    }
+
+    fn unnumbered<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+        let state = self.state();
+        let mut found = Vec::new();
+        for (tenant, rows) in &state.tenants {
+            let of_tenant = rows.deliveries.values().map(|row| &row.delivery);
+            let mut waiting: Vec<_> = of_tenant.filter(|delivery| delivery.feed.is_none()).collect();
+            waiting.sort_by(|a, b| (&a.target, a.position).cmp(&(&b.target, b.position)));
+            found.extend(waiting.into_iter().map(|delivery| (*tenant, delivery.id)));
+        }
+        found.truncate(limit.min(Page::<DeliveryId>::LIMIT_MAX));
+        answer(found)
+    }
+
+    fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
+        self.seen(scope, |rows| {
+            let numbered = rows.seen_deliveries(scope).filter_map(|row| Some((row.delivery.feed?, row)));
+            let numbered: BTreeMap<_, _> = numbered.filter(|(number, _)| *number > after).collect();
+            let (mut items, mut bytes) = (Vec::new(), 0);
+            for (number, row) in numbered.into_iter().take(limit.min(Page::<DeliveryId>::LIMIT_MAX)) {
+                bytes += row.body.len();
+                items.push(FeedItem { number, delivery: row.delivery.clone(), body: row.body.clone() });
+                if bytes > 1 << 20 {
+                    break;
+                }
+            }
+            items
+        })
+    }
+
+    fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
+        self.seen(scope, |rows| {
+            let subscribers = rows.subscribers.values().filter(|_| scope.agent().is_none());
+            FeedState { last: rows.feed_last, subscribers: subscribers.cloned().collect() }
         })
     }
 

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
+use dromia_contracts::delivery::Subscriber;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, TokenId};
+use dromia_contracts::{AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId};
 use jiff::Timestamp;
+
+use super::deliver::DeliveryRow;
 
 #[derive(Debug, Clone)]
 pub(super) struct TenantRows {
@@ -31,6 +34,10 @@ pub(super) struct TenantRows {
     pub(super) journals: BTreeMap<RunId, Vec<StoredEntry>>,
     pub(super) pins: BTreeMap<Digest, Bytes>,
     pub(super) states: BTreeMap<(SessionId, String), StateRow>,
+    pub(super) deliveries: BTreeMap<DeliveryId, DeliveryRow>,
+    /// The last number of the feed.
+    pub(super) feed_last: u64,
+    pub(super) subscribers: BTreeMap<String, Subscriber>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -91,6 +98,9 @@ impl TenantRows {
             journals: BTreeMap::new(),
             pins: BTreeMap::new(),
             states: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            feed_last: 0,
+            subscribers: BTreeMap::new(),
         }
     }
 

@@ -9,18 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response};
 use dromia_contracts::run::Run;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
 use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
-    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending,
+    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::{PreparedCall, ToolContext, ToolHost, ToolOutput};
-use dromia_contracts::{AgentId, BoxFuture, CallId, Digest, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{AgentId, BoxFuture, CallId, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -354,6 +355,39 @@ impl Store for TwoSessions {
     }
 
     fn state_entry<'a>(&'a self, _: &'a Scope, _: SessionId, _: &'a str) -> Read<'a, Option<StateEntry>> {
+        not_asked()
+    }
+
+    fn delivery<'a>(&'a self, _: &'a Scope, _: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
+        not_asked()
+    }
+
+    fn deliveries<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: DeliveryFilter,
+        _: Page<DeliveryId>,
+    ) -> Read<'a, Vec<Delivery>> {
+        not_asked()
+    }
+
+    fn outbox<'a>(&'a self, _: &'a Operator, _: Page<(TenantId, String)>) -> Read<'a, Vec<OpenDelivery>> {
+        not_asked()
+    }
+
+    fn outbox_waiting<'a>(&'a self, _: &'a Operator, _: TenantId, _: &'a str) -> Read<'a, u64> {
+        not_asked()
+    }
+
+    fn unnumbered<'a>(&'a self, _: &'a Operator, _: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+        not_asked()
+    }
+
+    fn feed<'a>(&'a self, _: &'a Scope, _: u64, _: usize) -> Read<'a, Vec<FeedItem>> {
+        not_asked()
+    }
+
+    fn feed_state<'a>(&'a self, _: &'a Scope) -> Read<'a, FeedState> {
         not_asked()
     }
 

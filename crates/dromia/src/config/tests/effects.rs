@@ -1,6 +1,7 @@
 //! Every key of the schema has an effect on what the rooms are given. A key without a case here fails the test, and
 //! so does a case that observes nothing.
 
+use dromia_gateway::Channel;
 use dromia_models::{HttpConfig, Provider};
 
 use super::*;
@@ -21,6 +22,24 @@ macro_rules! with_provider {
         )
     };
 }
+
+/// A channel, and one more key of it.
+macro_rules! channel {
+    ($more:literal) => {
+        concat!(
+            "channels:\n  orders: { kind: webhook, agent: ops, url: 'http://h/', secret: env:W",
+            $more,
+            " }\n"
+        )
+    };
+}
+
+const OTHER_AGENT: &str =
+    "channels:\n  orders: { kind: webhook, agent: dev, url: 'http://h/', secret: env:W }\n";
+const OTHER_URL: &str =
+    "channels:\n  orders: { kind: webhook, agent: ops, url: 'http://i/', secret: env:W }\n";
+const OTHER_SECRET: &str =
+    "channels:\n  orders: { kind: webhook, agent: ops, url: 'http://h/', secret: env:V }\n";
 
 const PLAIN: &str = with_provider!("", "");
 const SHORT: &str = "models:\n  a: { kind: openai, model: m }\n";
@@ -243,7 +262,42 @@ const CASES: &[Case] = &[
         with_provider!("", ", price: { input: 1, output: 1, cache_write: 7 }"),
         |resolved| http(resolved).price.cache_write.to_string(),
     ),
+    ("channels.NAME.tenant", channel!(""), channel!(", tenant: acme"), |resolved| {
+        orders(resolved).tenant.to_string()
+    }),
+    ("channels.NAME.agent", channel!(""), OTHER_AGENT, |resolved| orders(resolved).agent.to_string()),
+    ("channels.NAME.url", channel!(""), OTHER_URL, |resolved| orders(resolved).url.clone()),
+    ("channels.NAME.secret", channel!(""), OTHER_SECRET, |resolved| orders(resolved).key.sign("i", "0", b"")),
+    ("channels.NAME.idempotent", channel!(""), channel!(", idempotent: false"), |resolved| {
+        orders(resolved).idempotent.to_string()
+    }),
+    ("channels.NAME.attempts_max", channel!(""), channel!(", attempts_max: 7"), |resolved| {
+        orders(resolved).attempts_max.to_string()
+    }),
+    ("channels.NAME.backoff_ms", channel!(""), channel!(", backoff_ms: 7"), |resolved| {
+        format!("{:?}", orders(resolved).backoff)
+    }),
+    ("channels.NAME.backoff_max_ms", channel!(""), channel!(", backoff_max_ms: 7777"), |resolved| {
+        format!("{:?}", orders(resolved).backoff_max)
+    }),
+    ("channels.NAME.age_max_ms", channel!(""), channel!(", age_max_ms: 7777"), |resolved| {
+        format!("{:?}", orders(resolved).age_max)
+    }),
+    ("channels.NAME.recovery_max", channel!(""), channel!(", recovery_max: 7"), |resolved| {
+        orders(resolved).recovery_max.to_string()
+    }),
+    ("channels.NAME.timeout_ms", channel!(""), channel!(", timeout_ms: 77"), |resolved| {
+        format!("{:?}", orders(resolved).timeout)
+    }),
+    ("channels.NAME.tolerance_ms", channel!(""), channel!(", tolerance_ms: 7777"), |resolved| {
+        format!("{:?}", orders(resolved).tolerance)
+    }),
 ];
+
+/// The settings of the channel `orders`.
+fn orders(resolved: &Resolved) -> &Channel {
+    resolved.channels.get("orders").expect("the channel is there")
+}
 
 /// The settings of the model `a`.
 fn http(resolved: &Resolved) -> &HttpConfig {
@@ -255,7 +309,11 @@ fn http(resolved: &Resolved) -> &HttpConfig {
 
 #[test]
 fn every_key_has_an_effect() {
-    let environment = Environment::from([("K", "k")]);
+    let environment = Environment::from([
+        ("K", "k"),
+        ("V", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        ("W", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ]);
     let resolved = |text: &str| {
         loaded(text).resolve(&environment).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
     };
@@ -264,8 +322,9 @@ fn every_key_has_an_effect() {
         assert_ne!(before, after, "{key} has no effect");
     }
     for key in keys().iter().filter(|key| !key.is_group) {
-        // The version has one value; any other is refused, which is its effect.
-        let has_case = key.path == "version" || CASES.iter().any(|(path, ..)| *path == key.path);
+        // The version and the kind of a channel have one value; any other is refused, which is their effect.
+        let has_one_value = matches!(key.path.as_str(), "version" | "channels.NAME.kind");
+        let has_case = has_one_value || CASES.iter().any(|(path, ..)| *path == key.path);
         assert!(has_case, "{} has no case in this table", key.path);
     }
     for (path, ..) in CASES {

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_contracts::content::{CallStatus, InputMessage, ToolResult, parts_text};
 use dromia_contracts::cost::Spent;
+use dromia_contracts::delivery::{Outgoing, target_of};
 use dromia_contracts::entry::{Entry, HoldReason};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::runs::Runs as _;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, Session};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{CallId, RunId};
+use dromia_contracts::{CallId, RunId, TenantId};
 use dromia_engine::{Engine, RunState};
 
 use super::ports::answer_to;
@@ -69,6 +70,7 @@ pub(crate) fn check(world: &World) -> Tally {
                 *notes.entry(text_of(item)).or_insert(0_usize) += 1;
             }
         }
+        check_messages(world, *tenant, &runs);
         all.append(&mut runs);
     }
     check_requests(world, &notes);
@@ -80,6 +82,34 @@ pub(crate) fn check(world: &World) -> Tally {
     tally.executions = book.executions.len();
     (tally.crashes, tally.losses, tally.outcomes) = (book.crashes, book.losses, book.outcomes);
     tally
+}
+
+/// D1: a run that ended where answers are delivered has one message, which names its last entry and says how it ended;
+/// no other run has one.
+fn check_messages(world: &World, tenant: TenantId, runs: &[Read]) {
+    let sessions = world.sessions(tenant);
+    let messages = world.messages(tenant);
+    for Read { run, .. } in runs {
+        let session = sessions.iter().find(|session| session.id == run.session);
+        let target = session.and_then(|session| target_of(&session.key));
+        let of_run: Vec<_> = messages.iter().filter(|message| message.delivery.run == run.id).collect();
+        let expected = usize::from(target.is_some() && run.head.status.is_terminal());
+        if of_run.len() != expected {
+            let what = format!("{}: {} messages, not {expected}", run.id, of_run.len());
+            world.witness.blame("D1", &what);
+        }
+        for message in of_run {
+            let said: Option<Outgoing> = serde_json::from_slice(&message.body).ok();
+            let is_its_end = said.is_some_and(|said| {
+                (said.data.run, said.data.status) == (run.id, run.head.status)
+                    && (said.kind == Outgoing::REPLIED) == (run.head.status == RunStatus::Completed)
+            });
+            let names = (message.delivery.seq, Some(&message.delivery.target));
+            if !is_its_end || names != (run.last_seq, target.as_ref()) {
+                world.witness.blame("D1", &format!("{}: its message is of something else", run.id));
+            }
+        }
+    }
 }
 
 /// Asks for the request of every model call: the engine writes it again from what is stored, and its digest is the one

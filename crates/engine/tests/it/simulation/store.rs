@@ -8,17 +8,20 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt, Refusal, RunFilter,
-    RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
-    TokenOwner,
+    Batch, Commit, DeliveryFilter, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt,
+    Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
+    TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
@@ -281,6 +284,13 @@ impl Store for Weather {
         fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
         fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);
+        fn delivery(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
+        fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
+        fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
+        fn outbox_waiting(operator: &'a Operator, tenant: TenantId, target: &'a str) -> u64;
+        fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
+        fn feed_state(scope: &'a Scope) -> FeedState;
     }
 
     fn session_tail<'a>(

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::delivery::{DeliveryRecord, WEBHOOK};
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
-use dromia_contracts::store::{Page, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::store::{DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports};
 use dromia_testkit::sim::Dice;
@@ -175,8 +176,10 @@ impl World {
                 self.agents.push((id, created.id));
                 for place in 0..2 {
                     let name = format!("t{tenant}a{agent}p{place}");
+                    // In an honest world the answers of one place of two are delivered.
+                    let delivered = place == 1 && self.options.lie.is_none();
                     let key = SessionKey {
-                        platform: "sim".to_owned(),
+                        platform: if delivered { WEBHOOK } else { "sim" }.to_owned(),
                         channel: name.clone(),
                         actor: Actor::new("cli:ada"),
                     };
@@ -234,6 +237,22 @@ impl World {
     /// Reads every session of a tenant.
     pub(crate) fn sessions(&self, tenant: TenantId) -> Vec<Session> {
         at_once(self.truth.sessions(&scope_of(tenant), None, Page::first(256))).expect("it reads")
+    }
+
+    /// Reads every message of a tenant that is on its way out.
+    pub(crate) fn messages(&self, tenant: TenantId) -> Vec<DeliveryRecord> {
+        let (scope, mut page, mut all) = (scope_of(tenant), Page::first(256), Vec::new());
+        loop {
+            let listed = self.truth.deliveries(&scope, DeliveryFilter::default(), page);
+            let listed = at_once(listed).expect("it reads");
+            page.after = listed.last().map(|delivery| delivery.id);
+            for delivery in &listed {
+                all.extend(at_once(self.truth.delivery(&scope, delivery.id)).expect("it reads"));
+            }
+            if listed.len() < 256 {
+                return all;
+            }
+        }
     }
 
     /// Reads a whole journal.

@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::cost::{Ledger, Spent};
+use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal, RunFilter, RunSpending,
-    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    Batch, Commit, DeliveryFilter, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal,
+    RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
+    TokenOwner,
 };
 use dromia_contracts::token::Token;
-use dromia_contracts::{AgentId, BoxFuture, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+};
 
 use super::Rooms;
 
@@ -40,8 +44,24 @@ impl Rooms {
     }
 }
 
+/// What the real reference store keeps, behind the lists.
+fn is_of_the_outbox(mutation: &Mutation) -> bool {
+    matches!(
+        mutation,
+        Mutation::DeliveryStart(_)
+            | Mutation::DeliverySettle(_)
+            | Mutation::DeliveryDrop(_)
+            | Mutation::DeliveryRedrive(_)
+            | Mutation::FeedNumber(_)
+            | Mutation::CursorMove(_)
+    )
+}
+
 impl Store for Rooms {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        if batch.mutations.iter().all(is_of_the_outbox) {
+            return self.outgoing.commit(batch);
+        }
         let mut inner = self.lock();
         let mut refused = None;
         for mutation in batch.mutations {
@@ -304,6 +324,52 @@ impl Store for Rooms {
     ) -> Read<'a, Option<StateEntry>> {
         let entries = self.lock().states.get(&session).cloned().unwrap_or_default();
         ready(entries.into_iter().find(|entry| entry.name == name))
+    }
+
+    fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
+        self.outgoing.delivery(scope, delivery)
+    }
+
+    fn deliveries<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: DeliveryFilter,
+        page: Page<DeliveryId>,
+    ) -> Read<'a, Vec<Delivery>> {
+        self.outgoing.deliveries(scope, filter, page)
+    }
+
+    fn outbox<'a>(
+        &'a self,
+        operator: &'a Operator,
+        page: Page<(TenantId, String)>,
+    ) -> Read<'a, Vec<OpenDelivery>> {
+        self.outgoing.outbox(operator, page)
+    }
+
+    fn outbox_waiting<'a>(
+        &'a self,
+        operator: &'a Operator,
+        tenant: TenantId,
+        target: &'a str,
+    ) -> Read<'a, u64> {
+        self.outgoing.outbox_waiting(operator, tenant, target)
+    }
+
+    fn unnumbered<'a>(
+        &'a self,
+        operator: &'a Operator,
+        limit: usize,
+    ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+        self.outgoing.unnumbered(operator, limit)
+    }
+
+    fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
+        self.outgoing.feed(scope, after, limit)
+    }
+
+    fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
+        self.outgoing.feed_state(scope)
     }
 
     fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {

@@ -1,0 +1,87 @@
+//! `delivery`: messages on their way out.
+
+use clap::{Args, Subcommand, ValueEnum};
+use dromia_api::{DeliveryId, DeliveryState};
+
+use super::Listing;
+
+/// What to do with deliveries.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Delivery {
+    /// List messages on their way out, the newest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  dromia delivery list\n  dromia delivery list --state dead\n  dromia delivery list --target webhook:orders --json"
+    )]
+    List(ListDeliveries),
+    /// Show a message, what became of it and each attempt
+    #[command(visible_alias = "get", after_help = "Examples:\n  dromia delivery show dlv_0199c0de…")]
+    Show(DeliveryName),
+    /// Have a message sent again that is dead or may not have arrived; asked twice, it is sent once
+    #[command(
+        after_help = "Examples:\n  dromia delivery redrive dlv_0199c0de…\n  dromia delivery redrive dlv_0199c0de… --accept-double"
+    )]
+    Redrive(RedriveDelivery),
+}
+
+/// Which deliveries to list.
+#[derive(Debug, Clone, Args)]
+pub struct ListDeliveries {
+    /// Which page
+    #[command(flatten)]
+    pub page: Listing,
+    /// Only those that stand so
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub state: Option<DeliveryStanding>,
+    /// Only those to this target, such as webhook:orders
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+}
+
+/// How a delivery stands, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum DeliveryStanding {
+    /// It waits for its turn
+    Prepared,
+    /// It is being sent
+    Sending,
+    /// An attempt failed, another is due
+    Failed,
+    /// It arrived
+    Delivered,
+    /// It is not sent any more
+    Dead,
+    /// It may have arrived
+    UnknownAfterSend,
+}
+
+impl From<DeliveryStanding> for DeliveryState {
+    fn from(state: DeliveryStanding) -> Self {
+        match state {
+            DeliveryStanding::Prepared => Self::Prepared,
+            DeliveryStanding::Sending => Self::Sending,
+            DeliveryStanding::Failed => Self::Failed,
+            DeliveryStanding::Delivered => Self::Delivered,
+            DeliveryStanding::Dead => Self::Dead,
+            DeliveryStanding::UnknownAfterSend => Self::UnknownAfterSend,
+        }
+    }
+}
+
+/// A delivery, by id.
+#[derive(Debug, Clone, Args)]
+pub struct DeliveryName {
+    /// Its id
+    pub id: DeliveryId,
+}
+
+/// A delivery to send again.
+#[derive(Debug, Clone, Args)]
+pub struct RedriveDelivery {
+    /// Its id
+    pub id: DeliveryId,
+    /// Send it even if its receiver may have it already and would count it twice
+    #[arg(long)]
+    pub accept_double: bool,
+}

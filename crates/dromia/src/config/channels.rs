@@ -1,0 +1,106 @@
+//! What the channels of the file mean: whose they are, where answers go, and with which secret.
+
+use std::time::Duration;
+
+use dromia_gateway::signature::Key;
+use dromia_gateway::{Channel, Channels};
+
+use super::layers::Environment;
+use super::problem::did_you_mean;
+use super::resolve::Check;
+use super::written::{Written, WrittenChannel};
+
+/// The longest time that any key of a channel may say: 30 days.
+const TIME_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Makes the channels of the gateway.
+pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut Check<'_>) -> Channels {
+    let found = written.channels.iter();
+    found
+        .filter_map(|(name, written)| Some((name.clone(), channel(name, written, environment, check)?)))
+        .collect()
+}
+
+fn channel(
+    name: &str,
+    written: &WrittenChannel,
+    environment: &Environment,
+    check: &mut Check<'_>,
+) -> Option<Channel> {
+    let here = format!("channels.{name}");
+    if let Err(error) = name.parse::<dromia_contracts::agent::Handle>() {
+        check.wrong(&here, format!("the name of a channel is one as of an agent: {error}"));
+    }
+    if let Err(problem) = plain_url(&written.url) {
+        check.wrong(&format!("{here}.url"), problem);
+    }
+    let backoff_ms = written.backoff_ms.unwrap_or(1_000);
+    let numbers = [
+        ("attempts_max", u64::from(written.attempts_max.unwrap_or(8)), 1, 100),
+        ("backoff_ms", backoff_ms, 1, TIME_MS_MAX),
+        ("backoff_max_ms", written.backoff_max_ms.unwrap_or(300_000), backoff_ms, TIME_MS_MAX),
+        ("age_max_ms", written.age_max_ms.unwrap_or(86_400_000), 1_000, TIME_MS_MAX),
+        ("recovery_max", written.recovery_max.unwrap_or(1_000), 1, 1_000_000),
+        ("timeout_ms", written.timeout_ms.unwrap_or(15_000), 1, 300_000),
+        ("tolerance_ms", written.tolerance_ms.unwrap_or(300_000), 1_000, 3_600_000),
+    ];
+    for (key, value, min, max) in numbers {
+        if value < min || value > max {
+            check.wrong(&format!("{here}.{key}"), format!("must be from {min} to {max}, and is {value}"));
+        }
+    }
+    let [attempts_max, backoff, backoff_max, age_max, recovery_max, timeout, tolerance] =
+        numbers.map(|(_, value, ..)| value);
+    let key = secret(&here, &written.secret, environment, check)?;
+    Some(Channel {
+        tenant: written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?,
+        agent: written.agent.clone(),
+        url: written.url.clone(),
+        key,
+        idempotent: written.idempotent.unwrap_or(true),
+        tolerance: Duration::from_millis(tolerance),
+        attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
+        backoff: Duration::from_millis(backoff),
+        backoff_max: Duration::from_millis(backoff_max),
+        age_max: Duration::from_millis(age_max),
+        recovery_max,
+        timeout: Duration::from_millis(timeout),
+    })
+}
+
+/// Checks that a text is an address that a message can be posted to, with nothing secret in it.
+pub(crate) fn plain_url(text: &str) -> Result<reqwest::Url, &'static str> {
+    let url = reqwest::Url::parse(text).map_err(|_| "is no address; write it as https://host/path")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("is no address of HTTP; write it as https://host/path");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a name or a password; a message is known by its signature");
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment, which is never sent; remove it");
+    }
+    Ok(url)
+}
+
+/// Takes a channel's secret from the environment.
+fn secret(here: &str, reference: &str, environment: &Environment, check: &mut Check<'_>) -> Option<Key> {
+    let here = format!("{here}.secret");
+    let Some(name) = reference.strip_prefix("env:").filter(|name| !name.is_empty()) else {
+        check.wrong(&here, "write env:NAME, so that no secret stands in the file");
+        return None;
+    };
+    let Some(value) = environment.get(name) else {
+        let near = did_you_mean(name, environment.names());
+        check.unset(&here, format!("the environment has no {name}{near}"), name.to_owned());
+        return None;
+    };
+    match value.parse() {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let how = "make one with: echo whsec_$(head -c 32 /dev/urandom | base64)";
+            check.wrong(&here, format!("{name} is none: {error}; {how}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The channels of `dromia.yaml`: who may speak to which agent by a signature, and where its answers are sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::delivery::WEBHOOK;
+
+use crate::signature::Key;
+
+/// One webhook channel. Everything is checked before it gets here.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// The tenant.
+    pub tenant: Handle,
+    /// The agent that answers.
+    pub agent: Handle,
+    /// Where answers are sent.
+    pub url: String,
+    /// What signs in both directions.
+    pub key: Key,
+    /// Whether the receiver takes our id, so that a repeat is counted once.
+    pub idempotent: bool,
+    /// How far the time of an event may be from now.
+    pub tolerance: Duration,
+    /// The most attempts at one message.
+    pub attempts_max: u32,
+    /// The pause after the first failed attempt; it doubles with each.
+    pub backoff: Duration,
+    /// The longest pause.
+    pub backoff_max: Duration,
+    /// The oldest message that is sent.
+    pub age_max: Duration,
+    /// The most messages that a start sends of those which an earlier life left.
+    pub recovery_max: u64,
+    /// How long a receiver may take to answer.
+    pub timeout: Duration,
+}
+
+/// All channels, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Channels(BTreeMap<String, Arc<Channel>>);
+
+impl Channels {
+    /// Finds a channel by its name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Channel>> {
+        self.0.get(name)
+    }
+
+    /// Finds the channel of a target.
+    pub fn of_target(&self, target: &str) -> Option<&Arc<Channel>> {
+        self.get(target.strip_prefix(WEBHOOK)?.strip_prefix(':')?)
+    }
+
+    /// Lists the tenants that have channels.
+    pub fn tenants(&self) -> impl Iterator<Item = &Handle> {
+        self.0.values().map(|channel| &channel.tenant)
+    }
+}
+
+impl FromIterator<(String, Channel)> for Channels {
+    fn from_iter<I: IntoIterator<Item = (String, Channel)>>(channels: I) -> Self {
+        Self(channels.into_iter().map(|(name, channel)| (name, Arc::new(channel))).collect())
+    }
+}

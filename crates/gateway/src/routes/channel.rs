@@ -1,0 +1,148 @@
+//! `POST /v1/channels/{channel}/events`: a webhook comes in, known by its signature alone.
+//!
+//! Nothing of the message is looked at before it is known who signed it, and a stranger learns nothing, not even which
+//! channels there are. The sender's id is the idempotency key, so a repeat is one input; beyond the tolerance it is
+//! refused anyway. What comes in is text of another system: it is labelled as a claim and steers nothing by itself.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use dromia_contracts::client::Offer;
+use dromia_contracts::content::Part;
+use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::label::Label;
+use dromia_contracts::runs::{NewInput, Target};
+use dromia_contracts::session::SessionKey;
+use dromia_contracts::store::{ItemKey, KeyLifetime};
+use dromia_contracts::{Digest, ErrorCode};
+use serde_json::Value;
+
+use super::event::named_agent;
+use crate::caller::{author, channel_scope};
+use crate::core::Shared;
+use crate::extract::{Segments, read_body};
+use crate::failure::{Answer, Failure};
+use crate::signature::{Claims, ID_HEADER, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
+use crate::wire;
+
+/// The longest name of an actor, in bytes.
+const ACTOR_BYTES_MAX: usize = 128;
+
+pub(crate) async fn receive(
+    State(core): State<Shared>,
+    Segments(name): Segments<String>,
+    request: Request,
+) -> Answer<Response> {
+    let headers = request.headers().clone();
+    let body = read_body(request, &core, core.config.body_bytes_max).await?;
+    let forged = || Failure::new(ErrorCode::SignatureRefused, "no channel has signed this message");
+    let claims = claims(&headers).ok_or_else(forged)?;
+    let channel = core.ports.outbox.channels().get(&name).ok_or_else(forged)?;
+    let now = core.ports.runtime.clock.now();
+    match channel.key.check(claims, &body, now, channel.tolerance) {
+        Ok(()) => {}
+        Err(SignatureError::Forged | SignatureError::Id) => return Err(forged()),
+        Err(late @ SignatureError::Late) => {
+            return Err(Failure::new(ErrorCode::SignatureRefused, late.to_string())
+                .with_hint("mend the clock of the sender, or sign the message anew"));
+        }
+    }
+    let scope = channel_scope(&core, &name, &channel.tenant).await?;
+    let said = said(&body)?;
+    let author = author(&scope, said.actor.as_deref());
+    let agent = named_agent(&core, &scope, channel.agent.as_str()).await?;
+    let key = SessionKey { platform: WEBHOOK.to_owned(), channel: name.clone(), actor: author.clone() };
+    let input = NewInput {
+        target: Target::Key { agent, key },
+        author,
+        history: Vec::new(),
+        answers: None,
+        offer: Offer::default(),
+        parts: vec![Part::text(said.text, Label::CLAIM)],
+        key: Some(ItemKey {
+            key: format!("{WEBHOOK}:{name}:{}", claims.id),
+            request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
+            lifetime: KeyLifetime::Day,
+        }),
+        wait: false,
+    };
+    let submitted = core.ports.runs.submit(scope, input).await.inspect_err(|fault| {
+        // The agent was deleted since its handle was looked up; the next message looks again.
+        if fault.code == ErrorCode::AgentNotFound {
+            core.agents.forget_all();
+        }
+    })?;
+    Ok((StatusCode::ACCEPTED, Json(wire::accepted(&submitted))).into_response())
+}
+
+/// Reads what a message says about itself; nothing if a header is missing, doubled or no text.
+fn claims(headers: &HeaderMap) -> Option<Claims<'_>> {
+    let one = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next()?.to_str().ok()?;
+        values.next().is_none().then_some(value)
+    };
+    Some(Claims { id: one(ID_HEADER)?, timestamp: one(TIMESTAMP_HEADER)?, signature: one(SIGNATURE_HEADER)? })
+}
+
+/// What a message says, and for whom.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    text: String,
+    actor: Option<String>,
+}
+
+/// Takes `data.text` for what is said and `data.actor` for who says it; a message without a text is said as a whole.
+fn said(body: &[u8]) -> Answer<Said> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Failure::invalid(format!("the body is not what this route takes: {error}")))?;
+    if !value.is_object() {
+        return Err(Failure::invalid("the body is not what this route takes: expected an object"));
+    }
+    let data = &value["data"];
+    let actor = data["actor"].as_str().map(str::to_owned);
+    let bad =
+        |name: &String| name.is_empty() || name.len() > ACTOR_BYTES_MAX || name.chars().any(char::is_control);
+    if actor.as_ref().is_some_and(bad) {
+        let text = format!("`data.actor` must be 1 to {ACTOR_BYTES_MAX} bytes without control characters");
+        return Err(Failure::invalid(text).at("data.actor"));
+    }
+    let text = match data["text"].as_str() {
+        Some(text) => text.to_owned(),
+        None => String::from_utf8_lossy(body).into_owned(),
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::invalid("`data.text` is empty").at("data.text"));
+    }
+    Ok(Said { text, actor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_said_by_its_actor_and_anything_else_as_a_whole() {
+        let read = |body: &str| said(body.as_bytes()).map(|said| (said.text, said.actor)).ok();
+        let text = |text: &str, actor: Option<&str>| Some((text.to_owned(), actor.map(str::to_owned)));
+        assert_eq!(read(r#"{"type":"x","data":{"text":"hi","actor":"ada"}}"#), text("hi", Some("ada")));
+        assert_eq!(read(r#"{"data":{"text":"hi"}}"#), text("hi", None));
+        let whole = r#"{"type":"order.paid","data":{"order":7}}"#;
+        assert_eq!(read(whole), text(whole, None));
+        assert_eq!(read("{}"), text("{}", None));
+        for bad in [
+            "",
+            "hi",
+            "[]",
+            "1",
+            "{",
+            r#"{"data":{"text":" "}}"#,
+            r#"{"data":{"text":"hi","actor":""}}"#,
+            r#"{"data":{"text":"hi","actor":"a\nb"}}"#,
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(read(&format!(r#"{{"data":{{"text":"hi","actor":"{}"}}}}"#, "x".repeat(129))), None);
+    }
+}

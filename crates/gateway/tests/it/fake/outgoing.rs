@@ -1,0 +1,142 @@
+//! What leaves by itself: a channel, a way out that leads nowhere, and a message that waits for a person.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::delivery::DeadReason;
+use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::model::Usage;
+use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{
+    AgentCreate, Batch, Claim, Commit, DeliveryDrop, DeliveryPrepare, InboxPut, Mutation, NewEntry,
+    SessionOpen, Store as _, TenantCreate,
+};
+use dromia_contracts::{Actor, Authority, BoxFuture, Digest, ItemId};
+use dromia_gateway::{Channel, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+
+use super::Rooms;
+use crate::world::House;
+
+/// The secret of the channel `orders`.
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A way out that leads nowhere.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Post for Nowhere {
+    fn post(&self, _: Letter) -> BoxFuture<'static, Posted> {
+        Box::pin(std::future::ready(Posted::NotSent { cause: "there is no way out".to_owned() }))
+    }
+}
+
+/// A channel of the default tenant.
+pub(crate) fn channel() -> Channel {
+    Channel {
+        tenant: "default".parse().unwrap(),
+        agent: "ops".parse().unwrap(),
+        url: "http://receiver.example/hook".to_owned(),
+        key: SECRET.parse().unwrap(),
+        idempotent: true,
+        tolerance: Duration::from_secs(300),
+        attempts_max: 3,
+        backoff: Duration::from_secs(1),
+        backoff_max: Duration::from_secs(60),
+        age_max: Duration::from_secs(86_400),
+        recovery_max: 1_000,
+        timeout: Duration::from_secs(15),
+    }
+}
+
+/// An outbox with the channel `orders`, which nobody starts.
+pub(crate) fn outbox(rooms: Arc<Rooms>, runtime: Runtime) -> Outbox {
+    let ports = OutboxPorts { store: rooms, post: Arc::new(Nowhere), runtime, authority: Authority::claim() };
+    Outbox::new(ports, Channels::from_iter([("orders".to_owned(), channel())]))
+}
+
+/// Stores a message of a house that was given up.
+pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
+    let at = Timestamp::UNIX_EPOCH;
+    let done = |batch: Batch| {
+        // The reference store answers at once.
+        let answer = rooms.outgoing.commit(batch).now_or_never().unwrap();
+        assert!(matches!(answer, Commit::Done(_)), "{answer:?}");
+    };
+    let config =
+        AgentConfig { model: "m".into(), instructions: String::new(), grants: vec![], model_calls_max: None };
+    let key = SessionKey { platform: "webhook".into(), channel: "orders".into(), actor: Actor::new("a") };
+    let world = Batch::new(house.tenant)
+        .with(Mutation::TenantCreate(TenantCreate { handle: handle.parse().unwrap(), at, body_key: [1; 32] }))
+        .with(Mutation::AgentCreate(AgentCreate {
+            agent: house.agent,
+            handle: "ops".parse().unwrap(),
+            display_name: String::new(),
+            labels: std::collections::BTreeMap::default(),
+            at,
+            revision: Digest::default(),
+            config,
+        }))
+        .with(Mutation::SessionOpen(SessionOpen { session: house.session, agent: house.agent, key, at }));
+    done(world);
+    let item = ItemId::from_bytes(*house.run.as_bytes());
+    let started = Entry::RunStarted(RunStarted {
+        kind: RunKind::Turn,
+        agent: house.agent,
+        session: house.session,
+        items: vec![item],
+        after: 0,
+        resumes: None,
+        config: Digest::default(),
+        prompt: Digest::default(),
+        model_calls_max: 1,
+    });
+    let mut turn = Batch::new(house.tenant)
+        .with(Mutation::InboxPut(InboxPut {
+            owner: InboxOwner::Session(house.session),
+            item,
+            at,
+            kind: ItemKind::Input,
+            author: Actor::new("a"),
+            body: Bytes::from_static(b"{}"),
+            key: None,
+        }))
+        .with(Mutation::DeliveryPrepare(DeliveryPrepare {
+            delivery: house.delivery,
+            target: "webhook:orders".to_owned(),
+            agent: house.agent,
+            session: house.session,
+            run: house.run,
+            seq: 1,
+            at,
+            body: Bytes::from_static(br#"{"type":"agent.replied"}"#),
+        }));
+    turn.claim = Some(Claim {
+        session: house.session,
+        agent: house.agent,
+        run: house.run,
+        after: 0,
+        take: vec![item],
+        entries: vec![NewEntry { at, entry: started, body: None }],
+        head: RunHead {
+            status: RunStatus::Completed,
+            wake_at: None,
+            model_calls: 0,
+            usage: Usage::default(),
+            cost_micros: 0,
+        },
+    });
+    done(turn);
+    done(Batch::new(house.tenant).with(Mutation::DeliveryDrop(DeliveryDrop {
+        delivery: house.delivery,
+        attempts: 0,
+        redrives: 0,
+        reason: DeadReason::Expired,
+        at,
+    })));
+}

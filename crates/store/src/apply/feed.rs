@@ -1,0 +1,129 @@
+//! The tenant's feed: numbers that are given once, and the cursors of those who read it.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::delivery::{SUBSCRIBER_BYTES_MAX, SUBSCRIBERS_MAX};
+use dromia_contracts::store::{CursorMove, FeedNumber, Refusal};
+
+use super::{Checked, Draft};
+use crate::code::{self, stored};
+
+/// The end of the feed, once the batch has looked at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FeedDraft {
+    last: u64,
+    changed: bool,
+}
+
+/// A cursor that the batch moves.
+#[derive(Debug)]
+pub(super) struct CursorDraft<'b> {
+    to: &'b CursorMove,
+    new: bool,
+}
+
+impl<'b> Draft<'b> {
+    fn feed_last(&mut self, db: &Connection) -> Checked<u64> {
+        if let Some(feed) = &self.feed {
+            return Ok(feed.last);
+        }
+        let last = db
+            .prepare_cached("SELECT last FROM feeds WHERE tenant = ?1")?
+            .query_row([self.tenant.as_bytes()], |row| code::number(row, 0))
+            .optional()?
+            .unwrap_or(0);
+        self.feed = Some(FeedDraft { last, changed: false });
+        Ok(last)
+    }
+
+    pub(super) fn feed_number(&mut self, db: &Connection, number: &FeedNumber) -> Checked {
+        if number.deliveries.is_empty() {
+            return Err(Refusal::Malformed("somebody is numbered".into()).into());
+        }
+        let mut indices = Vec::with_capacity(number.deliveries.len());
+        for id in &number.deliveries {
+            indices.push(self.delivery(db, *id)?);
+        }
+        let stands = (number.after + 1..)
+            .zip(&indices)
+            .all(|(expected, index)| self.deliveries[*index].row.feed == Some(expected));
+        if stands {
+            return Ok(());
+        }
+        let found = self.feed_last(db)?;
+        if found != number.after {
+            return Err(Refusal::FeedMoved { found }.into());
+        }
+        let mut last = found;
+        for index in indices {
+            let draft = &mut self.deliveries[index];
+            if draft.row.feed.is_some() {
+                return Err(Refusal::Malformed(format!("{} has a number", draft.row.id)).into());
+            }
+            last += 1;
+            draft.row.feed = Some(last);
+            draft.changed = true;
+        }
+        self.feed = Some(FeedDraft { last, changed: true });
+        Ok(())
+    }
+
+    pub(super) fn cursor_move(&mut self, db: &Connection, to: &'b CursorMove) -> Checked {
+        let name = &to.subscriber;
+        if name.is_empty() || name.len() > SUBSCRIBER_BYTES_MAX {
+            return Err(Refusal::Malformed("a subscriber's name has 1 to 128 bytes".into()).into());
+        }
+        let found = self.feed_last(db)?;
+        if to.to > found {
+            return Err(Refusal::FeedMoved { found }.into());
+        }
+        let drafted = self.cursors.iter().rev().find(|draft| draft.to.subscriber == *name);
+        let known = match drafted {
+            Some(draft) => Some(draft.to.to),
+            None => db
+                .prepare_cached("SELECT cursor FROM subscribers WHERE tenant = ?1 AND name = ?2")?
+                .query_row(params![self.tenant.as_bytes(), name], |row| code::number(row, 0))
+                .optional()?,
+        };
+        if known.is_some_and(|cursor| cursor >= to.to) {
+            return Ok(());
+        }
+        if known.is_none() {
+            let stored: u64 = db
+                .prepare_cached("SELECT count(*) FROM subscribers WHERE tenant = ?1")?
+                .query_row([self.tenant.as_bytes()], |row| code::number(row, 0))?;
+            let added = self.cursors.iter().filter(|draft| draft.new).count();
+            if usize::try_from(stored).unwrap_or(usize::MAX).saturating_add(added) >= SUBSCRIBERS_MAX {
+                let most = SUBSCRIBERS_MAX;
+                return Err(Refusal::Malformed(format!("a feed has at most {most} subscribers")).into());
+            }
+        }
+        self.cursors.push(CursorDraft { to, new: known.is_none() });
+        Ok(())
+    }
+
+    pub(super) fn write_feed(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        if let Some(FeedDraft { last, changed: true }) = self.feed {
+            db.prepare_cached(
+                "INSERT INTO feeds (tenant, last) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET last = excluded.last",
+            )?
+            .execute(params![self.tenant.as_bytes(), stored(last)])?;
+            rows += 1;
+        }
+        for CursorDraft { to, .. } in &self.cursors {
+            db.prepare_cached(
+                "INSERT INTO subscribers (tenant, name, cursor, at) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT DO UPDATE SET cursor = excluded.cursor, at = excluded.at",
+            )?
+            .execute(params![
+                self.tenant.as_bytes(),
+                to.subscriber,
+                stored(to.to),
+                to.at.as_millisecond()
+            ])?;
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}

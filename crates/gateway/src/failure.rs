@@ -138,10 +138,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
         | ErrorCode::CallNotOpen
-        | ErrorCode::RunUnanswered
-        | ErrorCode::ModelRejected
-        | ErrorCode::DeliveryUncertain
-        | ErrorCode::ActionDenied => None,
+        | ErrorCode::DeliveryUncertain => None,
         ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
         ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
         ErrorCode::Unauthorized => Some(

@@ -132,7 +132,7 @@ mod tests {
 
     fn checked(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<(), SignatureError> {
         let now = Timestamp::from_second(NOW).expect("a time");
-        key().check(Claims { id, timestamp, signature }, body, now, Duration::from_secs(300))
+        key().check(Claims { id, timestamp, signature }, body, now, Duration::from_mins(5))
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<
 /// None of the calls that the battery makes so writes to this process's memory: where one takes a pointer it is
 /// given none.
 pub(crate) fn call(number: libc::c_long, arguments: [libc::c_long; 5]) -> io::Result<libc::c_long> {
-    let [a, b, c, d, e] = arguments;
+    let [first, second, third, fourth, fifth] = arguments;
     // SAFETY: see above; the caller passes no pointers.
-    let done = unsafe { libc::syscall(number, a, b, c, d, e, 0) };
+    let done = unsafe { libc::syscall(number, first, second, third, fourth, fifth, 0) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }

@@ -127,8 +127,16 @@ impl<'b> Draft<'b> {
         let standing = batch.claim.as_ref().filter(|_| before == Before::Same);
         for mutation in &batch.mutations {
             match mutation {
-                // Played by `tenant::enter`, before anything of the tenant is looked up.
-                Mutation::TenantCreate(_) => {}
+                // The first is played by `tenant::enter`, before anything of the tenant is looked up; the others are
+                // played after the claim.
+                Mutation::TenantCreate(_)
+                | Mutation::DeliveryPrepare(_)
+                | Mutation::DeliveryStart(_)
+                | Mutation::DeliverySettle(_)
+                | Mutation::DeliveryDrop(_)
+                | Mutation::DeliveryRedrive(_)
+                | Mutation::FeedNumber(_)
+                | Mutation::CursorMove(_) => {}
                 Mutation::TokenCreate(create) => draft.token_create(db, create)?,
                 Mutation::TokenRevoke(revoke) => draft.token_revoke(db, revoke)?,
                 Mutation::AgentCreate(create) => draft.agent_create(db, create)?,
@@ -139,14 +147,6 @@ impl<'b> Draft<'b> {
                 Mutation::RunAppend(append) => draft.run_append(db, append)?,
                 Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
                 Mutation::StatePut(put) => draft.state_put(db, put)?,
-                // Played after the claim.
-                Mutation::DeliveryPrepare(_)
-                | Mutation::DeliveryStart(_)
-                | Mutation::DeliverySettle(_)
-                | Mutation::DeliveryDrop(_)
-                | Mutation::DeliveryRedrive(_)
-                | Mutation::FeedNumber(_)
-                | Mutation::CursorMove(_) => {}
             }
         }
         if let Some(claim) = &batch.claim {

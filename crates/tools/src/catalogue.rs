@@ -7,7 +7,8 @@ use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
-    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, TimeNow, canonical, parse, schema,
+    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, TimeNow,
+    canonical, parse, schema,
 };
 
 /// One built-in tool; the order is that of the names.

@@ -20,7 +20,7 @@ use crate::path::{FilePath, WorkspacePath};
 pub(crate) const PROGRAMS_MAX: usize = 16;
 
 /// How long a call waits for its turn.
-pub(crate) const TURN_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const TURN_WAIT: Duration = Duration::from_mins(1);
 
 /// The shell inside of the sandbox.
 pub(crate) const SHELL: &str = "/bin/sh";

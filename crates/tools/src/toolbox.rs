@@ -22,7 +22,9 @@ use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescri
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
-use crate::arguments::{Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, parse};
+use crate::arguments::{
+    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, parse,
+};
 use crate::catalogue::Builtin;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};

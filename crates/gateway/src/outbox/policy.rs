@@ -12,7 +12,7 @@ use super::post::Posted;
 use crate::channel::Channel;
 
 /// The oldest message that is kept for a channel which nobody configured.
-pub(crate) const ORPHAN_AGE_MAX: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+pub(crate) const ORPHAN_AGE_MAX: Duration = Duration::from_hours(72);
 
 /// The life of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -123,10 +123,10 @@ impl Pump {
                 if !self.give_up(place.0, &delivery, reason).await {
                     return Ok(later(now, REST));
                 }
-                if reason == DeadReason::Backlog {
-                    if let Some(excess) = memory.excess.get_mut(&place) {
-                        *excess = excess.saturating_sub(1);
-                    }
+                if reason == DeadReason::Backlog
+                    && let Some(excess) = memory.excess.get_mut(&place)
+                {
+                    *excess = excess.saturating_sub(1);
                 }
                 // The next message of the target is looked at at once.
                 Ok(now)

@@ -11,7 +11,7 @@ use dromia_contracts::runtime::{Clock, Runtime};
 use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store};
 use dromia_contracts::{Authority, BoxFuture, DeliveryId};
 use dromia_gateway::signature::{Claims, Key};
-use dromia_gateway::{Channel, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
+use dromia_gateway::{Channel, Letter, Outbox, OutboxPorts, Post, Posted};
 use dromia_testkit::conformance::Scene;
 use dromia_testkit::{ReferenceStore, Sim};
 use jiff::Timestamp;
@@ -137,7 +137,7 @@ async fn record(scene: &Scene, id: DeliveryId) -> DeliveryRecord {
 
 /// Waits on the virtual clock until something holds, at most two days.
 async fn until<F: Future<Output = bool>>(runtime: &Runtime, what: &str, holds: impl Fn() -> F) {
-    let end = runtime.clock.now() + Duration::from_secs(2 * 86_400);
+    let end = runtime.clock.now() + Duration::from_hours(48);
     while !holds().await {
         assert!(runtime.clock.now() < end, "never: {what}");
         let soon = runtime.clock.now() + Duration::from_millis(100);
@@ -317,7 +317,7 @@ fn a_start_sends_no_more_than_its_cap_and_nothing_that_is_too_old() {
     play(|runtime, receivers, store| async move {
         let scene = Scene::open(Arc::clone(&store), 1).await;
         let made = say(&scene, &["orders"; 5]).await;
-        let later = runtime.clock.now() + Duration::from_secs(60);
+        let later = runtime.clock.now() + Duration::from_mins(1);
         runtime.clock.sleep_until(later).await;
         let (name, channel) = of("t1", "orders");
         let capped = Channel { recovery_max: 2, ..channel };
@@ -369,7 +369,7 @@ fn a_drained_outbox_begins_nothing() {
         outbox.drain();
         let made = say(&scene, &["orders"]).await;
         outbox.ring();
-        let later = runtime.clock.now() + Duration::from_secs(60);
+        let later = runtime.clock.now() + Duration::from_mins(1);
         runtime.clock.sleep_until(later).await;
         assert_eq!(record(&scene, made[0]).await.delivery.state, DeliveryState::Prepared);
         assert!(receivers.ids(&url("orders")).is_empty());

@@ -184,7 +184,7 @@ fn classify_v6(address: Ipv6Addr) -> Class {
         // NAT64 of a network of one's own.
         [0x64, 0xff9b, 1, ..] => Class::Private,
         // Of the IETF's protocols, and for documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
         [first, ..] => match first {
             0xfc00..=0xfdff | 0xfec0..=0xfeff => Class::Private,
             0xfe80..=0xfebf => Class::LinkLocal,

@@ -225,13 +225,7 @@ async fn what_is_not_granted_or_not_opened_hears_nothing() {
         ("127.0.0.1", format!("net.read:127.0.0.1:{port}"), Method::Get, &literal, None),
         ("wiki.example", format!("net:wiki.example:{port}"), Method::Get, &named, None),
         ("*.example", format!("net:*.example:{port}"), Method::Get, &named, None),
-        (
-            &["other.example"],
-            format!("net:wiki.example:{port}"),
-            Method::Get,
-            &named,
-            Some("loopback address"),
-        ),
+        ("other.example", format!("net:wiki.example:{port}"), Method::Get, &named, Some("loopback address")),
         ("wiki.example", format!("net:127.0.0.1:{port}"), Method::Get, &literal, Some("loopback address")),
         ("10.0.0.0/8", format!("net:127.0.0.1:{port}"), Method::Get, &literal, Some("loopback address")),
     ] {

@@ -192,7 +192,7 @@ pub(super) const ALL: &[Attempt] = attempts! {
     "kernel.personality" Kernel Reached = |_| is_known(libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0]);
 
     "environment.own" Environment Said = |_| {
-        std::env::vars_os().for_each(|(name, value)| say(format!("{name:?}={value:?}\n").as_bytes()));
+        std::env::vars_os().for_each(|(name, value)| say(format!("{}={}\n", name.display(), value.display()).as_bytes()));
         Ok(())
     };
     "environment.more_names" Environment Reached = |_| {

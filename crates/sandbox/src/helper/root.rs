@@ -72,9 +72,9 @@ pub(crate) fn build(spec: &ProcessSpec) -> Result<(), (String, io::Error)> {
     for mount in &spec.mounts {
         let place = mount.target.to_string_lossy();
         if mount.writable {
-            writable(&mount.source, &mount.target).map_err(at(&*place))?;
+            writable(&mount.source, &mount.target).map_err(at(&place))?;
         } else {
-            read_only(&mount.source, &mount.target).map_err(at(&*place))?;
+            read_only(&mount.source, &mount.target).map_err(at(&place))?;
             if !mount.target.exists() {
                 return Err((place.into_owned(), io::Error::from(io::ErrorKind::NotFound)));
             }

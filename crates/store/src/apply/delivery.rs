@@ -14,7 +14,7 @@ use dromia_contracts::store::{
 };
 
 use super::{Checked, Draft};
-use crate::code::{self, Code as _, stored};
+use crate::code::{self, Code, stored};
 use crate::row::{delivery_columns, delivery_seal, read_attempt_end, read_delivery};
 
 /// A delivery that the batch touches.
@@ -162,15 +162,12 @@ impl<'b> Draft<'b> {
         let row = &draft.row;
         let facts = (&row.target, row.agent, row.session, row.run, row.seq, row.prepared_at)
             == (&prepare.target, prepare.agent, prepare.session, prepare.run, prepare.seq, prepare.at);
-        let body = match draft.body {
-            Some(body) => *body == prepare.body,
-            None => {
-                let seal = delivery_seal(row, &prepare.body);
-                db.prepare_cached(
-                    "SELECT 1 FROM deliveries WHERE tenant = ?1 AND delivery = ?2 AND digest = ?3",
-                )?
+        let body = if let Some(body) = draft.body {
+            *body == prepare.body
+        } else {
+            let seal = delivery_seal(row, &prepare.body);
+            db.prepare_cached("SELECT 1 FROM deliveries WHERE tenant = ?1 AND delivery = ?2 AND digest = ?3")?
                 .exists(params![self.tenant.as_bytes(), row.id.as_bytes(), seal])?
-            }
         };
         Ok(facts && body)
     }
@@ -322,7 +319,7 @@ impl<'b> Draft<'b> {
         let mut rows = 0;
         for draft in self.deliveries.iter().filter(|draft| draft.changed) {
             let row = &draft.row;
-            let reason = row.reason.map(|reason| reason.code());
+            let reason = row.reason.map(Code::code);
             let holder = row.holder.as_ref().map(Digest::as_bytes);
             if let Some(body) = draft.body {
                 db.prepare_cached(concat!(

@@ -25,7 +25,12 @@ impl Size {
                     size.bytes += create.config.model.len() + create.config.instructions.len();
                     size.bytes += create.config.grants.iter().map(String::len).sum::<usize>();
                 }
-                Mutation::TokenRevoke(_) | Mutation::AgentStateSet(_) | Mutation::RunTakeover(_) => {}
+                Mutation::TokenRevoke(_)
+                | Mutation::AgentStateSet(_)
+                | Mutation::RunTakeover(_)
+                | Mutation::DeliveryStart(_)
+                | Mutation::DeliveryDrop(_)
+                | Mutation::DeliveryRedrive(_) => {}
                 Mutation::SessionOpen(open) => {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
@@ -41,7 +46,6 @@ impl Size {
                 Mutation::DeliverySettle(settle) => size.bytes += settle.end.detail.len(),
                 Mutation::FeedNumber(number) => size.rows += number.deliveries.len(),
                 Mutation::CursorMove(to) => size.bytes += to.subscriber.len(),
-                Mutation::DeliveryStart(_) | Mutation::DeliveryDrop(_) | Mutation::DeliveryRedrive(_) => {}
             }
         }
         if let Some(claim) = &batch.claim {

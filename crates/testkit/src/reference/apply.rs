@@ -110,7 +110,16 @@ impl TenantRows {
     /// Applies one mutation; gives a position for an item.
     fn mutate(&mut self, mutation: &Mutation) -> Result<Option<u64>, Refusal> {
         match mutation {
-            Mutation::TenantCreate(_) | Mutation::TokenCreate(_) => {}
+            Mutation::TenantCreate(_)
+            | Mutation::TokenCreate(_)
+            // Played after the claim, in `deliver`.
+            | Mutation::DeliveryPrepare(_)
+            | Mutation::DeliveryStart(_)
+            | Mutation::DeliverySettle(_)
+            | Mutation::DeliveryDrop(_)
+            | Mutation::DeliveryRedrive(_)
+            | Mutation::FeedNumber(_)
+            | Mutation::CursorMove(_) => {}
             Mutation::TokenRevoke(revoke) => self.token_revoke(revoke)?,
             Mutation::AgentCreate(create) => self.agent_create(create)?,
             Mutation::AgentStateSet(set) => self.agent_state_set(set)?,
@@ -122,14 +131,6 @@ impl TenantRows {
             Mutation::RunAppend(append) => self.run_append(append)?,
             Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
             Mutation::StatePut(put) => self.state_put(put)?,
-            // Played after the claim, in `deliver`.
-            Mutation::DeliveryPrepare(_)
-            | Mutation::DeliveryStart(_)
-            | Mutation::DeliverySettle(_)
-            | Mutation::DeliveryDrop(_)
-            | Mutation::DeliveryRedrive(_)
-            | Mutation::FeedNumber(_)
-            | Mutation::CursorMove(_) => {}
         }
         Ok(None)
     }

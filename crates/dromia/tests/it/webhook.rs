@@ -170,7 +170,7 @@ fn an_event_is_answered_by_a_signed_message_to_the_url_of_its_channel() {
     let heard = receiver.until(2);
     for one in &heard {
         let claims = Claims { id: &one.id, timestamp: &one.timestamp, signature: &one.signature };
-        assert_eq!(key().check(claims, &one.body, now(), Duration::from_secs(60)), Ok(()));
+        assert_eq!(key().check(claims, &one.body, now(), Duration::from_mins(1)), Ok(()));
     }
     let said: Vec<Value> =
         heard.iter().map(|one| serde_json::from_slice(&one.body).expect("a message is JSON")).collect();

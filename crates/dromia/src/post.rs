@@ -111,6 +111,9 @@ mod tests {
 
     use super::*;
 
+    /// As long as a busy machine may need.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
     /// Answers one connection with these bytes, after it has read the request's head.
     fn receiver(answer: &'static [u8], rest: Duration) -> (String, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -131,14 +134,14 @@ mod tests {
         (url, served)
     }
 
-    fn posted(url: String) -> Posted {
+    fn posted(url: String, timeout: Duration) -> Posted {
         drop(rustls::crypto::ring::default_provider().install_default());
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let letter = Letter {
             url,
             headers: vec![("webhook-id", "dlv_1".to_owned())],
             body: Bytes::from_static(br#"{"data":{"text":"hi"}}"#),
-            timeout: Duration::from_millis(500),
+            timeout,
         };
         let egress = crate::outside::egress(EgressConfig::default());
         tokio.block_on(async { HttpPost::new(Arc::new(egress)).post(letter).await })
@@ -154,7 +157,7 @@ mod tests {
         ] {
             let (url, served) = receiver(answer, Duration::ZERO);
             let retry_after = pause.map(Duration::from_secs);
-            assert_eq!(posted(url), Posted::Answered { status, retry_after });
+            assert_eq!(posted(url, PATIENCE), Posted::Answered { status, retry_after });
             let heard = served.join().expect("it was asked");
             assert!(heard.starts_with("POST /hook HTTP/1.1\r\n"), "{heard}");
             assert!(heard.contains("webhook-id: dlv_1\r\n"), "{heard}");
@@ -163,13 +166,13 @@ mod tests {
 
     #[test]
     fn garbage_silence_and_a_closed_connection_are_unanswered() {
-        for (answer, rest) in [
-            (&b"hello\r\n\r\n"[..], Duration::ZERO),
-            (b"", Duration::ZERO),
-            (b"HTTP/1.1 200 OK\r\n\r\n", Duration::from_secs(1)),
+        for (answer, rest, timeout) in [
+            (&b"hello\r\n\r\n"[..], Duration::ZERO, PATIENCE),
+            (b"", Duration::ZERO, PATIENCE),
+            (b"HTTP/1.1 200 OK\r\n\r\n", Duration::from_secs(8), Duration::from_secs(4)),
         ] {
             let (url, served) = receiver(answer, rest);
-            let found = posted(url);
+            let found = posted(url, timeout);
             assert!(matches!(found, Posted::Unanswered { .. }), "{found:?}");
             served.join().expect("it was asked");
         }
@@ -179,7 +182,7 @@ mod tests {
     fn a_closed_port_and_a_wrong_address_are_not_sent() {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         for url in [format!("http://{free}/"), "nowhere".to_owned(), "http://".to_owned()] {
-            let found = posted(url.clone());
+            let found = posted(url.clone(), PATIENCE);
             let Posted::NotSent { cause } = found else { panic!("{url}: {found:?}") };
             assert!(!cause.contains("127.0.0.1"), "{cause}");
         }

@@ -352,6 +352,7 @@ async fn judged(attempt: &Attempt, stage: &Stage, said: &[u8], is_reached: bool)
         Proof::Changed => stage.is_outside_changed(),
         Proof::Hooked => stage.is_hooked(),
         Proof::Late => {
+            stage.ended();
             tokio::time::sleep(AFTERMATH).await;
             stage.is_late()
         }

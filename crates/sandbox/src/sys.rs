@@ -7,9 +7,12 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit, setrlimit};
 use rustix::thread::UnshareFlags;
 
 /// Splits this process in two; the new one is told nothing, the old one the number of the new.
@@ -32,6 +35,27 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: the helper has opened nothing yet, so no owner of a descriptor is left with a closed one.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
     if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Tells how much time of a processor this process has had.
+pub(crate) fn processor_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock writes one `timespec`, and it has the place of one.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) else {
+        return Err(io::Error::other("the clock is before its beginning"));
+    };
+    Ok(Duration::new(seconds, nanoseconds))
+}
+
+/// Has a limit set in the process that a command starts, just before it becomes the program.
+pub(crate) fn limit_what_starts(command: &mut Command, resource: Resource, limit: Rlimit) {
+    let set = move || Ok(setrlimit(resource, limit.clone())?);
+    // SAFETY: between fork and exec there is one system call, and no allocation and no lock.
+    unsafe { command.pre_exec(set) };
 }
 
 /// What a mount, and all below it, gets.

@@ -260,6 +260,8 @@ async fn a_host_that_does_not_listen_is_unavailable() {
 
 #[tokio::test]
 async fn a_name_that_leads_inside_is_refused_unless_an_operator_opens_it() {
+    // A client builds its TLS side even if it never needs it.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let (address, heard, _gone) = answer_once(http("200 OK", "", WHOLE), Then::Close).await;
     let base_url = format!("http://models.example:{}", address.port());
     for private in [Vec::<Private>::new(), vec!["127.0.0.0/8".parse().expect("a network")]] {

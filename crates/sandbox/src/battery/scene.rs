@@ -167,6 +167,12 @@ impl Stage {
         snapshot(&self.workspace, HOOKS) != self.hooks_before
     }
 
+    /// Tells what was left behind that the attempt has ended.
+    pub(super) fn ended(&self) {
+        // The mark is gone already if the attempt took it away.
+        drop(fs::remove_file(self.workspace.join(RUNNING)));
+    }
+
     pub(super) fn is_late(&self) -> bool {
         self.workspace.join("late").exists()
     }
@@ -180,6 +186,9 @@ impl Drop for Stage {
         drop(fs::remove_dir_all(&self.top));
     }
 }
+
+/// Is there in the workspace while the attempt runs.
+const RUNNING: &str = "running";
 
 /// What of a workspace programs outside execute.
 const HOOKS: &[&str] = &[".git", ".vscode", ".bashrc", ".envrc"];
@@ -195,6 +204,7 @@ fn workspace_with_hooks(workspace: &Path) -> io::Result<()> {
         (".bashrc", "\n"),
         (".envrc", "\n"),
         ("own", "mine\n"),
+        (RUNNING, ""),
     ] {
         fs::write(workspace.join(name), text)?;
     }

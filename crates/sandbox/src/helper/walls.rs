@@ -1,6 +1,7 @@
 //! The walls that a process builds around itself: limits, no rights, Landlock, the filter of system calls.
 
 use std::io;
+use std::process::Command;
 
 use dromia_contracts::sandbox::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,6 +9,7 @@ use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
 use super::landlock::{self, Places};
 use super::syscalls::{self, Paths};
+use crate::sys;
 
 /// The most open files of one process.
 const FILES_MAX: u64 = 1024;
@@ -36,8 +38,6 @@ pub(crate) fn build(
 fn bound(limits: &Limits, counts_own: bool) -> io::Result<()> {
     let seconds = limits.cpu_ms.div_ceil(1000);
     lower(Resource::Cpu, seconds, seconds + 1)?;
-    // Data, not address space: programs reserve far more than they ever touch.
-    lower(Resource::Data, limits.memory_bytes, limits.memory_bytes)?;
     lower(Resource::Fsize, limits.disk_bytes, limits.disk_bytes)?;
     lower(Resource::Nofile, FILES_MAX, FILES_MAX)?;
     lower(Resource::Memlock, LOCKED_BYTES_MAX, LOCKED_BYTES_MAX)?;
@@ -52,11 +52,22 @@ fn bound(limits: &Limits, counts_own: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the program's memory limited where it begins. This process is not: its allocator may have reserved more than
+/// a program may have, which the kernel counts.
+pub(super) fn bound_memory(command: &mut Command, limits: &Limits) {
+    // Data, not address space: programs reserve far more than they ever touch.
+    let limit = at_most(Resource::Data, limits.memory_bytes, limits.memory_bytes);
+    sys::limit_what_starts(command, Resource::Data, limit);
+}
+
 /// Sets a limit, or leaves it where it is lower already.
 fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, at_most(resource, current, maximum))?)
+}
+
+fn at_most(resource: Resource, current: u64, maximum: u64) -> Rlimit {
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limit = Rlimit { current: Some(current.min(most)), maximum: Some(maximum.min(most)) };
-    Ok(setrlimit(resource, limit)?)
+    Rlimit { current: Some(current.min(most)), maximum: Some(maximum.min(most)) }
 }
 
 /// Gives up every right that root has, also for what is executed later.

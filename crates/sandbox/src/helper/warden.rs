@@ -68,8 +68,9 @@ fn strict(spec: &ProcessSpec) -> Result<Ending, String> {
         .map_err(|problem| problem.to_string())?;
     walls::build(&spec.limits, &Places::inside(spec), Paths::Own, true)
         .map_err(|(place, problem)| format!("{place}: {problem}"))?;
-    let child = command(spec, Path::new(WORKSPACE), "/tmp").spawn();
-    let child = child.map_err(|problem| format!("{}: {problem}", spec.argv[0]))?;
+    let mut command = command(spec, Path::new(WORKSPACE), "/tmp");
+    walls::bound_memory(&mut command, &spec.limits);
+    let child = command.spawn().map_err(|problem| format!("{}: {problem}", spec.argv[0]))?;
     bury(&child).map_err(|problem| problem.to_string())
 }
 
@@ -98,6 +99,7 @@ pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     if let Err((place, problem)) = walls::build(&spec.limits, &places, paths, false) {
         return format!("{place}: {problem}");
     }
+    walls::bound_memory(&mut command, &spec.limits);
     let problem = command.exec();
     format!("{}: {problem}", spec.argv[0])
 }

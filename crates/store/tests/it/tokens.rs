@@ -11,6 +11,10 @@ fn of_the_second_schema(dir: &std::path::Path) {
     let db = Scene::sql(dir);
     db.execute_batch(
         "ALTER TABLE entries DROP COLUMN packed;
+         DROP TABLE delivery_attempts;
+         DROP TABLE deliveries;
+         DROP TABLE feeds;
+         DROP TABLE subscribers;
          DROP TABLE tokens;
          CREATE TABLE tokens (
              hash   BLOB NOT NULL PRIMARY KEY,

@@ -318,19 +318,23 @@ impl Writer {
                 let run = self.run(place, 0)?;
                 let entries = vec![model_replied(1, "said"), completed()];
                 let end = append(run.id, run.epoch, run.last_seq, entries, RunStatus::Completed);
-                let number = self.number();
-                Batch::new(place.tenant_id())
-                    .with(Mutation::DeliveryPrepare(DeliveryPrepare {
+                let mut prepare = |seq| {
+                    let number = self.number();
+                    Mutation::DeliveryPrepare(DeliveryPrepare {
                         delivery: DeliveryId::from_bytes(id_of(10, number)),
                         target: format!("webhook:t{target}"),
                         agent: run.agent,
                         session: run.session,
                         run: run.id,
-                        seq: run.last_seq + 2 + u64::from(seq_off),
+                        seq,
                         at: at(10),
                         body: Bytes::from(number.to_string()),
-                    }))
-                    .with(Mutation::RunAppend(end))
+                    })
+                };
+                // Two of them, so that one waits for the other.
+                let (first, second) =
+                    (prepare(run.last_seq + 1), prepare(run.last_seq + 2 + u64::from(seq_off)));
+                Batch::new(place.tenant_id()).with(first).with(second).with(Mutation::RunAppend(end))
             }
             Op::Deliver { place, back, step, attempt_off } => self.deliver(place, back, step, attempt_off)?,
             Op::Feed { place, after_off, cursor } => self.feed(place, after_off, cursor)?,

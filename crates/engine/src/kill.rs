@@ -162,8 +162,11 @@ impl Core {
             Commit::Done(_) => Ok(None),
             answer => {
                 if matches!(answer, Commit::Unknown { .. }) {
-                    // It may have ended all the same, and nobody who waits for it heard of that.
-                    self.hub.lose(scope.tenant(), run, &items);
+                    // It may have ended all the same, and nobody who waits for it heard of that. A run that is not
+                    // there says nothing: whoever waits goes on to wait for the task.
+                    if matches!(self.ports.store.run(scope, run).await, Ok(Some(_))) {
+                        self.hub.lose(scope.tenant(), run, &items);
+                    }
                     self.request_rescan();
                 }
                 Err(commit_fault(answer))

@@ -16,6 +16,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::client::Offer;
 use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::label::Label;
+use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Kill, NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::{Session, SessionKey};
 use dromia_contracts::store::{Page, RunFilter};
@@ -97,20 +98,27 @@ fn spawned(agent: AgentId, submitted: &Submitted) -> TaskSpawned {
         session: submitted.session,
         item: submitted.item,
         run: submitted.run,
-        state: TaskState::of(None, Untaken::Waits),
+        state: if submitted.run.is_some() { TaskState::Running } else { TaskState::Pending },
         status: None,
         replayed: submitted.replayed,
         ended: None,
     }
 }
 
-/// Reads how the run of a task stands. The task is durable, so a read that fails says nothing against it.
-async fn standing(core: &Core, scope: &Scope, mut task: TaskSpawned) -> TaskSpawned {
-    if let Some(run) = task.run {
-        task.status = super::run::find(core, scope, run).await.ok().map(|run| run.head.status);
-        task.state = task.status.map_or(TaskState::Running, TaskState::of_run);
+/// Reads how a task stands by now. It is durable, so a read that fails says nothing against it.
+async fn standing(core: &Core, scope: &Scope, task: TaskSpawned) -> TaskSpawned {
+    match newest_run(core, scope, task.session).await {
+        Ok(Some(run)) => {
+            let status = run.head.status;
+            TaskSpawned { run: Some(run.id), state: TaskState::of_run(status), status: Some(status), ..task }
+        }
+        Ok(None) | Err(_) => task,
     }
-    task
+}
+
+async fn newest_run(core: &Core, scope: &Scope, session: SessionId) -> Answer<Option<Run>> {
+    let of_session = RunFilter { session: Some(session), ..RunFilter::default() };
+    Ok(core.ports.store.runs(scope, of_session, Page::first(1)).await?.into_iter().next())
 }
 
 fn ended(outcome: Outcome) -> TaskEnded {
@@ -182,15 +190,13 @@ pub(crate) async fn list(
 }
 
 async fn task(core: &Core, scope: &Scope, session: &Session, agent_has_ended: bool) -> Answer<Task> {
-    let of_session = RunFilter { session: Some(session.id), ..RunFilter::default() };
-    let newest = core.ports.store.runs(scope, of_session, Page::first(1)).await?;
-    let newest = newest.first();
+    let newest = newest_run(core, scope, session.id).await?;
     let untaken = match (session.head.last > session.head.taken, agent_has_ended) {
         (false, _) => Untaken::Nothing,
         (true, false) => Untaken::Waits,
         (true, true) => Untaken::InVain,
     };
-    let status = newest.map(|run| run.head.status);
+    let status = newest.as_ref().map(|run| run.head.status);
     Ok(Task {
         session: session.id,
         agent: session.agent,

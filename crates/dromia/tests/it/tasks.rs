@@ -32,23 +32,31 @@ fn told(home: &Home, line: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("a document")
 }
 
-/// Counts the processes of this machine with a word in their command line.
-fn processes(word: &str) -> usize {
-    let found = std::fs::read_dir("/proc").expect("the processes").flatten().filter(|process| {
-        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(word)
-    });
-    found.count()
+/// Reads the command lines of this machine's processes that have a word in them. The walls around a program may have it
+/// too.
+fn lines_with(word: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("the processes").flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines.filter(|line| line.contains(word)).collect()
 }
 
-/// Waits until a program sleeps, or until nothing of it is left, and returns how long that took.
-fn until(word: &str, sleeps: bool) -> Duration {
+/// Waits until the command lines with a word are as wanted, and returns how long that took.
+fn until(word: &str, wanted: impl Fn(&[String]) -> bool) -> Duration {
     let began = Instant::now();
-    while (processes(word) > 0) != sleeps {
-        assert!(began.elapsed() < DEADLINE, "{word}: {} processes", processes(word));
+    loop {
+        let lines = lines_with(word);
+        if wanted(&lines) {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < DEADLINE, "{lines:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
-    began.elapsed()
+}
+
+/// Waits until nothing of a program is left, and returns how long that took.
+fn gone(word: &str) -> Duration {
+    until(word, <[String]>::is_empty)
 }
 
 /// Gives `dev` a task that runs a program for a long time, and waits until that program runs. Returns the task, and the
@@ -60,7 +68,8 @@ fn sleeping(server: &Server, number: u32) -> (Value, String) {
     let task = format!("@tool shell.execute {}\n@say done", json!({"command": command, "timeout_s": 600}));
     let (status, task) = block_on(post(server, "/v1/agents/dev/spawn", &json!({"task": task})));
     assert_eq!((status, &task["state"]), (202, &json!("running")), "{task}");
-    until(&word, true);
+    let sleep = format!("sleep\0{word}\0");
+    until(&word, |lines| lines.iter().filter(|line| **line == sleep).count() == 2);
     (task, word)
 }
 
@@ -82,7 +91,7 @@ fn a_kill_ends_the_programs_of_a_run_within_a_second_and_its_journal_is_honest()
     let run = text(&task, "run");
     let (status, killed) = block_on(post(&server, "/v1/agents/dev/kill", &json!({"run": run})));
     assert_eq!((status, &killed["runs"]), (202, &json!([run])), "{killed}");
-    let took = until(&word, false);
+    let took = gone(&word);
     assert!(took < AT_ONCE, "the program was there for {took:?}");
 
     let session = text(&task, "session");
@@ -109,7 +118,7 @@ fn every_run_is_killed_at_once_and_the_agent_goes_on() {
     let (_, second) = sleeping(&server, 3);
     let killed = told(&home, &["agent", "kill", "dev"]);
     assert_eq!(killed["runs"].as_array().map(Vec::len), Some(2), "{killed}");
-    let took = until(&first, false) + until(&second, false);
+    let took = gone(&first) + gone(&second);
     assert!(took < AT_ONCE, "the programs were there for {took:?}");
     let answered = home.run(&["agent", "spawn", "dev", "--task", "hello", "--wait"]);
     assert!(answered.status.success() && !answered.stdout.is_empty(), "{}", stderr(&answered));
@@ -122,14 +131,14 @@ fn a_killed_server_leaves_no_program_and_an_honest_journal() {
     let server = home.serve();
     let (task, word) = sleeping(&server, 4);
     server.kill();
-    let took = until(&word, false);
+    let took = gone(&word);
     assert!(took < AT_ONCE, "the program outlived its server by {took:?}");
     let server = home.serve();
     let session = text(&task, "session");
     let entries = block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1));
     assert_eq!(count(&entries, "tool_started"), 1, "it is not begun again");
     assert_eq!(finished(&entries).0, "unknown");
-    assert_eq!(processes(&word), 0);
+    assert_eq!(lines_with(&word), Vec::<String>::new());
 }
 
 #[test]
@@ -204,7 +213,7 @@ fn a_stranger_gives_no_task_and_ends_none() {
         let url = format!("{}/v1/agents/{agent}/tasks", server.url);
         assert_eq!(server.send(http.get(&url).bearer_auth(&stranger)).await.0, 404);
     });
-    assert!(processes(&word) > 0, "it was ended");
+    assert!(!lines_with(&word).is_empty(), "it was ended");
     assert_eq!(told(&home, &["agent", "kill", "dev"])["runs"], json!([task["run"]]));
-    until(&word, false);
+    gone(&word);
 }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::runs::{End, Kill, Outcome};
@@ -16,6 +17,7 @@ use dromia_contracts::session::{InboxOwner, ItemKind, Session};
 use dromia_contracts::store::{Batch, Claim, Commit, Mutation, Page};
 use dromia_contracts::task::{self, TaskState};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
+use jiff::SignedDuration;
 
 use crate::agents::{Snapshot, read_fault};
 use crate::core::Core;
@@ -26,6 +28,10 @@ use crate::steer::run_not_found;
 
 /// How many waiting items one run takes to end them; a batch has room for them beside everything else.
 const ITEMS_MAX: usize = 64;
+
+/// How often what waits behind an open run is looked at, and the milliseconds between two looks.
+const LOOKS: u32 = 200;
+const LOOK_MS: i64 = 10;
 
 impl Core {
     /// Ends what is named and returns the runs that were told to end, or ended.
@@ -46,22 +52,22 @@ impl Core {
             }
             Kill::Session(id) => {
                 let session = self.session_of(scope, &agent, id).await?;
-                let mut ended = self.withdraw(scope, &agent, session).await?;
-                // A run may have taken the task at the last moment.
-                if let Some(run) = self.session_of(scope, &agent, id).await?.head.active {
-                    ended.extend(self.terminate(scope, run).await?);
-                }
-                Ok(ended)
+                self.end_session(scope, &agent, session).await
             }
             Kill::All => {
-                let mut ended = Vec::new();
+                let (mut ended, mut late) = (Vec::new(), None);
                 let mut page = Page::first(Page::<SessionId>::LIMIT_MAX);
                 loop {
                     let listed = self.ports.store.sessions(scope, Some(agent.id), page).await;
                     let sessions = listed.map_err(read_fault)?;
                     let next = sessions.last().map(|last| last.id).filter(|_| sessions.len() == page.limit);
-                    for session in sessions {
-                        ended.extend(self.withdraw(scope, &agent, session).await?);
+                    for session in sessions.into_iter().filter(task_waits) {
+                        match self.end_session(scope, &agent, session).await {
+                            Ok(runs) => ended.extend(runs),
+                            // One that must be ended again keeps nobody from ending the others.
+                            Err(fault) if fault.code == ErrorCode::Overloaded => late = Some(fault),
+                            Err(fault) => return Err(fault),
+                        }
                     }
                     match next {
                         Some(next) => page.after = Some(next),
@@ -69,7 +75,9 @@ impl Core {
                     }
                 }
                 ended.extend(self.end_runs(scope, agent.id).await?);
-                Ok(ended)
+                ended.sort_unstable();
+                ended.dedup();
+                late.map_or(Ok(ended), Err)
             }
         }
     }
@@ -93,23 +101,44 @@ impl Core {
         }
     }
 
-    /// Ends what of a task no run took yet. Where a run takes it first, that run is the caller's to end.
-    async fn withdraw(
+    /// Ends what a session does and, where it is a task's, what waits there. What waits behind an open run is ended when
+    /// that run has let go of the session.
+    async fn end_session(
         self: &Arc<Self>,
         scope: &Scope,
         agent: &Snapshot,
         mut session: Session,
     ) -> Result<Vec<RunId>, Fault> {
         let mut ended = Vec::new();
-        while session.key.platform == task::PLATFORM
-            && session.head.active.is_none()
-            && session.head.last > session.head.taken
-        {
-            let Some(run) = self.end_waiting(scope, agent, &session).await? else { break };
-            ended.push(run);
+        for _ in 0..LOOKS {
+            let open = session.head.active;
+            if let Some(run) = open.filter(|run| !ended.contains(run)) {
+                ended.extend(self.terminate(scope, run).await?);
+            }
+            // An agent that has ended begins nothing, so there is nothing to keep from beginning.
+            if !task_waits(&session) || agent.state == AgentState::Terminated {
+                return Ok(ended);
+            }
+            let taken = match open {
+                Some(_) => None,
+                None => self.end_waiting(scope, agent, &session).await?,
+            };
+            match taken {
+                Some(run) => ended.push(run),
+                // A run holds the session, or took what waits at this moment.
+                None => self.pause_a_moment().await,
+            }
             session = self.session_of(scope, agent, session.id).await?;
         }
-        Ok(ended)
+        tracing::warn!(session = %session.id, "what waits in a task could not be ended in time");
+        Err(Fault::new(ErrorCode::Overloaded, format!("{} has not let go of what waits in it", session.id))
+            .with_hint("end it again"))
+    }
+
+    async fn pause_a_moment(&self) {
+        let clock = &self.ports.runtime.clock;
+        let later = clock.now().checked_add(SignedDuration::from_millis(LOOK_MS));
+        clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
     }
 
     /// Claims a session for a run that takes what waits there and ends at once; nothing if the claim is not to be had.
@@ -173,4 +202,9 @@ impl Core {
             }
         }
     }
+}
+
+/// Tells whether a session is a task's and something waits there.
+fn task_waits(session: &Session) -> bool {
+    session.key.platform == task::PLATFORM && session.head.last > session.head.taken
 }

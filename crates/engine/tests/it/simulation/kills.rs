@@ -19,23 +19,24 @@ use super::world::{at_once, scope_of};
 impl Scene {
     /// Gives the first place's agent a task.
     fn spawn(&mut self, name: &str, wait: bool) -> Submitted {
-        let place = &self.world.places[0];
-        let key = SessionKey {
-            platform: PLATFORM.to_owned(),
-            channel: name.to_owned(),
-            actor: Actor::new("cli:ada"),
-        };
+        let actor = Actor::new("cli:ada");
+        let key = SessionKey { platform: PLATFORM.to_owned(), channel: name.to_owned(), actor };
+        let agent = self.world.places[0].agent;
+        self.put(Target::Fresh { agent, key }, name, wait)
+    }
+
+    fn put(&mut self, target: Target, name: &str, wait: bool) -> Submitted {
         let input = NewInput {
-            target: Target::Fresh { agent: place.agent, key },
+            target,
             author: Actor::new("cli:ada"),
             history: Vec::new(),
             answers: None,
             offer: Offer::default(),
-            parts: vec![Part::text(format!("{name}|{name}|look"), Label::ACTOR_TEXT)],
+            parts: vec![Part::text(format!("{name}|{name}|look;look;look;look"), Label::ACTOR_TEXT)],
             key: None,
             wait,
         };
-        let submitted = self.engine.submit(scope_of(place.tenant), input);
+        let submitted = self.engine.submit(scope_of(self.world.places[0].tenant), input);
         self.sim.block_on(submitted).expect("submitting ends").expect("nothing fails")
     }
 
@@ -139,6 +140,35 @@ fn the_open_runs_of_an_agent_are_ended_and_the_agent_goes_on() {
         assert_eq!((last.head.status, scene.world.unsettled()), (RunStatus::Completed, None), "seed {seed}");
     }
     assert!(cancelled > 0, "no run was ended in the middle");
+}
+
+#[test]
+fn what_waits_behind_the_open_run_of_a_task_is_ended_with_it() {
+    let mut parked = 0;
+    for seed in 0..20 {
+        for what in ["session", "all"] {
+            let mut scene = Scene::new(seed);
+            let task = scene.spawn("one", false).session;
+            scene.set(AgentState::Paused);
+            scene.pass(1_000);
+            let was_parked = scene.run().head.status == RunStatus::Parked;
+            let behind = scene.put(Target::Session(task), "two", false);
+            assert_eq!(behind.run, None, "its agent is paused");
+            let ended = scene.kill(if what == "all" { Kill::All } else { Kill::Session(task) });
+            assert_eq!(ended.len(), 1 + usize::from(was_parked), "seed {seed}, {what}: {ended:?}");
+            scene.set(AgentState::Running);
+            scene.pass(5_000);
+            let runs = scene.world.runs(scene.world.tenants[0]);
+            assert_eq!((runs.len(), scene.world.unsettled()), (2, None), "seed {seed}, {what}");
+            let is_ended = |run: &RunId| {
+                let of = runs.iter().find(|row| row.id == *run);
+                of.is_some_and(|row| row.head.status == RunStatus::Cancelled)
+            };
+            assert!(ended.iter().all(is_ended), "seed {seed}, {what}: {runs:?}");
+            parked += usize::from(was_parked);
+        }
+    }
+    assert!(parked > 0, "no run was open when its task was ended");
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub struct Task {
 /// Ends work of an agent now. Exactly one of the three is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct KillRuns {
     /// This run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +94,7 @@ pub struct KillRuns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// Every open run of the agent, and every task of it that no run took yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
 }
 
@@ -118,6 +119,11 @@ mod tests {
         for bad in [r#"{"wait":true}"#, r#"{"task":"x","waits":true}"#] {
             assert!(serde_json::from_str::<SpawnTask>(bad).is_err(), "{bad} was taken");
         }
+        let all = KillRuns { all: true, ..KillRuns::default() };
+        assert_eq!(serde_json::to_string(&all).expect("it is JSON"), r#"{"all":true}"#);
+        let one = KillRuns { run: Some(RunId::from_bytes([7; 16])), ..KillRuns::default() };
+        let text = serde_json::to_string(&one).expect("it is JSON");
+        assert_eq!(text, format!(r#"{{"run":"run_{}"}}"#, "07".repeat(16)), "one is named and nothing else");
         for bad in [r#"{"runs":"x"}"#, r#"{"run":"ses_1"}"#, r#"{"all":1}"#] {
             assert!(serde_json::from_str::<KillRuns>(bad).is_err(), "{bad} was taken");
         }

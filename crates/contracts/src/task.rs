@@ -69,7 +69,7 @@ impl TaskState {
         match (newest, untaken) {
             (Some(status), Untaken::Nothing) => Self::of_run(status),
             (Some(status), Untaken::Waits | Untaken::InVain) if !status.is_terminal() => Self::of_run(status),
-            (Some(_) | None, Untaken::InVain) => Self::Failed,
+            (_, Untaken::InVain) => Self::Failed,
             (Some(_), Untaken::Waits) | (None, Untaken::Waits | Untaken::Nothing) => Self::Pending,
         }
     }

@@ -75,7 +75,7 @@ fn text(spawned: &TaskSpawned) -> String {
     ])
 }
 
-pub(super) async fn list(cli: &Cli<'_>, asked: ListTasks, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn list(cli: &Cli<'_>, asked: &ListTasks, output: &mut Output<'_>) -> Outcome<Exit> {
     let path = format!("/v1/agents/{}/tasks", encoded(&asked.name));
     let state = asked.state.map(|state| state.as_str().to_owned());
     let list: List<Task> = cli.client.get(&listing(&path, &asked.page, &[("state", state)])).await?;
@@ -91,7 +91,7 @@ fn row(task: &Task) -> Vec<String> {
     ]
 }
 
-pub(super) async fn kill(cli: &Cli<'_>, asked: KillAgent, output: &mut Output<'_>) -> Outcome<Exit> {
+pub(super) async fn kill(cli: &Cli<'_>, asked: &KillAgent, output: &mut Output<'_>) -> Outcome<Exit> {
     let path = format!("/v1/agents/{}/kill", encoded(&asked.name));
     let all = asked.run.is_none() && asked.session.is_none();
     let wanted = KillRuns { run: asked.run, session: asked.session, all };

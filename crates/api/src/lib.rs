@@ -16,6 +16,7 @@ pub mod event;
 pub mod run;
 pub mod session;
 pub mod status;
+pub mod task;
 pub mod tenant;
 pub mod token;
 
@@ -25,6 +26,7 @@ pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::model::Usage;
 pub use dromia_contracts::run::{RunKind, RunStatus};
+pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::{
     AgentId, CallId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use dromia_api::Handle;
 
-pub use self::agent::{Agent, AgentName, CreateAgent};
+pub use self::agent::{Agent, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
 pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};

@@ -69,7 +69,18 @@ impl Client {
         key: Option<&str>,
         patience: Duration,
     ) -> Outcome<(StatusCode, Bytes)> {
-        let mut request = self.request(Method::POST, "/v1/events").json(body)?;
+        self.post_keyed("/v1/events", body, key, patience).await
+    }
+
+    /// The same anywhere, for what may be repeated under a key.
+    pub(crate) async fn post_keyed(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        key: Option<&str>,
+        patience: Duration,
+    ) -> Outcome<(StatusCode, Bytes)> {
+        let mut request = self.request(Method::POST, path).json(body)?;
         if let Some(key) = key {
             request.headers.push((IDEMPOTENCY_HEADER, key.to_owned()));
         }

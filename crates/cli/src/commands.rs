@@ -10,6 +10,7 @@ mod event;
 mod run;
 mod session;
 mod status;
+mod task;
 mod tenant;
 mod token;
 

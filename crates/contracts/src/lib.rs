@@ -29,6 +29,7 @@ pub mod entry;
 pub mod run;
 pub mod sent;
 pub mod store;
+pub mod task;
 
 pub mod egress;
 pub mod fault;

@@ -21,6 +21,7 @@ use crate::scope::{Actor, Operator, Scope};
 use crate::sent::Sent;
 use crate::session::SessionKey;
 use crate::store::ItemKey;
+use crate::task::TaskCounts;
 use crate::token::{Token, TokenScopes};
 use crate::transcript::Turn;
 
@@ -177,6 +178,17 @@ pub enum End {
     Terminate,
 }
 
+/// What of an agent to end now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    /// One of its runs.
+    Run(RunId),
+    /// The open run of one of its sessions and, where the session is a task's, what no run took yet.
+    Session(SessionId),
+    /// Every open run of it, and every task that no run took yet.
+    All,
+}
+
 /// What an operator wants to register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAgent {
@@ -224,6 +236,16 @@ pub trait Runs: Send + Sync + fmt::Debug {
 
     /// Asks a run to end. Asking again, or asking a run that has ended that way, changes nothing.
     fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Ends runs of an agent now, as [`End::Terminate`] does, and tasks that no run took yet, each by a run that takes
+    /// it and ends at once. Returns the runs; one that had ended already is not among them. The agent takes input as
+    /// before, and what waits in sessions of other platforms stays.
+    fn agent_kill(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        what: Kill,
+    ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>>;
 
     /// Goes on from a yielded run with a new one, or releases a held one.
     fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>>;
@@ -277,6 +299,8 @@ pub struct Load {
     pub ready: usize,
     /// The most runs with a task.
     pub active_max: usize,
+    /// How often tasks came into each state.
+    pub tasks: TaskCounts,
 }
 
 /// The homes of agents on this machine: made at the first write, wiped on delete.

@@ -90,6 +90,22 @@ impl Unit {
     pub fn results(&self) -> &[ToolResult] {
         &self.results
     }
+
+    /// Returns the unit with its calls named after a step, each after its place; every result goes with its call.
+    pub fn renamed(&self, step: u32) -> Self {
+        let name = |place: usize| CallId { step, index: u32::try_from(place).unwrap_or(u32::MAX) };
+        let mut unit = self.clone();
+        for (place, call) in unit.message.calls.iter_mut().enumerate() {
+            call.id = name(place);
+        }
+        for result in &mut unit.results {
+            // A unit has no result without its call.
+            let place = self.message.calls.iter().position(|call| call.id == result.call);
+            result.call = name(place.unwrap_or(usize::MAX));
+        }
+        unit.results.sort_by_key(|result| result.call);
+        unit
+    }
 }
 
 #[derive(Deserialize)]
@@ -165,6 +181,21 @@ mod tests {
             status: CallStatus::Ok,
             parts: vec![Part::text("12:00", Label::PUBLIC_FACT)],
         }
+    }
+
+    #[test]
+    fn a_renamed_unit_is_the_same_unit_under_other_names() {
+        let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(1), call(0)] });
+        let told =
+            |index| ToolResult { parts: vec![Part::text(format!("{index}"), Label::CLAIM)], ..result(index) };
+        open.answer(told(0)).expect("it is open");
+        open.answer(told(1)).expect("it is open");
+        let unit = open.close().expect("all calls are answered").renamed(7);
+        let names: Vec<_> = unit.message().calls.iter().map(|call| call.id.to_string()).collect();
+        assert_eq!(names, ["call_7_0", "call_7_1"]);
+        let results: Vec<_> =
+            unit.results().iter().map(|one| (one.call.index, one.parts[0].as_text())).collect();
+        assert_eq!(results, [(0, "1"), (1, "0")], "each went with its call");
     }
 
     #[test]

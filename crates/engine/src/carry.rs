@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunHead, RunStatus};
@@ -169,7 +170,12 @@ impl Core {
         agent: AgentId,
         bytes: &[u8],
     ) -> Result<SessionId, Fault> {
-        let agent = self.snapshot(scope, agent).await?.id;
+        let agent = self.snapshot(scope, agent).await?;
+        // A paused agent would take the short runs and refuse the first long one.
+        if agent.state == AgentState::Paused {
+            return Err(not_imported());
+        }
+        let agent = agent.id;
         let (file, runs) = read_file(bytes)?;
         let session = self.ports.runtime.session_id();
         let key =
@@ -280,13 +286,17 @@ impl Core {
     async fn import_commit(&self, batch: Batch) -> Result<(), Fault> {
         match self.ports.store.commit(batch).await {
             Commit::Done(receipt) if receipt.claimed => Ok(()),
-            Commit::Done(_) => Err(Fault::new(
-                ErrorCode::InvalidRequest,
-                "the session could not be imported: its agent must be running, and nobody may write to it meanwhile",
-            )),
+            Commit::Done(_) => Err(not_imported()),
             other => Err(commit_fault(other)),
         }
     }
+}
+
+fn not_imported() -> Fault {
+    Fault::new(
+        ErrorCode::InvalidRequest,
+        "the session could not be imported: its agent must be running, and nobody may write to it meanwhile",
+    )
 }
 
 /// How many state entries are read at a time; a value may be long.

@@ -11,6 +11,7 @@ use dromia_contracts::entry::RunStarted;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
 use dromia_contracts::store::{Batch, Claim, Commit, InboxPut, Mutation, SessionTail};
+use dromia_contracts::task::TaskState;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{Snapshot, read_fault};
@@ -160,6 +161,8 @@ impl Core {
         let Beginning { mut owner, next, .. } = beginning;
         owner.durable = owner.state.seq;
         owner.pending.clear();
+        self.counts.count(TaskState::Running);
+        self.counts.count_rest(owner.state.status());
         if owner.state.is_ended() && owner.target.is_some() {
             self.ring();
         }

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::agents::Snapshot;
 use crate::bounded::Bounded;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX};
+use crate::counts::Counts;
 use crate::live::Hub;
 use crate::scheduler::{Ready, Scheduler};
 
@@ -52,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) config: EngineConfig,
     pub(crate) scheduler: Scheduler,
     pub(crate) hub: Hub,
+    /// How often tasks came into each state.
+    pub(crate) counts: Counts,
     pub(crate) snapshots: Bounded<(TenantId, AgentId), Arc<Snapshot>>,
     /// Counts changes of agents, so that a row read before one is not kept after it.
     pub(crate) agent_changes: AtomicU64,
@@ -76,6 +79,7 @@ impl Engine {
         let core = Core {
             scheduler: Scheduler::new(config.active_max),
             hub: Hub::default(),
+            counts: Counts::default(),
             snapshots: Bounded::new(SNAPSHOTS_MAX),
             agent_changes: AtomicU64::new(0),
             session_keys: Bounded::new(SESSION_KEYS_MAX),

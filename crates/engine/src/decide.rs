@@ -14,10 +14,10 @@ use dromia_contracts::gate::Verdict;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{ModelError, ModelReply};
 use dromia_contracts::sent::Sent;
-use dromia_contracts::session::InboxItem;
+use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry};
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolOutput};
-use dromia_contracts::{CallId, ErrorCode};
+use dromia_contracts::{Actor, CallId, ErrorCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -55,6 +55,12 @@ pub enum Input {
     Signal(InboxItem),
     /// The run's agent is paused.
     AgentPaused,
+    /// The run must end, and no signal in its inbox says so: its agent was terminated and a crash came before the
+    /// signal, or nothing of it has begun.
+    Ended {
+        /// Who ended it, as far as is known.
+        by: Actor,
+    },
     /// The run was taken over, so many claims after its last entry.
     Recovered {
         /// Claims without a new entry, this one included.
@@ -170,6 +176,7 @@ impl Draft {
             Input::Finished(call, output) => self.finished(call, output),
             Input::Signal(item) => self.signal(&item),
             Input::AgentPaused => self.paused(),
+            Input::Ended { by } => self.ended(by, ItemKind::Terminate),
             Input::Recovered { claims } => self.recovered(claims),
         }
     }

@@ -15,6 +15,7 @@ use dromia_contracts::store::{
     Batch, Commit, Mutation, NewEntry, Page, ReadError, Refusal, RunAppend, RunTakeover, StoredEntry,
     TailLimits,
 };
+use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::Snapshot;
@@ -88,6 +89,8 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         Commit::Unknown { cause } => return Err(Trouble::Later(cause)),
     }
     let run = Run { epoch: run.epoch + 1, ..run };
+    // Its state is durable before its runs are told to end, so a crash may have come in between.
+    let agent_ended = agent.state == AgentState::Terminated;
 
     let (state, told) = match read(core, scope, &run, agent).await {
         Ok(found) => found,
@@ -125,11 +128,17 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
     for signal in signals {
         next = owner.decide(Input::Signal(signal));
     }
+    if agent_ended && !owner.state.is_ended() {
+        next = owner.decide(Input::Ended { by: scope.actor().clone() });
+    }
     if !owner.state.is_ended() {
         let claims = if owner.pending.is_empty() { run.claims_without_entry() } else { 0 };
         next = owner.decide(Input::Recovered { claims });
     }
     guard.disarm();
+    if !owner.state.is_ended() {
+        core.counts.count(TaskState::Running);
+    }
     owner.drive(next).await;
     Ok(())
 }
@@ -241,7 +250,9 @@ async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail:
         head: dromia_contracts::run::RunHead { status: RunStatus::Held, wake_at: None, ..run.head },
     };
     let answer = core.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::RunAppend(append))).await;
-    if !matches!(answer, Commit::Done(_)) {
+    if matches!(answer, Commit::Done(_)) {
+        core.counts.count_rest(RunStatus::Held);
+    } else {
         core.request_rescan();
     }
 }

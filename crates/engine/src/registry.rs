@@ -5,7 +5,6 @@ use std::sync::Arc;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{NewAgent, NewToken};
-use dromia_contracts::session::ItemKind;
 use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate,
 };
@@ -154,19 +153,21 @@ impl Core {
         Ok(Agent { state: to, ..agent })
     }
 
-    /// Puts a terminate signal into the inbox of every open run of an agent.
-    async fn end_runs(self: &Arc<Self>, scope: &Scope, agent: AgentId) -> Result<(), Fault> {
+    /// Puts a terminate signal into the inbox of every open run of an agent, and returns those runs.
+    pub(crate) async fn end_runs(
+        self: &Arc<Self>,
+        scope: &Scope,
+        agent: AgentId,
+    ) -> Result<Vec<RunId>, Fault> {
+        let mut ended = Vec::new();
         for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Held] {
             let filter = RunFilter { session: None, agent: Some(agent), status: Some(status) };
             let mut page = Page::first(Page::<RunId>::LIMIT_MAX);
             loop {
                 let runs = self.ports.store.runs(scope, filter, page).await.map_err(read_fault)?;
                 for run in &runs {
-                    match self.signal(scope, run.id, ItemKind::Terminate).await {
-                        // It ended since it was listed, which is what was asked for.
-                        Err(fault) if fault.code == ErrorCode::RunTerminal => {}
-                        told => told?,
-                    }
+                    // One that ended since it was listed is what was asked for.
+                    ended.extend(self.terminate(scope, run.id).await?);
                 }
                 match runs.last() {
                     Some(last) if runs.len() == page.limit => page.after = Some(last.id),
@@ -174,7 +175,7 @@ impl Core {
                 }
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Erases an agent and everything that belongs to it.

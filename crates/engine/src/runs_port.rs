@@ -2,7 +2,7 @@
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
 use dromia_contracts::runs::{
-    End, Load, NewAgent, NewInput, NewToken, Runs, SentRequest, Submitted, Watch, Why,
+    End, Kill, Load, NewAgent, NewInput, NewToken, Runs, SentRequest, Submitted, Watch, Why,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
@@ -34,6 +34,15 @@ impl Runs for Engine {
 
     fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(self.core.end(scope, run, end))
+    }
+
+    fn agent_kill(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        what: Kill,
+    ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>> {
+        Box::pin(async move { self.core.kill(&scope, agent, what).await })
     }
 
     fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
@@ -84,6 +93,6 @@ impl Runs for Engine {
 
     fn load(&self) -> Load {
         let (active, ready, active_max) = self.core.scheduler.load();
-        Load { active, ready, active_max }
+        Load { active, ready, active_max, tasks: self.core.counts.read() }
     }
 }

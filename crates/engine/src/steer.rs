@@ -256,7 +256,7 @@ fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
 }
 
 /// The fault for a run that does not exist or cannot be seen.
-fn run_not_found(run: RunId) -> Fault {
+pub(crate) fn run_not_found(run: RunId) -> Fault {
     Fault::new(ErrorCode::RunNotFound, format!("there is no run {run}"))
         .with_hint("list the runs with `dromia run list`")
 }

@@ -12,6 +12,7 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{NewInput, Submitted, Target};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusal, SessionOpen};
+use dromia_contracts::task::TaskState;
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
 
 use crate::agents::{Snapshot, read_fault};
@@ -181,6 +182,7 @@ impl Core {
                     Some(owner) if claimed => self.drive(owner),
                     other => {
                         drop(other);
+                        self.counts.count(TaskState::Pending);
                         self.ready(scope.tenant(), Ready::Session(session));
                         if item.wait {
                             self.wait_in_line(scope, agent.id, id, Place { session, position }).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use axum::http::StatusCode;
+use dromia_contracts::task::TaskState;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::core::Core;
@@ -81,6 +82,8 @@ pub(crate) struct Meters {
     refused: Vec<(Refused, Counter)>,
     input_tokens: Counter,
     output_tokens: Counter,
+    /// By state, in the order of [`TaskState::ALL`].
+    tasks: [Counter; TaskState::ALL.len()],
     gauges: Gauges,
 }
 
@@ -179,6 +182,15 @@ impl Meters {
             None,
             "Attempts at messages by the state that they led to, and messages given up.".into(),
         );
+        let tasks = |state: TaskState| {
+            let labels = vec![Label::new("state", state.as_str())];
+            recorder.register_counter(&Key::from_parts("dromia_tasks_total", labels), &METADATA)
+        };
+        recorder.describe_counter(
+            "dromia_tasks_total".into(),
+            None,
+            "Tasks and turns by the state that they came to since the start.".into(),
+        );
         let refused = |reason: Refused| {
             let labels = vec![Label::new("reason", reason.as_str())];
             let key = Key::from_parts("dromia_http_refusals_total", labels);
@@ -221,6 +233,7 @@ impl Meters {
             refused: Refused::ALL.map(refused).into(),
             input_tokens: tokens("input"),
             output_tokens: tokens("output"),
+            tasks: TaskState::ALL.map(tasks),
             gauges,
             handle: recorder.handle(),
         })
@@ -270,6 +283,9 @@ impl Meters {
         gauges.runs_active.set(load.active as f64);
         gauges.runs_ready.set(load.ready as f64);
         gauges.runs_active_max.set(load.active_max as f64);
+        for (state, counter) in TaskState::ALL.into_iter().zip(&self.tasks) {
+            counter.absolute(load.tasks.of(state));
+        }
         let health = core.ports.store.health();
         gauges.store_writable.set(if health.read_only.is_none() { 1.0 } else { 0.0 });
         gauges.wal_bytes.set(health.wal_bytes as f64);

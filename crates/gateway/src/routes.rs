@@ -16,6 +16,7 @@ mod reference;
 mod request;
 mod run;
 mod session;
+mod task;
 mod tenant;
 mod token;
 
@@ -127,6 +128,9 @@ routes! {
     POST "/v1/agents/{agent}/pause" Tenant(Admin) => agent::pause;
     POST "/v1/agents/{agent}/resume" Tenant(Admin) => agent::resume;
     POST "/v1/agents/{agent}/terminate" Tenant(Admin) => agent::terminate;
+    POST "/v1/agents/{agent}/spawn" Tenant(Invoke) => task::spawn;
+    GET "/v1/agents/{agent}/tasks" Tenant(Read) => task::list;
+    POST "/v1/agents/{agent}/kill" Tenant(Admin) => task::kill;
     GET "/v1/sessions" Tenant(Read) => session::list;
     POST "/v1/sessions/import" Tenant(Admin) => session::import;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show;
@@ -165,6 +169,7 @@ pub(crate) mod queries {
     pub(crate) use super::request::Which;
     pub(crate) use super::run::{Listing as Runs, Reading};
     pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
+    pub(crate) use super::task::Listing as Tasks;
     pub(crate) use super::tenant::Listing as Tenants;
     pub(crate) use super::token::Listing as Tokens;
 }

@@ -3,6 +3,8 @@
 //!
 //! Everything that the bytes follow from is in the [`Wording`] and in the request; no setting of an adapter is asked.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::model::{ModelError, ModelRequest};
@@ -11,6 +13,15 @@ use dromia_contracts::transcript::Turn;
 
 use crate::http::{Format, OutputLimit, cut};
 use crate::scripted::ScriptedModel;
+
+/// How the calls of a conversation are named in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallNames {
+    /// As in the runs that made them. Two runs of a conversation give the same names.
+    OfTheirRuns,
+    /// After the place of their unit in the conversation, so that no two are the same; providers insist on it.
+    OfTheConversation,
+}
 
 /// A request as one model is sent it.
 pub(crate) struct Letter<'a> {
@@ -36,19 +47,28 @@ pub(crate) fn write(
 ) -> Result<Bytes, ModelError> {
     let is_scripted = wording.form == ScriptedModel::FORM;
     // The scripted model is asked inside the process; what it is asked is written as a whole chat completion would be.
-    let format = if is_scripted { Some(Format::OpenAiChat) } else { Format::of_form(&wording.form) };
-    let format =
+    let format = if is_scripted {
+        Some((Format::OpenAiChat, CallNames::OfTheirRuns))
+    } else {
+        Format::of_form(&wording.form)
+    };
+    let (format, names) =
         format.ok_or_else(|| unwritable(format!("this version writes no form {:?}", wording.form)))?;
     let output_limit = OutputLimit::of_field(wording.limit.as_deref())
         .ok_or_else(|| unwritable(format!("this version knows no output limit {:?}", wording.limit)))?;
+    let turns = sent_turns(wording, request)
+        .ok_or_else(|| unwritable("more was left out than the conversation has".to_owned()))?;
+    let turns = match names {
+        CallNames::OfTheirRuns => Cow::Borrowed(turns),
+        CallNames::OfTheConversation => renamed(turns, wording.left_out),
+    };
     let letter = Letter {
         model: if is_scripted { ScriptedModel::ALIAS } else { &wording.model },
         stream: !wording.whole && !is_scripted,
         output_limit,
         output_tokens_max,
         request,
-        turns: sent_turns(wording, request)
-            .ok_or_else(|| unwritable("more was left out than the conversation has".to_owned()))?,
+        turns: &turns,
     };
     format.body(&letter).map_err(|_| cut("the request cannot be written as JSON"))
 }
@@ -56,6 +76,24 @@ pub(crate) fn write(
 /// The turns that are sent.
 pub(crate) fn sent_turns<'a>(wording: &Wording, request: &'a ModelRequest) -> Option<&'a [Turn]> {
     request.transcript.turns().get(wording.left_out as usize..)
+}
+
+/// Names calls after the place of their unit in the conversation, what is left out counted, so that a call keeps its name
+/// while the conversation grows.
+fn renamed(turns: &[Turn], left_out: u32) -> Cow<'_, [Turn]> {
+    let has_calls = |turn: &Turn| match turn {
+        Turn::Unit(unit) => !unit.message().calls.is_empty(),
+        Turn::Input(_) => false,
+    };
+    if !turns.iter().any(has_calls) {
+        return Cow::Borrowed(turns);
+    }
+    let places = left_out.saturating_add(1)..;
+    let renamed = turns.iter().zip(places).map(|(turn, place)| match turn {
+        Turn::Unit(unit) => Turn::Unit(unit.renamed(place)),
+        Turn::Input(_) => turn.clone(),
+    });
+    Cow::Owned(renamed.collect())
 }
 
 fn unwritable(message: String) -> ModelError {

@@ -57,6 +57,7 @@ claims! {
     claim::at_most_one_turn_is_active_under_many_claimers,
     claim::a_terminal_head_frees_the_session,
     claim::an_agent_that_is_not_running_grants_no_claim,
+    claim::a_paused_agent_grants_a_claim_that_begins_nothing,
     claim::a_session_with_waiting_items_and_no_turn_is_pending,
     claim::a_tail_holds_whole_runs_and_what_waits,
     journal::an_append_holds_only_at_the_runs_epoch_and_number,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use dromia_api::Handle;
+use dromia_api::{Handle, RunId, SessionId, TaskState};
 
 use super::Listing;
-use super::value::label;
+use super::value::{label, task_state};
 
 /// What to do with agents.
 #[derive(Debug, Clone, Subcommand)]
@@ -39,8 +39,23 @@ pub enum Agent {
     #[command(after_help = "Examples:\n  dromia agent resume ops")]
     Resume(AgentName),
     /// End an agent's runs; it takes no more input
-    #[command(visible_alias = "kill", after_help = "Examples:\n  dromia agent terminate ops")]
+    #[command(after_help = "Examples:\n  dromia agent terminate ops")]
     Terminate(AgentName),
+    /// Give an agent a task, in a session of its own
+    #[command(
+        after_help = "Examples:\n  dromia agent spawn dev --task \"run the tests and say which fail\"\n  git diff | dromia agent spawn reviewer --task - --wait\n  dromia agent spawn dev --task \"tidy up\" --idempotency-key tidy-2026-01-01 --json=run,state"
+    )]
+    Spawn(SpawnAgent),
+    /// List an agent's tasks and how they stand
+    #[command(
+        after_help = "Examples:\n  dromia agent tasks dev\n  dromia agent tasks dev --state paused --json"
+    )]
+    Tasks(ListTasks),
+    /// End an agent's runs and tasks now; it takes input as before
+    #[command(
+        after_help = "Examples:\n  dromia agent kill dev\n  dromia agent kill dev --run run_0199c0de…\n  dromia agent kill dev --session ses_0199c0de…\n\nThe programs of a tool that runs end with it; the journal says that the outcome is unknown."
+    )]
+    Kill(KillAgent),
     /// Make an agent the one that is meant when none is named
     #[command(after_help = "Examples:\n  dromia agent switch ops")]
     Switch(AgentName),
@@ -73,6 +88,48 @@ pub struct CreateAgent {
     /// A label; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
+}
+
+/// A task to give.
+#[derive(Debug, Clone, Args)]
+pub struct SpawnAgent {
+    /// The agent's handle or id
+    pub name: String,
+    /// What is to be done; `-` reads it from stdin
+    #[arg(long, value_name = "TEXT")]
+    pub task: String,
+    /// Wait for its end and print what it answered
+    #[arg(long)]
+    pub wait: bool,
+    /// Makes a repeated command one task
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Args)]
+pub struct ListTasks {
+    /// The agent's handle or id
+    pub name: String,
+    /// Only tasks that stand so
+    #[arg(long, value_name = "STATE", value_parser = task_state)]
+    pub state: Option<TaskState>,
+    /// Which page
+    #[command(flatten)]
+    pub page: Listing,
+}
+
+/// What of an agent to end.
+#[derive(Debug, Clone, Args)]
+pub struct KillAgent {
+    /// The agent's handle or id
+    pub name: String,
+    /// Only this run
+    #[arg(long, value_name = "ID", conflicts_with = "session")]
+    pub run: Option<RunId>,
+    /// Only what this session does, or what its task waits for
+    #[arg(long, value_name = "ID")]
+    pub session: Option<SessionId>,
 }
 
 /// An agent, by name.

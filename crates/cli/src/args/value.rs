@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dromia_api::RunStatus;
 use dromia_api::cost::CostBy;
+use dromia_api::{RunStatus, TaskState};
 
 /// Reads what cost is grouped by.
 pub(super) fn by(text: &str) -> Result<CostBy, String> {
@@ -57,6 +57,14 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 pub(super) fn status(text: &str) -> Result<RunStatus, String> {
     RunStatus::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
         let known: Vec<_> = RunStatus::ALL.iter().map(|status| status.as_str()).collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+/// Reads how a task stands.
+pub(super) fn task_state(text: &str) -> Result<TaskState, String> {
+    TaskState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let known: Vec<_> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
         format!("expected one of {}", known.join(", "))
     })
 }

@@ -32,6 +32,9 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output
         args::Agent::Resume(agent) => steer(cli, &agent, "/resume", output).await,
         args::Agent::Terminate(agent) => steer(cli, &agent, "/terminate", output).await,
         args::Agent::Switch(agent) => switch(cli, &agent, output).await,
+        args::Agent::Spawn(task) => super::task::spawn(cli, task, output).await,
+        args::Agent::Tasks(list) => super::task::list(cli, &list, output).await,
+        args::Agent::Kill(kill) => super::task::kill(cli, &kill, output).await,
     }
 }
 

@@ -8,6 +8,7 @@ use dromia_api::event::EventAccepted;
 use dromia_api::run::{Run, Why};
 use dromia_api::session::{Imported, Session};
 use dromia_api::status::Status;
+use dromia_api::task::{Killed, Task, TaskSpawned};
 use dromia_api::tenant::{Tenant, TenantCreated};
 use dromia_api::token::{Token, TokenCreated, Whoami};
 
@@ -32,6 +33,9 @@ pub fn published() -> Vec<Published> {
         Published::of::<Agent>("agent resume"),
         Published::of::<Agent>("agent terminate"),
         Published::of::<Agent>("agent switch"),
+        Published::of::<TaskSpawned>("agent spawn"),
+        Published::of::<List<Task>>("agent tasks"),
+        Published::of::<Killed>("agent kill"),
         Published::of::<TenantCreated>("tenant create"),
         Published::of::<List<Tenant>>("tenant list"),
         Published::of::<List<Session>>("session list"),

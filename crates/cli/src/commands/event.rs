@@ -18,7 +18,7 @@ use crate::output::Output;
 pub(super) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What the server may take beyond the wait itself.
-const MARGIN: Duration = Duration::from_secs(10);
+pub(super) const MARGIN: Duration = Duration::from_secs(10);
 
 /// The platform of events from the command line.
 pub(super) const PLATFORM: &str = "cli";

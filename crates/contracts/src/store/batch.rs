@@ -313,7 +313,8 @@ pub struct RunTakeover {
 /// Claims a session for a new turn and writes the turn's first entries.
 ///
 /// Granted only while no turn is active, the session's inbox was taken exactly up to `after`, the agent is
-/// running, and `take` names the next items in their order.
+/// running, and `take` names the next items in their order. A run that has ended in its own claim begins nothing, so
+/// it is granted while the agent is paused, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The session.

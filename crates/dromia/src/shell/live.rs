@@ -46,7 +46,7 @@ const OPTIONS: [(&str, Kind); 3] =
     [("agent", Kind::Agent), ("tenant", Kind::Tenant), ("session", Kind::Session)];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, Kind); 23] = [
+const PLACES: [(&str, &str, Kind); 27] = [
     ("agent create", "model", Kind::Model),
     ("agent show", "name", Kind::Agent),
     ("agent status", "name", Kind::Agent),
@@ -55,6 +55,10 @@ const PLACES: [(&str, &str, Kind); 23] = [
     ("agent resume", "name", Kind::Agent),
     ("agent terminate", "name", Kind::Agent),
     ("agent switch", "name", Kind::Agent),
+    ("agent spawn", "name", Kind::Agent),
+    ("agent tasks", "name", Kind::Agent),
+    ("agent kill", "name", Kind::Agent),
+    ("agent kill", "run", Kind::Run),
     ("session show", "id", Kind::Session),
     ("session export", "id", Kind::Session),
     ("run show", "id", Kind::Run),

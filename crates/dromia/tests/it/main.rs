@@ -26,6 +26,7 @@ mod schema;
 mod scopes;
 mod shell;
 mod sweeping;
+mod tasks;
 mod tokens;
 mod tree;
 mod turns;

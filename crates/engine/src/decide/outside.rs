@@ -1,6 +1,5 @@
 //! What comes from outside the loop: signals, the pause of the agent, and the takeover after a crash.
 
-use dromia_contracts::ErrorCode;
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{
     Entry, HoldReason, ModelFailed, Park, RunCancelled, RunHeld, RunParked, SignalTaken,
@@ -8,6 +7,7 @@ use dromia_contracts::entry::{
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
+use dromia_contracts::{Actor, ErrorCode};
 
 use super::{CLAIMS_MAX, Draft, Next};
 use crate::state::{Phase, Progress, Rest};
@@ -28,10 +28,7 @@ impl Draft {
         match item.kind {
             ItemKind::Cancel | ItemKind::Terminate => {
                 self.push(taken(item));
-                self.close_everything();
-                let (by, signal) = (item.author.clone(), item.kind);
-                self.push(Entry::RunCancelled(RunCancelled { by, signal }));
-                Next::Rest
+                self.ended(item.author.clone(), item.kind)
             }
             // An input never lies in a run's inbox; a release of a run that is not held is taken and changes nothing.
             ItemKind::Release | ItemKind::Input | ItemKind::Resume => {
@@ -41,9 +38,16 @@ impl Draft {
         }
     }
 
+    /// Ends the run, as a signal of this kind asks for.
+    pub(super) fn ended(&mut self, by: Actor, signal: ItemKind) -> Next {
+        self.close_everything();
+        self.push(Entry::RunCancelled(RunCancelled { by, signal }));
+        Next::Rest
+    }
+
     /// Gives every open call its one result and closes an open model attempt, so that no prefix of the journal
     /// leaves a call without a result.
-    pub(super) fn close_everything(&mut self) {
+    fn close_everything(&mut self) {
         if let Phase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase {
             self.push(Entry::ModelFailed(ModelFailed {
                 step,
@@ -61,11 +65,7 @@ impl Draft {
                     self.finish(call, CallStatus::Cancelled, vec![Part::text(text, Label::PUBLIC_FACT)]);
                 }
                 Progress::Started { .. } => {
-                    self.finish(
-                        call,
-                        CallStatus::Unknown,
-                        vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)],
-                    );
+                    self.finish(call, CallStatus::Unknown, vec![Part::text(ENDED_TEXT, Label::PUBLIC_FACT)]);
                 }
                 Progress::Waiting | Progress::Done(_) | Progress::Handed => {
                     let text = "The run was ended before the call began.";
@@ -130,6 +130,9 @@ impl Draft {
         self.go_on()
     }
 }
+
+const ENDED_TEXT: &str = "The outcome of this call is unknown: it began, and the run was ended before it could \
+                          report. It may have had its effect, a part of it, or none. Look before you go on.";
 
 const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
                             report. It may have had its effect or not. It was not repeated. Look before you go on.";

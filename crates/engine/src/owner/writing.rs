@@ -49,6 +49,7 @@ impl Owner {
                 Commit::Done(receipt) => {
                     self.durable = self.state.seq;
                     let (seq, status) = (self.durable, self.state.status());
+                    self.core.counts.count_rest(status);
                     self.core.hub.publish(self.run, || Live::Committed { seq, status });
                     for put in sends {
                         if let InboxOwner::Session(session) = put.owner {

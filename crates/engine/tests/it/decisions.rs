@@ -307,6 +307,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_run_that_is_ended_without_a_signal_begins_nothing_more_whatever_its_prefix(
+        dice in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let mut live = Live::begin(12);
+        live.run(&dice);
+        let begun = |journal: &[Entry]| {
+            let begins = |entry: &&Entry| matches!(entry, Entry::ToolStarted(_) | Entry::ModelCalled(_));
+            journal.iter().filter(begins).count()
+        };
+        for length in 1..=live.journal.len() {
+            let prefix = &live.journal[..length];
+            let mut ended = Live { journal: prefix.to_vec(), state: RunState::fold(prefix), next: Next::Rest };
+            let before = ended.state.is_ended();
+            ended.feed(Input::Ended { by: Actor::new("engine") });
+            prop_assert!(ended.state.is_ended() && ended.next == Next::Rest);
+            prop_assert!(before || ended.state.status() == RunStatus::Cancelled);
+            prop_assert!(results(&ended.journal).values().all(|times| *times == 1));
+            prop_assert_eq!(begun(&ended.journal), begun(prefix));
+        }
+    }
+}
+
 /// Drives a run to the point where one call of a class has begun.
 fn one_call_begun(effect: EffectClass) -> Live {
     let mut live = Live::begin(12);

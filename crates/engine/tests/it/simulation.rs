@@ -18,6 +18,7 @@
 mod answers;
 mod check;
 mod clients;
+mod kills;
 mod planted;
 mod ports;
 mod requests;

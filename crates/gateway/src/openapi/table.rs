@@ -12,6 +12,7 @@ use dromia_api::run::{
 };
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
 use dromia_api::status::{Health, Ready, Status};
+use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskSpawned};
 use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem, SESSION_HEADER, WAIT_HEADER};
@@ -25,8 +26,20 @@ const BYTES: &str = "application/octet-stream";
 
 /// Describes every route.
 pub fn operations() -> Vec<Operation> {
-    [node(), events(), deliveries(), agents(), sessions(), runs(), costs(), tokens(), tenants(), compatible()]
-        .concat()
+    [
+        node(),
+        events(),
+        deliveries(),
+        agents(),
+        tasks(),
+        sessions(),
+        runs(),
+        costs(),
+        tokens(),
+        tenants(),
+        compatible(),
+    ]
+    .concat()
 }
 
 fn node() -> Vec<Operation> {
@@ -173,6 +186,52 @@ fn agents() -> Vec<Operation> {
             "agent_terminate",
             "End an agent's runs; it takes no more input",
         ),
+    ]
+}
+
+fn tasks() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            "POST",
+            "/v1/agents/{agent}/spawn",
+            "task_spawn",
+            "Give an agent a task, in a session of its own",
+        )
+        .header(IDEMPOTENCY_HEADER, "Makes a repeated request one task, for 24 hours.")
+        .takes::<SpawnTask>()
+        .gives::<TaskSpawned>(200, "The task has come to an end, or its run to its limit.")
+        .gives::<TaskSpawned>(202, "The task is durable; nobody waited, or the wait ended first.")
+        .writes()
+        .fails(&[
+            ErrorCode::AgentNotFound,
+            ErrorCode::AgentTerminated,
+            ErrorCode::IdempotencyConflict,
+            ErrorCode::JournalUnreadable,
+        ]),
+        Operation::new(
+            "GET",
+            "/v1/agents/{agent}/tasks",
+            "task_list",
+            "List an agent's tasks, the newest first",
+        )
+        .query::<queries::Tasks>()
+        .gives::<List<Task>>(200, "A page of tasks; it may be short and name a next one.")
+        .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new(
+            "POST",
+            "/v1/agents/{agent}/kill",
+            "task_kill",
+            "End a run of an agent, a task, or all of them, now",
+        )
+        .takes::<KillRuns>()
+        .gives::<Killed>(202, "What was told to end; the programs of its calls end with it.")
+        .writes()
+        .fails(&[
+            ErrorCode::AgentNotFound,
+            ErrorCode::RunNotFound,
+            ErrorCode::SessionNotFound,
+            ErrorCode::RunTerminal,
+        ]),
     ]
 }
 

@@ -20,6 +20,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ItemKey, KeyLifetime};
+use dromia_contracts::task;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use tokio::time::sleep;
 
@@ -38,7 +39,7 @@ pub(crate) async fn send(
     key: IdempotencyKey,
     JsonBody(event): JsonBody<SendEvent>,
 ) -> Answer<Response> {
-    let wait = checked_wait(&event)?;
+    let wait = checked_wait(event.wait, event.wait_ms)?;
     for (field, name) in [("platform", &event.platform), ("channel", &event.channel), ("actor", &event.actor)]
     {
         checked_name(field, name.as_deref())?;
@@ -76,11 +77,40 @@ fn accepted(submitted: &Submitted) -> Response {
     (StatusCode::ACCEPTED, Json(wire::accepted(submitted))).into_response()
 }
 
-/// Waits for the run that takes the input. Whatever ends the wait first, the input stays accepted; only where its agent
-/// has ended is that a problem, because no answer will ever come.
+/// Waits for the run that takes the input, and tells how it ended.
 async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Response {
+    let outcome = match waited(core, &mut submitted, wait).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => return accepted(&submitted),
+        Err(failure) => return failure.into_response(),
+    };
+    let accepted = wire::accepted(&submitted);
+    Json(EventAnswered {
+        item: accepted.item,
+        session: accepted.session,
+        position: accepted.position,
+        run: outcome.run,
+        replayed: accepted.replayed,
+        status: outcome.head.status,
+        reply: parts_text(&outcome.reply),
+        last_seq: outcome.last_seq,
+        model_calls: outcome.head.model_calls,
+        usage: outcome.head.usage,
+        cost_micros: outcome.head.cost_micros,
+        failure: outcome.failure.map(wire::failure),
+    })
+    .into_response()
+}
+
+/// Waits for the run that takes an input. Whatever ends the wait first, the input stays accepted and there is no outcome;
+/// only where its agent has ended is that a problem, because no answer will ever come.
+pub(crate) async fn waited(
+    core: &Core,
+    submitted: &mut Submitted,
+    wait: Duration,
+) -> Answer<Option<Outcome>> {
     let Some(outcome) = submitted.outcome.take() else {
-        return accepted(&submitted);
+        return Ok(None);
     };
     let ended: Option<Result<Outcome, Fault>> = tokio::select! {
         biased;
@@ -89,45 +119,31 @@ async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Resp
         () = core.phase.hurry.cancelled() => None,
     };
     match ended {
-        None => accepted(&submitted),
+        None => Ok(None),
         // The agent has ended, so this input will never be answered: who goes on to wait does so in vain.
-        Some(Err(fault)) if fault.code == ErrorCode::AgentTerminated => Failure::from(fault).into_response(),
+        Some(Err(fault)) if fault.code == ErrorCode::AgentTerminated => Err(Failure::from(fault)),
         Some(Err(fault)) => {
             tracing::warn!(
                 code = fault.code.as_str(),
                 detail = fault.message,
                 "a wait ended without its outcome"
             );
-            accepted(&submitted)
+            Ok(None)
         }
         Some(Ok(outcome)) => {
             core.meters.answered(outcome.head.usage);
-            let accepted = wire::accepted(&submitted);
-            Json(EventAnswered {
-                item: accepted.item,
-                session: accepted.session,
-                position: accepted.position,
-                run: outcome.run,
-                replayed: accepted.replayed,
-                status: outcome.head.status,
-                reply: parts_text(&outcome.reply),
-                last_seq: outcome.last_seq,
-                model_calls: outcome.head.model_calls,
-                usage: outcome.head.usage,
-                cost_micros: outcome.head.cost_micros,
-                failure: outcome.failure.map(wire::failure),
-            })
-            .into_response()
+            Ok(Some(outcome))
         }
     }
 }
 
-fn checked_wait(event: &SendEvent) -> Answer<Option<Duration>> {
-    let wait_ms = event.wait_ms.unwrap_or(WAIT_MS_DEFAULT);
+/// Reads how long to wait, if somebody waits.
+pub(crate) fn checked_wait(wait: bool, wait_ms: Option<u64>) -> Answer<Option<Duration>> {
+    let wait_ms = wait_ms.unwrap_or(WAIT_MS_DEFAULT);
     if !(1..=WAIT_MS_MAX).contains(&wait_ms) {
         return Err(Failure::invalid(format!("`wait_ms` must be from 1 to {WAIT_MS_MAX}, and is {wait_ms}")));
     }
-    Ok(event.wait.then(|| Duration::from_millis(wait_ms)))
+    Ok(wait.then(|| Duration::from_millis(wait_ms)))
 }
 
 fn checked_name(field: &str, name: Option<&str>) -> Answer<()> {
@@ -154,6 +170,10 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
         return Err(Failure::invalid(format!(
             "`platform` {WEBHOOK} belongs to the channels of dromia.yaml, whose senders sign what they say"
         )));
+    }
+    if event.platform.as_deref() == Some(task::PLATFORM) {
+        let text = format!("`platform` {} belongs to the tasks of agents", task::PLATFORM);
+        return Err(Failure::invalid(text).with_hint("give an agent a task with POST /v1/agents/NAME/spawn"));
     }
     let agent = match &event.agent {
         Some(name) => named_agent(core, scope, name).await?,

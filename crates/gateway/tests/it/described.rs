@@ -78,6 +78,8 @@ impl Operation {
         }
         match self.id.as_str() {
             "event_send" => format!(r#"{{"text":"hi","session":"{}"}}"#, house.session),
+            "task_spawn" => r#"{"task":"count"}"#.to_owned(),
+            "task_kill" => format!(r#"{{"run":"{}"}}"#, house.run),
             "agent_create" => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
             "chat_complete" | "message_create" => {
                 format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}]}}"#, house.agent)

@@ -102,6 +102,11 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
         "dromia_store_writable 0",
         "dromia_store_commits_total 7",
         "dromia_runs_ready 2",
+        r#"dromia_tasks_total{state="pending"} 5"#,
+        r#"dromia_tasks_total{state="running"} 4"#,
+        r#"dromia_tasks_total{state="paused"} 3"#,
+        r#"dromia_tasks_total{state="completed"} 2"#,
+        r#"dromia_tasks_total{state="failed"} 1"#,
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }

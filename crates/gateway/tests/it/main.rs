@@ -16,6 +16,7 @@ mod outbox;
 mod reference;
 mod stream;
 mod sweep;
+mod task;
 mod tls;
 mod tokens;
 mod views;

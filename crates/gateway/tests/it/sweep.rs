@@ -150,7 +150,7 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
         let inner = world.rooms.lock();
         match has {
             TokenScope::Read => assert!(inner.inputs.is_empty(), "an input came through"),
-            TokenScope::Invoke => assert_eq!(inner.inputs.len(), 4, "an input for each route that invokes"),
+            TokenScope::Invoke => assert_eq!(inner.inputs.len(), 5, "an input for each route that invokes"),
             TokenScope::Admin => assert_eq!(refused, 0, "admin may do everything"),
         }
         if has != TokenScope::Admin {

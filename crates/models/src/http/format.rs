@@ -7,7 +7,7 @@ use dromia_contracts::model::{Deltas, ModelError};
 
 use super::config::HttpError;
 use super::draft::Draft;
-use crate::letter::Letter;
+use crate::letter::{CallNames, Letter};
 use crate::secret::Secret;
 use crate::{anthropic, chat, responses};
 
@@ -33,15 +33,33 @@ impl Format {
     /// change: other bytes are a new version.
     pub(crate) const fn form(self) -> &'static str {
         match self {
+            Self::OpenAiChat => "chat/2",
+            Self::OpenAiResponses => "responses/2",
+            Self::AnthropicMessages => "messages/2",
+        }
+    }
+
+    /// The form of before, whose calls have the names that they have in their runs. It is written for those who look at
+    /// what was sent, and sent no more.
+    const fn first_form(self) -> &'static str {
+        match self {
             Self::OpenAiChat => "chat/1",
             Self::OpenAiResponses => "responses/1",
             Self::AnthropicMessages => "messages/1",
         }
     }
 
-    /// Finds the format that writes a form.
-    pub(crate) fn of_form(form: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.form() == form)
+    /// Finds the format that writes a form, and how calls are named in it.
+    pub(crate) fn of_form(form: &str) -> Option<(Self, CallNames)> {
+        Self::ALL.into_iter().find_map(|format| {
+            if form == format.form() {
+                Some((format, CallNames::OfTheConversation))
+            } else if form == format.first_form() {
+                Some((format, CallNames::OfTheirRuns))
+            } else {
+                None
+            }
+        })
     }
 
     /// The path behind the base address.

@@ -6,6 +6,8 @@ use dromia_contracts::client::{ToolChoice, Wishes};
 use dromia_contracts::content::{CallStatus, InputMessage, Media, Part};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, UsageDetail};
+use dromia_contracts::sent::Wording;
+use dromia_contracts::transcript::Turn;
 use dromia_contracts::{Actor, ErrorCode};
 use dromia_models::http::StreamReader;
 use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
@@ -196,6 +198,50 @@ fn asked() -> ModelRequest {
     };
     asked.transcript.push_unit(unit(1, &first, &[(CallStatus::Ok, "text"), (CallStatus::Error, "bad")]));
     asked
+}
+
+/// The names of calls in a request, sorted.
+fn names_of_calls(body: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(body).unwrap();
+    let names = text.split('"').filter(|piece| piece.starts_with("call_") && *piece != "call_id");
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// A journal names calls within their run, so the second run of a conversation gives the names of the first again; and
+/// providers refuse a conversation in which two calls have one name.
+#[tokio::test]
+async fn calls_have_names_of_their_own_in_a_conversation_and_what_was_sent_before_is_written_as_it_was() {
+    let mut request = asked();
+    let Turn::Unit(of_first_run) = request.transcript.turns()[1].clone() else { panic!("it called tools") };
+    let again = InputMessage {
+        author: Actor::new("cli:ada"),
+        parts: vec![Part::text("again", Label::ACTOR_TEXT)],
+        hops: 0,
+    };
+    request.transcript.push_input(again);
+    request.transcript.push_unit(of_first_run);
+    for (format, first) in [
+        (Format::OpenAiChat, "chat/1"),
+        (Format::OpenAiResponses, "responses/1"),
+        (Format::AnthropicMessages, "messages/1"),
+    ] {
+        let adapter = adapter(format, "http://127.0.0.1:9/v1", false);
+        let prepared = adapter.prepare(&request).unwrap();
+        let names =
+            ["call_2_0", "call_2_0", "call_2_1", "call_2_1", "call_4_0", "call_4_0", "call_4_1", "call_4_1"];
+        assert_eq!(names_of_calls(&prepared.body), names, "{format:?}: each once, and its result");
+        assert_eq!(adapter.write(&prepared.wording, &request).unwrap(), prepared.body);
+        let left_out = Wording { left_out: 2, ..prepared.wording.clone() };
+        let later = adapter.write(&left_out, &request).unwrap();
+        assert_eq!(names_of_calls(&later), names[4..], "{format:?}: a call keeps its name");
+
+        let before = Wording { form: first.to_owned(), ..prepared.wording };
+        let written = adapter.write(&before, &request).unwrap();
+        let names = [["call_1_0"; 4], ["call_1_1"; 4]].concat();
+        assert_eq!(names_of_calls(&written), names, "{first}");
+    }
 }
 
 #[tokio::test]

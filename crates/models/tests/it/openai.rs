@@ -133,11 +133,11 @@ async fn the_wire_request_is_what_the_format_asks_for() {
             { "role": "system", "content": "You are Ada." },
             { "role": "user", "content": "@tool file.read" },
             { "role": "assistant", "content": "hi", "tool_calls": [{
-                "id": "call_1_0",
+                "id": "call_2_0",
                 "type": "function",
                 "function": { "name": "file__read", "arguments": "{\"unreadable\":\"not json\"}" },
             }] },
-            { "role": "tool", "tool_call_id": "call_1_0", "content": "[error] no such file" },
+            { "role": "tool", "tool_call_id": "call_2_0", "content": "[error] no such file" },
         ],
         "tools": [{ "type": "function", "function": {
             "name": "file__read",

@@ -50,7 +50,13 @@ impl<'b> Draft<'b> {
             Before::Other => return Err(Refusal::Malformed(format!("{} is another run", claim.run)).into()),
         }
         let free = head.active.is_none() && head.taken == claim.after;
-        if !free || self.agent_state(db, agent)? != Some(AgentState::Running) {
+        let may_begin = match self.agent_state(db, agent)? {
+            Some(AgentState::Running) => true,
+            // A run that has ended begins nothing.
+            Some(AgentState::Paused) => claim.head.status.is_terminal(),
+            Some(AgentState::Terminated | AgentState::Deleting) | None => false,
+        };
+        if !free || !may_begin {
             return Ok(false);
         }
         for (position, item) in (claim.after + 1..).zip(&claim.take) {

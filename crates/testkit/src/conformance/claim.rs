@@ -119,6 +119,37 @@ pub(super) async fn an_agent_that_is_not_running_grants_no_claim(store: Arc<dyn 
     assert!(scene.done(again).await.claimed);
 }
 
+pub(super) async fn a_paused_agent_grants_a_claim_that_begins_nothing(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let set = |to| {
+        let from = vec![AgentState::Running, AgentState::Paused];
+        scene.batch().with(Mutation::AgentStateSet(AgentStateSet { agent: scene.agent, from, to }))
+    };
+    let (item, run) = (scene.item_id(), scene.run_id());
+    scene.done(scene.batch().with(Mutation::InboxPut(scene.put(item)))).await;
+    let ended = || {
+        let mut batch = scene.batch();
+        let mut claim = scene.claim(run, 0, &[item]);
+        claim.head.status = RunStatus::Cancelled;
+        batch.claim = Some(claim);
+        batch
+    };
+    scene.done(set(AgentState::Paused)).await;
+    assert!(scene.done(ended()).await.claimed);
+    assert!(scene.done(ended()).await.claimed, "the same again is the same");
+    let session =
+        scene.store.session(&scene.scope(), scene.session).await.expect("a read").expect("a session");
+    assert_eq!((session.head.taken, session.head.active), (1, None));
+    let second = scene.item_id();
+    scene.done(scene.batch().with(Mutation::InboxPut(scene.put(second)))).await;
+    scene.done(set(AgentState::Terminated)).await;
+    let mut late = scene.batch();
+    let mut claim = scene.claim(scene.run_id(), 1, &[second]);
+    claim.head.status = RunStatus::Cancelled;
+    late.claim = Some(claim);
+    assert!(!scene.done(late).await.claimed, "an agent that has ended grants none");
+}
+
 pub(super) async fn a_session_with_waiting_items_and_no_turn_is_pending(store: Arc<dyn Store>) {
     let scene = Scene::open(store, 1).await;
     let pending =

@@ -398,11 +398,16 @@ impl TenantRows {
             let stands = known.session == *id && self.stands(*run, 1, 0, entries);
             return if stands { Ok(true) } else { Err(Refusal::Malformed(format!("{run} exists already"))) };
         }
-        let running = self.agents.get(agent).is_some_and(|agent| agent.state == AgentState::Running);
+        let may_begin = match self.agents.get(agent).map(|agent| agent.state) {
+            Some(AgentState::Running) => true,
+            // A run that has ended begins nothing.
+            Some(AgentState::Paused) => head.status.is_terminal(),
+            Some(AgentState::Terminated | AgentState::Deleting) | None => false,
+        };
         let taken = session.head.taken;
         let waiting = self.inbox(InboxOwner::Session(*id)).iter().filter(|item| item.position > taken);
         let in_order = waiting.map(|item| item.id).take(take.len()).eq(take.iter().copied());
-        if session.head.active.is_some() || session.head.taken != *after || !running || !in_order {
+        if session.head.active.is_some() || session.head.taken != *after || !may_begin || !in_order {
             return Ok(false);
         }
         let Some(NewEntry { entry: Entry::RunStarted(RunStarted { kind, .. }), at, .. }) = entries.first()

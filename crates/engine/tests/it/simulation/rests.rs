@@ -68,7 +68,7 @@ impl Scene {
         self.sim.block_on(self.engine.submit(scope_of(place.tenant), input)).expect("submitting ends")
     }
 
-    fn set(&mut self, state: AgentState) {
+    pub(super) fn set(&mut self, state: AgentState) {
         let place = &self.world.places[0];
         let set = self.engine.agent_set_state(scope_of(place.tenant), place.agent, state);
         self.sim.block_on(set).expect("it ends").expect("nothing fails");

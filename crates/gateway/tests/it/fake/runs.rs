@@ -7,10 +7,11 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
-    End, Load, NewAgent, NewInput, NewToken, Outcome, Runs, SentRequest, Submitted, Target, Watch, Why,
+    End, Kill, Load, NewAgent, NewInput, NewToken, Outcome, Runs, SentRequest, Submitted, Target, Watch, Why,
 };
 use dromia_contracts::sent::{BodyDigest, Sent, Wording};
 use dromia_contracts::store::StoredEntry;
+use dromia_contracts::task::TaskCounts;
 use dromia_contracts::token::{Token, TokenScopes};
 use dromia_contracts::{
     AgentId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId, TenantId,
@@ -253,6 +254,34 @@ impl Runs for Rooms {
         ready(ended.map(|index| inner.runs[index].1.head.status = RunStatus::Cancelled))
     }
 
+    fn agent_kill(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        what: Kill,
+    ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>> {
+        let mut inner = self.lock();
+        let found = inner.visible_agent(&scope, agent).map(|_| ()).and_then(|()| match what {
+            Kill::Run(run) => inner.visible_run(&scope, run).map(|_| ()),
+            Kill::Session(session) => inner.visible_session(&scope, session).map(|_| ()),
+            Kill::All => Ok(()),
+        });
+        ready(found.map(|()| {
+            let of_agent = |row: &Run| match what {
+                Kill::Run(run) => row.id == run,
+                Kill::Session(session) => row.session == session,
+                Kill::All => row.agent == agent,
+            };
+            let open = inner.runs.iter_mut().map(|(_, row)| row);
+            let open = open.filter(|row| !row.head.status.is_terminal() && of_agent(row));
+            open.map(|row| {
+                row.head.status = RunStatus::Cancelled;
+                row.id
+            })
+            .collect()
+        }))
+    }
+
     fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
         let inner = self.lock();
         ready(inner.visible_run(&scope, run).map(|index| Submitted {
@@ -356,6 +385,7 @@ impl Runs for Rooms {
     }
 
     fn load(&self) -> Load {
-        Load { active: 1, ready: 2, active_max: 64 }
+        let tasks = TaskCounts { pending: 5, running: 4, paused: 3, completed: 2, failed: 1 };
+        Load { active: 1, ready: 2, active_max: 64, tasks }
     }
 }

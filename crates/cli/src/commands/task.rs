@@ -1,0 +1,140 @@
+//! `agent spawn`, `agent tasks` and `agent kill`: work that is given to an agent without talking with it.
+
+use dromia_api::event::WAIT_MS_MAX;
+use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskEnded, TaskSpawned};
+use dromia_api::{List, TaskState};
+
+use super::event::{MARGIN, PATIENCE};
+use super::{Cli, listing, print_list, said};
+use crate::args::{KillAgent, ListTasks, SpawnAgent};
+use crate::client::{encoded, parse};
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::output::{Output, pairs, time};
+
+pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<'_>) -> Outcome<Exit> {
+    let path = format!("/v1/agents/{}/spawn", encoded(&asked.name));
+    let task = said(asked.task, output)?;
+    let (patience, wait_ms) = if asked.wait {
+        let patience = cli.patience(PATIENCE);
+        let wait_ms = u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX);
+        (patience + MARGIN, Some(wait_ms))
+    } else {
+        (cli.patience(MARGIN), None)
+    };
+    let new = SpawnTask { task, wait: asked.wait, wait_ms };
+    let key = asked.idempotency_key.as_deref();
+    let (_, bytes) = cli.client.post_keyed(&path, &new, key, patience).await?;
+    let spawned: TaskSpawned = parse(&bytes)?;
+    match &spawned.ended {
+        Some(ended) => print_ended(&spawned, ended, output),
+        None if asked.wait => {
+            if output.is_json() {
+                output.document(&spawned)?;
+            }
+            output.notice("the task did not end in time; it goes on by itself")?;
+            output.notice(&format!("hint: {}", next_step(&spawned)))?;
+            Ok(Exit::TimedOut)
+        }
+        None => {
+            output.show(&spawned, text)?;
+            if spawned.state == TaskState::Pending {
+                output.notice("no run has taken it yet: it begins when a slot is free and the agent runs")?;
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Prints what came of a task, and on stderr why it did not complete.
+fn print_ended(spawned: &TaskSpawned, ended: &TaskEnded, output: &mut Output<'_>) -> Outcome<Exit> {
+    output.show(spawned, |_| ended.reply.clone())?;
+    if spawned.state == TaskState::Completed {
+        return Ok(Exit::Done);
+    }
+    let why = ended.failure.as_ref();
+    let why = why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
+    output.notice(&format!("the task is {}{why}", spawned.state.as_str()))?;
+    output.notice(&format!("hint: {}", next_step(spawned)))?;
+    Ok(Exit::RunFailed)
+}
+
+/// Where to look next.
+fn next_step(spawned: &TaskSpawned) -> String {
+    match spawned.run {
+        Some(run) => format!("see `dromia run why {run}`"),
+        None => format!("see `dromia agent tasks {}`", spawned.agent),
+    }
+}
+
+fn text(spawned: &TaskSpawned) -> String {
+    pairs(&[
+        ("state", spawned.state.as_str().to_owned()),
+        ("run", spawned.run.map(|run| run.to_string()).unwrap_or_default()),
+        ("session", spawned.session.to_string()),
+    ])
+}
+
+pub(super) async fn list(cli: &Cli<'_>, asked: &ListTasks, output: &mut Output<'_>) -> Outcome<Exit> {
+    let path = format!("/v1/agents/{}/tasks", encoded(&asked.name));
+    let state = asked.state.map(|state| state.as_str().to_owned());
+    let list: List<Task> = cli.client.get(&listing(&path, &asked.page, &[("state", state)])).await?;
+    print_list(output, &list, &["state", "given", "run", "session"], row)
+}
+
+fn row(task: &Task) -> Vec<String> {
+    vec![
+        task.state.as_str().to_owned(),
+        time(task.opened_at),
+        task.run.map(|run| run.to_string()).unwrap_or_default(),
+        task.session.to_string(),
+    ]
+}
+
+pub(super) async fn kill(cli: &Cli<'_>, asked: &KillAgent, output: &mut Output<'_>) -> Outcome<Exit> {
+    let path = format!("/v1/agents/{}/kill", encoded(&asked.name));
+    let all = asked.run.is_none() && asked.session.is_none();
+    let wanted = KillRuns { run: asked.run, session: asked.session, all };
+    let killed: Killed = cli.client.post_json(&path, &wanted).await?;
+    if killed.runs.is_empty() && !output.is_json() {
+        output.notice("nothing was to be ended")?;
+        return Ok(Exit::Done);
+    }
+    output.show(&killed, |killed| {
+        let runs: Vec<_> = killed.runs.iter().map(ToString::to_string).collect();
+        runs.join("\n")
+    })?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_api::{AgentId, ItemId, RunId, SessionId};
+
+    use super::*;
+
+    #[test]
+    fn a_task_is_told_with_the_ids_that_lead_to_it() {
+        let spawned = TaskSpawned {
+            agent: AgentId::from_bytes([1; 16]),
+            session: SessionId::from_bytes([2; 16]),
+            item: ItemId::from_bytes([3; 16]),
+            run: Some(RunId::from_bytes([4; 16])),
+            state: TaskState::Running,
+            status: None,
+            replayed: false,
+            ended: None,
+        };
+        insta::assert_snapshot!(text(&spawned), @r"
+        state    running
+        run      run_04040404040404040404040404040404
+        session  ses_02020202020202020202020202020202
+        ");
+        let pending = TaskSpawned { run: None, state: TaskState::Pending, ..spawned };
+        insta::assert_snapshot!(text(&pending), @r"
+        state    pending
+        session  ses_02020202020202020202020202020202
+        ");
+        assert_eq!(next_step(&pending), format!("see `dromia agent tasks {}`", pending.agent));
+    }
+}

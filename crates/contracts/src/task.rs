@@ -1,0 +1,139 @@
+//! Tasks: what an agent is asked to do in a session of its own, without anybody who talks with it there.
+//!
+//! A task is no record beside the others. It is a session on the platform [`PLATFORM`] whose first input is the task,
+//! with the runs that took what lies there; how it stands is read off these. The table of that is here and nowhere else.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::run::RunStatus;
+
+/// The platform of the sessions that tasks have. Nobody else opens a session on it.
+pub const PLATFORM: &str = "task";
+
+/// How a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// It is durable and no run has taken it yet: every slot is taken, or its agent is paused.
+    Pending,
+    /// A run works on it.
+    Running,
+    /// Its run rests and can go on: its agent is paused, its model is asked again later, a person must look, or it
+    /// reached its limit of model calls and may be resumed.
+    Paused,
+    /// It was done.
+    Completed,
+    /// It will not be done: its run failed, somebody ended it, or its agent ended before a run took it.
+    Failed,
+}
+
+/// What lies in a task's inbox that no run took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untaken {
+    /// Nothing.
+    Nothing,
+    /// Something that the next run takes.
+    Waits,
+    /// Something that no run will take, because the agent has ended.
+    InVain,
+}
+
+impl TaskState {
+    /// Every state, in the order in which a task comes to them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Paused, Self::Completed, Self::Failed];
+
+    /// Returns the state as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Tells how a task stands whose newest run stands so, and in whose inbox nothing else lies.
+    pub const fn of_run(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Running => Self::Running,
+            RunStatus::Parked | RunStatus::Held | RunStatus::Yielded => Self::Paused,
+            RunStatus::Completed => Self::Completed,
+            RunStatus::Failed | RunStatus::Cancelled => Self::Failed,
+        }
+    }
+
+    /// Tells how a task stands.
+    pub const fn of(newest: Option<RunStatus>, untaken: Untaken) -> Self {
+        match (newest, untaken) {
+            (Some(status), Untaken::Nothing) => Self::of_run(status),
+            (Some(status), Untaken::Waits | Untaken::InVain) if !status.is_terminal() => Self::of_run(status),
+            (_, Untaken::InVain) => Self::Failed,
+            (Some(_), Untaken::Waits) | (None, Untaken::Waits | Untaken::Nothing) => Self::Pending,
+        }
+    }
+}
+
+/// How often tasks, and the runs of every other session, came into each state since the program started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TaskCounts {
+    /// Inputs that became durable without a run that took them at once.
+    pub pending: u64,
+    /// Runs that began, or were taken over and went on.
+    pub running: u64,
+    /// Runs that came to rest.
+    pub paused: u64,
+    /// Runs that completed.
+    pub completed: u64,
+    /// Runs that failed or were ended.
+    pub failed: u64,
+}
+
+impl TaskCounts {
+    /// Returns the count of one state.
+    pub const fn of(&self, state: TaskState) -> u64 {
+        match state {
+            TaskState::Pending => self.pending,
+            TaskState::Running => self.running,
+            TaskState::Paused => self.paused,
+            TaskState::Completed => self.completed,
+            TaskState::Failed => self.failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_of_a_run_is_a_state_of_its_task() {
+        let states = RunStatus::ALL.map(|status| (status.as_str(), TaskState::of_run(status).as_str()));
+        assert_eq!(
+            states,
+            [
+                ("running", "running"),
+                ("parked", "paused"),
+                ("held", "paused"),
+                ("completed", "completed"),
+                ("yielded", "paused"),
+                ("failed", "failed"),
+                ("cancelled", "failed"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_waits_is_pending_unless_a_run_is_open_or_its_agent_has_ended() {
+        for status in RunStatus::ALL {
+            let open = !status.is_terminal();
+            let of = |untaken| TaskState::of(Some(status), untaken);
+            assert_eq!(of(Untaken::Nothing), TaskState::of_run(status));
+            assert_eq!(of(Untaken::Waits), if open { TaskState::of_run(status) } else { TaskState::Pending });
+            assert_eq!(of(Untaken::InVain), if open { TaskState::of_run(status) } else { TaskState::Failed });
+        }
+        assert_eq!(TaskState::of(None, Untaken::Waits), TaskState::Pending);
+        assert_eq!(TaskState::of(None, Untaken::InVain), TaskState::Failed);
+    }
+}

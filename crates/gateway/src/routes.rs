@@ -103,7 +103,7 @@ macro_rules! routes {
 routes! {
     GET "/health" Nothing => node::health;
     GET "/ready" Nothing => node::ready;
-    GET "/metrics" Nothing => node::metrics;
+    GET "/metrics" Tenant(Read) => node::metrics;
     GET "/openapi.json" Nothing => reference::document;
     GET "/docs" Nothing => reference::page;
     GET "/v1/status" Tenant(Read) => node::status;

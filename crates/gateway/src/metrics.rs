@@ -42,10 +42,12 @@ pub(crate) enum Refused {
     SlowReader,
     /// The encrypted connection did not come about.
     Handshake,
+    /// The peer's address has too many connections.
+    AddressConnections,
 }
 
 impl Refused {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Host,
         Self::Origin,
         Self::Requests,
@@ -56,6 +58,7 @@ impl Refused {
         Self::SlowBody,
         Self::SlowReader,
         Self::Handshake,
+        Self::AddressConnections,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -70,6 +73,7 @@ impl Refused {
             Self::SlowBody => "slow_body",
             Self::SlowReader => "slow_reader",
             Self::Handshake => "handshake",
+            Self::AddressConnections => "address_connections",
         }
     }
 }

@@ -78,6 +78,7 @@ impl ScriptedModel {
             detail: UsageDetail::default(),
             cost_micros: 0,
             finish,
+            stopped_at: None,
         })
     }
 

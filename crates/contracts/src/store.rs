@@ -13,6 +13,6 @@ pub use batch::{
     TokenCreate, TokenRevoke,
 };
 pub use read::{
-    OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    KeyedItem, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
+    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };

@@ -11,7 +11,7 @@ use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use crate::cost::Spent;
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
-use crate::id::{AgentId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -45,6 +45,19 @@ pub struct RunFilter {
     pub agent: Option<AgentId>,
     /// Only runs that stand so.
     pub status: Option<RunStatus>,
+}
+
+/// The item that a caller's key stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyedItem {
+    /// The item.
+    pub item: ItemId,
+    /// Whose inbox it is in.
+    pub owner: InboxOwner,
+    /// Its place there.
+    pub position: u64,
+    /// BLAKE3 of the request that came with the key.
+    pub request: Digest,
 }
 
 /// What one run spent on each model.
@@ -325,6 +338,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<InboxItem>>;
+
+    /// Finds the item that a caller's key stands for at a time, as a batch of that time would meet it. A scope that is
+    /// narrowed to an agent finds none.
+    fn keyed<'a>(&'a self, scope: &'a Scope, key: &'a str, at: Timestamp) -> Read<'a, Option<KeyedItem>>;
 
     /// Reads a text that journals name by digest.
     fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>>;

@@ -366,6 +366,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_says_at_which_text_it_stopped_or_is_written_as_ever() {
+        let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
+        let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
+        for (stopped_at, fields) in
+            [(None, format!("{plain}}}")), (Some("END"), format!(r#"{plain},"stopped_at":"END"}}"#))]
+        {
+            let entry = Entry::decode("model_replied", 1, &fields).expect("both are read");
+            assert_eq!((entry.kind(), entry.encode()), (("model_replied", 1), fields));
+            let Entry::ModelReplied(replied) = entry else { panic!("it is an answer") };
+            assert_eq!(replied.stopped_at.as_deref(), stopped_at);
+        }
+    }
+
+    #[test]
     fn an_unknown_kind_or_version_is_named() {
         let newer = Entry::decode("run_completed", 9, "{}").expect_err("version 9 does not exist");
         assert_eq!(newer, DecodeError::Unknown { kind: "run_completed".into(), version: 9 });
@@ -387,20 +401,6 @@ mod tests {
         assert!(torn.to_string().contains("sent"), "{torn}");
         let strange = Entry::decode("model_called", 1, &format!("{first},{sent}}}")).expect("it is read");
         assert_eq!(strange.kind(), ("model_called", 1));
-    }
-
-    #[test]
-    fn an_answer_says_at_which_text_it_stopped_or_is_written_as_ever() {
-        let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
-        let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
-        for (stopped_at, fields) in
-            [(None, format!("{plain}}}")), (Some("END"), format!(r#"{plain},"stopped_at":"END"}}"#))]
-        {
-            let entry = Entry::decode("model_replied", 1, &fields).expect("both are read");
-            assert_eq!((entry.kind(), entry.encode()), (("model_replied", 1), fields));
-            let Entry::ModelReplied(replied) = entry else { panic!("it is an answer") };
-            assert_eq!(replied.stopped_at.as_deref(), stopped_at);
-        }
     }
 
     #[test]

@@ -47,19 +47,6 @@ pub struct RunFilter {
     pub status: Option<RunStatus>,
 }
 
-/// The item that a caller's key stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyedItem {
-    /// The item.
-    pub item: ItemId,
-    /// Whose inbox it is in.
-    pub owner: InboxOwner,
-    /// Its place there.
-    pub position: u64,
-    /// BLAKE3 of the request that came with the key.
-    pub request: Digest,
-}
-
 /// What one run spent on each model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSpending {
@@ -182,6 +169,19 @@ pub struct StoreStats {
     pub writer_micros: u64,
     /// Bytes written to the log and to the main file.
     pub bytes_written: u64,
+}
+
+/// The item that a caller's key stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyedItem {
+    /// The item.
+    pub item: ItemId,
+    /// Whose inbox it is in.
+    pub owner: InboxOwner,
+    /// Its place there.
+    pub position: u64,
+    /// BLAKE3 of the request that came with the key.
+    pub request: Digest,
 }
 
 /// Says why a read gave nothing.

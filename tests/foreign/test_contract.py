@@ -72,7 +72,8 @@ def configuration(names):
 
 def answered(server):
     """The routes that gave an answer of the 200s, by the server's own meters."""
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=DEADLINE_S) as response:
+    asked = urllib.request.Request(f"{server.url}/metrics", headers={"Authorization": f"Bearer {server.token}"})
+    with urllib.request.urlopen(asked, timeout=DEADLINE_S) as response:
         text = response.read().decode()
     meter = re.compile(r'^dromia_http_requests_total\{method="(\w+)",route="([^"]+)",class="2xx"\} (\d+)$', re.MULTILINE)
     return {(method, route) for method, route, count in meter.findall(text) if int(count) > 0}

@@ -186,6 +186,25 @@ mod tests {
         }
     }
 
+    /// The request is written anew after a takeover, from the body as it was stored; its digest is that of the first one.
+    #[test]
+    fn a_number_is_the_same_however_often_it_is_stored() {
+        let mut bits = 7_u64;
+        for _ in 0..1_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // From 1 to 2, with every digit there is.
+            let number = f64::from_bits((bits >> 12) | 0x3ff0_0000_0000_0000);
+            let parameters = serde_json::json!({"minimum": number});
+            let tool = ClientTool { name: "t".into(), description: String::new(), parameters };
+            let wishes = Wishes { temperature: Number::from_f64(number), ..Wishes::default() };
+            let offer = Offer { tools: vec![tool], wishes };
+            let text = serde_json::to_string(&offer).expect("it is JSON");
+            let again: Offer = serde_json::from_str(&text).expect("it was just written");
+            assert_eq!(serde_json::to_string(&again).expect("it is JSON"), text);
+            assert_eq!(again, offer);
+        }
+    }
+
     #[test]
     fn an_offer_is_written_as_small_as_it_is_and_comes_back() {
         assert_eq!(serde_json::to_string(&Offer::default()).expect("it is JSON"), "{}");

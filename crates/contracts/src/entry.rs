@@ -213,6 +213,10 @@ pub struct ModelReplied {
     pub cost_micros: u64,
     /// Why it stopped.
     pub finish: Finish,
+    /// The stop text at which it ended. Most providers do not say it, and neither do entries of before; a program that does
+    /// not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<String>,
     /// The tools it asks for, by name, in order; the body has the arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
@@ -382,6 +386,20 @@ pub struct RunCancelled {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_says_at_which_text_it_stopped_or_is_written_as_ever() {
+        let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
+        let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
+        for (stopped_at, fields) in
+            [(None, format!("{plain}}}")), (Some("END"), format!(r#"{plain},"stopped_at":"END"}}"#))]
+        {
+            let entry = Entry::decode("model_replied", 1, &fields).expect("both are read");
+            assert_eq!((entry.kind(), entry.encode()), (("model_replied", 1), fields));
+            let Entry::ModelReplied(replied) = entry else { panic!("it is an answer") };
+            assert_eq!(replied.stopped_at.as_deref(), stopped_at);
+        }
+    }
 
     #[test]
     fn an_unknown_kind_or_version_is_named() {

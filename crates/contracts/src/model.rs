@@ -127,6 +127,8 @@ pub struct ModelReply {
     pub cost_micros: u64,
     /// Why it stopped.
     pub finish: Finish,
+    /// The stop text at which it ended, where the provider says so.
+    pub stopped_at: Option<String>,
 }
 
 /// An attempt that gave no answer.

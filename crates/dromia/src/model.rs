@@ -7,7 +7,7 @@ mod trial;
 use std::process::ExitCode;
 
 use dromia_cli::{Context, Global, Output};
-use dromia_models::PriceTable;
+use dromia_models::KnownModels;
 
 use self::set::{Assignment, assignment};
 use crate::change::Held;
@@ -107,7 +107,7 @@ pub(crate) fn place(route: &Route) -> String {
 
 /// Writes an amount in the currency of the price table.
 pub(crate) fn money(micros: u64) -> String {
-    let currency = &PriceTable::builtin().currency;
+    let currency = &KnownModels::builtin().currency;
     let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
     let digits = format!("{rest:06}");
     let digits = digits.trim_end_matches('0');

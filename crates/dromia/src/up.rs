@@ -2,11 +2,12 @@
 //!
 //! Order: read the configuration, open the store (which takes the home's lock), build, bind, announce, run. The
 //! first line on standard output is the address. On SIGTERM or Ctrl-C: take no more, let turns end, leave; what
-//! did not end is taken over at the next start.
+//! did not end is taken over at the next start. From the word to the end it takes `limits.drain_ms` at most: doors and
+//! turns have one deadline.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Flag, Resolved, SetArguments};
@@ -158,19 +160,22 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     announce(&handle)?;
 
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
-    let stop = async move {
+    let told = OnceLock::new();
+    let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        told.get_or_init(Instant::now);
         tracing::info!("draining");
         engine.drain();
         stopping.drain();
     };
     gateway.run(stop).await;
-    let deadline = tokio::time::Instant::now() + drain;
+    // The gateway used up some of that time; what is left of it is the turns' and the messages'.
+    let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
     let is_at_work = || house.engine.active() > 0 || outbox.in_flight() > 0;
-    while is_at_work() && tokio::time::Instant::now() < deadline {
+    while is_at_work() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(ExitCode::SUCCESS)

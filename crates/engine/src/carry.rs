@@ -5,6 +5,8 @@
 //! runs and its items get ids of their own, and nothing refers to where they came from. A reader refuses a file
 //! of a newer version or with an entry it does not know, before it writes anything.
 
+mod file;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -18,80 +20,19 @@ use dromia_contracts::store::{
     Batch, Claim, Commit, InboxPut, ItemKey, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen,
     StateEntry, StatePut,
 };
-use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 
+use self::file::{FORMAT, File, FileEntry, FileItem, FileRun, FileState, Text, VERSION, read_file};
 use crate::agents::read_fault;
 use crate::answering;
-use crate::config::INPUT_BYTES_MAX;
 use crate::core::Core;
-use crate::decide::BODY_BYTES_MAX;
 use crate::recover::journal;
 use crate::refusal::{commit_fault, session_not_found};
 use crate::state::{RunState, apply};
 
-const FORMAT: &str = "dromia.session";
-const VERSION: u32 = 1;
 /// Entries and bytes of one batch of an import; the limits of a batch leave room for the rest.
 const CHUNK_ENTRIES: usize = 100;
 const CHUNK_BYTES: usize = 128 * 1024;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    format: String,
-    version: u32,
-    session: SessionId,
-    key: SessionKey,
-    opened_at: Timestamp,
-    items: Vec<FileItem>,
-    runs: Vec<FileRun>,
-    state: Vec<FileState>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileItem {
-    id: ItemId,
-    at: Timestamp,
-    kind: ItemKind,
-    author: Actor,
-    body: Option<Text>,
-    taken_by: RunId,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileRun {
-    id: RunId,
-    entries: Vec<FileEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileEntry {
-    at: Timestamp,
-    kind: String,
-    version: u16,
-    fields: serde_json::Value,
-    body: Option<Text>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileState {
-    name: String,
-    value: Text,
-}
-
-/// Bytes as text where they are text, as hex where they are not.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Text {
-    Utf8(String),
-    Hex(String),
-}
 
 impl Core {
     /// Writes a session into one file.
@@ -304,74 +245,6 @@ const STATE_PAGE: usize = 16;
 
 const PAGE: usize = Page::<ItemId>::LIMIT_MAX;
 
-/// A file whose every entry is known, and its runs in order.
-type Checked = (File, Vec<(RunId, Vec<NewEntry>)>);
-
-fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
-    let bad = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
-    let mut file: File =
-        serde_json::from_slice(bytes).map_err(|error| bad(format!("the session file: {error}")))?;
-    if file.format != FORMAT || file.version != VERSION {
-        return Err(bad(format!(
-            "the session file is {:?} version {}, and this program reads {FORMAT:?} version {VERSION}",
-            file.format, file.version
-        )));
-    }
-    // Checked before anything is written, because an import is more than one commit.
-    if file.state.len() > StatePut::ENTRIES_MAX {
-        return Err(bad(format!("{} state entries, at most {}", file.state.len(), StatePut::ENTRIES_MAX)));
-    }
-    for state in &file.state {
-        let fits =
-            state.name.len() <= StatePut::NAME_BYTES_MAX && state.value.len() <= StatePut::VALUE_BYTES_MAX;
-        if !fits {
-            return Err(bad(format!("the state entry {:?} is too long", state.name)));
-        }
-    }
-    let bodies = file.items.iter().filter_map(|item| item.body.as_ref());
-    if !file.state.iter().map(|state| &state.value).chain(bodies).all(Text::is_sound) {
-        return Err(not_hex());
-    }
-    let mut taken: HashMap<RunId, (usize, usize)> = HashMap::new();
-    for item in &file.items {
-        let (items, bytes) = taken.entry(item.taken_by).or_default();
-        *items += 1;
-        *bytes += item.body.as_ref().map_or(0, Text::len);
-        if *items > CHUNK_ENTRIES || *bytes > INPUT_BYTES_MAX {
-            return Err(bad(format!("{} took more than a run can take", item.taken_by)));
-        }
-    }
-    let mut runs = Vec::new();
-    let mut known = HashSet::new();
-    for run in std::mem::take(&mut file.runs) {
-        if !known.insert(run.id) {
-            return Err(bad(format!("{} is in the file twice", run.id)));
-        }
-        let mut entries = Vec::new();
-        for (index, entry) in run.entries.into_iter().enumerate() {
-            let decoded = Entry::decode(&entry.kind, entry.version, &entry.fields.to_string());
-            let decoded = decoded.map_err(|error| bad(format!("{} entry {}: {error}", run.id, index + 1)))?;
-            let body = entry.body.map(Text::bytes).transpose()?;
-            if body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX) {
-                return Err(bad(format!("{} entry {}: its body is too long", run.id, index + 1)));
-            }
-            entries.push(NewEntry { at: entry.at, entry: decoded, body });
-        }
-        let state = RunState::fold(entries.iter().map(|new| &new.entry));
-        if !state.is_ended() || !matches!(entries.first().map(|new| &new.entry), Some(Entry::RunStarted(_))) {
-            return Err(bad(format!("{} is not a whole run", run.id)));
-        }
-        if !taken.contains_key(&run.id) {
-            return Err(bad(format!("{} took no item", run.id)));
-        }
-        runs.push((run.id, entries));
-    }
-    if let Some(item) = file.items.iter().find(|item| !known.contains(&item.taken_by)) {
-        return Err(bad(format!("{} was taken by {}, which is not in the file", item.id, item.taken_by)));
-    }
-    Ok((file, runs))
-}
-
 fn next_chunk(entries: &mut std::iter::Peekable<std::vec::IntoIter<NewEntry>>) -> Vec<NewEntry> {
     let mut chunk: Vec<NewEntry> = Vec::new();
     let mut bytes = 0;
@@ -383,10 +256,6 @@ fn next_chunk(entries: &mut std::iter::Peekable<std::vec::IntoIter<NewEntry>>) -
         chunk.extend(entries.next());
     }
     chunk
-}
-
-fn not_hex() -> Fault {
-    Fault::new(ErrorCode::InvalidRequest, "the session file: a hex value is not hex")
 }
 
 impl FileItem {
@@ -406,52 +275,5 @@ impl FileItem {
         let key = answering::key(&answers, &bytes);
         self.body = Some(Text::from(&Bytes::from(bytes)));
         Ok(Some(key))
-    }
-}
-
-impl From<&Bytes> for Text {
-    fn from(bytes: &Bytes) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::Utf8(text.to_owned()),
-            Err(_) => Self::Hex(hex(bytes)),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-impl Text {
-    /// How many bytes it stands for.
-    fn len(&self) -> usize {
-        match self {
-            Self::Utf8(text) => text.len(),
-            Self::Hex(hex) => hex.len() / 2,
-        }
-    }
-
-    /// Whether it stands for bytes at all.
-    fn is_sound(&self) -> bool {
-        match self {
-            Self::Utf8(_) => true,
-            Self::Hex(hex) => {
-                hex.len().is_multiple_of(2) && hex.bytes().all(|digit| digit.is_ascii_hexdigit())
-            }
-        }
-    }
-
-    fn bytes(self) -> Result<Bytes, Fault> {
-        match self {
-            Self::Utf8(text) => Ok(Bytes::from(text)),
-            Self::Hex(hex) => (0..hex.len())
-                .step_by(2)
-                .map(|at| {
-                    hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(not_hex)
-                })
-                .collect::<Result<Vec<u8>, Fault>>()
-                .map(Bytes::from),
-        }
     }
 }

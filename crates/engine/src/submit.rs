@@ -11,7 +11,7 @@ use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{NewInput, Submitted, Target};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
-use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, Mutation, Refusal, SessionOpen};
+use dromia_contracts::store::{Batch, Commit, InboxPut, ItemKey, KeyedItem, Mutation, Refusal, SessionOpen};
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
 
@@ -46,13 +46,44 @@ pub(crate) enum Found {
 }
 
 impl Core {
-    /// Stores an input and, where possible, claims its session in the same commit.
+    /// Stores an input and, where possible, claims its session in the same commit. What was let in once under a key is
+    /// joined, whatever it would be refused for today: its agent may have ended since, or got a tool with the name of one
+    /// of the client's.
     pub(crate) async fn submit(self: &Arc<Self>, scope: Scope, input: NewInput) -> Result<Submitted, Fault> {
+        // Results of handed calls have a key of their own.
+        let key = input.key.clone().filter(|_| input.answers.is_none());
+        let wait = input.wait;
+        match (self.submit_new(&scope, input).await, key) {
+            (Err(fault), Some(key)) if is_of_today(fault.code) => {
+                self.submitted_before(&scope, &key, wait).await?.ok_or(fault)
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Joins the run of the item that a key stands for, if it came with the same request.
+    async fn submitted_before(
+        self: &Arc<Self>,
+        scope: &Scope,
+        key: &ItemKey,
+        wait: bool,
+    ) -> Result<Option<Submitted>, Fault> {
+        let (store, at) = (&self.ports.store, self.ports.runtime.clock.now());
+        let known = store.keyed(scope, &key.key, at).await.map_err(read_fault)?;
+        let Some(known) = known.filter(|known| known.request == key.request) else { return Ok(None) };
+        let InboxOwner::Session(session) = known.owner else { return Ok(None) };
+        // An agent that is being erased shows no session; then nothing of it is told.
+        let Some(session) = store.session(scope, session).await.map_err(read_fault)? else { return Ok(None) };
+        let KeyedItem { item, owner, position, .. } = known;
+        self.join(scope, session.agent, item, owner, position, wait).await.map(Some)
+    }
+
+    async fn submit_new(self: &Arc<Self>, scope: &Scope, input: NewInput) -> Result<Submitted, Fault> {
         // Results may be the last word: those of handed calls, or of a told past.
         if input.parts.is_empty() && input.answers.is_none() && input.history.is_empty() {
             return Err(Fault::new(ErrorCode::InvalidRequest, "an input needs at least one part"));
         }
-        self.check_client(&scope, &input).await?;
+        self.check_client(scope, &input).await?;
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
         let body = InputBody { history: input.history, answers: input.answers, offer: input.offer, message };
         let answers = body.answers.clone();
@@ -69,7 +100,7 @@ impl Core {
             return Err(Fault::new(ErrorCode::BodyTooLarge, text));
         }
         let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
-        self.admit(&scope, input.target, item).await.map_err(|fault| match &answers {
+        self.admit(scope, input.target, item).await.map_err(|fault| match &answers {
             Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {
                 answering::answered_otherwise(answers.run)
             }
@@ -271,6 +302,11 @@ impl Core {
         };
         Ok(Submitted { item, session, position, run, replayed: true, outcome })
     }
+}
+
+/// Tells whether a refusal says how things stand today, and not what the request is or how the store fares.
+fn is_of_today(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::InvalidRequest | ErrorCode::AgentTerminated)
 }
 
 enum Admission {

@@ -1,11 +1,13 @@
 //! What one token may take: requests by the second, requests at a time, streams at a time.
 //!
-//! A request first counts against what is in flight and then against the rate, so one that is refused spends nothing.
-//! The rate is a bucket that fills by the clock; a clock that is set back fills nothing and takes nothing away.
+//! A request first counts against what is in flight and then against the rate (`bucket`), so one that is refused spends
+//! nothing.
 //!
 //! Bound: the entries of tokens with something in flight, which the shares of the node bound, and at most
 //! [`TOKENS_MAX`] others. A token whose bucket is full is as good as one that was never seen, so those go first; if that
 //! is not enough, every token with nothing in flight begins anew. Only tokens that were let in have an entry.
+
+mod bucket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dromia_contracts::{ErrorCode, TokenId};
 use jiff::Timestamp;
 
+use self::bucket::{Bucket, Pace};
 use crate::config::GatewayConfig;
 use crate::failure::Failure;
 use crate::metrics::Refused;
 
 /// The most tokens whose buckets are remembered.
 const TOKENS_MAX: usize = 10_000;
-
-/// What one request takes out of a bucket. The level counts in thousandths, so a rate per second is one per millisecond.
-const REQUEST: u64 = 1_000;
 
 /// What each token may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,46 +30,6 @@ struct Limits {
     pace: Option<Pace>,
     requests_max: usize,
     streams_max: usize,
-}
-
-/// How a bucket fills.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pace {
-    per_second: u64,
-    burst: u64,
-}
-
-impl Pace {
-    const fn full(self) -> u64 {
-        self.burst * REQUEST
-    }
-}
-
-/// How much of a rate is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bucket {
-    level: u64,
-    at_ms: i64,
-}
-
-impl Bucket {
-    fn fill(&mut self, pace: Pace, now_ms: i64) {
-        let passed = u64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(0);
-        self.level = self.level.saturating_add(passed.saturating_mul(pace.per_second)).min(pace.full());
-        self.at_ms = now_ms;
-    }
-
-    /// Takes a request out, or says in how many milliseconds there will be one.
-    fn take(&mut self, pace: Pace, now_ms: i64) -> Result<(), u64> {
-        self.fill(pace, now_ms);
-        match self.level.checked_sub(REQUEST) {
-            Some(level) => {
-                self.level = level;
-                Ok(())
-            }
-            None => Err((REQUEST - self.level).div_ceil(pace.per_second)),
-        }
-    }
 }
 
 /// One token.
@@ -260,41 +220,6 @@ mod tests {
         let mut config = GatewayConfig::default();
         change(&mut config);
         Arc::new(Allowances::new(&config))
-    }
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let pace = Pace { per_second: 2, burst: 3 };
-        let mut bucket = Bucket { level: pace.full(), at_ms: 0 };
-        for (now_ms, taken) in [
-            (0, Ok(())),
-            (0, Ok(())),
-            (0, Ok(())),
-            (0, Err(500)),
-            (499, Err(1)),
-            (500, Ok(())),
-            (500, Err(500)),
-            // It fills to its burst and no further.
-            (60_000, Ok(())),
-            (60_000, Ok(())),
-            (60_000, Ok(())),
-            (60_000, Err(500)),
-            // A clock that is set back gives nothing, and counts from there.
-            (1_000, Err(500)),
-            (1_499, Err(1)),
-            (1_500, Ok(())),
-        ] {
-            assert_eq!(bucket.take(pace, now_ms), taken, "at {now_ms}");
-        }
-    }
-
-    #[test]
-    fn a_rate_that_no_millisecond_divides_is_never_exceeded() {
-        let pace = Pace { per_second: 3, burst: 1 };
-        let mut bucket = Bucket { level: 0, at_ms: 0 };
-        let taken = (1..=10_000).filter(|now| bucket.take(pace, *now).is_ok()).count();
-        assert_eq!(taken, 29, "each third of a second is 334 ms by a clock of milliseconds");
-        assert_eq!(Bucket { level: 0, at_ms: 0 }.take(pace, 0), Err(334));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! A small map whose entries are trusted for a moment: tokens, tenants and agents that were looked up.
+//! A small map whose entries are trusted for a moment: tokens, tenants and agents that were looked up, and tokens that
+//! were looked for in vain.
 //!
 //! Bound: at most `entries_max` entries. When it is full, expired entries go; if none has expired, all go, which
-//! costs one lookup each and keeps the cost of an insert flat. Only what was found is kept, so a new token works
-//! at once and a flood of wrong ones evicts nothing. What is forgotten stays so: a lookup that began before, and
+//! costs one lookup each and keeps the cost of an insert flat. What was not found is kept apart from what was, so a flood
+//! of wrong tokens evicts no good one; it is forgotten when a token is made, so that works at once. What is forgotten stays so: a lookup that began before, and
 //! may have read the row as it was, is not kept ([`Cache::put_since`]).
 
 use std::borrow::Borrow;

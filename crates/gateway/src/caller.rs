@@ -242,7 +242,9 @@ async fn token_caller(core: &Core, token: &str) -> Answer<Caller> {
     let_in(core, Digest::from_bytes(*blake3::hash(token.as_bytes()).as_bytes())).await
 }
 
-/// Finds the token with a hash, if it is let in right now.
+/// Finds the token with a hash, if it is let in right now. A client that repeats a token which is not, costs one look in
+/// [`GatewayConfig::cache_ms`](crate::GatewayConfig::cache_ms); different ones cost one each, and the shares of the node
+/// bound how many at a time.
 async fn let_in(core: &Core, hash: Digest) -> Answer<Caller> {
     let refused = || {
         Failure::new(ErrorCode::Unauthorized, "nobody issued this token, or it has expired or was revoked")
@@ -251,14 +253,21 @@ async fn let_in(core: &Core, hash: Digest) -> Answer<Caller> {
     if let Some(caller) = core.tokens.get(&hash) {
         return if caller.token().is_some_and(is_let_in) { Ok(caller) } else { Err(refused()) };
     }
-    let mark = core.tokens.mark();
-    let owner = core.ports.store.token(&core.operator, hash).await?;
-    let owner = owner.filter(|owner| is_let_in(&owner.token)).ok_or_else(refused)?;
+    if core.strangers.get(&hash).is_some() {
+        return Err(refused());
+    }
+    let (mark, stranger) = (core.tokens.mark(), core.strangers.mark());
+    let Some(owner) = core.ports.store.token(&core.operator, hash).await? else {
+        core.strangers.put_since(stranger, hash, ());
+        return Err(refused());
+    };
     let actor = Actor::new(&format!("token:{}", owner.token.name));
     let scope = core.authority().scope(owner.tenant.id, actor);
+    let is_active = is_let_in(&owner.token);
     let caller = Caller { scope, credential: Credential::Token { owner: Arc::new(owner), hash } };
+    // One that has ended is kept too: it is judged at every request.
     core.tokens.put_since(mark, hash, caller.clone());
-    Ok(caller)
+    if is_active { Ok(caller) } else { Err(refused()) }
 }
 
 async fn picked_tenant(core: &Core, headers: &HeaderMap) -> Answer<(TenantId, Handle)> {

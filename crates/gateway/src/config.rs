@@ -56,6 +56,8 @@ pub struct GatewayConfig {
     pub streams_max: usize,
     /// The most connections of each door at a time; more wait to be accepted.
     pub connections_max: usize,
+    /// The most connections of one peer address at a time at the TCP door; more are closed.
+    pub address_connections_max: usize,
     /// The most streams of one HTTP/2 connection at a time.
     pub http2_streams_max: u32,
     /// The most requests of one token per second in the long run; 0 sets no bound.
@@ -93,6 +95,8 @@ impl Default for GatewayConfig {
             requests_max: 4096,
             streams_max: 1024,
             connections_max: 8192,
+            // Half of the node's: one address cannot shut the others out.
+            address_connections_max: 4096,
             http2_streams_max: 128,
             token_rate_max: 0,
             token_burst_max: 100,
@@ -179,6 +183,7 @@ impl GatewayConfig {
             ("requests_max", count(self.requests_max), 1, 1 << 20),
             ("streams_max", count(self.streams_max), 1, 1 << 20),
             ("connections_max", count(self.connections_max), 1, 1 << 20),
+            ("address_connections_max", count(self.address_connections_max), 1, 1 << 20),
             ("http2_streams_max", self.http2_streams_max.into(), 1, 1 << 16),
             ("token_rate_max", self.token_rate_max.into(), 0, 1 << 20),
             ("token_burst_max", self.token_burst_max.into(), 1, 1 << 20),

@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) config: GatewayConfig,
     /// By hash of the token. Whether one has expired is asked anew each time.
     pub(crate) tokens: Cache<Digest, Caller>,
+    /// Hashes of tokens that nobody issued. All are forgotten when a token is made.
+    pub(crate) strangers: Cache<Digest, ()>,
     /// By handle.
     pub(crate) tenants: Cache<Handle, TenantId>,
     /// By handle within a tenant.
@@ -55,6 +57,7 @@ impl Core {
         Self {
             operator: ports.authority.operator(),
             tokens: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
+            strangers: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             tenants: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             agents: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             requests: Arc::new(Semaphore::new(config.requests_max)),

@@ -1,9 +1,9 @@
 //! The doors of the server: HTTP over a TCP port, with TLS where other machines reach it, and over a Unix socket.
 //!
-//! A request passes these stations in this order, and there is no other way in: the connection ([`service`]),
-//! the request id (`request`) and the check of host and origin (`names`), the route table ([`routes`]) with the share
-//! of concurrent requests (`share`), authentication (`caller`), what the token may take (`allowance`) and the scope
-//! that the route needs, the handler, and the one place that writes problems (`failure`).
+//! A request passes these stations in this order, and there is no other way in: the connection ([`service`]) and how
+//! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`names`), the route
+//! table ([`routes`]) with the share of concurrent requests (`share`), authentication (`caller`), what the token may take
+//! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`).
 //!
 //! Beside the routes of the house stand those of other APIs (`compat`), so that their clients can be pointed here.
 //!
@@ -29,6 +29,7 @@ pub mod service;
 pub mod signature;
 pub mod tls;
 
+mod addresses;
 mod connection;
 mod names;
 mod request;

@@ -43,10 +43,12 @@ pub(crate) enum Refused {
     SlowReader,
     /// The encrypted connection did not come about.
     Handshake,
+    /// The peer's address has too many connections.
+    AddressConnections,
 }
 
 impl Refused {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Host,
         Self::Origin,
         Self::Requests,
@@ -57,6 +59,7 @@ impl Refused {
         Self::SlowBody,
         Self::SlowReader,
         Self::Handshake,
+        Self::AddressConnections,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -71,6 +74,7 @@ impl Refused {
             Self::SlowBody => "slow_body",
             Self::SlowReader => "slow_reader",
             Self::Handshake => "handshake",
+            Self::AddressConnections => "address_connections",
         }
     }
 }

@@ -109,7 +109,7 @@ macro_rules! routes {
 routes! {
     GET "/health" Nothing => node::health;
     GET "/ready" Nothing => node::ready;
-    GET "/metrics" Nothing => node::metrics;
+    GET "/metrics" Tenant(Read) => node::metrics;
     GET "/openapi.json" Nothing => reference::document;
     GET "/docs" Nothing => reference::page;
     GET "/v1/status" Tenant(Read) => node::status;
@@ -234,17 +234,33 @@ async fn admit(core: &Core, needs: Needs, dialect: Dialect, request: &mut Reques
     Ok(Some(share))
 }
 
-async fn no_route(State(core): State<Shared>) -> Response {
-    unmatched(&core, Failure::new(ErrorCode::RouteNotFound, "no such route"))
+async fn no_route(State(core): State<Shared>, request: Request) -> Response {
+    unmatched(&core, &request, Failure::new(ErrorCode::RouteNotFound, "no such route"))
 }
 
-async fn no_method(State(core): State<Shared>) -> Response {
+async fn no_method(State(core): State<Shared>, request: Request) -> Response {
     let failure = Failure::new(ErrorCode::RouteNotFound, "the route does not take this method");
-    unmatched(&core, failure.with_status(405))
+    unmatched(&core, &request, failure.with_status(405))
 }
 
-fn unmatched(core: &Core, failure: Failure) -> Response {
-    let response = failure.into_response();
+fn unmatched(core: &Core, request: &Request, failure: Failure) -> Response {
+    let mut response = failure.into_response();
     core.meters.unmatched().record(response.status(), Duration::ZERO);
+    response.extensions_mut().insert(neighbours(request));
     response
+}
+
+/// In whose words a request is refused that no route takes: those of the API below whose route it asks, or of the one
+/// whose version it says; else our own.
+fn neighbours(request: &Request) -> Dialect {
+    let path = request.uri().path();
+    let is_below = |route: &&Route| {
+        let rest = path.strip_prefix(route.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let foreign = ROUTES.iter().filter(|route| route.dialect != Dialect::Dromia).find(is_below);
+    match foreign.map_or(Dialect::ByHeader, |route| route.dialect).of(request.headers()) {
+        Dialect::OpenAi if foreign.is_none() => Dialect::Dromia,
+        dialect => dialect,
+    }
 }

@@ -17,15 +17,16 @@ use dromia_contracts::runs::Runs;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::addresses::Addresses;
 use crate::caller::{Door, Peer};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::connection::Line;
 use crate::core::{Core, Shared};
-use crate::metrics::{Meters, MetersError};
+use crate::metrics::{Meters, MetersError, Refused};
 use crate::outbox::Outbox;
 use crate::routes::router;
 use crate::tls::{Tls, TlsError, keep_fresh};
@@ -237,21 +238,28 @@ impl Doors {
     async fn accept_tcp(&self, listener: Option<TcpListener>, tls: Option<Arc<Tls>>) {
         let Some(listener) = listener else { return std::future::pending().await };
         let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
+        let addresses = Arc::new(Addresses::new(self.core.config.address_connections_max));
         loop {
             // The share is taken first: beyond it clients wait in the system's queue and not in our memory.
             let Ok(share) = shares.clone().acquire_owned().await else { return };
             let accepted = listener.accept().await;
-            match accepted.and_then(|(stream, _)| Ok((stream.local_addr()?.ip(), stream))) {
-                Ok((local, stream)) => {
+            match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?.ip(), peer.ip(), stream))) {
+                Ok((local, peer, stream)) => {
+                    let Some(entered) = addresses.enter(peer) else {
+                        // Closed by being dropped; nothing was read from it.
+                        self.core.meters.refused(Refused::AddressConnections);
+                        continue;
+                    };
+                    let held = (share, entered);
                     // Failing leaves the connection slower, not wrong.
                     let _ = stream.set_nodelay(true);
                     let line = self.line(Peer::Tcp(Door { local, is_encrypted: tls.is_some() }));
                     match &tls {
                         Some(tls) => {
                             let acceptor = tls.acceptor();
-                            self.serve(share, line.encrypted(stream, acceptor));
+                            self.serve(held, line.encrypted(stream, acceptor));
                         }
-                        None => self.serve(share, line.plain(stream)),
+                        None => self.serve(held, line.plain(stream)),
                     }
                 }
                 Err(error) => rest(&error).await,
@@ -276,11 +284,12 @@ impl Doors {
         Line { core, router, peer, tasks: self.tasks.clone(), cut: self.cut.clone() }
     }
 
-    fn serve(&self, share: OwnedSemaphorePermit, connection: impl Future<Output = ()> + Send + 'static) {
+    /// Serves a connection; what it holds is given back at its end.
+    fn serve(&self, held: impl Send + 'static, connection: impl Future<Output = ()> + Send + 'static) {
         let open = Open::new(self.core.clone());
         let connection = async move {
             connection.await;
-            drop((open, share));
+            drop((held, open));
         };
         self.core.ports.runtime.spawn.spawn(Box::pin(self.tasks.track_future(connection)));
     }

@@ -7,8 +7,8 @@
 
 pub mod chat;
 pub mod http;
+pub mod known;
 pub mod names;
-pub mod prices;
 pub mod scripted;
 pub mod tokens;
 pub mod window;
@@ -20,8 +20,8 @@ mod responses;
 mod secret;
 
 pub use crate::http::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price, Timeouts};
-pub use crate::prices::PriceTable;
+pub use crate::known::KnownModels;
 pub use crate::registry::{Models, ModelsConfig, ModelsError, Provider};
 pub use crate::scripted::ScriptedModel;
 pub use crate::secret::Secret;
-pub use crate::window::{Window, WindowTable};
+pub use crate::window::Window;

@@ -5,13 +5,9 @@
 //! next input. The newest piece always stays; where even that does not fit, there is no request. Tokens are counted by
 //! [`tokens::counted`], on the safe side; nothing here asks a provider.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
-
 use dromia_contracts::ErrorCode;
 use dromia_contracts::model::{ModelError, ModelRequest};
 use dromia_contracts::transcript::Turn;
-use serde::Deserialize;
 
 use crate::tokens;
 
@@ -101,48 +97,6 @@ impl TooLong {
             ),
             retry_after: None,
         }
-    }
-}
-
-/// The windows that are built in, for the models of the price table.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WindowTable {
-    /// The version of the table's form.
-    pub version: u32,
-    /// The day for which the windows were right.
-    pub as_of: String,
-    /// What a reader of the file should know.
-    pub note: String,
-    hosts: BTreeMap<String, Vec<Entry>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    ids: Vec<String>,
-    context: u32,
-    output: u32,
-}
-
-impl WindowTable {
-    /// Returns the table of this program.
-    pub fn builtin() -> &'static Self {
-        static TABLE: LazyLock<WindowTable> = LazyLock::new(|| {
-            serde_json::from_str(include_str!("../windows.json"))
-                .unwrap_or_else(|error| unreachable!("the table is part of the program: {error}"))
-        });
-        &TABLE
-    }
-
-    /// Finds what a model takes at a host, by its exact id; nothing is known of others.
-    pub fn window(&self, host: &str, model: &str) -> Window {
-        let mut known = self.hosts.get(host).into_iter().flatten();
-        let found = known.find(|entry| entry.ids.iter().any(|id| id == model));
-        found.map_or_else(Window::default, |entry| Window {
-            context_tokens: Some(entry.context),
-            output_tokens_max: Some(entry.output),
-        })
     }
 }
 

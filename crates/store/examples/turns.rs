@@ -192,6 +192,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         detail: UsageDetail::default(),
         cost_micros: 456,
         finish: Finish::Stop,
+        stopped_at: None,
         tools: vec![],
     };
     let completed = RunCompleted { rule: "reply.session".into() };

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod journal;
+pub(crate) mod key;
 pub(crate) mod recent;
 pub(crate) mod run;
 pub(crate) mod session;

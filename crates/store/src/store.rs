@@ -15,6 +15,7 @@ use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, Toke
 use dromia_contracts::run::Run;
 use dromia_contracts::scope::{Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter,
     RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
@@ -295,6 +296,16 @@ impl Store for SqliteStore {
     ) -> Read<'a, Vec<InboxItem>> {
         let view = View::of(scope);
         self.read(move |r| read::session::inbox(r, view, owner, after, limit))
+    }
+
+    fn keyed<'a>(
+        &'a self,
+        scope: &'a Scope,
+        key: &'a str,
+        at: jiff::Timestamp,
+    ) -> Read<'a, Option<KeyedItem>> {
+        let (view, key) = (View::of(scope), key.to_owned());
+        self.read(move |r| read::key::seen(&r.db, view, &key, at))
     }
 
     fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {

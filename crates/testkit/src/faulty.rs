@@ -15,6 +15,7 @@ use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenan
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     Batch, Commit, DeliveryFilter, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError,
     Receipt, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
@@ -287,6 +288,7 @@ impl Store for FaultyStore {
         fn run_spending(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
         fn journal(scope: &'a Scope, run: RunId, after: u64, limit: usize) -> Vec<StoredEntry>;
         fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
+        fn keyed(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
         fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;

@@ -12,7 +12,7 @@ use crate::cost::Spent;
 use crate::delivery::{Delivery, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery};
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
-use crate::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -181,6 +181,19 @@ pub struct StoreStats {
     pub bytes_written: u64,
 }
 
+/// The item that a caller's key stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyedItem {
+    /// The item.
+    pub item: ItemId,
+    /// Whose inbox it is in.
+    pub owner: InboxOwner,
+    /// Its place there.
+    pub position: u64,
+    /// BLAKE3 of the request that came with the key.
+    pub request: Digest,
+}
+
 /// Says why a read gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -335,6 +348,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<InboxItem>>;
+
+    /// Finds the item that a caller's key stands for at a time, as a batch of that time would meet it. A scope that is
+    /// narrowed to an agent finds none.
+    fn keyed<'a>(&'a self, scope: &'a Scope, key: &'a str, at: Timestamp) -> Read<'a, Option<KeyedItem>>;
 
     /// Reads a text that journals name by digest.
     fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>>;

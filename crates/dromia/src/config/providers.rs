@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dromia_models::{
-    HttpConfig, HttpError, ModelsConfig, OutputLimit, Price, PriceTable, Provider, ScriptedModel, Secret,
-    Timeouts, Window, WindowTable,
+    HttpConfig, HttpError, KnownModels, ModelsConfig, OutputLimit, Price, Provider, ScriptedModel, Secret,
+    Timeouts, Window,
 };
 
 use super::layers::Environment;
@@ -136,13 +136,13 @@ pub(crate) fn filled(server: &WrittenProvider) -> WrittenProvider {
 /// The price of the built-in table.
 fn builtin_price(server: &WrittenProvider, model: &str) -> Option<Price> {
     let host = host(server.base_url.as_deref()?)?;
-    PriceTable::builtin().price(&host, model)
+    KnownModels::builtin().price(&host, model)
 }
 
 /// The window of the built-in table.
 fn builtin_window(server: &WrittenProvider, model: &str) -> Window {
     let host = server.base_url.as_deref().and_then(host).unwrap_or_default();
-    WindowTable::builtin().window(&host, model)
+    KnownModels::builtin().window(&host, model)
 }
 
 /// The host of an address, as far as it can be read.

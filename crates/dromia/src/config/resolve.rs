@@ -49,6 +49,7 @@ impl Resolved {
             origins: self.origins.clone(),
             tls: self.tls.clone(),
             default_agent: Some(self.default_agent.clone()),
+            address_connections_max: limits.address_connections_max,
             body_bytes_max: limits.body_bytes_max,
             body_ms: limits.body_ms,
             connections_max: limits.connections_max,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use dromia_models::{PriceTable, Window};
+use dromia_models::{KnownModels, Window};
 
 use super::Loaded;
 use super::channels::plain_url;
@@ -58,7 +58,7 @@ fn flatten(above: &str, object: Map<String, Value>, loaded: &Loaded, values: &mu
             value => {
                 let origin = match loaded.origins.of(&key) {
                     Origin::Default if is_builtin_price(&key, loaded) => {
-                        Origin::Prices(&PriceTable::builtin().as_of)
+                        Origin::Prices(&KnownModels::builtin().as_of)
                     }
                     origin => origin,
                 };

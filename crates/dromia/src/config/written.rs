@@ -373,6 +373,9 @@ impl WrittenTls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenLimits {
+    /// The most connections at a time from one peer address to the TCP address; more are closed. An IPv6 address counts
+    /// with its /64, and all who come through one proxy have its address.
+    pub(crate) address_connections_max: usize,
     /// The longest request body, in bytes.
     pub(crate) body_bytes_max: usize,
     /// How long a client may take for the body of a request, in milliseconds.
@@ -405,6 +408,7 @@ impl Default for WrittenLimits {
     fn default() -> Self {
         let gateway = GatewayConfig::default();
         Self {
+            address_connections_max: gateway.address_connections_max,
             body_bytes_max: gateway.body_bytes_max,
             body_ms: gateway.body_ms,
             connections_max: gateway.connections_max,

@@ -2,7 +2,7 @@
 
 use dromia_api::List;
 use dromia_cli::{Outcome, Output};
-use dromia_models::{Price, PriceTable, Window};
+use dromia_models::{KnownModels, Price, Window};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -87,7 +87,7 @@ pub(super) fn list(loaded: &Loaded, output: &mut Output<'_>) -> Outcome {
             }
         }
     }
-    let PriceTable { as_of, currency, .. } = PriceTable::builtin();
+    let KnownModels { as_of, currency, .. } = KnownModels::builtin();
     if output.is_json() {
         return output.document(&Listing { items, prices_as_of: as_of, currency });
     }

@@ -72,7 +72,8 @@ fn hear(stream: TcpStream, book: &Mutex<Vec<Vec<u8>>>, was_slow: &AtomicBool) ->
         let asked = text.rfind(USE_TOOL);
         let told = ["tool_call_id", "function_call_output", "tool_use_id"];
         let told = told.iter().filter_map(|mark| text.rfind(mark)).max();
-        ("200 OK", answer(&first, asked > told))
+        let sent: Value = serde_json::from_str(&text).ok()?;
+        ("200 OK", answer(&first, asked > told, &sent["stop_sequences"][0]))
     };
     let answer = answer.to_string();
     let head = format!(
@@ -83,8 +84,8 @@ fn hear(stream: TcpStream, book: &Mutex<Vec<Vec<u8>>>, was_slow: &AtomicBool) ->
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(answer.as_bytes())).ok()
 }
 
-/// An answer in the words of the place that was asked: a call of a tool, or a text.
-fn answer(first: &str, calls: bool) -> Value {
+/// An answer in the words of the place that was asked: a call of a tool, or a text, which ends where it may.
+fn answer(first: &str, calls: bool, stop_text: &Value) -> Value {
     if first.contains("/chat/completions") {
         let function = json!({"name": "time__now", "arguments": "{}"});
         let call = json!({"id": "c0", "type": "function", "function": function});
@@ -107,9 +108,10 @@ fn answer(first: &str, calls: bool) -> Value {
     let (content, stop) = if calls {
         (json!({"type": "tool_use", "id": "t0", "name": "time__now", "input": {}}), "tool_use")
     } else {
-        (json!({"type": "text", "text": "done"}), "end_turn")
+        let stop = if stop_text.is_null() { "end_turn" } else { "stop_sequence" };
+        (json!({"type": "text", "text": "done"}), stop)
     };
-    json!({"type": "message", "role": "assistant", "content": [content], "stop_reason": stop,
+    json!({"type": "message", "role": "assistant", "content": [content], "stop_reason": stop, "stop_sequence": stop_text,
         "usage": {"input_tokens": 3, "output_tokens": 5}})
 }
 
@@ -263,6 +265,30 @@ fn what_is_printed_is_what_was_heard_byte_for_byte() {
     let table = home.run(&["run", "show", run]);
     let table = String::from_utf8(table.stdout).expect("it is text");
     assert!(table.contains("model messages") && table.contains("model_unavailable"), "{table}");
+}
+
+#[test]
+fn a_message_says_at_which_text_its_model_stopped() {
+    let (home, recorder) = (Home::new(), Recorder::start());
+    let model = recorder.alias("messages", "anthropic", "");
+    let config = format!("version: 1\nmodels:\n  default: {{ kind: scripted }}\n{model}");
+    std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
+    let server = home.serve();
+    agent(&home, "messages");
+    for (stops, reason, sequence) in
+        [(json!(["END"]), "stop_sequence", json!("END")), (json!([]), "end_turn", Value::Null)]
+    {
+        let asked = json!({"model": "messages", "max_tokens": 64, "stop_sequences": stops,
+            "messages": [{"role": "user", "content": "hello"}]});
+        let request = reqwest::Client::new().post(format!("{}/v1/messages", server.url));
+        let (status, message) = block_on(server.send(request.bearer_auth(&server.token).json(&asked)));
+        assert_eq!(status, 200, "{message}");
+        assert_eq!(
+            (&message["stop_reason"], &message["stop_sequence"]),
+            (&json!(reason), &sequence),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Turns over real sockets, killed where it hurts.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
@@ -163,4 +164,28 @@ fn sigterm_under_load_drains_within_five_seconds() {
             server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
         }
     });
+}
+
+#[test]
+fn a_stop_has_one_deadline_for_its_doors_and_its_turns() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "limits: { drain_ms: 4000 }\n");
+    let server = home.serve();
+    let door = server.url.strip_prefix("http://").expect("a plain address");
+    let mut dawdler = std::net::TcpStream::connect(door).expect("the door is open");
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: 10\r\n\r\n{{",
+        server.token
+    );
+    dawdler.write_all(head.as_bytes()).expect("the server reads");
+    block_on(async {
+        let (status, accepted) = server.event(&json!({"text": "@slow 60000\n@say done"})).await;
+        assert_eq!(status, 202, "{accepted}");
+        let session = accepted["session"].as_str().expect("a session").to_owned();
+        server.journal_until(&session, |entries| count(entries, "model_called") == 1).await;
+    });
+    // The client holds the door until it is cut, and the turn goes on until it is let go.
+    let took = server.terminate();
+    assert!(took >= Duration::from_millis(3_500), "the turn was let go after {took:?}");
+    assert!(took < Duration::from_millis(7_000), "the stop took {took:?}");
 }

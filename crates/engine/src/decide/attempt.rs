@@ -58,6 +58,7 @@ impl Draft {
             detail: reply.detail,
             cost_micros: reply.cost_micros,
             finish: reply.finish,
+            stopped_at: reply.stopped_at,
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
         };
         self.push_with(Entry::ModelReplied(replied), Some(body));

@@ -37,6 +37,7 @@ fn asked(both: bool) -> Story {
         detail: UsageDetail::default(),
         cost_micros: 0,
         finish: Finish::ToolCalls,
+        stopped_at: None,
         tools: vec!["weather".into(); 2],
     });
     let mut story = Story::new(1);

@@ -132,6 +132,7 @@ impl Live {
                         detail: UsageDetail::default(),
                         cost_micros: 3,
                         finish,
+                        stopped_at: None,
                     },
                     Label::PUBLIC_FACT,
                 )

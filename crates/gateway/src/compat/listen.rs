@@ -59,6 +59,8 @@ pub(super) struct Answered {
     pub(super) calls: Vec<ClientCall>,
     /// Why its last step stopped.
     pub(super) finish: Finish,
+    /// At which stop text, where the model said so.
+    pub(super) stopped_at: Option<String>,
     pub(super) usage: Usage,
     pub(super) detail: UsageDetail,
 }
@@ -137,6 +139,7 @@ impl Listener {
                 text: String::new(),
                 calls: Vec::new(),
                 finish: Finish::Stop,
+                stopped_at: None,
                 usage: Usage::default(),
                 detail: UsageDetail::default(),
             },

@@ -1,6 +1,8 @@
 //! How the node stands: liveness, readiness, metrics and status.
 //!
-//! The first three need no token and therefore say nothing about any tenant, and no cause of a failure.
+//! Liveness and readiness need no token and therefore say nothing about any tenant, and no cause of a failure. The meters
+//! count the whole node and name no tenant; how busy a node is concerns those whom it serves, so they need a token that
+//! may read. On the Unix socket they are read though the house is full.
 
 use axum::Json;
 use axum::extract::State;

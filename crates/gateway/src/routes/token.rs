@@ -56,6 +56,7 @@ pub(crate) async fn create(
     let expires_at = new.expires_in_seconds.map(|seconds| end(now, seconds)).transpose()?;
     let new = NewToken { name: new.name, scopes: new.scopes, expires_at };
     let (token, secret) = core.ports.runs.token_create(caller.scope, new).await?;
+    core.strangers.forget_all();
     let created = TokenCreated { record: wire::token(token, now), token: secret };
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }

@@ -70,6 +70,31 @@ async fn a_call_without_a_session_opens_one_of_its_own_and_names_it() {
     }
 }
 
+#[tokio::test]
+async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_shape() {
+    let world = World::new().await;
+    let version = ("anthropic-version", "2023-06-01");
+    for (path, headers, kind) in [
+        ("/v1/messages/count_tokens", &[][..], "not_found_error"),
+        ("/v1/messages/batches", &[version][..], "not_found_error"),
+        ("/v1/files", &[version][..], "not_found_error"),
+        ("/v1/models", &[version][..], "invalid_request_error"),
+        ("/v1/models", &[][..], "invalid_request_error"),
+        ("/v1/responses/resp_1/cancel", &[][..], "invalid_request_error"),
+    ] {
+        let answer = ask(&world, path, headers, &hello(MESSAGES)).await;
+        let status = if path == "/v1/models" { 405 } else { 404 };
+        assert_eq!((answer.status.as_u16(), answer.foreign_code().as_str()), (status, "route_not_found"));
+        let told = answer.json();
+        assert_eq!(told["error"]["type"], kind, "{path}: {told}");
+        let is_anthropic = path.starts_with(MESSAGES) || !headers.is_empty();
+        assert_eq!(told["type"] == "error", is_anthropic, "{path}: {told}");
+        assert_eq!(answer.headers["x-should-retry"], "false", "{path}");
+    }
+    assert_eq!(ask(&world, "/v1/files", &[], &json!({})).await.code(), "route_not_found");
+    assert_eq!(ask(&world, "/v1/messages-of-ours", &[], &json!({})).await.code(), "route_not_found");
+}
+
 /// What the turns of a history say, each with its first letter.
 fn told(history: &[Turn]) -> Vec<String> {
     let unit = |turn: &Turn| match turn {

@@ -93,7 +93,8 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
     assert_eq!((health.status.as_u16(), &health.json()["store"]), (200, &"read_only".into()));
     world.ask("GET", &format!("/v1/runs/{}", world.ours.run), "").await;
     world.ask("GET", "/v1/moon", "").await;
-    let text = String::from_utf8(get("/metrics").await.body.to_vec()).unwrap();
+    assert_eq!(get("/metrics").await.status, 401, "the meters are nobody's who has no token");
+    let text = String::from_utf8(world.ask("GET", "/metrics", "").await.body.to_vec()).unwrap();
     for line in [
         r#"dromia_http_requests_total{method="GET",route="/v1/runs/{run}",class="2xx"} 1"#,
         r#"dromia_http_requests_total{method="any",route="none",class="4xx"} 1"#,

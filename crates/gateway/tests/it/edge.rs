@@ -22,7 +22,8 @@ async fn whoami(world: &World, token: &str) -> Answer {
 
 /// How often something was refused for a reason.
 async fn refusals(world: &World, reason: &str) -> u64 {
-    let text = world.tcp(request("GET", "/metrics").body(full("")).unwrap()).await.body;
+    // On the socket, so that reading charges no token.
+    let text = world.unix(request("GET", "/metrics").body(full("")).unwrap()).await.body;
     let text = String::from_utf8(text.to_vec()).unwrap();
     let line = format!("dromia_http_refusals_total{{reason=\"{reason}\"}} ");
     let count = text.lines().find_map(|found| found.strip_prefix(&line));
@@ -156,6 +157,30 @@ async fn connections_beyond_the_bound_wait_until_one_ends() {
     }
     drop(first);
     assert!(read_answer(&mut second).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_bounded_and_another_is_served() {
+    let world = World::with(|config| config.address_connections_max = 2).await;
+    let address = world.handle.tcp_address().unwrap();
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    for stream in [&mut first, &mut second] {
+        assert!(ask_on(stream, "/health").await.starts_with("HTTP/1.1 200"));
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, third.read_to_end(&mut rest)).await.expect("the connection stays open").unwrap();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    assert_eq!(refusals(&world, "address_connections").await, 1);
+    let elsewhere = TcpSocket::new_v4().unwrap();
+    elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = elsewhere.connect(address).await.unwrap();
+    assert!(ask_on(&mut other, "/health").await.starts_with("HTTP/1.1 200"));
+    drop(first);
+    world.until("the connection is gone", |world| world.handle.connections_open() == 2).await;
+    let mut again = TcpStream::connect(address).await.unwrap();
+    assert!(ask_on(&mut again, "/health").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dromia_contracts::TenantId;
 use dromia_contracts::token::{TokenScope, TokenScopes};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -140,6 +141,46 @@ async fn a_token_ends_with_its_time_though_it_was_looked_up_before() {
     let listed = world.ask("GET", "/v1/tokens", "").await.json();
     let states: Vec<_> = listed["items"].as_array().unwrap().iter().map(|token| &token["state"]).collect();
     assert!(states.contains(&&json!("expired")), "{listed}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_let_in_costs_one_look_however_often_it_is_shown() {
+    let world = trusting().await;
+    let created = create(&world, r#"{"name":"short","scopes":["read"]}"#).await;
+    assert_eq!(world.ask("DELETE", "/v1/tokens/short", "").await.status, 200);
+    for token in ["drm_nobody", secret(&created)] {
+        let before = world.rooms.lock().token_reads;
+        for _ in 0..3 {
+            refused(&ask_with(&world, token, "GET", LISTING, "").await);
+        }
+        assert_eq!(world.rooms.lock().token_reads, before + 1, "{token}");
+    }
+}
+
+/// The secret of the token that the rooms make next: they mint by counting.
+fn next_secret(world: &World) -> String {
+    let mut inner = world.rooms.lock();
+    let secret = format!("drm_{}", inner.uuid());
+    inner.minted -= 1;
+    secret
+}
+
+#[tokio::test]
+async fn a_token_that_was_looked_for_in_vain_works_as_soon_as_it_is_made() {
+    let world = trusting().await;
+    let early = next_secret(&world);
+    refused(&ask_with(&world, &early, "GET", LISTING, "").await);
+    let created = create(&world, r#"{"name":"late","scopes":["read"]}"#).await;
+    assert_eq!(secret(&created), early);
+    assert_eq!(ask_with(&world, &early, "GET", LISTING, "").await.status, 200);
+    // A tenant is named by the first number and its token by the tenant.
+    let id = next_secret(&world);
+    let early = format!("drm_{}", TenantId::from_uuid(id["drm_".len()..].parse().unwrap()));
+    refused(&ask_with(&world, &early, "GET", LISTING, "").await);
+    let asked = request("POST", "/v1/tenants").body(full(r#"{"handle":"late"}"#)).unwrap();
+    let created = world.unix(asked).await.json();
+    assert_eq!(secret(&created), early);
+    assert_eq!(ask_with(&world, &early, "GET", LISTING, "").await.status, 200);
 }
 
 #[tokio::test]

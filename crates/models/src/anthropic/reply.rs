@@ -12,7 +12,7 @@ pub(crate) fn take_whole(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) ->
         take_block(draft, index, block, deltas)?;
     }
     draft.usage = Some(message.usage.unwrap_or_default().counted());
-    stopped(draft, message.stop_reason.as_deref())
+    stopped(draft, message.stop_reason.as_deref(), message.stop_sequence)
 }
 
 /// Takes one event of a stream.
@@ -36,7 +36,7 @@ pub(crate) fn take_event(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) ->
             if let (Some((counted, _)), Some(usage)) = (&mut draft.usage, usage) {
                 counted.output_tokens = usage.output_tokens;
             }
-            stopped(draft, delta.stop_reason.as_deref())
+            stopped(draft, delta.stop_reason.as_deref(), delta.stop_sequence)
         }
         Event::MessageStop => {
             draft.done = true;
@@ -73,8 +73,9 @@ fn take_block(
     }
 }
 
-fn stopped(draft: &mut Draft, reason: Option<&str>) -> Result<(), ModelError> {
+fn stopped(draft: &mut Draft, reason: Option<&str>, sequence: Option<String>) -> Result<(), ModelError> {
     let Some(reason) = reason else { return Ok(()) };
+    draft.stopped_at = sequence.filter(|_| reason == "stop_sequence");
     draft.finish = Some(match reason {
         "max_tokens" | "model_context_window_exceeded" => Finish::Length,
         "tool_use" => Finish::ToolCalls,
@@ -90,6 +91,8 @@ struct Message {
     content: Vec<ContentBlock>,
     #[serde(default)]
     stop_reason: Option<String>,
+    #[serde(default)]
+    stop_sequence: Option<String>,
     #[serde(default)]
     usage: Option<WireUsage>,
 }
@@ -153,6 +156,8 @@ enum Delta {
 struct Stopped {
     #[serde(default)]
     stop_reason: Option<String>,
+    #[serde(default)]
+    stop_sequence: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]

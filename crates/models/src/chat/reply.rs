@@ -2,6 +2,7 @@
 
 use dromia_contracts::model::{Deltas, Finish, ModelError, Usage, UsageDetail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::http::{CallPiece, Draft, cut, withheld};
 
@@ -36,6 +37,11 @@ pub(crate) fn take(draft: &mut Draft, json: &[u8], deltas: &dyn Deltas) -> Resul
             "content_filter" => return Err(withheld("content_filter")),
             _ => Finish::Stop,
         });
+        // vLLM says it; OpenAI does not.
+        draft.stopped_at = match choice.stop_reason {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
     }
     Ok(())
 }
@@ -56,6 +62,9 @@ struct Choice {
     message: Option<Said>,
     #[serde(default)]
     finish_reason: Option<String>,
+    /// A stop text, or the number of a token.
+    #[serde(default)]
+    stop_reason: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -12,6 +12,8 @@ use crate::{names, tokens};
 
 /// The most bytes of text and arguments of one answer.
 const REPLY_BYTES_MAX: usize = 4 << 20;
+/// The longest stop text that is told; a longer one was not asked for.
+const STOP_BYTES_MAX: usize = 256;
 /// The most calls of one answer.
 const CALLS_MAX: usize = 128;
 
@@ -75,6 +77,8 @@ pub(crate) struct Draft {
     bytes: usize,
     /// Why the provider stopped.
     pub(crate) finish: Option<Finish>,
+    /// At which stop text, where the provider says so.
+    pub(crate) stopped_at: Option<String>,
     /// What the provider counted.
     pub(crate) usage: Option<(Usage, UsageDetail)>,
     /// Nothing follows.
@@ -171,7 +175,9 @@ impl Draft {
             (Finish::Stop | Finish::ToolCalls, true) => Finish::Stop,
             (Finish::Stop | Finish::ToolCalls, false) => Finish::ToolCalls,
         };
-        Ok(ModelReply { text: self.text, calls, usage, detail, cost_micros: 0, finish })
+        let is_told = |text: &String| finish == Finish::Stop && (1..=STOP_BYTES_MAX).contains(&text.len());
+        let stopped_at = self.stopped_at.filter(is_told);
+        Ok(ModelReply { text: self.text, calls, usage, detail, cost_micros: 0, finish, stopped_at })
     }
 }
 

@@ -51,7 +51,7 @@ impl ScriptedModel {
                 return Err(failure(failing));
             }
         };
-        stop_at(&mut text, &request.wishes.stop);
+        let stopped_at = stop_at(&mut text, &request.wishes.stop);
         let cut = cut_to(&mut text, request.output_tokens_max);
         let pieces = pieces(&text);
         for (index, piece) in pieces.iter().enumerate() {
@@ -78,6 +78,7 @@ impl ScriptedModel {
             detail: UsageDetail::default(),
             cost_micros: 0,
             finish,
+            stopped_at: stopped_at.filter(|_| finish == Finish::Stop),
         })
     }
 
@@ -181,11 +182,12 @@ fn failure(failing: Failing) -> ModelError {
     ModelError { code, message: message.to_owned(), retry_after: None }
 }
 
-/// Ends a text before the first of the texts that end it.
-fn stop_at(text: &mut String, stops: &[String]) {
-    if let Some(end) = stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-        text.truncate(end);
-    }
+/// Ends a text before the first of the texts that end it, and tells which that was.
+fn stop_at(text: &mut String, stops: &[String]) -> Option<String> {
+    let found = stops.iter().filter_map(|stop| Some((text.find(stop.as_str())?, stop)));
+    let (end, stop) = found.min_by_key(|(end, _)| *end)?;
+    text.truncate(end);
+    Some(stop.clone())
 }
 
 /// Cuts a text to so many tokens as [`tokens::estimate`] counts them; tells whether it was longer.

@@ -1,7 +1,5 @@
 //! What is left out: by table, and for any conversation and any window.
 
-use std::collections::BTreeSet;
-
 use dromia_contracts::client::Wishes;
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::label::Label;
@@ -99,25 +97,6 @@ fn what_does_not_fit_names_model_window_and_need() {
     for word in ["small-1", "window of 1000", &format!("needs {need} tokens")] {
         assert!(error.message.contains(word), "{word}: {error}");
     }
-}
-
-#[test]
-fn the_table_can_be_read_names_no_model_twice_and_leaves_room_for_a_question() {
-    let table = WindowTable::builtin();
-    assert_eq!(table.version, 1);
-    for (host, entries) in &table.hosts {
-        let mut seen = BTreeSet::new();
-        for entry in entries {
-            assert!(entry.ids.iter().all(|id| seen.insert(id)), "{host}: {entry:?}");
-            assert!(0 < entry.output && entry.output < entry.context, "{host}: {entry:?}");
-            assert!(
-                entry.ids.iter().all(|id| crate::PriceTable::builtin().price(host, id).is_some()),
-                "{host}: {entry:?} is in one table only"
-            );
-        }
-    }
-    assert_eq!(table.window("api.openai.com", "gpt-4o").context_tokens, Some(128_000));
-    assert_eq!(table.window("127.0.0.1", "gpt-4o"), Window::default(), "another host has its own");
 }
 
 fn any_said() -> impl Strategy<Value = Said> {

@@ -9,7 +9,7 @@ use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelR
 use dromia_contracts::sent::Wording;
 use dromia_contracts::transcript::Turn;
 use dromia_contracts::{Actor, ErrorCode};
-use dromia_models::http::StreamReader;
+use dromia_models::http::{StreamReader, whole_reply};
 use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
 use serde_json::{Value, json};
 
@@ -195,6 +195,7 @@ fn asked() -> ModelRequest {
         detail: UsageDetail::default(),
         cost_micros: 0,
         finish: Finish::ToolCalls,
+        stopped_at: None,
     };
     asked.transcript.push_unit(unit(1, &first, &[(CallStatus::Ok, "text"), (CallStatus::Error, "bad")]));
     asked
@@ -342,6 +343,43 @@ async fn wishes_travel_in_the_words_of_each_format_and_what_has_none_is_refused(
     let adapter = adapter(Format::OpenAiResponses, "http://127.0.0.1:9/v1", false);
     let refused = adapter.prepare(&request).unwrap_err();
     assert_eq!(refused.code, ErrorCode::ModelRejected);
+}
+
+#[test]
+fn the_text_at_which_an_answer_stopped_is_told_where_the_provider_tells_it() {
+    let anthropic = |reason: &str, sequence: Value| {
+        let end = json!({"stop_reason": reason, "stop_sequence": sequence});
+        let mut whole = json!({"type": "message", "content": [{"type": "text", "text": "hi"}]});
+        whole["stop_reason"] = end["stop_reason"].clone();
+        whole["stop_sequence"] = end["stop_sequence"].clone();
+        let events = [
+            json!({"type": "message_start", "message": {"content": []}}),
+            json!({"type": "message_delta", "delta": end}),
+            json!({"type": "message_stop"}),
+        ];
+        (Format::AnthropicMessages, whole, events.to_vec())
+    };
+    let chat = |reason: &str, stop: Value| {
+        let end = |said: &str| json!({"choices": [{said: {"content": "hi"}, "finish_reason": reason, "stop_reason": stop}]});
+        (Format::OpenAiChat, end("message"), vec![end("delta")])
+    };
+    for ((format, whole, events), told) in [
+        (anthropic("stop_sequence", json!("END")), Some("END")),
+        (anthropic("stop_sequence", json!("E".repeat(257))), None),
+        (anthropic("end_turn", json!("END")), None),
+        (anthropic("max_tokens", Value::Null), None),
+        (chat("stop", json!("END")), Some("END")),
+        (chat("stop", json!(128_009)), None),
+        (chat("stop", Value::Null), None),
+        (chat("length", json!("END")), None),
+    ] {
+        let deltas = Collected::default();
+        let reply = whole_reply(format, whole.to_string().as_bytes(), &deltas, || 0).unwrap();
+        assert_eq!(reply.stopped_at.as_deref(), told, "{whole}");
+        let stream = events.iter().map(|event| format!("data: {event}\n\n")).collect::<Vec<_>>().concat();
+        let reply = read(format, &[stream.as_bytes()], &Collected::default()).unwrap();
+        assert_eq!(reply.stopped_at.as_deref(), told, "{stream}");
+    }
 }
 
 #[tokio::test]

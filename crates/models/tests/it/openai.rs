@@ -164,6 +164,7 @@ fn whole_reply() -> ModelReply {
         detail: UsageDetail::default(),
         cost_micros: 0,
         finish: Finish::Stop,
+        stopped_at: None,
     }
 }
 

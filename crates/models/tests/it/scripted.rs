@@ -40,6 +40,7 @@ fn a_text_that_ends_the_answer_is_not_said() {
     let (reply, pieces, _) = ask(&asked);
     let reply = reply.expect("an answer");
     assert_eq!((reply.text.as_str(), reply.finish, pieces.concat().as_str()), ("one", Finish::Stop, "one"));
+    assert_eq!(reply.stopped_at.as_deref(), Some(" two"));
 }
 
 #[test]

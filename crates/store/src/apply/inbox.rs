@@ -10,12 +10,13 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{ItemId, RunId, SessionId};
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{Claim, InboxPut, Refusal};
+use dromia_contracts::store::{Claim, InboxPut, KeyedItem, Refusal};
 
 use super::journal::write_body;
 use super::{Checked, Draft};
 use crate::body::{self, Place};
 use crate::code::{self, Code as _, stored};
+use crate::read::key;
 use crate::row::{ItemSeal, item_seal};
 
 /// The longest key, in bytes.
@@ -27,14 +28,6 @@ pub(super) struct ItemDraft<'b> {
     pub(super) put: &'b InboxPut,
     pub(super) position: u64,
     pub(super) taken_by: Option<RunId>,
-}
-
-/// What a key remembers.
-struct Remembered {
-    item: ItemId,
-    owner: InboxOwner,
-    position: u64,
-    request: Digest,
 }
 
 impl<'b> Draft<'b> {
@@ -55,7 +48,7 @@ impl<'b> Draft<'b> {
         if let Some(found) = self.remembered(db, put)? {
             let request = put.key.as_ref().map_or_else(Digest::default, |key| key.request);
             if found.item != put.item {
-                let Remembered { item, owner, position, request } = found;
+                let KeyedItem { item, owner, position, request } = found;
                 return Err(Refusal::KeyTaken { item, owner, position, request }.into());
             }
             if found.owner != put.owner || found.request != request {
@@ -74,40 +67,21 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    fn remembered(&self, db: &Connection, put: &InboxPut) -> Checked<Option<Remembered>> {
+    fn remembered(&self, db: &Connection, put: &InboxPut) -> Checked<Option<KeyedItem>> {
         let drafted = self.items.iter().find(|draft| match (&draft.put.key, &put.key) {
             (Some(drafted), Some(key)) => drafted.key == key.key,
             (None, None) => draft.put.item == put.item,
             (Some(_), None) | (None, Some(_)) => false,
         });
         if let Some(draft) = drafted {
-            return Ok(Some(Remembered {
+            return Ok(Some(KeyedItem {
                 item: draft.put.item,
                 owner: draft.put.owner,
                 position: draft.position,
                 request: draft.put.key.as_ref().map_or_else(Digest::default, |key| key.request),
             }));
         }
-        let found = db
-            .prepare_cached(
-                "SELECT item, owner, run, position, request FROM keys \
-                 WHERE tenant = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
-            )?
-            .query_row(params![self.tenant.as_bytes(), key_column(put), put.at.as_millisecond()], |row| {
-                let owner = code::bytes(row, 1)?;
-                Ok(Remembered {
-                    item: ItemId::from_bytes(code::bytes(row, 0)?),
-                    owner: if row.get(2)? {
-                        InboxOwner::Run(RunId::from_bytes(owner))
-                    } else {
-                        InboxOwner::Session(SessionId::from_bytes(owner))
-                    },
-                    position: code::number(row, 3)?,
-                    request: code::bytes_opt(row, 4)?.map_or_else(Digest::default, Digest::from_bytes),
-                })
-            })
-            .optional()?;
-        Ok(found)
+        Ok(key::find(db, self.tenant, key_column(put), put.at)?)
     }
 
     /// Finds an item that the standing claim of this same batch took when it was submitted first.

@@ -195,6 +195,7 @@ pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
         detail: UsageDetail::default(),
         cost_micros: 456,
         finish: Finish::Stop,
+        stopped_at: None,
         tools: vec![],
     };
     NewEntry { at: at(3), entry: Entry::ModelReplied(entry), body: Some(body.into()) }

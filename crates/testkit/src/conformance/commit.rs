@@ -7,8 +7,8 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, InboxPut, ItemKey, KeyLifetime, Mutation, Page, Pin, Refusal, RunFilter, StatePut,
-    Store, TenantCreate, TokenCreate,
+    AgentStateSet, Batch, InboxPut, ItemKey, KeyLifetime, KeyedItem, Mutation, Page, Pin, Refusal, RunFilter,
+    StatePut, Store, TenantCreate, TokenCreate,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Digest, ItemId};
@@ -211,7 +211,13 @@ pub(super) async fn a_key_stands_for_one_item(store: Arc<dyn Store>) {
     let taken = Refusal::KeyTaken { item: first, owner, position: 1, request };
     assert_eq!(scene.refused(keyed(second, request)).await, taken);
     assert_eq!(scene.refused(keyed(second, Digest::from_bytes([2; 32]))).await, taken);
+    let found = KeyedItem { item: first, owner, position: 1, request };
+    let scope = scene.scope();
+    assert_eq!(scene.store.keyed(&scope, "order-7", at(9)).await, Ok(Some(found)));
+    assert_eq!(scene.store.keyed(&scope, "order-8", at(9)).await, Ok(None));
+    assert_eq!(scene.store.keyed(&scope.narrowed_to(scene.agent), "order-7", at(9)).await, Ok(None));
     let other = Scene::open(Arc::clone(&scene.store), 2).await;
+    assert_eq!(other.store.keyed(&other.scope(), "order-7", at(9)).await, Ok(None), "it is a stranger's");
     let mut put = other.put(other.item_id());
     put.key = Some(ItemKey { key: "order-7".to_owned(), request, lifetime: KeyLifetime::Day });
     assert_eq!(other.done(other.batch().with(Mutation::InboxPut(put))).await.positions, [1]);
@@ -237,6 +243,10 @@ pub(super) async fn a_key_of_a_day_is_free_after_24_hours_and_a_key_for_ever_is_
     };
     let late = scene.item_id();
     assert_eq!(taken(scene.refused(put(late, 2 + DAY_MS, KeyLifetime::Day)).await), day);
+    for (ms, item) in [(2 + DAY_MS, Some(day)), (3 + DAY_MS, None)] {
+        let found = scene.store.keyed(&scene.scope(), "Day", at(ms)).await.expect("a read");
+        assert_eq!(found.map(|found| found.item), item);
+    }
     assert_eq!(
         scene.done(put(day, 3, KeyLifetime::Day)).await.positions,
         [1],

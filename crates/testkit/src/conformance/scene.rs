@@ -279,6 +279,7 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
         detail: UsageDetail::default(),
         cost_micros: 0,
         finish: Finish::Stop,
+        stopped_at: None,
         tools: Vec::new(),
     };
     NewEntry { body: Some(body.into()), ..entry(6, Entry::ModelReplied(replied)) }

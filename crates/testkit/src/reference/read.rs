@@ -9,6 +9,7 @@ use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, RunFilter, RunSpending, SessionTail,
     StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
@@ -397,6 +398,23 @@ impl Store for ReferenceStore {
             let items = if seen { rows.inbox(owner) } else { &[] };
             let wanted = items.iter().filter(|item| item.position > after);
             wanted.take(limit.min(Page::<RunId>::LIMIT_MAX)).cloned().collect()
+        })
+    }
+
+    fn keyed<'a>(
+        &'a self,
+        scope: &'a Scope,
+        key: &'a str,
+        at: jiff::Timestamp,
+    ) -> Read<'a, Option<KeyedItem>> {
+        self.seen(scope, |rows| {
+            let row = rows.item_keys.get(key).filter(|_| scope.agent().is_none())?;
+            row.expires_at.is_none_or(|end| at < end).then(|| KeyedItem {
+                item: row.item,
+                owner: row.owner,
+                position: row.position,
+                request: row.key.request,
+            })
         })
     }
 

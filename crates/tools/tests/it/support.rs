@@ -346,6 +346,15 @@ impl Store for TwoSessions {
         not_asked()
     }
 
+    fn keyed<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: &'a str,
+        _: Timestamp,
+    ) -> Read<'a, Option<dromia_contracts::store::KeyedItem>> {
+        not_asked()
+    }
+
     fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
         not_asked()
     }

@@ -62,6 +62,9 @@ const CASES: &[Case] = &[
     ("context.bytes_max", "", "context: { bytes_max: 7 }", |resolved| {
         resolved.engine.context.bytes.to_string()
     }),
+    ("limits.address_connections_max", "", "limits: { address_connections_max: 7 }", |resolved| {
+        resolved.gateway(None).address_connections_max.to_string()
+    }),
     ("limits.body_bytes_max", "", "limits: { body_bytes_max: 7777 }", |resolved| {
         resolved.gateway(None).body_bytes_max.to_string()
     }),

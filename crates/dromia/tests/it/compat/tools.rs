@@ -347,6 +347,11 @@ fn what_tunes_an_answer_has_its_effect() {
         let stopped = give(post(&server, CHAT, &body)).await.json();
         assert_eq!(text(CHAT, &stopped), "it is known");
         assert_eq!(stopped["choices"][0]["finish_reason"], "stop");
+        let mut body = saying(MESSAGES, "@say it is known to everybody");
+        body["stop_sequences"] = json!([" to", "nobody"]);
+        let stopped = give(post(&server, MESSAGES, &body)).await.json();
+        let end = (&stopped["stop_reason"], &stopped["stop_sequence"]);
+        assert_eq!(end, (&json!("stop_sequence"), &json!(" to")), "{stopped}");
         for (path, field) in
             [(CHAT, "max_completion_tokens"), (RESPONSES, "max_output_tokens"), (MESSAGES, "max_tokens")]
         {

@@ -1,11 +1,17 @@
 //! Calls that are handed to a client, and what comes back for them.
 
+use std::sync::Arc;
+
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::client::{Answers, ClientTool, Offer, Wishes};
 use dromia_contracts::content::{CallStatus, Part, ToolResult};
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Runs as _, Submitted, Target};
-use dromia_contracts::{Actor, CallId, ErrorCode, Fault, RunId, SessionId};
+use dromia_contracts::store::{ItemKey, KeyLifetime};
+use dromia_contracts::tool::ToolDescriptor;
+use dromia_contracts::{Actor, CallId, Digest, ErrorCode, Fault, RunId, SessionId};
 
+use super::ports::descriptors;
 use super::rests::Scene;
 use super::world::scope_of;
 
@@ -19,6 +25,16 @@ fn gave(run: RunId, text: &str) -> Answers {
 impl Scene {
     /// Sends an input that offers a tool, and lets its run end.
     fn offer(&mut self, target: Target, answers: Option<Answers>, text: &str) -> Result<Submitted, Fault> {
+        self.offer_under(None, target, answers, text)
+    }
+
+    fn offer_under(
+        &mut self,
+        key: Option<ItemKey>,
+        target: Target,
+        answers: Option<Answers>,
+        text: &str,
+    ) -> Result<Submitted, Fault> {
         let parameters = serde_json::json!({"type": "object"});
         let tool = ClientTool { name: "weather".to_owned(), description: String::new(), parameters };
         let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
@@ -29,7 +45,7 @@ impl Scene {
             answers,
             offer: Offer { tools: vec![tool], wishes: Wishes::default() },
             parts,
-            key: None,
+            key,
             wait: false,
         };
         let submitted = self.engine.submit(scope_of(self.world.tenants[0]), input);
@@ -113,4 +129,47 @@ fn a_run_that_handed_nothing_over_takes_no_results() {
         assert_eq!(fault.code, ErrorCode::InvalidRequest, "{fault}");
     }
     assert_eq!(scene.runs_of(session), [run]);
+}
+
+/// A key, and of what the request under it is the digest.
+fn keyed(key: &str, request: u8) -> Option<ItemKey> {
+    let request = Digest::from_bytes([request; 32]);
+    Some(ItemKey { key: key.to_owned(), request, lifetime: KeyLifetime::Day })
+}
+
+#[test]
+fn a_repeat_joins_its_run_though_what_it_asks_for_would_be_refused_today() {
+    let mut scene = Scene::new(34);
+    let place = &scene.world.places[0];
+    let (tenant, agent, key) = (place.tenant, place.agent, place.key.clone());
+    let text = format!("rlook|{}|look", place.name);
+    let target = || Target::Key { agent, key: key.clone() };
+    let first = scene.offer_under(keyed("k", 1), target(), None, &text).expect("nothing fails");
+    let run = scene.run().id;
+    let repeat = |scene: &mut Scene, refused: ErrorCode| {
+        let again = scene.offer_under(keyed("k", 1), target(), None, &text).expect("it joins");
+        assert_eq!((again.replayed, again.item, again.run), (true, first.item, Some(run)), "{refused:?}");
+        // Another key, another request under the key, and none at all were never let in.
+        for key in [keyed("l", 1), keyed("k", 2), None] {
+            let fault = scene.offer_under(key, target(), None, &text).expect_err("it is refused");
+            assert_eq!(fault.code, refused, "{fault}");
+        }
+        assert_eq!(scene.world.runs(tenant).len(), 1);
+    };
+
+    // The next program gives agents a tool with the name of the client's.
+    let mut tools = descriptors();
+    tools.push(ToolDescriptor { name: "weather".to_owned(), ..tools[0].clone() });
+    scene.world.outside = Arc::new(scene.world.outside.with_tools(tools));
+    scene.crash();
+    scene.engine.start();
+    repeat(&mut scene, ErrorCode::InvalidRequest);
+
+    // The one after it does not, and the agent ends.
+    scene.world.outside = Arc::new(scene.world.outside.with_tools(descriptors()));
+    scene.crash();
+    scene.engine.start();
+    let ended = scene.engine.agent_set_state(scope_of(tenant), agent, AgentState::Terminated);
+    scene.sim.block_on(ended).expect("it ends").expect("nothing fails");
+    repeat(&mut scene, ErrorCode::AgentTerminated);
 }

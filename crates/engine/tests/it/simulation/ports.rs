@@ -224,7 +224,8 @@ impl Model for Outside {
             let finish = if calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
             let text = if calls.is_empty() { answer_to(&text) } else { String::new() };
             let usage = Usage { input_tokens: 10, output_tokens: 5 };
-            Ok(ModelReply { text, calls, usage, detail: UsageDetail::default(), cost_micros: 3, finish })
+            let detail = UsageDetail::default();
+            Ok(ModelReply { text, calls, usage, detail, cost_micros: 3, finish, stopped_at: None })
         })
     }
 }

@@ -12,6 +12,7 @@ use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, 
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
+use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     Batch, Commit, DeliveryFilter, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt,
     Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
@@ -280,6 +281,7 @@ impl Store for Weather {
         fn runs(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<Run>;
         fn run_spending(scope: &'a Scope, filter: RunFilter, page: Page<RunId>) -> Vec<RunSpending>;
         fn inbox(scope: &'a Scope, owner: InboxOwner, after: u64, limit: usize) -> Vec<InboxItem>;
+        fn keyed(scope: &'a Scope, key: &'a str, at: jiff::Timestamp) -> Option<KeyedItem>;
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
         fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;

@@ -82,6 +82,7 @@ impl Listener {
         self.asked = message.calls;
         let answered = &mut self.answered;
         answered.finish = replied.finish;
+        answered.stopped_at.clone_from(&replied.stopped_at);
         answered.usage.input_tokens = answered.usage.input_tokens.saturating_add(replied.usage.input_tokens);
         answered.usage.output_tokens =
             answered.usage.output_tokens.saturating_add(replied.usage.output_tokens);

@@ -21,15 +21,16 @@ impl Messages {
         Self { running, speaks: false }
     }
 
-    fn message(&self, content: &Value, stop_reason: Option<&str>, usage: &Value) -> Value {
+    fn message(&self, content: &Value, end: Option<End<'_>>, usage: &Value) -> Value {
+        let End { reason, sequence } = end.unwrap_or_default();
         json!({
             "id": format!("msg_{}", self.running.run),
             "type": "message",
             "role": "assistant",
             "model": self.running.model,
             "content": content,
-            "stop_reason": stop_reason,
-            "stop_sequence": null,
+            "stop_reason": reason,
+            "stop_sequence": sequence,
             "usage": usage,
         })
     }
@@ -42,7 +43,7 @@ impl Format for Messages {
             content.push(json!({"type": "text", "text": answered.text}));
         }
         content.extend(answered.calls.iter().map(|call| block(call, input(call))));
-        self.message(&json!(content), Some(stop_reason(answered)), &usage(answered))
+        self.message(&json!(content), Some(End::of(answered)), &usage(answered))
     }
 
     fn began(&mut self, _: Timestamp) -> String {
@@ -67,7 +68,8 @@ impl Format for Messages {
             text.push_str(&delta(index, &arguments));
             text.push_str(&stop(index));
         }
-        let end = json!({"stop_reason": stop_reason(answered), "stop_sequence": null});
+        let End { reason, sequence } = End::of(answered);
+        let end = json!({"stop_reason": reason, "stop_sequence": sequence});
         text.push_str(&event(
             "message_delta",
             &json!({"type": "message_delta", "delta": end, "usage": usage(answered)}),
@@ -110,12 +112,23 @@ fn input(call: &ClientCall) -> Value {
     serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}))
 }
 
-fn stop_reason(answered: &Answered) -> &'static str {
-    match answered.finish {
-        _ if !answered.calls.is_empty() => "tool_use",
-        // The agent's own calls are done when its run ends.
-        Finish::Stop | Finish::ToolCalls => "end_turn",
-        Finish::Length => "max_tokens",
+/// Why a message ended, in the words of this API.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct End<'answered> {
+    reason: Option<&'static str>,
+    sequence: Option<&'answered str>,
+}
+
+impl<'answered> End<'answered> {
+    fn of(answered: &'answered Answered) -> Self {
+        let because = |reason| Self { reason: Some(reason), sequence: None };
+        match (answered.finish, &answered.stopped_at) {
+            _ if !answered.calls.is_empty() => because("tool_use"),
+            (Finish::Length, _) => because("max_tokens"),
+            (Finish::Stop, Some(text)) => Self { sequence: Some(text.as_str()), ..because("stop_sequence") },
+            // The agent's own calls are done when its run ends.
+            (Finish::Stop | Finish::ToolCalls, _) => because("end_turn"),
+        }
     }
 }
 
@@ -129,4 +142,40 @@ fn usage(answered: &Answered) -> Value {
         "cache_creation_input_tokens": detail.cache_write_tokens,
         "cache_read_input_tokens": detail.cache_read_tokens,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::RunId;
+    use dromia_contracts::model::{Usage, UsageDetail};
+
+    use super::*;
+
+    #[test]
+    fn a_message_says_why_it_ended_whole_and_in_events() {
+        let call = ClientCall { id: "c".into(), tool: "t".into(), arguments: "{}".into() };
+        for (finish, stopped_at, calls, reason, sequence) in [
+            (Finish::Stop, None, vec![], "end_turn", Value::Null),
+            (Finish::Stop, Some("END"), vec![], "stop_sequence", json!("END")),
+            (Finish::Length, None, vec![], "max_tokens", Value::Null),
+            (Finish::ToolCalls, None, vec![call], "tool_use", Value::Null),
+        ] {
+            let answered = Answered {
+                started_at: Timestamp::UNIX_EPOCH,
+                text: "hi".into(),
+                calls,
+                finish,
+                stopped_at: stopped_at.map(str::to_owned),
+                usage: Usage::default(),
+                detail: UsageDetail::default(),
+            };
+            let running = Running { run: RunId::from_bytes([1; 16]), model: "ops".into() };
+            let mut messages = Messages::new(running);
+            let whole = messages.whole(&answered);
+            assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!(reason), &sequence));
+            let end = json!({"stop_reason": reason, "stop_sequence": sequence});
+            let events = messages.answered(&answered);
+            assert!(events.contains(&format!("\"delta\":{end}")), "{events}");
+        }
+    }
 }

@@ -42,6 +42,7 @@ fn asked_for(seq: u64, text: &str) -> StoredEntry {
         detail: UsageDetail::default(),
         cost_micros: 42,
         finish: Finish::ToolCalls,
+        stopped_at: None,
         tools: vec!["sky.look".into(); 2],
     });
     let call = |index| ToolCall {

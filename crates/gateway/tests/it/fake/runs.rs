@@ -46,6 +46,7 @@ pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> Stored
         detail: UsageDetail { cache_read_tokens: 1, cache_write_tokens: 0, reasoning_tokens: 2 },
         cost_micros: 42,
         finish,
+        stopped_at: None,
         tools: Vec::new(),
     });
     let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };

@@ -299,6 +299,16 @@ impl Store for Rooms {
         ready(items.take(limit).map(|(_, item)| item.clone()).collect())
     }
 
+    fn keyed<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: &'a str,
+        _: jiff::Timestamp,
+    ) -> Read<'a, Option<dromia_contracts::store::KeyedItem>> {
+        // The engine asks, and it is another room.
+        ready(None)
+    }
+
     fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {
         ready(None)
     }

@@ -1,0 +1,97 @@
+//! How many connections each peer address has, so that one machine cannot shut the others out.
+//!
+//! An address of IPv6 counts with its /64, which one machine has as a whole; one of IPv4 that is written as IPv6 counts as
+//! what it is. Who stands behind one proxy shares its address, so the bound belongs above what a proxy needs.
+//!
+//! Bound: an entry for each address with a connection, and the connections are bounded. Nothing is remembered of an
+//! address that has none.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The bits of an IPv6 address that tell one machine from another.
+const NETWORK_BITS: u128 = u128::MAX << 64;
+
+/// The addresses that have connections.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    connections_max: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Addresses {
+    pub(crate) fn new(connections_max: usize) -> Self {
+        Self { connections_max, open: Mutex::default() }
+    }
+
+    /// Lets a connection of an address in, unless it has as many as it may.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Entered> {
+        let machine = machine(peer);
+        let mut open = self.lock();
+        let count = open.entry(machine).or_default();
+        if *count >= self.connections_max {
+            return None;
+        }
+        *count += 1;
+        Some(Entered { addresses: Arc::clone(self), machine })
+    }
+
+    fn leave(&self, machine: IpAddr) {
+        if let Entry::Occupied(mut entry) = self.lock().entry(machine) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    // A panic under the lock cannot leave a count half-written, so a poisoned lock is as good as another.
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What of an address tells its machine from others.
+fn machine(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS).into(),
+    }
+}
+
+/// A connection that was let in; it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    addresses: Arc<Addresses>,
+    machine: IpAddr,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.addresses.leave(self.machine);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_counted_whatever_address_of_its_own_it_takes() {
+        let addresses = Arc::new(Addresses::new(1));
+        for (first, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
+        ] {
+            let enter = |address: &str| addresses.enter(address.parse().unwrap());
+            let held = enter(first).expect("the first one");
+            assert!(enter(same).is_none(), "{same} is another than {first}");
+            assert!(enter(other).is_some(), "{other} is the same as {first}");
+            drop(held);
+            assert!(enter(same).is_some(), "{first} was not given back");
+        }
+        assert!(addresses.lock().is_empty(), "an address without a connection is remembered");
+    }
+}

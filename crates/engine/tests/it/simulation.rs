@@ -18,6 +18,7 @@
 mod answers;
 mod check;
 mod clients;
+mod live;
 mod planted;
 mod ports;
 mod requests;

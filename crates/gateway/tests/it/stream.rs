@@ -124,7 +124,8 @@ async fn live_output_has_no_cursor_and_gives_way_to_the_result_of_its_call() {
         reader.next().await.unwrap(),
         "event: output\ndata: {\"call\":\"call_1_0\",\"offset\":0,\"bytes\":3,\"text\":\"a\\nb\"}"
     );
-    let finished = stored(2, "tool_finished", r#"{"call":"call_1_0","status":"ok"}"#, Some(r#"{"parts":[]}"#));
+    let finished =
+        stored(2, "tool_finished", r#"{"call":"call_1_0","status":"ok"}"#, Some(r#"{"parts":[]}"#));
     world.rooms.append(run, finished, RunStatus::Running);
     assert!(reader.next().await.unwrap().starts_with("id: 2\n"));
     // It comes after the result of its call, which says all of it; the next call's is news.

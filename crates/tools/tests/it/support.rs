@@ -20,7 +20,7 @@ use dromia_contracts::store::{
     SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
-use dromia_contracts::tool::{PreparedCall, ToolContext, ToolHost, ToolOutput};
+use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
 use dromia_contracts::{AgentId, BoxFuture, CallId, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
@@ -88,7 +88,12 @@ impl Bench {
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: &str) -> ToolOutput {
-        self.toolbox.call(context(), self.prepare(tool, arguments)).await
+        self.heard(tool, arguments, &Unwatched).await
+    }
+
+    /// Calls a tool while somebody looks on.
+    pub(crate) async fn heard(&self, tool: &str, arguments: &str, pieces: &dyn Pieces) -> ToolOutput {
+        self.toolbox.call(context(), self.prepare(tool, arguments), pieces).await
     }
 
     /// Calls a tool and returns what it tells, after `ok: ` or `failed: `.

@@ -46,6 +46,8 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: WorkspacePath,
     pub(crate) timeout_s: u32,
+    /// The key of the call.
+    pub(crate) key: String,
 }
 
 /// What a program did.
@@ -67,7 +69,7 @@ pub(crate) async fn run(
     clock: &dyn Clock,
     pieces: &dyn Pieces,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s } = program;
+    let Program { argv, cwd, timeout_s, .. } = program;
     let limits = Limits {
         wall_ms: u64::from(timeout_s) * 1000,
         cpu_ms: u64::from(timeout_s) * 1000 * PROCESSORS,

@@ -117,12 +117,12 @@ impl Toolbox {
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                self.program(agent, context.key, Program { argv, cwd, timeout_s }, pieces).await
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                self.program(agent, context.key, Program { argv, cwd, timeout_s }, pieces).await
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -176,7 +176,6 @@ impl Toolbox {
     async fn program(
         &self,
         agent: AgentId,
-        key: String,
         program: Program,
         pieces: &dyn Pieces,
     ) -> Result<ToolOutput, String> {
@@ -191,6 +190,7 @@ impl Toolbox {
         self.file(agent, Missing::Make, |_| Ok(Vec::new())).await?;
         let path = workspace_path(&self.config.root, agent);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
+        let key = program.key.clone();
         let done = program::run(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
         let done = done.map_err(|error| error.to_string())?;
         let output = ToolOutput { failed: done.failed, parts: done.parts, ..ToolOutput::default() };

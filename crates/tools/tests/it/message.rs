@@ -14,7 +14,7 @@ async fn a_message_is_one_item_under_the_calls_key_at_every_attempt() {
     let call =
         bench.prepare("message.send", &json!({"session": COLLEAGUE_SESSION, "text": "hello"}).to_string());
     for _attempt in 0..2 {
-        let output = bench.toolbox.call(context(), call.clone()).await;
+        let output = bench.toolbox.call(context(), call.clone(), &Unwatched).await;
         assert!(!output.failed);
         let [item] = output.sends.as_slice() else { panic!("{output:?}") };
         assert_eq!((item.owner, item.kind), (InboxOwner::Session(COLLEAGUE_SESSION), ItemKind::Input));

@@ -3,10 +3,13 @@
 //! Invariant: nothing outside the workspace is looked at. Every name is opened beneath the held handle of its directory,
 //! once, and no link is followed; what a link would lead to is not searched.
 //!
-//! Bounds: matches and bytes of an answer; bytes looked at, names listed and depth of one call; names held at once. Who
-//! asks again with the last `PATH:LINE` goes on behind it, and what stands before it is neither opened nor listed, so
-//! each call gets further. What is not searched is counted: binary files, large ones, and what cannot be opened or
-//! named. `.git` is left out unless it is where the search begins.
+//! Bounds: matches and bytes of an answer; bytes looked at, names listed, depth and time of one call; names held at once.
+//! Who asks again with the last `PATH:LINE` goes on behind it, and what stands before it is neither opened nor listed, so
+//! each call gets further. A pattern's time is linear in the line, but a large pattern may be slow: the time is looked at
+//! after every line, and of a line only its beginning is searched. What is not searched is counted: binary files, large
+//! ones, ends of lines, and what cannot be opened or named. `.git` is left out unless it is where the search begins.
+
+mod line;
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -16,6 +19,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
+use dromia_contracts::runtime::Clock;
+use jiff::{SignedDuration, Timestamp};
 use regex::bytes::Regex;
 use rustix::fs::Dir;
 
@@ -23,15 +28,13 @@ use crate::arguments::{FileSearch, Place};
 use crate::file_error::FileError;
 use crate::files::{Told, fact};
 use crate::path::WorkspacePath;
+use crate::search::line::shown;
 use crate::workspace::{Entry, Missing, Workspace};
 
 /// The most matches of one answer.
 const MATCHES_MAX: usize = 200;
 /// The most bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 32 << 10;
-/// The most bytes of one line that are shown, and how many of them before the match.
-const LINE_BYTES_MAX: usize = 240;
-const BEFORE_MATCH: usize = 60;
 /// The largest file that is searched.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes that one call looks at, beyond its first file.
@@ -42,15 +45,24 @@ const NAMES_MAX: usize = 50_000;
 const HELD_BYTES_MAX: usize = 4 << 20;
 /// What a held name counts beside its bytes.
 const NAME_COST: usize = 24;
-/// The deepest directory below the first.
-const DEPTH_MAX: usize = 64;
+/// The deepest directory below the first; a handle is held for each.
+const DEPTH_MAX: usize = 32;
+/// How much of a line is searched.
+const LINE_LOOK: usize = 64 << 10;
+/// How long one call looks.
+const TIME_MAX: SignedDuration = SignedDuration::from_secs(10);
 /// Where a NUL byte makes a file binary.
 const BINARY_LOOK: usize = 8 << 10;
 /// The directory that is left out.
 const REPOSITORY: &str = ".git";
 
 /// Searches a file, or the files below a directory.
-pub(crate) fn search(workspace: Option<&Workspace>, arguments: &FileSearch, pattern: &Regex) -> Told {
+pub(crate) fn search(
+    workspace: Option<&Workspace>,
+    arguments: &FileSearch,
+    pattern: &Regex,
+    clock: &dyn Clock,
+) -> Told {
     let is_root = arguments.path.names().next().is_none();
     let Some(workspace) = workspace else {
         // A workspace that nobody wrote to holds nothing.
@@ -66,9 +78,12 @@ pub(crate) fn search(workspace: Option<&Workspace>, arguments: &FileSearch, patt
         }
         Err(error) => return Err(error),
     };
+    let now = clock.now();
     let mut search = Search {
         workspace,
         pattern,
+        clock,
+        until: now.checked_add(TIME_MAX).unwrap_or(now),
         after: arguments.after.as_ref(),
         lines: String::new(),
         matches: 0,
@@ -90,15 +105,18 @@ enum Going {
     On,
     /// The answer is full.
     Full,
-    /// Enough was looked at; what begins at this path was not.
+    /// Enough was looked at; what comes after this line of this path was not.
     Enough {
-        next: String,
+        path: String,
+        line: u64,
     },
 }
 
 struct Search<'a> {
     workspace: &'a Workspace,
     pattern: &'a Regex,
+    clock: &'a dyn Clock,
+    until: Timestamp,
     after: Option<&'a Place>,
     lines: String,
     matches: usize,
@@ -112,6 +130,8 @@ struct Search<'a> {
 struct Skipped {
     binary: u64,
     large: u64,
+    /// Lines of which only the beginning was searched.
+    ends: u64,
     /// What cannot be opened or named, and directories that are too deep or hold too many names.
     closed: u64,
 }
@@ -124,9 +144,9 @@ impl Search<'_> {
         }
         let is_on_the_way = path.is_empty() || self.stands(path) == Stands::Around;
         if self.names >= NAMES_MAX && !is_on_the_way {
-            return Ok(Going::Enough { next: path.to_owned() });
+            return Ok(Going::Enough { path: path.to_owned(), line: 0 });
         }
-        let Some((names, cost)) = self.list(directory, path)? else {
+        let Ok(Some((names, cost))) = self.list(directory, path) else {
             self.skipped.closed += 1;
             return Ok(Going::On);
         };
@@ -208,7 +228,7 @@ impl Search<'_> {
             return Ok(Going::On);
         }
         if self.looked > 0 && self.looked + size > LOOKED_BYTES_MAX {
-            return Ok(Going::Enough { next: path.to_owned() });
+            return Ok(Going::Enough { path: path.to_owned(), line: 0 });
         }
         let mut text = Vec::new();
         if file.take(FILE_BYTES_MAX).read_to_end(&mut text).is_err() {
@@ -233,17 +253,22 @@ impl Search<'_> {
             if number <= from {
                 continue;
             }
-            let Some(found) = self.pattern.find(line) else { continue };
-            let before = self.lines.len();
-            // Writing to a string cannot fail.
-            let _infallible = writeln!(self.lines, "{path}:{number}: {}", shown(line, found.start()));
-            if self.lines.len() > ANSWER_BYTES_MAX && self.matches > 0 {
-                self.lines.truncate(before);
-                return Going::Full;
+            self.skipped.ends += u64::from(line.len() > LINE_LOOK);
+            if let Some(found) = self.pattern.find(&line[..line.len().min(LINE_LOOK)]) {
+                let before = self.lines.len();
+                // Writing to a string cannot fail.
+                let _infallible = writeln!(self.lines, "{path}:{number}: {}", shown(line, found.start()));
+                if self.lines.len() > ANSWER_BYTES_MAX && self.matches > 0 {
+                    self.lines.truncate(before);
+                    return Going::Full;
+                }
+                self.matches += 1;
+                if self.matches >= MATCHES_MAX {
+                    return Going::Full;
+                }
             }
-            self.matches += 1;
-            if self.matches >= MATCHES_MAX {
-                return Going::Full;
+            if self.clock.now() >= self.until {
+                return Going::Enough { path: path.to_owned(), line: number };
             }
         }
         Going::On
@@ -265,8 +290,8 @@ impl Search<'_> {
     }
 
     fn told(mut self, going: &Going) -> Vec<Part> {
-        if let Going::Enough { next } = going {
-            let _infallible = writeln!(self.lines, "{next}:0: (not searched yet)");
+        if let Going::Enough { path, line } = going {
+            let _infallible = writeln!(self.lines, "{path}:{line}: (go on here)");
         }
         let mut parts = Vec::new();
         if self.lines.is_empty() {
@@ -278,17 +303,17 @@ impl Search<'_> {
         match going {
             Going::On => {}
             Going::Full => {
-                parts.push(fact("[there may be more; search on with the last PATH:LINE as after]"))
+                parts.push(fact("[there may be more; search on with the last PATH:LINE as after]"));
             }
             Going::Enough { .. } => {
                 parts.push(fact("[not all was searched; search on with the last PATH:LINE as after]"));
             }
         }
-        let Skipped { binary, large, closed } = self.skipped;
-        if binary + large + closed > 0 {
+        let Skipped { binary, large, ends, closed } = self.skipped;
+        if binary + large + ends + closed > 0 {
             parts.push(fact(format!(
-                "[not searched: {binary} binary files, {large} of more than {FILE_BYTES_MAX} bytes, {closed} that cannot \
-                 be opened or named, or directories too deep or too full]"
+                "[not searched: {binary} binary files, {large} of more than {FILE_BYTES_MAX} bytes, {ends} lines after \
+                 {LINE_LOOK} bytes, {closed} that cannot be opened or named, or directories too deep or too full]"
             )));
         }
         parts
@@ -310,32 +335,4 @@ enum Stands {
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
-}
-
-/// Shows a line, of a long one the piece around the match.
-fn shown(line: &[u8], found: usize) -> String {
-    if line.len() <= LINE_BYTES_MAX {
-        return String::from_utf8_lossy(line).into_owned();
-    }
-    let from = found.saturating_sub(BEFORE_MATCH).min(line.len() - LINE_BYTES_MAX);
-    let to = from + LINE_BYTES_MAX;
-    let text = String::from_utf8_lossy(&line[from..to]);
-    let (before, after) = (if from > 0 { "…" } else { "" }, if to < line.len() { "…" } else { "" });
-    format!("{before}{text}{after}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_line_is_shown_around_its_match() {
-        let line = format!("{}needle{}", "a".repeat(1000), "b".repeat(1000));
-        let text = shown(line.as_bytes(), 1000);
-        assert!(text.contains("aneedleb") && text.starts_with("…a") && text.ends_with("b…"), "{text}");
-        assert_eq!(text.chars().count(), LINE_BYTES_MAX + 2);
-        let end = shown(line.as_bytes(), line.len() - 1);
-        assert!(end.starts_with('…') && end.ends_with('b'), "{end}");
-        assert_eq!(shown(b"short \xff", 0), "short \u{fffd}");
-    }
 }

@@ -135,8 +135,10 @@ impl Toolbox {
             Builtin::FileSearch => {
                 let arguments: FileSearch = parse(&call.arguments)?;
                 let pattern = arguments.compile()?;
-                let search =
-                    move |workspace: Option<&Workspace>| search::search(workspace, &arguments, &pattern);
+                let clock = Arc::clone(&self.runtime.clock);
+                let search = move |workspace: Option<&Workspace>| {
+                    search::search(workspace, &arguments, &pattern, &*clock)
+                };
                 self.file(agent, Missing::Leave, search).await
             }
             Builtin::FileDelete => {

@@ -12,7 +12,7 @@ use crate::path::{FilePath, WorkspacePath};
 /// The longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 10;
 /// The most memory that a pattern may take, for itself and while it looks.
-const PATTERN_MEMORY_MAX: usize = 1 << 20;
+const PATTERN_MEMORY_MAX: usize = 256 << 10;
 /// The most places that one edit changes.
 const EDITS_MAX: u32 = 1000;
 

@@ -164,13 +164,21 @@ impl Body for Pieces {
     }
 }
 
-/// Time that moves only when somebody sleeps.
+/// Time that moves only when somebody sleeps, or, if it is told to hurry, whenever somebody looks.
 #[derive(Debug, Default)]
-pub(crate) struct StillClock(AtomicU64);
+pub(crate) struct StillClock(AtomicU64, AtomicU64);
+
+impl StillClock {
+    /// Lets so many milliseconds pass between two looks.
+    pub(crate) fn hurry(&self, milliseconds: u64) {
+        self.1.store(milliseconds, Ordering::SeqCst);
+    }
+}
 
 impl Clock for StillClock {
     fn now(&self) -> Timestamp {
-        let milliseconds = i64::try_from(self.0.load(Ordering::SeqCst)).expect("a small number");
+        let now = self.0.fetch_add(self.1.load(Ordering::SeqCst), Ordering::SeqCst);
+        let milliseconds = i64::try_from(now).expect("a small number");
         Timestamp::from_millisecond(1_700_000_000_000 + milliseconds).expect("a time of this century")
     }
 

@@ -25,7 +25,8 @@ async fn all(bench: &Bench, path: &str, pattern: &str) -> (Vec<String>, usize) {
         let found = output.parts[0].as_text().lines().map(str::to_owned).collect::<Vec<_>>();
         let goes_on = output.parts.iter().any(|part| part.as_text().contains("search on with the last"));
         let last = found.last().cloned().unwrap_or_default();
-        lines.extend(found.into_iter().filter(|line| !line.contains(":0: ") && line != "[no match]"));
+        lines
+            .extend(found.into_iter().filter(|line| !line.ends_with("(go on here)") && line != "[no match]"));
         if !goes_on {
             return (lines, calls);
         }
@@ -89,8 +90,8 @@ async fn what_is_not_searched_is_counted_and_no_link_is_followed() {
     std::fs::File::create(bench.workspace().join("large")).expect("made").set_len(5 << 20).expect("sparse");
     assert_eq!(
         bench.told("file.search", r#"{"pattern":"needle"}"#).await,
-        "ok: raw:1: needle \u{fffd}\n[not searched: 1 binary files, 1 of more than 4194304 bytes, 1 that cannot be \
-         opened or named, or directories too deep or too full]"
+        "ok: raw:1: needle \u{fffd}\n[not searched: 1 binary files, 1 of more than 4194304 bytes, 0 lines after 65536 \
+         bytes, 1 that cannot be opened or named, or directories too deep or too full]"
     );
 }
 
@@ -121,7 +122,7 @@ async fn an_answer_is_bounded_and_its_last_place_leads_on_without_gap() {
 #[tokio::test]
 async fn what_one_call_looks_at_is_bounded_and_the_next_one_goes_on() {
     let bench = Bench::new().made();
-    let filler = "x".repeat(4 << 20);
+    let filler = format!("{}\n", "x".repeat(1023)).repeat(4 << 10);
     for file in 0..10 {
         let needle = if file == 9 { "needle" } else { "other!" };
         write(&bench, &format!("f{file}"), format!("{needle}\n{}", &filler[7..]));
@@ -129,9 +130,28 @@ async fn what_one_call_looks_at_is_bounded_and_the_next_one_goes_on() {
     let first = bench.told("file.search", r#"{"pattern":"needle"}"#).await;
     assert_eq!(
         first,
-        "ok: f8:0: (not searched yet)\n[not all was searched; search on with the last PATH:LINE as after]"
+        "ok: f8:0: (go on here)\n[not all was searched; search on with the last PATH:LINE as after]"
     );
     assert_eq!(all(&bench, ".", "needle").await, (vec!["f9:1: needle".to_owned()], 2));
+}
+
+#[tokio::test]
+async fn a_slow_pattern_is_cut_off_and_goes_on() {
+    let bench = Bench::new().made();
+    write(&bench, "a", format!("one\ntwo\nneedle\n{}needle\n", "x".repeat(70_000)));
+    bench.clock.hurry(4_000);
+    // Each look at the clock takes four seconds, so three lines are a call's share.
+    let first = bench.told("file.search", r#"{"pattern":"needle"}"#).await;
+    assert_eq!(
+        first,
+        "ok: a:3: needle\na:3: (go on here)\n[not all was searched; search on with the last PATH:LINE as after]"
+    );
+    bench.clock.hurry(0);
+    let rest = bench.told("file.search", r#"{"pattern":"needle","after":"a:3"}"#).await;
+    assert!(
+        rest.starts_with("ok: [no match]\n[not searched: 0 binary files, ") && rest.contains("1 lines"),
+        "{rest}"
+    );
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ use dromia_contracts::sent::Wording;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::tool::{
-    EffectClass, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+    EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor,
+    ToolHost, ToolOutput,
 };
 use dromia_contracts::transcript::Turn;
 use dromia_contracts::{Actor, AgentId, BoxFuture, Digest, ErrorCode, Fault, RunId, TenantId};
@@ -315,7 +316,7 @@ impl ToolHost for Outside {
             let execution = begin(self, &context, &call);
             pieces.push(0, said.len() as u64, &said);
             // More than a piece may hold: nobody is told.
-            pieces.push(said.len() as u64, 1 << 20, &"x".repeat(1 << 20));
+            pieces.push(said.len() as u64, 1 << 20, &"x".repeat(LIVE_PIECE_BYTES_MAX + 1));
             self.sleep(self.chance.below(if self.storms(3) { 3_000 } else { 60 })).await;
             self.witness.book().executions[execution].finished = true;
             let failed = self.storms(12);

@@ -149,16 +149,16 @@ impl Line for ToldLine {
         let answer = answer.expect("the test tells the line what to answer");
         let response = answer.map(|(status, headers, mut pieces)| {
             pieces.reverse();
-            Response { status, headers, url, decisions: Vec::new(), body: Box::new(Pieces(pieces)) }
+            Response { status, headers, url, decisions: Vec::new(), body: Box::new(Chunks(pieces)) }
         });
         Box::pin(std::future::ready(response))
     }
 }
 
 /// The pieces of a body, the last one first.
-struct Pieces(Vec<Result<Bytes, Failure>>);
+struct Chunks(Vec<Result<Bytes, Failure>>);
 
-impl Body for Pieces {
+impl Body for Chunks {
     fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
         Box::pin(std::future::ready(self.0.pop().transpose()))
     }

@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test crash foreign chaos fuzz bench demo picture
+.PHONY: help setup check api docs test crash races foreign chaos fuzz bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ test: setup ## Everything: check, all tests, 100 kills, the demo, programs of ot
 
 crash: ## Kill a loaded server N times (N=100) and let a witness count
 	@DROMIA_CRASH_N=$(N) DROMIA_CRASH_SEED=$(SEED) $(CARGO) test --workspace --test kills -- --nocapture
+
+races: ## Swap links under every file operation N times each (N=1000000), in memory where there is room
+	@DROMIA_RACES=$(if $(filter file,$(origin N)),1000000,$(N)) TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \
+		$(CARGO) test --workspace --test it -- --nocapture no_swapped_link_leads_out_of_any_operation
 
 fuzz: ## Fuzz every parser that a library shows for T seconds each (T=60); needs cargo-fuzz
 	@scripts/fuzz.sh $(T)

@@ -2,7 +2,7 @@
 
 use dromia_contracts::model::Usage;
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::{AgentId, Digest, RunId, SessionId};
+use dromia_contracts::{AgentId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,9 @@ pub const EVENT_ENTRY: &str = "entry";
 /// The event name of live text in the stream.
 pub const EVENT_DELTA: &str = "delta";
 
+/// The event name of the live output of a call in the stream.
+pub const EVENT_OUTPUT: &str = "output";
+
 /// The event name that closes the stream of an ended run.
 pub const EVENT_END: &str = "end";
 
@@ -93,6 +96,21 @@ pub struct Delta {
     /// Bytes of the attempt's text before this piece.
     pub offset: u64,
     /// The piece.
+    pub text: String,
+}
+
+/// Live output of a call that runs, both of its outputs as they come. It carries no cursor and gives way to the call's
+/// `tool_finished`. A piece that does not begin where the last one ended follows others that were left out: there are at
+/// most 64 KiB a second, 256 pieces, 4 KiB each, and less for a reader that is slow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Output {
+    /// The call.
+    pub call: CallId,
+    /// Bytes of the call's output before this piece.
+    pub offset: u64,
+    /// Bytes of the output that the piece stands for.
+    pub bytes: u64,
+    /// The piece; what is no UTF-8 is shown as U+FFFD.
     pub text: String,
 }
 

@@ -7,6 +7,7 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
+mod live;
 mod run;
 mod session;
 mod status;

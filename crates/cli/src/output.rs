@@ -23,6 +23,7 @@ use crate::schema::ROWS;
 const HEAD: Style = Style::new().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
+const ASIDE: Style = Style::new().dimmed();
 
 /// Writes the results of one command.
 #[derive(Debug)]
@@ -146,6 +147,14 @@ impl<'context> Output<'context> {
     /// Tells something beside the result.
     pub fn notice(&mut self, text: &str) -> Outcome {
         writeln!(self.context.err, "{}", printable(text)).map_err(Error::io("write to stderr"))
+    }
+
+    /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
+    pub(crate) fn aside(&mut self, text: &str) -> Outcome {
+        let (text, end) = text.strip_suffix('\n').map_or((text, ""), |text| (text, "\n"));
+        let text = painted(self.err_is_colored, ASIDE, &printable(text));
+        let err = &mut self.context.err;
+        write!(err, "{text}{end}").and_then(|()| err.flush()).map_err(Error::io("write to stderr"))
     }
 
     /// Tells an error in at most two lines, and with JSON as a document too; nobody is left to tell if that fails.

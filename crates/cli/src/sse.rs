@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use dromia_api::Problem;
 use dromia_api::RunId;
-use dromia_api::run::{Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, StreamEnd};
+use dromia_api::run::{
+    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, Output, StreamEnd,
+};
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +33,7 @@ const EVENT_BYTES_MAX: usize = 16 << 20;
 pub(crate) enum Seen {
     Entry(Entry),
     Delta(Delta),
+    Output(Output),
     End(StreamEnd),
 }
 
@@ -97,6 +100,7 @@ impl<'client> Follow<'client> {
                 Ok(Some(Seen::Entry(entry)))
             }
             EVENT_DELTA => Ok(Some(Seen::Delta(parse(event.data.as_bytes())?))),
+            EVENT_OUTPUT => Ok(Some(Seen::Output(parse(event.data.as_bytes())?))),
             EVENT_END => Ok(Some(Seen::End(parse(event.data.as_bytes())?))),
             EVENT_PROBLEM => Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?))),
             // A newer server may say more.

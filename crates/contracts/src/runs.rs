@@ -15,7 +15,7 @@ use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
 use crate::client::{Answers, Offer};
 use crate::content::Part;
 use crate::fault::Fault;
-use crate::id::{AgentId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, Operator, Scope};
 use crate::sent::Sent;
@@ -130,6 +130,17 @@ pub enum Live {
         /// Bytes of the attempt's text before this piece.
         offset: u64,
         /// The piece.
+        text: String,
+    },
+    /// Live output of a running call. It carries no cursor and gives way to the call's result.
+    Output {
+        /// The call.
+        call: CallId,
+        /// Bytes of the call's output before this piece.
+        offset: u64,
+        /// Bytes of the output that the piece stands for.
+        bytes: u64,
+        /// The piece, with what is no UTF-8 replaced.
         text: String,
     },
     /// The watcher was too slow and missed pieces; entries are still complete in the journal.

@@ -141,10 +141,30 @@ pub struct ToolOutput {
     pub egress: Vec<Decision>,
 }
 
+/// The longest text of one piece of live output, in bytes.
+pub const LIVE_PIECE_BYTES_MAX: usize = 4 << 10;
+
+/// Where the live output of a call goes while it runs, for whoever looks on. It may drop pieces and never makes the
+/// call wait; the call's result is the truth.
+pub trait Pieces: Send + Sync {
+    /// Takes a piece: how many bytes of the output come before it, how many it stands for, and their text, at most
+    /// [`LIVE_PIECE_BYTES_MAX`] bytes of it. Where a piece does not begin at the end of the last one, some was left out.
+    fn push(&self, offset: u64, bytes: u64, text: &str);
+}
+
+/// Nobody looks on.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwatched;
+
+impl Pieces for Unwatched {
+    fn push(&self, _: u64, _: u64, _: &str) {}
+}
+
 /// The port to tools.
 ///
 /// Guarantee: [`ToolHost::call`] does exactly what the [`PreparedCall`] says, at most once per invocation, and
-/// never fails: what goes wrong is told in the output. The engine makes `ToolStarted` durable before it calls.
+/// never fails: what goes wrong is told in the output. The engine makes `ToolStarted` durable before it calls. What it
+/// says while it runs goes to the pieces, and is in the output as well, as far as the output tells it.
 pub trait ToolHost: Send + Sync + fmt::Debug {
     /// Lists every tool, sorted by name.
     fn descriptors(&self) -> &[ToolDescriptor];
@@ -153,5 +173,10 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
     fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError>;
 
     /// Executes a prepared call.
-    fn call(&self, context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput>;
+    fn call<'a>(
+        &'a self,
+        context: ToolContext,
+        call: PreparedCall,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, ToolOutput>;
 }

@@ -246,3 +246,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps hold no invariant that a panic between two calls could break.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::CallId;
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_takes_nothing_lags_and_nobody_waits_for_it() {
+        let (hub, run) = (Hub::default(), RunId::from_bytes([1; 16]));
+        let piece = |offset| Live::Output {
+            call: CallId { step: 1, index: 0 },
+            offset,
+            bytes: 1,
+            text: "x".to_owned(),
+        };
+        let mut slow = hub.watch(run);
+        let pieces = WATCH_BUFFER as u64 + 10;
+        for offset in 0..pieces {
+            hub.publish(run, || piece(offset));
+        }
+        assert_eq!(slow.try_recv(), Err(TryRecvError::Lagged(10)));
+        for offset in 10..pieces {
+            assert_eq!(slow.try_recv(), Ok(piece(offset)));
+        }
+        assert_eq!(slow.try_recv(), Err(TryRecvError::Empty));
+    }
+}

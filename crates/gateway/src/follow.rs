@@ -2,8 +2,8 @@
 //!
 //! The journal is the truth and the watch only a hint to read on, so a lost hint costs time and never an entry:
 //! the watch is opened before the first read, and the journal is read again whenever the watch ends, lags, or
-//! says nothing for as long as a keep-alive. Live text carries no id, and what belongs to a step whose answer was
-//! already sent is dropped.
+//! says nothing for as long as a keep-alive. Live text and live output carry no id, and what belongs to a step whose
+//! answer was already sent, or to a call whose result was, is dropped.
 //!
 //! A stream ends soon after its token does (`standing`).
 //!
@@ -14,11 +14,13 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_api::run::{Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, StreamEnd};
+use dromia_api::run::{
+    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Output, StreamEnd,
+};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::runs::{Live, Watch};
 use dromia_contracts::store::StoredEntry;
-use dromia_contracts::{ErrorCode, RunId, Scope};
+use dromia_contracts::{CallId, ErrorCode, RunId, Scope};
 use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
@@ -58,6 +60,7 @@ pub(crate) fn events(
         request,
         cursor,
         answered_step: 0,
+        ended_call: None,
         keep_alive: interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
         next: Next::Watch,
         _share: share,
@@ -80,6 +83,8 @@ struct Follow {
     cursor: u64,
     /// The last model step whose answer was sent.
     answered_step: u32,
+    /// The last call whose result was sent; the calls of a run end in their order.
+    ended_call: Option<CallId>,
     keep_alive: Interval,
     next: Next,
     _share: Share,
@@ -167,8 +172,10 @@ impl Follow {
             ));
         }
         // An entry of a newer version is sent as it is; it closes no step that this version knows.
-        if let Ok(Entry::ModelReplied(replied)) = stored.decode() {
-            self.answered_step = replied.step;
+        match stored.decode() {
+            Ok(Entry::ModelReplied(replied)) => self.answered_step = replied.step,
+            Ok(Entry::ToolFinished(finished)) => self.ended_call = Some(finished.call),
+            _ => {}
         }
         let seq = stored.seq;
         let chunk = event(EVENT_ENTRY, Some(seq), &wire::entry(stored)?);
@@ -187,6 +194,11 @@ impl Follow {
                 Some(Live::Delta { step, attempt, offset, text }) => {
                     let delta = Delta { step, attempt, offset, text };
                     let chunk = (step > self.answered_step).then(|| event(EVENT_DELTA, None, &delta));
+                    (Next::Listen(watch), chunk)
+                }
+                Some(Live::Output { call, offset, bytes, text }) => {
+                    let output = Output { call, offset, bytes, text };
+                    let chunk = (Some(call) > self.ended_call).then(|| event(EVENT_OUTPUT, None, &output));
                     (Next::Listen(watch), chunk)
                 }
                 None => (Next::Read(None), None),

@@ -4,6 +4,8 @@
 //! keys and equal calls have equal bytes. Defaults are filled in and limits are applied here, so that the gate
 //! sees what will happen. Nothing is ignored: an unknown field is refused.
 
+mod text;
+
 use std::collections::BTreeMap;
 
 use dromia_contracts::egress::Method;
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+pub(crate) use self::text::{FileEdit, FileSearch, Place};
 use crate::path::{FilePath, WorkspacePath};
 use crate::web::HttpUrl;
 

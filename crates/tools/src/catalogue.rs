@@ -7,8 +7,8 @@ use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
-    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, TimeNow,
-    canonical, parse, schema,
+    Exec, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend,
+    ShellExecute, TimeNow, canonical, parse, schema,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -17,8 +17,10 @@ pub(crate) enum Builtin {
     Exec,
     FileAppend,
     FileDelete,
+    FileEdit,
     FileList,
     FileRead,
+    FileSearch,
     FileWrite,
     HttpRequest,
     MessageSend,
@@ -28,12 +30,14 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
+        Self::FileEdit,
         Self::FileList,
         Self::FileRead,
+        Self::FileSearch,
         Self::FileWrite,
         Self::HttpRequest,
         Self::MessageSend,
@@ -53,8 +57,10 @@ impl Builtin {
             Self::Exec => "exec",
             Self::FileAppend => "file.append",
             Self::FileDelete => "file.delete",
+            Self::FileEdit => "file.edit",
             Self::FileList => "file.list",
             Self::FileRead => "file.read",
+            Self::FileSearch => "file.search",
             Self::FileWrite => "file.write",
             Self::HttpRequest => "http.request",
             Self::MessageSend => "message.send",
@@ -66,8 +72,9 @@ impl Builtin {
     /// Returns what a repeated call may do, at worst: what a request may do depends on its method.
     pub(crate) const fn effect(self) -> EffectClass {
         match self {
-            Self::FileList | Self::FileRead | Self::TimeNow => EffectClass::Pure,
-            Self::FileDelete | Self::FileWrite => EffectClass::Idempotent,
+            Self::FileList | Self::FileRead | Self::FileSearch | Self::TimeNow => EffectClass::Pure,
+            // An edit looks first whether its new text is there already.
+            Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
             Self::MessageSend => EffectClass::Transactional,
         }
@@ -79,8 +86,16 @@ impl Builtin {
             Self::Exec => canonical::<Exec>(arguments),
             Self::FileAppend | Self::FileWrite => canonical::<FileContent>(arguments),
             Self::FileDelete => canonical::<FileDelete>(arguments),
+            Self::FileEdit => {
+                parse::<FileEdit>(arguments)?.check()?;
+                canonical::<FileEdit>(arguments)
+            }
             Self::FileList => canonical::<FileList>(arguments),
             Self::FileRead => canonical::<FileRead>(arguments),
+            Self::FileSearch => {
+                parse::<FileSearch>(arguments)?.compile()?;
+                canonical::<FileSearch>(arguments)
+            }
             Self::HttpRequest => {
                 parse::<HttpRequest>(arguments)?.check()?;
                 canonical::<HttpRequest>(arguments)
@@ -108,8 +123,10 @@ impl Builtin {
             Self::Exec => "Run a program in the workspace's sandbox, without network.",
             Self::FileAppend => "Append text to a workspace file, making it if needed.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
+            Self::FileEdit => "Replace exact text in a workspace file.",
             Self::FileList => "List a workspace directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
+            Self::FileSearch => "Find lines of text in a workspace file or below a directory.",
             Self::FileWrite => "Replace or make a workspace file and its directories.",
             Self::HttpRequest => "Ask another host over HTTP.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
@@ -123,8 +140,10 @@ impl Builtin {
             Self::Exec => schema::<Exec>(),
             Self::FileAppend | Self::FileWrite => schema::<FileContent>(),
             Self::FileDelete => schema::<FileDelete>(),
+            Self::FileEdit => schema::<FileEdit>(),
             Self::FileList => schema::<FileList>(),
             Self::FileRead => schema::<FileRead>(),
+            Self::FileSearch => schema::<FileSearch>(),
             Self::HttpRequest => schema::<HttpRequest>(),
             Self::MessageSend => schema::<MessageSend>(),
             Self::ShellExecute => schema::<ShellExecute>(),
@@ -140,6 +159,12 @@ impl Builtin {
                 &[("content", ArgumentRole::Payload), ("path", ArgumentRole::Object)]
             }
             Self::FileDelete | Self::FileList | Self::FileRead => &[("path", ArgumentRole::Object)],
+            Self::FileEdit => &[
+                ("new", ArgumentRole::Payload),
+                ("old", ArgumentRole::Payload),
+                ("path", ArgumentRole::Object),
+            ],
+            Self::FileSearch => &[("path", ArgumentRole::Object), ("pattern", ArgumentRole::Payload)],
             // The address says where and what; its query carries, as the body and the headers do.
             Self::HttpRequest => &[
                 ("body", ArgumentRole::Payload),
@@ -154,11 +179,16 @@ impl Builtin {
     const fn result_label(self) -> Label {
         match self {
             // Names are chosen by whoever made the files, and so is what programs say.
-            Self::Exec | Self::FileList | Self::FileRead | Self::ShellExecute => Label::UNKNOWN_FILE,
-            Self::HttpRequest => Label::OUTSIDE,
-            Self::FileAppend | Self::FileDelete | Self::FileWrite | Self::MessageSend | Self::TimeNow => {
-                Label::PUBLIC_FACT
+            Self::Exec | Self::FileList | Self::FileRead | Self::FileSearch | Self::ShellExecute => {
+                Label::UNKNOWN_FILE
             }
+            Self::HttpRequest => Label::OUTSIDE,
+            Self::FileAppend
+            | Self::FileDelete
+            | Self::FileEdit
+            | Self::FileWrite
+            | Self::MessageSend
+            | Self::TimeNow => Label::PUBLIC_FACT,
         }
     }
 }

@@ -26,6 +26,24 @@ pub(crate) enum FileError {
     NotEmpty,
     #[error("refused: the file would grow beyond {limit} bytes; nothing was appended")]
     WouldGrowBeyond { limit: u64 },
+    #[error(
+        "refused: the file has, or would have, more than the {limit} bytes that are edited; nothing was changed"
+    )]
+    TooLongToEdit { limit: usize },
+    #[error(
+        "refused: the old text is not there, and neither is the new one; read the file before trying again"
+    )]
+    OldAbsent,
+    #[error(
+        "refused: the old text stands there {found} times, not {expected}; nothing was changed. Name more of what is \
+         around it, or say that count"
+    )]
+    OldOccurs { found: usize, expected: usize },
+    #[error(
+        "refused: with the new text the old one would stand there again, so that nobody could tell whether it was \
+         replaced; nothing was changed. Name more of what is around it"
+    )]
+    OldAgain,
     #[error("failed: the disk is full; nothing was changed")]
     DiskFull,
     #[error(

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 
 use dromia_contracts::content::Part;
 use dromia_contracts::label::{Integrity, Label, Readers};
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::arguments::{FileContent, FileDelete, FileRead};
@@ -56,19 +56,20 @@ pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead) -> Told 
     Ok(parts)
 }
 
-/// Keeps the whole output of a program where the agent can read it piece by piece.
-pub(crate) fn keep(workspace: &Workspace, path: &FilePath, bytes: &[u8], key: &str) -> Told {
-    replace(workspace, path, bytes, key)?;
-    Ok(vec![fact(format!("[all {} bytes are in {}]", bytes.len(), path))])
-}
-
 /// Replaces a file as a whole. `key` is the call's, so that a repeated call finds what it left half-done.
 pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -> Told {
-    replace(workspace, &arguments.path, arguments.content.as_bytes(), key)?;
+    replace(workspace, &arguments.path, arguments.content.as_bytes(), key, None)?;
     Ok(vec![fact(format!("wrote {} bytes", arguments.content.len()))])
 }
 
-fn replace(workspace: &Workspace, path: &FilePath, content: &[u8], key: &str) -> Result<(), FileError> {
+/// Puts a file with this content in a path's place; `mode` is that of the file before, where it shall stay.
+pub(crate) fn replace(
+    workspace: &Workspace,
+    path: &FilePath,
+    content: &[u8],
+    key: &str,
+    mode: Option<Mode>,
+) -> Result<(), FileError> {
     let (parent, name) = path.split();
     let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
     match kind(parent.as_fd(), name)? {
@@ -81,6 +82,9 @@ fn replace(workspace: &Workspace, path: &FilePath, content: &[u8], key: &str) ->
     unlink(parent.as_fd(), &temporary)?;
     let written = create_new(parent.as_fd(), &temporary).and_then(|mut file| {
         file.write_all(content)?;
+        if let Some(mode) = mode {
+            rustix::fs::fchmod(&file, mode)?;
+        }
         file.sync_all()?;
         // Whatever took the name since it was looked at is replaced, not followed.
         Ok(rustix::fs::renameat(&parent, &temporary, &parent, name)?)

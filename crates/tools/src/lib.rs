@@ -6,9 +6,9 @@
 //! A read creates nothing.
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
-//! opens things, `files` acts on them; `program` runs programs in a
-//! sandbox that others build; `message` sends; `web` asks other hosts;
-//! [`homes`] wipes.
+//! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `program` runs
+//! programs in a sandbox that others build, `live` says what they say as they say it, `ending` how they ended; `kept`
+//! keeps what is too long to be told; `message` sends; `web` asks other hosts; [`homes`] wipes.
 
 pub mod toolbox;
 
@@ -16,11 +16,17 @@ mod arguments;
 mod catalogue;
 mod path;
 
+mod edit;
+mod ending;
 mod file_error;
 mod files;
+mod kept;
 mod listing;
+mod live;
 mod message;
 mod program;
+mod search;
+mod turns;
 mod web;
 mod workspace;
 

@@ -74,6 +74,15 @@ impl WorkspacePath {
         self.text.split('/').filter(|name| !name.is_empty())
     }
 
+    /// Returns the directory that holds what the path names, and its name in it; nothing for the workspace itself.
+    pub(crate) fn split(&self) -> Option<(Self, &str)> {
+        match self.text.rsplit_once('/') {
+            Some((parent, name)) => Some((Self { text: parent.to_owned() }, name)),
+            None if self.text.is_empty() => None,
+            None => Some((Self::default(), &self.text)),
+        }
+    }
+
     /// Returns the path as it is given to the kernel.
     pub(crate) fn as_str(&self) -> &str {
         if self.text.is_empty() { "." } else { &self.text }

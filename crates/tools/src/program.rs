@@ -3,18 +3,23 @@
 //! Invariant: the words that the gate judged are the words that the sandbox executes; no string is taken apart here. A
 //! shell gets its command as one word and runs inside of the same walls.
 //!
-//! What a program writes is told up to a bound, its beginning and its end; the whole of it becomes a file of the
-//! workspace, which the model reads piece by piece. It does not stream: the port to tools has no place for pieces.
+//! What a program writes is told up to a bound, its beginning and its end; the whole of it is [kept](crate::kept). Whoever
+//! looks on hears it as it comes (`live`).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
+use dromia_contracts::runtime::Clock;
 use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::tool::Pieces;
 
+use crate::ending;
 use crate::files::fact;
-use crate::path::{FilePath, WorkspacePath};
+use crate::kept::{KEPT_BYTES_MAX, Long};
+use crate::live::{self, Voice};
+use crate::path::WorkspacePath;
 
 /// The most programs that run at once.
 pub(crate) const PROGRAMS_MAX: usize = 16;
@@ -52,8 +57,8 @@ pub(crate) struct Done {
     pub(crate) failed: bool,
     /// What is told.
     pub(crate) parts: Vec<Part>,
-    /// The whole output and where to keep it, if not all of it is told.
-    pub(crate) whole: Option<(FilePath, Vec<u8>)>,
+    /// The whole output, if not all of it is told.
+    pub(crate) whole: Option<Long>,
 }
 
 /// Runs a program in a workspace to its end. Dropping the future ends it.
@@ -61,8 +66,10 @@ pub(crate) async fn run(
     sandbox: &dyn Sandbox,
     workspace: PathBuf,
     program: Program,
+    clock: &dyn Clock,
+    pieces: &dyn Pieces,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s, key } = program;
+    let Program { argv, cwd, timeout_s, .. } = program;
     let limits = Limits {
         wall_ms: u64::from(timeout_s) * 1000,
         cpu_ms: u64::from(timeout_s) * 1000 * PROCESSORS,
@@ -72,21 +79,39 @@ pub(crate) async fn run(
     let cwd = cwd.names().collect();
     let spec = ProcessSpec { argv, env: Vec::new(), workspace, cwd, mounts: Vec::new(), limits };
     let mut process = sandbox.start(spec).await?;
+    let began = clock.now();
+    let mut voice = Voice::new(pieces, clock);
     let mut output = Vec::new();
     let mut ending = Ending::Lost;
-    while let Some(event) = process.next().await {
+    loop {
+        let event = tokio::select! {
+            // What the program says goes before what was held back of it.
+            biased;
+            event = process.next() => event,
+            () = live::until(clock, voice.due()) => {
+                voice.speak();
+                continue;
+            }
+        };
         match event {
             // Both outputs as they came, as a person at a terminal would see them.
-            ProcessEvent::Output { bytes, .. } => output.extend_from_slice(&bytes),
-            ProcessEvent::Ended(how) => ending = how,
+            Some(ProcessEvent::Output { bytes, .. }) => {
+                output.extend_from_slice(&bytes);
+                voice.hear(&bytes);
+            }
+            Some(ProcessEvent::Ended(how)) => ending = how,
+            None => break,
         }
     }
-    Ok(told(&ending, output, &key, sandbox.name()))
+    voice.end();
+    let ran = clock.now().as_millisecond() - began.as_millisecond();
+    let ran = Duration::from_millis(u64::try_from(ran).unwrap_or(0));
+    Ok(told(&ending, output, ending::told(&ending, &limits, sandbox.name(), ran)))
 }
 
-fn told(ending: &Ending, output: Vec<u8>, key: &str, sandbox: &str) -> Done {
+fn told(ending: &Ending, mut output: Vec<u8>, how: String) -> Done {
     let failed = *ending != Ending::Exited { code: 0 };
-    let mut parts = vec![fact(format!("[{}; {sandbox}]", ended(ending)))];
+    let mut parts = vec![fact(how)];
     let text = |bytes: &[u8]| Part::text(String::from_utf8_lossy(bytes), Label::UNKNOWN_FILE);
     if output.is_empty() {
         return Done { failed, parts, whole: None };
@@ -99,25 +124,10 @@ fn told(ending: &Ending, output: Vec<u8>, key: &str, sandbox: &str) -> Done {
     parts.push(text(&output[..HEAD_BYTES]));
     parts.push(fact(format!("[{} bytes are left out here]", tail - HEAD_BYTES)));
     parts.push(text(&output[tail..]));
-    let whole = place(key).map(|place| (place, output));
+    let is_cut = output.len() > KEPT_BYTES_MAX;
+    output.truncate(KEPT_BYTES_MAX);
+    let whole = Some(Long { bytes: output, shown: HEAD_BYTES, is_cut });
     Done { failed, parts, whole }
-}
-
-/// Where the output of a call is kept.
-fn place(key: &str) -> Option<FilePath> {
-    let name = &blake3::hash(key.as_bytes()).to_hex()[..16];
-    WorkspacePath::parse(&format!("output/{name}.txt")).ok()?.try_into().ok()
-}
-
-fn ended(ending: &Ending) -> String {
-    match ending {
-        Ending::Exited { code } => format!("exit code {code}"),
-        Ending::Signalled { signal } => format!("ended by signal {signal}"),
-        Ending::Killed { limit } => format!("ended: it reached its limit of {limit}"),
-        Ending::Stopped => "ended from outside".to_owned(),
-        Ending::NotStarted { problem } => format!("nothing ran: {problem}"),
-        Ending::Lost => "it was lost; what it did is not known".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -131,29 +141,29 @@ mod tests {
     fn a_long_output_is_told_at_both_ends_and_kept_as_a_whole() {
         let output: Vec<u8> =
             (0..100_000_u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
-        let done = told(&Ending::Exited { code: 0 }, output.clone(), "key", "walls");
+        let done = told(&Ending::Exited { code: 0 }, output.clone(), "[exit code 0]".to_owned());
         let text = parts_text(&done.parts);
         assert!(text.contains("\n0\n1\n") || text.contains("0\n1\n2\n"), "the beginning is there");
         assert!(text.ends_with("99999\n"), "the end is there");
         assert!(text.len() < HEAD_BYTES + TAIL_BYTES + 200);
-        let (path, whole) = done.whole.expect("it is kept");
-        assert_eq!(whole, output);
-        assert!(path.to_string().starts_with("output/"));
+        let whole = done.whole.expect("it is kept");
+        assert_eq!(whole.bytes, output);
+        assert_eq!((whole.shown, whole.is_cut), (HEAD_BYTES, false));
     }
 
     #[test]
     fn only_a_good_end_is_no_failure() {
-        for (ending, failed, says) in [
-            (Ending::Exited { code: 0 }, false, "exit code 0"),
-            (Ending::Exited { code: 3 }, true, "exit code 3"),
-            (Ending::Signalled { signal: 11 }, true, "signal 11"),
-            (Ending::Killed { limit: Limit::Memory }, true, "its limit of memory"),
-            (Ending::NotStarted { problem: "no such file".to_owned() }, true, "nothing ran: no such file"),
-            (Ending::Lost, true, "not known"),
+        for (ending, failed) in [
+            (Ending::Exited { code: 0 }, false),
+            (Ending::Exited { code: 3 }, true),
+            (Ending::Signalled { signal: 11 }, true),
+            (Ending::Killed { limit: Limit::Memory }, true),
+            (Ending::NotStarted { problem: "no such file".to_owned() }, true),
+            (Ending::Lost, true),
         ] {
-            let done = told(&ending, Vec::new(), "key", "walls");
+            let done = told(&ending, Vec::new(), "[it ended]".to_owned());
             assert_eq!(done.failed, failed);
-            assert!(parts_text(&done.parts).contains(says), "{:?}", done.parts);
+            assert_eq!(parts_text(&done.parts), "[it ended]");
         }
     }
 }

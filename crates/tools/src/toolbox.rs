@@ -18,19 +18,26 @@ use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::Sandboxes;
 use dromia_contracts::store::Store;
-use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput};
+use dromia_contracts::tool::{
+    Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+};
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
 use crate::arguments::{
-    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, parse,
+    Exec, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend,
+    ShellExecute, parse,
 };
 use crate::catalogue::Builtin;
+use crate::edit;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};
+use crate::kept::Long;
 use crate::listing;
 use crate::message;
 use crate::program::{self, PROGRAMS_MAX, Program};
+use crate::search;
+use crate::turns::Turns;
 use crate::web;
 use crate::workspace::{Missing, Resolver, Workspace, workspace_path};
 
@@ -60,6 +67,7 @@ pub struct Toolbox {
     runtime: Runtime,
     line: Arc<dyn Line>,
     file_work: Arc<Semaphore>,
+    turns: Arc<Turns>,
     programs: Semaphore,
 }
 
@@ -74,16 +82,22 @@ impl Toolbox {
             runtime,
             line,
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
+            turns: Arc::new(Turns::new()),
             programs: Semaphore::new(PROGRAMS_MAX),
         }
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn names() -> [&'static str; 10] {
+    pub fn names() -> [&'static str; 12] {
         Builtin::ALL.map(Builtin::name)
     }
 
-    async fn execute(&self, context: ToolContext, call: PreparedCall) -> Result<ToolOutput, String> {
+    async fn execute(
+        &self,
+        context: ToolContext,
+        call: PreparedCall,
+        pieces: &dyn Pieces,
+    ) -> Result<ToolOutput, String> {
         let Some(tool) = Builtin::find(&call.tool) else { return Err("there is no such tool".to_owned()) };
         let agent = context.agent;
         if let Some(pace) = self.config.pace {
@@ -96,17 +110,19 @@ impl Toolbox {
             }
             Builtin::HttpRequest => {
                 let arguments: HttpRequest = parse(&call.arguments)?;
-                Ok(web::request(&*self.line, context, arguments).await)
+                let key = context.key.clone();
+                let (output, long) = web::request(&*self.line, context, arguments).await;
+                Ok(self.keep(agent, key, output, long).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -116,19 +132,35 @@ impl Toolbox {
                 let arguments: FileList = parse(&call.arguments)?;
                 self.file(agent, Missing::Leave, move |workspace| listing::list(workspace, &arguments)).await
             }
+            Builtin::FileSearch => {
+                let arguments: FileSearch = parse(&call.arguments)?;
+                let pattern = arguments.compile()?;
+                let clock = Arc::clone(&self.runtime.clock);
+                let search = move |workspace: Option<&Workspace>| {
+                    search::search(workspace, &arguments, &pattern, &*clock)
+                };
+                self.file(agent, Missing::Leave, search).await
+            }
             Builtin::FileDelete => {
                 let arguments: FileDelete = parse(&call.arguments)?;
-                self.file(agent, Missing::Leave, move |workspace| files::delete(workspace, &arguments)).await
+                self.change(agent, Missing::Leave, move |workspace| files::delete(workspace, &arguments))
+                    .await
+            }
+            Builtin::FileEdit => {
+                let arguments: FileEdit = parse(&call.arguments)?;
+                let edit =
+                    move |workspace: Option<&Workspace>| edit::edit(workspace, &arguments, &context.key);
+                self.change(agent, Missing::Leave, edit).await
             }
             Builtin::FileWrite => {
                 let arguments: FileContent = parse(&call.arguments)?;
                 let write = move |workspace: &Workspace| files::write(workspace, &arguments, &context.key);
-                self.file(agent, Missing::Make, made(write)).await
+                self.change(agent, Missing::Make, made(write)).await
             }
             Builtin::FileAppend => {
                 let arguments: FileContent = parse(&call.arguments)?;
-                self.file(agent, Missing::Make, made(move |workspace| files::append(workspace, &arguments)))
-                    .await
+                let append = move |workspace: &Workspace| files::append(workspace, &arguments);
+                self.change(agent, Missing::Make, made(append)).await
             }
         }
     }
@@ -143,7 +175,12 @@ impl Toolbox {
         Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
     }
 
-    async fn program(&self, agent: AgentId, program: Program) -> Result<ToolOutput, String> {
+    async fn program(
+        &self,
+        agent: AgentId,
+        program: Program,
+        pieces: &dyn Pieces,
+    ) -> Result<ToolOutput, String> {
         // However long the others run, this one is told in time that it did not.
         let turn = tokio::time::timeout(program::TURN_WAIT, self.programs.acquire()).await;
         let _permit = match turn {
@@ -156,16 +193,40 @@ impl Toolbox {
         let path = workspace_path(&self.config.root, agent);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
         let key = program.key.clone();
-        let done = program::run(&*sandbox, path, program).await.map_err(|error| error.to_string())?;
-        let mut output = ToolOutput { failed: done.failed, parts: done.parts, ..ToolOutput::default() };
-        if let Some((path, whole)) = done.whole {
-            let kept = made(move |workspace| files::keep(workspace, &path, &whole, &key));
-            match self.file(agent, Missing::Make, kept).await {
-                Ok(told) => output.parts.extend(told.parts),
-                Err(problem) => output.parts.push(files::fact(format!("[the rest is lost: {problem}]"))),
-            }
+        let done = program::run(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
+        let done = done.map_err(|error| error.to_string())?;
+        let output = ToolOutput { failed: done.failed, parts: done.parts, ..ToolOutput::default() };
+        Ok(self.keep(agent, key, output, done.whole).await)
+    }
+
+    /// Keeps a result that is longer than what is told of it, and tells where.
+    async fn keep(
+        &self,
+        agent: AgentId,
+        key: String,
+        mut output: ToolOutput,
+        long: Option<Long>,
+    ) -> ToolOutput {
+        let Some(long) = long else { return output };
+        let keep = move |workspace: &Workspace| long.keep(workspace, &key);
+        match self.change(agent, Missing::Make, made(keep)).await {
+            Ok(told) => output.parts.extend(told.parts),
+            Err(problem) => output.parts.push(files::fact(format!("[the rest is lost: {problem}]"))),
         }
-        Ok(output)
+        output
+    }
+
+    /// Does file work that changes something, one at a time in a workspace.
+    async fn change<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>
+    where
+        F: FnOnce(Option<&Workspace>) -> Told + Send + 'static,
+    {
+        let turns = Arc::clone(&self.turns);
+        let change = move |workspace: Option<&Workspace>| {
+            let _turn = turns.take(agent);
+            work(workspace)
+        };
+        self.file(agent, missing, change).await
     }
 
     async fn file<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>
@@ -214,8 +275,13 @@ impl ToolHost for Toolbox {
         })
     }
 
-    fn call(&self, context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {
-        Box::pin(async move { self.execute(context, call).await.unwrap_or_else(failed) })
+    fn call<'a>(
+        &'a self,
+        context: ToolContext,
+        call: PreparedCall,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, ToolOutput> {
+        Box::pin(async move { self.execute(context, call, pieces).await.unwrap_or_else(failed) })
     }
 }
 

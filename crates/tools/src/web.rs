@@ -7,7 +7,10 @@
 //! again, what replaces or removes (PUT, DELETE) leaves what it left before, and anything else (POST, PATCH) is never
 //! repeated by itself. A server that acts on GET is not covered by that; it is one by mistake.
 //!
-//! What comes back is somebody else's text: it is labelled untrusted, headers included. Only the numbers are facts.
+//! What comes back is somebody else's text: it is labelled untrusted, headers included. Only the numbers are facts. A body
+//! that is longer than the most that is shown at once is [kept](crate::kept) for an agent that may read files, so that
+//! nobody is asked again for the rest of it; that file is the call's result and no effect of it. Whoever asks for a
+//! shorter piece, or for a later one, gets just that.
 
 use std::fmt::Write as _;
 
@@ -21,8 +24,9 @@ use dromia_contracts::tool::{EffectClass, ToolContext, ToolOutput};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
-use crate::arguments::HttpRequest;
+use crate::arguments::{HttpRequest, READ_BYTES_MAX};
 use crate::files::{fact, whole_characters};
+use crate::kept::{KEPT_BYTES_MAX, Long, is_readable};
 
 /// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8 << 10;
@@ -92,23 +96,31 @@ impl HttpRequest {
     }
 }
 
-/// Sends the request and shows the piece of the answer that is asked for.
-pub(crate) async fn request(line: &dyn Line, context: ToolContext, arguments: HttpRequest) -> ToolOutput {
+/// Sends the request and shows the piece of the answer that is asked for; gives back a body that is longer, to be kept.
+pub(crate) async fn request(
+    line: &dyn Line,
+    context: ToolContext,
+    arguments: HttpRequest,
+) -> (ToolOutput, Option<Long>) {
     let HttpRequest { body, headers, limit, method, offset, url } = arguments;
     let HttpUrl(url) = url;
     let asked = url.clone();
     let headers = headers.into_iter().collect();
+    let keeps = offset == 0 && limit == READ_BYTES_MAX && is_readable(&context.grants);
     // A tenant has its share of the way out, however many agents it has.
     let (grants, share) = (context.grants, context.scope.tenant().to_string());
     let response = line.send(Request { method, url, headers, body: Bytes::from(body), grants, share }).await;
     let response = match response {
         Ok(response) => response,
         Err(EgressError { failure, is_sent, decisions }) => {
-            return failed(&failure, is_sent && !method.is_safe(), decisions);
+            return (failed(&failure, is_sent && !method.is_safe(), decisions), None);
         }
     };
     let Response { status, headers, url, decisions, mut body } = response;
-    let piece = piece(&mut *body, offset, limit as usize).await;
+    let limit = limit as usize;
+    let most = if keeps { KEPT_BYTES_MAX } else { limit };
+    let mut piece = piece(&mut *body, offset, most).await;
+    let long = piece.shorten(limit);
     let mut parts = vec![fact(piece.told(status, offset, method))];
     if std::str::from_utf8(&piece.bytes).is_err() {
         parts.push(fact("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
@@ -124,7 +136,7 @@ pub(crate) async fn request(line: &dyn Line, context: ToolContext, arguments: Ht
     text.push('\n');
     text.push_str(&String::from_utf8_lossy(&piece.bytes));
     parts.push(Part::text(text, Label::OUTSIDE));
-    ToolOutput { failed: piece.torn.is_some(), parts, egress: decisions, ..ToolOutput::default() }
+    (ToolOutput { failed: piece.torn.is_some(), parts, egress: decisions, ..ToolOutput::default() }, long)
 }
 
 /// A piece of a body.
@@ -134,9 +146,24 @@ struct Piece {
     more: bool,
     /// Why it does not go on, if it should.
     torn: Option<Failure>,
+    /// Whether all that was read is kept.
+    is_kept: bool,
 }
 
 impl Piece {
+    /// Cuts the piece to what is shown; gives back all of it if that is less.
+    fn shorten(&mut self, limit: usize) -> Option<Long> {
+        if self.bytes.len() <= limit {
+            return None;
+        }
+        let shown = whole_characters(&self.bytes[..limit]);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.bytes.extend_from_slice(&bytes[..shown]);
+        let is_cut = std::mem::replace(&mut self.more, true) || self.torn.is_some();
+        self.is_kept = true;
+        Some(Long { bytes, shown, is_cut })
+    }
+
     fn told(&self, status: u16, offset: u64, method: Method) -> String {
         let shown = self.bytes.len();
         let mut told = format!("[{status}; {shown} bytes");
@@ -145,6 +172,8 @@ impl Piece {
         }
         if let Some(failure) = &self.torn {
             let _infallible = write!(told, "; then {failure}");
+        } else if self.is_kept {
+            told.push_str("; more follows");
         } else if self.more && method == Method::Get {
             let next = offset.saturating_add(shown as u64);
             let _infallible = write!(told, "; more follows: ask again with offset {next}");
@@ -158,7 +187,7 @@ impl Piece {
 
 /// Reads a piece of a body, and no more than it takes to know whether more follows.
 async fn piece(body: &mut dyn Body, offset: u64, limit: usize) -> Piece {
-    let mut piece = Piece { bytes: Vec::new(), more: false, torn: None };
+    let mut piece = Piece { bytes: Vec::new(), more: false, torn: None, is_kept: false };
     let mut skipped = 0_u64;
     loop {
         let mut chunk = match body.chunk().await {

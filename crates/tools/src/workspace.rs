@@ -61,6 +61,15 @@ pub(crate) enum Missing {
     Leave,
 }
 
+/// What a name led to.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// A regular file.
+    File(File),
+    /// A directory.
+    Directory(OwnedFd),
+}
+
 /// A held workspace.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -126,6 +135,16 @@ impl Workspace {
     /// Opens a regular file in a held directory for appending; makes it if it is not there.
     pub(crate) fn append(&self, parent: BorrowedFd<'_>, name: &str) -> Result<File, FileError> {
         self.file(parent, name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    }
+
+    /// Opens whatever a name in a held directory is, a file for reading or a directory.
+    pub(crate) fn entry(&self, parent: BorrowedFd<'_>, name: &str) -> Result<Entry, FileError> {
+        let handle = open_child(parent, name, OFlags::RDONLY, Mode::empty(), self.resolver)?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
+            FileType::RegularFile => Ok(Entry::File(File::from(handle))),
+            FileType::Directory => Ok(Entry::Directory(handle)),
+            _ => Err(FileError::Special),
+        }
     }
 
     fn file(&self, parent: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<File, FileError> {

@@ -2,7 +2,8 @@
 //!
 //! With a schema the answer is JSON that satisfies it, or the command failed (`shape`).
 //!
-//! With `--jsonl` the entries of the run come as they are made, and the answer is the last line. The usage file is
+//! With `--jsonl` the entries of the run come as they are made, and the answer is the last line. A person who looks on
+//! sees on stderr what programs say while they run; otherwise one request waits for the answer. The usage file is
 //! written before anything is sent, so that a path which cannot be written costs nothing, and again at the end,
 //! however that comes about.
 
@@ -14,6 +15,7 @@ use dromia_api::{RunId, RunStatus, Usage};
 use serde::Serialize;
 
 use super::event::{PATIENCE, PLATFORM, Waited, ended, print, wait};
+use super::live::Heard;
 use super::{Cli, chat, said};
 use crate::args::Ask;
 use crate::client::parse;
@@ -60,7 +62,15 @@ async fn answer(
     output: &mut Output<'_>,
 ) -> Outcome<Exit> {
     if by_line || output.is_jsonl() {
-        return stream(cli, event, shape, used, output).await;
+        let answered = stream(cli, event, Sight::Entries, shape, used, output).await?;
+        let line = Answer { kind: "answer", answered: &answered };
+        let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
+        output.line(&line)?;
+        return ended(&answered, output);
+    }
+    if !output.is_json() && output.context().err_is_terminal {
+        let answered = stream(cli, event, Sight::Output, shape, used, output).await?;
+        return print(&Waited::Answered(answered), output);
     }
     let mut waited = wait(cli, event, None).await?;
     used.run = match &waited {
@@ -82,14 +92,24 @@ fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
     Ok(())
 }
 
-/// Prints the entries of the run as they come, then the answer.
+/// What is shown of a run before its answer.
+#[derive(Debug, Clone, Copy)]
+enum Sight {
+    /// Its entries, a line each, for a program.
+    Entries,
+    /// What its programs say, for a person.
+    Output,
+}
+
+/// Shows a run as it goes on, and returns its answer.
 async fn stream(
     cli: &Cli<'_>,
     event: SendEvent,
+    sight: Sight,
     shape: Option<&Shape>,
     used: &mut Used,
     output: &mut Output<'_>,
-) -> Outcome<Exit> {
+) -> Outcome<EventAnswered> {
     let patience = cli.patience(PATIENCE);
     let (_, bytes) = cli.client.post_event(&event, None, patience).await?;
     let accepted: EventAccepted = parse(&bytes)?;
@@ -101,34 +121,36 @@ async fn stream(
             None => chat::taker(cli, accepted.session, accepted.item).await?,
         };
         used.run = Some(run);
-        follow(cli, &accepted, run, output).await
+        follow(cli, &accepted, run, sight, output).await
     };
     let mut answered = tokio::time::timeout(patience, streamed).await.unwrap_or(Err(late))?;
     if let Some(shape) = shape {
         fit(shape, &mut answered)?;
     }
-    let line = Answer { kind: "answer", answered: &answered };
-    let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
-    output.line(&line)?;
-    ended(&answered, output)
+    Ok(answered)
 }
 
 async fn follow(
     cli: &Cli<'_>,
     accepted: &EventAccepted,
     run: RunId,
+    sight: Sight,
     output: &mut Output<'_>,
 ) -> Outcome<EventAnswered> {
     let mut follow = Follow::new(&cli.client, run, 0);
-    let mut said = Said::default();
+    let (mut said, mut heard) = (Said::default(), Heard::default());
     loop {
         match follow.next().await? {
             Seen::Entry(entry) => {
-                super::run::print_json_line(&entry, output)?;
+                match sight {
+                    Sight::Entries => super::run::print_json_line(&entry, output)?,
+                    Sight::Output => heard.entry(&entry, output)?,
+                }
                 said.take(&entry)?;
             }
+            Seen::Output(piece) if matches!(sight, Sight::Output) => heard.piece(&piece, output)?,
             // Live text has no cursor and gives way to its entry: a program waits for the entry.
-            Seen::Delta(_) => {}
+            Seen::Delta(_) | Seen::Output(_) => {}
             Seen::End(_) => break,
         }
     }

@@ -1,7 +1,7 @@
 //! `chat`: a conversation, line by line, each answer printed as it is made.
 //!
 //! What is printed live comes from deltas, which are hints; the journal's entry settles it. If a lost attempt was
-//! printed, the whole answer is printed again under it.
+//! printed, the whole answer is printed again under it. What programs say while they run goes to stderr.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Cli;
 use super::event::PLATFORM;
+use super::live::Heard;
 use crate::args::Chat;
 use crate::client::parse;
 use crate::error::{Error, Outcome};
@@ -113,15 +114,18 @@ pub(super) async fn taker(cli: &Cli<'_>, session: SessionId, item: ItemId) -> Ou
 
 async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome {
     let mut follow = Follow::new(&cli.client, run, 0);
-    let mut printed = Printed::default();
+    let (mut printed, mut heard) = (Printed::default(), Heard::default());
     let began = Instant::now();
     loop {
         match follow.next().await? {
             Seen::Delta(delta) => {
+                heard.close(output)?;
                 let piece = printed.delta(&delta);
                 output.text(&piece)?;
             }
+            Seen::Output(piece) => heard.piece(&piece, output)?,
             Seen::Entry(entry) => {
+                heard.entry(&entry, output)?;
                 let piece = printed.entry(&entry)?;
                 output.text(&piece)?;
             }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::steps::{HEADS as STEP_HEADS, Step, steps};
+use super::live::Heard;
 use super::{Cli, listing, print_list};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
@@ -140,12 +141,23 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
     let mut follow = Follow::new(&cli.client, watch.id, watch.after);
     let mut entries = Vec::new();
     let by_line = watch.jsonl || output.is_jsonl();
+    let mut heard = Heard::default();
     loop {
         match follow.next().await? {
             Seen::Entry(entry) if by_line => print_json_line(&entry, output)?,
             Seen::Entry(entry) if output.is_json() => entries.push(entry),
-            Seen::Entry(entry) => output.line(&entry_line(&entry))?,
-            Seen::Delta(delta) => live(&delta, output)?,
+            Seen::Entry(entry) => {
+                heard.close(output)?;
+                output.line(&entry_line(&entry))?;
+                heard.entry(&entry, output)?;
+            }
+            Seen::Delta(delta) => {
+                heard.close(output)?;
+                live(&delta, output)?;
+            }
+            // A program waits for the entry.
+            Seen::Output(_) if by_line || output.is_json() => {}
+            Seen::Output(piece) => heard.piece(&piece, output)?,
             Seen::End(end) => {
                 let (run, status, last_seq) = (watch.id, end.status, end.last_seq);
                 if output.is_json() && !by_line {

@@ -276,7 +276,10 @@ async fn whoami_tells_server_tenant_and_rights() {
 
 #[tokio::test]
 async fn what_an_agent_says_cannot_drive_the_terminal() {
-    let server = Server::new(|_, _| (200, answered("completed", "").replace("forty-two", "a\\u001b[2Jb")));
+    let server = Server::new(|asked, before| {
+        let (status, body) = one_run(asked, before);
+        (status, body.replace("forty-two", "a\\u001b[2Jb"))
+    });
     let shown = server.typed(&["ask", "x"], "", true).await;
     assert!(!shown.out.contains('\u{1b}'), "{:?}", shown.out);
     let piped = server.run(&["ask", "x"]).await;

@@ -111,3 +111,73 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
     assert_eq!(sent[1]["session"], "ses_0199c0de000000000000000000000000");
     assert!(ended.err.contains("dromia chat --session ses_"), "{}", ended.err);
 }
+
+fn output(offset: u64, bytes: u64, text: &str) -> String {
+    let text = serde_json::to_string(text).unwrap();
+    format!(
+        "event: output\ndata: {{\"call\":\"call_1_0\",\"offset\":{offset},\"bytes\":{bytes},\"text\":{text}}}\n\n"
+    )
+}
+
+fn said(seq: u64, kind: &str, fields: &str, text: &str) -> String {
+    let body = serde_json::json!({"parts": [{"type": "text", "text": text, "label": "untrusted/agent"}]});
+    let entry = entry(seq).replace("tool_started", kind).replace("null", &body.to_string());
+    entry.replace("\"fields\":{}", &format!("\"fields\":{fields}"))
+}
+
+/// A run whose program speaks while it runs; some of that is left out on the way.
+fn speaking(asked: &Asked, _: usize) -> (u16, String) {
+    let id = "0199c0de000000000000000000000000";
+    match asked.line.as_str() {
+        "POST /v1/events" => {
+            assert!(!asked.body.contains("\"wait\":true"), "{}", asked.body);
+            let ids = format!(r#""item":"itm_{id}","session":"ses_{id}","run":"{RUN}""#);
+            (202, format!(r#"{{{ids},"position":1,"replayed":false}}"#))
+        }
+        line if line.ends_with("/journal") => {
+            let pieces = [(0, 4, "one\n"), (4, 1, "t"), (5, 3, "wo\r"), (13, 4, "\u{1b}[2J")];
+            let pieces: String = pieces.map(|(offset, bytes, text)| output(offset, bytes, text)).concat();
+            let call = r#"{"call":"call_1_0","status":"ok"}"#;
+            let ended = said(2, "tool_finished", call, "[exit code 0; walls; ran 1.0 s of 60 s]\nmore");
+            let reply = said(3, "model_replied", "{}", "forty-two");
+            (200, [entry(1), pieces, ended, reply, end("completed")].concat())
+        }
+        _ => (
+            200,
+            format!(
+                r#"{{"id":"{RUN}","kind":"turn","agent":"agt_{id}","session":"ses_{id}","status":"completed",
+                "started_at":"2026-01-02T03:04:05Z","updated_at":"2026-01-02T03:04:05Z","wake_at":null,"last_seq":3,
+                "epoch":1,"model_calls":1,"usage":{{"input_tokens":1,"output_tokens":2}},"cost_micros":3}}"#
+            ),
+        ),
+    }
+}
+
+/// What is shown of it where nobody looks on.
+const SPOKEN: &str = "  | one\n  | two\n  | [5 bytes are not shown]\n  | \u{fffd}[2J\n  \
+                      | [exit code 0; walls; ran 1.0 s of 60 s]\n";
+
+#[tokio::test]
+async fn what_a_program_says_is_shown_beside_the_result_and_dimmed_only_on_a_terminal() {
+    let watched = Server::new(speaking).run(&["run", "watch", RUN]).await;
+    assert_eq!(watched.err, format!("{SPOKEN}{RUN} is completed\n"));
+    assert_eq!(watched.out.lines().count(), 3, "{}", watched.out);
+    let talked = Server::new(speaking).typed(&["chat"], "what?\n/quit\n", false).await;
+    assert!(talked.err.starts_with(SPOKEN), "{}", talked.err);
+    assert_eq!(talked.out, "forty-two\n");
+    for line in [vec!["run", "watch", RUN], vec!["ask", "what?"]] {
+        let shown = Server::new(speaking).typed(&line, "", true).await;
+        assert!(shown.err.contains("\u{1b}[2m  | one\u{1b}[0m\n"), "{line:?}: {:?}", shown.err);
+        assert!(!shown.err.contains("\u{1b}[2J"), "{line:?}: {:?}", shown.err);
+    }
+    let asked = Server::new(speaking).typed(&["ask", "what?", "--color", "never"], "", true).await;
+    assert_eq!((asked.exit, asked.out.as_str(), asked.err.as_str()), (Exit::Done, "forty-two\n", SPOKEN));
+}
+
+#[tokio::test]
+async fn programs_get_entries_and_no_live_output() {
+    for line in [vec!["run", "watch", RUN, "--jsonl"], vec!["run", "watch", RUN, "--json"]] {
+        let ended = Server::new(speaking).run(&line).await;
+        assert!(!ended.err.contains(" | ") && !ended.out.contains("\"offset\""), "{line:?}: {ended:?}");
+    }
+}

@@ -17,6 +17,7 @@ mod full_disk;
 mod home;
 mod hops;
 mod large;
+mod live;
 mod model;
 mod mutations;
 mod programs;

@@ -24,7 +24,7 @@ fn asks(tool: &str, arguments: &serde_json::Value) -> serde_json::Value {
 }
 
 /// Calls a tool and returns all that it told.
-async fn told(server: &Server, tool: &str, arguments: serde_json::Value) -> String {
+pub(crate) async fn told(server: &Server, tool: &str, arguments: serde_json::Value) -> String {
     let mut event = asks(tool, &arguments);
     event["wait"] = json!(true);
     let (status, answer) = server.event(&event).await;
@@ -38,7 +38,7 @@ async fn told(server: &Server, tool: &str, arguments: serde_json::Value) -> Stri
 }
 
 /// The workspace of the one agent that has one.
-fn workspace(home: &Home) -> Option<PathBuf> {
+pub(crate) fn workspace(home: &Home) -> Option<PathBuf> {
     let mut agents = std::fs::read_dir(home.path().join("agents")).ok()?;
     Some(agents.next()?.ok()?.path().join("workspace"))
 }

@@ -3,14 +3,18 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dromia_contracts::CallId;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
+use dromia_contracts::runs::Live;
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::tool::{EffectClass, PreparedCall, ToolContext, ToolOutput};
+use dromia_contracts::tool::{
+    EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PreparedCall, ToolContext, ToolOutput,
+};
+use dromia_contracts::{CallId, RunId};
 use futures_util::future::{Either, select};
 
 use super::{Lost, Owner};
+use crate::core::Core;
 use crate::decide::{Input, Next};
 
 impl Owner {
@@ -32,8 +36,9 @@ impl Owner {
             key: id.key(self.run),
         };
         let cancelled = AtomicBool::new(false);
+        let pieces = LivePieces { core: &self.core, run: self.run, call: id };
         let ended = {
-            let work = self.core.ports.tools.call(context, call);
+            let work = self.core.ports.tools.call(context, call, &pieces);
             let terminated = pin!(self.terminated(&cancelled));
             match select(work, terminated).await {
                 Either::Left((output, _)) => Ok(output),
@@ -78,6 +83,23 @@ impl Owner {
                 Some(item) => return Some(item),
                 None => cancelled.store(true, Ordering::Relaxed),
             }
+        }
+    }
+}
+
+/// Passes the live output of a call on to watchers. A piece beyond the port's bound is dropped: each one may wait for
+/// every slow watcher of the run.
+struct LivePieces<'a> {
+    core: &'a Core,
+    run: RunId,
+    call: CallId,
+}
+
+impl Pieces for LivePieces<'_> {
+    fn push(&self, offset: u64, bytes: u64, text: &str) {
+        if text.len() <= LIVE_PIECE_BYTES_MAX {
+            let call = self.call;
+            self.core.hub.publish(self.run, || Live::Output { call, offset, bytes, text: text.to_owned() });
         }
     }
 }

@@ -19,6 +19,7 @@ mod answers;
 mod check;
 mod clients;
 mod kills;
+mod live;
 mod planted;
 mod ports;
 mod requests;

@@ -221,7 +221,7 @@ impl Listener {
             () = self.patience.stop.cancelled() => self.stopped(),
             live = watch.next() => match live {
                 Some(Live::Committed { seq, .. }) if seq > self.cursor => Next::Read(Some(watch)),
-                Some(Live::Committed { .. }) => Next::Listen(watch),
+                Some(Live::Committed { .. } | Live::Output { .. }) => Next::Listen(watch),
                 Some(Live::Lagged) => Next::Read(Some(watch)),
                 Some(Live::Delta { step, attempt, offset, text }) => {
                     match self.delta(step, attempt, offset, &text) {

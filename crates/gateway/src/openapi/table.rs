@@ -8,7 +8,8 @@ use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{Cursor, Delivery, DeliveryShown, FeedPage, MoveCursor};
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
 use dromia_api::run::{
-    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_PROBLEM, Entry, JournalPage, Run, StreamEnd, Why,
+    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, JournalPage, Output, Run,
+    StreamEnd, Why,
 };
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
 use dromia_api::status::{Health, Ready, Status};
@@ -289,6 +290,7 @@ fn runs() -> Vec<Operation> {
     let events = [
         (EVENT_ENTRY, of::<Entry>()),
         (EVENT_DELTA, of::<Delta>()),
+        (EVENT_OUTPUT, of::<Output>()),
         (EVENT_END, of::<StreamEnd>()),
         (EVENT_PROBLEM, of::<Problem>()),
     ];
@@ -305,7 +307,10 @@ fn runs() -> Vec<Operation> {
             .header("accept", "`text/event-stream` follows the run until it ends.")
             .header("last-event-id", "The number of the last entry seen; it goes before `after`.")
             .gives::<JournalPage>(200, "A page of entries, in order.")
-            .streams("As a stream: every entry once and in order, live text in between, then `end`.", &events)
+            .streams(
+                "As a stream: every entry once and in order, live text and live output in between, then `end`.",
+                &events,
+            )
             .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
         Operation::new(
             "GET",

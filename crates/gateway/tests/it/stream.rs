@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dromia_contracts::CallId;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::Live;
 use http_body_util::BodyExt;
@@ -105,6 +106,35 @@ async fn a_follower_sees_entries_as_they_come_and_text_without_cursor() {
     append(&world, 3, RunStatus::Completed);
     assert_eq!(reader.ids_to_end().await, [3]);
     assert_eq!(reader.next().await, None, "nothing follows the end");
+}
+
+#[tokio::test]
+async fn live_output_has_no_cursor_and_gives_way_to_the_result_of_its_call() {
+    let world = World::new().await;
+    let run = world.ours.run;
+    let output = |index, offset| {
+        let call = CallId { step: 1, index };
+        Live::Output { call, offset, bytes: 3, text: "a\nb".into() }
+    };
+    append(&world, 1, RunStatus::Running);
+    let mut reader = Reader::open(&world, 0).await;
+    assert!(reader.next().await.unwrap().starts_with("id: 1\n"));
+    world.rooms.live(run, &output(0, 0));
+    assert_eq!(
+        reader.next().await.unwrap(),
+        "event: output\ndata: {\"call\":\"call_1_0\",\"offset\":0,\"bytes\":3,\"text\":\"a\\nb\"}"
+    );
+    let finished =
+        stored(2, "tool_finished", r#"{"call":"call_1_0","status":"ok"}"#, Some(r#"{"parts":[]}"#));
+    world.rooms.append(run, finished, RunStatus::Running);
+    assert!(reader.next().await.unwrap().starts_with("id: 2\n"));
+    // It comes after the result of its call, which says all of it; the next call's is news.
+    world.rooms.live(run, &output(0, 3));
+    world.rooms.live(run, &output(1, 0));
+    let event = reader.next().await.unwrap();
+    assert!(event.starts_with("event: output\ndata: {\"call\":\"call_1_1\""), "{event}");
+    append(&world, 3, RunStatus::Completed);
+    assert_eq!(reader.ids_to_end().await, [3]);
 }
 
 #[tokio::test]

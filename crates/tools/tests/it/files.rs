@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::ToolHost as _;
+use dromia_contracts::tool::{ToolHost as _, Unwatched};
 use serde_json::json;
 
 use crate::support::{Bench, context};
@@ -101,7 +101,7 @@ async fn a_write_that_a_crash_cut_off_is_finished_by_the_repeated_call() {
     let name = format!(".dromia-tmp-{}", &blake3::hash(context().key.as_bytes()).to_hex()[..16]);
     std::fs::write(bench.workspace().join(&name), "ne").expect("written");
     assert_eq!(bench.told("file.list", "").await, "ok: [empty]");
-    assert!(!bench.toolbox.call(context(), call).await.failed);
+    assert!(!bench.toolbox.call(context(), call, &Unwatched).await.failed);
     let names: Vec<_> = std::fs::read_dir(bench.workspace())
         .expect("there")
         .map(|entry| entry.expect("read").file_name())
@@ -146,6 +146,8 @@ async fn a_read_creates_nothing() {
         ("file.list", "{}"),
         ("file.list", r#"{"path":"a"}"#),
         ("file.delete", r#"{"path":"a/b"}"#),
+        ("file.edit", r#"{"path":"a/b","old":"x","new":"y"}"#),
+        ("file.search", r#"{"pattern":"x"}"#),
         ("time.now", "{}"),
     ] {
         bench.told(tool, arguments).await;
@@ -175,9 +177,11 @@ async fn links_pipes_and_sockets_are_refused_by_every_tool() {
         ("pipe", "neither a file nor a directory"),
         ("socket", "neither a file nor a directory"),
     ] {
-        for tool in ["file.read", "file.delete", "file.write", "file.append"] {
+        for tool in ["file.read", "file.delete", "file.write", "file.append", "file.edit", "file.search"] {
             let arguments = match tool {
                 "file.read" | "file.delete" => json!({"path": path}).to_string(),
+                "file.edit" => json!({"path": path, "old": "secret", "new": "overwritten"}).to_string(),
+                "file.search" => json!({"path": path, "pattern": "secret"}).to_string(),
                 _ => args(path, "overwritten"),
             };
             let told = bench.told(tool, &arguments).await;

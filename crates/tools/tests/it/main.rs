@@ -8,4 +8,5 @@ mod homes;
 mod message;
 mod programs;
 mod races;
+mod text;
 mod web;

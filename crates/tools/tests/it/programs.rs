@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
+use dromia_contracts::content::Part;
 use dromia_contracts::sandbox::{
-    Ending, Mount, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Sandboxes, Stream, Tier,
+    Ending, Limit, Mount, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Sandboxes, Stream, Tier,
 };
+use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces};
+use serde_json::json;
 
 use crate::support::Bench;
 
@@ -101,7 +104,10 @@ async fn what_was_judged_is_what_the_sandbox_is_asked_for() {
     plays(&bench, &[b"hi\n"], Ending::Exited { code: 0 });
     let told =
         bench.told("exec", r#"{"argv":["printf","%s; rm -rf /","$HOME"],"cwd":"a/./b","timeout_s":7}"#).await;
-    assert!(told.starts_with("ok: [exit code 0; played]") && told.ends_with("hi\n"), "{told}");
+    assert!(
+        told.starts_with("ok: [exit code 0; played; ran 0.0 s of 7 s]") && told.ends_with("hi\n"),
+        "{told}"
+    );
     let told = bench.told("shell.execute", r#"{"command":"ls | wc -l"}"#).await;
     assert!(told.starts_with("ok: "), "{told}");
     let asked = bench.sandboxes.asked.lock().expect("nobody panicked").clone();
@@ -121,18 +127,102 @@ async fn a_program_that_ends_badly_is_a_failure_with_its_output() {
     let bench = Bench::new();
     plays(&bench, &[b"no such test\n"], Ending::Exited { code: 2 });
     let told = bench.told("exec", r#"{"argv":["make"]}"#).await;
-    assert!(told.starts_with("failed: [exit code 2; played]") && told.contains("no such test"), "{told}");
+    assert!(
+        told.starts_with("failed: [exit code 2; played; ran ") && told.contains("no such test"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
 async fn the_whole_of_a_long_output_can_be_read_from_the_workspace() {
     let bench = Bench::new();
-    let long = vec![b'x'; 100_000];
-    plays(&bench, &[&long], Ending::Exited { code: 0 });
+    let long: Vec<u8> = (0..10_000).flat_map(|number| format!("{number:>9}\n").into_bytes()).collect();
+    for _ in 0..2 {
+        plays(&bench, &[&long], Ending::Exited { code: 0 });
+        let told = bench.told("exec", r#"{"argv":["flood"]}"#).await;
+        assert!(told.len() < 40_000, "{} bytes are told", told.len());
+        let (path, offset) = handle(&told, "[all 100000 bytes are in ");
+        let kept = std::fs::read(bench.workspace().join(&path)).expect("it is kept");
+        assert_eq!(kept, long);
+        // What is read on there begins where what was told ends.
+        let arguments = json!({"path": path, "offset": offset, "limit": 10}).to_string();
+        let read = bench.told("file.read", &arguments).await;
+        assert!(told.contains("     2047\n") && read.starts_with("ok:      2048\n"), "{read:?}");
+    }
+    let names = std::fs::read_dir(bench.workspace().join("output")).expect("there").count();
+    assert_eq!(names, 1, "the same call leaves one file");
+}
+
+/// The handle that is told, and from where to read on.
+pub(crate) fn handle(told: &str, before: &str) -> (String, u64) {
+    let (_, rest) = told.split_once(before).expect("it says where the whole is");
+    let (path, rest) = rest.split_once("; read on there from offset ").expect("it says how to read on");
+    let (offset, _) = rest.split_once(']').expect("it ends");
+    (path.to_owned(), offset.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn the_newest_results_are_kept_and_what_is_no_result_stays() {
+    let bench = Bench::new().made();
+    let output = bench.workspace().join("output");
+    std::fs::create_dir(&output).expect("made");
+    std::fs::write(output.join("report.txt"), "mine").expect("written");
+    for number in 0..70_u64 {
+        let old = std::fs::File::create(output.join(format!("{number:016x}.txt"))).expect("made");
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000 + number);
+        old.set_modified(at).expect("it is old");
+    }
+    plays(&bench, &[&vec![b'x'; 50_000]], Ending::Exited { code: 0 });
     let told = bench.told("exec", r#"{"argv":["flood"]}"#).await;
-    assert!(told.len() < 40_000, "{} bytes are told", told.len());
-    let (_, rest) = told.split_once("[all 100000 bytes are in ").expect("it says where the whole is");
-    let path = rest.split(']').next().expect("a path");
-    let kept = std::fs::read(bench.workspace().join(path)).expect("it is kept");
-    assert_eq!(kept, long);
+    let (path, _) = handle(&told, "[all 50000 bytes are in ");
+    assert!(bench.workspace().join(path).is_file());
+    let left: Vec<_> =
+        (0..70_u64).filter(|number| output.join(format!("{number:016x}.txt")).exists()).collect();
+    assert_eq!(left, (7..70).collect::<Vec<u64>>(), "63 old results and the new one");
+    assert_eq!(std::fs::read_to_string(output.join("report.txt")).expect("there"), "mine");
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_kept_says_so() {
+    let bench = Bench::new().made();
+    std::os::unix::fs::symlink("/tmp", bench.workspace().join("output")).expect("linked");
+    plays(&bench, &[&vec![b'x'; 50_000]], Ending::Exited { code: 0 });
+    let told = bench.told("exec", r#"{"argv":["flood"]}"#).await;
+    assert!(told.ends_with("[the rest is lost: refused: the path leads through a symbolic link, and the file tools follow none]"), "{told}");
+}
+
+/// What somebody heard who looked on.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(u64, u64, String)>>);
+
+impl Pieces for Heard {
+    fn push(&self, offset: u64, bytes: u64, text: &str) {
+        self.0.lock().expect("nobody panicked").push((offset, bytes, text.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_says_is_heard_before_it_ends_and_a_flood_is_cut() {
+    let bench = Bench::new();
+    plays(&bench, &[b"one\n", b"tw", b"o\n"], Ending::Exited { code: 0 });
+    let heard = Heard::default();
+    let output = bench.heard("exec", r#"{"argv":["say"]}"#, &heard).await;
+    let said = std::mem::take(&mut *heard.0.lock().expect("nobody panicked"));
+    let said: Vec<_> = said.iter().map(|(offset, bytes, text)| (*offset, *bytes, text.as_str())).collect();
+    assert_eq!(said, [(0, 4, "one\n"), (4, 2, "tw"), (6, 2, "o\n")]);
+    let told = output.parts.last().map(Part::as_text);
+    assert_eq!(told, Some("one\ntwo\n"), "the result has all of it");
+
+    let flood = vec![vec![b'x'; 16 << 10]; 64];
+    let pieces: Vec<&[u8]> = flood.iter().map(Vec::as_slice).collect();
+    plays(&bench, &pieces, Ending::Killed { limit: Limit::Output });
+    let output = bench.heard("exec", r#"{"argv":["flood"]}"#, &heard).await;
+    let first = output.parts[0].as_text();
+    assert_eq!(first, "[ended: it reached its limit of output, 1048576 bytes; played; ran 0.0 s of 60 s]");
+    let said = std::mem::take(&mut *heard.0.lock().expect("nobody panicked"));
+    let bytes: u64 = said.iter().map(|(_, bytes, _)| bytes).sum();
+    assert!(bytes <= (64 + 4) << 10, "{bytes} bytes went out at once");
+    assert!(said.iter().all(|(_, _, text)| text.len() <= LIVE_PIECE_BYTES_MAX));
+    let last = said.last().map(|(offset, bytes, _)| offset + bytes);
+    assert_eq!(last, Some(1 << 20), "the end is heard, and where it stands");
 }

@@ -20,7 +20,7 @@ use dromia_contracts::store::{
     SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
-use dromia_contracts::tool::{PreparedCall, ToolContext, ToolHost, ToolOutput};
+use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
 use dromia_contracts::{AgentId, BoxFuture, CallId, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
@@ -88,7 +88,12 @@ impl Bench {
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: &str) -> ToolOutput {
-        self.toolbox.call(context(), self.prepare(tool, arguments)).await
+        self.heard(tool, arguments, &Unwatched).await
+    }
+
+    /// Calls a tool while somebody looks on.
+    pub(crate) async fn heard(&self, tool: &str, arguments: &str, pieces: &dyn Pieces) -> ToolOutput {
+        self.toolbox.call(context(), self.prepare(tool, arguments), pieces).await
     }
 
     /// Calls a tool and returns what it tells, after `ok: ` or `failed: `.
@@ -144,28 +149,36 @@ impl Line for ToldLine {
         let answer = answer.expect("the test tells the line what to answer");
         let response = answer.map(|(status, headers, mut pieces)| {
             pieces.reverse();
-            Response { status, headers, url, decisions: Vec::new(), body: Box::new(Pieces(pieces)) }
+            Response { status, headers, url, decisions: Vec::new(), body: Box::new(Chunks(pieces)) }
         });
         Box::pin(std::future::ready(response))
     }
 }
 
 /// The pieces of a body, the last one first.
-struct Pieces(Vec<Result<Bytes, Failure>>);
+struct Chunks(Vec<Result<Bytes, Failure>>);
 
-impl Body for Pieces {
+impl Body for Chunks {
     fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
         Box::pin(std::future::ready(self.0.pop().transpose()))
     }
 }
 
-/// Time that moves only when somebody sleeps.
+/// Time that moves only when somebody sleeps, or, if it is told to hurry, whenever somebody looks.
 #[derive(Debug, Default)]
-pub(crate) struct StillClock(AtomicU64);
+pub(crate) struct StillClock(AtomicU64, AtomicU64);
+
+impl StillClock {
+    /// Lets so many milliseconds pass between two looks.
+    pub(crate) fn hurry(&self, milliseconds: u64) {
+        self.1.store(milliseconds, Ordering::SeqCst);
+    }
+}
 
 impl Clock for StillClock {
     fn now(&self) -> Timestamp {
-        let milliseconds = i64::try_from(self.0.load(Ordering::SeqCst)).expect("a small number");
+        let now = self.0.fetch_add(self.1.load(Ordering::SeqCst), Ordering::SeqCst);
+        let milliseconds = i64::try_from(now).expect("a small number");
         Timestamp::from_millisecond(1_700_000_000_000 + milliseconds).expect("a time of this century")
     }
 

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::egress::{Decision, EgressError, Failure, Method, Oversized, Phase};
-use dromia_contracts::tool::{EffectClass, ToolHost as _};
+use dromia_contracts::label::Label;
+use dromia_contracts::tool::{EffectClass, ToolContext, ToolHost as _, Unwatched};
 use serde_json::json;
 
-use crate::support::{Bench, CALL, TENANT};
+use crate::programs::handle;
+use crate::support::{Bench, CALL, TENANT, context};
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -98,6 +100,49 @@ async fn a_long_answer_is_read_on_from_where_the_piece_ended() {
         offset = next;
     }
     assert_eq!(whole, body);
+}
+
+/// Asks for a long body as an agent with these grants, and returns what is told.
+async fn long(bench: &Bench, method: &str, grants: &[&str], bytes: usize) -> String {
+    let body = "x".repeat(bytes);
+    let chunks = body.as_bytes().chunks(10_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    bench.line.answers(Ok((200, Vec::new(), chunks)));
+    let arguments = json!({"method": method, "url": "https://example.com/"}).to_string();
+    let grants = grants.iter().map(|&grant| grant.to_owned()).collect();
+    let context = ToolContext { grants, ..context() };
+    let call = bench.prepare("http.request", &arguments);
+    let output = bench.toolbox.call(context, call, &Unwatched).await;
+    assert!(!output.failed);
+    let facts: Vec<_> = output.parts.iter().filter(|part| part.label() != Label::OUTSIDE).collect();
+    facts.iter().map(|part| part.as_text()).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn a_body_that_is_longer_than_what_is_shown_is_kept_for_whoever_may_read_it() {
+    for (method, bytes, before) in [
+        ("GET", 100_000, "[200; 65536 bytes; more follows] [all 100000 bytes are in "),
+        ("POST", 100_000, "[200; 65536 bytes; more follows] [all 100000 bytes are in "),
+        ("GET", 2_000_000, "[200; 65536 bytes; more follows] [the first 1048576 bytes are in "),
+    ] {
+        let bench = Bench::new();
+        let told = long(&bench, method, &["http.request", "file.read"], bytes).await;
+        let (path, offset) = handle(&told, before);
+        assert_eq!(offset, 65536);
+        let kept = std::fs::read(bench.workspace().join(&path)).expect("it is kept");
+        assert_eq!(kept.len(), bytes.min(1 << 20));
+        let arguments = json!({"path": path, "offset": offset, "limit": 3}).to_string();
+        let read = bench.told("file.read", &arguments).await;
+        assert!(read.starts_with("ok: xxx\n["), "{read}");
+    }
+    for (method, bytes, told) in [
+        ("GET", 65536, "[200; 65536 bytes]"),
+        ("GET", 65537, "[200; 65536 bytes; more follows: ask again with offset 65536]"),
+        ("POST", 65537, "[200; 65536 bytes; the rest is not shown]"),
+    ] {
+        let bench = Bench::new();
+        assert_eq!(long(&bench, method, &["http.request"], bytes).await, told);
+        assert!(!bench.workspace().exists(), "nothing is kept for an agent that may read no files");
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ use dromia_contracts::sent::Wording;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::tool::{
-    EffectClass, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+    EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor,
+    ToolHost, ToolOutput,
 };
 use dromia_contracts::transcript::Turn;
 use dromia_contracts::{Actor, AgentId, BoxFuture, Digest, ErrorCode, Fault, RunId, TenantId};
@@ -286,7 +287,12 @@ impl ToolHost for Outside {
         Ok(PreparedCall { id: call.id, tool: tool.to_owned(), effect, arguments, action, reaches: None })
     }
 
-    fn call(&self, mut context: ToolContext, call: PreparedCall) -> BoxFuture<'_, ToolOutput> {
+    fn call<'a>(
+        &'a self,
+        mut context: ToolContext,
+        call: PreparedCall,
+        pieces: &'a dyn Pieces,
+    ) -> BoxFuture<'a, ToolOutput> {
         Box::pin(async move {
             let value: serde_json::Value = serde_json::from_str(&call.arguments).unwrap_or_default();
             let said = value["say"].as_str().unwrap_or_default().to_owned();
@@ -309,6 +315,9 @@ impl ToolHost for Outside {
                 self.witness.blame("E1", &text);
             }
             let execution = begin(self, &context, &call);
+            pieces.push(0, said.len() as u64, &said);
+            // More than a piece may hold: nobody is told.
+            pieces.push(said.len() as u64, 1 << 20, &"x".repeat(LIVE_PIECE_BYTES_MAX + 1));
             self.sleep(self.chance.below(if self.storms(3) { 3_000 } else { 60 })).await;
             self.witness.book().executions[execution].finished = true;
             let failed = self.storms(12);

@@ -7,7 +7,7 @@ use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, RunCompleted, Run
 use dromia_contracts::model::Finish;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::Live;
-use dromia_contracts::{ErrorCode, RunId};
+use dromia_contracts::{CallId, ErrorCode, RunId};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -135,6 +135,9 @@ async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
     open.replied(&world, 1, "abc", Finish::ToolCalls);
     open.until("\"bc\"").await;
     open.delta(&world, 1, 2, "c");
+    // What a program says while it runs is no text of the answer.
+    let call = CallId { step: 1, index: 0 };
+    world.rooms.live(open.run, &Live::Output { call, offset: 0, bytes: 3, text: "no!".into() });
     open.append(&world, &called(2, 1), RunStatus::Running);
     open.replied(&world, 2, "done", Finish::Stop);
     open.append(&world, &completed(), RunStatus::Completed);

@@ -1,0 +1,213 @@
+//! The arguments of the tools that look into text files: `file.search` and `file.edit`.
+
+use std::fmt;
+
+use regex::bytes::{Regex, RegexBuilder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{WRITE_BYTES_MAX, bounded};
+use crate::path::{FilePath, WorkspacePath};
+
+/// The longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1 << 10;
+/// The most memory that a pattern may take, for itself and while it looks.
+const PATTERN_MEMORY_MAX: usize = 256 << 10;
+/// The most places that one edit changes.
+const EDITS_MAX: u32 = 1000;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileEdit {
+    /// How often old stands there; 1 by default.
+    #[serde(default = "once", deserialize_with = "edits")]
+    pub(crate) count: u32,
+    #[serde(deserialize_with = "edited")]
+    pub(crate) new: String,
+    #[serde(deserialize_with = "edited")]
+    pub(crate) old: String,
+    #[schemars(with = "String")]
+    pub(crate) path: FilePath,
+}
+
+impl FileEdit {
+    /// Checks what one argument means for another.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.old.is_empty() {
+            return Err("old: the text to replace is empty; file.write and file.append add text".to_owned());
+        }
+        if self.old == self.new {
+            return Err("new: it is the same as old".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileSearch {
+    /// Only matches after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "place")]
+    #[schemars(with = "String")]
+    pub(crate) after: Option<Place>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) path: WorkspacePath,
+    #[serde(deserialize_with = "pattern")]
+    pub(crate) pattern: String,
+    /// Whether pattern is a regular expression.
+    #[serde(default)]
+    pub(crate) regex: bool,
+}
+
+impl FileSearch {
+    /// Makes what matches lines; its time is linear in what it looks at.
+    pub(crate) fn compile(&self) -> Result<Regex, String> {
+        let pattern = if self.regex { self.pattern.clone() } else { regex::escape(&self.pattern) };
+        let built = RegexBuilder::new(&pattern)
+            .size_limit(PATTERN_MEMORY_MAX)
+            .dfa_size_limit(PATTERN_MEMORY_MAX)
+            .build();
+        built.map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                "pattern: it takes too much memory; repeat less in it".to_owned()
+            }
+            error => format!("pattern: {error}"),
+        })
+    }
+}
+
+/// Where a match stands, written `PATH:LINE` as a search tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: WorkspacePath,
+    pub(crate) line: u64,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || "a place is PATH:LINE, as a search tells it".to_owned();
+        let (path, line) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let line = line.parse().map_err(|_| wrong())?;
+        let path = WorkspacePath::parse(path).map_err(|error| error.to_string())?;
+        Ok(Self { path, line })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path, self.line)
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn edits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(de::Error::custom("the count is at least 1")),
+        count if count > EDITS_MAX => Err(de::Error::custom(format!("the count is at most {EDITS_MAX}"))),
+        count => Ok(count),
+    }
+}
+
+fn edited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    bounded(deserializer, WRITE_BYTES_MAX)
+}
+
+fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let pattern = bounded(deserializer, PATTERN_BYTES_MAX)?;
+    if pattern.is_empty() {
+        return Err(de::Error::custom("the pattern is empty"));
+    }
+    if pattern.contains(['\n', '\r']) {
+        return Err(de::Error::custom("lines are looked at one by one; a pattern holds no line break"));
+    }
+    Ok(pattern)
+}
+
+/// Reads a place; an empty one is none.
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        text => Place::parse(text).map(Some).map_err(de::Error::custom),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{canonical, parse};
+    use super::*;
+
+    #[test]
+    fn canonical_arguments_have_sorted_keys_and_filled_defaults() {
+        for (given, expected) in [
+            (
+                canonical::<FileEdit>(r#"{"path":"./a","old":"x","new":"y"}"#),
+                r#"{"count":1,"new":"y","old":"x","path":"a"}"#,
+            ),
+            (canonical::<FileSearch>(r#"{"pattern":"x"}"#), r#"{"path":".","pattern":"x","regex":false}"#),
+            (
+                canonical::<FileSearch>(r#"{"pattern":"x","regex":true,"path":"a/","after":"a/./b:c:12"}"#),
+                r#"{"after":"a/b:c:12","path":"a","pattern":"x","regex":true}"#,
+            ),
+            (
+                canonical::<FileSearch>(r#"{"pattern":"x","after":""}"#),
+                r#"{"path":".","pattern":"x","regex":false}"#,
+            ),
+        ] {
+            assert_eq!(given.as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_place() {
+        for (problem, place) in [
+            (canonical::<FileEdit>(r#"{"path":"a","old":"x"}"#), "missing field `new`"),
+            (
+                canonical::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":0}"#),
+                "count: the count is at least 1",
+            ),
+            (
+                canonical::<FileEdit>(r#"{"path":"a","old":"x","new":"y","count":1001}"#),
+                "count: the count is at most",
+            ),
+            (canonical::<FileSearch>(r#"{"pattern":""}"#), "pattern: the pattern is empty"),
+            (canonical::<FileSearch>(r#"{"pattern":"a\nb"}"#), "pattern: lines are looked at one by one"),
+            (canonical::<FileSearch>(r#"{"pattern":"a","after":"b"}"#), "after: a place is PATH:LINE"),
+            (
+                canonical::<FileSearch>(r#"{"pattern":"a","after":"../b:1"}"#),
+                "after: a path does not hold ..",
+            ),
+        ] {
+            let problem = problem.expect_err(place);
+            assert!(problem.contains(place), "{problem:?} does not say {place:?}");
+        }
+        let checked = |arguments: &str| parse::<FileEdit>(arguments).expect("it reads").check();
+        assert!(checked(r#"{"path":"a","old":"","new":"y"}"#).expect_err("empty").starts_with("old: "));
+        assert!(checked(r#"{"path":"a","old":"y","new":"y"}"#).expect_err("equal").starts_with("new: "));
+    }
+
+    #[test]
+    fn a_pattern_is_a_text_unless_it_is_said_to_be_more() {
+        let compiled = |pattern: &str, regex| {
+            let arguments = serde_json::json!({"pattern": pattern, "regex": regex}).to_string();
+            parse::<FileSearch>(&arguments).expect("it reads").compile()
+        };
+        let is_match = |pattern, regex, line: &str| {
+            compiled(pattern, regex).expect("it compiles").is_match(line.as_bytes())
+        };
+        assert!(is_match("a.b(", false, "xa.b(y") && !is_match("a.b(", false, "aXb("));
+        assert!(is_match("^a.b$", true, "aXb") && !is_match("^a.b$", true, "xaXb"));
+        assert!(compiled("a(", true).expect_err("it is open").starts_with("pattern: "));
+        let large = compiled(r"(?:\w{1000}){1000}", true).expect_err("it is too large");
+        assert_eq!(large, "pattern: it takes too much memory; repeat less in it");
+    }
+}

@@ -1,0 +1,125 @@
+//! Results that are longer than what a model is told at once: kept whole in a file of the workspace, which is their
+//! *handle*. `file.read` reads on there, and so do programs.
+//!
+//! Invariant: that a result is kept is told only once its file is durable, and nothing depends on the file: the journal
+//! has what the model was told, and a handle whose file is gone is a file that is not there. Its name is made of the
+//! call's key, so a call that is repeated after a crash leaves one file.
+//!
+//! What is kept is bounded: [`KEPT_BYTES_MAX`] of a result, the newest [`KEPT_MAX`] results of an agent.
+
+use std::cmp::Reverse;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Dir, FileType};
+use rustix::io::Errno;
+
+use crate::file_error::FileError;
+use crate::files::{Told, fact, replace};
+use crate::path::{FilePath, WorkspacePath};
+use crate::workspace::{Missing, Workspace};
+
+/// The most bytes of one result that are kept.
+pub(crate) const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// The most results of one agent that are kept; the oldest go first.
+const KEPT_MAX: usize = 64;
+
+/// The most names that are looked at for old results.
+const SCAN_MAX: usize = 4096;
+
+/// Where results lie in the workspace.
+const DIRECTORY: &str = "output";
+const SUFFIX: &str = ".txt";
+/// The digits of a name before its suffix.
+const DIGITS: usize = 16;
+
+/// A result that is longer than what is told of it.
+#[derive(Debug)]
+pub(crate) struct Long {
+    /// The bytes to keep.
+    pub(crate) bytes: Vec<u8>,
+    /// How many of its beginning are told.
+    pub(crate) shown: usize,
+    /// Whether there were more than may be kept.
+    pub(crate) is_cut: bool,
+}
+
+impl Long {
+    /// Keeps the result of the call with this key, and tells where.
+    pub(crate) fn keep(&self, workspace: &Workspace, key: &str) -> Told {
+        let handle = handle(key)?;
+        replace(workspace, &handle, &self.bytes, key, None)?;
+        if let Some(directory) = workspace.directory(&handle.split().0, Missing::Leave)? {
+            forget(&directory, handle.split().1)?;
+        }
+        let (total, shown) = (self.bytes.len(), self.shown);
+        let what = if self.is_cut { "the first" } else { "all" };
+        Ok(vec![fact(format!("[{what} {total} bytes are in {handle}; read on there from offset {shown}]"))])
+    }
+}
+
+/// Tells whether an agent could read what is kept.
+pub(crate) fn is_readable(grants: &[String]) -> bool {
+    grants.iter().any(|grant| matches!(grant.as_str(), "file.read" | "file.*"))
+}
+
+fn handle(key: &str) -> Result<FilePath, FileError> {
+    let name = &blake3::hash(key.as_bytes()).to_hex()[..DIGITS];
+    let path = WorkspacePath::parse(&format!("{DIRECTORY}/{name}{SUFFIX}"));
+    // Hexadecimal digits make a clean path.
+    path.and_then(FilePath::try_from).map_err(|_| FileError::Missing)
+}
+
+/// Removes the oldest results beyond the bound, but not the one that was just kept. What an agent put beside them stays.
+fn forget(directory: &OwnedFd, newest: &str) -> Result<(), FileError> {
+    let mut kept = Vec::new();
+    for entry in Dir::read_from(directory)?.take(SCAN_MAX) {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if !is_result(name) || name == newest {
+            continue;
+        }
+        // What goes away meanwhile needs no look.
+        let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            kept.push((Reverse((stat.st_mtime, stat.st_mtime_nsec)), name.to_owned()));
+        }
+    }
+    kept.sort_unstable();
+    for (_, name) in kept.iter().skip(KEPT_MAX - 1) {
+        // The result is kept whether or not an older one could be removed; the next one tries again.
+        let _: Result<(), Errno> = rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty());
+    }
+    Ok(())
+}
+
+fn is_result(name: &str) -> bool {
+    let digits = name.strip_suffix(SUFFIX).unwrap_or_default();
+    digits.len() == DIGITS && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_made_of_the_key_and_nothing_else_is_taken_for_one() {
+        let (first, second) = (handle("a").expect("a path"), handle("b").expect("a path"));
+        assert_ne!(first, second);
+        assert_eq!(first, handle("a").expect("a path"));
+        assert!(is_result(first.split().1));
+        for name in
+            ["", ".txt", "report.txt", "0123456789abcde.txt", "0123456789ABCDEF.txt", "0123456789abcdef"]
+        {
+            assert!(!is_result(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_can_be_read_by_whoever_may_read_files() {
+        let may =
+            |grants: &[&str]| is_readable(&grants.iter().map(|&grant| grant.to_owned()).collect::<Vec<_>>());
+        assert!(may(&["model", "file.read"]) && may(&["file.*"]));
+        assert!(!may(&["model", "file.list", "http.request"]));
+    }
+}

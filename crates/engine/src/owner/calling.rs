@@ -7,7 +7,7 @@ use dromia_contracts::CallId;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::tool::{EffectClass, PreparedCall, ToolContext, ToolOutput};
+use dromia_contracts::tool::{CallEnd, EffectClass, PreparedCall, ToolContext, ToolOutput};
 use futures_util::future::{Either, select};
 
 use super::{Lost, Owner};
@@ -25,12 +25,13 @@ impl Owner {
             scope: self.scope.clone(),
             agent: self.agent.id,
             author: self.author.clone(),
-            grants: self.agent.config.grants.clone(),
+            grants: self.agent.grants.clone(),
             hops: self.story.hops,
             run: self.run,
             session: self.session,
             key: id.key(self.run),
         };
+        let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());
         let cancelled = AtomicBool::new(false);
         let ended = {
             let work = self.core.ports.tools.call(context, call);
@@ -40,6 +41,12 @@ impl Owner {
                 Either::Right((item, _)) => Err(item),
             }
         };
+        let end = match &ended {
+            Ok(output) if output.failed => CallEnd::Failed,
+            Ok(_) => CallEnd::Done,
+            Err(_) => CallEnd::Cut,
+        };
+        self.core.count_call(&tool, end, began);
         if cancelled.into_inner() {
             // A cancel waits for the border of its unit: leave it signalled.
             self.core.hub.signal(self.run);

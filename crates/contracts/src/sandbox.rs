@@ -277,7 +277,11 @@ pub trait Sandboxes: Send + Sync + fmt::Debug {
                 return Ok(sandbox);
             }
             Err(SandboxError::Unavailable {
-                missing: format!("{} is weaker than {}, which this tool asks for", sandbox.name(), least.as_str()),
+                missing: format!(
+                    "{} is weaker than {}, which this tool asks for",
+                    sandbox.name(),
+                    least.as_str()
+                ),
                 fix: "look for what adds stronger walls with `dromia doctor --only sandbox`".to_owned(),
             })
         })

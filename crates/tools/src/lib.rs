@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
 //! opens things, `files` acts on them; `program` runs programs in a
-//! sandbox that others build; `message` sends; `web` asks other hosts;
+//! sandbox that others build, within `limits`; `message` sends; `web` asks other hosts;
 //! [`homes`] wipes.
 
 pub mod toolbox;
@@ -18,6 +18,7 @@ mod path;
 
 mod file_error;
 mod files;
+mod limits;
 mod listing;
 mod message;
 mod program;

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
-use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::sandbox::{Ending, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::terms::ToolTerms;
 
 use crate::files::fact;
+use crate::limits;
 use crate::path::{FilePath, WorkspacePath};
 
 /// The most programs that run at once.
@@ -25,12 +27,6 @@ pub(crate) const TURN_WAIT: Duration = Duration::from_secs(60);
 /// The shell inside of the sandbox.
 pub(crate) const SHELL: &str = "/bin/sh";
 
-/// The most bytes that a program may write.
-const OUTPUT_BYTES_MAX: u64 = 1 << 20;
-
-/// How many processors a program may keep busy all the time that it has.
-const PROCESSORS: u64 = 4;
-
 /// How much of the beginning and of the end is told.
 const HEAD_BYTES: usize = 20 << 10;
 const TAIL_BYTES: usize = 10 << 10;
@@ -41,6 +37,8 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: WorkspacePath,
     pub(crate) timeout_s: u32,
+    /// What the operator says about it.
+    pub(crate) terms: ToolTerms,
     /// The key of the call.
     pub(crate) key: String,
 }
@@ -62,13 +60,8 @@ pub(crate) async fn run(
     workspace: PathBuf,
     program: Program,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s, key } = program;
-    let limits = Limits {
-        wall_ms: u64::from(timeout_s) * 1000,
-        cpu_ms: u64::from(timeout_s) * 1000 * PROCESSORS,
-        output_bytes: OUTPUT_BYTES_MAX,
-        ..Limits::DEFAULT
-    };
+    let Program { argv, cwd, timeout_s, terms, key } = program;
+    let limits = limits::of_call(timeout_s, &terms);
     let cwd = cwd.names().collect();
     let spec = ProcessSpec { argv, env: Vec::new(), workspace, cwd, mounts: Vec::new(), limits };
     let mut process = sandbox.start(spec).await?;
@@ -81,7 +74,10 @@ pub(crate) async fn run(
             ProcessEvent::Ended(how) => ending = how,
         }
     }
-    Ok(told(&ending, output, &key, sandbox.name()))
+    let mut done = told(&ending, output, &key, sandbox.name());
+    // Behind how it ended, before what it said.
+    done.parts.insert(1, fact(limits::shown(&limits)));
+    Ok(done)
 }
 
 fn told(ending: &Ending, output: Vec<u8>, key: &str, sandbox: &str) -> Done {

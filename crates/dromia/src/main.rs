@@ -22,6 +22,7 @@ mod schemas;
 mod shell;
 mod status_all;
 mod system;
+mod terms;
 mod up;
 mod walls;
 mod world;

@@ -18,6 +18,7 @@ mod run;
 mod session;
 mod tenant;
 mod token;
+mod tool;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -143,6 +144,8 @@ routes! {
     POST "/v1/runs/{run}/resume" Tenant(Admin) => run::resume;
     POST "/v1/runs/{run}/cancel" Tenant(Admin) => run::cancel;
     POST "/v1/runs/{run}/terminate" Tenant(Admin) => run::terminate;
+    GET "/v1/tools" Tenant(Read) => tool::list;
+    GET "/v1/tools/{tool}" Tenant(Read) => tool::show;
     GET "/v1/cost" Tenant(Read) => cost::summary;
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
@@ -167,6 +170,7 @@ pub(crate) mod queries {
     pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
     pub(crate) use super::tenant::Listing as Tenants;
     pub(crate) use super::token::Listing as Tokens;
+    pub(crate) use super::tool::Asking as Tools;
 }
 
 /// A guarded handler's future.

@@ -14,6 +14,7 @@ use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcrip
 use dromia_api::status::{Health, Ready, Status};
 use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
+use dromia_api::tool::Tool;
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem, SESSION_HEADER, WAIT_HEADER};
 use serde_json::Value;
 
@@ -25,8 +26,20 @@ const BYTES: &str = "application/octet-stream";
 
 /// Describes every route.
 pub fn operations() -> Vec<Operation> {
-    [node(), events(), deliveries(), agents(), sessions(), runs(), costs(), tokens(), tenants(), compatible()]
-        .concat()
+    [
+        node(),
+        events(),
+        deliveries(),
+        agents(),
+        sessions(),
+        runs(),
+        tools(),
+        costs(),
+        tokens(),
+        tenants(),
+        compatible(),
+    ]
+    .concat()
 }
 
 fn node() -> Vec<Operation> {
@@ -287,6 +300,24 @@ fn runs() -> Vec<Operation> {
         ]),
         ended("/v1/runs/{run}/cancel", "run_cancel", "End a run at its next safe point"),
         ended("/v1/runs/{run}/terminate", "run_terminate", "End a run now"),
+    ]
+}
+
+fn tools() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/tools", "tool_list", "List tools, and which of them an agent may use")
+            .query::<queries::Tools>()
+            .gives::<List<Tool>>(200, "All tools, by name.")
+            .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/tools/{tool}",
+            "tool_show",
+            "Show a tool and the limits that are in force",
+        )
+        .query::<queries::Tools>()
+        .gives::<Tool>(200, "The tool.")
+        .fails(&[ErrorCode::ToolNotFound, ErrorCode::AgentNotFound]),
     ]
 }
 

@@ -18,6 +18,7 @@ mod stream;
 mod sweep;
 mod tls;
 mod tokens;
+mod tools;
 mod views;
 mod webhook;
 mod world;

@@ -10,6 +10,7 @@ use dromia_api::session::{Imported, Session};
 use dromia_api::status::Status;
 use dromia_api::tenant::{Tenant, TenantCreated};
 use dromia_api::token::{Token, TokenCreated, Whoami};
+use dromia_api::tool::Tool;
 
 use super::event::Waited;
 use super::{agent, run, session};
@@ -51,6 +52,8 @@ pub fn published() -> Vec<Published> {
         Published::of::<List<Delivery>>("delivery list"),
         Published::of::<DeliveryShown>("delivery show"),
         Published::of::<DeliveryShown>("delivery redrive"),
+        Published::of::<List<Tool>>("tool list"),
+        Published::of::<Tool>("tool show"),
         Published::of::<CostSummary>("cost summary"),
         Published::of::<RunCost>("cost show"),
         Published::of::<Status>("status"),

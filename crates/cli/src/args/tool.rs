@@ -1,0 +1,39 @@
+//! `tool`: what agents can do beside talking.
+
+use clap::{Args, Subcommand};
+
+/// What to do with tools.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Tool {
+    /// List tools, and which of them the agent may use
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  dromia tool list\n  dromia tool list --agent dev\n  dromia tool list --agent dev --json=name,granted"
+    )]
+    List,
+    /// Show a tool: what it takes, what it may do, and the limits that are in force
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia tool show exec\n  dromia tool show exec --agent dev"
+    )]
+    Show(ToolName),
+    /// Call tools on this machine, in a home of their own that goes away, and say which do not work
+    #[command(
+        after_help = "Examples:\n  dromia tool test\n  dromia tool test exec\n  dromia tool test --json=name,ok,fix\n\nNo agent, no data and no server is touched, and no request leaves this machine. Exits with 1 if a tool does not work."
+    )]
+    Test(TestTool),
+}
+
+/// A tool, by name.
+#[derive(Debug, Clone, Args)]
+pub struct ToolName {
+    /// Its name, such as file.read
+    pub name: String,
+}
+
+/// Which tools to test.
+#[derive(Debug, Clone, Args)]
+pub struct TestTool {
+    /// Only this one, such as exec
+    pub name: Option<String>,
+}

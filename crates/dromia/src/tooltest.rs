@@ -7,6 +7,7 @@
 
 mod steps;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -134,7 +135,10 @@ impl Bench {
         let runtime = world::runtime();
         let name = format!("dromia-tool-test-{}", runtime.ids.uuid().simple());
         let scratch = Scratch(std::env::temp_dir().join(name));
-        system::private_dir(&scratch.0)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&scratch.0).map_err(|error| {
+            let place = scratch.0.display();
+            system::Exit::failed(format!("failed to make {place}: {error}; name another place with TMPDIR"))
+        })?;
         let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;
         let house = up::build(&Home::find(Some(&scratch.0)), &resolved)?;
         let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");

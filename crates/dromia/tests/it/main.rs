@@ -27,6 +27,7 @@ mod scopes;
 mod shell;
 mod sweeping;
 mod tokens;
+mod toolcmd;
 mod tree;
 mod turns;
 mod webhook;

@@ -14,6 +14,7 @@ use clap::{Arg, Command, CommandFactory};
 use clap_complete::Shell;
 use dromia_api::{List, TENANT_DEFAULT};
 use dromia_cli::Client;
+use dromia_tools::Toolbox;
 use serde::Deserialize;
 
 use crate::Arguments;
@@ -39,6 +40,7 @@ enum Kind {
     Token,
     Model,
     Provider,
+    Tool,
 }
 
 /// Options that mean the same wherever they stand.
@@ -46,7 +48,7 @@ const OPTIONS: [(&str, Kind); 3] =
     [("agent", Kind::Agent), ("tenant", Kind::Tenant), ("session", Kind::Session)];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, Kind); 23] = [
+const PLACES: [(&str, &str, Kind); 25] = [
     ("agent create", "model", Kind::Model),
     ("agent show", "name", Kind::Agent),
     ("agent status", "name", Kind::Agent),
@@ -70,6 +72,8 @@ const PLACES: [(&str, &str, Kind); 23] = [
     ("model route show", "alias", Kind::Model),
     ("provider test", "name", Kind::Provider),
     ("provider remove", "name", Kind::Provider),
+    ("tool show", "name", Kind::Tool),
+    ("tool test", "name", Kind::Tool),
 ];
 
 /// Returns the words to complete, if that is what this process was started for.
@@ -232,6 +236,7 @@ fn names(place: &Place, typed: &str) -> Vec<String> {
         Kind::Token => listed(&home, place, "tokens", "name"),
         Kind::Session => listed(&home, place, "sessions", "id"),
         Kind::Run => listed(&home, place, "runs", "id"),
+        Kind::Tool => Toolbox::names().map(str::to_owned).into(),
     };
     names.retain(|name| name.starts_with(typed));
     names

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::sandbox::{Level, Limits};
 use dromia_contracts::tool::{ArgumentRole, EffectClass};
+use dromia_contracts::{RunId, SessionId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::event::Failure;
 
 /// A tool, in the hands of the agent that was asked about, or of one of whom the operator says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,4 +74,40 @@ pub struct Granted {
     pub allowed: bool,
     /// The rule that says so, such as `grant file.*` or `default deny`.
     pub rule: String,
+}
+
+/// Asks for one call by hand: a run of its own, in a session of its own, that is judged and journaled as any other.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallTool {
+    /// The arguments, as the tool's schema says.
+    #[serde(default)]
+    pub arguments: BTreeMap<String, serde_json::Value>,
+    /// The longest wait for the result, in milliseconds; 120000 where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// A call that has ended with its run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolCalled {
+    /// The run that is the call.
+    pub run: RunId,
+    /// Its session.
+    pub session: SessionId,
+    /// How the run ended.
+    pub status: RunStatus,
+    /// What the call gave; absent where the run ended before it had a result.
+    pub result: Option<CallResult>,
+    /// Why the run failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CallResult {
+    /// How it ended.
+    pub status: CallStatus,
+    /// What the tool said.
+    pub text: String,
 }

@@ -24,7 +24,7 @@ pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRu
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};
 pub use self::talk::{Ask, Chat, Event, SendEvent};
 pub use self::tenant::{CreateTenant, CreateToken, Tenant, Token, TokenName};
-pub use self::tool::{TestTool, Tool, ToolName};
+pub use self::tool::{CallTool, TestTool, Tool, ToolName};
 use self::value::duration;
 use crate::format::{Color, Fields, Format};
 

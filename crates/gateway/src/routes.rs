@@ -6,6 +6,7 @@
 //! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
+mod call;
 mod channel;
 mod cost;
 mod delivery;
@@ -128,6 +129,7 @@ routes! {
     POST "/v1/agents/{agent}/pause" Tenant(Admin) => agent::pause;
     POST "/v1/agents/{agent}/resume" Tenant(Admin) => agent::resume;
     POST "/v1/agents/{agent}/terminate" Tenant(Admin) => agent::terminate;
+    POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call;
     GET "/v1/sessions" Tenant(Read) => session::list;
     POST "/v1/sessions/import" Tenant(Admin) => session::import;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show;

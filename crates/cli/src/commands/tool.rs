@@ -1,14 +1,26 @@
-//! `tool`: list tools and show one. Tests are made by the program itself, without a server.
+//! `tool`: list tools, show one, call one by hand. Tests are made by the program itself, without a server.
 
-use dromia_api::tool::{Granted, Tool, ToolLimits};
-use dromia_api::{ArgumentRole, EffectClass, List};
+use std::time::Duration;
 
-use super::{Cli, print_list};
+use dromia_api::event::{EventAccepted, WAIT_MS_MAX};
+use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits};
+use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, RunStatus};
+use hyper::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Cli, print_list, said};
 use crate::args;
-use crate::client::encoded;
+use crate::client::{encoded, parse};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, table};
+
+/// How long to wait for a result when the command line does not say; a program may take ten minutes, if it asks to.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What the server may take beyond the wait itself.
+const MARGIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<'_>) -> Outcome<Exit> {
     let asked = cli.agent().map_or_else(String::new, |agent| format!("?agent={}", encoded(&agent)));
@@ -24,9 +36,70 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<
             output.show(&tool, |tool| text(columns, tool))?;
             Ok(Exit::Done)
         }
+        args::Tool::Call(wanted) => call(cli, wanted, output).await,
         args::Tool::Test(_) => {
             Err(Error::Usage("tools are tested by `dromia` itself, on the machine that has them".to_owned()))
         }
+    }
+}
+
+/// What a call by hand came to.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "ToolCallWaited")]
+pub(super) enum Waited {
+    /// Its run has ended.
+    Called(ToolCalled),
+    /// The wait ended first.
+    Accepted(EventAccepted),
+}
+
+async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) -> Outcome<Exit> {
+    let agent = cli.agent().ok_or_else(|| {
+        Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
+    })?;
+    let text = said(wanted.data, output)?;
+    let arguments = serde_json::from_str(&text)
+        .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
+    let patience = cli.patience(PATIENCE);
+    let wait_ms = u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX);
+    let body = CallTool { arguments, wait_ms: Some(wait_ms) };
+    let path = format!("/v1/agents/{}/tools/{}/call", encoded(&agent), encoded(&wanted.name));
+    let (status, bytes) = cli.client.post_waiting(&path, &body, patience + MARGIN).await?;
+    if status != StatusCode::OK {
+        return in_vain(parse(&bytes)?, output);
+    }
+    let waited = Waited::Called(parse(&bytes)?);
+    output.show(&waited, told)?;
+    let Waited::Called(called) = waited else { return Ok(Exit::Done) };
+    if called.status != RunStatus::Completed {
+        let why = called.failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+        output.notice(&format!("{} is {}{why}", called.run, called.status.as_str()))?;
+        return Ok(Exit::RunFailed);
+    }
+    let is_good = called.result.is_some_and(|result| result.status == CallStatus::Ok);
+    Ok(if is_good { Exit::Done } else { Exit::Failed })
+}
+
+/// Says where a call goes on whose result did not come in time.
+fn in_vain(accepted: EventAccepted, output: &mut Output<'_>) -> Outcome<Exit> {
+    let next = match accepted.run {
+        Some(run) => format!("dromia run watch {run}"),
+        None => format!("dromia session show {}", accepted.session),
+    };
+    if output.is_json() {
+        output.document(&Waited::Accepted(accepted))?;
+    }
+    output.notice("the result did not come in time; the call is stored")?;
+    output.notice(&format!("hint: go on with `{next}`"))?;
+    Ok(Exit::TimedOut)
+}
+
+/// What the tool said, and nothing else.
+fn told(waited: &Waited) -> String {
+    match waited {
+        Waited::Called(ToolCalled { result: Some(result), .. }) => result.text.clone(),
+        Waited::Called(_) | Waited::Accepted(_) => String::new(),
     }
 }
 

@@ -48,7 +48,7 @@ const OPTIONS: [(&str, Kind); 3] =
     [("agent", Kind::Agent), ("tenant", Kind::Tenant), ("session", Kind::Session)];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, Kind); 25] = [
+const PLACES: [(&str, &str, Kind); 26] = [
     ("agent create", "model", Kind::Model),
     ("agent show", "name", Kind::Agent),
     ("agent status", "name", Kind::Agent),
@@ -73,6 +73,7 @@ const PLACES: [(&str, &str, Kind); 25] = [
     ("provider test", "name", Kind::Provider),
     ("provider remove", "name", Kind::Provider),
     ("tool show", "name", Kind::Tool),
+    ("tool call", "name", Kind::Tool),
     ("tool test", "name", Kind::Tool),
 ];
 

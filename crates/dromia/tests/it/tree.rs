@@ -43,6 +43,7 @@ const LEAVES: &[(&str, How)] = &[
     ("sandbox test", Prints(&["--backend", "native/strict", "--class", "netlink"])),
     ("tool list", Prints(&["--agent", "tree"])),
     ("tool show", Prints(&["exec", "--agent", "tree"])),
+    ("tool call", Prints(&["file.list", "--agent", "tree"])),
     ("tool test", Prints(&["file.read"])),
     ("ask", Prints(&["hello", "--agent", "tree"])),
     ("chat", Acts("talks with a person")),

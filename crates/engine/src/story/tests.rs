@@ -56,7 +56,7 @@ fn gave(index: u32, text: &str) -> ToolResult {
 fn item(text: &str, answers: Option<Answers>, offer: Offer) -> InboxItem {
     let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-    let body = InputBody { history: vec![], answers, offer, message };
+    let body = InputBody { history: vec![], answers, offer, call: None, message };
     InboxItem {
         id: ItemId::from_bytes([3; 16]),
         position: 2,

@@ -14,7 +14,7 @@ use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcrip
 use dromia_api::status::{Health, Ready, Status};
 use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
-use dromia_api::tool::Tool;
+use dromia_api::tool::{CallTool, Tool, ToolCalled};
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem, SESSION_HEADER, WAIT_HEADER};
 use serde_json::Value;
 
@@ -318,6 +318,24 @@ fn tools() -> Vec<Operation> {
         .query::<queries::Tools>()
         .gives::<Tool>(200, "The tool.")
         .fails(&[ErrorCode::ToolNotFound, ErrorCode::AgentNotFound]),
+        Operation::new(
+            "POST",
+            "/v1/agents/{agent}/tools/{tool}/call",
+            "tool_call",
+            "Call a tool by hand, as the agent may, in a run of its own",
+        )
+        .header(IDEMPOTENCY_HEADER, "Makes a repeated request one call, for 24 hours.")
+        .takes::<CallTool>()
+        .gives::<ToolCalled>(200, "The run that is the call has ended.")
+        .gives::<EventAccepted>(202, "The call is durable; the wait ended first.")
+        .writes()
+        .fails(&[
+            ErrorCode::ToolNotFound,
+            ErrorCode::AgentNotFound,
+            ErrorCode::AgentTerminated,
+            ErrorCode::IdempotencyConflict,
+            ErrorCode::JournalUnreadable,
+        ]),
     ]
 }
 

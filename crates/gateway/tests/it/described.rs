@@ -88,6 +88,7 @@ impl Operation {
             "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "state_put" => "1".to_owned(),
+            "tool_call" => r#"{"arguments":{}}"#.to_owned(),
             "feed_move" => r#"{"subscriber":"shop","cursor":0}"#.to_owned(),
             "channel_receive" => r#"{"data":{"text":"hi"}}"#.to_owned(),
             unknown => panic!("say in `Operation::body` what {unknown} takes"),

@@ -28,6 +28,7 @@ impl Scene {
             history: Vec::new(),
             answers,
             offer: Offer { tools: vec![tool], wishes: Wishes::default() },
+            call: None,
             parts,
             key: None,
             wait: false,

@@ -184,3 +184,69 @@ fn a_file_that_cannot_be_meant_stops_the_test_with_its_place() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("tools.exec.mem_limit: \"16\" is no size"), "{}", stderr(&refused));
 }
+
+/// The kinds of the entries of a session's one run.
+fn kinds(entries: &[Value]) -> Vec<&str> {
+    entries.iter().filter_map(|entry| entry["kind"].as_str()).collect()
+}
+
+#[test]
+fn a_call_by_hand_is_a_run_of_the_agent_that_asks_no_model() {
+    let home = home("");
+    let server = home.serve();
+    create(&home, "dev", &grants(&["file.*"]));
+    let call = |tool: &str, data: &str| home.run(&["tool", "call", tool, "--agent", "dev", "-d", data]);
+    let wrote = call("file.write", r#"{"path":"a.txt","content":"hi there"}"#);
+    assert!(wrote.status.success(), "{}", stderr(&wrote));
+    assert_eq!(String::from_utf8_lossy(&wrote.stdout), "wrote 8 bytes\n");
+    let read = document(&home, &["tool", "call", "file.read", "--agent", "dev", "-d", r#"{"path":"a.txt"}"#]);
+    assert_eq!(read["result"], json!({"status": "ok", "text": "hi there"}), "{read}");
+    let session = read["session"].as_str().expect("a session").to_owned();
+    let entries = block_on(server.journal_until(&session, |entries| count(entries, "run_completed") == 1));
+    assert_eq!(
+        kinds(&entries),
+        ["run_started", "call_asked", "tool_started", "tool_finished", "run_completed"]
+    );
+    let (_, runs) = block_on(server.get(&format!("/v1/runs?session={session}")));
+    assert_eq!(runs["items"][0]["model_calls"], 0, "{runs}");
+    // The conversation goes on from there, and a model is asked again.
+    let more = home.run(&["ask", "hello", "--session", &session]);
+    assert!(more.status.success(), "{}", stderr(&more));
+
+    let denied = call("exec", r#"{"argv":["true"]}"#);
+    assert_eq!(denied.status.code(), Some(1), "{}", stderr(&denied));
+    assert!(String::from_utf8_lossy(&denied.stdout).contains("is not granted the tool"));
+    let wrong = call("file.read", r#"{"pth":"a.txt"}"#);
+    assert_eq!(wrong.status.code(), Some(1), "{}", stderr(&wrong));
+    assert!(String::from_utf8_lossy(&wrong.stdout).contains("unknown field `pth`"));
+    assert_eq!(call("file.raed", "{}").status.code(), Some(1), "there is no such tool");
+    assert_eq!(call("file.read", "[]").status.code(), Some(2), "arguments are an object");
+}
+
+#[test]
+fn a_call_by_hand_is_taken_over_after_a_crash_and_not_made_twice() {
+    let home = home("");
+    let server = home.serve();
+    create(&home, "dev", &grants(&["shell.execute"]));
+    let path = "/v1/agents/dev/tools/shell.execute/call";
+    let body = json!({"arguments": {"command": "echo x >> times; sleep 20"}, "wait_ms": 1});
+    let asked = |server: &Server| {
+        let request = reqwest::Client::new().post(format!("{}{path}", server.url));
+        request.bearer_auth(&server.token).header("idempotency-key", "once").json(&body)
+    };
+    let (status, accepted) = block_on(async { server.send(asked(&server)).await });
+    assert_eq!(status, 202, "{accepted}");
+    let session = accepted["session"].as_str().expect("a session").to_owned();
+    let began = |entries: &[Value]| count(entries, "tool_started") == 1;
+    block_on(server.journal_until(&session, began));
+    server.kill();
+    let server = home.serve();
+    let ended = |entries: &[Value]| count(entries, "run_completed") == 1;
+    let entries = block_on(server.journal_until(&session, ended));
+    let finished = entries.iter().find(|entry| entry["kind"] == "tool_finished").expect("it has a result");
+    assert_eq!(finished["fields"]["status"], "unknown", "{finished}");
+    assert_eq!(count(&entries, "tool_started"), 1, "it is not made again by itself");
+    let (status, again) = block_on(async { server.send(asked(&server)).await });
+    assert_eq!((status, &again["result"]["status"]), (200, &json!("unknown")), "the same key, the same call");
+    assert_eq!(again["session"], json!(session));
+}

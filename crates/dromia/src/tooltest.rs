@@ -140,7 +140,7 @@ impl Bench {
             system::Exit::failed(format!("failed to make {place}: {error}; name another place with TMPDIR"))
         })?;
         let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;
-        let house = up::build(&Home::find(Some(&scratch.0)), &resolved)?;
+        let house = up::build(&Home::find(Some(scratch.0.as_path())), &resolved)?;
         let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");
         let operator = house.authority.operator();
         let (tenant, _) = house

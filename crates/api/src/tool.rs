@@ -10,7 +10,7 @@ use dromia_contracts::{RunId, SessionId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Failure;
+use crate::event::{Failure, WAIT_MS_MAX};
 
 /// A tool, in the hands of the agent that was asked about, or of one of whom the operator says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +85,7 @@ pub struct CallTool {
     pub arguments: BTreeMap<String, serde_json::Value>,
     /// The longest wait for the result, in milliseconds; 120000 where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = WAIT_MS_MAX))]
     pub wait_ms: Option<u64>,
 }
 

@@ -63,6 +63,16 @@ pub(super) fn steps(name: &str, session: SessionId) -> Trial {
             let gone = step("file.read", json!({ "path": path }), Refuses("there is no"));
             (vec![write(), delete, gone], DISK)
         }
+        "file.edit" => {
+            let edit = step("file.edit", json!({"path": path, "old": "one", "new": "two"}), Says(""));
+            (vec![write(), edit, read("two")], DISK)
+        }
+        "file.search" => {
+            let needle = json!({"path": path, "content": "a needle"});
+            let hidden = step("file.write", needle, Says("wrote 8 bytes"));
+            let found = step("file.search", json!({"pattern": "needle"}), Says("file.search.txt"));
+            (vec![hidden, found], DISK)
+        }
         "file.list" => (vec![write(), step("file.list", json!({}), Says("file.list.txt"))], DISK),
         "file.read" | "file.write" => (vec![write(), read("one")], DISK),
         "http.request" => {

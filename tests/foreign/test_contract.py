@@ -59,7 +59,10 @@ def known(server):
         sessions.append(answer["session"])
         runs.append(answer["run"])
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
-    return {"agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2]}
+    return {
+        "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
+        "tool": ["time.now", "file.list"],
+    }
 
 
 def configuration(names):

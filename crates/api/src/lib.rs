@@ -19,6 +19,7 @@ pub mod status;
 pub mod task;
 pub mod tenant;
 pub mod token;
+pub mod tool;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 pub use dromia_contracts::content::CallStatus;
@@ -26,8 +27,10 @@ pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::model::Usage;
 pub use dromia_contracts::run::{RunKind, RunStatus};
+pub use dromia_contracts::sandbox::Level;
 pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
+pub use dromia_contracts::tool::{ArgumentRole, EffectClass};
 pub use dromia_contracts::{
     AgentId, CallId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
 };

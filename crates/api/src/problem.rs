@@ -73,6 +73,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound
         | ErrorCode::TokenNotFound
+        | ErrorCode::ToolNotFound
         | ErrorCode::DeliveryNotFound
         | ErrorCode::RequestNotFound => 404,
         ErrorCode::HandleTaken

@@ -9,6 +9,7 @@ mod run;
 mod session;
 mod talk;
 mod tenant;
+mod tool;
 mod value;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRu
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};
 pub use self::talk::{Ask, Chat, Event, SendEvent};
 pub use self::tenant::{CreateTenant, CreateToken, Tenant, Token, TokenName};
+pub use self::tool::{CallTool, TestTool, Tool, ToolName};
 use self::value::duration;
 use crate::format::{Color, Fields, Format};
 
@@ -112,6 +114,9 @@ pub enum Command {
     /// Look at messages on their way out, and have them sent again
     #[command(subcommand, visible_alias = "deliveries")]
     Delivery(Delivery),
+    /// Look at tools, what they may use and who may use them, and test them here
+    #[command(subcommand, visible_alias = "tools")]
+    Tool(Tool),
     /// Show what runs cost
     #[command(subcommand, visible_alias = "costs")]
     Cost(Cost),

@@ -87,6 +87,16 @@ impl Client {
         self.whole(request, patience).await
     }
 
+    /// Posts something whose answer waits, and tells the status too, which says whether the wait was long enough.
+    pub(crate) async fn post_waiting(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Outcome<(StatusCode, Bytes)> {
+        self.whole(self.request(Method::POST, path).json(body)?, patience).await
+    }
+
     pub(crate) async fn post_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Outcome<T> {
         let mut request = self.request(Method::POST, path);
         request.body = body.into();

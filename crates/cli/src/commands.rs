@@ -14,6 +14,7 @@ mod status;
 mod task;
 mod tenant;
 mod token;
+mod tool;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +61,7 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Run(run) => run::run(&cli, run, output).await,
         Command::Token(token) => token::run(&cli, token, output).await,
         Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
+        Command::Tool(tool) => tool::run(&cli, tool, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,

@@ -156,6 +156,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
+            | ErrorCode::ToolNotFound
             | ErrorCode::DeliveryNotFound
             | ErrorCode::RequestNotFound
             | ErrorCode::RequestUnavailable

@@ -99,6 +99,8 @@ entries! {
     ModelReplied = "model_replied" v 1;
     /// A model attempt gave no answer.
     ModelFailed = "model_failed" v 1;
+    /// Somebody asked for one call, and the run is nothing else; the body is an `AssistantMessage` with that call.
+    CallAsked = "call_asked" v 1;
     /// A tool call passed the gate and is about to begin.
     ToolStarted = "tool_started" v 1;
     /// A tool call ended; the body is a `ToolResult`. Version 2 says which requests to other hosts were judged.
@@ -283,6 +285,15 @@ pub struct ToolRefused {
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+}
+
+/// Fields of [`Entry::CallAsked`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallAsked {
+    /// The call.
+    pub call: CallId,
+    /// The tool as it was named.
+    pub tool: String,
 }
 
 /// Fields of [`Entry::ToolHanded`].

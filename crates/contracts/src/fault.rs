@@ -72,6 +72,8 @@ error_codes! {
     TokenNotFound = "token_not_found", Change;
     /// The delivery does not exist or cannot be seen.
     DeliveryNotFound = "delivery_not_found", Change;
+    /// No tool has this name.
+    ToolNotFound = "tool_not_found", Change;
     /// The message may have arrived, and its receiver would count it twice.
     DeliveryUncertain = "delivery_uncertain", Change;
     /// No channel signed the message, or not now.

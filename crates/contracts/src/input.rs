@@ -1,8 +1,8 @@
 //! The body of an input item: what was said, what its sender says was said before, and what a client brings along.
 //!
-//! Three forms, each read for ever. An input that is nothing but a message is stored as its [`InputMessage`] alone, as
+//! Four forms, each read for ever. An input that is nothing but a message is stored as its [`InputMessage`] alone, as
 //! it always was; one with a past says `version` 2 first; one with a client's tools, wishes or results, or without
-//! words, says `version` 3. A program of before refuses a form that it does not know, holds the run and loses nothing.
+//! words, says `version` 3; one that asks for a call and for no answer of a model says `version` 4. A program of before refuses a form that it does not know, holds the run and loses nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,20 @@ pub struct InputBody {
     pub answers: Option<Answers>,
     /// What the sender offers to the model.
     pub offer: Offer,
+    /// The one call that is asked for, if the run is to be that call and nothing else.
+    pub call: Option<AskedCall>,
     /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
+}
+
+/// A call that somebody asks for by hand. It is judged and run as a model's call is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedCall {
+    /// The tool's name.
+    pub tool: String,
+    /// The arguments, as JSON text.
+    pub arguments: String,
 }
 
 /// A body with more than a message. The version comes first: it is how the form is told apart.
@@ -34,6 +46,8 @@ struct Versioned {
     answers: Option<Answers>,
     #[serde(default)]
     offer: Offer,
+    #[serde(default)]
+    call: Option<AskedCall>,
     message: InputMessage,
 }
 
@@ -47,6 +61,8 @@ struct VersionedRef<'a> {
     answers: Option<&'a Answers>,
     #[serde(skip_serializing_if = "Offer::is_empty")]
     offer: &'a Offer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<&'a AskedCall>,
     message: &'a InputMessage,
 }
 
@@ -62,23 +78,29 @@ const PAST: u32 = 2;
 /// The form of a body with what a client brings along.
 const CLIENT: u32 = 3;
 
+/// The form of a body that asks for a call.
+const CALL: u32 = 4;
+
 /// How a body with more than a message begins; no [`InputMessage`] has such a field.
 const MARK: &[u8] = br#"{"version":"#;
 
 impl InputBody {
     /// Writes the body.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let Self { history, answers, offer, message } = self;
+        let Self { history, answers, offer, call, message } = self;
         // A program of before would tell the model an empty message.
         let wordless = message.parts.is_empty() && !history.is_empty();
-        let version = if answers.is_some() || !offer.is_empty() || wordless {
+        let version = if call.is_some() {
+            CALL
+        } else if answers.is_some() || !offer.is_empty() || wordless {
             CLIENT
         } else if history.is_empty() {
             return serde_json::to_vec(message);
         } else {
             PAST
         };
-        serde_json::to_vec(&VersionedRef { version, history, answers: answers.as_ref(), offer, message })
+        let (answers, call) = (answers.as_ref(), call.as_ref());
+        serde_json::to_vec(&VersionedRef { version, history, answers, offer, call, message })
     }
 
     /// Tells by its first bytes whether a body may bring anything of a client along; reading it tells what.
@@ -90,22 +112,31 @@ impl InputBody {
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         if !bytes.starts_with(MARK) {
             let message = serde_json::from_slice(bytes)?;
-            return Ok(Self { history: Vec::new(), answers: None, offer: Offer::default(), message });
+            return Ok(Self {
+                history: Vec::new(),
+                answers: None,
+                offer: Offer::default(),
+                call: None,
+                message,
+            });
         }
         let read = serde_json::from_slice::<Versioned>(bytes);
-        let Versioned { version, history, answers, offer, message } = match read {
-            Ok(read) if (PAST..=CLIENT).contains(&read.version) => read,
+        let Versioned { version, history, answers, offer, call, message } = match read {
+            Ok(read) if (PAST..=CALL).contains(&read.version) => read,
             Ok(read) => return Err(unknown(read.version)),
             // A newer form has fields of its own; its version says more than the first of them.
             Err(error) => match serde_json::from_slice::<Which>(bytes) {
-                Ok(Which { version }) if version > CLIENT => return Err(unknown(version)),
+                Ok(Which { version }) if version > CALL => return Err(unknown(version)),
                 _ => return Err(error),
             },
         };
         if version == PAST && (answers.is_some() || !offer.is_empty()) {
             return Err(serde::de::Error::custom("an input of version 2 brings nothing along"));
         }
-        Ok(Self { history, answers, offer, message })
+        if (version == CALL) != call.is_some() {
+            return Err(serde::de::Error::custom("an input of version 4, and of no other, asks for a call"));
+        }
+        Ok(Self { history, answers, offer, call, message })
     }
 }
 
@@ -132,7 +163,7 @@ mod tests {
     }
 
     fn plain(history: Vec<Turn>, message: InputMessage) -> InputBody {
-        InputBody { history, answers: None, offer: Offer::default(), message }
+        InputBody { history, answers: None, offer: Offer::default(), call: None, message }
     }
 
     #[test]
@@ -159,17 +190,33 @@ mod tests {
     #[test]
     fn a_version_of_tomorrow_and_an_orphaned_call_are_refused() {
         for newer in [
-            r#"{"version":4,"history":[],"message":{"author":"a","parts":[]}}"#,
-            r#"{"version":4,"mood":"fine","message":{"author":"a","parts":[]}}"#,
+            r#"{"version":5,"history":[],"message":{"author":"a","parts":[]}}"#,
+            r#"{"version":5,"mood":"fine","message":{"author":"a","parts":[]}}"#,
         ] {
-            let error = InputBody::decode(newer.as_bytes()).expect_err("version 4 does not exist");
-            assert!(error.to_string().contains("version 4"), "{error}");
+            let error = InputBody::decode(newer.as_bytes()).expect_err("version 5 does not exist");
+            assert!(error.to_string().contains("version 5"), "{error}");
         }
         let mixed = r#"{"version":2,"history":[],"offer":{"wishes":{"one_call":true}},"message":{"author":"a","parts":[]}}"#;
         assert!(InputBody::decode(mixed.as_bytes()).is_err(), "version 2 brings nothing along");
         let torn = r#"{"version":2,"history":[{"role":"unit","message":{"calls":[{"id":"call_1_0","tool":"t","arguments":"{}"}]}}],"message":{"author":"a","parts":[]}}"#;
         let error = InputBody::decode(torn.as_bytes()).expect_err("the call has no result");
         assert!(error.to_string().contains("call_1_0 has no result"), "{error}");
+    }
+
+    #[test]
+    fn a_call_that_is_asked_for_comes_back_and_stands_in_no_other_form() {
+        let call = AskedCall { tool: "exec".to_owned(), arguments: r#"{"argv":["true"]}"#.to_owned() };
+        let body = InputBody { call: Some(call), ..plain(vec![], message("Call exec.")) };
+        let bytes = body.encode().expect("it is JSON");
+        assert!(bytes.starts_with(br#"{"version":4,"call":{"tool":"exec","#), "{bytes:?}");
+        assert!(!InputBody::may_answer(&bytes));
+        assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
+        for wrong in [
+            r#"{"version":3,"call":{"tool":"t","arguments":"{}"},"message":{"author":"a","parts":[]}}"#,
+            r#"{"version":4,"message":{"author":"a","parts":[]}}"#,
+        ] {
+            assert!(InputBody::decode(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod model;
 pub mod runs;
 pub mod runtime;
 pub mod sandbox;
+pub mod terms;
 
 pub use futures_core::future::BoxFuture;
 

@@ -16,6 +16,7 @@ use crate::client::{Answers, Offer};
 use crate::content::Part;
 use crate::fault::Fault;
 use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::input::AskedCall;
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, Operator, Scope};
 use crate::sent::Sent;
@@ -60,6 +61,8 @@ pub struct NewInput {
     pub answers: Option<Answers>,
     /// What the caller offers to the model.
     pub offer: Offer,
+    /// The one call that is asked for, if no model is to be.
+    pub call: Option<AskedCall>,
     /// What is said; nothing where results are the last word.
     pub parts: Vec<Part>,
     /// The caller's idempotency key.

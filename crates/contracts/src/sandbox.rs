@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
@@ -27,6 +28,31 @@ impl Tier {
         match self {
             Self::Process => "T1",
         }
+    }
+}
+
+/// How strong the walls of a backend are, for whoever asks for stronger ones than any that will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Walls inside of this machine's own file system and process numbers.
+    Base,
+    /// A file system and process numbers of their own, or more than that.
+    Strict,
+}
+
+impl Level {
+    /// Returns the short name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// Tells how strong a backend is: only the lowest level of the native one is weaker than strict.
+    pub fn of(sandbox: &dyn Sandbox) -> Self {
+        if sandbox.name().ends_with("/base") { Self::Base } else { Self::Strict }
     }
 }
 
@@ -242,4 +268,22 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
 pub trait Sandboxes: Send + Sync + fmt::Debug {
     /// Picks the strongest backend that is allowed; without one nothing runs.
     fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+
+    /// Picks as [`Sandboxes::pick`] does, but nothing weaker than `least`.
+    fn pick_at_least(&self, least: Level) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        Box::pin(async move {
+            let sandbox = self.pick().await?;
+            if Level::of(&*sandbox) >= least {
+                return Ok(sandbox);
+            }
+            Err(SandboxError::Unavailable {
+                missing: format!(
+                    "{} is weaker than {}, which this tool asks for",
+                    sandbox.name(),
+                    least.as_str()
+                ),
+                fix: "look for what adds stronger walls with `dromia doctor --only sandbox`".to_owned(),
+            })
+        })
+    }
 }

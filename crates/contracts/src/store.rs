@@ -17,6 +17,6 @@ pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
 pub use read::{
-    DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending, SessionTail,
-    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending,
+    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };

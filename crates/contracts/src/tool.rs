@@ -4,7 +4,9 @@
 //! argument roles). Foreign tools are [`EffectClass::Unkeyed`] unless the operator says otherwise.
 
 use std::fmt;
+use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
@@ -13,11 +15,13 @@ use crate::digest::Digest;
 use crate::egress::{Decision, Reaches};
 use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::label::Label;
+use crate::sandbox::Limits;
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
+use crate::terms::ToolTerms;
 
 /// What may happen when a call whose result is missing runs a second time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectClass {
     /// Looks, changes nothing: recovery runs it again.
@@ -43,7 +47,7 @@ impl EffectClass {
 }
 
 /// What an argument means to the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ArgumentRole {
     /// Where something goes: a session, the URL of a request.
@@ -179,4 +183,63 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
         call: PreparedCall,
         pieces: &'a dyn Pieces,
     ) -> BoxFuture<'a, ToolOutput>;
+
+    /// Tells the most that one call of a tool may use under these terms; nothing for a tool that runs no program.
+    fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits>;
+}
+
+/// How a call ended, for whoever counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    /// It did what was asked.
+    Done,
+    /// It did not.
+    Failed,
+    /// Somebody ended its run first.
+    Cut,
+}
+
+impl CallEnd {
+    /// Every end.
+    pub const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Cut];
+
+    /// Returns the short name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// Why a call did not begin, for whoever counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallRefusal {
+    /// The gate denied it.
+    Denied,
+    /// It is no call of a tool: no such tool, or arguments that do not fit.
+    Malformed,
+}
+
+impl CallRefusal {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Denied, Self::Malformed];
+
+    /// Returns the short name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Whoever counts calls. Nothing waits for it and nothing depends on it.
+pub trait CallMeter: Send + Sync + fmt::Debug {
+    /// Counts a call that began.
+    fn called(&self, tool: &str, end: CallEnd, took: Duration);
+
+    /// Counts a call that did not begin. The name is as the model wrote it, so it may be anything.
+    fn refused(&self, tool: &str, refusal: CallRefusal);
 }

@@ -13,6 +13,7 @@ mod problem;
 mod providers;
 mod resolve;
 mod schema;
+mod tools;
 mod written;
 
 pub(crate) mod edit;
@@ -29,6 +30,7 @@ pub(crate) use self::problem::{Problem, Problems, did_you_mean};
 pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, secret};
 pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
+pub(crate) use self::tools::{Named, Said};
 pub(crate) use self::written::{Kind, Minimum, Written, WrittenModel, WrittenPrice, WrittenProvider};
 
 use crate::home::Home;

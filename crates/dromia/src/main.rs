@@ -22,6 +22,8 @@ mod schemas;
 mod shell;
 mod status_all;
 mod system;
+mod terms;
+mod tooltest;
 mod up;
 mod walls;
 mod world;
@@ -97,6 +99,10 @@ fn main() -> ExitCode {
         Command::Migrate(migrate) => {
             let context = &mut schemas::context(&schemas::command(&matches));
             migrate::run(&home, &migrate, &arguments.global, context)
+        }
+        Command::Client(dromia_cli::Command::Tool(dromia_cli::args::Tool::Test(test))) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            tooltest::run(&home, test.name.as_deref(), &arguments.global, context)
         }
         Command::Client(command) => client(command, &home, &arguments.global, &matches),
         Command::Shell(command) => shell::run(command, &home, &arguments.global, &matches),

@@ -13,8 +13,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use dromia_contracts::Authority;
 use dromia_contracts::egress::{Egress as _, Plan, Route};
+use dromia_contracts::gate::Gate;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
+use dromia_contracts::terms::Terms;
+use dromia_contracts::tool::ToolHost;
 use dromia_engine::{Engine, Ports};
 use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
 use dromia_guard::{GrantGate, GuardedEgress};
@@ -30,6 +33,7 @@ use crate::home::Home;
 use crate::outside;
 use crate::post::HttpPost;
 use crate::system::{self, Exit};
+use crate::terms::Table;
 use crate::walls::Walls;
 use crate::world;
 
@@ -80,6 +84,9 @@ pub(crate) struct House {
     pub(crate) runtime: Runtime,
     pub(crate) authority: Authority,
     pub(crate) egress: Arc<GuardedEgress>,
+    pub(crate) tools: Arc<dyn ToolHost>,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) terms: Arc<dyn Terms>,
 }
 
 /// Opens the store and builds the engine; nothing runs yet.
@@ -95,25 +102,32 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))
     })?;
+    let table = Table::new(resolved.said.clone(), Arc::clone(&store), authority.operator());
+    let terms: Arc<dyn Terms> = Arc::new(table);
     let tools = ToolsConfig {
         root: home.root().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
         sandboxes: Arc::new(Walls::new(resolved.sandbox_minimum)),
+        terms: Arc::clone(&terms),
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;
+    let tools: Arc<dyn ToolHost> = Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line));
+    let gate: Arc<dyn Gate> =
+        Arc::new(GrantGate::new(Toolbox::names()).with_privileged(resolved.said.privileged()));
     let ports = Ports {
         store: Arc::clone(&store),
         model: Arc::new(models),
-        tools: Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line)),
-        gate: Arc::new(GrantGate::new(Toolbox::names())),
+        tools: Arc::clone(&tools),
+        gate: Arc::clone(&gate),
+        terms: Arc::clone(&terms),
         homes: Arc::new(AgentHomes::new(home.root().to_owned())),
         runtime: runtime.clone(),
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
-    Ok(House { store: sqlite, engine, runtime, authority, egress })
+    Ok(House { store: sqlite, engine, runtime, authority, egress, tools, gate, terms })
 }
 
 /// Builds the outbox and has the engine ring at its door.
@@ -145,6 +159,9 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
         outbox: outbox.clone(),
+        tools: Arc::clone(&house.tools),
+        gate: Arc::clone(&house.gate),
+        terms: Arc::clone(&house.terms),
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
@@ -154,6 +171,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         // Before any agent runs: none of them reaches this server by its own address, whatever is opened.
         house.egress.keep_from(door);
     }
+    house.engine.tell_of_calls(Arc::new(handle.tool_meters()));
     house.engine.start();
     outbox.start();
     sweep(Arc::clone(&house.store));

@@ -26,6 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) state: AgentState,
     /// Its configuration.
     pub(crate) config: AgentConfig,
+    /// What it may do: what its configuration grants, and what the operator adds.
+    pub(crate) grants: Vec<String>,
     /// The digest of the configuration.
     pub(crate) revision: Digest,
     /// The system text.
@@ -85,7 +87,8 @@ impl Core {
         let found = found.ok_or_else(|| agent_not_found(agent))?;
         let revision = self.ports.store.revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
-        let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config));
+        let added = self.ports.terms.grants(scope, agent).await.map_err(read_fault)?;
+        let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config, added));
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
         if self.agent_changes.load(Ordering::SeqCst) != changes {
             // Some agent changed while this one was read: what was read may be older than the change.
@@ -119,6 +122,7 @@ impl Core {
             id: now.id,
             state: now.state,
             config: AgentConfig { grants: now.config.grants.clone(), ..revision.config },
+            grants: now.grants.clone(),
             revision: started.config,
             system: prompt.system,
             tools: prompt.tools,
@@ -133,8 +137,15 @@ impl Core {
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 
-    fn make_snapshot(&self, scope: &Scope, agent: &Agent, config: AgentConfig) -> Snapshot {
-        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &config.grants);
+    fn make_snapshot(
+        &self,
+        scope: &Scope,
+        agent: &Agent,
+        config: AgentConfig,
+        added: Vec<String>,
+    ) -> Snapshot {
+        let grants = [config.grants.clone(), added].concat();
+        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &grants);
         let system: Arc<str> = Arc::from(config.instructions.as_str());
         let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
         // Strings and JSON values only: serialization has no failing case.
@@ -148,6 +159,7 @@ impl Core {
             tools,
             prompt: Pin { digest, bytes },
             config,
+            grants,
         }
     }
 }

@@ -10,7 +10,8 @@ use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::Store;
-use dromia_contracts::tool::ToolHost;
+use dromia_contracts::terms::Terms;
+use dromia_contracts::tool::{CallMeter, ToolHost};
 use dromia_contracts::{Actor, AgentId, Authority, Digest, Operator, Scope, SessionId, TenantId};
 use tokio::sync::Notify;
 
@@ -32,6 +33,8 @@ pub struct Ports {
     pub tools: Arc<dyn ToolHost>,
     /// The gate.
     pub gate: Arc<dyn Gate>,
+    /// What the operator says about tools.
+    pub terms: Arc<dyn Terms>,
     /// The homes of agents.
     pub homes: Arc<dyn Homes>,
     /// Time, identity and a place to run.
@@ -68,6 +71,8 @@ pub(crate) struct Core {
     draining: AtomicBool,
     /// Who is told that a message waits to be delivered.
     bell: OnceLock<Arc<dyn Bell>>,
+    /// Who counts calls of tools.
+    meter: OnceLock<Arc<dyn CallMeter>>,
     /// This life of the process.
     pub(crate) holder: Digest,
 }
@@ -88,6 +93,7 @@ impl Engine {
             rescan: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             bell: OnceLock::new(),
+            meter: OnceLock::new(),
             holder,
             ports,
             config,
@@ -99,6 +105,11 @@ impl Engine {
     pub fn start(&self) {
         let core = Arc::clone(&self.core);
         self.core.ports.runtime.spawn.spawn(Box::pin(crate::janitor::run(core)));
+    }
+
+    /// Says who counts calls of tools; the first who is named stays.
+    pub fn tell_of_calls(&self, meter: Arc<dyn CallMeter>) {
+        self.core.meter.get_or_init(|| meter);
     }
 
     /// Says who is told of messages that wait to be delivered; the first who is named stays.
@@ -123,6 +134,11 @@ impl Core {
     /// Tells whether the engine drains.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Who counts calls of tools, if anybody does.
+    pub(crate) fn meter(&self) -> Option<&dyn CallMeter> {
+        self.meter.get().map(|meter| &**meter)
     }
 
     /// Tells that a message waits to be delivered. Whoever delivers looks by itself too, only later.

@@ -11,6 +11,7 @@ mod outside;
 use bytes::Bytes;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::Verdict;
+use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{ModelError, ModelReply};
 use dromia_contracts::sent::Sent;
@@ -41,6 +42,8 @@ pub enum Input {
     Planned(Plan),
     /// There is no request that could be sent.
     Unplanned(ModelError),
+    /// Somebody asked for one call, and for no model.
+    Asked(AskedCall),
     /// The model answered; the label is the join of everything it was sent.
     Replied(ModelReply, Label),
     /// The model attempt gave no answer.
@@ -163,6 +166,7 @@ impl Draft {
             }
             Input::Planned(plan) => self.call_model(plan),
             Input::Unplanned(error) => self.unplanned(error),
+            Input::Asked(asked) => self.asked(asked),
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),

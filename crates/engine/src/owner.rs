@@ -6,6 +6,7 @@
 
 mod asking;
 mod calling;
+mod metering;
 mod sending;
 mod writing;
 
@@ -195,10 +196,16 @@ impl Owner {
             return Input::Judged(id, client::judge(call));
         }
         let judgement = match self.core.ports.tools.prepare(call) {
-            Err(error) => Judgement::Malformed(error),
+            Err(error) => {
+                self.core.count_malformed(&error);
+                Judgement::Malformed(error)
+            }
             Ok(call) => match self.gate(Action::Tool(&call)) {
                 Verdict::Allow { rule } => Judgement::Allowed { call, rule },
-                Verdict::Deny { rule, reason } => Judgement::Denied { rule, reason },
+                Verdict::Deny { rule, reason } => {
+                    self.core.count_denied(&call.tool);
+                    Judgement::Denied { rule, reason }
+                }
             },
         };
         Input::Judged(id, judgement)
@@ -210,7 +217,7 @@ impl Owner {
 
     /// The one path to the gate.
     fn gate(&self, action: Action<'_>) -> Verdict {
-        let grants = &self.agent.config.grants;
+        let grants = &self.agent.grants;
         let principal = Principal { scope: &self.scope, author: &self.author, grants };
         self.core.ports.gate.judge(principal, action)
     }

@@ -37,6 +37,9 @@ pub struct RunState {
     pub unknown_actions: BTreeSet<Digest>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// Whether it is one call that somebody asked for, and no model is asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
 }
 
 /// Where a run stands in its loop.
@@ -153,6 +156,7 @@ impl Default for RunState {
             signals_taken: 0,
             unknown_actions: BTreeSet::new(),
             failure: None,
+            by_hand: false,
         }
     }
 }
@@ -218,13 +222,14 @@ impl RunState {
     }
 
     /// Leaves a unit with whose calls this run is done. Where some are the client's, nothing is left but to end: the
-    /// model is asked again when the client has told what its tools gave.
+    /// model is asked again when the client has told what its tools gave. Where somebody asked for the call by hand, its
+    /// result is the answer.
     fn close_unit_if_answered(&mut self) {
         if let Phase::UnitOpen { step, calls } = &self.phase
             && calls.iter().all(|call| call.progress.is_closed())
         {
             let handed = calls.iter().any(|call| call.progress == Progress::Handed);
-            self.phase = if handed {
+            self.phase = if handed || self.by_hand {
                 Phase::Answered { step: *step }
             } else {
                 Phase::StepDue { step: step + 1, failed: 0, lost: 0 }
@@ -274,6 +279,12 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             };
             let lost = if failed.code == ErrorCode::OutcomeUnknown { before + 1 } else { 0 };
             state.phase = Phase::StepDue { step: failed.step, failed: failed.attempt, lost };
+        }
+        Entry::CallAsked(asked) => {
+            state.rest = None;
+            state.by_hand = true;
+            let calls = vec![CallState { tool: asked.tool.clone(), progress: Progress::Waiting }];
+            state.phase = Phase::UnitOpen { step: asked.call.step, calls };
         }
         Entry::ToolStarted(started) => {
             state.rest = None;

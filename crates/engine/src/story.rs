@@ -6,7 +6,7 @@
 use dromia_contracts::client::Answers;
 use dromia_contracts::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::input::InputBody;
+use dromia_contracts::input::{AskedCall, InputBody};
 use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::SessionTail;
@@ -32,6 +32,8 @@ pub(crate) struct Story {
     pub(crate) hops: u32,
     /// What the newest input offers beside what the agent has.
     pub(crate) client: Client,
+    /// The call that the newest input asks for by hand, if it does.
+    pub(crate) asked: Option<AskedCall>,
     /// The calls of the open unit that were handed to a client.
     handed: Vec<CallId>,
     /// Whether the run has completed, so that its handed calls are out.
@@ -62,6 +64,7 @@ impl Story {
             reply: Vec::new(),
             hops: 0,
             client: Client::default(),
+            asked: None,
             handed: Vec::new(),
             completed: false,
             waiting: None,
@@ -96,14 +99,16 @@ impl Story {
 
     /// Adds an inbox item that a run took.
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
+        self.asked = None;
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle(None);
             self.client.go_on();
             return Ok(());
         };
-        let InputBody { history, answers, offer, mut message } = InputBody::decode(body)
+        let InputBody { history, answers, offer, call, mut message } = InputBody::decode(body)
             .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
+        self.asked = call;
         let late = self.settle(answers.as_ref());
         if !late.is_empty() {
             let said = std::mem::replace(&mut message.parts, late);
@@ -202,9 +207,19 @@ impl Story {
                 self.open = Some(OpenUnit::new(message));
                 self.close();
             }
+            (Entry::CallAsked(asked), Some(body)) => {
+                let message: AssistantMessage = parse(body, || format!("the call {}", asked.call))?;
+                self.reply.clear();
+                self.handed.clear();
+                self.open = Some(OpenUnit::new(message));
+            }
             (Entry::ToolFinished(_) | Entry::ToolRefused(_), Some(body)) => {
                 let result: ToolResult = parse(body, || "a tool result".to_owned())?;
                 self.join(&result.parts);
+                if self.asked.is_some() {
+                    // What was asked for by hand is answered by its result.
+                    self.reply.clone_from(&result.parts);
+                }
                 if let Some(open) = &mut self.open {
                     let call = result.call;
                     open.answer(result).map_err(|error| StoryError::Body {

@@ -17,7 +17,7 @@ use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionI
 
 use crate::agents::{Snapshot, read_fault};
 use crate::answering;
-use crate::config::INPUT_BYTES_MAX;
+use crate::config::{CALL_BYTES_MAX, INPUT_BYTES_MAX};
 use crate::core::Core;
 use crate::live::Place;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
@@ -85,7 +85,17 @@ impl Core {
         }
         self.check_client(scope, &input).await?;
         let message = InputMessage { author: input.author.clone(), parts: input.parts, hops: 0 };
-        let body = InputBody { history: input.history, answers: input.answers, offer: input.offer, message };
+        if input.call.as_ref().is_some_and(|call| call.arguments.len() > CALL_BYTES_MAX) {
+            let text = format!("a call by hand has at most {CALL_BYTES_MAX} bytes of arguments");
+            return Err(Fault::new(ErrorCode::BodyTooLarge, text));
+        }
+        let body = InputBody {
+            history: input.history,
+            answers: input.answers,
+            offer: input.offer,
+            call: input.call,
+            message,
+        };
         let answers = body.answers.clone();
         let body = body
             .encode()

@@ -152,6 +152,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
+        ErrorCode::ToolNotFound => Some("list the tools with `dromia tool list`"),
         ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
         ErrorCode::SignatureRefused => {
             Some("sign id, time and body with the channel's secret, as Standard Webhooks says")

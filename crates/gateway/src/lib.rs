@@ -51,6 +51,7 @@ mod wire;
 
 pub use crate::channel::{Channel, Channels};
 pub use crate::config::{ConfigError, GatewayConfig, TlsFiles};
+pub use crate::metrics::ToolMeters;
 pub use crate::outbox::{Letter, Outbox, OutboxPorts, Post, Posted};
 pub use crate::service::{BuildError, Drained, Gateway, Handle, Ports, build};
 pub use crate::tls::TlsError;

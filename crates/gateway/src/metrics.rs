@@ -3,14 +3,18 @@
 //! Every label value is known when the process starts (route templates, status classes, directions, reasons), so no
 //! request can add a series. Counters are handles made once; counting is an atomic add.
 
+mod tools;
+
 use std::fmt;
 use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use axum::http::StatusCode;
 use dromia_contracts::task::TaskState;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use dromia_contracts::tool::ToolDescriptor;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub use self::tools::ToolMeters;
 use crate::core::Core;
 use crate::routes::ROUTES;
 
@@ -88,6 +92,7 @@ pub(crate) struct Meters {
     output_tokens: Counter,
     /// By state, in the order of [`TaskState::ALL`].
     tasks: [Counter; TaskState::ALL.len()],
+    tools: ToolMeters,
     gauges: Gauges,
 }
 
@@ -152,8 +157,13 @@ impl RouteMeters {
 }
 
 impl Meters {
-    pub(crate) fn new() -> Result<Self, MetersError> {
-        let recorder = PrometheusBuilder::new().set_buckets(&SECONDS)?.build_recorder();
+    /// Makes the meters; the tools are those that calls are counted of.
+    pub(crate) fn new(tools: &[ToolDescriptor]) -> Result<Self, MetersError> {
+        let of_tools = Matcher::Full(tools::SECONDS_NAME.to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&SECONDS)?
+            .set_buckets_for_metric(of_tools, &tools::SECONDS)?
+            .build_recorder();
         let counter = |name: &'static str, help: &'static str| {
             recorder.describe_counter(name.into(), None, help.into());
             recorder.register_counter(&Key::from_static_name(name), &METADATA)
@@ -238,6 +248,7 @@ impl Meters {
             input_tokens: tokens("input"),
             output_tokens: tokens("output"),
             tasks: TaskState::ALL.map(tasks),
+            tools: ToolMeters::new(&recorder, tools),
             gauges,
             handle: recorder.handle(),
         })
@@ -251,6 +262,11 @@ impl Meters {
 
     pub(crate) fn unmatched(&self) -> &RouteMeters {
         &self.unmatched
+    }
+
+    /// The meters of tools, for whoever runs calls.
+    pub(crate) fn tools(&self) -> ToolMeters {
+        self.tools.clone()
     }
 
     /// Counts what was refused or dropped at the edge.

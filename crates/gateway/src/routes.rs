@@ -6,6 +6,7 @@
 //! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
+mod call;
 mod channel;
 mod cost;
 mod delivery;
@@ -19,6 +20,7 @@ mod session;
 mod task;
 mod tenant;
 mod token;
+mod tool;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -131,6 +133,7 @@ routes! {
     POST "/v1/agents/{agent}/spawn" Tenant(Invoke) => task::spawn;
     GET "/v1/agents/{agent}/tasks" Tenant(Read) => task::list;
     POST "/v1/agents/{agent}/kill" Tenant(Admin) => task::kill;
+    POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call;
     GET "/v1/sessions" Tenant(Read) => session::list;
     POST "/v1/sessions/import" Tenant(Admin) => session::import;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show;
@@ -147,6 +150,8 @@ routes! {
     POST "/v1/runs/{run}/resume" Tenant(Admin) => run::resume;
     POST "/v1/runs/{run}/cancel" Tenant(Admin) => run::cancel;
     POST "/v1/runs/{run}/terminate" Tenant(Admin) => run::terminate;
+    GET "/v1/tools" Tenant(Read) => tool::list;
+    GET "/v1/tools/{tool}" Tenant(Read) => tool::show;
     GET "/v1/cost" Tenant(Read) => cost::summary;
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
@@ -172,6 +177,7 @@ pub(crate) mod queries {
     pub(crate) use super::task::Listing as Tasks;
     pub(crate) use super::tenant::Listing as Tenants;
     pub(crate) use super::token::Listing as Tokens;
+    pub(crate) use super::tool::Asking as Tools;
 }
 
 /// A guarded handler's future.

@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use axum::Router;
 use dromia_contracts::Authority;
+use dromia_contracts::gate::Gate;
 use dromia_contracts::runs::Runs;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
+use dromia_contracts::terms::Terms;
+use dromia_contracts::tool::ToolHost;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -26,7 +29,7 @@ use crate::caller::{Door, Peer};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::connection::Line;
 use crate::core::{Core, Shared};
-use crate::metrics::{Meters, MetersError, Refused};
+use crate::metrics::{Meters, MetersError, Refused, ToolMeters};
 use crate::outbox::Outbox;
 use crate::routes::router;
 use crate::tls::{Tls, TlsError, keep_fresh};
@@ -46,6 +49,12 @@ pub struct Ports {
     pub runs: Arc<dyn Runs>,
     /// What leaves by itself, and the channels that it leaves by.
     pub outbox: Outbox,
+    /// Tools, to be told of; nothing is called here.
+    pub tools: Arc<dyn ToolHost>,
+    /// The gate, to be asked whether an agent may use a tool.
+    pub gate: Arc<dyn Gate>,
+    /// What the operator says about tools.
+    pub terms: Arc<dyn Terms>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes.
@@ -85,7 +94,8 @@ pub enum BuildError {
 pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Handle), BuildError> {
     config.validate()?;
     let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
-    let core = Arc::new(Core::new(config, ports, Meters::new()?));
+    let meters = Meters::new(ports.tools.descriptors())?;
+    let core = Arc::new(Core::new(config, ports, meters));
     let mut tcp = None;
     if let Some(address) = core.config.listen {
         let failed = |source| BuildError::Bind { door: address.to_string(), source };
@@ -175,6 +185,11 @@ impl Handle {
     /// Returns how many journal streams are open.
     pub fn streams_open(&self) -> usize {
         self.core.streams_open()
+    }
+
+    /// Returns what counts calls of tools; whoever runs them tells it.
+    pub fn tool_meters(&self) -> ToolMeters {
+        self.core.meters.tools()
     }
 
     /// Tells whether the gateway closes.

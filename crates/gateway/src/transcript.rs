@@ -144,7 +144,7 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
         let entry =
             stored.decode().map_err(|error| Failure::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         match entry {
-            Entry::ModelReplied(_) => {
+            Entry::ModelReplied(_) | Entry::CallAsked(_) => {
                 let message = stored.body.as_deref().map(read).transpose()?.unwrap_or_default();
                 let (seq, at) = (stored.seq, stored.at);
                 open = Some(Open { seq, at, message, results: BTreeMap::new(), handed: Vec::new() });

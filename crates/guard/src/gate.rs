@@ -15,16 +15,32 @@ use crate::grant::{Grant, parse_grants};
 /// The rule that denies whatever no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
 
+/// The rule that denies a privileged tool to an agent for which the operator has not said it.
+pub const PRIVILEGED: &str = "privileged";
+
 /// Judges by the grants of the agent's configuration and by nothing else.
 #[derive(Debug, Clone)]
 pub struct GrantGate {
     tools: Vec<&'static str>,
+    privileged: Vec<String>,
 }
 
 impl GrantGate {
     /// Makes a gate that takes grants for the named tools, and for no other.
     pub fn new(tools: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { tools: tools.into_iter().collect() }
+        Self { tools: tools.into_iter().collect(), privileged: Vec::new() }
+    }
+
+    /// Makes tools privileged: a grant of an agent does not cover them without the operator's word beside it.
+    #[must_use]
+    pub fn with_privileged(self, tools: impl IntoIterator<Item = String>) -> Self {
+        Self { privileged: tools.into_iter().collect(), ..self }
+    }
+
+    /// Tells whether a tool is privileged and the operator's word for it is not among these grants.
+    fn lacks_word(&self, tool: &str, grants: &[String]) -> bool {
+        let is_cleared = |text: &String| Grant::parse(text) == Ok(Grant::Cleared(tool));
+        self.privileged.iter().any(|known| known == tool) && !grants.iter().any(is_cleared)
     }
 }
 
@@ -37,6 +53,14 @@ impl Gate for GrantGate {
         let mut grants = principal.grants.iter();
         let covering = grants.find(|text| Grant::parse(text).is_ok_and(|grant| covers(grant, action)));
         match (covering, action) {
+            (Some(_), Action::Tool(call)) if self.lacks_word(&call.tool, principal.grants) => Verdict::Deny {
+                rule: PRIVILEGED.to_owned(),
+                reason: format!(
+                    "the tool {0:?} is privileged, and only the operator can let this agent use it; nothing was done. \
+                     Trying again will not help: it takes agents.HANDLE.tools.{0}.privileged: true in dromia.yaml.",
+                    call.tool
+                ),
+            },
             (Some(grant), Action::Tool(PreparedCall { reaches: Some(reaches), .. })) => {
                 judge_reach(grant, principal.grants, reaches)
             }

@@ -1,13 +1,16 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
 //! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), one
-//! model (`model:fast`), or hosts that tools may reach (`net:api.example.com`, see [`Reach`]).
+//! model (`model:fast`), or hosts that tools may reach (`net:api.example.com`, see [`Reach`]). Beside these stands the
+//! operator's word for a privileged tool (`privileged:exec`), which is never part of an agent's configuration.
 //!
 //! Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it can list what it will
 //! cover tomorrow; `net:*` is what is public. A grant for a tool that nobody knows is refused too, with the nearest known
 //! name, so that a typing error is found when the configuration is written and not in the middle of a run.
 
 use std::fmt;
+
+use dromia_contracts::terms::CLEARED;
 
 use crate::egress::reach::Reach;
 
@@ -31,6 +34,8 @@ pub enum Grant<'a> {
     Reply,
     /// Hosts that tools may reach: `net:api.example.com`.
     Net(Reach<'a>),
+    /// The operator's word for a privileged tool: `privileged:exec`. No agent's configuration may hold it.
+    Cleared(&'a str),
 }
 
 impl<'a> Grant<'a> {
@@ -52,6 +57,13 @@ impl<'a> Grant<'a> {
                 Ok(Self::Model(alias))
             } else {
                 Err(malformed("an alias is made of letters, digits, -, _ and ."))
+            };
+        }
+        if let Some(tool) = text.strip_prefix(CLEARED) {
+            return if is_name(tool) {
+                Ok(Self::Cleared(tool))
+            } else {
+                Err(malformed("behind privileged: stands a tool"))
             };
         }
         if let Some(reach) = Reach::parse(text) {
@@ -82,7 +94,7 @@ impl<'a> Grant<'a> {
                 .strip_prefix(prefix)
                 .and_then(|rest| rest.strip_prefix('.'))
                 .is_some_and(|rest| !rest.is_empty()),
-            Self::AnyModel | Self::Model(_) | Self::Reply | Self::Net(_) => false,
+            Self::AnyModel | Self::Model(_) | Self::Reply | Self::Net(_) | Self::Cleared(_) => false,
         }
     }
 
@@ -91,7 +103,7 @@ impl<'a> Grant<'a> {
         match self {
             Self::AnyModel => true,
             Self::Model(alias) => alias == model,
-            Self::Tool(_) | Self::Family(_) | Self::Reply | Self::Net(_) => false,
+            Self::Tool(_) | Self::Family(_) | Self::Reply | Self::Net(_) | Self::Cleared(_) => false,
         }
     }
 
@@ -99,7 +111,12 @@ impl<'a> Grant<'a> {
     pub fn covers_reply(self) -> bool {
         match self {
             Self::Reply => true,
-            Self::Tool(_) | Self::Family(_) | Self::AnyModel | Self::Model(_) | Self::Net(_) => false,
+            Self::Tool(_)
+            | Self::Family(_)
+            | Self::AnyModel
+            | Self::Model(_)
+            | Self::Net(_)
+            | Self::Cleared(_) => false,
         }
     }
 }
@@ -113,6 +130,7 @@ impl fmt::Display for Grant<'_> {
             Self::Model(alias) => write!(f, "model:{alias}"),
             Self::Reply => f.write_str("reply"),
             Self::Net(reach) => write!(f, "{reach}"),
+            Self::Cleared(tool) => write!(f, "{CLEARED}{tool}"),
         }
     }
 }
@@ -167,6 +185,10 @@ fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantErro
         | Grant::Model(_)
         | Grant::Reply
         | Grant::Net(_) => Ok(grant),
+        Grant::Cleared(_) => Err(GrantError::Malformed {
+            grant: shown(text),
+            problem: "only the operator's file says so, with agents.HANDLE.tools.TOOL.privileged",
+        }),
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
@@ -66,7 +68,8 @@ pub fn all(helper: &Path) -> Vec<Backend> {
         None => Err(Missing::new("bwrap is not installed", "apt-get install bubblewrap")),
         Some(program) => kernel.clone().and_then(|()| {
             let backend = Bubblewrap::new(helper.to_owned(), program);
-            let order = backend.order(nothing()).map_err(|problem| refused(&problem.to_string()))?;
+            let room = Room::make()?;
+            let order = backend.order(nothing(&room)).map_err(|problem| refused(&problem.to_string()))?;
             try_order(helper, &order).map(|()| Arc::new(backend) as Arc<dyn Sandbox>)
         }),
     };
@@ -114,12 +117,33 @@ fn gaps() -> Vec<String> {
     }
 }
 
+/// An empty directory for a trial. One that others use would be measured with all that lies there.
+struct Room(PathBuf);
+
+impl Room {
+    fn make() -> Result<Self, Missing> {
+        static ROOMS: AtomicU64 = AtomicU64::new(0);
+        let number = ROOMS.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/tmp/dromia-trial-{}-{number}", std::process::id()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|problem| Missing::new(format!("{}: {problem}", path.display()), "make /tmp writable"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What is left of it is empty.
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
 /// A spec that does nothing.
-fn nothing() -> ProcessSpec {
+fn nothing(room: &Room) -> ProcessSpec {
     ProcessSpec {
         argv: vec!["/bin/true".to_owned()],
         env: Vec::new(),
-        workspace: PathBuf::from("/tmp"),
+        workspace: room.0.clone(),
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: Limits { wall_ms: 5_000, ..Limits::DEFAULT },
@@ -127,7 +151,8 @@ fn nothing() -> ProcessSpec {
 }
 
 fn trial(helper: &Path, walls: Walls) -> Result<(), Missing> {
-    try_order(helper, &Order { version: VERSION, walls, spec: nothing() })
+    let room = Room::make()?;
+    try_order(helper, &Order { version: VERSION, walls, spec: nothing(&room) })
 }
 
 fn try_order(helper: &Path, order: &Order) -> Result<(), Missing> {

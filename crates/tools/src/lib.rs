@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
 //! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `program` runs
-//! programs in a sandbox that others build, `live` says what they say as they say it, `ending` how they ended; `kept`
+//! programs in a sandbox that others build, within `limits`; `live` says what they say as they say it, `ending` how they ended; `kept`
 //! keeps what is too long to be told; `message` sends; `web` asks other hosts; [`homes`] wipes.
 
 pub mod toolbox;
@@ -21,6 +21,7 @@ mod ending;
 mod file_error;
 mod files;
 mod kept;
+mod limits;
 mod listing;
 mod live;
 mod message;

@@ -12,12 +12,14 @@ use std::time::Duration;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::sandbox::{Ending, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::Pieces;
 
 use crate::ending;
 use crate::files::fact;
 use crate::kept::{KEPT_BYTES_MAX, Long};
+use crate::limits;
 use crate::live::{self, Voice};
 use crate::path::WorkspacePath;
 
@@ -30,12 +32,6 @@ pub(crate) const TURN_WAIT: Duration = Duration::from_mins(1);
 /// The shell inside of the sandbox.
 pub(crate) const SHELL: &str = "/bin/sh";
 
-/// The most bytes that a program may write.
-const OUTPUT_BYTES_MAX: u64 = 1 << 20;
-
-/// How many processors a program may keep busy all the time that it has.
-const PROCESSORS: u64 = 4;
-
 /// How much of the beginning and of the end is told.
 const HEAD_BYTES: usize = 20 << 10;
 const TAIL_BYTES: usize = 10 << 10;
@@ -46,6 +42,8 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: WorkspacePath,
     pub(crate) timeout_s: u32,
+    /// What the operator says about it.
+    pub(crate) terms: ToolTerms,
     /// The key of the call.
     pub(crate) key: String,
 }
@@ -69,13 +67,8 @@ pub(crate) async fn run(
     clock: &dyn Clock,
     pieces: &dyn Pieces,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s, .. } = program;
-    let limits = Limits {
-        wall_ms: u64::from(timeout_s) * 1000,
-        cpu_ms: u64::from(timeout_s) * 1000 * PROCESSORS,
-        output_bytes: OUTPUT_BYTES_MAX,
-        ..Limits::DEFAULT
-    };
+    let Program { argv, cwd, timeout_s, terms, .. } = program;
+    let limits = limits::of_call(timeout_s, &terms);
     let cwd = cwd.names().collect();
     let spec = ProcessSpec { argv, env: Vec::new(), workspace, cwd, mounts: Vec::new(), limits };
     let mut process = sandbox.start(spec).await?;
@@ -106,7 +99,10 @@ pub(crate) async fn run(
     voice.end();
     let ran = clock.now().as_millisecond() - began.as_millisecond();
     let ran = Duration::from_millis(u64::try_from(ran).unwrap_or(0));
-    Ok(told(&ending, output, ending::told(&ending, &limits, sandbox.name(), ran)))
+    let mut done = told(&ending, output, ending::told(&ending, &limits, sandbox.name(), ran));
+    // Behind how it ended, before what it said.
+    done.parts.insert(1, fact(limits::shown(&limits)));
+    Ok(done)
 }
 
 fn told(ending: &Ending, mut output: Vec<u8>, how: String) -> Done {

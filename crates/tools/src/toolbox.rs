@@ -16,8 +16,9 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::Line;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::sandbox::Sandboxes;
+use dromia_contracts::sandbox::{Limits, Sandboxes};
 use dromia_contracts::store::Store;
+use dromia_contracts::terms::{Terms, ToolTerms};
 use dromia_contracts::tool::{
     Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
@@ -33,6 +34,7 @@ use crate::edit;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};
 use crate::kept::Long;
+use crate::limits;
 use crate::listing;
 use crate::message;
 use crate::program::{self, PROGRAMS_MAX, Program};
@@ -55,6 +57,8 @@ pub struct ToolsConfig {
     pub hops_max: u32,
     /// Who knows in which sandbox programs run.
     pub sandboxes: Arc<dyn Sandboxes>,
+    /// What the operator says about each tool.
+    pub terms: Arc<dyn Terms>,
 }
 
 /// The built-in tools.
@@ -117,12 +121,14 @@ impl Toolbox {
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }, pieces).await
+                let terms = self.terms(tool, &context).await?;
+                self.program(agent, Program { argv, cwd, timeout_s, terms, key: context.key }, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }, pieces).await
+                let terms = self.terms(tool, &context).await?;
+                self.program(agent, Program { argv, cwd, timeout_s, terms, key: context.key }, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -175,6 +181,12 @@ impl Toolbox {
         Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
     }
 
+    /// Asks what the operator says about a tool in these hands. Without an answer nothing runs.
+    async fn terms(&self, tool: Builtin, context: &ToolContext) -> Result<ToolTerms, String> {
+        let terms = self.config.terms.of(tool.name(), Some((&context.scope, context.agent))).await;
+        terms.map_err(|_| "its limits cannot be read now; nothing ran, try again later".to_owned())
+    }
+
     async fn program(
         &self,
         agent: AgentId,
@@ -187,7 +199,12 @@ impl Toolbox {
             Ok(permit) => permit.map_err(|error| error.to_string())?,
             Err(_) => return Err("too many programs run at once; nothing ran, try again later".to_owned()),
         };
-        let sandbox = self.config.sandboxes.pick().await.map_err(|error| error.to_string())?;
+        let sandboxes = &self.config.sandboxes;
+        let sandbox = match program.terms.sandbox {
+            Some(least) => sandboxes.pick_at_least(least).await,
+            None => sandboxes.pick().await,
+        };
+        let sandbox = sandbox.map_err(|error| error.to_string())?;
         // Making the directory is file work as any other.
         self.file(agent, Missing::Make, |_| Ok(Vec::new())).await?;
         let path = workspace_path(&self.config.root, agent);
@@ -282,6 +299,11 @@ impl ToolHost for Toolbox {
         pieces: &'a dyn Pieces,
     ) -> BoxFuture<'a, ToolOutput> {
         Box::pin(async move { self.execute(context, call, pieces).await.unwrap_or_else(failed) })
+    }
+
+    fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits> {
+        let runs_programs = matches!(Builtin::find(tool), Some(Builtin::Exec | Builtin::ShellExecute));
+        runs_programs.then(|| limits::most(terms))
     }
 }
 

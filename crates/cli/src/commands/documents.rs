@@ -11,9 +11,10 @@ use dromia_api::status::Status;
 use dromia_api::task::{Killed, Task, TaskSpawned};
 use dromia_api::tenant::{Tenant, TenantCreated};
 use dromia_api::token::{Token, TokenCreated, Whoami};
+use dromia_api::tool::Tool;
 
 use super::event::Waited;
-use super::{agent, run, session};
+use super::{agent, run, session, tool};
 use crate::error::Document;
 use crate::explain::Explained;
 use crate::schema::Published;
@@ -55,6 +56,9 @@ pub fn published() -> Vec<Published> {
         Published::of::<List<Delivery>>("delivery list"),
         Published::of::<DeliveryShown>("delivery show"),
         Published::of::<DeliveryShown>("delivery redrive"),
+        Published::of::<List<Tool>>("tool list"),
+        Published::of::<Tool>("tool show"),
+        Published::of::<tool::Waited>("tool call"),
         Published::of::<CostSummary>("cost summary"),
         Published::of::<RunCost>("cost show"),
         Published::of::<Status>("status"),

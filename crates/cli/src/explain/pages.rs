@@ -58,6 +58,10 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the tenant has no token of this name or id",
             "`dromia token list` names those there are; a token of another tenant is named with -T",
         ),
+        ErrorCode::ToolNotFound => says(
+            "the server has no tool of this name",
+            "`dromia tool list` names those there are; an older server may not have it yet",
+        ),
         ErrorCode::DeliveryNotFound => says(
             "the delivery does not exist in this tenant, or it was erased with its agent",
             "`dromia delivery list` names those there are; check the tenant with -T",

@@ -114,13 +114,13 @@ pub(crate) fn overlay(
 fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
     let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
     let mut place = &mut document;
-    for part in key.path.split('.') {
+    for part in key.parts() {
         place = &mut place[part];
     }
     *place = if key.is_integer() {
         let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is no whole number"))?;
         Value::from(number)
-    } else if place.is_boolean() {
+    } else if key.is_boolean() {
         let answer: bool =
             value.trim().parse().map_err(|_| format!("{value:?} is neither true nor false"))?;
         Value::from(answer)
@@ -180,7 +180,7 @@ mod tests {
             let value = match key.path.as_str() {
                 "listen" => "127.0.0.1:3",
                 "default_agent" => "ops",
-                "egress.https_only" => "true",
+                _ if key.is_boolean() => "true",
                 _ => "77",
             };
             let environment = Environment::from([(variable.as_str(), value)]);

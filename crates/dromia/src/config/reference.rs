@@ -43,6 +43,17 @@ http:
 limits: { token_rate_max: 50 }
 ```
 
+What programs of agents may use is said for a tool, or for one agent's use of it; sizes are in B, KiB, MiB, GiB or TiB, times in
+ms, s, m or h. A privileged tool is for the agents that have the word here beside their own grant.
+
+```yaml
+tools:
+  exec: { mem_limit: 512MiB, time_limit: 30s, privileged: true }
+agents:
+  dev: { tools: { exec: { mem_limit: 4GiB, privileged: true }, http.request: { net: [docs.rs] } } }
+  acme/ops: { tools: { exec: { privileged: true } } }     # of the tenant acme
+```
+
 | command | what it does |
 |---|---|
 | `dromia config validate` | says whether the file can be served, or what is wrong with line and column |

@@ -18,6 +18,7 @@ use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
+use super::tools::{self, Said};
 use super::written::{Minimum, Written, WrittenLimits, WrittenTls};
 
 /// What the configuration means.
@@ -36,6 +37,7 @@ pub(crate) struct Resolved {
     pub(crate) message_hops_max: u32,
     pub(crate) reachable: Reachable,
     pub(crate) sandbox_minimum: Minimum,
+    pub(crate) said: Said,
 }
 
 impl Resolved {
@@ -143,6 +145,7 @@ pub(crate) fn resolve(
         message_hops_max: written.tools.message_hops_max,
         reachable: egress::resolve(&written.egress, &mut check),
         sandbox_minimum: written.sandbox.minimum,
+        said: tools::resolve(written, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {

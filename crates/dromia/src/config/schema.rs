@@ -82,12 +82,24 @@ pub(crate) struct Key {
     /// Whether other keys lie below it.
     pub(crate) is_group: bool,
     integer: bool,
+    boolean: bool,
+    parts: Vec<String>,
 }
 
 impl Key {
     /// Tells whether its value is a whole number.
     pub(crate) fn is_integer(&self) -> bool {
         self.integer
+    }
+
+    /// Tells whether its value is true or false.
+    pub(crate) fn is_boolean(&self) -> bool {
+        self.boolean
+    }
+
+    /// The names on the way to it; one of them may have dots in it, as `shell.execute` has.
+    pub(crate) fn parts(&self) -> &[String] {
+        &self.parts
     }
 
     /// Tells whether a path is this key, with names in the places of `NAME` and `ALIAS`.
@@ -109,14 +121,15 @@ impl Key {
 pub(crate) fn keys() -> Vec<Key> {
     let mut keys = Vec::new();
     if let Some(properties) = document()["properties"].as_object() {
-        walk("", properties, &mut keys);
+        walk(&[], properties, &mut keys);
     }
     keys
 }
 
-fn walk(above: &str, properties: &Map<String, Value>, keys: &mut Vec<Key>) {
+fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) {
     for (name, schema) in properties {
-        let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        let parts = [above, &[name.clone()][..]].concat();
+        let path = parts.join(".");
         let named = schema["additionalProperties"]["properties"].as_object();
         let below = schema["properties"].as_object();
         let is_group = named.is_some() || below.is_some();
@@ -131,14 +144,17 @@ fn walk(above: &str, properties: &Map<String, Value>, keys: &mut Vec<Key>) {
             variable,
             is_group,
             integer: schema["type"] == "integer",
+            boolean: schema["type"] == "boolean",
             path: path.clone(),
+            parts: parts.clone(),
         });
         if let Some(below) = below {
-            walk(&path, below, keys);
+            walk(&parts, below, keys);
         }
         if let Some(named) = named {
-            let name = if matches!(path.as_str(), "providers" | "channels") { "NAME" } else { "ALIAS" };
-            walk(&format!("{path}.{name}"), named, keys);
+            let is_name = matches!(path.as_str(), "providers" | "channels" | "agents");
+            let name = if is_name { "NAME" } else { "ALIAS" };
+            walk(&[parts, vec![name.to_owned()]].concat(), named, keys);
         }
     }
 }

@@ -7,6 +7,7 @@ use dromia_engine::EngineConfig;
 
 mod effects;
 mod foreign;
+mod tools;
 
 fn loaded(text: &str) -> Loaded {
     read(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("the form is right")

@@ -14,6 +14,8 @@ use dromia_models::{Format, OutputLimit, Price, Timeouts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenAgent, WrittenFlags};
+
 /// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +45,9 @@ pub(crate) struct Written {
     pub(crate) sandbox: WrittenSandbox,
     /// The built-in tools.
     pub(crate) tools: WrittenTools,
+    /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
+    /// `default`.
+    pub(crate) agents: BTreeMap<String, WrittenAgent>,
     /// What may be reached on other hosts, and within which bounds.
     pub(crate) egress: WrittenEgress,
 }
@@ -62,6 +67,7 @@ impl Default for Written {
             limits: WrittenLimits::default(),
             sandbox: WrittenSandbox::default(),
             tools: WrittenTools::default(),
+            agents: BTreeMap::new(),
             egress: WrittenEgress::default(),
         }
     }
@@ -454,11 +460,32 @@ pub(crate) struct WrittenTools {
     pub(crate) pace_ms: u64,
     /// The most messages between agents in a row.
     pub(crate) message_hops_max: u32,
+    /// What counts for `exec`.
+    #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
+    pub(crate) exec: ProgramFlags,
+    /// What counts for `shell.execute`.
+    #[serde(rename = "shell.execute", skip_serializing_if = "ProgramFlags::is_absent")]
+    pub(crate) shell_execute: ProgramFlags,
+    /// What counts for `http.request`.
+    #[serde(rename = "http.request", skip_serializing_if = "ReachFlags::is_absent")]
+    pub(crate) http_request: ReachFlags,
+    /// What counts for `message.send`.
+    #[serde(rename = "message.send", skip_serializing_if = "PlainFlags::is_absent")]
+    pub(crate) message_send: PlainFlags,
 }
 
 impl Default for WrittenTools {
     fn default() -> Self {
-        Self { pace_ms: 0, message_hops_max: 16 }
+        let WrittenFlags { exec, shell_execute, http_request, message_send } = WrittenFlags::default();
+        Self { pace_ms: 0, message_hops_max: 16, exec, shell_execute, http_request, message_send }
+    }
+}
+
+impl WrittenTools {
+    /// What is said about single tools.
+    pub(crate) fn flags(&self) -> WrittenFlags {
+        let Self { exec, shell_execute, http_request, message_send, .. } = self.clone();
+        WrittenFlags { exec, shell_execute, http_request, message_send }
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap_complete::Shell;
 use dromia_api::{List, TENANT_DEFAULT};
 use dromia_cli::Client;
+use dromia_tools::Toolbox;
 use serde::Deserialize;
 
 use self::place::{Kind, Place, place};
@@ -115,6 +116,7 @@ fn names(place: &Place, typed: &str) -> Vec<String> {
         Kind::Token => listed(&home, place, "tokens", "name"),
         Kind::Session => listed(&home, place, "sessions", "id"),
         Kind::Run => listed(&home, place, "runs", "id"),
+        Kind::Tool => Toolbox::names().map(str::to_owned).into(),
     };
     names.retain(|name| name.starts_with(typed));
     names

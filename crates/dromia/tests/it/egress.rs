@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::home::{Home, Server, append, block_on, count};
 
 /// A server that says hello to everybody, until the test ends.
-fn hello() -> (u16, Arc<AtomicUsize>) {
+pub(crate) fn hello() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     let heard = Arc::new(AtomicUsize::new(0));
@@ -30,7 +30,7 @@ fn hello() -> (u16, Arc<AtomicUsize>) {
 }
 
 /// Makes an agent with grants beside those that it needs to answer.
-fn create(home: &Home, name: &str, grants: &[String]) {
+pub(crate) fn create(home: &Home, name: &str, grants: &[String]) {
     let mut line = vec!["agent", "create", name, "--grant", "model", "--grant", "reply"];
     for grant in grants {
         line.extend(["--grant", grant.as_str()]);
@@ -40,7 +40,7 @@ fn create(home: &Home, name: &str, grants: &[String]) {
 }
 
 /// Lets an agent ask for addresses, one after the other, and returns the entries that ended its calls.
-async fn ask(server: &Server, agent: &str, urls: &[String]) -> Vec<Value> {
+pub(crate) async fn ask(server: &Server, agent: &str, urls: &[String]) -> Vec<Value> {
     let line = |url: &String| format!("@tool http.request {}", json!({ "url": url }));
     let text: Vec<_> = urls.iter().map(line).collect();
     let event = json!({"text": text.join("\n"), "agent": agent, "wait": true});

@@ -29,6 +29,7 @@ mod shell;
 mod sweeping;
 mod tasks;
 mod tokens;
+mod toolcmd;
 mod tree;
 mod turns;
 mod webhook;

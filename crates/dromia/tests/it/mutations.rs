@@ -221,6 +221,7 @@ fn a_message_that_arrived_twice_is_caught() {
             history: Vec::new(),
             answers: None,
             offer: Offer::default(),
+            call: None,
             parts: vec![Part::text(MESSAGE, Label::PUBLIC_FACT)],
             key: None,
             wait: false,

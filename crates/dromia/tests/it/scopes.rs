@@ -27,22 +27,25 @@ const RULES: &[Rule] = &[
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
+            ("dromia/src/tooltest.rs", 1),
             ("engine/src/core.rs", 1),
             ("gateway/src/caller.rs", 3),
             ("gateway/src/outbox/pump.rs", 1),
         ],
-        because: "authentication, recovery, the outbox and init issue scopes, and nobody else",
+        because: "authentication, recovery, the outbox, init and the bench of `tool test` issue scopes, and nobody else",
     },
     Rule {
         signs: &["authority.operator(", "authority().operator(", "Operator(())", "Authority::operator("],
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
+            ("dromia/src/tooltest.rs", 1),
+            ("dromia/src/up.rs", 1),
             ("engine/src/core.rs", 1),
             ("gateway/src/core.rs", 1),
             ("gateway/src/outbox.rs", 1),
         ],
-        because: "the right to ask about the whole node comes from the same places",
+        because: "the right to ask about the whole node comes from the same places; the terms of tools ask for handles",
     },
     Rule {
         signs: &["Mutation::RunTakeover(takeover)"],

@@ -41,6 +41,10 @@ const LEAVES: &[(&str, How)] = &[
     ("model test", Prints(&["default"])),
     ("model route show", Prints(&["spare"])),
     ("sandbox test", Prints(&["--backend", "native/strict", "--class", "netlink"])),
+    ("tool list", Prints(&["--agent", "tree"])),
+    ("tool show", Prints(&["exec", "--agent", "tree"])),
+    ("tool call", Prints(&["file.list", "--agent", "tree"])),
+    ("tool test", Prints(&["file.read"])),
     ("ask", Prints(&["hello", "--agent", "tree"])),
     ("chat", Acts("talks with a person")),
     ("event send", Prints(&["hello", "--agent", "tree"])),
@@ -88,7 +92,7 @@ const LEAVES: &[(&str, How)] = &[
 ];
 
 /// What prints rows without any argument.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 13] = [
     "agent list",
     "tenant list",
     "token list",
@@ -99,6 +103,7 @@ const LISTS: [&str; 12] = [
     "model list",
     "model route show",
     "config explain",
+    "tool list",
     "doctor",
     "explain",
 ];

@@ -1,16 +1,28 @@
 //! What becomes of a call: it begins, is refused, is handed to the client, or ends with its one result.
 
 use dromia_contracts::CallId;
-use dromia_contracts::content::{CallStatus, Part, ToolResult};
+use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall, ToolResult};
 use dromia_contracts::egress::Decision;
-use dromia_contracts::entry::{Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
+use dromia_contracts::entry::{CallAsked, Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
+use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::ToolOutput;
 
 use super::{BODY_BYTES_MAX, Draft, Judgement, Next, to_body};
-use crate::state::Progress;
+use crate::state::{Phase, Progress};
 
 impl Draft {
+    /// Begins with the one call that somebody asked for; it is judged and run as a model's call is.
+    pub(super) fn asked(&mut self, asked: AskedCall) -> Next {
+        let Phase::StepDue { step, .. } = self.state.phase else { return self.go_on() };
+        let AskedCall { tool, arguments } = asked;
+        let id = CallId { step, index: 0 };
+        let calls = vec![ToolCall { id, tool: tool.clone(), arguments }];
+        let body = to_body(&AssistantMessage { parts: Vec::new(), calls });
+        self.push_with(Entry::CallAsked(CallAsked { call: id, tool }), Some(body));
+        self.go_on()
+    }
+
     pub(super) fn judged(&mut self, call: CallId, judgement: Judgement) -> Next {
         let Some((due, known)) = self.state.next_call() else { return self.go_on() };
         if due != call {

@@ -19,8 +19,11 @@ use crate::sent::digest;
 use crate::state::Phase;
 
 impl Owner {
-    /// Puts the next request together, writes it down and counts it.
+    /// Puts the next request together, writes it down and counts it; where somebody asked for a call, there is none.
     pub(crate) fn plan(&mut self) -> Input {
+        if let Some(asked) = self.story.asked.clone() {
+            return Input::Asked(asked);
+        }
         let request = self.request();
         let prepared = self.core.ports.model.prepare(&request);
         self.story.keep(request);

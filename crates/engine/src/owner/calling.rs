@@ -8,7 +8,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::runs::Live;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{
-    EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PreparedCall, ToolContext, ToolOutput,
+    CallEnd, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PreparedCall, ToolContext, ToolOutput,
 };
 use dromia_contracts::{CallId, RunId};
 use futures_util::future::{Either, select};
@@ -29,12 +29,13 @@ impl Owner {
             scope: self.scope.clone(),
             agent: self.agent.id,
             author: self.author.clone(),
-            grants: self.agent.config.grants.clone(),
+            grants: self.agent.grants.clone(),
             hops: self.story.hops,
             run: self.run,
             session: self.session,
             key: id.key(self.run),
         };
+        let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());
         let cancelled = AtomicBool::new(false);
         let pieces = LivePieces { core: &self.core, run: self.run, call: id };
         let ended = {
@@ -45,6 +46,12 @@ impl Owner {
                 Either::Right((item, _)) => Err(item),
             }
         };
+        let end = match &ended {
+            Ok(output) if output.failed => CallEnd::Failed,
+            Ok(_) => CallEnd::Done,
+            Err(_) => CallEnd::Cut,
+        };
+        self.core.count_call(&tool, end, began);
         if cancelled.into_inner() {
             // A cancel waits for the border of its unit: leave it signalled.
             self.core.hub.signal(self.run);

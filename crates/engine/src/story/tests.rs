@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dromia_contracts::client::{ClientTool, Offer};
 use dromia_contracts::content::{CallStatus, parts_text};
-use dromia_contracts::entry::{ModelReplied, RunCompleted, ToolHanded};
+use dromia_contracts::entry::{CallAsked, ModelReplied, RunCompleted, ToolFinished, ToolHanded};
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::{Actor, ItemId};
 use jiff::Timestamp;
@@ -57,7 +57,7 @@ fn gave(index: u32, text: &str) -> ToolResult {
 fn item(text: &str, answers: Option<Answers>, offer: Offer) -> InboxItem {
     let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-    let body = InputBody { history: vec![], answers, offer, message };
+    let body = InputBody { history: vec![], answers, offer, call: None, message };
     InboxItem {
         id: ItemId::from_bytes([3; 16]),
         position: 2,
@@ -148,4 +148,36 @@ fn the_newest_input_says_what_is_offered() {
     assert!(story.client.has("weather", &[]), "who goes on from a limit has what it had");
     story.add_item(&item("b", None, Offer::default())).expect("it is readable");
     assert!(!story.client.has("weather", &[]));
+}
+
+#[test]
+fn a_call_by_hand_stands_in_the_story_as_a_unit_and_its_result_is_the_reply() {
+    let call = AskedCall { tool: "look".into(), arguments: "{}".into() };
+    let parts = vec![Part::text("Call look.", Label::ACTOR_TEXT)];
+    let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
+    let body = InputBody {
+        history: vec![],
+        answers: None,
+        offer: Offer::default(),
+        call: Some(call.clone()),
+        message,
+    };
+    let mut asked = item("x", None, Offer::default());
+    asked.body = Some(Bytes::from(body.encode().expect("it is JSON")));
+    let mut story = Story::new(1);
+    story.add_item(&asked).expect("it is readable");
+    assert_eq!(story.asked, Some(call));
+    let calls = vec![ToolCall { id: id(0), tool: "look".into(), arguments: "{}".into() }];
+    let body = serde_json::to_vec(&AssistantMessage { parts: vec![], calls }).expect("it is JSON");
+    let entry = Entry::CallAsked(CallAsked { call: id(0), tool: "look".into() });
+    story.add_entry(&entry, Some(&body)).expect("it is readable");
+    assert!(story.call(id(0)).is_some(), "it can be judged");
+    let body = serde_json::to_vec(&gave(0, "two lines")).expect("it is JSON");
+    let status = CallStatus::Ok;
+    let finished = Entry::ToolFinished(ToolFinished { call: id(0), status, egress: vec![] });
+    story.add_entry(&finished, Some(&body)).expect("it is readable");
+    assert_eq!(parts_text(&story.reply), "two lines");
+    assert_eq!(told(&story).len(), 2, "{:?}", told(&story));
+    story.add_item(&item("and now?", None, Offer::default())).expect("it is readable");
+    assert_eq!(story.asked, None, "the next input asks for no call");
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::Verdict;
+use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
 use dromia_contracts::run::{RunKind, RunStatus};
@@ -530,4 +531,57 @@ fn a_pause_in_place_of_a_due_retry_parks_once_and_rests() {
     let mut live = Live::recover(&live.journal, 1);
     live.feed(Input::AgentPaused);
     assert_eq!((live.journal.len(), live.next), (entries, Next::Rest), "it rests already");
+}
+
+/// Drives a run to the point where the one call that somebody asked for is to be judged.
+fn asked_by_hand() -> Live {
+    let mut live = Live::begin(12);
+    assert_eq!(live.next, Next::Plan);
+    live.feed(Input::Asked(AskedCall { tool: "t".into(), arguments: "{}".into() }));
+    live
+}
+
+#[test]
+fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
+    let id = CallId { step: 1, index: 0 };
+    for denied in [false, true] {
+        let mut live = asked_by_hand();
+        assert_eq!(live.next, Next::Judge(id));
+        if denied {
+            live.feed(Input::Judged(id, Judgement::Denied { rule: "no".into(), reason: "no".into() }));
+        } else {
+            let call = prepared(id, EffectClass::Unkeyed, 1);
+            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+            live.feed(Input::Finished(id, ToolOutput { failed: true, ..ToolOutput::default() }));
+        }
+        assert_eq!(live.next, Next::JudgeReply, "what it gave leaves through the gate");
+        live.answer(1);
+        assert_eq!((live.state.status(), live.state.model_calls), (RunStatus::Completed, 0));
+        let expected: &[&str] = if denied {
+            &["run_started", "call_asked", "tool_refused", "run_completed"]
+        } else {
+            &["run_started", "call_asked", "tool_started", "tool_finished", "run_completed"]
+        };
+        assert_eq!(kinds(&live.journal), expected);
+    }
+}
+
+#[test]
+fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
+    let id = CallId { step: 1, index: 0 };
+    let mut live = asked_by_hand();
+    let before = Live::recover(&live.journal, 1);
+    assert_eq!(before.next, Next::Judge(id), "what was asked for and did not begin is judged after a crash");
+    let call = prepared(id, EffectClass::Unkeyed, 1);
+    live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+    let mut again = Live::recover(&live.journal, 1);
+    assert_eq!(again.next, Next::JudgeReply);
+    again.answer(1);
+    assert_eq!(
+        kinds(&again.journal),
+        ["run_started", "call_asked", "tool_started", "tool_finished", "run_completed"]
+    );
+    assert!(again.journal.iter().any(
+        |entry| matches!(entry, Entry::ToolFinished(finished) if finished.status == CallStatus::Unknown)
+    ));
 }

@@ -112,7 +112,7 @@ fn what_is_written_today_is_what_was_written_then() {
                 assert_eq!(entry.encode(), stored.fields, "{}, entry {}", journal.name, stored.seq);
             }
             let Some(body) = stored.body else { continue };
-            let again = if let Entry::ModelReplied(_) = entry {
+            let again = if let Entry::ModelReplied(_) | Entry::CallAsked(_) = entry {
                 let message: AssistantMessage = serde_json::from_slice(&body).expect("a message");
                 serde_json::to_vec(&message)
             } else {

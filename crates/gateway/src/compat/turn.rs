@@ -149,7 +149,7 @@ async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answe
     let Said { history, answers, parts } = asked.said;
     let (key, offer) = (heads.key.of_request(request), asked.offer);
     let declares = answers.is_none() && !offer.tools.is_empty();
-    let input = NewInput { target, author, history, answers, offer, parts, key, wait: false };
+    let input = NewInput { target, author, history, answers, offer, call: None, parts, key, wait: false };
     let submitted = core.ports.runs.submit(scope.clone(), input).await.map_err(|fault| {
         if declares && fault.code == ErrorCode::InvalidRequest {
             // What only the engine knows of: a name that the agent has.

@@ -180,6 +180,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "step" => "The model step, counted from 1.",
         "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",
+        "tool" => "The tool's name.",
         "delivery" => "The delivery's id.",
         "channel" => "The channel's name, as in dromia.yaml.",
         "name" => "The name of the state entry, without control characters.",

@@ -16,6 +16,7 @@ use dromia_api::status::{Health, Ready, Status};
 use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskSpawned};
 use dromia_api::tenant::{CreateTenant, Tenant, TenantCreated};
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
+use dromia_api::tool::{CallTool, Tool, ToolCalled};
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, List, Problem, SESSION_HEADER, WAIT_HEADER};
 use serde_json::Value;
 
@@ -35,6 +36,7 @@ pub fn operations() -> Vec<Operation> {
         tasks(),
         sessions(),
         runs(),
+        tools(),
         costs(),
         tokens(),
         tenants(),
@@ -351,6 +353,42 @@ fn runs() -> Vec<Operation> {
         ]),
         ended("/v1/runs/{run}/cancel", "run_cancel", "End a run at its next safe point"),
         ended("/v1/runs/{run}/terminate", "run_terminate", "End a run now"),
+    ]
+}
+
+fn tools() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/tools", "tool_list", "List tools, and which of them an agent may use")
+            .query::<queries::Tools>()
+            .gives::<List<Tool>>(200, "All tools, by name.")
+            .fails(&[ErrorCode::AgentNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/tools/{tool}",
+            "tool_show",
+            "Show a tool and the limits that are in force",
+        )
+        .query::<queries::Tools>()
+        .gives::<Tool>(200, "The tool.")
+        .fails(&[ErrorCode::ToolNotFound, ErrorCode::AgentNotFound]),
+        Operation::new(
+            "POST",
+            "/v1/agents/{agent}/tools/{tool}/call",
+            "tool_call",
+            "Call a tool by hand, as the agent may, in a run of its own",
+        )
+        .header(IDEMPOTENCY_HEADER, "Makes a repeated request one call, for 24 hours.")
+        .takes::<CallTool>()
+        .gives::<ToolCalled>(200, "The run that is the call has ended.")
+        .gives::<EventAccepted>(202, "The call is durable; the wait ended first.")
+        .writes()
+        .fails(&[
+            ErrorCode::ToolNotFound,
+            ErrorCode::AgentNotFound,
+            ErrorCode::AgentTerminated,
+            ErrorCode::IdempotencyConflict,
+            ErrorCode::JournalUnreadable,
+        ]),
     ]
 }
 

@@ -59,6 +59,7 @@ pub(crate) async fn receive(
         history: Vec::new(),
         answers: None,
         offer: Offer::default(),
+        call: None,
         parts: vec![Part::text(said.text, Label::CLAIM)],
         key: Some(ItemKey {
             key: format!("{WEBHOOK}:{name}:{}", claims.id),

@@ -57,6 +57,7 @@ pub(crate) async fn send(
         history: Vec::new(),
         answers: None,
         offer: Offer::default(),
+        call: None,
         parts: vec![Part::text(event.text, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),
@@ -73,7 +74,7 @@ pub(crate) async fn send(
     })
 }
 
-fn accepted(submitted: &Submitted) -> Response {
+pub(super) fn accepted(submitted: &Submitted) -> Response {
     (StatusCode::ACCEPTED, Json(wire::accepted(submitted))).into_response()
 }
 

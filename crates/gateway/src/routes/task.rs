@@ -57,6 +57,7 @@ pub(crate) async fn spawn(
         history: Vec::new(),
         answers: None,
         offer: Offer::default(),
+        call: None,
         parts: vec![Part::text(new.task, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),

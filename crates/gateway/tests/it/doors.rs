@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dromia_contracts::Authority;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::terms::ToolTerms;
 use dromia_gateway::{BuildError, ConfigError, GatewayConfig, Ports, build};
 use hyper::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{full, request};
+use crate::fake::tools::Shelf;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
 use crate::world::World;
 
@@ -20,7 +22,17 @@ pub(crate) fn ports() -> Ports {
     let rooms = Arc::new(Rooms::default());
     let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
     let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
-    Ports { store: rooms.clone(), runs: rooms, outbox, runtime, authority: Authority::claim() }
+    let shelf = Arc::new(Shelf::default());
+    Ports {
+        store: rooms.clone(),
+        runs: rooms,
+        outbox,
+        tools: shelf.clone(),
+        gate: shelf,
+        terms: Arc::new(ToolTerms::default()),
+        runtime,
+        authority: Authority::claim(),
+    }
 }
 
 #[tokio::test]

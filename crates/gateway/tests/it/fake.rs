@@ -3,6 +3,7 @@
 pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;
+pub(crate) mod tools;
 
 use std::collections::HashMap;
 use std::fmt;

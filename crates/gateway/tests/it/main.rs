@@ -19,6 +19,7 @@ mod sweep;
 mod task;
 mod tls;
 mod tokens;
+mod tools;
 mod views;
 mod webhook;
 mod world;

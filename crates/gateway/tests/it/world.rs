@@ -11,6 +11,7 @@ use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{Session, SessionHead, SessionKey};
 use dromia_contracts::store::StoredEntry;
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Authority, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_gateway::{Drained, GatewayConfig, Handle, Ports, build};
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::fake::tools::Shelf;
 use crate::fake::{Rooms, Tasks, outgoing};
 
 /// A tenant with one of everything.
@@ -66,7 +68,17 @@ impl World {
         let runtime = Runtime { clock: rooms.clone(), ids: rooms.clone(), spawn: Arc::new(Tasks) };
         let authority = Authority::claim();
         let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
-        let ports = Ports { store: rooms.clone(), runs: rooms.clone(), outbox, runtime, authority };
+        let shelf = Arc::new(Shelf::default());
+        let ports = Ports {
+            store: rooms.clone(),
+            runs: rooms.clone(),
+            outbox,
+            tools: shelf.clone(),
+            gate: shelf,
+            terms: Arc::new(ToolTerms::default()),
+            runtime,
+            authority,
+        };
         let (gateway, handle) = build(config, ports).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));

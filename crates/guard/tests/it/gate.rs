@@ -91,6 +91,38 @@ fn grants_are_checked_against_the_tools_there_are() {
     }
 }
 
+#[test]
+fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
+    let gate = GrantGate::new(["exec", "shell.execute"]).with_privileged(["exec".to_owned()]);
+    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let judged = |tool: &str, grants: &[&str]| {
+        let call = PreparedCall {
+            id: CallId { step: 1, index: 0 },
+            tool: tool.to_owned(),
+            effect: EffectClass::Unkeyed,
+            arguments: "{}".to_owned(),
+            action: Digest::from_bytes([4; 32]),
+            reaches: None,
+        };
+        let grants = texts(grants);
+        let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants };
+        match gate.judge(principal, Action::Tool(&call)) {
+            Verdict::Allow { rule } | Verdict::Deny { rule, .. } => rule,
+        }
+    };
+    for (tool, grants, rule) in [
+        ("exec", &["exec"][..], "privileged"),
+        ("exec", &["privileged:exec"], "default deny"),
+        ("exec", &["exec", "privileged:shell.execute"], "privileged"),
+        ("exec", &["exec", "privileged:exec"], "grant exec"),
+        ("shell.execute", &["shell.execute"], "grant shell.execute"),
+    ] {
+        assert_eq!(judged(tool, grants), rule, "{tool} with {grants:?}");
+    }
+    let refused = gate.check_grants(&texts(&["exec", "privileged:exec"])).expect_err("it is the operator's");
+    assert!(refused.contains("only the operator's file"), "{refused}");
+}
+
 fn word() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["file", "read", "write", "a", "model", "reply", "*", "", "fast"])
         .prop_map(str::to_owned)

@@ -1,15 +1,19 @@
 //! Programs: what the sandbox is asked for, and what is told of what it says.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::Part;
 use dromia_contracts::sandbox::{
-    Ending, Limit, Mount, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Sandboxes, Stream, Tier,
+    Ending, Level, Limit, Limits, Mount, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
+    Sandboxes, Stream, Tier,
 };
-use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces};
+use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces, ToolHost as _};
 use serde_json::json;
 
 use crate::support::Bench;
@@ -21,15 +25,18 @@ pub(crate) struct Played {
     pub(crate) script: Mutex<Option<Vec<ProcessEvent>>>,
     /// What was asked for.
     pub(crate) asked: Arc<Mutex<Vec<ProcessSpec>>>,
+    /// Whether its walls are of the lowest level.
+    pub(crate) is_weak: AtomicBool,
 }
 
 impl Sandboxes for Played {
     fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         let script = self.script.lock().expect("nobody panicked").clone();
         let asked = Arc::clone(&self.asked);
+        let name = if self.is_weak.load(Ordering::SeqCst) { "played/base" } else { "played" };
         Box::pin(async move {
             match script {
-                Some(script) => Ok(Arc::new(Stage { script, asked }) as Arc<dyn Sandbox>),
+                Some(script) => Ok(Arc::new(Stage { name, script, asked }) as Arc<dyn Sandbox>),
                 None => Err(SandboxError::Unavailable {
                     missing: "the kernel has no Landlock".to_owned(),
                     fix: "boot with lsm=landlock".to_owned(),
@@ -41,13 +48,14 @@ impl Sandboxes for Played {
 
 #[derive(Debug)]
 struct Stage {
+    name: &'static str,
     script: Vec<ProcessEvent>,
     asked: Arc<Mutex<Vec<ProcessSpec>>>,
 }
 
 impl Sandbox for Stage {
     fn name(&self) -> &'static str {
-        "played"
+        self.name
     }
 
     fn tier(&self) -> Tier {
@@ -225,4 +233,44 @@ async fn what_a_program_says_is_heard_before_it_ends_and_a_flood_is_cut() {
     assert!(said.iter().all(|(_, _, text)| text.len() <= LIVE_PIECE_BYTES_MAX));
     let last = said.last().map(|(offset, bytes, _)| offset + bytes);
     assert_eq!(last, Some(1 << 20), "the end is heard, and where it stands");
+}
+
+#[tokio::test]
+async fn what_the_operator_says_bounds_what_the_sandbox_is_asked_for_and_is_told() {
+    let terms = ToolTerms {
+        cpu_ms: Some(9_000),
+        memory_bytes: Some(64 << 20),
+        wall_ms: Some(5_000),
+        disk_bytes: Some(32 << 20),
+        ..ToolTerms::default()
+    };
+    let bench = Bench::under(AgentState::Running, None, terms.clone());
+    plays(&bench, &[b"hi\n"], Ending::Exited { code: 0 });
+    let told = bench.told("exec", r#"{"argv":["make"],"timeout_s":90}"#).await;
+    assert!(told.contains("[limits: 5 s, 9 s of processors, 64 MiB of memory, 32 MiB on disk]"), "{told}");
+    bench.told("shell.execute", r#"{"command":"make","timeout_s":2}"#).await;
+    let asked = bench.sandboxes.asked.lock().expect("nobody panicked").clone();
+    let limits = |index: usize| {
+        let Limits { cpu_ms, memory_bytes, wall_ms, disk_bytes, .. } = asked[index].limits;
+        (wall_ms, cpu_ms, memory_bytes, disk_bytes)
+    };
+    assert_eq!(limits(0), (5_000, 9_000, 64 << 20, 32 << 20));
+    assert_eq!(limits(1), (2_000, 9_000, 64 << 20, 32 << 20), "a call may ask for less time");
+    let most = bench.toolbox.limits("exec", &terms).expect("it runs programs");
+    assert_eq!((most.wall_ms, most.memory_bytes), (5_000, 64 << 20));
+    assert_eq!(bench.toolbox.limits("file.read", &terms), None);
+}
+
+#[tokio::test]
+async fn a_tool_that_asks_for_stronger_walls_runs_nothing_behind_weaker_ones() {
+    let strict = ToolTerms { sandbox: Some(Level::Strict), ..ToolTerms::default() };
+    let bench = Bench::under(AgentState::Running, None, strict);
+    plays(&bench, &[], Ending::Exited { code: 0 });
+    bench.sandboxes.is_weak.store(true, Ordering::SeqCst);
+    let told = bench.told("exec", r#"{"argv":["ls"]}"#).await;
+    assert!(told.starts_with("failed: no sandbox, so nothing runs: played/base is weaker"), "{told}");
+    assert!(bench.sandboxes.asked.lock().expect("nobody panicked").is_empty());
+    bench.sandboxes.is_weak.store(false, Ordering::SeqCst);
+    let told = bench.told("exec", r#"{"argv":["ls"]}"#).await;
+    assert!(told.starts_with("ok: [exit code 0; played; ran "), "{told}");
 }

@@ -19,6 +19,7 @@ use dromia_contracts::store::{
     Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending,
     SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
 use dromia_contracts::{AgentId, BoxFuture, CallId, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
@@ -51,6 +52,11 @@ impl Bench {
     }
 
     pub(crate) fn with(colleague: AgentState, pace: Option<Duration>) -> Self {
+        Self::under(colleague, pace, ToolTerms::default())
+    }
+
+    /// A bench whose operator says this about every tool.
+    pub(crate) fn under(colleague: AgentState, pace: Option<Duration>, terms: ToolTerms) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(StillClock::default());
         let runtime =
@@ -61,6 +67,7 @@ impl Bench {
             pace,
             hops_max: HOPS_MAX,
             sandboxes: Arc::clone(&sandboxes) as _,
+            terms: Arc::new(terms),
         };
         let store = Arc::new(TwoSessions { colleague });
         let line = Arc::new(ToldLine::default());

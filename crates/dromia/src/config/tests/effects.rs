@@ -324,10 +324,18 @@ fn every_key_has_an_effect() {
         let (before, after) = (observe(&resolved(without)), observe(&resolved(with)));
         assert_ne!(before, after, "{key} has no effect");
     }
+    let flags = super::tools::cases();
+    for case in &flags {
+        let (before, after) = (case.observe(&resolved(&case.without)), case.observe(&resolved(&case.with)));
+        assert_ne!(before, after, "{} has no effect", case.key);
+        assert!(keys().iter().any(|key| key.path == case.key), "{} is no key of the schema", case.key);
+    }
     for key in keys().iter().filter(|key| !key.is_group) {
         // The version and the kind of a channel have one value; any other is refused, which is their effect.
         let has_one_value = matches!(key.path.as_str(), "version" | "channels.NAME.kind");
-        let has_case = has_one_value || CASES.iter().any(|(path, ..)| *path == key.path);
+        let has_case = has_one_value
+            || CASES.iter().any(|(path, ..)| *path == key.path)
+            || flags.iter().any(|case| case.key == key.path);
         assert!(has_case, "{} has no case in this table", key.path);
     }
     for (path, ..) in CASES {

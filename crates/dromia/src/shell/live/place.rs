@@ -16,6 +16,7 @@ pub(super) enum Kind {
     Token,
     Model,
     Provider,
+    Tool,
 }
 
 /// Options that mean the same wherever they stand.
@@ -23,7 +24,7 @@ const OPTIONS: [(&str, Kind); 3] =
     [("agent", Kind::Agent), ("tenant", Kind::Tenant), ("session", Kind::Session)];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, Kind); 27] = [
+const PLACES: [(&str, &str, Kind); 30] = [
     ("agent create", "model", Kind::Model),
     ("agent show", "name", Kind::Agent),
     ("agent status", "name", Kind::Agent),
@@ -51,6 +52,9 @@ const PLACES: [(&str, &str, Kind); 27] = [
     ("model route show", "alias", Kind::Model),
     ("provider test", "name", Kind::Provider),
     ("provider remove", "name", Kind::Provider),
+    ("tool show", "name", Kind::Tool),
+    ("tool call", "name", Kind::Tool),
+    ("tool test", "name", Kind::Tool),
 ];
 
 /// A place of the command line, and what stands before it that matters there.

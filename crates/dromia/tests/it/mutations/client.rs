@@ -204,6 +204,7 @@ impl Client {
             history: Vec::new(),
             answers: None,
             offer: Offer::default(),
+            call: None,
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: Some(ItemKey {
                 key: format!("http:{key}"),

@@ -12,6 +12,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
 use dromia_contracts::store::{Page, Store, StoredEntry};
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
 use dromia_guard::GrantGate;
@@ -79,12 +80,14 @@ impl House {
                     pace: None,
                     hops_max: 16,
                     sandboxes: Arc::new(NoSandbox),
+                    terms: Arc::new(ToolTerms::default()),
                 },
                 port,
                 runtime.clone(),
                 Arc::new(Nowhere),
             )),
             gate: Arc::new(GrantGate::new(Toolbox::names())),
+            terms: Arc::new(ToolTerms::default()),
             homes: Arc::new(AgentHomes::new(root.to_owned())),
             runtime,
             authority: authority.clone(),

@@ -44,6 +44,7 @@ impl Scene {
             history: Vec::new(),
             answers,
             offer: Offer { tools: vec![tool], wishes: Wishes::default() },
+            call: None,
             parts,
             key,
             wait: false,

@@ -103,6 +103,7 @@ impl Client {
             history: Vec::new(),
             answers: None,
             offer: Offer::default(),
+            call: None,
             parts: vec![Part::text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),

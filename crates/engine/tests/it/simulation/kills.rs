@@ -32,6 +32,7 @@ impl Scene {
             history: Vec::new(),
             answers: None,
             offer: Offer::default(),
+            call: None,
             parts: vec![Part::text(format!("{name}|{name}|look;look;look;look"), Label::ACTOR_TEXT)],
             key: None,
             wait,

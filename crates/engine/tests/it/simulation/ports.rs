@@ -18,9 +18,11 @@ use dromia_contracts::model::{
 };
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::sandbox::Limits;
 use dromia_contracts::sent::Wording;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
     EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor,
     ToolHost, ToolOutput,
@@ -285,6 +287,10 @@ impl ToolHost for Outside {
             _ => effect,
         };
         Ok(PreparedCall { id: call.id, tool: tool.to_owned(), effect, arguments, action, reaches: None })
+    }
+
+    fn limits(&self, _: &str, _: &ToolTerms) -> Option<Limits> {
+        None
     }
 
     fn call<'a>(

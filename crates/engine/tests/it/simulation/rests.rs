@@ -61,6 +61,7 @@ impl Scene {
             history: Vec::new(),
             answers: None,
             offer: Offer::default(),
+            call: None,
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: None,
             wait,

@@ -15,6 +15,7 @@ use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports};
 use dromia_testkit::sim::Dice;
@@ -201,6 +202,7 @@ impl World {
             model: Arc::clone(&self.outside) as _,
             tools: Arc::clone(&self.outside) as _,
             gate: Arc::clone(&self.outside) as _,
+            terms: Arc::new(ToolTerms::default()),
             homes: Arc::clone(&self.outside) as _,
             runtime: self.runtime.clone(),
             authority: Authority::claim(),

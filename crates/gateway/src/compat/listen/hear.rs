@@ -54,7 +54,8 @@ impl Listener {
                 let hint = format!("go on from it with `dromia run resume {}`", self.run);
                 return Err(self.unanswered(RunStatus::Yielded, text).with_hint(hint));
             }
-            Entry::ToolStarted(_)
+            Entry::CallAsked(_)
+            | Entry::ToolStarted(_)
             | Entry::ToolFinished(_)
             | Entry::ToolRefused(_)
             | Entry::SignalTaken(_)

@@ -1,0 +1,54 @@
+//! `tool`: what agents can do beside talking.
+
+use clap::{Args, Subcommand};
+
+/// What to do with tools.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Tool {
+    /// List tools, and which of them the agent may use
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  dromia tool list\n  dromia tool list --agent dev\n  dromia tool list --agent dev --json=name,granted"
+    )]
+    List,
+    /// Show a tool: what it takes, what it may do, and the limits that are in force
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia tool show exec\n  dromia tool show exec --agent dev"
+    )]
+    Show(ToolName),
+    /// Call a tool by hand, as the agent may: judged, run and journaled as a run of its own, without a model
+    #[command(
+        after_help = "Examples:\n  dromia tool call file.list --agent dev\n  dromia tool call exec --agent dev -d '{\"argv\":[\"ls\",\"-l\"]}'\n  dromia tool call file.write --agent dev -d - < arguments.json\n\nExits with 1 if the tool failed or was refused."
+    )]
+    Call(CallTool),
+    /// Call tools on this machine, in a home of their own that goes away, and say which do not work
+    #[command(
+        after_help = "Examples:\n  dromia tool test\n  dromia tool test exec\n  dromia tool test --json=name,ok,fix\n\nNo agent, no data and no server is touched, and no request leaves this machine. Exits with 1 if a tool does not work."
+    )]
+    Test(TestTool),
+}
+
+/// A tool, by name.
+#[derive(Debug, Clone, Args)]
+pub struct ToolName {
+    /// Its name, such as file.read
+    pub name: String,
+}
+
+/// A call by hand.
+#[derive(Debug, Clone, Args)]
+pub struct CallTool {
+    /// The tool's name, such as file.read
+    pub name: String,
+    /// Its arguments as a JSON object, or - for those on stdin
+    #[arg(long, short, value_name = "JSON", default_value = "{}")]
+    pub data: String,
+}
+
+/// Which tools to test.
+#[derive(Debug, Clone, Args)]
+pub struct TestTool {
+    /// Only this one, such as exec
+    pub name: Option<String>,
+}

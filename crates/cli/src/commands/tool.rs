@@ -1,0 +1,238 @@
+//! `tool`: list tools, show one, call one by hand. Tests are made by the program itself, without a server.
+
+use std::time::Duration;
+
+use dromia_api::event::{EventAccepted, WAIT_MS_MAX};
+use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits};
+use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, RunStatus};
+use hyper::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Cli, print_list, said};
+use crate::args;
+use crate::client::{encoded, parse};
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs, table};
+
+/// How long to wait for a result when the command line does not say; a program may take ten minutes, if it asks to.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What the server may take beyond the wait itself.
+const MARGIN: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<'_>) -> Outcome<Exit> {
+    let asked = cli.agent().map_or_else(String::new, |agent| format!("?agent={}", encoded(&agent)));
+    match command {
+        args::Tool::List => {
+            let list: List<Tool> = cli.client.get(&format!("/v1/tools{asked}")).await?;
+            print_list(output, &list, &["name", "effect", "result", "granted", "about"], row)
+        }
+        args::Tool::Show(tool) => {
+            let path = format!("/v1/tools/{}{asked}", encoded(&tool.name));
+            let tool: Tool = cli.client.get(&path).await?;
+            let columns = output.context().columns;
+            output.show(&tool, |tool| text(columns, tool))?;
+            Ok(Exit::Done)
+        }
+        args::Tool::Call(wanted) => call(cli, wanted, output).await,
+        args::Tool::Test(_) => {
+            Err(Error::Usage("tools are tested by `dromia` itself, on the machine that has them".to_owned()))
+        }
+    }
+}
+
+/// What a call by hand came to.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "ToolCallWaited")]
+pub(super) enum Waited {
+    /// Its run has ended.
+    Called(ToolCalled),
+    /// The wait ended first.
+    Accepted(EventAccepted),
+}
+
+async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) -> Outcome<Exit> {
+    let agent = cli.agent().ok_or_else(|| {
+        Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
+    })?;
+    let text = said(wanted.data, output)?;
+    let arguments = serde_json::from_str(&text)
+        .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
+    let patience = cli.patience(PATIENCE);
+    let wait_ms = u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX);
+    let body = CallTool { arguments, wait_ms: Some(wait_ms) };
+    let path = format!("/v1/agents/{}/tools/{}/call", encoded(&agent), encoded(&wanted.name));
+    let (status, bytes) = cli.client.post_waiting(&path, &body, patience + MARGIN).await?;
+    if status != StatusCode::OK {
+        return in_vain(parse(&bytes)?, output);
+    }
+    let waited = Waited::Called(parse(&bytes)?);
+    output.show(&waited, told)?;
+    let Waited::Called(called) = waited else { return Ok(Exit::Done) };
+    if called.status != RunStatus::Completed {
+        let why = called.failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+        output.notice(&format!("{} is {}{why}", called.run, called.status.as_str()))?;
+        return Ok(Exit::RunFailed);
+    }
+    let is_good = called.result.is_some_and(|result| result.status == CallStatus::Ok);
+    Ok(if is_good { Exit::Done } else { Exit::Failed })
+}
+
+/// Says where a call goes on whose result did not come in time.
+fn in_vain(accepted: EventAccepted, output: &mut Output<'_>) -> Outcome<Exit> {
+    let next = match accepted.run {
+        Some(run) => format!("dromia run watch {run}"),
+        None => format!("dromia session show {}", accepted.session),
+    };
+    if output.is_json() {
+        output.document(&Waited::Accepted(accepted))?;
+    }
+    output.notice("the result did not come in time; the call is stored")?;
+    output.notice(&format!("hint: go on with `{next}`"))?;
+    Ok(Exit::TimedOut)
+}
+
+/// What the tool said, and nothing else.
+fn told(waited: &Waited) -> String {
+    match waited {
+        Waited::Called(ToolCalled { result: Some(result), .. }) => result.text.clone(),
+        Waited::Called(_) | Waited::Accepted(_) => String::new(),
+    }
+}
+
+fn row(tool: &Tool) -> Vec<String> {
+    vec![
+        tool.name.clone(),
+        effect(tool.effect).to_owned(),
+        tool.result_label.clone(),
+        tool.granted.as_ref().map(granted).unwrap_or_default(),
+        tool.description.clone(),
+    ]
+}
+
+fn granted(granted: &Granted) -> String {
+    format!("{} ({})", if granted.allowed { "yes" } else { "no" }, granted.rule)
+}
+
+const fn effect(effect: EffectClass) -> &'static str {
+    match effect {
+        EffectClass::Pure => "pure",
+        EffectClass::Idempotent => "idempotent",
+        EffectClass::Keyed => "keyed",
+        EffectClass::Transactional => "transactional",
+        EffectClass::Unkeyed => "unkeyed",
+    }
+}
+
+const fn role(role: ArgumentRole) -> &'static str {
+    match role {
+        ArgumentRole::Destination => "destination",
+        ArgumentRole::Object => "object",
+        ArgumentRole::Payload => "payload",
+    }
+}
+
+fn text(columns: Option<u16>, tool: &Tool) -> String {
+    let privileged = if tool.privileged { "yes: it takes the operator's word beside a grant" } else { "no" };
+    let mut text = pairs(&[
+        ("tool", tool.name.clone()),
+        ("about", tool.description.clone()),
+        ("effect", effect(tool.effect).to_owned()),
+        ("result", tool.result_label.clone()),
+        ("granted", tool.granted.as_ref().map(granted).unwrap_or_default()),
+        ("privileged", privileged.to_owned()),
+        ("walls", tool.sandbox.map(|level| format!("{} at least", level.as_str())).unwrap_or_default()),
+        ("net", tool.net.join(", ")),
+        ("limits", tool.limits.map(limits).unwrap_or_default()),
+    ]);
+    let arguments = tool.arguments["properties"].as_object();
+    let rows: Vec<_> = arguments
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| {
+            let takes = schema["type"].as_str().unwrap_or("any").to_owned();
+            let role = tool.roles.get(name).copied().map(role).unwrap_or_default().to_owned();
+            let about = schema["description"].as_str().unwrap_or_default().to_owned();
+            vec![name.clone(), takes, role, about]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&table(columns, &["argument", "takes", "role", "about"], rows));
+    }
+    text
+}
+
+/// Tells the limits of one call in one line.
+fn limits(limits: ToolLimits) -> String {
+    let ToolLimits { wall_ms, cpu_ms, memory_bytes, disk_bytes, output_bytes, processes } = limits;
+    format!(
+        "{} of time, {} of processors, {} of memory, {} on disk, {} of output, {processes} processes",
+        time(wall_ms),
+        time(cpu_ms),
+        size(memory_bytes),
+        size(disk_bytes),
+        size(output_bytes)
+    )
+}
+
+fn time(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
+}
+
+fn size(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let whole = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_tool_is_shown_with_its_limits_and_arguments() {
+        let tool = Tool {
+            name: "exec".to_owned(),
+            description: "Run a program.".to_owned(),
+            effect: EffectClass::Unkeyed,
+            roles: BTreeMap::from([("argv".to_owned(), ArgumentRole::Payload)]),
+            result_label: "untrusted/agent".to_owned(),
+            arguments: serde_json::json!({"properties": {
+                "argv": {"type": "array", "description": "Program and arguments."},
+                "timeout_s": {"type": "integer"},
+            }}),
+            privileged: true,
+            net: Vec::new(),
+            sandbox: Some(dromia_api::Level::Strict),
+            limits: Some(ToolLimits {
+                wall_ms: 30_000,
+                cpu_ms: 1_500,
+                memory_bytes: 512 << 20,
+                disk_bytes: 1 << 30,
+                output_bytes: 1 << 20,
+                processes: 128,
+            }),
+            granted: Some(Granted { allowed: false, rule: "privileged".to_owned() }),
+        };
+        insta::assert_snapshot!(text(None, &tool), @r"
+        tool        exec
+        about       Run a program.
+        effect      unkeyed
+        result      untrusted/agent
+        granted     no (privileged)
+        privileged  yes: it takes the operator's word beside a grant
+        walls       strict at least
+        limits      30 s of time, 1500 ms of processors, 512 MiB of memory, 1 GiB on disk, 1 MiB of output, 128 processes
+
+        ARGUMENT   TAKES    ROLE     ABOUT
+        argv       array    payload  Program and arguments.
+        timeout_s  integer
+        ");
+    }
+}

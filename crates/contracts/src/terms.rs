@@ -1,0 +1,62 @@
+//! What the operator says about tools, for every agent or for one: the port to it.
+//!
+//! Terms come from the configuration and never from a tenant. They bound what a call may use ([`ToolTerms`]) and add to
+//! what an agent's own grants cover ([`Terms::grants`]); the gate and the sandbox keep them.
+
+use std::fmt;
+
+use crate::id::AgentId;
+use crate::sandbox::Level;
+use crate::scope::Scope;
+use crate::store::Read;
+
+/// What the operator says about one tool. Nothing said is the tool's own default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolTerms {
+    /// The weakest walls that will do for its programs.
+    pub sandbox: Option<Level>,
+    /// Whether an agent needs the operator's word beside its own grant.
+    pub privileged: bool,
+    /// Hosts that it may reach beside those which the agent's grants name.
+    pub net: Vec<String>,
+    /// The most processor time of one call, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// The most memory of one call, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The most time of one call, in milliseconds; a call may ask for less.
+    pub wall_ms: Option<u64>,
+    /// The most bytes in the workspace while a program of it runs.
+    pub disk_bytes: Option<u64>,
+}
+
+/// Spells the operator's word for a privileged tool, as it stands among an agent's grants. No configuration of an agent
+/// may hold it.
+pub fn cleared(tool: &str) -> String {
+    format!("{CLEARED}{tool}")
+}
+
+/// What the operator's word for a privileged tool begins with.
+pub const CLEARED: &str = "privileged:";
+
+/// The port to what the operator says about tools.
+///
+/// Guarantee: the same question has the same answer as long as the process lives, unless an agent gets another handle.
+pub trait Terms: Send + Sync + fmt::Debug {
+    /// Says what counts for a tool in the hands of an agent; without an agent, what counts for those of whom nothing is
+    /// said.
+    fn of<'a>(&'a self, tool: &'a str, agent: Option<(&'a Scope, AgentId)>) -> Read<'a, ToolTerms>;
+
+    /// Lists what the operator adds to an agent's own grants: hosts, and the word for privileged tools.
+    fn grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
+}
+
+/// The same terms for every tool of every agent, and no grant beside the agents' own.
+impl Terms for ToolTerms {
+    fn of<'a>(&'a self, _: &'a str, _: Option<(&'a Scope, AgentId)>) -> Read<'a, ToolTerms> {
+        Box::pin(std::future::ready(Ok(self.clone())))
+    }
+
+    fn grants<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}

@@ -1,0 +1,141 @@
+//! Flags of tools: each has an effect for all agents and for one, and what cannot be meant is refused with its place.
+
+use dromia_contracts::terms::ToolTerms;
+
+use super::*;
+use crate::config::Named;
+use crate::config::resolve::Resolved;
+
+/// A key of a tool, a text without it and the same with it.
+pub(super) struct Case {
+    pub(super) key: String,
+    pub(super) without: String,
+    pub(super) with: String,
+    tool: &'static str,
+}
+
+impl Case {
+    /// Everything that the file says about the tool, about all agents and about `dev`.
+    pub(super) fn observe(&self, resolved: &Resolved) -> String {
+        let said = &resolved.said;
+        let seen = [None, Some(&dev())].map(|agent| (said.terms(self.tool, agent), said.grants(agent)));
+        let privileged: Vec<_> = said.privileged().collect();
+        format!("{seen:?} {privileged:?}")
+    }
+}
+
+fn dev() -> Named {
+    ("default".parse().expect("a handle"), "dev".parse().expect("a handle"))
+}
+
+/// A case for each flag of each tool, once for every agent and once for one.
+pub(super) fn cases() -> Vec<Case> {
+    const PROGRAM: &[(&str, &str)] = &[
+        ("privileged", "true"),
+        ("sandbox", "strict"),
+        ("cpu_limit", "7s"),
+        ("mem_limit", "64MiB"),
+        ("time_limit", "7s"),
+        ("disk_quota", "7MiB"),
+    ];
+    const REACH: &[(&str, &str)] = &[("privileged", "true"), ("net", "[docs.rs]")];
+    const PLAIN: &[(&str, &str)] = &[("privileged", "true")];
+    let tools =
+        [("exec", PROGRAM), ("shell.execute", PROGRAM), ("http.request", REACH), ("message.send", PLAIN)];
+    let mut cases = Vec::new();
+    for (tool, flags) in tools {
+        for (flag, value) in flags {
+            let base = "sandbox: { minimum: base }\n".to_owned();
+            let all = format!("{base}tools: {{ {tool}: {{ {flag}: {value} }} }}\n");
+            let one = format!("agents: {{ dev: {{ tools: {{ {tool}: {{ {flag}: {value} }} }} }} }}\n");
+            // An agent needs the word for a privileged tool only.
+            let below = if *flag == "privileged" { all.clone() } else { base.clone() };
+            let key = format!("tools.{tool}.{flag}");
+            let own_key = format!("agents.NAME.{key}");
+            cases.push(Case { key: own_key, with: format!("{below}{one}"), without: below, tool });
+            cases.push(Case { key, without: base, with: all, tool });
+        }
+    }
+    cases
+}
+
+#[test]
+fn what_is_said_of_one_agent_goes_before_what_is_said_of_all() {
+    let text = "tools: { exec: { mem_limit: 512MiB, time_limit: 30s, privileged: true }, http.request: { net: [docs.rs] } }\nagents:\n  dev: { tools: { exec: { mem_limit: 2GiB, privileged: true }, http.request: { net: ['*.example.com'] } } }\n  acme/dev: { tools: { exec: { cpu_limit: 1m } } }\n";
+    let said = loaded(text).resolve(&Environment::default()).expect("it is right").said;
+    let all = ToolTerms {
+        privileged: true,
+        memory_bytes: Some(512 << 20),
+        wall_ms: Some(30_000),
+        ..ToolTerms::default()
+    };
+    assert_eq!(said.terms("exec", None), all);
+    assert_eq!(said.terms("file.read", None), ToolTerms::default());
+    let own = said.terms("exec", Some(&dev()));
+    assert_eq!(own, ToolTerms { memory_bytes: Some(2 << 30), ..all.clone() });
+    let strangers = ("acme".parse().expect("a handle"), "dev".parse().expect("a handle"));
+    assert_eq!(said.terms("exec", Some(&strangers)), ToolTerms { cpu_ms: Some(60_000), ..all });
+    assert_eq!(said.grants(None), ["net:docs.rs"]);
+    assert_eq!(said.grants(Some(&dev())), ["net:docs.rs", "net:*.example.com", "privileged:exec"]);
+    assert_eq!(said.grants(Some(&strangers)), ["net:docs.rs"]);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_line_and_column() {
+    for (text, says) in [
+        (
+            "tools:\n  exec: { mem_limit: 512MB }\n",
+            "dromia.yaml:2:22: tools.exec.mem_limit: \"512MB\" is no size; write a whole number and B, KiB, MiB, GiB, TiB",
+        ),
+        (
+            "tools:\n  exec: { time_limit: 11m }\n",
+            "dromia.yaml:2:23: tools.exec.time_limit: must be from 100ms to 10m",
+        ),
+        (
+            "tools:\n  shell.execute: { cpu_limit: 5h }\n",
+            "dromia.yaml:2:31: tools.shell.execute.cpu_limit: must be",
+        ),
+        ("tools: { exec: { sandbox: base } }\n", "tools.exec.sandbox: is weaker than sandbox.minimum"),
+        (
+            "tools: { http.request: { net: [docs.rs, 'http://x/'] } }\n",
+            "tools.http.request.net.1: the grant \"net:http://x/\" cannot be read",
+        ),
+        (
+            "agents: { dev: { tools: { exec: { privileged: true } } } }\n",
+            "agents.dev.tools.exec.privileged: the tool is not privileged; set tools.exec.privileged too",
+        ),
+        ("agents: { Dev: {} }\n", "agents.Dev: write an agent's handle"),
+        ("agents: { dev: {}, default/dev: {} }\n", "named twice"),
+    ] {
+        let told = refused(text);
+        assert!(told.contains(says), "{text}\n{told}");
+    }
+}
+
+#[test]
+fn a_misspelt_tool_or_flag_names_the_one_that_was_probably_meant() {
+    for (text, near) in [
+        ("tools: { exce: { mem_limit: 1GiB } }\n", "did you mean `exec`?"),
+        ("tools: { exec: { mem_limt: 1GiB } }\n", "did you mean `mem_limit`?"),
+        ("agents: { dev: { tools: { shell.exec: { time_limit: 1s } } } }\n", "did you mean `shell.execute`?"),
+        ("agents: { dev: { tool: {} } }\n", "did you mean `tools`?"),
+    ] {
+        let told = parse(Path::new("dromia.yaml"), text).expect_err(text).to_string();
+        assert!(told.contains(near), "{text}\n{told}");
+    }
+}
+
+#[test]
+fn a_flag_is_set_from_the_environment_though_its_tool_has_a_dot_in_its_name() {
+    let environment = Environment::from([("DROMIA_TOOLS_SHELL_EXECUTE_MEM_LIMIT", "64MiB")]);
+    let loaded = read(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
+    let said = loaded.resolve(&environment).expect("it is right").said;
+    assert_eq!(said.terms("shell.execute", None).memory_bytes, Some(64 << 20));
+    let environment = Environment::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "lots")]);
+    let loaded = read(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
+    let told = loaded.resolve(&environment).expect_err("it is no size").to_string();
+    assert!(
+        told.starts_with("DROMIA_TOOLS_EXEC_MEM_LIMIT: tools.exec.mem_limit: \"lots\" is no size"),
+        "{told}"
+    );
+}

@@ -1,0 +1,332 @@
+//! What the file says about tools, under `tools` for every agent and under `agents.HANDLE.tools` for one.
+//!
+//! Sizes and times are written with their unit. Each has a smallest and a largest value; what lies beyond, what would come
+//! to nothing, and a key that says less than another one already does is refused with its place.
+
+use std::collections::BTreeMap;
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::sandbox::Level;
+use dromia_contracts::terms::{ToolTerms, cleared};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::resolve::Check;
+use super::written::{Minimum, Written};
+
+/// What one agent is told apart in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenAgent {
+    /// What this agent's tools may use, where it is not what `tools` says.
+    pub(crate) tools: WrittenFlags,
+}
+
+/// What counts for tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenFlags {
+    /// What counts for `exec`.
+    #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
+    pub(crate) exec: ProgramFlags,
+    /// What counts for `shell.execute`.
+    #[serde(rename = "shell.execute", skip_serializing_if = "ProgramFlags::is_absent")]
+    pub(crate) shell_execute: ProgramFlags,
+    /// What counts for `http.request`.
+    #[serde(rename = "http.request", skip_serializing_if = "ReachFlags::is_absent")]
+    pub(crate) http_request: ReachFlags,
+    /// What counts for `message.send`.
+    #[serde(rename = "message.send", skip_serializing_if = "PlainFlags::is_absent")]
+    pub(crate) message_send: PlainFlags,
+}
+
+/// What counts for a tool that runs programs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ProgramFlags {
+    /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
+    pub(crate) privileged: bool,
+    /// The weakest walls that will do, where `sandbox.minimum` would allow weaker ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sandbox: Option<Minimum>,
+    /// The most processor time of one call, from 100ms to 4h; by default four times its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_limit: Option<String>,
+    /// The most memory of one call, from 16MiB to 1TiB; by default 1GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mem_limit: Option<String>,
+    /// The most time of one call, from 100ms to 10m, by default 10m; a call asks for its own with `timeout_s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_limit: Option<String>,
+    /// The most that may lie in the workspace, and in each temporary directory, while a program runs, from 1MiB to 1TiB;
+    /// by default 1GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_quota: Option<String>,
+}
+
+/// What counts for a tool that reaches other hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReachFlags {
+    /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
+    pub(crate) privileged: bool,
+    /// Hosts that may be reached beside those which an agent's `net:` grants name, spelled as behind `net:`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) net: Vec<String>,
+}
+
+/// What counts for a tool that uses nothing which could be bounded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PlainFlags {
+    /// Under `tools`: whether an agent needs the operator's word beside its grant. Under an agent: that word.
+    pub(crate) privileged: bool,
+}
+
+impl ProgramFlags {
+    /// Tells whether nothing is said.
+    pub(crate) fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl ReachFlags {
+    /// Tells whether nothing is said.
+    pub(crate) fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl PlainFlags {
+    /// Tells whether nothing is said.
+    pub(crate) fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An agent as the file names it: its tenant's handle and its own.
+pub(crate) type Named = (Handle, Handle);
+
+/// What the file says about tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    all: BTreeMap<&'static str, ToolTerms>,
+    agents: BTreeMap<Named, BTreeMap<&'static str, ToolTerms>>,
+}
+
+impl Said {
+    /// Lists the agents of which something is said.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &Named> {
+        self.agents.keys()
+    }
+
+    /// Lists the privileged tools.
+    pub(crate) fn privileged(&self) -> impl Iterator<Item = String> {
+        self.all.iter().filter(|(_, terms)| terms.privileged).map(|(tool, _)| (*tool).to_owned())
+    }
+
+    /// What counts for a tool in the hands of an agent, or of one of whom nothing is said.
+    pub(crate) fn terms(&self, tool: &str, agent: Option<&Named>) -> ToolTerms {
+        let all = self.all.get(tool).cloned().unwrap_or_default();
+        let Some(own) = self.of(agent).and_then(|tools| tools.get(tool)).cloned() else { return all };
+        ToolTerms {
+            sandbox: own.sandbox.or(all.sandbox),
+            privileged: all.privileged,
+            net: [all.net, own.net].concat(),
+            cpu_ms: own.cpu_ms.or(all.cpu_ms),
+            memory_bytes: own.memory_bytes.or(all.memory_bytes),
+            wall_ms: own.wall_ms.or(all.wall_ms),
+            disk_bytes: own.disk_bytes.or(all.disk_bytes),
+        }
+    }
+
+    /// What is added to an agent's own grants.
+    pub(crate) fn grants(&self, agent: Option<&Named>) -> Vec<String> {
+        let own = self.of(agent);
+        let hosts = self.all.values().chain(own.into_iter().flat_map(BTreeMap::values));
+        let hosts = hosts.flat_map(|terms| &terms.net).map(|host| format!("net:{host}"));
+        let words = own.into_iter().flatten().filter(|(_, terms)| terms.privileged);
+        hosts.chain(words.map(|(tool, _)| cleared(tool))).collect()
+    }
+
+    fn of(&self, agent: Option<&Named>) -> Option<&BTreeMap<&'static str, ToolTerms>> {
+        self.agents.get(agent?)
+    }
+}
+
+/// Resolves what the file says.
+pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
+    let minimum = written.sandbox.minimum;
+    let all = flags("tools", &written.tools.flags(), minimum, check);
+    let mut agents = BTreeMap::new();
+    for (name, agent) in &written.agents {
+        let here = format!("agents.{name}");
+        let Some(named) = named(name) else {
+            check.wrong(&here, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
+            continue;
+        };
+        let own = flags(&format!("{here}.tools"), &agent.tools, minimum, check);
+        for (tool, terms) in &own {
+            let is_needed = all.get(tool).is_some_and(|terms| terms.privileged);
+            if terms.privileged && !is_needed {
+                let problem = format!("the tool is not privileged; set tools.{tool}.privileged too");
+                check.wrong(&format!("{here}.tools.{tool}.privileged"), problem);
+            }
+        }
+        if agents.insert(named, own).is_some() {
+            check.wrong(&here, "this agent is named twice");
+        }
+    }
+    Said { all, agents }
+}
+
+fn named(name: &str) -> Option<Named> {
+    let (tenant, agent) = name.split_once('/').unwrap_or((dromia_api::TENANT_DEFAULT, name));
+    Some((tenant.parse().ok()?, agent.parse().ok()?))
+}
+
+/// Resolves one set of flags; only tools of which something is said are in it.
+fn flags(
+    here: &str,
+    written: &WrittenFlags,
+    minimum: Minimum,
+    check: &mut Check<'_>,
+) -> BTreeMap<&'static str, ToolTerms> {
+    let WrittenFlags { exec, shell_execute, http_request, message_send } = written;
+    let mut said = BTreeMap::new();
+    for (tool, flags) in [("exec", exec), ("shell.execute", shell_execute)] {
+        said.insert(tool, program(&format!("{here}.{tool}"), flags, minimum, check));
+    }
+    let net = hosts(&format!("{here}.http.request.net"), &http_request.net, check);
+    said.insert(
+        "http.request",
+        ToolTerms { privileged: http_request.privileged, net, ..ToolTerms::default() },
+    );
+    said.insert("message.send", ToolTerms { privileged: message_send.privileged, ..ToolTerms::default() });
+    said.retain(|_, terms| *terms != ToolTerms::default());
+    said
+}
+
+fn program(here: &str, written: &ProgramFlags, minimum: Minimum, check: &mut Check<'_>) -> ToolTerms {
+    let level = |minimum| match minimum {
+        Minimum::Base => Level::Base,
+        Minimum::Strict => Level::Strict,
+    };
+    if let Some(own) = written.sandbox
+        && level(own) < level(minimum)
+    {
+        check
+            .wrong(&format!("{here}.sandbox"), "is weaker than sandbox.minimum, so nothing would come of it");
+    }
+    let mut number = |key: &str, text: Option<&str>, units: &Units| {
+        let read = units.read(text?);
+        read.map_err(|problem| check.wrong(&format!("{here}.{key}"), problem)).ok()
+    };
+    ToolTerms {
+        cpu_ms: number("cpu_limit", written.cpu_limit.as_deref(), &CPU),
+        memory_bytes: number("mem_limit", written.mem_limit.as_deref(), &MEMORY),
+        wall_ms: number("time_limit", written.time_limit.as_deref(), &TIME),
+        disk_bytes: number("disk_quota", written.disk_quota.as_deref(), &DISK),
+        sandbox: written.sandbox.map(level),
+        privileged: written.privileged,
+        net: Vec::new(),
+    }
+}
+
+/// Checks hosts as grants of an agent are checked.
+fn hosts(here: &str, written: &[String], check: &mut Check<'_>) -> Vec<String> {
+    if written.len() > HOSTS_MAX {
+        check.wrong(here, format!("holds at most {HOSTS_MAX} hosts"));
+    }
+    for (index, host) in written.iter().enumerate() {
+        if let Err(error) = dromia_guard::parse_grants(&[format!("net:{host}")], &[]) {
+            check.wrong(&format!("{here}.{index}"), &error);
+        }
+    }
+    written.to_vec()
+}
+
+/// The most hosts of one list.
+const HOSTS_MAX: usize = 64;
+
+/// How a kind of number is written, and how small and large it may be.
+struct Units {
+    /// What it is called.
+    noun: &'static str,
+    /// Its units, the smallest first.
+    units: &'static [(&'static str, u64)],
+    /// The smallest and the largest, as they are written.
+    bounds: (&'static str, &'static str),
+}
+
+const SIZES: &[(&str, u64)] =
+    &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+
+const CPU: Units = Units { noun: "time", units: TIMES, bounds: ("100ms", "4h") };
+const TIME: Units = Units { noun: "time", units: TIMES, bounds: ("100ms", "10m") };
+const MEMORY: Units = Units { noun: "size", units: SIZES, bounds: ("16MiB", "1TiB") };
+const DISK: Units = Units { noun: "size", units: SIZES, bounds: ("1MiB", "1TiB") };
+
+impl Units {
+    /// Reads a number with its unit, within its bounds.
+    fn read(&self, text: &str) -> Result<u64, String> {
+        let value = self.number(text)?;
+        let (min, max) = self.bounds;
+        let within = self.number(min)?..=self.number(max)?;
+        if within.contains(&value) {
+            Ok(value)
+        } else {
+            Err(format!("must be from {min} to {max}, and is {text}"))
+        }
+    }
+
+    fn number(&self, text: &str) -> Result<u64, String> {
+        let text = text.trim();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = (&text[..digits], text[digits..].trim_start());
+        let found = self.units.iter().find(|(name, _)| *name == unit);
+        let value = match (number.parse::<u64>(), found) {
+            (Ok(number), Some((_, factor))) => number.checked_mul(*factor),
+            (Ok(_), None) | (Err(_), _) => None,
+        };
+        value.ok_or_else(|| {
+            let names: Vec<_> = self.units.iter().map(|(name, _)| *name).collect();
+            let (noun, names, example) = (self.noun, names.join(", "), self.bounds.0);
+            format!("{text:?} is no {noun}; write a whole number and {names}, such as {example}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_with_its_unit_and_within_its_bounds() {
+        for (units, text, read) in [
+            (&MEMORY, "512MiB", Some(512 << 20)),
+            (&MEMORY, "16 MiB", Some(16 << 20)),
+            (&MEMORY, "1TiB", Some(1 << 40)),
+            (&MEMORY, "15MiB", None),
+            (&MEMORY, "2TiB", None),
+            (&MEMORY, "99999999999999999999TiB", None),
+            (&DISK, "1048576B", Some(1 << 20)),
+            (&TIME, "10m", Some(600_000)),
+            (&TIME, "30s", Some(30_000)),
+            (&TIME, "601s", None),
+            (&CPU, "1h", Some(3_600_000)),
+            (&CPU, "", None),
+            (&CPU, "s", None),
+            (&CPU, "-1s", None),
+            (&CPU, "1.5s", None),
+            (&CPU, "٣s", None),
+        ] {
+            assert_eq!(units.read(text).ok(), read, "{text:?}: {:?}", units.read(text));
+        }
+        let problem = TIME.read("30 sec").expect_err("no such unit");
+        assert_eq!(problem, "\"30 sec\" is no time; write a whole number and ms, s, m, h, such as 100ms");
+        let problem = TIME.read("20m").expect_err("too long");
+        assert_eq!(problem, "must be from 100ms to 10m, and is 20m");
+    }
+}

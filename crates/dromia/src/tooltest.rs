@@ -1,0 +1,271 @@
+//! `dromia tool test`: each tool is really called once, in a home of its own that goes away again.
+//!
+//! No agent, no data and no server of anybody is touched, and no request leaves this machine: `http.request` is shown a host
+//! that nobody is granted and must refuse it. What the file says about tools, walls and other hosts counts.
+//!
+//! A new tool needs its calls in `tooltest/steps.rs`; a test sees to it.
+
+mod steps;
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use dromia_api::List;
+use dromia_cli::{Context, Exit, Global, Output};
+use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::runs::{NewAgent, Runs as _};
+use dromia_contracts::session::SessionKey;
+use dromia_contracts::store::{Batch, Commit, Mutation, SessionOpen, Store as _};
+use dromia_contracts::tool::{ToolContext, ToolOutput, Unwatched};
+use dromia_contracts::{Actor, CallId};
+use dromia_tools::Toolbox;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use self::steps::{Expected, Step, steps};
+use crate::config::{self, Environment, Loaded, Written, did_you_mean};
+use crate::home::Home;
+use crate::{system, up, world};
+
+/// How long one call may take; programs and requests have shorter deadlines of their own.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The most characters of what a tool said that are shown.
+const SAID_CHARS_MAX: usize = 400;
+
+/// How a tool stands on this machine.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ToolTested")]
+pub(crate) struct Tested {
+    /// The tool.
+    name: &'static str,
+    /// Whether it did what it should.
+    ok: bool,
+    /// How long that took, in milliseconds.
+    took_ms: u64,
+    /// What it said instead; nothing if it is well.
+    problem: Option<String>,
+    /// What to do about it; nothing if it is well.
+    fix: Option<&'static str>,
+}
+
+/// Runs the command.
+pub(crate) fn run(
+    home: &Home,
+    name: Option<&str>,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(context, global);
+    output.check()?;
+    let names = Toolbox::names();
+    let wanted: Vec<_> = names.into_iter().filter(|known| name.is_none_or(|name| name == *known)).collect();
+    if let (true, Some(name)) = (wanted.is_empty(), name) {
+        let near = did_you_mean(name, names);
+        let known = names.join(", ");
+        return Err(system::Exit::usage(format!("there is no tool {name:?}{near}; the tools are {known}")));
+    }
+    let loaded = settings(home)?;
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let items = tokio.block_on(async {
+        let bench = Box::pin(Bench::new(&loaded)).await?;
+        let mut items = Vec::new();
+        for name in wanted {
+            items.push(bench.test(name).await);
+        }
+        anyhow::Ok(items)
+    })?;
+    let is_sound = items.iter().all(|tested| tested.ok);
+    let list = List { items, next: None };
+    if output.is_json() {
+        output.document(&list)?;
+    } else {
+        let rows = list.items.iter().map(row).collect();
+        output.table(&["tool", "state", "ms"], rows)?;
+        for tested in list.items.iter().filter(|tested| !tested.ok) {
+            let problem = tested.problem.as_deref().unwrap_or_default();
+            output.line(&format!("{}: {problem}", tested.name))?;
+            output.line(&format!("  fix: {}", tested.fix.unwrap_or_default()))?;
+        }
+    }
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
+}
+
+fn row(tested: &Tested) -> Vec<String> {
+    let state = if tested.ok { "ok" } else { "failed" };
+    vec![tested.name.to_owned(), state.to_owned(), tested.took_ms.to_string()]
+}
+
+/// Takes what the home's file says about tools, and nothing else of it; without a home, the defaults.
+fn settings(home: &Home) -> anyhow::Result<Loaded> {
+    let path = home.config();
+    let text = if path.exists() { config::text(home)? } else { String::new() };
+    let environment = Environment::of_process();
+    let Loaded { written, origins } =
+        config::read(&path, &text, &environment, &[]).map_err(system::Exit::usage_of)?;
+    let Written { sandbox, tools, agents, egress, .. } = written;
+    let written = Written { sandbox, tools, agents, egress, ..Written::default() };
+    Ok(Loaded { written, origins })
+}
+
+/// A directory that goes away.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is small, and its name says what it is.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A home with one agent and one session, which nobody serves.
+struct Bench {
+    house: up::House,
+    context: ToolContext,
+    // Dropped last: the house has files open in it.
+    _scratch: Scratch,
+}
+
+impl Bench {
+    async fn new(loaded: &Loaded) -> anyhow::Result<Self> {
+        let runtime = world::runtime();
+        let name = format!("dromia-tool-test-{}", runtime.ids.uuid().simple());
+        let scratch = Scratch(std::env::temp_dir().join(name));
+        std::fs::DirBuilder::new().mode(0o700).create(&scratch.0).map_err(|error| {
+            let place = scratch.0.display();
+            system::Exit::failed(format!("failed to make {place}: {error}; name another place with TMPDIR"))
+        })?;
+        let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;
+        let house = up::build(&Home::find(Some(scratch.0.as_path())), &resolved)?;
+        let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");
+        let operator = house.authority.operator();
+        let (tenant, _) = house
+            .engine
+            .tenant_create(operator, handle("tool-test"), "test".to_owned())
+            .await
+            .map_err(told)?;
+        let scope = house.authority.scope(tenant.id, Actor::new("tool-test"));
+        let config = AgentConfig {
+            model: config::SCRIPTED.to_owned(),
+            instructions: String::new(),
+            grants: Vec::new(),
+            model_calls_max: None,
+        };
+        let agent = NewAgent {
+            handle: handle("tool-test"),
+            display_name: "Tool test".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            config,
+        };
+        let agent = house.engine.agent_create(scope.clone(), agent).await.map_err(told)?.id;
+        let (session, at) = (runtime.session_id(), runtime.clock.now());
+        let key = SessionKey {
+            platform: "cli".to_owned(),
+            channel: "tool-test".to_owned(),
+            actor: scope.actor().clone(),
+        };
+        let open = Mutation::SessionOpen(SessionOpen { session, agent, key, at });
+        match house.store.commit(Batch::new(tenant.id).with(open)).await {
+            Commit::Done(_) => {}
+            other => return Err(anyhow::anyhow!("{other:?}")).context("failed to open a session to test in"),
+        }
+        let author = scope.actor().clone();
+        let (run, key) = (runtime.run_id(), String::new());
+        // No grant: what is called here is called by the operator, and nothing is let out.
+        let grants = Vec::new();
+        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, key };
+        Ok(Self { house, context, _scratch: scratch })
+    }
+
+    /// Calls a tool, and what it takes to see that it did what it should.
+    async fn test(&self, name: &'static str) -> Tested {
+        let began = Instant::now();
+        let trial = steps(name, self.context.session);
+        let mut problem = None;
+        for (index, step) in (0..).zip(&trial.steps) {
+            problem = self.problem(index, step).await;
+            if problem.is_some() {
+                break;
+            }
+        }
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let fix = problem.is_some().then_some(trial.fix);
+        Tested { name, ok: problem.is_none(), took_ms, problem, fix }
+    }
+
+    /// Makes one call; says what is wrong with what came back.
+    async fn problem(&self, index: u32, step: &Step) -> Option<String> {
+        let id = CallId { step: 1, index };
+        let call = ToolCall { id, tool: step.tool.to_owned(), arguments: step.arguments.clone() };
+        let call = match self.house.tools.prepare(&call) {
+            Ok(call) => call,
+            Err(error) => return Some(error.to_string()),
+        };
+        let context = ToolContext { key: id.key(self.context.run), ..self.context.clone() };
+        match tokio::time::timeout(PATIENCE, self.house.tools.call(context, call, &Unwatched)).await {
+            Ok(output) => step.expected.problem(step.tool, &output),
+            Err(_) => Some(format!("{} did not end within {} s", step.tool, PATIENCE.as_secs())),
+        }
+    }
+}
+
+impl Expected {
+    /// Says what is wrong with what a tool said, if anything is.
+    fn problem(&self, tool: &str, output: &ToolOutput) -> Option<String> {
+        let said = parts_text(&output.parts);
+        let is_good = match self {
+            Self::Says(text) => !output.failed && said.contains(text),
+            Self::Sends => !output.failed && output.sends.len() == 1,
+            Self::Refuses(text) => output.failed && said.contains(text),
+        };
+        let shown: String = said.chars().take(SAID_CHARS_MAX).collect();
+        (!is_good).then(|| format!("{tool} says: {shown}"))
+    }
+}
+
+fn handle(text: &'static str) -> dromia_contracts::agent::Handle {
+    text.parse().unwrap_or_else(|_| unreachable!("the literal is a handle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::SessionId;
+    use dromia_contracts::content::Part;
+    use dromia_contracts::label::Label;
+
+    use super::*;
+
+    #[test]
+    fn every_tool_has_a_trial_that_ends_with_its_own_effect_seen() {
+        for name in Toolbox::names() {
+            let trial = steps(name, SessionId::from_bytes([1; 16]));
+            assert!(trial.steps.iter().any(|step| step.tool == name), "{name} is not tested");
+            assert!(!trial.fix.is_empty(), "{name} has no fix");
+        }
+    }
+
+    #[test]
+    fn what_a_tool_says_is_looked_at() {
+        let says = |failed: bool, text: &str| ToolOutput {
+            failed,
+            parts: vec![Part::text(text, Label::PUBLIC_FACT)],
+            ..ToolOutput::default()
+        };
+        let problem = |expected: Expected, output: &ToolOutput| expected.problem("exec", output);
+        assert_eq!(problem(Expected::Says("code 0"), &says(false, "exit code 0")), None);
+        assert_eq!(problem(Expected::Refuses("refused"), &says(true, "refused: no")), None);
+        for (expected, output) in [
+            (Expected::Says("code 0"), says(true, "exit code 0")),
+            (Expected::Says("code 0"), says(false, "nothing")),
+            (Expected::Refuses("refused"), says(false, "refused: no")),
+            (Expected::Sends, says(false, "sent")),
+        ] {
+            let told = problem(expected, &output).expect("it is noticed");
+            assert!(told.starts_with("exec says: "), "{told}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What is called to see that a tool works, and what it must say.
+
+use dromia_contracts::SessionId;
+use serde_json::{Value, json};
+
+/// The calls that show whether a tool works, in order.
+pub(super) struct Trial {
+    pub(super) steps: Vec<Step>,
+    /// What to do if one of them does not do what it should.
+    pub(super) fix: &'static str,
+}
+
+/// One call.
+pub(super) struct Step {
+    pub(super) tool: &'static str,
+    pub(super) arguments: String,
+    pub(super) expected: Expected,
+}
+
+/// What must come of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Expected {
+    /// It does what it is asked, and says this among other things.
+    Says(&'static str),
+    /// It does what it is asked, and hands back one message to be sent.
+    Sends,
+    /// It refuses, and says this among other things.
+    Refuses(&'static str),
+}
+
+use Expected::{Refuses, Says, Sends};
+
+const DISK: &str = "look whether the directory of TMPDIR can be written and has room";
+const WALLS: &str = "look for what is missing with `dromia doctor --only sandbox`";
+
+/// Lists the calls for a tool; none for a name that is no tool's.
+pub(super) fn steps(name: &str, session: SessionId) -> Trial {
+    let step = |tool: &'static str, arguments: Value, expected: Expected| Step {
+        tool,
+        arguments: arguments.to_string(),
+        expected,
+    };
+    // Each tool has a file of its own, so that the order of the tools does not matter.
+    let path = format!("{name}.txt");
+    let write = || step("file.write", json!({"path": path, "content": "one"}), Says("wrote 3 bytes"));
+    let read = |text| step("file.read", json!({ "path": path }), Says(text));
+    let (steps, fix) = match name {
+        "exec" => {
+            (vec![step("exec", json!({"argv": ["true"], "timeout_s": 20}), Says("exit code 0"))], WALLS)
+        }
+        "shell.execute" => {
+            let arguments = json!({"command": "echo o$((1))k", "timeout_s": 20});
+            (vec![step("shell.execute", arguments, Says("o1k"))], WALLS)
+        }
+        "file.append" => {
+            let append = |text: &str| {
+                step("file.append", json!({"path": path, "content": text}), Says("appended 3 bytes"))
+            };
+            (vec![append("one"), append("two"), read("onetwo")], DISK)
+        }
+        "file.delete" => {
+            let delete = step("file.delete", json!({ "path": path }), Says("deleted"));
+            let gone = step("file.read", json!({ "path": path }), Refuses("there is no"));
+            (vec![write(), delete, gone], DISK)
+        }
+        "file.edit" => {
+            let edit = step("file.edit", json!({"path": path, "old": "one", "new": "two"}), Says(""));
+            (vec![write(), edit, read("two")], DISK)
+        }
+        "file.search" => {
+            let needle = json!({"path": path, "content": "a needle"});
+            let hidden = step("file.write", needle, Says("wrote 8 bytes"));
+            let found = step("file.search", json!({"pattern": "needle"}), Says("file.search.txt"));
+            (vec![hidden, found], DISK)
+        }
+        "file.list" => (vec![write(), step("file.list", json!({}), Says("file.list.txt"))], DISK),
+        "file.read" | "file.write" => (vec![write(), read("one")], DISK),
+        "http.request" => {
+            // Nobody is granted this host, so it is not even looked up.
+            let asked = json!({"url": "https://tool-test.invalid/"});
+            let fix = "this line must refuse what is not granted; report it with `dromia status --all`";
+            (vec![step("http.request", asked, Refuses("refused: "))], fix)
+        }
+        "message.send" => {
+            let asked = json!({"session": session, "text": "hello"});
+            (vec![step("message.send", asked, Sends)], DISK)
+        }
+        "time.now" => {
+            let fix = "look at this machine's clock with `dromia doctor --only clock`";
+            (vec![step("time.now", json!({}), Says("Z"))], fix)
+        }
+        _ => (Vec::new(), ""),
+    };
+    Trial { steps, fix }
+}

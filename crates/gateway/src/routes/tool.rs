@@ -1,0 +1,110 @@
+//! Tools: what each says about itself, what the operator allows it, and whether an agent may use it.
+//!
+//! Nothing is called here. Whether a tool is granted is asked of the gate itself, with the grants that count for the
+//! agent's runs, so this route and a run cannot differ.
+
+use axum::Json;
+use axum::extract::State;
+use dromia_api::List;
+use dromia_api::tool::{Granted, Tool, ToolLimits};
+use dromia_contracts::gate::{Action, Principal, Verdict};
+use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor};
+use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Scope};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::agent::{find, no_such_agent};
+use crate::caller::Caller;
+use crate::core::{Core, Shared};
+use crate::extract::{Params, Segments};
+use crate::failure::{Answer, Failure};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asking {
+    /// In the hands of this agent, by handle or id.
+    agent: Option<String>,
+}
+
+/// An agent that is asked about, with what it may do.
+struct Hands {
+    agent: AgentId,
+    grants: Vec<String>,
+}
+
+pub(crate) async fn list(
+    State(core): State<Shared>,
+    caller: Caller,
+    Params(asking): Params<Asking>,
+) -> Answer<Json<List<Tool>>> {
+    let hands = hands(&core, &caller.scope, asking).await?;
+    let mut items = Vec::new();
+    for descriptor in core.ports.tools.descriptors() {
+        items.push(told(&core, &caller.scope, descriptor, hands.as_ref()).await?);
+    }
+    // There are as many tools as this program has, so one page holds them.
+    Ok(Json(List { items, next: None }))
+}
+
+pub(crate) async fn show(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Params(asking): Params<Asking>,
+) -> Answer<Json<Tool>> {
+    let descriptor = core.ports.tools.descriptors().iter().find(|tool| tool.name == name);
+    let descriptor = descriptor.ok_or_else(|| Failure::new(ErrorCode::ToolNotFound, "no such tool"))?;
+    let hands = hands(&core, &caller.scope, asking).await?;
+    Ok(Json(told(&core, &caller.scope, descriptor, hands.as_ref()).await?))
+}
+
+async fn hands(core: &Core, scope: &Scope, asking: Asking) -> Answer<Option<Hands>> {
+    let Some(name) = asking.agent else { return Ok(None) };
+    let agent = find(core, scope, &name).await?;
+    let revision = core.ports.store.revision(scope, agent.id, agent.revision).await?;
+    let mut grants = revision.ok_or_else(no_such_agent)?.config.grants;
+    grants.extend(core.ports.terms.grants(scope, agent.id).await?);
+    Ok(Some(Hands { agent: agent.id, grants }))
+}
+
+async fn told(
+    core: &Core,
+    scope: &Scope,
+    descriptor: &ToolDescriptor,
+    hands: Option<&Hands>,
+) -> Answer<Tool> {
+    let ToolDescriptor { name, description, parameters, effect, roles, result_label } = descriptor.clone();
+    let agent = hands.map(|hands| (scope, hands.agent));
+    let terms = core.ports.terms.of(&name, agent).await?;
+    let limits = core.ports.tools.limits(&name, &terms).map(ToolLimits::from);
+    Ok(Tool {
+        granted: hands.map(|hands| granted(core, scope, &name, &hands.grants)),
+        name,
+        description,
+        effect,
+        roles: roles.into_iter().collect(),
+        result_label: result_label.to_string(),
+        arguments: parameters,
+        privileged: terms.privileged,
+        net: terms.net,
+        sandbox: terms.sandbox,
+        limits,
+    })
+}
+
+/// Asks the gate about a tool without a call of it.
+fn granted(core: &Core, scope: &Scope, tool: &str, grants: &[String]) -> Granted {
+    let probe = PreparedCall {
+        id: CallId { step: 0, index: 0 },
+        tool: tool.to_owned(),
+        effect: EffectClass::Pure,
+        arguments: "{}".to_owned(),
+        action: Digest::default(),
+        reaches: None,
+    };
+    let principal = Principal { scope, author: scope.actor(), grants };
+    match core.ports.gate.judge(principal, Action::Tool(&probe)) {
+        Verdict::Allow { rule } => Granted { allowed: true, rule },
+        Verdict::Deny { rule, .. } => Granted { allowed: false, rule },
+    }
+}

@@ -1,0 +1,80 @@
+//! What one program may use: what the call asks for, within what the operator says, else within the defaults.
+//!
+//! A call says how long it may take and nothing more; so time is the one limit that a model can lower, and none that it can
+//! raise.
+
+use dromia_contracts::sandbox::Limits;
+use dromia_contracts::terms::ToolTerms;
+
+use crate::arguments::TIMEOUT_S_MAX;
+
+/// The most bytes that a program may write.
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// How many processors a program may keep busy all the time that it has, if nobody says.
+const PROCESSORS: u64 = 4;
+
+/// The most that any call may use.
+pub(crate) fn most(terms: &ToolTerms) -> Limits {
+    of_call(TIMEOUT_S_MAX, terms)
+}
+
+/// What a call may use that asks for so many seconds.
+pub(crate) fn of_call(timeout_s: u32, terms: &ToolTerms) -> Limits {
+    let asked_ms = u64::from(timeout_s) * 1000;
+    let wall_ms = terms.wall_ms.map_or(asked_ms, |most| most.min(asked_ms));
+    Limits {
+        wall_ms,
+        cpu_ms: terms.cpu_ms.unwrap_or(wall_ms * PROCESSORS),
+        memory_bytes: terms.memory_bytes.unwrap_or(Limits::DEFAULT.memory_bytes),
+        output_bytes: OUTPUT_BYTES_MAX,
+        disk_bytes: terms.disk_bytes.unwrap_or(Limits::DEFAULT.disk_bytes),
+        ..Limits::DEFAULT
+    }
+}
+
+/// Tells the limits that were in force, in one line.
+pub(crate) fn shown(limits: &Limits) -> String {
+    format!(
+        "[limits: {}, {} of processors, {} of memory, {} on disk]",
+        time(limits.wall_ms),
+        time(limits.cpu_ms),
+        size(limits.memory_bytes),
+        size(limits.disk_bytes)
+    )
+}
+
+fn time(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
+}
+
+fn size(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let whole = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_gets_what_it_asks_for_within_what_the_operator_says() {
+        let unsaid = ToolTerms::default();
+        let said = ToolTerms {
+            cpu_ms: Some(1_500),
+            memory_bytes: Some(512 << 20),
+            wall_ms: Some(30_000),
+            disk_bytes: Some(7),
+            ..ToolTerms::default()
+        };
+        for (limits, told) in [
+            (of_call(7, &unsaid), "[limits: 7 s, 28 s of processors, 1 GiB of memory, 1 GiB on disk]"),
+            (most(&unsaid), "[limits: 600 s, 2400 s of processors, 1 GiB of memory, 1 GiB on disk]"),
+            (of_call(7, &said), "[limits: 7 s, 1500 ms of processors, 512 MiB of memory, 7 bytes on disk]"),
+            (most(&said), "[limits: 30 s, 1500 ms of processors, 512 MiB of memory, 7 bytes on disk]"),
+        ] {
+            assert_eq!(shown(&limits), told);
+        }
+    }
+}

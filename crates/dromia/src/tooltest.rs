@@ -32,7 +32,7 @@ use crate::home::Home;
 use crate::{system, up, world};
 
 /// How long one call may take; programs and requests have shorter deadlines of their own.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The most characters of what a tool said that are shown.
 const SAID_CHARS_MAX: usize = 400;

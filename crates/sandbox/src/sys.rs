@@ -53,7 +53,7 @@ pub(crate) fn processor_time() -> io::Result<Duration> {
 
 /// Has a limit set in the process that a command starts, just before it becomes the program.
 pub(crate) fn limit_what_starts(command: &mut Command, resource: Resource, limit: Rlimit) {
-    let set = move || Ok(setrlimit(resource, limit.clone())?);
+    let set = move || Ok(setrlimit(resource, limit)?);
     // SAFETY: between fork and exec there is one system call, and no allocation and no lock.
     unsafe { command.pre_exec(set) };
 }

@@ -254,7 +254,7 @@ struct Units {
     /// What it is called.
     noun: &'static str,
     /// Its units, the smallest first.
-    units: &'static [(&'static str, u64)],
+    known: &'static [(&'static str, u64)],
     /// The smallest and the largest, as they are written.
     bounds: (&'static str, &'static str),
 }
@@ -263,10 +263,10 @@ const SIZES: &[(&str, u64)] =
     &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
-const CPU: Units = Units { noun: "time", units: TIMES, bounds: ("100ms", "4h") };
-const TIME: Units = Units { noun: "time", units: TIMES, bounds: ("100ms", "10m") };
-const MEMORY: Units = Units { noun: "size", units: SIZES, bounds: ("16MiB", "1TiB") };
-const DISK: Units = Units { noun: "size", units: SIZES, bounds: ("1MiB", "1TiB") };
+const CPU: Units = Units { noun: "time", known: TIMES, bounds: ("100ms", "4h") };
+const TIME: Units = Units { noun: "time", known: TIMES, bounds: ("100ms", "10m") };
+const MEMORY: Units = Units { noun: "size", known: SIZES, bounds: ("16MiB", "1TiB") };
+const DISK: Units = Units { noun: "size", known: SIZES, bounds: ("1MiB", "1TiB") };
 
 impl Units {
     /// Reads a number with its unit, within its bounds.
@@ -285,13 +285,13 @@ impl Units {
         let text = text.trim();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = (&text[..digits], text[digits..].trim_start());
-        let found = self.units.iter().find(|(name, _)| *name == unit);
+        let found = self.known.iter().find(|(name, _)| *name == unit);
         let value = match (number.parse::<u64>(), found) {
             (Ok(number), Some((_, factor))) => number.checked_mul(*factor),
             (Ok(_), None) | (Err(_), _) => None,
         };
         value.ok_or_else(|| {
-            let names: Vec<_> = self.units.iter().map(|(name, _)| *name).collect();
+            let names: Vec<_> = self.known.iter().map(|(name, _)| *name).collect();
             let (noun, names, example) = (self.noun, names.join(", "), self.bounds.0);
             format!("{text:?} is no {noun}; write a whole number and {names}, such as {example}")
         })

@@ -187,5 +187,5 @@ fn a_stop_has_one_deadline_for_its_doors_and_its_turns() {
     // The client holds the door until it is cut, and the turn goes on until it is let go.
     let took = server.terminate();
     assert!(took >= Duration::from_millis(3_500), "the turn was let go after {took:?}");
-    assert!(took < Duration::from_millis(7_000), "the stop took {took:?}");
+    assert!(took < Duration::from_secs(7), "the stop took {took:?}");
 }

@@ -409,7 +409,7 @@ impl Store for ReferenceStore {
     ) -> Read<'a, Option<KeyedItem>> {
         self.seen(scope, |rows| {
             let row = rows.item_keys.get(key).filter(|_| scope.agent().is_none())?;
-            row.expires_at.is_none_or(|end| at < end).then(|| KeyedItem {
+            row.expires_at.is_none_or(|end| at < end).then_some(KeyedItem {
                 item: row.item,
                 owner: row.owner,
                 position: row.position,

@@ -101,7 +101,7 @@ async fn an_answer_is_bounded_and_its_last_place_leads_on_without_gap() {
     let mut expected = Vec::new();
     for file in 0..30 {
         let name = format!("d{}/f{file:02}", file % 3);
-        let text: String = (1..=20).map(|line| format!("needle {file} {line}\n")).collect();
+        let text = (1..=20).map(|line| format!("needle {file} {line}\n")).collect::<Vec<_>>().concat();
         write(&bench, &name, text);
         expected
             .extend((1..=20).map(|line| (file % 3, file, format!("{name}:{line}: needle {file} {line}"))));
@@ -225,7 +225,7 @@ async fn an_edit_that_a_crash_cut_off_is_carried_out_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn edits_at_once_lose_none_of_one_another() {
     let bench = Arc::new(Bench::new().made());
-    let lines: String = (0..40).map(|number| format!("old {number:02}\n")).collect();
+    let lines = (0..40).map(|number| format!("old {number:02}\n")).collect::<Vec<_>>().concat();
     write(&bench, "a", lines);
     let mut edits = Vec::new();
     for number in 0..40 {
@@ -240,6 +240,6 @@ async fn edits_at_once_lose_none_of_one_another() {
         let output = edit.await.expect("it ends");
         assert!(!output.failed, "{output:?}");
     }
-    let expected: String = (0..40).map(|number| format!("new {number:02}\n")).collect();
+    let expected = (0..40).map(|number| format!("new {number:02}\n")).collect::<Vec<_>>().concat();
     assert_eq!(std::fs::read_to_string(bench.workspace().join("a")).expect("there"), expected);
 }

@@ -133,9 +133,9 @@ fn a_run_that_handed_nothing_over_takes_no_results() {
 }
 
 /// A key, and of what the request under it is the digest.
-fn keyed(key: &str, request: u8) -> Option<ItemKey> {
+fn keyed(key: &str, request: u8) -> ItemKey {
     let request = Digest::from_bytes([request; 32]);
-    Some(ItemKey { key: key.to_owned(), request, lifetime: KeyLifetime::Day })
+    ItemKey { key: key.to_owned(), request, lifetime: KeyLifetime::Day }
 }
 
 #[test]
@@ -145,13 +145,13 @@ fn a_repeat_joins_its_run_though_what_it_asks_for_would_be_refused_today() {
     let (tenant, agent, key) = (place.tenant, place.agent, place.key.clone());
     let text = format!("rlook|{}|look", place.name);
     let target = || Target::Key { agent, key: key.clone() };
-    let first = scene.offer_under(keyed("k", 1), target(), None, &text).expect("nothing fails");
+    let first = scene.offer_under(Some(keyed("k", 1)), target(), None, &text).expect("nothing fails");
     let run = scene.run().id;
     let repeat = |scene: &mut Scene, refused: ErrorCode| {
-        let again = scene.offer_under(keyed("k", 1), target(), None, &text).expect("it joins");
+        let again = scene.offer_under(Some(keyed("k", 1)), target(), None, &text).expect("it joins");
         assert_eq!((again.replayed, again.item, again.run), (true, first.item, Some(run)), "{refused:?}");
         // Another key, another request under the key, and none at all were never let in.
-        for key in [keyed("l", 1), keyed("k", 2), None] {
+        for key in [Some(keyed("l", 1)), Some(keyed("k", 2)), None] {
             let fault = scene.offer_under(key, target(), None, &text).expect_err("it is refused");
             assert_eq!(fault.code, refused, "{fault}");
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::BoxFuture;
+use crate::{BoxFuture, TenantId};
 
 /// How much stands between a process and this machine. A tier comes with its first backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ use crate::BoxFuture;
 pub enum Tier {
     /// The kernel's own walls: a defect of the kernel crosses them.
     Process,
+    /// A kernel of its own, which answers the process's calls and is itself behind the kernel's walls: a defect of one
+    /// of the two is not enough.
+    Guest,
 }
 
 impl Tier {
@@ -26,6 +29,7 @@ impl Tier {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Process => "T1",
+            Self::Guest => "T2",
         }
     }
 }
@@ -238,8 +242,8 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>>;
 }
 
-/// Whoever knows which backends this machine has, and which of them may be used.
+/// Whoever knows which backends this machine has, and which of them are strong enough for whom.
 pub trait Sandboxes: Send + Sync + fmt::Debug {
-    /// Picks the strongest backend that is allowed; without one nothing runs.
-    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+    /// Picks a backend that is strong enough for programs of a tenant's agents; without one nothing runs.
+    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
 }

@@ -22,7 +22,9 @@ use dromia_contracts::tool::{PrepareError, PreparedCall, ToolContext, ToolDescri
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
-use crate::arguments::{Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, parse};
+use crate::arguments::{
+    Exec, FileContent, FileDelete, FileList, FileRead, HttpRequest, MessageSend, ShellExecute, parse,
+};
 use crate::catalogue::Builtin;
 use crate::file_error::FileError;
 use crate::files::{self, Told, WORKSPACE_FACT};
@@ -99,12 +101,12 @@ impl Toolbox {
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+                self.program(&context, Program { argv, cwd, timeout_s, key: context.key.clone() }).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                self.program(agent, Program { argv, cwd, timeout_s, key: context.key }).await
+                self.program(&context, Program { argv, cwd, timeout_s, key: context.key.clone() }).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -141,14 +143,16 @@ impl Toolbox {
         Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
     }
 
-    async fn program(&self, agent: AgentId, program: Program) -> Result<ToolOutput, String> {
+    async fn program(&self, context: &ToolContext, program: Program) -> Result<ToolOutput, String> {
+        let agent = context.agent;
         // However long the others run, this one is told in time that it did not.
         let turn = tokio::time::timeout(program::TURN_WAIT, self.programs.acquire()).await;
         let _permit = match turn {
             Ok(permit) => permit.map_err(|error| error.to_string())?,
             Err(_) => return Err("too many programs run at once; nothing ran, try again later".to_owned()),
         };
-        let sandbox = self.config.sandboxes.pick().await.map_err(|error| error.to_string())?;
+        let sandbox = self.config.sandboxes.pick(context.scope.tenant()).await;
+        let sandbox = sandbox.map_err(|error| error.to_string())?;
         // Making the directory is file work as any other.
         self.file(agent, Missing::Make, |_| Ok(Vec::new())).await?;
         let path = workspace_path(&self.config.root, agent);

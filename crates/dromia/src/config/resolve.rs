@@ -18,7 +18,10 @@ use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
-use super::written::{Minimum, Written, WrittenLimits, WrittenTls};
+use super::written::{Minimum, Trust, Written, WrittenLimits, WrittenTls};
+
+/// The most tenants that are named: each program of an agent asks for the hostile ones.
+const TENANTS_MAX: usize = 256;
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct Resolved {
     pub(crate) message_hops_max: u32,
     pub(crate) reachable: Reachable,
     pub(crate) sandbox_minimum: Minimum,
+    /// The tenants whose programs need a kernel of their own.
+    pub(crate) hostile: Vec<Handle>,
 }
 
 impl Resolved {
@@ -142,6 +147,7 @@ pub(crate) fn resolve(
         message_hops_max: written.tools.message_hops_max,
         reachable: egress::resolve(&written.egress, &mut check),
         sandbox_minimum: written.sandbox.minimum,
+        hostile: hostile(written, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {
@@ -155,6 +161,27 @@ pub(crate) fn resolve(
         }
     }
     check.into_result().map(|()| resolved)
+}
+
+/// Lists the tenants that are hostile.
+fn hostile(written: &Written, check: &mut Check<'_>) -> Vec<Handle> {
+    if written.tenants.len() > TENANTS_MAX {
+        check.wrong(
+            "tenants",
+            format!("names at most {TENANTS_MAX} tenants; only those that are hostile matter"),
+        );
+    }
+    let mut hostile = Vec::new();
+    for (name, tenant) in &written.tenants {
+        match (name.parse::<Handle>(), tenant.trust) {
+            (Ok(handle), Trust::Hostile) => hostile.push(handle),
+            (Ok(_), Trust::Standard) => {}
+            (Err(error), _) => {
+                check.wrong(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"))
+            }
+        }
+    }
+    hostile
 }
 
 /// Takes the files of TLS, if both are named.

@@ -137,7 +137,8 @@ fn walk(above: &str, properties: &Map<String, Value>, keys: &mut Vec<Key>) {
             walk(&path, below, keys);
         }
         if let Some(named) = named {
-            let name = if matches!(path.as_str(), "providers" | "channels") { "NAME" } else { "ALIAS" };
+            let name =
+                if matches!(path.as_str(), "providers" | "channels" | "tenants") { "NAME" } else { "ALIAS" };
             walk(&format!("{path}.{name}"), named, keys);
         }
     }

@@ -41,6 +41,16 @@ fn a_wrong_type_is_named_with_its_place() {
 }
 
 #[test]
+fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_its_place() {
+    let text = refused("tenants:\n  A.B: { trust: hostile }\n");
+    assert!(text.contains("tenants.A.B: is no handle of a tenant"), "{text}");
+    let text = problem("tenants:\n  acme: { trust: hostil }\n");
+    assert!(text.starts_with("dromia.yaml:2:") && text.ends_with("did you mean `hostile`?"), "{text}");
+    let many: String = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
+    assert!(refused(&format!("tenants:\n{many}")).contains("at most 256"));
+}
+
+#[test]
 fn an_empty_file_means_every_default() {
     let resolved = loaded("# nothing\n").resolve(&Environment::default()).expect("the defaults are good");
     assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);

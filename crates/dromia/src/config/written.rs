@@ -31,6 +31,8 @@ pub(crate) struct Written {
     pub(crate) models: BTreeMap<String, WrittenModel>,
     /// Channels by which other systems speak to agents and get their answers, each under its name.
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
+    /// How far tenants are trusted, each under its handle. A tenant need not be here, and is not made by being here.
+    pub(crate) tenants: BTreeMap<String, WrittenTenant>,
     /// How runs are worked on.
     pub(crate) engine: WrittenEngine,
     /// How much of a session's past a model is sent.
@@ -56,6 +58,7 @@ impl Default for Written {
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             channels: BTreeMap::new(),
+            tenants: BTreeMap::new(),
             engine: WrittenEngine::default(),
             context: WrittenContext::default(),
             http: WrittenHttp::default(),
@@ -428,6 +431,25 @@ impl Default for WrittenLimits {
 pub(crate) struct WrittenSandbox {
     /// The weakest walls that will do.
     pub(crate) minimum: Minimum,
+}
+
+/// What is said about a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenTenant {
+    /// How far its agents and whoever speaks to them are trusted.
+    pub(crate) trust: Trust,
+}
+
+/// How far a tenant is trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trust {
+    /// Its programs run behind the walls that `sandbox.minimum` asks for.
+    #[default]
+    Standard,
+    /// Its programs run behind a kernel of their own (T2: gVisor), or not at all.
+    Hostile,
 }
 
 /// How strong walls must be.

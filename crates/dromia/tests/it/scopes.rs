@@ -38,6 +38,7 @@ const RULES: &[Rule] = &[
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
+            ("dromia/src/up.rs", 1),
             ("engine/src/core.rs", 1),
             ("gateway/src/core.rs", 1),
             ("gateway/src/outbox.rs", 1),

@@ -121,6 +121,16 @@ const TIOCSTI: u64 = 0x5412;
 /// Does the same on a console.
 const TIOCLINUX: u64 = 0x541c;
 
+/// What sends a signal to a process that its first argument names.
+const SIGNALS: [libc::c_long; 6] = [
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+];
+
 /// How far paths reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paths {
@@ -128,6 +138,8 @@ pub(crate) enum Paths {
     Shared,
     /// Over a file system of its own.
     Own,
+    /// Over that of a guest, whose process 1 counts what all others use.
+    Guest,
 }
 
 /// Whether the filter is written for this architecture.
@@ -145,7 +157,7 @@ fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         PLAIN.iter().chain(OLDER).map(|number| (*number, Vec::new())).collect();
     match paths {
-        Paths::Own => {
+        Paths::Own | Paths::Guest => {
             rules.extend(BY_PATH.iter().chain(BY_PATH_OLDER).map(|number| (*number, Vec::new())));
         }
         Paths::Shared => {
@@ -174,6 +186,12 @@ fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
         (libc::SYS_sched_setattr, vec![when([is(0, 0)?])?]),
         (libc::SYS_setpriority, vec![when([is(0, 0)?, is(1, 0)?])?]),
     ]);
+    if paths == Paths::Guest {
+        // They are the same user, and this kernel lets it be stopped; who cannot name it does not stop it.
+        for number in SIGNALS {
+            rules.insert(number, vec![when([not(0, 1)?])?]);
+        }
+    }
     let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()
@@ -194,11 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_is_written_for_both_kinds_of_paths_and_fits_the_kernel() {
+    fn the_filter_is_written_for_all_kinds_of_paths_and_fits_the_kernel() {
         const INSTRUCTIONS_MAX: usize = 4096;
-        let [shared, own] =
-            [Paths::Shared, Paths::Own].map(|paths| program(paths).expect("it is written").len());
-        assert!(shared < own && own < INSTRUCTIONS_MAX, "{shared} and {own} instructions");
+        let [shared, own, guest] = [Paths::Shared, Paths::Own, Paths::Guest]
+            .map(|paths| program(paths).expect("it is written").len());
+        assert!(
+            shared < own && own < guest && guest < INSTRUCTIONS_MAX,
+            "{shared}, {own} and {guest} instructions"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The backends of this machine behind the port, with the crate's own helper.
 
 mod battery;
+mod guest;
 mod port;
 mod support;

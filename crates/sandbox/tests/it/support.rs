@@ -4,21 +4,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, Stream};
-use dromia_sandbox::probe;
+use dromia_sandbox::probe::{self, Kind};
 
 /// The helper that is built with these tests.
 pub(crate) fn helper() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_dromia-sandbox-helper"))
 }
 
-/// Every backend that works here; the strict one and the base one must.
+/// Every backend that works here and starts at once; the strict one and the base one must.
 pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
-    let all = probe::all(helper());
+    let quick = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gvisor);
+    let all: Vec<_> = quick.map(|kind| probe::one(helper(), kind)).collect();
     for name in ["native/strict", "native/base"] {
         let backend = all.iter().find(|backend| backend.name == name).expect("it is listed");
         assert!(backend.state.is_ok(), "{name} does not work here: {:?}", backend.state);
     }
     all.into_iter().filter_map(|backend| backend.state.ok()).collect()
+}
+
+/// gVisor, whose programs take seconds to start. It must work wherever `runsc` is installed, as it is for these tests
+/// on Debian; elsewhere what is missing must say how to add it.
+pub(crate) fn gvisor() -> Option<Arc<dyn Sandbox>> {
+    let backend = probe::one(helper(), Kind::Gvisor);
+    let is_installed =
+        ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| Path::new(path).is_file());
+    match backend.state {
+        Ok(sandbox) => Some(sandbox),
+        Err(missing) => {
+            assert!(!is_installed, "runsc is installed and does not work: {missing:?}");
+            assert_eq!(missing.fix, "apt-get install runsc");
+            None
+        }
+    }
 }
 
 /// A shell script in a workspace.

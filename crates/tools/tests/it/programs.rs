@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use dromia_contracts::BoxFuture;
 use dromia_contracts::sandbox::{
     Ending, Mount, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Sandboxes, Stream, Tier,
 };
+use dromia_contracts::{BoxFuture, TenantId};
 
-use crate::support::Bench;
+use crate::support::{Bench, TENANT};
 
 /// A machine whose sandbox plays what it is told to, and remembers what it was asked for.
 #[derive(Debug, Default)]
@@ -21,7 +21,8 @@ pub(crate) struct Played {
 }
 
 impl Sandboxes for Played {
-    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        assert_eq!(tenant, TENANT, "it is asked for the tenant that calls");
         let script = self.script.lock().expect("nobody panicked").clone();
         let asked = Arc::clone(&self.asked);
         Box::pin(async move {

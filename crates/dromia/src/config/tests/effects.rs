@@ -156,6 +156,12 @@ const CASES: &[Case] = &[
     ("sandbox.minimum", "", "sandbox: { minimum: base }", |resolved| {
         format!("{:?}", resolved.sandbox_minimum)
     }),
+    (
+        "tenants.NAME.trust",
+        "tenants: { acme: { trust: standard } }",
+        "tenants: { acme: { trust: hostile } }",
+        |resolved| format!("{:?}", resolved.hostile),
+    ),
     ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()

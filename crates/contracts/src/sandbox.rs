@@ -19,8 +19,8 @@ use crate::{BoxFuture, TenantId};
 pub enum Tier {
     /// The kernel's own walls: a defect of the kernel crosses them.
     Process,
-    /// A kernel of its own, which answers the process's calls and is itself behind the kernel's walls: a defect of one
-    /// of the two is not enough.
+    /// A kernel of its own answers the process's calls, and is itself behind the walls of this machine's kernel: a defect
+    /// of one of the two is not enough.
     Guest,
 }
 

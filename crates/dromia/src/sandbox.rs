@@ -10,10 +10,12 @@ use anyhow::Context as _;
 use dromia_cli::{Context, Exit, Global, Output};
 use dromia_contracts::sandbox::Sandbox;
 use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Row};
-use dromia_sandbox::probe::{self, Backend, Kind};
+use dromia_sandbox::probe::{self, Backend, Kind, Machine};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::config;
+use crate::home::Home;
 use crate::system;
 
 /// Commands about the walls around tools.
@@ -21,10 +23,10 @@ use crate::system;
 pub(crate) enum SandboxCommand {
     /// Try to break out of every sandbox of this machine, and print what held
     #[command(
-        after_help = "Examples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n  dromia sandbox test --backend gvisor --quick\n\nEvery attempt is first made without walls, where it must work; else it proves nothing and counts as unproven. Then a hole is planted, which must be found. It takes about a minute per backend, and many of gvisor, which starts in seconds; --quick makes one attempt of each class. It uses little of the machine and leaves nothing behind. Exits with 1 if something escaped."
+        after_help = "Examples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n  dromia sandbox test --backend gvisor --quick\n\nEvery attempt is first made without walls, where it must work; else it proves nothing and counts as unproven. Then a hole is planted, which must be found. It takes about a minute per backend, and many of docker and gvisor, which start in seconds; --quick makes one attempt of each class. It uses little of the machine and leaves nothing behind. Exits with 1 if something escaped."
     )]
     Test {
-        /// Only this backend: native/strict, bubblewrap, gvisor, native/base; repeatable
+        /// Only this backend: native/strict, bubblewrap, docker, gvisor, native/base; repeatable
         #[arg(long, value_name = "NAME")]
         backend: Vec<String>,
         /// Only attempts of this class, such as files or bombs; repeatable
@@ -96,6 +98,7 @@ pub(crate) fn program() -> std::io::Result<PathBuf> {
 
 /// Runs the command.
 pub(crate) fn run(
+    home: &Home,
     command: &SandboxCommand,
     global: &Global,
     context: &mut Context,
@@ -114,6 +117,9 @@ pub(crate) fn run(
         )));
     }
     let pace = if *quick { Pace::Quick } else { Pace::Whole };
+    // A home whose configuration means nothing names no engine; `dromia doctor` says what is wrong with it.
+    let engine = config::load(home, &[]).ok().and_then(|resolved| resolved.engine);
+    let machine = Machine { helper: program.clone(), engine };
     let battery = Battery { program, scratch: std::env::temp_dir(), classes, pace };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut tried = Tried { items: Vec::new(), backends: Vec::new() };
@@ -121,7 +127,7 @@ pub(crate) fn run(
         if !(backend.is_empty() || backend.iter().any(|name| name == kind.name())) {
             continue;
         }
-        let one = probe::one(&battery.program, kind);
+        let one = probe::one(&machine, kind);
         let (rows, tested) = tokio.block_on(test(&battery, one))?;
         tried.items.extend(rows);
         tried.backends.push(tested);

@@ -97,12 +97,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         root: home.root().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
-        sandboxes: Arc::new(Walls::new(
-            resolved.sandbox_minimum,
-            resolved.hostile.clone(),
-            Arc::clone(&store),
-            authority.operator(),
-        )),
+        sandboxes: Arc::new(Walls::new(resolved, Arc::clone(&store), authority.operator())),
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;

@@ -13,16 +13,18 @@ use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes, Tier};
 use dromia_contracts::scope::Operator;
 use dromia_contracts::store::Store;
 use dromia_contracts::{BoxFuture, TenantId};
-use dromia_sandbox::probe::{self, Kind};
+use dromia_sandbox::Engine;
+use dromia_sandbox::probe::{self, Kind, Machine};
 use tokio::sync::OnceCell;
 
-use crate::config::Minimum;
+use crate::config::{Minimum, Resolved};
 use crate::sandbox;
 
 /// The walls of this machine.
 #[derive(Debug)]
 pub(crate) struct Walls {
     minimum: Minimum,
+    engine: Option<Engine>,
     hostile: Vec<Handle>,
     store: Arc<dyn Store>,
     operator: Operator,
@@ -32,13 +34,16 @@ pub(crate) struct Walls {
 
 impl Walls {
     /// Notes what is allowed, and which tenants are hostile; nothing is tried yet.
-    pub(crate) fn new(
-        minimum: Minimum,
-        hostile: Vec<Handle>,
-        store: Arc<dyn Store>,
-        operator: Operator,
-    ) -> Self {
-        Self { minimum, hostile, store, operator, standard: OnceCell::new(), guest: OnceCell::new() }
+    pub(crate) fn new(resolved: &Resolved, store: Arc<dyn Store>, operator: Operator) -> Self {
+        Self {
+            minimum: resolved.sandbox_minimum,
+            engine: resolved.engine.clone(),
+            hostile: resolved.hostile.clone(),
+            store,
+            operator,
+            standard: OnceCell::new(),
+            guest: OnceCell::new(),
+        }
     }
 
     /// Returns the handle of a tenant, if it is one of the hostile ones.
@@ -63,7 +68,8 @@ impl Sandboxes for Walls {
                 None => (&self.standard, Need::Allowed(self.minimum)),
                 Some(handle) => (&self.guest, Need::Guest(handle.clone())),
             };
-            found.get_or_try_init(|| find(need)).await.cloned()
+            let engine = self.engine.clone();
+            found.get_or_try_init(|| find(need, engine)).await.cloned()
         })
     }
 }
@@ -107,17 +113,18 @@ impl Need {
     }
 }
 
-async fn find(need: Need) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let found = tokio::task::spawn_blocking(move || first(&need)).await;
+async fn find(need: Need, engine: Option<Engine>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let found = tokio::task::spawn_blocking(move || first(&need, engine)).await;
     found.unwrap_or_else(|error| Err(SandboxError::Start { problem: error.to_string() }))
 }
 
 /// Tries the backends that are strong enough, and takes the first that works.
-fn first(need: &Need) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let program = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
+fn first(need: &Need, engine: Option<Engine>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let helper = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
+    let machine = Machine { helper, engine };
     let mut missing = None;
     for kind in Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)) {
-        match probe::one(&program, kind).state {
+        match probe::one(&machine, kind).state {
             Ok(sandbox) => return Ok(sandbox),
             // What the first one lacks is what is said.
             Err(why) => missing = missing.or(Some((kind.name(), why))),

@@ -9,6 +9,7 @@
 //! If the helper itself is killed the warden dies with it (`PDEATHSIG`, which follows the thread that forked: here
 //! the only one).
 
+mod docker;
 mod guest;
 mod gvisor;
 mod landlock;
@@ -89,7 +90,9 @@ fn control() -> io::Result<UnixStream> {
 fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
     // A signal to the group of the server is not one to the tools.
     rustix::process::setsid()?;
-    match order.walls {
+    match &order.walls {
+        // The engine builds, and this process watches; there is no warden.
+        Walls::Docker { engine } => return docker::run(control, order, engine),
         Walls::Strict => namespaces::enter(namespaces::INSIDE_ID)?,
         Walls::Gvisor { .. } => namespaces::enter(namespaces::BUILDER_ID)?,
         Walls::Base | Walls::Foreign { .. } => {
@@ -149,7 +152,7 @@ fn ended_by(signal: i32) -> Ending {
 fn ending(status: WaitStatus, order: &Order) -> Ending {
     match (&order.walls, ended(status)) {
         // The warden says how the program ended; without that word nobody knows.
-        (Walls::Strict | Walls::Gvisor { .. }, _) => Ending::Lost,
+        (Walls::Strict | Walls::Gvisor { .. } | Walls::Docker { .. }, _) => Ending::Lost,
         // It tells a signal of its child by 128 and the number, as a shell does.
         (Walls::Foreign { .. }, Ending::Exited { code }) if (129..=192).contains(&code) => {
             ended_by(code - 128)

@@ -10,6 +10,8 @@ use std::time::Duration;
 use dromia_contracts::sandbox::{Ending, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::docker::Engine;
+
 /// The version of [`Order`] and [`Report`].
 pub(crate) const VERSION: u32 = 2;
 
@@ -39,13 +41,18 @@ pub(crate) enum Walls {
         /// The helper, which is shown inside; a real path.
         helper: PathBuf,
     },
+    /// A container of an engine, which the helper asks for.
+    Docker {
+        /// Which engine, and which image.
+        engine: Engine,
+    },
 }
 
 impl Walls {
     /// Whether all processes behind them end with the first one; else the helper ends them by name.
     pub(crate) fn end_as_one(&self) -> bool {
         match self {
-            Self::Strict | Self::Gvisor { .. } => true,
+            Self::Strict | Self::Gvisor { .. } | Self::Docker { .. } => true,
             Self::Base | Self::Foreign { .. } => false,
         }
     }
@@ -54,8 +61,8 @@ impl Walls {
     pub(crate) fn rise(&self) -> Duration {
         match self {
             Self::Base | Self::Strict | Self::Foreign { .. } => Duration::ZERO,
-            // A busy machine takes seconds to begin a kernel.
-            Self::Gvisor { .. } => Duration::from_secs(30),
+            // A busy machine takes seconds to begin a kernel or a container.
+            Self::Gvisor { .. } | Self::Docker { .. } => Duration::from_secs(30),
         }
     }
 }

@@ -16,7 +16,7 @@ use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
 
 use crate::native::{Level, Native};
 use crate::order::{Order, Report, VERSION, Walls};
-use crate::{Bubblewrap, Gvisor, HELPER_NAME, helper};
+use crate::{Bubblewrap, Containers, Engine, Gvisor, HELPER_NAME, helper};
 
 /// How long a trial may take, beside the time in which the walls rise.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub enum Kind {
     Strict,
     /// The same, made by bubblewrap.
     Bubblewrap,
+    /// A container of a Docker engine.
+    Docker,
     /// gVisor.
     Gvisor,
     /// The kernel's own walls, in this machine's file system.
@@ -48,13 +50,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Strict, Self::Bubblewrap, Self::Gvisor, Self::Base];
+    pub const ALL: [Self; 5] = [Self::Strict, Self::Bubblewrap, Self::Docker, Self::Gvisor, Self::Base];
 
     /// Returns the name, with its level.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Strict => "native/strict",
             Self::Bubblewrap => "bubblewrap",
+            Self::Docker => "docker",
             Self::Gvisor => "gvisor",
             Self::Base => "native/base",
         }
@@ -63,7 +66,7 @@ impl Kind {
     /// Returns how much stands between a process and this machine.
     pub const fn tier(self) -> Tier {
         match self {
-            Self::Strict | Self::Bubblewrap | Self::Base => Tier::Process,
+            Self::Strict | Self::Bubblewrap | Self::Docker | Self::Base => Tier::Process,
             Self::Gvisor => Tier::Guest,
         }
     }
@@ -107,17 +110,28 @@ impl Missing {
 /// A backend that works, with what it lacks.
 type Found = (Arc<dyn Sandbox>, Vec<String>);
 
-/// Tries every backend with `helper`, which must be a real path.
-pub fn all(helper: &Path) -> Vec<Backend> {
-    Kind::ALL.into_iter().map(|kind| one(helper, kind)).collect()
+/// What backends are made of.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The program that is the helper; a real path.
+    pub helper: PathBuf,
+    /// The Docker engine that may be used, if one may.
+    pub engine: Option<Engine>,
 }
 
-/// Tries one backend with `helper`, which must be a real path.
-pub fn one(helper: &Path, kind: Kind) -> Backend {
+/// Tries every backend.
+pub fn all(machine: &Machine) -> Vec<Backend> {
+    Kind::ALL.into_iter().map(|kind| one(machine, kind)).collect()
+}
+
+/// Tries one backend.
+pub fn one(machine: &Machine, kind: Kind) -> Backend {
+    let helper = machine.helper.as_path();
     let tried = match kind {
         Kind::Strict => native(helper, Level::Strict, Walls::Strict),
         Kind::Base => native(helper, Level::Base, Walls::Base),
         Kind::Bubblewrap => bubblewrap(helper),
+        Kind::Docker => docker(helper, machine.engine.as_ref()),
         Kind::Gvisor => gvisor(helper),
     };
     let (state, gaps) = match tried {
@@ -144,6 +158,31 @@ fn bubblewrap(helper: &Path) -> Result<Found, Missing> {
     let order = backend.order(nothing()).map_err(|problem| refused(&problem.to_string()))?;
     trial(helper, &order)?;
     Ok(found(backend, gaps()))
+}
+
+/// What the image holds is its maker's business: it is enough that a container begins and ends.
+fn docker(helper: &Path, engine: Option<&Engine>) -> Result<Found, Missing> {
+    let Some(engine) = engine else {
+        let fix =
+            "write sandbox.docker.socket and sandbox.docker.image in dromia.yaml, for an engine of its own";
+        return Err(Missing::new("no engine and no image are configured", fix));
+    };
+    if !engine.socket.exists() {
+        let what = format!("there is no engine at {}", engine.socket.display());
+        return Err(Missing::new(
+            what,
+            "apt-get install docker.io, and start a rootless or a dedicated engine there",
+        ));
+    }
+    let look = "look at the engine and at its `docker images`; an image is never pulled, `docker pull` or `docker import` brings it";
+    let backend = Containers::new(helper.to_owned(), engine.clone());
+    let order = backend.order(nothing()).map_err(|problem| Missing::new(problem.to_string(), look))?;
+    match carried_out(helper, &order) {
+        Ok(Ending::Exited { .. }) => Ok(found(backend, Vec::new())),
+        Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),
+        Ok(other) => Err(Missing::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Err(problem) => Err(Missing::new(problem.to_string(), look)),
+    }
 }
 
 /// gVisor is tried with a program that old releases of it cannot run: what of it fails is no reason to do without.

@@ -11,6 +11,7 @@ use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{Channels, ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
+use dromia_sandbox::Engine;
 
 use super::channels;
 use super::egress::{self, Reachable};
@@ -18,7 +19,7 @@ use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
-use super::written::{Minimum, Trust, Written, WrittenLimits, WrittenTls};
+use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenLimits, WrittenTls};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -39,6 +40,8 @@ pub(crate) struct Resolved {
     pub(crate) message_hops_max: u32,
     pub(crate) reachable: Reachable,
     pub(crate) sandbox_minimum: Minimum,
+    /// The Docker engine whose containers may be used.
+    pub(crate) engine: Option<Engine>,
     /// The tenants whose programs need a kernel of their own.
     pub(crate) hostile: Vec<Handle>,
 }
@@ -147,6 +150,7 @@ pub(crate) fn resolve(
         message_hops_max: written.tools.message_hops_max,
         reachable: egress::resolve(&written.egress, &mut check),
         sandbox_minimum: written.sandbox.minimum,
+        engine: engine(&written.sandbox.docker, &mut check),
         hostile: hostile(written, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
@@ -161,6 +165,39 @@ pub(crate) fn resolve(
         }
     }
     check.into_result().map(|()| resolved)
+}
+
+/// Takes the Docker engine, if socket and image are named.
+fn engine(written: &WrittenDocker, check: &mut Check<'_>) -> Option<Engine> {
+    let (socket, image) = match (&written.socket, &written.image) {
+        (Some(socket), Some(image)) => (socket, image),
+        (Some(_), None) => {
+            check.wrong(
+                "sandbox.docker.socket",
+                "is there without `sandbox.docker.image`; an engine needs both",
+            );
+            return None;
+        }
+        (None, Some(_)) => {
+            check.wrong(
+                "sandbox.docker.image",
+                "is there without `sandbox.docker.socket`; an engine needs both",
+            );
+            return None;
+        }
+        (None, None) => return None,
+    };
+    if !PathBuf::from(socket).is_absolute() {
+        check.wrong(
+            "sandbox.docker.socket",
+            "is no absolute path of a Unix socket, such as /run/user/1000/docker.sock",
+        );
+    }
+    if image.is_empty() || image.contains(|c: char| c.is_whitespace() || c.is_control() || "?#%".contains(c))
+    {
+        check.wrong("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
+    }
+    Some(Engine { socket: socket.into(), image: image.clone() })
 }
 
 /// Lists the tenants that are hostile.

@@ -431,6 +431,27 @@ impl Default for WrittenLimits {
 pub(crate) struct WrittenSandbox {
     /// The weakest walls that will do.
     pub(crate) minimum: Minimum,
+    /// A Docker engine whose containers may be used; both keys or neither.
+    #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
+    pub(crate) docker: WrittenDocker,
+}
+
+/// A Docker engine whose containers may be used; both keys or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenDocker {
+    /// The Unix socket of a rootless or dedicated engine, an absolute path. Whoever reaches it may do what the engine may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<String>,
+    /// The image that programs see, which the engine must have; nothing is pulled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+}
+
+impl WrittenDocker {
+    fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is said about a tenant.

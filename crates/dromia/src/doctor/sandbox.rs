@@ -7,6 +7,7 @@ use super::{Check, Scene, Verdict, ok, warning};
 pub(super) const CHECKS: &[Check] = &[
     Check { id: "sandbox.strict", run: strict },
     Check { id: "sandbox.bubblewrap", run: bubblewrap },
+    Check { id: "sandbox.docker", run: docker },
     Check { id: "sandbox.gvisor", run: gvisor },
     Check { id: "sandbox.base", run: base },
 ];
@@ -20,6 +21,10 @@ fn strict(scene: &Scene<'_>) -> Verdict {
 
 fn bubblewrap(scene: &Scene<'_>) -> Verdict {
     told(scene, "bubblewrap")
+}
+
+fn docker(scene: &Scene<'_>) -> Verdict {
+    told(scene, "docker")
 }
 
 fn gvisor(scene: &Scene<'_>) -> Verdict {

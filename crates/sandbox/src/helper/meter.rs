@@ -157,7 +157,7 @@ fn cpu_ms_of(stat: &str) -> Option<u64> {
 }
 
 /// Bytes of a workspace, as they lie on the disk; more than `most` as soon as it is known to be more.
-fn disk(workspace: &Path, most: u64) -> u64 {
+pub(super) fn disk(workspace: &Path, most: u64) -> u64 {
     const DIRECTORY: OFlags =
         OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
     let Ok(top) = rustix::fs::openat(CWD, workspace, DIRECTORY, Mode::empty()) else { return 0 };

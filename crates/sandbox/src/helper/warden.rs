@@ -53,6 +53,7 @@ fn follow(order: &Order) -> Ending {
             Ok(ending) => ending,
             Err(problem) => not_started(problem),
         },
+        Walls::Docker { .. } => not_started("a container has no warden".to_owned()),
         Walls::Foreign { argv } => {
             let Some((program, arguments)) = argv.split_first() else {
                 return not_started("there is no program".to_owned());
@@ -93,7 +94,7 @@ pub(super) fn bury(child: &Child) -> io::Result<Ending> {
 pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     let (places, paths, workspace) = match behind {
         // The file system is one of its own, made by another program.
-        Walls::Strict | Walls::Foreign { .. } | Walls::Gvisor { .. } => {
+        Walls::Strict | Walls::Foreign { .. } | Walls::Gvisor { .. } | Walls::Docker { .. } => {
             (Places::inside(spec), Paths::Own, Path::new(WORKSPACE))
         }
         Walls::Base => (Places::outside(spec), Paths::Shared, spec.workspace.as_path()),

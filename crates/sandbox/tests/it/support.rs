@@ -4,17 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, Stream};
-use dromia_sandbox::probe::{self, Kind};
+use dromia_sandbox::Engine;
+use dromia_sandbox::probe::{self, Kind, Machine};
 
 /// The helper that is built with these tests.
 pub(crate) fn helper() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_dromia-sandbox-helper"))
 }
 
+/// This machine, with the engine that a test started.
+pub(crate) fn machine(engine: Option<Engine>) -> Machine {
+    Machine { helper: helper().to_owned(), engine }
+}
+
 /// Every backend that works here and starts at once; the strict one and the base one must.
 pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
-    let quick = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gvisor);
-    let all: Vec<_> = quick.map(|kind| probe::one(helper(), kind)).collect();
+    let quick = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Docker | Kind::Gvisor));
+    let all: Vec<_> = quick.map(|kind| probe::one(&machine(None), kind)).collect();
     for name in ["native/strict", "native/base"] {
         let backend = all.iter().find(|backend| backend.name == name).expect("it is listed");
         assert!(backend.state.is_ok(), "{name} does not work here: {:?}", backend.state);
@@ -25,7 +31,7 @@ pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
 /// gVisor, whose programs take seconds to start. It must work wherever `runsc` is installed, as it is for these tests
 /// on Debian; elsewhere what is missing must say how to add it.
 pub(crate) fn gvisor() -> Option<Arc<dyn Sandbox>> {
-    let backend = probe::one(helper(), Kind::Gvisor);
+    let backend = probe::one(&machine(None), Kind::Gvisor);
     let is_installed =
         ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| Path::new(path).is_file());
     match backend.state {

@@ -28,7 +28,10 @@ const GUEST_WALL_MS: u64 = 20_000;
 const BUBBLEWRAP: [&str; 3] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"];
 
 /// Where gVisor is looked for.
-const RUNSC: [&str; 2] = ["/usr/bin/runsc", "/usr/local/bin/runsc"];
+const RUNSC: [&str; 2] = ["/usr/local/bin/runsc", "/usr/bin/runsc"];
+
+/// Directories any of which is the workspace of a trial, if the engine's socket does not lie there.
+const BYSTANDERS: [&str; 4] = ["/mnt", "/media", "/srv", "/tmp"];
 
 /// The Landlock version from which signals and abstract sockets stay behind the walls.
 const SCOPES: libc::c_long = 6;
@@ -176,7 +179,11 @@ fn docker(helper: &Path, engine: Option<&Engine>) -> Result<Found, Missing> {
     }
     let look = "look at the engine and at its `docker images`; an image is never pulled, `docker pull` or `docker import` brings it";
     let backend = Containers::new(helper.to_owned(), engine.clone());
-    let order = backend.order(nothing()).map_err(|problem| Missing::new(problem.to_string(), look))?;
+    let socket = engine.socket.canonicalize().unwrap_or_else(|_| engine.socket.clone());
+    let is_apart = |path: &&str| Path::new(path).is_dir() && !socket.starts_with(path);
+    let workspace = BYSTANDERS.into_iter().find(is_apart).unwrap_or("/tmp").into();
+    let order = backend.order(ProcessSpec { workspace, ..nothing() });
+    let order = order.map_err(|problem| Missing::new(problem.to_string(), look))?;
     match carried_out(helper, &order) {
         Ok(Ending::Exited { .. }) => Ok(found(backend, Vec::new())),
         Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),

@@ -84,7 +84,7 @@ pub(super) fn run(control: &UnixStream, order: &Order, engine: &Engine) -> io::R
         let ending = tokio::select! {
             biased;
             cause = watch(&mut control, &order.spec, end) => cause,
-            ended = follow(docker.clone(), &holder, &order.spec, engine, &is_made) => {
+            ended = Box::pin(follow(docker.clone(), &holder, &order.spec, engine, &is_made)) => {
                 ended.unwrap_or_else(|problem| Ending::NotStarted { problem })
             }
         };
@@ -129,12 +129,12 @@ async fn follow(
     let docker = timeout(ENGINE_WAIT, docker.negotiate_version()).await;
     let docker = docker.map_err(|_| "the engine does not answer".to_owned())?.map_err(said)?;
     sweep(&docker, holder).await.map_err(said)?;
-    let body = described(&docker, holder, spec, engine).await?;
+    let body = Box::pin(described(&docker, holder, spec, engine)).await?;
     let name = holder.name();
     let named = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
     // From here on there may be one, whatever the engine answers.
     is_made.set(true);
-    docker.create_container(Some(named), body).await.map_err(said)?;
+    Box::pin(docker.create_container(Some(named), body)).await.map_err(said)?;
     let asked = AttachContainerOptions {
         stream: true,
         stdout: true,

@@ -1,8 +1,9 @@
 //! The escape battery against every backend of this machine, and against a hole that was planted.
 
 use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Row};
+use dromia_sandbox::probe::{self, Kind};
 
-use crate::support::{backends, gvisor, helper};
+use crate::support::{backends, gvisor, helper, machine};
 
 /// The fewest attempts that must be shown to work without walls.
 const PROVEN_MIN: usize = 60;
@@ -42,7 +43,10 @@ async fn a_planted_hole_is_caught() {
 /// One attempt of each class: a guest takes seconds to start. `dromia sandbox test` makes all.
 #[tokio::test]
 async fn nothing_escapes_from_a_guest_and_a_planted_hole_is_caught() {
-    let Some(backend) = gvisor() else { return };
+    if gvisor().is_none() {
+        return;
+    }
+    let backend = probe::one(&machine(None), Kind::Gvisor).state.expect("what is installed works");
     let scratch = tempfile::tempdir().expect("a directory");
     let battery = Battery { pace: Pace::Quick, ..battery(&scratch) };
     let rows = battery.run(&*backend, false, Hole::None).await.expect("it runs");

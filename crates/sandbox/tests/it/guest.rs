@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, Tier};
+use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, Sandbox as _, Tier};
 
 use crate::support::{gvisor, run, script};
 
@@ -24,7 +24,7 @@ async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
     spec.env = vec![("GIVEN".to_owned(), "by the spec".to_owned())];
     let source = given.path().canonicalize().expect("it is there");
     spec.mounts = vec![Mount { source, target: "/opt/given".into(), writable: false }];
-    let told = run(&*backend, spec).await;
+    let told = run(&backend, spec).await;
     assert_eq!(told.ending, Ending::Exited { code: 7 }, "{told:?}");
     assert!(told.out.starts_with("out\ngiven\n") && told.err.starts_with("err\n"), "{told:?}");
     assert_eq!(std::fs::read_to_string(dir.path().join("file")).expect("it was written"), "kept\n");
@@ -59,7 +59,7 @@ async fn what_all_of_a_guest_use_together_is_bounded() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), text);
         spec.limits = limits;
-        let told = run(&*backend, spec).await;
+        let told = run(&backend, spec).await;
         assert_eq!(told.ending, Ending::Killed { limit }, "{text} {told:?}");
     }
 }
@@ -100,7 +100,7 @@ async fn a_program_that_is_not_there_is_said_and_nothing_of_it_ran() {
     spec.argv = vec!["/no/such/program".to_owned()];
     spec.limits = LIMITS;
     let began = Instant::now();
-    let told = run(&*backend, spec).await;
+    let told = run(&backend, spec).await;
     assert!(
         matches!(&told.ending, Ending::NotStarted { problem } if problem.contains("/no/such/program")),
         "{told:?}"

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, Stream};
-use dromia_sandbox::Engine;
 use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_sandbox::{Engine, Gvisor};
 
 /// The helper that is built with these tests.
 pub(crate) fn helper() -> &'static Path {
@@ -28,20 +28,16 @@ pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
     all.into_iter().filter_map(|backend| backend.state.ok()).collect()
 }
 
-/// gVisor, whose programs take seconds to start. It must work wherever `runsc` is installed, as it is for these tests
-/// on Debian; elsewhere what is missing must say how to add it.
-pub(crate) fn gvisor() -> Option<Arc<dyn Sandbox>> {
-    let backend = probe::one(&machine(None), Kind::Gvisor);
-    let is_installed =
-        ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| Path::new(path).is_file());
-    match backend.state {
-        Ok(sandbox) => Some(sandbox),
-        Err(missing) => {
-            assert!(!is_installed, "runsc is installed and does not work: {missing:?}");
-            assert_eq!(missing.fix, "apt-get install runsc");
-            None
-        }
+/// gVisor, whose programs take seconds to start, where it is installed, as it is for these tests on Debian; elsewhere
+/// what is missing must say how to add it.
+pub(crate) fn gvisor() -> Option<Gvisor> {
+    let places = ["/usr/local/bin/runsc", "/usr/bin/runsc"].map(PathBuf::from);
+    if let Some(runsc) = places.into_iter().find(|path| path.is_file()) {
+        return Some(Gvisor::new(helper().to_owned(), runsc));
     }
+    let missing = probe::one(&machine(None), Kind::Gvisor).state.expect_err("it is not installed");
+    assert_eq!(missing.fix, "apt-get install runsc");
+    None
 }
 
 /// A shell script in a workspace.

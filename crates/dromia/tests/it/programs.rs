@@ -76,9 +76,10 @@ fn a_program_of_a_hostile_tenant_runs_in_a_guest_or_not_at_all() {
     std::fs::write(&config, format!("{text}\ntenants:\n  default: {{ trust: hostile }}\n"))
         .expect("it is written");
     let server = home.serve();
+    let (place, secret) = (home.path().display().to_string(), home.token());
     let said = block_on(async {
-        let argv = json!({"argv": ["/bin/echo", "here"]});
-        let (status, answer) = server.event(&asks("exec", &argv)).await;
+        let script = format!("cat {place}/token {place}/dromia.yaml; cat /proc/*/environ; env; echo here");
+        let (status, answer) = server.event(&asks("shell.execute", &json!({"command": script}))).await;
         assert_eq!(status, 202, "{answer}");
         let session = answer["session"].as_str().expect("a session");
         let entries = server.journal_until(session, |entries| count(entries, "tool_finished") == 1).await;
@@ -88,6 +89,7 @@ fn a_program_of_a_hostile_tenant_runs_in_a_guest_or_not_at_all() {
         ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| PathBuf::from(path).is_file());
     if is_installed {
         assert!(said.contains("[exit code 0; gvisor]") && said.contains("here"), "{said}");
+        assert!(!said.contains(&secret) && !said.contains("trust: hostile"), "{said}");
     } else {
         let words = ["the tenant default is hostile", "T2", "apt-get install runsc"];
         assert!(words.iter().all(|word| said.contains(word)), "{said}");

@@ -89,7 +89,7 @@ pub(super) fn run(control: &UnixStream, order: &Order, engine: &Engine) -> io::R
             }
         };
         let is_gone = !is_made.get() || is_removed(&docker, &name).await;
-        Ok(if is_gone { ending } else { Ending::Lost })
+        Ok::<_, io::Error>(if is_gone { ending } else { Ending::Lost })
     })
 }
 

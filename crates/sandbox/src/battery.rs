@@ -36,7 +36,7 @@ pub const LIMITS: Limits = Limits {
 fn limits(tier: Tier) -> Limits {
     match tier {
         Tier::Process => LIMITS,
-        Tier::Guest => Limits { cpu_ms: 3_000, wall_ms: 15_000, ..LIMITS },
+        Tier::Guest => Limits { cpu_ms: 2_000, wall_ms: 15_000, ..LIMITS },
     }
 }
 

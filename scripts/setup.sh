@@ -4,10 +4,14 @@
 set -euo pipefail
 
 declare -A package_of=([cc]=gcc [make]=make [git]=git [curl]=curl [python3]=python3 [node]=nodejs [npm]=npm)
+# What the walls around programs of agents are tried with.
+package_of+=([bwrap]=bubblewrap [runsc]=runsc [dockerd]=docker.io)
 missing=()
 for tool in "${!package_of[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${package_of[$tool]}")
 done
+# Of this the file system of a container is made; a dynamic one would not do.
+[ -x /bin/busybox ] || missing+=(busybox-static)
 # Debian packs what makes an environment apart from Python itself.
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
 if ! command -v cargo >/dev/null 2>&1; then

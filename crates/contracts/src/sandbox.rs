@@ -12,7 +12,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::BoxFuture;
+use crate::{BoxFuture, TenantId};
 
 /// How much stands between a process and this machine. A tier comes with its first backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ use crate::BoxFuture;
 pub enum Tier {
     /// The kernel's own walls: a defect of the kernel crosses them.
     Process,
+    /// A kernel of its own answers the process's calls, and is itself behind the walls of this machine's kernel: a defect
+    /// of one of the two is not enough.
+    Guest,
 }
 
 impl Tier {
@@ -27,6 +30,7 @@ impl Tier {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Process => "T1",
+            Self::Guest => "T2",
         }
     }
 }
@@ -264,15 +268,19 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>>;
 }
 
-/// Whoever knows which backends this machine has, and which of them may be used.
+/// Whoever knows which backends this machine has, and which of them are strong enough for whom.
 pub trait Sandboxes: Send + Sync + fmt::Debug {
-    /// Picks the strongest backend that is allowed; without one nothing runs.
-    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+    /// Picks a backend that is strong enough for programs of a tenant's agents; without one nothing runs.
+    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
 
     /// Picks as [`Sandboxes::pick`] does, but nothing weaker than `least`.
-    fn pick_at_least(&self, least: Level) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+    fn pick_at_least(
+        &self,
+        tenant: TenantId,
+        least: Level,
+    ) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         Box::pin(async move {
-            let sandbox = self.pick().await?;
+            let sandbox = self.pick(tenant).await?;
             if Level::of(&*sandbox) >= least {
                 return Ok(sandbox);
             }

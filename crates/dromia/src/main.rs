@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         }
         Command::Sandbox(sandbox) => {
             let context = &mut schemas::context(&schemas::command(&matches));
-            sandbox::run(&sandbox, &arguments.global, context)
+            sandbox::run(&home, &sandbox, &arguments.global, context)
         }
         Command::Model(model) => {
             let context = &mut schemas::context(&schemas::command(&matches));

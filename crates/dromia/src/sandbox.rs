@@ -9,11 +9,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use dromia_cli::{Context, Exit, Global, Output};
 use dromia_contracts::sandbox::Sandbox;
-use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Row};
-use dromia_sandbox::probe::{self, Backend};
+use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Row};
+use dromia_sandbox::probe::{self, Backend, Kind, Machine};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::config;
+use crate::home::Home;
 use crate::system;
 
 /// Commands about the walls around tools.
@@ -21,15 +23,18 @@ use crate::system;
 pub(crate) enum SandboxCommand {
     /// Try to break out of every sandbox of this machine, and print what held
     #[command(
-        after_help = "Examples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n\nEvery attempt is first made without walls, where it must work; else it proves nothing and counts as unproven. Then a hole is planted, which must be found. It takes about a minute per backend, uses little of the machine and leaves nothing behind. Exits with 1 if something escaped."
+        after_help = "Examples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n  dromia sandbox test --backend gvisor --quick\n\nEvery attempt is first made without walls, where it must work; else it proves nothing and counts as unproven. Then a hole is planted, which must be found. It takes about a minute per backend, and many of docker and gvisor, which start in seconds; --quick makes one attempt of each class. It uses little of the machine and leaves nothing behind. Exits with 1 if something escaped."
     )]
     Test {
-        /// Only this backend: native/strict, bubblewrap, native/base; repeatable
+        /// Only this backend: native/strict, bubblewrap, docker, gvisor, native/base; repeatable
         #[arg(long, value_name = "NAME")]
         backend: Vec<String>,
         /// Only attempts of this class, such as files or bombs; repeatable
         #[arg(long, value_name = "CLASS")]
         class: Vec<String>,
+        /// One attempt of each class, and not all
+        #[arg(long)]
+        quick: bool,
     },
 }
 
@@ -93,29 +98,36 @@ pub(crate) fn program() -> std::io::Result<PathBuf> {
 
 /// Runs the command.
 pub(crate) fn run(
+    home: &Home,
     command: &SandboxCommand,
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(context, global);
     output.check()?;
-    let SandboxCommand::Test { backend, class } = command;
+    let SandboxCommand::Test { backend, class, quick } = command;
     let classes = class.iter().map(|name| known_class(name)).collect::<anyhow::Result<Vec<_>>>()?;
     let program = program().context("failed to find this program's own file")?;
-    let backends = probe::all(&program);
-    if let Some(unknown) = backend.iter().find(|name| !backends.iter().any(|known| known.name == **name)) {
-        let known: Vec<_> = backends.iter().map(|backend| backend.name).collect();
+    let is_known = |name: &&String| Kind::ALL.iter().any(|kind| kind.name() == name.as_str());
+    if let Some(unknown) = backend.iter().find(|name| !is_known(name)) {
+        let known = Kind::ALL.map(Kind::name);
         return Err(system::Exit::usage(format!(
             "there is no backend {unknown:?}; the backends are {}",
             known.join(", ")
         )));
     }
-    let battery = Battery { program, scratch: std::env::temp_dir(), classes };
+    let pace = if *quick { Pace::Quick } else { Pace::Whole };
+    // A home whose configuration means nothing names no engine; `dromia doctor` says what is wrong with it.
+    let engine = config::load(home, &[]).ok().and_then(|resolved| resolved.containers);
+    let machine = Machine { helper: program.clone(), engine };
+    let battery = Battery { program, scratch: std::env::temp_dir(), classes, pace };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut tried = Tried { items: Vec::new(), backends: Vec::new() };
-    for one in
-        backends.into_iter().filter(|one| backend.is_empty() || backend.iter().any(|name| name == one.name))
-    {
+    for kind in Kind::ALL {
+        if !(backend.is_empty() || backend.iter().any(|name| name == kind.name())) {
+            continue;
+        }
+        let one = probe::one(&machine, kind);
         let (rows, tested) = tokio.block_on(test(&battery, one))?;
         tried.items.extend(rows);
         tried.backends.push(tested);
@@ -157,7 +169,7 @@ async fn test(battery: &Battery, backend: Backend) -> anyhow::Result<(Vec<Attemp
             return Ok((Vec::new(), tested));
         }
     };
-    let is_shared = backend.name == "native/base";
+    let is_shared = backend.kind.is_shared();
     let holed = battery.run(&*sandbox, is_shared, Hole::Planted).await?;
     tested.hole_found = Some(count(&holed, Outcome::Escaped) > 0);
     let rows = battery.run(&*sandbox, is_shared, Hole::None).await?;

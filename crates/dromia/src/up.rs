@@ -108,7 +108,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         root: home.root().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
-        sandboxes: Arc::new(Walls::new(resolved.sandbox_minimum)),
+        sandboxes: Arc::new(Walls::new(resolved, Arc::clone(&store), authority.operator())),
         terms: Arc::clone(&terms),
     };
     let limits = resolved.reachable.limits.clone();

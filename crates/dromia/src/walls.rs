@@ -1,71 +1,165 @@
-//! Which sandbox programs of agents run in: the strongest that works here and that the configuration allows.
+//! Which sandbox programs of agents run in: the first that works here and that is strong enough.
 //!
 //! Backends are tried at the first program, not at the start: a server whose agents run none starts as fast as before.
 //! What works is remembered; what does not is tried again, so that an operator who mends it need not start anew.
+//!
+//! A tenant that the configuration calls hostile gets a kernel of its own for its programs, or a refusal. Tenants are
+//! known by their handles there, so the store is asked whose program it is; if it does not say, nothing runs.
 
 use std::sync::Arc;
 
-use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
-use dromia_sandbox::probe;
+use dromia_contracts::agent::Handle;
+use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes, Tier};
+use dromia_contracts::scope::Operator;
+use dromia_contracts::store::Store;
+use dromia_contracts::{BoxFuture, TenantId};
+use dromia_sandbox::Engine;
+use dromia_sandbox::probe::{self, Kind, Machine};
 use tokio::sync::OnceCell;
 
-use crate::config::Minimum;
+use crate::config::{Minimum, Resolved};
 use crate::sandbox;
 
 /// The walls of this machine.
 #[derive(Debug)]
 pub(crate) struct Walls {
     minimum: Minimum,
-    found: OnceCell<Arc<dyn Sandbox>>,
+    engine: Option<Engine>,
+    hostile: Vec<Handle>,
+    store: Arc<dyn Store>,
+    operator: Operator,
+    standard: OnceCell<Arc<dyn Sandbox>>,
+    guest: OnceCell<Arc<dyn Sandbox>>,
 }
 
 impl Walls {
-    /// Notes what is allowed; nothing is tried yet.
-    pub(crate) fn new(minimum: Minimum) -> Self {
-        Self { minimum, found: OnceCell::new() }
+    /// Notes what is allowed, and which tenants are hostile; nothing is tried yet.
+    pub(crate) fn new(resolved: &Resolved, store: Arc<dyn Store>, operator: Operator) -> Self {
+        Self {
+            minimum: resolved.sandbox_minimum,
+            engine: resolved.containers.clone(),
+            hostile: resolved.hostile.clone(),
+            store,
+            operator,
+            standard: OnceCell::new(),
+            guest: OnceCell::new(),
+        }
+    }
+
+    /// Returns the handle of a tenant, if it is one of the hostile ones.
+    async fn hostile(&self, tenant: TenantId) -> Result<Option<&Handle>, SandboxError> {
+        for handle in &self.hostile {
+            let found = self.store.tenant_by_handle(&self.operator, handle).await;
+            let found = found.map_err(|error| SandboxError::Start {
+                problem: format!("it is not known whether the tenant is hostile: {error}"),
+            })?;
+            if found.is_some_and(|found| found.id == tenant) {
+                return Ok(Some(handle));
+            }
+        }
+        Ok(None)
     }
 }
 
 impl Sandboxes for Walls {
-    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
-        let minimum = self.minimum;
-        let find = async move {
-            let found = tokio::task::spawn_blocking(move || strongest(minimum)).await;
-            found.unwrap_or_else(|error| Err(SandboxError::Start { problem: error.to_string() }))
-        };
-        Box::pin(async move { self.found.get_or_try_init(|| find).await.cloned() })
+    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        Box::pin(async move {
+            let (found, need) = match self.hostile(tenant).await? {
+                None => (&self.standard, Need::Allowed(self.minimum)),
+                Some(handle) => (&self.guest, Need::Guest(handle.clone())),
+            };
+            let engine = self.engine.clone();
+            found.get_or_try_init(|| find(need, engine)).await.cloned()
+        })
     }
 }
 
-/// Tries the backends and takes the first that is strong enough.
-fn strongest(minimum: Minimum) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let program = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
-    let mut missing = None;
-    for backend in probe::all(&program) {
-        let is_allowed = match minimum {
-            Minimum::Base => true,
-            Minimum::Strict => backend.name != "native/base",
-        };
-        match backend.state {
-            Ok(sandbox) if is_allowed => return Ok(sandbox),
-            // A weaker one that works is the operator's to allow.
-            Ok(_) => {}
-            // The strongest comes first, and what it lacks is what is said.
-            Err(why) => missing = missing.or(Some((backend.name, why))),
+/// How strong walls must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Need {
+    /// What the operator allows for everybody.
+    Allowed(Minimum),
+    /// A kernel of its own, for this hostile tenant.
+    Guest(Handle),
+}
+
+impl Need {
+    fn is_met_by(&self, kind: Kind) -> bool {
+        match self {
+            Self::Allowed(Minimum::Base) => true,
+            Self::Allowed(Minimum::Strict) => !kind.is_shared(),
+            Self::Guest(_) => kind.tier() >= Tier::Guest,
         }
     }
-    let Some((name, why)) = missing else {
-        return Err(SandboxError::Unavailable {
-            missing: "this machine has no backend".to_owned(),
-            fix: "look with `dromia doctor --only sandbox`".to_owned(),
-        });
-    };
-    let fix = match minimum {
-        Minimum::Strict => {
-            format!("{}; or allow weaker walls with sandbox.minimum: base in dromia.yaml", why.fix)
+
+    /// Says what is missing of the first backend that would have met it.
+    fn unmet(&self, name: &str, what: &str, fix: &str) -> SandboxError {
+        let (missing, fix) = match self {
+            Self::Allowed(Minimum::Base) => (format!("{name}: {what}"), fix.to_owned()),
+            Self::Allowed(Minimum::Strict) => (
+                format!("{name}: {what}"),
+                format!("{fix}; or allow weaker walls with sandbox.minimum: base in dromia.yaml"),
+            ),
+            Self::Guest(tenant) => (
+                format!(
+                    "the tenant {tenant} is hostile and its programs need T2 or more, but {name}: {what}"
+                ),
+                format!(
+                    "{fix}; or, if it may have T1, write tenants.{tenant}.trust: standard in dromia.yaml"
+                ),
+            ),
+        };
+        SandboxError::Unavailable { missing, fix }
+    }
+}
+
+async fn find(need: Need, engine: Option<Engine>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let found = tokio::task::spawn_blocking(move || first(&need, engine)).await;
+    found.unwrap_or_else(|error| Err(SandboxError::Start { problem: error.to_string() }))
+}
+
+/// Tries the backends that are strong enough, and takes the first that works.
+fn first(need: &Need, engine: Option<Engine>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let helper = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
+    let machine = Machine { helper, engine };
+    let mut missing = None;
+    for kind in Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)) {
+        match probe::one(&machine, kind).state {
+            Ok(sandbox) => return Ok(sandbox),
+            // What the first one lacks is what is said.
+            Err(why) => missing = missing.or(Some((kind.name(), why))),
         }
-        Minimum::Base => why.fix,
-    };
-    Err(SandboxError::Unavailable { missing: format!("{name}: {}", why.what), fix })
+    }
+    Err(match missing {
+        Some((name, why)) => need.unmet(name, &why.what, &why.fix),
+        None => need.unmet("sandbox", "there is no backend", "look with `dromia doctor --only sandbox`"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hostile() -> Need {
+        Need::Guest("acme".parse().expect("a handle"))
+    }
+
+    #[test]
+    fn a_hostile_tenant_gets_a_kernel_of_its_own_whatever_else_is_allowed() {
+        let met =
+            |need: &Need| Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)).collect::<Vec<_>>();
+        assert_eq!(met(&hostile()), [Kind::Gvisor]);
+        assert_eq!(met(&Need::Allowed(Minimum::Base)), Kind::ALL);
+        assert!(!met(&Need::Allowed(Minimum::Strict)).contains(&Kind::Base));
+    }
+
+    #[test]
+    fn a_refusal_names_the_tenant_what_is_missing_and_what_adds_it() {
+        let refused =
+            hostile().unmet("gvisor", "runsc is not installed", "apt-get install runsc").to_string();
+        for words in ["the tenant acme is hostile", "T2", "runsc is not installed; apt-get install runsc"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert!(refused.contains("tenants.acme.trust: standard"), "{refused}");
+    }
 }

@@ -3,11 +3,15 @@
 //! Lifecycle: read the order; fork the *warden*, which builds the walls and starts the program (`warden`); then wait
 //! for whatever comes first: the warden's end, the lifeline, a limit (`meter`). At its end it kills what is left, waits
 //! until nothing is, and reports. In namespaces the warden is process 1, so its death is the death of all; without,
-//! the helper is the one that orphans are handed to, and ends them by name.
+//! the helper is the one that orphans are handed to, and ends them by name. For gVisor the warden makes the bundle and
+//! starts `runsc` (`gvisor`); inside, this program is process 1 once more (`guest`).
 //!
 //! If the helper itself is killed the warden dies with it (`PDEATHSIG`, which follows the thread that forked: here
 //! the only one).
 
+mod docker;
+mod guest;
+mod gvisor;
 mod landlock;
 mod meter;
 mod namespaces;
@@ -56,9 +60,11 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Builds walls inside of what another program built, and becomes the program: the order is the one argument.
+/// Builds walls inside of what another program built. With an order as its argument it becomes the program; without
+/// one it is the first process of a guest, whose order lies where its bundle put it.
 pub(crate) fn run_inside(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let order = arguments.next().and_then(|text| text.into_string().ok());
+    let Some(argument) = arguments.next() else { return guest::run() };
+    let order = argument.into_string().ok();
     let order = order.and_then(|text| serde_json::from_str::<Order>(&text).ok());
     let Some(order) = order else { return ExitCode::FAILURE };
     // It returns only if it failed; whoever started this reads it on standard error.
@@ -84,8 +90,11 @@ fn control() -> io::Result<UnixStream> {
 fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
     // A signal to the group of the server is not one to the tools.
     rustix::process::setsid()?;
-    match order.walls {
-        Walls::Strict => namespaces::enter()?,
+    match &order.walls {
+        // The engine builds, and this process watches; there is no warden.
+        Walls::Docker { engine } => return docker::run(control, order, engine),
+        Walls::Strict => namespaces::enter(namespaces::INSIDE_ID)?,
+        Walls::Gvisor { .. } => namespaces::enter(namespaces::BUILDER_ID)?,
         Walls::Base | Walls::Foreign { .. } => {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
@@ -109,7 +118,7 @@ fn watched(control: &UnixStream, order: &Order, warden: Pid, told: OwnedFd) -> i
     let watch = Watch { warden: rustix::process::pidfd_open(warden, PidfdFlags::empty())?, pid: warden };
     let cause = watch.until_the_end(control, order)?;
     let status = watch.reap()?;
-    if order.walls != Walls::Strict {
+    if !order.walls.end_as_one() {
         sweep()?;
     }
     let message = Report::read(&mut std::fs::File::from(told));
@@ -143,7 +152,7 @@ fn ended_by(signal: i32) -> Ending {
 fn ending(status: WaitStatus, order: &Order) -> Ending {
     match (&order.walls, ended(status)) {
         // The warden says how the program ended; without that word nobody knows.
-        (Walls::Strict, _) => Ending::Lost,
+        (Walls::Strict | Walls::Gvisor { .. } | Walls::Docker { .. }, _) => Ending::Lost,
         // It tells a signal of its child by 128 and the number, as a shell does.
         (Walls::Foreign { .. }, Ending::Exited { code }) if (129..=192).contains(&code) => {
             ended_by(code - 128)
@@ -161,7 +170,7 @@ struct Watch {
 impl Watch {
     /// Waits for the warden's end, or brings it about; returns why, if it did not come by itself.
     fn until_the_end(&self, control: &UnixStream, order: &Order) -> io::Result<Option<Ending>> {
-        let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms);
+        let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.rise();
         let mut meter = Meter::new(order);
         control.set_nonblocking(true)?;
         loop {

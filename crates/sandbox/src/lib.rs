@@ -10,11 +10,13 @@
 //! What this crate refuses to do: decide who may run what (the gate does), give a process a network, run anything where
 //! a wall is missing.
 //!
-//! Reading order: [`native`] and [`bubblewrap`] are the backends, [`probe`] says what this machine permits; `order` is
+//! Reading order: [`native`], [`bubblewrap`], [`docker`] and [`gvisor`] are the backends, [`probe`] says what this machine permits; `order` is
 //! what goes to the helper and what comes back, `helper` carries it out; [`battery`] tries to break out.
 
 pub mod battery;
 pub mod bubblewrap;
+pub mod docker;
+pub mod gvisor;
 pub mod native;
 pub mod probe;
 
@@ -28,6 +30,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use crate::bubblewrap::Bubblewrap;
+pub use crate::docker::{Containers, Engine};
+pub use crate::gvisor::Gvisor;
 pub use crate::native::{Level, Native};
 
 /// The name (`argv[0]`) under which this program is the helper.

@@ -4,12 +4,16 @@
 //! there for a helper of another program that somebody configured, which refuses what it does not know.
 
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use dromia_contracts::sandbox::{Ending, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::docker::Engine;
+
 /// The version of [`Order`] and [`Report`].
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The longest order.
 const ORDER_BYTES_MAX: usize = 4 << 20;
@@ -30,6 +34,37 @@ pub(crate) enum Walls {
         /// The program and its arguments, the tool's own included.
         argv: Vec<String>,
     },
+    /// What gVisor builds, from a bundle that the helper makes; this program counts inside of it, too.
+    Gvisor {
+        /// The program `runsc`.
+        runsc: PathBuf,
+        /// The helper, which is shown inside; a real path.
+        helper: PathBuf,
+    },
+    /// A container of an engine, which the helper asks for.
+    Docker {
+        /// Which engine, and which image.
+        engine: Engine,
+    },
+}
+
+impl Walls {
+    /// Whether all processes behind them end with the first one; else the helper ends them by name.
+    pub(crate) fn end_as_one(&self) -> bool {
+        match self {
+            Self::Strict | Self::Gvisor { .. } | Self::Docker { .. } => true,
+            Self::Base | Self::Foreign { .. } => false,
+        }
+    }
+
+    /// How long they may take to stand, before the time of the program begins.
+    pub(crate) fn rise(&self) -> Duration {
+        match self {
+            Self::Base | Self::Strict | Self::Foreign { .. } => Duration::ZERO,
+            // A busy machine takes seconds to begin a kernel or a container.
+            Self::Gvisor { .. } | Self::Docker { .. } => Duration::from_secs(30),
+        }
+    }
 }
 
 /// What the helper shall do.
@@ -107,8 +142,6 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use dromia_contracts::sandbox::Limits;
 
     use super::*;

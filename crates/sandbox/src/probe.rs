@@ -18,27 +18,79 @@ use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
 
 use crate::native::{Level, Native};
 use crate::order::{Order, Report, VERSION, Walls};
-use crate::{Bubblewrap, HELPER_NAME, helper};
+use crate::{Bubblewrap, Containers, Engine, Gvisor, HELPER_NAME, helper};
 
-/// How long a trial may take.
+/// How long a trial may take, beside the time in which the walls rise.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a program may take to list a directory in a guest.
+const GUEST_WALL_MS: u64 = 20_000;
 
 /// Where bubblewrap is looked for; never in the search path, which others may have set.
 const BUBBLEWRAP: [&str; 3] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"];
 
+/// Where gVisor is looked for.
+const RUNSC: [&str; 2] = ["/usr/local/bin/runsc", "/usr/bin/runsc"];
+
 /// The Landlock version from which signals and abstract sockets stay behind the walls.
 const SCOPES: libc::c_long = 6;
+
+/// The backends, in the order in which they are taken: the quickest first, what shares most with this machine last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The kernel's own walls, with a file system of its own.
+    Strict,
+    /// The same, made by bubblewrap.
+    Bubblewrap,
+    /// A container of a Docker engine.
+    Docker,
+    /// gVisor.
+    Gvisor,
+    /// The kernel's own walls, in this machine's file system.
+    Base,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Strict, Self::Bubblewrap, Self::Docker, Self::Gvisor, Self::Base];
+
+    /// Returns the name, with its level.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "native/strict",
+            Self::Bubblewrap => "bubblewrap",
+            Self::Docker => "docker",
+            Self::Gvisor => "gvisor",
+            Self::Base => "native/base",
+        }
+    }
+
+    /// Returns how much stands between a process and this machine.
+    pub const fn tier(self) -> Tier {
+        match self {
+            Self::Strict | Self::Bubblewrap | Self::Docker | Self::Base => Tier::Process,
+            Self::Gvisor => Tier::Guest,
+        }
+    }
+
+    /// Whether processes see this machine's own file system, so that less is promised.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Base)
+    }
+}
 
 /// One backend of this machine.
 #[derive(Debug)]
 pub struct Backend {
+    /// Which one.
+    pub kind: Kind,
     /// Its name, with its level.
     pub name: &'static str,
     /// How much stands between a process and this machine.
     pub tier: Tier,
     /// Itself, or what is missing and what adds it.
     pub state: Result<Arc<dyn Sandbox>, Missing>,
-    /// What its walls lack on this kernel, though it works.
+    /// What its walls lack on this machine, though it works.
     pub gaps: Vec<String>,
 }
 
@@ -57,28 +109,116 @@ impl Missing {
     }
 }
 
-/// Tries every backend with `helper`, which must be a real path; the strongest first.
-pub fn all(helper: &Path) -> Vec<Backend> {
-    let native = |level| Native::new(helper.to_owned(), level);
-    let gaps = gaps();
-    let kernel = kernel();
-    let tried = |walls| kernel.clone().and_then(|()| trial(helper, walls));
-    let found = BUBBLEWRAP.into_iter().map(PathBuf::from).find(|path| path.is_file());
-    let bubblewrap = match found {
-        None => Err(Missing::new("bwrap is not installed", "apt-get install bubblewrap")),
-        Some(program) => kernel.clone().and_then(|()| {
-            let backend = Bubblewrap::new(helper.to_owned(), program);
-            let room = Room::make()?;
-            let order = backend.order(nothing(&room)).map_err(|problem| refused(&problem.to_string()))?;
-            try_order(helper, &order).map(|()| Arc::new(backend) as Arc<dyn Sandbox>)
-        }),
+/// A backend that works, with what it lacks.
+type Found = (Arc<dyn Sandbox>, Vec<String>);
+
+/// What backends are made of.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The program that is the helper; a real path.
+    pub helper: PathBuf,
+    /// The Docker engine that may be used, if one may.
+    pub engine: Option<Engine>,
+}
+
+/// Tries every backend.
+pub fn all(machine: &Machine) -> Vec<Backend> {
+    Kind::ALL.into_iter().map(|kind| one(machine, kind)).collect()
+}
+
+/// Tries one backend.
+pub fn one(machine: &Machine, kind: Kind) -> Backend {
+    let helper = machine.helper.as_path();
+    let tried = match kind {
+        Kind::Strict => native(helper, Level::Strict, Walls::Strict),
+        Kind::Base => native(helper, Level::Base, Walls::Base),
+        Kind::Bubblewrap => bubblewrap(helper),
+        Kind::Docker => docker(helper, machine.engine.as_ref()),
+        Kind::Gvisor => gvisor(helper),
     };
-    let strict = tried(Walls::Strict).map(|()| Arc::new(native(Level::Strict)) as Arc<dyn Sandbox>);
-    let base = tried(Walls::Base).map(|()| Arc::new(native(Level::Base)) as Arc<dyn Sandbox>);
-    [("native/strict", strict), ("bubblewrap", bubblewrap), ("native/base", base)]
-        .into_iter()
-        .map(|(name, state)| Backend { name, tier: Tier::Process, state, gaps: gaps.clone() })
-        .collect()
+    let (state, gaps) = match tried {
+        Ok((sandbox, gaps)) => (Ok(sandbox), gaps),
+        Err(missing) => (Err(missing), Vec::new()),
+    };
+    Backend { kind, name: kind.name(), tier: kind.tier(), state, gaps }
+}
+
+fn native(helper: &Path, level: Level, walls: Walls) -> Result<Found, Missing> {
+    kernel()?;
+    landlock()?;
+    let room = Room::make()?;
+    trial(helper, &Order { version: VERSION, walls, spec: nothing(&room) })?;
+    Ok(found(Native::new(helper.to_owned(), level), gaps()))
+}
+
+fn bubblewrap(helper: &Path) -> Result<Found, Missing> {
+    let program = installed(&BUBBLEWRAP);
+    let program =
+        program.ok_or_else(|| Missing::new("bwrap is not installed", "apt-get install bubblewrap"))?;
+    kernel()?;
+    landlock()?;
+    let backend = Bubblewrap::new(helper.to_owned(), program);
+    let room = Room::make()?;
+    let order = backend.order(nothing(&room)).map_err(|problem| refused(&problem.to_string()))?;
+    trial(helper, &order)?;
+    Ok(found(backend, gaps()))
+}
+
+/// What the image holds is its maker's business: it is enough that a container begins and ends.
+fn docker(helper: &Path, engine: Option<&Engine>) -> Result<Found, Missing> {
+    let Some(engine) = engine else {
+        let fix =
+            "write sandbox.docker.socket and sandbox.docker.image in dromia.yaml, for an engine of its own";
+        return Err(Missing::new("no engine and no image are configured", fix));
+    };
+    if !engine.socket.exists() {
+        let what = format!("there is no engine at {}", engine.socket.display());
+        return Err(Missing::new(
+            what,
+            "apt-get install docker.io, and start a rootless or a dedicated engine there",
+        ));
+    }
+    let look = "look at the engine and at its `docker images`; an image is never pulled, `docker pull` or `docker import` brings it";
+    let backend = Containers::new(helper.to_owned(), engine.clone());
+    let room = Room::make()?;
+    let order = backend.order(nothing(&room));
+    let order = order.map_err(|problem| Missing::new(problem.to_string(), look))?;
+    match carried_out(helper, &order) {
+        Ok(Ending::Exited { .. }) => Ok(found(backend, Vec::new())),
+        Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),
+        Ok(other) => Err(Missing::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Err(problem) => Err(Missing::new(problem.to_string(), look)),
+    }
+}
+
+/// gVisor is tried with a program that old releases of it cannot run: what of it fails is no reason to do without.
+fn gvisor(helper: &Path) -> Result<Found, Missing> {
+    let program = installed(&RUNSC);
+    let program = program.ok_or_else(|| Missing::new("runsc is not installed", "apt-get install runsc"))?;
+    kernel()?;
+    let backend = Gvisor::new(helper.to_owned(), program);
+    let list = ["/bin/ls", "/"].map(str::to_owned).into();
+    let limits = Limits { wall_ms: GUEST_WALL_MS, ..Limits::DEFAULT };
+    let room = Room::make()?;
+    let order = backend.order(ProcessSpec { argv: list, limits, ..nothing(&room) });
+    match carried_out(helper, &order) {
+        Ok(Ending::Exited { code: 0 }) => Ok(found(backend, Vec::new())),
+        Ok(Ending::Exited { .. }) => {
+            let gap = "this release of runsc is too old for `ls` and `stat` of this machine, which fail in it; a newer one from https://gvisor.dev runs them";
+            Ok(found(backend, vec![gap.to_owned()]))
+        }
+        Ok(Ending::NotStarted { problem }) => Err(refused(&problem)),
+        Ok(other) => Err(refused(&format!("a program that lists a directory ended as {other:?}"))),
+        Err(problem) => Err(refused(&problem.to_string())),
+    }
+}
+
+fn found(sandbox: impl Sandbox + 'static, gaps: Vec<String>) -> Found {
+    (Arc::new(sandbox), gaps)
+}
+
+fn installed(places: &[&str]) -> Option<PathBuf> {
+    places.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
 /// What every backend here needs of the kernel.
@@ -87,6 +227,17 @@ fn kernel() -> Result<(), Missing> {
         let what = format!("no filter of system calls is written for {}", std::env::consts::ARCH);
         return Err(Missing::new(what, "use a machine with x86_64 or aarch64"));
     }
+    if !has_children() {
+        return Err(Missing::new(
+            "/proc does not tell the children of a process",
+            "use a kernel that was built with CONFIG_PROC_CHILDREN",
+        ));
+    }
+    Ok(())
+}
+
+/// What those need that have this kernel only.
+fn landlock() -> Result<(), Missing> {
     match helper::landlock_abi() {
         None => Err(Missing::new(
             "the kernel has no Landlock",
@@ -95,10 +246,6 @@ fn kernel() -> Result<(), Missing> {
         Some(version) if version < helper::LANDLOCK_MINIMUM => Err(Missing::new(
             format!("Landlock has version {version}, and {} is needed", helper::LANDLOCK_MINIMUM),
             "use Linux 6.2 or newer",
-        )),
-        Some(_) if !has_children() => Err(Missing::new(
-            "/proc does not tell the children of a process",
-            "use a kernel that was built with CONFIG_PROC_CHILDREN",
         )),
         Some(_) => Ok(()),
     }
@@ -150,12 +297,8 @@ fn nothing(room: &Room) -> ProcessSpec {
     }
 }
 
-fn trial(helper: &Path, walls: Walls) -> Result<(), Missing> {
-    let room = Room::make()?;
-    try_order(helper, &Order { version: VERSION, walls, spec: nothing(&room) })
-}
-
-fn try_order(helper: &Path, order: &Order) -> Result<(), Missing> {
+/// Carries out an order whose program does nothing.
+fn trial(helper: &Path, order: &Order) -> Result<(), Missing> {
     match carried_out(helper, order) {
         Ok(Ending::Exited { code: 0 }) => Ok(()),
         Ok(Ending::NotStarted { problem }) => Err(refused(&problem)),
@@ -176,7 +319,8 @@ fn carried_out(helper: &Path, order: &Order) -> io::Result<Ending> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    ours.set_read_timeout(Some(PATIENCE))?;
+    let wall = Duration::from_millis(order.spec.limits.wall_ms);
+    ours.set_read_timeout(Some(PATIENCE + order.walls.rise() + wall))?;
     let told = order.encode().and_then(|text| ours.write_all(&text));
     let report = told.map(|()| Report::read(&mut ours));
     // Its lifeline ends it if it has not ended yet.

@@ -85,7 +85,7 @@ impl Running {
             has_report: false,
             cause: None,
             left: limits.output_bytes,
-            deadline: Instant::now() + Duration::from_millis(limits.wall_ms) + GRACE,
+            deadline: Instant::now() + Duration::from_millis(limits.wall_ms) + order.walls.rise() + GRACE,
             is_over: false,
         })
     }

@@ -121,14 +121,14 @@ impl Toolbox {
             Builtin::MessageSend => self.send(&context, &call).await,
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                let terms = self.terms(tool, &context).await?;
-                self.program(agent, Program { argv, cwd, timeout_s, terms, key: context.key }, pieces).await
+                let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
+                self.program(&context, Program { argv, cwd, timeout_s, terms, key }, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                let terms = self.terms(tool, &context).await?;
-                self.program(agent, Program { argv, cwd, timeout_s, terms, key: context.key }, pieces).await
+                let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
+                self.program(&context, Program { argv, cwd, timeout_s, terms, key }, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -189,10 +189,11 @@ impl Toolbox {
 
     async fn program(
         &self,
-        agent: AgentId,
+        context: &ToolContext,
         program: Program,
         pieces: &dyn Pieces,
     ) -> Result<ToolOutput, String> {
+        let (agent, tenant) = (context.agent, context.scope.tenant());
         // However long the others run, this one is told in time that it did not.
         let turn = tokio::time::timeout(program::TURN_WAIT, self.programs.acquire()).await;
         let _permit = match turn {
@@ -201,8 +202,8 @@ impl Toolbox {
         };
         let sandboxes = &self.config.sandboxes;
         let sandbox = match program.terms.sandbox {
-            Some(least) => sandboxes.pick_at_least(least).await,
-            None => sandboxes.pick().await,
+            Some(least) => sandboxes.pick_at_least(tenant, least).await,
+            None => sandboxes.pick(tenant).await,
         };
         let sandbox = sandbox.map_err(|error| error.to_string())?;
         // Making the directory is file work as any other.

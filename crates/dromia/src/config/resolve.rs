@@ -11,6 +11,7 @@ use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{Channels, ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
+use dromia_sandbox::Engine;
 
 use super::channels;
 use super::egress::{self, Reachable};
@@ -19,7 +20,10 @@ use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
 use super::tools::{self, Said};
-use super::written::{Minimum, Written, WrittenLimits, WrittenTls};
+use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenLimits, WrittenTls};
+
+/// The most tenants that are named: each program of an agent asks for the hostile ones.
+const TENANTS_MAX: usize = 256;
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub(crate) struct Resolved {
     pub(crate) reachable: Reachable,
     pub(crate) sandbox_minimum: Minimum,
     pub(crate) said: Said,
+    /// The Docker engine whose containers may be used.
+    pub(crate) containers: Option<Engine>,
+    /// The tenants whose programs need a kernel of their own.
+    pub(crate) hostile: Vec<Handle>,
 }
 
 impl Resolved {
@@ -146,6 +154,8 @@ pub(crate) fn resolve(
         reachable: egress::resolve(&written.egress, &mut check),
         sandbox_minimum: written.sandbox.minimum,
         said: tools::resolve(written, &mut check),
+        containers: containers(&written.sandbox.docker, &mut check),
+        hostile: hostile(written, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {
@@ -159,6 +169,60 @@ pub(crate) fn resolve(
         }
     }
     check.into_result().map(|()| resolved)
+}
+
+/// Takes the Docker engine, if socket and image are named.
+fn containers(written: &WrittenDocker, check: &mut Check<'_>) -> Option<Engine> {
+    let (socket, image) = match (&written.socket, &written.image) {
+        (Some(socket), Some(image)) => (socket, image),
+        (Some(_), None) => {
+            check.wrong(
+                "sandbox.docker.socket",
+                "is there without `sandbox.docker.image`; an engine needs both",
+            );
+            return None;
+        }
+        (None, Some(_)) => {
+            check.wrong(
+                "sandbox.docker.image",
+                "is there without `sandbox.docker.socket`; an engine needs both",
+            );
+            return None;
+        }
+        (None, None) => return None,
+    };
+    if !PathBuf::from(socket).is_absolute() {
+        check.wrong(
+            "sandbox.docker.socket",
+            "is no absolute path of a Unix socket, such as /run/user/1000/docker.sock",
+        );
+    }
+    if image.is_empty() || image.contains(|c: char| c.is_whitespace() || c.is_control() || "?#%".contains(c))
+    {
+        check.wrong("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
+    }
+    Some(Engine { socket: socket.into(), image: image.clone() })
+}
+
+/// Lists the tenants that are hostile.
+fn hostile(written: &Written, check: &mut Check<'_>) -> Vec<Handle> {
+    if written.tenants.len() > TENANTS_MAX {
+        check.wrong(
+            "tenants",
+            format!("names at most {TENANTS_MAX} tenants; only those that are hostile matter"),
+        );
+    }
+    let mut hostile = Vec::new();
+    for (name, tenant) in &written.tenants {
+        match (name.parse::<Handle>(), tenant.trust) {
+            (Ok(handle), Trust::Hostile) => hostile.push(handle),
+            (Ok(_), Trust::Standard) => {}
+            (Err(error), _) => {
+                check.wrong(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"))
+            }
+        }
+    }
+    hostile
 }
 
 /// Takes the files of TLS, if both are named.

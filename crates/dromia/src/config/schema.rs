@@ -152,7 +152,7 @@ fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) 
             walk(&parts, below, keys);
         }
         if let Some(named) = named {
-            let is_name = matches!(path.as_str(), "providers" | "channels" | "agents");
+            let is_name = matches!(path.as_str(), "providers" | "channels" | "agents" | "tenants");
             let name = if is_name { "NAME" } else { "ALIAS" };
             walk(&[parts, vec![name.to_owned()]].concat(), named, keys);
         }

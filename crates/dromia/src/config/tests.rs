@@ -42,6 +42,30 @@ fn a_wrong_type_is_named_with_its_place() {
 }
 
 #[test]
+fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_its_place() {
+    let text = refused("tenants:\n  A.B: { trust: hostile }\n");
+    assert!(text.contains("tenants.A.B: is no handle of a tenant"), "{text}");
+    let text = problem("tenants:\n  acme: { trust: hostil }\n");
+    assert!(text.starts_with("dromia.yaml:2:") && text.ends_with("did you mean `hostile`?"), "{text}");
+    let many: String = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
+    assert!(refused(&format!("tenants:\n{many}")).contains("at most 256"));
+}
+
+#[test]
+fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
+    for (text, says) in [
+        ("socket: /a", "sandbox.docker.socket: is there without"),
+        ("image: i", "sandbox.docker.image: is there without"),
+        ("socket: a, image: i", "sandbox.docker.socket: is no absolute path"),
+        ("socket: /a, image: 'i j'", "sandbox.docker.image: is no name of an image"),
+        ("socket: /a, image: 'i?x=1'", "sandbox.docker.image: is no name of an image"),
+    ] {
+        let text = refused(&format!("sandbox: {{ docker: {{ {text} }} }}\n"));
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[test]
 fn an_empty_file_means_every_default() {
     let resolved = loaded("# nothing\n").resolve(&Environment::default()).expect("the defaults are good");
     assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);

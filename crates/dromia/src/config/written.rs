@@ -33,6 +33,8 @@ pub(crate) struct Written {
     pub(crate) models: BTreeMap<String, WrittenModel>,
     /// Channels by which other systems speak to agents and get their answers, each under its name.
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
+    /// How far tenants are trusted, each under its handle. A tenant need not be here, and is not made by being here.
+    pub(crate) tenants: BTreeMap<String, WrittenTenant>,
     /// How runs are worked on.
     pub(crate) engine: WrittenEngine,
     /// How much of a session's past a model is sent.
@@ -61,6 +63,7 @@ impl Default for Written {
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             channels: BTreeMap::new(),
+            tenants: BTreeMap::new(),
             engine: WrittenEngine::default(),
             context: WrittenContext::default(),
             http: WrittenHttp::default(),
@@ -438,6 +441,46 @@ impl Default for WrittenLimits {
 pub(crate) struct WrittenSandbox {
     /// The weakest walls that will do.
     pub(crate) minimum: Minimum,
+    /// A Docker engine whose containers may be used; both keys or neither.
+    #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
+    pub(crate) docker: WrittenDocker,
+}
+
+/// A Docker engine whose containers may be used; both keys or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenDocker {
+    /// The Unix socket of a rootless or dedicated engine, an absolute path. Whoever reaches it may do what the engine may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<String>,
+    /// The image that programs see, which the engine must have; nothing is pulled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+}
+
+impl WrittenDocker {
+    fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is said about a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenTenant {
+    /// How far its agents and whoever speaks to them are trusted.
+    pub(crate) trust: Trust,
+}
+
+/// How far a tenant is trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trust {
+    /// Its programs run behind the walls that `sandbox.minimum` asks for.
+    #[default]
+    Standard,
+    /// Its programs run behind a kernel of their own (T2: gVisor), or not at all.
+    Hostile,
 }
 
 /// How strong walls must be.

@@ -132,7 +132,7 @@ impl Planted {
                 oldest_delivery: None,
             })),
             agents: vec!["assistant".to_owned()],
-            walls: vec![walls("native/strict"), walls("bubblewrap"), walls("native/base")],
+            walls: ["native/strict", "bubblewrap", "docker", "gvisor", "native/base"].map(walls).into(),
             reached: Ok(()),
         };
         let env = BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]);

@@ -1,4 +1,5 @@
-//! The walls of this machine: which backend of process isolation works, and what adds one that does not.
+//! The walls of this machine: which backend of process isolation works, and what adds one that does not. What a hostile
+//! tenant of the configuration needs is asked for by its name.
 
 use super::world::Walls;
 use super::{Check, Scene, Verdict, ok, warning};
@@ -6,10 +7,13 @@ use super::{Check, Scene, Verdict, ok, warning};
 pub(super) const CHECKS: &[Check] = &[
     Check { id: "sandbox.strict", run: strict },
     Check { id: "sandbox.bubblewrap", run: bubblewrap },
+    Check { id: "sandbox.docker", run: docker },
+    Check { id: "sandbox.gvisor", run: gvisor },
     Check { id: "sandbox.base", run: base },
 ];
 
 const STRICT: &str = "native/strict";
+const GVISOR: &str = "gvisor";
 
 fn strict(scene: &Scene<'_>) -> Verdict {
     told(scene, STRICT)
@@ -17,6 +21,32 @@ fn strict(scene: &Scene<'_>) -> Verdict {
 
 fn bubblewrap(scene: &Scene<'_>) -> Verdict {
     told(scene, "bubblewrap")
+}
+
+fn docker(scene: &Scene<'_>) -> Verdict {
+    told(scene, "docker")
+}
+
+fn gvisor(scene: &Scene<'_>) -> Verdict {
+    let hostile = hostile(scene);
+    let found = scene.world.walls().iter().find(|walls| walls.name == GVISOR);
+    match found.and_then(|walls| walls.missing.as_ref()) {
+        Some((what, fix)) if !hostile.is_empty() => warning(
+            format!(
+                "programs of hostile tenants ({}) do not run, because {GVISOR} is not there: {what}",
+                hostile.join(", ")
+            ),
+            fix.clone(),
+        ),
+        Some(_) | None => told(scene, GVISOR),
+    }
+}
+
+/// The tenants that the configuration calls hostile.
+fn hostile(scene: &Scene<'_>) -> Vec<String> {
+    let tenants = scene.written().and_then(|written| written["tenants"].as_object());
+    let hostile = tenants.into_iter().flatten().filter(|(_, tenant)| tenant["trust"] == "hostile");
+    hostile.map(|(name, _)| name.clone()).collect()
 }
 
 fn base(scene: &Scene<'_>) -> Verdict {
@@ -61,6 +91,12 @@ mod tests {
         let verdict = planted.verdict("sandbox.bubblewrap");
         assert_eq!((verdict.severity, verdict.fix), (Severity::Ok, None));
         assert!(verdict.message.contains("apt-get install bubblewrap"), "{}", verdict.message);
+        lacks(&mut planted, "gvisor");
+        assert_eq!(planted.found("sandbox.gvisor"), Severity::Ok);
+        planted.configure("version: 1\ntenants: { acme: { trust: hostile }, ops: { trust: standard } }\n");
+        let verdict = planted.verdict("sandbox.gvisor");
+        assert_eq!(verdict.severity, Severity::Warning);
+        assert!(verdict.message.contains("(acme)"), "{}", verdict.message);
         lacks(&mut planted, "native/strict");
         let verdict = planted.verdict("sandbox.bubblewrap");
         assert_eq!(verdict.fix.as_deref(), Some("apt-get install bubblewrap"));

@@ -17,10 +17,12 @@ use dromia_cli::{Client, Error, Global, Outcome};
 use dromia_contracts::egress::{Egress as _, Failure};
 use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
-use dromia_sandbox::probe::Backend;
+use dromia_sandbox::Engine;
+use dromia_sandbox::probe::{Backend, Machine};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
+use crate::config;
 use crate::home::Home;
 use crate::outside;
 use crate::world;
@@ -121,6 +123,8 @@ pub(crate) struct RealWorld {
     socket: PathBuf,
     server: OnceCell<Server>,
     walls: OnceCell<Vec<Walls>>,
+    /// The Docker engine of the configuration, if that is valid and names one.
+    engine: Option<Engine>,
 }
 
 impl RealWorld {
@@ -128,7 +132,8 @@ impl RealWorld {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
         let (clock, egress) = (world::runtime().clock, outside::of_home(home));
-        Ok(Self { tokio, clock, egress, socket, server: OnceCell::new(), walls: OnceCell::new() })
+        let engine = config::load(home, &[]).ok().and_then(|resolved| resolved.containers);
+        Ok(Self { tokio, clock, egress, socket, server: OnceCell::new(), walls: OnceCell::new(), engine })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -239,14 +244,15 @@ impl World for RealWorld {
 
     fn walls(&self) -> &[Walls] {
         self.walls.get_or_init(|| {
-            let Ok(program) = crate::sandbox::program() else { return Vec::new() };
+            let Ok(helper) = crate::sandbox::program() else { return Vec::new() };
+            let machine = Machine { helper, engine: self.engine.clone() };
             let walls = |backend: Backend| Walls {
                 name: backend.name,
                 tier: backend.tier.as_str(),
                 missing: backend.state.err().map(|missing| (missing.what, missing.fix)),
                 gaps: backend.gaps,
             };
-            dromia_sandbox::probe::all(&program).into_iter().map(walls).collect()
+            dromia_sandbox::probe::all(&machine).into_iter().map(walls).collect()
         })
     }
 

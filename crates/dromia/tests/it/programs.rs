@@ -69,6 +69,35 @@ fn a_program_reaches_nothing_of_the_home_that_serves_it() {
 }
 
 #[test]
+fn a_program_of_a_hostile_tenant_runs_in_a_guest_or_not_at_all() {
+    let home = home();
+    let config = home.path().join("dromia.yaml");
+    let text = std::fs::read_to_string(&config).expect("init wrote it");
+    std::fs::write(&config, format!("{text}\ntenants:\n  default: {{ trust: hostile }}\n"))
+        .expect("it is written");
+    let server = home.serve();
+    let (place, secret) = (home.path().display().to_string(), home.token());
+    let said = block_on(async {
+        let script = format!("cat {place}/token {place}/dromia.yaml; cat /proc/*/environ; env; echo here");
+        let (status, answer) = server.event(&asks("shell.execute", &json!({"command": script}))).await;
+        assert_eq!(status, 202, "{answer}");
+        let session = answer["session"].as_str().expect("a session");
+        let entries = server.journal_until(session, |entries| count(entries, "tool_finished") == 1).await;
+        entries.iter().find(|entry| entry["kind"] == "tool_finished").expect("it was waited for").to_string()
+    });
+    let is_installed =
+        ["/usr/bin/runsc", "/usr/local/bin/runsc"].iter().any(|path| PathBuf::from(path).is_file());
+    if is_installed {
+        assert!(said.contains("[exit code 0; gvisor; ran ") && said.contains("here"), "{said}");
+        assert!(!said.contains(&secret) && !said.contains("trust: hostile"), "{said}");
+    } else {
+        let words = ["the tenant default is hostile", "T2", "apt-get install runsc"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        assert_eq!(workspace(&home), None, "nothing was made");
+    }
+}
+
+#[test]
 fn a_program_dies_with_a_server_that_is_killed() {
     let home = home();
     let server = home.serve();

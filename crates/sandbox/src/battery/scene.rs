@@ -19,8 +19,6 @@ use dromia_contracts::sandbox::Limits;
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
-use super::LIMITS;
-
 /// Numbers the stages of this process.
 static STAGES: AtomicU32 = AtomicU32::new(0);
 
@@ -141,7 +139,7 @@ impl Stage {
     }
 
     /// Writes what the attempt is told.
-    pub(super) fn scene(&self, workspace: &Path, outside: &Path) -> io::Result<String> {
+    pub(super) fn scene(&self, workspace: &Path, outside: &Path, limits: Limits) -> io::Result<String> {
         let scene = Scene {
             outside: outside.to_owned(),
             workspace: workspace.to_owned(),
@@ -154,7 +152,7 @@ impl Stage {
             server: std::process::id(),
             open_file: self.open_file.as_raw_fd(),
             open_dir: self.open_dir.as_raw_fd(),
-            limits: LIMITS,
+            limits,
         };
         Ok(serde_json::to_string(&scene)?)
     }

@@ -12,10 +12,10 @@ use dromia_contracts::sandbox::{Limit, Limits};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::process::Pid;
 
-use crate::order::Order;
+use crate::order::{Order, Walls};
 
 /// How long a second of processor time is in the counters of `/proc`: the same on all machines that this runs on.
-const TICKS_PER_SECOND: u64 = 100;
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 
 /// How often the workspace is measured; each time takes at most a tenth of that.
 const DISK_EVERY: Duration = Duration::from_millis(500);
@@ -29,9 +29,19 @@ const DEPTH_MAX: usize = 256;
 /// The helper and the warden, which are counted with the tool.
 const OURS: u64 = 2;
 
+/// What gVisor itself takes beside the tool, and how often its host sees a page of the tool: in the kernel of the guest
+/// and in the process that runs it.
+const GUEST_BYTES: u64 = 512 << 20;
+const GUEST_SEEN: u64 = 2;
+
+/// The most processes and threads of gVisor that are looked at.
+const GUEST_PROCESSES_MAX: u64 = 4096;
+
 /// Measures one tool.
 pub(crate) struct Meter {
     limits: Limits,
+    /// The tool runs in a guest, where its first process counts; here only what would burst the guest is.
+    is_guest: bool,
     workspace: PathBuf,
     disk_at: Instant,
     /// Processor time of those that were there at the last look, so that it never goes back.
@@ -51,6 +61,7 @@ impl Meter {
     pub(crate) fn new(order: &Order) -> Self {
         Self {
             limits: order.spec.limits,
+            is_guest: matches!(order.walls, Walls::Gvisor { .. }),
             workspace: order.spec.workspace.clone(),
             disk_at: Instant::now() + DISK_EVERY,
             cpu_ms: 0,
@@ -59,6 +70,14 @@ impl Meter {
 
     /// Says which limit is exceeded, if one is.
     pub(crate) fn exceeded(&mut self) -> Option<Limit> {
+        self.exceeded_now().or_else(|| self.exceeded_on_disk())
+    }
+
+    fn exceeded_now(&mut self) -> Option<Limit> {
+        if self.is_guest {
+            let most = self.limits.memory_bytes.saturating_mul(GUEST_SEEN).saturating_add(GUEST_BYTES);
+            return (used(GUEST_PROCESSES_MAX).memory_bytes > most).then_some(Limit::Memory);
+        }
         let processes_max = u64::from(self.limits.processes) + OURS;
         let used = used(processes_max);
         self.cpu_ms = self.cpu_ms.max(used.cpu_ms);
@@ -68,9 +87,10 @@ impl Meter {
         if used.memory_bytes > self.limits.memory_bytes {
             return Some(Limit::Memory);
         }
-        if self.cpu_ms > self.limits.cpu_ms {
-            return Some(Limit::Cpu);
-        }
+        (self.cpu_ms > self.limits.cpu_ms).then_some(Limit::Cpu)
+    }
+
+    fn exceeded_on_disk(&mut self) -> Option<Limit> {
         if Instant::now() < self.disk_at {
             return None;
         }
@@ -137,7 +157,7 @@ fn cpu_ms_of(stat: &str) -> Option<u64> {
 }
 
 /// Bytes of a workspace, as they lie on the disk; more than `most` as soon as it is known to be more.
-fn disk(workspace: &Path, most: u64) -> u64 {
+pub(super) fn disk(workspace: &Path, most: u64) -> u64 {
     const DIRECTORY: OFlags =
         OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
     let Ok(top) = rustix::fs::openat(CWD, workspace, DIRECTORY, Mode::empty()) else { return 0 };

@@ -40,6 +40,9 @@ pub(crate) const SYSTEM: [&str; 15] = [
 /// Device files that give nothing away.
 pub(crate) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// The name of the machine that a program finds itself on.
+pub(super) const HOST_NAME: &str = "sandbox";
+
 /// Where the old root lies while the new one is built.
 const OLD: &str = "/old";
 
@@ -63,7 +66,8 @@ pub(crate) fn build(spec: &ProcessSpec) -> Result<(), (String, io::Error)> {
     for path in SYSTEM {
         read_only(Path::new(path), Path::new(path)).map_err(at(path))?;
     }
-    identity().map_err(at("/etc"))?;
+    directory(Path::new("/etc")).and_then(|()| identity(Path::new("/etc"), INSIDE_ID)).map_err(at("/etc"))?;
+    rustix::system::sethostname(HOST_NAME.as_bytes()).map_err(io::Error::from).map_err(at("host name"))?;
     devices().map_err(at("/dev"))?;
     temporary("/tmp", spec.limits.disk_bytes).map_err(at("/tmp"))?;
     temporary("/dev/shm", spec.limits.disk_bytes.min(spec.limits.memory_bytes)).map_err(at("/dev/shm"))?;
@@ -153,18 +157,13 @@ fn workspace(source: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Who there is: one user, one group, one host.
-fn identity() -> io::Result<()> {
-    directory(Path::new("/etc"))?;
-    fs::write(
-        "/etc/passwd",
-        format!("agent:x:{INSIDE_ID}:{INSIDE_ID}::{WORKSPACE}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"),
-    )?;
-    fs::write("/etc/group", format!("agent:x:{INSIDE_ID}:\nnogroup:x:65534:\n"))?;
-    fs::write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
-    fs::write("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
-    rustix::system::sethostname(b"sandbox")?;
-    Ok(())
+/// Says in a directory that is there who there is: one user, one group, one host.
+pub(super) fn identity(etc: &Path, id: u32) -> io::Result<()> {
+    let users = format!("agent:x:{id}:{id}::{WORKSPACE}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n");
+    fs::write(etc.join("passwd"), users)?;
+    fs::write(etc.join("group"), format!("agent:x:{id}:\nnogroup:x:65534:\n"))?;
+    fs::write(etc.join("hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
+    fs::write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")
 }
 
 fn devices() -> io::Result<()> {
@@ -204,7 +203,7 @@ fn old(path: &Path) -> PathBuf {
 }
 
 /// Makes what a mount needs to lie on.
-fn place(target: &Path, is_directory: bool) -> io::Result<()> {
+pub(super) fn place(target: &Path, is_directory: bool) -> io::Result<()> {
     if is_directory {
         return directory(target);
     }
@@ -212,10 +211,10 @@ fn place(target: &Path, is_directory: bool) -> io::Result<()> {
     File::create(target).map(drop)
 }
 
-fn parent_of(target: &Path) -> io::Result<()> {
+pub(super) fn parent_of(target: &Path) -> io::Result<()> {
     target.parent().map_or(Ok(()), directory)
 }
 
-fn directory(path: &Path) -> io::Result<()> {
+pub(super) fn directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(path)
 }

@@ -15,103 +15,113 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
 };
+use serde_json::{Value, json};
+
+/// A call by its number and its name.
+type Call = (libc::c_long, &'static str);
+
+macro_rules! calls {
+    ($($name:ident),* $(,)?) => {
+        &[$((libc::$name, stringify!($name))),*]
+    };
+}
 
 /// What may be called whatever the arguments are.
 #[rustfmt::skip]
-const PLAIN: &[libc::c_long] = &[
+const PLAIN: &[Call] = calls![
     // Files that are open.
-    libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_pwrite64,
-    libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_lseek, libc::SYS_close,
-    libc::SYS_close_range, libc::SYS_dup, libc::SYS_dup3, libc::SYS_fcntl, libc::SYS_flock, libc::SYS_fsync,
-    libc::SYS_fdatasync, libc::SYS_sync, libc::SYS_syncfs, libc::SYS_ftruncate,
-    libc::SYS_fallocate, libc::SYS_fadvise64, libc::SYS_readahead, libc::SYS_sendfile, libc::SYS_splice,
-    libc::SYS_tee, libc::SYS_copy_file_range, libc::SYS_fstat, libc::SYS_fstatfs, libc::SYS_getdents64,
-    libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fchdir, libc::SYS_fgetxattr, libc::SYS_fsetxattr,
-    libc::SYS_flistxattr, libc::SYS_fremovexattr, libc::SYS_pipe2,
+    SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64,
+    SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_lseek, SYS_close,
+    SYS_close_range, SYS_dup, SYS_dup3, SYS_fcntl, SYS_flock, SYS_fsync,
+    SYS_fdatasync, SYS_sync, SYS_syncfs, SYS_ftruncate,
+    SYS_fallocate, SYS_fadvise64, SYS_readahead, SYS_sendfile, SYS_splice,
+    SYS_tee, SYS_copy_file_range, SYS_fstat, SYS_fstatfs, SYS_getdents64,
+    SYS_fchmod, SYS_fchown, SYS_fchdir, SYS_fgetxattr, SYS_fsetxattr,
+    SYS_flistxattr, SYS_fremovexattr, SYS_pipe2,
     // Paths.
-    libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_statfs,
-    libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_readlinkat, libc::SYS_mkdirat, libc::SYS_mknodat,
-    libc::SYS_unlinkat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_symlinkat, libc::SYS_truncate,
-    libc::SYS_chdir, libc::SYS_getcwd, libc::SYS_umask, libc::SYS_getxattr, libc::SYS_lgetxattr,
-    libc::SYS_listxattr, libc::SYS_llistxattr, libc::SYS_inotify_init1, libc::SYS_inotify_add_watch,
-    libc::SYS_inotify_rm_watch,
+    SYS_openat, SYS_openat2, SYS_newfstatat, SYS_statx, SYS_statfs,
+    SYS_faccessat, SYS_faccessat2, SYS_readlinkat, SYS_mkdirat, SYS_mknodat,
+    SYS_unlinkat, SYS_renameat2, SYS_linkat, SYS_symlinkat, SYS_truncate,
+    SYS_chdir, SYS_getcwd, SYS_umask, SYS_getxattr, SYS_lgetxattr,
+    SYS_listxattr, SYS_llistxattr, SYS_inotify_init1, SYS_inotify_add_watch,
+    SYS_inotify_rm_watch,
     // Memory.
-    libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk,
-    libc::SYS_msync, libc::SYS_mincore, libc::SYS_mlock, libc::SYS_mlock2, libc::SYS_munlock, libc::SYS_mlockall,
-    libc::SYS_munlockall, libc::SYS_membarrier, libc::SYS_pkey_alloc, libc::SYS_pkey_free,
-    libc::SYS_pkey_mprotect, libc::SYS_mseal, libc::SYS_get_mempolicy, libc::SYS_set_mempolicy, libc::SYS_mbind,
+    SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk,
+    SYS_msync, SYS_mincore, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall,
+    SYS_munlockall, SYS_membarrier, SYS_pkey_alloc, SYS_pkey_free,
+    SYS_pkey_mprotect, SYS_mseal, SYS_get_mempolicy, SYS_set_mempolicy, SYS_mbind,
     // Processes and threads.
-    libc::SYS_execve, libc::SYS_execveat, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_wait4,
-    libc::SYS_waitid, libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_getpid,
-    libc::SYS_getppid, libc::SYS_gettid, libc::SYS_getpgid, libc::SYS_setpgid, libc::SYS_getsid,
-    libc::SYS_setsid, libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid,
-    libc::SYS_getresuid, libc::SYS_getresgid, libc::SYS_getgroups, libc::SYS_setuid, libc::SYS_setgid,
-    libc::SYS_setreuid, libc::SYS_setregid, libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setgroups,
-    libc::SYS_setfsuid, libc::SYS_setfsgid, libc::SYS_capget, libc::SYS_capset, libc::SYS_set_tid_address,
-    libc::SYS_set_robust_list, libc::SYS_get_robust_list, libc::SYS_rseq, libc::SYS_futex,
-    libc::SYS_futex_waitv, libc::SYS_restart_syscall, libc::SYS_getpriority, libc::SYS_getrusage,
-    libc::SYS_times, libc::SYS_seccomp, libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule,
-    libc::SYS_landlock_restrict_self,
+    SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4,
+    SYS_waitid, SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo,
+    SYS_rt_tgsigqueueinfo, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getpid,
+    SYS_getppid, SYS_gettid, SYS_getpgid, SYS_setpgid, SYS_getsid,
+    SYS_setsid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid,
+    SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_setuid, SYS_setgid,
+    SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setgroups,
+    SYS_setfsuid, SYS_setfsgid, SYS_capget, SYS_capset, SYS_set_tid_address,
+    SYS_set_robust_list, SYS_get_robust_list, SYS_rseq, SYS_futex,
+    SYS_futex_waitv, SYS_restart_syscall, SYS_getpriority, SYS_getrusage,
+    SYS_times, SYS_seccomp, SYS_landlock_create_ruleset, SYS_landlock_add_rule,
+    SYS_landlock_restrict_self,
     // Scheduling, as far as it asks.
-    libc::SYS_sched_yield, libc::SYS_sched_getaffinity, libc::SYS_sched_getparam,
-    libc::SYS_sched_getscheduler, libc::SYS_sched_getattr, libc::SYS_sched_get_priority_max,
-    libc::SYS_sched_get_priority_min, libc::SYS_sched_rr_get_interval, libc::SYS_getcpu,
-    libc::SYS_ioprio_get,
+    SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_getparam,
+    SYS_sched_getscheduler, SYS_sched_getattr, SYS_sched_get_priority_max,
+    SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getcpu,
+    SYS_ioprio_get,
     // Signals.
-    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigpending,
-    libc::SYS_rt_sigsuspend, libc::SYS_rt_sigtimedwait, libc::SYS_sigaltstack, libc::SYS_signalfd4,
+    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending,
+    SYS_rt_sigsuspend, SYS_rt_sigtimedwait, SYS_sigaltstack, SYS_signalfd4,
     // Time.
-    libc::SYS_clock_gettime, libc::SYS_clock_getres, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
-    libc::SYS_gettimeofday, libc::SYS_getitimer, libc::SYS_setitimer, libc::SYS_timer_create,
-    libc::SYS_timer_delete, libc::SYS_timer_getoverrun, libc::SYS_timer_gettime, libc::SYS_timer_settime,
-    libc::SYS_timerfd_create, libc::SYS_timerfd_gettime, libc::SYS_timerfd_settime,
+    SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep,
+    SYS_gettimeofday, SYS_getitimer, SYS_setitimer, SYS_timer_create,
+    SYS_timer_delete, SYS_timer_getoverrun, SYS_timer_gettime, SYS_timer_settime,
+    SYS_timerfd_create, SYS_timerfd_gettime, SYS_timerfd_settime,
     // Waiting.
-    libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2, libc::SYS_eventfd2,
+    SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
+    SYS_epoll_pwait2, SYS_eventfd2,
     // Pairs of sockets, which lead nowhere else.
-    libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg,
-    libc::SYS_recvmmsg, libc::SYS_shutdown, libc::SYS_getsockname, libc::SYS_getpeername,
-    libc::SYS_getsockopt, libc::SYS_setsockopt,
+    SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
+    SYS_recvmmsg, SYS_shutdown, SYS_getsockname, SYS_getpeername,
+    SYS_getsockopt, SYS_setsockopt,
     // The machine, as far as it is asked.
-    libc::SYS_uname, libc::SYS_sysinfo, libc::SYS_getrandom,
+    SYS_uname, SYS_sysinfo, SYS_getrandom,
 ];
 
 /// What only x86-64 has: older spellings of the above.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const OLDER: &[libc::c_long] = &[
-    libc::SYS_open, libc::SYS_creat, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink,
-    libc::SYS_mkdir, libc::SYS_rmdir, libc::SYS_mknod, libc::SYS_unlink, libc::SYS_rename, libc::SYS_renameat,
-    libc::SYS_link, libc::SYS_symlink, libc::SYS_getdents, libc::SYS_pipe, libc::SYS_dup2, libc::SYS_fork,
-    libc::SYS_vfork, libc::SYS_getpgrp, libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_create,
-    libc::SYS_epoll_wait, libc::SYS_eventfd, libc::SYS_signalfd, libc::SYS_inotify_init, libc::SYS_alarm,
-    libc::SYS_pause, libc::SYS_time, libc::SYS_arch_prctl, libc::SYS_getrlimit, libc::SYS_setrlimit,
-    libc::SYS_sync_file_range,
+const OLDER: &[Call] = calls![
+    SYS_open, SYS_creat, SYS_stat, SYS_lstat, SYS_access, SYS_readlink,
+    SYS_mkdir, SYS_rmdir, SYS_mknod, SYS_unlink, SYS_rename, SYS_renameat,
+    SYS_link, SYS_symlink, SYS_getdents, SYS_pipe, SYS_dup2, SYS_fork,
+    SYS_vfork, SYS_getpgrp, SYS_poll, SYS_select, SYS_epoll_create,
+    SYS_epoll_wait, SYS_eventfd, SYS_signalfd, SYS_inotify_init, SYS_alarm,
+    SYS_pause, SYS_time, SYS_arch_prctl, SYS_getrlimit, SYS_setrlimit,
+    SYS_sync_file_range,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const OLDER: &[libc::c_long] = &[];
+const OLDER: &[Call] = &[];
 
 /// The number is the same on every architecture; not every `libc` names it.
-const FCHMODAT2: libc::c_long = 452;
+const FCHMODAT2: Call = (452, "SYS_fchmodat2");
 
 /// What changes owner, mode, times or attributes of a path. Landlock does not look at these, so they are allowed only
 /// where the file system holds nothing else.
 #[rustfmt::skip]
-const BY_PATH: &[libc::c_long] = &[
-    libc::SYS_fchmodat, FCHMODAT2, libc::SYS_fchownat, libc::SYS_setxattr,
-    libc::SYS_lsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr, libc::SYS_utimensat,
+const BY_PATH: &[Call] = calls![
+    SYS_fchmodat, SYS_fchownat, SYS_setxattr,
+    SYS_lsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_utimensat,
 ];
 
 /// The same in older spellings.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const BY_PATH_OLDER: &[libc::c_long] = &[
-    libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes,
-    libc::SYS_futimesat,
+const BY_PATH_OLDER: &[Call] = calls![
+    SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes,
+    SYS_futimesat,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const BY_PATH_OLDER: &[libc::c_long] = &[];
+const BY_PATH_OLDER: &[Call] = &[];
 
 /// Every kind of namespace that clone(2) can make: mount, control group, host name, IPC, user, process and network.
 const NAMESPACES: u64 = 0x7e02_0000;
@@ -121,6 +131,16 @@ const TIOCSTI: u64 = 0x5412;
 /// Does the same on a console.
 const TIOCLINUX: u64 = 0x541c;
 
+/// What sends a signal to a process that its first argument names.
+const SIGNALS: [libc::c_long; 6] = [
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+];
+
 /// How far paths reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paths {
@@ -128,6 +148,8 @@ pub(crate) enum Paths {
     Shared,
     /// Over a file system of its own.
     Own,
+    /// Over that of a guest, whose process 1 counts what all others use.
+    Guest,
 }
 
 /// Whether the filter is written for this architecture.
@@ -141,12 +163,17 @@ pub(crate) fn restrict(paths: Paths) -> io::Result<()> {
     seccompiler::apply_filter(&program).map_err(|problem| io::Error::other(problem.to_string()))
 }
 
+/// The numbers of calls.
+fn numbers<const N: usize>(lists: [&'static [Call]; N]) -> impl Iterator<Item = libc::c_long> {
+    lists.into_iter().flatten().map(|(number, _)| *number)
+}
+
 fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        PLAIN.iter().chain(OLDER).map(|number| (*number, Vec::new())).collect();
+        numbers([PLAIN, OLDER]).map(|number| (number, Vec::new())).collect();
     match paths {
-        Paths::Own => {
-            rules.extend(BY_PATH.iter().chain(BY_PATH_OLDER).map(|number| (*number, Vec::new())));
+        Paths::Own | Paths::Guest => {
+            rules.extend(numbers([BY_PATH, BY_PATH_OLDER, &[FCHMODAT2]]).map(|number| (number, Vec::new())));
         }
         Paths::Shared => {
             // Without a path it changes the times of an open file. All of the pointer counts, not its lower half.
@@ -174,9 +201,49 @@ fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
         (libc::SYS_sched_setattr, vec![when([is(0, 0)?])?]),
         (libc::SYS_setpriority, vec![when([is(0, 0)?, is(1, 0)?])?]),
     ]);
+    if paths == Paths::Guest {
+        // They are the same user, and this kernel lets it be stopped; who cannot name it does not stop it.
+        for number in SIGNALS {
+            rules.insert(number, vec![when([not(0, 1)?])?]);
+        }
+    }
     let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()
+}
+
+/// What a process may do to itself, which is number zero there.
+const OF_ITSELF: [&str; 5] =
+    ["prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"];
+
+/// The same list as a Docker engine takes it. "Traced" without a tracer is "not implemented", which older engines cannot
+/// say by itself. Two calls of ioctl(2) that would type into a terminal are allowed there: a container has none.
+pub(super) fn profile() -> Value {
+    let lists: [&[Call]; 5] = [PLAIN, OLDER, BY_PATH, BY_PATH_OLDER, &[FCHMODAT2]];
+    let plain = lists.into_iter().flatten().map(|(_, name)| name.trim_start_matches("SYS_"));
+    let names: Vec<_> = plain.chain(["ioctl"]).collect();
+    let is =
+        |index: u32, op: &str, value: u64| json!({"index": index, "op": op, "value": value, "valueTwo": 0});
+    let pair = is(0, "SCMP_CMP_EQ", u64::from(libc::AF_UNIX.unsigned_abs()));
+    let death = is(0, "SCMP_CMP_NE", u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs()));
+    let zero = is(0, "SCMP_CMP_EQ", 0);
+    let architecture = if cfg!(target_arch = "x86_64") { "SCMP_ARCH_X86_64" } else { "SCMP_ARCH_AARCH64" };
+    json!({
+        "defaultAction": "SCMP_ACT_TRACE",
+        "architectures": [architecture],
+        "syscalls": [
+            allowed(&names, &[]),
+            allowed(&["clone"], &[is(0, "SCMP_CMP_MASKED_EQ", NAMESPACES)]),
+            allowed(&["socketpair"], &[pair]),
+            allowed(&["prctl"], &[death]),
+            allowed(&OF_ITSELF, std::slice::from_ref(&zero)),
+            allowed(&["setpriority"], &[zero.clone(), is(1, "SCMP_CMP_EQ", 0)]),
+        ],
+    })
+}
+
+fn allowed(names: &[&str], conditions: &[Value]) -> Value {
+    json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": conditions})
 }
 
 /// A rule whose conditions must all hold.
@@ -194,16 +261,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_is_written_for_both_kinds_of_paths_and_fits_the_kernel() {
+    fn the_filter_is_written_for_all_kinds_of_paths_and_fits_the_kernel() {
         const INSTRUCTIONS_MAX: usize = 4096;
-        let [shared, own] =
-            [Paths::Shared, Paths::Own].map(|paths| program(paths).expect("it is written").len());
-        assert!(shared < own && own < INSTRUCTIONS_MAX, "{shared} and {own} instructions");
+        let [shared, own, guest] = [Paths::Shared, Paths::Own, Paths::Guest]
+            .map(|paths| program(paths).expect("it is written").len());
+        assert!(
+            shared < own && own < guest && guest < INSTRUCTIONS_MAX,
+            "{shared}, {own} and {guest} instructions"
+        );
+    }
+
+    #[test]
+    fn an_engine_is_told_the_same_list_by_names() {
+        let profile = profile();
+        let names = profile["syscalls"][0]["names"].as_array().expect("a list");
+        let has = |name: &str| names.iter().any(|known| known == name);
+        assert!(has("execve") && has("fchmodat2") && has("ioctl"), "{names:?}");
+        for name in ["socket", "mount", "ptrace", "clone", "clone3", "io_uring_setup", "prctl"] {
+            assert!(!has(name), "{name} is allowed whatever its arguments are");
+        }
+        let count = numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).count();
+        assert_eq!(names.len(), count + 2, "every one, fchmodat2 and ioctl");
     }
 
     #[test]
     fn what_crosses_walls_is_not_listed() {
-        let listed: Vec<_> = PLAIN.iter().chain(OLDER).chain(BY_PATH).chain(BY_PATH_OLDER).collect();
+        let listed: Vec<_> = numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).collect();
         for number in [
             libc::SYS_socket,
             libc::SYS_connect,
@@ -235,7 +318,7 @@ mod tests {
             libc::SYS_personality,
             libc::SYS_fanotify_init,
         ] {
-            assert!(!listed.contains(&&number), "call {number} is listed");
+            assert!(!listed.contains(&number), "call {number} is listed");
         }
     }
 }

@@ -28,22 +28,35 @@ pub(crate) fn build(
     paths: Paths,
     counts_own: bool,
 ) -> Result<(), (&'static str, io::Error)> {
-    bound(limits, counts_own).map_err(|problem| ("limits", problem))?;
+    bound(limits).map_err(|problem| ("limits", problem))?;
+    bound_own(limits, counts_own).map_err(|problem| ("limits", problem))?;
     without_rights().map_err(|problem| ("capabilities", problem))?;
     landlock::restrict(places).map_err(|problem| ("Landlock", problem))?;
     syscalls::restrict(paths).map_err(|problem| ("seccomp", problem))
 }
 
+/// Builds those that stand inside of gVisor as well. Its bundle gives no capability, which is checked; its kernel has no
+/// Landlock, and the file system of the bundle holds nothing else.
+pub(crate) fn build_in_guest(limits: &Limits) -> Result<(), (&'static str, io::Error)> {
+    bound(limits).map_err(|problem| ("limits", problem))?;
+    has_no_rights().map_err(|problem| ("capabilities", problem))?;
+    syscalls::restrict(Paths::Guest).map_err(|problem| ("seccomp", problem))
+}
+
 /// Sets the kernel's limits, which hold for each process; the sums are the meter's.
-fn bound(limits: &Limits, counts_own: bool) -> io::Result<()> {
+fn bound(limits: &Limits) -> io::Result<()> {
     let seconds = limits.cpu_ms.div_ceil(1000);
     lower(Resource::Cpu, seconds, seconds + 1)?;
     lower(Resource::Fsize, limits.disk_bytes, limits.disk_bytes)?;
     lower(Resource::Nofile, FILES_MAX, FILES_MAX)?;
     lower(Resource::Memlock, LOCKED_BYTES_MAX, LOCKED_BYTES_MAX)?;
-    lower(Resource::Msgqueue, 0, 0)?;
     // One is the number by which neither a file nor a program gets a core; by zero a program still would.
-    lower(Resource::Core, 1, 1)?;
+    lower(Resource::Core, 1, 1)
+}
+
+/// Sets what only this machine's own kernel keeps.
+fn bound_own(limits: &Limits, counts_own: bool) -> io::Result<()> {
+    lower(Resource::Msgqueue, 0, 0)?;
     if counts_own {
         // The warden and the helper are counted, too.
         let processes = u64::from(limits.processes) + 2;
@@ -88,6 +101,11 @@ fn without_rights() -> io::Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, sets)?;
+    has_no_rights()
+}
+
+/// Sees to it that none can be got, and that none is left.
+fn has_no_rights() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let left = rustix::thread::capabilities(None)?;
     if left.permitted.is_empty() && left.effective.is_empty() {

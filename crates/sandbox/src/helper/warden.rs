@@ -14,7 +14,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
 use super::landlock::Places;
 use super::syscalls::Paths;
-use super::{ended, root, walls};
+use super::{ended, gvisor, root, walls};
 use crate::order::{Order, Report, Walls};
 use crate::spec::{WORKSPACE, environment};
 
@@ -49,6 +49,11 @@ fn follow(order: &Order) -> Ending {
             Err(problem) => not_started(problem),
         },
         Walls::Base => not_started(become_program(&order.spec, &Walls::Base)),
+        Walls::Gvisor { runsc, helper } => match gvisor::run(order, runsc, helper) {
+            Ok(ending) => ending,
+            Err(problem) => not_started(problem),
+        },
+        Walls::Docker { .. } => not_started("a container has no warden".to_owned()),
         Walls::Foreign { argv } => {
             let Some((program, arguments)) = argv.split_first() else {
                 return not_started("there is no program".to_owned());
@@ -75,7 +80,7 @@ fn strict(spec: &ProcessSpec) -> Result<Ending, String> {
 }
 
 /// Waits for the program, and for whatever is left to this process meanwhile.
-fn bury(child: &Child) -> io::Result<Ending> {
+pub(super) fn bury(child: &Child) -> io::Result<Ending> {
     let program = Pid::from_child(child);
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
@@ -90,7 +95,9 @@ fn bury(child: &Child) -> io::Result<Ending> {
 pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     let (places, paths, workspace) = match behind {
         // The file system is one of its own, made by another program.
-        Walls::Strict | Walls::Foreign { .. } => (Places::inside(spec), Paths::Own, Path::new(WORKSPACE)),
+        Walls::Strict | Walls::Foreign { .. } | Walls::Gvisor { .. } | Walls::Docker { .. } => {
+            (Places::inside(spec), Paths::Own, Path::new(WORKSPACE))
+        }
         Walls::Base => (Places::outside(spec), Paths::Shared, spec.workspace.as_path()),
     };
     let temporary = workspace.to_string_lossy();
@@ -104,7 +111,8 @@ pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     format!("{}: {problem}", spec.argv[0])
 }
 
-fn command(spec: &ProcessSpec, workspace: &Path, temporary: &str) -> Command {
+/// The program with its words and its environment, for a workspace where it lies.
+pub(super) fn command(spec: &ProcessSpec, workspace: &Path, temporary: &str) -> Command {
     let mut command = Command::new(&spec.argv[0]);
     command
         .args(&spec.argv[1..])

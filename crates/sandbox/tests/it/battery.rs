@@ -1,15 +1,16 @@
 //! The escape battery against every backend of this machine, and against a hole that was planted.
 
-use dromia_sandbox::battery::{Battery, Hole, Outcome, Row};
+use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Row};
+use dromia_sandbox::probe::{self, Kind};
 
-use crate::support::{backends, helper};
+use crate::support::{backends, gvisor, helper, machine};
 
 /// The fewest attempts that must be shown to work without walls.
 const PROVEN_MIN: usize = 60;
 
 fn battery(scratch: &tempfile::TempDir) -> Battery {
     let program = helper().canonicalize().expect("it is there");
-    Battery { program, scratch: scratch.path().to_owned(), classes: Vec::new() }
+    Battery { program, scratch: scratch.path().to_owned(), classes: Vec::new(), pace: Pace::Whole }
 }
 
 fn named(rows: &[Row], outcome: Outcome) -> Vec<&'static str> {
@@ -37,4 +38,22 @@ async fn a_planted_hole_is_caught() {
         let escaped = named(&rows, Outcome::Escaped);
         assert!(escaped.contains(&"files.read") && escaped.contains(&"files.append"), "{rows:#?}");
     }
+}
+
+/// One attempt of each class: a guest takes seconds to start. `dromia sandbox test` makes all.
+#[tokio::test]
+async fn nothing_escapes_from_a_guest_and_a_planted_hole_is_caught() {
+    if gvisor().is_none() {
+        return;
+    }
+    let backend = probe::one(&machine(None), Kind::Gvisor).state.expect("what is installed works");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let battery = Battery { pace: Pace::Quick, ..battery(&scratch) };
+    let rows = battery.run(&*backend, false, Hole::None).await.expect("it runs");
+    assert_eq!(named(&rows, Outcome::Escaped), [""; 0], "{rows:#?}");
+    assert_eq!(rows.len(), Class::ALL.len());
+    assert!(named(&rows, Outcome::Held).len() >= Class::ALL.len() - 2, "{rows:#?}");
+    let rows = battery.run(&*backend, false, Hole::Planted).await.expect("it runs");
+    let escaped = named(&rows, Outcome::Escaped);
+    assert_eq!(escaped, ["files.read", "files.list", "files.append"], "{rows:#?}");
 }

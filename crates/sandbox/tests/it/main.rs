@@ -1,5 +1,7 @@
 //! The backends of this machine behind the port, with the crate's own helper.
 
 mod battery;
+mod docker;
+mod guest;
 mod port;
 mod support;

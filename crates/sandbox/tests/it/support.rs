@@ -4,21 +4,40 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, Stream};
-use dromia_sandbox::probe;
+use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_sandbox::{Engine, Gvisor};
 
 /// The helper that is built with these tests.
 pub(crate) fn helper() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_dromia-sandbox-helper"))
 }
 
-/// Every backend that works here; the strict one and the base one must.
+/// This machine, with the engine that a test started.
+pub(crate) fn machine(engine: Option<Engine>) -> Machine {
+    Machine { helper: helper().to_owned(), engine }
+}
+
+/// Every backend that works here and starts at once; the strict one and the base one must.
 pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
-    let all = probe::all(helper());
+    let quick = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Docker | Kind::Gvisor));
+    let all: Vec<_> = quick.map(|kind| probe::one(&machine(None), kind)).collect();
     for name in ["native/strict", "native/base"] {
         let backend = all.iter().find(|backend| backend.name == name).expect("it is listed");
         assert!(backend.state.is_ok(), "{name} does not work here: {:?}", backend.state);
     }
     all.into_iter().filter_map(|backend| backend.state.ok()).collect()
+}
+
+/// gVisor, whose programs take seconds to start, where it is installed, as it is for these tests on Debian; elsewhere
+/// what is missing must say how to add it.
+pub(crate) fn gvisor() -> Option<Gvisor> {
+    let places = ["/usr/local/bin/runsc", "/usr/bin/runsc"].map(PathBuf::from);
+    if let Some(runsc) = places.into_iter().find(|path| path.is_file()) {
+        return Some(Gvisor::new(helper().to_owned(), runsc));
+    }
+    let missing = probe::one(&machine(None), Kind::Gvisor).state.expect_err("it is not installed");
+    assert_eq!(missing.fix, "apt-get install runsc");
+    None
 }
 
 /// A shell script in a workspace.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::Part;
 use dromia_contracts::sandbox::{
@@ -14,9 +13,10 @@ use dromia_contracts::sandbox::{
 };
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces, ToolHost as _};
+use dromia_contracts::{BoxFuture, TenantId};
 use serde_json::json;
 
-use crate::support::Bench;
+use crate::support::{Bench, TENANT};
 
 /// A machine whose sandbox plays what it is told to, and remembers what it was asked for.
 #[derive(Debug, Default)]
@@ -30,7 +30,8 @@ pub(crate) struct Played {
 }
 
 impl Sandboxes for Played {
-    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+    fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+        assert_eq!(tenant, TENANT, "it is asked for the tenant that calls");
         let script = self.script.lock().expect("nobody panicked").clone();
         let asked = Arc::clone(&self.asked);
         let name = if self.is_weak.load(Ordering::SeqCst) { "played/base" } else { "played" };

@@ -159,6 +159,24 @@ const CASES: &[Case] = &[
     ("sandbox.minimum", "", "sandbox: { minimum: base }", |resolved| {
         format!("{:?}", resolved.sandbox_minimum)
     }),
+    (
+        "tenants.NAME.trust",
+        "tenants: { acme: { trust: standard } }",
+        "tenants: { acme: { trust: hostile } }",
+        |resolved| format!("{:?}", resolved.hostile),
+    ),
+    (
+        "sandbox.docker.socket",
+        "sandbox: { docker: { socket: /a, image: i } }",
+        "sandbox: { docker: { socket: /b, image: i } }",
+        |resolved| format!("{:?}", resolved.containers),
+    ),
+    (
+        "sandbox.docker.image",
+        "sandbox: { docker: { socket: /a, image: i } }",
+        "sandbox: { docker: { socket: /a, image: k } }",
+        |resolved| format!("{:?}", resolved.containers),
+    ),
     ("tools.pace_ms", "", "tools: { pace_ms: 7 }", |resolved| format!("{:?}", resolved.tool_pace)),
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()

@@ -45,7 +45,7 @@ impl Line for Nowhere {
 struct NoSandbox;
 
 impl Sandboxes for NoSandbox {
-    fn pick(&self) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
+    fn pick(&self, _: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         let refused = SandboxError::Unavailable {
             missing: "this life runs no programs".to_owned(),
             fix: "use the real program".to_owned(),

@@ -1,0 +1,267 @@
+//! Containers of a Docker engine that the test starts and ends itself, with an image of this machine's own files.
+//!
+//! An engine needs root. Everything is in one test, because it is started once.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, Sandbox, Tier};
+use dromia_sandbox::Engine;
+use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace};
+use dromia_sandbox::probe::{self, Kind};
+use serde_json::json;
+
+use crate::support::{helper, machine, run, script};
+
+const IMAGE: &str = "walls:test";
+
+/// How long the engine may take to begin, and to end.
+const ENGINE_WAIT: Duration = Duration::from_secs(60);
+
+const LIMITS: Limits = Limits { wall_ms: 60_000, ..Limits::DEFAULT };
+
+/// What the image can do, all of it busybox.
+const PROGRAMS: [&str; 11] =
+    ["cat", "cut", "echo", "env", "head", "ls", "printf", "setsid", "sh", "sleep", "true"];
+
+/// An engine in a directory of its own, ended with the test.
+struct Dockerd {
+    directory: tempfile::TempDir,
+    daemon: Child,
+}
+
+impl Dockerd {
+    /// Starts one; nothing without root, or where none is installed.
+    fn start() -> Option<Self> {
+        let program =
+            ["/usr/sbin/dockerd", "/usr/bin/dockerd"].into_iter().find(|path| Path::new(path).is_file())?;
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = |name: &str| directory.path().join(name);
+        let log = std::fs::File::create(place("log")).expect("a file");
+        // It dies with this test, however that ends.
+        let daemon = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", program])
+            .arg("--data-root")
+            .arg(place("data"))
+            .arg("--exec-root")
+            .arg(place("exec"))
+            .arg("--pidfile")
+            .arg(place("pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", place("engine.sock").display()))
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("setpriv runs");
+        let mut engine = Self { directory, daemon };
+        let until = Instant::now() + ENGINE_WAIT;
+        while !engine.asked("GET", "/version", None).0 {
+            let has_ended = engine.daemon.try_wait().expect("it is ours").is_some();
+            let said = || std::fs::read_to_string(engine.directory.path().join("log")).unwrap_or_default();
+            assert!(!has_ended && Instant::now() < until, "the engine does not begin: {}", said());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Some(engine)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("engine.sock")
+    }
+
+    /// Asks the engine over its socket: whether it did what was asked, and what it said. A body has its type.
+    fn asked(&self, method: &str, path: &str, body: Option<(&str, &str)>) -> (bool, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail-with-body", "--request", method])
+            .arg("--unix-socket")
+            .arg(self.socket());
+        if let Some((kind, data)) = body {
+            curl.args(["--header", &format!("Content-Type: {kind}"), "--data-binary", data]);
+        }
+        let output = curl.arg(format!("http://engine{path}")).output().expect("curl runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    /// Makes the image: busybox and what the helper is linked with.
+    fn import(&self) {
+        let root = self.directory.path().join("root");
+        for name in ["bin", "usr/bin", "tmp"] {
+            std::fs::create_dir_all(root.join(name)).expect("a directory");
+        }
+        let needed = Command::new("ldd").arg(helper()).output().expect("ldd runs").stdout;
+        let needed = String::from_utf8_lossy(&needed).into_owned();
+        let libraries = needed.split_ascii_whitespace().filter(|word| word.starts_with('/'));
+        for file in libraries.chain(["/bin/busybox"]) {
+            let place = root.join(&file[1..]);
+            std::fs::create_dir_all(place.parent().expect("it lies somewhere")).expect("a directory");
+            std::fs::copy(file, place).expect("it is copied");
+        }
+        for name in PROGRAMS {
+            std::os::unix::fs::symlink("/bin/busybox", root.join("bin").join(name)).expect("a link");
+            std::os::unix::fs::symlink("/bin/busybox", root.join("usr/bin").join(name)).expect("a link");
+        }
+        let archive = self.directory.path().join("image.tar");
+        let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
+        assert!(packed.expect("tar runs").success());
+        let data = format!("@{}", archive.display());
+        let path = "/images/create?fromSrc=-&repo=walls&tag=test&changes=ENV%20FROM_IMAGE=1";
+        let (is_done, said) = self.asked("POST", path, Some(("application/x-tar", &data)));
+        assert!(is_done && !said.contains("error"), "{said}");
+    }
+
+    /// The ids of all containers.
+    fn containers(&self) -> Vec<String> {
+        let (is_done, said) = self.asked("GET", "/containers/json?all=1", None);
+        assert!(is_done, "{said}");
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&said).expect("a list");
+        listed.iter().filter_map(|container| container["Id"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()) {
+            // It may have ended already.
+            drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        }
+        let until = Instant::now() + ENGINE_WAIT;
+        while Instant::now() < until && matches!(self.daemon.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(self.daemon.kill());
+        drop(self.daemon.wait());
+    }
+}
+
+#[tokio::test]
+async fn containers_hold_what_other_walls_hold() {
+    let nowhere = Engine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
+    let missing = probe::one(&machine(Some(nowhere)), Kind::Docker).state.expect_err("there is none");
+    assert!(
+        missing.what.contains("/no/such/engine.sock") && missing.fix.contains("apt-get install docker.io")
+    );
+    let Some(dockerd) = Dockerd::start() else { return };
+    let engine = Engine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    let missing =
+        probe::one(&machine(Some(engine.clone())), Kind::Docker).state.expect_err("it has no image");
+    assert!(missing.what.contains(IMAGE) && missing.fix.contains("docker import"), "{missing:?}");
+    dockerd.import();
+    let backend = probe::one(&machine(Some(engine)), Kind::Docker);
+    let backend = backend.state.expect("it works");
+    assert_eq!((backend.name(), backend.tier()), ("docker", Tier::Process));
+
+    its_program_has_what_the_spec_names(&*backend).await;
+    its_limits_are_kept(&*backend).await;
+    nothing_is_left(&*backend, &dockerd).await;
+    what_a_killed_helper_left_is_taken_away(&*backend, &dockerd).await;
+    nothing_escapes(&*backend).await;
+    assert_eq!(dockerd.containers(), [""; 0], "every container was taken away");
+}
+
+async fn its_program_has_what_the_spec_names(backend: &dyn Sandbox) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let given = tempfile::tempdir().expect("a directory");
+    std::fs::write(given.path().join("text"), "given\n").expect("a file");
+    let text = "echo out; echo err >&2; echo kept > file; cat /opt/given/text; echo x > /opt/given/new; echo x > /new; env | cut -d= -f1; exit 7";
+    let mut spec = script(dir.path(), text);
+    spec.limits = LIMITS;
+    spec.env = vec![("GIVEN".to_owned(), "by the spec".to_owned())];
+    let source = given.path().canonicalize().expect("it is there");
+    spec.mounts = vec![Mount { source, target: "/opt/given".into(), writable: false }];
+    let told = run(backend, spec).await;
+    assert_eq!(told.ending, Ending::Exited { code: 7 }, "{told:?}");
+    assert!(told.out.starts_with("out\ngiven\n") && told.err.starts_with("err\n"), "{told:?}");
+    assert_eq!(std::fs::read_to_string(dir.path().join("file")).expect("it was written"), "kept\n");
+    assert!(!given.path().join("new").exists(), "{told:?}");
+    let own = |name: &&str| !matches!(*name, "PWD" | "SHLVL" | "OLDPWD");
+    let mut names: Vec<_> = told.out.lines().skip(2).filter(own).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["GIVEN", "HOME", "LANG", "PATH", "TMPDIR"]);
+}
+
+async fn its_limits_are_kept(backend: &dyn Sandbox) {
+    let cases: [(&str, Limits, Limit); 4] = [
+        ("while :; do :; done", Limits { cpu_ms: 1_000, ..LIMITS }, Limit::Cpu),
+        ("trap '' TERM INT HUP; sleep 30", Limits { wall_ms: 1_000, ..LIMITS }, Limit::Time),
+        ("while :; do echo flood; done", Limits { output_bytes: 100_000, ..LIMITS }, Limit::Output),
+        (
+            "for i in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > f$i; done; sleep 30",
+            Limits { disk_bytes: 8 << 20, ..LIMITS },
+            Limit::Disk,
+        ),
+    ];
+    for (text, limits, limit) in cases {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), text);
+        spec.limits = limits;
+        let told = run(backend, spec).await;
+        assert_eq!(told.ending, Ending::Killed { limit }, "{text} {}", told.err);
+        assert!(told.out.len() as u64 <= limits.output_bytes);
+    }
+}
+
+async fn nothing_is_left(backend: &dyn Sandbox, dockerd: &Dockerd) {
+    for is_dropped in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), "setsid sh -c 'sleep 1; echo x > late' & echo here; sleep 50");
+        spec.limits = LIMITS;
+        let mut process = backend.start(spec).await.expect("it starts");
+        assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
+        assert_eq!(dockerd.containers().len(), 1, "it is in a container");
+        if is_dropped {
+            drop(process);
+        } else {
+            process.stop();
+            let mut last = None;
+            while let Some(event) = process.next().await {
+                last = Some(event);
+            }
+            assert_eq!(last, Some(ProcessEvent::Ended(Ending::Stopped)));
+        }
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert!(!dir.path().join("late").exists(), "a process was left behind");
+        assert_eq!(dockerd.containers(), [""; 0], "a container was left behind");
+    }
+}
+
+/// A container of a holder that is gone, and one of somebody else.
+async fn what_a_killed_helper_left_is_taken_away(backend: &dyn Sandbox, dockerd: &Dockerd) {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("it is told");
+    let namespace = std::fs::read_link("/proc/self/ns/pid").expect("it is told");
+    let gone = json!({
+        "dromia.sandbox.place": format!("{}/{}", boot.trim(), namespace.display()),
+        "dromia.sandbox.holder": format!("{}-1", std::process::id()),
+    });
+    for labels in [gone, json!({"of": "another"})] {
+        let body = json!({"Image": IMAGE, "Cmd": ["true"], "Labels": labels}).to_string();
+        let (is_done, said) = dockerd.asked("POST", "/containers/create", Some(("application/json", &body)));
+        assert!(is_done, "{said}");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut spec = script(dir.path(), "exit 0");
+    spec.limits = LIMITS;
+    assert_eq!(run(backend, spec).await.ending, Ending::Exited { code: 0 });
+    let left = dockerd.containers();
+    assert_eq!(left.len(), 1, "only the other's: {left:?}");
+    assert!(dockerd.asked("DELETE", &format!("/containers/{}", left[0]), None).0);
+}
+
+/// One attempt of each class. `dromia sandbox test` makes all.
+async fn nothing_escapes(backend: &dyn Sandbox) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = helper().canonicalize().expect("it is there");
+    let scratch = directory.path().to_owned();
+    let battery = Battery { program, scratch, classes: Vec::new(), pace: Pace::Quick };
+    let rows = battery.run(backend, false, Hole::None).await.expect("it runs");
+    let of = |outcome| rows.iter().filter(move |row| row.outcome == outcome).map(|row| row.name);
+    assert_eq!(of(Outcome::Escaped).collect::<Vec<_>>(), [""; 0], "{rows:#?}");
+    assert!(of(Outcome::Held).count() >= Class::ALL.len() - 2, "{rows:#?}");
+    let rows = battery.run(backend, false, Hole::Planted).await.expect("it runs");
+    assert!(rows.iter().all(|row| row.outcome == Outcome::Escaped), "{rows:#?}");
+}

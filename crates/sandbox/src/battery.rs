@@ -21,6 +21,7 @@ use crate::ATTEMPT_FLAG;
 use dromia_contracts::sandbox::{
     Ending, Limit, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
 };
+use futures_util::future::try_join_all;
 
 /// What an attempt may use: little, so that reaching a limit takes no time.
 pub const LIMITS: Limits = Limits {
@@ -244,15 +245,19 @@ pub struct Battery {
 pub enum Pace {
     /// All.
     Whole,
-    /// The first of each class, and of a planted hole the first three: for backends that take seconds to start.
+    /// The first of each class, and of a planted hole the first three, two side by side: for backends that take seconds
+    /// to start.
     Quick,
 }
 
 /// The attempts of one class that a quick battery makes at a planted hole: to read, to list and to change.
 const QUICK_HOLE: usize = 3;
 
+/// The attempts that a quick battery makes side by side; each has a stage of its own.
+const QUICK_AT_ONCE: usize = 2;
+
 impl Battery {
-    /// Makes every attempt at a backend, one after the other.
+    /// Makes every attempt at a backend, one after the other or as its pace says. The rows are in the order of the list.
     ///
     /// `is_shared` says that processes see this machine's own file system, so that less is promised.
     pub async fn run(
@@ -261,36 +266,59 @@ impl Battery {
         is_shared: bool,
         hole: Hole,
     ) -> Result<Vec<Row>, BatteryError> {
-        let is_root = rustix::process::geteuid().is_root();
+        let at_once = match self.pace {
+            Pace::Whole => 1,
+            Pace::Quick => QUICK_AT_ONCE,
+        };
+        let wanted: Vec<&Attempt> = (0..ALL.len())
+            .filter(|number| self.is_wanted(*number, hole))
+            .map(|number| &ALL[number])
+            .collect();
         let mut rows = Vec::new();
-        for (number, attempt) in ALL.iter().enumerate() {
-            let earlier = ALL[..number].iter().filter(|other| other.class == attempt.class).count();
-            let is_soon = match (self.pace, hole) {
-                (Pace::Whole, _) => true,
-                (Pace::Quick, Hole::None) => earlier == 0,
-                (Pace::Quick, Hole::Planted) => earlier < QUICK_HOLE,
-            };
-            // A hole in the wall around files shows with files; the rest would only take its time.
-            let is_wanted = match hole {
-                Hole::None => self.classes.is_empty() || self.classes.contains(&attempt.class),
-                Hole::Planted => attempt.class == Class::Files,
-            };
-            if !(is_wanted && is_soon) {
-                continue;
-            }
-            let (outcome, ending) = if attempt.is_strict && is_shared {
-                (Outcome::NotPromised, None)
-            } else if (attempt.needs_root && !is_root)
-                || !self.is_through_without(attempt, limits(backend.tier())).await?
-            {
-                (Outcome::Unproven, None)
-            } else {
-                let (is_out, ending) = self.is_through(attempt, backend, hole).await?;
-                (if is_out { Outcome::Escaped } else { Outcome::Held }, Some(ending))
-            };
-            rows.push(Row { name: attempt.name, class: attempt.class, outcome, ending });
+        for few in wanted.chunks(at_once) {
+            let made = few.iter().map(|attempt| self.row(attempt, backend, is_shared, hole));
+            rows.extend(try_join_all(made).await?);
         }
         Ok(rows)
+    }
+
+    /// Whether an attempt, by its number, is made at all.
+    fn is_wanted(&self, number: usize, hole: Hole) -> bool {
+        let class = ALL[number].class;
+        let earlier = ALL[..number].iter().filter(|other| other.class == class).count();
+        let is_soon = match (self.pace, hole) {
+            (Pace::Whole, _) => true,
+            (Pace::Quick, Hole::None) => earlier == 0,
+            (Pace::Quick, Hole::Planted) => earlier < QUICK_HOLE,
+        };
+        // A hole in the wall around files shows with files; the rest would only take its time.
+        is_soon
+            && match hole {
+                Hole::None => self.classes.is_empty() || self.classes.contains(&class),
+                Hole::Planted => class == Class::Files,
+            }
+    }
+
+    /// Makes one attempt, if it is promised and shown to work without walls.
+    async fn row(
+        &self,
+        attempt: &Attempt,
+        backend: &dyn Sandbox,
+        is_shared: bool,
+        hole: Hole,
+    ) -> Result<Row, BatteryError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let (outcome, ending) = if attempt.is_strict && is_shared {
+            (Outcome::NotPromised, None)
+        } else if (attempt.needs_root && !is_root)
+            || !self.is_through_without(attempt, limits(backend.tier())).await?
+        {
+            (Outcome::Unproven, None)
+        } else {
+            let (is_out, ending) = self.is_through(attempt, backend, hole).await?;
+            (if is_out { Outcome::Escaped } else { Outcome::Held }, Some(ending))
+        };
+        Ok(Row { name: attempt.name, class: attempt.class, outcome, ending })
     }
 
     /// Makes an attempt without walls; whether it got through.

@@ -218,7 +218,7 @@ fn hostile(written: &Written, check: &mut Check<'_>) -> Vec<Handle> {
             (Ok(handle), Trust::Hostile) => hostile.push(handle),
             (Ok(_), Trust::Standard) => {}
             (Err(error), _) => {
-                check.wrong(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"))
+                check.wrong(&format!("tenants.{name}"), format!("is no handle of a tenant: {error}"));
             }
         }
     }

@@ -79,8 +79,8 @@ impl World for PlantedWorld {
         Some(self.agents.iter().any(|agent| agent == handle))
     }
 
-    fn walls(&self) -> &[Walls] {
-        &self.walls
+    fn walls(&self, name: &str) -> Option<&Walls> {
+        self.walls.iter().find(|walls| walls.name == name)
     }
 
     fn reach(&self, _: &str) -> Result<(), String> {

@@ -29,8 +29,7 @@ fn docker(scene: &Scene<'_>) -> Verdict {
 
 fn gvisor(scene: &Scene<'_>) -> Verdict {
     let hostile = hostile(scene);
-    let found = scene.world.walls().iter().find(|walls| walls.name == GVISOR);
-    match found.and_then(|walls| walls.missing.as_ref()) {
+    match scene.world.walls(GVISOR).and_then(|walls| walls.missing.as_ref()) {
         Some((what, fix)) if !hostile.is_empty() => warning(
             format!(
                 "programs of hostile tenants ({}) do not run, because {GVISOR} is not there: {what}",
@@ -54,19 +53,18 @@ fn base(scene: &Scene<'_>) -> Verdict {
 }
 
 fn told(scene: &Scene<'_>, name: &str) -> Verdict {
-    let find = |name: &str| scene.world.walls().iter().find(|walls| walls.name == name);
-    let Some(Walls { name, tier, missing, gaps }) = find(name) else {
+    let Some(Walls { name, tier, missing, gaps }) = scene.world.walls(name) else {
         return warning(
             format!("{name} could not be tried"),
             "run `dromia doctor` from the installed program",
         );
     };
-    let stands_in = find(STRICT).is_some_and(|strict| strict.missing.is_none());
+    let stands_in = || scene.world.walls(STRICT).is_some_and(|strict| strict.missing.is_none());
     match missing {
         None if gaps.is_empty() => ok(format!("{name} ({tier}) works")),
         None => ok(format!("{name} ({tier}) works; {}", gaps.join("; "))),
         // The strongest of a tier is enough.
-        Some((what, fix)) if stands_in => {
+        Some((what, fix)) if stands_in() => {
             ok(format!("{name} ({tier}) is not there, and {STRICT} is enough: {what}; to add it: {fix}"))
         }
         Some((what, fix)) => warning(format!("{name} ({tier}) does not work: {what}"), fix.clone()),

@@ -18,7 +18,7 @@ use dromia_contracts::egress::{Egress as _, Failure};
 use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
 use dromia_sandbox::Engine;
-use dromia_sandbox::probe::{Backend, Machine};
+use dromia_sandbox::probe::{self, Kind, Machine};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
@@ -109,8 +109,8 @@ pub(crate) trait World {
     fn server(&self) -> &Server;
     /// Whether the server knows an agent of the default tenant; nothing if it does not say.
     fn has_agent(&self, handle: &str) -> Option<bool>;
-    /// The backends of process isolation, tried out.
-    fn walls(&self) -> &[Walls];
+    /// A backend of process isolation by its name, tried out once; nothing if it cannot be tried.
+    fn walls(&self, name: &str) -> Option<&Walls>;
     /// Whether an HTTP server answers at all, whatever it answers.
     fn reach(&self, url: &str) -> Result<(), String>;
 }
@@ -122,7 +122,7 @@ pub(crate) struct RealWorld {
     egress: GuardedEgress,
     socket: PathBuf,
     server: OnceCell<Server>,
-    walls: OnceCell<Vec<Walls>>,
+    walls: [OnceCell<Option<Walls>>; Kind::ALL.len()],
     /// The Docker engine of the configuration, if that is valid and names one.
     engine: Option<Engine>,
 }
@@ -133,7 +133,8 @@ impl RealWorld {
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
         let (clock, egress) = (world::runtime().clock, outside::of_home(home));
         let engine = config::load(home, &[]).ok().and_then(|resolved| resolved.containers);
-        Ok(Self { tokio, clock, egress, socket, server: OnceCell::new(), walls: OnceCell::new(), engine })
+        let (server, walls) = (OnceCell::new(), std::array::from_fn(|_| OnceCell::new()));
+        Ok(Self { tokio, clock, egress, socket, server, walls, engine })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -242,18 +243,19 @@ impl World for RealWorld {
         }
     }
 
-    fn walls(&self) -> &[Walls] {
-        self.walls.get_or_init(|| {
-            let Ok(helper) = crate::sandbox::program() else { return Vec::new() };
-            let machine = Machine { helper, engine: self.engine.clone() };
-            let walls = |backend: Backend| Walls {
+    fn walls(&self, name: &str) -> Option<&Walls> {
+        let number = Kind::ALL.iter().position(|kind| kind.name() == name)?;
+        let tried = || {
+            let machine = Machine { helper: crate::sandbox::program().ok()?, engine: self.engine.clone() };
+            let backend = probe::one(&machine, Kind::ALL[number]);
+            Some(Walls {
                 name: backend.name,
                 tier: backend.tier.as_str(),
                 missing: backend.state.err().map(|missing| (missing.what, missing.fix)),
                 gaps: backend.gaps,
-            };
-            dromia_sandbox::probe::all(&machine).into_iter().map(walls).collect()
-        })
+            })
+        };
+        self.walls[number].get_or_init(tried).as_ref()
     }
 
     fn reach(&self, url: &str) -> Result<(), String> {

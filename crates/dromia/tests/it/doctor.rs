@@ -54,7 +54,8 @@ fn a_home_at_rest_is_examined_and_left_as_it_was() {
 fn a_served_home_is_examined_through_its_server() {
     let home = Home::new();
     let server = home.serve();
-    let served = report(&home, &[], 0);
+    let groups = ["server", "store", "config", "runs"].map(|group| ["--only", group]).concat();
+    let served = report(&home, &groups, 0);
     for id in [
         "server.answers",
         "server.version",
@@ -76,7 +77,7 @@ fn a_ruined_home_ends_with_one_and_every_finding_says_what_to_do() {
     let home = Home::new();
     std::fs::write(home.path().join("store/dromia.db"), "x".repeat(9_000)).expect("is written");
     append(&home.path().join("dromia.yaml"), "tools: { paec_ms: 1 }\n");
-    let report = report(&home, &[], 1);
+    let report = report(&home, &["--only", "config", "--only", "store"], 1);
     for id in ["config.valid", "store.opens", "store.integrity"] {
         assert_eq!(severity(&report, id), "error", "{id}");
     }
@@ -85,7 +86,8 @@ fn a_ruined_home_ends_with_one_and_every_finding_says_what_to_do() {
     assert!(text.contains("did you mean `pace_ms`?") && text.contains("fix: "), "{text}");
     let refused = home.run(&["doctor", "--only", "sotre"]);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-    let nowhere = home.command().args(["doctor", "--home", "/nowhere/at/all"]).output().expect("it runs");
+    let nowhere = ["doctor", "--home", "/nowhere/at/all", "--only", "home"];
+    let nowhere = home.command().args(nowhere).output().expect("it runs");
     assert_eq!(nowhere.status.code(), Some(1), "{}", stderr(&nowhere));
     assert!(String::from_utf8_lossy(&nowhere.stdout).contains("dromia init"));
 }
@@ -108,6 +110,7 @@ fn the_page_to_paste_has_no_secret_in_it() {
                 base_url: http://ada:planted-password@127.0.0.1:9/v1?sig=planted-signature\n    key: env:MY_REFERENCE\n";
     let bad = "models:\n  default: { kind: scripted }\nkey: planted-literal\nheaders: { x: planted-header }\n\
                note: sk-planted-0123456789\n";
+    let mut pages = Vec::new();
     for written in [good, bad, "listen: \"sk-planted-0123456789\"\n"] {
         std::fs::write(home.path().join("dromia.yaml"), written).expect("is written");
         for more in [&[][..], &["--json"]] {
@@ -122,13 +125,11 @@ fn the_page_to_paste_has_no_secret_in_it() {
             }
             if more.is_empty() {
                 assert!(page.contains("OPENAI_API_KEY=(redacted)"), "that it is set is told:\n{page}");
+                pages.push(page);
             }
         }
     }
-    std::fs::write(home.path().join("dromia.yaml"), good).expect("is written");
-    let output = home.command().env("MY_REFERENCE", PLANTED[2]).args(["status", "--all"]).output();
-    let page = String::from_utf8(output.expect("the program runs").stdout).expect("the page is text");
-    let configuration = page.split("# configuration\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let configuration = pages[0].split("# configuration\n").nth(1).and_then(|rest| rest.split("\n\n").next());
     insta::assert_snapshot!(configuration.unwrap_or_default(), @r#"
     {
       "models": {

@@ -112,7 +112,17 @@ impl Server {
 
     /// Reads the journal of the newest run of a session until it says something.
     pub(crate) async fn journal_until(&self, session: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let until = Instant::now() + DEADLINE;
+        self.journal_within(DEADLINE, session, holds).await
+    }
+
+    /// The same for what takes longer than most.
+    pub(crate) async fn journal_within(
+        &self,
+        deadline: Duration,
+        session: &str,
+        holds: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
+        let until = Instant::now() + deadline;
         loop {
             let (_, runs) = self.get(&format!("/v1/runs?session={session}")).await;
             if let Some(run) = runs["items"][0]["id"].as_str() {

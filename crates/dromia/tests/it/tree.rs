@@ -84,7 +84,7 @@ const LEAVES: &[(&str, How)] = &[
     ("cost summary", Prints(&[])),
     ("cost show", Prints(&["{run}"])),
     ("status", Prints(&[])),
-    ("doctor", Prints(&[])),
+    ("doctor", Prints(&["--only", "home"])),
     ("explain", Prints(&[])),
     ("completions", Acts("prints a script")),
     ("version", Prints(&[])),
@@ -104,7 +104,7 @@ const LISTS: [&str; 13] = [
     "model route show",
     "config explain",
     "tool list",
-    "doctor",
+    "doctor --only home",
     "explain",
 ];
 

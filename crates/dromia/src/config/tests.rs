@@ -47,8 +47,8 @@ fn a_tenant_whose_name_cannot_be_one_or_whose_trust_nobody_knows_is_refused_by_i
     assert!(text.contains("tenants.A.B: is no handle of a tenant"), "{text}");
     let text = problem("tenants:\n  acme: { trust: hostil }\n");
     assert!(text.starts_with("dromia.yaml:2:") && text.ends_with("did you mean `hostile`?"), "{text}");
-    let many: String = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
-    assert!(refused(&format!("tenants:\n{many}")).contains("at most 256"));
+    let many: Vec<_> = (0..257).map(|number| format!("  t{number}: {{ trust: standard }}\n")).collect();
+    assert!(refused(&format!("tenants:\n{}", many.concat())).contains("at most 256"));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 # sudo, and prints the list first. Elsewhere it lists what is missing and exits 2.
 set -euo pipefail
 
-declare -A package_of=([cc]=gcc [make]=make [git]=git [curl]=curl [python3]=python3 [node]=nodejs [npm]=npm)
+declare -A package_of=([cc]=gcc [make]=make [git]=git [curl]=curl [python3]=python3 [node]=nodejs [npm]=npm
+  [bwrap]=bubblewrap [setpriv]=util-linux)
 missing=()
 for tool in "${!package_of[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${package_of[$tool]}")

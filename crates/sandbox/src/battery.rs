@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use self::attempts::{ALL, HOLD};
 use self::scene::{Scene, Stage};
 use crate::ATTEMPT_FLAG;
@@ -44,6 +46,9 @@ const AFTERMATH: Duration = Duration::from_millis(1_700);
 
 /// How long an attempt may take without walls.
 const CONTROL_WAIT: Duration = Duration::from_secs(20);
+
+/// How many attempts are made side by side.
+const AT_ONCE: usize = 4;
 
 /// The kinds of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,7 +233,8 @@ pub struct Battery {
 }
 
 impl Battery {
-    /// Makes every attempt at a backend, one after the other.
+    /// Makes every attempt at a backend: some side by side, as most of them wait, and those that use something up
+    /// one after the other.
     ///
     /// `is_shared` says that processes see this machine's own file system, so that less is promised.
     pub async fn run(
@@ -237,28 +243,46 @@ impl Battery {
         is_shared: bool,
         hole: Hole,
     ) -> Result<Vec<Row>, BatteryError> {
-        let is_root = rustix::process::geteuid().is_root();
         let mut rows = Vec::new();
-        for attempt in ALL {
+        for attempts in ALL.chunk_by(|one, next| one.class == next.class) {
+            let class = attempts[0].class;
             // A hole in the wall around files shows with files; the rest would only take its time.
             let is_wanted = match hole {
-                Hole::None => self.classes.is_empty() || self.classes.contains(&attempt.class),
-                Hole::Planted => attempt.class == Class::Files,
+                Hole::None => self.classes.is_empty() || self.classes.contains(&class),
+                Hole::Planted => class == Class::Files,
             };
             if !is_wanted {
                 continue;
             }
-            let (outcome, ending) = if attempt.is_strict && is_shared {
-                (Outcome::NotPromised, None)
-            } else if (attempt.needs_root && !is_root) || !self.is_through_without(attempt).await? {
-                (Outcome::Unproven, None)
-            } else {
-                let (is_out, ending) = self.is_through(attempt, backend, hole).await?;
-                (if is_out { Outcome::Escaped } else { Outcome::Held }, Some(ending))
-            };
-            rows.push(Row { name: attempt.name, class: attempt.class, outcome, ending });
+            let at_once = if class == Class::Bombs { 1 } else { AT_ONCE };
+            for some in attempts.chunks(at_once) {
+                let made = some.iter().map(|attempt| self.row(attempt, backend, is_shared, hole));
+                for row in join_all(made).await {
+                    rows.push(row?);
+                }
+            }
         }
         Ok(rows)
+    }
+
+    /// Makes one attempt, and says what became of it.
+    async fn row(
+        &self,
+        attempt: &Attempt,
+        backend: &dyn Sandbox,
+        is_shared: bool,
+        hole: Hole,
+    ) -> Result<Row, BatteryError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let (outcome, ending) = if attempt.is_strict && is_shared {
+            (Outcome::NotPromised, None)
+        } else if (attempt.needs_root && !is_root) || !self.is_through_without(attempt).await? {
+            (Outcome::Unproven, None)
+        } else {
+            let (is_out, ending) = self.is_through(attempt, backend, hole).await?;
+            (if is_out { Outcome::Escaped } else { Outcome::Held }, Some(ending))
+        };
+        Ok(Row { name: attempt.name, class: attempt.class, outcome, ending })
     }
 
     /// Makes an attempt without walls; whether it got through.

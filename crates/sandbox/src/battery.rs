@@ -15,13 +15,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use self::attempts::{ALL, HOLD};
 use self::scene::{Scene, Stage};
 use crate::ATTEMPT_FLAG;
 use dromia_contracts::sandbox::{
     Ending, Limit, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
 };
-use futures_util::future::try_join_all;
 
 /// What an attempt may use: little, so that reaching a limit takes no time.
 pub const LIMITS: Limits = Limits {
@@ -55,6 +56,12 @@ const AFTERMATH: Duration = Duration::from_millis(1_700);
 
 /// How long an attempt may take without walls.
 const CONTROL_WAIT: Duration = Duration::from_secs(20);
+
+/// How many attempts are made side by side; each has a stage of its own.
+const AT_ONCE: usize = 4;
+
+/// The same at backends that take seconds to start, most of them a processor's.
+const SLOW_AT_ONCE: usize = 2;
 
 /// The kinds of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -245,19 +252,16 @@ pub struct Battery {
 pub enum Pace {
     /// All.
     Whole,
-    /// The first of each class, and of a planted hole the first three, two side by side: for backends that take seconds
-    /// to start.
+    /// The first of each class, and of a planted hole the first three: for backends that take seconds to start.
     Quick,
 }
 
 /// The attempts of one class that a quick battery makes at a planted hole: to read, to list and to change.
 const QUICK_HOLE: usize = 3;
 
-/// The attempts that a quick battery makes side by side; each has a stage of its own.
-const QUICK_AT_ONCE: usize = 2;
-
 impl Battery {
-    /// Makes every attempt at a backend, one after the other or as its pace says. The rows are in the order of the list.
+    /// Makes every attempt at a backend: some side by side, as most of them wait, and those that use something up
+    /// one after the other. The rows are in the order of the list.
     ///
     /// `is_shared` says that processes see this machine's own file system, so that less is promised.
     pub async fn run(
@@ -266,18 +270,28 @@ impl Battery {
         is_shared: bool,
         hole: Hole,
     ) -> Result<Vec<Row>, BatteryError> {
-        let at_once = match self.pace {
-            Pace::Whole => 1,
-            Pace::Quick => QUICK_AT_ONCE,
+        let at_once = |class: Class| match (class, backend.tier(), self.pace) {
+            (Class::Bombs, _, _) => 1,
+            (_, Tier::Process, Pace::Whole) => AT_ONCE,
+            (_, Tier::Guest, _) | (_, _, Pace::Quick) => SLOW_AT_ONCE,
         };
         let wanted: Vec<&Attempt> = (0..ALL.len())
             .filter(|number| self.is_wanted(*number, hole))
             .map(|number| &ALL[number])
             .collect();
+        // A quick battery makes so few of a class that those of several are made together, but never a bomb.
+        let are_together = |one: &&Attempt, next: &&Attempt| {
+            let is_calm = one.class != Class::Bombs && next.class != Class::Bombs;
+            one.class == next.class || (self.pace == Pace::Quick && is_calm)
+        };
         let mut rows = Vec::new();
-        for few in wanted.chunks(at_once) {
-            let made = few.iter().map(|attempt| self.row(attempt, backend, is_shared, hole));
-            rows.extend(try_join_all(made).await?);
+        for attempts in wanted.chunk_by(are_together) {
+            for some in attempts.chunks(at_once(attempts[0].class)) {
+                let made = some.iter().map(|attempt| self.row(attempt, backend, is_shared, hole));
+                for row in join_all(made).await {
+                    rows.push(row?);
+                }
+            }
         }
         Ok(rows)
     }
@@ -299,7 +313,7 @@ impl Battery {
             }
     }
 
-    /// Makes one attempt, if it is promised and shown to work without walls.
+    /// Makes one attempt, and says what became of it.
     async fn row(
         &self,
         attempt: &Attempt,

@@ -17,7 +17,7 @@ pub enum Tool {
         after_help = "Examples:\n  dromia tool show exec\n  dromia tool show exec --agent dev"
     )]
     Show(ToolName),
-    /// Call a tool by hand, as the agent may: judged, run and journaled as a run of its own, without a model
+    /// Call a tool by hand; it is judged, run and journaled as a run without a model
     #[command(
         after_help = "Examples:\n  dromia tool call file.list --agent dev\n  dromia tool call exec --agent dev -d '{\"argv\":[\"ls\",\"-l\"]}'\n  dromia tool call file.write --agent dev -d - < arguments.json\n\nExits with 1 if the tool failed or was refused."
     )]

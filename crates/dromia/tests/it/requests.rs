@@ -280,8 +280,10 @@ fn a_message_says_at_which_text_its_model_stopped() {
     {
         let asked = json!({"model": "messages", "max_tokens": 64, "stop_sequences": stops,
             "messages": [{"role": "user", "content": "hello"}]});
-        let request = reqwest::Client::new().post(format!("{}/v1/messages", server.url));
-        let (status, message) = block_on(server.send(request.bearer_auth(&server.token).json(&asked)));
+        let (status, message) = block_on(async {
+            let request = reqwest::Client::new().post(format!("{}/v1/messages", server.url));
+            server.send(request.bearer_auth(&server.token).json(&asked)).await
+        });
         assert_eq!(status, 200, "{message}");
         assert_eq!(
             (&message["stop_reason"], &message["stop_sequence"]),

@@ -183,8 +183,8 @@ fn a_task_goes_through_its_states_and_is_told_in_each() {
     assert_eq!(states("busy"), ["paused"]);
 
     block_on(async {
-        let text = reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer").text().await;
-        let text = text.expect("a text");
+        let asked = reqwest::Client::new().get(format!("{}/metrics", server.url)).bearer_auth(&server.token);
+        let text = asked.send().await.expect("an answer").text().await.expect("a text");
         for line in [r#"dromia_tasks_total{state="failed"} 1"#, r#"dromia_tasks_total{state="paused"} 1"#] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -105,8 +105,8 @@ fn a_privileged_tool_takes_the_operators_word_and_refusals_are_counted() {
         );
         let chief = ended(&server, "chief", "exec", arguments).await;
         assert_eq!((&chief["kind"], &chief["fields"]["status"]), (&json!("tool_finished"), &json!("ok")));
-        let asked = reqwest::Client::new().get(format!("{}/metrics", server.url)).send();
-        asked.await.expect("the server answers").text().await.expect("a text")
+        let asked = reqwest::Client::new().get(format!("{}/metrics", server.url)).bearer_auth(&server.token);
+        asked.send().await.expect("the server answers").text().await.expect("a text")
     });
     for line in [
         r#"dromia_tool_seconds_count{tool="exec",outcome="done"} 1"#,

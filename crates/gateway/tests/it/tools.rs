@@ -5,7 +5,6 @@ use std::time::Duration;
 use dromia_contracts::tool::{CallEnd, CallMeter as _, CallRefusal};
 use serde_json::json;
 
-use crate::client::{full, request};
 use crate::world::World;
 
 #[tokio::test]
@@ -61,7 +60,7 @@ async fn calls_are_counted_by_tool_and_a_made_up_name_makes_no_series() {
     meters.called("moon", CallEnd::Done, Duration::from_secs(1));
     meters.refused("file.read", CallRefusal::Denied);
     meters.refused("moon\"}", CallRefusal::Malformed);
-    let text = world.tcp(request("GET", "/metrics").body(full("")).unwrap()).await.body;
+    let text = world.ask("GET", "/metrics", "").await.body;
     let text = String::from_utf8(text.to_vec()).unwrap();
     for line in [
         r#"dromia_tool_seconds_count{tool="exec",outcome="done"} 1"#,

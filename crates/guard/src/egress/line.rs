@@ -110,6 +110,10 @@ impl GuardedLine {
         let headers = headers::of_request(&headers, self.limits.header_bytes_max, agent)?;
         let target = Target::read(&url).map_err(|refused| trail.refuse(method, String::new(), refused))?;
         let Some(place) = self.room.enter(&share).await else { return Err(Failure::Unreachable) };
+        if Instant::now() >= deadline {
+            // Its place came too late; nobody is bothered with it.
+            return Err(Failure::Late(Phase::Total));
+        }
         let mut hop = Hop { method, target, headers, body };
         let mut followed = 0;
         loop {

@@ -466,14 +466,29 @@ async fn only_encrypted_connections_are_made_where_that_is_asked_for() {
 async fn requests_beyond_the_room_wait_their_turn() {
     let server = Server::at(ALLOWED, 0, Arc::new(|_| STALL.to_owned())).await;
     let egress = egress(&["127.0.0.1"], &Arc::default());
-    let short = Duration::from_millis(150);
-    let line = granted(&egress, LineLimits { requests_max: 1, total: short, ..limits() });
+    let line = granted(&egress, LineLimits { requests_max: 1, ..limits() });
     let url = format!("http://127.0.0.1:{}/", server.port());
     let grants = on_port(server.port(), &["127.0.0.1"]);
-    let (first, second) = tokio::join!(line.send(get(&url, &grants)), line.send(get(&url, &grants)));
-    let waited = [first, second].map(|answer| answer.expect_err("nobody answers"));
-    assert!(waited.iter().all(|error| error.failure == Failure::Late(Phase::Total)));
-    assert_eq!(waited.iter().filter(|error| error.is_sent).count(), 1, "the other never went out");
+    let ask = || {
+        let (line, request) = (Arc::clone(&line), get(&url, &grants));
+        tokio::spawn(async move { line.send(request).await.map(drop) })
+    };
+    let reached = |count: usize| {
+        let server = &server;
+        tokio::time::timeout(Duration::from_mins(1), async move {
+            while server.connections() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let first = ask();
+    reached(1).await.expect("the first goes out");
+    let second = ask();
+    let early = tokio::time::timeout(Duration::from_millis(200), reached(2)).await;
+    assert!(early.is_err(), "the second does not wait");
+    first.abort();
+    reached(2).await.expect("it goes out when there is room");
+    second.abort();
 }
 
 #[tokio::test]

@@ -6,11 +6,15 @@ What it may not judge is whether every request that fits the schemas is taken: s
 such as that an agent's model must be configured.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -36,14 +40,41 @@ UNLIKELY = {
     ("POST", "/v1/runs/{run}/terminate"),
     ("POST", "/v1/runs/{run}/resume"),
 }
+# A channel whose receiver is not there, and who signs what comes over it.
+SECRET = hashlib.sha256(b"of these tests").digest()
+CONFIGURATION = """version: 1
+models:
+  default: { kind: scripted }
+  scripted: { kind: scripted }
+channels:
+  orders: { kind: webhook, agent: assistant, url: 'http://127.0.0.1:9/', secret: 'env:WEBHOOK_SECRET', attempts_max: 1 }
+"""
 # It would take back the very token that asks; it has a run of its own.
 LAST = "token_revoke"
 
 
 @pytest.fixture(scope="module")
 def server():
-    with served() as server:
+    with served(CONFIGURATION, WEBHOOK_SECRET="whsec_" + base64.b64encode(SECRET).decode()) as server:
         yield server
+
+
+def given_up(server):
+    """Has an agent answer over a channel whose receiver is not there, and returns the message that was given up."""
+    body = json.dumps({"type": "message", "data": {"text": "hello", "actor": "ada"}})
+    told = {"webhook-id": "msg_1", "webhook-timestamp": str(int(time.time()))}
+    signed = f"{told['webhook-id']}.{told['webhook-timestamp']}.{body}".encode()
+    told["webhook-signature"] = "v1," + base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
+    request = urllib.request.Request(f"{server.url}/v1/channels/orders/events", data=body.encode(), headers=told)
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+        assert response.status == 202, f"expected a taken event, saw {response.status}"
+    end = time.monotonic() + DEADLINE_S
+    while not (dead := [one for one in server.get("/v1/deliveries")["items"] if one["state"] == "dead"]):
+        assert time.monotonic() < end, f"expected a message that is given up, saw {server.get('/v1/deliveries')}"
+        time.sleep(0.05)
+    status, answer = server.call("PUT", "/v1/feed", {"subscriber": "reader", "cursor": 0})
+    assert status == 200, f"expected a cursor, saw {status}: {answer}"
+    return dead[0]["id"]
 
 
 def known(server):
@@ -61,7 +92,7 @@ def known(server):
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
-        "tool": ["time.now", "file.list"],
+        "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
     }
 
 

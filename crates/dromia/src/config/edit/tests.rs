@@ -1,3 +1,5 @@
+//! Edits of a configuration file: what is added or removed, and that nothing else moves.
+
 use std::path::Path;
 
 use super::*;

@@ -117,9 +117,10 @@ pub(crate) fn run(
         )));
     }
     let pace = if *quick { Pace::Quick } else { Pace::Whole };
-    // A home whose configuration means nothing names no engine; `dromia doctor` says what is wrong with it.
-    let engine = config::load(home, &[]).ok().and_then(|resolved| resolved.containers);
-    let machine = Machine { helper: program.clone(), engine };
+    // A home whose configuration means nothing names no engine and no groups; `dromia doctor` says what is wrong with it.
+    let named = config::load(home, &[]).map(|resolved| (resolved.containers, resolved.control_groups));
+    let (engine, groups) = named.unwrap_or_default();
+    let machine = Machine { helper: program.clone(), engine, groups };
     let battery = Battery { program, scratch: std::env::temp_dir(), classes, pace };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut tried = Tried { items: Vec::new(), backends: Vec::new() };

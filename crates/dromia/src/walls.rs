@@ -6,6 +6,7 @@
 //! A tenant that the configuration calls hostile gets a kernel of its own for its programs, or a refusal. Tenants are
 //! known by their handles there, so the store is asked whose program it is; if it does not say, nothing runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dromia_contracts::agent::Handle;
@@ -25,6 +26,7 @@ use crate::sandbox;
 pub(crate) struct Walls {
     minimum: Minimum,
     engine: Option<Engine>,
+    groups: Vec<PathBuf>,
     hostile: Vec<Handle>,
     store: Arc<dyn Store>,
     operator: Operator,
@@ -38,6 +40,7 @@ impl Walls {
         Self {
             minimum: resolved.sandbox_minimum,
             engine: resolved.containers.clone(),
+            groups: resolved.control_groups.clone(),
             hostile: resolved.hostile.clone(),
             store,
             operator,
@@ -68,8 +71,8 @@ impl Sandboxes for Walls {
                 None => (&self.standard, Need::Allowed(self.minimum)),
                 Some(handle) => (&self.guest, Need::Guest(handle.clone())),
             };
-            let engine = self.engine.clone();
-            found.get_or_try_init(|| find(need, engine)).await.cloned()
+            let (engine, groups) = (self.engine.clone(), self.groups.clone());
+            found.get_or_try_init(|| find(need, engine, groups)).await.cloned()
         })
     }
 }
@@ -113,15 +116,23 @@ impl Need {
     }
 }
 
-async fn find(need: Need, engine: Option<Engine>) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let found = tokio::task::spawn_blocking(move || first(&need, engine)).await;
+async fn find(
+    need: Need,
+    engine: Option<Engine>,
+    groups: Vec<PathBuf>,
+) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let found = tokio::task::spawn_blocking(move || first(&need, engine, groups)).await;
     found.unwrap_or_else(|error| Err(SandboxError::Start { problem: error.to_string() }))
 }
 
 /// Tries the backends that are strong enough, and takes the first that works.
-fn first(need: &Need, engine: Option<Engine>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+fn first(
+    need: &Need,
+    engine: Option<Engine>,
+    groups: Vec<PathBuf>,
+) -> Result<Arc<dyn Sandbox>, SandboxError> {
     let helper = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
-    let machine = Machine { helper, engine };
+    let machine = Machine { helper, engine, groups };
     let mut missing = None;
     for kind in Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)) {
         match probe::one(&machine, kind).state {

@@ -22,18 +22,21 @@ const INSIDE: &str = "/run/dromia/helper";
 pub struct Bubblewrap {
     helper: PathBuf,
     program: PathBuf,
+    groups: Vec<PathBuf>,
 }
 
 impl Bubblewrap {
-    /// Names the program that is the helper, which must be a real path, and that of bubblewrap.
-    pub fn new(helper: PathBuf, program: PathBuf) -> Self {
-        Self { helper, program }
+    /// Names the program that is the helper, which must be a real path, that of bubblewrap, and the directories of
+    /// control groups that programs get groups in.
+    pub fn new(helper: PathBuf, program: PathBuf, groups: Vec<PathBuf>) -> Self {
+        Self { helper, program, groups }
     }
 
     /// The whole command line for a resolved spec.
     pub(crate) fn argv(&self, spec: &ProcessSpec) -> Result<Vec<String>, SandboxError> {
-        let inside =
-            Order { version: VERSION, walls: Walls::Foreign { argv: Vec::new() }, spec: spec.clone() };
+        let walls = Walls::Foreign { argv: Vec::new() };
+        // What is inside was in the groups before.
+        let inside = Order { version: VERSION, walls, spec: spec.clone(), groups: Vec::new() };
         let inside = serde_json::to_string(&inside)
             .map_err(|problem| SandboxError::Start { problem: problem.to_string() })?;
         let mut line = Line(vec![text(&self.program)?]);
@@ -74,7 +77,7 @@ impl Bubblewrap {
     /// The order for the helper, of a resolved spec.
     pub(crate) fn order(&self, spec: ProcessSpec) -> Result<Order, SandboxError> {
         let walls = Walls::Foreign { argv: self.argv(&spec)? };
-        Ok(Order { version: VERSION, walls, spec })
+        Ok(Order { version: VERSION, walls, spec, groups: self.groups.clone() })
     }
 }
 

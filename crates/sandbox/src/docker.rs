@@ -47,7 +47,8 @@ impl Containers {
                 return Err(SandboxError::Spec { place, problem });
             }
         }
-        Ok(Order { version: VERSION, walls: Walls::Docker { engine: self.engine.clone() }, spec })
+        let walls = Walls::Docker { engine: self.engine.clone() };
+        Ok(Order { version: VERSION, walls, spec, groups: Vec::new() })
     }
 }
 

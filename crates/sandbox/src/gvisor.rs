@@ -29,7 +29,7 @@ impl Gvisor {
     /// The order for the helper, of a resolved spec.
     pub(crate) fn order(&self, spec: ProcessSpec) -> Order {
         let walls = Walls::Gvisor { runsc: self.runsc.clone(), helper: self.helper.clone() };
-        Order { version: VERSION, walls, spec }
+        Order { version: VERSION, walls, spec, groups: Vec::new() }
     }
 }
 

@@ -8,8 +8,11 @@
 //!
 //! If the helper itself is killed the warden dies with it (`PDEATHSIG`, which follows the thread that forked: here
 //! the only one).
+//!
+//! Where the operator named control groups (`groups`) they are made before the warden and removed after it.
 
 mod docker;
+mod groups;
 mod guest;
 mod gvisor;
 mod landlock;
@@ -35,6 +38,7 @@ use self::meter::Meter;
 use crate::order::{Order, Report, Walls};
 use crate::sys;
 
+pub(crate) use self::groups::Groups;
 pub(crate) use self::landlock::{MINIMUM as LANDLOCK_MINIMUM, abi as landlock_abi};
 pub(crate) use self::root::{DEVICES, SYSTEM};
 pub(crate) use self::syscalls::is_known as is_filter_known;
@@ -86,10 +90,18 @@ fn control() -> io::Result<UnixStream> {
     Ok(control)
 }
 
-/// Starts the warden and watches until nothing of it is left.
+/// Makes the control groups, and takes them away when nothing is left of what was in them.
 fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
     // A signal to the group of the server is not one to the tools.
     rustix::process::setsid()?;
+    let groups = Groups::make(&order.groups, &order.spec.limits)?;
+    let ending = started_and_watched(control, order, &groups);
+    groups.remove();
+    ending
+}
+
+/// Starts the warden and watches until nothing of it is left.
+fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> io::Result<Ending> {
     match &order.walls {
         // The engine builds, and this process watches; there is no warden.
         Walls::Docker { engine } => return docker::run(control, order, engine),
@@ -104,24 +116,32 @@ fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
     let (go, let_go) = rustix::pipe::pipe_with(cloexec)?;
     let Some(warden) = sys::fork()? else {
         drop((told, let_go));
-        warden::run(order, &go, tell);
+        warden::run(order, groups, &go, tell);
     };
     drop((tell, go));
     // Closing it is the signal; the warden waits for one byte, so that it never runs on without this process.
     rustix::io::write(&let_go, b"g")?;
     // From here on something may have happened: what goes wrong is no "nothing ran".
-    Ok(watched(control, order, warden, told).unwrap_or(Ending::Lost))
+    Ok(watched(control, order, groups, warden, told).unwrap_or(Ending::Lost))
 }
 
 /// Watches over the warden; says how it ended.
-fn watched(control: &UnixStream, order: &Order, warden: Pid, told: OwnedFd) -> io::Result<Ending> {
+fn watched(
+    control: &UnixStream,
+    order: &Order,
+    groups: &Groups,
+    warden: Pid,
+    told: OwnedFd,
+) -> io::Result<Ending> {
     let watch = Watch { warden: rustix::process::pidfd_open(warden, PidfdFlags::empty())?, pid: warden };
-    let cause = watch.until_the_end(control, order)?;
+    let cause = watch.until_the_end(control, order, groups)?;
     let status = watch.reap()?;
     if !order.walls.end_as_one() {
         sweep()?;
     }
     let message = Report::read(&mut std::fs::File::from(told));
+    // The kernel may have refused something after the last look, and that may be what ended it.
+    let cause = cause.or_else(|| groups.refused().map(|limit| Ending::Killed { limit }));
     Ok(match (cause, message) {
         (Some(cause), _) => cause,
         (None, Some(report)) => report.ending,
@@ -169,7 +189,12 @@ struct Watch {
 
 impl Watch {
     /// Waits for the warden's end, or brings it about; returns why, if it did not come by itself.
-    fn until_the_end(&self, control: &UnixStream, order: &Order) -> io::Result<Option<Ending>> {
+    fn until_the_end(
+        &self,
+        control: &UnixStream,
+        order: &Order,
+        groups: &Groups,
+    ) -> io::Result<Option<Ending>> {
         let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.rise();
         let mut meter = Meter::new(order);
         control.set_nonblocking(true)?;
@@ -186,7 +211,11 @@ impl Watch {
                 return Ok(None);
             }
             self.bury_orphans();
-            let limit = if Instant::now() >= end { Some(Limit::Time) } else { meter.exceeded() };
+            let limit = if Instant::now() >= end {
+                Some(Limit::Time)
+            } else {
+                meter.exceeded().or_else(|| groups.exceeded(&order.spec.limits))
+            };
             let cause = match limit {
                 Some(limit) => Some(Ending::Killed { limit }),
                 None if is_called => is_stop(control).then_some(Ending::Stopped),

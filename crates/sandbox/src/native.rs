@@ -26,12 +26,14 @@ pub enum Level {
 pub struct Native {
     helper: PathBuf,
     level: Level,
+    groups: Vec<PathBuf>,
 }
 
 impl Native {
-    /// Names the program that is the helper, and the level. Nothing is looked at; [`crate::probe`] does that.
-    pub fn new(helper: PathBuf, level: Level) -> Self {
-        Self { helper, level }
+    /// Names the program that is the helper, the level, and the directories of control groups that programs get groups
+    /// in. Nothing is looked at; [`crate::probe`] does that.
+    pub fn new(helper: PathBuf, level: Level, groups: Vec<PathBuf>) -> Self {
+        Self { helper, level, groups }
     }
 }
 
@@ -68,7 +70,8 @@ impl Sandbox for Native {
                 Level::Base => Walls::Base,
                 Level::Strict => Walls::Strict,
             };
-            let order = Order { version: VERSION, walls, spec: spec::resolve(spec)? };
+            let (spec, groups) = (spec::resolve(spec)?, self.groups.clone());
+            let order = Order { version: VERSION, walls, spec, groups };
             let running = Running::start(&self.helper, &order).await?;
             Ok(Box::new(running) as Box<dyn Process>)
         })

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::docker::Engine;
 
 /// The version of [`Order`] and [`Report`].
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The longest order.
 const ORDER_BYTES_MAX: usize = 4 << 20;
@@ -77,6 +77,8 @@ pub(crate) struct Order {
     pub(crate) walls: Walls,
     /// What runs behind them.
     pub(crate) spec: ProcessSpec,
+    /// Directories of control groups in which the helper makes one for this program.
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 /// What the helper tells at its end.
@@ -155,7 +157,7 @@ mod tests {
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
         };
-        Order { version: VERSION, walls: Walls::Strict, spec }
+        Order { version: VERSION, walls: Walls::Strict, spec, groups: vec!["/sys/fs/cgroup/own".into()] }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
 
+use crate::helper::Groups;
 use crate::native::{Level, Native};
 use crate::order::{Order, Report, VERSION, Walls};
 use crate::{Bubblewrap, Containers, Engine, Gvisor, HELPER_NAME, helper};
@@ -119,6 +120,9 @@ pub struct Machine {
     pub helper: PathBuf,
     /// The Docker engine that may be used, if one may.
     pub engine: Option<Engine>,
+    /// Directories of control groups that belong to this server: programs behind `native` and `bubblewrap` get a group of
+    /// their own in each. Where one cannot be had, these backends do not work.
+    pub groups: Vec<PathBuf>,
 }
 
 /// Tries every backend.
@@ -130,9 +134,9 @@ pub fn all(machine: &Machine) -> Vec<Backend> {
 pub fn one(machine: &Machine, kind: Kind) -> Backend {
     let helper = machine.helper.as_path();
     let tried = match kind {
-        Kind::Strict => native(helper, Level::Strict, Walls::Strict),
-        Kind::Base => native(helper, Level::Base, Walls::Base),
-        Kind::Bubblewrap => bubblewrap(helper),
+        Kind::Strict => native(machine, Level::Strict, Walls::Strict),
+        Kind::Base => native(machine, Level::Base, Walls::Base),
+        Kind::Bubblewrap => bubblewrap(machine),
         Kind::Docker => docker(helper, machine.engine.as_ref()),
         Kind::Gvisor => gvisor(helper),
     };
@@ -143,25 +147,30 @@ pub fn one(machine: &Machine, kind: Kind) -> Backend {
     Backend { kind, name: kind.name(), tier: kind.tier(), state, gaps }
 }
 
-fn native(helper: &Path, level: Level, walls: Walls) -> Result<Found, Missing> {
+fn native(machine: &Machine, level: Level, walls: Walls) -> Result<Found, Missing> {
     kernel()?;
     landlock()?;
+    let gaps = gaps(machine)?;
+    let Machine { helper, groups, .. } = machine;
     let room = Room::make()?;
-    trial(helper, &Order { version: VERSION, walls, spec: nothing(&room) })?;
-    Ok(found(Native::new(helper.to_owned(), level), gaps()))
+    let order = Order { version: VERSION, walls, spec: nothing(&room), groups: groups.clone() };
+    trial(helper, &order)?;
+    Ok(found(Native::new(helper.clone(), level, groups.clone()), gaps))
 }
 
-fn bubblewrap(helper: &Path) -> Result<Found, Missing> {
+fn bubblewrap(machine: &Machine) -> Result<Found, Missing> {
     let program = installed(&BUBBLEWRAP);
     let program =
         program.ok_or_else(|| Missing::new("bwrap is not installed", "apt-get install bubblewrap"))?;
     kernel()?;
     landlock()?;
-    let backend = Bubblewrap::new(helper.to_owned(), program);
+    let gaps = gaps(machine)?;
+    let Machine { helper, groups, .. } = machine;
+    let backend = Bubblewrap::new(helper.clone(), program, groups.clone());
     let room = Room::make()?;
     let order = backend.order(nothing(&room)).map_err(|problem| refused(&problem.to_string()))?;
     trial(helper, &order)?;
-    Ok(found(backend, gaps()))
+    Ok(found(backend, gaps))
 }
 
 /// What the image holds is its maker's business: it is enough that a container begins and ends.
@@ -255,13 +264,24 @@ fn has_children() -> bool {
     Path::new("/proc/thread-self/children").is_file()
 }
 
-fn gaps() -> Vec<String> {
-    match helper::landlock_abi() {
-        Some(version) if version < SCOPES => vec![format!(
+/// What is left open though it works. Control groups that were named must be there to be made.
+fn gaps(machine: &Machine) -> Result<Vec<String>, Missing> {
+    let mut gaps = Vec::new();
+    if let Some(version) = helper::landlock_abi().filter(|version| *version < SCOPES) {
+        gaps.push(format!(
             "Landlock has version {version}: before {SCOPES} it does not hold signals and abstract sockets back, which matters for native/base"
-        )],
-        Some(_) | None => Vec::new(),
+        ));
     }
+    let made = Groups::make(&machine.groups, &Limits::DEFAULT).map_err(|problem| {
+        let fix = "give this server groups of its own (systemd: Delegate=yes with DelegateSubgroup=server), and write their directories in sandbox.control_groups of dromia.yaml, or take the key away";
+        Missing::new(problem.to_string(), fix)
+    })?;
+    let unbounded = made.unbounded();
+    made.remove();
+    if !unbounded.is_empty() {
+        gaps.push(format!("no control group of sandbox.control_groups bounds {}", unbounded.join(" and ")));
+    }
+    Ok(gaps)
 }
 
 /// An empty directory for a trial. One that others use would be measured with all that lies there.

@@ -26,8 +26,8 @@ const CALL: [&str; 3] = ["/bin/sh", "-c", "true"];
 pub(crate) async fn measure(scene: &Scene) -> anyhow::Result<Vec<Goal>> {
     let helper = scene.dromia.canonicalize()?;
     let mut goals = Vec::new();
-    // No engine: whoever measures has none of its own to be measured.
-    for backend in probe::all(&Machine { helper, engine: None }) {
+    // No engine and no groups: whoever measures has none of its own to be measured.
+    for backend in probe::all(&Machine { helper, engine: None, groups: Vec::new() }) {
         let Ok(sandbox) = backend.state else { continue };
         let starts = if backend.kind == Kind::Gvisor { SLOW_STARTS } else { STARTS };
         let (mut bare, mut walled) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 //! Everything is checked before any port is bound, and every mistake is told, not only the first.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use dromia_contracts::agent::Handle;
@@ -25,6 +25,9 @@ use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenLimits, Writ
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
 
+/// The most directories of control groups: version 1 has a dozen controllers, of which three matter.
+const GROUPS_MAX: usize = 8;
+
 /// What the configuration means.
 #[derive(Debug)]
 pub(crate) struct Resolved {
@@ -44,6 +47,8 @@ pub(crate) struct Resolved {
     pub(crate) said: Said,
     /// The Docker engine whose containers may be used.
     pub(crate) containers: Option<Engine>,
+    /// The directories of control groups that programs get groups in.
+    pub(crate) control_groups: Vec<PathBuf>,
     /// The tenants whose programs need a kernel of their own.
     pub(crate) hostile: Vec<Handle>,
 }
@@ -155,6 +160,7 @@ pub(crate) fn resolve(
         sandbox_minimum: written.sandbox.minimum,
         said: tools::resolve(written, &mut check),
         containers: containers(&written.sandbox.docker, &mut check),
+        control_groups: control_groups(&written.sandbox.control_groups, &mut check),
         hostile: hostile(written, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
@@ -202,6 +208,27 @@ fn containers(written: &WrittenDocker, check: &mut Check<'_>) -> Option<Engine> 
         check.wrong("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
     }
     Some(Engine { socket: socket.into(), image: image.clone() })
+}
+
+/// Takes the directories of control groups. Whether they are there is seen when a program is to get one.
+fn control_groups(written: &[String], check: &mut Check<'_>) -> Vec<PathBuf> {
+    if written.len() > GROUPS_MAX {
+        check.wrong("sandbox.control_groups", format!("names at most {GROUPS_MAX} directories"));
+    }
+    let groups: Vec<_> = written.iter().map(PathBuf::from).collect();
+    for (index, group) in groups.iter().enumerate() {
+        let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        if !group.is_absolute() || !group.components().all(is_plain) {
+            check.wrong(
+                &format!("sandbox.control_groups.{index}"),
+                "is no absolute path without `..`, such as /sys/fs/cgroup/system.slice/dromia.service",
+            );
+        }
+        if groups[..index].contains(group) {
+            check.wrong(&format!("sandbox.control_groups.{index}"), "is named twice");
+        }
+    }
+    groups
 }
 
 /// Lists the tenants that are hostile.

@@ -66,6 +66,19 @@ fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
 }
 
 #[test]
+fn control_groups_are_a_few_absolute_paths_each_named_once() {
+    for (text, says) in [
+        ("[a]", "sandbox.control_groups.0: is no absolute path"),
+        ("[/a, /a/../b]", "sandbox.control_groups.1: is no absolute path"),
+        ("[/a, /b, /a/]", "sandbox.control_groups.2: is named twice"),
+        ("[/a, /b, /c, /d, /e, /f, /g, /h, /i]", "sandbox.control_groups: names at most 8"),
+    ] {
+        let text = refused(&format!("sandbox: {{ control_groups: {text} }}\n"));
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[test]
 fn an_empty_file_means_every_default() {
     let resolved = loaded("# nothing\n").resolve(&Environment::default()).expect("the defaults are good");
     assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);

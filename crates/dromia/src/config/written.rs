@@ -444,6 +444,10 @@ pub(crate) struct WrittenSandbox {
     /// A Docker engine whose containers may be used; both keys or neither.
     #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
     pub(crate) docker: WrittenDocker,
+    /// Directories of control groups that belong to this server: one of cgroup v2, or one for each controller of cgroup
+    /// v1. A program behind `native` or `bubblewrap` gets a group of its own in each, so that the kernel bounds what all
+    /// its processes use together; without, that is looked at every 25 ms.
+    pub(crate) control_groups: Vec<String>,
 }
 
 /// A Docker engine whose containers may be used; both keys or neither.

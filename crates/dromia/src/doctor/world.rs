@@ -125,6 +125,8 @@ pub(crate) struct RealWorld {
     walls: [OnceCell<Option<Walls>>; Kind::ALL.len()],
     /// The Docker engine of the configuration, if that is valid and names one.
     engine: Option<Engine>,
+    /// The directories of control groups that it names.
+    groups: Vec<PathBuf>,
 }
 
 impl RealWorld {
@@ -132,9 +134,10 @@ impl RealWorld {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
         let (clock, egress) = (world::runtime().clock, outside::of_home(home));
-        let engine = config::load(home, &[]).ok().and_then(|resolved| resolved.containers);
+        let named = config::load(home, &[]).map(|resolved| (resolved.containers, resolved.control_groups));
+        let (engine, groups) = named.unwrap_or_default();
         let (server, walls) = (OnceCell::new(), std::array::from_fn(|_| OnceCell::new()));
-        Ok(Self { tokio, clock, egress, socket, server, walls, engine })
+        Ok(Self { tokio, clock, egress, socket, server, walls, engine, groups })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -246,7 +249,8 @@ impl World for RealWorld {
     fn walls(&self, name: &str) -> Option<&Walls> {
         let number = Kind::ALL.iter().position(|kind| kind.name() == name)?;
         let tried = || {
-            let machine = Machine { helper: crate::sandbox::program().ok()?, engine: self.engine.clone() };
+            let helper = crate::sandbox::program().ok()?;
+            let machine = Machine { helper, engine: self.engine.clone(), groups: self.groups.clone() };
             let backend = probe::one(&machine, Kind::ALL[number]);
             Some(Walls {
                 name: backend.name,

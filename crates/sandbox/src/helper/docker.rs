@@ -261,14 +261,14 @@ impl Holder {
 }
 
 /// Whether a holder still runs.
-fn is_alive(who: &str) -> bool {
+pub(super) fn is_alive(who: &str) -> bool {
     let Some((pid, start)) = who.split_once('-') else { return false };
     let Some(pid) = pid.parse().ok() else { return false };
     started(pid).is_some_and(|found| found == start)
 }
 
 /// When a process started, in ticks since this machine did.
-fn started(pid: i32) -> Option<String> {
+pub(super) fn started(pid: i32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19).map(str::to_owned)

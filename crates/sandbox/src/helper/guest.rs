@@ -171,7 +171,8 @@ mod tests {
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
         };
-        let order = Order { version: crate::order::VERSION, walls: crate::order::Walls::Strict, spec };
+        let walls = crate::order::Walls::Strict;
+        let order = Order { version: crate::order::VERSION, walls, spec, groups: Vec::new() };
         fs::write(dir.path().join(ORDER), order.encode().expect("an order is JSON")).expect("a file");
         fs::write(dir.path().join(REPORT), [0; 8]).expect("a file");
         let (read, _) = begin(dir.path()).expect("it is laid");

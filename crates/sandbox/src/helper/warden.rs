@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use dromia_contracts::sandbox::{Ending, ProcessSpec};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
+use super::groups::Groups;
 use super::landlock::Places;
 use super::syscalls::Paths;
 use super::{ended, gvisor, root, walls};
@@ -21,11 +22,16 @@ use crate::spec::{WORKSPACE, environment};
 /// The exit code of a warden that could not become the program.
 pub(crate) const NOT_STARTED: u8 = 125;
 
-/// Runs the warden to its end. `go` gives one byte if the helper lives; `tell` takes the report.
-pub(crate) fn run(order: &Order, go: &OwnedFd, tell: OwnedFd) -> ! {
+/// Runs the warden to its end, in these control groups. `go` gives one byte if the helper lives; `tell` takes the report.
+pub(crate) fn run(order: &Order, groups: &Groups, go: &OwnedFd, tell: OwnedFd) -> ! {
     let mut tell = std::fs::File::from(tell);
     let ending = match begin(go) {
-        Ok(()) => follow(order),
+        Ok(()) => match groups.join() {
+            Ok(()) => follow(order),
+            Err(problem) => {
+                Ending::NotStarted { problem: format!("its control group cannot be joined: {problem}") }
+            }
+        },
         Err(problem) => Ending::NotStarted { problem: format!("the helper is gone: {problem}") },
     };
     // If nobody reads it, nobody is left to tell.

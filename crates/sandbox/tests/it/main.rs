@@ -2,6 +2,7 @@
 
 mod battery;
 mod docker;
+mod groups;
 mod guest;
 mod port;
 mod support;

@@ -14,7 +14,7 @@ pub(crate) fn helper() -> &'static Path {
 
 /// This machine, with the engine that a test started.
 pub(crate) fn machine(engine: Option<Engine>) -> Machine {
-    Machine { helper: helper().to_owned(), engine }
+    Machine { helper: helper().to_owned(), engine, groups: Vec::new() }
 }
 
 /// Every backend of this machine that starts at once; each must work.

@@ -171,6 +171,9 @@ const CASES: &[Case] = &[
         "sandbox: { docker: { socket: /b, image: i } }",
         |resolved| format!("{:?}", resolved.containers),
     ),
+    ("sandbox.control_groups", "", "sandbox: { control_groups: [/sys/fs/cgroup/a] }", |resolved| {
+        format!("{:?}", resolved.control_groups)
+    }),
     (
         "sandbox.docker.image",
         "sandbox: { docker: { socket: /a, image: i } }",

@@ -1,0 +1,181 @@
+//! Control groups that the operator named, in hierarchies of this machine in which this process is in no group itself.
+//!
+//! Making groups needs root, or groups that were given to this user, and what was put into a group stays in it: where
+//! there is no hierarchy that counts processes and has this process at its top, only the refusal is tested.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dromia_contracts::sandbox::{Ending, Limit, Limits, ProcessEvent, Sandbox};
+use dromia_sandbox::probe::{self, Kind, Machine};
+
+use crate::support::{machine, run, script};
+
+/// The backends whose programs get groups.
+const KINDS: [Kind; 3] = [Kind::Strict, Kind::Bubblewrap, Kind::Base];
+
+const LIMITS: Limits = Limits { wall_ms: 10_000, processes: 8, ..Limits::DEFAULT };
+
+/// How long the kernel may take to bury somebody who was killed.
+const DEATH: Duration = Duration::from_secs(5);
+
+/// A directory in each hierarchy, as an operator would give them to a server.
+struct Given(Vec<PathBuf>);
+
+impl Given {
+    /// Makes them; nothing where processes cannot be counted.
+    fn make(name: &str) -> Option<Self> {
+        let name = format!("dromia-test-{name}-{}", std::process::id());
+        let made = hierarchies().into_iter().map(|top| top.join(&name));
+        let given = Self(made.filter(|path| std::fs::create_dir(path).is_ok()).collect());
+        given.0.iter().any(|path| path.join("pids.max").is_file()).then_some(given)
+    }
+
+    fn backend(&self, kind: Kind) -> Arc<dyn Sandbox> {
+        let machine = Machine { groups: self.0.clone(), ..machine(None) };
+        probe::one(&machine, kind).state.expect("it works in groups")
+    }
+
+    /// The groups that lie in them.
+    fn groups(&self) -> Vec<PathBuf> {
+        let entries = self.0.iter().flat_map(|path| std::fs::read_dir(path).expect("it is there").flatten());
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        for path in self.groups().iter().chain(&self.0) {
+            // A group that a test left behind in its failure may still be in use.
+            drop(std::fs::remove_dir(path));
+        }
+    }
+}
+
+/// The tops of those hierarchies of version 1 that matter and have this process there.
+fn hierarchies() -> Vec<PathBuf> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").expect("it is told");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("it is told");
+    let mut tops = Vec::new();
+    for line in own.lines() {
+        let parts: Vec<_> = line.splitn(3, ':').collect();
+        let &[_, controllers, "/"] = &parts[..] else { continue };
+        if controllers.split(',').any(|name| matches!(name, "memory" | "pids" | "cpu" | "cpuacct")) {
+            tops.extend(mounts.lines().find_map(|mount| top(mount, controllers)));
+        }
+    }
+    tops
+}
+
+/// Where a hierarchy with these controllers is mounted, if this line says so.
+fn top(mount: &str, controllers: &str) -> Option<PathBuf> {
+    let (place, what) = mount.split_once(" - ")?;
+    let options = what.strip_prefix("cgroup ")?.rsplit(' ').next()?;
+    let has_all = controllers.split(',').all(|name| options.split(',').any(|option| option == name));
+    let place: Vec<_> = place.split(' ').collect();
+    (has_all && place.get(3) == Some(&"/")).then(|| PathBuf::from(place[4]))
+}
+
+#[test]
+fn a_group_that_is_not_there_is_named_with_what_helps() {
+    let machine = Machine { groups: vec!["/no/such/group".into()], ..machine(None) };
+    for kind in KINDS {
+        let missing = probe::one(&machine, kind).state.expect_err("there is no such group");
+        assert!(missing.what.contains("/no/such/group"), "{missing:?}");
+        assert!(missing.fix.contains("sandbox.control_groups"), "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_is_in_groups_of_its_own_and_nothing_is_left_of_them() {
+    let Some(given) = Given::make("own") else { return };
+    for kind in KINDS {
+        let backend = given.backend(kind);
+        assert!(given.groups().is_empty(), "{kind:?} was tried and left a group");
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), "echo here; sleep 9");
+        spec.limits = LIMITS;
+        let mut process = backend.start(spec).await.expect("it starts");
+        assert!(matches!(process.next().await, Some(ProcessEvent::Output { .. })));
+        let groups = given.groups();
+        assert_eq!(groups.len(), given.0.len(), "{groups:?}");
+        for group in &groups {
+            let read = |file: &str| std::fs::read_to_string(group.join(file)).ok();
+            assert_ne!(read("cgroup.procs"), Some(String::new()), "nobody is in {}", group.display());
+            let bound = read("pids.max").is_none_or(|most| most == "10\n");
+            assert!(bound, "{} bounds another number", group.display());
+        }
+        process.stop();
+        let mut last = None;
+        while let Some(event) = process.next().await {
+            last = Some(event);
+        }
+        assert_eq!(last, Some(ProcessEvent::Ended(Ending::Stopped)), "{kind:?}");
+        assert!(given.groups().is_empty(), "{kind:?} left a group");
+    }
+}
+
+#[tokio::test]
+async fn the_kernel_refuses_more_processes_than_a_program_may_have() {
+    let Some(given) = Given::make("bomb") else { return };
+    for kind in KINDS {
+        let dir = tempfile::tempdir().expect("a directory");
+        let text = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); (echo x > f$i; sleep 9) & done; wait";
+        let mut spec = script(dir.path(), text);
+        spec.limits = LIMITS;
+        let told = run(&*given.backend(kind), spec).await;
+        assert_eq!(told.ending, Ending::Killed { limit: Limit::Processes }, "{kind:?} {told:?}");
+        let begun = std::fs::read_dir(dir.path()).expect("it is there").count();
+        assert!(begun <= 10, "{kind:?} began {begun} processes before it was ended");
+        assert!(given.groups().is_empty(), "{kind:?} left a group");
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_helper_left_is_killed_and_removed_and_what_is_anothers_stays() {
+    let Some(given) = Given::make("left") else { return };
+    let namespace = std::fs::read_link("/proc/self/ns/pid").expect("it is told");
+    let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    // No process has that number, so its holder is gone; of the second nobody here can know.
+    let left = format!("dromia-{namespace}-0-999999999-1");
+    let stays = ["dromia-1-0-999999999-1", "another"];
+    for path in &given.0 {
+        for name in [left.as_str()].into_iter().chain(stays) {
+            std::fs::create_dir(path.join(name)).expect("a group");
+        }
+    }
+    let mut sleeper =
+        Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().expect("sleep is there");
+    for path in &given.0 {
+        let entry = path.join(&left).join("cgroup.procs");
+        std::fs::write(entry, sleeper.id().to_string()).expect("it is put there");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = run(&*given.backend(Kind::Strict), script(dir.path(), "exit 0")).await;
+    assert_eq!(told.ending, Ending::Exited { code: 0 }, "{told:?}");
+    let until = Instant::now() + DEATH;
+    let mut is_dead = false;
+    while !is_dead && Instant::now() < until {
+        is_dead = sleeper.try_wait().expect("it is ours").is_some();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(sleeper.kill());
+    drop(sleeper.wait());
+    assert!(is_dead, "what was left still runs");
+    for path in &given.0 {
+        assert!(!path.join(&left).exists(), "it was left in {}", path.display());
+        assert!(stays.iter().all(|name| path.join(name).is_dir()), "in {}", path.display());
+    }
+}
+
+/// Nobody else's groups are taken for places of these tests.
+#[test]
+fn a_hierarchy_is_found_by_its_controllers() {
+    let line = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct";
+    assert_eq!(top(line, "cpu,cpuacct").as_deref(), Some(Path::new("/sys/fs/cgroup/cpu")));
+    assert_eq!(top(line, "pids"), None);
+    assert_eq!(top("32 31 0:29 /a /b rw - cgroup cgroup rw,cpu", "cpu"), None);
+    assert_eq!(top("32 31 0:29 / /b rw - cgroup2 cgroup2 rw", ""), None);
+}

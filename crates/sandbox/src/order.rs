@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::docker::Engine;
 
 /// The version of [`Order`] and [`Report`].
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The longest order.
 const ORDER_BYTES_MAX: usize = 4 << 20;
@@ -142,7 +142,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::Limits;
+    use dromia_contracts::sandbox::{Limits, Network};
 
     use super::*;
 
@@ -154,6 +154,7 @@ mod tests {
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
+            network: Network::None,
         };
         Order { version: VERSION, walls: Walls::Strict, spec }
     }

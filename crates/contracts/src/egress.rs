@@ -20,6 +20,8 @@ use crate::BoxFuture;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
+    /// Carry bytes to it that nobody looks at: a tunnel, which is no request.
+    Connect,
     /// Remove it.
     Delete,
     /// Show it.
@@ -36,12 +38,13 @@ pub enum Method {
 }
 
 impl Method {
-    /// Every method.
+    /// Every method of a request.
     pub const ALL: [Self; 6] = [Self::Delete, Self::Get, Self::Head, Self::Patch, Self::Post, Self::Put];
 
     /// Returns the method as it is written on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Connect => "CONNECT",
             Self::Delete => "DELETE",
             Self::Get => "GET",
             Self::Head => "HEAD",
@@ -55,7 +58,7 @@ impl Method {
     pub const fn is_safe(self) -> bool {
         match self {
             Self::Get | Self::Head => true,
-            Self::Delete | Self::Patch | Self::Post | Self::Put => false,
+            Self::Connect | Self::Delete | Self::Patch | Self::Post | Self::Put => false,
         }
     }
 }
@@ -156,6 +159,47 @@ impl fmt::Debug for Request {
             .field("grants", &self.grants)
             .finish_non_exhaustive()
     }
+}
+
+/// A tunnel that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelRequest {
+    /// The host and the port, as in an address: `example.com:443`, `[2001:db8::1]:443`.
+    pub to: String,
+    /// What the agent is granted on whose behalf it is dug. Only a grant of every method covers a tunnel.
+    pub grants: Vec<String>,
+    /// Whose share of the line it counts against, such as a tenant's.
+    pub share: String,
+}
+
+/// A tunnel: bytes in both directions that nobody looks at.
+///
+/// It may be silent for as long as the line's total time; of the bytes in each direction there are as many as the line
+/// lets a request and an answer have. Dropping both halves closes it.
+pub struct Tunnel {
+    /// What was judged.
+    pub decisions: Vec<Decision>,
+    /// What comes.
+    pub down: Box<dyn Body>,
+    /// What goes.
+    pub up: Box<dyn Upload>,
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("decisions", &self.decisions).finish_non_exhaustive()
+    }
+}
+
+/// The way into a tunnel.
+///
+/// Guarantee: the bounds of its line hold for it. After an error nothing more is taken.
+pub trait Upload: Send {
+    /// Sends bytes; waits until they are on their way.
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Says that nothing more comes; what comes back goes on.
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>>;
 }
 
 /// What was judged about one hop, without path, query or header: fit for a journal.
@@ -345,6 +389,9 @@ pub trait Egress: Send + Sync + fmt::Debug {
 pub trait Line: Send + Sync + fmt::Debug {
     /// Sends a request and waits for the head of its answer.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>>;
+
+    /// Opens a tunnel: the name is resolved once, the addresses are judged, and the connection goes to one of these.
+    fn tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>>;
 }
 
 #[cfg(test)]

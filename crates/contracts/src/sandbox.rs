@@ -1,10 +1,11 @@
 //! The port to process isolation: what a process may have, what it says, how it ended.
 //!
-//! A [`ProcessSpec`] names everything that a process gets; what it does not name, the process does not have. There
-//! is no network in it, because no process gets one. No shell is involved: the words of `argv` are executed as they
-//! stand. Without a backend that can keep the spec nothing runs ([`SandboxError::Unavailable`]).
+//! A [`ProcessSpec`] names everything that a process gets; what it does not name, the process does not have. No process
+//! gets a network; one that is to have a way out gets a door ([`Network::Proxy`]), behind which whoever started it
+//! answers. No shell is involved: the words of `argv` are executed as they stand. Without a backend that can keep the spec nothing runs ([`SandboxError::Unavailable`]).
 
 use std::fmt;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,6 +103,30 @@ pub struct Mount {
     pub writable: bool,
 }
 
+/// What a process may reach.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Nothing.
+    #[default]
+    None,
+    /// One proxy for HTTP, at a loopback address of its own: whoever started the process accepts its connections (see
+    /// [`Process::take_door`]). Variables of its environment name it.
+    Proxy,
+}
+
+impl Network {
+    /// Returns the short name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 /// Everything that a process gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +143,8 @@ pub struct ProcessSpec {
     pub mounts: Vec<Mount>,
     /// What it may use.
     pub limits: Limits,
+    /// What it may reach. A backend that cannot keep it apart from everything else refuses to start.
+    pub network: Network,
 }
 
 /// Which limit ended a process.
@@ -245,12 +272,16 @@ pub trait Process: Send + fmt::Debug {
 
     /// Asks for the end; the next events are what it still wrote, and its end.
     fn stop(&mut self);
+
+    /// Gives the socket away at which the process finds its proxy, once, if its spec asks for one. It does not block,
+    /// and nothing but the process can reach it.
+    fn take_door(&mut self) -> Option<TcpListener>;
 }
 
 /// The port to one backend of process isolation.
 ///
-/// Guarantee: a process started here has what its spec names and nothing else, reaches no network, and dies with
-/// this program, however this program ends.
+/// Guarantee: a process started here has what its spec names and nothing else, reaches no network but the door that its
+/// spec asks for, and dies with this program, however this program ends.
 pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Returns the backend's name with its level, such as `native/strict`.
     fn name(&self) -> &'static str;

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::id::AgentId;
-use crate::sandbox::Level;
+use crate::sandbox::{Level, Network};
 use crate::scope::Scope;
 use crate::store::Read;
 
@@ -15,6 +15,8 @@ use crate::store::Read;
 pub struct ToolTerms {
     /// The weakest walls that will do for its programs.
     pub sandbox: Option<Level>,
+    /// What its programs may reach; nothing is what nobody said.
+    pub network: Option<Network>,
     /// Whether an agent needs the operator's word beside its own grant.
     pub privileged: bool,
     /// Hosts that it may reach beside those which the agent's grants name.

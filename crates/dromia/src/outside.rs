@@ -16,6 +16,13 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// The most bytes of headers.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
+/// The longest that a connection of a program stands: as long as a program may run.
+const PROGRAM_TOTAL: Duration = Duration::from_mins(10);
+/// The most bytes of a program's connection in each direction.
+const PROGRAM_BYTES_MAX: usize = 64 << 20;
+/// The most connections of programs at once: 16 of each of 16 programs.
+const PROGRAM_REQUESTS_MAX: usize = 256;
+
 /// Makes the way out.
 pub(crate) fn egress(opened: EgressConfig) -> GuardedEgress {
     GuardedEgress::new(opened, Arc::new(SystemNames))
@@ -48,6 +55,20 @@ pub(crate) fn question(url: &str, wait: Duration) -> Plan {
         idle_connections_max: 0,
     };
     Plan { route: Route::Named(url.to_owned()), limits }
+}
+
+/// The line for what programs in a sandbox reach through their proxy, which waits as `http.request` does and carries more.
+/// A redirect is its answer: the program follows it, and is judged again.
+pub(crate) fn programs(of_tools: &LineLimits) -> Plan {
+    let limits = LineLimits {
+        total: PROGRAM_TOTAL,
+        request_bytes_max: PROGRAM_BYTES_MAX,
+        response_bytes_max: PROGRAM_BYTES_MAX as u64,
+        redirects_max: 0,
+        requests_max: PROGRAM_REQUESTS_MAX,
+        ..of_tools.clone()
+    };
+    Plan { route: Route::Granted, limits }
 }
 
 /// A request that only looks.

@@ -104,12 +104,14 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     })?;
     let table = Table::new(resolved.said.clone(), Arc::clone(&store), authority.operator());
     let terms: Arc<dyn Terms> = Arc::new(table);
+    let way_out = egress.line(outside::programs(&resolved.reachable.limits))?;
     let tools = ToolsConfig {
         root: home.root().to_owned(),
         pace: resolved.tool_pace,
         hops_max: resolved.message_hops_max,
         sandboxes: Arc::new(Walls::new(resolved, Arc::clone(&store), authority.operator())),
         terms: Arc::clone(&terms),
+        way_out,
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;

@@ -6,6 +6,8 @@
 //! every address of the answer, and hands exactly these to the connection, so there is no second look that could say
 //! something else.
 //!
+//! A tunnel is one more way through the same judgement; what goes through it nobody looks at (`tunnel`).
+//!
 //! It refuses to: read proxy variables, keep cookies, follow a redirect without judging it, unpack an answer, or connect
 //! to a door of this very server, whatever is granted.
 
@@ -22,6 +24,7 @@ mod line;
 mod pinning;
 mod room;
 mod trail;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -21,7 +21,7 @@ use self::attempts::{ALL, HOLD};
 use self::scene::{Scene, Stage};
 use crate::ATTEMPT_FLAG;
 use dromia_contracts::sandbox::{
-    Ending, Limit, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
+    Ending, Limit, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
 };
 
 /// What an attempt may use: little, so that reaching a limit takes no time.
@@ -377,6 +377,7 @@ impl Battery {
             cwd: PathBuf::new(),
             mounts: vec![program],
             limits: limits(backend.tier()),
+            network: Network::None,
         };
         let workspace = backend.workspace(&spec);
         let scene = match hole {

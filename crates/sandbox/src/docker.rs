@@ -10,6 +10,7 @@ use dromia_contracts::BoxFuture;
 use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
 use serde::{Deserialize, Serialize};
 
+use crate::door;
 use crate::order::{Order, VERSION, Walls};
 use crate::running::Running;
 use crate::spec::{self, WORKSPACE};
@@ -72,6 +73,7 @@ impl Sandbox for Containers {
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
         Box::pin(async move {
             spec::check(&spec)?;
+            door::refuse(&spec, self.name())?;
             let order = self.order(spec::resolve(spec)?)?;
             let running = Running::start(&self.helper, &order).await?;
             Ok(Box::new(running) as Box<dyn Process>)
@@ -81,7 +83,7 @@ impl Sandbox for Containers {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::Limits;
+    use dromia_contracts::sandbox::{Limits, Network};
 
     use super::*;
 
@@ -97,6 +99,7 @@ mod tests {
                 cwd: PathBuf::new(),
                 mounts: vec![Mount { source: source.into(), target: "/opt/m".into(), writable: false }],
                 limits: Limits::DEFAULT,
+                network: Network::None,
             })
         };
         assert!(order("/srv/w", "/srv/m").is_ok());

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
 
+use crate::door;
 use crate::order::{Order, VERSION, Walls};
 use crate::running::Running;
 use crate::spec::{self, WORKSPACE};
@@ -53,6 +54,7 @@ impl Sandbox for Gvisor {
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
         Box::pin(async move {
             spec::check(&spec)?;
+            door::refuse(&spec, self.name())?;
             let order = self.order(spec::resolve(spec)?);
             let running = Running::start(&self.helper, &order).await?;
             Ok(Box::new(running) as Box<dyn Process>)

@@ -30,13 +30,13 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit};
+use dromia_contracts::sandbox::{Ending, Limit, Network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use self::meter::Meter;
 use crate::order::{Order, Report, Walls};
-use crate::sys;
+use crate::{door, sys};
 
 pub(crate) use self::groups::Groups;
 pub(crate) use self::landlock::{MINIMUM as LANDLOCK_MINIMUM, abi as landlock_abi};
@@ -72,12 +72,29 @@ pub(crate) fn run_inside(mut arguments: impl Iterator<Item = OsString>) -> ExitC
     let order = order.and_then(|text| serde_json::from_str::<Order>(&text).ok());
     let Some(order) = order else { return ExitCode::FAILURE };
     // It returns only if it failed; whoever started this reads it on standard error.
-    let problem = warden::become_program(&order.spec, &order.walls);
+    let problem = match open_inside(order.spec.network) {
+        Ok(()) => warden::become_program(&order.spec, &order.walls),
+        Err(problem) => format!("the door of the proxy: {problem}"),
+    };
     #[expect(clippy::print_stderr, reason = "there is no other way out of here")]
     {
         eprintln!("dromia: {problem}");
     }
     ExitCode::from(warden::NOT_STARTED)
+}
+
+/// Makes the door where another program made the namespace, raised its loopback interface, and left the helper's socket
+/// on standard input. The program gets another standard input.
+fn open_inside(network: Network) -> io::Result<()> {
+    match network {
+        Network::None => Ok(()),
+        Network::Proxy => {
+            let control = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
+            let null = std::fs::File::open("/dev/null")?;
+            rustix::stdio::dup2_stdin(&null)?;
+            door::open(&control, true)
+        }
+    }
 }
 
 /// Takes the socket from standard input, and leaves nothing there and nothing else open.
@@ -111,12 +128,20 @@ fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> 
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
     }
+    match (order.spec.network, &order.walls) {
+        // Whoever makes a namespace from outside is started first.
+        (Network::None, _) | (Network::Proxy, Walls::Foreign { .. }) => {}
+        (Network::Proxy, Walls::Strict) => door::open(control, false)?,
+        (Network::Proxy, Walls::Base | Walls::Gvisor { .. } | Walls::Docker { .. }) => {
+            return Err(io::Error::other("these walls have no door for a proxy"));
+        }
+    }
     let cloexec = rustix::pipe::PipeFlags::CLOEXEC;
     let (told, tell) = rustix::pipe::pipe_with(cloexec)?;
     let (go, let_go) = rustix::pipe::pipe_with(cloexec)?;
     let Some(warden) = sys::fork()? else {
         drop((told, let_go));
-        warden::run(order, groups, &go, tell);
+        warden::run(order, groups, &go, tell, control);
     };
     drop((tell, go));
     // Closing it is the signal; the warden waits for one byte, so that it never runs on without this process.

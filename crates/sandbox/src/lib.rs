@@ -7,8 +7,8 @@
 //! and watches over it. The other end of that socket is the lifeline: when it closes, for whatever reason, everything
 //! that the helper started is ended.
 //!
-//! What this crate refuses to do: decide who may run what (the gate does), give a process a network, run anything where
-//! a wall is missing.
+//! What this crate refuses to do: decide who may run what (the gate does), give a process a network (one that is to have
+//! a proxy gets a `door` to it, and whoever started it answers there), run anything where a wall is missing.
 //!
 //! Reading order: [`native`], [`bubblewrap`], [`docker`] and [`gvisor`] are the backends, [`probe`] says what this machine permits; `order` is
 //! what goes to the helper and what comes back, `helper` carries it out; [`battery`] tries to break out.
@@ -20,6 +20,7 @@ pub mod gvisor;
 pub mod native;
 pub mod probe;
 
+mod door;
 mod helper;
 mod order;
 mod running;

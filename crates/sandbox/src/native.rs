@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxError, Tier};
 
+use crate::door;
 use crate::order::{Order, VERSION, Walls};
 use crate::running::Running;
 use crate::spec::{self, WORKSPACE};
@@ -67,7 +68,11 @@ impl Sandbox for Native {
         Box::pin(async move {
             spec::check(&spec)?;
             let walls = match self.level {
-                Level::Base => Walls::Base,
+                // Its programs are in the network namespace of everybody else.
+                Level::Base => {
+                    door::refuse(&spec, self.name())?;
+                    Walls::Base
+                }
                 Level::Strict => Walls::Strict,
             };
             let (spec, groups) = (spec::resolve(spec)?, self.groups.clone());

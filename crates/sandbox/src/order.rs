@@ -144,7 +144,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::Limits;
+    use dromia_contracts::sandbox::{Limits, Network};
 
     use super::*;
 
@@ -156,6 +156,7 @@ mod tests {
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
+            network: Network::None,
         };
         Order { version: VERSION, walls: Walls::Strict, spec, groups: vec!["/sys/fs/cgroup/own".into()] }
     }

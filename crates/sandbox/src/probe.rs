@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
+use dromia_contracts::sandbox::{Ending, Limits, Network, ProcessSpec, Sandbox, Tier};
 
 use crate::helper::Groups;
 use crate::native::{Level, Native};
@@ -314,6 +314,7 @@ fn nothing(room: &Room) -> ProcessSpec {
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: Limits { wall_ms: 5_000, ..Limits::DEFAULT },
+        network: Network::None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! lifeline, and the helper ends everything.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -12,15 +13,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::sandbox::{
-    Ending, Limit, PIECE_BYTES_MAX, Process, ProcessEvent, SandboxError, Stream,
+    Ending, Limit, Network, PIECE_BYTES_MAX, Process, ProcessEvent, SandboxError, Stream,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::Instant;
 
-use crate::HELPER_NAME;
 use crate::order::{Order, Report};
+use crate::{HELPER_NAME, door};
 
 /// How long after the last moment that a process may have its helper may take to say so.
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,6 +31,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long the helper may take to read its order.
 const ORDER_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the helper may take to hand the door over.
+const DOOR_WAIT: Duration = Duration::from_secs(10);
 
 /// The longest report that is read.
 const REPORT_BYTES_MAX: usize = 64 << 10;
@@ -49,6 +53,8 @@ pub(crate) struct Running {
     left: u64,
     deadline: Instant,
     is_over: bool,
+    /// Where the process's connections to its proxy are accepted.
+    door: Option<TcpListener>,
 }
 
 impl Running {
@@ -75,18 +81,26 @@ impl Running {
         let mut control = UnixStream::from_std(ours)?;
         let told = tokio::time::timeout(ORDER_WAIT, control.write_all(&text));
         told.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let (door, report) = match order.spec.network {
+            Network::None => (None, Vec::new()),
+            Network::Proxy => {
+                let handed = tokio::time::timeout(DOOR_WAIT, door::take(&control));
+                handed.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+            }
+        };
         let (out, err) = (helper.stdout.take(), helper.stderr.take());
         Ok(Self {
             helper,
             control,
             out,
             err,
-            report: Vec::new(),
+            report,
             has_report: false,
             cause: None,
             left: limits.output_bytes,
             deadline: Instant::now() + Duration::from_millis(limits.wall_ms) + order.walls.rise() + GRACE,
             is_over: false,
+            door,
         })
     }
 
@@ -175,5 +189,9 @@ impl Process for Running {
 
     fn stop(&mut self) {
         self.call_off();
+    }
+
+    fn take_door(&mut self) -> Option<TcpListener> {
+        self.door.take()
     }
 }

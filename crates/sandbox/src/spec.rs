@@ -6,6 +6,8 @@ use dromia_contracts::sandbox::{ProcessSpec, SandboxError};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::door;
+
 /// The longest list of arguments and the longest environment, in bytes; the system takes more.
 const WORDS_BYTES_MAX: usize = 1 << 20;
 
@@ -126,6 +128,7 @@ pub(crate) fn environment(spec: &ProcessSpec, workspace: &Path, temporary: &str)
         ("TMPDIR".to_owned(), temporary.to_owned()),
     ];
     all.extend(spec.env.iter().cloned());
+    all.extend(door::variables(spec.network));
     all
 }
 
@@ -165,7 +168,7 @@ pub(crate) fn guarded(workspace: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::sandbox::{Limits, Mount};
+    use dromia_contracts::sandbox::{Limits, Mount, Network};
 
     use super::*;
 
@@ -177,6 +180,7 @@ mod tests {
             cwd: PathBuf::from("a/b"),
             mounts: vec![Mount { source: "/srv/m".into(), target: "/opt/m".into(), writable: false }],
             limits: Limits::DEFAULT,
+            network: Network::None,
         }
     }
 

@@ -6,6 +6,8 @@
 
 use std::ffi::CString;
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -56,6 +58,26 @@ pub(crate) fn limit_what_starts(command: &mut Command, resource: Resource, limit
     let set = move || Ok(setrlimit(resource, limit)?);
     // SAFETY: between fork and exec there is one system call, and no allocation and no lock.
     unsafe { command.pre_exec(set) };
+}
+
+/// The argument of SIOCSIFFLAGS, as netdevice(7) has it: a name, flags, and the rest of a union.
+#[repr(C)]
+struct Interface {
+    name: [u8; 16],
+    flags: libc::c_short,
+    rest: [u8; 22],
+}
+
+/// Raises the loopback interface of this process's network namespace, which a new one has and which is down.
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    const UP: libc::c_short = 1;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut name = [0; 16];
+    name[..2].copy_from_slice(b"lo");
+    let interface = Interface { name, flags: UP, rest: [0; 22] };
+    // SAFETY: the kernel reads one `ifreq`, which has 40 bytes and lives as long as the call, and writes nothing.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const interface) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What a mount, and all below it, gets.

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
 //! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `program` runs
-//! programs in a sandbox that others build, within `limits`; `live` says what they say as they say it, `ending` how they ended; `kept`
+//! programs in a sandbox that others build, within `limits`; `proxy` answers behind the door of one that may reach something; `live` says what they say as they say it, `ending` how they ended; `kept`
 //! keeps what is too long to be told; `message` sends; `web` asks other hosts; [`homes`] wipes.
 
 pub mod toolbox;
@@ -26,6 +26,7 @@ mod listing;
 mod live;
 mod message;
 mod program;
+mod proxy;
 mod search;
 mod turns;
 mod web;

@@ -3,6 +3,8 @@
 //! Invariant: the words that the gate judged are the words that the sandbox executes; no string is taken apart here. A
 //! shell gets its command as one word and runs inside of the same walls.
 //!
+//! A program whose tool the operator gave a way out finds a proxy (`proxy`) behind the one door of its sandbox.
+//!
 //! What a program writes is told up to a bound, its beginning and its end; the whole of it is [kept](crate::kept). Whoever
 //! looks on hears it as it comes (`live`).
 
@@ -10,9 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dromia_contracts::content::Part;
+use dromia_contracts::egress::Decision;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sandbox::{Ending, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::sandbox::{Ending, Network, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::Pieces;
 
@@ -22,6 +25,7 @@ use crate::kept::{KEPT_BYTES_MAX, Long};
 use crate::limits;
 use crate::live::{self, Voice};
 use crate::path::WorkspacePath;
+use crate::proxy::{Judged, Proxy, Way};
 
 /// The most programs that run at once.
 pub(crate) const PROGRAMS_MAX: usize = 16;
@@ -36,6 +40,9 @@ pub(crate) const SHELL: &str = "/bin/sh";
 const HEAD_BYTES: usize = 20 << 10;
 const TAIL_BYTES: usize = 10 << 10;
 
+/// The most refusals that are told one by one; the journal has them all.
+const REFUSED_SHOWN_MAX: usize = 8;
+
 /// A program as the gate judged it.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -46,6 +53,8 @@ pub(crate) struct Program {
     pub(crate) terms: ToolTerms,
     /// The key of the call.
     pub(crate) key: String,
+    /// Where its requests go, if it may reach anything.
+    pub(crate) way: Option<Way>,
 }
 
 /// What a program did.
@@ -57,6 +66,8 @@ pub(crate) struct Done {
     pub(crate) parts: Vec<Part>,
     /// The whole output, if not all of it is told.
     pub(crate) whole: Option<Long>,
+    /// What was judged of what it asked for.
+    pub(crate) egress: Vec<Decision>,
 }
 
 /// Runs a program in a workspace to its end. Dropping the future ends it.
@@ -67,11 +78,19 @@ pub(crate) async fn run(
     clock: &dyn Clock,
     pieces: &dyn Pieces,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s, terms, .. } = program;
+    let Program { argv, cwd, timeout_s, terms, way, .. } = program;
     let limits = limits::of_call(timeout_s, &terms);
     let cwd = cwd.names().collect();
-    let spec = ProcessSpec { argv, env: Vec::new(), workspace, cwd, mounts: Vec::new(), limits };
+    let network = if way.is_some() { Network::Proxy } else { Network::None };
+    let spec = ProcessSpec { argv, env: Vec::new(), workspace, cwd, mounts: Vec::new(), limits, network };
     let mut process = sandbox.start(spec).await?;
+    let proxy = match way.zip(process.take_door()) {
+        Some((way, door)) => {
+            let opened = Proxy::open(door, way);
+            Some(opened.map_err(|problem| SandboxError::Start { problem: problem.to_string() })?)
+        }
+        None => None,
+    };
     let began = clock.now();
     let mut voice = Voice::new(pieces, clock);
     let mut output = Vec::new();
@@ -100,9 +119,31 @@ pub(crate) async fn run(
     let ran = clock.now().as_millisecond() - began.as_millisecond();
     let ran = Duration::from_millis(u64::try_from(ran).unwrap_or(0));
     let mut done = told(&ending, output, ending::told(&ending, &limits, sandbox.name(), ran));
+    let mut before = vec![fact(limits::shown(&limits))];
+    if let Some(proxy) = proxy {
+        let judged = proxy.close().await;
+        before.extend(reached(&judged));
+        done.egress = judged.decisions;
+    }
     // Behind how it ended, before what it said.
-    done.parts.insert(1, fact(limits::shown(&limits)));
+    drop(done.parts.splice(1..1, before));
     Ok(done)
+}
+
+/// Tells how often a program was let out, and what it was refused: a program seldom says so itself.
+fn reached(judged: &Judged) -> Vec<Part> {
+    let spent = if judged.is_spent { "; it used up all that it may send and get" } else { "" };
+    let mut parts =
+        vec![fact(format!("[network: {} let out, {} refused{spent}]", judged.let_out, judged.refused))];
+    let refused = judged.decisions.iter().filter(|decision| !decision.allowed).take(REFUSED_SHOWN_MAX);
+    let lines: Vec<_> = refused
+        .map(|decision| format!("refused: {} {} ({})\n", decision.method, decision.to, decision.rule))
+        .collect();
+    if !lines.is_empty() {
+        // The program chose these names.
+        parts.push(Part::text(lines.concat(), Label::UNKNOWN_FILE));
+    }
+    parts
 }
 
 fn told(ending: &Ending, mut output: Vec<u8>, how: String) -> Done {
@@ -110,11 +151,11 @@ fn told(ending: &Ending, mut output: Vec<u8>, how: String) -> Done {
     let mut parts = vec![fact(how)];
     let text = |bytes: &[u8]| Part::text(String::from_utf8_lossy(bytes), Label::UNKNOWN_FILE);
     if output.is_empty() {
-        return Done { failed, parts, whole: None };
+        return Done { failed, parts, whole: None, egress: Vec::new() };
     }
     if output.len() <= HEAD_BYTES + TAIL_BYTES {
         parts.push(text(&output));
-        return Done { failed, parts, whole: None };
+        return Done { failed, parts, whole: None, egress: Vec::new() };
     }
     let tail = output.len() - TAIL_BYTES;
     parts.push(text(&output[..HEAD_BYTES]));
@@ -123,7 +164,7 @@ fn told(ending: &Ending, mut output: Vec<u8>, how: String) -> Done {
     let is_cut = output.len() > KEPT_BYTES_MAX;
     output.truncate(KEPT_BYTES_MAX);
     let whole = Some(Long { bytes: output, shown: HEAD_BYTES, is_cut });
-    Done { failed, parts, whole }
+    Done { failed, parts, whole, egress: Vec::new() }
 }
 
 #[cfg(test)]

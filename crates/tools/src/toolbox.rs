@@ -16,7 +16,7 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::Line;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::sandbox::{Limits, Sandboxes};
+use dromia_contracts::sandbox::{Limits, Network, Sandboxes};
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::{Terms, ToolTerms};
 use dromia_contracts::tool::{
@@ -38,6 +38,7 @@ use crate::limits;
 use crate::listing;
 use crate::message;
 use crate::program::{self, PROGRAMS_MAX, Program};
+use crate::proxy::{self, Way};
 use crate::search;
 use crate::turns::Turns;
 use crate::web;
@@ -59,6 +60,8 @@ pub struct ToolsConfig {
     pub sandboxes: Arc<dyn Sandboxes>,
     /// What the operator says about each tool.
     pub terms: Arc<dyn Terms>,
+    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
+    pub way_out: Arc<dyn Line>,
 }
 
 /// The built-in tools.
@@ -122,13 +125,15 @@ impl Toolbox {
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
                 let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
-                self.program(&context, Program { argv, cwd, timeout_s, terms, key }, pieces).await
+                let way = self.way(&context, &terms);
+                self.program(&context, Program { argv, cwd, timeout_s, terms, key, way }, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
                 let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
-                self.program(&context, Program { argv, cwd, timeout_s, terms, key }, pieces).await
+                let way = self.way(&context, &terms);
+                self.program(&context, Program { argv, cwd, timeout_s, terms, key, way }, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -187,6 +192,19 @@ impl Toolbox {
         terms.map_err(|_| "its limits cannot be read now; nothing ran, try again later".to_owned())
     }
 
+    /// The way out of a program, where the operator says that there is one and the agent's grants cover anything.
+    fn way(&self, context: &ToolContext, terms: &ToolTerms) -> Option<Way> {
+        let has_one = match terms.network {
+            Some(Network::Proxy) => proxy::is_of_use(&context.grants),
+            Some(Network::None) | None => false,
+        };
+        has_one.then(|| Way {
+            line: Arc::clone(&self.config.way_out),
+            grants: context.grants.clone(),
+            share: context.scope.tenant().to_string(),
+        })
+    }
+
     async fn program(
         &self,
         context: &ToolContext,
@@ -213,7 +231,12 @@ impl Toolbox {
         let key = program.key.clone();
         let done = program::run(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
         let done = done.map_err(|error| error.to_string())?;
-        let output = ToolOutput { failed: done.failed, parts: done.parts, ..ToolOutput::default() };
+        let output = ToolOutput {
+            failed: done.failed,
+            parts: done.parts,
+            egress: done.egress,
+            ..ToolOutput::default()
+        };
         Ok(self.keep(agent, key, output, done.whole).await)
     }
 

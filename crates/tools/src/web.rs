@@ -72,6 +72,11 @@ impl<'de> Deserialize<'de> for HttpUrl {
 impl HttpRequest {
     /// Checks what one argument means for another.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if self.method == Method::Connect {
+            return Err(
+                "method: CONNECT is no request; GET, HEAD, POST, PUT, PATCH and DELETE are".to_owned()
+            );
+        }
         if self.method.is_safe() && !self.body.is_empty() {
             return Err(format!("body: {} has none", self.method));
         }
@@ -86,7 +91,7 @@ impl HttpRequest {
         match self.method {
             Method::Get | Method::Head => EffectClass::Pure,
             Method::Delete | Method::Put => EffectClass::Idempotent,
-            Method::Patch | Method::Post => EffectClass::Unkeyed,
+            Method::Connect | Method::Patch | Method::Post => EffectClass::Unkeyed,
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::bail;
-use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox};
+use dromia_contracts::sandbox::{Ending, Limits, Network, ProcessEvent, ProcessSpec, Sandbox};
 use dromia_sandbox::probe::{self, Kind, Machine};
 
 use crate::measure::median;
@@ -71,6 +71,7 @@ async fn within(sandbox: &dyn Sandbox, scene: &Scene) -> anyhow::Result<f64> {
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: Limits::DEFAULT,
+        network: Network::None,
     };
     let began = Instant::now();
     let mut process = sandbox.start(spec).await?;

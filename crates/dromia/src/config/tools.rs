@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dromia_contracts::agent::Handle;
-use dromia_contracts::sandbox::Level;
+use dromia_contracts::sandbox::{Level, Network};
 use dromia_contracts::terms::{ToolTerms, cleared};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,10 @@ pub(crate) struct ProgramFlags {
     /// The weakest walls that will do, where `sandbox.minimum` would allow weaker ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sandbox: Option<Minimum>,
+    /// What its programs reach: nothing (`none`), or through a proxy what the agent's `net:` grants cover (`proxy`). By
+    /// default nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<Network>,
     /// The most processor time of one call, from 100ms to 4h; by default four times its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_limit: Option<String>,
@@ -131,6 +135,7 @@ impl Said {
         let Some(own) = self.of(agent).and_then(|tools| tools.get(tool)).cloned() else { return all };
         ToolTerms {
             sandbox: own.sandbox.or(all.sandbox),
+            network: own.network.or(all.network),
             privileged: all.privileged,
             net: [all.net, own.net].concat(),
             cpu_ms: own.cpu_ms.or(all.cpu_ms),
@@ -228,6 +233,7 @@ fn program(here: &str, written: &ProgramFlags, minimum: Minimum, check: &mut Che
         wall_ms: number("time_limit", written.time_limit.as_deref(), &TIME),
         disk_bytes: number("disk_quota", written.disk_quota.as_deref(), &DISK),
         sandbox: written.sandbox.map(level),
+        network: written.network,
         privileged: written.privileged,
         net: Vec::new(),
     }

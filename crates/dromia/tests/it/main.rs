@@ -21,6 +21,7 @@ mod live;
 mod model;
 mod mutations;
 mod programs;
+mod proxy;
 mod requests;
 mod rests;
 mod schema;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Body, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response,
+    Body, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response, Tunnel,
+    TunnelRequest,
 };
 use reqwest::Client;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -31,21 +32,21 @@ use super::{Refused, Surroundings, headers};
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// The longest total time; a longer one is this.
-const TOTAL_MAX: Duration = Duration::from_hours(24);
+pub(super) const TOTAL_MAX: Duration = Duration::from_hours(24);
 
 /// How a tool's request names its sender, where it does not say so itself.
 const AGENT: &str = concat!("dromia/", env!("CARGO_PKG_VERSION"));
 
-const PLAIN: Refused =
+pub(super) const PLAIN: Refused =
     Refused { rule: "https only", reason: "only encrypted connections are made; use an https:// URL" };
 
 /// A way out, for one purpose.
 #[derive(Debug)]
 pub(super) struct GuardedLine {
-    clearance: Arc<Clearance>,
-    around: Arc<Surroundings>,
-    limits: LineLimits,
-    room: Room,
+    pub(super) clearance: Arc<Clearance>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) limits: LineLimits,
+    pub(super) room: Room,
     open: Made,
     strict: Made,
 }
@@ -102,6 +103,10 @@ impl GuardedLine {
 
     async fn hops(&self, request: Request, deadline: Instant, trail: &mut Trail) -> Result<Answer, Failure> {
         let Request { method, url, headers, body, grants, share } = request;
+        if method == Method::Connect {
+            let problem = "CONNECT is no request; a tunnel is asked for as one".to_owned();
+            return Err(Failure::Malformed { problem });
+        }
         if body.len() > self.limits.request_bytes_max {
             let bytes_max = self.limits.request_bytes_max as u64;
             return Err(Failure::TooLarge { part: Oversized::Request, bytes_max });
@@ -205,6 +210,10 @@ impl Line for GuardedLine {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
         Box::pin(self.exchange(request))
     }
+
+    fn tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
+        Box::pin(self.dig(request))
+    }
 }
 
 /// The head of an answer with its body.
@@ -254,6 +263,7 @@ impl Body for LineBody {
 
 const fn wire(method: Method) -> reqwest::Method {
     match method {
+        Method::Connect => reqwest::Method::CONNECT,
         Method::Delete => reqwest::Method::DELETE,
         Method::Get => reqwest::Method::GET,
         Method::Head => reqwest::Method::HEAD,

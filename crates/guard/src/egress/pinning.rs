@@ -4,7 +4,8 @@
 //! and the connection there is no second answer.
 
 use std::error::Error as _;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -27,26 +28,50 @@ impl Resolve for Pinning {
         let name = name.as_str().to_owned();
         let (clearance, around, is_strict) =
             (Arc::clone(&self.clearance), Arc::clone(&self.around), self.is_strict);
-        Box::pin(async move { look_up(&name, &clearance, &around, is_strict).await })
+        Box::pin(async move { pinned(&name, &clearance, &around, is_strict).await })
     }
 }
 
-async fn look_up(
+async fn pinned(
     name: &str,
     clearance: &Clearance,
     around: &Surroundings,
     is_strict: bool,
 ) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
-    let addresses = around.names.resolve(name.to_owned()).await?;
+    match look_up(name, clearance, around, is_strict).await {
+        // The port of the URL takes the place of 0.
+        Ok(found) => Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)))),
+        Err(Missed::Refused(refused)) => Err(refused.into()),
+        Err(Missed::Unresolved(problem)) => Err(problem.into()),
+    }
+}
+
+/// Why a name leads nowhere.
+#[derive(Debug)]
+pub(super) enum Missed {
+    /// What is found under it may not be reached.
+    Refused(Refused),
+    /// Nobody says what it means.
+    Unresolved(io::Error),
+}
+
+/// Looks a name up, once, and judges all that is found.
+pub(super) async fn look_up(
+    name: &str,
+    clearance: &Clearance,
+    around: &Surroundings,
+    is_strict: bool,
+) -> Result<Vec<IpAddr>, Missed> {
+    let addresses = around.names.resolve(name.to_owned()).await.map_err(Missed::Unresolved)?;
     if addresses.is_empty() {
-        return Err(NO_ADDRESS.into());
+        return Err(Missed::Refused(NO_ADDRESS));
     }
     // One bad address spoils them all: an honest name has no public and private addresses at once.
     for address in &addresses {
-        clearance.judge_address(Some(name), *address, is_strict, &*around.names)?;
+        let judged = clearance.judge_address(Some(name), *address, is_strict, &*around.names);
+        judged.map_err(Missed::Refused)?;
     }
-    // The port of the URL takes the place of 0.
-    Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))))
+    Ok(addresses)
 }
 
 /// Finds our own refusal among the causes of a failed connection.

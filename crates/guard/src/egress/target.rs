@@ -39,6 +39,8 @@ const USERINFO: Refused =
 const NO_HOST: Refused = Refused { rule: "malformed url", reason: "the URL names no host" };
 const ZONE: Refused = Refused { rule: "zone id", reason: "a URL names no network interface" };
 const NAME: Refused = Refused { rule: "malformed url", reason: "the host of the URL is no host name" };
+const AUTHORITY: Refused =
+    Refused { rule: "malformed url", reason: "a tunnel leads to a host and a port, such as example.com:443" };
 const PORT: Refused = Refused { rule: "port", reason: "port 0 is no port" };
 
 impl Target {
@@ -65,6 +67,17 @@ impl Target {
             return Err(ZONE);
         }
         Self::of(Url::parse(text).map_err(|_| UNREADABLE)?)
+    }
+
+    /// Reads where a tunnel leads: a host and a port, and nothing else. It is judged as an encrypted connection is.
+    pub(super) fn read_authority(text: &str) -> Result<Self, Refused> {
+        let has_port = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if !has_port || text.contains(['/', '?', '#']) {
+            return Err(AUTHORITY);
+        }
+        Self::read(&format!("https://{text}/"))
     }
 
     /// Reads where a redirect leads.

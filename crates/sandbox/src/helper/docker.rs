@@ -392,6 +392,8 @@ fn whole(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use dromia_contracts::sandbox::Network;
+
     use super::*;
 
     fn spec() -> ProcessSpec {
@@ -402,6 +404,7 @@ mod tests {
             cwd: "".into(),
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
+            network: Network::None,
         }
     }
 

@@ -147,6 +147,8 @@ fn memory_of(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use dromia_contracts::sandbox::Network;
+
     use super::*;
 
     #[test]
@@ -170,6 +172,7 @@ mod tests {
             cwd: "".into(),
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
+            network: Network::None,
         };
         let walls = crate::order::Walls::Strict;
         let order = Order { version: crate::order::VERSION, walls, spec, groups: Vec::new() };

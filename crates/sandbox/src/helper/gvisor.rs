@@ -289,7 +289,7 @@ fn lay_desk(top: &Path, order: &Order) -> io::Result<File> {
 mod tests {
     use std::io::Write as _;
 
-    use dromia_contracts::sandbox::{Limits, Mount};
+    use dromia_contracts::sandbox::{Limits, Mount, Network};
 
     use super::*;
 
@@ -301,6 +301,7 @@ mod tests {
             cwd: PathBuf::new(),
             mounts: vec![Mount { source: mount.into(), target: "/opt/m".into(), writable: false }],
             limits: Limits::DEFAULT,
+            network: Network::None,
         }
     }
 

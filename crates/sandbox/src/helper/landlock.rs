@@ -1,5 +1,5 @@
-//! The rules of Landlock: which paths may be read, executed and changed; nothing else of the file system, no TCP, no
-//! signal and no abstract socket beyond the walls.
+//! The rules of Landlock: which paths may be read, executed and changed; nothing else of the file system, no TCP but to a
+//! door, no signal and no abstract socket beyond the walls.
 //!
 //! Landlock only takes away, and what a kernel does not know it does not take away. [`MINIMUM`] is what must be there;
 //! the rest is stated by the doctor.
@@ -7,13 +7,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dromia_contracts::sandbox::ProcessSpec;
+use dromia_contracts::sandbox::{Network, ProcessSpec};
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use super::root::{DEVICES, SYSTEM};
+use crate::door;
 
 /// What must be there: without it a file could be cut to nothing though it cannot be written (before 3), or moved out
 /// of its directory (before 2).
@@ -37,6 +38,8 @@ pub(crate) struct Places {
     pub(crate) read: Vec<PathBuf>,
     /// May be changed, too.
     pub(crate) write: Vec<PathBuf>,
+    /// Ports that may be connected to.
+    pub(crate) ports: Vec<u16>,
 }
 
 impl Places {
@@ -51,6 +54,7 @@ impl Places {
                 .map(|mount| mount.source.clone())
                 .chain([spec.workspace.clone()])
                 .collect(),
+            ports: Vec::new(),
         }
     }
 
@@ -62,6 +66,10 @@ impl Places {
         Self {
             read: system.chain(read.into_iter().map(|mount| mount.target.clone())).collect(),
             write: write.into_iter().map(|mount| mount.target.clone()).chain(own).collect(),
+            ports: match spec.network {
+                Network::None => Vec::new(),
+                Network::Proxy => vec![door::ADDRESS.port()],
+            },
         }
     }
 }
@@ -72,6 +80,7 @@ pub(crate) fn restrict(places: &Places) -> io::Result<()> {
     let read = AccessFs::from_read(NEWEST);
     // Device files and sockets of others are not made; ioctl on devices is not allowed anywhere.
     let write = AccessFs::from_all(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
+    let ports = places.ports.iter().map(|port| Ok(NetPort::new(*port, AccessNet::ConnectTcp)));
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -82,6 +91,7 @@ pub(crate) fn restrict(places: &Places) -> io::Result<()> {
         .and_then(|rules| rules.add_rules(path_beneath_rules(there(&places.read), read)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(there(&places.write), write)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(DEVICES, device)))
+        .and_then(|rules| rules.add_rules(ports))
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(refused)?;
     match status.ruleset {

@@ -6,11 +6,15 @@
 //! too: nobody could count it), handles that open by number. "Not implemented" makes libraries take another way,
 //! which "not permitted" would not.
 //!
+//! A process that has a door (`door`) may make sockets of TCP and connect them: its namespace has a loopback interface
+//! and nothing else, so the door is all that they reach. It may not listen.
+//!
 //! Calls by the numbers of another architecture kill the process.
 
 use std::collections::BTreeMap;
 use std::io;
 
+use dromia_contracts::sandbox::Network;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
@@ -158,8 +162,8 @@ pub(crate) fn is_known() -> bool {
 }
 
 /// Lets this process, and all that come from it, call what is listed and nothing else.
-pub(crate) fn restrict(paths: Paths) -> io::Result<()> {
-    let program = program(paths).map_err(|problem| io::Error::other(problem.to_string()))?;
+pub(crate) fn restrict(paths: Paths, network: Network) -> io::Result<()> {
+    let program = program(paths, network).map_err(|problem| io::Error::other(problem.to_string()))?;
     seccompiler::apply_filter(&program).map_err(|problem| io::Error::other(problem.to_string()))
 }
 
@@ -168,7 +172,7 @@ fn numbers<const N: usize>(lists: [&'static [Call]; N]) -> impl Iterator<Item = 
     lists.into_iter().flatten().map(|(number, _)| *number)
 }
 
-fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(paths: Paths, network: Network) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         numbers([PLAIN, OLDER]).map(|number| (number, Vec::new())).collect();
     match paths {
@@ -207,9 +211,30 @@ fn program(paths: Paths) -> Result<BpfProgram, seccompiler::BackendError> {
             rules.insert(number, vec![when([not(0, 1)?])?]);
         }
     }
+    match network {
+        Network::None => {}
+        Network::Proxy => {
+            rules.insert(libc::SYS_socket, streams()?);
+            rules.insert(libc::SYS_connect, Vec::new());
+        }
+    }
     let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()
+}
+
+/// Sockets of TCP over IPv4, and no others: no datagrams, no raw sockets, none of a protocol that Landlock does not know.
+fn streams() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let family = u64::from(libc::AF_INET.unsigned_abs());
+    let flags = u64::from((libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).unsigned_abs());
+    let kind = SeccompCmpOp::MaskedEq(u64::from(u32::MAX) & !flags);
+    let stream = u64::from(libc::SOCK_STREAM.unsigned_abs());
+    let tcp = u64::from(libc::IPPROTO_TCP.unsigned_abs());
+    let rule = |protocol| {
+        let kind = SeccompCondition::new(1, SeccompCmpArgLen::Dword, kind.clone(), stream)?;
+        when([is(0, family)?, kind, is(2, protocol)?])
+    };
+    Ok(vec![rule(0)?, rule(tcp)?])
 }
 
 /// What a process may do to itself, which is number zero there.
@@ -264,11 +289,13 @@ mod tests {
     fn the_filter_is_written_for_all_kinds_of_paths_and_fits_the_kernel() {
         const INSTRUCTIONS_MAX: usize = 4096;
         let [shared, own, guest] = [Paths::Shared, Paths::Own, Paths::Guest]
-            .map(|paths| program(paths).expect("it is written").len());
+            .map(|paths| program(paths, Network::None).expect("it is written").len());
         assert!(
             shared < own && own < guest && guest < INSTRUCTIONS_MAX,
             "{shared}, {own} and {guest} instructions"
         );
+        let with_door = program(Paths::Own, Network::Proxy).expect("it is written").len();
+        assert!(own < with_door && with_door < INSTRUCTIONS_MAX, "{own} and {with_door} instructions");
     }
 
     #[test]

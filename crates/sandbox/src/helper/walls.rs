@@ -3,7 +3,7 @@
 use std::io;
 use std::process::Command;
 
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::sandbox::{Limits, Network, ProcessSpec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
@@ -23,16 +23,17 @@ const CAPABILITY_MAX: u32 = 63;
 /// Builds all of them. `counts_own` says that processes are counted for these walls only, and not for all that the
 /// same user runs. What went wrong is said with its place.
 pub(crate) fn build(
-    limits: &Limits,
+    spec: &ProcessSpec,
     places: &Places,
     paths: Paths,
     counts_own: bool,
 ) -> Result<(), (&'static str, io::Error)> {
+    let limits = &spec.limits;
     bound(limits).map_err(|problem| ("limits", problem))?;
     bound_own(limits, counts_own).map_err(|problem| ("limits", problem))?;
     without_rights().map_err(|problem| ("capabilities", problem))?;
     landlock::restrict(places).map_err(|problem| ("Landlock", problem))?;
-    syscalls::restrict(paths).map_err(|problem| ("seccomp", problem))
+    syscalls::restrict(paths, spec.network).map_err(|problem| ("seccomp", problem))
 }
 
 /// Builds those that stand inside of gVisor as well. Its bundle gives no capability, which is checked; its kernel has no
@@ -40,7 +41,7 @@ pub(crate) fn build(
 pub(crate) fn build_in_guest(limits: &Limits) -> Result<(), (&'static str, io::Error)> {
     bound(limits).map_err(|problem| ("limits", problem))?;
     has_no_rights().map_err(|problem| ("capabilities", problem))?;
-    syscalls::restrict(Paths::Guest).map_err(|problem| ("seccomp", problem))
+    syscalls::restrict(Paths::Guest, Network::None).map_err(|problem| ("seccomp", problem))
 }
 
 /// Sets the kernel's limits, which hold for each process; the sums are the meter's.

@@ -5,11 +5,12 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use dromia_contracts::sandbox::{Ending, ProcessSpec};
+use dromia_contracts::sandbox::{Ending, Network, ProcessSpec};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
 use super::groups::Groups;
@@ -22,12 +23,13 @@ use crate::spec::{WORKSPACE, environment};
 /// The exit code of a warden that could not become the program.
 pub(crate) const NOT_STARTED: u8 = 125;
 
-/// Runs the warden to its end, in these control groups. `go` gives one byte if the helper lives; `tell` takes the report.
-pub(crate) fn run(order: &Order, groups: &Groups, go: &OwnedFd, tell: OwnedFd) -> ! {
+/// Runs the warden to its end, in these control groups. `go` gives one byte if the helper lives; `tell` takes the report;
+/// `control` is the helper's socket, for whoever hands a door over it.
+pub(crate) fn run(order: &Order, groups: &Groups, go: &OwnedFd, tell: OwnedFd, control: &UnixStream) -> ! {
     let mut tell = std::fs::File::from(tell);
     let ending = match begin(go) {
         Ok(()) => match groups.join() {
-            Ok(()) => follow(order),
+            Ok(()) => follow(order, control),
             Err(problem) => {
                 Ending::NotStarted { problem: format!("its control group cannot be joined: {problem}") }
             }
@@ -47,7 +49,7 @@ fn begin(go: &OwnedFd) -> io::Result<()> {
     if rustix::io::read(go, &mut byte)? == 1 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-fn follow(order: &Order) -> Ending {
+fn follow(order: &Order, control: &UnixStream) -> Ending {
     let not_started = |problem: String| Ending::NotStarted { problem };
     match &order.walls {
         Walls::Strict => match strict(&order.spec) {
@@ -64,8 +66,16 @@ fn follow(order: &Order) -> Ending {
             let Some((program, arguments)) = argv.split_first() else {
                 return not_started("there is no program".to_owned());
             };
-            let problem =
-                Command::new(program).args(arguments).env_clear().env("PATH", "/usr/bin:/bin").exec();
+            let mut command = Command::new(program);
+            command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
+            if order.spec.network == Network::Proxy {
+                // This program inside takes it from there, and the tool gets nothing of it.
+                match control.try_clone() {
+                    Ok(control) => command.stdin(OwnedFd::from(control)),
+                    Err(problem) => return not_started(format!("the helper's socket: {problem}")),
+                };
+            }
+            let problem = command.exec();
             not_started(format!("{program}: {problem}"))
         }
     }
@@ -77,7 +87,7 @@ fn strict(spec: &ProcessSpec) -> Result<Ending, String> {
     // What this process holds is not for the eyes of what it starts.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|problem| problem.to_string())?;
-    walls::build(&spec.limits, &Places::inside(spec), Paths::Own, true)
+    walls::build(spec, &Places::inside(spec), Paths::Own, true)
         .map_err(|(place, problem)| format!("{place}: {problem}"))?;
     let mut command = command(spec, Path::new(WORKSPACE), "/tmp");
     walls::bound_memory(&mut command, &spec.limits);
@@ -109,7 +119,7 @@ pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     let temporary = workspace.to_string_lossy();
     let temporary = if paths == Paths::Own { "/tmp" } else { &*temporary };
     let mut command = command(spec, workspace, temporary);
-    if let Err((place, problem)) = walls::build(&spec.limits, &places, paths, false) {
+    if let Err((place, problem)) = walls::build(spec, &places, paths, false) {
         return format!("{place}: {problem}");
     }
     walls::bound_memory(&mut command, &spec.limits);

@@ -2,6 +2,7 @@
 
 mod battery;
 mod docker;
+mod door;
 mod groups;
 mod guest;
 mod port;

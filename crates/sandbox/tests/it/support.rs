@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dromia_contracts::sandbox::{Ending, Limits, ProcessEvent, ProcessSpec, Sandbox, Stream};
+use dromia_contracts::sandbox::{
+    Ending, Limits, Network, Process, ProcessEvent, ProcessSpec, Sandbox, Stream,
+};
 use dromia_sandbox::probe::{self, Kind, Machine};
 use dromia_sandbox::{Engine, Gvisor};
 
@@ -49,6 +51,7 @@ pub(crate) fn script(workspace: &Path, script: &str) -> ProcessSpec {
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: Limits { wall_ms: 10_000, ..Limits::DEFAULT },
+        network: Network::None,
     }
 }
 
@@ -62,7 +65,11 @@ pub(crate) struct Told {
 
 /// Runs a process to its end.
 pub(crate) async fn run(backend: &dyn Sandbox, spec: ProcessSpec) -> Told {
-    let mut process = backend.start(spec).await.expect("it starts");
+    told(backend.start(spec).await.expect("it starts")).await
+}
+
+/// Hears a process to its end.
+pub(crate) async fn told(mut process: Box<dyn Process>) -> Told {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     loop {
         match process.next().await.expect("an end comes last") {

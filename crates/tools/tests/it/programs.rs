@@ -1,5 +1,6 @@
 //! Programs: what the sandbox is asked for, and what is told of what it says.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::Part;
 use dromia_contracts::sandbox::{
-    Ending, Level, Limit, Limits, Mount, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
+    Ending, Level, Limit, Limits, Mount, Network, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
     Sandboxes, Stream, Tier,
 };
 use dromia_contracts::terms::ToolTerms;
@@ -27,17 +28,19 @@ pub(crate) struct Played {
     pub(crate) asked: Arc<Mutex<Vec<ProcessSpec>>>,
     /// Whether its walls are of the lowest level.
     pub(crate) is_weak: AtomicBool,
+    /// The door of the next process.
+    pub(crate) door: Arc<Mutex<Option<TcpListener>>>,
 }
 
 impl Sandboxes for Played {
     fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         assert_eq!(tenant, TENANT, "it is asked for the tenant that calls");
         let script = self.script.lock().expect("nobody panicked").clone();
-        let asked = Arc::clone(&self.asked);
+        let (asked, door) = (Arc::clone(&self.asked), Arc::clone(&self.door));
         let name = if self.is_weak.load(Ordering::SeqCst) { "played/base" } else { "played" };
         Box::pin(async move {
             match script {
-                Some(script) => Ok(Arc::new(Stage { name, script, asked }) as Arc<dyn Sandbox>),
+                Some(script) => Ok(Arc::new(Stage { name, script, asked, door }) as Arc<dyn Sandbox>),
                 None => Err(SandboxError::Unavailable {
                     missing: "the kernel has no Landlock".to_owned(),
                     fix: "boot with lsm=landlock".to_owned(),
@@ -52,6 +55,7 @@ struct Stage {
     name: &'static str,
     script: Vec<ProcessEvent>,
     asked: Arc<Mutex<Vec<ProcessSpec>>>,
+    door: Arc<Mutex<Option<TcpListener>>>,
 }
 
 impl Sandbox for Stage {
@@ -74,12 +78,13 @@ impl Sandbox for Stage {
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
         self.asked.lock().expect("nobody panicked").push(spec);
         let script = self.script.clone().into_iter();
-        Box::pin(async move { Ok(Box::new(Acted(script)) as Box<dyn Process>) })
+        let door = self.door.lock().expect("nobody panicked").take();
+        Box::pin(async move { Ok(Box::new(Acted(script, door)) as Box<dyn Process>) })
     }
 }
 
 #[derive(Debug)]
-struct Acted(std::vec::IntoIter<ProcessEvent>);
+struct Acted(std::vec::IntoIter<ProcessEvent>, Option<TcpListener>);
 
 impl Process for Acted {
     fn next(&mut self) -> BoxFuture<'_, Option<ProcessEvent>> {
@@ -87,6 +92,10 @@ impl Process for Acted {
     }
 
     fn stop(&mut self) {}
+
+    fn take_door(&mut self) -> Option<TcpListener> {
+        self.1.take()
+    }
 }
 
 fn plays(bench: &Bench, output: &[&[u8]], ending: Ending) {
@@ -274,4 +283,24 @@ async fn a_tool_that_asks_for_stronger_walls_runs_nothing_behind_weaker_ones() {
     bench.sandboxes.is_weak.store(false, Ordering::SeqCst);
     let told = bench.told("exec", r#"{"argv":["ls"]}"#).await;
     assert!(told.starts_with("ok: [exit code 0; played; ran "), "{told}");
+}
+
+#[tokio::test]
+async fn a_program_has_a_door_where_the_operator_says_so_and_a_host_is_granted() {
+    let with = |network| ToolTerms { network, ..ToolTerms::default() };
+    for (network, asked_for) in
+        [(None, Network::None), (Some(Network::None), Network::None), (Some(Network::Proxy), Network::Proxy)]
+    {
+        let bench = Bench::under(AgentState::Running, None, with(network));
+        plays(&bench, &[b"hi\n"], Ending::Exited { code: 0 });
+        let door = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        door.set_nonblocking(true).expect("a socket");
+        *bench.sandboxes.door.lock().expect("nobody panicked") = Some(door);
+        let told = bench.told("exec", r#"{"argv":["fetch"]}"#).await;
+        let asked = bench.sandboxes.asked.lock().expect("nobody panicked").clone();
+        assert_eq!(asked[0].network, asked_for);
+        let line = "[network: 0 let out, 0 refused]";
+        assert_eq!(told.contains(line), asked_for == Network::Proxy, "{told}");
+        assert!(told.starts_with("ok: [exit code 0; ") && told.ends_with("hi\n"), "{told}");
+    }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::content::{ToolCall, parts_text};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
-use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response};
+use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest};
 use dromia_contracts::run::Run;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
 use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
@@ -62,15 +62,16 @@ impl Bench {
         let runtime =
             Runtime { clock: clock.clone(), ids: Arc::new(Counter::default()), spawn: Arc::new(Nowhere) };
         let sandboxes = Arc::new(Played::default());
+        let line = Arc::new(ToldLine::default());
         let config = ToolsConfig {
             root: home.path().to_owned(),
             pace,
             hops_max: HOPS_MAX,
             sandboxes: Arc::clone(&sandboxes) as _,
             terms: Arc::new(terms),
+            way_out: Arc::clone(&line) as _,
         };
         let store = Arc::new(TwoSessions { colleague });
-        let line = Arc::new(ToldLine::default());
         let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
         Self { toolbox, clock, line, sandboxes, home }
     }
@@ -159,6 +160,11 @@ impl Line for ToldLine {
             Response { status, headers, url, decisions: Vec::new(), body: Box::new(Chunks(pieces)) }
         });
         Box::pin(std::future::ready(response))
+    }
+
+    fn tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
+        let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
+        Box::pin(std::future::ready(Err(error)))
     }
 }
 

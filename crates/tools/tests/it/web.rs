@@ -43,6 +43,7 @@ fn what_makes_no_sense_together_is_refused() {
     let bench = Bench::new();
     for (arguments, problem) in [
         (json!({"url": "http://h", "body": "x"}), "body: GET has none"),
+        (json!({"url": "http://h", "method": "CONNECT"}), "method: CONNECT is no request"),
         (json!({"url": "http://h", "method": "HEAD", "body": "x"}), "body: HEAD has none"),
         (json!({"url": "http://h", "method": "POST", "offset": 1}), "offset: POST is not asked again"),
     ] {

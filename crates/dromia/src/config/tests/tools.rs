@@ -33,6 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
     const PROGRAM: &[(&str, &str)] = &[
         ("privileged", "true"),
         ("sandbox", "strict"),
+        ("network", "proxy"),
         ("cpu_limit", "7s"),
         ("mem_limit", "64MiB"),
         ("time_limit", "7s"),

@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dromia_contracts::egress::{Egress, EgressError, Failure, Line, LineError, Plan, Request, Response};
+use dromia_contracts::egress::{
+    Egress, EgressError, Failure, Line, LineError, Plan, Request, Response, Tunnel, TunnelRequest,
+};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
@@ -35,6 +37,11 @@ impl Egress for Nowhere {
 
 impl Line for Nowhere {
     fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, EgressError>> {
+        let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<Tunnel, EgressError>> {
         let error = EgressError { failure: Failure::Unreachable, is_sent: false, decisions: Vec::new() };
         Box::pin(std::future::ready(Err(error)))
     }
@@ -81,6 +88,7 @@ impl House {
                     hops_max: 16,
                     sandboxes: Arc::new(NoSandbox),
                     terms: Arc::new(ToolTerms::default()),
+                    way_out: Arc::new(Nowhere),
                 },
                 port,
                 runtime.clone(),

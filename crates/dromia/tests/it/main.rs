@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_homes;
+mod bad_programs;
 mod bad_requests;
 mod bad_tools;
 mod compat;
@@ -12,15 +13,19 @@ mod doctor;
 mod edge;
 mod egress;
 mod ends;
+mod executed;
 mod foreign_bytes;
 mod full_disk;
 mod home;
 mod hops;
+mod killed;
 mod large;
 mod live;
 mod model;
 mod mutations;
 mod programs;
+mod reaching;
+mod receivers;
 mod requests;
 mod rests;
 mod schema;

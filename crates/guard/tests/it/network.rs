@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
 
-use self::world::World;
 use crate::server::{get, granted, limits, read, rule};
 use crate::spellings::{covering, spellings};
 

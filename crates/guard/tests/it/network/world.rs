@@ -172,12 +172,14 @@ impl World {
         run(&format!("ip link set far netns {pid}"));
         // A public address of this very machine.
         run(&format!("ip addr add {HERE}/32 dev lo"));
-        for (ip, wire, addresses) in [("ip", "near", TEST_SIDE), (there.as_str(), "far", WORLD_SIDE)] {
-            for interface in ["lo", wire] {
-                run(&format!("{ip} link set {interface} up"));
-            }
-            run(&format!("{ip} addr add {} dev {wire}", addresses[0]));
-            run(&format!("{ip} -6 addr add {} dev {wire} nodad", addresses[1]));
+        let sides = [("ip", "near", TEST_SIDE), (there.as_str(), "far", WORLD_SIDE)];
+        for (ip, wire, _) in sides {
+            run(&format!("{ip} link set lo up"));
+            run(&format!("{ip} link set {wire} up"));
+        }
+        for (ip, wire, [v4, v6]) in sides {
+            run(&format!("{ip} addr add {v4} dev {wire}"));
+            run(&format!("{ip} -6 addr add {v6} dev {wire} nodad"));
         }
         for (family, gateway) in [("-4", GATEWAYS[0]), ("-6", GATEWAYS[1])] {
             run(&format!("ip {family} route add default via {gateway}"));

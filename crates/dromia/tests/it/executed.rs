@@ -18,7 +18,8 @@ const NEEDS: &str = "strace writes down what is executed: `apt-get install strac
 /// Begins a command line whose executions are written to a file, each word as the numbers of its bytes.
 fn traced(log: &Path) -> Command {
     let mut command = Command::new("strace");
-    command.args(["-f", "-xx", "-s", "1048576", "-e", "trace=execve", "-o"]).arg(log);
+    // Without -v a list of many words would be cut.
+    command.args(["-f", "-v", "-xx", "-s", "1048576", "-e", "trace=execve", "-o"]).arg(log);
     // What is traced dies with strace, however that ends.
     command.args(["setpriv", "--pdeathsig", "KILL"]);
     command

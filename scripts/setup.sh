@@ -6,6 +6,8 @@ set -euo pipefail
 declare -A package_of=([cc]=gcc [make]=make [git]=git [curl]=curl [python3]=python3 [node]=nodejs [npm]=npm)
 # What the walls around programs of agents are tried with.
 package_of+=([bwrap]=bubblewrap [runsc]=runsc [dockerd]=docker.io [setpriv]=util-linux)
+# What is executed is compared with what was judged by strace; the way out is tried in networks that ip makes.
+package_of+=([strace]=strace [ip]=iproute2)
 missing=()
 for tool in "${!package_of[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${package_of[$tool]}")

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bad_homes;
+mod bad_programs;
 mod bad_requests;
 mod bad_tools;
 mod compat;
@@ -12,16 +13,20 @@ mod doctor;
 mod edge;
 mod egress;
 mod ends;
+mod executed;
 mod foreign_bytes;
 mod full_disk;
 mod home;
 mod hops;
+mod killed;
 mod large;
 mod live;
 mod model;
 mod mutations;
 mod programs;
 mod proxy;
+mod reaching;
+mod receivers;
 mod requests;
 mod rests;
 mod schema;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::home::{DEADLINE, Home, Server, block_on, count, stderr};
 
 /// A home with an agent that may run programs.
-fn home() -> Home {
+pub(crate) fn home() -> Home {
     let home = Home::new();
     let server = home.serve();
     let grants = ["model", "reply", "exec", "shell.execute"].map(|grant| ["--grant", grant]).concat();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::home::{DEADLINE, Home, Server, block_on, count, stderr};
 
 /// How soon nothing of a killed program may be left.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A home with an agent that may run programs.
 fn home() -> Home {
@@ -34,7 +34,7 @@ fn told(home: &Home, line: &[&str]) -> Value {
 
 /// Reads the command lines of this machine's processes that have a word in them. The walls around a program may have it
 /// too.
-fn lines_with(word: &str) -> Vec<String> {
+pub(crate) fn lines_with(word: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").expect("the processes").flatten();
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
@@ -55,7 +55,7 @@ fn until(word: &str, wanted: impl Fn(&[String]) -> bool) -> Duration {
 }
 
 /// Waits until nothing of a program is left, and returns how long that took.
-fn gone(word: &str) -> Duration {
+pub(crate) fn gone(word: &str) -> Duration {
     until(word, <[String]>::is_empty)
 }
 

@@ -19,27 +19,31 @@ pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const VARIABLE: &str = "WEBHOOK_SECRET";
 
 /// A receiver answers with this status, or never.
-const NEVER: u16 = 0;
+pub(crate) const NEVER: u16 = 0;
 
 /// One message, as it came.
 #[derive(Debug, Clone)]
-struct Heard {
-    id: String,
+pub(crate) struct Heard {
+    pub(crate) id: String,
     timestamp: String,
     signature: String,
     body: Vec<u8>,
 }
 
 /// Listens and keeps what comes.
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     heard: Arc<Mutex<Vec<Heard>>>,
     status: Arc<AtomicU16>,
 }
 
 impl Receiver {
-    fn start(status: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    pub(crate) fn start(status: u16) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a port"), status)
+    }
+
+    /// Begins to listen to what comes to a port.
+    pub(crate) fn on(listener: TcpListener, status: u16) -> Self {
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let (heard, status) = (Arc::<Mutex<Vec<Heard>>>::default(), Arc::new(AtomicU16::new(status)));
         let (kept, answer) = (Arc::clone(&heard), Arc::clone(&status));
@@ -52,12 +56,17 @@ impl Receiver {
         Self { url, heard, status }
     }
 
-    fn heard(&self) -> Vec<Heard> {
+    /// Answers with another status from now on.
+    pub(crate) fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.lock().expect("nobody panics while it holds this").clone()
     }
 
     /// Waits until so many messages came.
-    fn until(&self, count: usize) -> Vec<Heard> {
+    pub(crate) fn until(&self, count: usize) -> Vec<Heard> {
         let end = Instant::now() + DEADLINE;
         loop {
             let heard = self.heard();
@@ -123,11 +132,16 @@ pub(crate) fn serve(home: &Home) -> Server {
 
 /// Sends an event as the other system signs it.
 pub(crate) fn say(server: &Server, id: &str, text: &str) -> (u16, Value) {
+    say_to(server, "orders", id, text)
+}
+
+/// Sends an event to one channel.
+pub(crate) fn say_to(server: &Server, channel: &str, id: &str, text: &str) -> (u16, Value) {
     let body = serde_json::json!({"type": "message", "data": {"text": text, "actor": "ada"}}).to_string();
     let timestamp = now().as_second().to_string();
     block_on(async {
         let request = reqwest::Client::new()
-            .post(format!("{}/v1/channels/orders/events", server.url))
+            .post(format!("{}/v1/channels/{channel}/events", server.url))
             .header("webhook-id", id)
             .header("webhook-timestamp", &timestamp)
             .header("webhook-signature", key().sign(id, &timestamp, body.as_bytes()))
@@ -136,7 +150,8 @@ pub(crate) fn say(server: &Server, id: &str, text: &str) -> (u16, Value) {
     })
 }
 
-fn deliveries(home: &Home) -> Vec<Value> {
+/// Lists what leaves, the newest first.
+pub(crate) fn deliveries(home: &Home) -> Vec<Value> {
     let output = home.run(&["delivery", "list", "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let list: Value = serde_json::from_slice(&output.stdout).expect("a document");
@@ -144,7 +159,7 @@ fn deliveries(home: &Home) -> Vec<Value> {
 }
 
 /// Waits until every delivery stands so.
-fn until_all(home: &Home, state: &str, count: usize) -> Vec<Value> {
+pub(crate) fn until_all(home: &Home, state: &str, count: usize) -> Vec<Value> {
     let end = Instant::now() + DEADLINE;
     loop {
         let found = deliveries(home);
@@ -206,7 +221,7 @@ fn a_kill_while_the_receiver_has_the_message_repeats_it_under_its_id() {
     assert_eq!(say(&server, "msg_1", "hello").0, 202);
     receiver.until(1);
     server.kill();
-    receiver.status.store(200, Ordering::SeqCst);
+    receiver.answer(200);
     let server = serve(&home);
     until_all(&home, "delivered", 1);
     let heard = receiver.until(2);
@@ -226,7 +241,7 @@ fn a_kill_while_a_receiver_without_ids_has_the_message_is_unknown_and_not_repeat
     assert_eq!(say(&server, "msg_1", "hello").0, 202);
     let id = receiver.until(1)[0].id.clone();
     server.kill();
-    receiver.status.store(200, Ordering::SeqCst);
+    receiver.answer(200);
     let server = serve(&home);
     until_all(&home, "unknown_after_send", 1);
     // What comes after it is not held up.

@@ -1,6 +1,7 @@
 //! The outbox over the reference store and a receiver made for the test, in virtual time.
 
 mod crashes;
+mod healthy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,7 @@
 mod egress;
 mod gate;
 mod grant;
+mod network;
 mod reach;
 mod server;
 mod spellings;

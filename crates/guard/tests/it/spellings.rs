@@ -230,25 +230,37 @@ const URLS: &[&str] = &[
     "https://#",
 ];
 
+/// What the names say; a name with several answers gives them in turn.
+pub(crate) const NAMES: &[(&str, &[&[&str]])] = &[
+    ("localhost", &[&["127.0.0.1", "::1"]]),
+    ("foo.localhost", &[&["127.0.0.1"]]),
+    ("localhost.localdomain", &[&["127.0.0.1"]]),
+    ("127.0.0.1.nip.io", &[&["127.0.0.1"]]),
+    ("inside.example", &[&["10.0.0.1"]]),
+    ("metadata.google.internal", &[&["169.254.169.254"]]),
+    ("mapped.example", &[&["::ffff:127.0.0.1"]]),
+    ("mixed.example", &[&["93.184.216.34", "127.0.0.1"]]),
+    ("here.example", &[&[HERE]]),
+    ("nothing.example", &[&[]]),
+];
+
+/// A public address that is this machine's.
+pub(crate) const HERE: &str = "93.184.216.99";
+
 fn told() -> Arc<Told> {
-    let told = Told::new(&[
-        ("localhost", &[&["127.0.0.1", "::1"]]),
-        ("foo.localhost", &[&["127.0.0.1"]]),
-        ("localhost.localdomain", &[&["127.0.0.1"]]),
-        ("127.0.0.1.nip.io", &[&["127.0.0.1"]]),
-        ("inside.example", &[&["10.0.0.1"]]),
-        ("metadata.google.internal", &[&["169.254.169.254"]]),
-        ("mapped.example", &[&["::ffff:127.0.0.1"]]),
-        ("mixed.example", &[&["93.184.216.34", "127.0.0.1"]]),
-        ("here.example", &[&["93.184.216.99"]]),
-        ("nothing.example", &[&[]]),
-    ]);
-    Arc::new(told.here(&["93.184.216.99"]))
+    Arc::new(Told::new(NAMES).here(&[HERE]))
 }
 
-fn spellings() -> Vec<String> {
+/// Every spelling, as a URL.
+pub(crate) fn spellings() -> Vec<String> {
     let hosts = HOSTS.iter().flat_map(|host| [format!("http://{host}/latest"), format!("HTTPS://{host}")]);
     hosts.chain(URLS.iter().map(|url| (*url).to_owned())).collect()
+}
+
+/// Grants that cover a URL: once everything public, and once this very host.
+pub(crate) fn covering(url: &str) -> [Vec<String>; 2] {
+    let named = Target::read(url).map(|target| format!("net:{}:{}", target.host(), target.port()));
+    [vec!["net:*".to_owned()], named.into_iter().collect()]
 }
 
 #[tokio::test]
@@ -258,9 +270,7 @@ async fn no_spelling_leads_inside_whatever_is_granted() {
     let egress = egress(&[], &told());
     let line = granted(&egress, limits());
     for url in &spellings {
-        // Once by a grant for everything public, and once by one that names this very host.
-        let named = Target::read(url).map(|target| format!("net:{}:{}", target.host(), target.port()));
-        for grants in [vec!["net:*".to_owned()], named.into_iter().collect()] {
+        for grants in covering(url) {
             let error = line.send(get(url, &grants)).await.expect_err(url);
             let Failure::Refused { rule, reason } = &error.failure else { panic!("{url:?}: {error:?}") };
             assert!(!error.is_sent, "{url:?}");

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use dromia_contracts::sandbox::{Ending, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, Stream};
+use dromia_contracts::sandbox::{
+    Ending, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, Stream,
+};
 use dromia_sandbox::probe::{self, Kind, Machine};
 use serde_json::{Value, json};
 
@@ -149,6 +151,7 @@ impl Scene {
             workspace: self.workspace.clone(),
             cwd: PathBuf::new(),
             mounts,
+            network: Network::None,
             limits: Limits { wall_ms: 60_000, ..Limits::DEFAULT },
         };
         block_on(async {
@@ -217,7 +220,7 @@ fn store(home: &Path) -> PathBuf {
 /// One backend of this machine, which must work.
 fn walls(kind: Kind) -> Arc<dyn Sandbox> {
     let helper = Path::new(env!("CARGO_BIN_EXE_dromia")).canonicalize().expect("it is there");
-    let backend = probe::one(&Machine { helper, engine: None }, kind);
+    let backend = probe::one(&Machine { helper, engine: None, groups: Vec::new() }, kind);
     backend.state.unwrap_or_else(|missing| panic!("{}: {}; {}", kind.name(), missing.what, missing.fix))
 }
 

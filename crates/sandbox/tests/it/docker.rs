@@ -17,7 +17,7 @@ use crate::support::{helper, machine, run, script};
 const IMAGE: &str = "walls:test";
 
 /// How long the engine may take to begin, and to end.
-const ENGINE_WAIT: Duration = Duration::from_secs(60);
+const ENGINE_WAIT: Duration = Duration::from_mins(1);
 
 const LIMITS: Limits = Limits { wall_ms: 60_000, ..Limits::DEFAULT };
 
@@ -128,7 +128,8 @@ impl Drop for Dockerd {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()) {
             // It may have ended already.
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+            let _: rustix::io::Result<()> =
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let until = Instant::now() + ENGINE_WAIT;
         while Instant::now() < until && matches!(self.daemon.try_wait(), Ok(None)) {

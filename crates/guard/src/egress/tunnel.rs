@@ -174,17 +174,17 @@ impl Upload for Up {
             if self.given > bytes_max {
                 return Err(Failure::TooLarge { part: Oversized::Request, bytes_max });
             }
-            sent(timeout_at(self.deadline, self.to.write_all(&bytes)).await)
+            sent(&timeout_at(self.deadline, self.to.write_all(&bytes)).await)
         })
     }
 
     fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async move { sent(timeout_at(self.deadline, self.to.shutdown()).await) })
+        Box::pin(async move { sent(&timeout_at(self.deadline, self.to.shutdown()).await) })
     }
 }
 
 /// What became of sending.
-fn sent(done: Result<std::io::Result<()>, tokio::time::error::Elapsed>) -> Result<(), Failure> {
+fn sent(done: &Result<std::io::Result<()>, tokio::time::error::Elapsed>) -> Result<(), Failure> {
     match done {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Failure::Broken),

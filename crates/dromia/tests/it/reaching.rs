@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use dromia_contracts::sandbox::{
-    Ending, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, Stream,
-};
+use dromia_contracts::sandbox::{Ending, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, Stream};
 use dromia_sandbox::probe::{self, Kind, Machine};
 use serde_json::{Value, json};
 

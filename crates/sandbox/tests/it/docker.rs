@@ -128,8 +128,7 @@ impl Drop for Dockerd {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()) {
             // It may have ended already.
-            let _: rustix::io::Result<()> =
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _: rustix::io::Result<()> = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let until = Instant::now() + ENGINE_WAIT;
         while Instant::now() < until && matches!(self.daemon.try_wait(), Ok(None)) {

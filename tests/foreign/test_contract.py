@@ -79,16 +79,19 @@ def given_up(server):
 
 def known(server):
     """Makes something of each kind and names it, so that requests reach more than a 404."""
-    names = [f"agent-{number}" for number in range(6)]
+    # More than what chance deletes and ends before it comes to the last operation.
+    names = [f"agent-{number}" for number in range(20)]
     for name in names:
         server.cli("agent", "create", name, "--model", "scripted")
     sessions, runs = [], []
-    for name in names:
+    for name in names[:6]:
         body = {"text": "@tool time.now {}\n@say done", "agent": name, "wait": True}
         status, answer = server.call("POST", "/v1/events", body)
         assert status == 200, f"expected an answered event, saw {status}: {answer}"
         sessions.append(answer["session"])
         runs.append(answer["run"])
+    status, answer = server.call("POST", f"/v1/agents/{names[0]}/spawn", {"task": "hello"})
+    assert status in (200, 202), f"expected a task, saw {status}: {answer}"
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],

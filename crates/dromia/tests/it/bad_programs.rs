@@ -17,7 +17,7 @@ const TERMS: &str =
 const TOLD_BYTES_MAX: usize = 40 << 10;
 
 /// As long as a busy machine may need to end what reached its limit.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A program, the status of its result, and what its result says; one of the texts is enough.
 struct Case {
@@ -38,12 +38,12 @@ fn cases(word: &str) -> Vec<Case> {
         says,
     };
     vec![
-        case("floods", "yes flood", 20, "error", &["its limit of output, 1048576 bytes"]),
-        case("floods both", "yes out & yes err >&2", 20, "error", &["its limit of output"]),
+        case("floods", "yes flood", 45, "error", &["its limit of output, 1048576 bytes"]),
+        case("floods both", "yes out & yes err >&2", 45, "error", &["its limit of output"]),
         case(
             "forks without end",
             "while :; do sleep WORD & done",
-            20,
+            45,
             "error",
             // Which bound is met first is the machine's matter; the shell says by 2 that it cannot fork.
             &["its limit of number of processes, 128", "its limit of memory", "[exit code 2;"],
@@ -55,39 +55,39 @@ fn cases(word: &str) -> Vec<Case> {
             "error",
             &["its limit of time, 1 s"],
         ),
-        case("spins", "while :; do :; done", 20, "error", &["its limit of processor time, 3 s"]),
+        case("spins", "while :; do :; done", 45, "error", &["its limit of processor time, 3 s"]),
         case(
             "fills the disk",
             "i=0; while [ $i -lt 30 ]; do head -c 1000000 /dev/zero > f$i; i=$((i+1)); sleep 0.05; done; sleep WORD",
-            20,
+            45,
             "error",
             &["its limit of disk, 8388608 bytes"],
         ),
         case(
             "fills one file",
             "rm -f f*; head -c 30000000 /dev/zero > one && echo fits; exit 9",
-            20,
+            45,
             "error",
             &["exit code 9", "its limit of disk"],
         ),
         case(
             "fills the memory",
             "rm -f f* one; head -c 300000000 /dev/zero | tail > /dev/null && exit 0; exit 9",
-            20,
+            45,
             "error",
             &["exit code 9", "its limit of memory"],
         ),
         case(
             "closes its outputs",
             "exec >&- 2>&-; sleep 0.3; touch late; exit 3",
-            20,
+            45,
             "error",
             &["[exit code 3;"],
         ),
-        case("is no text", "head -c 5000 /dev/urandom", 20, "ok", &["[exit code 0;"]),
-        case("leaves a child", "setsid sleep WORD > /dev/null 2>&1 & exit 0", 20, "ok", &["[exit code 0;"]),
-        case("ends itself", "kill -KILL $$", 20, "error", &["ended by signal 9"]),
-        case("is not there", "exec /no/such/program", 20, "error", &["[exit code 127;", "[exit code 126;"]),
+        case("is no text", "head -c 5000 /dev/urandom", 45, "ok", &["[exit code 0;"]),
+        case("leaves a child", "setsid sleep WORD > /dev/null 2>&1 & exit 0", 45, "ok", &["[exit code 0;"]),
+        case("ends itself", "kill -KILL $$", 45, "error", &["ended by signal 9"]),
+        case("is not there", "exec /no/such/program", 45, "error", &["[exit code 127;", "[exit code 126;"]),
     ]
 }
 

@@ -9,7 +9,7 @@ use crate::home::{DEADLINE, Home, Server, block_on, stderr};
 /// How long the callers would wait.
 const PATIENCE_MS: u64 = 25_000;
 /// How soon they are answered, on a slow machine too.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// How an agent ends.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Row};
 use dromia_sandbox::probe::{self, Kind};
 
-use crate::support::{backends, gvisor, helper, machine};
+use crate::support::{backends, helper, machine};
 
 /// The fewest attempts that must be shown to work without walls.
 const PROVEN_MIN: usize = 60;
@@ -56,9 +56,6 @@ async fn a_planted_hole_is_caught() {
 /// One attempt of each class: a guest takes seconds to start. `dromia sandbox test` makes all.
 #[tokio::test]
 async fn nothing_escapes_from_a_guest_and_a_planted_hole_is_caught() {
-    if gvisor().is_none() {
-        return;
-    }
     let backend = probe::one(&machine(None), Kind::Gvisor).state.expect("what is installed works");
     let scratch = tempfile::tempdir().expect("a directory");
     let battery = Battery { pace: Pace::Quick, ..battery(&scratch) };

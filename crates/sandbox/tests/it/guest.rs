@@ -13,7 +13,7 @@ const LIMITS: Limits = Limits { wall_ms: WALL_MS, ..Limits::DEFAULT };
 
 #[tokio::test]
 async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
-    let Some(backend) = gvisor() else { return };
+    let backend = gvisor();
     assert_eq!((backend.name(), backend.tier()), ("gvisor", Tier::Guest));
     let dir = tempfile::tempdir().expect("a directory");
     let given = tempfile::tempdir().expect("a directory");
@@ -40,7 +40,7 @@ async fn a_program_of_a_guest_has_what_its_spec_names_and_its_end_is_told() {
 
 #[tokio::test]
 async fn what_all_of_a_guest_use_together_is_bounded() {
-    let Some(backend) = gvisor() else { return };
+    let backend = gvisor();
     let cases: [(&str, Limits, Limit); 4] = [
         (
             "sleep 30 & sleep 30 & sleep 30 & sleep 30 & wait",
@@ -66,7 +66,7 @@ async fn what_all_of_a_guest_use_together_is_bounded() {
 
 #[tokio::test]
 async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
-    let Some(backend) = gvisor() else { return };
+    let backend = gvisor();
     for is_dropped in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
         let mut spec = script(dir.path(), "setsid sh -c 'sleep 1; echo x > late' & echo here; sleep 50");
@@ -94,7 +94,7 @@ async fn a_guest_that_is_stopped_or_dropped_is_gone_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_said_and_nothing_of_it_ran() {
-    let Some(backend) = gvisor() else { return };
+    let backend = gvisor();
     let dir = tempfile::tempdir().expect("a directory");
     let mut spec = script(dir.path(), "");
     spec.argv = vec!["/no/such/program".to_owned()];

@@ -30,16 +30,11 @@ pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
     all.into_iter().filter_map(|backend| backend.state.ok()).collect()
 }
 
-/// gVisor, whose programs take seconds to start, where it is installed, as it is for these tests on Debian; elsewhere
-/// what is missing must say how to add it.
-pub(crate) fn gvisor() -> Option<Gvisor> {
+/// gVisor, whose programs take seconds to start.
+pub(crate) fn gvisor() -> Gvisor {
     let places = ["/usr/local/bin/runsc", "/usr/bin/runsc"].map(PathBuf::from);
-    if let Some(runsc) = places.into_iter().find(|path| path.is_file()) {
-        return Some(Gvisor::new(helper().to_owned(), runsc));
-    }
-    let missing = probe::one(&machine(None), Kind::Gvisor).state.expect_err("it is not installed");
-    assert_eq!(missing.fix, "apt-get install runsc");
-    None
+    let runsc = places.into_iter().find(|path| path.is_file()).expect("gVisor is there: apt-get install runsc");
+    Gvisor::new(helper().to_owned(), runsc)
 }
 
 /// A shell script in a workspace.

@@ -3,6 +3,8 @@
 set -euo pipefail
 name=$1
 shift
+# Cargo asks nobody how many jobs it may have, whoever made this a job of make.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 began=$(date +%s)
 echo "== $name"
 "$@"

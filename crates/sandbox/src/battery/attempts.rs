@@ -24,8 +24,9 @@ use crate::{ATTEMPT_FLAG, sys};
 /// The name under which an attempt starts itself again, to hold memory.
 pub(super) const HOLD: &str = "hold";
 
-/// How long something too large is held, so that whoever counts sees it.
-const HELD_FOR: Duration = Duration::from_millis(700);
+/// How long something too large is held, so that whoever counts sees it, also on a busy machine: looks are half a second
+/// apart on an idle one.
+const HELD_FOR: Duration = Duration::from_secs(3);
 
 macro_rules! attempts {
     ($($name:literal $class:ident $proof:ident $($flag:ident)* = $body:expr;)+) => {
@@ -232,7 +233,7 @@ pub(super) const ALL: &[Attempt] = attempts! {
         for number in 0..8 {
             write_much(&scene.workspace.join(format!("big{number}")), scene.limits.disk_bytes / 4)?;
         }
-        std::thread::sleep(HELD_FOR * 2);
+        std::thread::sleep(HELD_FOR);
         Ok(())
     };
     "bombs.temporary" Bombs Reached = |scene| {

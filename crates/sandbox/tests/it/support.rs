@@ -33,7 +33,8 @@ pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
 /// gVisor, whose programs take seconds to start.
 pub(crate) fn gvisor() -> Gvisor {
     let places = ["/usr/local/bin/runsc", "/usr/bin/runsc"].map(PathBuf::from);
-    let runsc = places.into_iter().find(|path| path.is_file()).expect("gVisor is there: apt-get install runsc");
+    let runsc =
+        places.into_iter().find(|path| path.is_file()).expect("gVisor is there: apt-get install runsc");
     Gvisor::new(helper().to_owned(), runsc)
 }
 

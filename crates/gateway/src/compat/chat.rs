@@ -167,14 +167,22 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
         return Err(invalid(&format!("{path}.function_call"), "send `tool_calls` in its place"));
     }
-    if message.role == "user" {
-        let said = message.content.map(|content| content.said(&format!("{path}.content"))).transpose()?;
-        return history.user(path, said.unwrap_or_default());
+    let place = format!("{path}.content");
+    match message.role.as_str() {
+        "user" => {
+            let said = message.content.map(|content| content.said(&place)).transpose()?;
+            return history.user(path, said.unwrap_or_default());
+        }
+        "tool" => {
+            let given = message.content.map(|content| content.given(&place)).transpose()?.unwrap_or_default();
+            return match message.tool_call_id {
+                Some(id) => history.result(path, &id, given, false),
+                None => Err(invalid(&format!("{path}.tool_call_id"), "a tool's message names its call")),
+            };
+        }
+        _ => {}
     }
-    let texts = match message.content {
-        Some(content) => content.texts(&format!("{path}.content"))?,
-        None => Vec::new(),
-    };
+    let texts = message.content.map(|content| content.texts(&place)).transpose()?.unwrap_or_default();
     match message.role.as_str() {
         "system" | "developer" => history.system(path, &texts),
         "assistant" => {
@@ -182,10 +190,6 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
             let calls: Answer<Vec<_>> = calls.map(|(at, call)| claimed(path, at, call)).collect();
             history.assistant(path, texts, calls?)
         }
-        "tool" => match message.tool_call_id {
-            Some(id) => history.result(path, &id, texts, false),
-            None => Err(invalid(&format!("{path}.tool_call_id"), "a tool's message names its call")),
-        },
         _ => Err(invalid(&format!("{path}.role"), "one of system, developer, user, assistant and tool")),
     }
 }

@@ -147,11 +147,11 @@ fn result(history: &mut History, path: &str, block: Block) -> Answer<()> {
     let Some(call) = block.tool_use_id else {
         return Err(invalid(&format!("{path}.tool_use_id"), "a result names its call"));
     };
-    let texts = match block.content {
-        Some(content) => content.texts(&format!("{path}.content"))?,
+    let given = match block.content {
+        Some(content) => content.given(&format!("{path}.content"))?,
         None => Vec::new(),
     };
-    history.result(path, &call, texts, block.is_error == Some(true))
+    history.result(path, &call, given, block.is_error == Some(true))
 }
 
 fn assistant(history: &mut History, path: &str, content: Content) -> Answer<()> {

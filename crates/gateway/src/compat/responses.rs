@@ -216,11 +216,11 @@ fn add(history: &mut History, path: &str, item: Item) -> Answer<()> {
             let Some(call) = item.call_id else {
                 return Err(invalid(&format!("{path}.call_id"), "an output names its call"));
             };
-            let texts = match item.output {
-                Some(output) => output.texts(&format!("{path}.output"))?,
+            let given = match item.output {
+                Some(output) => output.given(&format!("{path}.output"))?,
                 None => Vec::new(),
             };
-            history.result(path, &call, texts, false)
+            history.result(path, &call, given, false)
         }
         // Only the provider that wrote it can read it back.
         Some("reasoning") => Ok(()),

@@ -14,6 +14,9 @@ use crate::failure::Answer;
 /// The most tools of one request.
 const TOOLS_MAX: usize = 128;
 
+/// How deep a schema may be nested. The stored input has it deeper than the request, and no reader goes deeper than 128.
+const SCHEMA_DEPTH_MAX: usize = 64;
+
 /// The most bytes of their names, descriptions and schemas together.
 const TOOLS_BYTES_MAX: usize = 128 * 1024;
 
@@ -162,15 +165,28 @@ impl Tool {
                 format!("a tool's name is 1 to {NAME_BYTES_MAX} letters, digits, `_` and `-` of ASCII");
             invalid(&format!("{place}.name"), &problem)
         })?;
+        let wrong = |problem: &str| {
+            let field = if form == Form::Messages { "input_schema" } else { "parameters" };
+            Err(invalid(&format!("{place}.{field}"), problem))
+        };
         let parameters = match parameters {
             None | Some(Value::Null) => json!({"type": "object", "properties": {}}),
-            Some(schema @ Value::Object(_)) => schema,
-            Some(_) => {
-                let field = if form == Form::Messages { "input_schema" } else { "parameters" };
-                return Err(invalid(&format!("{place}.{field}"), "a JSON Schema is an object"));
+            Some(schema) if depth(&schema) > SCHEMA_DEPTH_MAX => {
+                return wrong(&format!("it is nested deeper than {SCHEMA_DEPTH_MAX} levels"));
             }
+            Some(schema @ Value::Object(_)) => schema,
+            Some(_) => return wrong("a JSON Schema is an object"),
         };
         Ok(ClientTool { name: inward(&name), description: description.unwrap_or_default(), parameters })
+    }
+}
+
+/// How many lists and maps stand in one another.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
     }
 }
 
@@ -307,6 +323,29 @@ mod tests {
             (Asking { stop: Some(("stop", json!(""))), ..Asking::default() }, "stop"),
         ] {
             assert_eq!(asking.offer(Form::Chat).expect_err(place).place(), Some(place));
+        }
+    }
+
+    #[test]
+    fn a_schema_is_nested_so_deep_at_most() {
+        let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
+        for (form, tool, place) in [
+            (
+                Form::Chat,
+                json!({"type": "function", "function": {"name": "a", "parameters": null}}),
+                "/function/parameters",
+            ),
+            (Form::Responses, json!({"type": "function", "name": "a", "parameters": null}), "/parameters"),
+            (Form::Messages, json!({"name": "a", "input_schema": null}), "/input_schema"),
+        ] {
+            let with = |levels| {
+                let mut tool = tool.clone();
+                *tool.pointer_mut(place).expect("it is there") = nested(levels);
+                asking(json!([tool]), Value::Null).offer(form)
+            };
+            assert!(with(SCHEMA_DEPTH_MAX).is_ok(), "{form:?}");
+            let refused = with(SCHEMA_DEPTH_MAX + 1).expect_err("it is too deep");
+            assert_eq!(refused.place(), Some(format!("tools[0]{}", place.replace('/', ".")).as_str()));
         }
     }
 

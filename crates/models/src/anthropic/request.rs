@@ -1,9 +1,10 @@
 //! Our request as Anthropic messages.
 //!
 //! Roles alternate here, so what the user's side says in a row (inputs, and the results of a unit's calls) is one
-//! message with several blocks. A result that is an error holds text only, so its pictures follow the results. Two cache breakpoints are set where the prefix is long enough to be cached: behind
-//! the system text, which every turn of the agent shares, and behind the last block, which the next step of the
-//! conversation shares.
+//! message with several blocks. A result that is an error holds text only, so its pictures follow the results.
+//!
+//! Two cache breakpoints are set where the prefix is long enough to be cached: behind the system text, which every turn
+//! of the agent shares, and behind the last block, which the next step of the conversation shares.
 
 use std::borrow::Cow;
 

@@ -2,7 +2,8 @@
 //!
 //! Inputs become `user` messages; a unit becomes an `assistant` message with `tool_calls`, followed by one
 //! `tool` message per result. A result begins with its status in brackets, always, so that no tool can forge
-//! one. A `tool` message holds text only, so the pictures of a unit's results follow them in one `user` message. Because a [`Unit`] holds a result for every call, no orphan can reach the provider.
+//! one. A `tool` message holds text only, so the pictures of a unit's results follow them in one `user` message.
+//! Because a [`Unit`] holds a result for every call, no orphan can reach the provider.
 
 use std::borrow::Cow;
 

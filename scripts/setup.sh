@@ -8,6 +8,8 @@ declare -A package_of=([cc]=gcc [make]=make [git]=git [curl]=curl [python3]=pyth
 package_of+=([bwrap]=bubblewrap [runsc]=runsc [dockerd]=docker.io [setpriv]=util-linux)
 # What is executed is compared with what was judged by strace; the way out is tried in networks that ip makes.
 package_of+=([strace]=strace [ip]=iproute2)
+# The shells that completions are tried in, beside bash.
+package_of+=([zsh]=zsh [fish]=fish)
 missing=()
 for tool in "${!package_of[@]}"; do
   command -v "$tool" >/dev/null 2>&1 || missing+=("${package_of[$tool]}")

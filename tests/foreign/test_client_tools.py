@@ -22,6 +22,8 @@ STRICT = {**SCHEMA, "additionalProperties": False}
 STRICT_TOOL = {"type": "function", "function": {**CHAT_TOOL["function"], "parameters": STRICT, "strict": True}}
 RESPONSE_TOOL = {"type": "function", "name": "look_at_sky", "description": "Looks.", "parameters": SCHEMA, "strict": False}
 MESSAGE_TOOL = {"name": "look_at_sky", "description": "Looks.", "input_schema": SCHEMA}
+# The first bytes of a PNG, which is all that is looked at.
+PNG = "iVBORw0KGgo="
 # The scripted model ends with what each call gave.
 TOLD = 'look_at_sky: ok, "rain".'
 
@@ -143,6 +145,43 @@ def test_a_streamed_message_tells_the_call_in_pieces(claude):
     assert [(block.name, block.input) for block in answer.content if block.type == "tool_use"] == [
         ("look_at_sky", {"city": "Bonn"})
     ]
+
+
+def shown(server, session):
+    """How many pictures came with the result of the first call of a session."""
+    return facts.turns(server, session)[1]["calls"][0]["images"]
+
+
+def test_a_picture_in_a_result_is_taken_from_the_client_of_messages(server, claude):
+    raw = claude.messages.with_raw_response.create(
+        model="assistant", max_tokens=256, messages=[{"role": "user", "content": ASKED}], tools=[MESSAGE_TOOL]
+    )
+    session = raw.headers["x-dromia-session"]
+    (call,) = [block for block in raw.parse().content if block.type == "tool_use"]
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+    given = [{"type": "text", "text": "rain"}, picture]
+    answer = claude.messages.create(
+        model="assistant", max_tokens=256, tools=[MESSAGE_TOOL], extra_headers={"X-Dromia-Session": session},
+        messages=[{"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": given}]}],
+    )
+    assert TOLD in answer.content[0].text, answer
+    assert shown(server, session) == 1
+
+
+def test_a_picture_in_an_output_is_taken_from_the_client_of_responses(server, chat):
+    raw = chat.responses.with_raw_response.create(
+        model="assistant", input=[{"role": "user", "content": ASKED}], tools=[RESPONSE_TOOL]
+    )
+    session = raw.headers["x-dromia-session"]
+    (call,) = [item for item in raw.parse().output if item.type == "function_call"]
+    picture = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
+    given = [{"type": "input_text", "text": "rain"}, picture]
+    answer = chat.responses.create(
+        model="assistant", tools=[RESPONSE_TOOL], extra_headers={"X-Dromia-Session": session},
+        input=[{"type": "function_call_output", "call_id": call.call_id, "output": given}],
+    )
+    assert TOLD in answer.output_text, answer
+    assert shown(server, session) == 1
 
 
 def test_a_repeated_result_joins_the_run_that_took_it_and_another_is_refused(server, chat):

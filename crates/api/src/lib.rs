@@ -26,6 +26,7 @@ pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::model::Usage;
+pub use dromia_contracts::quantity;
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::sandbox::Level;
 pub use dromia_contracts::task::TaskState;

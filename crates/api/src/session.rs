@@ -109,6 +109,9 @@ pub struct Call {
     pub status: CallStatus,
     /// What the model was told.
     pub result: String,
+    /// How many pictures came with it; the session's export has them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: u64,
 }
 
 /// A call of a client's tool that waits for the client.

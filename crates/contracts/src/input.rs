@@ -1,13 +1,15 @@
 //! The body of an input item: what was said, what its sender says was said before, and what a client brings along.
 //!
-//! Four forms, each read for ever. An input that is nothing but a message is stored as its [`InputMessage`] alone, as
+//! Five forms, each read for ever. An input that is nothing but a message is stored as its [`InputMessage`] alone, as
 //! it always was; one with a past says `version` 2 first; one with a client's tools, wishes or results, or without
-//! words, says `version` 3; one that asks for a call and for no answer of a model says `version` 4. A program of before refuses a form that it does not know, holds the run and loses nothing.
+//! words, says `version` 3; one that asks for a call and for no answer of a model says `version` 4; one with a picture
+//! in a tool's result says `version` 5 and may hold what a form 3 may. A program of before refuses a form that it does
+//! not know, holds the run and loses nothing.
 
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Answers, Offer};
-use crate::content::InputMessage;
+use crate::content::{InputMessage, Part, ToolResult};
 use crate::transcript::Turn;
 
 /// What an input item holds.
@@ -81,6 +83,9 @@ const CLIENT: u32 = 3;
 /// The form of a body that asks for a call.
 const CALL: u32 = 4;
 
+/// The form of a body with a picture in a result. A program of before would tell its model the result without it.
+const PICTURES: u32 = 5;
+
 /// How a body with more than a message begins; no [`InputMessage`] has such a field.
 const MARK: &[u8] = br#"{"version":"#;
 
@@ -92,6 +97,8 @@ impl InputBody {
         let wordless = message.parts.is_empty() && !history.is_empty();
         let version = if call.is_some() {
             CALL
+        } else if self.shows_results() {
+            PICTURES
         } else if answers.is_some() || !offer.is_empty() || wordless {
             CLIENT
         } else if history.is_empty() {
@@ -105,7 +112,19 @@ impl InputBody {
 
     /// Tells by its first bytes whether a body may bring anything of a client along; reading it tells what.
     pub fn may_answer(bytes: &[u8]) -> bool {
-        bytes.starts_with(MARK) && bytes.get(MARK.len()..).is_some_and(|rest| rest.starts_with(b"3,"))
+        let may = |rest: &[u8]| rest.starts_with(b"3,") || rest.starts_with(b"5,");
+        bytes.starts_with(MARK) && bytes.get(MARK.len()..).is_some_and(may)
+    }
+
+    /// Tells whether a tool's result has a picture: one of the past, or one that the sender's tools gave.
+    fn shows_results(&self) -> bool {
+        let shows = |result: &ToolResult| result.parts.iter().any(Part::is_image);
+        let given = self.answers.iter().flat_map(|answers| &answers.results);
+        let told = self.history.iter().filter_map(|turn| match turn {
+            Turn::Input(_) => None,
+            Turn::Unit(unit) => Some(unit.results()),
+        });
+        given.chain(told.flatten()).any(shows)
     }
 
     /// Reads a body of any form that this version knows.
@@ -122,11 +141,11 @@ impl InputBody {
         }
         let read = serde_json::from_slice::<Versioned>(bytes);
         let Versioned { version, history, answers, offer, call, message } = match read {
-            Ok(read) if (PAST..=CALL).contains(&read.version) => read,
+            Ok(read) if (PAST..=PICTURES).contains(&read.version) => read,
             Ok(read) => return Err(unknown(read.version)),
             // A newer form has fields of its own; its version says more than the first of them.
             Err(error) => match serde_json::from_slice::<Which>(bytes) {
-                Ok(Which { version }) if version > CALL => return Err(unknown(version)),
+                Ok(Which { version }) if version > PICTURES => return Err(unknown(version)),
                 _ => return Err(error),
             },
         };
@@ -148,7 +167,7 @@ fn unknown(version: u32) -> serde_json::Error {
 mod tests {
     use super::*;
     use crate::client::{ClientTool, Wishes};
-    use crate::content::{AssistantMessage, CallStatus, Part, ToolResult};
+    use crate::content::{AssistantMessage, CallStatus, Media, ToolCall};
     use crate::id::{CallId, RunId};
     use crate::label::Label;
     use crate::scope::Actor;
@@ -190,11 +209,11 @@ mod tests {
     #[test]
     fn a_version_of_tomorrow_and_an_orphaned_call_are_refused() {
         for newer in [
-            r#"{"version":5,"history":[],"message":{"author":"a","parts":[]}}"#,
-            r#"{"version":5,"mood":"fine","message":{"author":"a","parts":[]}}"#,
+            r#"{"version":6,"history":[],"message":{"author":"a","parts":[]}}"#,
+            r#"{"version":6,"mood":"fine","message":{"author":"a","parts":[]}}"#,
         ] {
-            let error = InputBody::decode(newer.as_bytes()).expect_err("version 5 does not exist");
-            assert!(error.to_string().contains("version 5"), "{error}");
+            let error = InputBody::decode(newer.as_bytes()).expect_err("version 6 does not exist");
+            assert!(error.to_string().contains("version 6"), "{error}");
         }
         let mixed = r#"{"version":2,"history":[],"offer":{"wishes":{"one_call":true}},"message":{"author":"a","parts":[]}}"#;
         assert!(InputBody::decode(mixed.as_bytes()).is_err(), "version 2 brings nothing along");
@@ -238,6 +257,28 @@ mod tests {
         ] {
             let bytes = body.encode().expect("it is JSON");
             assert!(bytes.starts_with(br#"{"version":3,"#), "{bytes:?}");
+            assert!(InputBody::may_answer(&bytes));
+            assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
+        }
+    }
+
+    #[test]
+    fn a_picture_in_a_result_comes_back_and_a_program_of_before_refuses_it() {
+        let call = CallId { step: 1, index: 0 };
+        let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+        let result = ToolResult { call, status: CallStatus::Ok, parts: vec![image] };
+        let asked = ToolCall { id: call, tool: "shot".into(), arguments: "{}".into() };
+        let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![asked] });
+        open.answer(result.clone()).expect("it is open");
+        let unit = open.close().expect("its call has a result");
+        let wordless = InputMessage { parts: vec![], ..message("") };
+        let answers = Some(Answers { run: RunId::from_bytes([7; 16]), results: vec![result] });
+        for body in [
+            plain(vec![Turn::Unit(unit)], message("what is it?")),
+            InputBody { answers, ..plain(vec![], wordless) },
+        ] {
+            let bytes = body.encode().expect("it is JSON");
+            assert!(bytes.starts_with(br#"{"version":5,"#), "{bytes:?}");
             assert!(InputBody::may_answer(&bytes));
             assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
         }

@@ -35,6 +35,7 @@ pub mod egress;
 pub mod fault;
 pub mod gate;
 pub mod model;
+pub mod quantity;
 pub mod runs;
 pub mod runtime;
 pub mod sandbox;

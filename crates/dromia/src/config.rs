@@ -115,6 +115,15 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Written, Problem> {
     })
 }
 
+/// Reads a text with nothing above it; returns what is wrong with its meaning.
+pub(crate) fn check(text: &str) -> Result<Vec<Problem>, Problem> {
+    let path = Path::new("dromia.yaml");
+    let written = parse(path, text)?;
+    let origins = Origins::of_file(path, places::places(text));
+    let resolved = Loaded { written, origins }.resolve(&Environment::default());
+    Ok(resolved.err().map_or_else(Vec::new, |Problems(problems)| problems))
+}
+
 /// Names the key that was probably meant, from a message such as "unknown field `a`, expected one of b, c".
 fn suggestion(problem: &str) -> String {
     let Some((unknown, expected)) = problem.split_once(", expected ") else { return String::new() };

@@ -34,6 +34,21 @@ use crate::state::{RunState, apply};
 const CHUNK_ENTRIES: usize = 100;
 const CHUNK_BYTES: usize = 128 * 1024;
 
+/// Reads and checks the file of a session as an import does before it writes anything, and writes nothing.
+pub fn check_session_file(bytes: &[u8]) -> Result<(), Fault> {
+    let (file, runs) = read_file(bytes)?;
+    // The runs as they are: each would get another id, which changes nothing of what is read.
+    let renamed: HashMap<RunId, RunId> = runs.iter().map(|(run, _)| (*run, *run)).collect();
+    for mut item in file.items {
+        item.rename_run(&renamed)?;
+        item.body.map(Text::bytes).transpose()?;
+    }
+    for state in file.state {
+        state.value.bytes()?;
+    }
+    Ok(())
+}
+
 impl Core {
     /// Writes a session into one file.
     pub(crate) async fn export(&self, scope: &Scope, id: SessionId) -> Result<Vec<u8>, Fault> {

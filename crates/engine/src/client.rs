@@ -88,18 +88,18 @@ pub(crate) fn judge(call: &ToolCall) -> Judgement {
 }
 
 /// What a client says of a call that does not wait for it any more.
-pub(crate) fn late(result: &ToolResult) -> Part {
+pub(crate) fn late(result: &ToolResult) -> Vec<Part> {
     let text = parts_text(&result.parts);
-    Part::text(
-        format!("A result for a call that was closed already ({}):\n{text}", result.call),
-        Label::CLAIM,
-    )
+    let text = format!("A result for a call that was closed already ({}):\n{text}", result.call);
+    let pictures = result.parts.iter().filter(|part| part.is_image()).cloned();
+    std::iter::once(Part::text(text, Label::CLAIM)).chain(pictures).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use dromia_contracts::CallId;
+    use dromia_contracts::content::{CallStatus, Media};
     use dromia_contracts::tool::EffectClass;
 
     fn tool(name: &str) -> ClientTool {
@@ -134,6 +134,17 @@ mod tests {
         assert_eq!(client.wishes(2).choice, ToolChoice::Free);
         client.go_on();
         assert_eq!(client.wishes(1), Wishes { output_tokens_max: Some(9), ..Wishes::default() });
+    }
+
+    #[test]
+    fn a_late_result_is_told_with_its_pictures() {
+        let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
+        let parts = vec![Part::text("a", Label::CLAIM), image.clone(), Part::text("b", Label::CLAIM)];
+        let call = CallId { step: 1, index: 0 };
+        let told = late(&ToolResult { call, status: CallStatus::Ok, parts });
+        assert_eq!(told.len(), 2);
+        assert!(told[0].as_text().ends_with("(call_1_0):\na\nb"), "{told:?}");
+        assert_eq!(told[1], image);
     }
 
     #[test]

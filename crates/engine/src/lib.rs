@@ -40,6 +40,7 @@ mod story;
 mod submit;
 mod tokens;
 
+pub use crate::carry::check_session_file;
 pub use crate::config::EngineConfig;
 pub use crate::core::{Engine, Ports};
 pub use crate::decide::{Decision, Input, Next, decide};

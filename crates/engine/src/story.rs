@@ -156,7 +156,7 @@ impl Story {
         for result in answers.into_iter().flat_map(|answers| &answers.results) {
             match open.as_mut().filter(|_| fits).map(|open| open.answer(result.clone())) {
                 Some(Ok(())) => self.join(&result.parts),
-                Some(Err(_)) | None => late.push(client::late(result)),
+                Some(Err(_)) | None => late.extend(client::late(result)),
             }
         }
         if let Some(open) = open {

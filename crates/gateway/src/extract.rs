@@ -45,12 +45,16 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, core: &Shared) -> Result<Self, Failure> {
-        let bytes = read_body(request, core, core.config.body_bytes_max).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            // The message ends with the line and column of the byte that does not fit.
-            Failure::invalid(format!("the body is not what this route takes: {error}"))
-        })
+        json(&read_body(request, core, core.config.body_bytes_max).await?).map(Self)
     }
+}
+
+/// Reads the bytes of a JSON body.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        // The message ends with the line and column of the byte that does not fit.
+        Failure::invalid(format!("the body is not what this route takes: {error}"))
+    })
 }
 
 /// A JSON body of another API: what does not fit is named by its path, such as `messages[3].content`.
@@ -61,20 +65,24 @@ impl<T: DeserializeOwned> FromRequest<Shared> for PathedBody<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, core: &Shared) -> Result<Self, Failure> {
-        let bytes = read_body(request, core, core.config.body_bytes_max).await?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let place = error.path().to_string();
-            let problem = error.into_inner();
-            if place == "." {
-                return Failure::invalid(format!("the body is not what this route takes: {problem}"));
-            }
-            Failure::invalid(format!("`{place}`: {problem}")).at(place)
-        })?;
-        json.end()
-            .map_err(|error| Failure::invalid(format!("the body is not what this route takes: {error}")))?;
-        Ok(Self(read))
+        pathed(&read_body(request, core, core.config.body_bytes_max).await?).map(Self)
     }
+}
+
+/// Reads the bytes of a JSON body of another API.
+pub(crate) fn pathed<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let place = error.path().to_string();
+        let problem = error.into_inner();
+        if place == "." {
+            return Failure::invalid(format!("the body is not what this route takes: {problem}"));
+        }
+        Failure::invalid(format!("`{place}`: {problem}")).at(place)
+    })?;
+    json.end()
+        .map_err(|error| Failure::invalid(format!("the body is not what this route takes: {error}")))?;
+    Ok(read)
 }
 
 /// Reads a body within limits of length and time.

@@ -6,6 +6,7 @@
 //! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`).
 //!
 //! Beside the routes of the house stand those of other APIs (`compat`), so that their clients can be pointed here.
+//! What their bodies say can be read without a server ([`reading`]).
 //!
 //! The gateway decides who asks, and nothing about what is done: it stores through [`Store`] only what needs no
 //! engine, and speaks to the engine through [`Runs`]. It keeps nothing that matters across a restart; its caches
@@ -24,6 +25,7 @@ pub mod channel;
 pub mod config;
 pub mod openapi;
 pub mod outbox;
+pub mod reading;
 pub mod routes;
 pub mod service;
 pub mod signature;

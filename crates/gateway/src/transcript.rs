@@ -124,6 +124,7 @@ impl Open {
                     arguments: call.arguments,
                     status: result.status,
                     result: parts_text(&result.parts),
+                    images: images(&result.parts),
                 }),
                 None => handed.push(Handed {
                     id: HandedCall { run, call: call.id }.to_string(),

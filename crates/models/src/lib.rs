@@ -15,6 +15,7 @@ pub mod window;
 
 mod anthropic;
 mod letter;
+mod picture;
 mod registry;
 mod responses;
 mod secret;

@@ -8,6 +8,8 @@ use dromia_contracts::content::Part;
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::Turn;
 
+use crate::picture;
+
 /// Bytes of wire framing around one message, call or tool; an upper bound for the formats spoken here.
 const FRAME_BYTES: usize = 64;
 
@@ -44,7 +46,11 @@ pub(crate) fn fixed_bytes(request: &ModelRequest) -> usize {
 pub(crate) fn turn_bytes(turn: &Turn) -> usize {
     let frames = match turn {
         Turn::Input(_) => 1,
-        Turn::Unit(unit) => 1 + unit.message().calls.len() + unit.results().len(),
+        Turn::Unit(unit) => {
+            // Pictures may follow the results in a message of their own, behind a line of two frames for each result.
+            let shown = unit.results().iter().filter(|result| picture::is_shown(result)).count();
+            1 + unit.message().calls.len() + unit.results().len() + 3 * shown
+        }
     };
     turn_text_bytes(turn) + FRAME_BYTES * frames
 }
@@ -63,8 +69,7 @@ fn turn_text_bytes(turn: &Turn) -> usize {
         Turn::Unit(unit) => {
             let said = unit.message().parts.iter().map(|part| part.as_text().len());
             let asked = unit.message().calls.iter().map(|call| call.tool.len() + call.arguments.len());
-            let told =
-                unit.results().iter().flat_map(|result| &result.parts).map(|part| part.as_text().len());
+            let told = unit.results().iter().flat_map(|result| &result.parts).map(part_bytes);
             said.chain(asked).chain(told).sum()
         }
     }
@@ -99,8 +104,10 @@ fn json_bytes(value: &serde_json::Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dromia_contracts::content::Media;
+    use dromia_contracts::CallId;
+    use dromia_contracts::content::{AssistantMessage, CallStatus, Media, ToolCall, ToolResult};
     use dromia_contracts::label::Label;
+    use dromia_contracts::transcript::OpenUnit;
 
     #[test]
     fn an_estimate_rounds_up() {
@@ -113,6 +120,21 @@ mod tests {
         let image = |data: &str| Part::Image { media: Media::Png, data: data.into(), label: Label::CLAIM };
         assert_eq!(part_bytes(&image("")), part_bytes(&image("iVBORw0K")));
         assert_eq!(part_bytes(&Part::text("abc", Label::CLAIM)), 3);
+    }
+
+    #[test]
+    fn a_picture_in_a_result_counts_as_one_that_a_user_shows_and_its_line_besides() {
+        let unit = |parts: Vec<Part>| {
+            let call = CallId { step: 1, index: 0 };
+            let asked = ToolCall { id: call, tool: "shot".into(), arguments: "{}".into() };
+            let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![asked] });
+            open.answer(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
+            Turn::Unit(open.close().expect("its call has a result"))
+        };
+        let image = Part::Image { media: Media::Png, data: "iVBORw0K".into(), label: Label::CLAIM };
+        let (without, with) = (unit(vec![]), unit(vec![image]));
+        assert_eq!(turn_text_bytes(&with) - turn_text_bytes(&without), IMAGE_TOKENS_MAX);
+        assert_eq!(turn_bytes(&with) - turn_bytes(&without), IMAGE_TOKENS_MAX + 3 * FRAME_BYTES);
     }
 
     #[test]

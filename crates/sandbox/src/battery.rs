@@ -8,6 +8,8 @@
 //! broken. What a backend does not promise is not attempted, and counted as such.
 
 mod attempts;
+mod class;
+mod outcome;
 mod scene;
 
 use std::ffi::OsString;
@@ -21,8 +23,11 @@ use self::attempts::{ALL, HOLD};
 use self::scene::{Scene, Stage};
 use crate::ATTEMPT_FLAG;
 use dromia_contracts::sandbox::{
-    Ending, Limit, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, SandboxError, Tier,
+    Ending, Limit, Limits, Mount, Network, ProcessEvent, ProcessSpec, Sandbox, Tier,
 };
+
+pub use self::class::Class;
+pub use self::outcome::{BatteryError, Outcome, Row};
 
 /// What an attempt may use: little, so that reaching a limit takes no time; but as long as a busy machine may need.
 pub const LIMITS: Limits = Limits {
@@ -68,79 +73,6 @@ const AT_ONCE: usize = 4;
 /// The same at backends that take seconds to start, most of them a processor's.
 const SLOW_AT_ONCE: usize = 2;
 
-/// The kinds of attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Reading and writing files that are not the process's.
-    Files,
-    /// The same over links and `..`.
-    Symlinks,
-    /// `/proc`, `/sys` and other processes' files there.
-    ProcSys,
-    /// Descriptors that were left open.
-    Descriptors,
-    /// Unix sockets of servers of this machine.
-    UnixSockets,
-    /// Sockets to the kernel.
-    Netlink,
-    /// Other processes.
-    Ptrace,
-    /// Mounts and namespaces.
-    Namespaces,
-    /// io_uring and other wide interfaces of the kernel.
-    Kernel,
-    /// Secrets of the environment.
-    Environment,
-    /// What programs outside would execute.
-    Hooks,
-    /// Processes, memory, disk, output, time.
-    Bombs,
-    /// Living on after the end.
-    Timing,
-    /// The network.
-    Exfiltration,
-}
-
-impl Class {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::Files,
-        Self::Symlinks,
-        Self::ProcSys,
-        Self::Descriptors,
-        Self::UnixSockets,
-        Self::Netlink,
-        Self::Ptrace,
-        Self::Namespaces,
-        Self::Kernel,
-        Self::Environment,
-        Self::Hooks,
-        Self::Bombs,
-        Self::Timing,
-        Self::Exfiltration,
-    ];
-
-    /// Returns the name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Files => "files",
-            Self::Symlinks => "symlinks",
-            Self::ProcSys => "proc_sys",
-            Self::Descriptors => "descriptors",
-            Self::UnixSockets => "unix_sockets",
-            Self::Netlink => "netlink",
-            Self::Ptrace => "ptrace",
-            Self::Namespaces => "namespaces",
-            Self::Kernel => "kernel",
-            Self::Environment => "environment",
-            Self::Hooks => "hooks",
-            Self::Bombs => "bombs",
-            Self::Timing => "timing",
-            Self::Exfiltration => "exfiltration",
-        }
-    }
-}
-
 /// By what an attempt is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
@@ -168,44 +100,6 @@ struct Attempt {
     body: fn(&Scene) -> std::io::Result<()>,
 }
 
-/// What became of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It works without walls, and not behind them.
-    Held,
-    /// It got out.
-    Escaped,
-    /// It does not work without walls here, so it proves nothing.
-    Unproven,
-    /// The backend does not promise to hold it.
-    NotPromised,
-}
-
-impl Outcome {
-    /// Returns the name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Escaped => "escaped",
-            Self::Unproven => "unproven",
-            Self::NotPromised => "not_promised",
-        }
-    }
-}
-
-/// One line of the table.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// The attempt.
-    pub name: &'static str,
-    /// Its kind.
-    pub class: Class,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// How the process ended behind the walls; nothing if it was not tried there.
-    pub ending: Option<Ending>,
-}
-
 /// Whether a hole is planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hole {
@@ -213,30 +107,6 @@ pub enum Hole {
     None,
     /// The directory that nobody may reach is handed in.
     Planted,
-}
-
-/// Why the battery could not be run.
-#[derive(Debug, thiserror::Error)]
-pub enum BatteryError {
-    /// The scene could not be set.
-    #[error("failed to set the scene: {0}")]
-    Scene(#[from] std::io::Error),
-    /// The backend did not start an attempt.
-    #[error("the attempt {name} was not started")]
-    Start {
-        /// The attempt.
-        name: &'static str,
-        /// Why.
-        source: SandboxError,
-    },
-    /// The attempt did not run behind the walls, so that nothing it did not do proves anything.
-    #[error("the attempt {name} did not run: {ending:?}")]
-    NotRun {
-        /// The attempt.
-        name: &'static str,
-        /// How it ended instead.
-        ending: Ending,
-    },
 }
 
 /// The battery on one machine.
@@ -463,43 +333,4 @@ pub(crate) fn attempt(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn an_attempt_that_did_not_run_proves_nothing() {
-        for (ending, ran) in [
-            (Ending::Exited { code: i32::from(THROUGH) }, true),
-            (Ending::Exited { code: i32::from(REFUSED) }, true),
-            (Ending::Exited { code: 0 }, false),
-            (Ending::Exited { code: 127 }, false),
-            (Ending::Exited { code: i32::from(UNKNOWN) }, false),
-            (Ending::Signalled { signal: 6 }, true),
-            (Ending::NotStarted { problem: "gone".to_owned() }, false),
-            (Ending::Lost, false),
-        ] {
-            assert_eq!(has_run(Class::Files, &ending), ran, "{ending:?}");
-        }
-        let late = Ending::Killed { limit: Limit::Time };
-        assert!(has_run(Class::Bombs, &late) && !has_run(Class::Files, &late));
-    }
-
-    #[test]
-    fn there_are_at_least_sixty_attempts_in_every_class_with_names_of_their_own() {
-        let names: BTreeSet<_> = ALL.iter().map(|attempt| attempt.name).collect();
-        assert_eq!(names.len(), ALL.len());
-        assert!(names.len() >= 60, "{}", names.len());
-        assert!(!names.contains(HOLD));
-        let classes: BTreeSet<_> = ALL.iter().map(|attempt| attempt.class).collect();
-        assert_eq!(classes, BTreeSet::from(Class::ALL));
-        // A quick battery makes the first of each class, which must prove something for everybody.
-        for class in Class::ALL {
-            let first = ALL.iter().find(|attempt| attempt.class == class).expect("there is one");
-            assert!(!first.needs_root, "{}", first.name);
-        }
-        // What needs root, and what only some promise, is the smaller part.
-        assert!(ALL.iter().filter(|attempt| !attempt.needs_root && !attempt.is_strict).count() >= 45);
-    }
-}
+mod tests;

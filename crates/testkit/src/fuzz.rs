@@ -1,9 +1,14 @@
 //! Bytes from elsewhere: what must hold of every parser for any bytes, and a corpus to begin with.
 //!
 //! A property takes bytes and panics where it does not hold. The fuzz targets in `fuzz/` and the tests call the same
-//! functions, so what a fuzzer finds becomes a file of the corpus and is tested for ever. Parsers that no library
-//! gives out (those of the command line and of the server's routes) are asked through the binary instead, with the
-//! same corpus and [`mutated`]: see `foreign_bytes` in `dromia`.
+//! functions, so what a fuzzer finds becomes a file of the corpus and is tested for ever.
+//!
+//! Rooms that this one does not see hand their reader to the property ([`request`], [`session_file`],
+//! [`configuration`]): their fuzz target does, and so does a test beside the reader. What is read only by a running
+//! program (the command line, headers) is asked through the binary, with the same corpus and [`mutated()`], and so are the
+//! bodies and files once more: see `foreign_bytes` in `dromia`.
+
+mod mutated;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,10 +20,14 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Deltas, ModelReply};
 use dromia_contracts::token::TokenScope;
-use dromia_contracts::{AgentId, CallId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    AgentId, CallId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
+};
 use dromia_models::Format;
 use dromia_models::http::sse::{SseError, SseParser};
 use dromia_models::http::{StreamReader, whole_reply};
+
+pub use self::mutated::mutated;
 
 /// The longest that any property may take for one input, unoptimised and on a busy machine.
 pub const TIME_MAX: Duration = Duration::from_secs(10);
@@ -44,6 +53,10 @@ pub const TARGETS: [(&str, Property); 9] = [
     ("names", names),
     ("input_body", input_body),
 ];
+
+/// The targets whose readers belong to rooms that this one does not see.
+pub const TARGETS_ELSEWHERE: [&str; 6] =
+    ["chat_request", "messages_request", "responses_request", "event_request", "session_file", "config"];
 
 /// Any chunking of a stream gives the same events, and never more bytes than came.
 pub fn sse(data: &[u8]) {
@@ -174,9 +187,74 @@ pub fn names(data: &[u8]) {
 /// The body of an input either is refused or comes back with the same meaning.
 pub fn input_body(data: &[u8]) {
     let Ok(body) = InputBody::decode(data) else { return };
+    comes_back(&body);
+}
+
+fn comes_back(body: &InputBody) {
     let bytes = body.encode().expect("what was read can be written");
     let again = InputBody::decode(&bytes).expect("what was written can be read");
-    assert!(again == body, "the body changed its meaning");
+    assert!(again == *body, "the body changed its meaning");
+}
+
+/// A request, with a session and without, either is refused in words or becomes a body that can be stored and read;
+/// and reading it twice gives the same. The reader is told whether the request names a session.
+pub fn request<E>(read: impl Fn(bool, &[u8]) -> Result<InputBody, E>, data: &[u8])
+where
+    E: std::fmt::Display + std::fmt::Debug + PartialEq,
+{
+    for continues in [false, true] {
+        let once = read(continues, data);
+        match &once {
+            Ok(body) => comes_back(body),
+            Err(error) => is_said_in_few_words(&error.to_string(), data),
+        }
+        assert!(read(continues, data) == once, "the same bytes give another request");
+    }
+}
+
+/// The file of a session either passes or is refused as an invalid request, in words.
+pub fn session_file(check: impl Fn(&[u8]) -> Result<(), Fault>, data: &[u8]) {
+    let once = check(data);
+    if let Err(fault) = &once {
+        assert_eq!(fault.code, ErrorCode::InvalidRequest, "{fault}");
+        is_said_in_few_words(&fault.message, data);
+    }
+    assert_eq!(check(data), once, "the same bytes give another verdict");
+}
+
+/// The text of a configuration named `dromia.yaml` either has no form, and the refusal begins with line and column, or
+/// the reader lists what is wrong with its meaning, each with its place in the file.
+pub fn configuration(read: impl Fn(&str) -> Result<Vec<String>, String>, data: &[u8]) {
+    // What is no text is refused before it is read as one.
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let once = read(text);
+    match &once {
+        Err(problem) => {
+            let mut parts = problem.splitn(4, ':');
+            let file = parts.next();
+            let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+            let place = (file, number(), number());
+            assert!(
+                matches!(place, (Some("dromia.yaml"), Some(1..), Some(1..))),
+                "no line and column: {problem}"
+            );
+            is_said_in_few_words(problem, data);
+        }
+        Ok(problems) => {
+            for problem in problems {
+                assert!(problem.starts_with("dromia.yaml:"), "no place: {problem}");
+            }
+        }
+    }
+    assert_eq!(read(text), once, "the same text means something else");
+}
+
+/// A refusal says something, and not much more than what it is about.
+fn is_said_in_few_words(text: &str, data: &[u8]) {
+    assert!(!text.is_empty(), "a refusal without words");
+    // A message may name what it found, quoted: a control character becomes six of them, a name may come twice.
+    let most = MESSAGE_BYTES_MAX + 16 * data.len();
+    assert!(text.len() <= most, "{} bytes about {}", text.len(), data.len());
 }
 
 /// Reads the corpus of a target, sorted by name.
@@ -206,68 +284,6 @@ pub fn holds(name: &str, property: Property, data: &[u8]) {
     property(data);
     let took = began.elapsed();
     assert!(took < TIME_MAX, "{name} took {took:?} for {} bytes", data.len());
-}
-
-/// Changes a seed in a way that the number chooses; the same number does the same.
-pub fn mutated(seed: &[u8], number: u64) -> Vec<u8> {
-    let mut dice = Dice(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut data = seed.to_vec();
-    for _ in 0..=dice.below(3) {
-        let (from, to) = dice.range(data.len());
-        match dice.below(6) {
-            0 => data.truncate(from),
-            1 => drop(data.drain(from..to)),
-            2 => {
-                let copy = data[from..to].to_vec();
-                data.splice(to..to, copy);
-            }
-            3 if from < data.len() => data[from] ^= 1 << dice.below(8),
-            4 => data.reverse(),
-            _ => {
-                let nasty = NASTY[dice.below(NASTY.len())];
-                data.splice(from..from, nasty.iter().copied());
-            }
-        }
-    }
-    data
-}
-
-/// Pieces that parsers stumble over.
-const NASTY: [&[u8]; 16] = [
-    b"\xef\xbb\xbf",
-    b"\r",
-    b"\n\n",
-    b"\0",
-    b"\xff",
-    b"\xed\xa0\x80",
-    b"\\ud800",
-    b"\xc3",
-    b"[[[[[[[[",
-    b"{\"a\":",
-    b"99999999999999999999",
-    b"-0",
-    b"1e400",
-    b"null",
-    b"\"",
-    b"\xe2\x80\xae",
-];
-
-/// Numbers in a row that look random; no two tests share one.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap_or_default() % bound.max(1)
-    }
-
-    /// Chooses a range of at most 64 within a length.
-    fn range(&mut self, length: usize) -> (usize, usize) {
-        let from = self.below(length + 1);
-        (from, (from + self.below(64)).min(length))
-    }
 }
 
 /// Some ways to cut bytes into chunks: into bytes, into pieces of sizes that the bytes choose, and into two.

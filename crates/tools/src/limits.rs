@@ -3,6 +3,7 @@
 //! A call says how long it may take and nothing more; so time is the one limit that a model can lower, and none that it can
 //! raise.
 
+use dromia_contracts::quantity::{size, time};
 use dromia_contracts::sandbox::Limits;
 use dromia_contracts::terms::ToolTerms;
 
@@ -42,16 +43,6 @@ pub(crate) fn shown(limits: &Limits) -> String {
         size(limits.memory_bytes),
         size(limits.disk_bytes)
     )
-}
-
-fn time(ms: u64) -> String {
-    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
-}
-
-fn size(bytes: u64) -> String {
-    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let whole = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    whole.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
 }
 
 #[cfg(test)]

@@ -130,6 +130,9 @@ fn turn_text(turn: &Turn) -> String {
                 let status = serde_json::to_string(&call.status).unwrap_or_default();
                 let status = status.trim_matches('"');
                 out.extend(["\n  ", &call.tool, " ", &call.arguments, " -> ", status]);
+                if call.images > 0 {
+                    out.extend([" (pictures: ", &call.images.to_string(), ")"]);
+                }
             }
             for call in handed {
                 out.extend([

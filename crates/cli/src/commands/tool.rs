@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, WAIT_MS_MAX};
+use dromia_api::quantity::{size, time};
 use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits};
 use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, RunStatus};
 use hyper::StatusCode;
@@ -177,16 +178,6 @@ fn limits(limits: ToolLimits) -> String {
         size(disk_bytes),
         size(output_bytes)
     )
-}
-
-fn time(ms: u64) -> String {
-    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
-}
-
-fn size(bytes: u64) -> String {
-    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let whole = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    whole.map_or_else(|| format!("{bytes} bytes"), |(unit, name)| format!("{} {name}", bytes / unit))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod bad_programs;
 mod bad_requests;
 mod bad_tools;
 mod compat;
+mod completions;
 mod configuring;
 mod cost;
 mod damage;

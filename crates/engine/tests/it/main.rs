@@ -3,4 +3,5 @@
 mod cost;
 mod decisions;
 mod golden;
+mod session_file;
 mod simulation;

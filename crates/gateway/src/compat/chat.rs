@@ -8,6 +8,8 @@ mod write;
 
 use axum::extract::State;
 use axum::response::Response;
+use dromia_contracts::Actor;
+use dromia_contracts::input::InputBody;
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
@@ -18,7 +20,7 @@ use super::offer::{Asking, Form, Tool};
 use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::PathedBody;
+use crate::extract::{PathedBody, pathed};
 use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
@@ -107,29 +109,40 @@ pub(crate) async fn complete(
     heads: Heads,
     PathedBody(request): PathedBody<ChatRequest>,
 ) -> Answer<Response> {
-    request.check()?;
-    let stream = request.stream == Some(true);
     let usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
-    let asking = Asking {
-        tools: request.tools,
-        choice: request.tool_choice,
-        one_call: request.parallel_tool_calls == Some(false),
-        tokens: match (request.max_completion_tokens, request.max_tokens) {
-            (Some(most), _) => Some(("max_completion_tokens", most)),
-            (None, most) => most.map(|most| ("max_tokens", most)),
-        },
-        temperature: request.temperature,
-        top_p: request.top_p,
-        stop: request.stop.map(|stop| ("stop", stop)),
-    };
-    let offer = asking.offer(Form::Chat)?;
-    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
-    let said = said(history, request.messages)?;
-    let asked = Asked { platform: "openai", model: request.model, said, offer, stream };
+    let asked = request.asked(caller.scope.actor().clone(), heads.session.is_some())?;
     answer(core, caller, heads, asked, |running| Chat { running, created: 0, usage }).await
 }
 
+/// Reads a body, and returns what would be stored of it.
+pub(crate) fn read(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
+    let request: ChatRequest = pathed(bytes)?;
+    Ok(request.asked(author.clone(), continues)?.body(author))
+}
+
 impl ChatRequest {
+    /// Reads what is asked for; `continues` says whether a session has the past.
+    fn asked(self, author: Actor, continues: bool) -> Answer<Asked> {
+        self.check()?;
+        let stream = self.stream == Some(true);
+        let asking = Asking {
+            tools: self.tools,
+            choice: self.tool_choice,
+            one_call: self.parallel_tool_calls == Some(false),
+            tokens: match (self.max_completion_tokens, self.max_tokens) {
+                (Some(most), _) => Some(("max_completion_tokens", most)),
+                (None, most) => most.map(|most| ("max_tokens", most)),
+            },
+            temperature: self.temperature,
+            top_p: self.top_p,
+            stop: self.stop.map(|stop| ("stop", stop)),
+        };
+        let offer = asking.offer(Form::Chat)?;
+        let history = History::new(author, continues);
+        let said = said(history, self.messages)?;
+        Ok(Asked { platform: "openai", model: self.model, said, offer, stream })
+    }
+
     /// Refuses what would change the meaning of the answer and is not done here.
     fn check(&self) -> Answer<()> {
         refuse("n", self.n.as_ref(), |n| *n == 1)?;
@@ -167,14 +180,22 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
     if message.function_call.is_some_and(|call| !call.is_null()) {
         return Err(invalid(&format!("{path}.function_call"), "send `tool_calls` in its place"));
     }
-    if message.role == "user" {
-        let said = message.content.map(|content| content.said(&format!("{path}.content"))).transpose()?;
-        return history.user(path, said.unwrap_or_default());
+    let place = format!("{path}.content");
+    match message.role.as_str() {
+        "user" => {
+            let said = message.content.map(|content| content.said(&place)).transpose()?;
+            return history.user(path, said.unwrap_or_default());
+        }
+        "tool" => {
+            let given = message.content.map(|content| content.given(&place)).transpose()?.unwrap_or_default();
+            return match message.tool_call_id {
+                Some(id) => history.result(path, &id, given, false),
+                None => Err(invalid(&format!("{path}.tool_call_id"), "a tool's message names its call")),
+            };
+        }
+        _ => {}
     }
-    let texts = match message.content {
-        Some(content) => content.texts(&format!("{path}.content"))?,
-        None => Vec::new(),
-    };
+    let texts = message.content.map(|content| content.texts(&place)).transpose()?.unwrap_or_default();
     match message.role.as_str() {
         "system" | "developer" => history.system(path, &texts),
         "assistant" => {
@@ -182,10 +203,6 @@ fn add(history: &mut History, path: &str, message: Message) -> Answer<()> {
             let calls: Answer<Vec<_>> = calls.map(|(at, call)| claimed(path, at, call)).collect();
             history.assistant(path, texts, calls?)
         }
-        "tool" => match message.tool_call_id {
-            Some(id) => history.result(path, &id, texts, false),
-            None => Err(invalid(&format!("{path}.tool_call_id"), "a tool's message names its call")),
-        },
         _ => Err(invalid(&format!("{path}.role"), "one of system, developer, user, assistant and tool")),
     }
 }

@@ -66,12 +66,22 @@ impl Content {
 
     /// Reads what a user says: texts and pictures.
     pub(super) fn said(self, path: &str) -> Answer<Vec<Part>> {
+        self.parts(path, Label::ACTOR_TEXT)
+    }
+
+    /// Reads what a tool is said to have given: texts and pictures.
+    pub(super) fn given(self, path: &str) -> Answer<Vec<Part>> {
+        self.parts(path, Label::CLAIM)
+    }
+
+    /// Reads texts, which have the label, and pictures.
+    fn parts(self, path: &str, label: Label) -> Answer<Vec<Part>> {
         match self {
-            Self::Text(text) => Ok(vec![Part::text(text, Label::ACTOR_TEXT)]),
+            Self::Text(text) => Ok(vec![Part::text(text, label)]),
             Self::Blocks(blocks) => blocks
                 .into_iter()
                 .enumerate()
-                .map(|(at, block)| block.said(&format!("{path}[{at}]")))
+                .map(|(at, block)| block.part(&format!("{path}[{at}]"), label))
                 .collect(),
         }
     }
@@ -80,6 +90,11 @@ impl Content {
 impl Block {
     /// Reads a block of what a user says.
     pub(super) fn said(self, path: &str) -> Answer<Part> {
+        self.part(path, Label::ACTOR_TEXT)
+    }
+
+    /// Reads a text, which has the label, or a picture: whose that is nobody here knows.
+    fn part(self, path: &str, label: Label) -> Answer<Part> {
         match self.kind.as_str() {
             "image_url" | "input_image" => {
                 let address = self.image_url.as_ref();
@@ -87,7 +102,7 @@ impl Block {
                 image::of_address(address, &format!("{path}.image_url"))
             }
             "image" => image::of_source(self.source.as_ref(), &format!("{path}.source")),
-            _ => Ok(Part::text(self.text(path)?, Label::ACTOR_TEXT)),
+            _ => Ok(Part::text(self.text(path)?, label)),
         }
     }
 
@@ -105,7 +120,8 @@ impl Block {
 /// The failure for a block that this server does not take.
 pub(super) fn not_taken(kind: &str, path: &str) -> Failure {
     let kind: String = kind.chars().take(40).collect();
-    invalid(path, &format!("a block of the type {kind:?} is not taken here; send text, or a user's pictures"))
+    let instead = "send text, or pictures where a user or a tool speaks";
+    invalid(path, &format!("a block of the type {kind:?} is not taken here; {instead}"))
 }
 
 /// The failure for a field that does not fit.
@@ -194,6 +210,20 @@ mod tests {
         let empty = content(json!([{"type": "text"}])).texts("m").expect_err("no text");
         assert_eq!(empty.place(), Some("m[0]"));
         assert!(serde_json::from_value::<Content>(json!(7)).is_err());
+    }
+
+    #[test]
+    fn whose_word_it_is_decides_the_label_of_a_text_and_no_picture_is_anybodys() {
+        let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
+        let blocks = json!([{"type": "text", "text": "a"}, {"type": "image", "source": source}]);
+        let labels = |parts: Vec<Part>| parts.iter().map(Part::label).collect::<Vec<_>>();
+        let said = content(blocks.clone()).said("m").expect("a user may show it");
+        assert_eq!(labels(said), [Label::ACTOR_TEXT, Label::CLAIM]);
+        let given = content(blocks.clone()).given("m").expect("a tool may show it");
+        assert_eq!(labels(given), [Label::CLAIM, Label::CLAIM]);
+        assert_eq!(content(blocks).texts("m").expect_err("nobody else").place(), Some("m[1]"));
+        let file = content(json!([{"type": "input_file", "file_id": "f"}])).given("m").expect_err("a file");
+        assert_eq!(file.place(), Some("m[0]"));
     }
 
     #[test]

@@ -89,12 +89,18 @@ impl History {
     /// Adds what the user says: texts and pictures.
     pub(super) fn user(&mut self, path: &str, mut parts: Vec<Part>) -> Answer<()> {
         self.closed(path)?;
+        self.count(path, &parts)?;
+        parts.retain(|part| part.is_image() || !part.as_text().is_empty());
+        self.input(parts);
+        Ok(())
+    }
+
+    /// Counts pictures: a request has so many at most, whoever shows them.
+    fn count(&mut self, path: &str, parts: &[Part]) -> Answer<()> {
         self.images += parts.iter().filter(|part| part.is_image()).count();
         if self.images > IMAGES_MAX {
             return Err(invalid(path, &format!("the request has more than {IMAGES_MAX} pictures")));
         }
-        parts.retain(|part| part.is_image() || !part.as_text().is_empty());
-        self.input(parts);
         Ok(())
     }
 
@@ -111,7 +117,7 @@ impl History {
     /// Adds what the client says an assistant said.
     pub(super) fn assistant(&mut self, path: &str, texts: Vec<String>, calls: Vec<Claimed>) -> Answer<()> {
         self.closed(path)?;
-        let parts = parts(texts, Label::CLAIM);
+        let parts = claims(texts);
         if calls.is_empty() {
             if !parts.is_empty() {
                 self.push_unit(OpenUnit::new(AssistantMessage { parts, calls: Vec::new() }));
@@ -135,11 +141,19 @@ impl History {
         Ok(())
     }
 
-    /// Adds what the client says a tool answered.
-    pub(super) fn result(&mut self, path: &str, call: &str, texts: Vec<String>, failed: bool) -> Answer<()> {
+    /// Adds what the client says a tool answered: texts and pictures.
+    pub(super) fn result(
+        &mut self,
+        path: &str,
+        call: &str,
+        mut parts: Vec<Part>,
+        failed: bool,
+    ) -> Answer<()> {
+        self.count(path, &parts)?;
+        parts.retain(|part| part.is_image() || !part.as_text().is_empty());
         let Some(mut open) = self.open.take() else {
             if self.continues {
-                return self.answer(path, call, texts, failed);
+                return self.answer(path, call, parts, failed);
             }
             return Err(invalid(path, &format!("no call with the id {call:?} waits for a result")));
         };
@@ -150,7 +164,7 @@ impl History {
         };
         let status = if failed { CallStatus::Error } else { CallStatus::Ok };
         let id = CallId { step: open.step, index };
-        let result = ToolResult { call: id, status, parts: parts(texts, Label::CLAIM) };
+        let result = ToolResult { call: id, status, parts };
         if open.unit.answer(result).is_err() {
             return Err(invalid(path, &format!("the call {call:?} has a result already")));
         }
@@ -162,7 +176,7 @@ impl History {
     }
 
     /// Adds a result of a call that the session handed over.
-    fn answer(&mut self, path: &str, call: &str, texts: Vec<String>, failed: bool) -> Answer<()> {
+    fn answer(&mut self, path: &str, call: &str, parts: Vec<Part>, failed: bool) -> Answer<()> {
         let Ok(handed) = call.parse::<HandedCall>() else {
             return Err(invalid(path, &format!("no call of this session has the id {call:?}")));
         };
@@ -175,7 +189,7 @@ impl History {
             return Err(invalid(path, &format!("the call {call:?} has a result already")));
         }
         let status = if failed { CallStatus::Error } else { CallStatus::Ok };
-        answers.results.push(ToolResult { call: handed.call, status, parts: parts(texts, Label::CLAIM) });
+        answers.results.push(ToolResult { call: handed.call, status, parts });
         Ok(())
     }
 
@@ -231,8 +245,8 @@ fn says_something(parts: &[Part]) -> bool {
     parts.iter().any(|part| part.is_image() || !part.as_text().trim().is_empty())
 }
 
-fn parts(texts: Vec<String>, label: Label) -> Vec<Part> {
-    texts.into_iter().filter(|text| !text.is_empty()).map(|text| Part::text(text, label)).collect()
+fn claims(texts: Vec<String>) -> Vec<Part> {
+    texts.into_iter().filter(|text| !text.is_empty()).map(|text| Part::text(text, Label::CLAIM)).collect()
 }
 
 #[cfg(test)]

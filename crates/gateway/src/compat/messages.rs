@@ -8,7 +8,9 @@ mod write;
 
 use axum::extract::State;
 use axum::response::Response;
+use dromia_contracts::Actor;
 use dromia_contracts::content::Part;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
@@ -20,7 +22,7 @@ use super::offer::{Asking, Form, Tool};
 use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::PathedBody;
+use crate::extract::{PathedBody, pathed};
 use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
@@ -65,25 +67,36 @@ pub(crate) async fn create(
     heads: Heads,
     PathedBody(request): PathedBody<MessagesRequest>,
 ) -> Answer<Response> {
-    request.check()?;
-    let stream = request.stream == Some(true);
-    let asking = Asking {
-        tools: request.tools,
-        choice: request.tool_choice,
-        one_call: false,
-        tokens: request.max_tokens.map(|most| ("max_tokens", most)),
-        temperature: request.temperature,
-        top_p: request.top_p,
-        stop: request.stop_sequences.map(|stop| ("stop_sequences", stop)),
-    };
-    let offer = asking.offer(Form::Messages)?;
-    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
-    let said = said(history, request.system, request.messages)?;
-    let asked = Asked { platform: "anthropic", model: request.model, said, offer, stream };
+    let asked = request.asked(caller.scope.actor().clone(), heads.session.is_some())?;
     answer(core, caller, heads, asked, Messages::new).await
 }
 
+/// Reads a body, and returns what would be stored of it.
+pub(crate) fn read(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
+    let request: MessagesRequest = pathed(bytes)?;
+    Ok(request.asked(author.clone(), continues)?.body(author))
+}
+
 impl MessagesRequest {
+    /// Reads what is asked for; `continues` says whether a session has the past.
+    fn asked(self, author: Actor, continues: bool) -> Answer<Asked> {
+        self.check()?;
+        let stream = self.stream == Some(true);
+        let asking = Asking {
+            tools: self.tools,
+            choice: self.tool_choice,
+            one_call: false,
+            tokens: self.max_tokens.map(|most| ("max_tokens", most)),
+            temperature: self.temperature,
+            top_p: self.top_p,
+            stop: self.stop_sequences.map(|stop| ("stop_sequences", stop)),
+        };
+        let offer = asking.offer(Form::Messages)?;
+        let history = History::new(author, continues);
+        let said = said(history, self.system, self.messages)?;
+        Ok(Asked { platform: "anthropic", model: self.model, said, offer, stream })
+    }
+
     /// Refuses what would change the meaning of the answer and is not done here.
     fn check(&self) -> Answer<()> {
         for (field, value) in [
@@ -147,11 +160,11 @@ fn result(history: &mut History, path: &str, block: Block) -> Answer<()> {
     let Some(call) = block.tool_use_id else {
         return Err(invalid(&format!("{path}.tool_use_id"), "a result names its call"));
     };
-    let texts = match block.content {
-        Some(content) => content.texts(&format!("{path}.content"))?,
+    let given = match block.content {
+        Some(content) => content.given(&format!("{path}.content"))?,
         None => Vec::new(),
     };
-    history.result(path, &call, texts, block.is_error == Some(true))
+    history.result(path, &call, given, block.is_error == Some(true))
 }
 
 fn assistant(history: &mut History, path: &str, content: Content) -> Answer<()> {

@@ -14,6 +14,9 @@ use crate::failure::Answer;
 /// The most tools of one request.
 const TOOLS_MAX: usize = 128;
 
+/// How deep a schema may be nested. The stored input has it deeper than the request, and no reader goes deeper than 128.
+const SCHEMA_DEPTH_MAX: usize = 64;
+
 /// The most bytes of their names, descriptions and schemas together.
 const TOOLS_BYTES_MAX: usize = 128 * 1024;
 
@@ -162,15 +165,28 @@ impl Tool {
                 format!("a tool's name is 1 to {NAME_BYTES_MAX} letters, digits, `_` and `-` of ASCII");
             invalid(&format!("{place}.name"), &problem)
         })?;
+        let wrong = |problem: &str| {
+            let field = if form == Form::Messages { "input_schema" } else { "parameters" };
+            Err(invalid(&format!("{place}.{field}"), problem))
+        };
         let parameters = match parameters {
             None | Some(Value::Null) => json!({"type": "object", "properties": {}}),
-            Some(schema @ Value::Object(_)) => schema,
-            Some(_) => {
-                let field = if form == Form::Messages { "input_schema" } else { "parameters" };
-                return Err(invalid(&format!("{place}.{field}"), "a JSON Schema is an object"));
+            Some(schema) if depth(&schema) > SCHEMA_DEPTH_MAX => {
+                return wrong(&format!("it is nested deeper than {SCHEMA_DEPTH_MAX} levels"));
             }
+            Some(schema @ Value::Object(_)) => schema,
+            Some(_) => return wrong("a JSON Schema is an object"),
         };
         Ok(ClientTool { name: inward(&name), description: description.unwrap_or_default(), parameters })
+    }
+}
+
+/// How many lists and maps stand in one another.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
     }
 }
 
@@ -241,91 +257,4 @@ fn stops(field: &str, stop: Value) -> Answer<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asking(tools: Value, choice: Value) -> Asking {
-        let tools = serde_json::from_value(tools).expect("they are tools");
-        Asking { tools: Some(tools), choice: Some(choice), ..Asking::default() }
-    }
-
-    #[test]
-    fn each_api_declares_the_same_tool_in_its_own_words() {
-        let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
-        let function = json!({"name": "mcp__sky__look", "description": "Looks.", "parameters": schema});
-        let mut flat = function.clone();
-        flat["type"] = json!("function");
-        let other = json!({"name": "mcp__sky__look", "description": "Looks.", "input_schema": schema});
-        let named = json!({"type": "function", "function": {"name": "mcp__sky__look"}});
-        for (form, tool, choice) in [
-            (Form::Chat, json!({"type": "function", "function": function}), named),
-            (Form::Responses, flat, json!({"type": "function", "name": "mcp__sky__look"})),
-            (Form::Messages, other, json!({"type": "tool", "name": "mcp__sky__look"})),
-        ] {
-            let offer = asking(json!([tool]), choice).offer(form).expect("it is declared well");
-            let known = ClientTool {
-                name: "mcp.sky.look".into(),
-                description: "Looks.".into(),
-                parameters: schema.clone(),
-            };
-            assert_eq!(offer.tools, [known], "{form:?}");
-            assert_eq!(offer.wishes.choice, ToolChoice::Named("mcp.sky.look".into()), "{form:?}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_refused_by_its_place() {
-        let tool = |name: &str| json!({"type": "function", "name": name});
-        let big = json!({"type": "function", "name": "t", "description": "x".repeat(TOOLS_BYTES_MAX)});
-        for (tools, choice, place) in [
-            (json!([{"type": "web_search"}]), json!("auto"), "tools[0]"),
-            (json!([tool("a"), tool("a b")]), json!("auto"), "tools[1].name"),
-            (json!([tool("a"), tool("a")]), json!("auto"), "tools[1]"),
-            (json!([{"type": "function"}]), json!("auto"), "tools[0].name"),
-            (
-                json!([{"type": "function", "name": "a", "parameters": []}]),
-                json!("auto"),
-                "tools[0].parameters",
-            ),
-            (json!([big]), json!("auto"), "tools[0]"),
-            (json!(vec![tool("a"); 129]), json!("auto"), "tools"),
-            (json!([]), json!("required"), "tool_choice"),
-            (json!([tool("a")]), json!({"type": "function", "name": "b"}), "tool_choice"),
-            (json!([tool("a")]), json!({"type": "file_search"}), "tool_choice"),
-            (json!([tool("a")]), json!("maybe"), "tool_choice"),
-        ] {
-            let refused = asking(tools, choice).offer(Form::Responses).expect_err(place);
-            assert_eq!(refused.place(), Some(place), "{refused:?}");
-        }
-        let number = |value: f64| Number::from_f64(value);
-        for (asking, place) in [
-            (Asking { tokens: Some(("max_tokens", 0)), ..Asking::default() }, "max_tokens"),
-            (Asking { temperature: number(2.5), ..Asking::default() }, "temperature"),
-            (Asking { top_p: number(-0.1), ..Asking::default() }, "top_p"),
-            (Asking { stop: Some(("stop", json!(7))), ..Asking::default() }, "stop"),
-            (Asking { stop: Some(("stop", json!(["a", 7]))), ..Asking::default() }, "stop[1]"),
-            (Asking { stop: Some(("stop", json!(""))), ..Asking::default() }, "stop"),
-        ] {
-            assert_eq!(asking.offer(Form::Chat).expect_err(place).place(), Some(place));
-        }
-    }
-
-    #[test]
-    fn none_takes_the_clients_tools_back_and_what_tunes_is_kept() {
-        let tool = json!([{"name": "a", "input_schema": {}}]);
-        let none = asking(tool.clone(), json!({"type": "none"})).offer(Form::Messages).expect("it is fine");
-        assert!(none.is_empty());
-        let choice = json!({"type": "any", "disable_parallel_tool_use": true});
-        let one = asking(tool, choice).offer(Form::Messages).expect("it is fine");
-        assert_eq!((one.wishes.choice, one.wishes.one_call), (ToolChoice::Required, true));
-        let tuned = Asking {
-            tokens: Some(("max_tokens", 1 << 40)),
-            temperature: Number::from_f64(0.5),
-            stop: Some(("stop", json!("END"))),
-            ..Asking::default()
-        };
-        let wishes = tuned.offer(Form::Chat).expect("it is fine").wishes;
-        assert_eq!((wishes.output_tokens_max, wishes.temperature), (Some(u32::MAX), Number::from_f64(0.5)));
-        assert_eq!(wishes.stop, ["END"]);
-    }
-}
+mod tests;

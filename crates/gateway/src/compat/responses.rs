@@ -11,6 +11,8 @@ use std::fmt;
 
 use axum::extract::State;
 use axum::response::Response;
+use dromia_contracts::Actor;
+use dromia_contracts::input::InputBody;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
@@ -22,7 +24,7 @@ use super::offer::{Asking, Form, Tool};
 use super::turn::{Asked, Heads, answer};
 use crate::caller::Caller;
 use crate::core::Shared;
-use crate::extract::PathedBody;
+use crate::extract::{PathedBody, pathed};
 use crate::failure::Answer;
 
 #[derive(Debug, Deserialize)]
@@ -119,25 +121,36 @@ pub(crate) async fn create(
     heads: Heads,
     PathedBody(request): PathedBody<ResponsesRequest>,
 ) -> Answer<Response> {
-    request.check()?;
-    let stream = request.stream == Some(true);
-    let asking = Asking {
-        tools: request.tools,
-        choice: request.tool_choice,
-        one_call: request.parallel_tool_calls == Some(false),
-        tokens: request.max_output_tokens.map(|most| ("max_output_tokens", most)),
-        temperature: request.temperature,
-        top_p: request.top_p,
-        stop: None,
-    };
-    let offer = asking.offer(Form::Responses)?;
-    let history = History::new(caller.scope.actor().clone(), heads.session.is_some());
-    let said = said(history, request.instructions, request.input.0)?;
-    let asked = Asked { platform: "openai", model: request.model, said, offer, stream };
+    let asked = request.asked(caller.scope.actor().clone(), heads.session.is_some())?;
     answer(core, caller, heads, asked, Responses::new).await
 }
 
+/// Reads a body, and returns what would be stored of it.
+pub(crate) fn read(author: &Actor, continues: bool, bytes: &[u8]) -> Answer<InputBody> {
+    let request: ResponsesRequest = pathed(bytes)?;
+    Ok(request.asked(author.clone(), continues)?.body(author))
+}
+
 impl ResponsesRequest {
+    /// Reads what is asked for; `continues` says whether a session has the past.
+    fn asked(self, author: Actor, continues: bool) -> Answer<Asked> {
+        self.check()?;
+        let stream = self.stream == Some(true);
+        let asking = Asking {
+            tools: self.tools,
+            choice: self.tool_choice,
+            one_call: self.parallel_tool_calls == Some(false),
+            tokens: self.max_output_tokens.map(|most| ("max_output_tokens", most)),
+            temperature: self.temperature,
+            top_p: self.top_p,
+            stop: None,
+        };
+        let offer = asking.offer(Form::Responses)?;
+        let history = History::new(author, continues);
+        let said = said(history, self.instructions, self.input.0)?;
+        Ok(Asked { platform: "openai", model: self.model, said, offer, stream })
+    }
+
     /// Refuses what would change the meaning of the answer and is not done here.
     fn check(&self) -> Answer<()> {
         for field in ["previous_response_id", "conversation"] {
@@ -216,11 +229,11 @@ fn add(history: &mut History, path: &str, item: Item) -> Answer<()> {
             let Some(call) = item.call_id else {
                 return Err(invalid(&format!("{path}.call_id"), "an output names its call"));
             };
-            let texts = match item.output {
-                Some(output) => output.texts(&format!("{path}.output"))?,
+            let given = match item.output {
+                Some(output) => output.given(&format!("{path}.output"))?,
                 None => Vec::new(),
             };
-            history.result(path, &call, texts, false)
+            history.result(path, &call, given, false)
         }
         // Only the provider that wrote it can read it back.
         Some("reasoning") => Ok(()),

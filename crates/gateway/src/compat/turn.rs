@@ -18,6 +18,8 @@ use dromia_api::event::WAIT_MS_MAX;
 use dromia_api::{RUN_HEADER, SESSION_HEADER, WAIT_HEADER};
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::client::Offer;
+use dromia_contracts::content::InputMessage;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{NewInput, Submitted, Target};
 use dromia_contracts::session::{InboxOwner, SessionKey};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, RunId, Scope, SessionId};
@@ -53,6 +55,15 @@ pub(super) struct Asked {
     pub(super) offer: Offer,
     /// Whether the answer is wanted in pieces.
     pub(super) stream: bool,
+}
+
+impl Asked {
+    /// What would be stored of it.
+    pub(super) fn body(self, author: &Actor) -> InputBody {
+        let Said { history, answers, parts } = self.said;
+        let message = InputMessage { author: author.clone(), parts, hops: 0 };
+        InputBody { history, answers, offer: self.offer, call: None, message }
+    }
 }
 
 /// What the headers of a request say.

@@ -33,13 +33,13 @@ fn every_route_is_described_once_and_nothing_else_is() {
     let described: Vec<_> = operations.iter().map(|operation| (operation.method, operation.path)).collect();
     for route in &routes {
         let times = described.iter().filter(|known| *known == route).count();
-        assert_eq!(times, 1, "describe {} {} once in openapi/table.rs", route.0, route.1);
+        assert_eq!(times, 1, "describe {} {} once in openapi/table/", route.0, route.1);
     }
     for operation in &described {
         let (method, path) = operation;
         assert!(
             routes.contains(operation),
-            "{method} {path} of openapi/table.rs is no line of the route table"
+            "{method} {path} of openapi/table/ is no line of the route table"
         );
     }
     let ids: BTreeSet<_> = operations.iter().map(|operation| operation.id).collect();

@@ -39,14 +39,7 @@ pub(crate) async fn send(
     key: IdempotencyKey,
     JsonBody(event): JsonBody<SendEvent>,
 ) -> Answer<Response> {
-    let wait = checked_wait(event.wait, event.wait_ms)?;
-    for (field, name) in [("platform", &event.platform), ("channel", &event.channel), ("actor", &event.actor)]
-    {
-        checked_name(field, name.as_deref())?;
-    }
-    if event.text.trim().is_empty() {
-        return Err(Failure::invalid("`text` is empty"));
-    }
+    let wait = checked(&event)?;
     let author = author(&caller.scope, event.actor.as_deref());
     let key = key.of_request(request_digest(&event, &author));
     let target = target(&core, &caller.scope, &event, &author).await?;
@@ -138,6 +131,36 @@ pub(crate) async fn waited(
     }
 }
 
+/// Checks what needs no look at anything else; returns how long to wait, if somebody waits.
+pub(crate) fn checked(event: &SendEvent) -> Answer<Option<Duration>> {
+    let wait = checked_wait(event.wait, event.wait_ms)?;
+    for (field, name) in [("platform", &event.platform), ("channel", &event.channel), ("actor", &event.actor)]
+    {
+        checked_name(field, name.as_deref())?;
+    }
+    if event.text.trim().is_empty() {
+        return Err(Failure::invalid("`text` is empty"));
+    }
+    if event.session.is_some() {
+        let others = [&event.agent, &event.platform, &event.channel, &event.actor];
+        if others.iter().any(|other| other.is_some()) {
+            return Err(Failure::invalid(
+                "`session` stands alone, without agent, platform, channel and actor",
+            ));
+        }
+    }
+    if event.platform.as_deref() == Some(WEBHOOK) {
+        return Err(Failure::invalid(format!(
+            "`platform` {WEBHOOK} belongs to the channels of dromia.yaml, whose senders sign what they say"
+        )));
+    }
+    if event.platform.as_deref() == Some(task::PLATFORM) {
+        let text = format!("`platform` {} belongs to the tasks of agents", task::PLATFORM);
+        return Err(Failure::invalid(text).with_hint("give an agent a task with POST /v1/agents/NAME/spawn"));
+    }
+    Ok(wait)
+}
+
 /// Reads how long to wait, if somebody waits.
 pub(crate) fn checked_wait(wait: bool, wait_ms: Option<u64>) -> Answer<Option<Duration>> {
     let wait_ms = wait_ms.unwrap_or(WAIT_MS_DEFAULT);
@@ -159,22 +182,7 @@ fn checked_name(field: &str, name: Option<&str>) -> Answer<()> {
 
 async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -> Answer<Target> {
     if let Some(session) = event.session {
-        let others = [&event.agent, &event.platform, &event.channel, &event.actor];
-        if others.iter().any(|other| other.is_some()) {
-            return Err(Failure::invalid(
-                "`session` stands alone, without agent, platform, channel and actor",
-            ));
-        }
         return Ok(Target::Session(session));
-    }
-    if event.platform.as_deref() == Some(WEBHOOK) {
-        return Err(Failure::invalid(format!(
-            "`platform` {WEBHOOK} belongs to the channels of dromia.yaml, whose senders sign what they say"
-        )));
-    }
-    if event.platform.as_deref() == Some(task::PLATFORM) {
-        let text = format!("`platform` {} belongs to the tasks of agents", task::PLATFORM);
-        return Err(Failure::invalid(text).with_hint("give an agent a task with POST /v1/agents/NAME/spawn"));
     }
     let agent = match &event.agent {
         Some(name) => named_agent(core, scope, name).await?,

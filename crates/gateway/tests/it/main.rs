@@ -13,6 +13,7 @@ mod event;
 mod fake;
 mod http2;
 mod outbox;
+mod reading;
 mod reference;
 mod stream;
 mod sweep;

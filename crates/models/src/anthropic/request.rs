@@ -1,16 +1,17 @@
 //! Our request as Anthropic messages.
 //!
 //! Roles alternate here, so what the user's side says in a row (inputs, and the results of a unit's calls) is one
-//! message with several blocks. Two cache breakpoints are set where the prefix is long enough to be cached: behind
-//! the system text, which every turn of the agent shares, and behind the last block, which the next step of the
-//! conversation shares.
+//! message with several blocks. A result that is an error holds text only, so its pictures follow the results.
+//!
+//! Two cache breakpoints are set where the prefix is long enough to be cached: behind the system text, which every turn
+//! of the agent shares, and behind the last block, which the next step of the conversation shares.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::client::{ToolChoice, Wishes};
-use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult};
+use dromia_contracts::content::{CallStatus, Media, Part, ToolCall, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
@@ -19,6 +20,7 @@ use serde_json::{Number, Value};
 use crate::chat::request::text_of;
 use crate::letter::Letter;
 use crate::names;
+use crate::picture;
 use crate::scripted::status_word;
 
 /// A prefix shorter than this is cached by no model of the provider, so marking it gains nothing.
@@ -148,7 +150,15 @@ enum Content<'a> {
     Text { text: Cow<'a, str> },
     Image { source: Source<'a> },
     ToolUse { id: CallId, name: Cow<'a, str>, input: Value },
-    ToolResult { tool_use_id: CallId, content: String, is_error: bool },
+    ToolResult { tool_use_id: CallId, content: Told<'a>, is_error: bool },
+}
+
+/// What a tool gave: a text alone, or its status, then its texts and pictures in their order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Text(String),
+    Shown(Vec<Content<'a>>),
 }
 
 /// A picture with its bytes.
@@ -179,12 +189,23 @@ impl<'a> From<Content<'a>> for Block<'a> {
 
 impl Block<'_> {
     fn bytes(&self) -> usize {
-        match &self.content {
-            Content::Text { text } => text.len(),
+        self.content.bytes()
+    }
+}
+
+impl<'a> Content<'a> {
+    fn image(media: Media, data: &'a str) -> Self {
+        Self::Image { source: Source { r#type: "base64", media_type: media.as_str(), data } }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text { text } => text.len(),
             // An estimate is enough to decide about the cache.
-            Content::ToolUse { .. } => 64,
-            Content::Image { source } => source.data.len(),
-            Content::ToolResult { content, .. } => content.len(),
+            Self::ToolUse { .. } => 64,
+            Self::Image { source } => source.data.len(),
+            Self::ToolResult { content: Told::Text(text), .. } => text.len(),
+            Self::ToolResult { content: Told::Shown(blocks), .. } => blocks.iter().map(Self::bytes).sum(),
         }
     }
 }
@@ -208,10 +229,7 @@ fn add_input<'a>(messages: &mut Vec<Message<'a>>, parts: &'a [Part]) {
     for part in parts {
         match part {
             Part::Text { text, .. } => add_text(messages, Role::User, Cow::Borrowed(text)),
-            Part::Image { media, data, .. } => {
-                let source = Source { r#type: "base64", media_type: media.as_str(), data };
-                add(messages, Role::User, Content::Image { source });
-            }
+            Part::Image { media, data, .. } => add(messages, Role::User, Content::image(*media, data)),
         }
     }
 }
@@ -226,6 +244,13 @@ fn add_unit<'a>(messages: &mut Vec<Message<'a>>, unit: &'a Unit) {
     }
     for result in unit.results() {
         add(messages, Role::User, told(result));
+    }
+    // The provider wants the results of all calls before anything else.
+    for result in unit.results().iter().filter(|result| is_error(result) && picture::is_shown(result)) {
+        add_text(messages, Role::User, Cow::Owned(picture::caption(result)));
+        for (media, data) in picture::of(result) {
+            add(messages, Role::User, Content::image(media, data));
+        }
     }
 }
 
@@ -251,10 +276,26 @@ fn arguments(call: &ToolCall) -> Value {
     }
 }
 
-fn told(result: &ToolResult) -> Content<'static> {
-    Content::ToolResult {
-        tool_use_id: result.call,
-        content: format!("[{}] {}", status_word(result.status), text_of(&result.parts)),
-        is_error: result.status != CallStatus::Ok,
+fn told(result: &ToolResult) -> Content<'_> {
+    let (status, is_error) = (status_word(result.status), is_error(result));
+    let content = if is_error || !picture::is_shown(result) {
+        Told::Text(format!("[{status}] {}", text_of(&result.parts)))
+    } else {
+        let status = Content::Text { text: Cow::Owned(format!("[{status}]")) };
+        Told::Shown(std::iter::once(status).chain(result.parts.iter().filter_map(shown)).collect())
+    };
+    Content::ToolResult { tool_use_id: result.call, content, is_error }
+}
+
+/// A part inside a result; the format refuses a text without words.
+fn shown(part: &Part) -> Option<Content<'_>> {
+    match part {
+        Part::Text { text, .. } if text.trim().is_empty() => None,
+        Part::Text { text, .. } => Some(Content::Text { text: Cow::Borrowed(text) }),
+        Part::Image { media, data, .. } => Some(Content::image(*media, data)),
     }
+}
+
+fn is_error(result: &ToolResult) -> bool {
+    result.status != CallStatus::Ok
 }

@@ -2,14 +2,15 @@
 //!
 //! Inputs become `user` messages; a unit becomes an `assistant` message with `tool_calls`, followed by one
 //! `tool` message per result. A result begins with its status in brackets, always, so that no tool can forge
-//! one. Because a [`Unit`] holds a result for every call, no orphan can reach the provider.
+//! one. A `tool` message holds text only, so the pictures of a unit's results follow them in one `user` message.
+//! Because a [`Unit`] holds a result for every call, no orphan can reach the provider.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::client::ToolChoice;
-use dromia_contracts::content::{CallStatus, Media, Part, ToolCall, ToolResult, parts_text};
+use dromia_contracts::content::{CallStatus, Part, ToolCall, ToolResult, parts_text};
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::ser::{SerializeMap, SerializeSeq};
@@ -18,6 +19,7 @@ use serde::{Serialize, Serializer};
 use crate::http::OutputLimit;
 use crate::letter::Letter;
 use crate::names;
+use crate::picture::{self, data_url};
 use crate::scripted::{status_of, status_word};
 
 /// Writes the body of one request.
@@ -117,6 +119,10 @@ impl Serialize for Messages<'_> {
                     for result in unit.results() {
                         seq.serialize_element(&answer(result))?;
                     }
+                    let shown = shown(unit);
+                    if !shown.is_empty() {
+                        seq.serialize_element(&Message::User { content: Said::Pieces(shown) })?;
+                    }
                 }
             }
         }
@@ -155,7 +161,7 @@ enum Said<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Piece<'a> {
-    Text { text: &'a str },
+    Text { text: Cow<'a, str> },
     ImageUrl { image_url: ImageUrl },
 }
 
@@ -170,18 +176,27 @@ impl<'a> Said<'a> {
             return Self::Text(text_of(parts));
         }
         let piece = |part: &'a Part| match part {
-            Part::Text { text, .. } => Piece::Text { text },
-            Part::Image { media, data, .. } => {
-                Piece::ImageUrl { image_url: ImageUrl { url: data_url(*media, data) } }
-            }
+            Part::Text { text, .. } => Piece::Text { text: Cow::Borrowed(text) },
+            Part::Image { media, data, .. } => Piece::image(data_url(*media, data)),
         };
         Self::Pieces(parts.iter().map(piece).collect())
     }
 }
 
-/// A picture as an address that holds it.
-pub(crate) fn data_url(media: Media, data: &str) -> String {
-    format!("data:{};base64,{data}", media.as_str())
+impl Piece<'_> {
+    fn image(url: String) -> Self {
+        Self::ImageUrl { image_url: ImageUrl { url } }
+    }
+}
+
+/// The pictures of a unit's results, those of each result behind a line that names it.
+fn shown(unit: &Unit) -> Vec<Piece<'_>> {
+    let of_one = |result: &ToolResult| {
+        let caption = Piece::Text { text: Cow::Owned(picture::caption(result)) };
+        let images = picture::of(result).map(|(media, data)| Piece::image(data_url(media, data)));
+        std::iter::once(caption).chain(images).collect::<Vec<_>>()
+    };
+    unit.results().iter().filter(|result| picture::is_shown(result)).flat_map(of_one).collect()
 }
 
 #[derive(Serialize)]

@@ -8,15 +8,16 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use dromia_contracts::CallId;
 use dromia_contracts::client::ToolChoice;
-use dromia_contracts::content::Part;
+use dromia_contracts::content::{Part, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{Turn, Unit};
 use serde::Serialize;
 use serde_json::{Number, Value};
 
-use crate::chat::request::{arguments, data_url, text_of};
+use crate::chat::request::{arguments, text_of};
 use crate::letter::Letter;
 use crate::names;
+use crate::picture::{self, data_url};
 use crate::scripted::status_word;
 
 /// Writes the body of one request.
@@ -68,8 +69,7 @@ fn add_unit<'a>(input: &mut Vec<Item<'a>>, unit: &'a Unit) {
         });
     }
     for result in unit.results() {
-        let output = format!("[{}] {}", status_word(result.status), text_of(&result.parts));
-        input.push(Item::FunctionCallOutput { call_id: result.call, output });
+        input.push(Item::FunctionCallOutput { call_id: result.call, output: Output::of(result) });
     }
 }
 
@@ -118,7 +118,26 @@ impl<'a> Choice<'a> {
 enum Item<'a> {
     Message { role: &'static str, content: Vec<Content<'a>> },
     FunctionCall { call_id: CallId, name: Cow<'a, str>, arguments: Cow<'a, str> },
-    FunctionCallOutput { call_id: CallId, output: String },
+    FunctionCallOutput { call_id: CallId, output: Output<'a> },
+}
+
+/// What a tool gave: a text alone, or its status, then its texts and pictures in their order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Output<'a> {
+    Text(String),
+    Shown(Vec<Content<'a>>),
+}
+
+impl<'a> Output<'a> {
+    fn of(result: &'a ToolResult) -> Self {
+        let status = status_word(result.status);
+        if !picture::is_shown(result) {
+            return Self::Text(format!("[{status}] {}", text_of(&result.parts)));
+        }
+        let status = Content::InputText { text: Cow::Owned(format!("[{status}]")) };
+        Self::Shown(std::iter::once(status).chain(result.parts.iter().map(Content::of)).collect())
+    }
 }
 
 #[derive(Serialize)]
@@ -129,18 +148,23 @@ enum Content<'a> {
     OutputText { text: Cow<'a, str> },
 }
 
+impl<'a> Content<'a> {
+    fn of(part: &'a Part) -> Self {
+        match part {
+            Part::Text { text, .. } => Self::InputText { text: Cow::Borrowed(text) },
+            Part::Image { media, data, .. } => {
+                Self::InputImage { image_url: data_url(*media, data), detail: "auto" }
+            }
+        }
+    }
+}
+
 /// What somebody says: one text, or its texts and pictures in their order.
-fn said_by_user<'a>(parts: &'a [Part]) -> Vec<Content<'a>> {
+fn said_by_user(parts: &[Part]) -> Vec<Content<'_>> {
     if !parts.iter().any(Part::is_image) {
         return vec![Content::InputText { text: text_of(parts) }];
     }
-    let content = |part: &'a Part| match part {
-        Part::Text { text, .. } => Content::InputText { text: Cow::Borrowed(text.as_str()) },
-        Part::Image { media, data, .. } => {
-            Content::InputImage { image_url: data_url(*media, data), detail: "auto" }
-        }
-    };
-    parts.iter().map(content).collect()
+    parts.iter().map(Content::of).collect()
 }
 
 #[derive(Serialize)]

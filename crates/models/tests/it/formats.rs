@@ -3,12 +3,14 @@
 //! The exchanges are written by hand after the providers' documentation; none is a recording of somebody else's.
 
 use dromia_contracts::client::{ToolChoice, Wishes};
-use dromia_contracts::content::{CallStatus, InputMessage, Media, Part};
+use dromia_contracts::content::{
+    AssistantMessage, CallStatus, InputMessage, Media, Part, ToolCall, ToolResult,
+};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Model as _, ModelError, ModelReply, ModelRequest, UsageDetail};
 use dromia_contracts::sent::Wording;
-use dromia_contracts::transcript::Turn;
-use dromia_contracts::{Actor, ErrorCode};
+use dromia_contracts::transcript::{OpenUnit, Turn};
+use dromia_contracts::{Actor, CallId, ErrorCode};
 use dromia_models::http::{StreamReader, whole_reply};
 use dromia_models::{Format, HttpConfig, HttpModel, Price, Secret};
 use serde_json::{Value, json};
@@ -293,6 +295,77 @@ async fn a_picture_travels_in_the_words_of_each_format_at_its_place_among_the_te
         messages["messages"][0]["content"],
         json!([{"type": "text", "text": "what is this?"}, {"type": "image", "source": source}, {"type": "text", "text": "and why?"}])
     );
+}
+
+/// A request whose last unit has two results: one that went well and one that did not, each with a picture.
+fn shown() -> ModelRequest {
+    let mut request = request("look");
+    let ids = [0, 1].map(|index| CallId { step: 1, index });
+    let call = |id| ToolCall { id, tool: "shot".into(), arguments: "{}".into() };
+    let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: ids.map(call).to_vec() });
+    let text = |text: &str| Part::text(text, Label::CLAIM);
+    for (call, status, data) in
+        [(ids[0], CallStatus::Ok, "iVBORw0KGgo="), (ids[1], CallStatus::Error, "iVBORw0K")]
+    {
+        let image = Part::Image { media: Media::Png, data: data.into(), label: Label::CLAIM };
+        open.answer(ToolResult { call, status, parts: vec![text("before"), image, text("behind")] })
+            .expect("it waits");
+    }
+    request.transcript.push_unit(open.close().expect("both calls have a result"));
+    request
+}
+
+#[tokio::test]
+async fn a_picture_in_a_result_travels_inside_it_or_behind_the_results_where_the_format_wants_it_so() {
+    let request = shown();
+    let url = |data: &str| format!("data:image/png;base64,{data}");
+    let caption = |call: &str| format!("[pictures from the result of {call}; the user did not send them]");
+
+    let (_, chat) = sent(Format::OpenAiChat, &request).await;
+    let messages = chat["messages"].as_array().unwrap();
+    let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "tool", "tool", "user"]);
+    assert_eq!(messages[3]["content"], "[ok] before\nbehind");
+    assert_eq!(messages[4]["content"], "[error] before\nbehind");
+    let image = |data: &str| json!({"type": "image_url", "image_url": {"url": url(data)}});
+    let line = |call: &str| json!({"type": "text", "text": caption(call)});
+    assert_eq!(
+        messages[5]["content"],
+        json!([line("call_2_0"), image("iVBORw0KGgo="), line("call_2_1"), image("iVBORw0K")])
+    );
+
+    let (_, responses) = sent(Format::OpenAiResponses, &request).await;
+    let text = |text: &str| json!({"type": "input_text", "text": text});
+    let image = |data: &str| json!({"type": "input_image", "image_url": url(data), "detail": "auto"});
+    for (at, status, data) in [(3, "[ok]", "iVBORw0KGgo="), (4, "[error]", "iVBORw0K")] {
+        let item = &responses["input"][at];
+        assert_eq!(item["type"], "function_call_output", "{item}");
+        assert_eq!(item["output"], json!([text(status), text("before"), image(data), text("behind")]));
+    }
+
+    let (_, messages) = sent(Format::AnthropicMessages, &request).await;
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let image = |data: &str| json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}});
+    assert_eq!(
+        messages["messages"][2]["content"],
+        json!([
+            {"type": "tool_result", "tool_use_id": "call_2_0", "is_error": false,
+                "content": [text("[ok]"), text("before"), image("iVBORw0KGgo="), text("behind")]},
+            {"type": "tool_result", "tool_use_id": "call_2_1", "is_error": true, "content": "[error] before\nbehind"},
+            text(&caption("call_2_1")),
+            image("iVBORw0K"),
+        ]),
+        "a result that is an error holds text only, and nothing stands between the results"
+    );
+}
+
+#[test]
+fn a_result_with_pictures_is_written_again_byte_for_byte() {
+    for format in [Format::OpenAiChat, Format::OpenAiResponses, Format::AnthropicMessages] {
+        let adapter = adapter(format, "http://127.0.0.1:9/v1", false);
+        let prepared = adapter.prepare(&shown()).unwrap();
+        assert_eq!(adapter.write(&prepared.wording, &shown()).unwrap(), prepared.body, "{format:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,29 +4,30 @@
 //! harms the machine where it works: what it changes is the stage's, what it asks of the kernel is asked without
 //! arguments that do anything, and what it uses up is little.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+mod burden;
+mod reach;
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use libc::c_long;
 
-use super::scene::Scene;
+use self::burden::{HELD_FOR, fill, leave, many_processes, many_threads, memory_of_many, write_much};
+use self::reach::{
+    absent, append, by_clone, call, connect, is_known, linked, mount_something, named, nothing_open, of,
+    of_self, open_to_write, raw, send, set_times, socket, tell,
+};
 use super::{Attempt, Class, Proof};
-use crate::{ATTEMPT_FLAG, sys};
+use crate::sys;
 
-/// The name under which an attempt starts itself again, to hold memory.
-pub(super) const HOLD: &str = "hold";
-
-/// How long something too large is held, so that whoever counts sees it, also on a busy machine: looks are half a second
-/// apart on an idle one.
-const HELD_FOR: Duration = Duration::from_secs(3);
+pub(super) use self::burden::{HOLD, hold};
+pub(super) use self::reach::say;
 
 macro_rules! attempts {
     ($($name:literal $class:ident $proof:ident $($flag:ident)* = $body:expr;)+) => {
@@ -283,204 +284,3 @@ pub(super) const ALL: &[Attempt] = attempts! {
 };
 
 const PTRACE_SEIZE: c_long = 0x4206;
-
-/// Writes where it is heard.
-pub(super) fn say(bytes: &[u8]) {
-    // If nobody hears it nothing is lost.
-    drop(io::stdout().write_all(bytes));
-}
-
-fn tell(path: &Path) -> io::Result<()> {
-    let mut text = Vec::new();
-    File::open(path)?.take(64 << 10).read_to_end(&mut text)?;
-    say(&text);
-    Ok(())
-}
-
-fn append(path: &Path) -> io::Result<()> {
-    OpenOptions::new().append(true).open(path)?.write_all(b"changed")
-}
-
-fn open_to_write(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path).map(drop)
-}
-
-fn set_times(path: &Path) -> io::Result<()> {
-    let then = rustix::event::Timespec { tv_sec: 1_000_000, tv_nsec: 0 };
-    let times = rustix::fs::Timestamps { last_access: then, last_modification: then };
-    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty())?)
-}
-
-/// Makes a link in the workspace and returns where it is.
-fn linked(scene: &Scene, to: &Path) -> io::Result<std::path::PathBuf> {
-    let link = scene.workspace.join("link");
-    symlink(to, &link)?;
-    Ok(link)
-}
-
-fn of(process: i32, name: &str) -> std::path::PathBuf {
-    Path::new("/proc").join(process.to_string()).join(name)
-}
-
-fn of_self(descriptor: i32) -> std::path::PathBuf {
-    Path::new("/proc/self/fd").join(descriptor.to_string())
-}
-
-fn named(directory: &Path, name: &str) -> io::Result<()> {
-    let found = fs::read_dir(directory)?.flatten().any(|entry| entry.file_name() == name);
-    if found { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
-}
-
-/// Succeeds if a descriptor beyond the usual three is open.
-fn nothing_open() -> io::Result<()> {
-    for number in 3..1024 {
-        if call(libc::SYS_fcntl, [number, c_long::from(libc::F_GETFD), 0, 0, 0]).is_ok() {
-            return Ok(());
-        }
-    }
-    Err(io::Error::other("nothing else is open"))
-}
-
-fn call(number: c_long, arguments: [c_long; 5]) -> io::Result<c_long> {
-    sys::call(number, arguments)
-}
-
-fn raw(number: c_long, arguments: [c_long; 5]) -> io::Result<()> {
-    call(number, arguments).map(drop)
-}
-
-/// Succeeds if the kernel looks at the call at all, whatever it says.
-fn is_known(number: c_long, arguments: [c_long; 5]) -> io::Result<()> {
-    match call(number, arguments) {
-        Err(problem) if problem.raw_os_error() == Some(libc::ENOSYS) => Err(problem),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
-    raw(libc::SYS_socket, [c_long::from(family), c_long::from(kind), c_long::from(protocol), 0, 0])
-}
-
-fn mount_something() -> io::Result<()> {
-    let flags = rustix::mount::MountFlags::NOSUID;
-    Ok(rustix::mount::mount("none", std::env::temp_dir(), "tmpfs", flags, c"size=1m")?)
-}
-
-/// Makes a process in a user namespace; it ends at once.
-fn by_clone() -> io::Result<()> {
-    let flags = c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
-    if call(libc::SYS_clone, [flags, 0, 0, 0, 0])? == 0 {
-        std::process::exit(0);
-    }
-    Ok(())
-}
-
-fn connect(to: SocketAddr) -> io::Result<()> {
-    TcpStream::connect_timeout(&to, Duration::from_secs(2)).map(drop)
-}
-
-/// Sends a datagram, as whoever asks for a name does.
-fn send(from: &str, to: SocketAddr) -> io::Result<()> {
-    UdpSocket::bind(from)?.send_to(b"secret.example", to).map(drop)
-}
-
-fn absent() -> io::Error {
-    io::Error::other("there is no such address here")
-}
-
-/// Touches that much memory, holds it for a while, and lets it go.
-fn fill(bytes: u64) {
-    let mut memory = vec![0_u8; usize::try_from(bytes).unwrap_or(usize::MAX)];
-    for page in memory.chunks_mut(4096) {
-        page[0] = 1;
-    }
-    std::thread::sleep(HELD_FOR);
-    drop(std::hint::black_box(memory));
-}
-
-/// What each of several processes does: holds half of what all may have.
-pub(super) fn hold(scene: &Scene) {
-    fill(scene.limits.memory_bytes / 2);
-}
-
-fn memory_of_many() -> io::Result<()> {
-    let words: Vec<_> = std::env::args_os().collect();
-    let [program, _, _, scene] = &words[..] else { return Err(io::Error::other("there is no scene")) };
-    let children: Vec<Child> = (0..4)
-        .map(|_| Command::new(program).args([ATTEMPT_FLAG, HOLD]).arg(scene).spawn())
-        .collect::<io::Result<_>>()?;
-    let ends: Vec<_> = children.into_iter().map(|mut child| child.wait()).collect::<io::Result<_>>()?;
-    if ends.iter().all(std::process::ExitStatus::success) {
-        Ok(())
-    } else {
-        Err(io::Error::other("one died"))
-    }
-}
-
-fn many_processes(scene: &Scene) -> io::Result<()> {
-    let mut children = Vec::new();
-    let mut result = Ok(());
-    for _ in 0..scene.limits.processes * 2 {
-        let child = Command::new("sleep").arg("5").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        match child {
-            Ok(child) => children.push(child),
-            Err(problem) => {
-                result = Err(problem);
-                break;
-            }
-        }
-    }
-    std::thread::sleep(HELD_FOR);
-    for child in &mut children {
-        child.kill()?;
-        child.wait()?;
-    }
-    result
-}
-
-fn many_threads(scene: &Scene) -> io::Result<()> {
-    let threads: Vec<_> = (0..scene.limits.processes * 2)
-        .map(|_| {
-            let builder = std::thread::Builder::new().stack_size(64 << 10);
-            builder.spawn(|| std::thread::sleep(HELD_FOR))
-        })
-        .collect::<io::Result<_>>()?;
-    for thread in threads {
-        thread.join().map_err(|_| io::Error::other("a thread died"))?;
-    }
-    Ok(())
-}
-
-fn write_much(path: &Path, bytes: u64) -> io::Result<()> {
-    let piece = vec![1_u8; 1 << 20];
-    let mut file = File::create(path)?;
-    let mut left = bytes;
-    while left > 0 {
-        file.write_all(&piece)?;
-        left = left.saturating_sub(piece.len() as u64);
-    }
-    Ok(())
-}
-
-/// What does something in the workspace once the judge has seen this attempt's end, however long that takes.
-const LATER: &str = "later() { while test -e running; do sleep 0.1; done; echo x > late; }; ";
-
-/// Leaves a process behind that does something later.
-fn leave(scene: &Scene, script: &str, is_session: bool) -> io::Result<()> {
-    let mut command = if is_session { Command::new("setsid") } else { Command::new("sh") };
-    if is_session {
-        command.arg("sh");
-    }
-    let child: Child = command
-        .args(["-c", &format!("{LATER}{script}")])
-        .current_dir(&scene.workspace)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    // It is left behind on purpose; whoever inherits it buries it.
-    std::mem::forget(child);
-    std::thread::sleep(Duration::from_millis(200));
-    Ok(())
-}

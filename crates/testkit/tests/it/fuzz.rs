@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dromia_testkit::fuzz::{TARGETS, corpus, directory, holds, mutated};
+use dromia_testkit::fuzz::{TARGETS, TARGETS_ELSEWHERE, corpus, directory, holds, mutated};
 
 /// How many changed forms of each file are tried.
 const MUTATIONS: u64 = 32;
@@ -31,11 +31,13 @@ fn every_property_has_a_target_and_a_corpus_of_twenty() {
     };
     let files = std::fs::read_dir(directory().join("fuzz_targets")).unwrap().map(stem);
     let targets: BTreeSet<_> = files.collect();
-    let known: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let names: BTreeSet<_> = TARGETS.iter().map(|(name, _)| *name).chain(TARGETS_ELSEWHERE).collect();
+    let known: BTreeSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(targets, known);
     let manifest = std::fs::read_to_string(directory().join("Cargo.toml")).unwrap();
-    for (name, _) in TARGETS {
+    for name in names {
         assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name} is no binary of the crate");
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"\n")), "{name} has no source");
         assert!(corpus(name).len() >= 20, "{name} has {} files", corpus(name).len());
     }
 }

@@ -313,15 +313,7 @@ fn a_session_with_answered_calls_goes_out_and_comes_in_whole() {
 #[test]
 fn a_picture_reaches_the_model_and_is_kept_with_its_session() {
     let home = Home::new();
-    let heard = Arc::<Mutex<Vec<Value>>>::default();
-    let kept = Arc::clone(&heard);
-    let model = Model::start(move |_, messages| {
-        *kept.lock().expect("nobody panics while it holds this") = messages.to_vec();
-        Say::Text("a picture".to_owned())
-    });
-    let config = format!("version: 1\nmodels:\n{}", model.alias("default"));
-    std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
-    let server = home.serve();
+    let (server, heard) = watched(&home);
     block_on(async {
         let url = "data:image/png;base64,iVBORw0KGgo=";
         let body = json!({"model": "assistant", "messages": [{"role": "user", "content": [
@@ -334,6 +326,43 @@ fn a_picture_reaches_the_model_and_is_kept_with_its_session() {
         assert_eq!(last["content"][1], json!({"type": "image_url", "image_url": {"url": url}}), "{last}");
         let turns = turns(&server, &first.session).await;
         assert_eq!((&turns[0]["images"], &turns[0]["text"]), (&json!(1), &json!("what is it?")), "{turns:?}");
+    });
+}
+
+/// A server whose model keeps the messages that it is sent last.
+fn watched(home: &Home) -> (Server, Arc<Mutex<Vec<Value>>>) {
+    let heard = Arc::<Mutex<Vec<Value>>>::default();
+    let kept = Arc::clone(&heard);
+    let model = Model::start(move |_, messages| {
+        *kept.lock().expect("nobody panics while it holds this") = messages.to_vec();
+        Say::Text("a picture".to_owned())
+    });
+    let config = format!("version: 1\nmodels:\n{}", model.alias("default"));
+    std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
+    (home.serve(), heard)
+}
+
+#[test]
+fn a_picture_that_a_clients_tool_gave_reaches_the_model_behind_its_result() {
+    let home = Home::new();
+    let (server, heard) = watched(&home);
+    block_on(async {
+        let url = "data:image/png;base64,iVBORw0KGgo=";
+        let given =
+            json!([{"type": "text", "text": "rain"}, {"type": "image_url", "image_url": {"url": url}}]);
+        let body = json!({"model": "assistant", "messages": [
+            {"role": "user", "content": "what is it?"},
+            {"role": "assistant", "content": null, "tool_calls":
+                [{"id": "c1", "type": "function", "function": {"name": "shot", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": given},
+        ]});
+        let first = give(post(&server, CHAT, &body)).await;
+        assert_eq!(text(CHAT, &first.json()), "a picture");
+        let heard = heard.lock().expect("nobody panics while it holds this").clone();
+        let [.., result, shown] = heard.as_slice() else { panic!("the model was asked: {heard:?}") };
+        assert_eq!((&result["role"], &result["content"]), (&json!("tool"), &json!("[ok] rain")));
+        assert_eq!(shown["role"], "user", "{shown}");
+        assert_eq!(shown["content"][1], json!({"type": "image_url", "image_url": {"url": url}}), "{shown}");
     });
 }
 

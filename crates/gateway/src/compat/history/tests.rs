@@ -30,6 +30,15 @@ fn said(text: &str) -> Vec<Part> {
     vec![Part::text(text, Label::ACTOR_TEXT)]
 }
 
+/// What a tool is said to have given.
+fn given(text: &str) -> Vec<Part> {
+    vec![Part::text(text, Label::CLAIM)]
+}
+
+fn image() -> Part {
+    Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM }
+}
+
 fn told(messages: &[Message]) -> Answer<Said> {
     let mut history = History::new(Actor::new("token:ci"), false);
     for (at, message) in messages.iter().enumerate() {
@@ -41,7 +50,7 @@ fn told(messages: &[Message]) -> Answer<Said> {
                 let call = |n| Claimed { id: format!("c{n}"), tool: "t".into(), arguments: "{}".into() };
                 history.assistant(&path, vec![text.clone()], (0..*calls).map(call).collect())?;
             }
-            Message::Result(n) => history.result(&path, &format!("c{n}"), vec!["r".into()], false)?,
+            Message::Result(n) => history.result(&path, &format!("c{n}"), given("r"), false)?,
         }
     }
     history.finish("messages")
@@ -114,12 +123,12 @@ fn in_a_session_results_are_for_the_calls_that_it_handed_over() {
     let other = HandedCall { run: RunId::from_bytes([8; 16]), call: CallId { step: 2, index: 1 } };
     let history = || History::new(Actor::new("token:ci"), true);
     let mut good = history();
-    good.result("m[0]", &name(1), vec!["b".into()], true).expect("it is a call");
-    good.result("m[1]", &name(0), vec!["a".into()], false).expect("it is another");
+    good.result("m[0]", &name(1), given("b"), true).expect("it is a call");
+    good.result("m[1]", &name(0), given("a"), false).expect("it is another");
     let said = good.finish("m[1]").expect("results are enough");
     let answers = said.answers.expect("they are there");
-    let given: Vec<_> = answers.results.iter().map(|result| (result.call.index, result.status)).collect();
-    assert_eq!((answers.run, given), (run, vec![(1, CallStatus::Error), (0, CallStatus::Ok)]));
+    let told: Vec<_> = answers.results.iter().map(|result| (result.call.index, result.status)).collect();
+    assert_eq!((answers.run, told), (run, vec![(1, CallStatus::Error), (0, CallStatus::Ok)]));
     assert!(answers.results.iter().flat_map(|result| &result.parts).all(|part| part.label() == Label::CLAIM));
     for (second, says) in [
         (name(0), "a result already"),
@@ -177,11 +186,29 @@ fn whose_word_it_is_decides_the_label() {
 
 #[test]
 fn a_picture_is_a_word_of_its_own_and_there_are_so_many_at_most() {
-    let image = || Part::Image { media: Media::Png, data: "iVBORw0KGgo=".into(), label: Label::CLAIM };
     let mut history = History::new(Actor::new("token:ci"), false);
     history.user("m[0]", vec![image(), Part::text("", Label::ACTOR_TEXT)]).expect("a picture");
     assert_eq!(history.finish("m[0]").expect("it is enough").parts, [image()]);
     let mut history = History::new(Actor::new("token:ci"), false);
     history.user("m[0]", vec![image(); IMAGES_MAX]).expect("so many are taken");
     assert_eq!(history.user("m[1]", vec![image()]).expect_err("one more").place(), Some("m[1]"));
+}
+
+#[test]
+fn a_tools_picture_is_kept_among_its_texts_and_counts_with_the_users() {
+    let call = || Claimed { id: "c".into(), tool: "shot".into(), arguments: "{}".into() };
+    let asked = || {
+        let mut history = History::new(Actor::new("token:ci"), false);
+        history.user("m[0]", vec![image()]).expect("a picture");
+        history.assistant("m[1]", vec![], vec![call()]).expect("a call");
+        history
+    };
+    let mut history = asked();
+    let parts = vec![Part::text("a", Label::CLAIM), image(), Part::text("", Label::CLAIM)];
+    history.result("m[2]", "c", parts.clone(), false).expect("it is the call");
+    let said = history.finish("m[2]").expect("results may be the last word");
+    let Turn::Unit(unit) = &said.history[1] else { panic!("the result closes it") };
+    assert_eq!(unit.results()[0].parts, parts[..2]);
+    let refused = asked().result("m[2]", "c", vec![image(); IMAGES_MAX], false).expect_err("one too many");
+    assert_eq!(refused.place(), Some("m[2]"));
 }

@@ -7,6 +7,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::StoredEntry;
+use dromia_contracts::transcript::Turn;
 use dromia_contracts::{CallId, RunId};
 use serde_json::{Value, json};
 
@@ -287,6 +288,79 @@ async fn a_users_picture_travels_with_the_input_in_every_api() {
         let image = Part::Image { media: Media::Png, data: data.to_owned(), label: Label::CLAIM };
         assert_eq!(input.parts, [image, Part::text("what is it?", Label::ACTOR_TEXT)], "{path}");
     }
+}
+
+/// A request of each API in which a tool gave a text and a picture, and the picture's block.
+fn showing(path: &str, call: &str) -> Value {
+    let (media, data) = ("image/png", "iVBORw0KGgo=");
+    let url = format!("data:{media};base64,{data}");
+    let given = match path {
+        CHAT => json!([{"type": "text", "text": "rain"}, {"type": "image_url", "image_url": {"url": url}}]),
+        MESSAGES => json!([{"type": "text", "text": "rain"},
+            {"type": "image", "source": {"type": "base64", "media_type": media, "data": data}}]),
+        _ => json!([{"type": "input_text", "text": "rain"}, {"type": "input_image", "image_url": url}]),
+    };
+    match path {
+        CHAT => json!({"model": "ops", "messages": [
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content": null, "tool_calls":
+                [{"id": call, "type": "function", "function": {"name": "sky__look", "arguments": ARGUMENTS}}]},
+            {"role": "tool", "tool_call_id": call, "content": given},
+        ]}),
+        MESSAGES => json!({"model": "ops", "max_tokens": 9, "messages": [
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content":
+                [{"type": "tool_use", "id": call, "name": "sky__look", "input": {"city": "Bonn"}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call, "content": given}]},
+        ]}),
+        _ => json!({"model": "ops", "input": [
+            {"role": "user", "content": "look"},
+            {"type": "function_call", "call_id": call, "name": "sky__look", "arguments": ARGUMENTS},
+            {"type": "function_call_output", "call_id": call, "output": given},
+        ]}),
+    }
+}
+
+#[tokio::test]
+async fn a_tools_picture_travels_with_its_result_in_every_api() {
+    let world = World::new().await;
+    let image = Part::Image { media: Media::Png, data: "iVBORw0KGgo=".to_owned(), label: Label::CLAIM };
+    let parts = [Part::text("rain", Label::CLAIM), image];
+    let session = world.ours.session.to_string();
+    let run = RunId::from_bytes([7; 16]);
+    for path in [CHAT, MESSAGES, RESPONSES] {
+        let answer = ask(&world, path, &[], &showing(path, "c1")).await;
+        assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+        let told = world.rooms.lock().inputs.pop().unwrap().history;
+        let Some(Turn::Unit(unit)) = told.last() else { panic!("{path}: {told:?}") };
+        assert_eq!(unit.results()[0].parts, parts, "{path}");
+
+        let head = [("x-dromia-session", session.as_str())];
+        let answer = ask(&world, path, &head, &showing(path, &name(run, 0))).await;
+        assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+        let answers = world.rooms.lock().inputs.pop().unwrap().answers.unwrap();
+        assert_eq!((answers.run, answers.results[0].parts.as_slice()), (run, parts.as_slice()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_picture_of_a_tool_is_refused_by_its_path() {
+    let world = World::new().await;
+    for (path, place) in [
+        (CHAT, "messages[2].content[1].image_url"),
+        (MESSAGES, "messages[2].content[0].content[1].source"),
+        (RESPONSES, "input[2].output[1].image_url"),
+    ] {
+        let text = showing(path, "c1").to_string().replace("image/png", "image/gif");
+        let refused = ask(&world, path, &[], &serde_json::from_str(&text).unwrap()).await;
+        assert_eq!(refused.status, 400, "{path}");
+        assert_eq!(refused.json()["error"]["param"], place, "{:?}", refused.body);
+        let file = text.replace("image_url", "input_file").replace("\"image\"", "\"document\"");
+        let file = file.replace("input_image", "input_file");
+        let refused = ask(&world, path, &[], &serde_json::from_str(&file).unwrap()).await;
+        assert_eq!(refused.status, 400, "{path}");
+    }
+    assert!(world.rooms.lock().inputs.is_empty());
 }
 
 #[tokio::test]

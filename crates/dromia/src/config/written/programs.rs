@@ -1,0 +1,107 @@
+//! What agents may use: the built-in tools, the walls around their programs, and how far tenants are trusted with them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenFlags};
+
+/// The walls around programs that agents run. Where there are none that are strong enough, nothing runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenSandbox {
+    /// The weakest walls that will do.
+    pub(crate) minimum: Minimum,
+    /// A Docker engine whose containers may be used; both keys or neither.
+    #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
+    pub(crate) docker: WrittenDocker,
+    /// Directories of control groups that belong to this server: one of cgroup v2, or one for each controller of cgroup
+    /// v1. A program behind `native` or `bubblewrap` gets a group of its own in each, so that the kernel bounds what all
+    /// its processes use together; without, that is looked at every 25 ms.
+    pub(crate) control_groups: Vec<String>,
+}
+
+/// A Docker engine whose containers may be used; both keys or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenDocker {
+    /// The Unix socket of a rootless or dedicated engine, an absolute path. Whoever reaches it may do what the engine may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<String>,
+    /// The image that programs see, which the engine must have; nothing is pulled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+}
+
+impl WrittenDocker {
+    fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is said about a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenTenant {
+    /// How far its agents and whoever speaks to them are trusted.
+    pub(crate) trust: Trust,
+}
+
+/// How far a tenant is trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trust {
+    /// Its programs run behind the walls that `sandbox.minimum` asks for.
+    #[default]
+    Standard,
+    /// Its programs run behind a kernel of their own (T2: gVisor), or not at all.
+    Hostile,
+}
+
+/// How strong walls must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Minimum {
+    /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
+    /// what programs outside execute from a workspace.
+    Base,
+    /// The same inside namespaces with a file system of their own.
+    #[default]
+    Strict,
+}
+
+/// The built-in tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenTools {
+    /// Slows every call down by so many milliseconds, for demonstrations.
+    pub(crate) pace_ms: u64,
+    /// The most messages between agents in a row.
+    pub(crate) message_hops_max: u32,
+    /// What counts for `exec`.
+    #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
+    pub(crate) exec: ProgramFlags,
+    /// What counts for `shell.execute`.
+    #[serde(rename = "shell.execute", skip_serializing_if = "ProgramFlags::is_absent")]
+    pub(crate) shell_execute: ProgramFlags,
+    /// What counts for `http.request`.
+    #[serde(rename = "http.request", skip_serializing_if = "ReachFlags::is_absent")]
+    pub(crate) http_request: ReachFlags,
+    /// What counts for `message.send`.
+    #[serde(rename = "message.send", skip_serializing_if = "PlainFlags::is_absent")]
+    pub(crate) message_send: PlainFlags,
+}
+
+impl Default for WrittenTools {
+    fn default() -> Self {
+        let WrittenFlags { exec, shell_execute, http_request, message_send } = WrittenFlags::default();
+        Self { pace_ms: 0, message_hops_max: 16, exec, shell_execute, http_request, message_send }
+    }
+}
+
+impl WrittenTools {
+    /// What is said about single tools.
+    pub(crate) fn flags(&self) -> WrittenFlags {
+        let Self { exec, shell_execute, http_request, message_send, .. } = self.clone();
+        WrittenFlags { exec, shell_execute, http_request, message_send }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a client may ask for beside its messages, in the words of each API.
+
+use super::*;
+
+fn asking(tools: Value, choice: Value) -> Asking {
+    let tools = serde_json::from_value(tools).expect("they are tools");
+    Asking { tools: Some(tools), choice: Some(choice), ..Asking::default() }
+}
+
+#[test]
+fn each_api_declares_the_same_tool_in_its_own_words() {
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let function = json!({"name": "mcp__sky__look", "description": "Looks.", "parameters": schema});
+    let mut flat = function.clone();
+    flat["type"] = json!("function");
+    let other = json!({"name": "mcp__sky__look", "description": "Looks.", "input_schema": schema});
+    let named = json!({"type": "function", "function": {"name": "mcp__sky__look"}});
+    for (form, tool, choice) in [
+        (Form::Chat, json!({"type": "function", "function": function}), named),
+        (Form::Responses, flat, json!({"type": "function", "name": "mcp__sky__look"})),
+        (Form::Messages, other, json!({"type": "tool", "name": "mcp__sky__look"})),
+    ] {
+        let offer = asking(json!([tool]), choice).offer(form).expect("it is declared well");
+        let known = ClientTool {
+            name: "mcp.sky.look".into(),
+            description: "Looks.".into(),
+            parameters: schema.clone(),
+        };
+        assert_eq!(offer.tools, [known], "{form:?}");
+        assert_eq!(offer.wishes.choice, ToolChoice::Named("mcp.sky.look".into()), "{form:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_its_place() {
+    let tool = |name: &str| json!({"type": "function", "name": name});
+    let big = json!({"type": "function", "name": "t", "description": "x".repeat(TOOLS_BYTES_MAX)});
+    for (tools, choice, place) in [
+        (json!([{"type": "web_search"}]), json!("auto"), "tools[0]"),
+        (json!([tool("a"), tool("a b")]), json!("auto"), "tools[1].name"),
+        (json!([tool("a"), tool("a")]), json!("auto"), "tools[1]"),
+        (json!([{"type": "function"}]), json!("auto"), "tools[0].name"),
+        (json!([{"type": "function", "name": "a", "parameters": []}]), json!("auto"), "tools[0].parameters"),
+        (json!([big]), json!("auto"), "tools[0]"),
+        (json!(vec![tool("a"); 129]), json!("auto"), "tools"),
+        (json!([]), json!("required"), "tool_choice"),
+        (json!([tool("a")]), json!({"type": "function", "name": "b"}), "tool_choice"),
+        (json!([tool("a")]), json!({"type": "file_search"}), "tool_choice"),
+        (json!([tool("a")]), json!("maybe"), "tool_choice"),
+    ] {
+        let refused = asking(tools, choice).offer(Form::Responses).expect_err(place);
+        assert_eq!(refused.place(), Some(place), "{refused:?}");
+    }
+    let number = |value: f64| Number::from_f64(value);
+    for (asking, place) in [
+        (Asking { tokens: Some(("max_tokens", 0)), ..Asking::default() }, "max_tokens"),
+        (Asking { temperature: number(2.5), ..Asking::default() }, "temperature"),
+        (Asking { top_p: number(-0.1), ..Asking::default() }, "top_p"),
+        (Asking { stop: Some(("stop", json!(7))), ..Asking::default() }, "stop"),
+        (Asking { stop: Some(("stop", json!(["a", 7]))), ..Asking::default() }, "stop[1]"),
+        (Asking { stop: Some(("stop", json!(""))), ..Asking::default() }, "stop"),
+    ] {
+        assert_eq!(asking.offer(Form::Chat).expect_err(place).place(), Some(place));
+    }
+}
+
+#[test]
+fn a_schema_is_nested_so_deep_at_most() {
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
+    for (form, tool, place) in [
+        (
+            Form::Chat,
+            json!({"type": "function", "function": {"name": "a", "parameters": null}}),
+            "/function/parameters",
+        ),
+        (Form::Responses, json!({"type": "function", "name": "a", "parameters": null}), "/parameters"),
+        (Form::Messages, json!({"name": "a", "input_schema": null}), "/input_schema"),
+    ] {
+        let with = |levels| {
+            let mut tool = tool.clone();
+            *tool.pointer_mut(place).expect("it is there") = nested(levels);
+            asking(json!([tool]), Value::Null).offer(form)
+        };
+        assert!(with(SCHEMA_DEPTH_MAX).is_ok(), "{form:?}");
+        let refused = with(SCHEMA_DEPTH_MAX + 1).expect_err("it is too deep");
+        assert_eq!(refused.place(), Some(format!("tools[0]{}", place.replace('/', ".")).as_str()));
+    }
+}
+
+#[test]
+fn none_takes_the_clients_tools_back_and_what_tunes_is_kept() {
+    let tool = json!([{"name": "a", "input_schema": {}}]);
+    let none = asking(tool.clone(), json!({"type": "none"})).offer(Form::Messages).expect("it is fine");
+    assert!(none.is_empty());
+    let choice = json!({"type": "any", "disable_parallel_tool_use": true});
+    let one = asking(tool, choice).offer(Form::Messages).expect("it is fine");
+    assert_eq!((one.wishes.choice, one.wishes.one_call), (ToolChoice::Required, true));
+    let tuned = Asking {
+        tokens: Some(("max_tokens", 1 << 40)),
+        temperature: Number::from_f64(0.5),
+        stop: Some(("stop", json!("END"))),
+        ..Asking::default()
+    };
+    let wishes = tuned.offer(Form::Chat).expect("it is fine").wishes;
+    assert_eq!((wishes.output_tokens_max, wishes.temperature), (Some(u32::MAX), Number::from_f64(0.5)));
+    assert_eq!(wishes.stop, ["END"]);
+}

@@ -1,0 +1,65 @@
+//! The routes of other APIs: their requests and answers are described where those APIs are.
+
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, SESSION_HEADER, WAIT_HEADER};
+use serde_json::Value;
+
+use crate::openapi::operation::Operation;
+
+pub(super) fn compatible() -> Vec<Operation> {
+    let turn = |path, id, summary, what| {
+        Operation::new("POST", path, id, summary)
+            .header(IDEMPOTENCY_HEADER, "Makes a repeated request one request, for 24 hours.")
+            .header(
+                SESSION_HEADER,
+                "Continues this session; only the last message is taken, or all results at the end.",
+            )
+            .header(WAIT_HEADER, "The longest wait, in milliseconds.")
+            .takes::<Value>()
+            .gives::<Value>(200, what)
+            .streams("With `stream`, the events of that API.", &[])
+            .writes()
+            .fails_as::<Value>()
+            .fails(&[
+                ErrorCode::AgentNotFound,
+                ErrorCode::SessionNotFound,
+                ErrorCode::AgentTerminated,
+                ErrorCode::IdempotencyConflict,
+                ErrorCode::CallNotOpen,
+                ErrorCode::JournalUnreadable,
+                ErrorCode::RunUnfinished,
+                ErrorCode::RunUnanswered,
+            ])
+    };
+    vec![
+        turn(
+            "/v1/chat/completions",
+            "chat_complete",
+            "Ask an agent, as the OpenAI chat API does",
+            "A chat completion.",
+        ),
+        turn(
+            "/v1/responses",
+            "response_create",
+            "Ask an agent, as the OpenAI responses API does",
+            "A response.",
+        ),
+        turn(
+            "/v1/messages",
+            "message_create",
+            "Ask an agent, as the Anthropic messages API does",
+            "A message.",
+        ),
+        Operation::new("GET", "/v1/models", "model_list", "List agents as models, as those APIs do")
+            .gives::<Value>(200, "A list of models.")
+            .fails_as::<Value>(),
+        Operation::new(
+            "GET",
+            "/v1/models/{model}",
+            "model_show",
+            "Show an agent as a model, as those APIs do",
+        )
+        .gives::<Value>(200, "A model.")
+        .fails_as::<Value>()
+        .fails(&[ErrorCode::AgentNotFound]),
+    ]
+}

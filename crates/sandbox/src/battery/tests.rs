@@ -1,0 +1,40 @@
+//! What the battery promises of itself.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+#[test]
+fn an_attempt_that_did_not_run_proves_nothing() {
+    for (ending, ran) in [
+        (Ending::Exited { code: i32::from(THROUGH) }, true),
+        (Ending::Exited { code: i32::from(REFUSED) }, true),
+        (Ending::Exited { code: 0 }, false),
+        (Ending::Exited { code: 127 }, false),
+        (Ending::Exited { code: i32::from(UNKNOWN) }, false),
+        (Ending::Signalled { signal: 6 }, true),
+        (Ending::NotStarted { problem: "gone".to_owned() }, false),
+        (Ending::Lost, false),
+    ] {
+        assert_eq!(has_run(Class::Files, &ending), ran, "{ending:?}");
+    }
+    let late = Ending::Killed { limit: Limit::Time };
+    assert!(has_run(Class::Bombs, &late) && !has_run(Class::Files, &late));
+}
+
+#[test]
+fn there_are_at_least_sixty_attempts_in_every_class_with_names_of_their_own() {
+    let names: BTreeSet<_> = ALL.iter().map(|attempt| attempt.name).collect();
+    assert_eq!(names.len(), ALL.len());
+    assert!(names.len() >= 60, "{}", names.len());
+    assert!(!names.contains(HOLD));
+    let classes: BTreeSet<_> = ALL.iter().map(|attempt| attempt.class).collect();
+    assert_eq!(classes, BTreeSet::from(Class::ALL));
+    // A quick battery makes the first of each class, which must prove something for everybody.
+    for class in Class::ALL {
+        let first = ALL.iter().find(|attempt| attempt.class == class).expect("there is one");
+        assert!(!first.needs_root, "{}", first.name);
+    }
+    // What needs root, and what only some promise, is the smaller part.
+    assert!(ALL.iter().filter(|attempt| !attempt.needs_root && !attempt.is_strict).count() >= 45);
+}

@@ -22,6 +22,7 @@ use dromia_contracts::store::{
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
+use dromia_contracts::vault::{NoSecrets, SealedSecret};
 use dromia_contracts::{AgentId, BoxFuture, CallId, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
@@ -417,6 +418,18 @@ impl Store for TwoSessions {
     }
 
     fn feed_state<'a>(&'a self, _: &'a Scope) -> Read<'a, FeedState> {
+        not_asked()
+    }
+
+    fn vault_key<'a>(&'a self, _: &'a Scope) -> Read<'a, Option<Bytes>> {
+        not_asked()
+    }
+
+    fn secrets<'a>(&'a self, _: &'a Scope, _: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        not_asked()
+    }
+
+    fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
         not_asked()
     }
 

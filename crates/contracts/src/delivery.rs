@@ -117,15 +117,8 @@ pub enum DeadReason {
 
 impl DeadReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::Attempts,
-        Self::Gone,
-        Self::Refused,
-        Self::Expired,
-        Self::Backlog,
-        Self::Damaged,
-        Self::Leak,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Attempts, Self::Gone, Self::Refused, Self::Expired, Self::Backlog, Self::Damaged, Self::Leak];
 
     /// Returns the reason as it is written.
     pub const fn as_str(self) -> &'static str {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use dromia_contracts::delivery::{AttemptOutcome, Bell as _, DeadReason, DeliveryRecord, DeliveryState};
 use dromia_contracts::runtime::{Clock, Runtime};
 use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store};
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Authority, BoxFuture, DeliveryId};
 use dromia_gateway::signature::{Claims, Key};
 use dromia_gateway::{Channel, Letter, Outbox, OutboxPorts, Post, Posted};
@@ -112,6 +113,7 @@ fn started(
     let ports = OutboxPorts {
         store,
         post: Arc::new(receivers.clone()),
+        leaks: Arc::new(NoSecrets),
         runtime: runtime.clone(),
         authority: Authority::claim(),
     };

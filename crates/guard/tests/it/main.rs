@@ -6,3 +6,4 @@ mod grant;
 mod reach;
 mod server;
 mod spellings;
+mod vault;

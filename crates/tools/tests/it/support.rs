@@ -69,6 +69,7 @@ impl Bench {
             hops_max: HOPS_MAX,
             sandboxes: Arc::clone(&sandboxes) as _,
             terms: Arc::new(terms),
+            leaks: Arc::new(NoSecrets),
         };
         let store = Arc::new(TwoSessions { colleague });
         let line = Arc::new(ToldLine::default());

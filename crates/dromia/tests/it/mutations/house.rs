@@ -13,6 +13,7 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
 use dromia_contracts::store::{Page, Store, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
 use dromia_guard::GrantGate;
@@ -81,6 +82,7 @@ impl House {
                     hops_max: 16,
                     sandboxes: Arc::new(NoSandbox),
                     terms: Arc::new(ToolTerms::default()),
+                    leaks: Arc::new(NoSecrets),
                 },
                 port,
                 runtime.clone(),
@@ -88,6 +90,7 @@ impl House {
             )),
             gate: Arc::new(GrantGate::new(Toolbox::names())),
             terms: Arc::new(ToolTerms::default()),
+            leaks: Arc::new(NoSecrets),
             homes: Arc::new(AgentHomes::new(root.to_owned())),
             runtime,
             authority: authority.clone(),

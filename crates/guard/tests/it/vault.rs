@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::egress::{EgressError, Line, Request, Response};
+use dromia_contracts::egress::{EgressError, Line, Method, Reaches, Request, Response};
+use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
 use dromia_contracts::store::{Mutation, Store};
+use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::vault::{
     KeyBytes, KeyError, KeyProvider, Leaks as _, NewSecret, SealedSecret, Secret, SecretUse, SecretValue,
     Slot, Vault as _,
 };
-use dromia_contracts::{BoxFuture, ErrorCode, Scope};
-use dromia_guard::StoreVault;
+use dromia_contracts::{Actor, Authority, BoxFuture, CallId, Digest, ErrorCode, Scope, TenantId};
 use dromia_guard::vault::seal;
+use dromia_guard::{GrantGate, StoreVault};
 use dromia_testkit::ReferenceStore;
 use dromia_testkit::conformance::Scene;
 
@@ -258,5 +260,48 @@ async fn what_cannot_be_a_secret_is_refused_with_its_place() {
         let fault = house.vault.set(house.scope(), new).await.expect_err(place);
         assert_eq!(fault.code, ErrorCode::InvalidRequest);
         assert!(fault.message.starts_with(place) && !fault.message.contains(VALUE), "{fault}");
+    }
+}
+
+#[test]
+fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
+    let gate = GrantGate::new(["http.request"]);
+    let authority = Authority::claim();
+    let scope = authority.scope(TenantId::from_bytes([1; 16]), Actor::new("t"));
+    let url = "https://h.example/".to_owned();
+    let secrets = vec!["a".to_owned(), "b".to_owned()];
+    let call = PreparedCall {
+        id: CallId { step: 1, index: 0 },
+        tool: "http.request".to_owned(),
+        effect: EffectClass::Pure,
+        arguments: "{}".to_owned(),
+        action: Digest::default(),
+        reaches: Some(Reaches { method: Method::Get, url, secrets }),
+    };
+    for (more, allowed) in [
+        (&["secret:a", "secret:b"][..], true),
+        (&["secret:a"][..], false),
+        (&["secret:b"][..], false),
+        (&["secret:ab"][..], false),
+        (&[][..], false),
+    ] {
+        let grants = [&["http.request", "net:h.example"][..], more].concat();
+        let grants: Vec<_> = grants.into_iter().map(str::to_owned).collect();
+        gate.check_grants(&grants).expect("they are grants");
+        let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants };
+        match gate.judge(principal, Action::Tool(&call)) {
+            Verdict::Allow { rule } => {
+                assert!(allowed, "{grants:?}");
+                assert!(rule.ends_with(" and secret:a and secret:b"), "{rule}");
+            }
+            Verdict::Deny { rule, reason } => {
+                assert!(!allowed, "{reason}");
+                assert_eq!(rule, "default deny");
+                assert!(reason.contains("is not granted the secret"), "{reason}");
+            }
+        }
+    }
+    for grant in ["secret:*", "secret:", "secret:a b"] {
+        assert!(gate.check_grants(&[grant.to_owned()]).is_err(), "{grant}");
     }
 }

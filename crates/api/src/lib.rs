@@ -14,6 +14,7 @@ pub mod cost;
 pub mod delivery;
 pub mod event;
 pub mod run;
+pub mod secret;
 pub mod session;
 pub mod status;
 pub mod task;
@@ -31,6 +32,7 @@ pub use dromia_contracts::sandbox::Level;
 pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass};
+pub use dromia_contracts::vault::Placement;
 pub use dromia_contracts::{
     AgentId, CallId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
 };

@@ -74,6 +74,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::StateNotFound
         | ErrorCode::TokenNotFound
         | ErrorCode::ToolNotFound
+        | ErrorCode::SecretNotFound
         | ErrorCode::DeliveryNotFound
         | ErrorCode::RequestNotFound => 404,
         ErrorCode::HandleTaken
@@ -97,7 +98,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         ErrorCode::ShuttingDown
         | ErrorCode::StoreReadOnly
         | ErrorCode::StoreUnavailable
-        | ErrorCode::ModelUnavailable => 503,
+        | ErrorCode::ModelUnavailable
+        | ErrorCode::VaultLocked => 503,
     }
 }
 

@@ -6,6 +6,7 @@
 mod agent;
 mod delivery;
 mod run;
+mod secret;
 mod session;
 mod talk;
 mod tenant;
@@ -21,6 +22,7 @@ use dromia_api::Handle;
 pub use self::agent::{Agent, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
 pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
+pub use self::secret::{RotateSecret, Secret, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};
 pub use self::talk::{Ask, Chat, Event, SendEvent};
 pub use self::tenant::{CreateTenant, CreateToken, Tenant, Token, TokenName};
@@ -105,6 +107,9 @@ pub enum Command {
     /// Make credentials of the tenant, and take them back
     #[command(subcommand, visible_alias = "tokens")]
     Token(Token),
+    /// Set secrets that agents may use and nobody may read back
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(Secret),
     /// Look at conversations, and carry them in and out
     #[command(subcommand, visible_alias = "sessions")]
     Session(Session),

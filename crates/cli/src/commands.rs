@@ -9,6 +9,7 @@ mod documents;
 mod event;
 mod live;
 mod run;
+mod secret;
 mod session;
 mod status;
 mod task;
@@ -60,6 +61,7 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Session(session) => session::run(&cli, session, output).await,
         Command::Run(run) => run::run(&cli, run, output).await,
         Command::Token(token) => token::run(&cli, token, output).await,
+        Command::Secret(secret) => secret::run(&cli, secret, output).await,
         Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
         Command::Tool(tool) => tool::run(&cli, tool, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,

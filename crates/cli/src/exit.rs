@@ -157,6 +157,8 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
             | ErrorCode::ToolNotFound
+            | ErrorCode::SecretNotFound
+            | ErrorCode::VaultLocked
             | ErrorCode::DeliveryNotFound
             | ErrorCode::RequestNotFound
             | ErrorCode::RequestUnavailable

@@ -72,6 +72,10 @@ error_codes! {
     TokenNotFound = "token_not_found", Change;
     /// The delivery does not exist or cannot be seen.
     DeliveryNotFound = "delivery_not_found", Change;
+    /// The secret does not exist or cannot be seen.
+    SecretNotFound = "secret_not_found", Change;
+    /// The key of this instance is missing, or it is another one than the secrets were sealed with.
+    VaultLocked = "vault_locked", Change;
     /// No tool has this name.
     ToolNotFound = "tool_not_found", Change;
     /// The message may have arrived, and its receiver would count it twice.

@@ -17,7 +17,7 @@ pub struct Principal<'a> {
     pub scope: &'a Scope,
     /// Whose input the run works on.
     pub author: &'a Actor,
-    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`, `net:HOST`.
+    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`, `net:HOST`, `secret:NAME`.
     pub grants: &'a [String],
 }
 

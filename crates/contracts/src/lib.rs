@@ -39,6 +39,7 @@ pub mod runs;
 pub mod runtime;
 pub mod sandbox;
 pub mod terms;
+pub mod vault;
 
 pub use futures_core::future::BoxFuture;
 

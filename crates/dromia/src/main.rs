@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod home;
 mod init;
+mod keyfile;
 mod migrate;
 mod model;
 mod outside;

@@ -13,6 +13,7 @@ mod writing;
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::content::parts_text;
 use dromia_contracts::entry::Park;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
@@ -121,7 +122,7 @@ impl Owner {
             let input = match next {
                 Next::Plan => self.plan(),
                 Next::Judge(call) => self.judge(call),
-                Next::JudgeReply => self.judge_reply(),
+                Next::JudgeReply => self.judge_reply().await,
                 Next::CallModel => {
                     self.commit().await?;
                     self.call_model().await?
@@ -211,8 +212,23 @@ impl Owner {
         Input::Judged(id, judgement)
     }
 
-    fn judge_reply(&self) -> Input {
-        Input::ReplyJudged(self.gate(Action::Reply { session: self.session }))
+    async fn judge_reply(&self) -> Input {
+        let verdict = match self.leak_in_reply().await {
+            None => self.gate(Action::Reply { session: self.session }),
+            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason },
+        };
+        Input::ReplyJudged(verdict)
+    }
+
+    /// Says why the answer may not leave, if it holds a secret or nobody can look.
+    async fn leak_in_reply(&self) -> Option<String> {
+        let text = parts_text(&self.story.reply);
+        match self.core.ports.leaks.find(&self.scope, text.as_bytes()).await {
+            Ok(leaks) => leaks.first().map(|leak| {
+                format!("the answer holds the value of the secret {:?}, so it was not sent", leak.secret)
+            }),
+            Err(fault) => Some(format!("nobody can look whether the answer holds a secret: {fault}")),
+        }
     }
 
     /// The one path to the gate.

@@ -152,6 +152,8 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
+        ErrorCode::SecretNotFound => Some("list the secrets with `dromia secret list`"),
+        ErrorCode::VaultLocked => Some("put the key of this home back; the operator finds it in `vault.key`"),
         ErrorCode::ToolNotFound => Some("list the tools with `dromia tool list`"),
         ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
         ErrorCode::SignatureRefused => {
@@ -234,7 +236,8 @@ impl From<Refusal> for Failure {
             | Refusal::SequenceMoved { .. }
             | Refusal::DeliveryMoved { .. }
             | Refusal::DeliveryBlocked { .. }
-            | Refusal::FeedMoved { .. } => {
+            | Refusal::FeedMoved { .. }
+            | Refusal::SecretVersion { .. } => {
                 Self::new(ErrorCode::Internal, "the store refused the write").with_cause(message)
             }
         }

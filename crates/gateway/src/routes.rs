@@ -16,6 +16,7 @@ mod node;
 mod reference;
 mod request;
 mod run;
+mod secret;
 mod session;
 mod task;
 mod tenant;
@@ -156,6 +157,10 @@ routes! {
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
     DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
+    GET "/v1/secrets" Tenant(Read) => secret::list;
+    POST "/v1/secrets" Tenant(Admin) => secret::set;
+    POST "/v1/secrets/{secret}/rotate" Tenant(Admin) => secret::rotate;
+    DELETE "/v1/secrets/{secret}" Tenant(Admin) => secret::delete;
     GET "/v1/tenants" Operator => tenant::list;
     POST "/v1/tenants" Operator => tenant::create;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete;
@@ -173,6 +178,7 @@ pub(crate) mod queries {
     pub(crate) use super::feed::Reading as Feed;
     pub(crate) use super::request::Which;
     pub(crate) use super::run::{Listing as Runs, Reading};
+    pub(crate) use super::secret::Listing as Secrets;
     pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
     pub(crate) use super::task::Listing as Tasks;
     pub(crate) use super::tenant::Listing as Tenants;

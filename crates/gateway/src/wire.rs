@@ -10,6 +10,7 @@ use dromia_contracts::runs::{Submitted, Why};
 use dromia_contracts::session::Session;
 use dromia_contracts::store::{StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::Secret;
 use dromia_contracts::{ErrorCode, Fault};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -42,6 +43,17 @@ pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
         created_at: token.created_at,
         expires_at: token.expires_at,
         revoked_at: token.revoked_at,
+    }
+}
+
+pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
+    api::secret::Secret {
+        name: secret.name,
+        version: secret.version,
+        host: secret.host,
+        placement: secret.placement,
+        created_at: secret.created_at,
+        changed_at: secret.changed_at,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gate over grants: default deny, and the first grant that covers an action is the rule that allows it.
 //!
 //! It knows the tools' names only to refuse wrong grants when a configuration is written. It refuses to guess: a
-//! grant it cannot read covers nothing. A call that reaches out needs a grant for its tool and one for its host; the
+//! grant it cannot read covers nothing. A call that reaches out needs a grant for its tool, one for its host and one for each secret; the
 //! egress judges the host again, with its addresses and at every redirect.
 
 use dromia_contracts::egress::Reaches;
@@ -78,8 +78,26 @@ fn judge_reach(grant: &str, grants: &[String], reaches: &Reaches) -> Verdict {
             return Verdict::Deny { rule: refused.rule.to_owned(), reason: refused.reason.to_owned() };
         }
     };
+    let is_granted = |secret: &String| {
+        grants.iter().any(|text| Grant::parse(text).is_ok_and(|grant| grant.covers_secret(secret)))
+    };
+    if let Some(secret) = reaches.secrets.iter().find(|secret| !is_granted(secret)) {
+        return Verdict::Deny {
+            rule: DEFAULT_DENY.to_owned(),
+            reason: format!(
+                "this agent is not granted the secret {secret:?}; nothing was sent. Trying again will not help: only an \
+                 operator can add \"secret:{secret}\" to the agent's grants."
+            ),
+        };
+    }
     match reach::covering(grants, reaches.method, &target) {
-        Some((host, _)) => Verdict::Allow { rule: format!("grant {grant} and {host}") },
+        Some((host, _)) => {
+            let mut rule = format!("grant {grant} and {host}");
+            for secret in &reaches.secrets {
+                rule.extend([" and secret:", secret.as_str()]);
+            }
+            Verdict::Allow { rule }
+        }
         None => Verdict::Deny {
             rule: DEFAULT_DENY.to_owned(),
             reason: "this agent is not granted to reach that host in this way; nothing was sent. Trying again will \

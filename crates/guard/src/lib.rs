@@ -8,7 +8,7 @@
 //! hop, and is the only code of a shipped server that connects to other hosts.
 //!
 //! Reading order: [`grant`] says what a grant is and refuses wrong ones when a configuration is written;
-//! [`gate`] judges actions by them; [`egress`] connects.
+//! [`gate`] judges actions by them; [`egress`] connects; [`vault`] keeps what only the way out puts into a request.
 
 pub mod grant;
 
@@ -16,8 +16,11 @@ pub mod gate;
 
 pub mod egress;
 
+pub mod vault;
+
 pub use crate::egress::names::{Names, SystemNames};
 pub use crate::egress::private::{Private, PrivateError};
 pub use crate::egress::{EgressConfig, GuardedEgress};
 pub use crate::gate::GrantGate;
 pub use crate::grant::{Grant, GrantError, parse_grants};
+pub use crate::vault::StoreVault;

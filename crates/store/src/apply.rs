@@ -20,13 +20,14 @@ mod size;
 mod state;
 mod tenant;
 mod token;
+mod vault;
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke};
+use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke, VaultKeyPut};
 
 use agent::AgentDraft;
 use claim::Before;
@@ -38,6 +39,7 @@ use session::SessionDraft;
 use state::StateDraft;
 use tenant::TenantDraft;
 use token::TokenDraft;
+use vault::SecretDraft;
 
 pub(crate) use size::{Size, bodies, new_body_key};
 
@@ -90,6 +92,9 @@ pub(crate) struct Draft<'b> {
     attempts: Vec<AttemptDraft>,
     feed: Option<FeedDraft>,
     cursors: Vec<CursorDraft<'b>>,
+    /// The tenant's key of secrets, where it had none.
+    vault_key: Option<&'b VaultKeyPut>,
+    secrets: Vec<SecretDraft<'b>>,
 }
 
 impl<'b> Draft<'b> {
@@ -119,6 +124,8 @@ impl<'b> Draft<'b> {
             attempts: Vec::new(),
             feed: None,
             cursors: Vec::new(),
+            vault_key: None,
+            secrets: Vec::new(),
         };
         let before = match &batch.claim {
             Some(claim) => draft.claim_before(db, claim)?,
@@ -147,6 +154,9 @@ impl<'b> Draft<'b> {
                 Mutation::RunAppend(append) => draft.run_append(db, append)?,
                 Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
                 Mutation::StatePut(put) => draft.state_put(db, put)?,
+                Mutation::VaultKeyPut(put) => draft.vault_key_put(db, put)?,
+                Mutation::SecretPut(sealed) => draft.secret_put(db, sealed)?,
+                Mutation::SecretErase(erase) => draft.secret_erase(db, erase)?,
             }
         }
         if let Some(claim) = &batch.claim {
@@ -190,6 +200,7 @@ impl<'b> Draft<'b> {
         rows += self.write_signals(db)?;
         rows += self.write_deliveries(db)?;
         rows += self.write_feed(db)?;
+        rows += self.write_vault(db)?;
         Ok(rows)
     }
 

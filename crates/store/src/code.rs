@@ -102,6 +102,7 @@ impl Code for DeadReason {
             Self::Expired => 3,
             Self::Backlog => 4,
             Self::Damaged => 5,
+            Self::Leak => 6,
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod session;
 pub(crate) mod tail;
 pub(crate) mod tenant;
 pub(crate) mod token;
+pub(crate) mod vault;
 
 use rusqlite::{Connection, params};
 

@@ -22,6 +22,7 @@ use dromia_contracts::store::{
     TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
@@ -371,6 +372,23 @@ impl Store for SqliteStore {
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
         let view = View::of(scope);
         self.read(move |r| read::delivery::feed_state(&r.db, view))
+    }
+
+    fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
+        let view = View::of(scope);
+        self.read(move |r| read::vault::key(&r.db, view))
+    }
+
+    fn secrets<'a>(&'a self, scope: &'a Scope, page: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        let view = View::of(scope);
+        let (after, limit) = (page.after.map(str::to_owned), page.limit);
+        self.read(move |r| read::vault::list(&r.db, view, &Page { after: after.as_deref(), limit }))
+    }
+
+    fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
+        let view = View::of(scope);
+        let name = name.to_owned();
+        self.read(move |r| read::vault::by_name(&r.db, view, &name))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

@@ -16,6 +16,7 @@ mod journal;
 mod scene;
 mod tenancy;
 mod token;
+mod vault;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -90,6 +91,11 @@ claims! {
     token::a_token_is_revoked_once_and_for_good,
     token::a_token_that_expired_is_found_and_says_so,
     token::a_stranger_sees_and_revokes_no_token,
+    vault::a_tenants_key_of_secrets_is_put_once,
+    vault::a_version_of_a_secret_takes_the_place_of_the_one_before,
+    vault::an_erased_secret_is_gone,
+    vault::secrets_are_listed_by_name_in_pages,
+    vault::a_stranger_sees_and_changes_no_secret,
 }
 
 /// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.

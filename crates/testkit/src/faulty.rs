@@ -22,6 +22,7 @@ use dromia_contracts::store::{
     TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -235,6 +236,9 @@ fn line_of(batch: &Batch) -> String {
         Mutation::DeliveryRedrive(_) => "delivery_redrive".to_owned(),
         Mutation::FeedNumber(_) => "feed_number".to_owned(),
         Mutation::CursorMove(_) => "cursor_move".to_owned(),
+        Mutation::VaultKeyPut(_) => "vault_key_put".to_owned(),
+        Mutation::SecretPut(sealed) => format!("secret_put {}", sealed.secret.version),
+        Mutation::SecretErase(_) => "secret_erase".to_owned(),
     };
     let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
     words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
@@ -299,6 +303,9 @@ impl Store for FaultyStore {
         fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
+        fn vault_key(scope: &'a Scope) -> Option<Bytes>;
+        fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

@@ -58,6 +58,16 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the tenant has no token of this name or id",
             "`dromia token list` names those there are; a token of another tenant is named with -T",
         ),
+        ErrorCode::SecretNotFound => says(
+            "the secret does not exist in this tenant",
+            "`dromia secret list` names those there are; check the tenant with -T",
+        ),
+        ErrorCode::VaultLocked => says(
+            "the tenant has secrets, and they cannot be opened: the key of this home is missing, or it is another one than \
+             they were sealed with",
+            "put the right vault.key back into the home, readable by its owner only. If it is lost, so are the values: \
+             delete each secret with `dromia secret delete NAME` and set it again",
+        ),
         ErrorCode::ToolNotFound => says(
             "the server has no tool of this name",
             "`dromia tool list` names those there are; an older server may not have it yet",

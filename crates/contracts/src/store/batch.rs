@@ -18,6 +18,7 @@ use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
 use crate::token::TokenScopes;
+use crate::vault::SealedSecret;
 
 /// Which queue of the writer a batch waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,6 +118,29 @@ pub enum Mutation {
     FeedNumber(FeedNumber),
     /// Moves a subscriber's cursor.
     CursorMove(CursorMove),
+    /// Keeps the tenant's key of secrets; one that is there already is left alone.
+    VaultKeyPut(VaultKeyPut),
+    /// Writes a version of a secret in place of the one before it, which is gone. Refused with
+    /// [`Refusal::SecretVersion`] unless the version before it is there, or none for the first.
+    SecretPut(SealedSecret),
+    /// Erases a secret. One that is not there changes nothing.
+    SecretErase(SecretErase),
+}
+
+/// The key under which the keys of a tenant's secrets are sealed, itself sealed with the instance's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultKeyPut {
+    /// The sealed key.
+    pub key: Bytes,
+}
+
+/// Erases a secret. Refused with [`Refusal::SecretVersion`] where another version is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretErase {
+    /// Its name.
+    pub name: String,
+    /// The version that is erased.
+    pub version: u32,
 }
 
 /// Registers a tenant.
@@ -460,6 +484,12 @@ pub enum Refusal {
     StateVersion {
         /// The version found, 0 for none.
         found: u64,
+    },
+    /// The secret changed.
+    #[error("the secret is at version {found}")]
+    SecretVersion {
+        /// The version found, 0 for none.
+        found: u32,
     },
     /// The tenant's share of the writer's queue is used up.
     #[error("the writer's queue is full for this tenant")]

@@ -17,6 +17,7 @@ use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
 use crate::token::Token;
+use crate::vault::SealedSecret;
 
 /// A page of a listing: what comes after a place, at most so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -411,6 +412,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Tells how far the tenant's feed has come and who reads it. A scope that is narrowed to an agent sees no
     /// subscriber.
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState>;
+
+    /// Reads the tenant's key of secrets, as it was sealed.
+    fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>>;
+
+    /// Lists the tenant's secrets by name, also under a scope that is narrowed to an agent: its grants say which of them
+    /// it may use.
+    fn secrets<'a>(&'a self, scope: &'a Scope, page: Page<&'a str>) -> Read<'a, Vec<SealedSecret>>;
+
+    /// Finds a secret by its name.
+    fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>>;
 
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.

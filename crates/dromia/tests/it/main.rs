@@ -38,4 +38,5 @@ mod tokens;
 mod toolcmd;
 mod tree;
 mod turns;
+mod vault;
 mod webhook;

@@ -181,6 +181,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "model" => "The agent's handle or id, which these APIs call a model.",
         "token" => "The token's id or name.",
         "tool" => "The tool's name.",
+        "secret" => "The secret's name.",
         "delivery" => "The delivery's id.",
         "channel" => "The channel's name, as in dromia.yaml.",
         "name" => "The name of the state entry, without control characters.",

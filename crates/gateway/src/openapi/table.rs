@@ -11,6 +11,7 @@ use dromia_api::run::{
     Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, JournalPage, Output, Run,
     StreamEnd, Why,
 };
+use dromia_api::secret::{RotateSecret, Secret, SetSecret};
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
 use dromia_api::status::{Health, Ready, Status};
 use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskSpawned};
@@ -39,6 +40,7 @@ pub fn operations() -> Vec<Operation> {
         tools(),
         costs(),
         tokens(),
+        secrets(),
         tenants(),
         compatible(),
     ]
@@ -420,6 +422,28 @@ fn tokens() -> Vec<Operation> {
             .gives::<Token>(200, "The token, revoked.")
             .writes()
             .fails(&[ErrorCode::TokenNotFound]),
+    ]
+}
+
+fn secrets() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/secrets", "secret_list", "List secrets, without their values")
+            .query::<queries::Secrets>()
+            .gives::<List<Secret>>(200, "A page of secrets, by name."),
+        Operation::new("POST", "/v1/secrets", "secret_set", "Make a secret, or set one anew")
+            .takes::<SetSecret>()
+            .gives::<Secret>(200, "The secret, without its value.")
+            .writes()
+            .fails(&[ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
+        Operation::new("POST", "/v1/secrets/{secret}/rotate", "secret_rotate", "Give a secret a new value")
+            .takes::<RotateSecret>()
+            .gives::<Secret>(200, "The secret, without its value.")
+            .writes()
+            .fails(&[ErrorCode::SecretNotFound, ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
+        Operation::new("DELETE", "/v1/secrets/{secret}", "secret_delete", "Erase a secret with its key")
+            .gives::<Secret>(200, "What it was, without its value.")
+            .writes()
+            .fails(&[ErrorCode::SecretNotFound, ErrorCode::VersionConflict]),
     ]
 }
 

@@ -61,6 +61,7 @@ impl Operation {
             ("{delivery}", house.delivery.to_string()),
             ("{channel}", "orders".to_owned()),
             ("{tool}", "file.read".to_owned()),
+            ("{secret}", house.run.to_string()),
         ] {
             path = path.replace(segment, &value);
         }
@@ -87,6 +88,11 @@ impl Operation {
             }
             "response_create" => format!(r#"{{"model":"{}","input":"hi"}}"#, house.agent),
             "token_create" => r#"{"name":"new","scopes":["read"]}"#.to_owned(),
+            "secret_set" => {
+                r#"{"name":"new","value":"12345678","host":"api.example.com","placement":"bearer"}"#
+                    .to_owned()
+            }
+            "secret_rotate" => r#"{"value":"12345678"}"#.to_owned(),
             "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "state_put" => "1".to_owned(),

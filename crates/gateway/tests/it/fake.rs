@@ -4,6 +4,7 @@ pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;
 pub(crate) mod tools;
+pub(crate) mod vault;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::tools::Shelf;
+use crate::fake::vault::Locker;
 use crate::fake::{Rooms, Tasks, outgoing};
 
 /// A tenant with one of everything.
@@ -76,6 +77,9 @@ impl World {
             tools: shelf.clone(),
             gate: shelf,
             terms: Arc::new(ToolTerms::default()),
+            vault: Arc::new(Locker(
+                [&ours, &theirs].map(|house| (house.tenant, house.run.to_string())).to_vec(),
+            )),
             runtime,
             authority,
         };

@@ -8,3 +8,4 @@ mod reach;
 mod server;
 mod spellings;
 mod tunnel;
+mod vault;

@@ -120,7 +120,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             effect: EffectClass::Pure,
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([4; 32]),
-            reaches: Some(Reaches { method: Method::Get, url: url.to_owned() }),
+            reaches: Some(Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() }),
         };
         let principal = Principal { scope: &scope, author: &author, grants: &grants };
         match (gate.judge(principal, Action::Tool(&call)), rule) {

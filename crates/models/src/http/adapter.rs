@@ -72,6 +72,7 @@ impl HttpModel {
             body,
             grants: Vec::new(),
             share: String::new(),
+            secrets: Vec::new(),
         };
         let response = self.line.send(request).await.map_err(|error| {
             tracing::debug!(failure = %error, decisions = ?error.decisions, "a model request failed");

@@ -46,6 +46,12 @@ impl Size {
                 Mutation::DeliverySettle(settle) => size.bytes += settle.end.detail.len(),
                 Mutation::FeedNumber(number) => size.rows += number.deliveries.len(),
                 Mutation::CursorMove(to) => size.bytes += to.subscriber.len(),
+                Mutation::VaultKeyPut(put) => size.bytes += put.key.len(),
+                Mutation::SecretPut(sealed) => {
+                    size.bytes += sealed.secret.name.len() + sealed.secret.host.len();
+                    size.bytes += sealed.key.len() + sealed.value.len();
+                }
+                Mutation::SecretErase(erase) => size.bytes += erase.name.len(),
             }
         }
         if let Some(claim) = &batch.claim {

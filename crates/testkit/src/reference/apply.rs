@@ -9,9 +9,10 @@ use dromia_contracts::run::{Run, RunHead};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
 use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Claim, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
-    RunTakeover, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate, TokenRevoke,
+    RunTakeover, SecretErase, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate, TokenRevoke,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{Digest, RunId, TenantId};
 
 use super::State;
@@ -131,8 +132,36 @@ impl TenantRows {
             Mutation::RunAppend(append) => self.run_append(append)?,
             Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
             Mutation::StatePut(put) => self.state_put(put)?,
+            Mutation::VaultKeyPut(put) => {
+                self.vault_key.get_or_insert_with(|| put.key.clone());
+            }
+            Mutation::SecretPut(sealed) => self.secret_put(sealed)?,
+            Mutation::SecretErase(erase) => self.secret_erase(erase)?,
         }
         Ok(None)
+    }
+
+    fn secret_put(&mut self, sealed: &SealedSecret) -> Result<(), Refusal> {
+        let known = self.secrets.get(&sealed.secret.name);
+        if known == Some(sealed) {
+            return Ok(());
+        }
+        let found = known.map_or(0, |known| known.secret.version);
+        if sealed.secret.version.checked_sub(1) != Some(found) {
+            return Err(Refusal::SecretVersion { found });
+        }
+        self.secrets.insert(sealed.secret.name.clone(), sealed.clone());
+        Ok(())
+    }
+
+    fn secret_erase(&mut self, erase: &SecretErase) -> Result<(), Refusal> {
+        match self.secrets.get(&erase.name).map(|known| known.secret.version) {
+            Some(found) if found != erase.version => Err(Refusal::SecretVersion { found }),
+            Some(_) | None => {
+                self.secrets.remove(&erase.name);
+                Ok(())
+            }
+        }
     }
 
     fn token_revoke(&mut self, revoke: &TokenRevoke) -> Result<(), Refusal> {

@@ -15,6 +15,7 @@ use dromia_contracts::store::{
     StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -532,6 +533,21 @@ impl Store for ReferenceStore {
             }
             items
         })
+    }
+
+    fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
+        self.seen(scope, |rows| rows.vault_key.clone())
+    }
+
+    fn secrets<'a>(&'a self, scope: &'a Scope, asked: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        self.seen(scope, |rows| {
+            let secrets = rows.secrets.iter().map(|(name, sealed)| (name.as_str(), sealed.clone()));
+            page(secrets, asked, false)
+        })
+    }
+
+    fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
+        self.seen(scope, |rows| rows.secrets.get(name).cloned())
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {

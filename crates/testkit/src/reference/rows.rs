@@ -9,6 +9,7 @@ use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId};
 use jiff::Timestamp;
 
@@ -38,6 +39,9 @@ pub(super) struct TenantRows {
     /// The last number of the feed.
     pub(super) feed_last: u64,
     pub(super) subscribers: BTreeMap<String, Subscriber>,
+    /// The key of secrets, as it was sealed.
+    pub(super) vault_key: Option<Bytes>,
+    pub(super) secrets: BTreeMap<String, SealedSecret>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -101,6 +105,8 @@ impl TenantRows {
             deliveries: BTreeMap::new(),
             feed_last: 0,
             subscribers: BTreeMap::new(),
+            vault_key: None,
+            secrets: BTreeMap::new(),
         }
     }
 

@@ -15,6 +15,7 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
 use dromia_contracts::store::{Page, Store, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
 use dromia_guard::GrantGate;
@@ -89,6 +90,7 @@ impl House {
                     sandboxes: Arc::new(NoSandbox),
                     terms: Arc::new(ToolTerms::default()),
                     way_out: Arc::new(Nowhere),
+                    leaks: Arc::new(NoSecrets),
                 },
                 port,
                 runtime.clone(),
@@ -96,6 +98,7 @@ impl House {
             )),
             gate: Arc::new(GrantGate::new(Toolbox::names())),
             terms: Arc::new(ToolTerms::default()),
+            leaks: Arc::new(NoSecrets),
             homes: Arc::new(AgentHomes::new(root.to_owned())),
             runtime,
             authority: authority.clone(),

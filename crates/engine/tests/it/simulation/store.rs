@@ -20,6 +20,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::EffectClass;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -293,6 +294,9 @@ impl Store for Weather {
         fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
+        fn vault_key(scope: &'a Scope) -> Option<Bytes>;
+        fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
     }
 
     fn session_tail<'a>(

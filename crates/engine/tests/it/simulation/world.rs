@@ -16,6 +16,7 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports};
 use dromia_testkit::sim::Dice;
@@ -203,6 +204,7 @@ impl World {
             tools: Arc::clone(&self.outside) as _,
             gate: Arc::clone(&self.outside) as _,
             terms: Arc::new(ToolTerms::default()),
+            leaks: Arc::new(NoSecrets),
             homes: Arc::clone(&self.outside) as _,
             runtime: self.runtime.clone(),
             authority: Authority::claim(),

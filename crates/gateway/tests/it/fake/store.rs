@@ -15,6 +15,7 @@ use dromia_contracts::store::{
     TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -380,6 +381,18 @@ impl Store for Rooms {
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
         self.outgoing.feed_state(scope)
+    }
+
+    fn vault_key<'a>(&'a self, _: &'a Scope) -> Read<'a, Option<Bytes>> {
+        ready(None)
+    }
+
+    fn secrets<'a>(&'a self, _: &'a Scope, _: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        ready(Vec::new())
+    }
+
+    fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
+        ready(None)
     }
 
     fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {

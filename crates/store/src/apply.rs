@@ -10,6 +10,7 @@
 //! by their holder; deliveries by their ids, their attempts by holder and receipt.
 
 mod agent;
+mod budget;
 mod claim;
 mod delivery;
 mod feed;
@@ -29,6 +30,7 @@ use dromia_contracts::id::TenantId;
 use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke};
 
 use agent::AgentDraft;
+use budget::{BudgetDraft, ChargeDraft};
 use claim::Before;
 use delivery::{AttemptDraft, DeliveryDraft};
 use feed::{CursorDraft, FeedDraft};
@@ -90,12 +92,16 @@ pub(crate) struct Draft<'b> {
     attempts: Vec<AttemptDraft>,
     feed: Option<FeedDraft>,
     cursors: Vec<CursorDraft<'b>>,
+    /// The tenant's budgets, once they were looked at.
+    budgets: Option<BudgetDraft<'b>>,
+    charges: Vec<ChargeDraft>,
 }
 
 impl<'b> Draft<'b> {
     /// Checks every precondition of a batch.
     pub(crate) fn check(db: &Connection, keys: &mut BodyKeys, batch: &'b Batch) -> Checked<Self> {
         Size::of(batch).check()?;
+        budget::check_apart(batch)?;
         let (new_tenant, body_key) = tenant::enter(db, keys, batch)?;
         let mut draft = Self {
             tenant: batch.tenant,
@@ -119,6 +125,8 @@ impl<'b> Draft<'b> {
             attempts: Vec::new(),
             feed: None,
             cursors: Vec::new(),
+            budgets: None,
+            charges: Vec::new(),
         };
         let before = match &batch.claim {
             Some(claim) => draft.claim_before(db, claim)?,
@@ -144,13 +152,15 @@ impl<'b> Draft<'b> {
                 Mutation::SessionOpen(open) => draft.session_open(db, open)?,
                 Mutation::InboxPut(put) => draft.inbox_put(db, put, standing)?,
                 Mutation::PinPut(pin) => draft.pin_put(db, pin)?,
-                Mutation::RunAppend(append) => draft.run_append(db, append)?,
+                Mutation::RunAppend(append) => draft.run_append(db, append, batch.payer.as_ref())?,
                 Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
                 Mutation::StatePut(put) => draft.state_put(db, put)?,
+                Mutation::BudgetSet(set) => draft.budget_set(db, set)?,
+                Mutation::BudgetRemove(remove) => draft.budget_remove(db, remove)?,
             }
         }
         if let Some(claim) = &batch.claim {
-            draft.receipt.claimed = draft.claim(db, claim, before)?;
+            draft.receipt.claimed = draft.claim(db, claim, before, batch.payer.as_ref())?;
         }
         draft.deliver(db, batch)?;
         Ok(draft)
@@ -190,6 +200,7 @@ impl<'b> Draft<'b> {
         rows += self.write_signals(db)?;
         rows += self.write_deliveries(db)?;
         rows += self.write_feed(db)?;
+        rows += self.write_budgets(db)?;
         Ok(rows)
     }
 

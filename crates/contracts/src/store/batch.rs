@@ -10,6 +10,7 @@ use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
 use crate::agent::{AgentConfig, AgentState, Handle};
+use crate::budget::{Budget, Exhausted, Payer};
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -42,6 +43,10 @@ pub struct Batch {
     pub mutations: Vec<Mutation>,
     /// The optional claim. It is tried after the mutations; if it cannot be had, the mutations stand.
     pub claim: Option<Claim>,
+    /// Who pays for the calls that the entries of the batch begin and end. They are charged to the tenant's budgets in
+    /// the same commit, and the batch is refused with [`Refusal::BudgetExhausted`] if one has no room. Without a payer
+    /// nothing is charged: what an import brings along was paid elsewhere.
+    pub payer: Option<Payer>,
 }
 
 impl Batch {
@@ -52,7 +57,7 @@ impl Batch {
 
     /// Begins an empty batch.
     pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None }
+        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None, payer: None }
     }
 
     /// Tells whether this batch appends an entry of that number to a run's journal.
@@ -117,6 +122,25 @@ pub enum Mutation {
     FeedNumber(FeedNumber),
     /// Moves a subscriber's cursor.
     CursorMove(CursorMove),
+    /// Sets a budget. What was counted under its name stays if it still counts the same. A batch that sets or removes
+    /// budgets has no payer.
+    BudgetSet(BudgetSet),
+    /// Removes a budget and what was counted for it; one that is not there is removed already.
+    BudgetRemove(BudgetRemove),
+}
+
+/// Sets a budget. Refused if the tenant has [`crate::budget::BUDGETS_MAX`] others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetSet {
+    /// The budget.
+    pub budget: Budget,
+}
+
+/// Removes a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetRemove {
+    /// Its name.
+    pub name: String,
 }
 
 /// Registers a tenant.
@@ -455,6 +479,9 @@ pub enum Refusal {
         /// The last number that was given.
         found: u64,
     },
+    /// A budget has no room for what the batch begins.
+    #[error("{}", .0.text())]
+    BudgetExhausted(Exhausted),
     /// The state entry changed.
     #[error("the state entry is at version {found}")]
     StateVersion {

@@ -182,6 +182,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "token" => "The token's id or name.",
         "tool" => "The tool's name.",
         "delivery" => "The delivery's id.",
+        "budget" => "The budget's name.",
         "channel" => "The channel's name, as in dromia.yaml.",
         "name" => "The name of the state entry, without control characters.",
         _ => return None,

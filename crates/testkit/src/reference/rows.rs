@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
+use dromia_contracts::budget::{Budget, Counter, Reserved};
 use dromia_contracts::delivery::Subscriber;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -38,6 +39,9 @@ pub(super) struct TenantRows {
     /// The last number of the feed.
     pub(super) feed_last: u64,
     pub(super) subscribers: BTreeMap<String, Subscriber>,
+    pub(super) budgets: BTreeMap<String, Budget>,
+    pub(super) used: BTreeMap<Counter, u64>,
+    pub(super) reserved: BTreeMap<RunId, Vec<Reserved>>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -101,6 +105,9 @@ impl TenantRows {
             deliveries: BTreeMap::new(),
             feed_last: 0,
             subscribers: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            used: BTreeMap::new(),
+            reserved: BTreeMap::new(),
         }
     }
 

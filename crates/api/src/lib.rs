@@ -10,6 +10,7 @@ pub mod list;
 pub mod problem;
 
 pub mod agent;
+pub mod budget;
 pub mod cost;
 pub mod delivery;
 pub mod event;
@@ -23,6 +24,7 @@ pub mod token;
 pub mod tool;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
+pub use dromia_contracts::budget::{Measure, Per, Period};
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};

@@ -4,6 +4,7 @@
 //! habit works. Here is what every command shares; each group is in a file of its own.
 
 mod agent;
+mod budget;
 mod delivery;
 mod run;
 mod secret;
@@ -20,6 +21,7 @@ use clap::{Args, Subcommand};
 use dromia_api::Handle;
 
 pub use self::agent::{Agent, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
+pub use self::budget::{Budget, BudgetName, SetBudget};
 pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
 pub use self::secret::{RotateSecret, Secret, SecretName, SetSecret};
@@ -125,6 +127,9 @@ pub enum Command {
     /// Show what runs cost
     #[command(subcommand, visible_alias = "costs")]
     Cost(Cost),
+    /// Say how much may be spent, and see how much is
+    #[command(subcommand, visible_alias = "budgets")]
+    Budget(Budget),
     /// Show how the server stands
     #[command(
         after_help = "Examples:\n  dromia status\n  dromia status --json=version,store\n  dromia status --all > report.txt"

@@ -2,6 +2,7 @@
 
 mod agent;
 mod ask;
+mod budget;
 mod chat;
 mod cost;
 mod delivery;
@@ -65,6 +66,7 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
         Command::Tool(tool) => tool::run(&cli, tool, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,
+        Command::Budget(budget) => budget::run(&cli, budget, output).await,
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,
     }

@@ -23,6 +23,7 @@ pub mod input;
 pub mod tool;
 pub mod transcript;
 
+pub mod budget;
 pub mod cost;
 pub mod delivery;
 pub mod entry;

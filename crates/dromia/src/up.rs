@@ -183,6 +183,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         house.egress.keep_from(door);
     }
     house.engine.tell_of_calls(Arc::new(handle.tool_meters()));
+    house.engine.budgets_declare(&resolved.budgets).await?;
     house.engine.start();
     outbox.start();
     sweep(Arc::clone(&house.store));

@@ -9,6 +9,7 @@ mod call;
 mod outside;
 
 use bytes::Bytes;
+use dromia_contracts::budget::Exhausted;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::input::AskedCall;
@@ -42,6 +43,13 @@ pub enum Input {
     Planned(Plan),
     /// There is no request that could be sent.
     Unplanned(ModelError),
+    /// A budget has no room for the call that was to begin.
+    Unfunded(Exhausted),
+    /// The newest call gave the same so many times that the run is taken to go in a circle.
+    Circled {
+        /// How often.
+        times: usize,
+    },
     /// Somebody asked for one call, and for no model.
     Asked(AskedCall),
     /// The model answered; the label is the join of everything it was sent.
@@ -166,6 +174,8 @@ impl Draft {
             }
             Input::Planned(plan) => self.call_model(plan),
             Input::Unplanned(error) => self.unplanned(error),
+            Input::Unfunded(exhausted) => self.unfunded(exhausted),
+            Input::Circled { times } => self.circled(times),
             Input::Asked(asked) => self.asked(asked),
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
@@ -193,7 +203,7 @@ impl Draft {
                 let most = self.state.started.as_ref().map_or(0, |started| started.model_calls_max);
                 if self.state.model_calls >= most {
                     let model_calls = self.state.model_calls;
-                    self.push(Entry::RunYielded(RunYielded { model_calls }));
+                    self.push(Entry::RunYielded(RunYielded { model_calls, budget: None }));
                     return Next::Rest;
                 }
                 Next::Plan

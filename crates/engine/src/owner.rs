@@ -13,6 +13,7 @@ mod writing;
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::{Exhausted, Payer};
 use dromia_contracts::content::parts_text;
 use dromia_contracts::entry::Park;
 use dromia_contracts::gate::{Action, Principal, Verdict};
@@ -24,6 +25,7 @@ use dromia_contracts::{Actor, CallId, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::Snapshot;
 use crate::client;
+use crate::config::EngineConfig;
 use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
 use crate::live::Active;
@@ -53,8 +55,18 @@ pub(crate) struct Owner {
     pub(crate) sends: Vec<InboxPut>,
     /// The attempt whose entry is pending or open: what it sends is what the entry says.
     pub(crate) prepared: Option<Prepared>,
+    /// Whether what the pending attempt costs is known.
+    pub(crate) priced: bool,
+    /// How things stood before the call whose start is pending, in case a budget has no room for it.
+    pub(crate) before: Option<Before>,
     /// A commit freed the session and told that input waits there.
     pub(crate) waiting: bool,
+}
+
+/// How things stood before a call was to begin.
+pub(crate) struct Before {
+    state: RunState,
+    pending: usize,
 }
 
 /// The run is not ours any more, or nobody can say: drop everything.
@@ -124,7 +136,10 @@ impl Owner {
                 Next::Judge(call) => self.judge(call),
                 Next::JudgeReply => self.judge_reply().await,
                 Next::CallModel => {
-                    self.commit().await?;
+                    if let Some(ended) = self.commit().await? {
+                        next = ended;
+                        continue;
+                    }
                     self.call_model().await?
                 }
                 Next::RunTool(call) => {
@@ -138,6 +153,9 @@ impl Owner {
     }
 
     pub(crate) fn decide(&mut self, input: Input) -> Next {
+        if matches!(input, Input::Planned(_) | Input::Judged(_, Judgement::Allowed { .. })) {
+            self.before = Some(Before { state: self.state.clone(), pending: self.pending.len() });
+        }
         let decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
         for new in &decision.entries {
             apply(&mut self.state, &new.entry);
@@ -149,6 +167,25 @@ impl Owner {
         self.pending.extend(decision.entries);
         self.sends.extend(decision.sends);
         decision.next
+    }
+
+    /// Takes back the call that was to begin, and ends the run at the budget that has no room for it. The entries before
+    /// it are pending still.
+    pub(crate) fn unfund(&mut self, exhausted: Exhausted) -> Next {
+        if let Some(before) = self.before.take() {
+            self.pending.truncate(before.pending);
+            self.state = before.state;
+        }
+        self.prepared = None;
+        self.core.counts.count_budget_stop();
+        // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
+        self.waiting = true;
+        self.decide(Input::Unfunded(exhausted))
+    }
+
+    /// Who pays for what is pending.
+    pub(crate) fn payer(&self) -> Payer {
+        Payer { actor: self.author.clone(), priced: self.priced }
     }
 
     /// Looks, where a unit may end, at signals and at the agent's state.
@@ -176,6 +213,11 @@ impl Owner {
                 Ok(agent) if agent.state == AgentState::Paused => return Ok(Some(Input::AgentPaused)),
                 Ok(_) => {}
                 Err(_) => return Err(Lost::Store),
+            }
+            let EngineConfig { loop_same, loop_window, .. } = self.core.config;
+            if let Some(times) = self.state.circle(loop_same, loop_window) {
+                self.core.counts.count_loop();
+                return Ok(Some(Input::Circled { times }));
             }
         }
         Ok(None)

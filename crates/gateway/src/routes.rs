@@ -6,6 +6,7 @@
 //! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
+mod budget;
 mod call;
 mod channel;
 mod cost;
@@ -154,6 +155,9 @@ routes! {
     GET "/v1/tools" Tenant(Read) => tool::list;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show;
     GET "/v1/cost" Tenant(Read) => cost::summary;
+    GET "/v1/budgets" Tenant(Read) => budget::list;
+    PUT "/v1/budgets/{budget}" Tenant(Admin) => budget::set;
+    DELETE "/v1/budgets/{budget}" Tenant(Admin) => budget::remove;
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
     DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;

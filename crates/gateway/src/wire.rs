@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::cost::Attempt;
 use dromia_contracts::delivery::{Delivery, DeliveryAttempt, DeliveryRecord, FeedItem};
 use dromia_contracts::run::Run;
@@ -54,6 +55,21 @@ pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
         placement: secret.placement,
         created_at: secret.created_at,
         changed_at: secret.changed_at,
+    }
+}
+
+pub(crate) fn budget(known: BudgetUse) -> api::budget::Budget {
+    let BudgetUse { budget, subject, used } = known;
+    api::budget::Budget {
+        name: budget.name,
+        per: budget.per,
+        of: budget.of,
+        measure: budget.measure,
+        period: budget.period,
+        limit: budget.limit,
+        used,
+        subject: (!subject.is_empty()).then_some(subject),
+        declared: budget.declared,
     }
 }
 

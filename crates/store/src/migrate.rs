@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql") },
     Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql") },
     Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql") },
+    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql") },
 ];
 
 /// What opening a directory would do to it.

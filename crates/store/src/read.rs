@@ -1,6 +1,7 @@
 //! The reads, one file per noun. Each takes a [`View`], which is what a scope sees.
 
 pub(crate) mod agent;
+pub(crate) mod budget;
 pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod journal;

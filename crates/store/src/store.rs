@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, TokenId};
@@ -170,6 +171,11 @@ impl Store for SqliteStore {
     fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
         let view = View::of(scope);
         self.read(move |r| read::token::by_id(&r.db, view, token))
+    }
+
+    fn budgets<'a>(&'a self, scope: &'a Scope, at: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
+        let view = View::of(scope);
+        self.read(move |r| read::budget::list(&r.db, view, at))
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {

@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod random;
 
+mod budget;
 mod claim;
 mod commit;
 mod cost;
@@ -68,6 +69,12 @@ claims! {
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
+    budget::a_call_is_reserved_with_its_entry_and_settled_with_its_answer,
+    budget::a_batch_that_a_budget_has_no_room_for_leaves_no_row,
+    budget::two_runs_do_not_both_get_the_last_of_a_budget,
+    budget::a_repeated_batch_is_charged_once,
+    budget::a_budget_that_counts_otherwise_begins_anew,
+    budget::a_tenant_has_so_many_budgets_and_a_stranger_sees_none,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
     cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
     deliver::a_message_is_prepared_with_its_entry_or_not_at_all,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -239,6 +240,8 @@ fn line_of(batch: &Batch) -> String {
         Mutation::VaultKeyPut(_) => "vault_key_put".to_owned(),
         Mutation::SecretPut(sealed) => format!("secret_put {}", sealed.secret.version),
         Mutation::SecretErase(_) => "secret_erase".to_owned(),
+        Mutation::BudgetSet(set) => format!("budget_set {}", set.budget.name),
+        Mutation::BudgetRemove(remove) => format!("budget_remove {}", remove.name),
     };
     let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
     words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
@@ -278,6 +281,7 @@ impl Store for FaultyStore {
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
         fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;

@@ -2,6 +2,7 @@
 
 use dromia_api::List;
 use dromia_api::agent::{Agent, Deleted};
+use dromia_api::budget::Budget;
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{Delivery, DeliveryShown};
 use dromia_api::event::EventAccepted;
@@ -58,6 +59,9 @@ pub fn published() -> Vec<Published> {
         Published::of::<List<Secret>>("secret list"),
         Published::of::<Secret>("secret rotate"),
         Published::of::<Secret>("secret delete"),
+        Published::of::<Budget>("budget set"),
+        Published::of::<List<Budget>>("budget list"),
+        Published::of::<Budget>("budget remove"),
         Published::of::<List<Delivery>>("delivery list"),
         Published::of::<DeliveryShown>("delivery show"),
         Published::of::<DeliveryShown>("delivery redrive"),

@@ -187,6 +187,23 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "send less at a time, lower engine.output_tokens_max, or set a model with a larger window; \
              `dromia model list` shows the windows, and models.ALIAS.context_tokens sets one",
         ),
+        ErrorCode::BudgetExhausted => says(
+            "a budget has no room for the run's next call: it is used up, or it counts money and nobody knows what the \
+             model costs",
+            "`dromia run why RUN` names the budget; raise it with `dromia budget set NAME --limit AMOUNT` or wait for its \
+             next period, then go on with `dromia run resume RUN`",
+        ),
+        ErrorCode::LoopDetected => says(
+            "the run asked for the same call again and again and got the same result each time",
+            "`dromia run show RUN` lists its calls; ask in other words, or raise engine.loop_same in dromia.yaml",
+        ),
+        ErrorCode::BudgetNotFound => {
+            says("no budget of the tenant has this name", "`dromia budget list` lists them")
+        }
+        ErrorCode::BudgetDeclared => says(
+            "the configuration file sets the budget, so it is changed there only",
+            "change `tenants.NAME.budgets` in dromia.yaml and restart the server",
+        ),
         ErrorCode::ActionDenied => says(
             "the gate refused the action: the agent is not granted it",
             "grant it to the agent if it may do it; `dromia agent show` lists what it is granted",

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::batch::{Batch, Commit};
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use crate::budget::BudgetUse;
 use crate::cost::Spent;
 use crate::delivery::{Delivery, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery};
 use crate::digest::Digest;
@@ -271,6 +272,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Finds a token by its id.
     fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>>;
+
+    /// Lists the tenant's budgets by name, with how they stand in the period that the time lies in. A scope that is
+    /// narrowed to an agent sees none.
+    fn budgets<'a>(&'a self, scope: &'a Scope, at: Timestamp) -> Read<'a, Vec<BudgetUse>>;
 
     /// Lists agents, optionally only those in one state.
     fn agents<'a>(

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dromia_contracts::agent::Handle;
+use dromia_contracts::budget::{Measure, Per, Period};
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
 use dromia_gateway::GatewayConfig;
@@ -309,7 +310,6 @@ impl From<Price> for WrittenPrice {
 /// How runs are worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a bound")]
 pub(crate) struct WrittenEngine {
     /// The most runs at work at once.
     pub(crate) active_max: usize,
@@ -317,6 +317,11 @@ pub(crate) struct WrittenEngine {
     pub(crate) model_calls_max: u32,
     /// The most tokens of one answer.
     pub(crate) output_tokens_max: u32,
+    /// How often the same call may give the same result among the last `loop_window` calls of a run before the run is
+    /// ended; 0 ends none.
+    pub(crate) loop_same: usize,
+    /// How many of a run's last calls are looked at, 64 at most.
+    pub(crate) loop_window: usize,
 }
 
 impl Default for WrittenEngine {
@@ -326,6 +331,8 @@ impl Default for WrittenEngine {
             active_max: engine.active_max,
             model_calls_max: engine.model_calls_max,
             output_tokens_max: engine.output_tokens_max,
+            loop_same: engine.loop_same,
+            loop_window: engine.loop_window,
         }
     }
 }
@@ -474,6 +481,29 @@ impl WrittenDocker {
 pub(crate) struct WrittenTenant {
     /// How far its agents and whoever speaks to them are trusted.
     pub(crate) trust: Trust,
+    /// How much may be spent in it. What is here is changed here only; `dromia budget` sets others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) budgets: Vec<WrittenBudget>,
+}
+
+/// How much may be spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenBudget {
+    /// What it is called: lower-case letters, digits and hyphens.
+    pub(crate) name: String,
+    /// Whose spending is added up.
+    pub(crate) per: Per,
+    /// The one agent (handle or id), actor, session or run that it is about; without it each has the whole limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) of: Option<String>,
+    /// What is counted.
+    pub(crate) measure: Measure,
+    /// After which time the count begins anew, in UTC.
+    pub(crate) period: Period,
+    /// The most of it: an amount of money such as "5.00", a time such as "90s", "30m", "12h" or "7d", or a number of tokens
+    /// or calls, in quotes.
+    pub(crate) limit: String,
 }
 
 /// How far a tenant is trusted.

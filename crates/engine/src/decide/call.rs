@@ -1,12 +1,12 @@
 //! What becomes of a call: it begins, is refused, is handed to the client, or ends with its one result.
 
-use dromia_contracts::CallId;
 use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall, ToolResult};
 use dromia_contracts::egress::Decision;
 use dromia_contracts::entry::{CallAsked, Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::ToolOutput;
+use dromia_contracts::{CallId, Digest};
 
 use super::{BODY_BYTES_MAX, Draft, Judgement, Next, to_body};
 use crate::state::{Phase, Progress};
@@ -103,12 +103,16 @@ impl Draft {
     }
 
     fn finish_judged(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>, egress: Vec<Decision>) {
+        // Without the call's id, which is another one each time.
+        let parts_of = to_body(&parts);
         let mut body = to_body(&ToolResult { call, status, parts });
         if body.len() > BODY_BYTES_MAX {
             let text =
                 format!("The result has {} bytes, more than {BODY_BYTES_MAX}; ask for less.", body.len());
             body = to_body(&ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] });
         }
-        self.push_with(Entry::ToolFinished(ToolFinished { call, status, egress }), Some(body));
+        let ended = matches!(status, CallStatus::Ok | CallStatus::Error);
+        let result = ended.then(|| Digest::from_bytes(*blake3::hash(&parts_of).as_bytes()));
+        self.push_with(Entry::ToolFinished(ToolFinished { call, status, egress, result }), Some(body));
     }
 }

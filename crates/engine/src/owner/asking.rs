@@ -44,6 +44,7 @@ impl Owner {
             reserved_micros: prepared.reserved_micros,
             sent,
         };
+        self.priced = prepared.priced;
         self.prepared = Some(prepared);
         Input::Planned(plan)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dromia_contracts::budget::{Exhausted, Measure, Per};
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::Verdict;
@@ -584,4 +585,80 @@ fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
     assert!(again.journal.iter().any(
         |entry| matches!(entry, Entry::ToolFinished(finished) if finished.status == CallStatus::Unknown)
     ));
+}
+
+fn no_room() -> Exhausted {
+    Exhausted {
+        budget: "daily".into(),
+        per: Per::Tenant,
+        measure: Measure::Calls,
+        limit: 3,
+        used: 3,
+        needed: 1,
+        until: None,
+        unpriced: false,
+    }
+}
+
+#[test]
+fn a_run_without_funds_yields_and_says_which_budget_stopped_it() {
+    let mut live = Live::begin(12);
+    live.feed(Input::Unfunded(no_room()));
+    assert_eq!(kinds(&live.journal), ["run_started", "run_yielded"]);
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Yielded, Next::Rest));
+    let fault = live.state.fault().expect("it says why");
+    assert_eq!(fault.code, ErrorCode::BudgetExhausted);
+    assert!(fault.message.contains("daily (calls per tenant) is used up: 3 of 3 used"), "{}", fault.message);
+    assert_eq!(live.journal.last().map(Entry::kind), Some(("run_yielded", 2)));
+}
+
+#[test]
+fn calls_for_which_there_are_no_funds_are_refused_by_the_budget() {
+    let mut live = calls_asked(2);
+    live.feed(Input::Unfunded(no_room()));
+    assert_eq!(live.state.status(), RunStatus::Yielded);
+    assert!(results(&live.journal).values().all(|times| *times == 1), "{:?}", kinds(&live.journal));
+    let rules = live.journal.iter().filter_map(|entry| match entry {
+        Entry::ToolRefused(refused) => refused.rule.as_deref(),
+        _ => None,
+    });
+    assert_eq!(rules.collect::<Vec<_>>(), ["budget", "budget"]);
+}
+
+#[test]
+fn a_call_that_a_crash_cut_off_and_that_may_not_be_paid_again_is_unknown() {
+    let live = one_call_begun(EffectClass::Idempotent);
+    let mut again = Live::recover(&live.journal, 1);
+    again.feed(Input::Unfunded(no_room()));
+    assert_eq!(again.state.status(), RunStatus::Yielded);
+    assert_eq!(again.state.unknown_actions.len(), 1);
+}
+
+#[test]
+fn the_same_call_with_the_same_result_is_a_circle_and_another_result_is_none() {
+    let mut live = Live::begin(64);
+    let mut step = 1;
+    let mut say = |live: &mut Live, text: &str| {
+        live.answer(0);
+        // One call.
+        live.answer(1);
+        let id = CallId { step, index: 0 };
+        let call = prepared(id, EffectClass::Pure, 1);
+        live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+        let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+        live.feed(Input::Finished(id, ToolOutput { parts, ..ToolOutput::default() }));
+        step += 1;
+    };
+    for text in ["a", "a", "b", "a"] {
+        say(&mut live, text);
+    }
+    assert_eq!(live.state.circle(3, 4), Some(3));
+    assert_eq!(live.state.circle(3, 3), None, "only the last three are looked at");
+    assert_eq!(live.state.circle(0, 4), None, "it is switched off");
+    say(&mut live, "c");
+    assert_eq!(live.state.circle(2, 64), None);
+    assert_eq!(RunState::fold(&live.journal), live.state);
+    live.feed(Input::Circled { times: 3 });
+    let fault = live.state.fault().expect("it failed");
+    assert_eq!((live.state.status(), fault.code), (RunStatus::Failed, ErrorCode::LoopDetected));
 }

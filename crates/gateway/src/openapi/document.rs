@@ -183,6 +183,7 @@ pub(super) fn segment(name: &str) -> Option<&'static str> {
         "tool" => "The tool's name.",
         "secret" => "The secret's name.",
         "delivery" => "The delivery's id.",
+        "budget" => "The budget's name.",
         "channel" => "The channel's name, as in dromia.yaml.",
         "name" => "The name of the state entry, without control characters.",
         _ => return None,

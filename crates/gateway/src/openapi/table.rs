@@ -4,6 +4,7 @@
 //! `document::segment`.
 
 use dromia_api::agent::{Agent, CreateAgent, Deleted};
+use dromia_api::budget::{Budget, SetBudget};
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{Cursor, Delivery, DeliveryShown, FeedPage, MoveCursor};
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
@@ -39,6 +40,7 @@ pub fn operations() -> Vec<Operation> {
         runs(),
         tools(),
         costs(),
+        budgets(),
         tokens(),
         secrets(),
         tenants(),
@@ -404,6 +406,22 @@ fn costs() -> Vec<Operation> {
             .query::<queries::Pricing>()
             .gives::<RunCost>(200, "The run's own sum, its total, and a page of attempts.")
             .fails(&[ErrorCode::RunNotFound, ErrorCode::CursorInFuture, ErrorCode::JournalUnreadable]),
+    ]
+}
+
+fn budgets() -> Vec<Operation> {
+    vec![
+        Operation::new("GET", "/v1/budgets", "budget_list", "List budgets and how they stand")
+            .gives::<List<Budget>>(200, "All budgets, by name."),
+        Operation::new("PUT", "/v1/budgets/{budget}", "budget_set", "Set a budget")
+            .takes::<SetBudget>()
+            .gives::<Budget>(200, "The budget, and how it stands.")
+            .writes()
+            .fails(&[ErrorCode::AgentNotFound, ErrorCode::BudgetDeclared]),
+        Operation::new("DELETE", "/v1/budgets/{budget}", "budget_remove", "Remove a budget")
+            .gives::<Budget>(200, "The budget that was removed.")
+            .writes()
+            .fails(&[ErrorCode::BudgetNotFound, ErrorCode::BudgetDeclared]),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState, Tenant};
+use dromia_contracts::budget::{Budget, Measure, Per, Period};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
@@ -131,6 +132,12 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model_calls_max: None,
     };
     inner.agents.push((house.tenant, agent, config));
+    if handle == "default" {
+        let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
+        let name = "daily".to_owned();
+        let budget = Budget { name, per, of: None, measure, period, limit: 9, declared: false };
+        inner.budgets.push((house.tenant, budget));
+    }
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
     inner

@@ -13,6 +13,10 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
         let bytes = |new: &NewEntry| new.entry.encode().len() + new.body.as_ref().map_or(0, Bytes::len);
         (entries.len(), entries.iter().map(bytes).sum::<usize>())
     };
+    let sets = |mutation: &Mutation| matches!(mutation, Mutation::BudgetSet(_) | Mutation::BudgetRemove(_));
+    if batch.payer.is_some() && batch.mutations.iter().any(sets) {
+        return malformed("a batch that sets budgets has no payer");
+    }
     let (mut rows, mut bytes) = (0, 0);
     for mutation in &batch.mutations {
         let (more_rows, more_bytes) = match mutation {
@@ -54,6 +58,8 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             | Mutation::DeliveryDrop(_)
             | Mutation::DeliveryRedrive(_)
             | Mutation::CursorMove(_)
+            | Mutation::BudgetSet(_)
+            | Mutation::BudgetRemove(_)
             | Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)

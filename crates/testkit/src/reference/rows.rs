@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
+use dromia_contracts::budget::{Budget, Counter, Reserved};
 use dromia_contracts::delivery::Subscriber;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -42,6 +43,9 @@ pub(super) struct TenantRows {
     /// The key of secrets, as it was sealed.
     pub(super) vault_key: Option<Bytes>,
     pub(super) secrets: BTreeMap<String, SealedSecret>,
+    pub(super) budgets: BTreeMap<String, Budget>,
+    pub(super) used: BTreeMap<Counter, u64>,
+    pub(super) reserved: BTreeMap<RunId, Vec<Reserved>>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -107,6 +111,9 @@ impl TenantRows {
             subscribers: BTreeMap::new(),
             vault_key: None,
             secrets: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            used: BTreeMap::new(),
+            reserved: BTreeMap::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::content::{ToolCall, parts_text};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest};
@@ -312,6 +313,10 @@ impl Store for TwoSessions {
     }
 
     fn tokens<'a>(&'a self, _: &'a Scope, _: Option<&'a str>, _: Page<TokenId>) -> Read<'a, Vec<Token>> {
+        not_asked()
+    }
+
+    fn budgets<'a>(&'a self, _: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
         not_asked()
     }
 

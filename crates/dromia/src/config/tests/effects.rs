@@ -56,6 +56,10 @@ const CASES: &[Case] = &[
     ("engine.output_tokens_max", "", "engine: { output_tokens_max: 7 }", |resolved| {
         resolved.engine.output_tokens_max.to_string()
     }),
+    ("engine.loop_same", "", "engine: { loop_same: 7 }", |resolved| resolved.engine.loop_same.to_string()),
+    ("engine.loop_window", "", "engine: { loop_window: 37 }", |resolved| {
+        resolved.engine.loop_window.to_string()
+    }),
     ("context.items_max", "", "context: { items_max: 7 }", |resolved| {
         resolved.engine.context.items.to_string()
     }),
@@ -164,6 +168,12 @@ const CASES: &[Case] = &[
         "tenants: { acme: { trust: standard } }",
         "tenants: { acme: { trust: hostile } }",
         |resolved| format!("{:?}", resolved.hostile),
+    ),
+    (
+        "tenants.NAME.budgets",
+        "tenants: { acme: {} }",
+        "tenants: { acme: { budgets: [{ name: d, per: tenant, measure: money, period: day, limit: '5.00' }] } }",
+        |resolved| format!("{:?}", resolved.budgets),
     ),
     (
         "sandbox.docker.socket",

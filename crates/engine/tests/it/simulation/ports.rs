@@ -177,7 +177,7 @@ impl Model for Outside {
         };
         let body = self.write(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;
-        Ok(Prepared { wording, body, input_tokens: 10, output_tokens_max, reserved_micros: 7 })
+        Ok(Prepared { wording, body, input_tokens: 10, output_tokens_max, reserved_micros: 7, priced: true })
     }
 
     fn write(&self, _: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {

@@ -62,6 +62,8 @@ pub(crate) enum Lie {
     KeyPerAttempt,
     /// An unkeyed tool is called idempotent.
     UnkeyedAsIdempotent,
+    /// The store charges nobody.
+    ChargesNobody,
 }
 
 /// What kind of world it is.
@@ -71,6 +73,8 @@ pub(crate) struct Options {
     pub(crate) lie: Option<Lie>,
     /// Whether an engine may go on working while the next one has started.
     pub(crate) zombies: bool,
+    /// Whether the tenants have budgets.
+    pub(crate) budgets: bool,
 }
 
 /// Somewhere to talk to an agent.
@@ -154,6 +158,9 @@ impl World {
         weather.calm();
         let engine = world.engine(&weather);
         sim.block_on(world.register(&engine, tenants)).expect("registering ends");
+        if options.budgets {
+            super::budgets::set(&world);
+        }
         world
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
@@ -106,6 +107,14 @@ impl Store for Rooms {
         let mut inner = self.lock();
         inner.token_reads += 1;
         ready(inner.tokens.get(&hash).cloned())
+    }
+
+    fn budgets<'a>(&'a self, scope: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
+        let inner = self.lock();
+        let mine = inner.budgets.iter().filter(|(tenant, _)| *tenant == scope.tenant());
+        let uses =
+            mine.map(|(_, budget)| BudgetUse { budget: budget.clone(), subject: String::new(), used: 0 });
+        ready(uses.collect())
     }
 
     fn tokens<'a>(

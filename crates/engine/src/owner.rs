@@ -190,7 +190,7 @@ impl Owner {
     fn judge(&self, id: CallId) -> Input {
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
-            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason });
+            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason, policy: None });
         };
         if self.story.client.has(&call.tool, &self.agent.tools) {
             return Input::Judged(id, client::judge(call));
@@ -201,10 +201,10 @@ impl Owner {
                 Judgement::Malformed(error)
             }
             Ok(call) => match self.gate(Action::Tool(&call)) {
-                Verdict::Allow { rule } => Judgement::Allowed { call, rule },
-                Verdict::Deny { rule, reason } => {
+                Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
+                Verdict::Deny { rule, reason, policy } => {
                     self.core.count_denied(&call.tool);
-                    Judgement::Denied { rule, reason }
+                    Judgement::Denied { rule, reason, policy }
                 }
             },
         };

@@ -9,6 +9,7 @@ use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{Actor, ErrorCode};
 
+use super::call::Refusing;
 use super::{CLAIMS_MAX, Draft, Next};
 use crate::state::{Phase, Progress, Rest};
 
@@ -69,7 +70,7 @@ impl Draft {
                 }
                 Progress::Waiting | Progress::Done(_) | Progress::Handed => {
                     let text = "The run was ended before the call began.";
-                    self.push_refusal(call, tool, CallStatus::Cancelled, None, text);
+                    self.push_refusal(call, tool, CallStatus::Cancelled, Refusing::default(), text);
                 }
             }
         }

@@ -104,7 +104,7 @@ fn granted(core: &Core, scope: &Scope, tool: &str, grants: &[String]) -> Granted
     };
     let principal = Principal { scope, author: scope.actor(), grants };
     match core.ports.gate.judge(principal, Action::Tool(&probe)) {
-        Verdict::Allow { rule } => Granted { allowed: true, rule },
+        Verdict::Allow { rule, .. } => Granted { allowed: true, rule },
         Verdict::Deny { rule, .. } => Granted { allowed: false, rule },
     }
 }

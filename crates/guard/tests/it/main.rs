@@ -3,6 +3,7 @@
 mod egress;
 mod gate;
 mod grant;
+mod policy;
 mod reach;
 mod server;
 mod spellings;

@@ -78,7 +78,9 @@ pub(crate) fn follow(home: &Home, policies: &Policies) -> anyhow::Result<()> {
         loop {
             tokio::time::sleep(LOOK).await;
             let reading = home.clone();
-            let Ok(found) = tokio::task::spawn_blocking(move || Texts::read(&reading)).await else { continue };
+            let Ok(found) = tokio::task::spawn_blocking(move || Texts::read(&reading)).await else {
+                continue;
+            };
             if found == known {
                 continue;
             }
@@ -162,7 +164,8 @@ mod tests {
         let (tenant, other) = (TenantId::from_bytes([7; 16]), TenantId::from_bytes([8; 16]));
         let own = format!("tenants/{tenant}/own.rego");
         let tested = format!("tenants/{other}/own_test.rego");
-        let (_dir, home) = home(&[("a.rego", RULE), ("notes.txt", "no policy"), (&own, RULE), (&tested, RULE)]);
+        let (_dir, home) =
+            home(&[("a.rego", RULE), ("notes.txt", "no policy"), (&own, RULE), (&tested, RULE)]);
         let layers = Texts::read(&home).and_then(|texts| texts.compile()).expect("it is right");
         assert!(layers.instance.is_some());
         assert_eq!(layers.tenants.keys().collect::<Vec<_>>(), [&tenant]);
@@ -177,7 +180,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (name, text, said) in [
-            ("a.rego", "package elsewhere\nimport rego.v1\nallow := true\n", "policies/a.rego:1:1: it must begin"),
+            (
+                "a.rego",
+                "package elsewhere\nimport rego.v1\nallow := true\n",
+                "policies/a.rego:1:1: it must begin",
+            ),
             ("a.rego", "package dromia.policy\nimport rego.v1\nverdicts contains if\n", "policies/a.rego:3:"),
             ("tenants/acme/a.rego", RULE, "policies/tenants/acme: it is no tenant's id"),
         ] {

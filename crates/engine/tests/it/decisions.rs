@@ -357,7 +357,8 @@ fn a_crash_during_an_unkeyed_call_makes_it_unknown_and_the_same_action_needs_a_p
     live.answer(1);
     live.answer(1);
     let Next::Judge(id) = live.next else { panic!("the model asks again") };
-    let again = Judgement::Allowed { call: prepared(id, EffectClass::Unkeyed, 1), rule: "r".into(), policy: None };
+    let again =
+        Judgement::Allowed { call: prepared(id, EffectClass::Unkeyed, 1), rule: "r".into(), policy: None };
     live.feed(Input::Judged(id, again));
     assert!(
         matches!(live.journal.last(), Some(Entry::ToolRefused(refused)) if refused.status == CallStatus::Denied)
@@ -371,7 +372,10 @@ fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id(
         let live = one_call_begun(effect);
         let mut live = Live::recover(&live.journal, 1);
         let Next::Judge(id) = live.next else { panic!("a retry passes the gate again: {:?}", live.next) };
-        live.feed(Input::Judged(id, Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None }));
+        live.feed(Input::Judged(
+            id,
+            Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None },
+        ));
         let begun: Vec<_> = live
             .journal
             .iter()
@@ -549,7 +553,10 @@ fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
         let mut live = asked_by_hand();
         assert_eq!(live.next, Next::Judge(id));
         if denied {
-            live.feed(Input::Judged(id, Judgement::Denied { rule: "no".into(), reason: "no".into(), policy: None }));
+            live.feed(Input::Judged(
+                id,
+                Judgement::Denied { rule: "no".into(), reason: "no".into(), policy: None },
+            ));
         } else {
             let call = prepared(id, EffectClass::Unkeyed, 1);
             live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));

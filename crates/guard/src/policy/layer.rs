@@ -196,9 +196,8 @@ fn verdict(said: &Value) -> Result<Said, String> {
     let call = text("verdict").as_deref().and_then(Call::read);
     let rule = text("rule").filter(|rule| is_rule(rule));
     let (Some(call), Some(rule)) = (call, rule) else {
-        return Err(
-            "a verdict has `verdict` (allow, ask or deny) and `rule` (a name of a-z, 0-9, - and _)".to_owned()
-        );
+        return Err("a verdict has `verdict` (allow, ask or deny) and `rule` (a name of a-z, 0-9, - and _)"
+            .to_owned());
     };
     let reason = text("reason").unwrap_or_default();
     let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();

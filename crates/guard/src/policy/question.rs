@@ -18,14 +18,10 @@ pub(super) fn question(principal: Principal<'_>, action: Action<'_>, capability:
     let (action, rows) = match action {
         Action::Tool(call) => (of_call(call)?, permission::rows(principal.grants, &call.tool)),
         Action::Model { model } => (json!({ "kind": "model", "model": model }), Vec::new()),
-        Action::Reply { session } => {
-            (json!({ "kind": "reply", "session": session.to_string() }), Vec::new())
-        }
+        Action::Reply { session } => (json!({ "kind": "reply", "session": session.to_string() }), Vec::new()),
     };
-    let rows: Vec<_> = rows
-        .into_iter()
-        .map(|(call, tool)| json!({ "verdict": call.as_str(), "tool": tool }))
-        .collect();
+    let rows: Vec<_> =
+        rows.into_iter().map(|(call, tool)| json!({ "verdict": call.as_str(), "tool": tool })).collect();
     let scope = principal.scope;
     let question = json!({
         "version": VERSION,

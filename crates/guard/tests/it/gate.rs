@@ -163,16 +163,17 @@ fn under(instance: &str, tenant: &str, grants: &[&str]) -> Verdict {
     GrantGate::new(policies, ["file.write"]).judge(principal, Action::Tool(&call))
 }
 
-const DENY: &str =
-    r#"verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": "notes are closed"} if startswith(input.action.arguments.path, "notes/")"#;
+const DENY: &str = r#"verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": "notes are closed"} if startswith(input.action.arguments.path, "notes/")"#;
 const ASK: &str = r#"verdicts contains {"verdict": "ask", "rule": "look", "reason": "a person looks"} if input.action.kind == "tool""#;
-const ALLOW: &str = r#"verdicts contains {"verdict": "allow", "rule": "all", "reason": ""} if input.version == 1"#;
+const ALLOW: &str =
+    r#"verdicts contains {"verdict": "allow", "rule": "all", "reason": ""} if input.version == 1"#;
 const ENDLESS: &str = r#"verdicts contains {"verdict": "deny", "rule": "never", "reason": ""} if {
     some a in numbers.range(1, 20000)
     some b in numbers.range(1, 20000)
     a * b == -1
 }"#;
-const RANDOM: &str = r#"verdicts contains {"verdict": "deny", "rule": "dice", "reason": ""} if rand.intn("a", 1000) == 1"#;
+const RANDOM: &str =
+    r#"verdicts contains {"verdict": "deny", "rule": "dice", "reason": ""} if rand.intn("a", 1000) == 1"#;
 const STRANGE: &str = r#"verdicts contains {"verdict": "perhaps", "rule": "a"} if input.version == 1"#;
 
 #[test]
@@ -201,7 +202,11 @@ fn each_layer_takes_away_and_none_gives() {
             }
             Verdict::Deny { rule: found, policy, .. } => {
                 assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
-                assert_eq!(policy.is_some(), rule != "default deny", "only what is covered is put to the policy");
+                assert_eq!(
+                    policy.is_some(),
+                    rule != "default deny",
+                    "only what is covered is put to the policy"
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What the gate and the way out promise, checked through the ports that the other rooms call.
 
+mod capability;
 mod egress;
 mod gate;
 mod grant;

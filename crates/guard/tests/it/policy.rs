@@ -35,10 +35,8 @@ fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
         ("input.version == 1", "input.version > 0"),
     ] {
         assert_eq!(DEFAULT.matches(rule).count(), 1, "{rule:?}");
-        let files = [
-            file("default.rego", &DEFAULT.replace(rule, without)),
-            file("default_test.rego", DEFAULT_TESTS),
-        ];
+        let files =
+            [file("default.rego", &DEFAULT.replace(rule, without)), file("default_test.rego", DEFAULT_TESTS)];
         let ends = run_tests("built-in", &files).expect("it compiles");
         assert!(ends.iter().any(|end| end.problem.is_some()), "nothing misses {rule:?}");
     }

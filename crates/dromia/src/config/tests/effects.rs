@@ -126,7 +126,9 @@ const CASES: &[Case] = &[
     ("egress.private_servers", "", "egress: { private_servers: [wiki] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_named)
     }),
-    ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| format!("{:?}", resolved.said.grants(None))),
+    ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| {
+        format!("{:?}", resolved.said.grants(None))
+    }),
     ("permissions.deny", "", "permissions: { deny: [exec] }", |resolved| {
         format!("{:?}", resolved.said.grants(None))
     }),

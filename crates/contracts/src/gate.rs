@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::id::SessionId;
+use crate::label::Label;
 use crate::scope::{Actor, Scope};
 use crate::tool::PreparedCall;
 
@@ -21,6 +22,8 @@ pub struct Principal<'a> {
     /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`, `net:HOST`; and what the operator
     /// says beside it.
     pub grants: &'a [String],
+    /// The join of the labels of everything that led here; [`Label::PUBLIC_FACT`] where nothing did.
+    pub context: Label,
 }
 
 /// What is about to happen.

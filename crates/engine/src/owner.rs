@@ -218,7 +218,8 @@ impl Owner {
     /// The one path to the gate.
     fn gate(&self, action: Action<'_>) -> Verdict {
         let grants = &self.agent.grants;
-        let principal = Principal { scope: &self.scope, author: &self.author, grants };
+        let principal =
+            Principal { scope: &self.scope, author: &self.author, grants, context: self.story.label };
         self.core.ports.gate.judge(principal, action)
     }
 

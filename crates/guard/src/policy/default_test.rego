@@ -9,6 +9,7 @@ granted := {
 	"agent": "a",
 	"author": "cli:ada",
 	"capability": "grant file.read",
+	"context": {"integrity": "trusted", "readers": "actor"},
 	"permissions": [],
 	"action": {"kind": "tool", "tool": "file.read", "effect": "pure", "arguments": {}},
 }

@@ -1,4 +1,4 @@
-//! What a policy is asked, version 1: who, under which grant, and what exactly.
+//! What a policy is asked, version 1: who, under which grant, and after what, and what exactly.
 //!
 //! A changed meaning is a new version. The default policy denies a version that it does not know; a field more is none.
 
@@ -23,12 +23,15 @@ pub(super) fn question(principal: Principal<'_>, action: Action<'_>, capability:
     let rows: Vec<_> =
         rows.into_iter().map(|(call, tool)| json!({ "verdict": call.as_str(), "tool": tool })).collect();
     let scope = principal.scope;
+    let label = principal.context.to_string();
+    let (integrity, readers) = label.split_once('/')?;
     let question = json!({
         "version": VERSION,
         "tenant": scope.tenant().to_string(),
         "agent": scope.agent().map(|agent| agent.to_string()),
         "author": principal.author.as_str(),
         "capability": capability,
+        "context": { "integrity": integrity, "readers": readers },
         "permissions": rows,
         "action": action,
     });

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
+use dromia_contracts::label::Label;
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::policy::{BROKEN, Layer, PolicyText};
@@ -23,7 +24,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
     let scope = Authority::claim()
         .scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
-    let principal = Principal { scope: &scope, author: &author, grants };
+    let principal = Principal { scope: &scope, author: &author, grants, context: Label::PUBLIC_FACT };
     let gate = GrantGate::new(shipped(), ["file.read", "file.write"]);
     match action {
         Planned::Model(model) => gate.judge(principal, Action::Model { model }),
@@ -115,7 +116,8 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
             reaches: None,
         };
         let grants = texts(grants);
-        let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants };
+        let principal =
+            Principal { scope: &scope, author: scope.actor(), grants: &grants, context: Label::PUBLIC_FACT };
         match gate.judge(principal, Action::Tool(&call)) {
             Verdict::Allow { rule, .. } | Verdict::Deny { rule, .. } => rule,
         }
@@ -135,6 +137,11 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
 
 /// What a gate whose server says this says about `file.write` of an agent with these grants.
 fn under(instance: &str, tenant: &str, grants: &[&str]) -> Verdict {
+    after(instance, tenant, grants, Label::ACTOR_TEXT)
+}
+
+/// The same after what has this label.
+fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdict {
     let layer = |name: &str, text: &str| {
         let text = format!("package dromia.policy\nimport rego.v1\n{text}");
         Layer::compile(name, &[PolicyText { name: format!("{name}.rego"), text }]).expect("it compiles")
@@ -151,7 +158,7 @@ fn under(instance: &str, tenant: &str, grants: &[&str]) -> Verdict {
     });
     let scope = Authority::claim().scope(own, Actor::new("cli:ada"));
     let grants = texts(grants);
-    let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants };
+    let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants, context };
     let call = PreparedCall {
         id: CallId { step: 1, index: 0 },
         tool: "file.write".to_owned(),
@@ -172,6 +179,7 @@ const ENDLESS: &str = r#"verdicts contains {"verdict": "deny", "rule": "never", 
     some b in numbers.range(1, 20000)
     a * b == -1
 }"#;
+const TAINTED: &str = r#"verdicts contains {"verdict": "deny", "rule": "tainted", "reason": ""} if input.context.integrity == "untrusted""#;
 const RANDOM: &str =
     r#"verdicts contains {"verdict": "deny", "rule": "dice", "reason": ""} if rand.intn("a", 1000) == 1"#;
 const STRANGE: &str = r#"verdicts contains {"verdict": "perhaps", "rule": "a"} if input.version == 1"#;
@@ -209,6 +217,16 @@ fn each_layer_takes_away_and_none_gives() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn a_policy_sees_the_label_of_what_led_to_an_action() {
+    for (context, is_allowed) in
+        [(Label::ACTOR_TEXT, true), (Label::PUBLIC_FACT, true), (Label::OUTSIDE, false)]
+    {
+        let verdict = after(TAINTED, "", &["file.write"], context);
+        assert_eq!(allowed(&verdict), is_allowed, "{context}: {verdict:?}");
     }
 }
 

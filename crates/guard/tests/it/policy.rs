@@ -70,3 +70,29 @@ fn a_failing_test_is_told_by_its_name() {
     let ends: Vec<_> = ends.iter().map(|end| (end.name.as_str(), end.problem.is_none())).collect();
     assert_eq!(ends, [("test_fails", false), ("test_holds", true)]);
 }
+
+#[test]
+fn the_example_of_the_documents_does_what_it_says() {
+    let page = include_str!("../../../../docs/policy.md");
+    let example =
+        page.split("```rego\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it is there");
+    let tests = r#"
+test_a_tainted_send_is_denied if {
+	action := {"reaches": {"method": "POST"}}
+	said := verdicts with input as {"context": {"integrity": "untrusted"}, "action": action}
+	{one.rule | some one in said} == {"tainted-send"}
+}
+test_a_look_is_not if {
+	action := {"reaches": {"method": "GET"}}
+	said := verdicts with input as {"context": {"integrity": "untrusted"}, "action": action}
+	count(said) == 0
+}
+test_what_an_actor_asked_for_is_not if {
+	action := {"reaches": {"method": "POST"}}
+	said := verdicts with input as {"context": {"integrity": "trusted"}, "action": action}
+	count(said) == 0
+}
+"#;
+    let ends = run_tests("instance", &[file("own.rego", &format!("{example}{tests}"))]).expect("it compiles");
+    assert!(ends.len() == 3 && ends.iter().all(|end| end.problem.is_none()), "{ends:?}");
+}

@@ -3,7 +3,7 @@
 //! A token begins with a block that the tenant's root key signed: what its holder may do. Whoever holds it may append a
 //! block, for itself or for another agent, which only takes away: rights are read from the first block alone, and every
 //! further one is a check that must hold as well. So a token of a chain allows what all of its blocks allow. Blocks that
-//! somebody else signed are refused.
+//! somebody else signed are refused, and so are blocks that say anything else: what a stranger wrote is not computed.
 //!
 //! The signature is checked when a token is opened ([`Roots::open`]), and that answer may be kept. What may change later is
 //! looked at in every [`Token::check`]: the time, the revocation of any of its blocks, and who presents it. A token counts

@@ -1,5 +1,9 @@
 //! A token: made, narrowed, handed on, and checked.
 //!
+//! The library looks at its time limit between two checks and never within one, so a check that joins many facts would
+//! have no bound. Whoever holds a token can append whatever he likes; therefore a block that is not exactly lines and the one
+//! check which this program writes is no block of a token.
+//!
 //! Each block names in its context the agent it is for, if it hands the token on; the last one named is the holder.
 
 use std::collections::BTreeSet;
@@ -28,12 +32,12 @@ pub const TIME_MAX: Duration = Duration::from_millis(500);
 const FACTS_MAX: u64 = 4096;
 const ITERATIONS_MAX: u64 = 32;
 
-/// What a block says that takes away: one of its own lines covers what is asked.
+/// What a block says that takes away: one of its own lines covers what is asked. It is written as the library prints it.
 const NARROWS: &str =
-    "check if narrow($k, $p, $u, $m), asks($k), within($p), now($t), $t < $u, wall($w), $w <= $m";
+    "check if narrow($k, $p, $u, $m), asks($k), within($p), now($t), wall($w), $t < $u, $w <= $m";
 /// What allows: one of the lines that the root key signed covers what is asked.
 const ALLOWS: &str =
-    "allow if right($k, $p, $u, $m), asks($k), within($p), now($t), $t < $u, wall($w), $w <= $m";
+    "allow if right($k, $p, $u, $m), asks($k), within($p), now($t), wall($w), $t < $u, $w <= $m";
 
 /// Names one block of one token, so that it and everything made from it can be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,6 +172,9 @@ impl Token {
         if biscuit.external_public_keys().iter().any(Option::is_some) {
             return Err(TokenError::ThirdParty);
         }
+        if !(0..biscuit.block_count()).all(|index| is_own(&biscuit, index)) {
+            return Err(TokenError::Strange);
+        }
         let contexts = biscuit.context();
         let is_named = contexts.first().is_some_and(Option::is_some);
         let holders: Result<Vec<AgentId>, _> = contexts.iter().flatten().map(|text| text.parse()).collect();
@@ -178,10 +185,35 @@ impl Token {
     }
 }
 
+/// Tells whether a block is one that this program writes. What the root key signed may say what it likes.
+fn is_own(biscuit: &Biscuit, index: usize) -> bool {
+    let (Ok(symbols), Ok(source)) = (biscuit.block_symbols(index), biscuit.print_block_source(index)) else {
+        return false;
+    };
+    // Without these a printed line means one thing only.
+    if !symbols.iter().all(|symbol| is_plain(symbol)) {
+        return false;
+    }
+    let Some(lines) = source.strip_suffix(";\n").and_then(|source| source.strip_suffix(NARROWS)) else {
+        return index == 0;
+    };
+    let is_fact =
+        |line: &str| !line.contains('<') && !line.starts_with("check") && !line.starts_with("reject");
+    lines.lines().count() <= RIGHTS_MAX && lines.lines().all(is_fact)
+}
+
+/// Tells whether a text has nothing in it that could be taken for the end of a text, for a variable or for a rule.
+fn is_plain(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || matches!(c, '(' | ')' | '$' | '"' | ';' | '<'))
+}
+
 /// Writes rights as the lines of a block.
 fn lines(name: &'static str, rights: &[Right]) -> Result<Vec<Fact>, TokenError> {
     if rights.len() > RIGHTS_MAX {
         return Err(TokenError::TooManyRights { found: rights.len() });
+    }
+    if !rights.iter().all(|right| is_plain(right.resource.place())) {
+        return Err(TokenError::Place);
     }
     let of = |right: &Right| {
         let until = right.until.map_or(i64::MAX, Timestamp::as_second);
@@ -230,6 +262,12 @@ pub enum TokenError {
     /// Somebody else signed a block of it.
     #[error("the token has a block that somebody else signed")]
     ThirdParty,
+    /// A block of it is none that a program like this one writes.
+    #[error("a block of the token says more than which rights are left")]
+    Strange,
+    /// A right has a place that no token can hold.
+    #[error("the place of a right has one of ( ) $ \" ; < in it; grant the directory above")]
+    Place,
     /// It does not say whose it is.
     #[error("the token does not say which agent holds it")]
     Nobody,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use biscuit_auth::{Algorithm, Biscuit, BlockBuilder, KeyPair, PrivateKey};
 use dromia_contracts::id::AgentId;
 use dromia_guard::capability::{
     Access, Asked, BLOCKS_MAX, RIGHTS_MAX, Refusal, Resource, Right, RootKey, Roots, Token, TokenError,
@@ -157,6 +158,35 @@ fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
     assert_eq!(sealed.check(&ask(agent(1), &write("a")), &none()), Ok(()));
     let appended = sealed.narrow(None, &[Right::to(write(""))], &[7; 32]).map(drop);
     assert_eq!(appended, Err(TokenError::Sealed));
+}
+
+#[test]
+fn what_a_stranger_appends_by_hand_is_no_block() {
+    let key = KeyPair::from(&PrivateKey::from_bytes(&[1; 32], Algorithm::Ed25519).expect("a key"));
+    let bytes = whole().to_bytes().expect("bytes");
+    let roots = Roots::new(vec![root(1).public()]).expect("one key");
+    let check = "check if narrow($k, $p, $u, $m), asks($k), within($p), now($t), wall($w), $t < $u, $w <= $m";
+    let own = format!("narrow(\"file:write\", \"docs\", 999, 999); {check}");
+    for (code, is_own) in [
+        (own.as_str(), true),
+        (check, true),
+        ("check if true", false),
+        ("narrow(\"file:write\", \"\", 999, 999)", false),
+        ("right(\"file:write\", \"\", 999, 999)", false),
+        ("check if within($a), within($b), within($c), within($d), within($e), $a == \"no\"", false),
+        (&format!("check if true; {check}"), false),
+        (&format!("{check}; {check}"), false),
+        (&format!("narrow($k, $p, 1, 1) <- asks($k), within($p); {check}"), false),
+        (&format!("narrow(\"file:write\", \"a(b\", 999, 999); {check}"), false),
+        (&check.replace("check if", "reject if"), false),
+    ] {
+        let token = Biscuit::from(&bytes, key.public()).expect("it is good");
+        let code = if code.ends_with(';') { code.to_owned() } else { format!("{code};") };
+        let Ok(block) = BlockBuilder::new().code(&code) else { panic!("{code} is no Datalog") };
+        let appended = token.append(block).and_then(|token| token.to_vec()).expect(&code);
+        let found = roots.open(&appended).map(drop);
+        assert_eq!(found, if is_own { Ok(()) } else { Err(TokenError::Strange) }, "{code}");
+    }
 }
 
 #[test]

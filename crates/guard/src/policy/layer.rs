@@ -5,12 +5,13 @@
 //! exceeds a bound, or says something else than a verdict, is broken, and the caller denies.
 
 use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dromia_contracts::digest::Digest;
 use regorus::utils::limits::ExecutionTimerConfig;
-use regorus::{Engine, Value};
+use regorus::{CompiledPolicy, Engine, Value};
 
 use super::problem::PolicyProblem;
 
@@ -103,14 +104,8 @@ pub struct Layer {
 impl Layer {
     /// Compiles the files of a layer.
     pub fn compile(name: &str, files: &[PolicyText]) -> Result<Self, PolicyProblem> {
-        let mut engine = read(name, files)?;
-        let compiled = engine.compile_with_entrypoint(&VERDICTS.into());
-        compiled.map_err(|error| match error.to_string() {
-            said if said == "not a valid rule path" => {
-                PolicyProblem::of(name, "no file has a rule `verdicts contains {…} if {…}`")
-            }
-            said => PolicyProblem::read(name, &said),
-        })?;
+        let mut engine = read(name, files, FILES_MAX)?;
+        compile(name, &mut engine)?;
         Ok(Self { ready: Mutex::new(engine), digest: digest(files) })
     }
 
@@ -123,7 +118,9 @@ impl Layer {
     pub(super) fn ask(&self, question: &Value) -> Result<Vec<Said>, String> {
         let mut engine = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
         engine.set_input(question.clone());
-        let said = engine.eval_rule(VERDICTS.to_owned()).map_err(|error| {
+        // The machine is a copy that nobody sees again, so it may be left in the middle of anything.
+        let ended = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(VERDICTS.to_owned())));
+        let said = ended.map_err(|_| "it broke off".to_owned())?.map_err(|error| {
             let limit = error.downcast_ref::<regorus::LimitError>().map(ToString::to_string);
             limit.unwrap_or_else(|| PolicyProblem::read("policy", &error.to_string()).to_string())
         })?;
@@ -140,10 +137,8 @@ impl Layer {
 
 /// Runs the rules of a layer whose names begin with `test_`, in the order of their names.
 pub fn run_tests(name: &str, files: &[PolicyText]) -> Result<Vec<TestEnd>, PolicyProblem> {
-    let mut engine = read(name, files)?;
-    let compiled = engine
-        .compile_with_entrypoint(&VERDICTS.into())
-        .map_err(|error| PolicyProblem::read(name, &error.to_string()))?;
+    let mut engine = read(name, files, 2 * FILES_MAX)?;
+    let compiled = compile(name, &mut engine)?;
     let prefix = format!("data.{PACKAGE}.");
     let is_test = |path: &&String| path.strip_prefix(&prefix).is_some_and(|rule| rule.starts_with("test_"));
     let mut tests: Vec<String> = compiled.get_rules().keys().filter(is_test).cloned().collect();
@@ -160,10 +155,20 @@ pub fn run_tests(name: &str, files: &[PolicyText]) -> Result<Vec<TestEnd>, Polic
     Ok(tests.into_iter().map(run).collect())
 }
 
+/// Makes a machine ready to be asked.
+fn compile(name: &str, engine: &mut Engine) -> Result<CompiledPolicy, PolicyProblem> {
+    engine.compile_with_entrypoint(&VERDICTS.into()).map_err(|error| match error.to_string() {
+        said if said == "not a valid rule path" => {
+            PolicyProblem::of(name, "no file has a rule `verdicts contains {…} if {…}`")
+        }
+        said => PolicyProblem::read(name, &said),
+    })
+}
+
 /// Reads the files of a layer into a machine with its bounds.
-fn read(name: &str, files: &[PolicyText]) -> Result<Engine, PolicyProblem> {
-    if files.len() > FILES_MAX {
-        let problem = format!("there are {} files; a layer has at most {FILES_MAX}", files.len());
+fn read(name: &str, files: &[PolicyText], files_max: usize) -> Result<Engine, PolicyProblem> {
+    if files.len() > files_max {
+        let problem = format!("there are {} files; here are at most {files_max}", files.len());
         return Err(PolicyProblem::of(name, problem));
     }
     let mut engine = Engine::new();

@@ -182,6 +182,7 @@ const ENDLESS: &str = r#"verdicts contains {"verdict": "deny", "rule": "never", 
 const TAINTED: &str = r#"verdicts contains {"verdict": "deny", "rule": "tainted", "reason": ""} if input.context.integrity == "untrusted""#;
 const RANDOM: &str =
     r#"verdicts contains {"verdict": "deny", "rule": "dice", "reason": ""} if rand.intn("a", 1000) == 1"#;
+const HUGE: &str = r#"verdicts contains {"verdict": "deny", "rule": "huge", "reason": ""} if count(numbers.range(0, 9000000000000000000)) == 1"#;
 const STRANGE: &str = r#"verdicts contains {"verdict": "perhaps", "rule": "a"} if input.version == 1"#;
 
 #[test]
@@ -232,7 +233,9 @@ fn a_policy_sees_the_label_of_what_led_to_an_action() {
 
 #[test]
 fn a_policy_that_cannot_be_evaluated_denies() {
-    for (broken, why) in [(ENDLESS, "time limit"), (RANDOM, ""), (STRANGE, "a verdict has")] {
+    for (broken, why) in
+        [(ENDLESS, "time limit"), (RANDOM, ""), (HUGE, "broke off"), (STRANGE, "a verdict has")]
+    {
         for (instance, tenant) in [(broken, ""), ("", broken)] {
             let Verdict::Deny { rule, reason, policy } = under(instance, tenant, &["file.write"]) else {
                 panic!("{broken} let it happen");

@@ -77,26 +77,42 @@ pub(crate) fn follow(home: &Home, policies: &Policies) -> anyhow::Result<()> {
         let mut known = Ok(texts);
         loop {
             tokio::time::sleep(LOOK).await;
-            let reading = home.clone();
-            let Ok(found) = tokio::task::spawn_blocking(move || Texts::read(&reading)).await else {
-                continue;
+            let (home, policies) = (home.clone(), policies.clone());
+            let looking = tokio::task::spawn_blocking(move || {
+                let looked = look(&home, &policies, &mut known);
+                (looked, known)
+            });
+            let Ok((looked, found)) = looking.await else {
+                tracing::error!("the policy is not looked at any more; what counts now goes on to count");
+                return;
             };
-            if found == known {
-                continue;
-            }
-            match found.as_ref().map_err(Clone::clone).and_then(Texts::compile) {
-                Ok(layers) => {
-                    policies.replace(layers);
-                    tracing::warn!("another policy counts from now on");
-                }
+            known = found;
+            match looked {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("another policy counts from now on"),
                 Err(problem) => {
                     tracing::error!(%problem, "the policy is wrong, so the last good one goes on to count");
                 }
             }
-            known = found;
         }
     });
     Ok(())
+}
+
+/// Lets count what changed since the last look, if anything did and all of it is right.
+fn look(
+    home: &Home,
+    policies: &Policies,
+    known: &mut Result<Texts, PolicyProblem>,
+) -> Result<bool, PolicyProblem> {
+    let found = Texts::read(home);
+    if found == *known {
+        return Ok(false);
+    }
+    let layers = found.as_ref().map_err(Clone::clone).and_then(Texts::compile);
+    *known = found;
+    policies.replace(layers?);
+    Ok(true)
 }
 
 /// Reads the policies of one directory, in the order of their names.
@@ -144,6 +160,11 @@ fn wrong(file: &str, problem: impl Into<String>) -> PolicyProblem {
 
 #[cfg(test)]
 mod tests {
+    use dromia_contracts::gate::{Action, Principal};
+    use dromia_contracts::label::Label;
+    use dromia_contracts::{Actor, Authority};
+    use dromia_guard::policy::Call;
+
     use super::*;
 
     const RULE: &str = "package dromia.policy\nimport rego.v1\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\", \"reason\": \"\"} if input.version == 2\n";
@@ -169,6 +190,34 @@ mod tests {
         let layers = Texts::read(&home).and_then(|texts| texts.compile()).expect("it is right");
         assert!(layers.instance.is_some());
         assert_eq!(layers.tenants.keys().collect::<Vec<_>>(), [&tenant]);
+    }
+
+    #[test]
+    fn a_policy_that_becomes_wrong_leaves_the_last_good_one() {
+        let deny = RULE.replace("== 2", "== 1");
+        let (dir, home) = home(&[("a.rego", RULE)]);
+        let path = dir.path().join("policies/a.rego");
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+        let is_denied = || {
+            let (author, context) = (scope.actor(), Label::PUBLIC_FACT);
+            let principal = Principal { scope: &scope, author, grants: &[], context };
+            let judged = policies.judge(principal, Action::Model { model: "m" }, "grant model");
+            judged.said.call == Call::Deny
+        };
+        let mut known = Ok(Texts::default());
+        assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
+        assert_eq!(look(&home, &policies, &mut known), Ok(false), "nothing changed");
+        std::fs::write(&path, &deny).expect("it is written");
+        assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), true));
+        std::fs::write(&path, "package dromia.policy\nimport rego.v1\nverdicts contains if\n")
+            .expect("written");
+        let wrong = look(&home, &policies, &mut known).expect_err("it is wrong");
+        assert!(wrong.to_string().starts_with("policies/a.rego:3:"), "{wrong}");
+        assert!(is_denied(), "the last good one counts");
+        assert_eq!(look(&home, &policies, &mut known), Ok(false), "it is told once");
+        std::fs::write(&path, RULE).expect("it is written");
+        assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
     }
 
     #[test]

@@ -60,7 +60,7 @@ are in [permissions and policy](policy.md).
 ```yaml
 permissions: { deny: [exec] }
 agents:
-  dev: { permissions: { allow: [time.now], deny: ["http.*"] } }
+  dev: { permissions: { allow: [time.now], deny: ['http.*'] } }
 ```
 
 | command | what it does |

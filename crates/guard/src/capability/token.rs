@@ -104,7 +104,7 @@ impl Token {
         let block = block.check(NARROWS).map_err(|_| TokenError::Forged)?;
         match self.biscuit.append_with_keypair(&key_of(fresh)?, block) {
             Ok(biscuit) => Self::new(biscuit),
-            Err(error::Token::AppendOnSealed) => Err(TokenError::Sealed),
+            Err(error::Token::AppendOnSealed | error::Token::AlreadySealed) => Err(TokenError::Sealed),
             Err(_) => Err(TokenError::Forged),
         }
     }

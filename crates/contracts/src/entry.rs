@@ -265,6 +265,10 @@ pub struct ToolStarted {
     pub action: Digest,
     /// The rule that allowed it.
     pub rule: String,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::ToolFinished`].
@@ -300,6 +304,10 @@ pub struct ToolRefused {
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::CallAsked`].
@@ -382,6 +390,10 @@ pub enum HoldReason {
 pub struct RunCompleted {
     /// The rule by which the gate let the reply out.
     pub rule: String,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::RunYielded`].
@@ -470,6 +482,22 @@ mod tests {
         }
         let torn = Entry::decode("tool_finished", 2, &format!("{plain}}}")).expect_err("it must say what");
         assert!(torn.to_string().contains("egress"), "{torn}");
+    }
+
+    #[test]
+    fn a_decision_names_its_policy_or_is_written_as_ever() {
+        let digest = "0f".repeat(32);
+        let named = format!(r#","policy":"{digest}""#);
+        for (kind, fields) in [
+            ("tool_refused", r#"{"call":"call_1_0","tool":"exec","status":"denied","rule":"r""#),
+            ("run_completed", r#"{"rule":"grant reply""#),
+        ] {
+            for said in ["", named.as_str()] {
+                let fields = format!("{fields}{said}}}");
+                let entry = Entry::decode(kind, 1, &fields).expect("both are read");
+                assert_eq!((entry.kind(), entry.encode()), ((kind, 1), fields));
+            }
+        }
     }
 
     #[test]

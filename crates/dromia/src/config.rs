@@ -9,6 +9,7 @@ mod channels;
 mod egress;
 mod layers;
 mod origin;
+mod permissions;
 mod places;
 mod problem;
 mod providers;

@@ -20,7 +20,7 @@ use dromia_contracts::terms::Terms;
 use dromia_contracts::tool::ToolHost;
 use dromia_engine::{Engine, Ports};
 use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
-use dromia_guard::{GrantGate, GuardedEgress, StoreVault};
+use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreVault};
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
@@ -32,6 +32,7 @@ use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::outside;
+use crate::policy;
 use crate::post::HttpPost;
 use crate::system::{self, Exit};
 use crate::terms::Table;
@@ -88,6 +89,7 @@ pub(crate) struct House {
     pub(crate) vault: Arc<StoreVault>,
     pub(crate) tools: Arc<dyn ToolHost>,
     pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) policies: Policies,
     pub(crate) terms: Arc<dyn Terms>,
 }
 
@@ -122,8 +124,9 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;
     let tools: Arc<dyn ToolHost> = Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line));
-    let gate: Arc<dyn Gate> =
-        Arc::new(GrantGate::new(Toolbox::names()).with_privileged(resolved.said.privileged()));
+    let policies = Policies::built_in()?;
+    let gate = GrantGate::new(policies.clone(), Toolbox::names());
+    let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged()));
     let ports = Ports {
         store: Arc::clone(&store),
         model: Arc::new(models),
@@ -136,7 +139,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
-    Ok(House { store: sqlite, engine, runtime, authority, egress, vault, tools, gate, terms })
+    Ok(House { store: sqlite, engine, runtime, authority, egress, vault, tools, gate, policies, terms })
 }
 
 /// Builds the outbox and has the engine ring at its door.
@@ -157,6 +160,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
+    policy::follow(home, &house.policies)?;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;

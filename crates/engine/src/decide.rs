@@ -10,6 +10,7 @@ mod outside;
 
 use bytes::Bytes;
 use dromia_contracts::budget::Exhausted;
+use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::input::AskedCall;
@@ -105,6 +106,8 @@ pub enum Judgement {
         call: PreparedCall,
         /// The rule that allowed it.
         rule: String,
+        /// The policy that was asked.
+        policy: Option<Digest>,
     },
     /// The gate refused it.
     Denied {
@@ -112,6 +115,8 @@ pub enum Judgement {
         rule: String,
         /// The reason, for the model and the person.
         reason: String,
+        /// The policy that was asked.
+        policy: Option<Digest>,
     },
     /// It is no call that could be judged.
     Malformed(PrepareError),
@@ -180,11 +185,11 @@ impl Draft {
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),
-            Input::ReplyJudged(Verdict::Allow { rule }) => {
-                self.push(Entry::RunCompleted(RunCompleted { rule }));
+            Input::ReplyJudged(Verdict::Allow { rule, policy }) => {
+                self.push(Entry::RunCompleted(RunCompleted { rule, policy }));
                 Next::Rest
             }
-            Input::ReplyJudged(Verdict::Deny { rule, reason }) => {
+            Input::ReplyJudged(Verdict::Deny { rule, reason, .. }) => {
                 self.fail(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}"))
             }
             Input::Finished(call, output) => self.finished(call, output),

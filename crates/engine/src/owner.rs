@@ -233,7 +233,7 @@ impl Owner {
     fn judge(&self, id: CallId) -> Input {
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
-            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason });
+            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason, policy: None });
         };
         if self.story.client.has(&call.tool, &self.agent.tools) {
             return Input::Judged(id, client::judge(call));
@@ -244,10 +244,10 @@ impl Owner {
                 Judgement::Malformed(error)
             }
             Ok(call) => match self.gate(Action::Tool(&call)) {
-                Verdict::Allow { rule } => Judgement::Allowed { call, rule },
-                Verdict::Deny { rule, reason } => {
+                Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
+                Verdict::Deny { rule, reason, policy } => {
                     self.core.count_denied(&call.tool);
-                    Judgement::Denied { rule, reason }
+                    Judgement::Denied { rule, reason, policy }
                 }
             },
         };
@@ -257,7 +257,7 @@ impl Owner {
     async fn judge_reply(&self) -> Input {
         let verdict = match self.leak_in_reply().await {
             None => self.gate(Action::Reply { session: self.session }),
-            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason },
+            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason, policy: None },
         };
         Input::ReplyJudged(verdict)
     }
@@ -276,7 +276,8 @@ impl Owner {
     /// The one path to the gate.
     fn gate(&self, action: Action<'_>) -> Verdict {
         let grants = &self.agent.grants;
-        let principal = Principal { scope: &self.scope, author: &self.author, grants };
+        let principal =
+            Principal { scope: &self.scope, author: &self.author, grants, context: self.story.label };
         self.core.ports.gate.judge(principal, action)
     }
 

@@ -211,6 +211,10 @@ pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Gran
 }
 
 fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
+    if crate::permission::narrowing(text).is_some() {
+        let problem = "only the operator's file says so, with permissions";
+        return Err(GrantError::Malformed { grant: shown(text), problem });
+    }
     let grant = Grant::parse(text)?;
     match grant {
         Grant::Tool(_) | Grant::Family(_) if !tools.iter().any(|tool| grant.covers_tool(tool)) => {

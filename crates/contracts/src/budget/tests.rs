@@ -60,6 +60,7 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         attempt: 1,
         action: Digest::default(),
         rule: "r".to_owned(),
+        policy: None,
     };
     let finished = ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None };
     [(seconds, Entry::ToolStarted(started)), (seconds + 2, Entry::ToolFinished(finished))]
@@ -72,6 +73,7 @@ fn refused(rule: &str) -> NewEntry {
         tool: "t".to_owned(),
         status: CallStatus::Denied,
         rule: Some(rule.to_owned()),
+        policy: None,
     });
     NewEntry { at: at(0), entry, body: None }
 }

@@ -15,6 +15,7 @@ use dromia_models::{Format, OutputLimit, Price, Timeouts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::permissions::WrittenPermissions;
 use super::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenAgent, WrittenFlags};
 
 /// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
@@ -48,6 +49,8 @@ pub(crate) struct Written {
     pub(crate) sandbox: WrittenSandbox,
     /// The built-in tools.
     pub(crate) tools: WrittenTools,
+    /// Tools that are kept from every agent, whatever it is granted. `agents` says it of one.
+    pub(crate) permissions: WrittenPermissions,
     /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
     /// `default`.
     pub(crate) agents: BTreeMap<String, WrittenAgent>,
@@ -71,6 +74,7 @@ impl Default for Written {
             limits: WrittenLimits::default(),
             sandbox: WrittenSandbox::default(),
             tools: WrittenTools::default(),
+            permissions: WrittenPermissions::default(),
             agents: BTreeMap::new(),
             egress: WrittenEgress::default(),
         }

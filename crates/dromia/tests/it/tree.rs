@@ -40,6 +40,8 @@ const LEAVES: &[(&str, How)] = &[
     ("model set", Prints(&["spare=played,default"])),
     ("model test", Prints(&["default"])),
     ("model route show", Prints(&["spare"])),
+    ("policy show", Prints(&[])),
+    ("policy test", Prints(&[])),
     ("sandbox test", Prints(&["--backend", "native/strict", "--class", "netlink"])),
     ("tool list", Prints(&["--agent", "tree"])),
     ("tool show", Prints(&["exec", "--agent", "tree"])),

@@ -10,6 +10,7 @@ use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{Actor, ErrorCode};
 
+use super::call::Refusing;
 use super::{CLAIMS_MAX, Draft, Next};
 use crate::state::{Phase, Progress, Rest};
 
@@ -55,7 +56,7 @@ impl Draft {
                 self.finish(call, CallStatus::Unknown, vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)]);
             } else {
                 let text = format!("Nothing ran: {}.", exhausted.text());
-                self.push_refusal(call, tool, CallStatus::Denied, Some(RULE.to_owned()), &text);
+                self.push_refusal(call, tool, CallStatus::Denied, Refusing::by(RULE), &text);
             }
         }
         let model_calls = self.state.model_calls;
@@ -94,7 +95,7 @@ impl Draft {
                 }
                 Progress::Waiting | Progress::Done(_) | Progress::Handed => {
                     let text = "The run was ended before the call began.";
-                    self.push_refusal(call, tool, CallStatus::Cancelled, None, text);
+                    self.push_refusal(call, tool, CallStatus::Cancelled, Refusing::default(), text);
                 }
             }
         }

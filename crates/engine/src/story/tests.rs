@@ -20,7 +20,7 @@ fn id(index: u32) -> CallId {
 /// A story whose last run completed with two calls, the second of them handed to the client if so wished.
 fn ended(both: bool) -> Story {
     let mut story = asked(both);
-    let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into() });
+    let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None });
     story.add_entry(&completed, None).expect("it is readable");
     story.end_run(RUN);
     story

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dromia_contracts::egress::{EgressError, Line, Method, Reaches, Request, Response};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::label::Label;
 use dromia_contracts::store::{Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::vault::{
@@ -13,7 +14,7 @@ use dromia_contracts::vault::{
 };
 use dromia_contracts::{Actor, Authority, BoxFuture, CallId, Digest, ErrorCode, Scope, TenantId};
 use dromia_guard::vault::seal;
-use dromia_guard::{GrantGate, StoreVault};
+use dromia_guard::{GrantGate, Policies, StoreVault};
 use dromia_testkit::ReferenceStore;
 use dromia_testkit::conformance::Scene;
 
@@ -265,7 +266,7 @@ async fn what_cannot_be_a_secret_is_refused_with_its_place() {
 
 #[test]
 fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
-    let gate = GrantGate::new(["http.request"]);
+    let gate = GrantGate::new(Policies::built_in().expect("the shipped policy compiles"), ["http.request"]);
     let authority = Authority::claim();
     let scope = authority.scope(TenantId::from_bytes([1; 16]), Actor::new("t"));
     let url = "https://h.example/".to_owned();
@@ -288,13 +289,14 @@ fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
         let grants = [&["http.request", "net:h.example"][..], more].concat();
         let grants: Vec<_> = grants.into_iter().map(str::to_owned).collect();
         gate.check_grants(&grants).expect("they are grants");
-        let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants };
+        let principal =
+            Principal { scope: &scope, author: scope.actor(), grants: &grants, context: Label::PUBLIC_FACT };
         match gate.judge(principal, Action::Tool(&call)) {
-            Verdict::Allow { rule } => {
+            Verdict::Allow { rule, .. } => {
                 assert!(allowed, "{grants:?}");
                 assert!(rule.ends_with(" and secret:a and secret:b"), "{rule}");
             }
-            Verdict::Deny { rule, reason } => {
+            Verdict::Deny { rule, reason, .. } => {
                 assert!(!allowed, "{reason}");
                 assert_eq!(rule, "default deny");
                 assert!(reason.contains("is not granted the secret"), "{reason}");

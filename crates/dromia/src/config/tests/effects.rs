@@ -130,6 +130,15 @@ const CASES: &[Case] = &[
     ("egress.private_servers", "", "egress: { private_servers: [wiki] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_named)
     }),
+    ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| {
+        format!("{:?}", resolved.said.grants(None))
+    }),
+    ("permissions.deny", "", "permissions: { deny: [exec] }", |resolved| {
+        format!("{:?}", resolved.said.grants(None))
+    }),
+    ("agents.NAME.permissions.allow", "", "agents: { dev: { permissions: { allow: [exec] } } }", of_dev),
+    ("agents.NAME.permissions.ask", "", "agents: { dev: { permissions: { ask: [exec] } } }", of_dev),
+    ("agents.NAME.permissions.deny", "", "agents: { dev: { permissions: { deny: [exec] } } }", of_dev),
     ("egress.https_only", "", "egress: { https_only: true }", |resolved| {
         resolved.reachable.limits.https_only.to_string()
     }),
@@ -327,6 +336,11 @@ const CASES: &[Case] = &[
         format!("{:?}", orders(resolved).tolerance)
     }),
 ];
+
+/// What is added to the grants of the agent `dev`.
+fn of_dev(resolved: &Resolved) -> String {
+    format!("{:?}", resolved.said.grants(Some(&super::tools::dev())))
+}
 
 /// The settings of the channel `orders`.
 fn orders(resolved: &Resolved) -> &Channel {

@@ -18,7 +18,7 @@ use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
-use dromia_guard::GrantGate;
+use dromia_guard::{GrantGate, Policies};
 use dromia_models::{Models, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
@@ -96,7 +96,10 @@ impl House {
                 runtime.clone(),
                 Arc::new(Nowhere),
             )),
-            gate: Arc::new(GrantGate::new(Toolbox::names())),
+            gate: Arc::new(GrantGate::new(
+                Policies::built_in().expect("the shipped policy compiles"),
+                Toolbox::names(),
+            )),
             terms: Arc::new(ToolTerms::default()),
             leaks: Arc::new(NoSecrets),
             homes: Arc::new(AgentHomes::new(root.to_owned())),

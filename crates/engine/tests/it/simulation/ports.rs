@@ -377,10 +377,11 @@ impl Gate for Outside {
     fn judge(&self, _: Principal<'_>, action: Action<'_>) -> Verdict {
         match action {
             Action::Tool(call) if call.tool == "forbidden" => {
-                Verdict::Deny { rule: "forbidden".to_owned(), reason: "it is forbidden".to_owned() }
+                let (rule, reason) = ("forbidden".to_owned(), "it is forbidden".to_owned());
+                Verdict::Deny { rule, reason, policy: None }
             }
             Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => {
-                Verdict::Allow { rule: "all".to_owned() }
+                Verdict::Allow { rule: "all".to_owned(), policy: None }
             }
         }
     }

@@ -107,7 +107,7 @@ impl Inner {
         if self.mood == Mood::Answers {
             let text = format!("you said: {}", parts_text(&input.parts));
             journal.push(replied(3, 1, &text, Finish::Stop));
-            journal.push(kept(4, &Entry::RunCompleted(RunCompleted { rule: "reply".into() })));
+            journal.push(kept(4, &Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None })));
             status = RunStatus::Completed;
         }
         let head = RunHead {

@@ -172,8 +172,10 @@ impl Page<'_> {
              (SELECT tenant, session, name FROM state WHERE tenant = ?1 AND session = ?2 LIMIT ?3)",
             session,
         )?;
-        if self.left < 2 || !self.erase_counts(&SessionId::from_bytes(*session).to_string())? || self.left < 2
-        {
+        if self.left < 2 || !self.erase_counts(&SessionId::from_bytes(*session).to_string())? {
+            return Ok(false);
+        }
+        if self.left < 2 {
             return Ok(false);
         }
         self.db

@@ -502,6 +502,8 @@ fn compatible() -> Vec<Operation> {
                 ErrorCode::JournalUnreadable,
                 ErrorCode::RunUnfinished,
                 ErrorCode::RunUnanswered,
+                ErrorCode::BudgetExhausted,
+                ErrorCode::LoopDetected,
             ])
     };
     vec![

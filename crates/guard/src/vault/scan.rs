@@ -81,8 +81,8 @@ impl Scanner {
             let places: Vec<usize> = (0..text.len()).filter(|at| text[*at].is_ascii_alphanumeric()).collect();
             let letters: Vec<u8> = places.iter().map(|at| text[*at]).collect();
             for one in squeezed.forms.find_overlapping_iter(&letters) {
-                let range = places[one.start()]..places[one.end() - 1] + 1;
-                found.push((range, squeezed.of[one.pattern().as_usize()]));
+                let end = places[one.end() - 1] + 1;
+                found.push((places[one.start()]..end, squeezed.of[one.pattern().as_usize()]));
             }
         }
         found.sort_unstable_by_key(|(range, of)| (range.start, range.end, *of));

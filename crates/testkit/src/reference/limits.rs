@@ -51,13 +51,13 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             Mutation::SecretErase(SecretErase { name, .. }) if changes(batch, name) > 1 => {
                 return malformed("a batch changes a secret once");
             }
-            Mutation::SecretErase(_) => (1, 0),
             Mutation::VaultKeyPut(put) => (1, put.key.len()),
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)
             | Mutation::DeliveryRedrive(_)
             | Mutation::CursorMove(_)
+            | Mutation::SecretErase(_)
             | Mutation::BudgetSet(_)
             | Mutation::BudgetRemove(_)
             | Mutation::TenantCreate(_)

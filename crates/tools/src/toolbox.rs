@@ -40,7 +40,7 @@ use crate::limits;
 use crate::listing;
 use crate::message;
 use crate::program::{self, PROGRAMS_MAX, Program};
-use crate::proxy::{self, Way};
+use crate::proxy::{self, Watched, Way};
 use crate::search;
 use crate::turns::Turns;
 use crate::web;
@@ -239,7 +239,11 @@ impl Toolbox {
             Some(Network::None) | None => false,
         };
         has_one.then(|| Way {
-            line: Arc::clone(&self.config.way_out),
+            line: Arc::new(Watched {
+                line: Arc::clone(&self.config.way_out),
+                leaks: Arc::clone(&self.config.leaks),
+                scope: context.scope.clone(),
+            }),
             grants: context.grants.clone(),
             share: context.scope.tenant().to_string(),
         })

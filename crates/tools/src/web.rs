@@ -33,8 +33,8 @@ use crate::kept::{KEPT_BYTES_MAX, Long, is_readable};
 /// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8 << 10;
 
-/// What is read around the piece that is shown where a secret was sent, so that one at its edge is seen whole; a value in hex or in a URL is
-/// up to three times as long.
+/// What is read around the piece that is shown where a secret was sent, so that one at its edge is seen whole; a value in
+/// hex or in a URL is up to three times as long.
 const AROUND_BYTES: usize = 4 * VALUE_BYTES_MAX;
 
 /// The headers of an answer that a model can make something of.

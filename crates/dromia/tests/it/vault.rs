@@ -44,7 +44,7 @@ fn echo() -> (u16, Arc<Mutex<Vec<String>>>) {
 }
 
 /// Does a command that reads a value.
-fn piped(home: &Home, arguments: &[&str], value: &str) -> Output {
+pub(crate) fn piped(home: &Home, arguments: &[&str], value: &str) -> Output {
     let mut child = home
         .command()
         .args(arguments)

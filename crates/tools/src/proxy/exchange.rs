@@ -151,7 +151,7 @@ async fn request(
 }
 
 /// The scheme, the host and the port of a URL; nothing if it cannot be read. The path may hold a secret.
-fn place(url: &str) -> String {
+pub(super) fn place(url: &str) -> String {
     let Ok(url) = Url::parse(url) else { return String::new() };
     match (url.host_str(), url.port_or_known_default()) {
         (Some(host), Some(port)) if host.len() <= HOST_BYTES_MAX => {

@@ -59,7 +59,7 @@ impl Operation {
             ("{token}", house.token_id.to_string()),
             ("{name}", "note".to_owned()),
             ("{delivery}", house.delivery.to_string()),
-            ("{budget}", "daily".to_owned()),
+            ("{budget}", house.budget()),
             ("{channel}", "orders".to_owned()),
             ("{tool}", "file.read".to_owned()),
             ("{secret}", house.run.to_string()),

@@ -100,6 +100,13 @@ impl World {
     }
 }
 
+impl House {
+    /// The name of its budget.
+    pub(crate) fn budget(&self) -> String {
+        self.run.to_string().replace('_', "-")
+    }
+}
+
 fn house(rooms: &Rooms, handle: &str) -> House {
     let mut inner = rooms.lock();
     let at = Timestamp::UNIX_EPOCH;
@@ -132,12 +139,9 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model_calls_max: None,
     };
     inner.agents.push((house.tenant, agent, config));
-    if handle == "default" {
-        let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
-        let name = "daily".to_owned();
-        let budget = Budget { name, per, of: None, measure, period, limit: 9, declared: false };
-        inner.budgets.push((house.tenant, budget));
-    }
+    let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
+    let budget = Budget { name: house.budget(), per, of: None, measure, period, limit: 9, declared: false };
+    inner.budgets.push((house.tenant, budget));
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
     inner

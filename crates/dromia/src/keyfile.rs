@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dromia_contracts::BoxFuture;
 use dromia_contracts::runtime::IdSource;
 use dromia_contracts::vault::{KeyBytes, KeyError, KeyProvider};
+use dromia_contracts::{BoxFuture, Digest};
 use dromia_guard::vault::seal;
 
 use crate::system;
@@ -40,7 +40,8 @@ impl KeyFile {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(self.unusable(&format!("cannot be looked at: {error}"))),
         }
-        let digits: String = self.ids.secret().iter().map(|byte| format!("{byte:02x}")).collect();
+        // It is no digest, and is written like one.
+        let digits = Digest::from_bytes(self.ids.secret());
         let made = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
         made.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
     }

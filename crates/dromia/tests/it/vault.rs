@@ -131,7 +131,7 @@ fn a_secret_is_used_where_it_belongs_and_seen_nowhere() {
     server.terminate();
     assert!(fs::metadata(&log).expect("a log").len() > 0);
     assert_eq!(holding(&home.path(), CANARY.as_bytes()), Vec::<String>::new());
-    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = CANARY.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     assert_eq!(holding(&home.path(), hex.as_bytes()), Vec::<String>::new());
     // The search itself finds what is there.
     fs::write(home.path().join("planted"), CANARY).expect("a file");

@@ -4,6 +4,7 @@
 //! A heuristic and no wall. Not found: a value that was packed, encrypted, spelled out in words, or cut into pieces with
 //! letters between them.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use aho_corasick::AhoCorasick;
@@ -43,8 +44,7 @@ impl Needles {
         }
         let (of, texts): (Vec<_>, Vec<_>) = forms.into_iter().unzip();
         // The library's words may not hold a value.
-        let forms =
-            AhoCorasick::new(&texts).map_err(|_| "the forms of the values are too many".to_owned())?;
+        let forms = AhoCorasick::new(texts).map_err(|_| "the forms of the values are too many".to_owned())?;
         Ok(Some(Self { forms, of }))
     }
 }
@@ -99,7 +99,7 @@ impl Scanner {
 
 /// Writes a value in each form that is looked for.
 fn forms(value: &[u8]) -> Vec<Vec<u8>> {
-    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = in_hex(value);
     let mut forms = vec![
         value.to_vec(),
         value.iter().rev().copied().collect(),
@@ -118,6 +118,16 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         forms.push(encoded.as_bytes()[from..to].to_vec());
     }
     forms
+}
+
+/// Writes a value as two digits for each byte.
+fn in_hex(value: &[u8]) -> String {
+    let mut hex = String::with_capacity(2 * value.len());
+    for byte in value {
+        // Writing to a string cannot fail.
+        let _infallible = write!(hex, "{byte:02x}");
+    }
+    hex
 }
 
 /// Writes a value as in a URL, whose reserved bytes are escaped.
@@ -152,7 +162,7 @@ mod tests {
     #[test]
     fn a_value_is_found_in_every_form() {
         let reversed: String = VALUE.chars().rev().collect();
-        let hex: String = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = in_hex(VALUE.as_bytes());
         let split: Vec<String> = VALUE.chars().map(String::from).collect();
         let mut texts = vec![
             VALUE.to_owned(),

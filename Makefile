@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test built killed clients crash races foreign chaos fuzz bench demo picture
+.PHONY: help setup check api docs test built killed clients crash races delegations foreign chaos fuzz bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ crash: ## Kill a loaded server N times (N=100) and let a witness count
 races: ## Swap links under every file operation N times each (N=1000000), in memory where there is room
 	@DROMIA_RACES=$(if $(filter file,$(origin N)),1000000,$(N)) TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \
 		$(CARGO) test --workspace --test it -- --nocapture no_swapped_link_leads_out_of_any_operation
+
+delegations: ## Compare N random trees of capability tokens (N=100000) with a reference that knows no token
+	@DROMIA_CAPABILITY_TREES=$(if $(filter file,$(origin N)),100000,$(N)) \
+		$(CARGO) test --workspace --test it -- a_token_allows_what_the_reference_allows
 
 fuzz: ## Fuzz every parser that a library shows for T seconds each (T=60); needs cargo-fuzz
 	@scripts/fuzz.sh $(T)

@@ -27,8 +27,8 @@ CONTRACT_S = 300
 # Operators only, and a token is no operator.
 FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
 # What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an
-# export makes, runs that are at work, have yielded or are held, exactly one of three fields, and what was sent to a
-# provider, where none is.
+# export makes, runs that are at work, have yielded or are held, exactly one of three fields, what was sent to a
+# provider, where none is, and values, names and hosts of secrets, of which their rules say more than a schema.
 UNLIKELY = {
     ("POST", "/v1/agents/{agent}/kill"),
     ("GET", "/v1/runs/{run}/requests/{step}"),
@@ -39,6 +39,8 @@ UNLIKELY = {
     ("POST", "/v1/runs/{run}/cancel"),
     ("POST", "/v1/runs/{run}/terminate"),
     ("POST", "/v1/runs/{run}/resume"),
+    ("POST", "/v1/secrets"),
+    ("POST", "/v1/secrets/{secret}/rotate"),
 }
 # A channel whose receiver is not there, and who signs what comes over it.
 SECRET = hashlib.sha256(b"of these tests").digest()
@@ -49,8 +51,8 @@ models:
 channels:
   orders: { kind: webhook, agent: assistant, url: 'http://127.0.0.1:9/', secret: 'env:WEBHOOK_SECRET', attempts_max: 1 }
 """
-# It would take back the very token that asks; it has a run of its own.
-LAST = "token_revoke"
+# One would leave runs without a budget, the other would take back the very token that asks; each has a run of its own.
+LAST = ("budget_set", "token_revoke")
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +95,19 @@ def known(server):
     status, answer = server.call("POST", f"/v1/agents/{names[0]}/spawn", {"task": "hello"})
     assert status in (200, 202), f"expected a task, saw {status}: {answer}"
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
+    budgets, secrets = ([f"{kind}-{number}" for number in range(8)] for kind in ("budget", "secret"))
+    for name in budgets:
+        body = {"per": "tenant", "measure": "calls", "period": "total", "limit": 1_000_000}
+        status, answer = server.call("PUT", f"/v1/budgets/{name}", body)
+        assert status == 200, f"expected a budget, saw {status}: {answer}"
+    for name in secrets:
+        body = {"name": name, "value": f"the value of {name}", "host": "api.example.com", "placement": "bearer"}
+        status, answer = server.call("POST", "/v1/secrets", body)
+        assert status == 200, f"expected a secret, saw {status}: {answer}"
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
+        "budget": budgets, "secret": secrets,
     }
 
 
@@ -137,10 +149,11 @@ def check(server, place, *selection):
 
 def test_nothing_happens_that_the_document_does_not_name(server, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(configuration(known(server)))
-    check(server, tmp_path, "--exclude-operation-id", LAST)
+    check(server, tmp_path, *(word for name in LAST for word in ("--exclude-operation-id", name)))
     status, who = server.call("GET", "/v1/whoami")
     assert status == 200, f"expected the token to work to the end, saw {status}: {who}"
-    check(server, tmp_path, "--include-operation-id", LAST)
+    for name in LAST:
+        check(server, tmp_path, "--include-operation-id", name)
     # An operation that only ever refused has shown nothing.
     unreached = documented(server) - answered(server) - FORBIDDEN - UNLIKELY
     assert not unreached, f"expected an answer of the 200s from every operation, saw none from {sorted(unreached)}"

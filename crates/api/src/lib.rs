@@ -10,10 +10,12 @@ pub mod list;
 pub mod problem;
 
 pub mod agent;
+pub mod budget;
 pub mod cost;
 pub mod delivery;
 pub mod event;
 pub mod run;
+pub mod secret;
 pub mod session;
 pub mod status;
 pub mod task;
@@ -22,6 +24,7 @@ pub mod token;
 pub mod tool;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
+pub use dromia_contracts::budget::{Measure, Per, Period};
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
@@ -32,6 +35,7 @@ pub use dromia_contracts::sandbox::Level;
 pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass};
+pub use dromia_contracts::vault::Placement;
 pub use dromia_contracts::{
     AgentId, CallId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
 };

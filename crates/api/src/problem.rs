@@ -74,7 +74,9 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::StateNotFound
         | ErrorCode::TokenNotFound
         | ErrorCode::ToolNotFound
+        | ErrorCode::SecretNotFound
         | ErrorCode::DeliveryNotFound
+        | ErrorCode::BudgetNotFound
         | ErrorCode::RequestNotFound => 404,
         ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
@@ -84,7 +86,10 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::RunUnanswered
         | ErrorCode::RequestUnavailable
         | ErrorCode::DeliveryUncertain
-        | ErrorCode::CallNotOpen => 409,
+        | ErrorCode::CallNotOpen
+        | ErrorCode::BudgetDeclared
+        | ErrorCode::LoopDetected => 409,
+        ErrorCode::BudgetExhausted => 402,
         ErrorCode::VersionConflict => 412,
         ErrorCode::Overloaded | ErrorCode::RateLimited => 429,
         ErrorCode::BodyTooLarge | ErrorCode::ContextExceeded => 413,
@@ -97,7 +102,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         ErrorCode::ShuttingDown
         | ErrorCode::StoreReadOnly
         | ErrorCode::StoreUnavailable
-        | ErrorCode::ModelUnavailable => 503,
+        | ErrorCode::ModelUnavailable
+        | ErrorCode::VaultLocked => 503,
     }
 }
 
@@ -105,6 +111,7 @@ const fn title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -4,8 +4,10 @@
 //! habit works. Here is what every command shares; each group is in a file of its own.
 
 mod agent;
+mod budget;
 mod delivery;
 mod run;
+mod secret;
 mod session;
 mod talk;
 mod tenant;
@@ -19,8 +21,10 @@ use clap::{Args, Subcommand};
 use dromia_api::Handle;
 
 pub use self::agent::{Agent, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
+pub use self::budget::{Budget, BudgetName, SetBudget};
 pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
+pub use self::secret::{RotateSecret, Secret, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, Session, SessionName};
 pub use self::talk::{Ask, Chat, Event, SendEvent};
 pub use self::tenant::{CreateTenant, CreateToken, Tenant, Token, TokenName};
@@ -105,6 +109,9 @@ pub enum Command {
     /// Make credentials of the tenant, and take them back
     #[command(subcommand, visible_alias = "tokens")]
     Token(Token),
+    /// Set secrets that agents may use and nobody may read back
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(Secret),
     /// Look at conversations, and carry them in and out
     #[command(subcommand, visible_alias = "sessions")]
     Session(Session),
@@ -120,6 +127,9 @@ pub enum Command {
     /// Show what runs cost
     #[command(subcommand, visible_alias = "costs")]
     Cost(Cost),
+    /// Say how much may be spent, and see how much is
+    #[command(subcommand, visible_alias = "budgets")]
+    Budget(Budget),
     /// Show how the server stands
     #[command(
         after_help = "Examples:\n  dromia status\n  dromia status --json=version,store\n  dromia status --all > report.txt"

@@ -54,6 +54,14 @@ impl Client {
         parse(&self.whole(self.request(Method::POST, path), self.patience).await?.1)
     }
 
+    pub(crate) async fn put_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Outcome<T> {
+        parse(&self.whole(self.request(Method::PUT, path).json(body)?, self.patience).await?.1)
+    }
+
     pub(crate) async fn post_json<T: DeserializeOwned>(
         &self,
         path: &str,

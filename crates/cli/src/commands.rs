@@ -2,6 +2,7 @@
 
 mod agent;
 mod ask;
+mod budget;
 mod chat;
 mod cost;
 mod delivery;
@@ -9,6 +10,7 @@ mod documents;
 mod event;
 mod live;
 mod run;
+mod secret;
 mod session;
 mod status;
 mod task;
@@ -60,9 +62,11 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Session(session) => session::run(&cli, session, output).await,
         Command::Run(run) => run::run(&cli, run, output).await,
         Command::Token(token) => token::run(&cli, token, output).await,
+        Command::Secret(secret) => secret::run(&cli, secret, output).await,
         Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
         Command::Tool(tool) => tool::run(&cli, tool, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,
+        Command::Budget(budget) => budget::run(&cli, budget, output).await,
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,
     }

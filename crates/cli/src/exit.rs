@@ -19,6 +19,8 @@ pub enum Exit {
     Conflict,
     /// The run failed, was cancelled, or stopped at its limit.
     RunFailed,
+    /// A budget stopped the run.
+    Budget,
     /// The wait ended before the run did.
     TimedOut,
     /// Somebody pressed Ctrl-C.
@@ -27,7 +29,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every way to end, in the order of the codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -35,6 +37,7 @@ impl Exit {
         Self::Unreachable,
         Self::Conflict,
         Self::RunFailed,
+        Self::Budget,
         Self::TimedOut,
         Self::Interrupted,
     ];
@@ -49,6 +52,7 @@ impl Exit {
             Self::Unreachable => 5,
             Self::Conflict => 6,
             Self::RunFailed => 7,
+            Self::Budget => 9,
             Self::TimedOut => 124,
             Self::Interrupted => 130,
         }
@@ -64,6 +68,7 @@ impl Exit {
             Self::Unreachable => "no server",
             Self::Conflict => "conflict",
             Self::RunFailed => "the run failed",
+            Self::Budget => "budget",
             Self::TimedOut => "not in time",
             Self::Interrupted => "interrupted",
         }
@@ -85,6 +90,7 @@ impl Exit {
             Self::RunFailed => {
                 "the run failed, was cancelled, or stopped at its limit; `dromia run why` says more"
             }
+            Self::Budget => "a budget stopped the run; `dromia run why` names it and says how to go on",
             Self::TimedOut => "the wait ended before the run did; the input is stored and the run goes on",
             Self::Interrupted => "somebody pressed Ctrl-C; what the server had taken goes on",
         }
@@ -142,11 +148,14 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RunTerminal
             | ErrorCode::RunNotResumable
             | ErrorCode::DeliveryUncertain
+            | ErrorCode::BudgetDeclared
             | ErrorCode::CallNotOpen => Self::Conflict,
+            ErrorCode::BudgetExhausted => Self::Budget,
             ErrorCode::ModelUnavailable
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut
             | ErrorCode::ContextExceeded
+            | ErrorCode::LoopDetected
             | ErrorCode::RunUnanswered => Self::RunFailed,
             ErrorCode::RunUnfinished => Self::TimedOut,
             ErrorCode::RouteNotFound
@@ -156,7 +165,10 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
+            | ErrorCode::BudgetNotFound
             | ErrorCode::ToolNotFound
+            | ErrorCode::SecretNotFound
+            | ErrorCode::VaultLocked
             | ErrorCode::DeliveryNotFound
             | ErrorCode::RequestNotFound
             | ErrorCode::RequestUnavailable
@@ -178,14 +190,14 @@ mod tests {
 
     #[test]
     fn the_documented_codes_are_the_codes() {
-        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 4, 5, 6, 7, 124, 130]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 4, 5, 6, 7, 9, 124, 130]);
     }
 
     #[test]
     fn the_foot_of_a_help_page_has_every_code() {
         insta::assert_snapshot!(Exit::footer(), @r"
         Exit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict,
-                    7 the run failed, 124 not in time, 130 interrupted
+                    7 the run failed, 9 budget, 124 not in time, 130 interrupted
         ");
     }
 

@@ -137,8 +137,8 @@ pub struct AgentConfig {
     /// The system text that makes it who it is.
     #[serde(default)]
     pub instructions: String,
-    /// What it may do: tool names such as `file.read`, families such as `file.*`, hosts such as `net:example.com`, and
-    /// `reply`.
+    /// What it may do: tool names such as `file.read`, families such as `file.*`, hosts such as `net:example.com`,
+    /// secrets such as `secret:github`, and `reply`.
     #[serde(default)]
     pub grants: Vec<String>,
     /// The most model calls of one run; the instance's default where it is not set.

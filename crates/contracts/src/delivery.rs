@@ -111,12 +111,14 @@ pub enum DeadReason {
     Backlog,
     /// Its stored message does not match its digest.
     Damaged,
+    /// It holds the value of a secret.
+    Leak,
 }
 
 impl DeadReason {
     /// Every reason.
-    pub const ALL: [Self; 6] =
-        [Self::Attempts, Self::Gone, Self::Refused, Self::Expired, Self::Backlog, Self::Damaged];
+    pub const ALL: [Self; 7] =
+        [Self::Attempts, Self::Gone, Self::Refused, Self::Expired, Self::Backlog, Self::Damaged, Self::Leak];
 
     /// Returns the reason as it is written.
     pub const fn as_str(self) -> &'static str {
@@ -127,6 +129,7 @@ impl DeadReason {
             Self::Expired => "expired",
             Self::Backlog => "backlog",
             Self::Damaged => "damaged",
+            Self::Leak => "leak",
         }
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
+use crate::vault::SecretUse;
 
 /// What a request asks to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -76,6 +77,8 @@ pub struct Reaches {
     pub method: Method,
     /// The canonical address.
     pub url: String,
+    /// The names of the secrets that it would use.
+    pub secrets: Vec<String>,
 }
 
 /// What a line is for.
@@ -148,6 +151,8 @@ pub struct Request {
     pub grants: Vec<String>,
     /// Whose share of the line it counts against, such as a tenant's; a named line has no shares.
     pub share: String,
+    /// What of the vault is put in, where it is for the very server that is asked.
+    pub secrets: Vec<SecretUse>,
 }
 
 // Addresses and headers carry keys.
@@ -424,6 +429,7 @@ mod tests {
             body: Bytes::from_static(b"canary"),
             grants: vec!["net:*".to_owned()],
             share: String::new(),
+            secrets: Vec::new(),
         };
         let route = Route::Named("https://h/canary".to_owned());
         assert!(!format!("{request:?} {route:?}").contains("canary"));

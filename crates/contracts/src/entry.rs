@@ -9,6 +9,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Exhausted;
 use crate::content::CallStatus;
 use crate::digest::Digest;
 use crate::egress::Decision;
@@ -32,13 +33,14 @@ macro_rules! entries {
         impl Entry {
             /// Every kind this version writes, with its version. A later version of a kind follows all first ones.
             pub const KINDS: &'static [(&'static str, u16)] =
-                &[$(($kind, $version),)+ ModelCalled::SENT, ToolFinished::JUDGED];
+                &[$(($kind, $version),)+ ModelCalled::SENT, ToolFinished::JUDGED, RunYielded::UNFUNDED];
 
             /// Returns the kind and its version as they are stored.
             pub const fn kind(&self) -> (&'static str, u16) {
                 match self {
                     Self::ModelCalled(ModelCalled { sent: Some(_), .. }) => ModelCalled::SENT,
                     Self::ToolFinished(finished) if !finished.egress.is_empty() => ToolFinished::JUDGED,
+                    Self::RunYielded(RunYielded { budget: Some(_), .. }) => RunYielded::UNFUNDED,
                     $(Self::$variant(_) => ($kind, $version),)+
                 }
             }
@@ -72,6 +74,12 @@ macro_rules! entries {
                             Ok(Self::ToolFinished(finished))
                         })
                         .map_err(unreadable),
+                    RunYielded::UNFUNDED => serde_json::from_str::<RunYielded>(fields)
+                        .and_then(|yielded| match yielded.budget {
+                            Some(_) => Ok(Self::RunYielded(yielded)),
+                            None => Err(<serde_json::Error as serde::de::Error>::missing_field("budget")),
+                        })
+                        .map_err(unreadable),
                     $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant).map_err(unreadable),)+
                     _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
                 };
@@ -82,6 +90,9 @@ macro_rules! entries {
                     }
                     Ok(Self::ToolFinished(finished)) if version == 1 => {
                         Ok(Self::ToolFinished(ToolFinished { egress: Vec::new(), ..finished }))
+                    }
+                    Ok(Self::RunYielded(yielded)) if version == 1 => {
+                        Ok(Self::RunYielded(RunYielded { budget: None, ..yielded }))
                     }
                     read => read,
                 }
@@ -117,7 +128,7 @@ entries! {
     RunHeld = "run_held" v 1;
     /// The run answered.
     RunCompleted = "run_completed" v 1;
-    /// The run reached its iteration limit.
+    /// The run reached its iteration limit. Version 2 says which budget it reached instead.
     RunYielded = "run_yielded" v 1;
     /// The run ended with an error.
     RunFailed = "run_failed" v 1;
@@ -254,6 +265,10 @@ pub struct ToolStarted {
     pub action: Digest,
     /// The rule that allowed it.
     pub rule: String,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::ToolFinished`].
@@ -266,6 +281,10 @@ pub struct ToolFinished {
     /// What was judged about the requests that left this process, or did not; version 1 knows of none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<Decision>,
+    /// BLAKE3 of what it gave, by which a call that gives the same again and again is known; absent in entries of before, and
+    /// for calls that did not end by themselves. A program that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Digest>,
 }
 
 impl ToolFinished {
@@ -285,6 +304,10 @@ pub struct ToolRefused {
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::CallAsked`].
@@ -367,6 +390,10 @@ pub enum HoldReason {
 pub struct RunCompleted {
     /// The rule by which the gate let the reply out.
     pub rule: String,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
 }
 
 /// Fields of [`Entry::RunYielded`].
@@ -374,6 +401,14 @@ pub struct RunCompleted {
 pub struct RunYielded {
     /// The model calls it began.
     pub model_calls: u32,
+    /// The budget that had no room for its next call; version 1 knows of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Exhausted>,
+}
+
+impl RunYielded {
+    /// The kind and version that say which budget was used up.
+    pub const UNFUNDED: (&'static str, u16) = ("run_yielded", 2);
 }
 
 /// Fields of [`Entry::RunFailed`].
@@ -447,6 +482,22 @@ mod tests {
         }
         let torn = Entry::decode("tool_finished", 2, &format!("{plain}}}")).expect_err("it must say what");
         assert!(torn.to_string().contains("egress"), "{torn}");
+    }
+
+    #[test]
+    fn a_decision_names_its_policy_or_is_written_as_ever() {
+        let digest = "0f".repeat(32);
+        let named = format!(r#","policy":"{digest}""#);
+        for (kind, fields) in [
+            ("tool_refused", r#"{"call":"call_1_0","tool":"exec","status":"denied","rule":"r""#),
+            ("run_completed", r#"{"rule":"grant reply""#),
+        ] {
+            for said in ["", named.as_str()] {
+                let fields = format!("{fields}{said}}}");
+                let entry = Entry::decode(kind, 1, &fields).expect("both are read");
+                assert_eq!((entry.kind(), entry.encode()), ((kind, 1), fields));
+            }
+        }
     }
 
     #[test]

@@ -72,6 +72,10 @@ error_codes! {
     TokenNotFound = "token_not_found", Change;
     /// The delivery does not exist or cannot be seen.
     DeliveryNotFound = "delivery_not_found", Change;
+    /// The secret does not exist or cannot be seen.
+    SecretNotFound = "secret_not_found", Change;
+    /// The key of this instance is missing, or it is another one than the secrets were sealed with.
+    VaultLocked = "vault_locked", Change;
     /// No tool has this name.
     ToolNotFound = "tool_not_found", Change;
     /// The message may have arrived, and its receiver would count it twice.
@@ -126,6 +130,14 @@ error_codes! {
     ModelCut = "model_cut", Look;
     /// The newest part of the conversation does not fit the model's window.
     ContextExceeded = "context_exceeded", Change;
+    /// A budget has no room for the next call.
+    BudgetExhausted = "budget_exhausted", Change;
+    /// The run asked for the same call again and again and got the same result.
+    LoopDetected = "loop_detected", Change;
+    /// No budget has this name.
+    BudgetNotFound = "budget_not_found", Change;
+    /// The configuration file sets the budget.
+    BudgetDeclared = "budget_declared", Change;
     /// The gate refused the action.
     ActionDenied = "action_denied", Change;
     /// A defect of this program.

@@ -6,7 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::id::SessionId;
+use crate::label::Label;
 use crate::scope::{Actor, Scope};
 use crate::tool::PreparedCall;
 
@@ -17,8 +19,11 @@ pub struct Principal<'a> {
     pub scope: &'a Scope,
     /// Whose input the run works on.
     pub author: &'a Actor,
-    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`, `net:HOST`.
+    /// What the agent's configuration grants: tool names, `file.*`, `model`, `reply`, `net:HOST`, `secret:NAME`; and what
+    /// the operator says beside it.
     pub grants: &'a [String],
+    /// The join of the labels of everything that led here; [`Label::PUBLIC_FACT`] where nothing did.
+    pub context: Label,
 }
 
 /// What is about to happen.
@@ -46,6 +51,9 @@ pub enum Verdict {
     Allow {
         /// The rule that allowed it.
         rule: String,
+        /// The policy that was asked, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<Digest>,
     },
     /// It may not happen; no later layer can change that.
     Deny {
@@ -53,12 +61,16 @@ pub enum Verdict {
         rule: String,
         /// The reason, in words that the model and the person may read.
         reason: String,
+        /// The policy that was asked, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<Digest>,
     },
 }
 
 /// The port to the gate.
 ///
-/// Guarantee: pure and total; the same principal and action get the same verdict, and an error is a deny.
+/// Guarantee: pure and total; under the same policy the same principal and action get the same verdict, and an error is
+/// a deny.
 pub trait Gate: Send + Sync + fmt::Debug {
     /// Says what is wrong with a list of grants, if anything is; an agent with bad grants is not registered.
     fn check_grants(&self, grants: &[String]) -> Result<(), String>;

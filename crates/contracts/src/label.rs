@@ -130,10 +130,13 @@ mod tests {
                 .flat_map(|integrity| READERS.into_iter().map(move |readers| Label { integrity, readers }))
         };
         for a in labels() {
+            assert_eq!(a.join(Label::PUBLIC_FACT), a, "a public fact taints nothing");
             for b in labels() {
                 let joined = a.join(b);
                 assert!(joined.integrity >= a.integrity && joined.readers >= a.readers);
                 assert_eq!(joined, b.join(a));
+                assert_eq!(a.join(joined), joined, "joining again changes nothing");
+                assert!(labels().all(|c| a.join(b).join(c) == a.join(b.join(c))));
                 assert_eq!(joined.to_string().parse(), Ok(joined));
             }
         }

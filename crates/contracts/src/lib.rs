@@ -23,6 +23,7 @@ pub mod input;
 pub mod tool;
 pub mod transcript;
 
+pub mod budget;
 pub mod cost;
 pub mod delivery;
 pub mod entry;
@@ -40,6 +41,7 @@ pub mod runs;
 pub mod runtime;
 pub mod sandbox;
 pub mod terms;
+pub mod vault;
 
 pub use futures_core::future::BoxFuture;
 

@@ -52,6 +52,8 @@ pub struct Prepared {
     /// The reservation in millionths of the price table's currency unit: the most that the input and the longest answer
     /// can cost at list price.
     pub reserved_micros: u64,
+    /// Whether the list price is known. What is free on purpose has a known price.
+    pub priced: bool,
 }
 
 /// Tokens that an attempt used.

@@ -12,6 +12,7 @@ use std::pin::Pin;
 
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
+use crate::budget::Budget;
 use crate::client::{Answers, Offer};
 use crate::content::Part;
 use crate::fault::Fault;
@@ -286,6 +287,12 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Takes a credential back. Asking again changes nothing.
     fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>>;
 
+    /// Sets a budget of the tenant. One that the configuration declares is changed there only.
+    fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>>;
+
+    /// Removes a budget of the tenant.
+    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>>;
+
     /// Registers an agent.
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>>;
 
@@ -315,6 +322,10 @@ pub struct Load {
     pub active_max: usize,
     /// How often tasks came into each state.
     pub tasks: TaskCounts,
+    /// How often a budget stopped a run.
+    pub budget_stops: u64,
+    /// How often a run was ended because it went in a circle.
+    pub loops: u64,
 }
 
 /// The homes of agents on this machine: made at the first write, wiped on delete.

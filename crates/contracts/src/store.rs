@@ -9,9 +9,9 @@ mod deliver;
 mod read;
 
 pub use batch::{
-    AgentCreate, AgentStateSet, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Lane, Mutation,
-    NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, TenantCreate,
-    TokenCreate, TokenRevoke,
+    AgentCreate, AgentStateSet, Batch, BudgetRemove, BudgetSet, Claim, Commit, InboxPut, ItemKey,
+    KeyLifetime, Lane, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SecretErase,
+    SessionOpen, StatePut, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,

@@ -4,10 +4,12 @@
 //! ([`layers`]), and the whole is resolved and checked ([`resolve`]) once, at the start, before any port is bound. Each
 //! value knows where it comes from ([`origin`]), so a mistake names its line and column, or its variable.
 
+mod budgets;
 mod channels;
 mod egress;
 mod layers;
 mod origin;
+mod permissions;
 mod places;
 mod problem;
 mod providers;

@@ -41,6 +41,11 @@ impl Home {
         self.root.join("store")
     }
 
+    /// The key that the secrets of tenants are sealed with, in the end.
+    pub(crate) fn vault_key(&self) -> PathBuf {
+        self.root.join("vault.key")
+    }
+
     /// The bearer token of the default tenant, readable by its owner only.
     pub(crate) fn token(&self) -> PathBuf {
         self.root.join("token")

@@ -17,6 +17,7 @@ use dromia_contracts::{Actor, Fault};
 use self::detect::Found;
 use crate::config::{self, Environment};
 use crate::home::Home;
+use crate::keyfile::KeyFile;
 use crate::system::{self, Exit};
 use crate::up;
 
@@ -73,6 +74,7 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
     if let Some(token) = token {
         system::private_file(&home.token(), &format!("{token}\n"))?;
     }
+    KeyFile::new(home.vault_key(), crate::world::runtime().ids).make()?;
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
     system::private_file(&home.config(), &text)?;
     for found in &found {

@@ -3,8 +3,8 @@
 //! It is a library for one reason: fuzz targets reach what they try only in one ([`read_configuration`]). Nothing is to
 //! be built on it; the binary is [`run`] and nothing else.
 //!
-//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, `sandbox`,
-//! and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
+//! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, `policy`,
+//! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
 mod change;
 mod config;
@@ -13,9 +13,11 @@ mod demo;
 mod doctor;
 mod home;
 mod init;
+mod keyfile;
 mod migrate;
 mod model;
 mod outside;
+mod policy;
 mod post;
 mod probe;
 mod provider;
@@ -65,6 +67,9 @@ enum Command {
     /// Add, list, test and remove servers of models.
     #[command(subcommand, visible_alias = "providers")]
     Provider(provider::ProviderCommand),
+    /// Show the built-in policy, and test every policy of the home.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Try to break out of the sandbox of this machine.
     #[command(subcommand)]
     Sandbox(sandbox::SandboxCommand),
@@ -115,6 +120,10 @@ pub fn run() -> ExitCode {
         Command::Provider(provider) => {
             let context = &mut schemas::context(&schemas::command(&matches));
             provider::run(&home, &provider, &arguments.global, context)
+        }
+        Command::Policy(policy) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            policy::run(&home, &policy, &arguments.global, context)
         }
         Command::Sandbox(sandbox) => {
             let context = &mut schemas::context(&schemas::command(&matches));

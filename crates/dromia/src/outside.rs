@@ -80,5 +80,6 @@ pub(crate) fn look(url: String, headers: Vec<(String, String)>) -> Request {
         body: Bytes::new(),
         grants: Vec::new(),
         share: String::new(),
+        secrets: Vec::new(),
     }
 }

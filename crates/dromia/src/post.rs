@@ -75,8 +75,8 @@ impl Post for HttpPost {
                 Ok(line) => line,
                 Err(error) => return Posted::NotSent { cause: error.to_string() },
             };
-            let (method, grants, share) = (Method::Post, Vec::new(), String::new());
-            match line.send(Request { method, url, headers, body, grants, share }).await {
+            let (method, grants, share, secrets) = (Method::Post, Vec::new(), String::new(), Vec::new());
+            match line.send(Request { method, url, headers, body, grants, share, secrets }).await {
                 Ok(answer) => {
                     let seconds = header(&answer.headers, "retry-after").and_then(|value| value.parse().ok());
                     Posted::Answered { status: answer.status, retry_after: seconds.map(Duration::from_secs) }

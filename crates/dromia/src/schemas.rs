@@ -6,7 +6,7 @@ use dromia_cli::Context;
 use dromia_cli::schema::Published;
 
 use crate::change::Edited;
-use crate::{configure, doctor, migrate, model, provider, sandbox, shell, status_all, tooltest};
+use crate::{configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, tooltest};
 
 /// All documents, the client's and those of the local commands.
 pub(crate) fn published() -> Vec<Published> {
@@ -27,6 +27,8 @@ pub(crate) fn published() -> Vec<Published> {
         Published::of::<Edited>("model set"),
         Published::of::<model::Trial>("model test"),
         Published::of::<List<model::Routed>>("model route show"),
+        Published::of::<policy::Shown>("policy show"),
+        Published::of::<policy::Tested>("policy test"),
         Published::of::<sandbox::Tried>("sandbox test"),
         Published::of::<List<tooltest::Tested>>("tool test"),
         Published::of::<shell::About>("version"),

@@ -245,7 +245,7 @@ mod tests {
           dromia doctor            find what is wrong, and how to mend it
 
         Exit codes: 0 done, 1 failed, 2 not valid, 4 denied, 5 no server, 6 conflict,
-                    7 the run failed, 124 not in time, 130 interrupted
+                    7 the run failed, 9 budget, 124 not in time, 130 interrupted
         More: dromia help exit-codes, environment, commands, schemas
         "#);
     }

@@ -20,7 +20,7 @@ use dromia_contracts::terms::Terms;
 use dromia_contracts::tool::ToolHost;
 use dromia_engine::{Engine, Ports};
 use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
-use dromia_guard::{GrantGate, GuardedEgress};
+use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreVault};
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
@@ -30,7 +30,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Flag, Resolved, SetArguments};
 use crate::home::Home;
+use crate::keyfile::KeyFile;
 use crate::outside;
+use crate::policy;
 use crate::post::HttpPost;
 use crate::system::{self, Exit};
 use crate::terms::Table;
@@ -84,8 +86,10 @@ pub(crate) struct House {
     pub(crate) runtime: Runtime,
     pub(crate) authority: Authority,
     pub(crate) egress: Arc<GuardedEgress>,
+    pub(crate) vault: Arc<StoreVault>,
     pub(crate) tools: Arc<dyn ToolHost>,
     pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) policies: Policies,
     pub(crate) terms: Arc<dyn Terms>,
 }
 
@@ -96,7 +100,10 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let sqlite =
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
     let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
-    let egress = Arc::new(outside::egress(resolved.reachable.opened.clone()));
+    let keys = KeyFile::new(home.vault_key(), Arc::clone(&runtime.ids));
+    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(keys), runtime.clone()));
+    let egress = outside::egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
+    let egress = Arc::new(egress);
     let models = Models::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -112,24 +119,27 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         sandboxes: Arc::new(Walls::new(resolved, Arc::clone(&store), authority.operator())),
         terms: Arc::clone(&terms),
         way_out,
+        leaks: Arc::clone(&vault) as _,
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;
     let tools: Arc<dyn ToolHost> = Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line));
-    let gate: Arc<dyn Gate> =
-        Arc::new(GrantGate::new(Toolbox::names()).with_privileged(resolved.said.privileged()));
+    let policies = Policies::built_in()?;
+    let gate = GrantGate::new(policies.clone(), Toolbox::names());
+    let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged()));
     let ports = Ports {
         store: Arc::clone(&store),
         model: Arc::new(models),
         tools: Arc::clone(&tools),
         gate: Arc::clone(&gate),
         terms: Arc::clone(&terms),
+        leaks: Arc::clone(&vault) as _,
         homes: Arc::new(AgentHomes::new(home.root().to_owned())),
         runtime: runtime.clone(),
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
-    Ok(House { store: sqlite, engine, runtime, authority, egress, tools, gate, terms })
+    Ok(House { store: sqlite, engine, runtime, authority, egress, vault, tools, gate, policies, terms })
 }
 
 /// Builds the outbox and has the engine ring at its door.
@@ -137,6 +147,7 @@ fn outbox(house: &House, channels: Channels) -> Outbox {
     let ports = OutboxPorts {
         store: Arc::clone(&house.store) as _,
         post: Arc::new(HttpPost::new(Arc::clone(&house.egress) as _)),
+        leaks: Arc::clone(&house.vault) as _,
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
@@ -149,6 +160,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
+    policy::follow(home, &house.policies)?;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
@@ -164,6 +176,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         tools: Arc::clone(&house.tools),
         gate: Arc::clone(&house.gate),
         terms: Arc::clone(&house.terms),
+        vault: Arc::clone(&house.vault) as _,
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
@@ -174,6 +187,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         house.egress.keep_from(door);
     }
     house.engine.tell_of_calls(Arc::new(handle.tool_meters()));
+    house.engine.budgets_declare(&resolved.budgets).await?;
     house.engine.start();
     outbox.start();
     sweep(Arc::clone(&house.store));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState};
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::label::Label;
 use dromia_contracts::store::{Pin, ReadError};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor, ToolHost};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope};
@@ -180,7 +181,7 @@ fn visible_tools(
             action: Digest::default(),
             reaches: None,
         };
-        let principal = Principal { scope, author: scope.actor(), grants };
+        let principal = Principal { scope, author: scope.actor(), grants, context: Label::PUBLIC_FACT };
         matches!(gate.judge(principal, Action::Tool(&probe)), Verdict::Allow { .. })
     };
     host.descriptors().iter().filter(visible).cloned().collect()

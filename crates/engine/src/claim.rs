@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::Exhausted;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
-use dromia_contracts::store::{Batch, Claim, Commit, InboxPut, Mutation, SessionTail};
+use dromia_contracts::store::{Batch, Claim, Commit, InboxPut, Mutation, Refusal, SessionTail};
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
@@ -33,6 +34,11 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
+    /// Ends the turn at a budget that has no room for its first call.
+    pub(crate) fn unfund(&mut self, exhausted: Exhausted) {
+        self.next = self.owner.unfund(exhausted);
+    }
+
     /// Adds the claim to the batch that stores the input.
     pub(crate) fn claim(&mut self, batch: &mut Batch, session: SessionId) {
         let owner = &self.owner;
@@ -42,6 +48,7 @@ impl Beginning {
         }
         // A run that ends before its first model call, and its answer with it.
         batch.mutations.extend(owner.message().map(Mutation::DeliveryPrepare));
+        batch.payer = Some(owner.payer());
         batch.claim = Some(Claim {
             session,
             agent: owner.agent.id,
@@ -139,6 +146,8 @@ impl Core {
             pending: Vec::new(),
             sends: Vec::new(),
             prepared: None,
+            priced: false,
+            before: None,
             waiting: false,
         };
         let started = RunStarted {
@@ -226,7 +235,14 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     };
     let mut batch = Batch::new(scope.tenant());
     beginning.claim(&mut batch, session);
-    match core.ports.store.commit(batch).await {
+    let mut answer = core.ports.store.commit(batch).await;
+    if let Commit::Refused(Refusal::BudgetExhausted(exhausted)) = answer {
+        beginning.unfund(exhausted);
+        let mut batch = Batch::new(scope.tenant());
+        beginning.claim(&mut batch, session);
+        answer = core.ports.store.commit(batch).await;
+    }
+    match answer {
         Commit::Done(receipt) if receipt.claimed => {
             core.drive(beginning);
             Ok(())

@@ -11,6 +11,11 @@ pub struct EngineConfig {
     pub model_calls_max: u32,
     /// The most tokens of one answer.
     pub output_tokens_max: u32,
+    /// How often the same call may give the same result among the last `loop_window` calls before the run is ended; 0
+    /// ends none.
+    pub loop_same: usize,
+    /// How many calls are looked at, at most [`crate::state::RECENT_MAX`].
+    pub loop_window: usize,
     /// How much of a session's past the model is sent.
     pub context: TailLimits,
 }
@@ -21,6 +26,8 @@ impl Default for EngineConfig {
             active_max: 1024,
             model_calls_max: 50,
             output_tokens_max: 4096,
+            loop_same: 12,
+            loop_window: 24,
             context: TailLimits { items: 64, bytes: 48 * 1024 },
         }
     }

@@ -12,6 +12,7 @@ use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::Terms;
 use dromia_contracts::tool::{CallMeter, ToolHost};
+use dromia_contracts::vault::Leaks;
 use dromia_contracts::{Actor, AgentId, Authority, Digest, Operator, Scope, SessionId, TenantId};
 use tokio::sync::Notify;
 
@@ -35,6 +36,8 @@ pub struct Ports {
     pub gate: Arc<dyn Gate>,
     /// What the operator says about tools.
     pub terms: Arc<dyn Terms>,
+    /// Who looks for secrets in what is answered.
+    pub leaks: Arc<dyn Leaks>,
     /// The homes of agents.
     pub homes: Arc<dyn Homes>,
     /// Time, identity and a place to run.

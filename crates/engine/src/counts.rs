@@ -7,7 +7,14 @@ use dromia_contracts::task::{TaskCounts, TaskState};
 
 /// The counts of one life of the engine.
 #[derive(Debug, Default)]
-pub(crate) struct Counts([AtomicU64; TaskState::ALL.len()]);
+pub(crate) struct Counts([AtomicU64; TaskState::ALL.len()], Stops);
+
+/// How often a run was stopped, and by what.
+#[derive(Debug, Default)]
+struct Stops {
+    budgets: AtomicU64,
+    loops: AtomicU64,
+}
 
 impl Counts {
     /// Counts a task that came into a state.
@@ -24,6 +31,21 @@ impl Counts {
         if status != RunStatus::Running {
             self.count(TaskState::of_run(status));
         }
+    }
+
+    /// Counts a run that a budget stopped.
+    pub(crate) fn count_budget_stop(&self) {
+        self.1.budgets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a run that went in a circle.
+    pub(crate) fn count_loop(&self) {
+        self.1.loops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many runs budgets stopped, and how many went in a circle.
+    pub(crate) fn stops(&self) -> (u64, u64) {
+        (self.1.budgets.load(Ordering::Relaxed), self.1.loops.load(Ordering::Relaxed))
     }
 
     /// Returns what was counted.

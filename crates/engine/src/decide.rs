@@ -9,6 +9,8 @@ mod call;
 mod outside;
 
 use bytes::Bytes;
+use dromia_contracts::budget::Exhausted;
+use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::input::AskedCall;
@@ -42,6 +44,13 @@ pub enum Input {
     Planned(Plan),
     /// There is no request that could be sent.
     Unplanned(ModelError),
+    /// A budget has no room for the call that was to begin.
+    Unfunded(Exhausted),
+    /// The newest call gave the same so many times that the run is taken to go in a circle.
+    Circled {
+        /// How often.
+        times: usize,
+    },
     /// Somebody asked for one call, and for no model.
     Asked(AskedCall),
     /// The model answered; the label is the join of everything it was sent.
@@ -97,6 +106,8 @@ pub enum Judgement {
         call: PreparedCall,
         /// The rule that allowed it.
         rule: String,
+        /// The policy that was asked.
+        policy: Option<Digest>,
     },
     /// The gate refused it.
     Denied {
@@ -104,6 +115,8 @@ pub enum Judgement {
         rule: String,
         /// The reason, for the model and the person.
         reason: String,
+        /// The policy that was asked.
+        policy: Option<Digest>,
     },
     /// It is no call that could be judged.
     Malformed(PrepareError),
@@ -166,15 +179,17 @@ impl Draft {
             }
             Input::Planned(plan) => self.call_model(plan),
             Input::Unplanned(error) => self.unplanned(error),
+            Input::Unfunded(exhausted) => self.unfunded(exhausted),
+            Input::Circled { times } => self.circled(times),
             Input::Asked(asked) => self.asked(asked),
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),
-            Input::ReplyJudged(Verdict::Allow { rule }) => {
-                self.push(Entry::RunCompleted(RunCompleted { rule }));
+            Input::ReplyJudged(Verdict::Allow { rule, policy }) => {
+                self.push(Entry::RunCompleted(RunCompleted { rule, policy }));
                 Next::Rest
             }
-            Input::ReplyJudged(Verdict::Deny { rule, reason }) => {
+            Input::ReplyJudged(Verdict::Deny { rule, reason, .. }) => {
                 self.fail(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}"))
             }
             Input::Finished(call, output) => self.finished(call, output),
@@ -193,7 +208,7 @@ impl Draft {
                 let most = self.state.started.as_ref().map_or(0, |started| started.model_calls_max);
                 if self.state.model_calls >= most {
                     let model_calls = self.state.model_calls;
-                    self.push(Entry::RunYielded(RunYielded { model_calls }));
+                    self.push(Entry::RunYielded(RunYielded { model_calls, budget: None }));
                     return Next::Rest;
                 }
                 Next::Plan

@@ -20,6 +20,7 @@ mod agents;
 mod answering;
 mod ask;
 mod bounded;
+mod budgets;
 mod carry;
 mod claim;
 mod client;

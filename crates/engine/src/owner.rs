@@ -13,6 +13,8 @@ mod writing;
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::{Exhausted, Payer};
+use dromia_contracts::content::parts_text;
 use dromia_contracts::entry::Park;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
@@ -23,6 +25,7 @@ use dromia_contracts::{Actor, CallId, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::Snapshot;
 use crate::client;
+use crate::config::EngineConfig;
 use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
 use crate::live::Active;
@@ -52,8 +55,18 @@ pub(crate) struct Owner {
     pub(crate) sends: Vec<InboxPut>,
     /// The attempt whose entry is pending or open: what it sends is what the entry says.
     pub(crate) prepared: Option<Prepared>,
+    /// Whether what the pending attempt costs is known.
+    pub(crate) priced: bool,
+    /// How things stood before the call whose start is pending, in case a budget has no room for it.
+    pub(crate) before: Option<Before>,
     /// A commit freed the session and told that input waits there.
     pub(crate) waiting: bool,
+}
+
+/// How things stood before a call was to begin.
+pub(crate) struct Before {
+    state: RunState,
+    pending: usize,
 }
 
 /// The run is not ours any more, or nobody can say: drop everything.
@@ -121,9 +134,12 @@ impl Owner {
             let input = match next {
                 Next::Plan => self.plan(),
                 Next::Judge(call) => self.judge(call),
-                Next::JudgeReply => self.judge_reply(),
+                Next::JudgeReply => self.judge_reply().await,
                 Next::CallModel => {
-                    self.commit().await?;
+                    if let Some(ended) = self.commit().await? {
+                        next = ended;
+                        continue;
+                    }
                     self.call_model().await?
                 }
                 Next::RunTool(call) => {
@@ -137,6 +153,9 @@ impl Owner {
     }
 
     pub(crate) fn decide(&mut self, input: Input) -> Next {
+        if matches!(input, Input::Planned(_) | Input::Judged(_, Judgement::Allowed { .. })) {
+            self.before = Some(Before { state: self.state.clone(), pending: self.pending.len() });
+        }
         let decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
         for new in &decision.entries {
             apply(&mut self.state, &new.entry);
@@ -148,6 +167,25 @@ impl Owner {
         self.pending.extend(decision.entries);
         self.sends.extend(decision.sends);
         decision.next
+    }
+
+    /// Takes back the call that was to begin, and ends the run at the budget that has no room for it. The entries before
+    /// it are pending still.
+    pub(crate) fn unfund(&mut self, exhausted: Exhausted) -> Next {
+        if let Some(before) = self.before.take() {
+            self.pending.truncate(before.pending);
+            self.state = before.state;
+        }
+        self.prepared = None;
+        self.core.counts.count_budget_stop();
+        // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
+        self.waiting = true;
+        self.decide(Input::Unfunded(exhausted))
+    }
+
+    /// Who pays for what is pending.
+    pub(crate) fn payer(&self) -> Payer {
+        Payer { actor: self.author.clone(), priced: self.priced }
     }
 
     /// Looks, where a unit may end, at signals and at the agent's state.
@@ -176,6 +214,11 @@ impl Owner {
                 Ok(_) => {}
                 Err(_) => return Err(Lost::Store),
             }
+            let EngineConfig { loop_same, loop_window, .. } = self.core.config;
+            if let Some(times) = self.state.circle(loop_same, loop_window) {
+                self.core.counts.count_loop();
+                return Ok(Some(Input::Circled { times }));
+            }
         }
         Ok(None)
     }
@@ -190,7 +233,7 @@ impl Owner {
     fn judge(&self, id: CallId) -> Input {
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
-            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason });
+            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason, policy: None });
         };
         if self.story.client.has(&call.tool, &self.agent.tools) {
             return Input::Judged(id, client::judge(call));
@@ -201,24 +244,40 @@ impl Owner {
                 Judgement::Malformed(error)
             }
             Ok(call) => match self.gate(Action::Tool(&call)) {
-                Verdict::Allow { rule } => Judgement::Allowed { call, rule },
-                Verdict::Deny { rule, reason } => {
+                Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
+                Verdict::Deny { rule, reason, policy } => {
                     self.core.count_denied(&call.tool);
-                    Judgement::Denied { rule, reason }
+                    Judgement::Denied { rule, reason, policy }
                 }
             },
         };
         Input::Judged(id, judgement)
     }
 
-    fn judge_reply(&self) -> Input {
-        Input::ReplyJudged(self.gate(Action::Reply { session: self.session }))
+    async fn judge_reply(&self) -> Input {
+        let verdict = match self.leak_in_reply().await {
+            None => self.gate(Action::Reply { session: self.session }),
+            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason, policy: None },
+        };
+        Input::ReplyJudged(verdict)
+    }
+
+    /// Says why the answer may not leave, if it holds a secret or nobody can look.
+    async fn leak_in_reply(&self) -> Option<String> {
+        let text = parts_text(&self.story.reply);
+        match self.core.ports.leaks.find(&self.scope, text.as_bytes()).await {
+            Ok(leaks) => leaks.first().map(|leak| {
+                format!("the answer holds the value of the secret {:?}, so it was not sent", leak.secret)
+            }),
+            Err(fault) => Some(format!("nobody can look whether the answer holds a secret: {fault}")),
+        }
     }
 
     /// The one path to the gate.
     fn gate(&self, action: Action<'_>) -> Verdict {
         let grants = &self.agent.grants;
-        let principal = Principal { scope: &self.scope, author: &self.author, grants };
+        let principal =
+            Principal { scope: &self.scope, author: &self.author, grants, context: self.story.label };
         self.core.ports.gate.judge(principal, action)
     }
 

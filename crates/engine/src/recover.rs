@@ -122,6 +122,8 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         pending: Vec::new(),
         sends: Vec::new(),
         prepared: None,
+        priced: false,
+        before: None,
         waiting: false,
     };
     let mut next = Next::Rest;

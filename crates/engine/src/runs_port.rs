@@ -1,6 +1,7 @@
 //! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::budget::Budget;
 use dromia_contracts::runs::{
     End, Kill, Load, NewAgent, NewInput, NewToken, Runs, SentRequest, Submitted, Watch, Why,
 };
@@ -74,6 +75,14 @@ impl Runs for Engine {
         Box::pin(async move { self.core.token_revoke(&scope, token).await })
     }
 
+    fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>> {
+        Box::pin(async move { self.core.budget_set(&scope, budget).await })
+    }
+
+    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>> {
+        Box::pin(async move { self.core.budget_remove(&scope, name).await })
+    }
+
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
         Box::pin(async move { self.core.agent_create(&scope, agent).await })
     }
@@ -93,6 +102,7 @@ impl Runs for Engine {
 
     fn load(&self) -> Load {
         let (active, ready, active_max) = self.core.scheduler.load();
-        Load { active, ready, active_max, tasks: self.core.counts.read() }
+        let (budget_stops, loops) = self.core.counts.stops();
+        Load { active, ready, active_max, tasks: self.core.counts.read(), budget_stops, loops }
     }
 }

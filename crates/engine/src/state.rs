@@ -3,7 +3,7 @@
 //! [`apply`] is total: it performs no IO, reads no clock, draws no randomness and never fails. The same entries
 //! give byte-equal state in any process, at every prefix.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::{Entry, Park, RunStarted};
@@ -40,6 +40,21 @@ pub struct RunState {
     /// Whether it is one call that somebody asked for, and no model is asked.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
+    /// What the last calls were and what they gave, at most [`RECENT_MAX`].
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
+    pub recent: VecDeque<Signature>,
+}
+
+/// The most calls that are remembered to notice a circle.
+pub const RECENT_MAX: usize = 64;
+
+/// What a call was and what it gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// The digest of its action.
+    pub action: Digest,
+    /// The digest of its result.
+    pub result: Digest,
 }
 
 /// Where a run stands in its loop.
@@ -157,6 +172,7 @@ impl Default for RunState {
             unknown_actions: BTreeSet::new(),
             failure: None,
             by_hand: false,
+            recent: VecDeque::new(),
         }
     }
 }
@@ -212,6 +228,13 @@ impl RunState {
     /// Returns why the run failed as a fault for callers.
     pub fn fault(&self) -> Option<Fault> {
         self.failure.as_ref().map(|failure| Fault::new(failure.code, failure.message.clone()))
+    }
+
+    /// Tells whether the newest call, with what it gave, is among the last `window` calls `same` times. Returns how often.
+    pub fn circle(&self, same: usize, window: usize) -> Option<usize> {
+        let newest = self.recent.back().filter(|_| same > 0)?;
+        let times = self.recent.iter().rev().take(window).filter(|recent| *recent == newest).count();
+        (times >= same).then_some(times)
     }
 
     fn call_mut(&mut self, id: CallId) -> Option<&mut CallState> {
@@ -297,16 +320,25 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             }
         }
         Entry::ToolFinished(finished) => {
-            let mut unknown = None;
+            let (mut unknown, mut signature) = (None, None);
             if let Some(call) = state.call_mut(finished.call) {
                 if let (Progress::Started { action, .. }, CallStatus::Unknown) =
                     (&call.progress, finished.status)
                 {
                     unknown = Some(*action);
                 }
+                if let (Progress::Started { action, .. }, Some(result)) = (&call.progress, finished.result) {
+                    signature = Some(Signature { action: *action, result });
+                }
                 call.progress = Progress::Done(finished.status);
             }
             state.unknown_actions.extend(unknown);
+            if let Some(signature) = signature {
+                if state.recent.len() == RECENT_MAX {
+                    state.recent.pop_front();
+                }
+                state.recent.push_back(signature);
+            }
             state.close_unit_if_answered();
         }
         Entry::ToolRefused(refused) => {
@@ -333,7 +365,13 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         Entry::RunParked(parked) => state.rest = Some(Rest::Parked(parked.park)),
         Entry::RunHeld(held) => state.rest = Some(Rest::Held { detail: held.detail.clone() }),
         Entry::RunCompleted(_) => state.phase = Phase::Ended(RunStatus::Completed),
-        Entry::RunYielded(_) => state.phase = Phase::Ended(RunStatus::Yielded),
+        Entry::RunYielded(yielded) => {
+            state.failure = yielded
+                .budget
+                .as_ref()
+                .map(|exhausted| Failure { code: ErrorCode::BudgetExhausted, message: exhausted.text() });
+            state.phase = Phase::Ended(RunStatus::Yielded);
+        }
         Entry::RunFailed(failed) => {
             state.failure = Some(Failure { code: failed.code, message: failed.message.clone() });
             state.phase = Phase::Ended(RunStatus::Failed);

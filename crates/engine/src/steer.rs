@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dromia_contracts::budget::Exhausted;
 use dromia_contracts::client::HandedCall;
 use dromia_contracts::entry::{Entry, HoldReason, Park};
 use dromia_contracts::run::{Run, RunStatus};
@@ -160,16 +161,23 @@ impl Core {
         }
         let journal = crate::recover::journal(self, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
-        let mut handed = Vec::new();
+        let (mut handed, mut stopped) = (Vec::new(), None);
         for stored in &journal {
             let entry = stored.decode();
             let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
             crate::state::apply(&mut state, &entry);
-            if let Entry::ToolHanded(call) = entry {
-                handed.push(format!("{} ({})", call.tool, HandedCall { run, call: call.call }));
+            match entry {
+                Entry::ToolHanded(call) => {
+                    handed.push(format!("{} ({})", call.tool, HandedCall { run, call: call.call }));
+                }
+                Entry::RunYielded(yielded) => stopped = yielded.budget,
+                _ => {}
             }
         }
         self.explain(run, &state, &mut why);
+        if let Some(exhausted) = stopped {
+            explain_budget(run, &exhausted, &mut why);
+        }
         if row.head.status == RunStatus::Completed && !handed.is_empty() {
             let handed = handed.join(", ");
             why.waits_for = format!("nothing; it ended with calls that it handed to its client: {handed}");
@@ -230,6 +238,21 @@ impl Core {
             }
         }
     }
+}
+
+/// Says which budget stopped a run, who can change that and how.
+fn explain_budget(run: RunId, exhausted: &Exhausted, why: &mut Why) {
+    why.waits_for = format!("nothing; it stopped because {}", exhausted.text());
+    let Exhausted { budget, until, unpriced, .. } = exhausted;
+    if *unpriced {
+        "an operator, who gives the model a `price` in dromia.yaml; then it can be resumed"
+            .clone_into(&mut why.unblocked_by);
+        why.command = Some(format!("dromia run resume {run}"));
+        return;
+    }
+    let later = until.map_or_else(String::new, |until| format!("; its count begins anew at {until}"));
+    why.unblocked_by = format!("an admin, who gives {budget} a higher limit{later}; then it can be resumed");
+    why.command = Some(format!("dromia budget set {budget} --limit MORE && dromia run resume {run}"));
 }
 
 /// Who gets a held run going, and what must come first.

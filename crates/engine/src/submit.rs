@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::Exhausted;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{NewInput, Submitted, Target};
@@ -135,10 +136,12 @@ impl Core {
             return Err(agent_terminated(agent.id));
         }
         let id = self.ports.runtime.item_id();
+        let mut unfunded = None;
         for _ in 0..OPEN_TRIES {
-            match self.admit_once(scope, &agent, &found, id, &item).await? {
+            match self.admit_once(scope, &agent, &found, id, &item, unfunded.take()).await? {
                 Admission::Done(submitted) => return Ok(submitted),
                 Admission::Opened(session) => found = Found::Session(session),
+                Admission::Unfunded(exhausted) => unfunded = Some(exhausted),
             }
         }
         Err(Fault::new(ErrorCode::StoreUnavailable, "the session changed too often while it was opened"))
@@ -177,6 +180,7 @@ impl Core {
         found: &Found,
         id: ItemId,
         item: &NewItem,
+        unfunded: Option<Exhausted>,
     ) -> Result<Admission, Fault> {
         let at = self.ports.runtime.clock.now();
         let mut batch = Batch::new(scope.tenant());
@@ -208,6 +212,9 @@ impl Core {
         };
         batch.mutations.push(Mutation::InboxPut(put));
         if let Some(owner) = &mut owner {
+            if let Some(exhausted) = unfunded {
+                owner.unfund(exhausted);
+            }
             owner.claim(&mut batch, session);
         }
         let outcome = item.wait.then(|| self.wait_for(scope, agent.id, id));
@@ -258,6 +265,8 @@ impl Core {
     ) -> Result<Admission, Fault> {
         match answer {
             Commit::Refused(Refusal::SessionExists { session }) => Ok(Admission::Opened(session)),
+            // The input is let in all the same; the turn that takes it ends at once and says so.
+            Commit::Refused(Refusal::BudgetExhausted(exhausted)) => Ok(Admission::Unfunded(exhausted)),
             Commit::Refused(Refusal::KeyTaken { item: known, owner, position, request }) => {
                 if item.key.as_ref().is_some_and(|key| key.request != request) {
                     return Err(Fault::new(
@@ -323,4 +332,6 @@ enum Admission {
     Done(Submitted),
     /// Somebody else opened the session first.
     Opened(SessionId),
+    /// A budget has no room for the turn's first call.
+    Unfunded(Exhausted),
 }

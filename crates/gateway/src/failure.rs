@@ -152,7 +152,17 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
+        ErrorCode::SecretNotFound => Some("list the secrets with `dromia secret list`"),
+        ErrorCode::VaultLocked => Some("put the key of this home back; the operator finds it in `vault.key`"),
         ErrorCode::ToolNotFound => Some("list the tools with `dromia tool list`"),
+        ErrorCode::BudgetNotFound => Some("list the budgets with `dromia budget list`"),
+        ErrorCode::BudgetDeclared => {
+            Some("change `tenants.NAME.budgets` in dromia.yaml and restart the server")
+        }
+        ErrorCode::BudgetExhausted => Some(
+            "`dromia run why` names the budget; raise it with `dromia budget set`, then `dromia run resume`",
+        ),
+        ErrorCode::LoopDetected => Some("look at its calls with `dromia run show` and ask in other words"),
         ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
         ErrorCode::SignatureRefused => {
             Some("sign id, time and body with the channel's secret, as Standard Webhooks says")
@@ -229,12 +239,14 @@ impl From<Refusal> for Failure {
             Refusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
+            Refusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
             Refusal::SessionExists { .. }
             | Refusal::EpochStale { .. }
             | Refusal::SequenceMoved { .. }
             | Refusal::DeliveryMoved { .. }
             | Refusal::DeliveryBlocked { .. }
-            | Refusal::FeedMoved { .. } => {
+            | Refusal::FeedMoved { .. }
+            | Refusal::SecretVersion { .. } => {
                 Self::new(ErrorCode::Internal, "the store refused the write").with_cause(message)
             }
         }

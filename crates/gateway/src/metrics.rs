@@ -116,6 +116,8 @@ struct Gauges {
     delivered: Counter,
     failed: Counter,
     dead: Counter,
+    budget_stops: Counter,
+    loops: Counter,
     unknown: Counter,
     deliveries_in_flight: Gauge,
     delivery_targets: Gauge,
@@ -205,6 +207,15 @@ impl Meters {
             None,
             "Tasks and turns by the state that they came to since the start.".into(),
         );
+        let stops = |reason: &'static str| {
+            let labels = vec![Label::new("reason", reason)];
+            recorder.register_counter(&Key::from_parts("dromia_run_stops_total", labels), &METADATA)
+        };
+        recorder.describe_counter(
+            "dromia_run_stops_total".into(),
+            None,
+            "Runs that a budget stopped, or that went in a circle.".into(),
+        );
         let refused = |reason: Refused| {
             let labels = vec![Label::new("reason", reason.as_str())];
             let key = Key::from_parts("dromia_http_refusals_total", labels);
@@ -234,6 +245,8 @@ impl Meters {
             delivered: deliveries("delivered"),
             failed: deliveries("failed"),
             dead: deliveries("dead"),
+            budget_stops: stops("budget"),
+            loops: stops("loop"),
             unknown: deliveries("unknown_after_send"),
             deliveries_in_flight: gauge("dromia_deliveries_in_flight", "Messages that are being sent."),
             delivery_targets: gauge("dromia_delivery_targets_open", "Targets with a message to deliver."),
@@ -306,6 +319,8 @@ impl Meters {
         for (state, counter) in TaskState::ALL.into_iter().zip(&self.tasks) {
             counter.absolute(load.tasks.of(state));
         }
+        gauges.budget_stops.absolute(load.budget_stops);
+        gauges.loops.absolute(load.loops);
         let health = core.ports.store.health();
         gauges.store_writable.set(if health.read_only.is_none() { 1.0 } else { 0.0 });
         gauges.wal_bytes.set(health.wal_bytes as f64);

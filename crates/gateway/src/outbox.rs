@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dromia_contracts::delivery::Bell;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
+use dromia_contracts::vault::Leaks;
 use dromia_contracts::{Authority, Digest};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,8 @@ pub struct OutboxPorts {
     pub store: Arc<dyn Store>,
     /// The way out.
     pub post: Arc<dyn Post>,
+    /// Who looks for secrets in what leaves.
+    pub leaks: Arc<dyn Leaks>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes, under which messages are read.

@@ -6,6 +6,7 @@
 //! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
+mod budget;
 mod call;
 mod channel;
 mod cost;
@@ -16,6 +17,7 @@ mod node;
 mod reference;
 mod request;
 mod run;
+mod secret;
 mod session;
 mod task;
 mod tenant;
@@ -153,9 +155,16 @@ routes! {
     GET "/v1/tools" Tenant(Read) => tool::list;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show;
     GET "/v1/cost" Tenant(Read) => cost::summary;
+    GET "/v1/budgets" Tenant(Read) => budget::list;
+    PUT "/v1/budgets/{budget}" Tenant(Admin) => budget::set;
+    DELETE "/v1/budgets/{budget}" Tenant(Admin) => budget::remove;
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
     DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
+    GET "/v1/secrets" Tenant(Read) => secret::list;
+    POST "/v1/secrets" Tenant(Admin) => secret::set;
+    POST "/v1/secrets/{secret}/rotate" Tenant(Admin) => secret::rotate;
+    DELETE "/v1/secrets/{secret}" Tenant(Admin) => secret::delete;
     GET "/v1/tenants" Operator => tenant::list;
     POST "/v1/tenants" Operator => tenant::create;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete;
@@ -173,6 +182,7 @@ pub(crate) mod queries {
     pub(crate) use super::feed::Reading as Feed;
     pub(crate) use super::request::Which;
     pub(crate) use super::run::{Listing as Runs, Reading};
+    pub(crate) use super::secret::Listing as Secrets;
     pub(crate) use super::session::{ImportInto, Listing as Sessions, StateListing as States};
     pub(crate) use super::task::Listing as Tasks;
     pub(crate) use super::tenant::Listing as Tenants;

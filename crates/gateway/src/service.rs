@@ -19,6 +19,7 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::Terms;
 use dromia_contracts::tool::ToolHost;
+use dromia_contracts::vault::Vault;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -55,6 +56,8 @@ pub struct Ports {
     pub gate: Arc<dyn Gate>,
     /// What the operator says about tools.
     pub terms: Arc<dyn Terms>,
+    /// The secrets of tenants.
+    pub vault: Arc<dyn Vault>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes.

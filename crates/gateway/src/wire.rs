@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::cost::Attempt;
 use dromia_contracts::delivery::{Delivery, DeliveryAttempt, DeliveryRecord, FeedItem};
 use dromia_contracts::run::Run;
@@ -10,6 +11,7 @@ use dromia_contracts::runs::{Submitted, Why};
 use dromia_contracts::session::Session;
 use dromia_contracts::store::{StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::Secret;
 use dromia_contracts::{ErrorCode, Fault};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -42,6 +44,32 @@ pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
         created_at: token.created_at,
         expires_at: token.expires_at,
         revoked_at: token.revoked_at,
+    }
+}
+
+pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
+    api::secret::Secret {
+        name: secret.name,
+        version: secret.version,
+        host: secret.host,
+        placement: secret.placement,
+        created_at: secret.created_at,
+        changed_at: secret.changed_at,
+    }
+}
+
+pub(crate) fn budget(known: BudgetUse) -> api::budget::Budget {
+    let BudgetUse { budget, subject, used } = known;
+    api::budget::Budget {
+        name: budget.name,
+        per: budget.per,
+        of: budget.of,
+        measure: budget.measure,
+        period: budget.period,
+        limit: budget.limit,
+        used,
+        subject: (!subject.is_empty()).then_some(subject),
+        declared: budget.declared,
     }
 }
 

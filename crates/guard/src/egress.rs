@@ -32,10 +32,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dromia_contracts::egress::{Egress, Line, LineError, Plan, Route};
 
 use self::clearance::Clearance;
+pub(crate) use self::headers::is_free as is_free_header;
 use self::line::GuardedLine;
 use self::names::Names;
 use self::private::Private;
 use self::target::Target;
+use crate::vault::StoreVault;
 
 /// What an operator opens of the networks that are not public.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub struct Refused {
 pub struct GuardedEgress {
     config: EgressConfig,
     around: Arc<Surroundings>,
+    vault: Option<Arc<StoreVault>>,
 }
 
 /// What is known about this machine.
@@ -74,7 +77,14 @@ struct Surroundings {
 impl GuardedEgress {
     /// Sets it up; nothing is resolved.
     pub fn new(config: EgressConfig, names: Arc<dyn Names>) -> Self {
-        Self { config, around: Arc::new(Surroundings { names, doors: RwLock::default() }) }
+        let around = Arc::new(Surroundings { names, doors: RwLock::default() });
+        Self { config, around, vault: None }
+    }
+
+    /// Lets the requests of agents use secrets. Lines that were opened before have none.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<StoreVault>) -> Self {
+        Self { vault: Some(vault), ..self }
     }
 
     /// Refuses an address at which this server listens, for every line there is and will be.
@@ -93,6 +103,8 @@ impl Surroundings {
 impl Egress for GuardedEgress {
     fn line(&self, plan: Plan) -> Result<Arc<dyn Line>, LineError> {
         let Plan { route, limits } = plan;
+        // A server that the configuration names has its key from there.
+        let vault = self.vault.clone().filter(|_| route == Route::Granted);
         let clearance = match route {
             Route::Granted => Clearance { named: None, private: self.config.private_granted.clone() },
             Route::Named(url) => {
@@ -101,6 +113,6 @@ impl Egress for GuardedEgress {
                 Clearance { named: Some(named), private: self.config.private_named.clone() }
             }
         };
-        Ok(Arc::new(GuardedLine::new(clearance, limits, Arc::clone(&self.around))))
+        Ok(Arc::new(GuardedLine::new(clearance, limits, Arc::clone(&self.around), vault)))
     }
 }

@@ -1,7 +1,8 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
 //! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), one
-//! model (`model:fast`), or hosts that tools may reach (`net:api.example.com`, see [`Reach`]). Beside these stands the
+//! model (`model:fast`), hosts that tools may reach (`net:api.example.com`, see [`Reach`]), or a secret that requests may
+//! use (`secret:github`). Beside these stands the
 //! operator's word for a privileged tool (`privileged:exec`), which is never part of an agent's configuration.
 //!
 //! Invariant: no spelling covers everything; `*` alone is refused, because nobody who writes it can list what it will
@@ -11,6 +12,7 @@
 use std::fmt;
 
 use dromia_contracts::terms::CLEARED;
+use dromia_contracts::vault;
 
 use crate::egress::reach::Reach;
 
@@ -34,6 +36,8 @@ pub enum Grant<'a> {
     Reply,
     /// Hosts that tools may reach: `net:api.example.com`.
     Net(Reach<'a>),
+    /// A secret of the tenant, to be used where it is for: `secret:github`.
+    Secret(&'a str),
     /// The operator's word for a privileged tool: `privileged:exec`. No agent's configuration may hold it.
     Cleared(&'a str),
 }
@@ -57,6 +61,13 @@ impl<'a> Grant<'a> {
                 Ok(Self::Model(alias))
             } else {
                 Err(malformed("an alias is made of letters, digits, -, _ and ."))
+            };
+        }
+        if let Some(name) = text.strip_prefix(vault::GRANT) {
+            return if vault::is_name(name) {
+                Ok(Self::Secret(name))
+            } else {
+                Err(malformed("behind secret: stands the name of one secret"))
             };
         }
         if let Some(tool) = text.strip_prefix(CLEARED) {
@@ -94,7 +105,26 @@ impl<'a> Grant<'a> {
                 .strip_prefix(prefix)
                 .and_then(|rest| rest.strip_prefix('.'))
                 .is_some_and(|rest| !rest.is_empty()),
-            Self::AnyModel | Self::Model(_) | Self::Reply | Self::Net(_) | Self::Cleared(_) => false,
+            Self::AnyModel
+            | Self::Model(_)
+            | Self::Reply
+            | Self::Net(_)
+            | Self::Secret(_)
+            | Self::Cleared(_) => false,
+        }
+    }
+
+    /// Tells whether the grant covers a secret; only its own does.
+    pub fn covers_secret(self, secret: &str) -> bool {
+        match self {
+            Self::Secret(name) => name == secret,
+            Self::Tool(_)
+            | Self::Family(_)
+            | Self::AnyModel
+            | Self::Model(_)
+            | Self::Reply
+            | Self::Net(_)
+            | Self::Cleared(_) => false,
         }
     }
 
@@ -103,7 +133,12 @@ impl<'a> Grant<'a> {
         match self {
             Self::AnyModel => true,
             Self::Model(alias) => alias == model,
-            Self::Tool(_) | Self::Family(_) | Self::Reply | Self::Net(_) | Self::Cleared(_) => false,
+            Self::Tool(_)
+            | Self::Family(_)
+            | Self::Reply
+            | Self::Net(_)
+            | Self::Secret(_)
+            | Self::Cleared(_) => false,
         }
     }
 
@@ -116,6 +151,7 @@ impl<'a> Grant<'a> {
             | Self::AnyModel
             | Self::Model(_)
             | Self::Net(_)
+            | Self::Secret(_)
             | Self::Cleared(_) => false,
         }
     }
@@ -130,6 +166,7 @@ impl fmt::Display for Grant<'_> {
             Self::Model(alias) => write!(f, "model:{alias}"),
             Self::Reply => f.write_str("reply"),
             Self::Net(reach) => write!(f, "{reach}"),
+            Self::Secret(name) => write!(f, "{}{name}", vault::GRANT),
             Self::Cleared(tool) => write!(f, "{CLEARED}{tool}"),
         }
     }
@@ -174,6 +211,10 @@ pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Gran
 }
 
 fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
+    if crate::permission::narrowing(text).is_some() {
+        let problem = "only the operator's file says so, with permissions";
+        return Err(GrantError::Malformed { grant: shown(text), problem });
+    }
     let grant = Grant::parse(text)?;
     match grant {
         Grant::Tool(_) | Grant::Family(_) if !tools.iter().any(|tool| grant.covers_tool(tool)) => {
@@ -184,7 +225,8 @@ fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantErro
         | Grant::AnyModel
         | Grant::Model(_)
         | Grant::Reply
-        | Grant::Net(_) => Ok(grant),
+        | Grant::Net(_)
+        | Grant::Secret(_) => Ok(grant),
         Grant::Cleared(_) => Err(GrantError::Malformed {
             grant: shown(text),
             problem: "only the operator's file says so, with agents.HANDLE.tools.TOOL.privileged",

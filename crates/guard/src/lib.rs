@@ -1,23 +1,36 @@
-//! The gate: which actions an agent's grants cover; and the one way out of this process.
+//! The gate: which actions an agent's grants cover and the policy allows; and the one way out of this process.
 //!
 //! Invariant: default deny. An action happens only if a grant of the agent names it, and more grants never deny
-//! what fewer allowed. [`GrantGate`] is pure and total: it reads no clock and no store, and a grant it cannot
-//! read grants nothing.
+//! what fewer allowed; words of the operator (`deny:`, `ask:`) and the policy only take away. [`GrantGate`] is total: it
+//! reads no store, a grant it cannot read grants nothing, and a policy that cannot be evaluated denies.
 //!
 //! What may be said is one question, where it may go another: [`egress`] answers it where addresses are known, at every
 //! hop, and is the only code of a shipped server that connects to other hosts.
 //!
 //! Reading order: [`grant`] says what a grant is and refuses wrong ones when a configuration is written;
-//! [`gate`] judges actions by them; [`egress`] connects.
+//! [`permission`] is what the operator says beside it; [`policy`] has the rules that are asked about whatever is granted;
+//! [`gate`] judges actions by all of them, in that order; [`egress`] connects; [`vault`] keeps what only the way out puts
+//! into a request. [`capability`] is for rights that leave this process: signed tokens, each narrower than the one it was
+//! made from.
 
 pub mod grant;
 
+pub mod permission;
+
+pub mod policy;
+
 pub mod gate;
 
+pub mod capability;
+
 pub mod egress;
+
+pub mod vault;
 
 pub use crate::egress::names::{Names, SystemNames};
 pub use crate::egress::private::{Private, PrivateError};
 pub use crate::egress::{EgressConfig, GuardedEgress};
 pub use crate::gate::GrantGate;
 pub use crate::grant::{Grant, GrantError, parse_grants};
+pub use crate::policy::{Layers, Policies};
+pub use crate::vault::StoreVault;

@@ -195,7 +195,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         stopped_at: None,
         tools: vec![],
     };
-    let completed = RunCompleted { rule: "reply.session".into() };
+    let completed = RunCompleted { rule: "reply.session".into(), policy: None };
     let end = RunAppend {
         run,
         epoch: 1,

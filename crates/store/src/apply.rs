@@ -10,6 +10,7 @@
 //! by their holder; deliveries by their ids, their attempts by holder and receipt.
 
 mod agent;
+mod budget;
 mod claim;
 mod delivery;
 mod feed;
@@ -20,15 +21,17 @@ mod size;
 mod state;
 mod tenant;
 mod token;
+mod vault;
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke};
+use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke, VaultKeyPut};
 
 use agent::AgentDraft;
+use budget::{BudgetDraft, ChargeDraft};
 use claim::Before;
 use delivery::{AttemptDraft, DeliveryDraft};
 use feed::{CursorDraft, FeedDraft};
@@ -38,6 +41,7 @@ use session::SessionDraft;
 use state::StateDraft;
 use tenant::TenantDraft;
 use token::TokenDraft;
+use vault::SecretDraft;
 
 pub(crate) use size::{Size, bodies, new_body_key};
 
@@ -90,12 +94,19 @@ pub(crate) struct Draft<'b> {
     attempts: Vec<AttemptDraft>,
     feed: Option<FeedDraft>,
     cursors: Vec<CursorDraft<'b>>,
+    /// The tenant's key of secrets, where it had none.
+    vault_key: Option<&'b VaultKeyPut>,
+    secrets: Vec<SecretDraft<'b>>,
+    /// The tenant's budgets, once they were looked at.
+    budgets: Option<BudgetDraft<'b>>,
+    charges: Vec<ChargeDraft>,
 }
 
 impl<'b> Draft<'b> {
     /// Checks every precondition of a batch.
     pub(crate) fn check(db: &Connection, keys: &mut BodyKeys, batch: &'b Batch) -> Checked<Self> {
         Size::of(batch).check()?;
+        budget::check_apart(batch)?;
         let (new_tenant, body_key) = tenant::enter(db, keys, batch)?;
         let mut draft = Self {
             tenant: batch.tenant,
@@ -119,6 +130,10 @@ impl<'b> Draft<'b> {
             attempts: Vec::new(),
             feed: None,
             cursors: Vec::new(),
+            vault_key: None,
+            secrets: Vec::new(),
+            budgets: None,
+            charges: Vec::new(),
         };
         let before = match &batch.claim {
             Some(claim) => draft.claim_before(db, claim)?,
@@ -144,13 +159,18 @@ impl<'b> Draft<'b> {
                 Mutation::SessionOpen(open) => draft.session_open(db, open)?,
                 Mutation::InboxPut(put) => draft.inbox_put(db, put, standing)?,
                 Mutation::PinPut(pin) => draft.pin_put(db, pin)?,
-                Mutation::RunAppend(append) => draft.run_append(db, append)?,
+                Mutation::RunAppend(append) => draft.run_append(db, append, batch.payer.as_ref())?,
                 Mutation::RunTakeover(takeover) => draft.run_takeover(db, takeover)?,
                 Mutation::StatePut(put) => draft.state_put(db, put)?,
+                Mutation::VaultKeyPut(put) => draft.vault_key_put(db, put)?,
+                Mutation::SecretPut(sealed) => draft.secret_put(db, sealed)?,
+                Mutation::SecretErase(erase) => draft.secret_erase(db, erase)?,
+                Mutation::BudgetSet(set) => draft.budget_set(db, set)?,
+                Mutation::BudgetRemove(remove) => draft.budget_remove(db, remove)?,
             }
         }
         if let Some(claim) = &batch.claim {
-            draft.receipt.claimed = draft.claim(db, claim, before)?;
+            draft.receipt.claimed = draft.claim(db, claim, before, batch.payer.as_ref())?;
         }
         draft.deliver(db, batch)?;
         Ok(draft)
@@ -190,6 +210,8 @@ impl<'b> Draft<'b> {
         rows += self.write_signals(db)?;
         rows += self.write_deliveries(db)?;
         rows += self.write_feed(db)?;
+        rows += self.write_vault(db)?;
+        rows += self.write_budgets(db)?;
         Ok(rows)
     }
 

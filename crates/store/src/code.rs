@@ -8,6 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::{Measure, Per, Period};
 use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::run::{RunKind, RunStatus};
@@ -102,6 +103,7 @@ impl Code for DeadReason {
             Self::Expired => 3,
             Self::Backlog => 4,
             Self::Damaged => 5,
+            Self::Leak => 6,
         }
     }
 }
@@ -116,6 +118,46 @@ impl Code for AttemptOutcome {
             Self::NotSent => 2,
             Self::Unanswered => 3,
             Self::Interrupted => 4,
+        }
+    }
+}
+
+impl Code for Per {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Tenant => 0,
+            Self::Agent => 1,
+            Self::Actor => 2,
+            Self::Session => 3,
+            Self::Run => 4,
+        }
+    }
+}
+
+impl Code for Measure {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Tokens => 0,
+            Self::Money => 1,
+            Self::Time => 2,
+            Self::Calls => 3,
+        }
+    }
+}
+
+impl Code for Period {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Hour => 0,
+            Self::Day => 1,
+            Self::Month => 2,
+            Self::Total => 3,
         }
     }
 }

@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::agent::{AgentState, Erased};
-use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::store::Batch;
 
 use crate::body::{FileBodies, Place};
@@ -91,6 +91,9 @@ impl Page<'_> {
         if self.left == 0 {
             return Ok(false);
         }
+        if !self.erase_counts(&agent.to_string())? {
+            return Ok(false);
+        }
         self.db
             .prepare_cached("DELETE FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .execute(params![self.tenant.as_bytes(), self.agent.as_bytes()])?;
@@ -145,6 +148,14 @@ impl Page<'_> {
         if self.left == 0 {
             return Ok(false);
         }
+        self.delete(
+            "DELETE FROM budget_open WHERE (tenant, run, budget) IN \
+             (SELECT tenant, run, budget FROM budget_open WHERE tenant = ?1 AND run = ?2 LIMIT ?3)",
+            run,
+        )?;
+        if self.left == 0 || !self.erase_counts(&RunId::from_bytes(*run).to_string())? {
+            return Ok(false);
+        }
         self.db
             .prepare_cached("DELETE FROM runs WHERE tenant = ?1 AND run = ?2")?
             .execute(params![self.tenant.as_bytes(), run])?;
@@ -161,6 +172,9 @@ impl Page<'_> {
              (SELECT tenant, session, name FROM state WHERE tenant = ?1 AND session = ?2 LIMIT ?3)",
             session,
         )?;
+        if self.left < 2 || !self.erase_counts(&SessionId::from_bytes(*session).to_string())? {
+            return Ok(false);
+        }
         if self.left < 2 {
             return Ok(false);
         }
@@ -268,6 +282,20 @@ impl Page<'_> {
             self.db.prepare_cached(sql)?.execute(params![self.tenant.as_bytes(), owner, self.rows_left()])?;
         self.left -= gone;
         Ok(gone)
+    }
+
+    /// Erases what was counted for a subject; returns whether all is gone.
+    fn erase_counts(&mut self, subject: &str) -> rusqlite::Result<bool> {
+        let gone = self
+            .db
+            .prepare_cached(
+                "DELETE FROM budget_used WHERE (tenant, subject, budget, begins) IN \
+                 (SELECT tenant, subject, budget, begins FROM budget_used \
+                  WHERE tenant = ?1 AND subject = ?2 LIMIT ?3)",
+            )?
+            .execute(params![self.tenant.as_bytes(), subject, self.rows_left()])?;
+        self.left -= gone;
+        Ok(self.left > 0)
     }
 
     fn rows_left(&self) -> i64 {

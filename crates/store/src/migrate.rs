@@ -30,6 +30,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql") },
     Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql") },
     Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql") },
+    Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql") },
+    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql") },
 ];
 
 /// What opening a directory would do to it.

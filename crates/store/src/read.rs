@@ -1,6 +1,7 @@
 //! The reads, one file per noun. Each takes a [`View`], which is what a scope sees.
 
 pub(crate) mod agent;
+pub(crate) mod budget;
 pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod journal;
@@ -11,6 +12,7 @@ pub(crate) mod session;
 pub(crate) mod tail;
 pub(crate) mod tenant;
 pub(crate) mod token;
+pub(crate) mod vault;
 
 use rusqlite::{Connection, params};
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, TokenId};
@@ -22,6 +23,7 @@ use dromia_contracts::store::{
     TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
@@ -169,6 +171,11 @@ impl Store for SqliteStore {
     fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
         let view = View::of(scope);
         self.read(move |r| read::token::by_id(&r.db, view, token))
+    }
+
+    fn budgets<'a>(&'a self, scope: &'a Scope, at: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
+        let view = View::of(scope);
+        self.read(move |r| read::budget::list(&r.db, view, at))
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
@@ -371,6 +378,23 @@ impl Store for SqliteStore {
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
         let view = View::of(scope);
         self.read(move |r| read::delivery::feed_state(&r.db, view))
+    }
+
+    fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
+        let view = View::of(scope);
+        self.read(move |r| read::vault::key(&r.db, view))
+    }
+
+    fn secrets<'a>(&'a self, scope: &'a Scope, page: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        let view = View::of(scope);
+        let (after, limit) = (page.after.map(str::to_owned), page.limit);
+        self.read(move |r| read::vault::list(&r.db, view, &Page { after: after.as_deref(), limit }))
+    }
+
+    fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
+        let view = View::of(scope);
+        let name = name.to_owned();
+        self.read(move |r| read::vault::by_name(&r.db, view, &name))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

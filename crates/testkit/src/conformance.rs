@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod random;
 
+mod budget;
 mod claim;
 mod commit;
 mod cost;
@@ -16,6 +17,7 @@ mod journal;
 mod scene;
 mod tenancy;
 mod token;
+mod vault;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -67,6 +69,12 @@ claims! {
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
+    budget::a_call_is_reserved_with_its_entry_and_settled_with_its_answer,
+    budget::a_batch_that_a_budget_has_no_room_for_leaves_no_row,
+    budget::two_runs_do_not_both_get_the_last_of_a_budget,
+    budget::a_repeated_batch_is_charged_once,
+    budget::a_budget_that_counts_otherwise_begins_anew,
+    budget::a_tenant_has_so_many_budgets_and_a_stranger_sees_none,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
     cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
     deliver::a_message_is_prepared_with_its_entry_or_not_at_all,
@@ -90,6 +98,11 @@ claims! {
     token::a_token_is_revoked_once_and_for_good,
     token::a_token_that_expired_is_found_and_says_so,
     token::a_stranger_sees_and_revokes_no_token,
+    vault::a_tenants_key_of_secrets_is_put_once,
+    vault::a_version_of_a_secret_takes_the_place_of_the_one_before,
+    vault::an_erased_secret_is_gone,
+    vault::secrets_are_listed_by_name_in_pages,
+    vault::a_stranger_sees_and_changes_no_secret,
 }
 
 /// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -22,6 +23,7 @@ use dromia_contracts::store::{
     TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -235,6 +237,11 @@ fn line_of(batch: &Batch) -> String {
         Mutation::DeliveryRedrive(_) => "delivery_redrive".to_owned(),
         Mutation::FeedNumber(_) => "feed_number".to_owned(),
         Mutation::CursorMove(_) => "cursor_move".to_owned(),
+        Mutation::VaultKeyPut(_) => "vault_key_put".to_owned(),
+        Mutation::SecretPut(sealed) => format!("secret_put {}", sealed.secret.version),
+        Mutation::SecretErase(_) => "secret_erase".to_owned(),
+        Mutation::BudgetSet(set) => format!("budget_set {}", set.budget.name),
+        Mutation::BudgetRemove(remove) => format!("budget_remove {}", remove.name),
     };
     let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
     words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
@@ -274,6 +281,7 @@ impl Store for FaultyStore {
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
         fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
@@ -299,6 +307,9 @@ impl Store for FaultyStore {
         fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
+        fn vault_key(scope: &'a Scope) -> Option<Bytes>;
+        fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use dromia_contracts::egress::Method;
 use dromia_contracts::id::SessionId;
+use dromia_contracts::vault;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -84,8 +85,10 @@ pub(crate) struct FileDelete {
 pub(crate) struct HttpRequest {
     #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "request_body")]
     pub(crate) body: String,
+    /// Texts, or {"secret":"NAME"} for a secret of this host.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "request_headers")]
-    pub(crate) headers: BTreeMap<String, String>,
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub(crate) headers: BTreeMap<String, HeaderText>,
     /// Bytes shown, at most 65536.
     #[serde(default = "read_limit_default", deserialize_with = "read_limit")]
     pub(crate) limit: u32,
@@ -96,8 +99,28 @@ pub(crate) struct HttpRequest {
     /// First byte shown.
     #[serde(default)]
     pub(crate) offset: u64,
+    /// Parameters that are secrets: {"secret":"NAME"}.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub(crate) query: BTreeMap<String, NamedSecret>,
     #[schemars(with = "String")]
     pub(crate) url: HttpUrl,
+}
+
+/// What a header says: a text, or a secret that only the way out knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum HeaderText {
+    Plain(String),
+    Secret(NamedSecret),
+}
+
+/// A secret by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedSecret {
+    #[serde(deserialize_with = "secret_name")]
+    pub(crate) secret: String,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -245,10 +268,28 @@ fn request_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
     bounded(deserializer, REQUEST_BYTES_MAX)
 }
 
+fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if vault::is_name(&name) {
+        Ok(name)
+    } else {
+        Err(de::Error::custom("a secret is named by its name alone"))
+    }
+}
+
 /// Reads headers by their names in lower case, so that equal calls have equal bytes.
-fn request_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+fn request_headers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, HeaderText>, D::Error> {
     let mut headers = BTreeMap::new();
-    for (name, value) in BTreeMap::<String, String>::deserialize(deserializer)? {
+    for (name, value) in BTreeMap::<String, Value>::deserialize(deserializer)? {
+        let value = match value {
+            Value::String(text) => HeaderText::Plain(text),
+            Value::Object(_) => {
+                serde_json::from_value(value).map(HeaderText::Secret).map_err(de::Error::custom)?
+            }
+            _ => return Err(de::Error::custom("a header is a text or {\"secret\":\"NAME\"}")),
+        };
         if headers.insert(name.to_ascii_lowercase(), value).is_some() {
             return Err(de::Error::custom("a header stands there twice"));
         }
@@ -288,6 +329,13 @@ mod tests {
                 Ok(r#"{"headers":{"x-a":"1"},"limit":65536,"method":"GET","offset":0,"url":"https://example.com/b?q"}"#
                     .to_owned()),
             ),
+            (
+                canonical::<HttpRequest>(
+                    r#"{"url":"https://h/","query":{"k":{"secret":"b"}},"headers":{"A":{"secret":"a"}}}"#,
+                ),
+                Ok(r#"{"headers":{"a":{"secret":"a"}},"limit":65536,"method":"GET","offset":0,"query":{"k":{"secret":"b"}},"url":"https://h/"}"#
+                    .to_owned()),
+            ),
             (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
             (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
             (
@@ -323,6 +371,18 @@ mod tests {
             (
                 canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":"1","a":"2"}}"#),
                 "headers: a header stands there twice",
+            ),
+            (
+                canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":1}}"#),
+                "headers: a header is a text or",
+            ),
+            (
+                canonical::<HttpRequest>(r#"{"url":"https://h/","headers":{"A":{"secret":"a","b":1}}}"#),
+                "headers: unknown field `b`",
+            ),
+            (
+                canonical::<HttpRequest>(r#"{"url":"https://h/","query":{"k":{"secret":"a b"}}}"#),
+                "a secret is named by its name alone",
             ),
             (canonical::<Exec>(r#"{"argv":[]}"#), "argv: there is no program"),
             (canonical::<Exec>(r#"{"argv":["a\u0000"]}"#), "argv: a word holds a NUL byte"),

@@ -169,6 +169,7 @@ impl Builtin {
             Self::HttpRequest => &[
                 ("body", ArgumentRole::Payload),
                 ("headers", ArgumentRole::Payload),
+                ("query", ArgumentRole::Payload),
                 ("url", ArgumentRole::Destination),
             ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],

@@ -2,7 +2,8 @@
 //!
 //! A program that has a door finds an HTTP proxy behind it and nothing else. Each connection says one thing: `CONNECT
 //! HOST:PORT`, which becomes a tunnel, or a request with a whole URL, which becomes a request of the line. Both are judged
-//! by the agent's grants as `http.request` is, and what was judged goes into the journal with the result of the call.
+//! by the agent's grants as `http.request` is, and what was judged goes into the journal with the result of the call. A
+//! request that holds a secret of the tenant is refused (`watched`).
 //!
 //! It refuses to: resolve a name, follow a redirect (the program does, and asks again), keep a connection for a second
 //! request, take a body whose length is not said before it.
@@ -13,6 +14,7 @@
 mod desk;
 mod exchange;
 mod head;
+mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use tokio::task::JoinSet;
 
 use self::desk::Desk;
 pub(crate) use self::desk::Judged;
+pub(crate) use self::watched::Watched;
 
 /// The most connections of a program that are answered at once; more of them wait.
 const CONNECTIONS_MAX: usize = 16;

@@ -17,11 +17,13 @@ use dromia_contracts::egress::Line;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Limits, Network, Sandboxes};
+use dromia_contracts::scope::Scope;
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::{Terms, ToolTerms};
 use dromia_contracts::tool::{
     Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
+use dromia_contracts::vault::{Leaks, mask};
 use dromia_contracts::{AgentId, BoxFuture};
 use tokio::sync::Semaphore;
 
@@ -38,7 +40,7 @@ use crate::limits;
 use crate::listing;
 use crate::message;
 use crate::program::{self, PROGRAMS_MAX, Program};
-use crate::proxy::{self, Way};
+use crate::proxy::{self, Watched, Way};
 use crate::search;
 use crate::turns::Turns;
 use crate::web;
@@ -62,6 +64,8 @@ pub struct ToolsConfig {
     pub terms: Arc<dyn Terms>,
     /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
     pub way_out: Arc<dyn Line>,
+    /// Who looks for secrets in what a tool is told and in what it tells.
+    pub leaks: Arc<dyn Leaks>,
 }
 
 /// The built-in tools.
@@ -107,6 +111,7 @@ impl Toolbox {
     ) -> Result<ToolOutput, String> {
         let Some(tool) = Builtin::find(&call.tool) else { return Err("there is no such tool".to_owned()) };
         let agent = context.agent;
+        self.check(&context.scope, &call).await?;
         if let Some(pace) = self.config.pace {
             let now = self.runtime.clock.now();
             self.runtime.clock.sleep_until(now.checked_add(pace).unwrap_or(now)).await;
@@ -118,7 +123,7 @@ impl Toolbox {
             Builtin::HttpRequest => {
                 let arguments: HttpRequest = parse(&call.arguments)?;
                 let key = context.key.clone();
-                let (output, long) = web::request(&*self.line, context, arguments).await;
+                let (output, long) = web::request(&*self.line, &*self.config.leaks, context, arguments).await;
                 Ok(self.keep(agent, key, output, long).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
@@ -176,6 +181,41 @@ impl Toolbox {
         }
     }
 
+    /// Refuses a call whose arguments hold the value of a secret: it belongs to its server and nowhere else.
+    async fn check(&self, scope: &Scope, call: &PreparedCall) -> Result<(), String> {
+        let found = self.config.leaks.find(scope, call.arguments.as_bytes()).await;
+        let found = found.map_err(|_| {
+            "nobody can look now whether the arguments hold a secret; nothing was done".to_owned()
+        })?;
+        match found.first() {
+            None => Ok(()),
+            Some(leak) => Err(format!(
+                "the arguments hold the value of the secret {0:?}; nothing was done. Name it instead, with \
+                 {{\"secret\":\"{0}\"}} as a header of http.request",
+                leak.secret
+            )),
+        }
+    }
+
+    /// Writes stars over secrets in what a tool tells. Where nobody can look, nothing of it is told.
+    async fn masked(&self, scope: &Scope, mut output: ToolOutput) -> ToolOutput {
+        for part in &mut output.parts {
+            let Part::Text { text, .. } = part else { continue };
+            let Ok(found) = self.config.leaks.find(scope, text.as_bytes()).await else {
+                let parts = vec![files::fact(
+                    "the result is withheld: nobody can look now whether it holds a secret".to_owned(),
+                )];
+                return ToolOutput { failed: true, parts, ..output };
+            };
+            if !found.is_empty() {
+                let mut bytes = std::mem::take(text).into_bytes();
+                mask(&mut bytes, &found);
+                *text = String::from_utf8_lossy(&bytes).into_owned();
+            }
+        }
+        output
+    }
+
     async fn send(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: MessageSend = parse(&call.arguments)?;
         let hops_max = self.config.hops_max;
@@ -199,7 +239,11 @@ impl Toolbox {
             Some(Network::None) | None => false,
         };
         has_one.then(|| Way {
-            line: Arc::clone(&self.config.way_out),
+            line: Arc::new(Watched {
+                line: Arc::clone(&self.config.way_out),
+                leaks: Arc::clone(&self.config.leaks),
+                scope: context.scope.clone(),
+            }),
             grants: context.grants.clone(),
             share: context.scope.tenant().to_string(),
         })
@@ -322,7 +366,11 @@ impl ToolHost for Toolbox {
         call: PreparedCall,
         pieces: &'a dyn Pieces,
     ) -> BoxFuture<'a, ToolOutput> {
-        Box::pin(async move { self.execute(context, call, pieces).await.unwrap_or_else(failed) })
+        Box::pin(async move {
+            let scope = context.scope.clone();
+            let output = self.execute(context, call, pieces).await.unwrap_or_else(failed);
+            self.masked(&scope, output).await
+        })
     }
 
     fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits> {

@@ -20,16 +20,22 @@ use dromia_contracts::egress::{
     Body, Decision, EgressError, Failure, Line, Method, Reaches, Request, Response, header,
 };
 use dromia_contracts::label::Label;
+use dromia_contracts::scope::Scope;
 use dromia_contracts::tool::{EffectClass, ToolContext, ToolOutput};
+use dromia_contracts::vault::{Leaks, SecretUse, Slot, VALUE_BYTES_MAX, mask};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
-use crate::arguments::{HttpRequest, READ_BYTES_MAX};
+use crate::arguments::{HeaderText, HttpRequest, NamedSecret, READ_BYTES_MAX};
 use crate::files::{fact, whole_characters};
 use crate::kept::{KEPT_BYTES_MAX, Long, is_readable};
 
 /// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8 << 10;
+
+/// What is read around the piece that is shown where a secret was sent, so that one at its edge is seen whole; a value in
+/// hex or in a URL is up to three times as long.
+const AROUND_BYTES: usize = 4 * VALUE_BYTES_MAX;
 
 /// The headers of an answer that a model can make something of.
 const SHOWN: [&str; 8] =
@@ -97,24 +103,45 @@ impl HttpRequest {
 
     /// Returns where it would go.
     pub(crate) fn reaches(&self) -> Reaches {
-        Reaches { method: self.method, url: self.url.0.clone() }
+        let secrets = self.secrets().map(|(name, _)| name).collect();
+        Reaches { method: self.method, url: self.url.0.clone(), secrets }
+    }
+
+    /// Returns the secrets that it names, and where.
+    fn secrets(&self) -> impl Iterator<Item = (String, Slot)> {
+        let headers = self.headers.iter().filter_map(|(name, value)| match value {
+            HeaderText::Plain(_) => None,
+            HeaderText::Secret(NamedSecret { secret }) => Some((secret.clone(), Slot::Header(name.clone()))),
+        });
+        let query = self.query.iter();
+        headers.chain(query.map(|(name, named)| (named.secret.clone(), Slot::Query(name.clone()))))
     }
 }
 
 /// Sends the request and shows the piece of the answer that is asked for; gives back a body that is longer, to be kept.
 pub(crate) async fn request(
     line: &dyn Line,
+    leaks: &dyn Leaks,
     context: ToolContext,
     arguments: HttpRequest,
 ) -> (ToolOutput, Option<Long>) {
-    let HttpRequest { body, headers, limit, method, offset, url } = arguments;
+    let scope = &context.scope;
+    let secrets = arguments.secrets().map(|(name, slot)| SecretUse { scope: scope.clone(), name, slot });
+    let secrets: Vec<_> = secrets.collect();
+    let around = if secrets.is_empty() { 0 } else { AROUND_BYTES };
+    let HttpRequest { body, headers, limit, method, offset, query: _, url } = arguments;
     let HttpUrl(url) = url;
     let asked = url.clone();
-    let headers = headers.into_iter().collect();
+    let headers = headers.into_iter().filter_map(|(name, value)| match value {
+        HeaderText::Plain(text) => Some((name, text)),
+        HeaderText::Secret(_) => None,
+    });
+    let headers = headers.collect();
     let keeps = offset == 0 && limit == READ_BYTES_MAX && is_readable(&context.grants);
     // A tenant has its share of the way out, however many agents it has.
     let (grants, share) = (context.grants, context.scope.tenant().to_string());
-    let response = line.send(Request { method, url, headers, body: Bytes::from(body), grants, share }).await;
+    let request = Request { method, url, headers, body: Bytes::from(body), grants, share, secrets };
+    let response = line.send(request).await;
     let response = match response {
         Ok(response) => response,
         Err(EgressError { failure, is_sent, decisions }) => {
@@ -124,7 +151,14 @@ pub(crate) async fn request(
     let Response { status, headers, url, decisions, mut body } = response;
     let limit = limit as usize;
     let most = if keeps { KEPT_BYTES_MAX } else { limit };
-    let mut piece = piece(&mut *body, offset, most).await;
+    let scope = &context.scope;
+    let Some(mut piece) =
+        piece(&mut *body, offset, most, around).await.masked(leaks, scope, offset, most).await
+    else {
+        let text = "the answer is withheld: nobody can look now whether it holds a secret".to_owned();
+        let parts = vec![fact(text)];
+        return (ToolOutput { failed: true, parts, egress: decisions, ..ToolOutput::default() }, None);
+    };
     let long = piece.shorten(limit);
     let mut parts = vec![fact(piece.told(status, offset, method))];
     if std::str::from_utf8(&piece.bytes).is_err() {
@@ -190,31 +224,54 @@ impl Piece {
     }
 }
 
-/// Reads a piece of a body, and no more than it takes to know whether more follows.
-async fn piece(body: &mut dyn Body, offset: u64, limit: usize) -> Piece {
-    let mut piece = Piece { bytes: Vec::new(), more: false, torn: None, is_kept: false };
-    let mut skipped = 0_u64;
-    loop {
-        let mut chunk = match body.chunk().await {
-            Ok(Some(chunk)) => chunk,
+/// What was read of a body: the piece that is asked for, with what lies around it.
+struct Read {
+    bytes: Vec<u8>,
+    /// Where in the body they begin.
+    from: u64,
+    /// Why it does not go on, if it should.
+    torn: Option<Failure>,
+}
+
+/// Reads a piece of a body and so many bytes around it, and no more than it takes to know whether more follows.
+async fn piece(body: &mut dyn Body, offset: u64, limit: usize, around: usize) -> Read {
+    let mut read = Read { bytes: Vec::new(), from: 0, torn: None };
+    let end = offset.saturating_add(limit as u64).saturating_add(around as u64);
+    while read.from.saturating_add(read.bytes.len() as u64) <= end {
+        match body.chunk().await {
+            Ok(Some(chunk)) => read.bytes.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(failure) => {
-                piece.torn = Some(failure);
+                read.torn = Some(failure);
                 break;
             }
-        };
-        let skip = usize::try_from(offset - skipped).unwrap_or(usize::MAX).min(chunk.len());
-        skipped += skip as u64;
-        let wanted = chunk.split_off(skip);
-        let room = limit - piece.bytes.len();
-        piece.bytes.extend_from_slice(&wanted[..wanted.len().min(room)]);
-        if wanted.len() > room {
-            piece.more = true;
-            piece.bytes.truncate(whole_characters(&piece.bytes));
-            break;
+        }
+        // Of what comes before the piece only the last bytes are kept.
+        let before =
+            usize::try_from(offset - read.from.min(offset)).unwrap_or(usize::MAX).min(read.bytes.len());
+        if let Some(past) = before.checked_sub(around).filter(|past| *past > 0) {
+            read.bytes.drain(..past);
+            read.from += past as u64;
         }
     }
-    piece
+    read
+}
+
+impl Read {
+    /// Masks the secrets in it and cuts the piece out; nothing if nobody can look.
+    async fn masked(mut self, leaks: &dyn Leaks, scope: &Scope, offset: u64, limit: usize) -> Option<Piece> {
+        let found = leaks.find(scope, &self.bytes).await.ok()?;
+        mask(&mut self.bytes, &found);
+        let begin = usize::try_from(offset - self.from).unwrap_or(usize::MAX).min(self.bytes.len());
+        let mut bytes = self.bytes.split_off(begin);
+        let more = bytes.len() > limit;
+        if more {
+            bytes.truncate(limit);
+            bytes.truncate(whole_characters(&bytes));
+        }
+        // What is torn beyond the piece is not its matter.
+        Some(Piece { bytes, more, torn: self.torn.filter(|_| !more), is_kept: false })
+    }
 }
 
 fn failed(failure: &Failure, may_have_acted: bool, egress: Vec<Decision>) -> ToolOutput {

@@ -76,7 +76,7 @@ pub struct CreateAgent {
     #[arg(long, value_name = "FILE")]
     pub instructions_file: Option<PathBuf>,
     /// What it may do: model, reply, a tool such as file.read, a family such as 'file.*', a host such as
-    /// net.read:example.com; repeatable
+    /// net.read:example.com, a secret such as secret:github; repeatable
     #[arg(long = "grant", value_name = "GRANT", default_values = ["model", "reply"])]
     pub grants: Vec<String>,
     /// The most model calls of one run

@@ -2,10 +2,12 @@
 
 use dromia_api::List;
 use dromia_api::agent::{Agent, Deleted};
+use dromia_api::budget::Budget;
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{Delivery, DeliveryShown};
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Run, Why};
+use dromia_api::secret::Secret;
 use dromia_api::session::{Imported, Session};
 use dromia_api::status::Status;
 use dromia_api::task::{Killed, Task, TaskSpawned};
@@ -53,6 +55,13 @@ pub fn published() -> Vec<Published> {
         Published::of::<TokenCreated>("token create"),
         Published::of::<List<Token>>("token list"),
         Published::of::<Token>("token revoke"),
+        Published::of::<Secret>("secret set"),
+        Published::of::<List<Secret>>("secret list"),
+        Published::of::<Secret>("secret rotate"),
+        Published::of::<Secret>("secret delete"),
+        Published::of::<Budget>("budget set"),
+        Published::of::<List<Budget>>("budget list"),
+        Published::of::<Budget>("budget remove"),
         Published::of::<List<Delivery>>("delivery list"),
         Published::of::<DeliveryShown>("delivery show"),
         Published::of::<DeliveryShown>("delivery redrive"),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dromia_api::RunStatus;
-use dromia_api::event::{EventAccepted, EventAnswered, SendEvent, WAIT_MS_MAX};
+use dromia_api::event::{EventAccepted, EventAnswered, Failure, SendEvent, WAIT_MS_MAX};
+use dromia_api::{ErrorCode, RunStatus};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 
@@ -92,11 +92,22 @@ pub(super) fn print(waited: &Waited, output: &mut Output<'_>) -> Outcome<Exit> {
     }
 }
 
+/// Tells whether a budget stopped the run.
+pub(super) fn is_unfunded(failure: Option<&Failure>) -> bool {
+    failure.is_some_and(|failure| failure.code == ErrorCode::BudgetExhausted.as_str())
+}
+
 /// Says on stderr how a run ended that did not complete.
 pub(super) fn ended(answered: &EventAnswered, output: &mut Output<'_>) -> Outcome<Exit> {
     let run = answered.run;
     match answered.status {
         RunStatus::Completed => return Ok(Exit::Done),
+        RunStatus::Yielded if is_unfunded(answered.failure.as_ref()) => {
+            let why = answered.failure.as_ref().map(|failure| failure.message.as_str()).unwrap_or_default();
+            output.notice(&format!("{run} stopped: {why}"))?;
+            output.notice(&format!("hint: `dromia run why {run}` says how to go on"))?;
+            return Ok(Exit::Budget);
+        }
         RunStatus::Yielded => {
             output.notice(&format!("{run} stopped at its limit of model calls"))?;
             output.notice(&format!("hint: go on with `dromia run resume {run}`"))?;

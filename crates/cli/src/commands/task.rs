@@ -56,7 +56,8 @@ fn print_ended(spawned: &TaskSpawned, ended: &TaskEnded, output: &mut Output<'_>
     let why = why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
     output.notice(&format!("the task is {}{why}", spawned.state.as_str()))?;
     output.notice(&format!("hint: {}", next_step(spawned)))?;
-    Ok(Exit::RunFailed)
+    let unfunded = super::event::is_unfunded(ended.failure.as_ref());
+    Ok(if unfunded { Exit::Budget } else { Exit::RunFailed })
 }
 
 /// Where to look next.

@@ -58,6 +58,16 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the tenant has no token of this name or id",
             "`dromia token list` names those there are; a token of another tenant is named with -T",
         ),
+        ErrorCode::SecretNotFound => says(
+            "the secret does not exist in this tenant",
+            "`dromia secret list` names those there are; check the tenant with -T",
+        ),
+        ErrorCode::VaultLocked => says(
+            "the tenant has secrets, and they cannot be opened: the key of this home is missing, or it is another one than \
+             they were sealed with",
+            "put the right vault.key back into the home, readable by its owner only. If it is lost, so are the values: \
+             delete each secret with `dromia secret delete NAME` and set it again",
+        ),
         ErrorCode::ToolNotFound => says(
             "the server has no tool of this name",
             "`dromia tool list` names those there are; an older server may not have it yet",
@@ -176,6 +186,23 @@ pub(super) const fn page(code: ErrorCode) -> Page {
              tools and the longest answer; older parts of the conversation were left out already",
             "send less at a time, lower engine.output_tokens_max, or set a model with a larger window; \
              `dromia model list` shows the windows, and models.ALIAS.context_tokens sets one",
+        ),
+        ErrorCode::BudgetExhausted => says(
+            "a budget has no room for the run's next call: it is used up, or it counts money and nobody knows what the \
+             model costs",
+            "`dromia run why RUN` names the budget; raise it with `dromia budget set NAME --limit AMOUNT` or wait for its \
+             next period, then go on with `dromia run resume RUN`",
+        ),
+        ErrorCode::LoopDetected => says(
+            "the run asked for the same call again and again and got the same result each time",
+            "`dromia run show RUN` lists its calls; ask in other words, or raise engine.loop_same in dromia.yaml",
+        ),
+        ErrorCode::BudgetNotFound => {
+            says("no budget of the tenant has this name", "`dromia budget list` lists them")
+        }
+        ErrorCode::BudgetDeclared => says(
+            "the configuration file sets the budget, so it is changed there only",
+            "change `tenants.NAME.budgets` in dromia.yaml and restart the server",
         ),
         ErrorCode::ActionDenied => says(
             "the gate refused the action: the agent is not granted it",

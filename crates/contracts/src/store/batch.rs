@@ -10,6 +10,7 @@ use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
 use crate::agent::{AgentConfig, AgentState, Handle};
+use crate::budget::{Budget, Exhausted, Payer};
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -18,6 +19,7 @@ use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
 use crate::token::TokenScopes;
+use crate::vault::SealedSecret;
 
 /// Which queue of the writer a batch waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +44,10 @@ pub struct Batch {
     pub mutations: Vec<Mutation>,
     /// The optional claim. It is tried after the mutations; if it cannot be had, the mutations stand.
     pub claim: Option<Claim>,
+    /// Who pays for the calls that the entries of the batch begin and end. They are charged to the tenant's budgets in
+    /// the same commit, and the batch is refused with [`Refusal::BudgetExhausted`] if one has no room. Without a payer
+    /// nothing is charged: what an import brings along was paid elsewhere.
+    pub payer: Option<Payer>,
 }
 
 impl Batch {
@@ -52,7 +58,7 @@ impl Batch {
 
     /// Begins an empty batch.
     pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None }
+        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None, payer: None }
     }
 
     /// Tells whether this batch appends an entry of that number to a run's journal.
@@ -117,6 +123,48 @@ pub enum Mutation {
     FeedNumber(FeedNumber),
     /// Moves a subscriber's cursor.
     CursorMove(CursorMove),
+    /// Keeps the tenant's key of secrets; one that is there already is left alone.
+    VaultKeyPut(VaultKeyPut),
+    /// Writes a version of a secret in place of the one before it, which is gone. Refused with
+    /// [`Refusal::SecretVersion`] unless the version before it is there, or none for the first.
+    SecretPut(SealedSecret),
+    /// Erases a secret. One that is not there changes nothing.
+    SecretErase(SecretErase),
+    /// Sets a budget. What was counted under its name stays if it still counts the same. A batch that sets or removes
+    /// budgets has no payer.
+    BudgetSet(BudgetSet),
+    /// Removes a budget and what was counted for it; one that is not there is removed already.
+    BudgetRemove(BudgetRemove),
+}
+
+/// The key under which the keys of a tenant's secrets are sealed, itself sealed with the instance's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultKeyPut {
+    /// The sealed key.
+    pub key: Bytes,
+}
+
+/// Erases a secret. Refused with [`Refusal::SecretVersion`] where another version is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretErase {
+    /// Its name.
+    pub name: String,
+    /// The version that is erased.
+    pub version: u32,
+}
+
+/// Sets a budget. Refused if the tenant has [`crate::budget::BUDGETS_MAX`] others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetSet {
+    /// The budget.
+    pub budget: Budget,
+}
+
+/// Removes a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetRemove {
+    /// Its name.
+    pub name: String,
 }
 
 /// Registers a tenant.
@@ -455,11 +503,20 @@ pub enum Refusal {
         /// The last number that was given.
         found: u64,
     },
+    /// A budget has no room for what the batch begins.
+    #[error("{}", .0.text())]
+    BudgetExhausted(Exhausted),
     /// The state entry changed.
     #[error("the state entry is at version {found}")]
     StateVersion {
         /// The version found, 0 for none.
         found: u64,
+    },
+    /// The secret changed.
+    #[error("the secret is at version {found}")]
+    SecretVersion {
+        /// The version found, 0 for none.
+        found: u32,
     },
     /// The tenant's share of the writer's queue is used up.
     #[error("the writer's queue is full for this tenant")]

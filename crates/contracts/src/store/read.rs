@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::batch::{Batch, Commit};
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use crate::budget::BudgetUse;
 use crate::cost::Spent;
 use crate::delivery::{Delivery, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery};
 use crate::digest::Digest;
@@ -17,6 +18,7 @@ use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
 use crate::token::Token;
+use crate::vault::SealedSecret;
 
 /// A page of a listing: what comes after a place, at most so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +273,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Finds a token by its id.
     fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>>;
 
+    /// Lists the tenant's budgets by name, with how they stand in the period that the time lies in. A scope that is
+    /// narrowed to an agent sees none.
+    fn budgets<'a>(&'a self, scope: &'a Scope, at: Timestamp) -> Read<'a, Vec<BudgetUse>>;
+
     /// Lists agents, optionally only those in one state.
     fn agents<'a>(
         &'a self,
@@ -411,6 +417,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Tells how far the tenant's feed has come and who reads it. A scope that is narrowed to an agent sees no
     /// subscriber.
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState>;
+
+    /// Reads the tenant's key of secrets, as it was sealed.
+    fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>>;
+
+    /// Lists the tenant's secrets by name, also under a scope that is narrowed to an agent: its grants say which of them
+    /// it may use.
+    fn secrets<'a>(&'a self, scope: &'a Scope, page: Page<&'a str>) -> Read<'a, Vec<SealedSecret>>;
+
+    /// Finds a secret by its name.
+    fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>>;
 
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.

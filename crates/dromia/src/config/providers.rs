@@ -287,6 +287,7 @@ fn http(target: &Target, key: Option<Secret>) -> Option<HttpConfig> {
     let mut http = HttpConfig::new(server.kind.format()?, base_url, model.clone());
     http.key = key;
     http.stream = *stream;
+    http.priced = price.is_some();
     http.price = price.unwrap_or_default();
     http.window = *window;
     http.output_limit = server.output_limit.map_or_else(OutputLimit::default, OutputLimit::from);

@@ -54,6 +54,15 @@ agents:
   acme/ops: { tools: { exec: { privileged: true } } }     # of the tenant acme
 ```
 
+Tools are kept from every agent, or from one, by `permissions`, whatever the agents are granted. More, and rules of your own,
+are in [permissions and policy](policy.md).
+
+```yaml
+permissions: { deny: [exec] }
+agents:
+  dev: { permissions: { allow: [time.now], deny: ['http.*'] } }
+```
+
 | command | what it does |
 |---|---|
 | `dromia config validate` | says whether the file can be served, or what is wrong with line and column |

@@ -7,12 +7,15 @@ use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use dromia_contracts::agent::Handle;
+use dromia_contracts::budget::Budget;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
+use dromia_engine::state::RECENT_MAX;
 use dromia_gateway::{Channels, ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
 use dromia_sandbox::Engine;
 
+use super::budgets;
 use super::channels;
 use super::egress::{self, Reachable};
 use super::layers::Environment;
@@ -51,6 +54,8 @@ pub(crate) struct Resolved {
     pub(crate) control_groups: Vec<PathBuf>,
     /// The tenants whose programs need a kernel of their own.
     pub(crate) hostile: Vec<Handle>,
+    /// The budgets that are declared, by tenant. An agent may stand there by its handle.
+    pub(crate) budgets: Vec<(Handle, Vec<Budget>)>,
 }
 
 impl Resolved {
@@ -137,6 +142,13 @@ pub(crate) fn resolve(
     check.at_least_one("engine.active_max", count(written.engine.active_max));
     check.at_least_one("engine.model_calls_max", written.engine.model_calls_max.into());
     check.at_least_one("engine.output_tokens_max", written.engine.output_tokens_max.into());
+    let (same, window) = (written.engine.loop_same, written.engine.loop_window);
+    if !(1..=RECENT_MAX).contains(&window) {
+        check.wrong("engine.loop_window", format!("must be from 1 to {RECENT_MAX}, and is {window}"));
+    }
+    if same > window {
+        check.wrong("engine.loop_same", format!("is {same}, and only {window} calls are looked at"));
+    }
     check.at_least_one("context.items_max", count(written.context.items_max));
     check.at_least_one("context.bytes_max", count(written.context.bytes_max));
     let resolved = Resolved {
@@ -148,6 +160,8 @@ pub(crate) fn resolve(
             active_max: written.engine.active_max,
             model_calls_max: written.engine.model_calls_max,
             output_tokens_max: written.engine.output_tokens_max,
+            loop_same: written.engine.loop_same,
+            loop_window: written.engine.loop_window,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
         },
         hosts: written.http.hosts.clone(),
@@ -162,6 +176,7 @@ pub(crate) fn resolve(
         containers: containers(&written.sandbox.docker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),
         hostile: hostile(written, &mut check),
+        budgets: budgets::resolve(written, &mut check),
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {

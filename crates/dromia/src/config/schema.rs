@@ -171,6 +171,7 @@ fn takes(schema: &Value, is_group: bool) -> String {
         _ if is_group => "keys below it",
         Some("integer") => "whole number",
         Some("boolean") => "true or false",
+        Some("array") if schema["items"]["type"] != "string" => "list",
         Some("array") => "list of names",
         _ => "text",
     }

@@ -1,4 +1,4 @@
-//! What the file says about tools, under `tools` for every agent and under `agents.HANDLE.tools` for one.
+//! What the file says about tools, under `tools` and `permissions` for every agent and under `agents.HANDLE` for one.
 //!
 //! Sizes and times are written with their unit. Each has a smallest and a largest value; what lies beyond, what would come
 //! to nothing, and a key that says less than another one already does is refused with its place.
@@ -11,6 +11,7 @@ use dromia_contracts::terms::{ToolTerms, cleared};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::permissions::{self, WrittenOwnPermissions};
 use super::resolve::Check;
 use super::written::{Minimum, Written};
 
@@ -20,6 +21,8 @@ use super::written::{Minimum, Written};
 pub(crate) struct WrittenAgent {
     /// What this agent's tools may use, where it is not what `tools` says.
     pub(crate) tools: WrittenFlags,
+    /// Tools that this agent is granted, must ask for, or is denied.
+    pub(crate) permissions: WrittenOwnPermissions,
 }
 
 /// What counts for tools.
@@ -116,6 +119,9 @@ pub(crate) type Named = (Handle, Handle);
 pub(crate) struct Said {
     all: BTreeMap<&'static str, ToolTerms>,
     agents: BTreeMap<Named, BTreeMap<&'static str, ToolTerms>>,
+    /// The rows of `permissions`, as they stand among grants: for every agent, and for one.
+    rows: Vec<String>,
+    own_rows: BTreeMap<Named, Vec<String>>,
 }
 
 impl Said {
@@ -151,7 +157,9 @@ impl Said {
         let hosts = self.all.values().chain(own.into_iter().flat_map(BTreeMap::values));
         let hosts = hosts.flat_map(|terms| &terms.net).map(|host| format!("net:{host}"));
         let words = own.into_iter().flatten().filter(|(_, terms)| terms.privileged);
-        hosts.chain(words.map(|(tool, _)| cleared(tool))).collect()
+        let own_rows = agent.and_then(|agent| self.own_rows.get(agent)).into_iter().flatten();
+        let rows = self.rows.iter().chain(own_rows).cloned();
+        hosts.chain(words.map(|(tool, _)| cleared(tool))).chain(rows).collect()
     }
 
     fn of(&self, agent: Option<&Named>) -> Option<&BTreeMap<&'static str, ToolTerms>> {
@@ -163,7 +171,8 @@ impl Said {
 pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
     let minimum = written.sandbox.minimum;
     let all = flags("tools", &written.tools.flags(), minimum, check);
-    let mut agents = BTreeMap::new();
+    let rows = permissions::of_all(&written.permissions, check);
+    let (mut agents, mut own_rows) = (BTreeMap::new(), BTreeMap::new());
     for (name, agent) in &written.agents {
         let here = format!("agents.{name}");
         let Some(named) = named(name) else {
@@ -178,11 +187,15 @@ pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
                 check.wrong(&format!("{here}.tools.{tool}.privileged"), problem);
             }
         }
+        own_rows.insert(
+            named.clone(),
+            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, check),
+        );
         if agents.insert(named, own).is_some() {
             check.wrong(&here, "this agent is named twice");
         }
     }
-    Said { all, agents }
+    Said { all, agents, rows, own_rows }
 }
 
 fn named(name: &str) -> Option<Named> {

@@ -5,6 +5,7 @@
 //!
 //! Reading order: the whole first, with what has few keys; then [`models`], [`programs`], [`edge`] and [`egress`].
 
+mod budgets;
 mod edge;
 mod egress;
 mod models;
@@ -19,12 +20,14 @@ use dromia_engine::EngineConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::budgets::WrittenBudget;
 pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
 pub(crate) use self::models::{
     Kind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
 };
 pub(crate) use self::programs::{Minimum, Trust, WrittenDocker, WrittenSandbox, WrittenTenant, WrittenTools};
+use super::permissions::WrittenPermissions;
 use super::tools::WrittenAgent;
 
 /// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
@@ -58,6 +61,8 @@ pub(crate) struct Written {
     pub(crate) sandbox: WrittenSandbox,
     /// The built-in tools.
     pub(crate) tools: WrittenTools,
+    /// Tools that are kept from every agent, whatever it is granted. `agents` says it of one.
+    pub(crate) permissions: WrittenPermissions,
     /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
     /// `default`.
     pub(crate) agents: BTreeMap<String, WrittenAgent>,
@@ -81,6 +86,7 @@ impl Default for Written {
             limits: WrittenLimits::default(),
             sandbox: WrittenSandbox::default(),
             tools: WrittenTools::default(),
+            permissions: WrittenPermissions::default(),
             agents: BTreeMap::new(),
             egress: WrittenEgress::default(),
         }
@@ -143,7 +149,6 @@ pub(crate) struct WrittenChannel {
 /// How runs are worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the keys of the file, and each is a bound")]
 pub(crate) struct WrittenEngine {
     /// The most runs at work at once.
     pub(crate) active_max: usize,
@@ -151,6 +156,11 @@ pub(crate) struct WrittenEngine {
     pub(crate) model_calls_max: u32,
     /// The most tokens of one answer.
     pub(crate) output_tokens_max: u32,
+    /// How often the same call may give the same result among the last `loop_window` calls of a run before the run is
+    /// ended; 0 ends none.
+    pub(crate) loop_same: usize,
+    /// How many of a run's last calls are looked at, 64 at most.
+    pub(crate) loop_window: usize,
 }
 
 impl Default for WrittenEngine {
@@ -160,6 +170,8 @@ impl Default for WrittenEngine {
             active_max: engine.active_max,
             model_calls_max: engine.model_calls_max,
             output_tokens_max: engine.output_tokens_max,
+            loop_same: engine.loop_same,
+            loop_window: engine.loop_window,
         }
     }
 }

@@ -39,4 +39,5 @@ mod tokens;
 mod toolcmd;
 mod tree;
 mod turns;
+mod vault;
 mod webhook;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::egress::{create, hello};
 use crate::home::{Home, Server, append, block_on, count};
+use crate::vault::piped;
 
 const SETTINGS: &str =
     "egress: { private_tools: ['127.0.0.1'] }\ntools: { shell.execute: { network: proxy } }\n";
@@ -71,6 +72,35 @@ fn a_program_reaches_what_is_granted_and_opened_and_nothing_else() {
     let methods: Vec<_> = decisions.iter().take(2).map(|decision| &decision["method"]).collect();
     assert_eq!(methods, ["GET", "CONNECT"]);
     assert_eq!(decisions[1]["address"], "127.0.0.1");
+}
+
+#[test]
+fn what_a_program_sends_is_looked_at_for_secrets() {
+    assert!(Path::new("/usr/bin/curl").is_file(), "this test needs curl: apt-get install curl");
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), SETTINGS);
+    let (port, heard) = hello();
+    let server = home.serve();
+    let set = ["secret", "set", "mail", "--stdin", "--host", "mail.example", "--placement", "bearer"];
+    assert!(piped(&home, &set, "ghp_Canary0f4711").status.success());
+    create(&home, "dev", &["shell.execute".to_owned(), format!("net:127.0.0.1:{port}")]);
+    // Every letter is thirteen further, so that the call itself holds nothing of it.
+    let script = format!(
+        "value=$(echo tuc_Pnanel0s4711 | tr A-Za-z N-ZA-Mn-za-m)
+        to=http://127.0.0.1:{port}/
+        for asked in $to$value \"$to -H x:$value\" \"$to -d $value\" $to; do
+            curl -s -m 20 -o /dev/null -w '%{{http_code}}\\n' $asked
+        done"
+    );
+    let (told, fields) = block_on(run(&server, &script));
+    assert!(told.ends_with("403\n403\n403\n200\n"), "{told}");
+    assert!(told.contains("[network: 1 let out, 3 refused]"), "{told}");
+    let decisions = fields["egress"].as_array().expect("what was judged");
+    let judged: Vec<_> = decisions.iter().map(|one| (&one["method"], &one["rule"])).collect();
+    let (get, post, leak) = (json!("GET"), json!("POST"), json!("leak scan"));
+    let granted = json!(format!("grant net:127.0.0.1:{port}"));
+    assert_eq!(judged, [(&get, &leak), (&post, &leak), (&get, &granted)]);
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -40,6 +40,8 @@ const LEAVES: &[(&str, How)] = &[
     ("model set", Prints(&["spare=played,default"])),
     ("model test", Prints(&["default"])),
     ("model route show", Prints(&["spare"])),
+    ("policy show", Prints(&[])),
+    ("policy test", Prints(&[])),
     ("sandbox test", Prints(&["--backend", "native/strict", "--class", "netlink"])),
     ("tool list", Prints(&["--agent", "tree"])),
     ("tool show", Prints(&["exec", "--agent", "tree"])),
@@ -65,6 +67,13 @@ const LEAVES: &[(&str, How)] = &[
     ("token create", Prints(&["laptop", "--scope", "read", "--expires", "30d"])),
     ("token list", Prints(&[])),
     ("token revoke", Prints(&["laptop"])),
+    ("secret set", Prints(&["github", "--stdin", "--host", "api.example.com", "--placement", "bearer"])),
+    ("secret list", Prints(&[])),
+    ("secret rotate", Prints(&["github", "--stdin"])),
+    ("secret delete", Prints(&["github", "--yes"])),
+    ("budget set", Prints(&["hourly", "--measure", "calls", "--period", "hour", "--limit", "100000"])),
+    ("budget list", Prints(&[])),
+    ("budget remove", Prints(&["hourly"])),
     ("whoami", Prints(&[])),
     ("session list", Prints(&[])),
     ("session show", Prints(&["{session}"])),
@@ -140,6 +149,7 @@ impl Scene {
         let yielded = asked(&["ask", "@loop file.list {}", "--agent", "tree"]);
         assert_eq!(yielded["status"], "yielded", "{yielded}");
         let slow = asked(&["event", "send", "@slow 60000\n@say late", "--agent", "tree"]);
+        std::fs::write(home.path().join("value"), "a-value-of-a-test\n").expect("a file");
         let file = home.path().join("talk.session");
         let session = text(&answered["session"]);
         let exported = home.run(&["session", "export", &session, "--file", path(&file)]);
@@ -165,9 +175,11 @@ impl Scene {
         });
         let line: Vec<_> = words(command).into_iter().chain(filled).chain(more.iter().copied()).collect();
         // A variable that asks for colour everywhere must not reach a document.
+        let value = std::fs::File::open(self.home.path().join("value")).expect("a value lies there");
         self.home
             .command()
             .args(&line)
+            .stdin(value)
             .env("CLICOLOR_FORCE", "1")
             .env(webhook::VARIABLE, webhook::SECRET)
             .output()

@@ -7,6 +7,7 @@ use dromia_contracts::model::{ModelError, ModelReply, ProposedCall};
 use dromia_contracts::{CallId, ErrorCode};
 use jiff::SignedDuration;
 
+use super::call::Refusing;
 use super::{ATTEMPTS_MAX, BODY_BYTES_MAX, CALLS_MAX, Draft, Next, Plan, to_body};
 use crate::state::Phase;
 
@@ -69,7 +70,7 @@ impl Draft {
                 "Nothing ran: the arguments of this call had {bytes} bytes, too many to keep. Send less at a time: \
                  write a first piece, and append the others."
             );
-            self.refuse(call, tool, CallStatus::Error, None, &text);
+            self.refuse(call, tool, CallStatus::Error, Refusing::default(), &text);
         }
         self.go_on()
     }

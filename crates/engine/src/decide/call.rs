@@ -1,15 +1,29 @@
 //! What becomes of a call: it begins, is refused, is handed to the client, or ends with its one result.
 
-use dromia_contracts::CallId;
 use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall, ToolResult};
 use dromia_contracts::egress::Decision;
 use dromia_contracts::entry::{CallAsked, Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::ToolOutput;
+use dromia_contracts::{CallId, Digest};
 
 use super::{BODY_BYTES_MAX, Draft, Judgement, Next, to_body};
 use crate::state::{Phase, Progress};
+
+/// Who refuses a call: a rule, and the policy that was asked, where there are any.
+#[derive(Debug, Default)]
+pub(super) struct Refusing {
+    rule: Option<String>,
+    policy: Option<Digest>,
+}
+
+impl Refusing {
+    /// A rule that asks no policy.
+    pub(super) fn by(rule: &str) -> Self {
+        Self { rule: Some(rule.to_owned()), policy: None }
+    }
+}
 
 impl Draft {
     /// Begins with the one call that somebody asked for; it is judged and run as a model's call is.
@@ -35,9 +49,9 @@ impl Draft {
             {
                 let text = "This very action began earlier in this run and its outcome is unknown. It is not repeated \
                             without a person: say what you know, and let the person ask for it again.";
-                self.refuse(call, tool, CallStatus::Denied, Some("unknown-outcome".to_owned()), text)
+                self.refuse(call, tool, CallStatus::Denied, Refusing::by("unknown-outcome"), text)
             }
-            Judgement::Allowed { call: prepared, rule } => {
+            Judgement::Allowed { call: prepared, rule, policy } => {
                 let attempt = match before {
                     Progress::Started { attempt, .. } => attempt + 1,
                     Progress::Waiting | Progress::Done(_) | Progress::Handed => 1,
@@ -49,14 +63,15 @@ impl Draft {
                     attempt,
                     action: prepared.action,
                     rule,
+                    policy,
                 }));
                 Next::RunTool(prepared)
             }
-            Judgement::Denied { rule, reason } => {
-                self.refuse(call, tool, CallStatus::Denied, Some(rule), &reason)
+            Judgement::Denied { rule, reason, policy } => {
+                self.refuse(call, tool, CallStatus::Denied, Refusing { rule: Some(rule), policy }, &reason)
             }
             Judgement::Malformed(error) => {
-                self.refuse(call, tool, CallStatus::Error, None, &error.to_string())
+                self.refuse(call, tool, CallStatus::Error, Refusing::default(), &error.to_string())
             }
             Judgement::ForClient => {
                 self.push(Entry::ToolHanded(ToolHanded { call, tool }));
@@ -77,10 +92,10 @@ impl Draft {
         call: CallId,
         tool: String,
         status: CallStatus,
-        rule: Option<String>,
+        by: Refusing,
         text: &str,
     ) -> Next {
-        self.push_refusal(call, tool, status, rule, text);
+        self.push_refusal(call, tool, status, by, text);
         self.go_on()
     }
 
@@ -90,12 +105,13 @@ impl Draft {
         call: CallId,
         tool: String,
         status: CallStatus,
-        rule: Option<String>,
+        by: Refusing,
         text: &str,
     ) {
         let result = ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] };
         let body = to_body(&result);
-        self.push_with(Entry::ToolRefused(ToolRefused { call, tool, status, rule }), Some(body));
+        let Refusing { rule, policy } = by;
+        self.push_with(Entry::ToolRefused(ToolRefused { call, tool, status, rule, policy }), Some(body));
     }
 
     pub(super) fn finish(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>) {
@@ -103,12 +119,16 @@ impl Draft {
     }
 
     fn finish_judged(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>, egress: Vec<Decision>) {
+        // Without the call's id, which is another one each time.
+        let parts_of = to_body(&parts);
         let mut body = to_body(&ToolResult { call, status, parts });
         if body.len() > BODY_BYTES_MAX {
             let text =
                 format!("The result has {} bytes, more than {BODY_BYTES_MAX}; ask for less.", body.len());
             body = to_body(&ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] });
         }
-        self.push_with(Entry::ToolFinished(ToolFinished { call, status, egress }), Some(body));
+        let ended = matches!(status, CallStatus::Ok | CallStatus::Error);
+        let result = ended.then(|| Digest::from_bytes(*blake3::hash(&parts_of).as_bytes()));
+        self.push_with(Entry::ToolFinished(ToolFinished { call, status, egress, result }), Some(body));
     }
 }

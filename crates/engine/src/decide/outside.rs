@@ -1,14 +1,16 @@
 //! What comes from outside the loop: signals, the pause of the agent, and the takeover after a crash.
 
+use dromia_contracts::budget::{Exhausted, RULE};
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{
-    Entry, HoldReason, ModelFailed, Park, RunCancelled, RunHeld, RunParked, SignalTaken,
+    Entry, HoldReason, ModelFailed, Park, RunCancelled, RunHeld, RunParked, RunYielded, SignalTaken,
 };
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{Actor, ErrorCode};
 
+use super::call::Refusing;
 use super::{CLAIMS_MAX, Draft, Next};
 use crate::state::{Phase, Progress, Rest};
 
@@ -45,6 +47,30 @@ impl Draft {
         Next::Rest
     }
 
+    /// Ends the run at a budget, from which a new one may go on. Calls that did not begin are refused.
+    pub(super) fn unfunded(&mut self, exhausted: Exhausted) -> Next {
+        while let Some((call, known)) = self.state.next_call() {
+            let (tool, began) = (known.tool.clone(), matches!(known.progress, Progress::Started { .. }));
+            if began {
+                // A crash cut it off, and it may not be repeated.
+                self.finish(call, CallStatus::Unknown, vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)]);
+            } else {
+                let text = format!("Nothing ran: {}.", exhausted.text());
+                self.push_refusal(call, tool, CallStatus::Denied, Refusing::by(RULE), &text);
+            }
+        }
+        let model_calls = self.state.model_calls;
+        self.push(Entry::RunYielded(RunYielded { model_calls, budget: Some(exhausted) }));
+        Next::Rest
+    }
+
+    /// Ends a run that goes in a circle, at the border of a unit.
+    pub(super) fn circled(&mut self, times: usize) -> Next {
+        let Phase::StepDue { .. } = self.state.phase else { return self.go_on() };
+        let text = format!("the same call gave the same result {times} times; the run goes in a circle");
+        self.fail(ErrorCode::LoopDetected, text)
+    }
+
     /// Gives every open call its one result and closes an open model attempt, so that no prefix of the journal
     /// leaves a call without a result.
     fn close_everything(&mut self) {
@@ -69,7 +95,7 @@ impl Draft {
                 }
                 Progress::Waiting | Progress::Done(_) | Progress::Handed => {
                     let text = "The run was ended before the call began.";
-                    self.push_refusal(call, tool, CallStatus::Cancelled, None, text);
+                    self.push_refusal(call, tool, CallStatus::Cancelled, Refusing::default(), text);
                 }
             }
         }

@@ -44,6 +44,7 @@ impl Owner {
             reserved_micros: prepared.reserved_micros,
             sent,
         };
+        self.priced = prepared.priced;
         self.prepared = Some(prepared);
         Input::Planned(plan)
     }
@@ -66,7 +67,7 @@ impl Owner {
     pub(super) async fn call_model(&mut self) -> Result<Input, Lost> {
         // A provider is a sink like any other: the request passes the gate before it leaves.
         let model = self.agent.config.model.clone();
-        if let Verdict::Deny { rule, reason } = self.gate(Action::Model { model: &model }) {
+        if let Verdict::Deny { rule, reason, .. } = self.gate(Action::Model { model: &model }) {
             return Ok(Input::Failed(ModelError {
                 code: ErrorCode::ModelRejected,
                 message: format!("the request was refused by {rule}: {reason}"),

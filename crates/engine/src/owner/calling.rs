@@ -7,6 +7,7 @@ use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::Live;
 use dromia_contracts::session::{InboxItem, ItemKind};
+use dromia_contracts::store::Refusal;
 use dromia_contracts::tool::{
     CallEnd, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PreparedCall, ToolContext, ToolOutput,
 };
@@ -21,8 +22,8 @@ impl Owner {
     pub(super) async fn run_tool(&mut self, call: PreparedCall) -> Result<Next, Lost> {
         // A transactional call has no effect before its result commits, so its start commits with its result.
         let transactional = call.effect == EffectClass::Transactional;
-        if !transactional {
-            self.commit().await?;
+        if !transactional && let Some(ended) = self.commit().await? {
+            return Ok(ended);
         }
         let id = call.id;
         let context = ToolContext {
@@ -71,6 +72,11 @@ impl Owner {
         let next = self.decide(Input::Finished(id, output));
         match self.try_commit().await? {
             None => Ok(next),
+            Some(Refusal::BudgetExhausted(exhausted)) => {
+                (self.state, self.story, self.pending) = saved;
+                self.sends.clear();
+                Ok(self.unfund(exhausted))
+            }
             Some(refusal) => {
                 (self.state, self.story, self.pending) = saved;
                 self.sends.clear();

@@ -6,15 +6,19 @@ use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, RunAppend};
 use jiff::SignedDuration;
 
 use super::{Lost, Owner};
+use crate::decide::Next;
 use crate::scheduler::Ready;
 
 /// How often an append that found the writer's queue full is offered again, 20 ms apart.
 const OVERLOAD_TRIES: u32 = 500;
 
 impl Owner {
-    pub(super) async fn commit(&mut self) -> Result<bool, Lost> {
+    /// Makes the start of a call durable. If a budget has no room for it, the run ends instead, and what to do then is
+    /// given back.
+    pub(super) async fn commit(&mut self) -> Result<Option<Next>, Lost> {
         match self.try_commit().await? {
-            None => Ok(false),
+            None => Ok(None),
+            Some(Refusal::BudgetExhausted(exhausted)) => Ok(Some(self.unfund(exhausted))),
             Some(refusal) => {
                 tracing::warn!(run = %self.run, %refusal, "an append was refused");
                 Err(Lost::Fenced)
@@ -35,6 +39,7 @@ impl Owner {
         let rings = message.is_some();
         let sends = std::mem::take(&mut self.sends);
         let mut batch = Batch::new(self.scope.tenant());
+        batch.payer = Some(self.payer());
         batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
         batch.mutations.extend(message.map(Mutation::DeliveryPrepare));
         batch.mutations.push(Mutation::RunAppend(RunAppend {
@@ -60,6 +65,7 @@ impl Owner {
                     if rings {
                         self.core.ring();
                     }
+                    self.before = None;
                     return Ok(Ok(()));
                 }
                 Commit::Refused(Refusal::Overloaded) => {
@@ -75,7 +81,15 @@ impl Owner {
                 ) => {
                     return Err(Lost::Fenced);
                 }
-                Commit::Refused(refusal) => return Ok(Err(refusal)),
+                Commit::Refused(refusal) => {
+                    if let (Refusal::BudgetExhausted(_), Some(Mutation::RunAppend(append))) =
+                        (&refusal, batch.mutations.pop())
+                    {
+                        // All of it but the call that was to begin is still to be written.
+                        (self.pending, self.sends) = (append.entries, sends);
+                    }
+                    return Ok(Err(refusal));
+                }
             }
         }
         Err(Lost::Store)

@@ -20,7 +20,7 @@ fn id(index: u32) -> CallId {
 /// A story whose last run completed with two calls, the second of them handed to the client if so wished.
 fn ended(both: bool) -> Story {
     let mut story = asked(both);
-    let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into() });
+    let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None });
     story.add_entry(&completed, None).expect("it is readable");
     story.end_run(RUN);
     story
@@ -174,7 +174,7 @@ fn a_call_by_hand_stands_in_the_story_as_a_unit_and_its_result_is_the_reply() {
     assert!(story.call(id(0)).is_some(), "it can be judged");
     let body = serde_json::to_vec(&gave(0, "two lines")).expect("it is JSON");
     let status = CallStatus::Ok;
-    let finished = Entry::ToolFinished(ToolFinished { call: id(0), status, egress: vec![] });
+    let finished = Entry::ToolFinished(ToolFinished { call: id(0), status, egress: vec![], result: None });
     story.add_entry(&finished, Some(&body)).expect("it is readable");
     assert_eq!(parts_text(&story.reply), "two lines");
     assert_eq!(told(&story).len(), 2, "{:?}", told(&story));

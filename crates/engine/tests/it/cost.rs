@@ -58,7 +58,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         3 => (1..9_u32).prop_map(called),
         3 => (1..9_u32, 0..1_000_u32, 0..1_u64 << 50).prop_map(|(a, i, c)| replied(a, i, c)),
         2 => (1..9_u32, code, 0..1_u64 << 50).prop_map(|(a, code, c)| failed(a, code, c)),
-        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1 })),
+        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1, budget: None })),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dromia_contracts::budget::{Exhausted, Measure, Per};
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::Verdict;
@@ -140,16 +141,17 @@ impl Live {
             }
             Next::Judge(id) => {
                 let judgement = match dice % 5 {
-                    0 => Judgement::Denied { rule: "r".into(), reason: "no".into() },
+                    0 => Judgement::Denied { rule: "r".into(), reason: "no".into(), policy: None },
                     _ if dice % 11 == 10 => Judgement::ForClient,
                     _ => Judgement::Allowed {
                         call: prepared(id, EFFECTS[usize::from(dice % 5)], dice % 7),
                         rule: "r".into(),
+                        policy: None,
                     },
                 };
                 Input::Judged(id, judgement)
             }
-            Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into() }),
+            Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into(), policy: None }),
             Next::RunTool(call) => {
                 let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
                 Input::Finished(
@@ -339,7 +341,7 @@ fn one_call_begun(effect: EffectClass) -> Live {
     live.answer(1);
     live.answer(1);
     let Next::Judge(id) = live.next else { panic!("one call is asked for, not {:?}", live.next) };
-    let judgement = Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into() };
+    let judgement = Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None };
     live.feed(Input::Judged(id, judgement));
     live
 }
@@ -356,7 +358,8 @@ fn a_crash_during_an_unkeyed_call_makes_it_unknown_and_the_same_action_needs_a_p
     live.answer(1);
     live.answer(1);
     let Next::Judge(id) = live.next else { panic!("the model asks again") };
-    let again = Judgement::Allowed { call: prepared(id, EffectClass::Unkeyed, 1), rule: "r".into() };
+    let again =
+        Judgement::Allowed { call: prepared(id, EffectClass::Unkeyed, 1), rule: "r".into(), policy: None };
     live.feed(Input::Judged(id, again));
     assert!(
         matches!(live.journal.last(), Some(Entry::ToolRefused(refused)) if refused.status == CallStatus::Denied)
@@ -370,7 +373,10 @@ fn a_crash_during_a_call_that_may_be_repeated_begins_it_again_under_the_same_id(
         let live = one_call_begun(effect);
         let mut live = Live::recover(&live.journal, 1);
         let Next::Judge(id) = live.next else { panic!("a retry passes the gate again: {:?}", live.next) };
-        live.feed(Input::Judged(id, Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into() }));
+        live.feed(Input::Judged(
+            id,
+            Judgement::Allowed { call: prepared(id, effect, 1), rule: "r".into(), policy: None },
+        ));
         let begun: Vec<_> = live
             .journal
             .iter()
@@ -403,7 +409,7 @@ fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run(
         assert_eq!(live.next, Next::Judge(id));
         if index == 1 {
             let call = prepared(id, EffectClass::Pure, 1);
-            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
             let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
             live.feed(Input::Finished(id, ToolOutput { failed: false, parts, ..ToolOutput::default() }));
         } else {
@@ -439,7 +445,7 @@ fn a_crash_between_handed_calls_hands_each_over_once() {
 fn a_refused_reply_takes_handed_calls_back_with_the_run() {
     let mut live = calls_asked(1);
     live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
-    live.feed(Input::ReplyJudged(Verdict::Deny { rule: "reply".into(), reason: "no".into() }));
+    live.feed(Input::ReplyJudged(Verdict::Deny { rule: "reply".into(), reason: "no".into(), policy: None }));
     assert_eq!(live.state.status(), RunStatus::Failed);
 }
 
@@ -548,10 +554,13 @@ fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
         let mut live = asked_by_hand();
         assert_eq!(live.next, Next::Judge(id));
         if denied {
-            live.feed(Input::Judged(id, Judgement::Denied { rule: "no".into(), reason: "no".into() }));
+            live.feed(Input::Judged(
+                id,
+                Judgement::Denied { rule: "no".into(), reason: "no".into(), policy: None },
+            ));
         } else {
             let call = prepared(id, EffectClass::Unkeyed, 1);
-            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
             live.feed(Input::Finished(id, ToolOutput { failed: true, ..ToolOutput::default() }));
         }
         assert_eq!(live.next, Next::JudgeReply, "what it gave leaves through the gate");
@@ -573,7 +582,7 @@ fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
     let before = Live::recover(&live.journal, 1);
     assert_eq!(before.next, Next::Judge(id), "what was asked for and did not begin is judged after a crash");
     let call = prepared(id, EffectClass::Unkeyed, 1);
-    live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into() }));
+    live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
     let mut again = Live::recover(&live.journal, 1);
     assert_eq!(again.next, Next::JudgeReply);
     again.answer(1);
@@ -584,4 +593,80 @@ fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
     assert!(again.journal.iter().any(
         |entry| matches!(entry, Entry::ToolFinished(finished) if finished.status == CallStatus::Unknown)
     ));
+}
+
+fn no_room() -> Exhausted {
+    Exhausted {
+        budget: "daily".into(),
+        per: Per::Tenant,
+        measure: Measure::Calls,
+        limit: 3,
+        used: 3,
+        needed: 1,
+        until: None,
+        unpriced: false,
+    }
+}
+
+#[test]
+fn a_run_without_funds_yields_and_says_which_budget_stopped_it() {
+    let mut live = Live::begin(12);
+    live.feed(Input::Unfunded(no_room()));
+    assert_eq!(kinds(&live.journal), ["run_started", "run_yielded"]);
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Yielded, Next::Rest));
+    let fault = live.state.fault().expect("it says why");
+    assert_eq!(fault.code, ErrorCode::BudgetExhausted);
+    assert!(fault.message.contains("daily (calls per tenant) is used up: 3 of 3 used"), "{}", fault.message);
+    assert_eq!(live.journal.last().map(Entry::kind), Some(("run_yielded", 2)));
+}
+
+#[test]
+fn calls_for_which_there_are_no_funds_are_refused_by_the_budget() {
+    let mut live = calls_asked(2);
+    live.feed(Input::Unfunded(no_room()));
+    assert_eq!(live.state.status(), RunStatus::Yielded);
+    assert!(results(&live.journal).values().all(|times| *times == 1), "{:?}", kinds(&live.journal));
+    let rules = live.journal.iter().filter_map(|entry| match entry {
+        Entry::ToolRefused(refused) => refused.rule.as_deref(),
+        _ => None,
+    });
+    assert_eq!(rules.collect::<Vec<_>>(), ["budget", "budget"]);
+}
+
+#[test]
+fn a_call_that_a_crash_cut_off_and_that_may_not_be_paid_again_is_unknown() {
+    let live = one_call_begun(EffectClass::Idempotent);
+    let mut again = Live::recover(&live.journal, 1);
+    again.feed(Input::Unfunded(no_room()));
+    assert_eq!(again.state.status(), RunStatus::Yielded);
+    assert_eq!(again.state.unknown_actions.len(), 1);
+}
+
+#[test]
+fn the_same_call_with_the_same_result_is_a_circle_and_another_result_is_none() {
+    let mut live = Live::begin(64);
+    let mut step = 1;
+    let mut say = |live: &mut Live, text: &str| {
+        live.answer(0);
+        // One call.
+        live.answer(1);
+        let id = CallId { step, index: 0 };
+        let call = prepared(id, EffectClass::Pure, 1);
+        live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
+        let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+        live.feed(Input::Finished(id, ToolOutput { parts, ..ToolOutput::default() }));
+        step += 1;
+    };
+    for text in ["a", "a", "b", "a"] {
+        say(&mut live, text);
+    }
+    assert_eq!(live.state.circle(3, 4), Some(3));
+    assert_eq!(live.state.circle(3, 3), None, "only the last three are looked at");
+    assert_eq!(live.state.circle(0, 4), None, "it is switched off");
+    say(&mut live, "c");
+    assert_eq!(live.state.circle(2, 64), None);
+    assert_eq!(RunState::fold(&live.journal), live.state);
+    live.feed(Input::Circled { times: 3 });
+    let fault = live.state.fault().expect("it failed");
+    assert_eq!((live.state.status(), fault.code), (RunStatus::Failed, ErrorCode::LoopDetected));
 }

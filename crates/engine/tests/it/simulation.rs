@@ -10,12 +10,14 @@
 //! | E2 | one key per call | `a_key_per_attempt_is_caught` |
 //! | E3 | a transactional send and its result are one commit | `a_send_torn_from_its_result_is_caught` |
 //! | E4 | an unkeyed call runs at most once per start | `a_replayed_unkeyed_call_is_caught` |
+//! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_that_charges_nobody_is_caught` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
 
 mod answers;
+mod budgets;
 mod check;
 mod clients;
 mod kills;
@@ -63,6 +65,9 @@ fn simulate(seed: u64, options: Options) -> Report {
     }
     world.look();
     let tally = check(&world);
+    if options.budgets {
+        budgets::check(&world);
+    }
     let mut journals = blake3::Hasher::new();
     for tenant in &world.tenants {
         for run in world.runs(*tenant) {
@@ -147,7 +152,7 @@ fn sweep(name: &str, zombies: bool) -> Vec<Tally> {
     let mut tallies = Vec::new();
     let mut found = Vec::new();
     for seed in seeds() {
-        let report = simulate(seed, Options { lie: None, zombies });
+        let report = simulate(seed, Options { lie: None, zombies, budgets: false });
         if !report.wrong.is_empty() {
             found.push((seed, report.wrong));
         }

@@ -6,6 +6,7 @@
 mod agents;
 mod compatible;
 mod node;
+mod rights;
 mod said;
 mod work;
 
@@ -23,7 +24,9 @@ pub fn operations() -> Vec<Operation> {
         work::runs(),
         agents::tools(),
         work::costs(),
+        rights::budgets(),
         node::tokens(),
+        rights::secrets(),
         node::tenants(),
         compatible::compatible(),
     ]

@@ -59,6 +59,17 @@ impl Pump {
                 return false;
             }
         };
+        match self.ports.leaks.find(&self.scope(tenant), &body).await {
+            Ok(leaks) if leaks.is_empty() => {}
+            Ok(_) => return self.give_up(tenant, delivery, DeadReason::Leak).await,
+            Err(fault) => {
+                tracing::warn!(
+                    code = fault.code.as_str(),
+                    "nobody can look whether a message holds a secret"
+                );
+                return false;
+            }
+        }
         let attempt = delivery.attempts.saturating_add(1);
         let began_at = self.now();
         let start = DeliveryStart { delivery: delivery.id, attempt, holder: self.life.holder, at: began_at };

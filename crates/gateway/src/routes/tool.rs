@@ -8,6 +8,7 @@ use axum::extract::State;
 use dromia_api::List;
 use dromia_api::tool::{Granted, Tool, ToolLimits};
 use dromia_contracts::gate::{Action, Principal, Verdict};
+use dromia_contracts::label::Label;
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Scope};
 use schemars::JsonSchema;
@@ -102,9 +103,9 @@ fn granted(core: &Core, scope: &Scope, tool: &str, grants: &[String]) -> Granted
         action: Digest::default(),
         reaches: None,
     };
-    let principal = Principal { scope, author: scope.actor(), grants };
+    let principal = Principal { scope, author: scope.actor(), grants, context: Label::PUBLIC_FACT };
     match core.ports.gate.judge(principal, Action::Tool(&probe)) {
-        Verdict::Allow { rule } => Granted { allowed: true, rule },
+        Verdict::Allow { rule, .. } => Granted { allowed: true, rule },
         Verdict::Deny { rule, .. } => Granted { allowed: false, rule },
     }
 }

@@ -372,7 +372,7 @@ async fn a_run_that_ends_without_an_answer_is_an_error_that_names_it() {
         (Entry::RunFailed(failed), RunStatus::Failed, 502, "model_rejected", "failed"),
         (Entry::RunCancelled(cancelled), RunStatus::Cancelled, 409, "run_unanswered", "cancelled"),
         (
-            Entry::RunYielded(RunYielded { model_calls: 50 }),
+            Entry::RunYielded(RunYielded { model_calls: 50, budget: None }),
             RunStatus::Yielded,
             409,
             "run_unanswered",

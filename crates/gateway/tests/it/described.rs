@@ -59,8 +59,10 @@ impl Operation {
             ("{token}", house.token_id.to_string()),
             ("{name}", "note".to_owned()),
             ("{delivery}", house.delivery.to_string()),
+            ("{budget}", house.budget()),
             ("{channel}", "orders".to_owned()),
             ("{tool}", "file.read".to_owned()),
+            ("{secret}", house.run.to_string()),
         ] {
             path = path.replace(segment, &value);
         }
@@ -87,6 +89,12 @@ impl Operation {
             }
             "response_create" => format!(r#"{{"model":"{}","input":"hi"}}"#, house.agent),
             "token_create" => r#"{"name":"new","scopes":["read"]}"#.to_owned(),
+            "secret_set" => {
+                r#"{"name":"new","value":"12345678","host":"api.example.com","placement":"bearer"}"#
+                    .to_owned()
+            }
+            "secret_rotate" => r#"{"value":"12345678"}"#.to_owned(),
+            "budget_set" => r#"{"per":"tenant","measure":"calls","period":"day","limit":9}"#.to_owned(),
             "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "state_put" => "1".to_owned(),
@@ -100,8 +108,9 @@ impl Operation {
     /// Whether it names something that another tenant may have.
     pub(crate) fn names_something(&self) -> bool {
         let named = ["event_send", "session_import", "chat_complete", "message_create", "response_create"];
-        // Every tenant has the same tools.
-        (self.path.contains('{') && self.id != "tool_show") || named.contains(&self.id.as_str())
+        // Every tenant has the same tools, and may give its budgets any name.
+        let everybodys = ["tool_show", "budget_set"].contains(&self.id.as_str());
+        (self.path.contains('{') && !everybodys) || named.contains(&self.id.as_str())
     }
 
     /// Whether it is of another API, in whose words it fails.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::client::{full, request};
 use crate::fake::tools::Shelf;
+use crate::fake::vault::Locker;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
 use crate::world::World;
 
@@ -30,6 +31,7 @@ pub(crate) fn ports() -> Ports {
         tools: shelf.clone(),
         gate: shelf,
         terms: Arc::new(ToolTerms::default()),
+        vault: Arc::new(Locker::default()),
         runtime,
         authority: Authority::claim(),
     }

@@ -4,12 +4,14 @@ pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;
 pub(crate) mod tools;
+pub(crate) mod vault;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::budget::Budget;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Live, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, Session};
@@ -59,6 +61,7 @@ pub(crate) struct Inner {
     /// What the clock of a world says; it moves by hand.
     pub now: Timestamp,
     pub mood: Mood,
+    pub budgets: Vec<(TenantId, Budget)>,
     pub read_only: Option<String>,
     pub minted: u64,
 }

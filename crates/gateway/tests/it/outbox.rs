@@ -10,7 +10,8 @@ use std::time::Duration;
 use dromia_contracts::delivery::{AttemptOutcome, Bell as _, DeadReason, DeliveryRecord, DeliveryState};
 use dromia_contracts::runtime::{Clock, Runtime};
 use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store};
-use dromia_contracts::{Authority, BoxFuture, DeliveryId};
+use dromia_contracts::vault::{Leak, Leaks, NoSecrets};
+use dromia_contracts::{Authority, BoxFuture, DeliveryId, Fault, Scope};
 use dromia_gateway::signature::{Claims, Key};
 use dromia_gateway::{Channel, Letter, Outbox, OutboxPorts, Post, Posted};
 use dromia_testkit::conformance::Scene;
@@ -113,6 +114,7 @@ fn started(
     let ports = OutboxPorts {
         store,
         post: Arc::new(receivers.clone()),
+        leaks: Arc::new(NoSecrets),
         runtime: runtime.clone(),
         authority: Authority::claim(),
     };
@@ -310,6 +312,39 @@ fn a_tenant_whose_receivers_are_all_stuck_does_not_slow_another() {
         settled(&runtime, &store).await;
         let heard: BTreeSet<_> = names.iter().map(|name| receivers.ids(&url(name)).len()).collect();
         assert_eq!(heard, BTreeSet::from([3]), "every stuck receiver had its attempts");
+    });
+}
+
+/// Finds a secret in every text.
+#[derive(Debug)]
+struct Everywhere;
+
+impl Leaks for Everywhere {
+    fn find<'a>(&'a self, _: &'a Scope, _: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
+        let leak = Leak { secret: "mail".to_owned(), range: 0..1 };
+        Box::pin(std::future::ready(Ok(vec![leak])))
+    }
+}
+
+#[test]
+fn a_message_with_a_secret_is_given_up_and_never_sent() {
+    play(|runtime, receivers, store| async move {
+        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let made = say(&scene, &["orders"]).await;
+        let ports = OutboxPorts {
+            store: store.clone(),
+            post: Arc::new(receivers.clone()),
+            leaks: Arc::new(Everywhere),
+            runtime: runtime.clone(),
+            authority: Authority::claim(),
+        };
+        let outbox = Outbox::new(ports, [of("t1", "orders")].into_iter().collect());
+        outbox.start();
+        settled(&runtime, &store).await;
+        assert!(receivers.ids(&url("orders")).is_empty());
+        let found = record(&scene, made[0]).await.delivery;
+        let expected = (DeliveryState::Dead, Some(DeadReason::Leak), 0);
+        assert_eq!((found.state, found.reason, found.attempts), expected);
     });
 }
 

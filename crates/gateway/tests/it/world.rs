@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState, Tenant};
+use dromia_contracts::budget::{Budget, Measure, Per, Period};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::tools::Shelf;
+use crate::fake::vault::Locker;
 use crate::fake::{Rooms, Tasks, outgoing};
 
 /// A tenant with one of everything.
@@ -76,6 +78,9 @@ impl World {
             tools: shelf.clone(),
             gate: shelf,
             terms: Arc::new(ToolTerms::default()),
+            vault: Arc::new(Locker(
+                [&ours, &theirs].map(|house| (house.tenant, house.run.to_string())).to_vec(),
+            )),
             runtime,
             authority,
         };
@@ -92,6 +97,13 @@ impl World {
             assert!(tokio::time::Instant::now() < deadline, "never: {what}");
             tokio::task::yield_now().await;
         }
+    }
+}
+
+impl House {
+    /// The name of its budget.
+    pub(crate) fn budget(&self) -> String {
+        self.run.to_string().replace('_', "-")
     }
 }
 
@@ -127,6 +139,9 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model_calls_max: None,
     };
     inner.agents.push((house.tenant, agent, config));
+    let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
+    let budget = Budget { name: house.budget(), per, of: None, measure, period, limit: 9, declared: false };
+    inner.budgets.push((house.tenant, budget));
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
     inner

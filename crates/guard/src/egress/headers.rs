@@ -16,6 +16,15 @@ static OWN: [HeaderName; 9] =
 /// What another host is told too; anything else may be a credential for the first.
 static CROSSING: [HeaderName; 4] = [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, USER_AGENT];
 
+/// Tells whether a text names a header that may be set.
+pub(crate) fn is_free(name: &str) -> bool {
+    HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !is_own(&name))
+}
+
+fn is_own(name: &HeaderName) -> bool {
+    OWN.contains(name) || name.as_str().starts_with("proxy-")
+}
+
 /// Makes the headers of a request; asks for an answer that is not packed.
 pub(super) fn of_request(
     headers: &[(String, String)],
@@ -34,7 +43,7 @@ pub(super) fn of_request(
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| malformed("a header's name holds characters that none may have"))?;
-        if OWN.contains(&name) || name.as_str().starts_with("proxy-") {
+        if is_own(&name) {
             return Err(malformed("a header that is the connection's own cannot be set"));
         }
         let mut value = HeaderValue::from_bytes(value.as_bytes())

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use dromia_contracts::egress::Method;
+use dromia_contracts::vault::SecretUse;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION};
 
@@ -22,6 +23,8 @@ pub(super) struct Hop {
     pub(super) target: Target,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// What of the vault this server gets; another one gets nothing of it.
+    pub(super) secrets: Vec<SecretUse>,
 }
 
 impl Hop {
@@ -37,6 +40,7 @@ impl Hop {
             _ => false,
         };
         let (mut headers, mut body, mut method) = (self.headers.clone(), self.body.clone(), self.method);
+        let mut secrets = self.secrets.clone();
         if turned {
             (method, body) = (Method::Get, Bytes::new());
             headers::without_body(&mut headers);
@@ -46,8 +50,9 @@ impl Hop {
                 return Err((target.to_string(), CARRIED));
             }
             headers::cross(&mut headers);
+            secrets.clear();
         }
-        Ok(Self { method, target, headers, body })
+        Ok(Self { method, target, headers, body, secrets })
     }
 }
 
@@ -77,7 +82,7 @@ mod tests {
         for name in ["accept", "authorization", "content-type"] {
             headers.insert(name, HeaderValue::from_static("x"));
         }
-        Hop { method, target, headers, body: Bytes::from_static(body.as_bytes()) }
+        Hop { method, target, headers, body: Bytes::from_static(body.as_bytes()), secrets: Vec::new() }
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {

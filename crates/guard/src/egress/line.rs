@@ -16,8 +16,11 @@ use dromia_contracts::egress::{
     Body, EgressError, Failure, Line, LineLimits, Method, Oversized, Phase, Request, Response, Tunnel,
     TunnelRequest,
 };
-use reqwest::Client;
+use dromia_contracts::vault::{Leaks as _, Placement};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Url};
 use tokio::time::{Instant, timeout, timeout_at};
+use zeroize::Zeroizing;
 
 use super::clearance::{Clearance, Way};
 use super::hop::{Hop, location};
@@ -26,6 +29,8 @@ use super::room::{Place, Room};
 use super::target::Target;
 use super::trail::Trail;
 use super::{Refused, Surroundings, headers};
+use crate::grant::Grant;
+use crate::vault::StoreVault;
 
 /// How long an idle connection is kept. Many servers (Node.js, uvicorn) close theirs after five seconds, and a request
 /// that meets the close is lost: nobody knows what became of it.
@@ -40,6 +45,21 @@ const AGENT: &str = concat!("dromia/", env!("CARGO_PKG_VERSION"));
 pub(super) const PLAIN: Refused =
     Refused { rule: "https only", reason: "only encrypted connections are made; use an https:// URL" };
 
+const NO_VAULT: Refused = Refused { rule: "secret", reason: "this line has no secrets; nothing was sent" };
+const NOT_GRANTED: Refused = Refused {
+    rule: "secret",
+    reason: "this agent is not granted that secret; nothing was sent. Only an operator can add \"secret:\" and its name \
+             to the agent's grants",
+};
+const UNSENDABLE: Refused =
+    Refused { rule: "secret", reason: "the secret cannot stand at its place of a request; nothing was sent" };
+const TWICE: Refused = Refused {
+    rule: "secret",
+    reason: "the URL has a parameter already that the secret would be; nothing was sent",
+};
+const REDIRECTED: Refused =
+    Refused { rule: "secret", reason: "it redirects with a secret to another host, which is not followed" };
+
 /// A way out, for one purpose.
 #[derive(Debug)]
 pub(super) struct GuardedLine {
@@ -49,6 +69,7 @@ pub(super) struct GuardedLine {
     pub(super) room: Room,
     open: Made,
     strict: Made,
+    vault: Option<Arc<StoreVault>>,
 }
 
 /// A client that is made when it is needed: reading the system's certificates takes its time, and many a line is never
@@ -56,12 +77,17 @@ pub(super) struct GuardedLine {
 type Made = OnceLock<Result<Client, String>>;
 
 impl GuardedLine {
-    pub(super) fn new(clearance: Clearance, limits: LineLimits, around: Arc<Surroundings>) -> Self {
+    pub(super) fn new(
+        clearance: Clearance,
+        limits: LineLimits,
+        around: Arc<Surroundings>,
+        vault: Option<Arc<StoreVault>>,
+    ) -> Self {
         let all = limits.requests_max;
         // What the configuration names is one's own, and nobody's share.
         let room = Room::new(all, if clearance.named.is_some() { all } else { all / 2 });
         let clearance = Arc::new(clearance);
-        Self { clearance, around, limits, room, open: Made::new(), strict: Made::new() }
+        Self { clearance, around, limits, room, open: Made::new(), strict: Made::new(), vault }
     }
 
     fn client(&self, is_strict: bool) -> Result<&Client, Failure> {
@@ -102,7 +128,7 @@ impl GuardedLine {
     }
 
     async fn hops(&self, request: Request, deadline: Instant, trail: &mut Trail) -> Result<Answer, Failure> {
-        let Request { method, url, headers, body, grants, share } = request;
+        let Request { method, url, headers, body, grants, share, secrets } = request;
         if method == Method::Connect {
             let problem = "CONNECT is no request; a tunnel is asked for as one".to_owned();
             return Err(Failure::Malformed { problem });
@@ -119,13 +145,13 @@ impl GuardedLine {
             // Its place came too late; nobody is bothered with it.
             return Err(Failure::Late(Phase::Total));
         }
-        let mut hop = Hop { method, target, headers, body };
+        let mut hop = Hop { method, target, headers, body, secrets };
         let mut followed = 0;
         loop {
             let way = self
                 .judge(&hop, &grants)
                 .map_err(|refused| trail.refuse(hop.method, hop.target.to_string(), refused))?;
-            let response = self.ask(&hop, way, trail).await?;
+            let response = self.ask(&hop, way, &grants, trail).await?;
             let leads_on = if self.limits.redirects_max == 0 { None } else { location(&response) };
             let Some(location) = leads_on else { return self.answer(&hop, response, deadline, place) };
             if followed == self.limits.redirects_max {
@@ -133,7 +159,11 @@ impl GuardedLine {
             }
             followed += 1;
             let next = hop.next(response.status(), &location);
-            hop = next.map_err(|(to, refused)| trail.refuse(method, to, refused))?;
+            let next = next.map_err(|(to, refused)| trail.refuse(method, to, refused))?;
+            if self.carries(&hop, &next).await {
+                return Err(trail.refuse(method, next.target.to_string(), REDIRECTED));
+            }
+            hop = next;
         }
     }
 
@@ -145,10 +175,21 @@ impl GuardedLine {
     }
 
     /// Sends one hop's request and waits for the head of its answer.
-    async fn ask(&self, hop: &Hop, way: Way, trail: &mut Trail) -> Result<reqwest::Response, Failure> {
+    async fn ask(
+        &self,
+        hop: &Hop,
+        mut way: Way,
+        grants: &[String],
+        trail: &mut Trail,
+    ) -> Result<reqwest::Response, Failure> {
         let client = self.client(way.is_strict)?;
-        let mut request =
-            client.request(wire(hop.method), hop.target.url().clone()).headers(hop.headers.clone());
+        let dressed = self.dressed(hop, grants).await;
+        let (url, headers) =
+            dressed.map_err(|refused| trail.refuse(hop.method, hop.target.to_string(), refused))?;
+        for used in &hop.secrets {
+            way.rule.extend([" and secret:", used.name.as_str()]);
+        }
+        let mut request = client.request(wire(hop.method), url).headers(headers);
         if !hop.body.is_empty() || !matches!(hop.method, Method::Get | Method::Head | Method::Delete) {
             request = request.body(hop.body.clone());
         }
@@ -177,6 +218,48 @@ impl GuardedLine {
                 })
             }
         }
+    }
+
+    /// Puts the secrets in that the request names, each where its own rule says; right before it is sent, and for this hop
+    /// alone.
+    async fn dressed(&self, hop: &Hop, grants: &[String]) -> Result<(Url, HeaderMap), Refused> {
+        let (mut url, mut headers) = (hop.target.url().clone(), hop.headers.clone());
+        for used in &hop.secrets {
+            let vault = self.vault.as_ref().ok_or(NO_VAULT)?;
+            let covers =
+                |text: &String| Grant::parse(text).is_ok_and(|grant| grant.covers_secret(&used.name));
+            if !grants.iter().any(covers) {
+                return Err(NOT_GRANTED);
+            }
+            let (placement, value) = vault.open(used, &hop.target).await?;
+            match placement {
+                Placement::Header(name) => {
+                    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| UNSENDABLE)?;
+                    headers.insert(name, sensitive(value.expose())?);
+                }
+                Placement::Bearer => {
+                    let value = Zeroizing::new(format!("Bearer {}", value.expose()));
+                    headers.insert(AUTHORIZATION, sensitive(&value)?);
+                }
+                Placement::Query(name) => {
+                    if url.query_pairs().any(|(known, _)| known == name.as_str()) {
+                        return Err(TWICE);
+                    }
+                    url.query_pairs_mut().append_pair(&name, value.expose());
+                }
+            }
+        }
+        Ok((url, headers))
+    }
+
+    /// Tells whether a redirect would tell another server what this one was given, or may: where nobody can look, it does.
+    async fn carries(&self, hop: &Hop, next: &Hop) -> bool {
+        let Some(used) = hop.secrets.first().filter(|_| !hop.target.is_at(&next.target)) else {
+            return false;
+        };
+        let Some(vault) = &self.vault else { return true };
+        let found = vault.find(&used.scope, next.target.as_str().as_bytes()).await;
+        !found.is_ok_and(|leaks| leaks.is_empty())
     }
 
     fn answer(
@@ -259,6 +342,12 @@ impl Body for LineBody {
             Ok(Some(chunk))
         })
     }
+}
+
+fn sensitive(value: &str) -> Result<HeaderValue, Refused> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| UNSENDABLE)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 const fn wire(method: Method) -> reqwest::Method {

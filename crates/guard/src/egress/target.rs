@@ -165,8 +165,13 @@ impl Target {
         self.host == "localhost" || self.host.ends_with(".localhost")
     }
 
+    /// Tells whether nothing but the server is named.
+    pub(crate) fn is_origin(&self) -> bool {
+        self.url.path() == "/" && self.url.query().is_none()
+    }
+
     /// Tells whether both are one server.
-    pub(super) fn is_at(&self, other: &Self) -> bool {
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
         (self.url.scheme(), &self.host, self.port) == (other.url.scheme(), &other.host, other.port)
     }
 }

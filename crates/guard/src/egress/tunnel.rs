@@ -83,7 +83,7 @@ impl GuardedLine {
             .judge(method, &target, &grants, &self.around)
             .map_err(|refused| trail.refuse(method, target.to_string(), refused))?;
         let is_strict = way.is_strict;
-        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new() };
+        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new(), secrets: Vec::new() };
         trail.let_out(&hop, way);
         let Ok(reached) = timeout(self.limits.connect, self.reach(&hop.target, is_strict)).await else {
             return Err(Failure::Late(Phase::Connect));

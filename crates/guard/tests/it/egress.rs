@@ -193,6 +193,7 @@ async fn another_host_is_told_no_credential_and_given_no_body() {
             body: if method.is_safe() { Bytes::new() } else { Bytes::from_static(b"secret") },
             grants,
             share: String::new(),
+            secrets: Vec::new(),
         };
         let answer = granted(&egress, limits()).send(request).await;
         assert_eq!(answer.is_ok(), arrives, "{status} {method}: {answer:?}");

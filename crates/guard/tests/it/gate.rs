@@ -1,20 +1,31 @@
 //! Default deny, monotone, and never more than a grant names.
 
+use std::sync::LazyLock;
+
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
+use dromia_contracts::label::Label;
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_guard::{Grant, GrantGate};
+use dromia_guard::policy::{BROKEN, Layer, PolicyText};
+use dromia_guard::{Grant, GrantGate, Layers, Policies};
 use proptest::prelude::*;
+
+/// The policy of every server; compiled once, as a server does.
+fn shipped() -> Policies {
+    static SHIPPED: LazyLock<Policies> =
+        LazyLock::new(|| Policies::built_in().expect("the shipped policy compiles"));
+    SHIPPED.clone()
+}
 
 fn judge(grants: &[String], action: &Planned) -> Verdict {
     let author = Actor::new("cli:ada");
     let scope = Authority::claim()
         .scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
-    let principal = Principal { scope: &scope, author: &author, grants };
-    let gate = GrantGate::new(["file.read", "file.write"]);
+    let principal = Principal { scope: &scope, author: &author, grants, context: Label::PUBLIC_FACT };
+    let gate = GrantGate::new(shipped(), ["file.read", "file.write"]);
     match action {
         Planned::Model(model) => gate.judge(principal, Action::Model { model }),
         Planned::Reply => gate.judge(principal, Action::Reply { session: SessionId::from_bytes([3; 16]) }),
@@ -69,8 +80,8 @@ fn the_rule_is_the_grant_as_it_matches() {
         (texts(&[]), model("fast"), None),
     ] {
         match (judge(&grants, &action), rule) {
-            (Verdict::Allow { rule: found }, Some(rule)) => assert_eq!(found, rule),
-            (Verdict::Deny { rule, reason }, None) => {
+            (Verdict::Allow { rule: found, .. }, Some(rule)) => assert_eq!(found, rule),
+            (Verdict::Deny { rule, reason, .. }, None) => {
                 assert_eq!(rule, "default deny");
                 assert!(reason.contains("not granted"), "{reason}");
             }
@@ -81,7 +92,7 @@ fn the_rule_is_the_grant_as_it_matches() {
 
 #[test]
 fn grants_are_checked_against_the_tools_there_are() {
-    let gate = GrantGate::new(["file.read"]);
+    let gate = GrantGate::new(shipped(), ["file.read"]);
     assert_eq!(gate.check_grants(&texts(&["file.read", "file.*", "reply", "model:fast"])), Ok(()));
     for (grant, problem) in
         [("*", "name families"), ("file.raed", "did you mean \"file.read\"?"), ("time.now", "no tool")]
@@ -93,7 +104,7 @@ fn grants_are_checked_against_the_tools_there_are() {
 
 #[test]
 fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
-    let gate = GrantGate::new(["exec", "shell.execute"]).with_privileged(["exec".to_owned()]);
+    let gate = GrantGate::new(shipped(), ["exec", "shell.execute"]).with_privileged(["exec".to_owned()]);
     let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let judged = |tool: &str, grants: &[&str]| {
         let call = PreparedCall {
@@ -105,9 +116,10 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
             reaches: None,
         };
         let grants = texts(grants);
-        let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants };
+        let principal =
+            Principal { scope: &scope, author: scope.actor(), grants: &grants, context: Label::PUBLIC_FACT };
         match gate.judge(principal, Action::Tool(&call)) {
-            Verdict::Allow { rule } | Verdict::Deny { rule, .. } => rule,
+            Verdict::Allow { rule, .. } | Verdict::Deny { rule, .. } => rule,
         }
     };
     for (tool, grants, rule) in [
@@ -121,6 +133,138 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
     }
     let refused = gate.check_grants(&texts(&["exec", "privileged:exec"])).expect_err("it is the operator's");
     assert!(refused.contains("only the operator's file"), "{refused}");
+}
+
+/// What a gate whose server says this says about `file.write` of an agent with these grants.
+fn under(instance: &str, tenant: &str, grants: &[&str]) -> Verdict {
+    after(instance, tenant, grants, Label::ACTOR_TEXT)
+}
+
+/// The same after what has this label.
+fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdict {
+    let layer = |name: &str, text: &str| {
+        let text = format!("package dromia.policy\nimport rego.v1\n{text}");
+        Layer::compile(name, &[PolicyText { name: format!("{name}.rego"), text }]).expect("it compiles")
+    };
+    let own = TenantId::from_bytes([1; 16]);
+    let policies = Policies::built_in().expect("the shipped policy compiles");
+    policies.replace(Layers {
+        instance: (!instance.is_empty()).then(|| layer("instance", instance)),
+        tenants: [(own, tenant)]
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(id, text)| (id, layer("tenant", text)))
+            .collect(),
+    });
+    let scope = Authority::claim().scope(own, Actor::new("cli:ada"));
+    let grants = texts(grants);
+    let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants, context };
+    let call = PreparedCall {
+        id: CallId { step: 1, index: 0 },
+        tool: "file.write".to_owned(),
+        effect: EffectClass::Unkeyed,
+        arguments: r#"{"path":"notes/a.md","text":"hi"}"#.to_owned(),
+        action: Digest::from_bytes([4; 32]),
+        reaches: None,
+    };
+    GrantGate::new(policies, ["file.write"]).judge(principal, Action::Tool(&call))
+}
+
+const DENY: &str = r#"verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": "notes are closed"} if startswith(input.action.arguments.path, "notes/")"#;
+const ASK: &str = r#"verdicts contains {"verdict": "ask", "rule": "look", "reason": "a person looks"} if input.action.kind == "tool""#;
+const ALLOW: &str =
+    r#"verdicts contains {"verdict": "allow", "rule": "all", "reason": ""} if input.version == 1"#;
+const ENDLESS: &str = r#"verdicts contains {"verdict": "deny", "rule": "never", "reason": ""} if {
+    some a in numbers.range(1, 20000)
+    some b in numbers.range(1, 20000)
+    a * b == -1
+}"#;
+const TAINTED: &str = r#"verdicts contains {"verdict": "deny", "rule": "tainted", "reason": ""} if input.context.integrity == "untrusted""#;
+const RANDOM: &str =
+    r#"verdicts contains {"verdict": "deny", "rule": "dice", "reason": ""} if rand.intn("a", 1000) == 1"#;
+const HUGE: &str = r#"verdicts contains {"verdict": "deny", "rule": "huge", "reason": ""} if count(numbers.range(0, 9000000000000000000)) == 1"#;
+const STRANGE: &str = r#"verdicts contains {"verdict": "perhaps", "rule": "a"} if input.version == 1"#;
+
+#[test]
+fn each_layer_takes_away_and_none_gives() {
+    for (instance, tenant, grants, rule) in [
+        ("", "", &["file.write"][..], "grant file.write"),
+        (ALLOW, ALLOW, &["file.write"], "grant file.write"),
+        (ALLOW, ALLOW, &[], "default deny"),
+        (DENY, "", &["file.write"], "policy no-notes"),
+        ("", DENY, &["file.write"], "policy no-notes"),
+        (DENY, ALLOW, &["file.write"], "policy no-notes"),
+        (ASK, "", &["file.write"], "ask look"),
+        (ASK, DENY, &["file.write"], "policy no-notes"),
+        (DENY, ASK, &["file.write"], "policy no-notes"),
+        ("", "", &["file.write", "deny:file.write"], "policy permission"),
+        ("", "", &["deny:file.*", "file.write"], "policy permission"),
+        ("", "", &["file.write", "ask:file.write"], "ask permission"),
+        ("", "", &["file.write", "ask:file.write", "deny:file.*"], "policy permission"),
+        ("", "", &["file.write", "deny:file.read"], "grant file.write"),
+        (ALLOW, "", &["deny:file.write"], "default deny"),
+    ] {
+        match under(instance, tenant, grants) {
+            Verdict::Allow { rule: found, policy } => {
+                assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
+                assert!(policy.is_some(), "an allow names the policy");
+            }
+            Verdict::Deny { rule: found, policy, .. } => {
+                assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
+                assert_eq!(
+                    policy.is_some(),
+                    rule != "default deny",
+                    "only what is covered is put to the policy"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_policy_sees_the_label_of_what_led_to_an_action() {
+    for (context, is_allowed) in
+        [(Label::ACTOR_TEXT, true), (Label::PUBLIC_FACT, true), (Label::OUTSIDE, false)]
+    {
+        let verdict = after(TAINTED, "", &["file.write"], context);
+        assert_eq!(allowed(&verdict), is_allowed, "{context}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_evaluated_denies() {
+    for (broken, why) in
+        [(ENDLESS, "time limit"), (RANDOM, ""), (HUGE, "broke off"), (STRANGE, "a verdict has")]
+    {
+        for (instance, tenant) in [(broken, ""), ("", broken)] {
+            let Verdict::Deny { rule, reason, policy } = under(instance, tenant, &["file.write"]) else {
+                panic!("{broken} let it happen");
+            };
+            assert_eq!(rule, format!("policy {BROKEN}"), "{reason}");
+            assert!(reason.contains(why) && policy.is_some(), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn another_policy_has_another_digest_and_other_tenants_have_none_of_it() {
+    let digest = |instance, tenant| match under(instance, tenant, &["file.write"]) {
+        Verdict::Allow { policy, .. } | Verdict::Deny { policy, .. } => policy.expect("it was asked"),
+    };
+    let all = [digest("", ""), digest(DENY, ""), digest("", DENY), digest(DENY, DENY)];
+    for (index, one) in all.iter().enumerate() {
+        assert!(!all[..index].contains(one), "two policies share a digest");
+    }
+    assert_eq!(digest(DENY, ""), digest(DENY, ""));
+}
+
+#[test]
+fn a_word_of_the_operator_is_none_of_an_agents_grants() {
+    let gate = GrantGate::new(shipped(), ["exec"]);
+    for word in ["deny:exec", "ask:exec"] {
+        let refused = gate.check_grants(&texts(&["exec", word])).expect_err("it is the operator's");
+        assert!(refused.contains("with permissions"), "{refused}");
+    }
 }
 
 fn word() -> impl Strategy<Value = String> {
@@ -181,7 +325,7 @@ proptest! {
         grants in prop::collection::vec(grant(), 0..8),
         action in planned(),
     ) {
-        if let Verdict::Allow { rule } = judge(&grants, &action) {
+        if let Verdict::Allow { rule, .. } = judge(&grants, &action) {
             let grant = rule.strip_prefix("grant ").expect("a rule names its grant");
             prop_assert!(grants.iter().any(|known| known == grant));
             prop_assert!(Grant::parse(grant).is_ok());

@@ -11,7 +11,8 @@ fn refusal(grant: &str) -> String {
 
 #[test]
 fn every_known_spelling_is_read_as_it_will_match() {
-    let grants = ["file.read", "file.*", "model", "model:fast-2.5", "reply"].map(str::to_owned);
+    let grants =
+        ["file.read", "file.*", "model", "model:fast-2.5", "reply", "secret:git_hub-1"].map(str::to_owned);
     let parsed = parse_grants(&grants, TOOLS).expect("all are known");
     assert_eq!(
         parsed,
@@ -20,7 +21,8 @@ fn every_known_spelling_is_read_as_it_will_match() {
             Grant::Family("file"),
             Grant::AnyModel,
             Grant::Model("fast-2.5"),
-            Grant::Reply
+            Grant::Reply,
+            Grant::Secret("git_hub-1"),
         ]
     );
     assert_eq!(parsed.iter().map(ToString::to_string).collect::<Vec<_>>(), grants);

@@ -4,10 +4,11 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::{Method, Reaches};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, TenantId};
+use dromia_contracts::label::Label;
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::egress::target::Target;
-use dromia_guard::{Grant, GrantGate, Private, PrivateError};
+use dromia_guard::{Grant, GrantGate, Policies, Private, PrivateError};
 use proptest::prelude::*;
 
 fn covers(grant: &str, method: Method, url: &str) -> bool {
@@ -102,7 +103,8 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
     let scope = Authority::claim()
         .scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
-    let gate = GrantGate::new(["http.request"]);
+    let policies = Policies::built_in().expect("the shipped policy compiles");
+    let gate = GrantGate::new(policies, ["http.request"]);
     for (grants, url, rule) in [
         ("http.request net:h", "http://h/", Ok("grant http.request and net:h")),
         ("http.* net:* net:h", "http://h/", Ok("grant http.* and net:h")),
@@ -120,11 +122,12 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             effect: EffectClass::Pure,
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([4; 32]),
-            reaches: Some(Reaches { method: Method::Get, url: url.to_owned() }),
+            reaches: Some(Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() }),
         };
-        let principal = Principal { scope: &scope, author: &author, grants: &grants };
+        let principal =
+            Principal { scope: &scope, author: &author, grants: &grants, context: Label::PUBLIC_FACT };
         match (gate.judge(principal, Action::Tool(&call)), rule) {
-            (Verdict::Allow { rule: found }, Ok(rule)) => assert_eq!(found, rule),
+            (Verdict::Allow { rule: found, .. }, Ok(rule)) => assert_eq!(found, rule),
             (Verdict::Deny { rule: found, .. }, Err(rule)) => assert_eq!(found, rule, "{grants:?} {url}"),
             (verdict, rule) => panic!("{grants:?} {url}: {verdict:?}, expected {rule:?}"),
         }

@@ -189,6 +189,7 @@ pub(crate) fn get(url: &str, grants: &[String]) -> Request {
         body: Bytes::new(),
         grants: grants.to_vec(),
         share: "one".to_owned(),
+        secrets: Vec::new(),
     }
 }
 

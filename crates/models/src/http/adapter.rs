@@ -72,6 +72,7 @@ impl HttpModel {
             body,
             grants: Vec::new(),
             share: String::new(),
+            secrets: Vec::new(),
         };
         let response = self.line.send(request).await.map_err(|error| {
             tracing::debug!(failure = %error, decisions = ?error.decisions, "a model request failed");
@@ -152,7 +153,7 @@ impl Model for HttpModel {
     }
 
     fn prepare(&self, request: &ModelRequest) -> Result<Prepared, ModelError> {
-        let HttpConfig { model, window, price, format, .. } = &self.config;
+        let HttpConfig { model, window, price, priced, format, .. } = &self.config;
         format.carries(&request.wishes)?;
         let fitted = window.fit(request).map_err(|long| long.of(model))?;
         let output_tokens_max = fitted.output_tokens_max;
@@ -164,6 +165,7 @@ impl Model for HttpModel {
             output_tokens_max,
             // The counted bytes as tokens: no tokenizer makes more, so no report comes to more money.
             reserved_micros: price.at_most(fitted.bytes as u64, output_tokens_max.into()),
+            priced: *priced,
         })
     }
 

@@ -41,6 +41,8 @@ pub struct HttpConfig {
     pub output_limit: OutputLimit,
     /// What tokens cost.
     pub price: Price,
+    /// Whether the price is known, also if it is nothing.
+    pub priced: bool,
     /// What the model takes and gives at most.
     pub window: Window,
     /// How long to wait for what.
@@ -60,6 +62,7 @@ impl HttpConfig {
             stream: true,
             output_limit: OutputLimit::MaxTokens,
             price: Price::default(),
+            priced: false,
             window: Window::default(),
             timeouts: Timeouts::default(),
             idle_connections_max: 1024,

@@ -114,6 +114,7 @@ impl Model for ScriptedModel {
             input_tokens: fitted.input_tokens(),
             output_tokens_max: request.output_tokens_max,
             reserved_micros: 0,
+            priced: true,
         })
     }
 

@@ -3,12 +3,14 @@
 use rusqlite::{Connection, params};
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::Payer;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::RunId;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{Claim, Refusal};
 
+use super::budget::Spending;
 use super::journal::RunDraft;
 use super::{Checked, Draft};
 use crate::chain;
@@ -37,7 +39,13 @@ impl<'b> Draft<'b> {
     }
 
     /// Grants the claim, or tells that it cannot be had.
-    pub(super) fn claim(&mut self, db: &Connection, claim: &'b Claim, before: Before) -> Checked<bool> {
+    pub(super) fn claim(
+        &mut self,
+        db: &Connection,
+        claim: &'b Claim,
+        before: Before,
+        payer: Option<&Payer>,
+    ) -> Checked<bool> {
         let kind = kind_of(claim)?;
         let index = self.session(db, claim.session)?;
         let (agent, head) = (self.sessions[index].agent, self.sessions[index].head);
@@ -69,7 +77,7 @@ impl<'b> Draft<'b> {
         let (Some(first), Some(last)) = (claim.entries.first(), claim.entries.last()) else {
             return Ok(false);
         };
-        self.runs.push(RunDraft {
+        let draft = RunDraft {
             run: claim.run,
             agent,
             session: claim.session,
@@ -84,7 +92,9 @@ impl<'b> Draft<'b> {
             signals_last: 0,
             new: true,
             changed: true,
-        });
+        };
+        self.charge(db, payer, &Spending::of(&draft), &claim.entries)?;
+        self.runs.push(draft);
         self.entries.extend(entries);
         let upto = claim.after + claim.take.len() as u64;
         for position in claim.after + 1..=upto {

@@ -4,12 +4,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use dromia_contracts::budget::Payer;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId, TenantId};
 use dromia_contracts::run::{RunHead, RunKind};
 use dromia_contracts::store::{NewEntry, Refusal, RunAppend, RunTakeover};
 
+use super::budget::Spending;
 use super::{Checked, Draft};
 use crate::body::{self, Place};
 use crate::chain::{self, Link};
@@ -102,7 +104,12 @@ impl<'b> Draft<'b> {
         }))
     }
 
-    pub(super) fn run_append(&mut self, db: &Connection, append: &'b RunAppend) -> Checked {
+    pub(super) fn run_append(
+        &mut self,
+        db: &Connection,
+        append: &'b RunAppend,
+        payer: Option<&Payer>,
+    ) -> Checked {
         let Some(last) = append.entries.last() else {
             return Err(Refusal::Malformed("an append has at least one entry".into()).into());
         };
@@ -121,6 +128,9 @@ impl<'b> Draft<'b> {
         if draft.last_seq != append.after {
             return Err(Refusal::SequenceMoved { found: draft.last_seq }.into());
         }
+        let spending = Spending::of(draft);
+        self.charge(db, payer, &spending, &append.entries)?;
+        let draft = &self.runs[index];
         let (entries, chain) =
             self.sealed(append.run, append.epoch, append.after, draft.chain, &append.entries);
         let draft = &mut self.runs[index];

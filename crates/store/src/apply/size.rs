@@ -45,7 +45,17 @@ impl Size {
                 Mutation::DeliveryPrepare(prepare) => size.bytes += prepare.target.len() + prepare.body.len(),
                 Mutation::DeliverySettle(settle) => size.bytes += settle.end.detail.len(),
                 Mutation::FeedNumber(number) => size.rows += number.deliveries.len(),
+                Mutation::BudgetSet(set) => {
+                    size.bytes += set.budget.name.len() + set.budget.of.as_ref().map_or(0, String::len);
+                }
+                Mutation::BudgetRemove(remove) => size.bytes += remove.name.len(),
                 Mutation::CursorMove(to) => size.bytes += to.subscriber.len(),
+                Mutation::VaultKeyPut(put) => size.bytes += put.key.len(),
+                Mutation::SecretPut(sealed) => {
+                    size.bytes += sealed.secret.name.len() + sealed.secret.host.len();
+                    size.bytes += sealed.key.len() + sealed.value.len();
+                }
+                Mutation::SecretErase(erase) => size.bytes += erase.name.len(),
             }
         }
         if let Some(claim) = &batch.claim {

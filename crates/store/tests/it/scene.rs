@@ -202,7 +202,7 @@ pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
 }
 
 pub(crate) fn completed() -> NewEntry {
-    let entry = Entry::RunCompleted(RunCompleted { rule: "reply.session".into() });
+    let entry = Entry::RunCompleted(RunCompleted { rule: "reply.session".into(), policy: None });
     NewEntry { at: at(4), entry, body: None }
 }
 

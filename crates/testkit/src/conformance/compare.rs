@@ -10,6 +10,7 @@ use dromia_contracts::store::{Batch, Commit, DeliveryFilter, Page, Refusal, RunF
 use dromia_contracts::{Actor, Authority, Digest, Scope};
 
 use super::random::{Op, TENANTS, Writer, tenant_id, token_hash, token_id};
+use super::scene::at;
 use crate::reference::ReferenceStore;
 
 /// Plays the operations against the reference store and another one.
@@ -117,6 +118,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             }
         }
         same!(s => s.feed_state(&scope));
+        same!(s => s.budgets(&scope, at(9)));
         same!(s => s.feed(&scope, 0, 256));
         same!(s => s.feed(&scope, 1, 1));
         same!(s => s.outbox_waiting(&operator, tenant_id(tenant), "webhook:t0"));

@@ -7,16 +7,17 @@
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::budget::{Budget, Measure, Payer, Per, Period};
 use dromia_contracts::delivery::{DeadReason, DeliveryState};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, Claim, CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, FeedNumber,
-    InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut, TenantCreate, TokenCreate,
-    TokenRevoke,
+    AgentStateSet, Batch, BudgetRemove, BudgetSet, Claim, CursorMove, DeliveryDrop, DeliveryPrepare,
+    DeliveryRedrive, FeedNumber, InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut,
+    TenantCreate, TokenCreate, TokenRevoke,
 };
 use dromia_contracts::token::TokenScope;
-use dromia_contracts::{AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{Actor, AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use proptest::prelude::*;
 
 use super::scene::{
@@ -157,6 +158,15 @@ pub enum Op {
         /// Whether a cursor moves.
         cursor: bool,
     },
+    /// Sets or removes a budget.
+    Budget {
+        /// Where.
+        place: Place,
+        /// Which, and so whose spending it adds up.
+        per: u8,
+        /// Its limit; none removes it.
+        limit: Option<u8>,
+    },
     /// Submits an earlier batch once more.
     Again {
         /// Which, counted back from the last.
@@ -214,6 +224,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(place, back, step, attempt_off)| Op::Deliver { place, back, step, attempt_off }),
         2 => (place(), off(), any::<bool>())
             .prop_map(|(place, after_off, cursor)| Op::Feed { place, after_off, cursor }),
+        3 => (place(), 0_u8..5, proptest::option::weighted(0.8, 0_u8..12))
+            .prop_map(|(place, per, limit)| Op::Budget { place, per, limit }),
         5 => back().prop_map(|back| Op::Again { back }),
     ]
 }
@@ -338,6 +350,20 @@ impl Writer {
             }
             Op::Deliver { place, back, step, attempt_off } => self.deliver(place, back, step, attempt_off)?,
             Op::Feed { place, after_off, cursor } => self.feed(place, after_off, cursor)?,
+            Op::Budget { place, per, limit } => {
+                let (name, per) = (format!("b{per}"), Per::ALL[usize::from(per)]);
+                let measure = if per == Per::Run { Measure::Tokens } else { Measure::Calls };
+                let change = match limit {
+                    None => Mutation::BudgetRemove(BudgetRemove { name }),
+                    Some(limit) => {
+                        let limit = u64::from(limit) * if measure == Measure::Tokens { 20 } else { 1 };
+                        let (of, period) = (None, Period::Hour);
+                        let budget = Budget { name, per, of, measure, period, limit, declared: false };
+                        Mutation::BudgetSet(BudgetSet { budget })
+                    }
+                };
+                Batch::new(place.tenant_id()).with(change)
+            }
             Op::Torn { place, after_off } => {
                 let run = self.run(place, 0)?;
                 let item = self.item();
@@ -349,6 +375,12 @@ impl Writer {
                     .with(Mutation::RunAppend(more))
             }
         };
+        let mut batch = batch;
+        let spends = |mutation: &Mutation| matches!(mutation, Mutation::RunAppend(_));
+        if batch.claim.is_some() || batch.mutations.iter().any(spends) {
+            let actor = Actor::new("cli:ada");
+            batch.payer = Some(Payer { actor, priced: true });
+        }
         self.history.push(batch.clone());
         Some(batch)
     }

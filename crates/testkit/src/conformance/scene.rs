@@ -286,7 +286,7 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
 }
 
 pub(super) fn completed() -> NewEntry {
-    entry(7, Entry::RunCompleted(RunCompleted { rule: "grant reply".to_owned() }))
+    entry(7, Entry::RunCompleted(RunCompleted { rule: "grant reply".to_owned(), policy: None }))
 }
 
 pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {

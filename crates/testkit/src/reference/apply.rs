@@ -4,14 +4,16 @@
 //! checked. That order is what makes the second submission of a batch equal to the first.
 
 use dromia_contracts::agent::{Agent, AgentState};
+use dromia_contracts::budget::Payer;
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::run::{Run, RunHead};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
 use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Claim, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
-    RunTakeover, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate, TokenRevoke,
+    RunTakeover, SecretErase, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate, TokenRevoke,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{Digest, RunId, TenantId};
 
 use super::State;
@@ -34,7 +36,7 @@ impl State {
                 self.token_create(batch.tenant, tenant, create)?;
                 continue;
             }
-            if let Some(position) = tenant.mutate(mutation)? {
+            if let Some(position) = tenant.mutate(mutation, batch.payer.as_ref())? {
                 receipt.positions.push(position);
             }
             if let Mutation::RunAppend(append) = mutation {
@@ -43,7 +45,7 @@ impl State {
         }
         let mut tenant = copy.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
         if let Some(claim) = &batch.claim {
-            receipt.claimed = tenant.claim(claim)?;
+            receipt.claimed = tenant.claim(claim, batch.payer.as_ref())?;
         }
         tenant.deliver(batch)?;
         self.tenants.insert(batch.tenant, tenant);
@@ -108,7 +110,7 @@ impl State {
 
 impl TenantRows {
     /// Applies one mutation; gives a position for an item.
-    fn mutate(&mut self, mutation: &Mutation) -> Result<Option<u64>, Refusal> {
+    fn mutate(&mut self, mutation: &Mutation, payer: Option<&Payer>) -> Result<Option<u64>, Refusal> {
         match mutation {
             Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
@@ -128,11 +130,41 @@ impl TenantRows {
             Mutation::PinPut(Pin { digest, bytes }) => {
                 self.pins.entry(*digest).or_insert_with(|| bytes.clone());
             }
-            Mutation::RunAppend(append) => self.run_append(append)?,
+            Mutation::RunAppend(append) => self.run_append(append, payer)?,
             Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
             Mutation::StatePut(put) => self.state_put(put)?,
+            Mutation::VaultKeyPut(put) => {
+                self.vault_key.get_or_insert_with(|| put.key.clone());
+            }
+            Mutation::SecretPut(sealed) => self.secret_put(sealed)?,
+            Mutation::SecretErase(erase) => self.secret_erase(erase)?,
+            Mutation::BudgetSet(set) => self.budget_set(&set.budget)?,
+            Mutation::BudgetRemove(remove) => self.budget_remove(&remove.name),
         }
         Ok(None)
+    }
+
+    fn secret_put(&mut self, sealed: &SealedSecret) -> Result<(), Refusal> {
+        let known = self.secrets.get(&sealed.secret.name);
+        if known == Some(sealed) {
+            return Ok(());
+        }
+        let found = known.map_or(0, |known| known.secret.version);
+        if sealed.secret.version.checked_sub(1) != Some(found) {
+            return Err(Refusal::SecretVersion { found });
+        }
+        self.secrets.insert(sealed.secret.name.clone(), sealed.clone());
+        Ok(())
+    }
+
+    fn secret_erase(&mut self, erase: &SecretErase) -> Result<(), Refusal> {
+        match self.secrets.get(&erase.name).map(|known| known.secret.version) {
+            Some(found) if found != erase.version => Err(Refusal::SecretVersion { found }),
+            Some(_) | None => {
+                self.secrets.remove(&erase.name);
+                Ok(())
+            }
+        }
     }
 
     fn token_revoke(&mut self, revoke: &TokenRevoke) -> Result<(), Refusal> {
@@ -257,7 +289,7 @@ impl TenantRows {
         Ok(position)
     }
 
-    fn run_append(&mut self, append: &RunAppend) -> Result<(), Refusal> {
+    fn run_append(&mut self, append: &RunAppend, payer: Option<&Payer>) -> Result<(), Refusal> {
         let RunAppend { run: id, epoch, after, entries, head } = append;
         let run = self.runs.get(id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
         if self.stands(*id, *epoch, *after, entries) {
@@ -272,6 +304,8 @@ impl TenantRows {
         if run.last_seq != *after {
             return Err(Refusal::SequenceMoved { found: run.last_seq });
         }
+        let place = (run.agent, run.session, *id);
+        self.charge(payer, place, entries)?;
         self.append(*id, *epoch, entries);
         self.head_set(*id, *epoch, entries, *head);
         Ok(())
@@ -390,7 +424,7 @@ impl TenantRows {
     }
 
     /// Tries a claim; tells whether it was granted.
-    fn claim(&mut self, claim: &Claim) -> Result<bool, Refusal> {
+    fn claim(&mut self, claim: &Claim, payer: Option<&Payer>) -> Result<bool, Refusal> {
         let Claim { session: id, agent, run, after, take, entries, head } = claim;
         let missing = || Refusal::NotFound(id.to_string());
         let session = self.sessions.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
@@ -427,6 +461,7 @@ impl TenantRows {
             head: *head,
             signals_last: 0,
         };
+        self.charge(payer, (*agent, *id, *run), entries)?;
         self.runs.insert(*run, row);
         self.append(*run, 1, entries);
         let taken = after + take.len() as u64;

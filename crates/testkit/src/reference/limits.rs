@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal};
+use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal, SecretErase};
+use dromia_contracts::vault::SealedSecret;
 
 /// Counts the rows of a batch and refuses one that is too large or contradicts itself.
 pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
@@ -12,6 +13,10 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
         let bytes = |new: &NewEntry| new.entry.encode().len() + new.body.as_ref().map_or(0, Bytes::len);
         (entries.len(), entries.iter().map(bytes).sum::<usize>())
     };
+    let sets = |mutation: &Mutation| matches!(mutation, Mutation::BudgetSet(_) | Mutation::BudgetRemove(_));
+    if batch.payer.is_some() && batch.mutations.iter().any(sets) {
+        return malformed("a batch that sets budgets has no payer");
+    }
     let (mut rows, mut bytes) = (0, 0);
     for mutation in &batch.mutations {
         let (more_rows, more_bytes) = match mutation {
@@ -39,11 +44,22 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
             Mutation::DeliveryPrepare(prepare) => (1, prepare.body.len()),
             Mutation::FeedNumber(number) => (1 + number.deliveries.len(), 0),
+            Mutation::SecretPut(SealedSecret { secret, .. }) if changes(batch, &secret.name) > 1 => {
+                return malformed("a batch changes a secret once");
+            }
+            Mutation::SecretPut(sealed) => (1, sealed.key.len() + sealed.value.len()),
+            Mutation::SecretErase(SecretErase { name, .. }) if changes(batch, name) > 1 => {
+                return malformed("a batch changes a secret once");
+            }
+            Mutation::VaultKeyPut(put) => (1, put.key.len()),
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)
             | Mutation::DeliveryRedrive(_)
             | Mutation::CursorMove(_)
+            | Mutation::SecretErase(_)
+            | Mutation::BudgetSet(_)
+            | Mutation::BudgetRemove(_)
             | Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)
@@ -72,6 +88,16 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
         return malformed("a batch has at most 256 rows and 1 MiB");
     }
     Ok(rows)
+}
+
+/// Counts how often a batch changes a secret.
+fn changes(batch: &Batch, name: &str) -> usize {
+    let changed = |mutation: &&Mutation| match mutation {
+        Mutation::SecretPut(sealed) => sealed.secret.name == name,
+        Mutation::SecretErase(erase) => erase.name == name,
+        _ => false,
+    };
+    batch.mutations.iter().filter(changed).count()
 }
 
 fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {

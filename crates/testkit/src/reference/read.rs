@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::{Run, RunStatus};
@@ -15,6 +16,7 @@ use dromia_contracts::store::{
     StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -139,6 +141,8 @@ impl TenantRows {
             erased.bodies += journal.iter().filter(|entry| entry.body.is_some()).count() as u64;
             self.runs.remove(run);
             self.takeovers.retain(|(of, _), _| of != run);
+            self.reserved.remove(run);
+            self.forget_subject(&run.to_string());
         }
         let before = self.deliveries.len();
         self.deliveries.retain(|_, row| row.delivery.agent != agent);
@@ -146,10 +150,12 @@ impl TenantRows {
         for session in &sessions {
             self.sessions.remove(session);
             self.states.retain(|(of, _), _| of != session);
+            self.forget_subject(&session.to_string());
         }
         self.session_keys.retain(|(of, _), _| *of != agent);
         self.revisions.retain(|(of, _), _| *of != agent);
         self.agents.remove(&agent);
+        self.forget_subject(&agent.to_string());
         erased.sessions = sessions.len() as u64;
         erased.runs = runs.len() as u64;
         erased
@@ -203,6 +209,10 @@ impl Store for ReferenceStore {
             let seen = named.filter(|_| scope.agent().is_none());
             page(seen.map(|token| (token.id, token)), asked, false)
         })
+    }
+
+    fn budgets<'a>(&'a self, scope: &'a Scope, at: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
+        self.seen(scope, |rows| if scope.agent().is_some() { Vec::new() } else { rows.budget_uses(at) })
     }
 
     fn token_by_id<'a>(&'a self, scope: &'a Scope, token: TokenId) -> Read<'a, Option<Token>> {
@@ -532,6 +542,21 @@ impl Store for ReferenceStore {
             }
             items
         })
+    }
+
+    fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
+        self.seen(scope, |rows| rows.vault_key.clone())
+    }
+
+    fn secrets<'a>(&'a self, scope: &'a Scope, asked: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        self.seen(scope, |rows| {
+            let secrets = rows.secrets.iter().map(|(name, sealed)| (name.as_str(), sealed.clone()));
+            page(secrets, asked, false)
+        })
+    }
+
+    fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
+        self.seen(scope, |rows| rows.secrets.get(name).cloned())
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {

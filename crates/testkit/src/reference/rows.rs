@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
+use dromia_contracts::budget::{Budget, Counter, Reserved};
 use dromia_contracts::delivery::Subscriber;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId};
 use jiff::Timestamp;
 
@@ -38,6 +40,12 @@ pub(super) struct TenantRows {
     /// The last number of the feed.
     pub(super) feed_last: u64,
     pub(super) subscribers: BTreeMap<String, Subscriber>,
+    /// The key of secrets, as it was sealed.
+    pub(super) vault_key: Option<Bytes>,
+    pub(super) secrets: BTreeMap<String, SealedSecret>,
+    pub(super) budgets: BTreeMap<String, Budget>,
+    pub(super) used: BTreeMap<Counter, u64>,
+    pub(super) reserved: BTreeMap<RunId, Vec<Reserved>>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -101,6 +109,11 @@ impl TenantRows {
             deliveries: BTreeMap::new(),
             feed_last: 0,
             subscribers: BTreeMap::new(),
+            vault_key: None,
+            secrets: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            used: BTreeMap::new(),
+            reserved: BTreeMap::new(),
         }
     }
 

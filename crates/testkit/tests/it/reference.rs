@@ -56,6 +56,7 @@ fn random_sequences_reach_every_kind_of_answer() {
         "Done claim=true false",
         "Done claim=true true",
         "AgentState",
+        "BudgetExhausted",
         "DeliveryBlocked",
         "DeliveryMoved",
         "EpochStale",

@@ -136,7 +136,9 @@ async fn request(
     }
     let asked = desk.begin(method, place(&url))?;
     let (grants, share) = (desk.way.grants.clone(), desk.way.share.clone());
-    match desk.way.line.send(Request { method, url, headers, body, grants, share }).await {
+    // A program names no secret, so the line has none to put in.
+    let request = Request { method, url, headers, body, grants, share, secrets: Vec::new() };
+    match desk.way.line.send(request).await {
         Ok(response) => {
             desk.end(asked, &response.decisions);
             Ok(response)
@@ -149,7 +151,7 @@ async fn request(
 }
 
 /// The scheme, the host and the port of a URL; nothing if it cannot be read. The path may hold a secret.
-fn place(url: &str) -> String {
+pub(super) fn place(url: &str) -> String {
     let Ok(url) = Url::parse(url) else { return String::new() };
     match (url.host_str(), url.port_or_known_default()) {
         (Some(host), Some(port)) if host.len() <= HOST_BYTES_MAX => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::content::{ToolCall, parts_text};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest};
@@ -22,7 +23,10 @@ use dromia_contracts::store::{
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
-use dromia_contracts::{AgentId, BoxFuture, CallId, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::vault::{Leak, Leaks, NoSecrets, SealedSecret};
+use dromia_contracts::{
+    AgentId, BoxFuture, CallId, DeliveryId, Digest, Fault, RunId, SessionId, TenantId, TokenId,
+};
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -57,6 +61,15 @@ impl Bench {
 
     /// A bench whose operator says this about every tool.
     pub(crate) fn under(colleague: AgentState, pace: Option<Duration>, terms: ToolTerms) -> Self {
+        Self::built(colleague, pace, terms, Arc::new(NoSecrets))
+    }
+
+    /// A bench whose tenant has a secret with this value.
+    pub(crate) fn hiding(value: &'static str) -> Self {
+        Self::built(AgentState::Running, None, ToolTerms::default(), Arc::new(Hidden(value)))
+    }
+
+    fn built(colleague: AgentState, pace: Option<Duration>, terms: ToolTerms, leaks: Arc<dyn Leaks>) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(StillClock::default());
         let runtime =
@@ -70,6 +83,7 @@ impl Bench {
             sandboxes: Arc::clone(&sandboxes) as _,
             terms: Arc::new(terms),
             way_out: Arc::clone(&line) as _,
+            leaks,
         };
         let store = Arc::new(TwoSessions { colleague });
         let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
@@ -109,6 +123,19 @@ impl Bench {
         let output = self.call(tool, arguments).await;
         let verdict = if output.failed { "failed" } else { "ok" };
         format!("{verdict}: {}", parts_text(&output.parts))
+    }
+}
+
+/// Finds one value as it is.
+#[derive(Debug)]
+struct Hidden(&'static str);
+
+impl Leaks for Hidden {
+    fn find<'a>(&'a self, _: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
+        let value = self.0.as_bytes();
+        let places = text.windows(value.len()).enumerate().filter(|(_, window)| *window == value);
+        let leaks = places.map(|(at, _)| Leak { secret: "mail".to_owned(), range: at..at + value.len() });
+        Box::pin(std::future::ready(Ok(leaks.collect())))
     }
 }
 
@@ -289,6 +316,10 @@ impl Store for TwoSessions {
         not_asked()
     }
 
+    fn budgets<'a>(&'a self, _: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
+        not_asked()
+    }
+
     fn token_by_id<'a>(&'a self, _: &'a Scope, _: TokenId) -> Read<'a, Option<Token>> {
         not_asked()
     }
@@ -423,6 +454,18 @@ impl Store for TwoSessions {
     }
 
     fn feed_state<'a>(&'a self, _: &'a Scope) -> Read<'a, FeedState> {
+        not_asked()
+    }
+
+    fn vault_key<'a>(&'a self, _: &'a Scope) -> Read<'a, Option<Bytes>> {
+        not_asked()
+    }
+
+    fn secrets<'a>(&'a self, _: &'a Scope, _: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        not_asked()
+    }
+
+    fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
         not_asked()
     }
 

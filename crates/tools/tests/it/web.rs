@@ -5,6 +5,7 @@ use dromia_contracts::content::ToolCall;
 use dromia_contracts::egress::{Decision, EgressError, Failure, Method, Oversized, Phase};
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::{EffectClass, ToolContext, ToolHost as _, Unwatched};
+use dromia_contracts::vault::Slot;
 use serde_json::json;
 
 use crate::programs::handle;
@@ -101,6 +102,62 @@ async fn a_long_answer_is_read_on_from_where_the_piece_ended() {
         offset = next;
     }
     assert_eq!(whole, body);
+}
+
+#[tokio::test]
+async fn a_secret_is_named_to_the_line_and_stands_in_no_text() {
+    let bench = Bench::hiding("canary-1");
+    let arguments = json!({
+        "url": "https://example.com/a",
+        "headers": {"X-Key": {"secret": "mail"}, "accept": "text/plain"},
+        "query": {"k": {"secret": "other"}},
+    });
+    let call = bench.prepare("http.request", &arguments.to_string());
+    assert_eq!(call.reaches.expect("it reaches out").secrets, ["mail", "other"]);
+    bench.line.answers(Ok((
+        200,
+        headers(&[("location", "/canary-1")]),
+        pieces(&["it is can", "ary-1, is it"]),
+    )));
+    let output = bench.call("http.request", &arguments.to_string()).await;
+    let sent = bench.line.sent();
+    assert_eq!(sent[0].headers, headers(&[("accept", "text/plain")]));
+    let used: Vec<_> = sent[0].secrets.iter().map(|used| (used.name.as_str(), used.slot.clone())).collect();
+    let slots = [Slot::Header("x-key".to_owned()), Slot::Query("k".to_owned())];
+    assert_eq!(used, [("mail", slots[0].clone()), ("other", slots[1].clone())]);
+    assert_eq!(output.parts[1].as_text(), "location: /********\n\nit is ********, is it");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_told_back_is_not_seen_piece_by_piece() {
+    let body = "it is canary-1, is it";
+    let mut whole = String::new();
+    for offset in (0..body.len()).step_by(3) {
+        let bench = Bench::hiding("canary-1");
+        bench.line.answers(Ok((200, Vec::new(), pieces(&[&body[..8], &body[8..11], &body[11..]]))));
+        let arguments = json!({
+            "url": "https://example.com/",
+            "headers": {"x-key": {"secret": "mail"}},
+            "limit": 3,
+            "offset": offset,
+        });
+        let output = bench.call("http.request", &arguments.to_string()).await;
+        whole.push_str(output.parts.last().expect("parts").as_text().trim_start_matches('\n'));
+    }
+    assert_eq!(whole, "it is ********, is it");
+}
+
+#[tokio::test]
+async fn a_value_that_a_call_would_pass_on_is_refused() {
+    let bench = Bench::hiding("canary-1");
+    let written = bench.told("file.write", r#"{"path":"a","content":"it is canary-1"}"#).await;
+    assert!(written.starts_with("failed: the arguments hold the value of the secret \"mail\""), "{written}");
+    assert!(!bench.workspace().join("a").exists());
+    let arguments = json!({"url": "https://example.com/", "method": "POST", "body": "canary-1"});
+    assert!(
+        bench.told("http.request", &arguments.to_string()).await.starts_with("failed: the arguments hold")
+    );
+    assert!(bench.line.sent().is_empty());
 }
 
 /// Asks for a long body as an agent with these grants, and returns what is told.

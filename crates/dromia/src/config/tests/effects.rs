@@ -56,6 +56,10 @@ const CASES: &[Case] = &[
     ("engine.output_tokens_max", "", "engine: { output_tokens_max: 7 }", |resolved| {
         resolved.engine.output_tokens_max.to_string()
     }),
+    ("engine.loop_same", "", "engine: { loop_same: 7 }", |resolved| resolved.engine.loop_same.to_string()),
+    ("engine.loop_window", "", "engine: { loop_window: 37 }", |resolved| {
+        resolved.engine.loop_window.to_string()
+    }),
     ("context.items_max", "", "context: { items_max: 7 }", |resolved| {
         resolved.engine.context.items.to_string()
     }),
@@ -126,6 +130,15 @@ const CASES: &[Case] = &[
     ("egress.private_servers", "", "egress: { private_servers: [wiki] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_named)
     }),
+    ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| {
+        format!("{:?}", resolved.said.grants(None))
+    }),
+    ("permissions.deny", "", "permissions: { deny: [exec] }", |resolved| {
+        format!("{:?}", resolved.said.grants(None))
+    }),
+    ("agents.NAME.permissions.allow", "", "agents: { dev: { permissions: { allow: [exec] } } }", of_dev),
+    ("agents.NAME.permissions.ask", "", "agents: { dev: { permissions: { ask: [exec] } } }", of_dev),
+    ("agents.NAME.permissions.deny", "", "agents: { dev: { permissions: { deny: [exec] } } }", of_dev),
     ("egress.https_only", "", "egress: { https_only: true }", |resolved| {
         resolved.reachable.limits.https_only.to_string()
     }),
@@ -164,6 +177,12 @@ const CASES: &[Case] = &[
         "tenants: { acme: { trust: standard } }",
         "tenants: { acme: { trust: hostile } }",
         |resolved| format!("{:?}", resolved.hostile),
+    ),
+    (
+        "tenants.NAME.budgets",
+        "tenants: { acme: {} }",
+        "tenants: { acme: { budgets: [{ name: d, per: tenant, measure: money, period: day, limit: '5.00' }] } }",
+        |resolved| format!("{:?}", resolved.budgets),
     ),
     (
         "sandbox.docker.socket",
@@ -317,6 +336,11 @@ const CASES: &[Case] = &[
         format!("{:?}", orders(resolved).tolerance)
     }),
 ];
+
+/// What is added to the grants of the agent `dev`.
+fn of_dev(resolved: &Resolved) -> String {
+    format!("{:?}", resolved.said.grants(Some(&super::tools::dev())))
+}
 
 /// The settings of the channel `orders`.
 fn orders(resolved: &Resolved) -> &Channel {

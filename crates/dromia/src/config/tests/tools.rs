@@ -24,7 +24,7 @@ impl Case {
     }
 }
 
-fn dev() -> Named {
+pub(super) fn dev() -> Named {
     ("default".parse().expect("a handle"), "dev".parse().expect("a handle"))
 }
 
@@ -139,4 +139,26 @@ fn a_flag_is_set_from_the_environment_though_its_tool_has_a_dot_in_its_name() {
         told.starts_with("DROMIA_TOOLS_EXEC_MEM_LIMIT: tools.exec.mem_limit: \"lots\" is no size"),
         "{told}"
     );
+}
+
+#[test]
+fn permissions_become_words_among_an_agents_grants() {
+    let text = "permissions: { deny: [exec], ask: ['file.*'] }\nagents: { dev: { permissions: { allow: [time.now], ask: [exec], deny: [http.request] } } }\n";
+    let said = loaded(text).resolve(&Environment::default()).expect("it is right").said;
+    assert_eq!(said.grants(None), ["ask:file.*", "deny:exec"]);
+    let own = ["ask:file.*", "deny:exec", "time.now", "ask:exec", "deny:http.request"];
+    assert_eq!(said.grants(Some(&dev())), own);
+}
+
+#[test]
+fn permissions_speak_of_tools_there_are() {
+    for (text, said) in [
+        ("permissions: { deny: [exce] }", "permissions.deny.0: the grant \"exce\" covers no tool"),
+        ("permissions: { ask: [model] }", "permissions.ask.0: \"model\" is no tool"),
+        ("permissions: { ask: [exec], deny: [exec] }", "permissions.deny.0: exec stands here twice"),
+        ("agents: { dev: { permissions: { allow: ['*'] } } }", "agents.dev.permissions.allow.0: the grant"),
+    ] {
+        let problems = loaded(text).resolve(&Environment::default()).expect_err(text).to_string();
+        assert!(problems.contains(said), "{problems}");
+    }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budgets::WrittenBudget;
 use crate::config::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenFlags};
 
 /// The walls around programs that agents run. Where there are none that are strong enough, nothing runs.
@@ -44,6 +45,9 @@ impl WrittenDocker {
 pub(crate) struct WrittenTenant {
     /// How far its agents and whoever speaks to them are trusted.
     pub(crate) trust: Trust,
+    /// How much may be spent in it. What is here is changed here only; `dromia budget` sets others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) budgets: Vec<WrittenBudget>,
 }
 
 /// How far a tenant is trusted.

@@ -15,9 +15,10 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes};
 use dromia_contracts::store::{Page, Store, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
-use dromia_guard::GrantGate;
+use dromia_guard::{GrantGate, Policies};
 use dromia_models::{Models, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
@@ -89,13 +90,18 @@ impl House {
                     sandboxes: Arc::new(NoSandbox),
                     terms: Arc::new(ToolTerms::default()),
                     way_out: Arc::new(Nowhere),
+                    leaks: Arc::new(NoSecrets),
                 },
                 port,
                 runtime.clone(),
                 Arc::new(Nowhere),
             )),
-            gate: Arc::new(GrantGate::new(Toolbox::names())),
+            gate: Arc::new(GrantGate::new(
+                Policies::built_in().expect("the shipped policy compiles"),
+                Toolbox::names(),
+            )),
             terms: Arc::new(ToolTerms::default()),
+            leaks: Arc::new(NoSecrets),
             homes: Arc::new(AgentHomes::new(root.to_owned())),
             runtime,
             authority: authority.clone(),

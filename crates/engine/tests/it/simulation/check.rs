@@ -31,6 +31,7 @@ pub(crate) struct Tally {
     pub(crate) unknown: usize,
     pub(crate) cancelled: usize,
     pub(crate) yielded: usize,
+    pub(crate) unfunded: usize,
     pub(crate) parked: usize,
     pub(crate) takeovers: u64,
     pub(crate) crashes: u64,
@@ -215,7 +216,10 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
             }
             Entry::RunParked(_) => tally.parked += 1,
             Entry::RunCancelled(_) => tally.cancelled += 1,
-            Entry::RunYielded(_) => tally.yielded += 1,
+            Entry::RunYielded(yielded) => {
+                tally.yielded += 1;
+                tally.unfunded += usize::from(yielded.budget.is_some());
+            }
             _ => {}
         }
     }

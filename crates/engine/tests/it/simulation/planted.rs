@@ -12,7 +12,8 @@ const SEEDS: u64 = 25;
 fn is_caught(lie: Lie, zombies: bool, invariants: &[&str]) {
     let mut other = Vec::new();
     for seed in 0..SEEDS {
-        let report = simulate(seed, Options { lie: Some(lie), zombies });
+        let budgets = lie == Lie::ChargesNobody;
+        let report = simulate(seed, Options { lie: Some(lie), zombies, budgets });
         let named = |wrong: &String| {
             invariants.iter().any(|id| wrong.strip_prefix(id).is_some_and(|rest| rest.starts_with(':')))
         };
@@ -62,4 +63,9 @@ fn a_key_per_attempt_is_caught() {
 #[test]
 fn a_replayed_unkeyed_call_is_caught() {
     is_caught(Lie::UnkeyedAsIdempotent, false, &["E4"]);
+}
+
+#[test]
+fn a_store_that_charges_nobody_is_caught() {
+    is_caught(Lie::ChargesNobody, false, &["S10"]);
 }

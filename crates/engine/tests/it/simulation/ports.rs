@@ -177,7 +177,7 @@ impl Model for Outside {
         };
         let body = self.write(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;
-        Ok(Prepared { wording, body, input_tokens: 10, output_tokens_max, reserved_micros: 7 })
+        Ok(Prepared { wording, body, input_tokens: 10, output_tokens_max, reserved_micros: 7, priced: true })
     }
 
     fn write(&self, _: &Wording, request: &ModelRequest) -> Result<Bytes, ModelError> {
@@ -377,10 +377,11 @@ impl Gate for Outside {
     fn judge(&self, _: Principal<'_>, action: Action<'_>) -> Verdict {
         match action {
             Action::Tool(call) if call.tool == "forbidden" => {
-                Verdict::Deny { rule: "forbidden".to_owned(), reason: "it is forbidden".to_owned() }
+                let (rule, reason) = ("forbidden".to_owned(), "it is forbidden".to_owned());
+                Verdict::Deny { rule, reason, policy: None }
             }
             Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => {
-                Verdict::Allow { rule: "all".to_owned() }
+                Verdict::Allow { rule: "all".to_owned(), policy: None }
             }
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::Run;
@@ -20,6 +21,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::EffectClass;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -208,6 +210,10 @@ impl Weather {
                 self.held_back.lock().expect("no test panics in here").push(batch.clone());
                 Some(Receipt { positions: vec![], claimed: true, waiting: false })
             }
+            Lie::ChargesNobody => {
+                batch.payer = None;
+                None
+            }
             Lie::SecondClaimer | Lie::KeyPerAttempt | Lie::UnkeyedAsIdempotent => None,
         }
     }
@@ -269,6 +275,7 @@ impl Store for Weather {
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
+        fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
         fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
@@ -293,6 +300,9 @@ impl Store for Weather {
         fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
+        fn vault_key(scope: &'a Scope) -> Option<Bytes>;
+        fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
+        fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
     }
 
     fn session_tail<'a>(

@@ -16,6 +16,7 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports};
 use dromia_testkit::sim::Dice;
@@ -61,6 +62,8 @@ pub(crate) enum Lie {
     KeyPerAttempt,
     /// An unkeyed tool is called idempotent.
     UnkeyedAsIdempotent,
+    /// The store charges nobody.
+    ChargesNobody,
 }
 
 /// What kind of world it is.
@@ -70,6 +73,8 @@ pub(crate) struct Options {
     pub(crate) lie: Option<Lie>,
     /// Whether an engine may go on working while the next one has started.
     pub(crate) zombies: bool,
+    /// Whether the tenants have budgets.
+    pub(crate) budgets: bool,
 }
 
 /// Somewhere to talk to an agent.
@@ -153,6 +158,9 @@ impl World {
         weather.calm();
         let engine = world.engine(&weather);
         sim.block_on(world.register(&engine, tenants)).expect("registering ends");
+        if options.budgets {
+            super::budgets::set(&world);
+        }
         world
     }
 
@@ -203,6 +211,7 @@ impl World {
             tools: Arc::clone(&self.outside) as _,
             gate: Arc::clone(&self.outside) as _,
             terms: Arc::new(ToolTerms::default()),
+            leaks: Arc::new(NoSecrets),
             homes: Arc::clone(&self.outside) as _,
             runtime: self.runtime.clone(),
             authority: Authority::claim(),

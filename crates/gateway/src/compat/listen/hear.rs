@@ -2,7 +2,7 @@
 
 use dromia_contracts::client::HandedCall;
 use dromia_contracts::content::{AssistantMessage, parts_text};
-use dromia_contracts::entry::{Entry, ModelReplied};
+use dromia_contracts::entry::{Entry, ModelReplied, RunYielded};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::{CallId, ErrorCode};
@@ -47,6 +47,12 @@ impl Listener {
             Entry::RunCancelled(cancelled) => {
                 let text = format!("{} was ended by {}", self.run, cancelled.by);
                 return Err(self.unanswered(RunStatus::Cancelled, text));
+            }
+            Entry::RunYielded(RunYielded { budget: Some(exhausted), .. }) => {
+                let text = format!("{} stopped: {}", self.run, exhausted.text());
+                let hint = format!("raise the budget, then go on with `dromia run resume {}`", self.run);
+                let failure = Failure::new(ErrorCode::BudgetExhausted, text);
+                return Err(failure.of_run(self.run, RunStatus::Yielded).with_hint(hint));
             }
             Entry::RunYielded(yielded) => {
                 let text =

@@ -28,6 +28,8 @@ pub(super) fn compatible() -> Vec<Operation> {
                 ErrorCode::JournalUnreadable,
                 ErrorCode::RunUnfinished,
                 ErrorCode::RunUnanswered,
+                ErrorCode::BudgetExhausted,
+                ErrorCode::LoopDetected,
             ])
     };
     vec![

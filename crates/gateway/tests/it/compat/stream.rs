@@ -79,7 +79,7 @@ impl Open {
 }
 
 fn completed() -> Entry {
-    Entry::RunCompleted(RunCompleted { rule: "reply".into() })
+    Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None })
 }
 
 fn failed(code: ErrorCode) -> Entry {

@@ -71,7 +71,7 @@ async fn handed(world: &World, path: &str, text: &str, stream: bool) -> (Answer,
             let entry = Entry::ToolHanded(ToolHanded { call, tool: "sky.look".into() });
             world.rooms.append(run, kept(seq + 2 + u64::from(index), &entry), RunStatus::Running);
         }
-        let end = Entry::RunCompleted(RunCompleted { rule: "reply".into() });
+        let end = Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None });
         world.rooms.append(run, kept(seq + 4, &end), RunStatus::Completed);
         run
     };

@@ -15,6 +15,7 @@ use dromia_contracts::store::{
     AgentCreate, Batch, Claim, Commit, DeliveryDrop, DeliveryPrepare, InboxPut, Mutation, NewEntry,
     SessionOpen, Store as _, TenantCreate,
 };
+use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, Authority, BoxFuture, Digest, ItemId};
 use dromia_gateway::{Channel, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
 use futures_util::FutureExt as _;
@@ -56,7 +57,13 @@ pub(crate) fn channel() -> Channel {
 
 /// An outbox with the channel `orders`, which nobody starts.
 pub(crate) fn outbox(rooms: Arc<Rooms>, runtime: Runtime) -> Outbox {
-    let ports = OutboxPorts { store: rooms, post: Arc::new(Nowhere), runtime, authority: Authority::claim() };
+    let ports = OutboxPorts {
+        store: rooms,
+        post: Arc::new(Nowhere),
+        leaks: Arc::new(NoSecrets),
+        runtime,
+        authority: Authority::claim(),
+    };
     Outbox::new(ports, Channels::from_iter([("orders".to_owned(), channel())]))
 }
 

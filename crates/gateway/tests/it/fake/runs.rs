@@ -1,6 +1,7 @@
 //! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::budget::Budget;
 use dromia_contracts::content::{AssistantMessage, Part, parts_text};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::label::Label;
@@ -106,7 +107,7 @@ impl Inner {
         if self.mood == Mood::Answers {
             let text = format!("you said: {}", parts_text(&input.parts));
             journal.push(replied(3, 1, &text, Finish::Stop));
-            journal.push(kept(4, &Entry::RunCompleted(RunCompleted { rule: "reply".into() })));
+            journal.push(kept(4, &Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None })));
             status = RunStatus::Completed;
         }
         let head = RunHead {
@@ -348,6 +349,23 @@ impl Runs for Rooms {
         })
     }
 
+    fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>> {
+        let mut inner = self.lock();
+        inner.budgets.retain(|(tenant, known)| *tenant != scope.tenant() || known.name != budget.name);
+        inner.budgets.push((scope.tenant(), budget.clone()));
+        ready(Ok(budget))
+    }
+
+    fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>> {
+        let mut inner = self.lock();
+        let mine = |(tenant, known): &(TenantId, Budget)| *tenant == scope.tenant() && known.name == name;
+        let found = inner.budgets.iter().position(mine);
+        ready(match found {
+            Some(at) => Ok(inner.budgets.remove(at).1),
+            None => Err(not_found(ErrorCode::BudgetNotFound, "budget")),
+        })
+    }
+
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
         let mut inner = self.lock();
         let row = Agent {
@@ -387,6 +405,6 @@ impl Runs for Rooms {
 
     fn load(&self) -> Load {
         let tasks = TaskCounts { pending: 5, running: 4, paused: 3, completed: 2, failed: 1 };
-        Load { active: 1, ready: 2, active_max: 64, tasks }
+        Load { active: 1, ready: 2, active_max: 64, tasks, budget_stops: 7, loops: 6 }
     }
 }

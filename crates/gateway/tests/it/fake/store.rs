@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::run::Run;
@@ -15,6 +16,7 @@ use dromia_contracts::store::{
     TokenOwner,
 };
 use dromia_contracts::token::Token;
+use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
     AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
 };
@@ -105,6 +107,14 @@ impl Store for Rooms {
         let mut inner = self.lock();
         inner.token_reads += 1;
         ready(inner.tokens.get(&hash).cloned())
+    }
+
+    fn budgets<'a>(&'a self, scope: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
+        let inner = self.lock();
+        let mine = inner.budgets.iter().filter(|(tenant, _)| *tenant == scope.tenant());
+        let uses =
+            mine.map(|(_, budget)| BudgetUse { budget: budget.clone(), subject: String::new(), used: 0 });
+        ready(uses.collect())
     }
 
     fn tokens<'a>(
@@ -380,6 +390,18 @@ impl Store for Rooms {
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
         self.outgoing.feed_state(scope)
+    }
+
+    fn vault_key<'a>(&'a self, _: &'a Scope) -> Read<'a, Option<Bytes>> {
+        ready(None)
+    }
+
+    fn secrets<'a>(&'a self, _: &'a Scope, _: Page<&'a str>) -> Read<'a, Vec<SealedSecret>> {
+        ready(Vec::new())
+    }
+
+    fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
+        ready(None)
     }
 
     fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {

@@ -57,12 +57,12 @@ impl Gate for Shelf {
 
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
         let Action::Tool(call) = action else {
-            return Verdict::Deny { rule: "no tool".to_owned(), reason: String::new() };
+            return Verdict::Deny { rule: "no tool".to_owned(), reason: String::new(), policy: None };
         };
         if principal.grants.contains(&call.tool) {
-            Verdict::Allow { rule: format!("grant {}", call.tool) }
+            Verdict::Allow { rule: format!("grant {}", call.tool), policy: None }
         } else {
-            Verdict::Deny { rule: "default deny".to_owned(), reason: String::new() }
+            Verdict::Deny { rule: "default deny".to_owned(), reason: String::new(), policy: None }
         }
     }
 }

@@ -1,0 +1,77 @@
+//! `budget`: how much may be spent, and how much is.
+
+use dromia_api::budget::{Budget, SetBudget};
+use dromia_api::{List, Measure, Per, Period};
+
+use super::{Cli, print_list};
+use crate::args;
+use crate::client::encoded;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::Output;
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Budget, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Budget::Set(new) => set(cli, new, output).await,
+        args::Budget::List => {
+            let list: List<Budget> = cli.client.get("/v1/budgets").await?;
+            print_list(
+                output,
+                &list,
+                &["name", "per", "of", "period", "measure", "used", "limit", "most by"],
+                row,
+            )
+        }
+        args::Budget::Remove(budget) => {
+            let path = format!("/v1/budgets/{}", encoded(&budget.name));
+            let removed: Budget = cli.client.delete(&path).await?;
+            output.show(&removed, |removed| format!("{} is removed", removed.name))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Sets a budget. What is not named is as it was, or as it is with a new one.
+async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Outcome<Exit> {
+    let known: List<Budget> = cli.client.get("/v1/budgets").await?;
+    let known = known.items.into_iter().find(|known| known.name == new.name);
+    let known = known.as_ref();
+    let per = new.per.or(known.map(|known| known.per)).unwrap_or(Per::Tenant);
+    let measure = new.measure.or(known.map(|known| known.measure)).unwrap_or(Measure::Money);
+    let period = new.period.or(known.map(|known| known.period)).unwrap_or(Period::Day);
+    // Whom it was about, if it is still about such a one.
+    let before = known.filter(|known| known.per == per).and_then(|known| known.of.clone());
+    let Some(limit) = measure.limit(&new.limit) else {
+        let text = format!("--limit {}: of {measure} it is {}", new.limit, measure.limit_rule());
+        return Err(Error::Usage(text));
+    };
+    let body = SetBudget { per, of: new.of.or(before), measure, period, limit };
+    let path = format!("/v1/budgets/{}", encoded(&new.name));
+    let set: Budget = cli.client.put_json(&path, &body).await?;
+    output.show(&set, |set| {
+        let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
+        format!(
+            "{}: {} of {} per {}{of}, by {}; {} used",
+            set.name,
+            set.measure.show(set.limit),
+            set.measure,
+            set.per,
+            set.period,
+            set.measure.show(set.used)
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+fn row(budget: &Budget) -> Vec<String> {
+    vec![
+        budget.name.clone(),
+        budget.per.to_string(),
+        budget.of.clone().unwrap_or_default(),
+        budget.period.to_string(),
+        budget.measure.to_string(),
+        budget.measure.show(budget.used),
+        budget.measure.show(budget.limit),
+        budget.subject.clone().unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,84 @@
+//! `permissions`: which tools are kept from agents, or granted to one, whatever the agents' own grants say.
+//!
+//! Each row is checked as a grant is, so that a typing error is found when the file is read. Between rows that speak of the
+//! same tool deny goes before ask, and ask before allow. A tool that stands twice in one place is refused.
+
+use dromia_guard::Grant;
+use dromia_guard::permission::spelled;
+use dromia_guard::policy::Call;
+use dromia_tools::Toolbox;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::resolve::Check;
+
+/// The most tools of one list.
+const TOOLS_MAX: usize = 64;
+
+/// What is kept from every agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenPermissions {
+    /// Tools, or families such as `file.*`, whose calls need a person's approval. Where nobody can be asked, such a call
+    /// is refused and says so.
+    pub(crate) ask: Vec<String>,
+    /// Tools, or families such as `file.*`, that no agent may call.
+    pub(crate) deny: Vec<String>,
+}
+
+/// What one agent is granted, must ask for, or is denied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenOwnPermissions {
+    /// Tools, or families such as `file.*`, that this agent is granted beside its own grants.
+    pub(crate) allow: Vec<String>,
+    /// Tools, or families such as `file.*`, whose calls by this agent need a person's approval. Where nobody can be asked,
+    /// such a call is refused and says so.
+    pub(crate) ask: Vec<String>,
+    /// Tools, or families such as `file.*`, that this agent may not call.
+    pub(crate) deny: Vec<String>,
+}
+
+/// Resolves the rows for every agent, as they stand among grants.
+pub(super) fn of_all(written: &WrittenPermissions, check: &mut Check<'_>) -> Vec<String> {
+    let WrittenPermissions { ask, deny } = written;
+    rows("permissions", &[(Call::Ask, ask), (Call::Deny, deny)], check)
+}
+
+/// Resolves the rows for one agent, as they stand among its grants.
+pub(super) fn of_one(here: &str, written: &WrittenOwnPermissions, check: &mut Check<'_>) -> Vec<String> {
+    let WrittenOwnPermissions { allow, ask, deny } = written;
+    rows(here, &[(Call::Allow, allow), (Call::Ask, ask), (Call::Deny, deny)], check)
+}
+
+fn rows(here: &str, lists: &[(Call, &Vec<String>)], check: &mut Check<'_>) -> Vec<String> {
+    let mut rows = Vec::new();
+    let mut known: Vec<&String> = Vec::new();
+    for (call, tools) in lists {
+        let list = format!("{here}.{}", call.as_str());
+        if tools.len() > TOOLS_MAX {
+            check.wrong(&list, format!("holds at most {TOOLS_MAX} tools"));
+        }
+        for (index, tool) in tools.iter().enumerate() {
+            let place = format!("{list}.{index}");
+            if let Err(problem) = tool_or_family(tool) {
+                check.wrong(&place, problem);
+            } else if known.contains(&tool) {
+                check.wrong(&place, format!("{tool} stands here twice; only the strictest would count"));
+            }
+            known.push(tool);
+            rows.push(spelled(*call, tool));
+        }
+    }
+    rows
+}
+
+/// Checks that a row speaks of tools there are.
+fn tool_or_family(text: &str) -> Result<(), String> {
+    let texts = [text.to_owned()];
+    let grants = dromia_guard::parse_grants(&texts, &Toolbox::names()).map_err(|error| error.to_string())?;
+    match grants.as_slice() {
+        [Grant::Tool(_) | Grant::Family(_)] => Ok(()),
+        _ => Err(format!("{text:?} is no tool; write a tool such as exec, or a family such as file.*")),
+    }
+}

@@ -1,0 +1,143 @@
+//! The key of an instance in a file of its home: what the keys of tenants' secrets are sealed with.
+//!
+//! `init` makes the file, and a home of before gets it with its first secret. It is read each time that a tenant's key is
+//! opened and is not kept. A file that others may read is refused. Whoever has the file and the store has the secrets;
+//! whoever loses the file has none any more.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dromia_contracts::runtime::IdSource;
+use dromia_contracts::vault::{KeyBytes, KeyError, KeyProvider};
+use dromia_contracts::{BoxFuture, Digest};
+use dromia_guard::vault::seal;
+
+use crate::system;
+
+/// What stands before the key; another version is another word.
+const FORM: &str = "dromia-vault-key-1 ";
+
+/// A key in a file.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    ids: Arc<dyn IdSource>,
+}
+
+impl KeyFile {
+    /// Names the file; nothing is read or made.
+    pub(crate) fn new(path: PathBuf, ids: Arc<dyn IdSource>) -> Self {
+        Self { path, ids }
+    }
+
+    /// Makes the file if it is not there.
+    pub(crate) fn make(&self) -> Result<(), KeyError> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(self.unusable(&format!("cannot be looked at: {error}"))),
+        }
+        // It is no digest, and is written like one.
+        let digits = Digest::from_bytes(self.ids.secret());
+        let made = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
+        made.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
+    }
+
+    fn read(&self) -> Result<KeyBytes, KeyError> {
+        let text = fs::read_to_string(&self.path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => self.unusable("is not there; put it back from where you keep a copy"),
+            _ => self.unusable(&format!("cannot be read: {error}")),
+        })?;
+        let mode =
+            fs::metadata(&self.path).map_err(|error| self.unusable(&error.to_string()))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(self.unusable("can be read by others; `chmod 600` it"));
+        }
+        let digits = text.strip_prefix(FORM).map(str::trim_end).filter(|digits| digits.len() == 64);
+        let key = digits.and_then(|digits| {
+            let mut key = [0; 32];
+            for (byte, pair) in key.iter_mut().zip(digits.as_bytes().chunks(2)) {
+                *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+            }
+            Some(KeyBytes::new(key))
+        });
+        key.ok_or_else(|| self.unusable("holds no key of this program; put the right one back"))
+    }
+
+    fn unusable(&self, problem: &str) -> KeyError {
+        KeyError::Unusable { problem: format!("{} {problem}", self.path.display()) }
+    }
+
+    fn wrong(&self) -> KeyError {
+        KeyError::Wrong { place: self.path.display().to_string() }
+    }
+}
+
+impl KeyProvider for KeyFile {
+    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        Box::pin(async move {
+            self.make()?;
+            let own = self.read()?;
+            seal::seal(&own, self.ids.secret(), context, key.expose()).map_err(|_| self.wrong())
+        })
+    }
+
+    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        Box::pin(async move {
+            let own = self.read()?;
+            let key = seal::open(&own, context, sealed).map_err(|_| self.wrong())?;
+            Ok(KeyBytes::new(key.as_slice().try_into().map_err(|_| self.wrong())?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let tokio = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        tokio.block_on(future)
+    }
+
+    fn file(dir: &tempfile::TempDir) -> KeyFile {
+        KeyFile::new(dir.path().join("vault.key"), dromia_testkit::tokio_runtime().ids)
+    }
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone_and_opens_what_it_sealed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keys = file(&dir);
+        let (mine, place) = (KeyBytes::new([7; 32]), &b"place"[..]);
+        assert!(block_on(keys.open(place, b"x")).is_err(), "opening makes no key");
+        assert!(!keys.path.exists());
+        let sealed = block_on(keys.seal(place, &mine)).expect("it is sealed");
+        let mode = fs::metadata(&keys.path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = fs::read_to_string(&keys.path).expect("it is read");
+        keys.make().expect("it is there");
+        assert_eq!(fs::read_to_string(&keys.path).expect("it is read"), text, "a key is never made anew");
+        let opened = block_on(file(&dir).open(place, &sealed)).expect("it opens");
+        assert_eq!(opened.expose(), mine.expose());
+    }
+
+    #[test]
+    fn another_key_an_open_file_and_garbage_are_told_with_the_next_step() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keys = file(&dir);
+        let sealed = block_on(keys.seal(b"", &KeyBytes::new([7; 32]))).expect("it is sealed");
+        let told = || block_on(keys.open(b"", &sealed)).expect_err("it does not open").to_string();
+        fs::set_permissions(&keys.path, fs::Permissions::from_mode(0o644)).expect("it is changed");
+        assert!(told().contains("chmod 600"), "{}", told());
+        fs::set_permissions(&keys.path, fs::Permissions::from_mode(0o600)).expect("it is changed");
+        fs::write(&keys.path, "garbage").expect("it is written");
+        assert!(told().contains("holds no key"), "{}", told());
+        fs::write(&keys.path, format!("{FORM}{}\n", "0f".repeat(32))).expect("it is written");
+        assert!(told().contains("is not the key that sealed"), "{}", told());
+        fs::remove_file(&keys.path).expect("it goes");
+        assert!(told().contains("put it back"), "{}", told());
+    }
+}

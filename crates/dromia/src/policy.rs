@@ -1,0 +1,113 @@
+//! `dromia policy`: what the built-in policy says, and the tests of every layer. No server is needed.
+
+mod folder;
+
+use std::process::ExitCode;
+
+use dromia_cli::{Context, Exit, Global, Output};
+use dromia_guard::policy::{DEFAULT, DEFAULT_TESTS, PolicyProblem, PolicyText, VERSION, run_tests};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+pub(crate) use self::folder::{Texts, follow};
+use crate::home::Home;
+use crate::system;
+
+/// Commands about the policy.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Print the policy that every server has.
+    #[command(
+        after_help = "Examples:\n  dromia policy show\n  dromia policy show --json\n\nFiles in policies/ of the home are asked beside it. They can forbid what it allows, and cannot allow what it forbids."
+    )]
+    Show,
+    /// Check every policy of the home and run its tests.
+    #[command(
+        after_help = "Examples:\n  dromia policy test\n  dromia policy test --json\n\nA test is a rule whose name begins with test_, in a file whose name ends with _test.rego beside the policies it tests. Exits with 1 if one does not hold, and with 2 if a policy cannot be read."
+    )]
+    Test,
+}
+
+/// The policy that every server has.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Shown {
+    /// The version of what a policy is asked.
+    question: u32,
+    /// The text, in Rego.
+    text: &'static str,
+}
+
+/// How the tests ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Tested {
+    /// The tests, by layer and name.
+    items: Vec<TestRow>,
+}
+
+/// How one test ended.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TestRow {
+    /// The layer: built-in, policies, or policies/tenants and the tenant's id.
+    layer: String,
+    /// The rule.
+    test: String,
+    /// Whether it holds.
+    holds: bool,
+    /// What went wrong, if it does not.
+    problem: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(
+    home: &Home,
+    command: &PolicyCommand,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(context, global);
+    output.check()?;
+    match command {
+        PolicyCommand::Show => {
+            let shown = Shown { question: VERSION, text: DEFAULT };
+            output.show(&shown, |shown| shown.text.trim_end().to_owned())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Test => {
+            let tested = Tested { items: test(home).map_err(system::Exit::usage_of)? };
+            let is_sound = tested.items.iter().all(|row| row.holds);
+            if output.is_json() {
+                output.document(&tested)?;
+            } else {
+                let row = |row: &TestRow| {
+                    let end = if row.holds { "holds" } else { "FAILS" };
+                    let problem = row.problem.clone().unwrap_or_default();
+                    vec![row.layer.clone(), row.test.clone(), end.to_owned(), problem]
+                };
+                output.table(&["layer", "test", "end", "problem"], tested.items.iter().map(row).collect())?;
+            }
+            Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
+        }
+    }
+}
+
+/// Compiles what a server would ask, then runs the tests of each layer.
+fn test(home: &Home) -> Result<Vec<TestRow>, PolicyProblem> {
+    let texts = Texts::read(home)?;
+    texts.compile()?;
+    let text = |name: &str, text: &str| PolicyText { name: name.to_owned(), text: text.to_owned() };
+    let built_in = vec![text("default.rego", DEFAULT), text("default_test.rego", DEFAULT_TESTS)];
+    let mut layers = vec![("built-in".to_owned(), built_in)];
+    if !texts.instance.is_empty() {
+        layers.push(("policies".to_owned(), texts.instance));
+    }
+    let tenants = texts.tenants.into_iter().filter(|(_, files)| !files.is_empty());
+    layers.extend(tenants.map(|(tenant, files)| (format!("policies/tenants/{tenant}"), files)));
+    let mut rows = Vec::new();
+    for (layer, files) in layers {
+        for end in run_tests(&layer, &files)? {
+            let (holds, problem) = (end.problem.is_none(), end.problem);
+            rows.push(TestRow { layer: layer.clone(), test: end.name, holds, problem });
+        }
+    }
+    Ok(rows)
+}

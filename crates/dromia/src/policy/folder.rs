@@ -1,0 +1,245 @@
+//! The files of the policy in a home: `policies/*.rego` for the server, `policies/tenants/TENANT_ID/*.rego` for one tenant.
+//!
+//! Files whose names end with `_test.rego` are tests; a server does not ask them. A server reads the folder when it starts,
+//! where a wrong policy keeps it from starting, and looks again every two seconds: what changed counts from then on, and
+//! where it is wrong the last good one goes on to count and the log says so, with the place.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dromia_contracts::TenantId;
+use dromia_guard::policy::{BYTES_MAX, FILES_MAX, Layer, PolicyProblem, PolicyText};
+use dromia_guard::{Layers, Policies};
+
+use crate::home::Home;
+use crate::system::Exit;
+
+/// How often a server looks whether the folder changed.
+const LOOK: Duration = Duration::from_secs(2);
+/// The most tenants that have a policy of their own.
+const TENANTS_MAX: usize = 1024;
+const TEST: &str = "_test.rego";
+
+/// Every file of the folder, by layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Texts {
+    /// The server's.
+    pub(crate) instance: Vec<PolicyText>,
+    /// The tenants'.
+    pub(crate) tenants: BTreeMap<TenantId, Vec<PolicyText>>,
+}
+
+impl Texts {
+    /// Reads the folder of a home; one that is not there says nothing.
+    pub(crate) fn read(home: &Home) -> Result<Self, PolicyProblem> {
+        let root = home.root().join("policies");
+        let instance = files(&root, "policies")?;
+        let mut tenants = BTreeMap::new();
+        for (name, path) in entries(&root.join("tenants"), "policies/tenants")? {
+            let here = format!("policies/tenants/{name}");
+            let Ok(tenant) = name.parse::<TenantId>() else {
+                let problem = "it is no tenant's id; `dromia tenant list --json` has them";
+                return Err(wrong(&here, problem));
+            };
+            if tenants.len() == TENANTS_MAX {
+                return Err(wrong("policies/tenants", format!("it holds at most {TENANTS_MAX} tenants")));
+            }
+            tenants.insert(tenant, files(&path, &here)?);
+        }
+        Ok(Self { instance, tenants })
+    }
+
+    /// Compiles what a server asks.
+    pub(crate) fn compile(&self) -> Result<Layers, PolicyProblem> {
+        let layer = |name: &str, files: &[PolicyText]| {
+            let asked: Vec<_> = files.iter().filter(|file| !file.name.ends_with(TEST)).cloned().collect();
+            if asked.is_empty() { Ok(None) } else { Layer::compile(name, &asked).map(Some) }
+        };
+        let instance = layer("policies", &self.instance)?;
+        let mut tenants = BTreeMap::new();
+        for (tenant, files) in &self.tenants {
+            if let Some(layer) = layer(&format!("policies/tenants/{tenant}"), files)? {
+                tenants.insert(*tenant, layer);
+            }
+        }
+        Ok(Layers { instance, tenants })
+    }
+}
+
+/// Lets the folder's policy count, or says why it cannot; goes on to look for changes in the background.
+pub(crate) fn follow(home: &Home, policies: &Policies) -> anyhow::Result<()> {
+    let texts = Texts::read(home).map_err(Exit::usage_of)?;
+    policies.replace(texts.compile().map_err(Exit::usage_of)?);
+    let (home, policies) = (home.clone(), policies.clone());
+    tokio::spawn(async move {
+        let mut known = Ok(texts);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (home, policies) = (home.clone(), policies.clone());
+            let looking = tokio::task::spawn_blocking(move || {
+                let looked = look(&home, &policies, &mut known);
+                (looked, known)
+            });
+            let Ok((looked, found)) = looking.await else {
+                tracing::error!("the policy is not looked at any more; what counts now goes on to count");
+                return;
+            };
+            known = found;
+            match looked {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("another policy counts from now on"),
+                Err(problem) => {
+                    tracing::error!(%problem, "the policy is wrong, so the last good one goes on to count");
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Lets count what changed since the last look, if anything did and all of it is right.
+fn look(
+    home: &Home,
+    policies: &Policies,
+    known: &mut Result<Texts, PolicyProblem>,
+) -> Result<bool, PolicyProblem> {
+    let found = Texts::read(home);
+    if found == *known {
+        return Ok(false);
+    }
+    let layers = found.as_ref().map_err(Clone::clone).and_then(Texts::compile);
+    *known = found;
+    policies.replace(layers?);
+    Ok(true)
+}
+
+/// Reads the policies of one directory, in the order of their names.
+fn files(dir: &Path, shown: &str) -> Result<Vec<PolicyText>, PolicyProblem> {
+    let mut texts = Vec::new();
+    for (name, path) in entries(dir, shown)? {
+        if path.extension().is_none_or(|extension| extension != "rego") {
+            continue;
+        }
+        let name = format!("{shown}/{name}");
+        if texts.len() == 2 * FILES_MAX {
+            return Err(wrong(shown, format!("it holds at most {FILES_MAX} policies and as many tests")));
+        }
+        let unreadable = |error: io::Error| wrong(&name, format!("it cannot be read: {error}"));
+        let about = std::fs::metadata(&path).map_err(unreadable)?;
+        if !about.is_file() || about.len() > BYTES_MAX as u64 {
+            return Err(wrong(&name, format!("it is no file of at most {BYTES_MAX} bytes")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        texts.push(PolicyText { name, text });
+    }
+    Ok(texts)
+}
+
+/// Lists a directory, sorted; one that is not there is empty.
+fn entries(dir: &Path, shown: &str) -> Result<Vec<(String, PathBuf)>, PolicyProblem> {
+    let unreadable = |error: io::Error| wrong(shown, format!("it cannot be read: {error}"));
+    let listed = match std::fs::read_dir(dir) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(unreadable)?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn wrong(file: &str, problem: impl Into<String>) -> PolicyProblem {
+    PolicyProblem { file: file.to_owned(), place: None, problem: problem.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::gate::{Action, Principal};
+    use dromia_contracts::label::Label;
+    use dromia_contracts::{Actor, Authority};
+    use dromia_guard::policy::Call;
+
+    use super::*;
+
+    const RULE: &str = "package dromia.policy\nimport rego.v1\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\", \"reason\": \"\"} if input.version == 2\n";
+
+    fn home(files: &[(&str, &str)]) -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, text) in files {
+            let path = dir.path().join("policies").join(name);
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("it is made");
+            std::fs::write(path, text).expect("it is written");
+        }
+        let home = Home::find(Some(dir.path()));
+        (dir, home)
+    }
+
+    #[test]
+    fn each_tenant_has_its_own_layer_and_tests_are_not_asked() {
+        let (tenant, other) = (TenantId::from_bytes([7; 16]), TenantId::from_bytes([8; 16]));
+        let own = format!("tenants/{tenant}/own.rego");
+        let tested = format!("tenants/{other}/own_test.rego");
+        let (_dir, home) =
+            home(&[("a.rego", RULE), ("notes.txt", "no policy"), (&own, RULE), (&tested, RULE)]);
+        let layers = Texts::read(&home).and_then(|texts| texts.compile()).expect("it is right");
+        assert!(layers.instance.is_some());
+        assert_eq!(layers.tenants.keys().collect::<Vec<_>>(), [&tenant]);
+    }
+
+    #[test]
+    fn a_policy_that_becomes_wrong_leaves_the_last_good_one() {
+        let deny = RULE.replace("== 2", "== 1");
+        let (dir, home) = home(&[("a.rego", RULE)]);
+        let path = dir.path().join("policies/a.rego");
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+        let is_denied = || {
+            let (author, context) = (scope.actor(), Label::PUBLIC_FACT);
+            let principal = Principal { scope: &scope, author, grants: &[], context };
+            let judged = policies.judge(principal, Action::Model { model: "m" }, "grant model");
+            judged.said.call == Call::Deny
+        };
+        let mut known = Ok(Texts::default());
+        assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
+        assert_eq!(look(&home, &policies, &mut known), Ok(false), "nothing changed");
+        std::fs::write(&path, &deny).expect("it is written");
+        assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), true));
+        std::fs::write(&path, "package dromia.policy\nimport rego.v1\nverdicts contains if\n")
+            .expect("written");
+        let wrong = look(&home, &policies, &mut known).expect_err("it is wrong");
+        assert!(wrong.to_string().starts_with("policies/a.rego:3:"), "{wrong}");
+        assert!(is_denied(), "the last good one counts");
+        assert_eq!(look(&home, &policies, &mut known), Ok(false), "it is told once");
+        std::fs::write(&path, RULE).expect("it is written");
+        assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
+    }
+
+    #[test]
+    fn a_home_without_policies_says_nothing() {
+        let (_dir, home) = home(&[]);
+        assert_eq!(Texts::read(&home), Ok(Texts::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (name, text, said) in [
+            (
+                "a.rego",
+                "package elsewhere\nimport rego.v1\nallow := true\n",
+                "policies/a.rego:1:1: it must begin",
+            ),
+            ("a.rego", "package dromia.policy\nimport rego.v1\nverdicts contains if\n", "policies/a.rego:3:"),
+            ("tenants/acme/a.rego", RULE, "policies/tenants/acme: it is no tenant's id"),
+        ] {
+            let (_dir, home) = home(&[(name, text)]);
+            let problem = Texts::read(&home).and_then(|texts| texts.compile()).expect_err(said);
+            assert!(problem.to_string().starts_with(said), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Secrets through the real binary: a canary is set, used in a request that a server sees, and then found nowhere else: in
+//! no file of the home, no line of the log, no journal, no answer.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::egress::create;
+use crate::home::{Home, Server, append, block_on, count, stderr};
+
+const CANARY: &str = "ghp_CanaryOfTheVault_4711";
+
+/// A server that says what it was told.
+fn echo() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = Vec::new();
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece) {
+                    Ok(count) if count > 0 => request.extend_from_slice(&piece[..count]),
+                    _ => break,
+                }
+            }
+            let told = String::from_utf8_lossy(&request).into_owned();
+            let length = told.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{told}");
+            all.lock().expect("nobody panics with it").push(told);
+            let _written = stream.write_all(answer.as_bytes());
+        }
+    });
+    (port, heard)
+}
+
+/// Does a command that reads a value.
+pub(crate) fn piped(home: &Home, arguments: &[&str], value: &str) -> Output {
+    let mut child = home
+        .command()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    writeln!(stdin, "{value}").expect("it is read");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+/// Lets an agent use the secret, and returns the entry that ended its call.
+async fn used(server: &Server, agent: &str, port: u16) -> Value {
+    let call = json!({
+        "url": format!("http://127.0.0.1:{port}/who"),
+        "headers": {"authorization": {"secret": "github"}},
+    });
+    let event = json!({"text": format!("@tool http.request {call}"), "agent": agent, "wait": true});
+    let (status, answer) = server.event(&event).await;
+    assert_eq!((status, answer["status"].as_str()), (200, Some("completed")), "{answer}");
+    let session = answer["session"].as_str().expect("a session");
+    let entries = server.journal_until(session, |entries| count(entries, "run_completed") == 1).await;
+    assert!(!serde_json::to_string(&entries).expect("JSON").contains(CANARY));
+    let ends = |entry: &Value| entry["kind"] == "tool_finished" || entry["kind"] == "tool_refused";
+    entries.into_iter().find(ends).expect("the call has a result")
+}
+
+/// Lists the files below a directory that hold a text.
+fn holding(directory: &Path, text: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let kind = fs::symlink_metadata(&path).expect("it is there").file_type();
+        if kind.is_dir() {
+            found.extend(holding(&path, text));
+        } else if kind.is_file()
+            && fs::read(&path).expect("a file").windows(text.len()).any(|piece| piece == text)
+        {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_secret_is_used_where_it_belongs_and_seen_nowhere() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "egress: { private_tools: ['127.0.0.0/8'] }\n");
+    let (port, heard) = echo();
+    let log = home.path().join("log.txt");
+    let mut command = home.command();
+    command.env("DROMIA_LOG", "trace").stderr(File::create(&log).expect("a file"));
+    let server = home.serve_by(command);
+    let host = format!("http://127.0.0.1:{port}");
+    let line = ["secret", "set", "github", "--stdin", "--host", &host, "--placement", "bearer", "--json"];
+    let set = piped(&home, &line, CANARY);
+    assert!(set.status.success(), "{}", stderr(&set));
+    let said: Value = serde_json::from_slice(&set.stdout).expect("a document");
+    assert_eq!((&said["name"], &said["version"], &said["host"]), (&json!("github"), &json!(1), &json!(host)));
+    assert!(!String::from_utf8_lossy(&set.stdout).contains(CANARY));
+
+    let net = format!("net:127.0.0.1:{port}");
+    create(&home, "scout", &["http.request".to_owned(), net.clone(), "secret:github".to_owned()]);
+    create(&home, "other", &["http.request".to_owned(), net]);
+    let ended = block_on(used(&server, "scout", port));
+    assert_eq!(ended["fields"]["status"], "ok", "{ended}");
+    let text = ended["body"].to_string();
+    assert!(text.contains("Bearer ****"), "the server told it back: {text}");
+    let rule = ended["fields"]["egress"][0]["rule"].as_str().expect("a rule");
+    assert!(rule.ends_with(" and secret:github"), "{rule}");
+    let refused = block_on(used(&server, "other", port));
+    assert_eq!(refused["fields"]["status"], "denied", "{refused}");
+    {
+        let heard = heard.lock().expect("nobody panics with it");
+        assert_eq!(heard.len(), 1);
+        assert!(heard[0].contains(&format!("authorization: Bearer {CANARY}\r\n")), "{heard:?}");
+    }
+
+    let list = home.run(&["secret", "list", "--json"]);
+    assert!(!String::from_utf8_lossy(&list.stdout).contains(CANARY));
+    server.terminate();
+    assert!(fs::metadata(&log).expect("a log").len() > 0);
+    assert_eq!(holding(&home.path(), CANARY.as_bytes()), Vec::<String>::new());
+    let hex = CANARY.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    assert_eq!(holding(&home.path(), hex.as_bytes()), Vec::<String>::new());
+    // The search itself finds what is there.
+    fs::write(home.path().join("planted"), CANARY).expect("a file");
+    assert_eq!(holding(&home.path(), CANARY.as_bytes()).len(), 1);
+}
+
+#[test]
+fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
+    let home = Home::new();
+    let key = home.path().join("vault.key");
+    assert!(key.is_file(), "init makes the key");
+    let server = home.serve();
+    let set = ["secret", "set", "mail", "--stdin", "--host", "mail.example", "--placement", "header:x-key"];
+    assert!(piped(&home, &set, CANARY).status.success());
+    create(&home, "scribe", &["file.*".to_owned()]);
+    let call = json!({"path": "note.txt", "content": format!("it is {CANARY}")});
+    let event = json!({"text": format!("@tool file.write {call}"), "agent": "scribe", "wait": true});
+    let (_, answer) = block_on(server.event(&event));
+    let told = answer.to_string();
+    assert!(
+        !home.path().join("agents").exists()
+            || holding(&home.path().join("agents"), CANARY.as_bytes()).is_empty(),
+        "{told}"
+    );
+    let say = json!({"text": format!("@say {CANARY}"), "agent": "scribe", "wait": true});
+    let (_, answer) = block_on(server.event(&say));
+    assert_eq!(answer["status"], "failed", "an answer with a secret does not leave: {answer}");
+    server.terminate();
+
+    let own = fs::read_to_string(&key).expect("the key");
+    let digits: String = own.trim().chars().rev().take(64).collect();
+    fs::write(&key, format!("dromia-vault-key-1 {digits}\n")).expect("another key");
+    let server = home.serve();
+    let rotated = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
+    assert_eq!(rotated.status.code(), Some(1));
+    assert!(stderr(&rotated).contains("cannot be opened"), "{}", stderr(&rotated));
+    let deleted = home.run(&["secret", "delete", "mail", "--yes"]);
+    assert!(deleted.status.success(), "{}", stderr(&deleted));
+    drop(server);
+}

@@ -1,0 +1,130 @@
+//! Budgets of a tenant: set by people and by the configuration, kept and charged by the store.
+//!
+//! What the configuration declares is changed there only: a second place to change it would be undone by the next start.
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::budget::{Budget, BudgetUse, Per};
+use dromia_contracts::store::{Batch, BudgetRemove, BudgetSet, Commit, Mutation, Page};
+use dromia_contracts::{AgentId, ErrorCode, Fault, Scope, TenantId};
+
+use crate::agents::read_fault;
+use crate::core::{Core, Engine};
+use crate::refusal::commit_fault;
+
+impl Engine {
+    /// Makes the budgets that the configuration declares the ones that are declared, before any agent runs: those that it
+    /// names are set, and those that an earlier one named and this one does not are removed. What people set by hand is
+    /// left alone. An agent may be named by its handle.
+    pub async fn budgets_declare(&self, declared: &[(Handle, Vec<Budget>)]) -> Result<(), Fault> {
+        let (core, operator) = (&self.core, self.core.operator());
+        let mut met = Vec::new();
+        let mut page = Page::first(Page::<TenantId>::LIMIT_MAX);
+        loop {
+            let tenants = core.ports.store.tenants(&operator, page).await.map_err(read_fault)?;
+            for tenant in &tenants {
+                let mine = declared.iter().find(|(handle, _)| *handle == tenant.handle);
+                core.declare(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
+                met.push(tenant.handle.clone());
+            }
+            match tenants.last() {
+                Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
+                _ => break,
+            }
+        }
+        for (handle, _) in declared.iter().filter(|(handle, _)| !met.contains(handle)) {
+            tracing::warn!(tenant = %handle, "no such tenant; its budgets are set by the first start that finds it");
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    async fn declare(&self, tenant: TenantId, written: &[Budget]) -> Result<(), Fault> {
+        let scope = self.recovery_scope(tenant);
+        let mut declared = Vec::new();
+        for budget in written {
+            declared.extend(self.by_id(&scope, budget.clone()).await?);
+        }
+        let known = self.budgets(&scope).await?;
+        let mut batch = Batch::new(tenant);
+        let gone = known
+            .iter()
+            .map(|known| &known.budget)
+            .filter(|known| known.declared && declared.iter().all(|declared| declared.name != known.name));
+        let gone = gone.map(|known| Mutation::BudgetRemove(BudgetRemove { name: known.name.clone() }));
+        batch.mutations.extend(gone);
+        let new = declared.into_iter().filter(|declared| known.iter().all(|known| known.budget != *declared));
+        batch.mutations.extend(new.map(|budget| Mutation::BudgetSet(BudgetSet { budget })));
+        if batch.mutations.is_empty() {
+            return Ok(());
+        }
+        self.commit_budgets(batch).await
+    }
+
+    /// Puts an agent's id in the place of its handle. A budget of an agent that is not there is left out, and said.
+    async fn by_id(&self, scope: &Scope, budget: Budget) -> Result<Option<Budget>, Fault> {
+        let handle = match (&budget.of, budget.per) {
+            (Some(of), Per::Agent) if of.parse::<AgentId>().is_err() => of.parse::<Handle>().ok(),
+            _ => None,
+        };
+        let Some(handle) = handle else { return Ok(Some(budget)) };
+        let agent = self.ports.store.agent_by_handle(scope, &handle).await.map_err(read_fault)?;
+        if agent.is_none() {
+            let budget = budget.name.as_str();
+            tracing::warn!(budget, agent = %handle, "no such agent; its budget is set by the first start that finds it");
+        }
+        Ok(agent.map(|agent| Budget { of: Some(agent.id.to_string()), ..budget }))
+    }
+}
+
+impl Core {
+    /// Sets a budget for a person.
+    pub(crate) async fn budget_set(&self, scope: &Scope, budget: Budget) -> Result<Budget, Fault> {
+        if let Some(problem) = budget.problem() {
+            return Err(Fault::new(ErrorCode::InvalidRequest, problem));
+        }
+        let known = self.budgets(scope).await?;
+        if let Some(known) = known.iter().find(|known| known.budget.name == budget.name) {
+            undeclared(&known.budget)?;
+        }
+        let budget = Budget { declared: false, ..budget };
+        let set = Mutation::BudgetSet(BudgetSet { budget: budget.clone() });
+        self.commit_budgets(Batch::new(scope.tenant()).with(set)).await?;
+        Ok(budget)
+    }
+
+    /// Removes a budget for a person.
+    pub(crate) async fn budget_remove(&self, scope: &Scope, name: String) -> Result<Budget, Fault> {
+        let known = self.budgets(scope).await?.into_iter().find(|known| known.budget.name == name);
+        let Some(BudgetUse { budget, .. }) = known else {
+            return Err(Fault::new(ErrorCode::BudgetNotFound, "no such budget")
+                .with_hint("list them with `dromia budget list`"));
+        };
+        undeclared(&budget)?;
+        let remove = Mutation::BudgetRemove(BudgetRemove { name });
+        self.commit_budgets(Batch::new(scope.tenant()).with(remove)).await?;
+        Ok(budget)
+    }
+
+    async fn budgets(&self, scope: &Scope) -> Result<Vec<BudgetUse>, Fault> {
+        let now = self.ports.runtime.clock.now();
+        self.ports.store.budgets(scope, now).await.map_err(read_fault)
+    }
+
+    async fn commit_budgets(&self, batch: Batch) -> Result<(), Fault> {
+        match self.ports.store.commit(batch).await {
+            Commit::Done(_) => Ok(()),
+            answer => Err(commit_fault(answer)),
+        }
+    }
+}
+
+/// Refuses to change what the configuration declares.
+fn undeclared(budget: &Budget) -> Result<(), Fault> {
+    if budget.declared {
+        let text = format!("the configuration sets the budget {}", budget.name);
+        return Err(Fault::new(ErrorCode::BudgetDeclared, text)
+            .with_hint("change `tenants.NAME.budgets` in dromia.yaml and restart the server"));
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Budgets across crashes: what the journals spent is what the store counted, and never more than the limit.
+//!
+//! Calls and money are reserved whole before a call, and in these worlds a call takes at most what was reserved. So the
+//! bound is the limit itself: the call in flight that may overshoot it is one that takes more than its reservation.
+
+use dromia_contracts::budget::{Budget, Measure, Per, Period, RULE};
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::entry::Entry;
+use dromia_contracts::store::{Batch, BudgetSet, Commit, Mutation, Store as _};
+
+use super::world::{Options, World, at_once, scope_of};
+use super::{seeds, simulate};
+
+/// Calls of a tenant.
+const CALLS: u64 = 25;
+/// Millionths of a tenant; a call reserves 7.
+const MICROS: u64 = 100;
+
+/// Sets the budgets of every tenant: the first has one of calls, the others one of money.
+pub(super) fn set(world: &World) {
+    for (index, tenant) in world.tenants.iter().enumerate() {
+        let (measure, limit) = if index == 0 { (Measure::Calls, CALLS) } else { (Measure::Money, MICROS) };
+        let (per, period) = (Per::Tenant, Period::Total);
+        let budget = Budget { name: "all".into(), per, of: None, measure, period, limit, declared: false };
+        let set = Mutation::BudgetSet(BudgetSet { budget });
+        let answer = at_once(world.truth.commit(Batch::new(*tenant).with(set)));
+        assert!(matches!(answer, Commit::Done(_)), "{answer:?}");
+    }
+}
+
+/// Compares the journals of each tenant with its budget.
+pub(super) fn check(world: &World) {
+    for tenant in &world.tenants {
+        let uses = at_once(world.truth.budgets(&scope_of(*tenant), world.runtime.clock.now()));
+        let Some(known) = uses.expect("it reads").pop() else { continue };
+        let (mut begun, mut refused, mut micros) = (0, 0, 0);
+        for run in world.runs(*tenant) {
+            micros += run.head.cost_micros;
+            for stored in world.journal(*tenant, run.id) {
+                match stored.decode() {
+                    Ok(Entry::ModelCalled(_) | Entry::ToolStarted(_)) => begun += 1,
+                    Ok(Entry::ToolRefused(entry)) => {
+                        let judged = matches!(entry.status, CallStatus::Denied | CallStatus::Error);
+                        refused += u64::from(judged && entry.rule.as_deref() != Some(RULE));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let (spent, bound) = match known.budget.measure {
+            Measure::Calls => (begun + refused, begun <= CALLS),
+            _ => (micros, micros <= MICROS),
+        };
+        if !bound {
+            world.witness.blame("S10", &format!("{tenant} spent {spent} of {}", known.budget.limit));
+        }
+        if spent != known.used {
+            let what = format!("{tenant} spent {spent} and {} is counted", known.used);
+            world.witness.blame("S10", &what);
+        }
+    }
+}
+
+#[test]
+fn no_crash_makes_a_budget_overshoot() {
+    let mut unfunded = 0;
+    for seed in seeds().take(60) {
+        let report = simulate(seed, Options { budgets: true, ..Options::default() });
+        assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
+        unfunded += report.tally.unfunded;
+    }
+    assert!(unfunded > 0, "no budget was ever used up");
+}

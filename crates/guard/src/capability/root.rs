@@ -1,0 +1,86 @@
+//! The keys with which tokens begin: one of a tenant, and beside it the one before while keys are changed.
+
+use std::fmt;
+
+use biscuit_auth::{Algorithm, Biscuit, KeyPair, PrivateKey, PublicKey, error};
+
+use super::token::{TOKEN_BYTES_MAX, Token, TokenError};
+
+/// The most keys of a tenant that count at a time.
+pub const ROOTS_MAX: usize = 2;
+
+/// The secret half of a tenant's key.
+pub struct RootKey {
+    id: u32,
+    key: KeyPair,
+}
+
+impl RootKey {
+    /// Makes a key of 32 secret bytes; its number stands in every token that begins with it.
+    pub fn new(id: u32, secret: &[u8; 32]) -> Result<Self, TokenError> {
+        Ok(Self { id, key: key_of(secret)? })
+    }
+
+    /// The half that checks.
+    pub fn public(&self) -> PublicRoot {
+        PublicRoot { id: self.id, key: self.key.public() }
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(super) fn key(&self) -> &KeyPair {
+        &self.key
+    }
+}
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RootKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The half of a tenant's key that checks.
+#[derive(Debug, Clone, Copy)]
+pub struct PublicRoot {
+    id: u32,
+    key: PublicKey,
+}
+
+/// The keys of one tenant that count now.
+#[derive(Debug, Clone)]
+pub struct Roots(Vec<PublicRoot>);
+
+impl Roots {
+    /// Takes the keys that count.
+    pub fn new(keys: Vec<PublicRoot>) -> Result<Self, TokenError> {
+        if keys.len() > ROOTS_MAX {
+            return Err(TokenError::TooManyRoots { found: keys.len() });
+        }
+        Ok(Self(keys))
+    }
+
+    /// Checks the signatures of a token, and that it is within its bounds.
+    pub fn open(&self, bytes: &[u8]) -> Result<Token, TokenError> {
+        if bytes.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLong);
+        }
+        let keys = self.0.clone();
+        let choose = move |id: Option<u32>| {
+            let found = keys.iter().find(|root| Some(root.id) == id).map(|root| root.key);
+            found.ok_or(error::Format::UnknownPublicKey)
+        };
+        match Biscuit::from(bytes, choose) {
+            Ok(biscuit) => Token::new(biscuit),
+            Err(error::Token::Format(error::Format::UnknownPublicKey)) => Err(TokenError::UnknownRoot),
+            Err(_) => Err(TokenError::Forged),
+        }
+    }
+}
+
+/// Makes a pair of keys of 32 bytes.
+pub(super) fn key_of(bytes: &[u8; 32]) -> Result<KeyPair, TokenError> {
+    let private = PrivateKey::from_bytes(bytes, Algorithm::Ed25519).map_err(|_| TokenError::Key)?;
+    Ok(KeyPair::from(&private))
+}

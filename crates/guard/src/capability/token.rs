@@ -1,0 +1,309 @@
+//! A token: made, narrowed, handed on, and checked.
+//!
+//! The library looks at its time limit between two checks and never within one, so a check that joins many facts would
+//! have no bound. Whoever holds a token can append whatever he likes; therefore a block that is not exactly lines and the one
+//! check which this program writes is no block of a token.
+//!
+//! Each block names in its context the agent it is for, if it hands the token on; the last one named is the holder.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use biscuit_auth::builder::{Fact, Term};
+use biscuit_auth::datalog::SymbolTable;
+use biscuit_auth::{AuthorizerBuilder, AuthorizerLimits, Biscuit, BlockBuilder, error};
+use dromia_contracts::digest::Digest;
+use dromia_contracts::id::AgentId;
+use jiff::Timestamp;
+
+use super::right::{Resource, Right};
+use super::root::{RootKey, key_of};
+
+/// The longest token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 64 << 10;
+/// The most blocks of a token.
+pub const BLOCKS_MAX: usize = 16;
+/// The most rights of a block.
+pub const RIGHTS_MAX: usize = 64;
+/// The most time of one check. A check takes a fraction of a millisecond; a busy machine stops a thread for long.
+pub const TIME_MAX: Duration = Duration::from_millis(500);
+
+const FACTS_MAX: u64 = 4096;
+const ITERATIONS_MAX: u64 = 32;
+
+/// What a block says that takes away: one of its own lines covers what is asked. It is written as the library prints it.
+const NARROWS: &str =
+    "check if narrow($k, $p, $u, $m), asks($k), within($p), now($t), wall($w), $t < $u, $w <= $m";
+/// What allows: one of the lines that the root key signed covers what is asked.
+const ALLOWS: &str =
+    "allow if right($k, $p, $u, $m), asks($k), within($p), now($t), wall($w), $t < $u, $w <= $m";
+
+/// Names one block of one token, so that it and everything made from it can be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RevocationId(pub Digest);
+
+impl fmt::Display for RevocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What somebody asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Who presents the token.
+    pub presenter: AgentId,
+    /// One file, host or tool.
+    pub resource: &'a Resource,
+    /// How long the call may take, in milliseconds.
+    pub wall_ms: u32,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A token whose signatures were checked.
+#[derive(Debug, Clone)]
+pub struct Token {
+    biscuit: Biscuit,
+    holders: Vec<AgentId>,
+}
+
+impl Token {
+    /// Grants rights to an agent. `fresh` are 32 bytes that nobody used or will use for another block.
+    pub fn grant(
+        root: &RootKey,
+        holder: AgentId,
+        rights: &[Right],
+        fresh: &[u8; 32],
+    ) -> Result<Self, TokenError> {
+        let mut builder = Biscuit::builder().root_key_id(root.id()).context(holder.to_string());
+        for right in lines("right", rights)? {
+            builder = builder.fact(right).map_err(|_| TokenError::Forged)?;
+        }
+        let biscuit = builder
+            .build_with_key_pair(root.key(), SymbolTable::new(), &key_of(fresh)?)
+            .map_err(|_| TokenError::Forged)?;
+        Self::new(biscuit)
+    }
+
+    /// Makes a token that allows what this one and these rights allow both; for another agent, if one is named.
+    pub fn narrow(
+        &self,
+        holder: Option<AgentId>,
+        rights: &[Right],
+        fresh: &[u8; 32],
+    ) -> Result<Self, TokenError> {
+        let mut block = BlockBuilder::new();
+        if let Some(holder) = holder {
+            block = block.context(holder.to_string());
+        }
+        for line in lines("narrow", rights)? {
+            block = block.fact(line).map_err(|_| TokenError::Forged)?;
+        }
+        let block = block.check(NARROWS).map_err(|_| TokenError::Forged)?;
+        match self.biscuit.append_with_keypair(&key_of(fresh)?, block) {
+            Ok(biscuit) => Self::new(biscuit),
+            Err(error::Token::AppendOnSealed | error::Token::AlreadySealed) => Err(TokenError::Sealed),
+            Err(_) => Err(TokenError::Forged),
+        }
+    }
+
+    /// Makes a token to which nobody can append, for peers.
+    pub fn sealed(&self) -> Result<Self, TokenError> {
+        self.biscuit.seal().map_err(|_| TokenError::Sealed).and_then(Self::new)
+    }
+
+    /// Returns the bytes that [`Roots::open`](super::Roots::open) reads.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, TokenError> {
+        let bytes = self.biscuit.to_vec().map_err(|_| TokenError::Forged)?;
+        if bytes.len() > TOKEN_BYTES_MAX { Err(TokenError::TooLong) } else { Ok(bytes) }
+    }
+
+    /// Lists whose it was and is, the holder last.
+    pub fn holders(&self) -> &[AgentId] {
+        &self.holders
+    }
+
+    /// Lists what its blocks are revoked by, the first block's first.
+    pub fn revocation_ids(&self) -> Vec<RevocationId> {
+        let ids = self.biscuit.revocation_identifiers().into_iter();
+        ids.map(|id| RevocationId(Digest::from_bytes(*blake3::hash(&id).as_bytes()))).collect()
+    }
+
+    /// Says whether the token allows what is asked, now.
+    pub fn check(&self, asked: &Asked<'_>, revoked: &BTreeSet<RevocationId>) -> Result<(), Refusal> {
+        if let Some(block) = self.revocation_ids().iter().position(|id| revoked.contains(id)) {
+            return Err(Refusal::Revoked { block });
+        }
+        if self.holders.last() != Some(&asked.presenter) {
+            return Err(Refusal::NotHolder { presenter: asked.presenter });
+        }
+        if asked.resource.is_pattern() {
+            return Err(Refusal::Uncovered { asked: asked.resource.clone() });
+        }
+        let limits =
+            AuthorizerLimits { max_facts: FACTS_MAX, max_iterations: ITERATIONS_MAX, max_time: TIME_MAX };
+        let uncovered = || Refusal::Uncovered { asked: asked.resource.clone() };
+        self.authorize(asked, limits).map_err(|error| match error {
+            error::Token::RunLimit(_) => Refusal::Exhausted,
+            error::Token::FailedLogic(_) => uncovered(),
+            _ => Refusal::Broken,
+        })
+    }
+
+    fn authorize(&self, asked: &Asked<'_>, limits: AuthorizerLimits) -> Result<(), error::Token> {
+        let mut builder = AuthorizerBuilder::new()
+            .set_limits(limits)
+            .fact(line("asks", vec![text(asked.resource.kind())]))?
+            .fact(line("now", vec![Term::Integer(asked.at.as_second())]))?
+            .fact(line("wall", vec![Term::Integer(i64::from(asked.wall_ms))]))?;
+        for place in asked.resource.within() {
+            builder = builder.fact(line("within", vec![text(&place)]))?;
+        }
+        builder.policy(ALLOWS)?.build(&self.biscuit)?.authorize().map(drop)
+    }
+
+    /// Takes a token whose signatures hold, if it is within its bounds.
+    pub(super) fn new(biscuit: Biscuit) -> Result<Self, TokenError> {
+        if biscuit.block_count() > BLOCKS_MAX {
+            return Err(TokenError::TooDeep);
+        }
+        if biscuit.external_public_keys().iter().any(Option::is_some) {
+            return Err(TokenError::ThirdParty);
+        }
+        if !(0..biscuit.block_count()).all(|index| is_own(&biscuit, index)) {
+            return Err(TokenError::Strange);
+        }
+        let contexts = biscuit.context();
+        let is_named = contexts.first().is_some_and(Option::is_some);
+        let holders: Result<Vec<AgentId>, _> = contexts.iter().flatten().map(|text| text.parse()).collect();
+        match holders {
+            Ok(holders) if is_named => Ok(Self { biscuit, holders }),
+            Ok(_) | Err(_) => Err(TokenError::Nobody),
+        }
+    }
+}
+
+/// Tells whether a block is one that this program writes. What the root key signed may say what it likes.
+fn is_own(biscuit: &Biscuit, index: usize) -> bool {
+    let (Ok(symbols), Ok(source)) = (biscuit.block_symbols(index), biscuit.print_block_source(index)) else {
+        return false;
+    };
+    // Without these a printed line means one thing only.
+    if !symbols.iter().all(|symbol| is_plain(symbol)) {
+        return false;
+    }
+    let Some(lines) = source.strip_suffix(";\n").and_then(|source| source.strip_suffix(NARROWS)) else {
+        return index == 0;
+    };
+    let is_fact =
+        |line: &str| !line.contains('<') && !line.starts_with("check") && !line.starts_with("reject");
+    lines.lines().count() <= RIGHTS_MAX && lines.lines().all(is_fact)
+}
+
+/// Tells whether a text has nothing in it that could be taken for the end of a text, for a variable or for a rule.
+fn is_plain(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || matches!(c, '(' | ')' | '$' | '"' | ';' | '<'))
+}
+
+/// Writes rights as the lines of a block.
+fn lines(name: &'static str, rights: &[Right]) -> Result<Vec<Fact>, TokenError> {
+    if rights.len() > RIGHTS_MAX {
+        return Err(TokenError::TooManyRights { found: rights.len() });
+    }
+    if !rights.iter().all(|right| is_plain(right.resource.place())) {
+        return Err(TokenError::Place);
+    }
+    let of = |right: &Right| {
+        let until = right.until.map_or(i64::MAX, Timestamp::as_second);
+        let wall = right.wall_ms_max.map_or(i64::MAX, i64::from);
+        let (kind, place) = (text(right.resource.kind()), text(right.resource.place()));
+        line(name, vec![kind, place, Term::Integer(until), Term::Integer(wall)])
+    };
+    Ok(rights.iter().map(of).collect())
+}
+
+fn line(name: &str, terms: Vec<Term>) -> Fact {
+    Fact::new(name.to_owned(), terms)
+}
+
+fn text(text: &str) -> Term {
+    Term::Str(text.to_owned())
+}
+
+/// Says why a token is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is longer than a token may be.
+    #[error("the token is longer than 65536 bytes")]
+    TooLong,
+    /// It was narrowed too often.
+    #[error("the token has more than 16 blocks")]
+    TooDeep,
+    /// A block has too many rights.
+    #[error("there are {found} rights; a block holds at most 64")]
+    TooManyRights {
+        /// How many there are.
+        found: usize,
+    },
+    /// There are too many keys.
+    #[error("there are {found} root keys; at most 2 count at a time")]
+    TooManyRoots {
+        /// How many there are.
+        found: usize,
+    },
+    /// It begins with a key that does not count: another tenant's, or one that was replaced.
+    #[error("the token begins with a key that does not count here")]
+    UnknownRoot,
+    /// Its bytes are no token, or a signature does not hold.
+    #[error("the token cannot be read, or a signature of it does not hold")]
+    Forged,
+    /// Somebody else signed a block of it.
+    #[error("the token has a block that somebody else signed")]
+    ThirdParty,
+    /// A block of it is none that a program like this one writes.
+    #[error("a block of the token says more than which rights are left")]
+    Strange,
+    /// A right has a place that no token can hold.
+    #[error("the place of a right has one of ( ) $ \" ; < in it; grant the directory above")]
+    Place,
+    /// It does not say whose it is.
+    #[error("the token does not say which agent holds it")]
+    Nobody,
+    /// Nobody can append to it.
+    #[error("the token is sealed; it cannot be narrowed or handed on")]
+    Sealed,
+    /// The bytes of a key are no key.
+    #[error("the bytes are no key")]
+    Key,
+}
+
+/// Says why a token does not allow what is asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It, or what it was made from, was revoked.
+    #[error("block {block} of the token was revoked")]
+    Revoked {
+        /// Which block, the first is 0.
+        block: usize,
+    },
+    /// Whoever presents it does not hold it.
+    #[error("{presenter} does not hold the token")]
+    NotHolder {
+        /// Who presents it.
+        presenter: AgentId,
+    },
+    /// One of its blocks does not cover it, or not any more, or not for so long.
+    #[error("the token does not cover {asked}")]
+    Uncovered {
+        /// What was asked for.
+        asked: Resource,
+    },
+    /// The check exceeded a bound.
+    #[error("the token takes too much to check")]
+    Exhausted,
+    /// The token says something that cannot be computed.
+    #[error("the token says something that cannot be computed")]
+    Broken,
+}

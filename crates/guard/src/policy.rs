@@ -1,0 +1,126 @@
+//! The policy: rules in Rego that are asked about everything that an agent's grants cover.
+//!
+//! Three layers: the built-in one, the instance's and the tenant's. Each is a machine of its own, so that none redefines
+//! another's rules. Of all that they say deny goes before ask and ask before allow, and only the built-in layer's allow
+//! counts: a lower layer can forbid and cannot permit. What no rule allows, and what cannot be evaluated, is denied.
+//!
+//! Layers are compiled once. [`Policies`] holds those that count now and takes others at any time; whoever asks sees the
+//! old ones or the new ones whole, and is told which by their digest. It reads no file.
+
+mod layer;
+mod problem;
+mod question;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dromia_contracts::digest::Digest;
+use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::id::TenantId;
+
+pub use self::layer::{
+    BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
+};
+pub use self::problem::PolicyProblem;
+pub use self::question::VERSION;
+
+/// The policy that every server has.
+pub const DEFAULT: &str = include_str!("policy/default.rego");
+
+/// What [`DEFAULT`] promises, as tests in Rego.
+pub const DEFAULT_TESTS: &str = include_str!("policy/default_test.rego");
+
+/// The rule that denies where a layer cannot be evaluated.
+pub const BROKEN: &str = "policy-broken";
+
+/// The rule that denies where no rule allows.
+pub const SILENT: &str = "policy-silent";
+
+/// The layers below the built-in one.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// What the operator says for every tenant.
+    pub instance: Option<Layer>,
+    /// What is said for single tenants.
+    pub tenants: BTreeMap<TenantId, Layer>,
+}
+
+/// What the layers say together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What was said, and by which rule.
+    pub said: Said,
+    /// The digest of the layers that were asked.
+    pub policy: Digest,
+}
+
+/// The layers that count now. A clone is a handle to the same ones.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    built_in: Arc<Layer>,
+    below: Arc<RwLock<Arc<Layers>>>,
+}
+
+impl Policies {
+    /// Makes the policy of a server that says nothing of its own.
+    pub fn built_in() -> Result<Self, PolicyProblem> {
+        let file = PolicyText { name: "built-in".to_owned(), text: DEFAULT.to_owned() };
+        let built_in = Arc::new(Layer::compile("built-in", &[file])?);
+        Ok(Self { built_in, below: Arc::default() })
+    }
+
+    /// Lets other layers count from now on.
+    pub fn replace(&self, layers: Layers) {
+        *self.below.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(layers);
+    }
+
+    /// Judges an action that a capability covers.
+    pub fn judge(&self, principal: Principal<'_>, action: Action<'_>, capability: &str) -> Judged {
+        let below = Arc::clone(&self.below.read().unwrap_or_else(PoisonError::into_inner));
+        let tenant = below.tenants.get(&principal.scope.tenant());
+        let lower = [("the server's", below.instance.as_ref()), ("the tenant's", tenant)];
+        let policy = self.digest(lower.map(|(_, layer)| layer));
+        let denied = |rule: &str, reason: String| Judged {
+            said: Said { call: Call::Deny, rule: rule.to_owned(), reason },
+            policy,
+        };
+        let Some(question) = question::question(principal, action, capability) else {
+            return denied(BROKEN, "what would happen cannot be put to the policy".to_owned());
+        };
+        let mut strongest: Option<Said> = None;
+        let layers = [("the built-in", Some(&*self.built_in))].into_iter().chain(lower);
+        for (index, (whose, layer)) in layers.enumerate() {
+            let Some(layer) = layer else { continue };
+            let said = match layer.ask(&question) {
+                Ok(said) => said,
+                Err(problem) => {
+                    return denied(BROKEN, format!("{whose} policy could not be evaluated: {problem}"));
+                }
+            };
+            let counts = |said: &Said| index == 0 || said.call > Call::Allow;
+            for said in said.into_iter().filter(counts) {
+                if strongest.as_ref().is_none_or(|known| said.call > known.call) {
+                    strongest = Some(said);
+                }
+            }
+            // Without an allow of the built-in layer nothing below can help, and nothing below is needed.
+            if strongest.is_none() {
+                return denied(SILENT, "no rule of the policy allows it".to_owned());
+            }
+        }
+        match strongest {
+            Some(said) => Judged { said, policy },
+            None => denied(SILENT, "no rule of the policy allows it".to_owned()),
+        }
+    }
+
+    /// The digest of the built-in layer and of those below it.
+    fn digest(&self, lower: [Option<&Layer>; 2]) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.built_in.digest().as_bytes());
+        for layer in lower {
+            hasher.update(layer.map(Layer::digest).unwrap_or_default().as_bytes());
+        }
+        Digest::from_bytes(*hasher.finalize().as_bytes())
+    }
+}

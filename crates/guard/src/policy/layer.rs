@@ -1,0 +1,226 @@
+//! One layer: files of one package, compiled once and asked often.
+//!
+//! A layer has no network, no clock, no file and no randomness: of the interpreter's functions that could reach them none
+//! is built, and `rand.intn` fails. Each evaluation has [`TIME_MAX`] and gives at most [`SAID_MAX`] verdicts; what
+//! exceeds a bound, or says something else than a verdict, is broken, and the caller denies.
+
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dromia_contracts::digest::Digest;
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{CompiledPolicy, Engine, Value};
+
+use super::problem::PolicyProblem;
+
+/// The package of every policy.
+pub const PACKAGE: &str = "dromia.policy";
+/// The most files of a layer.
+pub const FILES_MAX: usize = 64;
+/// The most bytes of one file.
+pub const BYTES_MAX: usize = 256 << 10;
+/// The most verdicts of one evaluation.
+pub const SAID_MAX: usize = 256;
+/// The most time of one evaluation: a thousand times what is usual, because a busy machine stops a thread for long.
+pub const TIME_MAX: Duration = Duration::from_millis(100);
+
+/// After so many steps of an evaluation the time is looked at.
+const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("it is not zero");
+const VERDICTS: &str = "data.dromia.policy.verdicts";
+const RULE_BYTES_MAX: usize = 64;
+const REASON_CHARS_MAX: usize = 300;
+
+/// A file of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyText {
+    /// Its name, as problems name it.
+    pub name: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+/// What a rule says; the later one goes before the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// It may happen.
+    Allow,
+    /// A person decides.
+    Ask,
+    /// It may not happen.
+    Deny,
+}
+
+impl Call {
+    /// Reads the word of a policy.
+    pub fn read(word: &str) -> Option<Self> {
+        match word {
+            "allow" => Some(Self::Allow),
+            "ask" => Some(Self::Ask),
+            "deny" => Some(Self::Deny),
+            _ => None,
+        }
+    }
+
+    /// Returns the word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// What one rule says about one action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The verdict.
+    pub call: Call,
+    /// The name of the rule.
+    pub rule: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a test of a policy ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestEnd {
+    /// The name of the rule, `test_…`.
+    pub name: String,
+    /// What went wrong, if it did not hold.
+    pub problem: Option<String>,
+}
+
+/// A compiled layer.
+#[derive(Debug)]
+pub struct Layer {
+    // Evaluating needs a machine of its own; a copy of one that is ready is cheap.
+    ready: Mutex<Engine>,
+    digest: Digest,
+}
+
+impl Layer {
+    /// Compiles the files of a layer.
+    pub fn compile(name: &str, files: &[PolicyText]) -> Result<Self, PolicyProblem> {
+        let mut engine = read(name, files, FILES_MAX)?;
+        compile(name, &mut engine)?;
+        Ok(Self { ready: Mutex::new(engine), digest: digest(files) })
+    }
+
+    /// The digest of what its files say.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Asks the layer.
+    pub(super) fn ask(&self, question: &Value) -> Result<Vec<Said>, String> {
+        let mut engine = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        engine.set_input(question.clone());
+        // The machine is a copy that nobody sees again, so it may be left in the middle of anything.
+        let ended = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(VERDICTS.to_owned())));
+        let said = ended.map_err(|_| "it broke off".to_owned())?.map_err(|error| {
+            let limit = error.downcast_ref::<regorus::LimitError>().map(ToString::to_string);
+            limit.unwrap_or_else(|| PolicyProblem::read("policy", &error.to_string()).to_string())
+        })?;
+        let said = match &said {
+            Value::Undefined => return Ok(Vec::new()),
+            said => said.as_set().map_err(|_| "`verdicts` is no set".to_owned())?,
+        };
+        if said.len() > SAID_MAX {
+            return Err(format!("it says {} verdicts, more than {SAID_MAX}", said.len()));
+        }
+        said.iter().map(verdict).collect()
+    }
+}
+
+/// Runs the rules of a layer whose names begin with `test_`, in the order of their names.
+pub fn run_tests(name: &str, files: &[PolicyText]) -> Result<Vec<TestEnd>, PolicyProblem> {
+    let mut engine = read(name, files, 2 * FILES_MAX)?;
+    let compiled = compile(name, &mut engine)?;
+    let prefix = format!("data.{PACKAGE}.");
+    let is_test = |path: &&String| path.strip_prefix(&prefix).is_some_and(|rule| rule.starts_with("test_"));
+    let mut tests: Vec<String> = compiled.get_rules().keys().filter(is_test).cloned().collect();
+    tests.sort();
+    let run = |path: String| {
+        let name = path[prefix.len()..].to_owned();
+        let problem = match engine.clone().eval_rule(path) {
+            Ok(Value::Bool(true)) => None,
+            Ok(_) => Some("it does not hold".to_owned()),
+            Err(error) => Some(PolicyProblem::read("policy", &error.to_string()).to_string()),
+        };
+        TestEnd { name, problem }
+    };
+    Ok(tests.into_iter().map(run).collect())
+}
+
+/// Makes a machine ready to be asked.
+fn compile(name: &str, engine: &mut Engine) -> Result<CompiledPolicy, PolicyProblem> {
+    engine.compile_with_entrypoint(&VERDICTS.into()).map_err(|error| match error.to_string() {
+        said if said == "not a valid rule path" => {
+            PolicyProblem::of(name, "no file has a rule `verdicts contains {…} if {…}`")
+        }
+        said => PolicyProblem::read(name, &said),
+    })
+}
+
+/// Reads the files of a layer into a machine with its bounds.
+fn read(name: &str, files: &[PolicyText], files_max: usize) -> Result<Engine, PolicyProblem> {
+    if files.len() > files_max {
+        let problem = format!("there are {} files; here are at most {files_max}", files.len());
+        return Err(PolicyProblem::of(name, problem));
+    }
+    let mut engine = Engine::new();
+    engine.set_execution_timer_config(ExecutionTimerConfig { limit: TIME_MAX, check_interval: STEPS });
+    // What a policy prints goes nowhere.
+    engine.set_gather_prints(true);
+    // Whatever is no JSON is a failure, and a failure is a deny.
+    let fails = Box::new(|_: Vec<Value>| Value::from_json_str("a policy has no randomness"));
+    engine
+        .add_extension("rand.intn".to_owned(), 2, fails)
+        .map_err(|error| PolicyProblem::of(name, error.to_string()))?;
+    for file in files {
+        if file.text.len() > BYTES_MAX {
+            return Err(PolicyProblem::of(&file.name, format!("it is longer than {BYTES_MAX} bytes")));
+        }
+        let package = engine
+            .add_policy(file.name.clone(), file.text.clone())
+            .map_err(|error| PolicyProblem::read(&file.name, &error.to_string()))?;
+        if package.strip_prefix("data.") != Some(PACKAGE) {
+            let problem = format!("it must begin with `package {PACKAGE}`");
+            return Err(PolicyProblem { file: file.name.clone(), place: Some((1, 1)), problem });
+        }
+    }
+    Ok(engine)
+}
+
+/// Reads one verdict; whatever is not one breaks the evaluation.
+fn verdict(said: &Value) -> Result<Said, String> {
+    let text = |key: &str| said[key].as_string().ok().map(ToString::to_string);
+    let call = text("verdict").as_deref().and_then(Call::read);
+    let rule = text("rule").filter(|rule| is_rule(rule));
+    let (Some(call), Some(rule)) = (call, rule) else {
+        return Err("a verdict has `verdict` (allow, ask or deny) and `rule` (a name of a-z, 0-9, - and _)"
+            .to_owned());
+    };
+    let reason = text("reason").unwrap_or_default();
+    let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
+    Ok(Said { call, rule, reason })
+}
+
+fn is_rule(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    !text.is_empty() && text.len() <= RULE_BYTES_MAX && text.bytes().all(is_plain)
+}
+
+fn digest(files: &[PolicyText]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for PolicyText { name, text } in files {
+        for part in [name, text] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    Digest::from_bytes(*hasher.finalize().as_bytes())
+}

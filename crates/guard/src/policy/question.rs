@@ -1,0 +1,64 @@
+//! What a policy is asked, version 1: who, under which grant, and after what, and what exactly.
+//!
+//! A changed meaning is a new version. The default policy denies a version that it does not know; a field more is none.
+
+use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::tool::PreparedCall;
+use regorus::Value;
+use serde_json::json;
+
+use crate::egress::target::Target;
+use crate::permission;
+
+/// The version of the question.
+pub const VERSION: u32 = 1;
+
+/// Writes the question; nothing if the arguments are no JSON, which no tool prepares.
+pub(super) fn question(principal: Principal<'_>, action: Action<'_>, capability: &str) -> Option<Value> {
+    let (action, rows) = match action {
+        Action::Tool(call) => (of_call(call)?, permission::rows(principal.grants, &call.tool)),
+        Action::Model { model } => (json!({ "kind": "model", "model": model }), Vec::new()),
+        Action::Reply { session } => (json!({ "kind": "reply", "session": session.to_string() }), Vec::new()),
+    };
+    let rows: Vec<_> =
+        rows.into_iter().map(|(call, tool)| json!({ "verdict": call.as_str(), "tool": tool })).collect();
+    let scope = principal.scope;
+    let label = principal.context.to_string();
+    let (integrity, readers) = label.split_once('/')?;
+    let question = json!({
+        "version": VERSION,
+        "tenant": scope.tenant().to_string(),
+        "agent": scope.agent().map(|agent| agent.to_string()),
+        "author": principal.author.as_str(),
+        "capability": capability,
+        "context": { "integrity": integrity, "readers": readers },
+        "permissions": rows,
+        "action": action,
+    });
+    match Value::from(question) {
+        Value::Undefined => None,
+        question => Some(question),
+    }
+}
+
+fn of_call(call: &PreparedCall) -> Option<serde_json::Value> {
+    let arguments: serde_json::Value = serde_json::from_str(&call.arguments).ok()?;
+    let mut action = json!({
+        "kind": "tool",
+        "tool": call.tool,
+        "effect": call.effect,
+        "arguments": arguments,
+    });
+    if let Some(reaches) = &call.reaches {
+        let target = Target::read(&reaches.url).ok()?;
+        action["reaches"] = json!({
+            "method": reaches.method.as_str(),
+            "host": target.host(),
+            "port": target.port(),
+            "encrypted": target.is_encrypted(),
+            "url": reaches.url,
+            "secrets": reaches.secrets,
+        });
+    }
+    Some(action)
+}

@@ -1,0 +1,361 @@
+//! The vault: secrets of tenants over the store, each under a key of its own.
+//!
+//! A value is sealed with its own key, that key with the tenant's, and the tenant's with the instance's, which a
+//! [`KeyProvider`] holds. Tenant, name, version, server and placement are part of what is sealed, so a row that was moved
+//! or changed in the store does not open. Nothing that this gives out holds a value, except to the line that puts it into a
+//! request, inside this crate.
+//!
+//! Memory holds a tenant's values as long as they are looked for, for 64 tenants at most.
+
+mod scan;
+pub mod seal;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::store::{
+    Batch, Commit, Mutation, Page, ReadError, Refusal, SecretErase, Store, VaultKeyPut,
+};
+use dromia_contracts::vault::{
+    KeyBytes, KeyError, KeyProvider, Leak, Leaks, NAME_RULE, NewSecret, Placement, SECRETS_MAX, SealedSecret,
+    Secret, SecretUse, SecretValue, Vault, is_name,
+};
+use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
+use tokio::sync::Mutex;
+
+use self::scan::Scanner;
+use self::seal::{Unopened, context};
+use crate::egress::target::Target;
+use crate::egress::{Refused, is_free_header};
+
+/// The most tenants whose values are kept to be looked for; beyond them they are opened again.
+const TENANTS_MAX: usize = 64;
+
+const UNKNOWN: Refused =
+    Refused { rule: "secret", reason: "there is no secret of that name; nothing was sent" };
+const LOCKED: Refused = Refused {
+    rule: "secret",
+    reason: "the secret cannot be opened now; nothing was sent. The operator must look",
+};
+const ELSEWHERE: Refused =
+    Refused { rule: "secret", reason: "the secret is for another host; nothing was sent there" };
+const MISPLACED: Refused = Refused {
+    rule: "secret",
+    reason: "the secret stands at another place of a request; nothing was sent. `dromia secret list` shows where",
+};
+
+/// The vault over a store.
+#[derive(Debug)]
+pub struct StoreVault {
+    store: Arc<dyn Store>,
+    keys: Arc<dyn KeyProvider>,
+    runtime: Runtime,
+    /// One change at a time, so that versions follow one another and the bound holds.
+    turn: Mutex<()>,
+    known: RwLock<HashMap<TenantId, Arc<Scanner>>>,
+    /// Counts changes, so that what was read before one is not kept after it.
+    changes: AtomicU64,
+}
+
+impl StoreVault {
+    /// Sets it up; nothing is opened.
+    pub fn new(store: Arc<dyn Store>, keys: Arc<dyn KeyProvider>, runtime: Runtime) -> Self {
+        Self {
+            store,
+            keys,
+            runtime,
+            turn: Mutex::default(),
+            known: RwLock::default(),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    /// Opens a secret for the server that is asked, if it is for it and for that place of the request.
+    pub(crate) async fn open(
+        &self,
+        used: &SecretUse,
+        target: &Target,
+    ) -> Result<(Placement, SecretValue), Refused> {
+        let sealed = self.store.secret(&used.scope, &used.name).await.map_err(|_| LOCKED)?.ok_or(UNKNOWN)?;
+        let bound = Target::read(&sealed.secret.host).map_err(|_| LOCKED)?;
+        if !bound.is_at(target) {
+            return Err(ELSEWHERE);
+        }
+        if sealed.secret.placement.slot() != used.slot {
+            return Err(MISPLACED);
+        }
+        // Why it cannot be opened is in the log already.
+        let key = self.tenant_key(&used.scope).await.map_err(|_| LOCKED)?;
+        let value = key.and_then(|key| opened(used.scope.tenant(), &key, &sealed).ok()).ok_or(LOCKED)?;
+        Ok((sealed.secret.placement, value))
+    }
+
+    async fn tenant_key(&self, scope: &Scope) -> Result<Option<KeyBytes>, Fault> {
+        let Some(sealed) = self.store.vault_key(scope).await.map_err(|error| read_fault(&error))? else {
+            return Ok(None);
+        };
+        let key = self.keys.open(&tenant_context(scope.tenant()), &sealed).await;
+        key.map(Some).map_err(|error| locked(&error))
+    }
+
+    /// Opens the tenant's key, or makes one.
+    async fn tenant_key_or_made(&self, scope: &Scope) -> Result<KeyBytes, Fault> {
+        if let Some(key) = self.tenant_key(scope).await? {
+            return Ok(key);
+        }
+        let new = KeyBytes::new(self.runtime.ids.secret());
+        let sealed =
+            self.keys.seal(&tenant_context(scope.tenant()), &new).await.map_err(|error| locked(&error))?;
+        let put = VaultKeyPut { key: sealed.into() };
+        self.commit(scope, Mutation::VaultKeyPut(put)).await?;
+        // Whatever is there now is the tenant's key; it proves that it can be opened, too.
+        let key = self.tenant_key(scope).await?;
+        key.ok_or_else(|| Fault::new(ErrorCode::Internal, "the tenant's key of secrets was not kept"))
+    }
+
+    async fn commit(&self, scope: &Scope, mutation: Mutation) -> Result<(), Fault> {
+        let answer = self.store.commit(Batch::new(scope.tenant()).with(mutation)).await;
+        // Whatever came of it: what is known may be old now.
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&scope.tenant());
+        commit_fault(answer)
+    }
+
+    async fn stored(&self, scope: &Scope, name: &str) -> Result<Option<SealedSecret>, Fault> {
+        self.store.secret(scope, name).await.map_err(|error| read_fault(&error))
+    }
+
+    /// Seals a value as the next version. The caller has the turn.
+    async fn write(
+        &self,
+        scope: &Scope,
+        before: Option<SealedSecret>,
+        new: NewSecret,
+    ) -> Result<Secret, Fault> {
+        let now = self.runtime.clock.now();
+        let secret = Secret {
+            version: before.as_ref().map_or(1, |before| before.secret.version.saturating_add(1)),
+            created_at: before.map_or(now, |before| before.secret.created_at),
+            name: new.name,
+            host: new.host,
+            placement: new.placement,
+            changed_at: now,
+        };
+        let tenant = scope.tenant();
+        let over = self.tenant_key_or_made(scope).await?;
+        let own = KeyBytes::new(self.runtime.ids.secret());
+        let broken = |Unopened| Fault::new(ErrorCode::Internal, "the value could not be sealed");
+        let salt = || self.runtime.ids.secret();
+        let key = seal::seal(&over, salt(), &key_context(tenant, &secret), own.expose()).map_err(broken)?;
+        let text = new.value.expose().as_bytes();
+        let value = seal::seal(&own, salt(), &value_context(tenant, &secret), text).map_err(broken)?;
+        let sealed = SealedSecret { secret: secret.clone(), key: key.into(), value: value.into() };
+        self.commit(scope, Mutation::SecretPut(sealed)).await?;
+        Ok(secret)
+    }
+
+    /// Returns what looks for the tenant's values.
+    async fn scanner(&self, scope: &Scope) -> Result<Arc<Scanner>, Fault> {
+        let tenant = scope.tenant();
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&tenant) {
+            return Ok(Arc::clone(known));
+        }
+        let before = self.changes.load(Ordering::SeqCst);
+        let secrets = self.store.secrets(scope, Page::first(Page::<&str>::LIMIT_MAX)).await;
+        let secrets = secrets.map_err(|error| read_fault(&error))?;
+        let mut values = Vec::with_capacity(secrets.len());
+        if !secrets.is_empty() {
+            let key =
+                self.tenant_key(scope).await?.ok_or_else(|| damaged("the tenant has no key of secrets"))?;
+            for sealed in secrets {
+                let value = opened(tenant, &key, &sealed).map_err(|Unopened| {
+                    damaged(&format!("the secret {} does not open", sealed.secret.name))
+                })?;
+                values.push((sealed.secret.name, value));
+            }
+        }
+        let scanner = Scanner::new(&values).map_err(|problem| Fault::new(ErrorCode::Internal, problem))?;
+        let scanner = Arc::new(scanner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if self.changes.load(Ordering::SeqCst) == before {
+            if known.len() >= TENANTS_MAX {
+                known.clear();
+            }
+            known.insert(tenant, Arc::clone(&scanner));
+        }
+        Ok(scanner)
+    }
+}
+
+impl Vault for StoreVault {
+    fn list(
+        &self,
+        scope: Scope,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
+        Box::pin(async move {
+            let secrets = self.store.secrets(&scope, Page { after: after.as_deref(), limit }).await;
+            let secrets = secrets.map_err(|error| read_fault(&error))?;
+            Ok(secrets.into_iter().map(|sealed| sealed.secret).collect())
+        })
+    }
+
+    fn set(&self, scope: Scope, new: NewSecret) -> BoxFuture<'_, Result<Secret, Fault>> {
+        Box::pin(async move {
+            let host = check(&new)?;
+            let _turn = self.turn.lock().await;
+            let before = self.stored(&scope, &new.name).await?;
+            if before.is_none() {
+                let there = self.store.secrets(&scope, Page::first(SECRETS_MAX)).await;
+                if there.map_err(|error| read_fault(&error))?.len() >= SECRETS_MAX {
+                    return Err(invalid(format!(
+                        "a tenant has at most {SECRETS_MAX} secrets; delete one first"
+                    )));
+                }
+            }
+            self.write(&scope, before, NewSecret { host, ..new }).await
+        })
+    }
+
+    fn rotate(&self, scope: Scope, name: String, value: SecretValue) -> BoxFuture<'_, Result<Secret, Fault>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            let before = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
+            let Secret { host, placement, .. } = before.secret.clone();
+            self.write(&scope, Some(before), NewSecret { name, value, host, placement }).await
+        })
+    }
+
+    fn delete(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Secret, Fault>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            let found = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
+            let erase = SecretErase { name, version: found.secret.version };
+            self.commit(&scope, Mutation::SecretErase(erase)).await?;
+            Ok(found.secret)
+        })
+    }
+}
+
+impl Leaks for StoreVault {
+    fn find<'a>(&'a self, scope: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
+        Box::pin(async move { Ok(self.scanner(scope).await?.find(text)) })
+    }
+}
+
+/// Checks a secret that is to be set, and returns its server in canonical form.
+fn check(new: &NewSecret) -> Result<String, Fault> {
+    if !is_name(&new.name) {
+        return Err(invalid(format!("name: a secret's name is {NAME_RULE}")));
+    }
+    if let Placement::Header(name) = &new.placement
+        && !is_free_header(name)
+    {
+        return Err(invalid("placement: this header is the connection's own or no header".to_owned()));
+    }
+    if let Placement::Header(_) | Placement::Bearer = &new.placement
+        && !new.value.expose().is_ascii()
+    {
+        return Err(invalid("value: a header holds ASCII only".to_owned()));
+    }
+    let url = if new.host.contains("://") { new.host.clone() } else { format!("https://{}", new.host) };
+    let target = Target::read(&url).map_err(|refused| invalid(format!("host: {}", refused.reason)))?;
+    if !target.is_origin() {
+        return Err(invalid(
+            "host: a host has no path; write api.example.com or api.example.com:8443".to_owned(),
+        ));
+    }
+    Ok(target.to_string())
+}
+
+fn opened(tenant: TenantId, over: &KeyBytes, sealed: &SealedSecret) -> Result<SecretValue, Unopened> {
+    let own = seal::open(over, &key_context(tenant, &sealed.secret), &sealed.key)?;
+    let own = KeyBytes::new(own.as_slice().try_into().map_err(|_| Unopened)?);
+    let text = seal::open(&own, &value_context(tenant, &sealed.secret), &sealed.value)?;
+    let text = std::str::from_utf8(&text).map_err(|_| Unopened)?;
+    SecretValue::new(text.to_owned()).map_err(|_| Unopened)
+}
+
+fn tenant_context(tenant: TenantId) -> Vec<u8> {
+    context(&[b"tenant key", tenant.as_bytes()])
+}
+
+fn key_context(tenant: TenantId, secret: &Secret) -> Vec<u8> {
+    context(&[b"secret key", tenant.as_bytes(), secret.name.as_bytes(), &secret.version.to_be_bytes()])
+}
+
+fn value_context(tenant: TenantId, secret: &Secret) -> Vec<u8> {
+    context(&[
+        b"secret value",
+        tenant.as_bytes(),
+        secret.name.as_bytes(),
+        &secret.version.to_be_bytes(),
+        secret.host.as_bytes(),
+        secret.placement.to_string().as_bytes(),
+    ])
+}
+
+fn invalid(text: String) -> Fault {
+    Fault::new(ErrorCode::InvalidRequest, text)
+}
+
+fn not_found() -> Fault {
+    Fault::new(ErrorCode::SecretNotFound, "no such secret")
+}
+
+/// The words of the error name a file of the machine, so they go to the log and not to the tenant.
+fn locked(error: &KeyError) -> Fault {
+    tracing::error!(%error, "the vault cannot be opened");
+    Fault::new(
+        ErrorCode::VaultLocked,
+        "the secrets of this home cannot be opened: its key is missing or another one",
+    )
+}
+
+fn damaged(problem: &str) -> Fault {
+    tracing::error!(problem, "the vault is damaged");
+    Fault::new(ErrorCode::VaultLocked, "the secrets of this tenant cannot be opened: they are damaged")
+}
+
+fn read_fault(error: &ReadError) -> Fault {
+    match error {
+        ReadError::Unavailable { cause } => {
+            tracing::warn!(%cause, "secrets could not be read");
+            Fault::new(ErrorCode::StoreUnavailable, "the store did not answer")
+        }
+        ReadError::Damaged { place, problem } => {
+            tracing::error!(%place, %problem, "a secret is damaged");
+            Fault::new(
+                ErrorCode::VaultLocked,
+                "the secrets of this tenant cannot be opened: they are damaged",
+            )
+        }
+    }
+}
+
+fn commit_fault(answer: Commit) -> Result<(), Fault> {
+    let (code, text) = match answer {
+        Commit::Done(_) => return Ok(()),
+        Commit::Unknown { cause } => {
+            tracing::warn!(%cause, "a change of a secret has no known outcome");
+            (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
+        }
+        Commit::Refused(Refusal::ReadOnly { .. }) => {
+            (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
+        }
+        Commit::Refused(Refusal::Overloaded) => {
+            (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
+        }
+        Commit::Refused(Refusal::SecretVersion { .. }) => {
+            (ErrorCode::VersionConflict, "the secret was changed meanwhile")
+        }
+        Commit::Refused(refusal) => {
+            tracing::warn!(%refusal, "a change of a secret was refused");
+            (ErrorCode::Internal, "the store refused the write")
+        }
+    };
+    Err(Fault::new(code, text))
+}

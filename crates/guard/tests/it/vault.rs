@@ -1,0 +1,309 @@
+//! Secrets: they go where they belong and nowhere else, they are found in what leaves, and without their key nothing of
+//! them is said.
+
+use std::sync::Arc;
+
+use dromia_contracts::egress::{EgressError, Line, Method, Reaches, Request, Response};
+use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::label::Label;
+use dromia_contracts::store::{Mutation, Store};
+use dromia_contracts::tool::{EffectClass, PreparedCall};
+use dromia_contracts::vault::{
+    KeyBytes, KeyError, KeyProvider, Leaks as _, NewSecret, SealedSecret, Secret, SecretUse, SecretValue,
+    Slot, Vault as _,
+};
+use dromia_contracts::{Actor, Authority, BoxFuture, CallId, Digest, ErrorCode, Scope, TenantId};
+use dromia_guard::vault::seal;
+use dromia_guard::{GrantGate, Policies, StoreVault};
+use dromia_testkit::ReferenceStore;
+use dromia_testkit::conformance::Scene;
+
+use crate::server::{Server, egress, get, granted, hello, http, limits, rule};
+
+const VALUE: &str = "ghp_canary_0123456789";
+const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
+
+/// A key of the instance in memory.
+#[derive(Debug)]
+struct Keys(u8);
+
+impl KeyProvider for Keys {
+    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        let sealed = seal::seal(&KeyBytes::new([self.0; 32]), [1; 32], context, key.expose());
+        Box::pin(std::future::ready(sealed.map_err(|_| KeyError::Wrong { place: "memory".to_owned() })))
+    }
+
+    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        let opened = seal::open(&KeyBytes::new([self.0; 32]), context, sealed);
+        let key = opened.map(|key| KeyBytes::new(key.as_slice().try_into().expect("32 bytes")));
+        Box::pin(std::future::ready(key.map_err(|_| KeyError::Wrong { place: "memory".to_owned() })))
+    }
+}
+
+/// A vault over a store in memory, and a tenant.
+struct House {
+    store: Arc<dyn Store>,
+    scene: Scene,
+    vault: Arc<StoreVault>,
+}
+
+impl House {
+    async fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
+        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let vault = vault(&store, 7);
+        Self { store, scene, vault }
+    }
+
+    fn scope(&self) -> Scope {
+        self.scene.scope()
+    }
+
+    async fn set(&self, host: String, placement: &str) -> Secret {
+        let placement = placement.parse().expect("a placement");
+        let new = NewSecret { name: "github".to_owned(), value: value(VALUE), host, placement };
+        self.vault.set(self.scope(), new).await.expect("it is set")
+    }
+
+    fn line(&self) -> Arc<dyn Line> {
+        let egress = egress(&["127.0.0.1"], &Arc::default()).with_vault(Arc::clone(&self.vault));
+        granted(&egress, limits())
+    }
+
+    fn asking(&self, port: u16, slot: &Slot, grants: &[&str]) -> Request {
+        let mut all = vec![format!("net:127.0.0.1:{port}")];
+        all.extend(grants.iter().map(|grant| (*grant).to_owned()));
+        let used = SecretUse { scope: self.scope(), name: "github".to_owned(), slot: slot.clone() };
+        Request { secrets: vec![used], ..get(&format!("http://127.0.0.1:{port}/x"), &all) }
+    }
+
+    async fn found(&self, text: &str) -> usize {
+        self.vault.find(&self.scope(), text.as_bytes()).await.expect("it looks").len()
+    }
+}
+
+fn vault(store: &Arc<dyn Store>, key: u8) -> Arc<StoreVault> {
+    let runtime = dromia_testkit::tokio_runtime();
+    Arc::new(StoreVault::new(Arc::clone(store), Arc::new(Keys(key)), runtime))
+}
+
+fn value(text: &str) -> SecretValue {
+    SecretValue::new(text.to_owned()).expect("a value")
+}
+
+fn header(name: &str) -> Slot {
+    Slot::Header(name.to_owned())
+}
+
+fn refused(answer: Result<Response, EgressError>) -> String {
+    let error = answer.expect_err("it is refused");
+    assert!(!error.is_sent, "{error}");
+    rule(&error).to_owned()
+}
+
+#[tokio::test]
+async fn a_secret_stands_at_its_place_of_a_request_to_its_server() {
+    for (placement, slot, stands) in [
+        ("header:X-Key", header("x-key"), format!("x-key: {VALUE}\r\n")),
+        ("bearer", header("authorization"), format!("authorization: Bearer {VALUE}\r\n")),
+        ("query:key", Slot::Query("key".to_owned()), format!("GET /x?key={VALUE} ")),
+    ] {
+        let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+        let secret = house.set(format!("http://127.0.0.1:{}", server.port()), placement).await;
+        assert_eq!(secret.host, format!("http://127.0.0.1:{}", server.port()));
+        let request = house.asking(server.port(), &slot, &["secret:github"]);
+        let response = house.line().send(request).await.expect("it answers");
+        assert!(server.heard()[0].contains(&stands), "{:?}", server.heard());
+        let decided = response.decisions[0].rule.as_str();
+        assert!(decided.ends_with(" and secret:github"), "{decided}");
+        assert!(!format!("{response:?}").contains(VALUE) && !response.url.contains(VALUE));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_goes_to_no_other_server_no_other_place_and_for_nobody_without_a_grant() {
+    let house = House::new().await;
+    let (own, other) = (Server::at(LOOPBACK, 0, hello()).await, Server::at(LOOPBACK, 0, hello()).await);
+    house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
+    let line = house.line();
+    for (port, slot, grants) in [
+        (other.port(), header("x-key"), &["secret:github"][..]),
+        (own.port(), header("x-other"), &["secret:github"][..]),
+        (own.port(), Slot::Query("x-key".to_owned()), &["secret:github"][..]),
+        (own.port(), header("x-key"), &["secret:other"][..]),
+        (own.port(), header("x-key"), &[][..]),
+    ] {
+        assert_eq!(refused(line.send(house.asking(port, &slot, grants)).await), "secret", "{port} {slot:?}");
+    }
+    let blind = granted(&egress(&["127.0.0.1"], &Arc::default()), limits());
+    let request = house.asking(own.port(), &header("x-key"), &["secret:github"]);
+    assert_eq!(refused(blind.send(request).await), "secret", "a line without a vault");
+    assert_eq!((own.connections(), other.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_gets_nothing_of_it() {
+    let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    let to = format!("location: http://127.0.0.1:{}/y\r\n", other.port());
+    let own = Server::at(LOOPBACK, 0, Arc::new(move |_| http("302 Found", &to, ""))).await;
+    house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
+    let both = format!("net:127.0.0.1:{}", other.port());
+    let request = house.asking(own.port(), &header("x-key"), &["secret:github", &both]);
+    house.line().send(request).await.expect("it answers");
+    assert!(own.heard()[0].contains(VALUE));
+    assert_eq!(other.heard().len(), 1);
+    assert!(!other.heard()[0].contains(VALUE), "{:?}", other.heard());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_redirected_in_a_url_is_caught() {
+    let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    let port = other.port();
+    // It tells what it was told, to whoever it chooses.
+    let own = Server::at(
+        LOOPBACK,
+        0,
+        Arc::new(move |heard: &str| {
+            let path = heard.split(' ').nth(1).unwrap_or_default();
+            http("302 Found", &format!("location: http://127.0.0.1:{port}{path}\r\n"), "")
+        }),
+    );
+    let own = own.await;
+    house.set(format!("http://127.0.0.1:{}", own.port()), "query:key").await;
+    let both = format!("net:127.0.0.1:{port}");
+    let slot = Slot::Query("key".to_owned());
+    let request = house.asking(own.port(), &slot, &["secret:github", &both]);
+    let error = house.line().send(request).await.expect_err("it is not followed");
+    assert_eq!(rule(&error), "secret");
+    assert_eq!((own.connections(), other.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_new_value_takes_the_place_of_the_old_one_and_a_deleted_one_is_gone() {
+    let house = House::new().await;
+    assert_eq!(house.found(VALUE).await, 0);
+    let first = house.set("api.example.com".to_owned(), "bearer").await;
+    assert_eq!((first.version, first.host.as_str()), (1, "https://api.example.com:443"));
+    assert_eq!(house.found(VALUE).await, 1);
+    let name = || "github".to_owned();
+    let second =
+        house.vault.rotate(house.scope(), name(), value("another-value")).await.expect("it is rotated");
+    assert_eq!((second.version, &second.host, second.created_at), (2, &first.host, first.created_at));
+    assert_eq!((house.found(VALUE).await, house.found("another-value").await), (0, 1));
+    let listed = house.vault.list(house.scope(), None, 9).await.expect("they are listed");
+    assert_eq!(listed, [second.clone()]);
+    assert_eq!(house.vault.delete(house.scope(), name()).await, Ok(second));
+    assert_eq!(house.found("another-value").await, 0);
+    let gone = house.vault.delete(house.scope(), name()).await.map_err(|fault| fault.code);
+    assert_eq!(gone, Err(ErrorCode::SecretNotFound));
+    let gone = house.vault.rotate(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
+    assert_eq!(gone, Err(ErrorCode::SecretNotFound));
+}
+
+#[tokio::test]
+async fn what_is_stored_holds_nothing_of_a_value() {
+    let house = House::new().await;
+    house.set("api.example.com".to_owned(), "bearer").await;
+    let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
+    for bytes in [&stored.key, &stored.value] {
+        assert!(!bytes.windows(6).any(|piece| piece == b"canary"));
+    }
+    assert!(!format!("{stored:?} {:?}", house.vault).contains("canary"));
+}
+
+#[tokio::test]
+async fn without_the_right_key_nothing_is_sent_and_nothing_is_said_to_be_clean() {
+    let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    house.set(format!("http://127.0.0.1:{}", server.port()), "bearer").await;
+    let locked = House { vault: vault(&house.store, 8), ..house };
+    let scope = locked.scope();
+    let found = locked.vault.find(&scope, b"anything").await.map_err(|fault| fault.code);
+    assert_eq!(found, Err(ErrorCode::VaultLocked));
+    let rotated = locked.vault.rotate(scope.clone(), "github".to_owned(), value(VALUE)).await;
+    assert_eq!(rotated.map_err(|fault| fault.code), Err(ErrorCode::VaultLocked));
+    let request = locked.asking(server.port(), &header("authorization"), &["secret:github"]);
+    assert_eq!(refused(locked.line().send(request).await), "secret");
+    assert_eq!(server.connections(), 0);
+    // What cannot be opened can still be deleted.
+    locked.vault.delete(scope.clone(), "github".to_owned()).await.expect("it is deleted");
+    assert_eq!(locked.found("anything").await, 0);
+}
+
+#[tokio::test]
+async fn a_secret_that_somebody_bound_to_another_server_in_the_store_is_caught() {
+    let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    house.set("api.example.com".to_owned(), "bearer").await;
+    let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
+    let host = format!("http://127.0.0.1:{}", server.port());
+    // The version is the old one, so only the server is another.
+    house.vault.delete(house.scope(), "github".to_owned()).await.expect("it is deleted");
+    let moved = SealedSecret { secret: Secret { host, ..stored.secret }, ..stored };
+    house.scene.done(house.scene.batch().with(Mutation::SecretPut(moved))).await;
+    let request = house.asking(server.port(), &header("authorization"), &["secret:github"]);
+    assert_eq!(refused(house.line().send(request).await), "secret");
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_secret_is_refused_with_its_place() {
+    let house = House::new().await;
+    for (name, host, placement, place) in [
+        ("a b", "h.example", "bearer", "name:"),
+        ("a", "", "bearer", "host:"),
+        ("a", "h.example/path", "bearer", "host:"),
+        ("a", "ftp://h.example", "bearer", "host:"),
+        ("a", "user@h.example", "bearer", "host:"),
+        ("a", "h.example", "header:host", "placement:"),
+        ("a", "h.example", "header:proxy-authorization", "placement:"),
+    ] {
+        let placement = placement.parse().expect("a placement");
+        let new = NewSecret { name: name.to_owned(), value: value(VALUE), host: host.to_owned(), placement };
+        let fault = house.vault.set(house.scope(), new).await.expect_err(place);
+        assert_eq!(fault.code, ErrorCode::InvalidRequest);
+        assert!(fault.message.starts_with(place) && !fault.message.contains(VALUE), "{fault}");
+    }
+}
+
+#[test]
+fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
+    let gate = GrantGate::new(Policies::built_in().expect("the shipped policy compiles"), ["http.request"]);
+    let authority = Authority::claim();
+    let scope = authority.scope(TenantId::from_bytes([1; 16]), Actor::new("t"));
+    let url = "https://h.example/".to_owned();
+    let secrets = vec!["a".to_owned(), "b".to_owned()];
+    let call = PreparedCall {
+        id: CallId { step: 1, index: 0 },
+        tool: "http.request".to_owned(),
+        effect: EffectClass::Pure,
+        arguments: "{}".to_owned(),
+        action: Digest::default(),
+        reaches: Some(Reaches { method: Method::Get, url, secrets }),
+    };
+    for (more, allowed) in [
+        (&["secret:a", "secret:b"][..], true),
+        (&["secret:a"][..], false),
+        (&["secret:b"][..], false),
+        (&["secret:ab"][..], false),
+        (&[][..], false),
+    ] {
+        let grants = [&["http.request", "net:h.example"][..], more].concat();
+        let grants: Vec<_> = grants.into_iter().map(str::to_owned).collect();
+        gate.check_grants(&grants).expect("they are grants");
+        let principal =
+            Principal { scope: &scope, author: scope.actor(), grants: &grants, context: Label::PUBLIC_FACT };
+        match gate.judge(principal, Action::Tool(&call)) {
+            Verdict::Allow { rule, .. } => {
+                assert!(allowed, "{grants:?}");
+                assert!(rule.ends_with(" and secret:a and secret:b"), "{rule}");
+            }
+            Verdict::Deny { rule, reason, .. } => {
+                assert!(!allowed, "{reason}");
+                assert_eq!(rule, "default deny");
+                assert!(reason.contains("is not granted the secret"), "{reason}");
+            }
+        }
+    }
+    for grant in ["secret:*", "secret:", "secret:a b"] {
+        assert!(gate.check_grants(&[grant.to_owned()]).is_err(), "{grant}");
+    }
+}

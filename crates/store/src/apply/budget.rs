@@ -1,0 +1,266 @@
+//! Budgets: what is set, what calls reserve and what they take.
+//!
+//! The rows of a tenant's budgets are few and are read as a whole. Charging itself is `contracts::budget::charge`; here is
+//! what it reads and what becomes rows. A tenant without budgets costs one look and no row.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::budget::{
+    self, BUDGETS_MAX, Budget, Charged, Counter, Exhausted, Payer, Reserved, Spender,
+};
+use dromia_contracts::id::RunId;
+use dromia_contracts::store::{Batch, BudgetRemove, BudgetSet, Mutation, NewEntry, Refusal};
+
+use super::journal::RunDraft;
+use super::{Checked, Draft, Stop};
+use crate::code::{self, Code as _, stored};
+use crate::read;
+
+/// Budgets as they will be.
+#[derive(Debug)]
+pub(super) struct BudgetDraft<'b> {
+    known: Vec<Budget>,
+    changes: Vec<Change<'b>>,
+}
+
+/// What happens to a budget's row.
+#[derive(Debug)]
+enum Change<'b> {
+    /// Its row is written; what was counted goes, unless it counts the same.
+    Set { budget: &'b Budget, anew: bool },
+    /// It goes with what was counted.
+    Remove(&'b str),
+}
+
+/// What a run's entries change.
+#[derive(Debug)]
+pub(super) struct ChargeDraft {
+    run: RunId,
+    had_open: bool,
+    charged: Charged,
+}
+
+impl From<Exhausted> for Stop {
+    fn from(exhausted: Exhausted) -> Self {
+        Self::Refused(Refusal::BudgetExhausted(exhausted))
+    }
+}
+
+/// Refuses a batch that sets budgets and spends: which of them it would be charged to would depend on the order.
+pub(super) fn check_apart(batch: &Batch) -> Checked {
+    let sets = |mutation: &Mutation| matches!(mutation, Mutation::BudgetSet(_) | Mutation::BudgetRemove(_));
+    if batch.payer.is_some() && batch.mutations.iter().any(sets) {
+        return Err(Refusal::Malformed("a batch that sets budgets has no payer".into()).into());
+    }
+    Ok(())
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn budget_set(&mut self, db: &Connection, set: &'b BudgetSet) -> Checked {
+        let budget = &set.budget;
+        if let Some(problem) = budget.problem() {
+            return Err(Refusal::Malformed(problem.into()).into());
+        }
+        let draft = self.budgets(db)?;
+        let anew = match draft.known.iter_mut().find(|known| known.name == budget.name) {
+            Some(known) if *known == *budget => return Ok(()),
+            Some(known) => {
+                let anew = !known.counts_as(budget);
+                known.clone_from(budget);
+                anew
+            }
+            None if draft.known.len() >= BUDGETS_MAX => {
+                let text = format!("a tenant has at most {BUDGETS_MAX} budgets");
+                return Err(Refusal::Malformed(text).into());
+            }
+            None => {
+                draft.known.push(budget.clone());
+                true
+            }
+        };
+        draft.changes.push(Change::Set { budget, anew });
+        Ok(())
+    }
+
+    pub(super) fn budget_remove(&mut self, db: &Connection, remove: &'b BudgetRemove) -> Checked {
+        let draft = self.budgets(db)?;
+        let before = draft.known.len();
+        draft.known.retain(|known| known.name != remove.name);
+        if draft.known.len() < before {
+            draft.changes.push(Change::Remove(&remove.name));
+        }
+        Ok(())
+    }
+
+    fn budgets(&mut self, db: &Connection) -> Checked<&mut BudgetDraft<'b>> {
+        if self.budgets.is_none() {
+            let known = read::budget::all(db, self.tenant)?;
+            self.budgets = Some(BudgetDraft { known, changes: Vec::new() });
+        }
+        // It was filled above.
+        self.budgets.as_mut().ok_or_else(|| Refusal::Malformed("no budgets".into()).into())
+    }
+
+    /// Charges entries that are about to be appended to a run.
+    pub(super) fn charge(
+        &mut self,
+        db: &Connection,
+        payer: Option<&Payer>,
+        run: &Spending,
+        entries: &[NewEntry],
+    ) -> Checked {
+        let Some(payer) = payer else { return Ok(()) };
+        let tenant = self.tenant;
+        let open = open_of(db, tenant.as_bytes(), run.run)?;
+        let known = &self.budgets(db)?.known;
+        if known.is_empty() && open.is_empty() {
+            return Ok(());
+        }
+        let had_open = !open.is_empty();
+        let spender = Spender { payer, agent: run.agent, session: run.session, run: run.run };
+        let charged = budget::charge::<Stop>(known, &spender, open, entries, &mut |counter: &Counter| {
+            let used = db
+                .prepare_cached(
+                    "SELECT used FROM budget_used \
+                     WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 AND begins = ?4",
+                )?
+                .query_row(
+                    params![tenant.as_bytes(), counter.subject, counter.budget, counter.begins],
+                    |row| code::number(row, 0),
+                )
+                .optional()?;
+            Ok(used.unwrap_or(0))
+        })?;
+        self.charges.push(ChargeDraft { run: run.run, had_open, charged });
+        Ok(())
+    }
+
+    pub(super) fn write_budgets(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for change in self.budgets.iter().flat_map(|draft| &draft.changes) {
+            rows += match change {
+                Change::Set { budget, anew } => {
+                    let forgotten = if *anew { self.forget_budget(db, &budget.name)? } else { 0 };
+                    forgotten + self.write_budget(db, budget)?
+                }
+                Change::Remove(name) => {
+                    let gone = db
+                        .prepare_cached("DELETE FROM budgets WHERE tenant = ?1 AND name = ?2")?
+                        .execute(params![self.tenant.as_bytes(), name])?;
+                    gone as u64 + self.forget_budget(db, name)?
+                }
+            };
+        }
+        for charge in &self.charges {
+            rows += self.write_charge(db, charge)?;
+        }
+        Ok(rows)
+    }
+
+    fn write_budget(&self, db: &Connection, budget: &Budget) -> rusqlite::Result<u64> {
+        let rows = db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO budgets (tenant, name, per, about, measure, period, most, declared) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                self.tenant.as_bytes(),
+                budget.name,
+                budget.per.code(),
+                budget.of,
+                budget.measure.code(),
+                budget.period.code(),
+                stored(budget.limit),
+                budget.declared,
+            ])?;
+        Ok(rows as u64)
+    }
+
+    fn forget_budget(&self, db: &Connection, name: &str) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for sql in [
+            "DELETE FROM budget_used WHERE tenant = ?1 AND budget = ?2",
+            "DELETE FROM budget_open WHERE tenant = ?1 AND budget = ?2",
+        ] {
+            rows += db.prepare_cached(sql)?.execute(params![self.tenant.as_bytes(), name])? as u64;
+        }
+        Ok(rows)
+    }
+
+    fn write_charge(&self, db: &Connection, charge: &ChargeDraft) -> rusqlite::Result<u64> {
+        let ChargeDraft { run, had_open, charged } = charge;
+        let mut rows = 0;
+        for (Counter { budget, subject, begins }, used) in &charged.used {
+            rows += db
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO budget_used (tenant, subject, budget, begins, used) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![self.tenant.as_bytes(), subject, budget, begins, stored(*used)])?;
+            rows += db
+                .prepare_cached(
+                    "DELETE FROM budget_used \
+                     WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 AND begins < ?4",
+                )?
+                .execute(params![self.tenant.as_bytes(), subject, budget, begins])?;
+        }
+        if *had_open {
+            rows += db
+                .prepare_cached("DELETE FROM budget_open WHERE tenant = ?1 AND run = ?2")?
+                .execute(params![self.tenant.as_bytes(), run.as_bytes()])?;
+        }
+        for Reserved { counter, measure, amount, at } in &charged.open {
+            rows += db
+                .prepare_cached(
+                    "INSERT INTO budget_open (tenant, run, budget, subject, begins, measure, amount, at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    run.as_bytes(),
+                    counter.budget,
+                    counter.subject,
+                    counter.begins,
+                    measure.code(),
+                    stored(*amount),
+                    at.as_millisecond(),
+                ])?;
+        }
+        if charged.ended {
+            // Nobody will spend under this subject any more.
+            rows += db
+                .prepare_cached("DELETE FROM budget_used WHERE tenant = ?1 AND subject = ?2")?
+                .execute(params![self.tenant.as_bytes(), run.to_string()])?;
+        }
+        Ok(rows as u64)
+    }
+}
+
+/// Whose entries are charged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spending {
+    run: RunId,
+    agent: dromia_contracts::AgentId,
+    session: dromia_contracts::SessionId,
+}
+
+impl Spending {
+    pub(super) fn of(run: &RunDraft) -> Self {
+        Self { run: run.run, agent: run.agent, session: run.session }
+    }
+}
+
+/// Reads what is reserved for a run.
+fn open_of(db: &Connection, tenant: &[u8; 16], run: RunId) -> Checked<Vec<Reserved>> {
+    let mut select = db.prepare_cached(
+        "SELECT budget, subject, begins, measure, amount, at FROM budget_open \
+         WHERE tenant = ?1 AND run = ?2 ORDER BY budget",
+    )?;
+    let open = select.query_map(params![tenant, run.as_bytes()], |row| {
+        let counter = Counter { budget: row.get(0)?, subject: row.get(1)?, begins: row.get(2)? };
+        let at: Timestamp = code::time(row, 5)?;
+        Ok(Reserved { counter, measure: code::coded(row, 3)?, amount: code::number(row, 4)?, at })
+    })?;
+    Ok(open.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,126 @@
+//! Secrets: each version takes the place of the one before it, and an erased one leaves nothing.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::store::{Refusal, SecretErase, VaultKeyPut};
+use dromia_contracts::vault::SealedSecret;
+
+use super::{Checked, Draft};
+use crate::read;
+
+/// What becomes of a secret.
+#[derive(Debug)]
+pub(super) enum SecretDraft<'b> {
+    /// It is written.
+    Put(&'b SealedSecret),
+    /// It goes.
+    Erase(&'b SecretErase),
+    /// It stands as the batch wants it.
+    Same(&'b str),
+}
+
+impl SecretDraft<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Put(sealed) => &sealed.secret.name,
+            Self::Erase(erase) => &erase.name,
+            Self::Same(name) => name,
+        }
+    }
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn vault_key_put(&mut self, db: &Connection, put: &'b VaultKeyPut) -> Checked {
+        let is_there = self.vault_key.is_some()
+            || db
+                .prepare_cached("SELECT 1 FROM vault_keys WHERE tenant = ?1")?
+                .exists([self.tenant.as_bytes()])?;
+        if !is_there {
+            self.vault_key = Some(put);
+        }
+        Ok(())
+    }
+
+    pub(super) fn secret_put(&mut self, db: &Connection, sealed: &'b SealedSecret) -> Checked {
+        let secret = &sealed.secret;
+        self.once(&secret.name)?;
+        let known = self.known(db, &secret.name)?;
+        if known.as_ref() == Some(sealed) {
+            self.secrets.push(SecretDraft::Same(&secret.name));
+            return Ok(());
+        }
+        let found = known.map_or(0, |known| known.secret.version);
+        if secret.version.checked_sub(1) != Some(found) {
+            return Err(Refusal::SecretVersion { found }.into());
+        }
+        self.secrets.push(SecretDraft::Put(sealed));
+        Ok(())
+    }
+
+    pub(super) fn secret_erase(&mut self, db: &Connection, erase: &'b SecretErase) -> Checked {
+        self.once(&erase.name)?;
+        match self.known(db, &erase.name)? {
+            None => self.secrets.push(SecretDraft::Same(&erase.name)),
+            Some(known) if known.secret.version == erase.version => {
+                self.secrets.push(SecretDraft::Erase(erase));
+            }
+            Some(known) => return Err(Refusal::SecretVersion { found: known.secret.version }.into()),
+        }
+        Ok(())
+    }
+
+    /// A secret that a batch changed twice would not be found as the first change left it when the batch comes again.
+    fn once(&self, name: &str) -> Checked {
+        if self.secrets.iter().any(|draft| draft.name() == name) {
+            return Err(Refusal::Malformed("a batch changes a secret once".into()).into());
+        }
+        Ok(())
+    }
+
+    fn known(&self, db: &Connection, name: &str) -> rusqlite::Result<Option<SealedSecret>> {
+        db.prepare_cached(
+            "SELECT name, version, host, placement, created_at, changed_at, key, value FROM secrets \
+             WHERE tenant = ?1 AND name = ?2",
+        )?
+        .query_row(params![self.tenant.as_bytes(), name], read::vault::read)
+        .optional()
+    }
+
+    pub(super) fn write_vault(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        if let Some(put) = self.vault_key {
+            db.prepare_cached("INSERT INTO vault_keys (tenant, key) VALUES (?1, ?2)")?
+                .execute(params![self.tenant.as_bytes(), &put.key[..]])?;
+            rows += 1;
+        }
+        for draft in &self.secrets {
+            match draft {
+                SecretDraft::Same(_) => continue,
+                SecretDraft::Put(SealedSecret { secret, key, value }) => {
+                    db.prepare_cached(
+                        "INSERT OR REPLACE INTO secrets \
+                         (tenant, name, version, host, placement, created_at, changed_at, key, value) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    )?
+                    .execute(params![
+                        self.tenant.as_bytes(),
+                        secret.name,
+                        secret.version,
+                        secret.host,
+                        secret.placement.to_string(),
+                        secret.created_at.as_millisecond(),
+                        secret.changed_at.as_millisecond(),
+                        &key[..],
+                        &value[..],
+                    ])?;
+                }
+                SecretDraft::Erase(erase) => {
+                    db.prepare_cached("DELETE FROM secrets WHERE tenant = ?1 AND name = ?2")?
+                        .execute(params![self.tenant.as_bytes(), erase.name])?;
+                }
+            }
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}

@@ -34,7 +34,7 @@ use crate::outside;
 use crate::post::HttpPost;
 use crate::system::{self, Exit};
 use crate::terms::Table;
-use crate::walls::Walls;
+use crate::walls::{self, Walls};
 use crate::world;
 
 #[derive(Debug, clap::Args)]
@@ -149,6 +149,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
+    walls::clear(&resolved);
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;

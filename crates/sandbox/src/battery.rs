@@ -38,7 +38,7 @@ pub const LIMITS: Limits = Limits {
 fn limits(tier: Tier) -> Limits {
     match tier {
         Tier::Process => LIMITS,
-        Tier::Guest => Limits { cpu_ms: 2_000, wall_ms: 15_000, ..LIMITS },
+        Tier::Guest | Tier::Machine => Limits { cpu_ms: 2_000, wall_ms: 15_000, ..LIMITS },
     }
 }
 
@@ -273,7 +273,7 @@ impl Battery {
         let at_once = |class: Class| match (class, backend.tier(), self.pace) {
             (Class::Bombs, _, _) => 1,
             (_, Tier::Process, Pace::Whole) => AT_ONCE,
-            (_, Tier::Guest, _) | (_, _, Pace::Quick) => SLOW_AT_ONCE,
+            (_, Tier::Guest | Tier::Machine, _) | (_, _, Pace::Quick) => SLOW_AT_ONCE,
         };
         let wanted: Vec<&Attempt> = (0..ALL.len())
             .filter(|number| self.is_wanted(*number, hole))
@@ -378,6 +378,7 @@ impl Battery {
             mounts: vec![program],
             limits: limits(backend.tier()),
             network: Network::None,
+            family: None,
         };
         let workspace = backend.workspace(&spec);
         let scene = match hole {

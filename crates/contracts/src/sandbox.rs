@@ -13,7 +13,8 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BoxFuture, TenantId};
+use crate::label::Label;
+use crate::{AgentId, BoxFuture, RunId, TenantId};
 
 /// How much stands between a process and this machine. A tier comes with its first backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub enum Tier {
     /// A kernel of its own answers the process's calls, and is itself behind the walls of this machine's kernel: a defect
     /// of one of the two is not enough.
     Guest,
+    /// A virtual machine: its kernel runs on a processor's own walls, and what emulates its devices is behind the walls
+    /// of this machine's kernel.
+    Machine,
 }
 
 impl Tier {
@@ -32,6 +36,7 @@ impl Tier {
         match self {
             Self::Process => "T1",
             Self::Guest => "T2",
+            Self::Machine => "T3",
         }
     }
 }
@@ -127,6 +132,19 @@ impl Network {
     }
 }
 
+/// Whose programs may meet what earlier ones left in their directories for temporary files: those of one run of one agent,
+/// as long as the label of what the run has seen stays the same. Nothing that runs is ever met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Family {
+    /// The run. What it has others do are runs of their own.
+    pub run: RunId,
+    /// The agent.
+    pub agent: AgentId,
+    /// The label of everything that the run has seen.
+    pub label: Label,
+}
+
 /// Everything that a process gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +163,8 @@ pub struct ProcessSpec {
     pub limits: Limits,
     /// What it may reach. A backend that cannot keep it apart from everything else refuses to start.
     pub network: Network,
+    /// Whose it is, if a backend may keep walls warm for the next program of the same.
+    pub family: Option<Family>,
 }
 
 /// Which limit ended a process.
@@ -297,12 +317,18 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
 
     /// Starts a process.
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>>;
+
+    /// Takes down whatever is kept warm for a run, which has come to rest. Most backends keep nothing.
+    fn let_go(&self, _run: RunId) {}
 }
 
 /// Whoever knows which backends this machine has, and which of them are strong enough for whom.
 pub trait Sandboxes: Send + Sync + fmt::Debug {
     /// Picks a backend that is strong enough for programs of a tenant's agents; without one nothing runs.
     fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>>;
+
+    /// Takes down whatever is kept warm for a run, which has come to rest.
+    fn let_go(&self, _run: RunId) {}
 
     /// Picks as [`Sandboxes::pick`] does, but nothing weaker than `least`.
     fn pick_at_least(

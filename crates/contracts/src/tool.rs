@@ -128,6 +128,8 @@ pub struct ToolContext {
     pub run: RunId,
     /// The session of that run.
     pub session: SessionId,
+    /// The label of everything that the run has seen.
+    pub label: Label,
     /// The idempotency key, the same for every attempt of the call.
     pub key: String,
 }
@@ -186,6 +188,9 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
 
     /// Tells the most that one call of a tool may use under these terms; nothing for a tool that runs no program.
     fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits>;
+
+    /// Lets go of whatever is kept for the next call of a run, which has come to rest. Most hosts keep nothing.
+    fn let_go(&self, _run: RunId) {}
 }
 
 /// How a call ended, for whoever counts.

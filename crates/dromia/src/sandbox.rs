@@ -26,7 +26,7 @@ pub(crate) enum SandboxCommand {
         after_help = "Examples:\n  dromia sandbox test\n  dromia sandbox test --backend native/strict\n  dromia sandbox test --class files --class bombs --json\n  dromia sandbox test --backend gvisor --quick\n\nEvery attempt is first made without walls, where it must work; else it proves nothing and counts as unproven. Then a hole is planted, which must be found. It takes about a minute per backend, and many of docker and gvisor, which start in seconds; --quick makes one attempt of each class. It uses little of the machine and leaves nothing behind. Exits with 1 if something escaped."
     )]
     Test {
-        /// Only this backend: native/strict, bubblewrap, docker, gvisor, native/base; repeatable
+        /// Only this backend: native/strict, bubblewrap, docker, firecracker, gvisor, native/base; repeatable
         #[arg(long, value_name = "NAME")]
         backend: Vec<String>,
         /// Only attempts of this class, such as files or bombs; repeatable
@@ -117,10 +117,11 @@ pub(crate) fn run(
         )));
     }
     let pace = if *quick { Pace::Quick } else { Pace::Whole };
-    // A home whose configuration means nothing names no engine and no groups; `dromia doctor` says what is wrong with it.
-    let named = config::load(home, &[]).map(|resolved| (resolved.containers, resolved.control_groups));
-    let (engine, groups) = named.unwrap_or_default();
-    let machine = Machine { helper: program.clone(), engine, groups };
+    // A home whose configuration means nothing names no engine, no machine and no groups; `dromia doctor` says what is wrong with it.
+    let named = config::load(home, &[])
+        .map(|resolved| (resolved.containers, resolved.monitor, resolved.control_groups));
+    let (engine, monitor, groups) = named.unwrap_or_default();
+    let machine = Machine { helper: program.clone(), engine, monitor, groups };
     let battery = Battery { program, scratch: std::env::temp_dir(), classes, pace };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut tried = Tried { items: Vec::new(), backends: Vec::new() };

@@ -17,6 +17,7 @@ use dromia_api::List;
 use dromia_cli::{Context, Exit, Global, Output};
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{Batch, Commit, Mutation, SessionOpen, Store as _};
@@ -177,7 +178,8 @@ impl Bench {
         let (run, key) = (runtime.run_id(), String::new());
         // No grant: what is called here is called by the operator, and nothing is let out.
         let grants = Vec::new();
-        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, key };
+        let label = Label::ACTOR_TEXT;
+        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, label, key };
         Ok(Self { house, context, _scratch: scratch })
     }
 
@@ -235,7 +237,6 @@ fn handle(text: &'static str) -> dromia_contracts::agent::Handle {
 mod tests {
     use dromia_contracts::SessionId;
     use dromia_contracts::content::Part;
-    use dromia_contracts::label::Label;
 
     use super::*;
 

@@ -36,7 +36,7 @@ use crate::policy;
 use crate::post::HttpPost;
 use crate::system::{self, Exit};
 use crate::terms::Table;
-use crate::walls::Walls;
+use crate::walls::{self, Walls};
 use crate::world;
 
 #[derive(Debug, clap::Args)]
@@ -161,6 +161,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
     policy::follow(home, &house.policies)?;
+    walls::clear(&resolved);
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;

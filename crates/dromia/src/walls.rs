@@ -3,8 +3,10 @@
 //! Backends are tried at the first program, not at the start: a server whose agents run none starts as fast as before.
 //! What works is remembered; what does not is tried again, so that an operator who mends it need not start anew.
 //!
-//! A tenant that the configuration calls hostile gets a kernel of its own for its programs, or a refusal. Tenants are
-//! known by their handles there, so the store is asked whose program it is; if it does not say, nothing runs.
+//! A tenant that the configuration calls hostile gets a kernel or a machine of its own for its programs, or a refusal.
+//! Tenants are known by their handles there, so the store is asked whose program it is; if it does not say, nothing runs.
+//!
+//! Containers that are kept warm for a run go when it comes to rest; those that another server left go at the start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,20 +15,49 @@ use dromia_contracts::agent::Handle;
 use dromia_contracts::sandbox::{Sandbox, SandboxError, Sandboxes, Tier};
 use dromia_contracts::scope::Operator;
 use dromia_contracts::store::Store;
-use dromia_contracts::{BoxFuture, TenantId};
-use dromia_sandbox::Engine;
+use dromia_contracts::{BoxFuture, RunId, TenantId};
 use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_sandbox::{Containers, Engine, Monitor};
 use tokio::sync::OnceCell;
 
 use crate::config::{Minimum, Resolved};
 use crate::sandbox;
 
+/// What the configuration names of this machine.
+#[derive(Debug, Clone)]
+struct Named {
+    engine: Option<Engine>,
+    monitor: Option<Monitor>,
+    groups: Vec<PathBuf>,
+}
+
+impl Named {
+    fn of(resolved: &Resolved) -> Self {
+        let (engine, monitor) = (resolved.containers.clone(), resolved.monitor.clone());
+        Self { engine, monitor, groups: resolved.control_groups.clone() }
+    }
+}
+
+/// Takes away, in a while, the containers of servers that are gone. What goes wrong is said in the log; the next program
+/// tries again.
+pub(crate) fn clear(resolved: &Resolved) {
+    let Some(engine) = resolved.containers.clone() else { return };
+    tokio::spawn(async move {
+        let cleared = match sandbox::program() {
+            Ok(helper) => Containers::new(helper, engine).clear().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(problem) = cleared {
+            tracing::warn!(problem, "containers of servers that are gone could not be looked for");
+        }
+    });
+}
+
 /// The walls of this machine.
 #[derive(Debug)]
 pub(crate) struct Walls {
     minimum: Minimum,
-    engine: Option<Engine>,
-    groups: Vec<PathBuf>,
+    named: Named,
     hostile: Vec<Handle>,
     store: Arc<dyn Store>,
     operator: Operator,
@@ -39,8 +70,7 @@ impl Walls {
     pub(crate) fn new(resolved: &Resolved, store: Arc<dyn Store>, operator: Operator) -> Self {
         Self {
             minimum: resolved.sandbox_minimum,
-            engine: resolved.containers.clone(),
-            groups: resolved.control_groups.clone(),
+            named: Named::of(resolved),
             hostile: resolved.hostile.clone(),
             store,
             operator,
@@ -71,9 +101,17 @@ impl Sandboxes for Walls {
                 None => (&self.standard, Need::Allowed(self.minimum)),
                 Some(handle) => (&self.guest, Need::Guest(handle.clone())),
             };
-            let (engine, groups) = (self.engine.clone(), self.groups.clone());
-            found.get_or_try_init(|| find(need, engine, groups)).await.cloned()
+            let named = self.named.clone();
+            found.get_or_try_init(|| find(need, named)).await.cloned()
         })
+    }
+
+    fn let_go(&self, run: RunId) {
+        for found in [&self.standard, &self.guest] {
+            if let Some(sandbox) = found.get() {
+                sandbox.let_go(run);
+            }
+        }
     }
 }
 
@@ -82,7 +120,7 @@ impl Sandboxes for Walls {
 enum Need {
     /// What the operator allows for everybody.
     Allowed(Minimum),
-    /// A kernel of its own, for this hostile tenant.
+    /// A kernel or a machine of its own, for this hostile tenant.
     Guest(Handle),
 }
 
@@ -116,28 +154,21 @@ impl Need {
     }
 }
 
-async fn find(
-    need: Need,
-    engine: Option<Engine>,
-    groups: Vec<PathBuf>,
-) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let found = tokio::task::spawn_blocking(move || first(&need, engine, groups)).await;
+async fn find(need: Need, named: Named) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let found = tokio::task::spawn_blocking(move || first(&need, named)).await;
     found.unwrap_or_else(|error| Err(SandboxError::Start { problem: error.to_string() }))
 }
 
 /// Tries the backends that are strong enough, and takes the first that works.
-fn first(
-    need: &Need,
-    engine: Option<Engine>,
-    groups: Vec<PathBuf>,
-) -> Result<Arc<dyn Sandbox>, SandboxError> {
+fn first(need: &Need, named: Named) -> Result<Arc<dyn Sandbox>, SandboxError> {
     let helper = sandbox::program().map_err(|error| SandboxError::Start { problem: error.to_string() })?;
-    let machine = Machine { helper, engine, groups };
+    let Named { engine, monitor, groups } = named;
+    let machine = Machine { helper, engine, monitor, groups };
     let mut missing = None;
-    for kind in Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)) {
+    // What nobody set up is no backend that fails: what the first of the others lacks is what is said.
+    for kind in Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind) && machine.names(*kind)) {
         match probe::one(&machine, kind).state {
             Ok(sandbox) => return Ok(sandbox),
-            // What the first one lacks is what is said.
             Err(why) => missing = missing.or(Some((kind.name(), why))),
         }
     }
@@ -159,7 +190,8 @@ mod tests {
     fn a_hostile_tenant_gets_a_kernel_of_its_own_whatever_else_is_allowed() {
         let met =
             |need: &Need| Kind::ALL.into_iter().filter(|kind| need.is_met_by(*kind)).collect::<Vec<_>>();
-        assert_eq!(met(&hostile()), [Kind::Gvisor]);
+        assert_eq!(met(&hostile()), [Kind::Firecracker, Kind::Gvisor]);
+        assert!(Kind::Firecracker.tier() > Kind::Gvisor.tier());
         assert_eq!(met(&Need::Allowed(Minimum::Base)), Kind::ALL);
         assert!(!met(&Need::Allowed(Minimum::Strict)).contains(&Kind::Base));
     }

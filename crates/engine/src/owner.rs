@@ -84,6 +84,7 @@ impl Owner {
         let result = self.turn(next).await;
         self.slot.charge(self.state.model_calls);
         self.core.hub.deactivate(self.run);
+        self.core.ports.tools.let_go(self.run);
         let session = Ready::Session(self.session);
         match result {
             Ok(waiting) => {

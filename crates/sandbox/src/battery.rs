@@ -44,7 +44,7 @@ pub const LIMITS: Limits = Limits {
 fn limits(tier: Tier, attempt: &Attempt) -> Limits {
     let tiers = match tier {
         Tier::Process => LIMITS,
-        Tier::Guest => Limits { cpu_ms: 2_000, wall_ms: 30_000, ..LIMITS },
+        Tier::Guest | Tier::Machine => Limits { cpu_ms: 2_000, wall_ms: 30_000, ..LIMITS },
     };
     if attempt.name == OUTLASTS { Limits { wall_ms: tiers.wall_ms / 4, ..tiers } } else { tiers }
 }
@@ -148,7 +148,7 @@ impl Battery {
         let at_once = |class: Class| match (class, backend.tier(), self.pace) {
             (Class::Bombs, _, _) => 1,
             (_, Tier::Process, Pace::Whole) => AT_ONCE,
-            (_, Tier::Guest, _) | (_, _, Pace::Quick) => SLOW_AT_ONCE,
+            (_, Tier::Guest | Tier::Machine, _) | (_, _, Pace::Quick) => SLOW_AT_ONCE,
         };
         let wanted: Vec<&Attempt> = (0..ALL.len())
             .filter(|number| self.is_wanted(*number, hole))
@@ -253,6 +253,7 @@ impl Battery {
             mounts: vec![program],
             limits: limits(backend.tier(), attempt),
             network: Network::None,
+            family: None,
         };
         let workspace = backend.workspace(&spec);
         let scene = match hole {

@@ -4,7 +4,8 @@
 //! for whatever comes first: the warden's end, the lifeline, a limit (`meter`). At its end it kills what is left, waits
 //! until nothing is, and reports. In namespaces the warden is process 1, so its death is the death of all; without,
 //! the helper is the one that orphans are handed to, and ends them by name. For gVisor the warden makes the bundle and
-//! starts `runsc` (`gvisor`); inside, this program is process 1 once more (`guest`).
+//! starts `runsc` (`gvisor`); inside, this program is process 1 once more (`guest`). For Firecracker it makes a jail and
+//! talks with the machine (`vm`).
 //!
 //! If the helper itself is killed the warden dies with it (`PDEATHSIG`, which follows the thread that forked: here
 //! the only one).
@@ -20,6 +21,7 @@ mod meter;
 mod namespaces;
 mod root;
 mod syscalls;
+mod vm;
 mod walls;
 mod warden;
 
@@ -42,6 +44,8 @@ pub(crate) use self::groups::Groups;
 pub(crate) use self::landlock::{MINIMUM as LANDLOCK_MINIMUM, abi as landlock_abi};
 pub(crate) use self::root::{DEVICES, SYSTEM};
 pub(crate) use self::syscalls::is_known as is_filter_known;
+pub use self::vm::{Rehearsed, rehearse};
+pub(crate) use self::vm::{run_machine, run_rehearsal};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(25);
@@ -121,9 +125,10 @@ fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
 fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> io::Result<Ending> {
     match &order.walls {
         // The engine builds, and this process watches; there is no warden.
-        Walls::Docker { engine } => return docker::run(control, order, engine),
+        Walls::Docker { engine, work } => return docker::run(control, order, engine, work),
         Walls::Strict => namespaces::enter(namespaces::INSIDE_ID)?,
         Walls::Gvisor { .. } => namespaces::enter(namespaces::BUILDER_ID)?,
+        Walls::Firecracker { .. } => namespaces::enter_as_root()?,
         Walls::Base | Walls::Foreign { .. } => {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
@@ -132,7 +137,10 @@ fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> 
         // Whoever makes a namespace from outside is started first.
         (Network::None, _) | (Network::Proxy, Walls::Foreign { .. }) => {}
         (Network::Proxy, Walls::Strict) => door::open(control, false)?,
-        (Network::Proxy, Walls::Base | Walls::Gvisor { .. } | Walls::Docker { .. }) => {
+        (
+            Network::Proxy,
+            Walls::Base | Walls::Gvisor { .. } | Walls::Docker { .. } | Walls::Firecracker { .. },
+        ) => {
             return Err(io::Error::other("these walls have no door for a proxy"));
         }
     }
@@ -197,7 +205,9 @@ fn ended_by(signal: i32) -> Ending {
 fn ending(status: WaitStatus, order: &Order) -> Ending {
     match (&order.walls, ended(status)) {
         // The warden says how the program ended; without that word nobody knows.
-        (Walls::Strict | Walls::Gvisor { .. } | Walls::Docker { .. }, _) => Ending::Lost,
+        (Walls::Strict | Walls::Gvisor { .. } | Walls::Docker { .. } | Walls::Firecracker { .. }, _) => {
+            Ending::Lost
+        }
         // It tells a signal of its child by 128 and the number, as a shell does.
         (Walls::Foreign { .. }, Ending::Exited { code }) if (129..=192).contains(&code) => {
             ended_by(code - 128)

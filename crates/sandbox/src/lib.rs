@@ -10,12 +10,14 @@
 //! What this crate refuses to do: decide who may run what (the gate does), give a process a network (one that is to have
 //! a proxy gets a `door` to it, and whoever started it answers there), run anything where a wall is missing.
 //!
-//! Reading order: [`native`], [`bubblewrap`], [`docker`] and [`gvisor`] are the backends, [`probe`] says what this machine permits; `order` is
-//! what goes to the helper and what comes back, `helper` carries it out; [`battery`] tries to break out.
+//! Reading order: [`native`], [`bubblewrap`], [`docker`], [`firecracker`] and [`gvisor`] are the backends, [`probe`] says
+//! what this machine permits; `order` is what goes to the helper and what comes back, `helper` carries it out; [`battery`]
+//! tries to break out.
 
 pub mod battery;
 pub mod bubblewrap;
 pub mod docker;
+pub mod firecracker;
 pub mod gvisor;
 pub mod native;
 pub mod probe;
@@ -32,6 +34,7 @@ use std::process::ExitCode;
 
 pub use crate::bubblewrap::Bubblewrap;
 pub use crate::docker::{Containers, Engine};
+pub use crate::firecracker::{Firecracker, Monitor};
 pub use crate::gvisor::Gvisor;
 pub use crate::native::{Level, Native};
 
@@ -40,6 +43,12 @@ pub const HELPER_NAME: &str = "dromia-sandbox-helper";
 
 /// The first argument with which this program builds walls inside of those that another program built.
 pub(crate) const INSIDE_FLAG: &str = "--sandbox-inside";
+
+/// The name under which this program is the first process of a virtual machine: where it lies in the root image.
+pub const GUEST_NAME: &str = "/sbin/dromia-guest";
+
+/// The first argument with which this program does a guest's work as an ordinary process, in the directory that follows.
+pub const REHEARSAL_FLAG: &str = "--sandbox-rehearsal";
 
 /// The first argument with which this program makes one attempt of the [`battery`].
 pub const ATTEMPT_FLAG: &str = "--sandbox-attempt";
@@ -52,9 +61,15 @@ pub fn enter(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> 
     if name == HELPER_NAME {
         return Some(helper::run());
     }
+    if name == GUEST_NAME {
+        return Some(helper::run_machine());
+    }
     let flag = arguments.next()?;
     if flag == INSIDE_FLAG {
         return Some(helper::run_inside(arguments));
+    }
+    if flag == REHEARSAL_FLAG {
+        return Some(helper::run_rehearsal(arguments));
     }
     (flag == ATTEMPT_FLAG).then(|| battery::attempt(arguments))
 }

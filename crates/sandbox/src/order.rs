@@ -11,9 +11,10 @@ use dromia_contracts::sandbox::{Ending, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::docker::Engine;
+use crate::firecracker::Monitor;
 
 /// The version of [`Order`] and [`Report`].
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The longest order.
 const ORDER_BYTES_MAX: usize = 4 << 20;
@@ -45,14 +46,41 @@ pub(crate) enum Walls {
     Docker {
         /// Which engine, and which image.
         engine: Engine,
+        /// What is to be done there.
+        work: Work,
     },
+    /// A virtual machine, which the helper has made.
+    Firecracker {
+        /// Its parts.
+        monitor: Monitor,
+    },
+}
+
+/// What a helper does at an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Work {
+    /// It runs the program in a container of its own.
+    Alone,
+    /// It runs the program in a container that another helper keeps; in one of its own, if that is gone.
+    Within {
+        /// The container's name.
+        container: String,
+    },
+    /// It makes a container for programs of one family, and keeps it.
+    Keep {
+        /// How long it keeps it while it is idle.
+        idle_ms: u64,
+    },
+    /// It takes away what helpers left that are gone.
+    Clear,
 }
 
 impl Walls {
     /// Whether all processes behind them end with the first one; else the helper ends them by name.
     pub(crate) fn end_as_one(&self) -> bool {
         match self {
-            Self::Strict | Self::Gvisor { .. } | Self::Docker { .. } => true,
+            Self::Strict | Self::Gvisor { .. } | Self::Docker { .. } | Self::Firecracker { .. } => true,
             Self::Base | Self::Foreign { .. } => false,
         }
     }
@@ -63,6 +91,8 @@ impl Walls {
             Self::Base | Self::Strict | Self::Foreign { .. } => Duration::ZERO,
             // A busy machine takes seconds to begin a kernel or a container.
             Self::Gvisor { .. } | Self::Docker { .. } => Duration::from_secs(30),
+            // A machine must boot, and its trees go there and come back.
+            Self::Firecracker { .. } => Duration::from_secs(90),
         }
     }
 }
@@ -157,6 +187,7 @@ mod tests {
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
             network: Network::None,
+            family: None,
         };
         Order { version: VERSION, walls: Walls::Strict, spec, groups: vec!["/sys/fs/cgroup/own".into()] }
     }

@@ -3,26 +3,19 @@
 //! Nothing is concluded from versions or settings where a trial can say it; settings are read only to say what would
 //! help.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
+mod trial;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use dromia_contracts::sandbox::{Ending, Limits, Network, ProcessSpec, Sandbox, Tier};
+use dromia_contracts::sandbox::{Ending, Limits, ProcessSpec, Sandbox, Tier};
 
+use self::trial::{Room, carried_out, nothing, refused, trial};
+use crate::firecracker::parts;
 use crate::helper::Groups;
 use crate::native::{Level, Native};
-use crate::order::{Order, Report, VERSION, Walls};
-use crate::{Bubblewrap, Containers, Engine, Gvisor, HELPER_NAME, helper};
-
-/// How long a trial may take, beside the time in which the walls rise.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::order::{Order, VERSION, Walls, Work};
+use crate::{Bubblewrap, Containers, Engine, Firecracker, Gvisor, Monitor, helper};
 
 /// How long a program may take to list a directory in a guest.
 const GUEST_WALL_MS: u64 = 20_000;
@@ -45,6 +38,8 @@ pub enum Kind {
     Bubblewrap,
     /// A container of a Docker engine.
     Docker,
+    /// A virtual machine of Firecracker.
+    Firecracker,
     /// gVisor.
     Gvisor,
     /// The kernel's own walls, in this machine's file system.
@@ -53,7 +48,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Strict, Self::Bubblewrap, Self::Docker, Self::Gvisor, Self::Base];
+    pub const ALL: [Self; 6] =
+        [Self::Strict, Self::Bubblewrap, Self::Docker, Self::Firecracker, Self::Gvisor, Self::Base];
 
     /// Returns the name, with its level.
     pub const fn name(self) -> &'static str {
@@ -61,6 +57,7 @@ impl Kind {
             Self::Strict => "native/strict",
             Self::Bubblewrap => "bubblewrap",
             Self::Docker => "docker",
+            Self::Firecracker => "firecracker",
             Self::Gvisor => "gvisor",
             Self::Base => "native/base",
         }
@@ -71,6 +68,7 @@ impl Kind {
         match self {
             Self::Strict | Self::Bubblewrap | Self::Docker | Self::Base => Tier::Process,
             Self::Gvisor => Tier::Guest,
+            Self::Firecracker => Tier::Machine,
         }
     }
 
@@ -105,7 +103,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { what: what.into(), fix: fix.into() }
     }
 }
@@ -120,9 +118,22 @@ pub struct Machine {
     pub helper: PathBuf,
     /// The Docker engine that may be used, if one may.
     pub engine: Option<Engine>,
+    /// The parts of virtual machines, if they are named.
+    pub monitor: Option<Monitor>,
     /// Directories of control groups that belong to this server: programs behind `native` and `bubblewrap` get a group of
     /// their own in each. Where one cannot be had, these backends do not work.
     pub groups: Vec<PathBuf>,
+}
+
+impl Machine {
+    /// Whether a backend was set up as far as its configuration goes; most need none.
+    pub fn names(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Docker => self.engine.is_some(),
+            Kind::Firecracker => self.monitor.is_some(),
+            Kind::Strict | Kind::Bubblewrap | Kind::Gvisor | Kind::Base => true,
+        }
+    }
 }
 
 /// Tries every backend.
@@ -138,6 +149,7 @@ pub fn one(machine: &Machine, kind: Kind) -> Backend {
         Kind::Base => native(machine, Level::Base, Walls::Base),
         Kind::Bubblewrap => bubblewrap(machine),
         Kind::Docker => docker(helper, machine.engine.as_ref()),
+        Kind::Firecracker => firecracker(helper, machine.monitor.as_ref()),
         Kind::Gvisor => gvisor(helper),
     };
     let (state, gaps) = match tried {
@@ -190,10 +202,27 @@ fn docker(helper: &Path, engine: Option<&Engine>) -> Result<Found, Missing> {
     let look = "look at the engine and at its `docker images`; an image is never pulled, `docker pull` or `docker import` brings it";
     let backend = Containers::new(helper.to_owned(), engine.clone());
     let room = Room::make()?;
-    let order = backend.order(nothing(&room));
+    let order = backend.order(nothing(&room), Work::Alone);
     let order = order.map_err(|problem| Missing::new(problem.to_string(), look))?;
     match carried_out(helper, &order) {
         Ok(Ending::Exited { .. }) => Ok(found(backend, Vec::new())),
+        Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),
+        Ok(other) => Err(Missing::new(format!("a program that does nothing ended as {other:?}"), look)),
+        Err(problem) => Err(Missing::new(problem.to_string(), look)),
+    }
+}
+
+/// The parts are looked at one by one, and then a machine is started with them.
+fn firecracker(helper: &Path, monitor: Option<&Monitor>) -> Result<Found, Missing> {
+    let monitor = monitor.ok_or_else(parts::unnamed)?;
+    kernel()?;
+    parts::look(monitor, &parts::Ground::here())?;
+    let backend = Firecracker::new(helper.to_owned(), monitor.clone());
+    let room = Room::make()?;
+    let look =
+        "look at what the message names; docs/sandbox.md says what a kernel and a root image must have";
+    match carried_out(helper, &backend.order(nothing(&room))) {
+        Ok(Ending::Exited { code: 0 }) => Ok(found(backend, Vec::new())),
         Ok(Ending::NotStarted { problem }) => Err(Missing::new(problem, look)),
         Ok(other) => Err(Missing::new(format!("a program that does nothing ended as {other:?}"), look)),
         Err(problem) => Err(Missing::new(problem.to_string(), look)),
@@ -282,86 +311,4 @@ fn gaps(machine: &Machine) -> Result<Vec<String>, Missing> {
         gaps.push(format!("no control group of sandbox.control_groups bounds {}", unbounded.join(" and ")));
     }
     Ok(gaps)
-}
-
-/// An empty directory for a trial. One that others use would be measured with all that lies there.
-struct Room(PathBuf);
-
-impl Room {
-    fn make() -> Result<Self, Missing> {
-        static ROOMS: AtomicU64 = AtomicU64::new(0);
-        let number = ROOMS.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/tmp/dromia-trial-{}-{number}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|problem| Missing::new(format!("{}: {problem}", path.display()), "make /tmp writable"))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        // What is left of it is empty.
-        drop(std::fs::remove_dir(&self.0));
-    }
-}
-
-/// A spec that does nothing.
-fn nothing(room: &Room) -> ProcessSpec {
-    ProcessSpec {
-        argv: vec!["/bin/true".to_owned()],
-        env: Vec::new(),
-        workspace: room.0.clone(),
-        cwd: PathBuf::new(),
-        mounts: Vec::new(),
-        limits: Limits { wall_ms: 5_000, ..Limits::DEFAULT },
-        network: Network::None,
-    }
-}
-
-/// Carries out an order whose program does nothing.
-fn trial(helper: &Path, order: &Order) -> Result<(), Missing> {
-    match carried_out(helper, order) {
-        Ok(Ending::Exited { code: 0 }) => Ok(()),
-        Ok(Ending::NotStarted { problem }) => Err(refused(&problem)),
-        Ok(other) => Err(refused(&format!("a program that does nothing ended as {other:?}"))),
-        Err(problem) => Err(refused(&problem.to_string())),
-    }
-}
-
-/// Carries out an order and waits for its end.
-fn carried_out(helper: &Path, order: &Order) -> io::Result<Ending> {
-    use io::Write as _;
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let mut child = Command::new(helper)
-        .arg0(HELPER_NAME)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let wall = Duration::from_millis(order.spec.limits.wall_ms);
-    ours.set_read_timeout(Some(PATIENCE + order.walls.rise() + wall))?;
-    let told = order.encode().and_then(|text| ours.write_all(&text));
-    let report = told.map(|()| Report::read(&mut ours));
-    // Its lifeline ends it if it has not ended yet.
-    drop(ours);
-    child.wait()?;
-    report?.map(|report| report.ending).ok_or_else(|| io::Error::other("the helper said nothing"))
-}
-
-/// Says what would help, as far as the settings of this machine tell.
-fn refused(problem: &str) -> Missing {
-    let setting = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    let is = |path: &str, value: &str| setting(path).is_some_and(|found| found == value);
-    let fix = if is("/proc/sys/user/max_user_namespaces", "0") {
-        "sysctl -w user.max_user_namespaces=15000"
-    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        "sysctl -w kernel.unprivileged_userns_clone=1"
-    } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "apt-get install bubblewrap, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-    } else {
-        "look at what the message names; inside of a container, allow user namespaces and mounts"
-    };
-    Missing::new(problem, fix)
 }

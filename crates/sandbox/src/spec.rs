@@ -181,6 +181,7 @@ mod tests {
             mounts: vec![Mount { source: "/srv/m".into(), target: "/opt/m".into(), writable: false }],
             limits: Limits::DEFAULT,
             network: Network::None,
+            family: None,
         }
     }
 

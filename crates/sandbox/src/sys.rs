@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -78,6 +78,30 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
     // SAFETY: the kernel reads one `ifreq`, which has 40 bytes and lives as long as the call, and writes nothing.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const interface) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Connects from a virtual machine to a port of whatever runs it.
+pub(crate) fn connect_to_host(port: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: it takes numbers only.
+    let socket = unsafe { libc::socket(libc::AF_VSOCK, kind, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, so nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let family = libc::sa_family_t::try_from(libc::AF_VSOCK).map_err(io::Error::other)?;
+    let address = libc::sockaddr_vm {
+        svm_family: family,
+        svm_reserved1: 0,
+        svm_port: port,
+        svm_cid: libc::VMADDR_CID_HOST,
+        svm_zero: [0; 4],
+    };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_vm>()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads one address of that length, which lives as long as the call.
+    let done = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if done == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What a mount, and all below it, gets.

@@ -15,7 +15,7 @@ use dromia_contracts::content::Part;
 use dromia_contracts::egress::Decision;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sandbox::{Ending, Network, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
+use dromia_contracts::sandbox::{Ending, Family, Network, ProcessEvent, ProcessSpec, Sandbox, SandboxError};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::Pieces;
 
@@ -55,6 +55,8 @@ pub(crate) struct Program {
     pub(crate) key: String,
     /// Where its requests go, if it may reach anything.
     pub(crate) way: Option<Way>,
+    /// Whose it is.
+    pub(crate) family: Family,
 }
 
 /// What a program did.
@@ -78,11 +80,12 @@ pub(crate) async fn run(
     clock: &dyn Clock,
     pieces: &dyn Pieces,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s, terms, way, .. } = program;
+    let Program { argv, cwd, timeout_s, terms, way, family, .. } = program;
     let limits = limits::of_call(timeout_s, &terms);
     let cwd = cwd.names().collect();
     let network = if way.is_some() { Network::Proxy } else { Network::None };
-    let spec = ProcessSpec { argv, env: Vec::new(), workspace, cwd, mounts: Vec::new(), limits, network };
+    let (env, mounts, family) = (Vec::new(), Vec::new(), Some(family));
+    let spec = ProcessSpec { argv, env, workspace, cwd, mounts, limits, network, family };
     let mut process = sandbox.start(spec).await?;
     let proxy = match way.zip(process.take_door()) {
         Some((way, door)) => {

@@ -16,7 +16,7 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::Line;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::sandbox::{Limits, Network, Sandboxes};
+use dromia_contracts::sandbox::{Family, Limits, Network, Sandboxes};
 use dromia_contracts::scope::Scope;
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::{Terms, ToolTerms};
@@ -24,7 +24,7 @@ use dromia_contracts::tool::{
     Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::vault::{Leaks, mask};
-use dromia_contracts::{AgentId, BoxFuture};
+use dromia_contracts::{AgentId, BoxFuture, RunId};
 use tokio::sync::Semaphore;
 
 use crate::arguments::{
@@ -130,15 +130,17 @@ impl Toolbox {
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
                 let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
-                let way = self.way(&context, &terms);
-                self.program(&context, Program { argv, cwd, timeout_s, terms, key, way }, pieces).await
+                let (way, family) = (self.way(&context, &terms), family(&context));
+                let program = Program { argv, cwd, timeout_s, terms, key, way, family };
+                self.program(&context, program, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
                 let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
-                let way = self.way(&context, &terms);
-                self.program(&context, Program { argv, cwd, timeout_s, terms, key, way }, pieces).await
+                let (way, family) = (self.way(&context, &terms), family(&context));
+                let program = Program { argv, cwd, timeout_s, terms, key, way, family };
+                self.program(&context, program, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
@@ -377,6 +379,15 @@ impl ToolHost for Toolbox {
         let runs_programs = matches!(Builtin::find(tool), Some(Builtin::Exec | Builtin::ShellExecute));
         runs_programs.then(|| limits::most(terms))
     }
+
+    fn let_go(&self, run: RunId) {
+        self.config.sandboxes.let_go(run);
+    }
+}
+
+/// Whose a program is: of one run of one agent, as long as what the run has seen has one label.
+fn family(context: &ToolContext) -> Family {
+    Family { run: context.run, agent: context.agent, label: context.label }
 }
 
 fn action(tool: &str, arguments: &str) -> Digest {

@@ -27,7 +27,7 @@ pub(crate) async fn measure(scene: &Scene) -> anyhow::Result<Vec<Goal>> {
     let helper = scene.dromia.canonicalize()?;
     let mut goals = Vec::new();
     // No engine and no groups: whoever measures has none of its own to be measured.
-    for backend in probe::all(&Machine { helper, engine: None, groups: Vec::new() }) {
+    for backend in probe::all(&Machine { helper, engine: None, monitor: None, groups: Vec::new() }) {
         let Ok(sandbox) = backend.state else { continue };
         let starts = if backend.kind == Kind::Gvisor { SLOW_STARTS } else { STARTS };
         let (mut bare, mut walled) = (Vec::new(), Vec::new());
@@ -43,6 +43,7 @@ pub(crate) async fn measure(scene: &Scene) -> anyhow::Result<Vec<Goal>> {
             Kind::Base => Goal::printed("P7.base", over, "ms", what),
             Kind::Bubblewrap => Goal::printed("P7.bubblewrap", over, "ms", what),
             Kind::Docker => Goal::printed("P7.docker", over, "ms", what),
+            Kind::Firecracker => Goal::printed("P7.firecracker", over, "ms", what),
             Kind::Gvisor => Goal::printed("P7.gvisor", over, "ms", what),
         });
     }
@@ -72,6 +73,7 @@ async fn within(sandbox: &dyn Sandbox, scene: &Scene) -> anyhow::Result<f64> {
         mounts: Vec::new(),
         limits: Limits::DEFAULT,
         network: Network::None,
+        family: None,
     };
     let began = Instant::now();
     let mut process = sandbox.start(spec).await?;

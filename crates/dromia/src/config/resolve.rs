@@ -13,7 +13,8 @@ use dromia_engine::EngineConfig;
 use dromia_engine::state::RECENT_MAX;
 use dromia_gateway::{Channels, ConfigError, GatewayConfig, TlsFiles};
 use dromia_models::ModelsConfig;
-use dromia_sandbox::Engine;
+use dromia_sandbox::firecracker::UID_DEFAULT;
+use dromia_sandbox::{Engine, Monitor};
 
 use super::budgets;
 use super::channels;
@@ -23,7 +24,7 @@ use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
 use super::tools::{self, Said};
-use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenLimits, WrittenTls};
+use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -50,6 +51,8 @@ pub(crate) struct Resolved {
     pub(crate) said: Said,
     /// The Docker engine whose containers may be used.
     pub(crate) containers: Option<Engine>,
+    /// The parts of virtual machines that may be used.
+    pub(crate) monitor: Option<Monitor>,
     /// The directories of control groups that programs get groups in.
     pub(crate) control_groups: Vec<PathBuf>,
     /// The tenants whose programs need a kernel of their own.
@@ -174,6 +177,7 @@ pub(crate) fn resolve(
         sandbox_minimum: written.sandbox.minimum,
         said: tools::resolve(written, &mut check),
         containers: containers(&written.sandbox.docker, &mut check),
+        monitor: monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),
         hostile: hostile(written, &mut check),
         budgets: budgets::resolve(written, &mut check),
@@ -223,6 +227,37 @@ fn containers(written: &WrittenDocker, check: &mut Check<'_>) -> Option<Engine> 
         check.wrong("sandbox.docker.image", "is no name of an image, such as debian:bookworm-slim");
     }
     Some(Engine { socket: socket.into(), image: image.clone() })
+}
+
+/// Takes the parts of virtual machines, if all are named. Whether they are there is seen when one is to be started.
+fn monitor(written: &WrittenFirecracker, check: &mut Check<'_>) -> Option<Monitor> {
+    let WrittenFirecracker { binary, jailer, kernel, rootfs, uid } = written;
+    if *written == WrittenFirecracker::default() {
+        return None;
+    }
+    let mut part = |name: &str, written: Option<&String>| {
+        let key = format!("sandbox.firecracker.{name}");
+        let Some(path) = written else {
+            check.wrong("sandbox.firecracker", format!("has no `{name}`; a machine needs all four files"));
+            return None;
+        };
+        let path = PathBuf::from(path);
+        if !path.is_absolute() {
+            check.wrong(&key, "is no absolute path of a file");
+        }
+        Some(path)
+    };
+    let parts = [
+        part("binary", binary.as_ref()),
+        part("jailer", jailer.as_ref()),
+        part("kernel", kernel.as_ref()),
+        part("rootfs", rootfs.as_ref()),
+    ];
+    if *uid == Some(0) {
+        check.wrong("sandbox.firecracker.uid", "must not be 0: the monitor is to have no rights");
+    }
+    let [Some(binary), Some(jailer), Some(kernel), Some(rootfs)] = parts else { return None };
+    Some(Monitor { binary, jailer, kernel, rootfs, uid: uid.unwrap_or(UID_DEFAULT) })
 }
 
 /// Takes the directories of control groups. Whether they are there is seen when a program is to get one.

@@ -66,6 +66,20 @@ fn an_engine_is_a_socket_and_an_image_that_can_be_ones() {
 }
 
 #[test]
+fn a_machine_has_all_its_parts_or_none_and_a_user_without_rights() {
+    for (text, says) in [
+        ("binary: /b, jailer: /j, kernel: /k", "sandbox.firecracker: has no `rootfs`"),
+        ("rootfs: /r", "sandbox.firecracker: has no `binary`"),
+        ("uid: 7", "sandbox.firecracker: has no `binary`"),
+        ("binary: b, jailer: /j, kernel: /k, rootfs: /r", "sandbox.firecracker.binary: is no absolute path"),
+        ("binary: /b, jailer: /j, kernel: /k, rootfs: /r, uid: 0", "sandbox.firecracker.uid: must not be 0"),
+    ] {
+        let text = refused(&format!("sandbox: {{ firecracker: {{ {text} }} }}\n"));
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[test]
 fn control_groups_are_a_few_absolute_paths_each_named_once() {
     for (text, says) in [
         ("[a]", "sandbox.control_groups.0: is no absolute path"),

@@ -132,7 +132,9 @@ impl Planted {
                 oldest_delivery: None,
             })),
             agents: vec!["assistant".to_owned()],
-            walls: ["native/strict", "bubblewrap", "docker", "gvisor", "native/base"].map(walls).into(),
+            walls: ["native/strict", "bubblewrap", "docker", "firecracker", "gvisor", "native/base"]
+                .map(walls)
+                .into(),
             reached: Ok(()),
         };
         let env = BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]);

@@ -17,8 +17,8 @@ use dromia_cli::{Client, Error, Global, Outcome};
 use dromia_contracts::egress::{Egress as _, Failure};
 use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
-use dromia_sandbox::Engine;
 use dromia_sandbox::probe::{self, Kind, Machine};
+use dromia_sandbox::{Engine, Monitor};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
@@ -125,6 +125,8 @@ pub(crate) struct RealWorld {
     walls: [OnceCell<Option<Walls>>; Kind::ALL.len()],
     /// The Docker engine of the configuration, if that is valid and names one.
     engine: Option<Engine>,
+    /// The parts of virtual machines, if it names any.
+    monitor: Option<Monitor>,
     /// The directories of control groups that it names.
     groups: Vec<PathBuf>,
 }
@@ -134,10 +136,11 @@ impl RealWorld {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket());
         let (clock, egress) = (world::runtime().clock, outside::of_home(home));
-        let named = config::load(home, &[]).map(|resolved| (resolved.containers, resolved.control_groups));
-        let (engine, groups) = named.unwrap_or_default();
+        let named = config::load(home, &[])
+            .map(|resolved| (resolved.containers, resolved.monitor, resolved.control_groups));
+        let (engine, monitor, groups) = named.unwrap_or_default();
         let (server, walls) = (OnceCell::new(), std::array::from_fn(|_| OnceCell::new()));
-        Ok(Self { tokio, clock, egress, socket, server, walls, engine, groups })
+        Ok(Self { tokio, clock, egress, socket, server, walls, engine, monitor, groups })
     }
 
     fn client(&self, tenant: &str) -> Client {
@@ -250,7 +253,8 @@ impl World for RealWorld {
         let number = Kind::ALL.iter().position(|kind| kind.name() == name)?;
         let tried = || {
             let helper = crate::sandbox::program().ok()?;
-            let machine = Machine { helper, engine: self.engine.clone(), groups: self.groups.clone() };
+            let (engine, monitor) = (self.engine.clone(), self.monitor.clone());
+            let machine = Machine { helper, engine, monitor, groups: self.groups.clone() };
             let backend = probe::one(&machine, Kind::ALL[number]);
             Some(Walls {
                 name: backend.name,

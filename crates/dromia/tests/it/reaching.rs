@@ -151,6 +151,7 @@ impl Scene {
             mounts,
             network: Network::None,
             limits: Limits { wall_ms: 60_000, ..Limits::DEFAULT },
+            family: None,
         };
         block_on(async {
             let mut process = walls.start(spec).await.expect("it starts");
@@ -218,7 +219,7 @@ fn store(home: &Path) -> PathBuf {
 /// One backend of this machine, which must work.
 fn walls(kind: Kind) -> Arc<dyn Sandbox> {
     let helper = Path::new(env!("CARGO_BIN_EXE_dromia")).canonicalize().expect("it is there");
-    let backend = probe::one(&Machine { helper, engine: None, groups: Vec::new() }, kind);
+    let backend = probe::one(&Machine { helper, engine: None, monitor: None, groups: Vec::new() }, kind);
     backend.state.unwrap_or_else(|missing| panic!("{}: {}; {}", kind.name(), missing.what, missing.fix))
 }
 

@@ -34,6 +34,7 @@ impl Owner {
             hops: self.story.hops,
             run: self.run,
             session: self.session,
+            label: self.story.label,
             key: id.key(self.run),
         };
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());

@@ -173,6 +173,7 @@ mod tests {
             mounts: Vec::new(),
             limits: Limits::DEFAULT,
             network: Network::None,
+            family: None,
         };
         let walls = crate::order::Walls::Strict;
         let order = Order { version: crate::order::VERSION, walls, spec, groups: Vec::new() };

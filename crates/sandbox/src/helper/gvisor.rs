@@ -95,7 +95,7 @@ impl Bundle {
             let place = place.to_owned();
             move |problem: io::Error| (place, problem)
         };
-        let top = carrier(&order.spec, runsc, helper).map_err(at("bundle"))?;
+        let top = carrier(&order.spec, &[runsc, helper]).map_err(at("bundle"))?;
         carry(&top).map_err(at("bundle"))?;
         let report = lay_desk(&top, order).map_err(at("desk"))?;
         let bundle = Self { top, report };
@@ -247,10 +247,12 @@ fn described(mounts: &[Value]) -> Value {
     })
 }
 
-/// Finds a directory that may be hidden by the bundle.
-fn carrier(spec: &ProcessSpec, runsc: &Path, helper: &Path) -> io::Result<PathBuf> {
-    let needed: Vec<_> = [runsc, helper, spec.workspace.as_path()]
-        .into_iter()
+/// Finds a directory that may be hidden by a bundle or a jail: nothing of it is needed.
+pub(super) fn carrier(spec: &ProcessSpec, needed: &[&Path]) -> io::Result<PathBuf> {
+    let needed: Vec<_> = needed
+        .iter()
+        .copied()
+        .chain([spec.workspace.as_path()])
         .chain(spec.mounts.iter().map(|mount| mount.source.as_path()))
         .collect();
     let is_free = |carrier: &&Path| {
@@ -302,13 +304,15 @@ mod tests {
             mounts: vec![Mount { source: mount.into(), target: "/opt/m".into(), writable: false }],
             limits: Limits::DEFAULT,
             network: Network::None,
+            family: None,
         }
     }
 
     #[test]
     fn the_bundle_hides_nothing_that_is_needed() {
         let of = |workspace: &str, mount: &str| {
-            carrier(&spec(workspace, mount), Path::new("/usr/bin/runsc"), Path::new("/usr/bin/dromia"))
+            let needed = ["/usr/bin/runsc", "/usr/bin/dromia"].map(Path::new);
+            carrier(&spec(workspace, mount), &needed)
         };
         let free = of("/home/w", "/home/m").expect("one is free");
         assert!(CARRIERS.iter().any(|carrier| free == Path::new(carrier)));

@@ -40,12 +40,22 @@ const GUEST_PROCESSES_MAX: u64 = 4096;
 /// Measures one tool.
 pub(crate) struct Meter {
     limits: Limits,
-    /// The tool runs in a guest, where its first process counts; here only what would burst the guest is.
-    is_guest: bool,
+    inside: Inside,
     workspace: PathBuf,
     disk_at: Instant,
     /// Processor time of those that were there at the last look, so that it never goes back.
     cpu_ms: u64,
+}
+
+/// Who counts what the tool's processes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    /// This meter: they are processes of this machine.
+    Nothing,
+    /// The first process of a guest; here only what would burst the guest is looked at.
+    Guest,
+    /// The first process of a virtual machine, which has no more than it was made with.
+    Machine,
 }
 
 /// What all processes use at this moment.
@@ -61,7 +71,11 @@ impl Meter {
     pub(crate) fn new(order: &Order) -> Self {
         Self {
             limits: order.spec.limits,
-            is_guest: matches!(order.walls, Walls::Gvisor { .. }),
+            inside: match order.walls {
+                Walls::Base | Walls::Strict | Walls::Foreign { .. } | Walls::Docker { .. } => Inside::Nothing,
+                Walls::Gvisor { .. } => Inside::Guest,
+                Walls::Firecracker { .. } => Inside::Machine,
+            },
             workspace: order.spec.workspace.clone(),
             disk_at: Instant::now() + DISK_EVERY,
             cpu_ms: 0,
@@ -74,9 +88,13 @@ impl Meter {
     }
 
     fn exceeded_now(&mut self) -> Option<Limit> {
-        if self.is_guest {
-            let most = self.limits.memory_bytes.saturating_mul(GUEST_SEEN).saturating_add(GUEST_BYTES);
-            return (used(GUEST_PROCESSES_MAX).memory_bytes > most).then_some(Limit::Memory);
+        match self.inside {
+            Inside::Nothing => {}
+            Inside::Guest => {
+                let most = self.limits.memory_bytes.saturating_mul(GUEST_SEEN).saturating_add(GUEST_BYTES);
+                return (used(GUEST_PROCESSES_MAX).memory_bytes > most).then_some(Limit::Memory);
+            }
+            Inside::Machine => return None,
         }
         let processes_max = u64::from(self.limits.processes) + OURS;
         let used = used(processes_max);
@@ -133,7 +151,7 @@ fn threads(pid: Pid) -> u64 {
 }
 
 /// Memory that this process made: its own and what it shares with its relatives, but no mapped file.
-fn memory(pid: Pid) -> Option<u64> {
+pub(super) fn memory(pid: Pid) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
     let kib = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;

@@ -29,3 +29,10 @@ pub(crate) fn enter(inside: u32) -> io::Result<()> {
     std::fs::write("/proc/self/gid_map", format!("{inside} {group} 1"))?;
     Ok(())
 }
+
+/// Enters new network, IPC and host name namespaces, and a process namespace for the next child, as root of this machine,
+/// who stays it: only that may make a jail.
+pub(crate) fn enter_as_root() -> io::Result<()> {
+    let flags = UnshareFlags::NEWPID | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    sys::unshare(flags)
+}

@@ -44,6 +44,35 @@ pub(crate) fn build_in_guest(limits: &Limits) -> Result<(), (&'static str, io::E
     syscalls::restrict(Paths::Guest, Network::None).map_err(|problem| ("seccomp", problem))
 }
 
+/// Builds those that stand inside of a virtual machine around this process, which is a user without rights already, and
+/// has the limits set where the program begins: this process still has work to do when they are used up.
+pub(crate) fn build_in_machine(
+    command: &mut Command,
+    limits: &Limits,
+    counts_own: bool,
+) -> Result<(), (&'static str, io::Error)> {
+    let seconds = limits.cpu_ms.div_ceil(1000);
+    let mut bounds = vec![
+        (Resource::Cpu, seconds, seconds.saturating_add(1)),
+        (Resource::Fsize, limits.disk_bytes, limits.disk_bytes),
+        (Resource::Nofile, FILES_MAX, FILES_MAX),
+        (Resource::Memlock, LOCKED_BYTES_MAX, LOCKED_BYTES_MAX),
+        (Resource::Core, 1, 1),
+        (Resource::Msgqueue, 0, 0),
+    ];
+    if counts_own {
+        // This process is counted, too.
+        let processes = u64::from(limits.processes) + 1;
+        bounds.push((Resource::Nproc, processes, processes));
+    }
+    for (resource, current, maximum) in bounds {
+        sys::limit_what_starts(command, resource, at_most(resource, current, maximum));
+    }
+    bound_memory(command, limits);
+    without_rights().map_err(|problem| ("capabilities", problem))?;
+    syscalls::restrict(Paths::Own, Network::None).map_err(|problem| ("seccomp", problem))
+}
+
 /// Sets the kernel's limits, which hold for each process; the sums are the meter's.
 fn bound(limits: &Limits) -> io::Result<()> {
     let seconds = limits.cpu_ms.div_ceil(1000);

@@ -16,7 +16,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 use super::groups::Groups;
 use super::landlock::Places;
 use super::syscalls::Paths;
-use super::{ended, gvisor, root, walls};
+use super::{ended, gvisor, root, vm, walls};
 use crate::order::{Order, Report, Walls};
 use crate::spec::{WORKSPACE, environment};
 
@@ -58,6 +58,10 @@ fn follow(order: &Order, control: &UnixStream) -> Ending {
         },
         Walls::Base => not_started(become_program(&order.spec, &Walls::Base)),
         Walls::Gvisor { runsc, helper } => match gvisor::run(order, runsc, helper) {
+            Ok(ending) => ending,
+            Err(problem) => not_started(problem),
+        },
+        Walls::Firecracker { monitor } => match vm::run(order, monitor) {
             Ok(ending) => ending,
             Err(problem) => not_started(problem),
         },
@@ -111,9 +115,11 @@ pub(super) fn bury(child: &Child) -> io::Result<Ending> {
 pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     let (places, paths, workspace) = match behind {
         // The file system is one of its own, made by another program.
-        Walls::Strict | Walls::Foreign { .. } | Walls::Gvisor { .. } | Walls::Docker { .. } => {
-            (Places::inside(spec), Paths::Own, Path::new(WORKSPACE))
-        }
+        Walls::Strict
+        | Walls::Foreign { .. }
+        | Walls::Gvisor { .. }
+        | Walls::Docker { .. }
+        | Walls::Firecracker { .. } => (Places::inside(spec), Paths::Own, Path::new(WORKSPACE)),
         Walls::Base => (Places::outside(spec), Paths::Shared, spec.workspace.as_path()),
     };
     let temporary = workspace.to_string_lossy();

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, Sandbox, Tier};
-use dromia_sandbox::Engine;
+use dromia_contracts::label::Label;
+use dromia_contracts::sandbox::{
+    Ending, Family, Limit, Limits, Mount, ProcessEvent, ProcessSpec, Sandbox, Tier,
+};
+use dromia_contracts::{AgentId, RunId};
 use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace};
 use dromia_sandbox::probe::{self, Kind};
+use dromia_sandbox::{Containers, Engine};
 use serde_json::json;
 
 use crate::support::{helper, machine, run, script};
@@ -161,6 +165,8 @@ async fn containers_hold_what_other_walls_hold() {
     nothing_is_left(&*backend, &dockerd).await;
     what_a_killed_helper_left_is_taken_away(&*backend, &dockerd).await;
     nothing_escapes(&*backend).await;
+    programs_of_one_family_share_a_container_and_others_do_not(&dockerd).await;
+    what_servers_left_is_taken_away_at_the_start(&dockerd).await;
     assert_eq!(dockerd.containers(), [""; 0], "every container was taken away");
 }
 
@@ -261,6 +267,92 @@ async fn what_a_killed_helper_left_is_taken_away(backend: &dyn Sandbox, dockerd:
     let left = dockerd.containers();
     assert_eq!(left.len(), 1, "only the other's: {left:?}");
     assert!(dockerd.asked("DELETE", &format!("/containers/{}", left[0]), None).0);
+}
+
+fn of(run: u8, label: Label) -> Option<Family> {
+    Some(Family { run: RunId::from_bytes([run; 16]), agent: AgentId::from_bytes([1; 16]), label })
+}
+
+/// Waits until the engine has as many containers.
+async fn until_there_are(dockerd: &Dockerd, count: usize) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while dockerd.containers().len() != count {
+        assert!(Instant::now() < until, "{:?} are there, not {count}", dockerd.containers());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn programs_of_one_family_share_a_container_and_others_do_not(dockerd: &Dockerd) {
+    let engine = Engine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    let backend = Containers::new(helper().to_owned(), engine.clone());
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = async |family, text: &str| {
+        let spec = ProcessSpec { limits: LIMITS, family, ..script(dir.path(), text) };
+        run(&backend, spec).await
+    };
+    let (first, seen) = (of(1, Label::ACTOR_TEXT), "cat /tmp/mark; echo x > /tmp/mark; echo $GIVEN; exit 3");
+    let spec = ProcessSpec { limits: LIMITS, family: first, ..script(dir.path(), seen) };
+    let given = vec![("GIVEN".to_owned(), "for the first".to_owned())];
+    let begun = run(&backend, ProcessSpec { env: given, ..spec }).await;
+    assert_eq!((&begun.ending, begun.out.as_str()), (&Ending::Exited { code: 3 }, "for the first\n"));
+    let kept = dockerd.containers();
+    assert_eq!(kept.len(), 1, "it is kept");
+    let next = told(first, seen).await;
+    assert_eq!((&next.ending, next.out.as_str()), (&Ending::Exited { code: 3 }, "x\n\n"), "{next:?}");
+    assert_eq!(dockerd.containers(), kept, "it is the same");
+    // Another label is another container, and sees nothing of the first.
+    let other = told(of(1, Label::UNKNOWN_FILE), "cat /tmp/mark; echo other").await;
+    assert_eq!(other.out, "other\n", "{other:?}");
+    assert_eq!(dockerd.containers().len(), 2);
+    // The walls are the same, and no program lives on.
+    let barred = told(first, "echo x > /new; cat /proc/1/environ; echo $?; (sleep 50 &) ; exit 0").await;
+    assert_eq!(
+        (&barred.ending, barred.err.contains("/new")),
+        (&Ending::Exited { code: 0 }, true),
+        "{barred:?}"
+    );
+    until_there_are(dockerd, 1).await;
+    assert!(!dockerd.containers().contains(&kept[0]), "a container in which something was left is gone");
+    // A limit ends it with its container.
+    let limits = Limits { wall_ms: 1_000, ..LIMITS };
+    let spec = ProcessSpec { limits, family: first, ..script(dir.path(), "sleep 50") };
+    assert_eq!(run(&backend, spec).await.ending, Ending::Killed { limit: Limit::Time });
+    let spec = ProcessSpec {
+        limits: Limits { cpu_ms: 1_000, ..LIMITS },
+        family: first,
+        ..script(dir.path(), "while :; do :; done")
+    };
+    assert_eq!(run(&backend, spec).await.ending, Ending::Killed { limit: Limit::Cpu });
+    until_there_are(dockerd, 1).await;
+    // The run comes to rest.
+    backend.let_go(RunId::from_bytes([1; 16]));
+    until_there_are(dockerd, 0).await;
+    // An idle one goes by itself, and one of a server that is gone goes with it.
+    let soon = Containers::new(helper().to_owned(), engine.clone()).kept_for(Duration::from_millis(300));
+    let spec = |family| ProcessSpec { limits: LIMITS, family, ..script(dir.path(), "exit 0") };
+    assert_eq!(run(&soon, spec(first)).await.ending, Ending::Exited { code: 0 });
+    until_there_are(dockerd, 0).await;
+    assert_eq!(run(&soon, spec(first)).await.ending, Ending::Exited { code: 0 }, "it is made anew");
+    assert_eq!(run(&backend, spec(first)).await.ending, Ending::Exited { code: 0 });
+    drop((backend, soon));
+    until_there_are(dockerd, 0).await;
+}
+
+async fn what_servers_left_is_taken_away_at_the_start(dockerd: &Dockerd) {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("it is told");
+    let namespace = std::fs::read_link("/proc/self/ns/pid").expect("it is told");
+    let labels = json!({
+        "dromia.sandbox.place": format!("{}/{}", boot.trim(), namespace.display()),
+        "dromia.sandbox.holder": format!("{}-1", std::process::id()),
+    });
+    let body = json!({"Image": IMAGE, "Cmd": ["true"], "Labels": labels}).to_string();
+    let (is_done, said) = dockerd.asked("POST", "/containers/create", Some(("application/json", &body)));
+    assert!(is_done, "{said}");
+    let engine = Engine { socket: dockerd.socket(), image: IMAGE.to_owned() };
+    Containers::new(helper().to_owned(), engine).clear().await.expect("the engine answers");
+    assert_eq!(dockerd.containers(), [""; 0]);
+    let nowhere = Engine { socket: "/no/such/engine.sock".into(), image: IMAGE.to_owned() };
+    Containers::new(helper().to_owned(), nowhere).clear().await.expect_err("there is no engine");
 }
 
 /// One attempt of each class. `dromia sandbox test` makes all.

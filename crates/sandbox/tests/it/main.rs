@@ -5,5 +5,6 @@ mod docker;
 mod door;
 mod groups;
 mod guest;
+mod machine;
 mod port;
 mod support;

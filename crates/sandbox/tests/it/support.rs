@@ -16,12 +16,13 @@ pub(crate) fn helper() -> &'static Path {
 
 /// This machine, with the engine that a test started.
 pub(crate) fn machine(engine: Option<Engine>) -> Machine {
-    Machine { helper: helper().to_owned(), engine, groups: Vec::new() }
+    Machine { helper: helper().to_owned(), engine, monitor: None, groups: Vec::new() }
 }
 
 /// Every backend of this machine that starts at once; each must work.
 pub(crate) fn backends() -> Vec<Arc<dyn Sandbox>> {
-    let quick = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Docker | Kind::Gvisor));
+    let is_slow = |kind: &Kind| matches!(kind, Kind::Docker | Kind::Firecracker | Kind::Gvisor);
+    let quick = Kind::ALL.into_iter().filter(|kind| !is_slow(kind));
     let all: Vec<_> = quick.map(|kind| probe::one(&machine(None), kind)).collect();
     for name in ["native/strict", "bubblewrap", "native/base"] {
         let backend = all.iter().find(|backend| backend.name == name).expect("it is listed");
@@ -48,6 +49,7 @@ pub(crate) fn script(workspace: &Path, script: &str) -> ProcessSpec {
         mounts: Vec::new(),
         limits: Limits { wall_ms: 10_000, ..Limits::DEFAULT },
         network: Network::None,
+        family: None,
     }
 }
 

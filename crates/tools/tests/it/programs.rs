@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{
-    Ending, Level, Limit, Limits, Mount, Network, Process, ProcessEvent, ProcessSpec, Sandbox, SandboxError,
-    Sandboxes, Stream, Tier,
+    Ending, Family, Level, Limit, Limits, Mount, Network, Process, ProcessEvent, ProcessSpec, Sandbox,
+    SandboxError, Sandboxes, Stream, Tier,
 };
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces, ToolHost as _};
-use dromia_contracts::{BoxFuture, TenantId};
+use dromia_contracts::{BoxFuture, RunId, TenantId};
 use serde_json::json;
 
-use crate::support::{Bench, TENANT};
+use crate::support::{Bench, TENANT, context};
 
 /// A machine whose sandbox plays what it is told to, and remembers what it was asked for.
 #[derive(Debug, Default)]
@@ -30,9 +31,15 @@ pub(crate) struct Played {
     pub(crate) is_weak: AtomicBool,
     /// The door of the next process.
     pub(crate) door: Arc<Mutex<Option<TcpListener>>>,
+    /// Runs that came to rest.
+    pub(crate) gone: Mutex<Vec<RunId>>,
 }
 
 impl Sandboxes for Played {
+    fn let_go(&self, run: RunId) {
+        self.gone.lock().expect("nobody panicked").push(run);
+    }
+
     fn pick(&self, tenant: TenantId) -> BoxFuture<'_, Result<Arc<dyn Sandbox>, SandboxError>> {
         assert_eq!(tenant, TENANT, "it is asked for the tenant that calls");
         let script = self.script.lock().expect("nobody panicked").clone();
@@ -117,6 +124,13 @@ async fn without_a_sandbox_nothing_runs_and_what_is_missing_is_said() {
 }
 
 #[tokio::test]
+async fn what_is_kept_for_a_run_is_let_go_with_it() {
+    let bench = Bench::new();
+    bench.toolbox.let_go(context().run);
+    assert_eq!(*bench.sandboxes.gone.lock().expect("nobody panicked"), [context().run]);
+}
+
+#[tokio::test]
 async fn what_was_judged_is_what_the_sandbox_is_asked_for() {
     let bench = Bench::new();
     plays(&bench, &[b"hi\n"], Ending::Exited { code: 0 });
@@ -137,6 +151,8 @@ async fn what_was_judged_is_what_the_sandbox_is_asked_for() {
     for spec in &asked {
         assert_eq!(spec.workspace, bench.workspace().canonicalize().expect("it was made"));
         assert!(spec.env.is_empty() && spec.mounts.is_empty());
+        let Family { run, agent, label } = spec.family.expect("a program of an agent has one");
+        assert_eq!((run, agent, label), (context().run, context().agent, Label::ACTOR_TEXT));
     }
 }
 

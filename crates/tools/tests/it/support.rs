@@ -12,6 +12,7 @@ use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::content::{ToolCall, parts_text};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest};
+use dromia_contracts::label::Label;
 use dromia_contracts::run::Run;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
 use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
@@ -152,6 +153,7 @@ pub(crate) fn context() -> ToolContext {
         hops: 0,
         run,
         session: SessionId::from_bytes([8; 16]),
+        label: Label::ACTOR_TEXT,
         key: CALL.key(run),
     }
 }

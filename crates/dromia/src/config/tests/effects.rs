@@ -34,6 +34,25 @@ macro_rules! channel {
     };
 }
 
+/// The parts of a machine.
+macro_rules! machine {
+    ($binary:literal, $jailer:literal, $kernel:literal, $rootfs:literal, $uid:literal) => {
+        concat!(
+            "sandbox:\n  firecracker: { binary: ",
+            $binary,
+            ", jailer: ",
+            $jailer,
+            ", kernel: ",
+            $kernel,
+            ", rootfs: ",
+            $rootfs,
+            ", uid: ",
+            $uid,
+            " }\n"
+        )
+    };
+}
+
 const OTHER_AGENT: &str =
     "channels:\n  orders: { kind: webhook, agent: dev, url: 'http://h/', secret: env:W }\n";
 const OTHER_URL: &str =
@@ -189,6 +208,36 @@ const CASES: &[Case] = &[
         "sandbox: { docker: { socket: /a, image: i } }",
         "sandbox: { docker: { socket: /b, image: i } }",
         |resolved| format!("{:?}", resolved.containers),
+    ),
+    (
+        "sandbox.firecracker.binary",
+        machine!("/a", "/j", "/k", "/r", 7),
+        machine!("/b", "/j", "/k", "/r", 7),
+        |resolved| format!("{:?}", resolved.monitor),
+    ),
+    (
+        "sandbox.firecracker.jailer",
+        machine!("/a", "/j", "/k", "/r", 7),
+        machine!("/a", "/i", "/k", "/r", 7),
+        |resolved| format!("{:?}", resolved.monitor),
+    ),
+    (
+        "sandbox.firecracker.kernel",
+        machine!("/a", "/j", "/k", "/r", 7),
+        machine!("/a", "/j", "/l", "/r", 7),
+        |resolved| format!("{:?}", resolved.monitor),
+    ),
+    (
+        "sandbox.firecracker.rootfs",
+        machine!("/a", "/j", "/k", "/r", 7),
+        machine!("/a", "/j", "/k", "/s", 7),
+        |resolved| format!("{:?}", resolved.monitor),
+    ),
+    (
+        "sandbox.firecracker.uid",
+        machine!("/a", "/j", "/k", "/r", 7),
+        machine!("/a", "/j", "/k", "/r", 8),
+        |resolved| format!("{:?}", resolved.monitor),
     ),
     ("sandbox.control_groups", "", "sandbox: { control_groups: [/sys/fs/cgroup/a] }", |resolved| {
         format!("{:?}", resolved.control_groups)

@@ -15,6 +15,9 @@ pub(crate) struct WrittenSandbox {
     /// A Docker engine whose containers may be used; both keys or neither.
     #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
     pub(crate) docker: WrittenDocker,
+    /// The parts of virtual machines of Firecracker; the first four keys, or none.
+    #[serde(skip_serializing_if = "WrittenFirecracker::is_absent")]
+    pub(crate) firecracker: WrittenFirecracker,
     /// Directories of control groups that belong to this server: one of cgroup v2, or one for each controller of cgroup
     /// v1. A program behind `native` or `bubblewrap` gets a group of its own in each, so that the kernel bounds what all
     /// its processes use together; without, that is looked at every 25 ms.
@@ -39,6 +42,34 @@ impl WrittenDocker {
     }
 }
 
+/// The parts of virtual machines of Firecracker; the first four keys, or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenFirecracker {
+    /// The program `firecracker`, an absolute path; its name has `firecracker` in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) binary: Option<String>,
+    /// The program `jailer` of the same release, an absolute path. Without it nothing is started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jailer: Option<String>,
+    /// The guest's kernel, uncompressed, an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kernel: Option<String>,
+    /// The image of the guest's root file system, an absolute path; it holds this program as `/sbin/dromia-guest`, and is
+    /// not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rootfs: Option<String>,
+    /// The number of the user and group that machine monitors run as, 60999 if it is not named. Nobody else should be it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<u32>,
+}
+
+impl WrittenFirecracker {
+    fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What is said about a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -57,7 +88,7 @@ pub(crate) enum Trust {
     /// Its programs run behind the walls that `sandbox.minimum` asks for.
     #[default]
     Standard,
-    /// Its programs run behind a kernel of their own (T2: gVisor), or not at all.
+    /// Its programs run behind a kernel of their own (T2: gVisor; T3: Firecracker), or not at all.
     Hostile,
 }
 

@@ -1,0 +1,152 @@
+//! A virtual machine around a program: made by Firecracker through its jailer, and talked to over one socket.
+//!
+//! The warden makes the jail (`jail`), describes the machine (`document`), starts the monitor, and waits for the guest to
+//! call. Then it sends what the program gets, passes on what it says, and puts down what changed (`talk`). The guest's
+//! first process is this program once more (`boot`, `agent`), from the operator's root image. What both say are frames
+//! (`frame`); trees go over file by file (`scan`, `unpack`), because no kernel of this machine shall read a file system
+//! that a guest wrote.
+//!
+//! The warden is process 1 of a process namespace without a network: its end is the end of the monitor, and of all that the
+//! guest is. So a kill ends a machine at once, and what it had changed is not brought back.
+
+mod agent;
+mod boot;
+mod document;
+mod frame;
+mod jail;
+mod link;
+mod rehearsal;
+mod scan;
+mod talk;
+mod tally;
+mod unpack;
+
+use std::io::{self, PipeReader, Read as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dromia_contracts::sandbox::Ending;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use self::jail::Jail;
+use self::talk::Trees;
+use crate::firecracker::Monitor;
+use crate::order::Order;
+
+pub(crate) use self::boot::run as run_machine;
+pub(crate) use self::rehearsal::serve as run_rehearsal;
+pub use self::rehearsal::{Rehearsed, rehearse};
+
+/// How long a machine may take until its first process calls.
+const BOOT_WAIT: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether the monitor still runs.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long the monitor's last words may take to come once it has ended.
+const WORDS_WAIT: Duration = Duration::from_millis(200);
+
+/// How much of what monitor and kernel say is kept: the end of it.
+const WORDS_BYTES_MAX: usize = 2 << 10;
+
+/// Runs the program of an order in a machine. What fails before it began is a problem.
+pub(super) fn run(order: &Order, monitor: &Monitor) -> Result<Ending, String> {
+    let spec = &order.spec;
+    let trees = Trees::look(spec)?;
+    let described = document::document(&spec.limits, trees.shown_bytes);
+    let jail =
+        Jail::make(spec, monitor, &described).map_err(|(place, problem)| format!("{place}: {problem}"))?;
+    let mut started = Started::start(jail.command())
+        .map_err(|problem| format!("{}: {problem}", monitor.jailer.display()))?;
+    let line = started.line(&jail.listener, BOOT_WAIT)?;
+    let ended = talk::converse(line, spec, &trees, (&mut io::stdout(), &mut io::stderr()));
+    ended.map_err(|problem| format!("{problem}{}", started.last_words()))
+}
+
+/// A monitor that was started. Dropping it ends it.
+struct Started {
+    child: Child,
+    words: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Started {
+    /// Starts it. However much it says, it is read, and the end of it kept.
+    fn start(mut command: Command) -> io::Result<Self> {
+        let (heard, said) = io::pipe()?;
+        let child = command.stdout(said.try_clone()?).stderr(said).spawn()?;
+        // The command holds the other end, too.
+        drop(command);
+        let words = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&words);
+        std::thread::Builder::new().spawn(move || keep(heard, &kept))?;
+        Ok(Self { child, words })
+    }
+
+    /// Waits for the guest to call.
+    fn line(&mut self, listener: &UnixListener, patience: Duration) -> Result<UnixStream, String> {
+        let end = Instant::now() + patience;
+        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+        loop {
+            let mut watched = [PollFd::new(listener, PollFlags::IN)];
+            let called = match poll(&mut watched, Some(&tick)) {
+                Ok(count) => count > 0,
+                Err(rustix::io::Errno::INTR) => false,
+                Err(problem) => return Err(format!("the guest's socket: {problem}")),
+            };
+            if called {
+                let accepted = listener.accept().map(|(line, _)| line);
+                return accepted.map_err(|problem| format!("the guest's socket: {problem}"));
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                std::thread::sleep(WORDS_WAIT);
+                return Err(format!(
+                    "the machine monitor ended before its guest called ({status}){}",
+                    self.last_words()
+                ));
+            }
+            if Instant::now() >= end {
+                let seconds = patience.as_secs_f32();
+                return Err(format!("no guest called within {seconds} s{}", self.last_words()));
+            }
+        }
+    }
+
+    /// The last line that it or the guest's kernel said.
+    fn last_words(&self) -> String {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&words);
+        let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        let line: String = line.chars().filter(|letter| !letter.is_control()).take(400).collect();
+        if line.is_empty() { line } else { format!("; it said: {line}") }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Reads to the end, and keeps the last of it.
+fn keep(mut heard: PipeReader, kept: &Mutex<Vec<u8>>) {
+    let mut piece = [0; WORDS_BYTES_MAX];
+    loop {
+        let count = match heard.read(&mut piece) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(problem) if problem.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        let mut words = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        words.extend_from_slice(&piece[..count]);
+        let over = words.len().saturating_sub(WORDS_BYTES_MAX);
+        words.drain(..over);
+    }
+}
+
+#[cfg(test)]
+mod tests;

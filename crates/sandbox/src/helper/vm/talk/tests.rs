@@ -1,0 +1,179 @@
+//! Guests that say what they should not: each ends the conversation, and nothing outside of what it may change does.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use dromia_contracts::sandbox::{Limit, Mount, Network};
+
+use super::super::frame::{Entry, Node};
+use super::*;
+
+fn spec(workspace: &Path) -> ProcessSpec {
+    ProcessSpec {
+        argv: vec!["true".to_owned()],
+        env: Vec::new(),
+        workspace: workspace.to_owned(),
+        cwd: PathBuf::new(),
+        mounts: Vec::new(),
+        limits: Limits { disk_bytes: 1 << 20, ..Limits::DEFAULT },
+        network: Network::None,
+        family: None,
+    }
+}
+
+/// A conversation with a guest that says these bytes, whatever it hears, and hangs up.
+fn with(spec: &ProcessSpec, says: Vec<u8>) -> (Result<Ending, String>, String) {
+    let (line, mut guest) = UnixStream::pair().expect("a pair");
+    let hears = guest.try_clone().expect("a socket");
+    let talks = thread::spawn(move || {
+        // Whoever is hung up on has said enough.
+        drop(guest.write_all(&says));
+        drop(guest.shutdown(std::net::Shutdown::Write));
+    });
+    let listens = thread::spawn(move || io::copy(&mut &hears, &mut io::sink()).ok());
+    let trees = Trees::look(spec).expect("it is looked at");
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let ended = converse(line, spec, &trees, (&mut out, &mut err));
+    talks.join().expect("nobody panicked");
+    listens.join().expect("nobody panicked");
+    (ended, String::from_utf8_lossy(&[out, err].concat()).into_owned())
+}
+
+fn bytes(frames: &[Frame]) -> Vec<u8> {
+    frames.iter().flat_map(|frame| frame.encode().expect("it is short enough")).collect()
+}
+
+const HELLO: Frame = Frame::Hello { version: VERSION };
+
+fn ended() -> Frame {
+    Frame::Ended(Ending::Exited { code: 7 })
+}
+
+fn entry(path: &str, node: Node) -> Frame {
+    Frame::Entry(Entry { tree: 0, path: path.as_bytes().to_vec(), node, mode: 0o644, changed: (1, 0) })
+}
+
+#[test]
+fn what_a_guest_says_is_passed_on_and_what_changed_is_put_down() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("old"), "old").expect("a file");
+    let frames = [
+        HELLO,
+        Frame::Begun,
+        Frame::Output(Stream::Out, b"out ".to_vec()),
+        Frame::Output(Stream::Err, b"err".to_vec()),
+        ended(),
+        entry("old", Node::Gone),
+        entry("new", Node::File { bytes: 4 }),
+        Frame::Data(b"text".to_vec()),
+        Frame::Done,
+    ];
+    let (how, said) = with(&spec(dir.path()), bytes(&frames));
+    assert_eq!((how, said.as_str()), (Ok(Ending::Exited { code: 7 }), "out err"));
+    assert_eq!(fs::read(dir.path().join("new")).expect("it is there"), b"text");
+    assert!(!dir.path().join("old").exists());
+}
+
+#[test]
+fn before_the_program_began_it_is_a_problem_and_says_which() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let spec = spec(dir.path());
+    let other = Frame::Hello { version: VERSION + 1 };
+    let not_started = Frame::Ended(Ending::NotStarted { problem: "no such program".to_owned() });
+    for (says, expected) in [
+        (Vec::new(), "it ended"),
+        (bytes(&[Frame::Begun]), "does not greet"),
+        (bytes(&[other]), "put this program into the image"),
+        (b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), "nobody knows"),
+        (bytes(&[HELLO])[..9].to_vec(), "in the middle"),
+    ] {
+        let problem = with(&spec, says).0.expect_err(expected);
+        assert!(problem.contains(expected), "{problem}");
+    }
+    let (how, _) = with(&spec, bytes(&[HELLO, not_started]));
+    assert_eq!(how, Ok(Ending::NotStarted { problem: "no such program".to_owned() }));
+}
+
+#[test]
+fn what_does_not_belong_where_it_is_said_is_the_end_of_it() {
+    let data = || Frame::Data(vec![0]);
+    let killed = Frame::Ended(Ending::Killed { limit: Limit::Cpu });
+    let cases: Vec<(&str, Vec<Frame>)> = vec![
+        ("nothing", vec![HELLO]),
+        ("an end without a beginning", vec![HELLO, ended(), Frame::Done]),
+        ("two beginnings", vec![HELLO, Frame::Begun, Frame::Begun, ended(), Frame::Done]),
+        ("no end", vec![HELLO, Frame::Begun]),
+        ("two ends", vec![HELLO, Frame::Begun, ended(), killed, Frame::Done]),
+        ("an end that it cannot know", vec![HELLO, Frame::Begun, Frame::Ended(Ending::Stopped), Frame::Done]),
+        (
+            "nothing ran, after all",
+            vec![
+                HELLO,
+                Frame::Begun,
+                Frame::Ended(Ending::NotStarted { problem: String::new() }),
+                Frame::Done,
+            ],
+        ),
+        ("no word that all is there", vec![HELLO, Frame::Begun, ended()]),
+        ("bytes of no file", vec![HELLO, Frame::Begun, ended(), data(), Frame::Done]),
+        (
+            "a file that is not whole",
+            vec![HELLO, Frame::Begun, ended(), entry("a", Node::File { bytes: 2 }), data(), Frame::Done],
+        ),
+        (
+            "output after the end",
+            vec![HELLO, Frame::Begun, ended(), Frame::Output(Stream::Out, vec![1]), Frame::Done],
+        ),
+        ("what only a helper says", vec![HELLO, Frame::Begun, Frame::Start, ended(), Frame::Done]),
+        (
+            "more than the workspace may have",
+            vec![HELLO, Frame::Begun, ended(), entry("a", Node::File { bytes: (1 << 20) + 1 })],
+        ),
+    ];
+    for (what, frames) in cases {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (how, _) = with(&spec(dir.path()), bytes(&frames));
+        assert_eq!(how, Ok(Ending::Lost), "{what}");
+    }
+}
+
+#[test]
+fn a_guest_changes_neither_what_is_only_shown_nor_what_others_would_execute() {
+    let (dir, shown) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("another"));
+    fs::create_dir_all(dir.path().join(".git/hooks")).expect("directories");
+    fs::write(shown.path().join("text"), "as it was").expect("a file");
+    let source = shown.path().to_owned();
+    let mounts = vec![Mount { source, target: "/opt/shown".into(), writable: false }];
+    let spec = ProcessSpec { mounts, ..spec(dir.path()) };
+    let of_tree = |tree, path: &str| {
+        let (path, node) = (path.as_bytes().to_vec(), Node::File { bytes: 0 });
+        Frame::Entry(Entry { tree, path, node, mode: 0o755, changed: (0, 0) })
+    };
+    for changed in [of_tree(0, ".git/hooks/pre-commit"), of_tree(1, "text"), of_tree(2, "other")] {
+        let frames = [HELLO, Frame::Begun, ended(), changed.clone(), Frame::Done];
+        assert_eq!(with(&spec, bytes(&frames)).0, Ok(Ending::Lost), "{changed:?}");
+    }
+    assert_eq!(fs::read(shown.path().join("text")).expect("it is there"), b"as it was");
+    assert_eq!(fs::read_dir(dir.path().join(".git/hooks")).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_guest_is_told_nothing_of_where_things_lie() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = dir.path().to_owned();
+    let mounts = vec![Mount { source, target: "/opt/shown".into(), writable: false }];
+    let told = told(&ProcessSpec { mounts, ..spec(dir.path()) });
+    let text = serde_json::to_string(&told).expect("a spec is JSON");
+    let name = dir.path().file_name().expect("it has one").to_string_lossy().into_owned();
+    assert!(!text.contains(&name), "{text}");
+    assert_eq!(told.workspace, Path::new(WORKSPACE));
+}
+
+#[test]
+fn a_workspace_beyond_its_quota_is_not_sent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("large"), vec![0; 2 << 20]).expect("a file");
+    let problem = Trees::look(&spec(dir.path())).expect_err("it is too large");
+    assert!(problem.contains("disk_quota"), "{problem}");
+}

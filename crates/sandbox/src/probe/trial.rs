@@ -1,0 +1,103 @@
+//! Carrying out an order to see whether it can be: in an empty directory, by a helper, to its end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dromia_contracts::sandbox::{Ending, Limits, Network, ProcessSpec};
+
+use super::Missing;
+use crate::HELPER_NAME;
+use crate::order::{Order, Report};
+
+/// How long a trial may take, beside the time in which the walls rise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An empty directory for a trial. One that others use would be measured with all that lies there.
+pub(super) struct Room(PathBuf);
+
+impl Room {
+    pub(super) fn make() -> Result<Self, Missing> {
+        static ROOMS: AtomicU64 = AtomicU64::new(0);
+        let number = ROOMS.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/tmp/dromia-trial-{}-{number}", std::process::id()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|problem| Missing::new(format!("{}: {problem}", path.display()), "make /tmp writable"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What is left of it is empty.
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
+/// A spec that does nothing.
+pub(super) fn nothing(room: &Room) -> ProcessSpec {
+    ProcessSpec {
+        argv: vec!["/bin/true".to_owned()],
+        env: Vec::new(),
+        workspace: room.0.clone(),
+        cwd: PathBuf::new(),
+        mounts: Vec::new(),
+        limits: Limits { wall_ms: 5_000, ..Limits::DEFAULT },
+        network: Network::None,
+        family: None,
+    }
+}
+
+/// Carries out an order whose program does nothing.
+pub(super) fn trial(helper: &Path, order: &Order) -> Result<(), Missing> {
+    match carried_out(helper, order) {
+        Ok(Ending::Exited { code: 0 }) => Ok(()),
+        Ok(Ending::NotStarted { problem }) => Err(refused(&problem)),
+        Ok(other) => Err(refused(&format!("a program that does nothing ended as {other:?}"))),
+        Err(problem) => Err(refused(&problem.to_string())),
+    }
+}
+
+/// Carries out an order and waits for its end.
+pub(super) fn carried_out(helper: &Path, order: &Order) -> io::Result<Ending> {
+    use io::Write as _;
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let mut child = Command::new(helper)
+        .arg0(HELPER_NAME)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let wall = Duration::from_millis(order.spec.limits.wall_ms);
+    ours.set_read_timeout(Some(PATIENCE + order.walls.rise() + wall))?;
+    let told = order.encode().and_then(|text| ours.write_all(&text));
+    let report = told.map(|()| Report::read(&mut ours));
+    // Its lifeline ends it if it has not ended yet.
+    drop(ours);
+    child.wait()?;
+    report?.map(|report| report.ending).ok_or_else(|| io::Error::other("the helper said nothing"))
+}
+
+/// Says what would help, as far as the settings of this machine tell.
+pub(super) fn refused(problem: &str) -> Missing {
+    let setting = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let is = |path: &str, value: &str| setting(path).is_some_and(|found| found == value);
+    let fix = if is("/proc/sys/user/max_user_namespaces", "0") {
+        "sysctl -w user.max_user_namespaces=15000"
+    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        "sysctl -w kernel.unprivileged_userns_clone=1"
+    } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "apt-get install bubblewrap, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+    } else {
+        "look at what the message names; inside of a container, allow user namespaces and mounts"
+    };
+    Missing::new(problem, fix)
+}

@@ -89,13 +89,12 @@ impl Containers {
     /// Runs a program in a container that is kept for its family; nothing if there is none, and it gets one of its own.
     async fn start_warm(&self, spec: &ProcessSpec) -> Result<Option<Box<dyn Process>>, SandboxError> {
         let Some(key) = Key::of(spec) else { return Ok(None) };
-        let kept = match self.pool.take(&key) {
-            Some(kept) => Some(kept),
-            None => {
-                let idle_ms = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
-                let order = self.order(spec.clone(), Work::Keep { idle_ms })?;
-                Kept::make(&self.helper, key, &order).await
-            }
+        let kept = if let Some(kept) = self.pool.take(&key) {
+            Some(kept)
+        } else {
+            let idle_ms = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
+            let order = self.order(spec.clone(), Work::Keep { idle_ms })?;
+            Kept::make(&self.helper, key, &order).await
         };
         let Some(kept) = kept else { return Ok(None) };
         let order = self.order(spec.clone(), Work::Within { container: kept.name().to_owned() })?;

@@ -26,7 +26,9 @@ pub(crate) use self::egress::WrittenEgress;
 pub(crate) use self::models::{
     Kind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
 };
-pub(crate) use self::programs::{Minimum, Trust, WrittenDocker, WrittenSandbox, WrittenTenant, WrittenTools};
+pub(crate) use self::programs::{
+    Minimum, Trust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
+};
 use super::permissions::WrittenPermissions;
 use super::tools::WrittenAgent;
 

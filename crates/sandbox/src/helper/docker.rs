@@ -79,6 +79,7 @@ pub(super) fn run(control: &UnixStream, order: &Order, engine: &Engine, work: &W
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a failure is handed over to whoever tells it")]
 fn told(problem: Error) -> io::Error {
     io::Error::other(problem.to_string())
 }

@@ -269,13 +269,14 @@ async fn what_a_killed_helper_left_is_taken_away(backend: &dyn Sandbox, dockerd:
     assert!(dockerd.asked("DELETE", &format!("/containers/{}", left[0]), None).0);
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a spec has it")]
 fn of(run: u8, label: Label) -> Option<Family> {
     Some(Family { run: RunId::from_bytes([run; 16]), agent: AgentId::from_bytes([1; 16]), label })
 }
 
 /// Waits until the engine has as many containers.
 async fn until_there_are(dockerd: &Dockerd, count: usize) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + ENGINE_WAIT;
     while dockerd.containers().len() != count {
         assert!(Instant::now() < until, "{:?} are there, not {count}", dockerd.containers());
         tokio::time::sleep(Duration::from_millis(100)).await;

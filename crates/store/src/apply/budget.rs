@@ -63,6 +63,7 @@ impl<'b> Draft<'b> {
             return Err(Refusal::Malformed(problem.into()).into());
         }
         let draft = self.budgets(db)?;
+        let is_full = draft.known.len() >= BUDGETS_MAX;
         let anew = match draft.known.iter_mut().find(|known| known.name == budget.name) {
             Some(known) if *known == *budget => return Ok(()),
             Some(known) => {
@@ -70,7 +71,7 @@ impl<'b> Draft<'b> {
                 known.clone_from(budget);
                 anew
             }
-            None if draft.known.len() >= BUDGETS_MAX => {
+            None if is_full => {
                 let text = format!("a tenant has at most {BUDGETS_MAX} budgets");
                 return Err(Refusal::Malformed(text).into());
             }

@@ -8,7 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The longest wait for anything.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Tells how long something took: a figure for whoever reads, never a judgement.
+#[expect(clippy::print_stdout, reason = "the figure is seen with `--no-capture`")]
+pub(crate) fn tell(what: &str, took: Duration) {
+    println!("{what}: {took:?}");
+}
 
 /// A home that goes away with the test.
 pub(crate) struct Home {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::home::{DEADLINE, Home, block_on, count};
+use crate::home::{DEADLINE, Home, block_on, count, tell};
 use crate::programs::{self, workspace};
 use crate::tasks::{gone, lines_with};
 use crate::webhook::{NEVER, Receiver, deliveries, say, serve, until_all, with_channel};
@@ -222,7 +222,7 @@ fn killed(home: &Home, stage: Stage, word: &str) -> (String, usize) {
         }
     }
     server.kill();
-    eprintln!("{stage:?}: the program outlived its server by {:?}", gone(word));
+    tell(&format!("{stage:?}: the program outlived its server by"), gone(word));
     let server = home.serve();
     let entries = block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1));
     gone(word);

@@ -160,7 +160,7 @@ impl Scene {
                 match process.next().await.expect("an end comes last") {
                     ProcessEvent::Output { stream: Stream::Out, bytes } => said.extend_from_slice(&bytes),
                     ProcessEvent::Output { stream: Stream::Err, bytes } => {
-                        complaint.extend_from_slice(&bytes)
+                        complaint.extend_from_slice(&bytes);
                     }
                     ProcessEvent::Ended(ending) => {
                         let complaint = String::from_utf8_lossy(&complaint);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::home::{DEADLINE, Home, Server, block_on, count, stderr};
+use crate::home::{DEADLINE, Home, Server, block_on, count, stderr, tell};
 
 /// A home with an agent that may run programs.
 fn home() -> Home {
@@ -89,7 +89,7 @@ fn a_kill_ends_the_programs_of_a_run_within_a_second_and_its_journal_is_honest()
     let run = text(&task, "run");
     let (status, killed) = block_on(post(&server, "/v1/agents/dev/kill", &json!({"run": run})));
     assert_eq!((status, &killed["runs"]), (202, &json!([run])), "{killed}");
-    eprintln!("the program was there for {:?}", gone(&word));
+    tell("the program was there for", gone(&word));
 
     let session = text(&task, "session");
     let entries = block_on(server.journal_until(session, |entries| count(entries, "run_cancelled") == 1));
@@ -115,7 +115,7 @@ fn every_run_is_killed_at_once_and_the_agent_goes_on() {
     let (_, second) = sleeping(&server, 3);
     let killed = told(&home, &["agent", "kill", "dev"]);
     assert_eq!(killed["runs"].as_array().map(Vec::len), Some(2), "{killed}");
-    eprintln!("the programs were there for {:?}", gone(&first) + gone(&second));
+    tell("the programs were there for", gone(&first) + gone(&second));
     let answered = home.run(&["agent", "spawn", "dev", "--task", "hello", "--wait"]);
     assert!(answered.status.success() && !answered.stdout.is_empty(), "{}", stderr(&answered));
     assert_eq!(told(&home, &["agent", "kill", "dev"])["runs"], json!([]), "nothing is left");
@@ -127,7 +127,7 @@ fn a_killed_server_leaves_no_program_and_an_honest_journal() {
     let server = home.serve();
     let (task, word) = sleeping(&server, 4);
     server.kill();
-    eprintln!("the program outlived its server by {:?}", gone(&word));
+    tell("the program outlived its server by", gone(&word));
     let server = home.serve();
     let session = text(&task, "session");
     let entries = block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1));

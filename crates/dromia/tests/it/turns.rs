@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::home::{Home, append, block_on, count};
+use crate::home::{Home, append, block_on, count, tell};
 
 #[test]
 fn a_waiting_caller_gets_the_answer_of_a_durable_turn() {
@@ -157,7 +157,7 @@ fn sigterm_under_load_drains_and_loses_nothing() {
         }
         accepted
     });
-    eprintln!("the drain took {:?}, of five seconds that it may", server.terminate());
+    tell("the drain, of five seconds that it may, took", server.terminate());
     let server = home.serve();
     block_on(async {
         for session in accepted {

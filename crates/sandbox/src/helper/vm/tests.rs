@@ -3,7 +3,7 @@
 use super::*;
 
 const SOON: Duration = Duration::from_millis(400);
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_mins(1);
 
 fn started(script: &str) -> Started {
     let mut command = Command::new("/bin/sh");

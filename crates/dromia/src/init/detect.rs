@@ -13,7 +13,7 @@ use crate::outside;
 use crate::probe::{self, Question};
 
 /// How long a port may take.
-const WAIT: Duration = Duration::from_millis(300);
+const WAIT: Duration = Duration::from_millis(1_500);
 
 /// A server that people run on their own machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,8 +23,9 @@ pub const FILES_MAX: usize = 64;
 pub const BYTES_MAX: usize = 256 << 10;
 /// The most verdicts of one evaluation.
 pub const SAID_MAX: usize = 256;
-/// The most time of one evaluation: a thousand times what is usual, because a busy machine stops a thread for long.
-pub const TIME_MAX: Duration = Duration::from_millis(100);
+/// The most time of one evaluation, far above what is usual: it is there for a policy without an end, and a busy machine
+/// stops a thread for a second. Whatever takes longer is refused, so a short time would refuse what is allowed.
+pub const TIME_MAX: Duration = Duration::from_secs(3);
 
 /// After so many steps of an evaluation the time is looked at.
 const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("it is not zero");

@@ -15,6 +15,11 @@ fn of_the_second_schema(dir: &std::path::Path) {
          DROP TABLE deliveries;
          DROP TABLE feeds;
          DROP TABLE subscribers;
+         DROP TABLE vault_keys;
+         DROP TABLE secrets;
+         DROP TABLE budgets;
+         DROP TABLE budget_used;
+         DROP TABLE budget_open;
          DROP TABLE tokens;
          CREATE TABLE tokens (
              hash   BLOB NOT NULL PRIMARY KEY,

@@ -32,5 +32,5 @@ fi
 
 # `timeout` ends the whole group, so no server stays behind.
 cd "$root"
-exec timeout --kill-after=20 "${DROMIA_FOREIGN_S:-1500}" \
+exec timeout --kill-after=20 "${DROMIA_FOREIGN_S:-1800}" \
   "$DROMIA_FOREIGN/python/bin/python" -B -m pytest -p no:cacheprovider -p no:schemathesis --quiet --durations=5 "$@"

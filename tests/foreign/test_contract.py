@@ -23,7 +23,7 @@ from home import DEADLINE_S, served
 
 SEED = os.environ.get("DROMIA_CONTRACT_SEED") or "1"
 EXAMPLES = os.environ.get("DROMIA_CONTRACT_EXAMPLES") or "6"
-CONTRACT_S = 700
+CONTRACT_S = 1000
 # Operators only, and a token is no operator.
 FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
 # What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an

@@ -9,10 +9,10 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test built killed clients crash races delegations foreign chaos fuzz bench demo picture
+.PHONY: help setup check api docs test built killed clients crash races delegations tenants approvals foreign chaos eval-security fuzz bench demo picture
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## Install what the tests need (prints the list first)
 	@scripts/setup.sh
@@ -54,7 +54,14 @@ races: ## Swap links under every file operation N times each (N=1000000), in mem
 
 delegations: ## Compare N random trees of capability tokens (N=100000) with a reference that knows no token
 	@DROMIA_CAPABILITY_TREES=$(if $(filter file,$(origin N)),100000,$(N)) \
-		$(CARGO) test --workspace --test it -- a_token_allows_what_the_reference_allows
+		$(CARGO) test --workspace --test it -- allows_what_the_reference_allows
+
+tenants: ## Play N random operations of two tenants (N=100000) on each store, and fewer over the routes: B must not see A
+	@DROMIA_TENANT_OPS=$(if $(filter file,$(origin N)),100000,$(N)) TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \
+		$(CARGO) test --workspace --test it -- --nocapture a_tenant_as_if_it_were_alone
+
+approvals: ## Kill the server around N approvals of each kind (N=100): each call runs once or is unknown
+	@DROMIA_APPROVAL_KILLS=$(N) $(CARGO) test --workspace --test it -- --nocapture a_kill_around_a
 
 fuzz: ## Fuzz every parser that a library shows for T seconds each (T=60); needs cargo-fuzz
 	@scripts/fuzz.sh $(T)
@@ -67,6 +74,10 @@ chaos: ## Take N turns (N=2000) from a provider that mostly fails, and compare t
 	@$(CARGO) build --quiet --workspace --bins
 	@DROMIA_CHAOS_N=$(if $(filter file,$(origin N)),2000,$(N)) DROMIA_CHAOS_SEED=$(SEED) DROMIA_FOREIGN_S=3600 \
 		scripts/foreign.sh $(TARGET) tests/foreign/test_chaos.py
+
+eval-security: ## What a hijacked model gets done: AgentDojo replayed without a model (EVAL="--approver none --every 5")
+	@$(CARGO) build --quiet --workspace --bins
+	@scripts/eval-security.sh $(TARGET) $(EVAL)
 
 bench: ## The figures of the README, beside the limits of this machine
 	@$(CARGO) build --release --workspace --bins

@@ -108,8 +108,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(configuration=None, **environ):
-    """Makes a home, serves it while the block runs, and removes it."""
+def served(configuration=None, prepare=None, **environ):
+    """Makes a home, serves it while the block runs, and removes it. What `prepare` puts into the home is there first."""
     with tempfile.TemporaryDirectory(prefix="dromia-foreign-") as place:
         home = pathlib.Path(place) / ".dromia"
         environ = environment(home, **environ)
@@ -120,6 +120,8 @@ def served(configuration=None, **environ):
         assert made.returncode == 0, f"expected a home from `dromia init`, saw {made.returncode}: {made.stderr}"
         if configuration is not None:
             (home / "dromia.yaml").write_text(configuration)
+        if prepare is not None:
+            prepare(home)
         server = Server(home, environ)
         try:
             yield server

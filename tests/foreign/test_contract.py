@@ -28,7 +28,7 @@ CONTRACT_S = 1000
 FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
 # What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an
 # export makes, runs that are at work, have yielded or are held, exactly one of three fields, what was sent to a
-# provider, where none is, and values, names and hosts of secrets, of which their rules say more than a schema.
+# provider, where none is, and values, names and hosts of secrets, and rights, of which their rules say more than a schema.
 UNLIKELY = {
     ("POST", "/v1/agents/{agent}/kill"),
     ("GET", "/v1/runs/{run}/requests/{step}"),
@@ -41,6 +41,8 @@ UNLIKELY = {
     ("POST", "/v1/runs/{run}/resume"),
     ("POST", "/v1/secrets"),
     ("POST", "/v1/secrets/{secret}/rotate"),
+    ("POST", "/v1/capabilities"),
+    ("POST", "/v1/capabilities/{capability}/delegate"),
 }
 # A channel whose receiver is not there, and who signs what comes over it.
 SECRET = hashlib.sha256(b"of these tests").digest()
@@ -50,6 +52,8 @@ models:
   scripted: { kind: scripted }
 channels:
   orders: { kind: webhook, agent: assistant, url: 'http://127.0.0.1:9/', secret: 'env:WEBHOOK_SECRET', attempts_max: 1 }
+permissions: { ask: [file.append] }
+approvals: { hold_ms: 100 }
 """
 # One would leave runs without a budget, the other would take back the very token that asks; each has a run of its own.
 LAST = ("budget_set", "token_revoke")
@@ -79,6 +83,22 @@ def given_up(server):
     return dead[0]["id"]
 
 
+def asked(server):
+    """Has an agent ask twice for what a person must allow, answers one of the two, and returns both."""
+    grants = [word for right in ("model", "reply", "file.*") for word in ("--grant", right)]
+    server.cli("agent", "create", "clerk", "--model", "scripted", *grants)
+    for number in range(2):
+        line = json.dumps({"path": "log", "content": f"{number}\n"})
+        server.cli("agent", "spawn", "clerk", "--task", f"@tool file.append {line}")
+    end = time.monotonic() + DEADLINE_S
+    while len(waiting := [one["id"] for one in server.get("/v1/approvals")["items"] if one["state"] == "waiting"]) < 2:
+        assert time.monotonic() < end, f"expected two that wait, saw {server.get('/v1/approvals')}"
+        time.sleep(0.05)
+    status, answer = server.call("POST", f"/v1/approvals/{waiting[0]}/answer", {"approve": False})
+    assert status == 200, f"expected an answered approval, saw {status}: {answer}"
+    return waiting
+
+
 def known(server):
     """Makes something of each kind and names it, so that requests reach more than a 404."""
     # More than what chance deletes and ends before it comes to the last operation.
@@ -104,10 +124,24 @@ def known(server):
         body = {"name": name, "value": f"the value of {name}", "host": "api.example.com", "placement": "bearer"}
         status, answer = server.call("POST", "/v1/secrets", body)
         assert status == 200, f"expected a secret, saw {status}: {answer}"
+    capabilities = []
+    for name in names[:8]:
+        body = {"agent": name, "rights": ["file:write:docs"]}
+        status, answer = server.call("POST", "/v1/capabilities", body)
+        assert status == 201, f"expected a capability, saw {status}: {answer}"
+        capabilities.append(answer["id"])
+    rules = [f"rule-{number}" for number in range(8)]
+    for name in rules:
+        body = {"answer": "deny", "rule": "file.read path=notes/**"}
+        status, answer = server.call("PUT", f"/v1/approval-rules/{name}", body)
+        assert status == 200, f"expected a rule, saw {status}: {answer}"
+    approvals = asked(server)
+    records = [record["id"] for record in server.get("/v1/audit")["items"][:8]]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
-        "budget": budgets, "secret": secrets,
+        "budget": budgets, "secret": secrets, "capability": capabilities,
+        "rule": rules, "approval": approvals, "record": records,
     }
 
 

@@ -10,7 +10,10 @@ pub mod list;
 pub mod problem;
 
 pub mod agent;
+pub mod approval;
+pub mod audit;
 pub mod budget;
+pub mod capability;
 pub mod cost;
 pub mod delivery;
 pub mod event;
@@ -24,7 +27,11 @@ pub mod token;
 pub mod tool;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
+pub use dromia_contracts::approval::{
+    ApprovalState, Origin, Rule, RuleAnswer, RuleError, Seen, Suggestion, shown, suggest,
+};
 pub use dromia_contracts::budget::{Measure, Per, Period};
+pub use dromia_contracts::capability::CapabilityUse;
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
@@ -37,7 +44,8 @@ pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass};
 pub use dromia_contracts::vault::Placement;
 pub use dromia_contracts::{
-    AgentId, CallId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId, SessionId, TenantId, TokenId,
+    AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId,
+    SessionId, TenantId, TokenId,
 };
 
 pub use crate::list::List;

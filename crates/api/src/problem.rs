@@ -63,9 +63,9 @@ impl Problem {
 /// Returns the HTTP status under which a code travels.
 pub const fn http_status(code: ErrorCode) -> u16 {
     match code {
-        ErrorCode::InvalidRequest | ErrorCode::CursorInFuture => 400,
+        ErrorCode::InvalidRequest | ErrorCode::CursorInFuture | ErrorCode::CapabilityUnreadable => 400,
         ErrorCode::Unauthorized | ErrorCode::SignatureRefused => 401,
-        ErrorCode::Forbidden | ErrorCode::ActionDenied => 403,
+        ErrorCode::Forbidden | ErrorCode::ActionDenied | ErrorCode::CapabilityForeign => 403,
         ErrorCode::RouteNotFound
         | ErrorCode::TenantNotFound
         | ErrorCode::AgentNotFound
@@ -75,8 +75,12 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::TokenNotFound
         | ErrorCode::ToolNotFound
         | ErrorCode::SecretNotFound
+        | ErrorCode::CapabilityNotFound
         | ErrorCode::DeliveryNotFound
         | ErrorCode::BudgetNotFound
+        | ErrorCode::RecordNotFound
+        | ErrorCode::ApprovalNotFound
+        | ErrorCode::ApprovalRuleNotFound
         | ErrorCode::RequestNotFound => 404,
         ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
@@ -88,6 +92,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::DeliveryUncertain
         | ErrorCode::CallNotOpen
         | ErrorCode::BudgetDeclared
+        | ErrorCode::CapabilityRefused
+        | ErrorCode::ApprovalClosed
         | ErrorCode::LoopDetected => 409,
         ErrorCode::BudgetExhausted => 402,
         ErrorCode::VersionConflict => 412,

@@ -39,6 +39,89 @@ pub struct Run {
     pub cost_micros: u64,
 }
 
+/// Who decided about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidedBy {
+    /// What the agent's configuration grants, or that nothing does.
+    Grants,
+    /// A capability that the agent holds.
+    Capability,
+    /// The capability within which the task stays.
+    Task,
+    /// The operator's word for a privileged tool.
+    Operator,
+    /// The policy.
+    Policy,
+    /// A person's approval, or that nobody could be asked.
+    Approval,
+    /// Something else, which the rule names.
+    Other,
+}
+
+impl DecidedBy {
+    /// Reads who decided off a rule, as journals have it.
+    pub fn of_rule(rule: &str) -> Self {
+        match rule.split(' ').next().unwrap_or_default() {
+            "grant" | "default" => Self::Grants,
+            "capability" => Self::Capability,
+            "within" => Self::Task,
+            "privileged" => Self::Operator,
+            "policy" => Self::Policy,
+            // The last three are rules of the engine: another action, a person's refusal, too many that wait.
+            "ask" | "delay" | "approval" | "approval-mismatch" | "approval-denied" | "approval-waiting" => {
+                Self::Approval
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the word as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grants => "grants",
+            Self::Capability => "capability",
+            Self::Task => "task",
+            Self::Operator => "operator",
+            Self::Policy => "policy",
+            Self::Approval => "approval",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What was decided about a call, as the journal has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// The number of the entry.
+    pub entry: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The call.
+    pub call: CallId,
+    /// The tool.
+    pub tool: String,
+    /// Whether it was let through.
+    pub allowed: bool,
+    /// Who decided.
+    pub by: DecidedBy,
+    /// The rule; absent where a call was refused before any rule was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why, in the words that the model was told; empty for a call that was let through.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// The policy that was asked, by its digest; absent where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+    /// The digest of the canonical action that was judged; absent for one that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Digest>,
+    /// Whether the call lay within the frozen plan of its turn; absent where the plan was open, or not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_plan: Option<bool>,
+}
+
 /// A journal entry.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
@@ -136,4 +219,28 @@ pub struct Why {
     pub unblocked_by: String,
     /// The command that does.
     pub command: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_says_who_decided() {
+        for (rule, by) in [
+            ("grant file.* and within cap_1 block 0 file:write:out", "grants"),
+            ("default deny", "grants"),
+            ("capability cap_1 block 1", "capability"),
+            ("within cap_1 block 0", "task"),
+            ("privileged", "operator"),
+            ("policy no-exec", "policy"),
+            ("ask permission", "approval"),
+            ("approval apr_1 of ask permission", "approval"),
+            ("approval-denied", "approval"),
+            ("leak scan", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(DecidedBy::of_rule(rule).as_str(), by, "{rule}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use dromia_contracts::model::Usage;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::task::TaskState;
-use dromia_contracts::{AgentId, ItemId, RunId, SessionId};
+use dromia_contracts::{AgentId, CapabilityId, ItemId, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,14 @@ pub struct SpawnTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = WAIT_MS_MAX))]
     pub wait_ms: Option<u64>,
+    /// What its runs may do at most, of what the agent may do: `file:write:PATH`, `net:http:HOST`, `tool:NAME` and so on.
+    /// Without any, and without `under`, all that the agent may do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rights: Vec<String>,
+    /// The capability of whoever has the task done: its runs may do nothing that this does not cover, and nothing any more
+    /// once it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under: Option<CapabilityId>,
 }
 
 /// A task that is durable, as it stands.

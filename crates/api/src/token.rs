@@ -21,8 +21,13 @@ pub const SCOPES_DEFAULT: [TokenScope; 2] = [TokenScope::Read, TokenScope::Invok
 pub struct CreateToken {
     /// What it is called; what it says is said by `token:NAME`.
     pub name: String,
-    /// What it may do; at least one scope, and none that the caller has not.
+    /// What it may do; none that the caller has not. Without any a role says it.
+    #[serde(default)]
     pub scopes: TokenScopes,
+    /// What it may do, by the name of a role: `viewer`, `operator`, `approver`, `admin`, or one of `roles` in dromia.yaml.
+    /// It means what the role means now; a role that changes later changes no token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// How long it is let in; without it until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = EXPIRES_IN_SECONDS_MAX))]
@@ -136,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_scopes_or_with_an_unknown_one_is_refused() {
+    fn a_request_with_an_unknown_scope_or_field_is_refused() {
         for bad in
-            [r#"{"name":"ci"}"#, r#"{"name":"ci","scopes":["root"]}"#, r#"{"name":"ci","scopes":[],"to":1}"#]
+            [r#"{"scopes":[]}"#, r#"{"name":"ci","scopes":["root"]}"#, r#"{"name":"ci","scopes":[],"to":1}"#]
         {
             assert!(serde_json::from_str::<CreateToken>(bad).is_err(), "{bad}");
         }

@@ -4,7 +4,10 @@
 //! habit works. Here is what every command shares; each group is in a file of its own.
 
 mod agent;
+mod approval;
+mod audit;
 mod budget;
+mod capability;
 mod delivery;
 mod run;
 mod secret;
@@ -21,7 +24,16 @@ use clap::{Args, Subcommand};
 use dromia_api::Handle;
 
 pub use self::agent::{Agent, AgentName, CreateAgent, KillAgent, ListTasks, SpawnAgent};
+pub use self::approval::{
+    AddRule, Approval, ApprovalName, ApprovalRule, ApproveCall, DenyCall, ListApprovals, RuleName, TestRule,
+};
+pub use self::audit::{
+    Audit, Decision, ExportAudit, QueryAudit, RecordName, Records, TailAudit, VerifyAudit,
+};
 pub use self::budget::{Budget, BudgetName, SetBudget};
+pub use self::capability::{
+    Capability, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
+};
 pub use self::delivery::{Delivery, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::run::{Cost, CostSummary, ExportRun, ListRuns, Run, RunName, ShowRun, WatchRun};
 pub use self::secret::{RotateSecret, Secret, SecretName, SetSecret};
@@ -112,6 +124,9 @@ pub enum Command {
     /// Set secrets that agents may use and nobody may read back
     #[command(subcommand, visible_alias = "secrets")]
     Secret(Secret),
+    /// Grant signed rights to agents, hand them on and take them back
+    #[command(subcommand, visible_alias = "capabilities")]
+    Capability(Capability),
     /// Look at conversations, and carry them in and out
     #[command(subcommand, visible_alias = "sessions")]
     Session(Session),
@@ -124,12 +139,18 @@ pub enum Command {
     /// Look at tools, what they may use and who may use them, and test them here
     #[command(subcommand, visible_alias = "tools")]
     Tool(Tool),
+    /// Look at who did and decided what, and for what was removed or changed
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show what runs cost
     #[command(subcommand, visible_alias = "costs")]
     Cost(Cost),
     /// Say how much may be spent, and see how much is
     #[command(subcommand, visible_alias = "budgets")]
     Budget(Budget),
+    /// Answer calls that wait for a person, and keep rules that answer in your place
+    #[command(subcommand, visible_alias = "approvals")]
+    Approval(Approval),
     /// Show how the server stands
     #[command(
         after_help = "Examples:\n  dromia status\n  dromia status --json=version,store\n  dromia status --all > report.txt"

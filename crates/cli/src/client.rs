@@ -117,9 +117,14 @@ impl Client {
 
     /// Opens a stream of events; the answer's headers have the ordinary deadline, its events have none.
     pub(crate) async fn stream(&self, path: &str, after: u64) -> Outcome<Incoming> {
+        self.stream_after(path, Some(&after.to_string())).await
+    }
+
+    /// The same from a place that is no number, or from wherever the server begins.
+    pub(crate) async fn stream_after(&self, path: &str, after: Option<&str>) -> Outcome<Incoming> {
         let mut request = self.request(Method::GET, path);
         request.headers.push((ACCEPT.as_str(), "text/event-stream".to_owned()));
-        request.headers.push(("last-event-id", after.to_string()));
+        request.headers.extend(after.map(|after| ("last-event-id", after.to_owned())));
         let response = self.within(self.patience, self.send(request)).await?;
         if response.status().is_success() {
             return Ok(response.into_body());

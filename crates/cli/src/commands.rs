@@ -1,8 +1,11 @@
 //! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
 
 mod agent;
+mod approval;
 mod ask;
+mod audit;
 mod budget;
+mod capability;
 mod chat;
 mod cost;
 mod delivery;
@@ -63,10 +66,13 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Run(run) => run::run(&cli, run, output).await,
         Command::Token(token) => token::run(&cli, token, output).await,
         Command::Secret(secret) => secret::run(&cli, secret, output).await,
+        Command::Capability(capability) => capability::run(&cli, capability, output).await,
         Command::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
         Command::Tool(tool) => tool::run(&cli, tool, output).await,
+        Command::Audit(audit) => audit::run(&cli, audit, output).await,
         Command::Cost(cost) => cost::run(&cli, cost, output).await,
         Command::Budget(budget) => budget::run(&cli, budget, output).await,
+        Command::Approval(approval) => approval::run(&cli, approval, output).await,
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,
     }

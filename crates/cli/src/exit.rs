@@ -135,10 +135,14 @@ impl From<Exit> for std::process::ExitCode {
 impl From<ErrorCode> for Exit {
     fn from(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::InvalidRequest | ErrorCode::BodyTooLarge | ErrorCode::CursorInFuture => Self::Usage,
+            ErrorCode::InvalidRequest
+            | ErrorCode::BodyTooLarge
+            | ErrorCode::CapabilityUnreadable
+            | ErrorCode::CursorInFuture => Self::Usage,
             ErrorCode::Unauthorized
             | ErrorCode::Forbidden
             | ErrorCode::SignatureRefused
+            | ErrorCode::CapabilityForeign
             | ErrorCode::ActionDenied => Self::Denied,
             ErrorCode::ShuttingDown => Self::Unreachable,
             ErrorCode::HandleTaken
@@ -149,6 +153,8 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RunNotResumable
             | ErrorCode::DeliveryUncertain
             | ErrorCode::BudgetDeclared
+            | ErrorCode::CapabilityRefused
+            | ErrorCode::ApprovalClosed
             | ErrorCode::CallNotOpen => Self::Conflict,
             ErrorCode::BudgetExhausted => Self::Budget,
             ErrorCode::ModelUnavailable
@@ -166,10 +172,14 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::StateNotFound
             | ErrorCode::TokenNotFound
             | ErrorCode::BudgetNotFound
+            | ErrorCode::ApprovalNotFound
+            | ErrorCode::ApprovalRuleNotFound
             | ErrorCode::ToolNotFound
             | ErrorCode::SecretNotFound
+            | ErrorCode::CapabilityNotFound
             | ErrorCode::VaultLocked
             | ErrorCode::DeliveryNotFound
+            | ErrorCode::RecordNotFound
             | ErrorCode::RequestNotFound
             | ErrorCode::RequestUnavailable
             | ErrorCode::Overloaded

@@ -164,6 +164,8 @@ pub enum CallStatus {
     Unknown,
     /// The run was cancelled before it began.
     Cancelled,
+    /// Nobody has approved it yet; nothing ran. If somebody does, it runs by itself, and the session is told.
+    Awaiting,
 }
 
 /// The one result of one call; the body of a `tool_finished` or `tool_refused` entry.

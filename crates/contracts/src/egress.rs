@@ -86,6 +86,11 @@ pub struct Reaches {
 pub enum Route {
     /// The one server that the operator's configuration names by this address; its path and query do not count.
     Named(String),
+    /// The same, for a server whose key is in the vault: a request may use the secret that it names.
+    Keyed(String),
+    /// The one server that the operator's configuration names for a tool by this address. What is sent there is sent for
+    /// tenants: it may use their secrets, and each has its share.
+    Tool(String),
     /// Whatever the grants of each request cover.
     Granted,
 }
@@ -95,6 +100,8 @@ impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Named(_) => "Named(..)",
+            Self::Keyed(_) => "Keyed(..)",
+            Self::Tool(_) => "Tool(..)",
             Self::Granted => "Granted",
         })
     }
@@ -147,7 +154,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// What is sent.
     pub body: Bytes,
-    /// What the agent is granted on whose behalf it is sent; a named line asks for none.
+    /// What the agent is granted on whose behalf it is sent; a named line asks for none, and one of a tool or of a server
+    /// whose key is in the vault for secrets only.
     pub grants: Vec<String>,
     /// Whose share of the line it counts against, such as a tenant's; a named line has no shares.
     pub share: String,

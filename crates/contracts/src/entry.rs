@@ -9,12 +9,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::ApprovedCall;
 use crate::budget::Exhausted;
 use crate::content::CallStatus;
 use crate::digest::Digest;
 use crate::egress::Decision;
 use crate::fault::ErrorCode;
-use crate::id::{AgentId, CallId, ItemId, RunId, SessionId};
+use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
 use crate::model::{Finish, Usage, UsageDetail};
 use crate::run::RunKind;
 use crate::scope::Actor;
@@ -175,6 +176,9 @@ pub struct RunStarted {
     /// The yielded run that it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<RunId>,
+    /// The approved call that is all it does. Only a run of kind `worker` has one, which a program of before holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<ApprovedCall>,
     /// The configuration revision it is pinned to.
     pub config: Digest,
     /// The system text and the tools it is pinned to; a pin of the store.
@@ -233,6 +237,10 @@ pub struct ModelReplied {
     /// The tools it asks for, by name, in order; the body has the arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
+    /// Whether all that was sent for it was trusted, so that what it asks for is planned. Entries of before do not say it,
+    /// and plan nothing; a program that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 /// Fields of [`Entry::ModelFailed`].
@@ -269,6 +277,14 @@ pub struct ToolStarted {
     /// know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
+    /// The approval that this start uses up, if the rule asks for one. Entries of before had none; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
+    /// not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_plan: Option<bool>,
 }
 
 /// Fields of [`Entry::ToolFinished`].
@@ -299,7 +315,8 @@ pub struct ToolRefused {
     pub call: CallId,
     /// The tool as the model named it.
     pub tool: String,
-    /// `denied` by the gate, `error` for arguments off the schema, `cancelled` before it began.
+    /// `denied` by the gate, `error` for arguments off the schema, `cancelled` before it began, `awaiting` where nobody
+    /// approved it while the run waited.
     pub status: CallStatus,
     /// The rule that refused it, if a rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,6 +325,15 @@ pub struct ToolRefused {
     /// know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
+    /// The approval that the call was asked for under: it goes on without the run where the status is `awaiting`, and is
+    /// given back otherwise. Entries of before had none; a program that does not know the field reads the entry without it,
+    /// and holds a run with the status `awaiting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
+    /// not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_plan: Option<bool>,
 }
 
 /// Fields of [`Entry::CallAsked`].
@@ -352,6 +378,23 @@ pub enum Park {
     },
     /// Its agent is paused.
     AgentPaused,
+    /// A person must allow a call. A program of before holds such a run.
+    Approval {
+        /// The approval.
+        approval: ApprovalId,
+        /// The call.
+        call: CallId,
+        /// The digest of its action.
+        action: Digest,
+        /// What the approval is bound to.
+        binding: Digest,
+        /// Until when the run waits.
+        until: Timestamp,
+        /// From when on the call is allowed by itself, where it is delayed. A program of before takes it for one that a
+        /// person must allow.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cools_until: Option<Timestamp>,
+    },
 }
 
 /// Fields of [`Entry::RunParked`].
@@ -504,6 +547,23 @@ mod tests {
     fn a_parked_entry_keeps_its_reason_readable() {
         let entry = Entry::RunParked(RunParked { park: Park::AgentPaused });
         assert_eq!(entry.encode(), r#"{"on":"agent_paused"}"#);
+        assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
+        let park = Park::Approval {
+            approval: ApprovalId::from_bytes([1; 16]),
+            call: CallId { step: 2, index: 1 },
+            action: Digest::from_bytes([3; 32]),
+            binding: Digest::from_bytes([4; 32]),
+            until: Timestamp::UNIX_EPOCH,
+            cools_until: None,
+        };
+        let entry = Entry::RunParked(RunParked { park });
+        assert!(entry.encode().starts_with(r#"{"on":"approval","approval":"apr_0101"#), "{}", entry.encode());
+        assert!(!entry.encode().contains("cools"), "{}", entry.encode());
+        assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
+        let Park::Approval { approval, call, action, binding, until, .. } = park else { unreachable!() };
+        let cools_until = Some(Timestamp::MAX);
+        let park = Park::Approval { approval, call, action, binding, until, cools_until };
+        let entry = Entry::RunParked(RunParked { park });
         assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
     }
 }

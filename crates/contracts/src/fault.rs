@@ -76,6 +76,16 @@ error_codes! {
     SecretNotFound = "secret_not_found", Change;
     /// The key of this instance is missing, or it is another one than the secrets were sealed with.
     VaultLocked = "vault_locked", Change;
+    /// No such record of the audit in this tenant.
+    RecordNotFound = "record_not_found", Change;
+    /// The capability does not exist or cannot be seen.
+    CapabilityNotFound = "capability_not_found", Change;
+    /// The bytes are no capability token, or not an unchanged one.
+    CapabilityUnreadable = "capability_unreadable", Change;
+    /// The capability token begins with a key that does not count in this tenant.
+    CapabilityForeign = "capability_foreign", Change;
+    /// The capability stands no more, or cannot be narrowed so.
+    CapabilityRefused = "capability_refused", Change;
     /// No tool has this name.
     ToolNotFound = "tool_not_found", Change;
     /// The message may have arrived, and its receiver would count it twice.
@@ -138,6 +148,12 @@ error_codes! {
     BudgetNotFound = "budget_not_found", Change;
     /// The configuration file sets the budget.
     BudgetDeclared = "budget_declared", Change;
+    /// The approval does not exist or cannot be seen.
+    ApprovalNotFound = "approval_not_found", Change;
+    /// The approval was answered, has expired or is not needed any more.
+    ApprovalClosed = "approval_closed", Change;
+    /// No rule of approvals has this name.
+    ApprovalRuleNotFound = "approval_rule_not_found", Change;
     /// The gate refused the action.
     ActionDenied = "action_denied", Change;
     /// A defect of this program.

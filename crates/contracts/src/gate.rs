@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::SessionId;
 use crate::label::Label;
+use crate::plan::Planning;
 use crate::scope::{Actor, Scope};
 use crate::tool::PreparedCall;
 
@@ -24,6 +25,10 @@ pub struct Principal<'a> {
     pub grants: &'a [String],
     /// The join of the labels of everything that led here; [`Label::PUBLIC_FACT`] where nothing did.
     pub context: Label,
+    /// The arguments of a tool call that stand, word for word, in what an authenticated actor typed, by their names.
+    pub endorsed: &'a [String],
+    /// How a tool call stands to the plan of its turn; [`Planning::OPEN`] for whatever is no call of a turn.
+    pub plan: Planning<'a>,
 }
 
 /// What is about to happen.
@@ -51,6 +56,27 @@ pub enum Verdict {
     Allow {
         /// The rule that allowed it.
         rule: String,
+        /// The policy that was asked, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<Digest>,
+    },
+    /// It may happen once a person has allowed it, and never otherwise. Only tool calls can wait for a person.
+    Ask {
+        /// The rule that asks.
+        rule: String,
+        /// The reason, in words that the model and the person may read.
+        reason: String,
+        /// The policy that was asked, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<Digest>,
+    },
+    /// It may happen once a time to cool is over, unless a person refuses it before; a person may also allow it earlier.
+    /// Only tool calls can wait.
+    Delay {
+        /// The rule that delays it.
+        rule: String,
+        /// The reason, in words that the model and the person may read.
+        reason: String,
         /// The policy that was asked, if one was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<Digest>,

@@ -127,8 +127,18 @@ typed_id!(
 );
 
 typed_id!(
+    /// Names a capability: signed rights of an agent. It is no secret, and nobody may do anything by it.
+    CapabilityId, "cap"
+);
+
+typed_id!(
     /// Names a delivery: a message on its way out. Every attempt carries it.
     DeliveryId, "dlv"
+);
+
+typed_id!(
+    /// Names an approval: one call that a person must allow.
+    ApprovalId, "apr"
 );
 
 impl RunId {
@@ -161,6 +171,9 @@ pub struct CallId {
 }
 
 impl CallId {
+    /// Stands for no call: the gate is asked about a tool before anybody calls it. Steps of calls count from 1.
+    pub const PROBE: Self = Self { step: 0, index: 0 };
+
     /// Returns the idempotency key that all attempts of this call carry.
     pub fn key(&self, run: RunId) -> String {
         format!("{run}:{self}")

@@ -5,7 +5,7 @@
 //! runtime. Not here: configuration sections, wire types, table rows, and any type with a single user.
 //!
 //! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`], [`transcript`], [`client`] and [`input`] say
-//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves; [`store`] says *how it becomes durable*; the remaining modules are
+//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves, [`audit`] what proves it; [`store`] says *how it becomes durable*; the remaining modules are
 //! the ports through which rooms reach one another.
 
 pub mod id;
@@ -13,6 +13,7 @@ pub mod scope;
 
 pub mod agent;
 pub mod digest;
+pub mod file;
 pub mod label;
 pub mod session;
 pub mod token;
@@ -23,7 +24,10 @@ pub mod input;
 pub mod tool;
 pub mod transcript;
 
+pub mod approval;
+pub mod audit;
 pub mod budget;
+pub mod capability;
 pub mod cost;
 pub mod delivery;
 pub mod entry;
@@ -36,6 +40,7 @@ pub mod egress;
 pub mod fault;
 pub mod gate;
 pub mod model;
+pub mod plan;
 pub mod quantity;
 pub mod runs;
 pub mod runtime;
@@ -47,5 +52,7 @@ pub use futures_core::future::BoxFuture;
 
 pub use crate::digest::Digest;
 pub use crate::fault::{ErrorCode, Fault, Recourse};
-pub use crate::id::{AgentId, CallId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
+pub use crate::id::{
+    AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId,
+};
 pub use crate::scope::{Actor, Authority, Operator, Scope};

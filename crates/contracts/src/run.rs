@@ -13,6 +13,9 @@ use crate::model::Usage;
 pub enum RunKind {
     /// Answers a session.
     Turn,
+    /// Does one thing beside the turns of a session, in a session of its own: a call that was approved when the run that
+    /// asked for it had gone on.
+    Worker,
 }
 
 /// How a run stands.

@@ -12,11 +12,12 @@ use std::pin::Pin;
 
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
+use crate::approval::{Approval, ApprovalRule, RuleAnswer};
 use crate::budget::Budget;
 use crate::client::{Answers, Offer};
 use crate::content::Part;
 use crate::fault::Fault;
-use crate::id::{AgentId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::input::AskedCall;
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, Operator, Scope};
@@ -228,6 +229,49 @@ pub struct NewToken {
     pub expires_at: Option<Timestamp>,
 }
 
+/// How far an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// This one call.
+    Once,
+    /// This call, and the very same one as often as it comes in this session, until the rule ends.
+    Session,
+    /// This call, and whatever this rule matches of its agent, until the rule ends.
+    Always {
+        /// The rule.
+        rule: String,
+    },
+}
+
+/// What somebody answers to an approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The call may begin.
+    Approve(Reach),
+    /// It may not.
+    Deny {
+        /// Why, for the model and the person; may be empty.
+        reason: String,
+    },
+}
+
+/// A rule that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRule {
+    /// Its name, unique in the tenant.
+    pub name: String,
+    /// What it answers.
+    pub answer: RuleAnswer,
+    /// Which calls it answers, as [`Rule`](crate::approval::Rule) reads it.
+    pub rule: String,
+    /// The one agent whose calls it answers.
+    pub agent: Option<AgentId>,
+    /// The one session in which it answers.
+    pub session: Option<SessionId>,
+    /// From when on it answers nothing; without one, after the longest time that a rule may have.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// The port to the engine.
 pub trait Runs: Send + Sync + fmt::Debug {
     /// Stores an input; when the future ends well, the input is durable. Never refused because a turn runs.
@@ -292,6 +336,21 @@ pub trait Runs: Send + Sync + fmt::Debug {
 
     /// Removes a budget of the tenant.
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>>;
+
+    /// Answers an approval; when the future ends well, the answer is durable. The same answer of the same person again
+    /// changes nothing.
+    fn approval_answer(
+        &self,
+        scope: Scope,
+        approval: ApprovalId,
+        answer: Answer,
+    ) -> BoxFuture<'_, Result<Approval, Fault>>;
+
+    /// Adds a rule that answers approvals, or changes the one of this name.
+    fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>>;
+
+    /// Removes a rule.
+    fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>>;
 
     /// Registers an agent.
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>>;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::BoxFuture;
-use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 
 /// Time.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -76,6 +76,16 @@ impl Runtime {
     /// Mints a delivery id.
     pub fn delivery_id(&self) -> DeliveryId {
         DeliveryId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints a capability id.
+    pub fn capability_id(&self) -> CapabilityId {
+        CapabilityId::from_uuid(self.ids.uuid())
+    }
+
+    /// Mints an approval id.
+    pub fn approval_id(&self) -> ApprovalId {
+        ApprovalId::from_uuid(self.ids.uuid())
     }
 
     /// Mints a token id.

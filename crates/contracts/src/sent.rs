@@ -37,6 +37,16 @@ pub struct Wording {
     pub left_out: u32,
 }
 
+/// How a form begins whose requests are answered within this process.
+pub const FORM_WITHIN: &str = "scripted/";
+
+impl Wording {
+    /// Tells whether what is written so leaves this process.
+    pub fn leaves(&self) -> bool {
+        !self.form.starts_with(FORM_WITHIN)
+    }
+}
+
 /// What was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
@@ -117,6 +127,20 @@ impl<'de> Deserialize<'de> for BodyDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_scripted_model_is_asked_does_not_leave() {
+        let wording = |form: &str| Wording {
+            by: None,
+            form: form.to_owned(),
+            model: String::new(),
+            whole: false,
+            limit: None,
+            left_out: 0,
+        };
+        assert!(!wording("scripted/1").leaves());
+        assert!(wording("chat/2").leaves() && wording("").leaves());
+    }
 
     #[test]
     fn what_is_usual_is_not_written_and_everything_comes_back() {

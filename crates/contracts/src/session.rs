@@ -81,6 +81,13 @@ pub enum ItemKind {
     Terminate,
     /// For a held run: try again.
     Release,
+    /// For a run that waits for an approval: the call may begin.
+    Approve,
+    /// For a run that waits for an approval: the call is refused; the body may say why.
+    Deny,
+    /// For a session: a call that was approved and is to run by itself; the body is an
+    /// [`ApprovedBody`](crate::approval::ApprovedBody).
+    Approved,
 }
 
 impl ItemKind {
@@ -92,6 +99,9 @@ impl ItemKind {
             Self::Cancel => "cancel",
             Self::Terminate => "terminate",
             Self::Release => "release",
+            Self::Approve => "approve",
+            Self::Deny => "deny",
+            Self::Approved => "approved",
         }
     }
 }

@@ -9,14 +9,16 @@ mod deliver;
 mod read;
 
 pub use batch::{
-    AgentCreate, AgentStateSet, Batch, BudgetRemove, BudgetSet, Claim, Commit, InboxPut, ItemKey,
-    KeyLifetime, Lane, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SecretErase,
-    SessionOpen, StatePut, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
+    AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, Batch, BudgetRemove, BudgetSet,
+    CapabilityDrop, CapabilityRevoke, Claim, Commit, FileLabelsPut, InboxPut, ItemKey, KeyLifetime, Lane,
+    Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SecretErase, SessionOpen, StatePut,
+    TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut, Wanted,
 };
 pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
 pub use read::{
-    DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending,
-    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, Read,
+    ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
+    TailLimits, TokenOwner,
 };

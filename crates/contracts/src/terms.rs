@@ -42,13 +42,15 @@ pub const CLEARED: &str = "privileged:";
 
 /// The port to what the operator says about tools.
 ///
-/// Guarantee: the same question has the same answer as long as the process lives, unless an agent gets another handle.
+/// Guarantee: the same question has the same answer as long as the process lives, unless an agent gets another handle or
+/// a capability.
 pub trait Terms: Send + Sync + fmt::Debug {
     /// Says what counts for a tool in the hands of an agent; without an agent, what counts for those of whom nothing is
     /// said.
     fn of<'a>(&'a self, tool: &'a str, agent: Option<(&'a Scope, AgentId)>) -> Read<'a, ToolTerms>;
 
-    /// Lists what the operator adds to an agent's own grants: hosts, and the word for privileged tools.
+    /// Lists what the operator adds to an agent's own grants: hosts, the word for privileged tools, and the word for the
+    /// capabilities that it holds.
     fn grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
 }
 

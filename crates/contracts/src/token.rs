@@ -38,19 +38,25 @@ pub enum TokenScope {
     Read,
     /// Say something to the tenant's agents.
     Invoke,
+    /// Steer what is there: pause, resume and end agents and runs, have messages sent again.
+    Operate,
+    /// Answer calls that wait for a person.
+    Approve,
     /// Everything, within the tenant; the other scopes are part of it.
     Admin,
 }
 
 impl TokenScope {
     /// Every scope, the narrowest first.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Invoke, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Invoke, Self::Operate, Self::Approve, Self::Admin];
 
     /// Returns the scope as it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Invoke => "invoke",
+            Self::Operate => "operate",
+            Self::Approve => "approve",
             Self::Admin => "admin",
         }
     }
@@ -60,6 +66,8 @@ impl TokenScope {
             Self::Read => 1,
             Self::Invoke => 2,
             Self::Admin => 4,
+            Self::Approve => 8,
+            Self::Operate => 16,
         }
     }
 }
@@ -72,7 +80,7 @@ impl fmt::Display for TokenScope {
 
 /// Says that a text names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected read, invoke or admin, found {0:?}")]
+#[error("expected read, invoke, operate, approve or admin, found {0:?}")]
 pub struct ParseTokenScopeError(pub String);
 
 impl FromStr for TokenScope {
@@ -111,6 +119,20 @@ impl TokenScopes {
     pub fn covers(self, other: Self) -> bool {
         other.iter().all(|scope| self.allows(scope))
     }
+}
+
+/// The roles that every server has, with the scopes that each stands for, the narrowest first.
+pub const ROLES: [(&str, &[TokenScope]); 4] = [
+    ("viewer", &[TokenScope::Read]),
+    ("approver", &[TokenScope::Read, TokenScope::Approve]),
+    ("operator", &[TokenScope::Read, TokenScope::Invoke, TokenScope::Operate]),
+    ("admin", &[TokenScope::Admin]),
+];
+
+/// Finds what a role of [`ROLES`] may do.
+pub fn role(name: &str) -> Option<TokenScopes> {
+    let found = ROLES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, scopes)| scopes.iter().copied().collect())
 }
 
 impl FromIterator<TokenScope> for TokenScopes {
@@ -233,13 +255,24 @@ mod tests {
 
     #[test]
     fn no_set_covers_one_that_allows_more() {
-        let sets = (0..8_u8).map(TokenScopes);
+        let sets = (0..32_u8).map(TokenScopes);
         for mine in sets.clone() {
             for new in sets.clone() {
                 let more = TokenScope::ALL.into_iter().any(|scope| new.allows(scope) && !mine.allows(scope));
                 assert_eq!(mine.covers(new), !more, "{mine:?} covers {new:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_role_is_a_name_for_scopes_and_none_but_admin_covers_all() {
+        let all: TokenScopes = TokenScope::ALL.into_iter().collect();
+        for (name, scopes) in ROLES {
+            assert_eq!(role(name), Some(set(scopes)));
+            assert!(set(scopes).allows(TokenScope::Read), "{name} sees what it acts on");
+            assert_eq!(set(scopes).covers(all), name == "admin", "{name}");
+        }
+        assert_eq!(role("root"), None);
     }
 
     #[test]

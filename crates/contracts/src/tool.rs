@@ -3,6 +3,7 @@
 //! What a tool declares decides how a crash is repaired (the effect class) and what the gate looks at (the
 //! argument roles). Foreign tools are [`EffectClass::Unkeyed`] unless the operator says otherwise.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::BoxFuture;
 use crate::content::{Part, ToolCall};
 use crate::digest::Digest;
 use crate::egress::{Decision, Reaches};
+use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::label::Label;
 use crate::sandbox::Limits;
@@ -50,12 +52,36 @@ impl EffectClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ArgumentRole {
+    /// How much of it: a sum of money, a number of things.
+    Amount,
+    /// What lets somebody in: a password, a key.
+    Credential,
     /// Where something goes: a session, the URL of a request.
     Destination,
     /// What is acted upon: a path.
     Object,
     /// What is carried: a text.
     Payload,
+}
+
+/// Where what a tool does is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sink {
+    /// With the tenant only, where it can be looked at and undone.
+    Inside,
+    /// With others, or where it cannot be undone.
+    #[default]
+    Outside,
+}
+
+/// What is known of a tool beside its calls, for a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Manifest {
+    /// Where what it does is seen.
+    pub sink: Sink,
+    /// The role of each argument, by its name.
+    pub roles: BTreeMap<String, ArgumentRole>,
 }
 
 /// What a tool says about itself, to the model and to the gate.
@@ -71,7 +97,7 @@ pub struct ToolDescriptor {
     pub effect: EffectClass,
     /// The role of each argument, by its name.
     pub roles: Vec<(String, ArgumentRole)>,
-    /// The label of what it returns.
+    /// The label of what it returns, where nothing else is known of it; files have labels of their own.
     pub result_label: Label,
 }
 
@@ -145,6 +171,9 @@ pub struct ToolOutput {
     pub sends: Vec<InboxPut>,
     /// What was judged about the requests that left this process, or did not.
     pub egress: Vec<Decision>,
+    /// What files of the agent's workspace hold now; it becomes durable together with the result. Transactional tools
+    /// change no file.
+    pub files: FileLabels,
 }
 
 /// The longest text of one piece of live output, in bytes.

@@ -60,6 +60,11 @@ impl OpenUnit {
         &self.message
     }
 
+    /// Returns the results that are there, in the order in which they came.
+    pub fn results(&self) -> &[ToolResult] {
+        &self.results
+    }
+
     /// Closes the unit, or gives it back while a call is unanswered.
     pub fn close(self) -> Result<Unit, Self> {
         if self.next_unanswered().is_some() {

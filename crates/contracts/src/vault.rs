@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -298,22 +299,47 @@ pub struct Leak {
     pub range: Range<usize>,
 }
 
-/// The port to whoever knows the values and looks for them in what leaves. It is a heuristic: a value that is written in a
-/// form that nobody thought of is not found.
+/// Whoever knows the values of one tenant, as they were when it was asked for. It is a heuristic: a value that is written in
+/// a form that nobody thought of is not found.
+pub trait Spotter: Send + Sync + fmt::Debug {
+    /// Finds values, in the order of the text and without overlap.
+    fn find(&self, text: &[u8]) -> Vec<Leak>;
+
+    /// Says from where on the end of a text may be the beginning of a value: what is before may go on its way when the rest
+    /// is not known yet. It is the text's length where nothing begins.
+    fn open_from(&self, text: &[u8]) -> usize;
+}
+
+/// The port to whoever knows the values and looks for them in what leaves.
 ///
 /// Guarantee: without an answer (the vault cannot be opened) nothing is said to be clean.
 pub trait Leaks: Send + Sync + fmt::Debug {
+    /// Returns who knows the values of a tenant, for texts that come in pieces.
+    fn spotter<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>>;
+
     /// Finds values of the tenant's secrets, in the order of the text and without overlap.
-    fn find<'a>(&'a self, scope: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>>;
+    fn find<'a>(&'a self, scope: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
+        Box::pin(async move { Ok(self.spotter(scope).await?.find(text)) })
+    }
 }
 
 /// Where there are no secrets, none is found.
 #[derive(Debug, Clone, Copy)]
 pub struct NoSecrets;
 
+impl Spotter for NoSecrets {
+    fn find(&self, _: &[u8]) -> Vec<Leak> {
+        Vec::new()
+    }
+
+    fn open_from(&self, text: &[u8]) -> usize {
+        text.len()
+    }
+}
+
 impl Leaks for NoSecrets {
-    fn find<'a>(&'a self, _: &'a Scope, _: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    fn spotter<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
+        Box::pin(std::future::ready(Ok(Arc::new(Self) as Arc<dyn Spotter>)))
     }
 }
 

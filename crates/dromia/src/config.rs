@@ -4,9 +4,12 @@
 //! ([`layers`]), and the whole is resolved and checked ([`resolve`]) once, at the start, before any port is bound. Each
 //! value knows where it comes from ([`origin`]), so a mistake names its line and column, or its variable.
 
+mod approvals;
 mod budgets;
 mod channels;
 mod egress;
+mod external;
+mod irreversible;
 mod layers;
 mod origin;
 mod permissions;
@@ -14,6 +17,7 @@ mod places;
 mod problem;
 mod providers;
 mod resolve;
+mod roles;
 mod schema;
 mod tools;
 mod written;
@@ -26,10 +30,11 @@ use std::fs;
 use std::path::Path;
 
 pub(crate) use self::egress::Reachable;
+pub(crate) use self::external::External;
 pub(crate) use self::layers::{Environment, Flag, SetArguments};
 pub(crate) use self::origin::Origins;
 pub(crate) use self::problem::{Problem, Problems, did_you_mean};
-pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, secret};
+pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, secret, vault_name};
 pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
 pub(crate) use self::tools::{Named, Said};

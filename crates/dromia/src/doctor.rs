@@ -16,6 +16,8 @@ mod runs;
 mod sandbox;
 mod server;
 mod store;
+mod tools;
+mod vault;
 mod world;
 
 #[cfg(test)]
@@ -164,6 +166,7 @@ impl Report {
 fn checks() -> impl Iterator<Item = &'static Check> {
     let groups = [
         home::CHECKS,
+        vault::CHECKS,
         config::CHECKS,
         disk::CHECKS,
         store::CHECKS,
@@ -174,6 +177,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         runs::CHECKS,
         outbox::CHECKS,
         models::CHECKS,
+        tools::CHECKS,
         sandbox::CHECKS,
     ];
     groups.into_iter().flatten()

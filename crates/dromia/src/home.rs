@@ -46,6 +46,11 @@ impl Home {
         self.root.join("vault.key")
     }
 
+    /// The directory of the audit: its key and its checkpoints.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
     /// The bearer token of the default tenant, readable by its owner only.
     pub(crate) fn token(&self) -> PathBuf {
         self.root.join("token")

@@ -46,6 +46,18 @@ impl KeyFile {
         made.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
     }
 
+    /// Opens what was sealed.
+    pub(crate) fn opened(&self, context: &[u8], sealed: &[u8]) -> Result<KeyBytes, KeyError> {
+        let own = self.read()?;
+        let key = seal::open(&own, context, sealed).map_err(|_| self.wrong())?;
+        Ok(KeyBytes::new(key.as_slice().try_into().map_err(|_| self.wrong())?))
+    }
+
+    /// Says what is wrong with the file, if anything is.
+    pub(crate) fn check(&self) -> Result<(), KeyError> {
+        self.read().map(drop)
+    }
+
     fn read(&self) -> Result<KeyBytes, KeyError> {
         let text = fs::read_to_string(&self.path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => self.unusable("is not there; put it back from where you keep a copy"),
@@ -86,11 +98,7 @@ impl KeyProvider for KeyFile {
     }
 
     fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
-        Box::pin(async move {
-            let own = self.read()?;
-            let key = seal::open(&own, context, sealed).map_err(|_| self.wrong())?;
-            Ok(KeyBytes::new(key.as_slice().try_into().map_err(|_| self.wrong())?))
-        })
+        Box::pin(async move { self.opened(context, sealed) })
     }
 }
 

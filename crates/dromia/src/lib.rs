@@ -6,6 +6,7 @@
 //! Commands that need local state live here (`init`, `up`, `demo`, `migrate`, `config`, `provider`, `model`, `policy`,
 //! `sandbox`, and what `shell` has); all others are `dromia-cli`'s and reach a server only through its API.
 
+mod audit;
 mod change;
 mod config;
 mod configure;
@@ -14,6 +15,8 @@ mod doctor;
 mod home;
 mod init;
 mod keyfile;
+mod keys;
+mod log;
 mod migrate;
 mod model;
 mod outside;
@@ -67,7 +70,7 @@ enum Command {
     /// Add, list, test and remove servers of models.
     #[command(subcommand, visible_alias = "providers")]
     Provider(provider::ProviderCommand),
-    /// Show the built-in policy, and test every policy of the home.
+    /// Show the built-in policy, test every policy of the home, and explain what was decided.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Try to break out of the sandbox of this machine.
@@ -109,6 +112,10 @@ pub fn run() -> ExitCode {
         Command::Client(dromia_cli::Command::Tool(dromia_cli::args::Tool::Test(test))) => {
             let context = &mut schemas::context(&schemas::command(&matches));
             tooltest::run(&home, test.name.as_deref(), &arguments.global, context)
+        }
+        Command::Client(dromia_cli::Command::Audit(dromia_cli::args::Audit::Verify(asked))) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            audit::verify(&home, &asked, &arguments.global, context)
         }
         Command::Client(command) => client(command, &home, &arguments.global, &matches),
         Command::Shell(command) => shell::run(command, &home, &arguments.global, &matches),

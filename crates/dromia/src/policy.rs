@@ -1,10 +1,15 @@
-//! `dromia policy`: what the built-in policy says, and the tests of every layer. No server is needed.
+//! `dromia policy`: what the built-in policy says, and the tests of every layer, for which no server is needed; and who
+//! decided about a call, which a server reads off its journal.
 
 mod folder;
 
 use std::process::ExitCode;
 
-use dromia_cli::{Context, Exit, Global, Output};
+use dromia_api::list::LIMIT_MAX;
+use dromia_api::run::Decision;
+use dromia_api::{CallId, List, RunId, TENANT_DEFAULT, shown};
+use dromia_cli::output::{pairs, time};
+use dromia_cli::{Client, Context, Exit, Global, Output};
 use dromia_guard::policy::{DEFAULT, DEFAULT_TESTS, PolicyProblem, PolicyText, VERSION, run_tests};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -26,6 +31,20 @@ pub(crate) enum PolicyCommand {
         after_help = "Examples:\n  dromia policy test\n  dromia policy test --json\n\nA test is a rule whose name begins with test_, in a file whose name ends with _test.rego beside the policies it tests. Exits with 1 if one does not hold, and with 2 if a policy cannot be read."
     )]
     Test,
+    /// Show who decided about a call of a run, by which rule and why.
+    #[command(
+        after_help = "Examples:\n  dromia policy explain run_0199c0de… call_1_0\n  dromia policy explain run_0199c0de… call_1_0 --json\n\nThe server reads it off the journal of the run, and judges nothing again. `dromia run show` names the calls."
+    )]
+    Explain(ExplainCall),
+}
+
+/// A call of a run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainCall {
+    /// The run's id
+    run: RunId,
+    /// The call's id, such as call_1_0
+    call: CallId,
 }
 
 /// The policy that every server has.
@@ -72,6 +91,11 @@ pub(crate) fn run(
             output.show(&shown, |shown| shown.text.trim_end().to_owned())?;
             Ok(ExitCode::SUCCESS)
         }
+        PolicyCommand::Explain(asked) => {
+            let decision = decided(home, asked, global)?;
+            output.show(&decision, explained)?;
+            Ok(ExitCode::SUCCESS)
+        }
         PolicyCommand::Test => {
             let tested = Tested { items: test(home).map_err(system::Exit::usage_of)? };
             let is_sound = tested.items.iter().all(|row| row.holds);
@@ -88,6 +112,48 @@ pub(crate) fn run(
             Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
         }
     }
+}
+
+/// Asks the server what its journal says of a call. Of one that was tried more than once, the last decision counts.
+fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<Decision> {
+    let socket = global.socket.clone().unwrap_or_else(|| home.socket());
+    let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
+    let client = Client::new(socket, tenant, global.timeout);
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut found, mut after) = (None, "0".to_owned());
+    loop {
+        let path = format!("/v1/runs/{}/decisions?limit={LIMIT_MAX}&after={after}", asked.run);
+        let page: List<Decision> = tokio.block_on(client.get(&path))?;
+        found = page.items.into_iter().rfind(|decision| decision.call == asked.call).or(found);
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    found.ok_or_else(|| {
+        let text =
+            format!("{} has no decided call {}; `dromia run show {0}` names them", asked.run, asked.call);
+        system::Exit::failed(text)
+    })
+}
+
+fn explained(decision: &Decision) -> String {
+    let plan = match decision.in_plan {
+        Some(true) => "in the frozen plan",
+        Some(false) => "outside of the frozen plan",
+        None => "",
+    };
+    pairs(&[
+        ("call", format!("{} {}", decision.call, shown(&decision.tool))),
+        ("verdict", if decision.allowed { "allowed" } else { "refused" }.to_owned()),
+        ("by", decision.by.as_str().to_owned()),
+        ("rule", decision.rule.clone().unwrap_or_default()),
+        ("why", shown(&decision.why)),
+        ("plan", plan.to_owned()),
+        ("policy", decision.policy.map(|policy| policy.to_string()).unwrap_or_default()),
+        ("entry", decision.entry.to_string()),
+        ("at", time(decision.at)),
+    ])
 }
 
 /// Compiles what a server would ask, then runs the tests of each layer.

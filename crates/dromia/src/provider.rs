@@ -205,7 +205,7 @@ fn list(held: &Held, output: &mut Output<'_>) -> Outcome {
 fn key_state(held: &Held, server: &WrittenProvider) -> String {
     let Some(reference) = &server.key else { return "none".to_owned() };
     match config::secret(reference, &held.environment) {
-        Ok(_) => reference.clone(),
+        Ok(_) | Err(Refused::InVault(_)) => reference.clone(),
         Err(Refused::Literal) => "(not shown: write env:NAME)".to_owned(),
         Err(Refused::Unset(_)) => format!("{reference} (not set here)"),
         Err(Refused::Bad(_)) => format!("{reference} (no key)"),
@@ -300,6 +300,9 @@ fn tested_text(tested: &Tested, host: &str) -> String {
 fn no_key(held: &Held, name: &str, refused: &Refused) -> anyhow::Error {
     let at = held.loaded.origins.at(&format!("providers.{name}.key"));
     Exit::usage(match refused {
+        Refused::InVault(secret) => format!(
+            "the key of {name} is the secret {secret}, which only a running server opens; `dromia ask` an agent whose model is there"
+        ),
         Refused::Literal => {
             format!("{at}: providers.{name}.key: write env:NAME, so that no key stands in the file")
         }

@@ -5,6 +5,16 @@
 
 use serde_json::Value;
 
+use crate::config;
+use crate::doctor;
+use crate::home::Home;
+
+/// The variables of this process that are text.
+pub(crate) fn variables() -> Vec<(String, String)> {
+    let texts = std::env::vars_os();
+    texts.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
 /// What stands in place of a secret.
 pub(crate) const REDACTED: &str = "(redacted)";
 
@@ -16,7 +26,7 @@ const NAMES: [&str; 9] =
     ["key", "token", "secret", "password", "passwd", "credential", "authorization", "cookie", "headers"];
 
 /// How the secrets of well-known issuers begin.
-const PREFIXES: [&str; 15] = [
+const PREFIXES: [&str; 26] = [
     "sk-",
     "sk_",
     "rk_",
@@ -32,7 +42,21 @@ const PREFIXES: [&str; 15] = [
     "AIza",
     "hf_",
     "eyJ",
+    "ghs_",
+    "ghu_",
+    "ghr_",
+    "ASIA",
+    "npm_",
+    "pypi-",
+    "ya29.",
+    "SG.",
+    "dop_v1_",
+    "shpat_",
+    "AGE-SECRET-KEY-",
 ];
+
+/// The fewest characters behind such a beginning.
+const REST_CHARS_MIN: usize = 6;
 
 /// Knows what must not be shown.
 #[derive(Debug, Default)]
@@ -41,14 +65,41 @@ pub(crate) struct Redactor {
 }
 
 impl Redactor {
+    /// Learns every secret that this process can know: variables that are named like secrets or that the configuration
+    /// refers to, and the token of the home.
+    pub(crate) fn of(home: &Home, variables: &[(String, String)], written: Option<&Value>) -> Self {
+        let (mut redactor, mut referred) = (Self::default(), Vec::new());
+        if let Some(written) = written {
+            doctor::texts(written, "", &mut |_, text| {
+                referred.extend(text.strip_prefix("env:").map(str::to_owned));
+            });
+        }
+        for (name, value) in variables {
+            if is_secret_name(name) || referred.contains(name) {
+                redactor.learn(value);
+            }
+        }
+        if let Ok(token) = std::fs::read_to_string(home.token()) {
+            redactor.learn(&token);
+        }
+        redactor
+    }
+
     /// Learns a value that must not be shown.
     pub(crate) fn learn(&mut self, secret: &str) {
         let secret = secret.trim();
-        if secret.len() >= KNOWN_BYTES_MIN && !self.known.iter().any(|known| known == secret) {
-            self.known.push(secret.to_owned());
-            // The longest first, so that no part of one is left when another is inside it.
-            self.known.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        if secret.len() < KNOWN_BYTES_MIN {
+            return;
         }
+        // As it is, and as JSON and lines of the log spell it.
+        let spelled = secret.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        for form in [secret.to_owned(), spelled] {
+            if !self.known.contains(&form) {
+                self.known.push(form);
+            }
+        }
+        // The longest first, so that no part of one is left when another is inside it.
+        self.known.sort_by_key(|known| std::cmp::Reverse(known.len()));
     }
 
     /// Takes the secrets out of a text.
@@ -57,7 +108,7 @@ impl Redactor {
         for known in &self.known {
             text = text.replace(known.as_str(), REDACTED);
         }
-        text.split_inclusive(is_border).map(piece).collect()
+        without_private_keys(&text).split_inclusive(is_border).map(piece).collect()
     }
 
     /// Takes the secrets out of a document: every value under a name like one, and what looks like one elsewhere.
@@ -89,8 +140,10 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 }
 
 fn is_reference(text: &str) -> bool {
-    let name = text.strip_prefix("env:");
-    name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+    let name = text.strip_prefix("env:").or_else(|| config::vault_name(text));
+    name.is_some_and(|name| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    })
 }
 
 fn is_border(c: char) -> bool {
@@ -98,21 +151,56 @@ fn is_border(c: char) -> bool {
         || matches!(c, '"' | '\'' | ',' | ';' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '`')
 }
 
+/// Takes private keys out that are written as PEM, also without their end.
+fn without_private_keys(text: &str) -> String {
+    const BEGIN: &str = "-----BEGIN ";
+    const END: &str = "-----END ";
+    const LINE: &str = "-----";
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(BEGIN) {
+        let (before, block) = rest.split_at(at);
+        out.push_str(before);
+        let label = block[BEGIN.len()..].split(LINE).next().unwrap_or_default();
+        if label.ends_with("PRIVATE KEY") {
+            out.push_str(REDACTED);
+            let end = block.find(END).map(|at| at + END.len());
+            let end = end.and_then(|at| block[at..].find(LINE).map(|more| at + more + LINE.len()));
+            rest = &block[end.unwrap_or(block.len())..];
+        } else {
+            out.push_str(BEGIN);
+            rest = &block[BEGIN.len()..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Takes the secrets out of a word with the border after it.
 fn piece(word: &str) -> String {
     let bare = word.trim_end_matches(is_border);
-    let border = &word[bare.len()..];
-    // NAME=VALUE and name:value are judged by their value.
-    let value = bare.rsplit(['=', ':']).next().unwrap_or(bare);
-    let looks =
-        |text: &str| PREFIXES.iter().any(|prefix| text.starts_with(prefix) && text.len() >= prefix.len() + 6);
-    if looks(bare) {
-        return format!("{REDACTED}{border}");
+    format!("{}{}", shapes(&url(bare)), &word[bare.len()..])
+}
+
+/// Takes out what begins as secrets of well-known issuers do, wherever in a word it begins, such as behind `=`, `:` or `/`.
+fn shapes(text: &str) -> String {
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=' | '~');
+    let (mut out, mut rest) = (String::new(), text);
+    let mut before = None;
+    while let Some(first) = rest.chars().next() {
+        let is_inside = before.is_some_and(char::is_alphanumeric);
+        let found = PREFIXES.iter().find(|prefix| !is_inside && rest.starts_with(**prefix));
+        let length = found.map_or(0, |_| rest.find(|c: char| !goes_on(c)).unwrap_or(rest.len()));
+        if found.is_some_and(|prefix| length >= prefix.len() + REST_CHARS_MIN) {
+            out.push_str(REDACTED);
+            rest = &rest[length..];
+            before = None;
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            before = Some(first);
+        }
     }
-    if looks(value) {
-        return format!("{}{REDACTED}{border}", &bare[..bare.len() - value.len()]);
-    }
-    format!("{}{border}", url(bare))
+    out
 }
 
 /// Takes user, password and query out of a URL.
@@ -165,6 +253,16 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_goes_also_as_json_spells_it() {
+        let mut redactor = Redactor::default();
+        redactor.learn("pa\"ss\\word\nmore");
+        for text in ["it is pa\"ss\\word\nmore.", r#"{"x":"pa\"ss\\word\nmore"}"#] {
+            let shown = redactor.text(text);
+            assert!(shown.contains(REDACTED) && !shown.contains("word"), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_secret_in_a_message_goes_too() {
         let redactor = Redactor::default();
         for (text, shown) in [
@@ -176,6 +274,21 @@ mod tests {
             ("Bearer eyJhbGciOi.abc", "Bearer (redacted)"),
             ("a plain text, with https://host/v1", "a plain text, with https://host/v1"),
             ("sk-", "sk-"),
+            ("to \"http://sk-abcdef123456.invalid:80\", now", "to \"http://(redacted):80\", now"),
+            ("a=1&key=AKIAIOSFODNN7EXAMPLE&b=2", "a=1&key=(redacted)&b=2"),
+            (
+                "risk-assessments, desk-research: task-manager",
+                "risk-assessments, desk-research: task-manager",
+            ),
+            (
+                "it is -----BEGIN RSA PRIVATE KEY-----\\nMIIEow==\\n-----END RSA PRIVATE KEY-----, see",
+                "it is (redacted), see",
+            ),
+            ("-----BEGIN PRIVATE KEY-----\nMIIEow", "(redacted)"),
+            (
+                "-----BEGIN CERTIFICATE-----\nMIIEow\n-----END CERTIFICATE-----",
+                "-----BEGIN CERTIFICATE-----\nMIIEow\n-----END CERTIFICATE-----",
+            ),
         ] {
             assert_eq!(redactor.text(text), shown);
         }

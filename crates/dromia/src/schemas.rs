@@ -6,7 +6,9 @@ use dromia_cli::Context;
 use dromia_cli::schema::Published;
 
 use crate::change::Edited;
-use crate::{configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, tooltest};
+use crate::{
+    audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, tooltest,
+};
 
 /// All documents, the client's and those of the local commands.
 pub(crate) fn published() -> Vec<Published> {
@@ -29,8 +31,10 @@ pub(crate) fn published() -> Vec<Published> {
         Published::of::<List<model::Routed>>("model route show"),
         Published::of::<policy::Shown>("policy show"),
         Published::of::<policy::Tested>("policy test"),
+        Published::of::<dromia_api::run::Decision>("policy explain"),
         Published::of::<sandbox::Tried>("sandbox test"),
         Published::of::<List<tooltest::Tested>>("tool test"),
+        Published::of::<audit::Verified>("audit verify"),
         Published::of::<shell::About>("version"),
         Published::of::<List<shell::Row>>("help commands"),
     ]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::doctor::{self, RealWorld, Report, Scene, Server, World};
 use crate::home::Home;
-use crate::redact::{REDACTED, Redactor, is_secret_name};
+use crate::redact::{self, REDACTED, Redactor, is_secret_name};
 
 /// The variables whose values are shown; of all others that matter only the names are.
 const SHOWN: [&str; 12] = [
@@ -61,9 +61,7 @@ struct Variable {
 /// Runs the command. It exits as `dromia doctor` does.
 pub(crate) fn run(home: &Home, global: &Global, context: &mut Context) -> anyhow::Result<ExitCode> {
     let world = RealWorld::new(home, global)?;
-    let mut variables: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let mut variables = redact::variables();
     variables.sort();
     let mut output = Output::new(context, global);
     let told = told(home, &variables, &world, &mut output);
@@ -87,7 +85,7 @@ fn told(
     output.check()?;
     let env = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let scene = Scene::new(home, &env, world);
-    let redactor = redactor(home, variables, scene.written());
+    let redactor = Redactor::of(home, variables, scene.written());
     let (page, is_sound) = page(home, variables, &scene, &redactor)?;
     if output.is_json() {
         let document = serde_json::to_value(&page).map(|page| redactor.document(&page));
@@ -96,26 +94,6 @@ fn told(
         output.line(&redactor.text(&text(&page)))?;
     }
     Ok(is_sound)
-}
-
-/// Learns every secret that this process can know.
-fn redactor(home: &Home, variables: &[(String, String)], written: Option<&Value>) -> Redactor {
-    let mut redactor = Redactor::default();
-    let mut referred = Vec::new();
-    if let Some(written) = written {
-        doctor::texts(written, "", &mut |_, text| {
-            referred.extend(text.strip_prefix("env:").map(str::to_owned));
-        });
-    }
-    for (name, value) in variables {
-        if is_secret_name(name) || referred.contains(name) {
-            redactor.learn(value);
-        }
-    }
-    if let Ok(token) = std::fs::read_to_string(home.token()) {
-        redactor.learn(&token);
-    }
-    redactor
 }
 
 fn page(

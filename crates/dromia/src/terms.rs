@@ -1,10 +1,11 @@
 //! What the operator says about tools, for those who ask by an agent's id: the file names agents by their handles.
 //!
 //! Handles are looked up only where the file says something about an agent that is called so; a handle that passes to
-//! another agent passes what is said with it.
+//! another agent passes what is said with it. What an agent holds in capabilities stands there by a word.
 
 use std::sync::Arc;
 
+use dromia_contracts::capability::Capabilities;
 use dromia_contracts::store::{Read, ReadError, Store};
 use dromia_contracts::terms::{Terms, ToolTerms};
 use dromia_contracts::{AgentId, Operator, Scope};
@@ -17,12 +18,18 @@ pub(crate) struct Table {
     said: Said,
     store: Arc<dyn Store>,
     operator: Operator,
+    capabilities: Arc<dyn Capabilities>,
 }
 
 impl Table {
     /// Notes what is said.
-    pub(crate) fn new(said: Said, store: Arc<dyn Store>, operator: Operator) -> Self {
-        Self { said, store, operator }
+    pub(crate) fn new(
+        said: Said,
+        store: Arc<dyn Store>,
+        operator: Operator,
+        capabilities: Arc<dyn Capabilities>,
+    ) -> Self {
+        Self { said, store, operator, capabilities }
     }
 
     /// Finds the name under which the file speaks of an agent, if it does.
@@ -53,6 +60,10 @@ impl Terms for Table {
     }
 
     fn grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>> {
-        Box::pin(async move { Ok(self.said.grants(self.named(scope, agent).await?)) })
+        Box::pin(async move {
+            let mut grants = self.said.grants(self.named(scope, agent).await?);
+            grants.extend(self.capabilities.words(scope, agent).await?);
+            Ok(grants)
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! `dromia tool test`: each tool is really called once, in a home of its own that goes away again.
 //!
-//! No agent, no data and no server of anybody is touched, and no request leaves this machine: `http.request` is shown a host
-//! that nobody is granted and must refuse it. What the file says about tools, walls and other hosts counts.
+//! No agent, no data and no server of anybody is touched: `http.request` is shown a host that nobody is granted and must
+//! refuse it. A tool of the operator's own is not called, because nobody knows what that would do; its server is asked
+//! whether it answers, with a GET that carries nothing. What the file says about tools, walls and other hosts counts.
 //!
 //! A new tool needs its calls in `tooltest/steps.rs`; a test sees to it.
 
@@ -17,6 +18,7 @@ use dromia_api::List;
 use dromia_cli::{Context, Exit, Global, Output};
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::egress::Egress as _;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::session::SessionKey;
@@ -28,9 +30,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::steps::{Expected, Step, steps};
-use crate::config::{self, Environment, Loaded, Written, did_you_mean};
+use crate::config::{self, Environment, External, Loaded, Resolved, Written, did_you_mean};
 use crate::home::Home;
-use crate::{system, up, world};
+use crate::{outside, system, up, world};
 
 /// How long one call may take; programs and requests have shorter deadlines of their own.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,7 +45,7 @@ const SAID_CHARS_MAX: usize = 400;
 #[schemars(rename = "ToolTested")]
 pub(crate) struct Tested {
     /// The tool.
-    name: &'static str,
+    name: String,
     /// Whether it did what it should.
     ok: bool,
     /// How long that took, in milliseconds.
@@ -51,7 +53,7 @@ pub(crate) struct Tested {
     /// What it said instead; nothing if it is well.
     problem: Option<String>,
     /// What to do about it; nothing if it is well.
-    fix: Option<&'static str>,
+    fix: Option<String>,
 }
 
 /// Runs the command.
@@ -63,20 +65,28 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(context, global);
     output.check()?;
-    let names = Toolbox::names();
-    let wanted: Vec<_> = names.into_iter().filter(|known| name.is_none_or(|name| name == *known)).collect();
-    if let (true, Some(name)) = (wanted.is_empty(), name) {
-        let near = did_you_mean(name, names);
+    let loaded = settings(home)?;
+    let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;
+    let is_wanted = |known: &str| name.is_none_or(|name| name == known);
+    let wanted: Vec<_> = Toolbox::names().into_iter().filter(|known| is_wanted(known)).collect();
+    let external: Vec<_> =
+        resolved.external.iter().filter(|external| is_wanted(external.tool.name())).collect();
+    if let (true, true, Some(name)) = (wanted.is_empty(), external.is_empty(), name) {
+        let own = resolved.external.iter().map(|external| external.tool.name());
+        let names: Vec<_> = Toolbox::names().into_iter().chain(own).collect();
+        let near = did_you_mean(name, names.iter().copied());
         let known = names.join(", ");
         return Err(system::Exit::usage(format!("there is no tool {name:?}{near}; the tools are {known}")));
     }
-    let loaded = settings(home)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let items = tokio.block_on(async {
-        let bench = Box::pin(Bench::new(&loaded)).await?;
+        let bench = Box::pin(Bench::new(&resolved)).await?;
         let mut items = Vec::new();
         for name in wanted {
             items.push(bench.test(name).await);
+        }
+        for external in external {
+            items.push(bench.reached(external).await);
         }
         anyhow::Ok(items)
     })?;
@@ -90,7 +100,7 @@ pub(crate) fn run(
         for tested in list.items.iter().filter(|tested| !tested.ok) {
             let problem = tested.problem.as_deref().unwrap_or_default();
             output.line(&format!("{}: {problem}", tested.name))?;
-            output.line(&format!("  fix: {}", tested.fix.unwrap_or_default()))?;
+            output.line(&format!("  fix: {}", tested.fix.as_deref().unwrap_or_default()))?;
         }
     }
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
@@ -98,7 +108,7 @@ pub(crate) fn run(
 
 fn row(tested: &Tested) -> Vec<String> {
     let state = if tested.ok { "ok" } else { "failed" };
-    vec![tested.name.to_owned(), state.to_owned(), tested.took_ms.to_string()]
+    vec![tested.name.clone(), state.to_owned(), tested.took_ms.to_string()]
 }
 
 /// Takes what the home's file says about tools, and nothing else of it; without a home, the defaults.
@@ -132,7 +142,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(loaded: &Loaded) -> anyhow::Result<Self> {
+    async fn new(resolved: &Resolved) -> anyhow::Result<Self> {
         let runtime = world::runtime();
         let name = format!("dromia-tool-test-{}", runtime.ids.uuid().simple());
         let scratch = Scratch(std::env::temp_dir().join(name));
@@ -140,8 +150,7 @@ impl Bench {
             let place = scratch.0.display();
             system::Exit::failed(format!("failed to make {place}: {error}; name another place with TMPDIR"))
         })?;
-        let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;
-        let house = up::build(&Home::find(Some(scratch.0.as_path())), &resolved)?;
+        let house = up::build(&Home::find(Some(scratch.0.as_path())), resolved)?;
         let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");
         let operator = house.authority.operator();
         let (tenant, _) = house
@@ -195,8 +204,24 @@ impl Bench {
             }
         }
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let fix = problem.is_some().then_some(trial.fix);
-        Tested { name, ok: problem.is_none(), took_ms, problem, fix }
+        let fix = problem.is_some().then(|| trial.fix.to_owned());
+        Tested { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
+    }
+
+    /// Asks the server of a tool of the operator's own whether it answers, whatever it answers.
+    async fn reached(&self, external: &External) -> Tested {
+        let (began, name, url) = (Instant::now(), external.tool.name(), external.tool.url());
+        let problem = match self.house.egress.line(external.plan()) {
+            Ok(line) => match line.send(outside::look(url.to_owned(), Vec::new())).await {
+                Ok(_) => None,
+                Err(error) => Some(format!("its server: {error}")),
+            },
+            Err(error) => Some(error.to_string()),
+        };
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let fix = format!("start the server, or mend tools.external.{name}.url or `egress` in dromia.yaml");
+        let fix = problem.is_some().then_some(fix);
+        Tested { name: name.to_owned(), ok: problem.is_none(), took_ms, problem, fix }
     }
 
     /// Makes one call; says what is wrong with what came back.

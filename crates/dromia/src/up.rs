@@ -11,29 +11,34 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dromia_contracts::Authority;
-use dromia_contracts::egress::{Egress as _, Plan, Route};
+use dromia_contracts::audit::AuditLog;
+use dromia_contracts::capability::Capabilities;
+use dromia_contracts::egress::{Egress, Line, LineError, Plan, Route};
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::Terms;
 use dromia_contracts::tool::ToolHost;
+use dromia_contracts::{Authority, Digest};
 use dromia_engine::{Engine, Ports};
 use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
-use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreVault};
+use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreCapabilities, StoreVault};
 use dromia_models::Models;
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
-use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Flag, Resolved, SetArguments};
+use crate::audit::{Book, HouseNotary, Keeper};
+use crate::config::{self, External, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
+use crate::keys;
+use crate::log::{Form, Log};
 use crate::outside;
 use crate::policy;
 use crate::post::HttpPost;
+use crate::redact::{self, Redactor};
 use crate::system::{self, Exit};
 use crate::terms::Table;
 use crate::walls::{self, Walls};
@@ -65,15 +70,11 @@ pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCo
         value: address.to_string(),
     }));
     let resolved = config::load(home, &flags)?;
-    let filter = EnvFilter::try_from_env("DROMIA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if arguments.log_json {
-        log.json().init();
-    } else {
-        log.init();
-    }
+    let written = serde_saphyr::from_str::<serde_json::Value>(&config::text(home)?).ok();
+    let redactor = Redactor::of(home, &redact::variables(), written.as_ref());
+    let log = Log::start(redactor, if arguments.log_json { Form::Json } else { Form::Text });
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = tokio.block_on(serve(home, resolved));
+    let result = tokio.block_on(serve(home, resolved, &log));
     // Tasks that did not end in time are dropped: recovery takes their runs over.
     tokio.shutdown_timeout(Duration::from_millis(100));
     result
@@ -87,6 +88,7 @@ pub(crate) struct House {
     pub(crate) authority: Authority,
     pub(crate) egress: Arc<GuardedEgress>,
     pub(crate) vault: Arc<StoreVault>,
+    pub(crate) capabilities: Arc<StoreCapabilities>,
     pub(crate) tools: Arc<dyn ToolHost>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) policies: Policies,
@@ -102,14 +104,18 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
     let keys = KeyFile::new(home.vault_key(), Arc::clone(&runtime.ids));
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(keys), runtime.clone()));
+    let capabilities = StoreCapabilities::new(Arc::clone(&store), Arc::clone(&vault), runtime.clone());
+    let capabilities = Arc::new(capabilities);
     let egress = outside::egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
+    let egress = egress.with_capabilities(capabilities.live());
     let egress = Arc::new(egress);
     let models = Models::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
         let source =
             std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Exit::usage(format!("{}: {error}{source}", home.config().display()))
     })?;
-    let table = Table::new(resolved.said.clone(), Arc::clone(&store), authority.operator());
+    let held: Arc<dyn Capabilities> = Arc::clone(&capabilities) as _;
+    let table = Table::new(resolved.said.clone(), Arc::clone(&store), authority.operator(), held);
     let terms: Arc<dyn Terms> = Arc::new(table);
     let way_out = egress.line(outside::programs(&resolved.reachable.limits))?;
     let tools = ToolsConfig {
@@ -123,9 +129,13 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.line(Plan { route: Route::Granted, limits })?;
-    let tools: Arc<dyn ToolHost> = Arc::new(Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line));
-    let policies = Policies::built_in()?;
-    let gate = GrantGate::new(policies.clone(), Toolbox::names());
+    let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
+    let tools = tools.with_external(external(resolved, &*egress)?);
+    let policies = Policies::built_in()?.knowing(tools.manifests());
+    let policies = policies.about_irreversible(resolved.irreversible);
+    let names: Vec<_> = tools.descriptors().iter().map(|tool| tool.name.clone()).collect();
+    let gate = GrantGate::new(policies.clone(), names).with_capabilities(capabilities.live());
+    let tools: Arc<dyn ToolHost> = Arc::new(tools);
     let gate: Arc<dyn Gate> = Arc::new(gate.with_privileged(resolved.said.privileged()));
     let ports = Ports {
         store: Arc::clone(&store),
@@ -139,7 +149,29 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         authority: authority.clone(),
     };
     let engine = Engine::new(ports, resolved.engine.clone());
-    Ok(House { store: sqlite, engine, runtime, authority, egress, vault, tools, gate, policies, terms })
+    capabilities.tell_of_changes(engine.rights_watch());
+    Ok(House {
+        store: sqlite,
+        engine,
+        runtime,
+        authority,
+        egress,
+        vault,
+        capabilities,
+        tools,
+        gate,
+        policies,
+        terms,
+    })
+}
+
+/// A tool of the operator's own with the line to its server.
+type Connected = (ExternalTool, Arc<dyn Line>);
+
+/// Opens a line to the server of each tool of the operator's own.
+fn external(resolved: &Resolved, egress: &dyn Egress) -> Result<Vec<Connected>, LineError> {
+    let opened = |external: &External| Ok((external.tool.clone(), egress.line(external.plan())?));
+    resolved.external.iter().map(opened).collect()
 }
 
 /// Builds the outbox and has the engine ring at its door.
@@ -156,10 +188,12 @@ fn outbox(house: &House, channels: Channels) -> Outbox {
     outbox
 }
 
-async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
+async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
+    log.know(&house.vault);
+    keys::find(&house, &resolved.models).await?;
     policy::follow(home, &house.policies)?;
     walls::clear(&resolved);
     let socket = home.checked_socket()?;
@@ -170,6 +204,13 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     let mut gateway = resolved.gateway(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.below(home.root()));
     let outbox = outbox(&house, resolved.channels);
+    let written = config::text(home)?;
+    let book = Book::of(home);
+    let key = Arc::new(book.key(house.runtime.ids.secret())?);
+    let notary = HouseNotary::new(Arc::clone(&key), home, &written);
+    let records: Arc<dyn AuditLog> = Arc::clone(&house.store) as _;
+    let clock = Arc::clone(&house.runtime.clock);
+    let keeper = Keeper::open(&book, key, Arc::clone(&records), house.authority.operator(), clock).await?;
     let ports = dromia_gateway::Ports {
         store: Arc::clone(&house.store) as _,
         runs: Arc::new(house.engine.clone()),
@@ -178,6 +219,9 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
         gate: Arc::clone(&house.gate),
         terms: Arc::clone(&house.terms),
         vault: Arc::clone(&house.vault) as _,
+        audit: records,
+        notary: Arc::new(notary),
+        capabilities: Arc::clone(&house.capabilities) as _,
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
@@ -192,6 +236,8 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     house.engine.start();
     outbox.start();
     sweep(Arc::clone(&house.store));
+    let applied = Digest::from_bytes(*blake3::hash(written.as_bytes()).as_bytes());
+    let keeping = keeper.start(Arc::clone(&house.store) as _, applied);
     announce(&handle)?;
 
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
@@ -213,6 +259,7 @@ async fn serve(home: &Home, resolved: Resolved) -> anyhow::Result<ExitCode> {
     while is_at_work() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    keeping.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,20 +3,23 @@
 //! A snapshot may be a moment old. That is safe: the claim of a session asks the store itself whether the agent
 //! runs, and a change of state replaces the snapshot in the same process.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState};
+use dromia_contracts::capability::{self, RightsWatch};
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
+use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{Pin, ReadError};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor, ToolHost};
-use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope};
+use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::core::Core;
+use crate::core::{Core, Engine};
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]
@@ -37,6 +40,35 @@ pub(crate) struct Snapshot {
     pub(crate) tools: Arc<[ToolDescriptor]>,
     /// System text and tools as they are pinned.
     pub(crate) prompt: Pin,
+}
+
+impl Snapshot {
+    /// The agent as the runs of a session see it: those of a bounded task stay within its capability.
+    pub(crate) fn within(self: &Arc<Self>, tenant: TenantId, session: &SessionKey) -> Arc<Self> {
+        let Some(bound) = capability::bound_of(session) else { return Arc::clone(self) };
+        let mut bounded = Self::clone(self);
+        bounded.grants.push(capability::within(tenant, self.id, bound));
+        Arc::new(bounded)
+    }
+}
+
+/// Forgets agents whose rights changed, as long as the engine lives.
+#[derive(Debug)]
+struct Forgets(Weak<Core>);
+
+impl RightsWatch for Forgets {
+    fn rights_changed(&self, agent: AgentId) {
+        if let Some(core) = self.0.upgrade() {
+            core.forget_agent(agent);
+        }
+    }
+}
+
+impl Engine {
+    /// Returns who is to be told when an agent may do something else. It keeps nothing alive.
+    pub fn rights_watch(&self) -> Arc<dyn RightsWatch> {
+        Arc::new(Forgets(Arc::downgrade(&self.core)))
+    }
 }
 
 /// What a prompt pin holds. Later fields are additions; an old reader refuses a newer pin by its version.
@@ -174,15 +206,18 @@ fn visible_tools(
 ) -> Arc<[ToolDescriptor]> {
     let visible = |descriptor: &&ToolDescriptor| {
         let probe = PreparedCall {
-            id: CallId { step: 0, index: 0 },
+            id: CallId::PROBE,
             tool: descriptor.name.clone(),
             effect: EffectClass::Pure,
             arguments: "{}".to_owned(),
             action: Digest::default(),
             reaches: None,
         };
-        let principal = Principal { scope, author: scope.actor(), grants, context: Label::PUBLIC_FACT };
-        matches!(gate.judge(principal, Action::Tool(&probe)), Verdict::Allow { .. })
+        let context = Label::PUBLIC_FACT;
+        let principal =
+            Principal { scope, author: scope.actor(), grants, context, endorsed: &[], plan: Planning::OPEN };
+        // What a person may allow, and what may happen later, is offered; whether it happens is judged call by call.
+        !matches!(gate.judge(principal, Action::Tool(&probe)), Verdict::Deny { .. })
     };
     host.descriptors().iter().filter(visible).cloned().collect()
 }

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::Exhausted;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
+use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody};
 use dromia_contracts::store::{Batch, Claim, Commit, InboxPut, Mutation, Refusal, SessionTail};
@@ -86,8 +88,9 @@ impl Core {
         };
         match found {
             Found::New(key) | Found::Fresh(key) => {
-                let place = (session, target_of(key));
-                Ok(self.beginning(scope, agent, place, Story::new(1), 0, item, slot))
+                let place = (session, target_of(key), key.platform.clone());
+                let agent = agent.within(scope.tenant(), key);
+                Ok(self.beginning(scope, &agent, place, Story::new(1), 0, item, slot))
             }
             Found::Session(_) => {
                 let tail = self.ports.store.session_tail(scope, session, self.tail_limits()).await;
@@ -98,8 +101,10 @@ impl Core {
                 }
                 self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
                 let story = tell(&tail)?;
-                let place = (session, target_of(&tail.session.key));
-                Ok(self.beginning(scope, agent, place, story, head.taken, item, slot))
+                let key = &tail.session.key;
+                let place = (session, target_of(key), key.platform.clone());
+                let agent = agent.within(scope.tenant(), key);
+                Ok(self.beginning(scope, &agent, place, story, head.taken, item, slot))
             }
         }
     }
@@ -113,7 +118,7 @@ impl Core {
         self: &Arc<Self>,
         scope: &Scope,
         agent: &Arc<Snapshot>,
-        (session, target): (SessionId, Option<String>),
+        (session, target, platform): (SessionId, Option<String>, String),
         mut story: Story,
         after: u64,
         item: InboxItem,
@@ -128,12 +133,18 @@ impl Core {
             .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
             .map(|body| body.run);
+        // Its body was read just now, when it was told.
+        let approved = (item.kind == ItemKind::Approved)
+            .then(|| ApprovedBody::decode(item.body.as_deref().unwrap_or_default()).ok())
+            .flatten()
+            .map(|body| body.approved);
         let mut owner = Owner {
             core: Arc::clone(self),
             scope: scope.clone(),
             author: item.author,
             agent: Arc::clone(agent),
             session,
+            platform,
             target,
             run,
             epoch: 1,
@@ -145,18 +156,21 @@ impl Core {
             durable: 0,
             pending: Vec::new(),
             sends: Vec::new(),
+            asks: Vec::new(),
+            files: FileLabels::default(),
             prepared: None,
             priced: false,
             before: None,
             waiting: false,
         };
         let started = RunStarted {
-            kind: RunKind::Turn,
+            kind: if approved.is_some() { RunKind::Worker } else { RunKind::Turn },
             agent: agent.id,
             session,
             items: owner.items.clone(),
             after,
             resumes,
+            approved,
             config: agent.revision,
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),
@@ -229,7 +243,9 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     }
     core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
     let story = tell(&tail)?;
-    let place = (session, target_of(&tail.session.key));
+    let key = &tail.session.key;
+    let place = (session, target_of(key), key.platform.clone());
+    let agent = agent.within(scope.tenant(), key);
     let Some(mut beginning) = core.beginning(scope, &agent, place, story, head.taken, item, slot) else {
         return Ok(());
     };

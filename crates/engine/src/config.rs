@@ -1,6 +1,9 @@
 //! What the operator decides about the engine, with its defaults.
 
+use dromia_contracts::Actor;
+use dromia_contracts::approval::{Rule, RuleAnswer};
 use dromia_contracts::store::TailLimits;
+use jiff::SignedDuration;
 
 /// Settings of the engine. Every one of them has a key in `dromia.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,47 @@ pub struct EngineConfig {
     pub loop_window: usize,
     /// How much of a session's past the model is sent.
     pub context: TailLimits,
+    /// How calls that need a person's approval are asked for.
+    pub approvals: ApprovalsConfig,
+}
+
+/// How calls that need a person's approval are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalsConfig {
+    /// How long a run waits for an answer before it goes on without the call.
+    pub hold: SignedDuration,
+    /// How long an approval may be answered; at least as long as a run waits.
+    pub expire: SignedDuration,
+    /// How long a delayed call may be refused before it begins by itself.
+    pub cooling: SignedDuration,
+    /// Who may answer; whoever has the scope, if nobody is named.
+    pub approvers: Vec<Actor>,
+    /// The platforms of sessions that nobody attends: what must be asked there is refused.
+    pub unattended: Vec<String>,
+    /// The rules that answer for every tenant.
+    pub rules: Vec<DeclaredRule>,
+}
+
+/// A rule of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredRule {
+    /// What it answers.
+    pub answer: RuleAnswer,
+    /// Which calls it answers.
+    pub rule: Rule,
+}
+
+impl Default for ApprovalsConfig {
+    fn default() -> Self {
+        Self {
+            hold: SignedDuration::from_mins(2),
+            expire: SignedDuration::from_hours(24),
+            cooling: SignedDuration::from_mins(10),
+            approvers: Vec::new(),
+            unattended: vec![dromia_contracts::delivery::WEBHOOK.to_owned()],
+            rules: Vec::new(),
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -29,6 +73,7 @@ impl Default for EngineConfig {
             loop_same: 12,
             loop_window: 24,
             context: TailLimits { items: 64, bytes: 48 * 1024 },
+            approvals: ApprovalsConfig::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::agents::Snapshot;
 use crate::bounded::Bounded;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX};
 use crate::counts::Counts;
+use crate::delays::Delays;
 use crate::live::Hub;
 use crate::scheduler::{Ready, Scheduler};
 
@@ -71,6 +72,8 @@ pub(crate) struct Core {
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.
     pub(crate) rescan: AtomicBool,
+    /// When a delayed call may be due.
+    pub(crate) delays: Delays,
     draining: AtomicBool,
     /// Who is told that a message waits to be delivered.
     bell: OnceLock<Arc<dyn Bell>>,
@@ -94,6 +97,7 @@ impl Engine {
             pins: Bounded::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
+            delays: Delays::default(),
             draining: AtomicBool::new(false),
             bell: OnceLock::new(),
             meter: OnceLock::new(),

@@ -4,11 +4,13 @@
 //! the one thing to do [`Next`]. Ids, time and the results of effects come in with the input. The shell makes the
 //! entries durable before it does what leaves the process.
 
+mod approval;
 mod attempt;
 mod call;
 mod outside;
 
 use bytes::Bytes;
+use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::Exhausted;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
@@ -24,7 +26,7 @@ use dromia_contracts::{Actor, CallId, ErrorCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::state::{Phase, RunState, apply};
+use crate::state::{Phase, Progress, RunState, apply};
 
 /// Claims without a new entry, and crashes within one model step, after which a run is held.
 pub const CLAIMS_MAX: u64 = 5;
@@ -109,6 +111,8 @@ pub enum Judgement {
         /// The policy that was asked.
         policy: Option<Digest>,
     },
+    /// It may run if a person or time allows it, or has allowed this very thing.
+    Asks(Box<Asks>),
     /// The gate refused it.
     Denied {
         /// The rule that refused it.
@@ -124,6 +128,19 @@ pub enum Judgement {
     ForClient,
 }
 
+/// A call that a person must allow, or that time allows.
+#[derive(Debug, Clone)]
+pub struct Asks {
+    /// What would run, byte for byte.
+    pub call: PreparedCall,
+    /// The request, as it stands if it is made. Its binding is what the call is bound to now.
+    pub approval: Approval,
+    /// The policy that was asked.
+    pub policy: Option<Digest>,
+    /// Whether there is anybody who could be asked; a call that time allows needs nobody.
+    pub attended: bool,
+}
+
 /// What to append, what else to write with it, and what to do then.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -131,6 +148,8 @@ pub struct Decision {
     pub entries: Vec<NewEntry>,
     /// Inbox items that become durable with them.
     pub sends: Vec<InboxPut>,
+    /// Requests for approval that become durable with them; one at most.
+    pub asks: Vec<Approval>,
     /// What to do once they are durable, or before, if it stays inside the process.
     pub next: Next,
 }
@@ -154,9 +173,10 @@ pub enum Next {
 
 /// Decides what a run does next.
 pub fn decide(state: &RunState, at: Timestamp, input: Input) -> Decision {
-    let mut draft = Draft { state: state.clone(), at, entries: Vec::new(), sends: Vec::new() };
+    let mut draft =
+        Draft { state: state.clone(), at, entries: Vec::new(), sends: Vec::new(), asks: Vec::new() };
     let next = draft.decide(input);
-    Decision { entries: draft.entries, sends: draft.sends, next }
+    Decision { entries: draft.entries, sends: draft.sends, asks: draft.asks, next }
 }
 
 /// The state as it will be, with the entries that lead there.
@@ -165,6 +185,7 @@ struct Draft {
     at: Timestamp,
     entries: Vec<NewEntry>,
     sends: Vec<InboxPut>,
+    asks: Vec<Approval>,
 }
 
 impl Draft {
@@ -189,9 +210,12 @@ impl Draft {
                 self.push(Entry::RunCompleted(RunCompleted { rule, policy }));
                 Next::Rest
             }
-            Input::ReplyJudged(Verdict::Deny { rule, reason, .. }) => {
-                self.fail(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}"))
-            }
+            // Nobody is asked about an answer, and none is put off, so what must be is refused.
+            Input::ReplyJudged(
+                Verdict::Deny { rule, reason, .. }
+                | Verdict::Ask { rule, reason, .. }
+                | Verdict::Delay { rule, reason, .. },
+            ) => self.fail(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}")),
             Input::Finished(call, output) => self.finished(call, output),
             Input::Signal(item) => self.signal(&item),
             Input::AgentPaused => self.paused(),
@@ -216,7 +240,13 @@ impl Draft {
             Phase::ModelOpen { .. } => Next::CallModel,
             Phase::Answered { .. } => Next::JudgeReply,
             Phase::UnitOpen { .. } => match self.state.next_call() {
-                Some((call, _)) => Next::Judge(call),
+                Some((call, known)) => match &known.progress {
+                    Progress::Held { until, cools_until, answer, .. } => {
+                        let (until, cools_until, answer) = (*until, *cools_until, *answer);
+                        self.held(call, until, cools_until, answer)
+                    }
+                    _ => Next::Judge(call),
+                },
                 None => Next::Plan,
             },
         }

@@ -17,6 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::JANITOR_SECONDS;
 use crate::core::Core;
+use crate::delays;
+use crate::recover::is_asked;
 use crate::refusal::run_erased;
 use crate::scheduler::Ready;
 
@@ -33,6 +35,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         clock.sleep_until(not_before).await;
         if core.rescan.load(Ordering::Acquire) && core.ports.store.health().read_only.is_none() {
             core.rescan.store(false, Ordering::Release);
+            core.delays.look_at(Timestamp::MIN);
             not_before = clock.now().checked_add(RESCAN_PAUSE).unwrap_or(not_before);
             if let Err(error) = rescan(&core).await {
                 tracing::warn!(%error, "looking for lost runs failed");
@@ -50,13 +53,14 @@ pub(crate) async fn run(core: Arc<Core>) {
                 None
             }
         };
+        let cooled = delays::settle(&core, now).await;
         let pause = if core.rescan.load(Ordering::Acquire) {
             RESCAN_PAUSE
         } else {
             SignedDuration::from_secs(JANITOR_SECONDS)
         };
         let latest = now.checked_add(pause).unwrap_or(now);
-        let until = due.map_or(latest, |due| due.min(latest));
+        let until = [due, cooled].into_iter().flatten().fold(latest, Ord::min);
         let sleep = clock.sleep_until(until);
         select(sleep, pin!(core.janitor.notified())).await;
     }
@@ -70,10 +74,14 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
     loop {
         let runs = store.open_runs(&operator, page).await?;
         for open in &runs {
+            // Parked by time: the timer finds it. A signal that a crash came behind finds it at once.
+            let rests = open.run.head.status == RunStatus::Parked
+                && open.run.head.wake_at.is_some()
+                && !is_asked(core, &core.recovery_scope(open.tenant), &open.run).await?;
             match open.run.head.status {
                 RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),
-                // Parked by time: the timer finds it. Parked by a pause: taken over once the agent runs again.
-                RunStatus::Parked if open.run.head.wake_at.is_some() => {}
+                // Parked by a pause: taken over once the agent runs again.
+                _ if rests => {}
                 _ if core.hub.is_active(open.run.id) => {}
                 _ => core.scheduler.push(open.tenant, Ready::Run(open.run.id)),
             }
@@ -218,6 +226,14 @@ pub(crate) fn park_text(park: Park) -> (String, String) {
         Park::Retry { until } => (
             format!("the next attempt at its model, due at {until}"),
             "time; the engine goes on by itself".to_owned(),
+        ),
+        Park::Approval { approval, cools_until: Some(cools_until), .. } => (
+            format!("the time after which a call begins by itself, {cools_until}: {approval}"),
+            "time; or whoever may approve it, who may also refuse it".to_owned(),
+        ),
+        Park::Approval { approval, until, .. } => (
+            format!("a person to allow a call: {approval}; it goes on without the call at {until}"),
+            "whoever may approve it".to_owned(),
         ),
         Park::AgentPaused => {
             ("its agent, which is paused".to_owned(), "whoever resumes the agent".to_owned())

@@ -164,6 +164,7 @@ impl Core {
             items: items.clone(),
             after,
             resumes: None,
+            approved: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.config.model_calls_max),

@@ -8,8 +8,8 @@
 //! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `story`, `ask`, `owner`, `recover`, `submit`, `claim`, `answering`, then
-//! the rest.
+//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `ask`, `owner`, `recover`, `submit`, `claim`, `answering`,
+//! `approvals`, then the rest.
 
 pub mod config;
 pub mod decide;
@@ -18,6 +18,7 @@ pub mod state;
 
 mod agents;
 mod answering;
+mod approvals;
 mod ask;
 mod bounded;
 mod budgets;
@@ -26,11 +27,15 @@ mod claim;
 mod client;
 mod core;
 mod counts;
+mod delays;
+mod endorse;
+mod held;
 mod janitor;
 mod kill;
 mod live;
 mod outcome;
 mod owner;
+mod plan;
 mod recover;
 mod refusal;
 mod registry;
@@ -42,7 +47,7 @@ mod submit;
 mod tokens;
 
 pub use crate::carry::check_session_file;
-pub use crate::config::EngineConfig;
+pub use crate::config::{ApprovalsConfig, DeclaredRule, EngineConfig};
 pub use crate::core::{Engine, Ports};
 pub use crate::decide::{Decision, Input, Next, decide};
 pub use crate::state::{RunState, apply};

@@ -4,34 +4,44 @@
 //! only as long as every commit is answered "done". On any other answer it drops everything and lets recovery
 //! read the journal: between the failed answer and the takeover nothing is acted on.
 
+mod approving;
 mod asking;
 mod calling;
 mod metering;
 mod sending;
+mod telling;
 mod writing;
 
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::{Exhausted, Payer};
 use dromia_contracts::content::parts_text;
 use dromia_contracts::entry::Park;
+use dromia_contracts::file::FileLabels;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
+use dromia_contracts::plan::{DECLARE, Standing};
 use dromia_contracts::runs::Outcome;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry, Page};
-use dromia_contracts::{Actor, CallId, ItemId, RunId, Scope, SessionId};
+use dromia_contracts::tool::PreparedCall;
+use dromia_contracts::{Actor, ApprovalId, CallId, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::Snapshot;
 use crate::client;
 use crate::config::EngineConfig;
 use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
+use crate::endorse::endorsed;
 use crate::live::Active;
+use crate::plan;
 use crate::scheduler::{Ready, Slot};
 use crate::state::{Rest, RunState, apply};
 use crate::story::Story;
+
+use self::approving::Asking;
 
 /// A run in the hands of its one writer.
 pub(crate) struct Owner {
@@ -40,6 +50,8 @@ pub(crate) struct Owner {
     pub(crate) author: Actor,
     pub(crate) agent: Arc<Snapshot>,
     pub(crate) session: SessionId,
+    /// The platform of the session.
+    pub(crate) platform: String,
     /// Where the answer is delivered, if nobody waits for it there.
     pub(crate) target: Option<String>,
     pub(crate) run: RunId,
@@ -53,6 +65,10 @@ pub(crate) struct Owner {
     pub(crate) durable: u64,
     pub(crate) pending: Vec<NewEntry>,
     pub(crate) sends: Vec<InboxPut>,
+    /// What a person is asked with the pending entries.
+    pub(crate) asks: Vec<Approval>,
+    /// What the calls whose results are pending say of the files that they changed.
+    pub(crate) files: FileLabels,
     /// The attempt whose entry is pending or open: what it sends is what the entry says.
     pub(crate) prepared: Option<Prepared>,
     /// Whether what the pending attempt costs is known.
@@ -134,7 +150,11 @@ impl Owner {
             }
             let input = match next {
                 Next::Plan => self.plan(),
-                Next::Judge(call) => self.judge(call),
+                Next::Judge(call) => {
+                    let judged = self.judge(call).await?;
+                    next = self.decide_judged(call, judged);
+                    continue;
+                }
                 Next::JudgeReply => self.judge_reply().await,
                 Next::CallModel => {
                     if let Some(ended) = self.commit().await? {
@@ -154,10 +174,27 @@ impl Owner {
     }
 
     pub(crate) fn decide(&mut self, input: Input) -> Next {
-        if matches!(input, Input::Planned(_) | Input::Judged(_, Judgement::Allowed { .. })) {
+        self.decide_noting(input, |_| {})
+    }
+
+    /// Decides about a judged call, and writes down how it stood to a frozen plan.
+    fn decide_judged(&mut self, id: CallId, (judgement, in_plan): (Judgement, Option<bool>)) -> Next {
+        self.decide_noting(Input::Judged(id, judgement), |entries| {
+            if let Some(in_plan) = in_plan {
+                plan::note(entries, id, in_plan);
+            }
+        })
+    }
+
+    fn decide_noting(&mut self, input: Input, note: impl FnOnce(&mut [NewEntry])) -> Next {
+        if matches!(
+            input,
+            Input::Planned(_) | Input::Judged(_, Judgement::Allowed { .. } | Judgement::Asks(_))
+        ) {
             self.before = Some(Before { state: self.state.clone(), pending: self.pending.len() });
         }
-        let decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
+        let mut decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
+        note(&mut decision.entries);
         for new in &decision.entries {
             apply(&mut self.state, &new.entry);
             // The body was made by the decision itself, so it is readable.
@@ -167,6 +204,7 @@ impl Owner {
         }
         self.pending.extend(decision.entries);
         self.sends.extend(decision.sends);
+        self.asks.extend(decision.asks);
         decision.next
     }
 
@@ -209,12 +247,16 @@ impl Owner {
                 self.core.hub.signal(self.run);
             }
         }
-        if *next == Next::Plan {
+        // A call that waited to be allowed begins as late as a step does.
+        let has_waited = matches!(next, Next::Judge(call) if self.state.approved(*call).is_some());
+        if *next == Next::Plan || has_waited {
             match self.core.snapshot(&self.scope, self.agent.id).await {
                 Ok(agent) if agent.state == AgentState::Paused => return Ok(Some(Input::AgentPaused)),
                 Ok(_) => {}
                 Err(_) => return Err(Lost::Store),
             }
+        }
+        if *next == Next::Plan {
             let EngineConfig { loop_same, loop_window, .. } = self.core.config;
             if let Some(times) = self.state.circle(loop_same, loop_window) {
                 self.core.counts.count_loop();
@@ -231,33 +273,69 @@ impl Owner {
         self.core.ports.store.inbox(&self.scope, owner, after, limit).await.map_err(|_| Lost::Store)
     }
 
-    fn judge(&self, id: CallId) -> Input {
+    /// Judges a call; says with it whether it lay within the plan of its turn, where that was frozen and asked about.
+    async fn judge(&self, id: CallId) -> Result<(Judgement, Option<bool>), Lost> {
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
-            return Input::Judged(id, Judgement::Denied { rule: "erased".to_owned(), reason, policy: None });
+            let rule = "erased".to_owned();
+            return Ok((Judgement::Denied { rule, reason, policy: None }, None));
         };
         if self.story.client.has(&call.tool, &self.agent.tools) {
-            return Input::Judged(id, client::judge(call));
+            return Ok((client::judge(call), None));
         }
-        let judgement = match self.core.ports.tools.prepare(call) {
+        let call = match self.core.ports.tools.prepare(call) {
+            Ok(call) => call,
             Err(error) => {
                 self.core.count_malformed(&error);
-                Judgement::Malformed(error)
+                return Ok((Judgement::Malformed(error), None));
             }
-            Ok(call) => match self.gate(Action::Tool(&call)) {
-                Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
-                Verdict::Deny { rule, reason, policy } => {
-                    self.core.count_denied(&call.tool);
-                    Judgement::Denied { rule, reason, policy }
-                }
-            },
         };
-        Input::Judged(id, judgement)
+        if call.tool == DECLARE && self.story.is_closed() {
+            self.core.count_denied(&call.tool);
+            let (rule, reason) = (plan::FROZEN.to_owned(), plan::FROZEN_TEXT.to_owned());
+            return Ok((Judgement::Denied { rule, reason, policy: None }, None));
+        }
+        let standing = match self.state.approved_call() {
+            // Boxed, because it is rare and the run's future need not be larger for it.
+            Some(approved) => Box::pin(self.asked_standing(approved.approval)).await?,
+            None => self.standing(&call),
+        };
+        let in_plan = standing.frozen.then_some(standing.in_plan);
+        let judgement = match self.gate(Action::Tool(&call), &standing) {
+            Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
+            Verdict::Ask { rule, reason, policy } => {
+                // Boxed, because it is rare and the run's future need not be larger for it.
+                let asking = Asking { rule, reason, policy, cooling: None, standing };
+                Box::pin(self.judge_asked(call, asking)).await?
+            }
+            Verdict::Delay { rule, reason, policy } => {
+                let cooling = Some(self.core.config.approvals.cooling);
+                let asking = Asking { rule, reason, policy, cooling, standing };
+                Box::pin(self.judge_asked(call, asking)).await?
+            }
+            Verdict::Deny { rule, reason, policy } => {
+                self.core.count_denied(&call.tool);
+                Judgement::Denied { rule, reason, policy }
+            }
+        };
+        Ok((judgement, in_plan))
+    }
+
+    /// What of a call was typed and planned.
+    fn standing(&self, call: &PreparedCall) -> Standing {
+        let endorsed = endorsed(&self.story.transcript, &call.arguments);
+        Standing { endorsed, ..plan::standing(&self.story, &*self.core.ports.tools, call) }
+    }
+
+    /// A call that runs by itself was asked for in another run, and stands as it stood there.
+    async fn asked_standing(&self, approval: ApprovalId) -> Result<Standing, Lost> {
+        let asked = self.core.ports.store.approval(&self.scope, approval).await.map_err(|_| Lost::Store)?;
+        Ok(asked.map(|approval| approval.standing).unwrap_or_default())
     }
 
     async fn judge_reply(&self) -> Input {
         let verdict = match self.leak_in_reply().await {
-            None => self.gate(Action::Reply { session: self.session }),
+            None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
             Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason, policy: None },
         };
         Input::ReplyJudged(verdict)
@@ -275,10 +353,15 @@ impl Owner {
     }
 
     /// The one path to the gate.
-    fn gate(&self, action: Action<'_>) -> Verdict {
-        let grants = &self.agent.grants;
-        let principal =
-            Principal { scope: &self.scope, author: &self.author, grants, context: self.story.label };
+    fn gate(&self, action: Action<'_>, standing: &Standing) -> Verdict {
+        let principal = Principal {
+            scope: &self.scope,
+            author: &self.author,
+            grants: &self.agent.grants,
+            context: self.story.label,
+            endorsed: &standing.endorsed,
+            plan: standing.planning(),
+        };
         self.core.ports.gate.judge(principal, action)
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
+use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
@@ -110,6 +111,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         author,
         agent: told.agent,
         session: run.session,
+        platform: told.platform,
         target: told.target,
         run: id,
         epoch: run.epoch,
@@ -121,6 +123,8 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         slot,
         pending: Vec::new(),
         sends: Vec::new(),
+        asks: Vec::new(),
+        files: FileLabels::default(),
         prepared: None,
         priced: false,
         before: None,
@@ -151,15 +155,21 @@ async fn rests_for_its_agent(core: &Core, scope: &Scope, run: &Run) -> Result<bo
     if run.head.status != RunStatus::Parked || run.head.wake_at.is_some() {
         return Ok(false);
     }
-    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(true) };
+    Ok(!is_asked(core, scope, run).await?)
+}
+
+/// Tells whether a signal lies in a run's inbox that nobody took.
+pub(crate) async fn is_asked(core: &Core, scope: &Scope, run: &Run) -> Result<bool, ReadError> {
+    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(false) };
     let last = core.ports.store.inbox(scope, InboxOwner::Run(run.id), before, 1).await?;
-    Ok(last.first().is_none_or(|signal| signal.taken_by.is_some()))
+    Ok(last.first().is_some_and(|signal| signal.taken_by.is_none()))
 }
 
 /// What a takeover reads.
 struct Told {
     story: Story,
     target: Option<String>,
+    platform: String,
     author: Option<dromia_contracts::Actor>,
     agent: Arc<Snapshot>,
 }
@@ -217,10 +227,11 @@ async fn read(
     }
     tail.items.extend(own);
     tail.runs.push((run.id, journal));
-    let target = target_of(&tail.session.key);
+    let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
+    let agent = agent.within(scope.tenant(), &tail.session.key);
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
     let story = Story::tell(&tail, Some(run.id)).map_err(unreadable)?;
-    Ok((state, Told { story, target, author, agent }))
+    Ok((state, Told { story, target, platform, author, agent }))
 }
 
 /// Reads a whole journal, page by page.

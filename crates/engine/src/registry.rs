@@ -9,7 +9,7 @@ use dromia_contracts::store::{
     AgentCreate, AgentStateSet, Batch, Commit, Mutation, Page, Refusal, RunFilter, TenantCreate,
 };
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
+use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
 use jiff::SignedDuration;
 
 use crate::agents::{agent_not_found, read_fault};
@@ -33,7 +33,9 @@ impl Core {
         let create = TenantCreate { handle: handle.clone(), at, body_key: self.ports.runtime.ids.secret() };
         let new = NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None };
         let (token, credential) = self.new_token(new);
-        let batch = Batch::new(id).with(Mutation::TenantCreate(create));
+        // Only whoever owns the process may ask for one.
+        let batch = Batch::new(id).wanted_by(&Actor::new("operator"), at);
+        let batch = batch.with(Mutation::TenantCreate(create));
         match self.commit(batch.with(Mutation::TokenCreate(credential))).await {
             Ok(()) => Ok((Tenant { id, handle, created_at: at }, token)),
             // The tenant may be there with a token that nobody was shown.
@@ -83,7 +85,8 @@ impl Core {
             revision,
             config,
         };
-        self.commit(Batch::new(scope.tenant()).with(Mutation::AgentCreate(create))).await?;
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at);
+        self.commit(batch.with(Mutation::AgentCreate(create))).await?;
         Ok(Agent {
             id: agent,
             handle: new.handle,
@@ -118,7 +121,9 @@ impl Core {
             .map_err(read_fault)?
             .ok_or_else(|| agent_not_found(id))?;
         let set = AgentStateSet { agent: id, from, to };
-        match self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::AgentStateSet(set))).await {
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
+        let batch = batch.with(Mutation::AgentStateSet(set));
+        match self.ports.store.commit(batch).await {
             Commit::Done(_) => {}
             Commit::Refused(Refusal::AgentState { found }) => {
                 let text =
@@ -189,7 +194,8 @@ impl Core {
             from: vec![AgentState::Running, AgentState::Paused, AgentState::Terminated],
             to: AgentState::Deleting,
         };
-        let marked = self.commit(Batch::new(scope.tenant()).with(Mutation::AgentStateSet(set))).await;
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
+        let marked = self.commit(batch.with(Mutation::AgentStateSet(set))).await;
         let erased = match marked {
             Ok(()) => self.erase(scope.tenant(), id).await,
             Err(fault) => Err(fault),

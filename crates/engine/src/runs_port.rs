@@ -1,12 +1,13 @@
 //! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::runs::{
-    End, Kill, Load, NewAgent, NewInput, NewToken, Runs, SentRequest, Submitted, Watch, Why,
+    Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs, SentRequest, Submitted, Watch, Why,
 };
 use dromia_contracts::token::Token;
-use dromia_contracts::{AgentId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
+use dromia_contracts::{AgentId, ApprovalId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
 
 use crate::core::Engine;
 
@@ -81,6 +82,23 @@ impl Runs for Engine {
 
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>> {
         Box::pin(async move { self.core.budget_remove(&scope, name).await })
+    }
+
+    fn approval_answer(
+        &self,
+        scope: Scope,
+        approval: ApprovalId,
+        answer: Answer,
+    ) -> BoxFuture<'_, Result<Approval, Fault>> {
+        Box::pin(async move { self.core.approval_answer(&scope, approval, &answer).await })
+    }
+
+    fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
+        Box::pin(async move { self.core.approval_rule_add(&scope, rule).await })
+    }
+
+    fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
+        Box::pin(async move { self.core.approval_rule_remove(&scope, name).await })
     }
 
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {

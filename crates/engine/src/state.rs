@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use dromia_contracts::approval::ApprovedCall;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::{Entry, Park, RunStarted};
 use dromia_contracts::model::Usage;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::session::ItemKind;
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{CallId, Digest, ErrorCode, Fault};
+use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault};
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// Everything that deciding needs to know of a run.
@@ -40,6 +42,10 @@ pub struct RunState {
     /// Whether it is one call that somebody asked for, and no model is asked.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
+    /// Actions that wait for an approval without this run, at most
+    /// [`WAITING_MAX`](dromia_contracts::approval::WAITING_MAX).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub awaiting: BTreeSet<Digest>,
     /// What the last calls were and what they gave, at most [`RECENT_MAX`].
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<Signature>,
@@ -112,6 +118,22 @@ pub struct CallState {
 pub enum Progress {
     /// The gate has not seen it.
     Waiting,
+    /// A person must allow it, and the run rests until then or until a time.
+    Held {
+        /// The approval.
+        approval: ApprovalId,
+        /// The digest of its action.
+        action: Digest,
+        /// What the approval is bound to.
+        binding: Digest,
+        /// Until when the run waits.
+        until: Timestamp,
+        /// From when on it is allowed by itself, where it is delayed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cools_until: Option<Timestamp>,
+        /// What was answered: whether it may begin.
+        answer: Option<bool>,
+    },
     /// It began and has no result.
     Started {
         /// What repeating it may do.
@@ -131,7 +153,7 @@ impl Progress {
     /// Tells whether this run has nothing more to do with the call.
     fn is_closed(&self) -> bool {
         match self {
-            Self::Waiting | Self::Started { .. } => false,
+            Self::Waiting | Self::Held { .. } | Self::Started { .. } => false,
             Self::Done(_) | Self::Handed => true,
         }
     }
@@ -172,6 +194,7 @@ impl Default for RunState {
             unknown_actions: BTreeSet::new(),
             failure: None,
             by_hand: false,
+            awaiting: BTreeSet::new(),
             recent: VecDeque::new(),
         }
     }
@@ -200,7 +223,9 @@ impl RunState {
     /// Returns what the run's row must say.
     pub fn head(&self) -> RunHead {
         let wake_at = match self.rest {
-            Some(Rest::Parked(Park::Retry { until })) if !self.is_ended() => Some(until),
+            Some(Rest::Parked(Park::Retry { until } | Park::Approval { until, .. })) if !self.is_ended() => {
+                Some(until)
+            }
             _ => None,
         };
         RunHead {
@@ -223,6 +248,39 @@ impl RunState {
         calls.iter().enumerate().find(|(_, call)| !call.progress.is_closed()).map(|(index, call)| {
             (CallId { step: *step, index: u32::try_from(index).unwrap_or(u32::MAX) }, call)
         })
+    }
+
+    /// Returns the approved call that is all the run does, if it was made for one.
+    pub fn approved_call(&self) -> Option<&ApprovedCall> {
+        self.started.as_ref()?.approved.as_ref()
+    }
+
+    /// Returns the approval under which a call that has not begun was asked for, answered or not.
+    pub fn approval(&self, id: CallId) -> Option<ApprovalId> {
+        match self.progress(id)? {
+            Progress::Waiting => self.approved_call().map(|approved| approved.approval),
+            Progress::Held { approval, .. } => Some(*approval),
+            Progress::Started { .. } | Progress::Done(_) | Progress::Handed => None,
+        }
+    }
+
+    /// Returns the approval that allows a call to begin, and what it is bound to.
+    pub fn approved(&self, id: CallId) -> Option<(ApprovalId, Digest)> {
+        match self.progress(id)? {
+            Progress::Waiting => self.approved_call().map(|approved| (approved.approval, approved.binding)),
+            Progress::Held { approval, binding, answer: Some(true), .. } => Some((*approval, *binding)),
+            Progress::Held { .. } | Progress::Started { .. } | Progress::Done(_) | Progress::Handed => None,
+        }
+    }
+
+    fn progress(&self, id: CallId) -> Option<&Progress> {
+        let Phase::UnitOpen { step, calls } = &self.phase else { return None };
+        calls.get(id.index as usize).filter(|_| *step == id.step).map(|call| &call.progress)
+    }
+
+    /// Tells whether the run rests for an answer of a person.
+    fn rests_for_approval(&self) -> bool {
+        matches!(self.rest, Some(Rest::Parked(Park::Approval { .. })))
     }
 
     /// Returns why the run failed as a fault for callers.
@@ -342,8 +400,18 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             state.close_unit_if_answered();
         }
         Entry::ToolRefused(refused) => {
+            let mut awaiting = None;
             if let Some(call) = state.call_mut(refused.call) {
+                if let (Progress::Held { action, .. }, CallStatus::Awaiting) =
+                    (&call.progress, refused.status)
+                {
+                    awaiting = Some(*action);
+                }
                 call.progress = Progress::Done(refused.status);
+            }
+            state.awaiting.extend(awaiting);
+            if state.rests_for_approval() {
+                state.rest = None;
             }
             state.close_unit_if_answered();
         }
@@ -355,14 +423,34 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         }
         Entry::SignalTaken(taken) => {
             state.signals_taken = taken.position;
-            if taken.signal == ItemKind::Release {
+            if matches!(taken.signal, ItemKind::Approve | ItemKind::Deny) {
+                if state.rests_for_approval() {
+                    state.rest = None;
+                }
+                if let Phase::UnitOpen { calls, .. } = &mut state.phase {
+                    for call in calls {
+                        if let Progress::Held { answer: answer @ None, .. } = &mut call.progress {
+                            *answer = Some(taken.signal == ItemKind::Approve);
+                        }
+                    }
+                }
+            }
+            if taken.signal == ItemKind::Release && !state.rests_for_approval() {
                 state.rest = None;
                 if let Phase::StepDue { lost, .. } = &mut state.phase {
                     *lost = 0;
                 }
             }
         }
-        Entry::RunParked(parked) => state.rest = Some(Rest::Parked(parked.park)),
+        Entry::RunParked(parked) => {
+            state.rest = Some(Rest::Parked(parked.park));
+            if let Park::Approval { approval, call, action, binding, until, cools_until } = parked.park
+                && let Some(call) = state.call_mut(call)
+            {
+                call.progress =
+                    Progress::Held { approval, action, binding, until, cools_until, answer: None };
+            }
+        }
         Entry::RunHeld(held) => state.rest = Some(Rest::Held { detail: held.detail.clone() }),
         Entry::RunCompleted(_) => state.phase = Phase::Ended(RunStatus::Completed),
         Entry::RunYielded(yielded) => {

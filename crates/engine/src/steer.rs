@@ -210,6 +210,9 @@ impl Core {
                     (Park::AgentPaused, Some(started)) => {
                         Some(format!("dromia agent resume {}", started.agent))
                     }
+                    (Park::Approval { approval, .. }, _) => {
+                        Some(format!("dromia approval approve {approval}"))
+                    }
                     _ => cancel,
                 };
             }

@@ -3,8 +3,9 @@
 //! One function adds an item and one adds an entry, whether they come from the store or were written a moment
 //! ago, so a request that is rebuilt from references equals the one that was sent.
 
+use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::client::Answers;
-use dromia_contracts::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
+use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::{AskedCall, InputBody};
 use dromia_contracts::label::{Integrity, Label, Readers};
@@ -40,6 +41,12 @@ pub(crate) struct Story {
     completed: bool,
     /// The unit with which a run ended, because its last calls are a client's.
     waiting: Option<(RunId, OpenUnit)>,
+    /// How many turns of the transcript come before what the newest run did.
+    own_from: usize,
+    /// The last step of the newest run whose request held trusted text only.
+    clean_to: u32,
+    /// Whether a later step of that run held something else, so that nothing more is planned.
+    closed: bool,
 }
 
 /// Says which stored content cannot be told to a model.
@@ -68,6 +75,9 @@ impl Story {
             handed: Vec::new(),
             completed: false,
             waiting: None,
+            own_from: 0,
+            clean_to: 0,
+            closed: false,
         }
     }
 
@@ -97,9 +107,29 @@ impl Story {
         Ok(story)
     }
 
-    /// Adds an inbox item that a run took.
+    /// Adds an inbox item that a run took. What the run does comes after the last of them.
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
+        self.tell_item(item)?;
+        self.own_from = self.transcript.turns().len();
+        (self.clean_to, self.closed) = (0, false);
+        Ok(())
+    }
+
+    fn tell_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         self.asked = None;
+        if let (ItemKind::Approved, Some(body)) = (item.kind, &item.body) {
+            let body = ApprovedBody::decode(body).map_err(|error| StoryError::Body {
+                place: item.id.to_string(),
+                problem: error.to_string(),
+            })?;
+            self.settle(None);
+            self.client.go_on();
+            // What led to the call led to what it gives.
+            self.label = self.label.join(body.context);
+            self.hops = body.hops;
+            self.asked = Some(AskedCall { tool: body.tool, arguments: body.arguments });
+            return Ok(());
+        }
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle(None);
@@ -201,6 +231,11 @@ impl Story {
         match (entry, body) {
             (Entry::ModelReplied(replied), Some(body)) => {
                 let message: AssistantMessage = parse(body, || format!("model step {}", replied.step))?;
+                if replied.clean && !self.closed {
+                    self.clean_to = replied.step;
+                } else {
+                    self.closed = true;
+                }
                 self.join(&message.parts);
                 self.reply.clone_from(&message.parts);
                 self.handed.clear();
@@ -239,6 +274,32 @@ impl Story {
     /// Returns a call of the open unit.
     pub(crate) fn call(&self, id: CallId) -> Option<&ToolCall> {
         self.open.as_ref()?.message().calls.iter().find(|call| call.id == id)
+    }
+
+    /// Tells whether the plan takes nothing more that is asked for: something untrusted came to the turn.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.closed || self.label.integrity == Integrity::Untrusted
+    }
+
+    /// Tells whether the newest step was asked for with something untrusted before it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Lists the calls of the newest run that were asked for in clean steps, in order, each with how it ended.
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (&ToolCall, Option<CallStatus>)> {
+        let own = self.transcript.turns().get(self.own_from..).unwrap_or_default();
+        let closed = own.iter().filter_map(|turn| match turn {
+            Turn::Unit(unit) => Some((unit.message(), unit.results())),
+            Turn::Input(_) => None,
+        });
+        let open = self.open.iter().map(|open| (open.message(), open.results()));
+        closed.chain(open).flat_map(move |(message, results)| {
+            let clean = message.calls.iter().filter(move |call| call.id.step <= self.clean_to);
+            clean.map(move |call| {
+                (call, results.iter().find(|result| result.call == call.id).map(|result| result.status))
+            })
+        })
     }
 
     fn close(&mut self) {

@@ -30,8 +30,9 @@ impl Core {
             expires_at: create.expires_at,
             revoked_at: None,
         };
-        let answer = self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::TokenCreate(create)));
-        match answer.await {
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), create.at);
+        let batch = batch.with(Mutation::TokenCreate(create));
+        match self.ports.store.commit(batch).await {
             Commit::Done(_) => Ok((token, secret)),
             // If it is there, nobody knows it: what was drawn here is gone with this answer.
             answer @ Commit::Unknown { .. } => Err(commit_fault(answer).with_hint(
@@ -44,7 +45,9 @@ impl Core {
     /// Takes a credential back.
     pub(crate) async fn token_revoke(&self, scope: &Scope, id: TokenId) -> Result<Token, Fault> {
         let revoke = TokenRevoke { token: id, at: self.ports.runtime.clock.now() };
-        match self.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::TokenRevoke(revoke))).await {
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), revoke.at);
+        let batch = batch.with(Mutation::TokenRevoke(revoke));
+        match self.ports.store.commit(batch).await {
             Commit::Done(_) => {}
             Commit::Refused(Refusal::NotFound(_)) => return Err(token_not_found()),
             answer @ Commit::Unknown { .. } => {

@@ -8,6 +8,7 @@
 //! Whoever is on the socket may do everything; a token may do what its scopes say. One that nobody issued, one that
 //! expired and one that was revoked are refused in the same words.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use dromia_contracts::token::{Token, TokenScope, TokenScopes, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Operator, Scope, TenantId};
 
 use crate::compat::Dialect;
+use crate::config::SocketUser;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::share::Spender;
@@ -76,6 +78,8 @@ enum Credential {
     Socket {
         /// The tenant's handle.
         tenant: Handle,
+        /// Who it is.
+        local: Local,
     },
     /// A token.
     Token {
@@ -85,18 +89,27 @@ enum Credential {
     },
 }
 
+/// A user of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Local {
+    /// Root, or whoever owns the server: everything, of every tenant.
+    Owner,
+    /// Somebody whom the operator lists.
+    Listed(TokenScopes),
+}
+
 impl Caller {
     /// Tells whether the caller may also ask about the whole node.
     pub(crate) fn is_operator(&self) -> bool {
         match self.credential {
-            Credential::Socket { .. } => true,
+            Credential::Socket { local, .. } => local == Local::Owner,
             Credential::Token { .. } => false,
         }
     }
 
     pub(crate) fn tenant_handle(&self) -> &Handle {
         match &self.credential {
-            Credential::Socket { tenant } => tenant,
+            Credential::Socket { tenant, .. } => tenant,
             Credential::Token { owner, .. } => &owner.tenant.handle,
         }
     }
@@ -123,7 +136,11 @@ impl Caller {
 
     /// Returns what the caller may do.
     pub(crate) fn scopes(&self) -> TokenScopes {
-        self.token().map_or(TokenScopes::ADMIN, |token| token.scopes)
+        match &self.credential {
+            Credential::Socket { local: Local::Owner, .. } => TokenScopes::ADMIN,
+            Credential::Socket { local: Local::Listed(scopes), .. } => *scopes,
+            Credential::Token { owner, .. } => owner.token.scopes,
+        }
     }
 
     /// Refuses a caller who lacks a scope.
@@ -148,6 +165,11 @@ impl Caller {
 
     fn lacks(&self, scope: TokenScope) -> Failure {
         let tenant = self.tenant_handle();
+        if self.token().is_none() {
+            let text = format!("this user of the socket lacks the scope `{scope}`");
+            return Failure::new(ErrorCode::Forbidden, text)
+                .with_hint("the operator says in `socket.users` of dromia.yaml which role a user has");
+        }
         Failure::new(ErrorCode::Forbidden, format!("the token lacks the scope `{scope}`")).with_hint(format!(
             "make one that has it: `dromia --tenant {tenant} token create NAME --scope {scope}`"
         ))
@@ -168,10 +190,13 @@ pub(crate) async fn tenant_caller(
     match peer {
         Peer::Tcp(_) => token_caller(core, token(dialect, headers)?).await,
         Peer::Unix { uid } => {
-            local_owner(core, uid)?;
+            let (local, seen) = local(core, uid)?;
             let (tenant, handle) = picked_tenant(core, headers).await?;
+            if seen.is_some_and(|seen| *seen != handle) {
+                return Err(unknown_tenant());
+            }
             let scope = core.authority().scope(tenant, Actor::new(&format!("cli:{uid}")));
-            Ok(Caller { scope, credential: Credential::Socket { tenant: handle } })
+            Ok(Caller { scope, credential: Credential::Socket { tenant: handle, local } })
         }
     }
 }
@@ -185,18 +210,31 @@ pub(crate) async fn operator_caller(core: &Core, peer: Peer, headers: &HeaderMap
             Err(Failure::new(ErrorCode::Forbidden, "this route is served on the Unix socket only")
                 .with_hint("use the `dromia` command on the server's machine"))
         }
-        Peer::Unix { uid } => {
-            local_owner(core, uid)?;
-            Ok(NodeOperator(core.operator.clone()))
-        }
+        Peer::Unix { uid } => match local(core, uid)? {
+            (Local::Owner, _) => Ok(NodeOperator(core.operator.clone())),
+            (Local::Listed(_), _) => {
+                Err(Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+            }
+        },
     }
 }
 
-fn local_owner(core: &Core, uid: u32) -> Answer<()> {
-    if uid == 0 || core.owner_uid.get() == Some(&uid) {
-        return Ok(());
+/// Finds what a user of this machine is here, and the one tenant that a listed one sees.
+fn local(core: &Core, uid: u32) -> Answer<(Local, Option<&Handle>)> {
+    let known = standing(core.owner_uid.get().copied(), &core.config.socket_users, uid);
+    known.ok_or_else(|| Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+}
+
+/// Nobody is anything here but root, the owner and those who are listed.
+fn standing(
+    owner: Option<u32>,
+    users: &BTreeMap<u32, SocketUser>,
+    uid: u32,
+) -> Option<(Local, Option<&Handle>)> {
+    if uid == 0 || owner == Some(uid) {
+        return Some((Local::Owner, None));
     }
-    Err(Failure::new(ErrorCode::Forbidden, format!("user {uid} does not own this server")))
+    users.get(&uid).map(|user| (Local::Listed(user.scopes), Some(&user.tenant)))
 }
 
 /// Reads the token from where the clients of a dialect put it.
@@ -326,5 +364,25 @@ impl FromRequestParts<Shared> for NodeOperator {
             .extensions
             .remove()
             .ok_or_else(|| Failure::new(ErrorCode::Internal, "the request has no operator"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::token::role;
+
+    use super::*;
+
+    #[test]
+    fn a_user_of_the_socket_is_what_the_operator_lists_and_else_nobody() {
+        let viewer = role("viewer").expect("every server has it");
+        let tenant: Handle = "acme".parse().expect("a handle");
+        let users = BTreeMap::from([(1001, SocketUser { tenant: tenant.clone(), scopes: viewer })]);
+        let of = |uid| standing(Some(1000), &users, uid);
+        assert_eq!(of(0), Some((Local::Owner, None)));
+        assert_eq!(of(1000), Some((Local::Owner, None)));
+        assert_eq!(of(1001), Some((Local::Listed(viewer), Some(&tenant))));
+        assert_eq!(of(1002), None);
+        assert_eq!(standing(None, &BTreeMap::new(), 1000), None, "without an owner there is root alone");
     }
 }

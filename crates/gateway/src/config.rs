@@ -2,11 +2,13 @@
 //!
 //! An address that other machines can reach is served with TLS only: without it tokens would travel in the open.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dromia_contracts::agent::Handle;
+use dromia_contracts::token::TokenScopes;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{is_host, is_origin};
@@ -28,6 +30,16 @@ impl TlsFiles {
     }
 }
 
+/// What a user of this machine may do on the Unix socket who does not own the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketUser {
+    /// The one tenant that he sees.
+    pub tenant: Handle,
+    /// What he may do there.
+    pub scopes: TokenScopes,
+}
+
 /// Where and how to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,6 +48,10 @@ pub struct GatewayConfig {
     pub listen: Option<SocketAddr>,
     /// The path of the Unix socket. Absent: no Unix socket.
     pub socket: Option<PathBuf>,
+    /// Who may speak on the Unix socket beside root and whoever owns the server, by the number of the user.
+    pub socket_users: BTreeMap<u32, SocketUser>,
+    /// Roles beside those that every server has.
+    pub roles: BTreeMap<String, TokenScopes>,
     /// The names by which the TCP door may be asked for, beside loopback names and its own address; without port.
     pub hosts: Vec<String>,
     /// The origins, such as `https://app.example`, whose pages may ask, beside the server's own.
@@ -85,6 +101,8 @@ impl Default for GatewayConfig {
         Self {
             listen: None,
             socket: None,
+            socket_users: BTreeMap::new(),
+            roles: BTreeMap::new(),
             hosts: Vec::new(),
             origins: Vec::new(),
             tls: None,
@@ -160,6 +178,11 @@ pub enum ConfigError {
 }
 
 impl GatewayConfig {
+    /// The mode of the socket's file. Who speaks is told by the kernel in any case.
+    pub(crate) fn socket_mode(&self) -> u32 {
+        if self.socket_users.is_empty() { 0o600 } else { 0o666 }
+    }
+
     /// Checks every setting and binds nothing.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let open = self.listen.filter(|address| !address.ip().to_canonical().is_loopback());

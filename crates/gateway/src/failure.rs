@@ -152,6 +152,11 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
+        ErrorCode::CapabilityNotFound | ErrorCode::CapabilityRefused => {
+            Some("list the capabilities with `dromia capability list`")
+        }
+        ErrorCode::CapabilityUnreadable => Some("give the token as `dromia capability grant` printed it"),
+        ErrorCode::CapabilityForeign => Some("it was made in another tenant or home; have one granted here"),
         ErrorCode::SecretNotFound => Some("list the secrets with `dromia secret list`"),
         ErrorCode::VaultLocked => Some("put the key of this home back; the operator finds it in `vault.key`"),
         ErrorCode::ToolNotFound => Some("list the tools with `dromia tool list`"),
@@ -162,7 +167,11 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::BudgetExhausted => Some(
             "`dromia run why` names the budget; raise it with `dromia budget set`, then `dromia run resume`",
         ),
+        ErrorCode::ApprovalNotFound => Some("list the approvals with `dromia approval list --all`"),
+        ErrorCode::ApprovalClosed => Some("see how it came to that with `dromia approval show`"),
+        ErrorCode::ApprovalRuleNotFound => Some("list the rules with `dromia approval rule list`"),
         ErrorCode::LoopDetected => Some("look at its calls with `dromia run show` and ask in other words"),
+        ErrorCode::RecordNotFound => Some("list the records with `dromia audit query`"),
         ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
         ErrorCode::SignatureRefused => {
             Some("sign id, time and body with the channel's secret, as Standard Webhooks says")
@@ -239,6 +248,7 @@ impl From<Refusal> for Failure {
             Refusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
+            Refusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
             Refusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
             Refusal::SessionExists { .. }
             | Refusal::EpochStale { .. }

@@ -52,7 +52,7 @@ mod transcript;
 mod wire;
 
 pub use crate::channel::{Channel, Channels};
-pub use crate::config::{ConfigError, GatewayConfig, TlsFiles};
+pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
 pub use crate::metrics::ToolMeters;
 pub use crate::outbox::{Letter, Outbox, OutboxPorts, Post, Posted};
 pub use crate::service::{BuildError, Drained, Gateway, Handle, Ports, build};

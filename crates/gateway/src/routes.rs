@@ -6,10 +6,14 @@
 //! line of another API names its dialect, in which the guard refuses too.
 
 pub(crate) mod agent;
+mod approval;
+mod audit;
 mod budget;
 mod call;
+mod capability;
 mod channel;
 mod cost;
+mod decision;
 mod delivery;
 pub(crate) mod event;
 mod feed;
@@ -122,19 +126,20 @@ routes! {
     POST "/v1/channels/{channel}/events" Signature => channel::receive;
     GET "/v1/deliveries" Tenant(Read) => delivery::list;
     GET "/v1/deliveries/{delivery}" Tenant(Read) => delivery::show;
-    POST "/v1/deliveries/{delivery}/redrive" Tenant(Admin) => delivery::redrive;
+    POST "/v1/deliveries/{delivery}/redrive" Tenant(Operate) => delivery::redrive;
     GET "/v1/feed" Tenant(Read) => feed::read;
     PUT "/v1/feed" Tenant(Invoke) => feed::move_cursor;
     GET "/v1/agents" Tenant(Read) => agent::list;
     POST "/v1/agents" Tenant(Admin) => agent::create;
     GET "/v1/agents/{agent}" Tenant(Read) => agent::show;
     DELETE "/v1/agents/{agent}" Tenant(Admin) => agent::delete;
-    POST "/v1/agents/{agent}/pause" Tenant(Admin) => agent::pause;
-    POST "/v1/agents/{agent}/resume" Tenant(Admin) => agent::resume;
-    POST "/v1/agents/{agent}/terminate" Tenant(Admin) => agent::terminate;
+    POST "/v1/agents/{agent}/pause" Tenant(Operate) => agent::pause;
+    POST "/v1/agents/{agent}/resume" Tenant(Operate) => agent::resume;
+    POST "/v1/agents/{agent}/terminate" Tenant(Operate) => agent::terminate;
     POST "/v1/agents/{agent}/spawn" Tenant(Invoke) => task::spawn;
     GET "/v1/agents/{agent}/tasks" Tenant(Read) => task::list;
-    POST "/v1/agents/{agent}/kill" Tenant(Admin) => task::kill;
+    POST "/v1/agents/{agent}/kill" Tenant(Operate) => task::kill;
+    GET "/v1/agents/{agent}/tools/{tool}/check" Tenant(Read) => capability::check;
     POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call;
     GET "/v1/sessions" Tenant(Read) => session::list;
     POST "/v1/sessions/import" Tenant(Admin) => session::import;
@@ -149,15 +154,25 @@ routes! {
     GET "/v1/runs/{run}/cost" Tenant(Read) => cost::run;
     GET "/v1/runs/{run}/requests/{step}" Tenant(Read) => request::show;
     GET "/v1/runs/{run}/why" Tenant(Read) => run::why;
-    POST "/v1/runs/{run}/resume" Tenant(Admin) => run::resume;
-    POST "/v1/runs/{run}/cancel" Tenant(Admin) => run::cancel;
-    POST "/v1/runs/{run}/terminate" Tenant(Admin) => run::terminate;
+    GET "/v1/runs/{run}/decisions" Tenant(Read) => decision::list;
+    POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume;
+    POST "/v1/runs/{run}/cancel" Tenant(Operate) => run::cancel;
+    POST "/v1/runs/{run}/terminate" Tenant(Operate) => run::terminate;
     GET "/v1/tools" Tenant(Read) => tool::list;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show;
     GET "/v1/cost" Tenant(Read) => cost::summary;
+    GET "/v1/approvals" Tenant(Read) => approval::list;
+    GET "/v1/approvals/{approval}" Tenant(Read) => approval::show;
+    POST "/v1/approvals/{approval}/answer" Tenant(Approve) => approval::answer;
+    GET "/v1/approval-rules" Tenant(Read) => approval::rules;
+    PUT "/v1/approval-rules/{rule}" Tenant(Admin) => approval::rule_set;
+    DELETE "/v1/approval-rules/{rule}" Tenant(Admin) => approval::rule_remove;
     GET "/v1/budgets" Tenant(Read) => budget::list;
     PUT "/v1/budgets/{budget}" Tenant(Admin) => budget::set;
     DELETE "/v1/budgets/{budget}" Tenant(Admin) => budget::remove;
+    GET "/v1/audit" Tenant(Read) => audit::list;
+    GET "/v1/audit/export" Tenant(Read) => audit::export;
+    GET "/v1/audit/{record}" Tenant(Read) => audit::show;
     GET "/v1/tokens" Tenant(Read) => token::list;
     POST "/v1/tokens" Tenant(Admin) => token::create;
     DELETE "/v1/tokens/{token}" Tenant(Admin) => token::revoke;
@@ -165,6 +180,10 @@ routes! {
     POST "/v1/secrets" Tenant(Admin) => secret::set;
     POST "/v1/secrets/{secret}/rotate" Tenant(Admin) => secret::rotate;
     DELETE "/v1/secrets/{secret}" Tenant(Admin) => secret::delete;
+    GET "/v1/capabilities" Tenant(Read) => capability::list;
+    POST "/v1/capabilities" Tenant(Admin) => capability::grant;
+    POST "/v1/capabilities/{capability}/delegate" Tenant(Admin) => capability::delegate;
+    DELETE "/v1/capabilities/{capability}" Tenant(Admin) => capability::revoke;
     GET "/v1/tenants" Operator => tenant::list;
     POST "/v1/tenants" Operator => tenant::create;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete;
@@ -177,7 +196,11 @@ routes! {
 /// The query parameters of the routes, by what they list, for the interface's description.
 pub(crate) mod queries {
     pub(crate) use super::agent::Listing as Agents;
+    pub(crate) use super::approval::Listing as Approvals;
+    pub(crate) use super::audit::{Exporting as AuditExport, Listing as Audit};
+    pub(crate) use super::capability::{Checking, Listing as Capabilities};
     pub(crate) use super::cost::{Pricing, Summing};
+    pub(crate) use super::decision::Listing as Decisions;
     pub(crate) use super::delivery::{Listing as Deliveries, Redriving};
     pub(crate) use super::feed::Reading as Feed;
     pub(crate) use super::request::Which;

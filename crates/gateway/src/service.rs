@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use dromia_contracts::Authority;
+use dromia_contracts::audit::{AuditLog, Notary};
+use dromia_contracts::capability::Capabilities;
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runs::Runs;
 use dromia_contracts::runtime::Runtime;
@@ -58,6 +60,12 @@ pub struct Ports {
     pub terms: Arc<dyn Terms>,
     /// The secrets of tenants.
     pub vault: Arc<dyn Vault>,
+    /// The chains of the audit.
+    pub audit: Arc<dyn AuditLog>,
+    /// The key that signs what leaves of it.
+    pub notary: Arc<dyn Notary>,
+    /// Capabilities of tenants.
+    pub capabilities: Arc<dyn Capabilities>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes.
@@ -108,7 +116,7 @@ pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Hand
     }
     let mut unix = None;
     if let Some(path) = &core.config.socket {
-        let listener = bind_socket(path).await?;
+        let listener = bind_socket(path, core.config.socket_mode()).await?;
         let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
         // The file was made by this process, so its owner is ours.
         let owner = std::fs::symlink_metadata(path).map_err(failed)?.uid();
@@ -120,7 +128,7 @@ pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Hand
     Ok((gateway, handle))
 }
 
-async fn bind_socket(path: &Path) -> Result<UnixListener, BuildError> {
+async fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener, BuildError> {
     let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
     if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         if UnixStream::connect(path).await.is_ok() {
@@ -131,7 +139,7 @@ async fn bind_socket(path: &Path) -> Result<UnixListener, BuildError> {
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     // The wall is the check of the peer's user; the mode keeps others from even asking.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
 }
 

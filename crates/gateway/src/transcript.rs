@@ -49,7 +49,13 @@ pub(crate) fn fold(tail: &SessionTail) -> Answer<Transcript> {
 fn body(item: &InboxItem) -> Answer<Option<InputBody>> {
     match item.kind {
         ItemKind::Input => item.body.as_deref().map(InputBody::decode).transpose().map_err(unreadable),
-        ItemKind::Resume | ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release => Ok(None),
+        ItemKind::Resume
+        | ItemKind::Cancel
+        | ItemKind::Terminate
+        | ItemKind::Release
+        | ItemKind::Approve
+        | ItemKind::Deny
+        | ItemKind::Approved => Ok(None),
     }
 }
 

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::cost::Attempt;
 use dromia_contracts::delivery::{Delivery, DeliveryAttempt, DeliveryRecord, FeedItem};
 use dromia_contracts::run::Run;
@@ -47,6 +49,22 @@ pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
     }
 }
 
+pub(crate) fn capability(capability: Capability, now: Timestamp) -> api::capability::Capability {
+    api::capability::Capability {
+        state: capability.state(now),
+        id: capability.id,
+        holder: capability.holder,
+        parent: capability.parent,
+        usage: capability.usage,
+        rights: capability.rights,
+        expires_at: capability.until,
+        wall_ms_max: capability.wall_ms_max,
+        by: capability.by.as_str().to_owned(),
+        created_at: capability.created_at,
+        revoked_at: capability.revoked_at,
+    }
+}
+
 pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
     api::secret::Secret {
         name: secret.name,
@@ -55,6 +73,61 @@ pub(crate) fn secret(secret: Secret) -> api::secret::Secret {
         placement: secret.placement,
         created_at: secret.created_at,
         changed_at: secret.changed_at,
+    }
+}
+
+pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::Approval {
+    let state = approval.state_at(now);
+    let cooling =
+        approval.cooling_at(now).map(|until| until.duration_since(now).as_secs().max(0).unsigned_abs());
+    let Approval { id, agent, session, run, call, tool, arguments, action, binding, rule, reason, .. } =
+        approval;
+    let origins = approval.origins.into_iter().map(|known| api::approval::ArgumentOrigin {
+        name: known.name,
+        role: known.role,
+        origin: known.origin,
+        label: known.label.to_string(),
+    });
+    let answer = approval.answer;
+    api::approval::Approval {
+        id,
+        state,
+        agent,
+        session,
+        run,
+        call,
+        author: approval.author.to_string(),
+        tool,
+        arguments,
+        origins: origins.collect(),
+        context: approval.context.to_string(),
+        action,
+        binding,
+        rule,
+        reason,
+        approvers: approval.approvers.iter().map(ToString::to_string).collect(),
+        asked_at: approval.asked_at,
+        holds_until: approval.holds_until,
+        expires_at: approval.expires_at,
+        cools_until: approval.cools_until,
+        cools_in_seconds: cooling,
+        answered_by: answer.as_ref().map(|answer| answer.by.to_string()),
+        answered_at: answer.as_ref().map(|answer| answer.at),
+        answer_reason: answer.map(|answer| answer.reason).filter(|reason| !reason.is_empty()),
+        used_by: approval.used_by,
+    }
+}
+
+pub(crate) fn approval_rule(rule: ApprovalRule) -> api::approval::ApprovalRule {
+    api::approval::ApprovalRule {
+        name: rule.name,
+        answer: rule.answer,
+        rule: rule.rule,
+        agent: rule.agent,
+        session: rule.session,
+        owner: rule.owner.to_string(),
+        created_at: rule.created_at,
+        expires_at: rule.expires_at,
     }
 }
 

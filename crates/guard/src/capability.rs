@@ -9,15 +9,26 @@
 //! looked at in every [`Token::check`]: the time, the revocation of any of its blocks, and who presents it. A token counts
 //! nothing and holds no money.
 //!
+//! [`StoreCapabilities`] keeps those of tenants in the store and [`Live`] what counts now, which the gate asks: a row that was
+//! taken back counts from that moment on. A chain is looked at twice, by its rows, which names the block that decided, and by
+//! its token, which nobody can widen in the store; both must allow.
+//!
 //! Bounds: [`TOKEN_BYTES_MAX`], [`BLOCKS_MAX`], [`RIGHTS_MAX`] of a block, and [`TIME_MAX`] for a check; what exceeds one is
 //! refused. Randomness and time come in with the call.
 
+mod keeper;
+mod live;
 mod right;
 mod root;
+mod sought;
 mod token;
 
+pub use self::keeper::StoreCapabilities;
+pub(crate) use self::live::Denied;
+pub use self::live::{Fallen, Live, Lost};
 pub use self::right::{Access, COMPONENTS_MAX, PLACE_BYTES_MAX, Resource, Right, RightError};
-pub use self::root::{PublicRoot, ROOTS_MAX, RootKey, Roots};
+pub use self::root::{PublicRoot, ROOT_ID, ROOTS_MAX, RootKey, Roots};
+pub(crate) use self::sought::Sought;
 pub use self::token::{
     Asked, BLOCKS_MAX, RIGHTS_MAX, Refusal, RevocationId, TIME_MAX, TOKEN_BYTES_MAX, Token, TokenError,
 };

@@ -27,7 +27,7 @@ mod trail;
 mod tunnel;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use dromia_contracts::egress::{Egress, Line, LineError, Plan, Route};
 
@@ -36,7 +36,9 @@ pub(crate) use self::headers::is_free as is_free_header;
 use self::line::GuardedLine;
 use self::names::Names;
 use self::private::Private;
+use self::room::Room;
 use self::target::Target;
+use crate::capability::Live;
 use crate::vault::StoreVault;
 
 /// What an operator opens of the networks that are not public.
@@ -72,12 +74,15 @@ struct Surroundings {
     names: Arc<dyn Names>,
     /// Where this server listens; a few at most.
     doors: RwLock<Vec<SocketAddr>>,
+    /// What agents hold beside their grants, and within what runs stay.
+    capabilities: OnceLock<Arc<Live>>,
 }
 
 impl GuardedEgress {
     /// Sets it up; nothing is resolved.
     pub fn new(config: EgressConfig, names: Arc<dyn Names>) -> Self {
-        let around = Arc::new(Surroundings { names, doors: RwLock::default() });
+        let around = Surroundings { names, doors: RwLock::default(), capabilities: OnceLock::new() };
+        let around = Arc::new(around);
         Self { config, around, vault: None }
     }
 
@@ -85,6 +90,13 @@ impl GuardedEgress {
     #[must_use]
     pub fn with_vault(self, vault: Arc<StoreVault>) -> Self {
         Self { vault: Some(vault), ..self }
+    }
+
+    /// Lets capabilities count for what agents reach, for every line there is and will be.
+    #[must_use]
+    pub fn with_capabilities(self, capabilities: Arc<Live>) -> Self {
+        self.around.capabilities.get_or_init(|| capabilities);
+        self
     }
 
     /// Refuses an address at which this server listens, for every line there is and will be.
@@ -103,16 +115,22 @@ impl Surroundings {
 impl Egress for GuardedEgress {
     fn line(&self, plan: Plan) -> Result<Arc<dyn Line>, LineError> {
         let Plan { route, limits } = plan;
-        // A server that the configuration names has its key from there.
-        let vault = self.vault.clone().filter(|_| route == Route::Granted);
+        // What is for tenants has their secrets and shares; any other server that the configuration names has its key from
+        // there, unless it says that the key is in the vault.
+        let is_for_tenants = matches!(route, Route::Granted | Route::Tool(_));
+        let has_secrets = is_for_tenants || matches!(route, Route::Keyed(_));
+        let vault = self.vault.clone().filter(|_| has_secrets);
         let clearance = match route {
             Route::Granted => Clearance { named: None, private: self.config.private_granted.clone() },
-            Route::Named(url) => {
+            Route::Named(url) | Route::Keyed(url) | Route::Tool(url) => {
                 let named =
                     Target::read(&url).map_err(|refused| LineError { problem: refused.reason.to_owned() })?;
                 Clearance { named: Some(named), private: self.config.private_named.clone() }
             }
         };
-        Ok(Arc::new(GuardedLine::new(clearance, limits, Arc::clone(&self.around), vault)))
+        // What the configuration names is one's own, and nobody's share.
+        let share_max = if is_for_tenants { limits.requests_max / 2 } else { limits.requests_max };
+        let room = Room::new(limits.requests_max, share_max);
+        Ok(Arc::new(GuardedLine::new(clearance, limits, room, Arc::clone(&self.around), vault)))
     }
 }

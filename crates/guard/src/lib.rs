@@ -1,4 +1,5 @@
-//! The gate: which actions an agent's grants cover and the policy allows; and the one way out of this process.
+//! The gate: which actions an agent's grants cover and the policy allows; the one way out of this process; and what
+//! proves a history.
 //!
 //! Invariant: default deny. An action happens only if a grant of the agent names it, and more grants never deny
 //! what fewer allowed; words of the operator (`deny:`, `ask:`) and the policy only take away. [`GrantGate`] is total: it
@@ -10,8 +11,8 @@
 //! Reading order: [`grant`] says what a grant is and refuses wrong ones when a configuration is written;
 //! [`permission`] is what the operator says beside it; [`policy`] has the rules that are asked about whatever is granted;
 //! [`gate`] judges actions by all of them, in that order; [`egress`] connects; [`vault`] keeps what only the way out puts
-//! into a request. [`capability`] is for rights that leave this process: signed tokens, each narrower than the one it was
-//! made from.
+//! into a request; [`audit`] signs. [`capability`] is for rights that are signed, handed on from agent to agent and taken
+//! back: tokens, each narrower than the one it was made from.
 
 pub mod grant;
 
@@ -27,6 +28,9 @@ pub mod egress;
 
 pub mod vault;
 
+pub mod audit;
+
+pub use crate::capability::StoreCapabilities;
 pub use crate::egress::names::{Names, SystemNames};
 pub use crate::egress::private::{Private, PrivateError};
 pub use crate::egress::{EgressConfig, GuardedEgress};

@@ -1,8 +1,8 @@
-//! `permissions` of the operator's file: rows that say of a tool, for one agent or for all, that it is allowed, asked for
-//! or denied.
+//! `permissions` of the operator's file: rows that say of a tool, for one agent or for all, that it is allowed, delayed,
+//! asked for or denied.
 //!
-//! An `allow` is a grant like any other. `deny:TOOL` and `ask:TOOL` stand among an agent's grants as words of the
-//! operator, as `privileged:TOOL` does; they are put to the policy, and no grant outweighs them. No configuration of an
+//! An `allow` is a grant like any other. `deny:TOOL`, `ask:TOOL` and `delay:TOOL` stand among an agent's grants as words of
+//! the operator, as `privileged:TOOL` does; they are put to the policy, and no grant outweighs them. No configuration of an
 //! agent may hold them.
 
 use crate::grant::Grant;
@@ -12,7 +12,7 @@ use crate::policy::Call;
 pub fn spelled(call: Call, tool: &str) -> String {
     match call {
         Call::Allow => tool.to_owned(),
-        Call::Ask | Call::Deny => format!("{}:{tool}", call.as_str()),
+        Call::Delay | Call::Ask | Call::Deny => format!("{}:{tool}", call.as_str()),
     }
 }
 
@@ -20,7 +20,7 @@ pub fn spelled(call: Call, tool: &str) -> String {
 pub(crate) fn narrowing(text: &str) -> Option<(Call, &str)> {
     let (word, tool) = text.split_once(':')?;
     match Call::read(word)? {
-        call @ (Call::Ask | Call::Deny) => Some((call, tool)),
+        call @ (Call::Delay | Call::Ask | Call::Deny) => Some((call, tool)),
         Call::Allow => None,
     }
 }

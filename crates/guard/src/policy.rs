@@ -1,8 +1,9 @@
 //! The policy: rules in Rego that are asked about everything that an agent's grants cover.
 //!
 //! Three layers: the built-in one, the instance's and the tenant's. Each is a machine of its own, so that none redefines
-//! another's rules. Of all that they say deny goes before ask and ask before allow, and only the built-in layer's allow
-//! counts: a lower layer can forbid and cannot permit. What no rule allows, and what cannot be evaluated, is denied.
+//! another's rules. Of all that they say deny goes before ask, ask before delay and delay before allow, and only the built-in
+//! layer's allow counts: a lower layer can forbid and cannot permit. What no rule allows, and what cannot be evaluated, is
+//! denied.
 //!
 //! Layers are compiled once. [`Policies`] holds those that count now and takes others at any time; whoever asks sees the
 //! old ones or the new ones whole, and is told which by their digest. It reads no file.
@@ -17,11 +18,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Principal};
 use dromia_contracts::id::TenantId;
+use dromia_contracts::tool::Manifest;
 
 pub use self::layer::{
     BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
 };
 pub use self::problem::PolicyProblem;
+use self::question::Manifests;
 pub use self::question::VERSION;
 
 /// The policy that every server has.
@@ -50,6 +53,8 @@ pub struct Layers {
 pub struct Judged {
     /// What was said, and by which rule.
     pub said: Said,
+    /// Whose layer said it: `built-in`, `instance` or `tenant`.
+    pub layer: &'static str,
     /// The digest of the layers that were asked.
     pub policy: Digest,
 }
@@ -59,6 +64,21 @@ pub struct Judged {
 pub struct Policies {
     built_in: Arc<Layer>,
     below: Arc<RwLock<Arc<Layers>>>,
+    known: Arc<Known>,
+}
+
+/// What is told to every layer beside the action.
+#[derive(Debug)]
+struct Known {
+    manifests: Manifests,
+    /// What the operator says about calls that cannot be undone.
+    irreversible: Call,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { manifests: Manifests::new(), irreversible: Call::Allow }
+    }
 }
 
 impl Policies {
@@ -66,7 +86,21 @@ impl Policies {
     pub fn built_in() -> Result<Self, PolicyProblem> {
         let file = PolicyText { name: "built-in".to_owned(), text: DEFAULT.to_owned() };
         let built_in = Arc::new(Layer::compile("built-in", &[file])?);
-        Ok(Self { built_in, below: Arc::default() })
+        Ok(Self { built_in, below: Arc::default(), known: Arc::default() })
+    }
+
+    /// Tells the policy what is known of tools beside their calls.
+    #[must_use]
+    pub fn knowing(self, manifests: impl IntoIterator<Item = (String, Manifest)>) -> Self {
+        let manifests = manifests.into_iter().collect();
+        Self { known: Arc::new(Known { manifests, irreversible: self.known.irreversible }), ..self }
+    }
+
+    /// Tells the policy what the operator says about calls that cannot be undone; without it they are as others.
+    #[must_use]
+    pub fn about_irreversible(self, irreversible: Call) -> Self {
+        let manifests = self.known.manifests.clone();
+        Self { known: Arc::new(Known { manifests, irreversible }), ..self }
     }
 
     /// Lets other layers count from now on.
@@ -78,29 +112,33 @@ impl Policies {
     pub fn judge(&self, principal: Principal<'_>, action: Action<'_>, capability: &str) -> Judged {
         let below = Arc::clone(&self.below.read().unwrap_or_else(PoisonError::into_inner));
         let tenant = below.tenants.get(&principal.scope.tenant());
-        let lower = [("the server's", below.instance.as_ref()), ("the tenant's", tenant)];
+        let lower = [("instance", below.instance.as_ref()), ("tenant", tenant)];
         let policy = self.digest(lower.map(|(_, layer)| layer));
         let denied = |rule: &str, reason: String| Judged {
             said: Said { call: Call::Deny, rule: rule.to_owned(), reason },
+            layer: "built-in",
             policy,
         };
-        let Some(question) = question::question(principal, action, capability) else {
+        let Some(question) =
+            question::question(principal, action, capability, &self.known.manifests, self.known.irreversible)
+        else {
             return denied(BROKEN, "what would happen cannot be put to the policy".to_owned());
         };
-        let mut strongest: Option<Said> = None;
-        let layers = [("the built-in", Some(&*self.built_in))].into_iter().chain(lower);
+        let mut strongest: Option<(&'static str, Said)> = None;
+        let layers = [("built-in", Some(&*self.built_in))].into_iter().chain(lower);
         for (index, (whose, layer)) in layers.enumerate() {
             let Some(layer) = layer else { continue };
             let said = match layer.ask(&question) {
                 Ok(said) => said,
                 Err(problem) => {
-                    return denied(BROKEN, format!("{whose} policy could not be evaluated: {problem}"));
+                    let reason = format!("the {whose} policy could not be evaluated: {problem}");
+                    return Judged { layer: whose, ..denied(BROKEN, reason) };
                 }
             };
             let counts = |said: &Said| index == 0 || said.call > Call::Allow;
             for said in said.into_iter().filter(counts) {
-                if strongest.as_ref().is_none_or(|known| said.call > known.call) {
-                    strongest = Some(said);
+                if strongest.as_ref().is_none_or(|(_, known)| said.call > known.call) {
+                    strongest = Some((whose, said));
                 }
             }
             // Without an allow of the built-in layer nothing below can help, and nothing below is needed.
@@ -109,17 +147,20 @@ impl Policies {
             }
         }
         match strongest {
-            Some(said) => Judged { said, policy },
+            Some((layer, said)) => Judged { said, layer, policy },
             None => denied(SILENT, "no rule of the policy allows it".to_owned()),
         }
     }
 
-    /// The digest of the built-in layer and of those below it.
+    /// The digest of the built-in layer, of those below it and of what the operator says beside them.
     fn digest(&self, lower: [Option<&Layer>; 2]) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.built_in.digest().as_bytes());
         for layer in lower {
             hasher.update(layer.map(Layer::digest).unwrap_or_default().as_bytes());
+        }
+        if self.known.irreversible != Call::Allow {
+            hasher.update(self.known.irreversible.as_str().as_bytes());
         }
         Digest::from_bytes(*hasher.finalize().as_bytes())
     }

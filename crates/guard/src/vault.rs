@@ -19,16 +19,20 @@ use dromia_contracts::store::{
     Batch, Commit, Mutation, Page, ReadError, Refusal, SecretErase, Store, VaultKeyPut,
 };
 use dromia_contracts::vault::{
-    KeyBytes, KeyError, KeyProvider, Leak, Leaks, NAME_RULE, NewSecret, Placement, SECRETS_MAX, SealedSecret,
-    Secret, SecretUse, SecretValue, Vault, is_name,
+    KeyBytes, KeyError, KeyProvider, Leaks, NAME_RULE, NewSecret, Placement, SECRETS_MAX, SealedSecret,
+    Secret, SecretUse, SecretValue, Spotter, Vault, is_name, mask,
 };
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use tokio::sync::Mutex;
 
 use self::scan::Scanner;
 use self::seal::{Unopened, context};
+use crate::capability::{ROOT_ID, RootKey, Roots};
 use crate::egress::target::Target;
 use crate::egress::{Refused, is_free_header};
+
+/// What a tenant's root key of capability tokens is derived for. Its number stands in every token that begins with it.
+const ROOT_OF_CAPABILITIES: &str = "dromia 2026-11-22 root key of capability tokens, number 1";
 
 /// The most tenants whose values are kept to be looked for; beyond them they are opened again.
 const TENANTS_MAX: usize = 64;
@@ -86,10 +90,48 @@ impl StoreVault {
         if sealed.secret.placement.slot() != used.slot {
             return Err(MISPLACED);
         }
-        // Why it cannot be opened is in the log already.
+        // Whatever is opened is looked for in the log from then on. Where that cannot be, nothing opens below either, or
+        // another secret is damaged; both are in the log already.
+        drop(self.scanner(&used.scope).await);
         let key = self.tenant_key(&used.scope).await.map_err(|_| LOCKED)?;
         let value = key.and_then(|key| opened(used.scope.tenant(), &key, &sealed).ok()).ok_or(LOCKED)?;
         Ok((sealed.secret.placement, value))
+    }
+
+    /// Says why a secret could not be used at an address, if it could not. Its value is opened and dropped.
+    pub async fn usable(&self, used: &SecretUse, url: &str) -> Result<(), String> {
+        let target = Target::read(url).map_err(|refused| refused.reason.to_owned())?;
+        self.open(used, &target).await.map(drop).map_err(|refused| refused.reason.to_owned())
+    }
+
+    /// Derives the secret of the tenant's root key of capability tokens from the tenant's key, which is what is kept.
+    /// A tenant without a key gets one if `is_made`; otherwise it has no capabilities.
+    pub(crate) async fn root_secret(&self, scope: &Scope, is_made: bool) -> Result<Option<KeyBytes>, Fault> {
+        let key = if is_made {
+            Some(self.tenant_key_or_made(scope).await?)
+        } else {
+            self.tenant_key(scope).await?
+        };
+        Ok(key.map(|key| KeyBytes::new(blake3::derive_key(ROOT_OF_CAPABILITIES, key.expose()))))
+    }
+
+    /// Writes stars over the values that are held to be looked for, of whichever tenant: for a log, which has no tenant.
+    /// Held are those of tenants whose values were opened or looked for since their last change, of 64 tenants at most.
+    pub fn mask_held(&self, text: &mut [u8]) {
+        let held: Vec<_> =
+            self.known.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for scanner in held {
+            let found = scanner.find(text);
+            mask(text, &found);
+        }
+    }
+
+    /// Returns the keys with which capability tokens of the tenant begin, for whoever checks tokens outside of the gate.
+    pub async fn capability_roots(&self, scope: &Scope) -> Result<Roots, Fault> {
+        let secret = self.root_secret(scope, false).await?;
+        let root = secret.and_then(|secret| RootKey::new(ROOT_ID, secret.expose()).ok());
+        let roots = Roots::new(root.iter().map(RootKey::public).collect());
+        roots.map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))
     }
 
     async fn tenant_key(&self, scope: &Scope) -> Result<Option<KeyBytes>, Fault> {
@@ -241,8 +283,8 @@ impl Vault for StoreVault {
 }
 
 impl Leaks for StoreVault {
-    fn find<'a>(&'a self, scope: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
-        Box::pin(async move { Ok(self.scanner(scope).await?.find(text)) })
+    fn spotter<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
+        Box::pin(async move { Ok(self.scanner(scope).await? as Arc<dyn Spotter>) })
     }
 }
 
@@ -279,7 +321,8 @@ fn opened(tenant: TenantId, over: &KeyBytes, sealed: &SealedSecret) -> Result<Se
     SecretValue::new(text.to_owned()).map_err(|_| Unopened)
 }
 
-fn tenant_context(tenant: TenantId) -> Vec<u8> {
+/// What a tenant's key is sealed under, so that it opens for this tenant only.
+pub fn tenant_context(tenant: TenantId) -> Vec<u8> {
     context(&[b"tenant key", tenant.as_bytes()])
 }
 

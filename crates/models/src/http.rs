@@ -15,7 +15,7 @@ mod format;
 pub mod sse;
 
 pub use adapter::HttpModel;
-pub use config::{HttpConfig, HttpError, OutputLimit, Price, Timeouts};
+pub use config::{HttpConfig, HttpError, KeysOf, OutputLimit, Price, Timeouts, VaultKey};
 pub use draft::{StreamReader, whole_reply};
 pub use format::Format;
 

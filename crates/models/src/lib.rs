@@ -20,7 +20,9 @@ mod registry;
 mod responses;
 mod secret;
 
-pub use crate::http::{Format, HttpConfig, HttpError, HttpModel, OutputLimit, Price, Timeouts};
+pub use crate::http::{
+    Format, HttpConfig, HttpError, HttpModel, KeysOf, OutputLimit, Price, Timeouts, VaultKey,
+};
 pub use crate::known::KnownModels;
 pub use crate::registry::{Models, ModelsConfig, ModelsError, Provider};
 pub use crate::scripted::ScriptedModel;

@@ -20,7 +20,7 @@ use dromia_contracts::sent::Wording;
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::http::{HttpConfig, HttpError, HttpModel};
+use crate::http::{HttpConfig, HttpError, HttpModel, KeysOf};
 use crate::letter;
 use crate::scripted::ScriptedModel;
 
@@ -34,10 +34,13 @@ pub struct ModelsConfig {
     pub models: BTreeMap<String, Provider>,
     /// The aliases that stand in for an alias, best first.
     pub fallbacks: BTreeMap<String, Vec<String>>,
+    /// Whose secrets the keys are that are in the vault; every [`VaultKey`](crate::VaultKey) of the models has the same.
+    pub keys_of: KeysOf,
 }
 
 /// Who answers under an alias.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one of each alias, and it is moved once")]
 pub enum Provider {
     /// The built-in scripted model.
     Scripted,

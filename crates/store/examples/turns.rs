@@ -157,6 +157,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         items: vec![item],
         after,
         resumes: None,
+        approved: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         model_calls_max: 25,
@@ -194,6 +195,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         finish: Finish::Stop,
         stopped_at: None,
         tools: vec![],
+        clean: true,
     };
     let completed = RunCompleted { rule: "reply.session".into(), policy: None };
     let end = RunAppend {

@@ -7,13 +7,17 @@
 //!
 //! A batch that was applied before is recognised by its own rows and gets the receipt of the first time: creates
 //! by their ids and contents, items by their keys, appends and claims by the digests of their entries, takeovers
-//! by their holder; deliveries by their ids, their attempts by holder and receipt.
+//! by their holder; deliveries by their ids, their attempts by holder and receipt; approvals by their ids and answers.
 
 mod agent;
+mod approval;
+mod audit;
 mod budget;
+mod capability;
 mod claim;
 mod delivery;
 mod feed;
+mod file;
 mod inbox;
 mod journal;
 mod session;
@@ -28,13 +32,18 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TokenRevoke, VaultKeyPut};
+use dromia_contracts::store::{
+    Batch, Claim, DeliveryRedrive, Mutation, Pin, Receipt, Refusal, TokenRevoke, VaultKeyPut, Wanted,
+};
 
 use agent::AgentDraft;
+use approval::{ApprovalDraft, RulesDraft};
 use budget::{BudgetDraft, ChargeDraft};
+use capability::CapabilityDraft;
 use claim::Before;
 use delivery::{AttemptDraft, DeliveryDraft};
 use feed::{CursorDraft, FeedDraft};
+use file::FilesDraft;
 use inbox::ItemDraft;
 use journal::{ClaimDraft, EntryDraft, RunDraft, SignalDraft};
 use session::SessionDraft;
@@ -73,6 +82,7 @@ type Checked<T = ()> = Result<T, Stop>;
 pub(crate) struct Draft<'b> {
     tenant: TenantId,
     body_key: [u8; 32],
+    wanted: Option<&'b Wanted>,
     receipt: Receipt,
     new_tenant: Option<TenantDraft<'b>>,
     tokens: Vec<TokenDraft<'b>>,
@@ -92,6 +102,8 @@ pub(crate) struct Draft<'b> {
     entries: Vec<EntryDraft<'b>>,
     deliveries: Vec<DeliveryDraft<'b>>,
     attempts: Vec<AttemptDraft>,
+    /// Those that change something.
+    redrives: Vec<&'b DeliveryRedrive>,
     feed: Option<FeedDraft>,
     cursors: Vec<CursorDraft<'b>>,
     /// The tenant's key of secrets, where it had none.
@@ -100,6 +112,11 @@ pub(crate) struct Draft<'b> {
     /// The tenant's budgets, once they were looked at.
     budgets: Option<BudgetDraft<'b>>,
     charges: Vec<ChargeDraft>,
+    capabilities: Vec<CapabilityDraft<'b>>,
+    files: Vec<FilesDraft<'b>>,
+    approvals: Vec<ApprovalDraft>,
+    /// The tenant's rules of approvals, once they were looked at.
+    approval_rules: Option<RulesDraft<'b>>,
 }
 
 impl<'b> Draft<'b> {
@@ -111,6 +128,7 @@ impl<'b> Draft<'b> {
         let mut draft = Self {
             tenant: batch.tenant,
             body_key,
+            wanted: batch.wanted.as_ref(),
             receipt: Receipt { positions: Vec::new(), claimed: true, waiting: false },
             new_tenant,
             tokens: Vec::new(),
@@ -128,12 +146,17 @@ impl<'b> Draft<'b> {
             entries: Vec::new(),
             deliveries: Vec::new(),
             attempts: Vec::new(),
+            redrives: Vec::new(),
             feed: None,
             cursors: Vec::new(),
             vault_key: None,
             secrets: Vec::new(),
             budgets: None,
             charges: Vec::new(),
+            capabilities: Vec::new(),
+            files: Vec::new(),
+            approvals: Vec::new(),
+            approval_rules: None,
         };
         let before = match &batch.claim {
             Some(claim) => draft.claim_before(db, claim)?,
@@ -167,6 +190,14 @@ impl<'b> Draft<'b> {
                 Mutation::SecretErase(erase) => draft.secret_erase(db, erase)?,
                 Mutation::BudgetSet(set) => draft.budget_set(db, set)?,
                 Mutation::BudgetRemove(remove) => draft.budget_remove(db, remove)?,
+                Mutation::CapabilityPut(put) => draft.capability_put(db, put)?,
+                Mutation::CapabilityRevoke(revoke) => draft.capability_revoke(db, revoke)?,
+                Mutation::CapabilityDrop(drop) => draft.capability_drop(drop)?,
+                Mutation::FileLabelsPut(put) => draft.file_labels_put(db, put)?,
+                Mutation::ApprovalAsk(ask) => draft.approval_ask(db, ask)?,
+                Mutation::ApprovalAnswer(answer) => draft.approval_answer(db, answer)?,
+                Mutation::ApprovalRulePut(rule) => draft.approval_rule_put(db, rule)?,
+                Mutation::ApprovalRuleRemove(remove) => draft.approval_rule_remove(db, remove)?,
             }
         }
         if let Some(claim) = &batch.claim {
@@ -212,6 +243,9 @@ impl<'b> Draft<'b> {
         rows += self.write_feed(db)?;
         rows += self.write_vault(db)?;
         rows += self.write_budgets(db)?;
+        rows += self.write_capabilities(db)?;
+        rows += self.write_files(db)?;
+        rows += self.write_approvals(db)?;
         Ok(rows)
     }
 

@@ -9,6 +9,7 @@ use rusqlite::types::Type;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::{Measure, Per, Period};
+use dromia_contracts::capability::CapabilityUse;
 use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::run::{RunKind, RunStatus};
@@ -38,11 +39,12 @@ impl Code for AgentState {
 }
 
 impl Code for RunKind {
-    const TABLE: &'static [Self] = &[Self::Turn];
+    const TABLE: &'static [Self] = &[Self::Turn, Self::Worker];
 
     fn code(self) -> i64 {
         match self {
             Self::Turn => 0,
+            Self::Worker => 1,
         }
     }
 }
@@ -64,7 +66,16 @@ impl Code for RunStatus {
 }
 
 impl Code for ItemKind {
-    const TABLE: &'static [Self] = &[Self::Input, Self::Resume, Self::Cancel, Self::Terminate, Self::Release];
+    const TABLE: &'static [Self] = &[
+        Self::Input,
+        Self::Resume,
+        Self::Cancel,
+        Self::Terminate,
+        Self::Release,
+        Self::Approve,
+        Self::Deny,
+        Self::Approved,
+    ];
 
     fn code(self) -> i64 {
         match self {
@@ -73,6 +84,9 @@ impl Code for ItemKind {
             Self::Cancel => 2,
             Self::Terminate => 3,
             Self::Release => 4,
+            Self::Approve => 5,
+            Self::Deny => 6,
+            Self::Approved => 7,
         }
     }
 }
@@ -163,13 +177,26 @@ impl Code for Period {
 }
 
 impl Code for TokenScope {
-    const TABLE: &'static [Self] = &Self::ALL;
+    const TABLE: &'static [Self] = &[Self::Read, Self::Invoke, Self::Admin, Self::Approve, Self::Operate];
 
     fn code(self) -> i64 {
         match self {
             Self::Read => 0,
             Self::Invoke => 1,
             Self::Admin => 2,
+            Self::Approve => 3,
+            Self::Operate => 4,
+        }
+    }
+}
+
+impl Code for CapabilityUse {
+    const TABLE: &'static [Self] = &Self::ALL;
+
+    fn code(self) -> i64 {
+        match self {
+            Self::Held => 0,
+            Self::Task => 1,
         }
     }
 }
@@ -270,6 +297,7 @@ mod tests {
         every_variant_is_at_its_number::<RunStatus>();
         every_variant_is_at_its_number::<ItemKind>();
         every_variant_is_at_its_number::<TokenScope>();
+        every_variant_is_at_its_number::<CapabilityUse>();
         every_variant_is_at_its_number::<DeliveryState>();
         every_variant_is_at_its_number::<DeadReason>();
         every_variant_is_at_its_number::<AttemptOutcome>();
@@ -279,11 +307,11 @@ mod tests {
     fn a_set_of_scopes_is_the_bits_of_its_numbers_and_admin_is_the_bit_of_the_migration() {
         let db = rusqlite::Connection::open_in_memory().expect("opens");
         let read = |bits: i64| db.query_row("SELECT ?1", [bits], |row| scopes(row, 0));
-        for bits in 0..8 {
+        for bits in 0..32 {
             assert_eq!(stored_scopes(read(bits).expect("is a set")), bits);
         }
         assert_eq!(stored_scopes(TokenScopes::ADMIN), 4);
-        assert!(read(8).is_err() && read(-1).is_err(), "a scope of tomorrow is not guessed");
+        assert!(read(32).is_err() && read(-1).is_err(), "a scope of tomorrow is not guessed");
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Page<'_> {
             // Gone already, or not to be erased: either way there is nothing to come back for.
             return Ok(true);
         }
-        if !self.erase_deliveries()? {
+        if !self.erase_deliveries()? || !self.erase_approvals()? {
             return Ok(false);
         }
         while let Some(run) = self.next("SELECT run FROM runs INDEXED BY runs_agent WHERE tenant = ?1 AND agent = ?2 ORDER BY run LIMIT 1")? {
@@ -92,6 +92,24 @@ impl Page<'_> {
             return Ok(false);
         }
         if !self.erase_counts(&agent.to_string())? {
+            return Ok(false);
+        }
+        self.delete(
+            "DELETE FROM file_labels WHERE (tenant, agent, path) IN \
+             (SELECT tenant, agent, path FROM file_labels WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
+            agent.as_bytes(),
+        )?;
+        if self.left == 0 {
+            return Ok(false);
+        }
+        // What was made from them counts no more, because what it was made from is gone.
+        self.delete(
+            "DELETE FROM capabilities WHERE (tenant, capability) IN \
+             (SELECT tenant, capability FROM capabilities INDEXED BY capabilities_holder \
+              WHERE tenant = ?1 AND holder = ?2 LIMIT ?3)",
+            agent.as_bytes(),
+        )?;
+        if self.left == 0 {
             return Ok(false);
         }
         self.db
@@ -121,6 +139,26 @@ impl Page<'_> {
             self.erased.deliveries += 1;
         }
         Ok(true)
+    }
+
+    /// Erases what the agent asked approval for, and the rules that answer for it alone; returns whether all is gone.
+    fn erase_approvals(&mut self) -> rusqlite::Result<bool> {
+        let agent = self.agent;
+        self.delete(
+            "DELETE FROM approvals WHERE (tenant, approval) IN \
+             (SELECT tenant, approval FROM approvals INDEXED BY approvals_agent \
+              WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
+            agent.as_bytes(),
+        )?;
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.delete(
+            "DELETE FROM approval_rules WHERE (tenant, name) IN \
+             (SELECT tenant, name FROM approval_rules WHERE tenant = ?1 AND agent = ?2 LIMIT ?3)",
+            agent.as_bytes(),
+        )?;
+        Ok(self.left > 0)
     }
 
     fn next(&self, sql: &str) -> rusqlite::Result<Option<[u8; 16]>> {

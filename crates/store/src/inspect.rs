@@ -4,6 +4,8 @@
 //! or a running owner leaves, is read through SQLite's own locks. Each question ends after the patience it was given
 //! and says so, so a large store cannot hold a diagnosis up.
 
+mod audit;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,12 +16,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
+use dromia_contracts::TenantId;
 use dromia_contracts::run::RunStatus;
 
 use crate::body::FileBodies;
-use crate::code::{Code as _, time_opt};
+use crate::code::{Code as _, bytes, time_opt};
 use crate::config::StoreConfig;
 use crate::open::OpenError;
+
+pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed};
 
 /// The most files of bodies that are compared with their rows.
 const FILES_LOOKED_AT: usize = 4096;
@@ -119,6 +124,15 @@ impl Inspector {
             Err(error) if is_late(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The keys of tenants that seal secrets, sealed as they are: of a few tenants, for whoever tries whether they open.
+    pub fn vault_keys(&self, limit: u32) -> Result<Vec<(TenantId, Vec<u8>)>, OpenError> {
+        let db = self.connect()?;
+        let mut select = db.prepare("SELECT tenant, key FROM vault_keys ORDER BY tenant LIMIT ?1")?;
+        let rows =
+            select.query_map([limit], |row| Ok((TenantId::from_bytes(bytes(row, 0)?), row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// How many files of bodies no row names, among the first few thousand. The next start removes them.

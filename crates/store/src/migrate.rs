@@ -32,6 +32,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql") },
     Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql") },
     Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql") },
+    Migration { name: "audit", sql: include_str!("schema/0008_audit.sql") },
+    Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql") },
+    Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql") },
+    Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql") },
 ];
 
 /// What opening a directory would do to it.

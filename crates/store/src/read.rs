@@ -1,9 +1,13 @@
 //! The reads, one file per noun. Each takes a [`View`], which is what a scope sees.
 
 pub(crate) mod agent;
+pub(crate) mod approval;
+pub(crate) mod audit;
 pub(crate) mod budget;
+pub(crate) mod capability;
 pub(crate) mod cost;
 pub(crate) mod delivery;
+pub(crate) mod file;
 pub(crate) mod journal;
 pub(crate) mod key;
 pub(crate) mod recent;

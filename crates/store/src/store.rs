@@ -9,18 +9,24 @@ use tokio::sync::oneshot;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditHead, AuditLog, AuditMark, AuditPage};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::digest::Digest;
-use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::file::{FileLabel, KnownFile};
+use dromia_contracts::id::{
+    AgentId, ApprovalId, CapabilityId, DeliveryId, RunId, SessionId, TenantId, TokenId,
+};
 use dromia_contracts::run::Run;
 use dromia_contracts::scope::{Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, Refusal, RunFilter,
-    RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
-    TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, OpenRun, Page, PendingSession, Read,
+    ReadError, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats,
+    StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
@@ -35,7 +41,7 @@ use crate::read::recent::Recent;
 use crate::read::{self, View};
 use crate::reader::{Problem, Readers, Reading};
 use crate::writer::Writer;
-use crate::writer::queue::{Job, Queue, Rejected, Write};
+use crate::writer::queue::{Job, Note, Queue, Rejected, Write};
 
 /// A store in one directory.
 ///
@@ -101,6 +107,18 @@ impl SqliteStore {
     ) -> Result<T, ReadError> {
         let listed = self.read(move |r| Ok(list(&r.files))).await?;
         listed.map_err(|error| ReadError::Unavailable { cause: error.to_string() })
+    }
+
+    fn note(&self, tenant: TenantId, note: Note) -> Read<'static, ()> {
+        let (ack, answer) = oneshot::channel();
+        let pushed = match self.gauge.read_only() {
+            Some(cause) => Err(ReadError::Unavailable { cause }),
+            None => self.queue.push(Job::Audit { tenant, note, ack }).map_err(unavailable),
+        };
+        Box::pin(async move {
+            pushed?;
+            answer.await.map_err(|_| gone())?
+        })
     }
 
     fn read<T: Send + 'static>(
@@ -176,6 +194,35 @@ impl Store for SqliteStore {
     fn budgets<'a>(&'a self, scope: &'a Scope, at: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
         let view = View::of(scope);
         self.read(move |r| read::budget::list(&r.db, view, at))
+    }
+
+    fn approval<'a>(&'a self, scope: &'a Scope, approval: ApprovalId) -> Read<'a, Option<Approval>> {
+        let view = View::of(scope);
+        self.read(move |r| read::approval::by_id(&r.db, view, approval))
+    }
+
+    fn approvals<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: ApprovalFilter,
+        page: Page<ApprovalId>,
+    ) -> Read<'a, Vec<Approval>> {
+        let view = View::of(scope);
+        self.read(move |r| read::approval::list(&r.db, view, filter, page))
+    }
+
+    fn cooling_approvals<'a>(
+        &'a self,
+        _: &'a Operator,
+        open_at: jiff::Timestamp,
+        limit: usize,
+    ) -> Read<'a, Vec<CoolingApproval>> {
+        self.read(move |r| read::approval::cooling(&r.db, open_at, limit))
+    }
+
+    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
+        let view = View::of(scope);
+        self.read(move |r| read::approval::rules(&r.db, view))
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
@@ -397,6 +444,29 @@ impl Store for SqliteStore {
         self.read(move |r| read::vault::by_name(&r.db, view, &name))
     }
 
+    fn capabilities<'a>(&'a self, scope: &'a Scope, page: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
+        let view = View::of(scope);
+        self.read(move |r| read::capability::list(&r.db, view, &page))
+    }
+
+    fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
+        let (view, path) = (View::of(scope), path.to_owned());
+        self.read(move |r| read::file::known(&r.db, view, agent, &path))
+    }
+
+    fn file_labels<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<(String, FileLabel)>> {
+        let (view, after) = (View::of(scope), page.after.map(str::to_owned));
+        self.read(move |r| {
+            let page = Page { after: after.as_deref(), limit: page.limit };
+            read::file::list(&r.db, view, agent, &page)
+        })
+    }
+
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
         let (ack, answer) = oneshot::channel();
         let pushed = match self.gauge.read_only() {
@@ -430,6 +500,47 @@ impl Store for SqliteStore {
 
     fn stats(&self) -> StoreStats {
         self.gauge.stats()
+    }
+}
+
+impl AuditLog for SqliteStore {
+    fn audit_items<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: AuditFilter,
+        after: AuditCursor,
+        limit: usize,
+    ) -> Read<'a, AuditPage> {
+        let view = View::of(scope);
+        self.read(move |r| read::audit::items(r, view, filter, after, limit))
+    }
+
+    fn audit_end<'a>(&'a self, scope: &'a Scope) -> Read<'a, AuditCursor> {
+        let view = View::of(scope);
+        self.read(move |r| read::audit::end(&r.db, view.tenant))
+    }
+
+    fn audit_heads<'a>(&'a self, _: &'a Operator, page: Page<TenantId>) -> Read<'a, Vec<AuditHead>> {
+        self.read(move |r| read::audit::heads(&r.db, page))
+    }
+
+    fn audit_mark<'a>(&'a self, _: &'a Operator) -> Read<'a, Option<AuditMark>> {
+        self.read(move |r| Ok(crate::seal::marked(&r.db)?))
+    }
+
+    fn audit_marked<'a>(&'a self, _: &'a Operator, mark: AuditMark) -> Read<'a, ()> {
+        // Of no tenant; the queue only wants to know whose turn it is.
+        self.note(TenantId::from_bytes([0; 16]), Note::Mark(mark))
+    }
+
+    fn audit_config<'a>(
+        &'a self,
+        _: &'a Operator,
+        tenant: TenantId,
+        config: Digest,
+        at: jiff::Timestamp,
+    ) -> Read<'a, ()> {
+        self.note(tenant, Note::Config { config, at: at.as_millisecond() })
     }
 }
 

@@ -24,9 +24,10 @@ use crate::config::{GROUP_ROWS_MAX, REOPEN_WAIT_MAX, REOPEN_WAIT_MIN, StoreConfi
 use crate::gauge::{Gauge, count};
 use crate::open;
 use crate::read::recent::Recent;
+use crate::seal::{self, Seals};
 use crate::{erase, sweep};
 use log::Log;
-use queue::{Job, Next, Queue, Write};
+use queue::{Job, Next, Note, Queue, Write};
 
 /// After this long without work, what is in the log is copied into the main file.
 const IDLE: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ pub(crate) struct Writer {
     gauge: Arc<Gauge>,
     recent: Arc<Recent>,
     keys: BodyKeys,
+    seals: Seals,
     files: FileBodies,
     log: Log,
 }
@@ -84,7 +86,8 @@ impl Writer {
         let log = Log::new(gauge.clone());
         log.attach(&mut db)?;
         let files = FileBodies::new(config.blobs());
-        Ok(Self { config, db: Some(db), queue, gauge, recent, keys: BodyKeys::default(), files, log })
+        let (keys, seals) = (BodyKeys::default(), Seals::default());
+        Ok(Self { config, db: Some(db), queue, gauge, recent, keys, seals, files, log })
     }
 
     /// Serves the queue until it is closed and empty.
@@ -126,6 +129,21 @@ impl Writer {
                 Job::Sweep { tenant, hashes, ack } => {
                     let swept = self.alone(|db| sweep::page(db, tenant, &hashes));
                     answer(ack, swept);
+                }
+                Job::Audit { tenant, note, ack } => {
+                    // Kept only where the transaction stands; without it the heads are looked up again.
+                    let mut seals = std::mem::take(&mut self.seals);
+                    let noted = self.alone(|db| {
+                        match note {
+                            Note::Mark(mark) => seal::mark(db, &mark)?,
+                            Note::Config { config, at } => seals.config(db, tenant, config, at)?,
+                        }
+                        Ok(((), erase::Unlink::default()))
+                    });
+                    if noted.is_ok() {
+                        self.seals = seals;
+                    }
+                    answer(ack, noted);
                 }
             }
         }
@@ -170,10 +188,11 @@ impl Writer {
             refused_files.push(write_files(db, &mut self.keys, &self.files, write)?);
         }
         run_cached(db, "BEGIN IMMEDIATE")?;
-        let played = play(db, &mut self.keys, writes, refused_files);
+        let played = play(db, &mut self.keys, &mut self.seals, writes, refused_files);
         let (answers, rows) = match played {
             Ok(played) => played,
             Err(error) => {
+                self.seals.forget();
                 // The error that counts is the first; a rollback that fails shows at the next BEGIN.
                 if let Err(error) = run_cached(db, "ROLLBACK") {
                     tracing::warn!(%error, "a rollback failed");
@@ -183,7 +202,10 @@ impl Writer {
         };
         // After the append to the log, before its sync: a crash here may leave the group durable without an
         // acknowledgement; whoever asks again is recognised by the rows.
-        run_cached(db, "COMMIT").map_err(|error| Failure::Disk(error.to_string()))?;
+        if let Err(error) = run_cached(db, "COMMIT") {
+            self.seals.forget();
+            return Err(Failure::Disk(error.to_string()));
+        }
         count(&self.gauge.commits, u64::from(rows > 0));
         count(&self.gauge.batches, writes.len() as u64);
         count(&self.gauge.rows, rows);
@@ -274,14 +296,16 @@ impl Writer {
     }
 }
 
-/// Checks and writes each batch. Returns an answer for each, and how many rows there are.
+/// Checks and writes each batch, and seals what they added. Returns an answer for each, and how many rows there are.
 fn play(
     db: &Connection,
     keys: &mut BodyKeys,
+    seals: &mut Seals,
     writes: &[Write],
     refused_files: Vec<Option<Refusal>>,
 ) -> rusqlite::Result<(Vec<Commit>, u64)> {
     let mut answers = Vec::with_capacity(writes.len());
+    let mut grown = Vec::with_capacity(writes.len());
     let mut rows = 0;
     for (write, refused) in writes.iter().zip(refused_files) {
         if let Some(refusal) = refused {
@@ -291,12 +315,14 @@ fn play(
         answers.push(match Draft::check(db, keys, &write.batch) {
             Ok(draft) => {
                 rows += draft.write(db)?;
+                grown.push(draft.grown());
                 Commit::Done(draft.into_receipt())
             }
             Err(Stop::Refused(refusal)) => Commit::Refused(refusal),
             Err(Stop::Failed(error)) => return Err(error),
         });
     }
+    rows += seals.write(db, grown)?;
     Ok((answers, rows))
 }
 
@@ -363,6 +389,7 @@ fn refuse(jobs: Vec<Job>, cause: &str) {
             }
             Job::Erase { ack, .. } => answer(ack, Err(ReadError::Unavailable { cause: cause.to_owned() })),
             Job::Sweep { ack, .. } => answer(ack, Err(ReadError::Unavailable { cause: cause.to_owned() })),
+            Job::Audit { ack, .. } => answer(ack, Err(ReadError::Unavailable { cause: cause.to_owned() })),
         }
     }
 }

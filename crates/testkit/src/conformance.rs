@@ -2,17 +2,22 @@
 //!
 //! Each claim is an async function of its own that takes a fresh store and panics where the port's promise does
 //! not hold; [`CLAIMS`] lists them by name, [`store()`] runs them all. [`random`] makes sequences of batches, and
-//! [`compare::equal_receipts_and_reads`] plays one against two stores.
+//! [`compare::equal_receipts_and_reads`] plays one against two stores. [`tenants`] has two tenants on one store, each of
+//! which must be answered as if it were alone.
 
 pub mod compare;
 pub mod random;
+pub mod tenants;
 
+mod approval;
 mod budget;
+mod capability;
 mod claim;
 mod commit;
 mod cost;
 mod deliver;
 mod feed;
+mod file;
 mod journal;
 mod scene;
 mod tenancy;
@@ -75,6 +80,15 @@ claims! {
     budget::a_repeated_batch_is_charged_once,
     budget::a_budget_that_counts_otherwise_begins_anew,
     budget::a_tenant_has_so_many_budgets_and_a_stranger_sees_none,
+    approval::an_approval_is_used_up_in_the_commit_of_the_start_that_it_allows,
+    approval::an_approval_allows_one_action_and_no_other,
+    approval::an_approval_is_answered_once_and_in_time,
+    approval::a_run_lets_go_of_an_approval_or_gets_its_answer_and_never_both,
+    approval::what_ends_a_call_withdraws_its_approval_and_an_import_moves_none,
+    approval::approvals_are_listed_newest_first_by_agent_and_while_they_are_open,
+    approval::what_cools_is_listed_by_its_time_while_it_is_open,
+    approval::a_stranger_sees_and_answers_no_approval_and_an_erasure_takes_it,
+    approval::rules_of_approvals_are_kept_by_name_until_one_comes_after_their_end,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
     cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
     deliver::a_message_is_prepared_with_its_entry_or_not_at_all,
@@ -103,6 +117,12 @@ claims! {
     vault::an_erased_secret_is_gone,
     vault::secrets_are_listed_by_name_in_pages,
     vault::a_stranger_sees_and_changes_no_secret,
+    capability::a_capability_is_put_once_and_taken_back_for_good,
+    capability::a_capability_that_is_let_go_of_is_gone_and_so_are_those_of_an_erased_agent,
+    capability::a_stranger_sees_and_changes_no_capability,
+    file::what_was_said_last_of_a_file_counts_and_what_counts_for_the_rest_never_goes_down,
+    file::so_many_files_are_known_and_a_further_one_counts_for_the_rest,
+    file::a_stranger_knows_and_says_nothing_of_files_and_an_erasure_takes_it,
 }
 
 /// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.

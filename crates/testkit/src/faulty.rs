@@ -12,20 +12,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    Batch, Commit, DeliveryFilter, Mutation, NewEntry, OpenRun, Page, PendingSession, Read, ReadError,
-    Receipt, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, NewEntry, OpenRun, Page,
+    PendingSession, Read, ReadError, Receipt, RunFilter, RunSpending, SessionTail, StateEntry, Store,
+    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    TenantId, TokenId,
 };
 use tokio::sync::Notify;
 
@@ -242,6 +246,14 @@ fn line_of(batch: &Batch) -> String {
         Mutation::SecretErase(_) => "secret_erase".to_owned(),
         Mutation::BudgetSet(set) => format!("budget_set {}", set.budget.name),
         Mutation::BudgetRemove(remove) => format!("budget_remove {}", remove.name),
+        Mutation::CapabilityPut(put) => format!("capability_put {}", put.usage.as_str()),
+        Mutation::CapabilityRevoke(_) => "capability_revoke".to_owned(),
+        Mutation::CapabilityDrop(_) => "capability_drop".to_owned(),
+        Mutation::FileLabelsPut(put) => format!("file_labels_put {}", put.said.files.len()),
+        Mutation::ApprovalAsk(ask) => format!("approval_ask {}", ask.state),
+        Mutation::ApprovalAnswer(answer) => format!("approval_answer {}", answer.approved),
+        Mutation::ApprovalRulePut(rule) => format!("approval_rule_put {}", rule.name),
+        Mutation::ApprovalRuleRemove(remove) => format!("approval_rule_remove {}", remove.name),
     };
     let mut words: Vec<_> = batch.mutations.iter().map(mutation).collect();
     words.extend(batch.claim.as_ref().map(|claim| format!("claim [{}]", entries(&claim.entries))));
@@ -282,6 +294,10 @@ impl Store for FaultyStore {
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
         fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
+        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<Approval>;
+        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: Page<ApprovalId>) -> Vec<Approval>;
+        fn cooling_approvals(operator: &'a Operator, open_at: jiff::Timestamp, limit: usize) -> Vec<CoolingApproval>;
+        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRule>;
         fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
@@ -310,6 +326,9 @@ impl Store for FaultyStore {
         fn vault_key(scope: &'a Scope) -> Option<Bytes>;
         fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
         fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
+        fn capabilities(scope: &'a Scope, page: Page<CapabilityId>) -> Vec<Capability>;
+        fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
+        fn file_labels(scope: &'a Scope, agent: AgentId, page: Page<&'a str>) -> Vec<(String, FileLabel)>;
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

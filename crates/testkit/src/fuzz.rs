@@ -4,11 +4,12 @@
 //! functions, so what a fuzzer finds becomes a file of the corpus and is tested for ever.
 //!
 //! Rooms that this one does not see hand their reader to the property ([`request`], [`session_file`],
-//! [`configuration`]): their fuzz target does, and so does a test beside the reader. What is read only by a running
-//! program (the command line, headers) is asked through the binary, with the same corpus and [`mutated()`], and so are the
-//! bodies and files once more: see `foreign_bytes` in `dromia`.
+//! [`configuration`], [`token`], [`policy_input`], [`approval_hash`], [`audit_file`]): their fuzz target does, and so does a
+//! test beside the reader. What is read only by a running program (the command line, headers) is asked through the binary,
+//! with the same corpus and [`mutated()`], and so are the bodies and files once more: see `foreign_bytes` in `dromia`.
 
 mod mutated;
+mod rights;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dromia_contracts::agent::Handle;
+use dromia_contracts::approval::{Rule, shown};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Deltas, ModelReply};
@@ -28,6 +30,7 @@ use dromia_models::http::sse::{SseError, SseParser};
 use dromia_models::http::{StreamReader, whole_reply};
 
 pub use self::mutated::mutated;
+pub use self::rights::{Canonical, TokenRead, approval_hash, audit_file, label_join, policy_input, token};
 
 /// The longest that any property may take for one input, unoptimised and on a busy machine.
 pub const TIME_MAX: Duration = Duration::from_secs(10);
@@ -42,7 +45,7 @@ const MESSAGE_BYTES_MAX: usize = 2048;
 pub type Property = fn(&[u8]);
 
 /// Every property that a library shows, by the name of its target and corpus.
-pub const TARGETS: [(&str, Property); 9] = [
+pub const TARGETS: [(&str, Property); 11] = [
     ("sse", sse),
     ("chat_stream", chat_stream),
     ("responses_stream", responses_stream),
@@ -52,11 +55,23 @@ pub const TARGETS: [(&str, Property); 9] = [
     ("anthropic_whole", anthropic_whole),
     ("names", names),
     ("input_body", input_body),
+    ("approval_rule", approval_rule),
+    ("label_join", label_join),
 ];
 
 /// The targets whose readers belong to rooms that this one does not see.
-pub const TARGETS_ELSEWHERE: [&str; 6] =
-    ["chat_request", "messages_request", "responses_request", "event_request", "session_file", "config"];
+pub const TARGETS_ELSEWHERE: [&str; 10] = [
+    "chat_request",
+    "messages_request",
+    "responses_request",
+    "event_request",
+    "session_file",
+    "config",
+    "token",
+    "policy_input",
+    "approval_hash",
+    "audit_file",
+];
 
 /// Any chunking of a stream gives the same events, and never more bytes than came.
 pub fn sse(data: &[u8]) {
@@ -149,6 +164,29 @@ fn check(reply: Option<&ModelReply>) {
     let given = reply.text.len() + arguments.saturating_sub(2 * reply.calls.len());
     assert!(given <= REPLY_BYTES_MAX, "an answer of {given} bytes");
     assert!(reply.calls.len() <= 128, "{} calls", reply.calls.len());
+}
+
+/// A rule of approvals is refused with its place, or is written as it is read; trying it on any arguments ends, and the
+/// rule for exactly these arguments matches them. The first line is the rule, the rest the arguments.
+pub fn approval_rule(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (rule, arguments) = text.split_once('\n').unwrap_or((text, "{}"));
+    match Rule::parse(rule) {
+        Err(error) => {
+            assert!(error.at <= rule.len() && error.to_string().len() <= MESSAGE_BYTES_MAX, "{error}");
+        }
+        Ok(read) => {
+            let written = read.to_string();
+            assert_eq!(Rule::parse(&written).as_ref(), Ok(&read), "{written}");
+            let is_object =
+                serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(arguments).is_ok();
+            assert!(is_object || !read.matches(read.tool(), arguments), "{written}");
+        }
+    }
+    if let Some(exact) = Rule::exact("t", arguments) {
+        assert!(exact.matches("t", arguments), "{exact}");
+    }
+    assert!(!shown(text).chars().any(|c| c.is_control() || c == '\u{202e}'));
 }
 
 /// Ids, handles, labels, scopes and digests either come back as they were read or are refused in few words.

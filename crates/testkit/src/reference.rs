@@ -5,6 +5,7 @@
 //! the process, knows no lanes and is never overloaded or read-only.
 
 mod apply;
+mod approval;
 mod budget;
 mod chain;
 mod deliver;

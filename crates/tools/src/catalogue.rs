@@ -3,7 +3,8 @@
 //! Invariant: a [`Builtin`] has exactly one descriptor, and the list is sorted by name.
 
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::{ArgumentRole, EffectClass, ToolDescriptor};
+use dromia_contracts::plan::{self, Declaration};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, Sink, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
@@ -24,13 +25,14 @@ pub(crate) enum Builtin {
     FileWrite,
     HttpRequest,
     MessageSend,
+    PlanDeclare,
     ShellExecute,
     TimeNow,
 }
 
 impl Builtin {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
@@ -41,6 +43,7 @@ impl Builtin {
         Self::FileWrite,
         Self::HttpRequest,
         Self::MessageSend,
+        Self::PlanDeclare,
         Self::ShellExecute,
         Self::TimeNow,
     ];
@@ -64,6 +67,7 @@ impl Builtin {
             Self::FileWrite => "file.write",
             Self::HttpRequest => "http.request",
             Self::MessageSend => "message.send",
+            Self::PlanDeclare => plan::DECLARE,
             Self::ShellExecute => "shell.execute",
             Self::TimeNow => "time.now",
         }
@@ -72,7 +76,9 @@ impl Builtin {
     /// Returns what a repeated call may do, at worst: what a request may do depends on its method.
     pub(crate) const fn effect(self) -> EffectClass {
         match self {
-            Self::FileList | Self::FileRead | Self::FileSearch | Self::TimeNow => EffectClass::Pure,
+            Self::FileList | Self::FileRead | Self::FileSearch | Self::PlanDeclare | Self::TimeNow => {
+                EffectClass::Pure
+            }
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
@@ -101,6 +107,10 @@ impl Builtin {
                 canonical::<HttpRequest>(arguments)
             }
             Self::MessageSend => canonical::<MessageSend>(arguments),
+            Self::PlanDeclare => {
+                parse::<Declaration>(arguments)?.problem().map_or(Ok(()), Err)?;
+                canonical::<Declaration>(arguments)
+            }
             Self::ShellExecute => canonical::<ShellExecute>(arguments),
             Self::TimeNow => canonical::<TimeNow>(arguments),
         }
@@ -118,6 +128,31 @@ impl Builtin {
         }
     }
 
+    /// Returns what a policy is told of the tool.
+    pub(crate) fn manifest(self) -> Manifest {
+        Manifest {
+            sink: self.sink(),
+            roles: self.roles().iter().map(|&(name, role)| (name.to_owned(), role)).collect(),
+        }
+    }
+
+    /// Tells where what the tool does is seen. A program may be given a way out, and nobody knows what it does with it.
+    const fn sink(self) -> Sink {
+        match self {
+            Self::Exec | Self::HttpRequest | Self::ShellExecute => Sink::Outside,
+            Self::FileAppend
+            | Self::FileDelete
+            | Self::FileEdit
+            | Self::FileList
+            | Self::FileRead
+            | Self::FileSearch
+            | Self::FileWrite
+            | Self::MessageSend
+            | Self::PlanDeclare
+            | Self::TimeNow => Sink::Inside,
+        }
+    }
+
     const fn description(self) -> &'static str {
         match self {
             Self::Exec => "Run a program in the workspace's sandbox, without network.",
@@ -130,6 +165,9 @@ impl Builtin {
             Self::FileWrite => "Replace or make a workspace file and its directories.",
             Self::HttpRequest => "Ask another host over HTTP.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
+            Self::PlanDeclare => {
+                "Say first which tools you will call, each with its recipients or addresses, if any."
+            }
             Self::ShellExecute => "Run a shell command in the workspace's sandbox, without network.",
             Self::TimeNow => "Tell date and time (UTC).",
         }
@@ -146,6 +184,7 @@ impl Builtin {
             Self::FileSearch => schema::<FileSearch>(),
             Self::HttpRequest => schema::<HttpRequest>(),
             Self::MessageSend => schema::<MessageSend>(),
+            Self::PlanDeclare => schema::<Declaration>(),
             Self::ShellExecute => schema::<ShellExecute>(),
             Self::TimeNow => schema::<TimeNow>(),
         }
@@ -173,7 +212,8 @@ impl Builtin {
                 ("url", ArgumentRole::Destination),
             ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
-            Self::TimeNow => &[],
+            // It does nothing with what it names.
+            Self::PlanDeclare | Self::TimeNow => &[],
         }
     }
 
@@ -189,6 +229,7 @@ impl Builtin {
             | Self::FileEdit
             | Self::FileWrite
             | Self::MessageSend
+            | Self::PlanDeclare
             | Self::TimeNow => Label::PUBLIC_FACT,
         }
     }

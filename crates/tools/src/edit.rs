@@ -14,29 +14,32 @@ use rustix::fs::Mode;
 
 use crate::arguments::FileEdit;
 use crate::file_error::FileError;
-use crate::files::{Told, fact, replace};
+use crate::files::{Changed, fact, replace};
+use crate::marks::Mark;
 use crate::workspace::Workspace;
 
 /// The largest file that is edited, before and after.
 const FILE_BYTES_MAX: usize = 4 << 20;
 
-/// Edits a file. `key` is the call's, so that a repeated call finds what it left half-done.
-pub(crate) fn edit(workspace: Option<&Workspace>, arguments: &FileEdit, key: &str) -> Told {
+/// Edits a file. `key` is the call's, so that a repeated call finds what it left half-done. What the file holds then has the
+/// label of what it held, joined with that of what led to the edit.
+pub(crate) fn edit(workspace: Option<&Workspace>, arguments: &FileEdit, key: &str, mark: &Mark) -> Changed {
     let workspace = workspace.ok_or(FileError::Missing)?;
     let file = workspace.read(&arguments.path)?;
     let mode = Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
     let mut before = Vec::new();
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut before)?;
     let (old, new) = (arguments.old.as_bytes(), arguments.new.as_bytes());
-    let text = match edited(&before, old, new, arguments.count as usize)? {
-        Edited::Already => "nothing to do: the old text is not there, and the new one is".to_owned(),
-        Edited::Gone => "nothing to do: the old text is not there (any more)".to_owned(),
+    let (text, holds) = match edited(&before, old, new, arguments.count as usize)? {
+        Edited::Already => ("nothing to do: the old text is not there, and the new one is".to_owned(), None),
+        Edited::Gone => ("nothing to do: the old text is not there (any more)".to_owned(), None),
         Edited::Now(after) => {
             replace(workspace, &arguments.path, &after, key, Some(mode))?;
-            format!("replaced {} times; the file has {} bytes", arguments.count, after.len())
+            let text = format!("replaced {} times; the file has {} bytes", arguments.count, after.len());
+            (text, Some(mark.changed(&before, &after)))
         }
     };
-    Ok(vec![fact(text)])
+    Ok((vec![fact(text)], holds))
 }
 
 /// What an edit comes to.

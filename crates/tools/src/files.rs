@@ -19,7 +19,9 @@ use rustix::io::Errno;
 
 use crate::arguments::{FileContent, FileDelete, FileRead};
 use crate::file_error::FileError;
+use crate::marks::{Holds, Mark};
 use crate::path::{FilePath, TEMPORARY_PREFIX};
+use crate::walk::{digest, whole};
 use crate::workspace::{Missing, Workspace, create_new, kind};
 
 /// The largest file that an append may leave.
@@ -31,13 +33,25 @@ pub(crate) const WORKSPACE_FACT: Label = Label { integrity: Integrity::Trusted, 
 /// What a file tool tells, or why it did not do it.
 pub(crate) type Told = Result<Vec<Part>, FileError>;
 
-/// Reads a piece of a file.
-pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead) -> Told {
+/// What a change tells, and what the file holds now with the label of it, as long as nobody else wrote to it.
+pub(crate) type Changed = Result<(Vec<Part>, Option<Holds>), FileError>;
+
+/// Reads a piece of a file, which has the label of the content that it is a piece of.
+pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead, mark: &Mark) -> Told {
     let file = workspace.ok_or(FileError::Missing)?.read(&arguments.path)?;
-    let size = file.metadata()?.len();
+    // What is told is of the very bytes that are compared, whoever writes to the file meanwhile.
+    let content = whole(&file)?;
+    let label = mark.label_of(content.as_deref().map(digest));
+    let size = match &content {
+        Some(content) => content.len() as u64,
+        None => file.metadata()?.len(),
+    };
     // An offset past what the kernel can count is refused by it, and there is nothing to read there anyway.
     let limit = if arguments.offset < size { arguments.limit } else { 0 };
-    let mut bytes = read_at_most(&file, arguments.offset, limit)?;
+    let mut bytes = match content {
+        Some(content) => piece(content, arguments.offset, limit),
+        None => read_at_most(&file, arguments.offset, limit)?,
+    };
     bytes.truncate(whole_characters(&bytes));
     let end = arguments.offset.saturating_add(bytes.len() as u64);
     let more = size.saturating_sub(end);
@@ -48,7 +62,7 @@ pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead) -> Told 
         if std::str::from_utf8(&bytes).is_err() {
             parts.push(fact("[not UTF-8: unreadable bytes are shown as \u{fffd}]"));
         }
-        parts.push(Part::text(String::from_utf8_lossy(&bytes), Label::UNKNOWN_FILE));
+        parts.push(Part::text(String::from_utf8_lossy(&bytes), label));
         if more > 0 {
             parts.push(fact(format!("[{more} more bytes; read on with offset {end}]")));
         }
@@ -97,8 +111,17 @@ pub(crate) fn replace(
     rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)
 }
 
-/// Appends to a file.
-pub(crate) fn append(workspace: &Workspace, arguments: &FileContent) -> Told {
+/// Appends to a file. What it holds then was led to by what it held as well.
+pub(crate) fn append(workspace: &Workspace, arguments: &FileContent, mark: &Mark) -> Changed {
+    let more = arguments.content.as_bytes();
+    let holds = match workspace.read(&arguments.path) {
+        Ok(file) => whole(&file)?.map(|before| {
+            let after = [before.as_slice(), more].concat();
+            if before.is_empty() { mark.anew(&after) } else { mark.changed(&before, &after) }
+        }),
+        // Why it cannot be read is told by what opens it for writing.
+        Err(_) => Some(mark.anew(more)),
+    };
     let (parent, name) = arguments.path.split();
     let parent = workspace.directory(&parent, Missing::Make)?.ok_or(FileError::Missing)?;
     let mut file = workspace.append(parent.as_fd(), name)?;
@@ -115,7 +138,8 @@ pub(crate) fn append(workspace: &Workspace, arguments: &FileContent) -> Told {
     if before == 0 {
         rustix::fs::fsync(&parent).map_err(|_| FileError::NotConfirmed)?;
     }
-    Ok(vec![fact(format!("appended {} bytes; the file has {after}", arguments.content.len()))])
+    let told = vec![fact(format!("appended {} bytes; the file has {after}", arguments.content.len()))];
+    Ok((told, holds))
 }
 
 /// Deletes a file or an empty directory. What is gone already is deleted.
@@ -150,6 +174,14 @@ fn unlink(parent: BorrowedFd<'_>, name: &str) -> Result<(), FileError> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Takes a piece out of a content.
+fn piece(mut content: Vec<u8>, offset: u64, limit: u32) -> Vec<u8> {
+    let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+    content.drain(..begin);
+    content.truncate(limit as usize);
+    content
 }
 
 fn read_at_most(file: &File, offset: u64, limit: u32) -> Result<Vec<u8>, FileError> {

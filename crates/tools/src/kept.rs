@@ -10,11 +10,11 @@
 use std::cmp::Reverse;
 use std::os::fd::OwnedFd;
 
+use dromia_contracts::content::Part;
 use rustix::fs::{AtFlags, Dir, FileType};
-use rustix::io::Errno;
 
 use crate::file_error::FileError;
-use crate::files::{Told, fact, replace};
+use crate::files::{fact, replace};
 use crate::path::{FilePath, WorkspacePath};
 use crate::workspace::{Missing, Workspace};
 
@@ -26,6 +26,9 @@ const KEPT_MAX: usize = 64;
 
 /// The most names that are looked at for old results.
 const SCAN_MAX: usize = 4096;
+
+/// The most old results of which one call says that they are gone.
+const GONE_SAID_MAX: usize = 16;
 
 /// Where results lie in the workspace.
 const DIRECTORY: &str = "output";
@@ -46,16 +49,29 @@ pub(crate) struct Long {
 
 impl Long {
     /// Keeps the result of the call with this key, and tells where.
-    pub(crate) fn keep(&self, workspace: &Workspace, key: &str) -> Told {
+    pub(crate) fn keep(&self, workspace: &Workspace, key: &str) -> Result<Kept, FileError> {
         let handle = handle(key)?;
         replace(workspace, &handle, &self.bytes, key, None)?;
-        if let Some(directory) = workspace.directory(&handle.split().0, Missing::Leave)? {
-            forget(&directory, handle.split().1)?;
-        }
+        let gone = match workspace.directory(&handle.split().0, Missing::Leave)? {
+            Some(directory) => forget(&directory, handle.split().1)?,
+            None => Vec::new(),
+        };
         let (total, shown) = (self.bytes.len(), self.shown);
         let what = if self.is_cut { "the first" } else { "all" };
-        Ok(vec![fact(format!("[{what} {total} bytes are in {handle}; read on there from offset {shown}]"))])
+        let told = format!("[{what} {total} bytes are in {handle}; read on there from offset {shown}]");
+        Ok(Kept { path: handle.to_string(), told: fact(told), gone })
     }
+}
+
+/// A result that is kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Where.
+    pub(crate) path: String,
+    /// What the model is told of it.
+    pub(crate) told: Part,
+    /// Where older ones were that gave way; of very many, some.
+    pub(crate) gone: Vec<String>,
 }
 
 /// Tells whether an agent could read what is kept.
@@ -70,8 +86,9 @@ fn handle(key: &str) -> Result<FilePath, FileError> {
     path.and_then(FilePath::try_from).map_err(|_| FileError::Missing)
 }
 
-/// Removes the oldest results beyond the bound, but not the one that was just kept. What an agent put beside them stays.
-fn forget(directory: &OwnedFd, newest: &str) -> Result<(), FileError> {
+/// Removes the oldest results beyond the bound, but not the one that was just kept, and says where they were. What an agent
+/// put beside them stays.
+fn forget(directory: &OwnedFd, newest: &str) -> Result<Vec<String>, FileError> {
     let mut kept = Vec::new();
     for entry in Dir::read_from(directory)?.take(SCAN_MAX) {
         let entry = entry?;
@@ -86,11 +103,11 @@ fn forget(directory: &OwnedFd, newest: &str) -> Result<(), FileError> {
         }
     }
     kept.sort_unstable();
-    for (_, name) in kept.iter().skip(KEPT_MAX - 1) {
-        // The result is kept whether or not an older one could be removed; the next one tries again.
-        let _: Result<(), Errno> = rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty());
-    }
-    Ok(())
+    // The result is kept whether or not an older one could be removed; the next one tries again.
+    let removed = |name: &str| rustix::fs::unlinkat(directory, name, AtFlags::empty()).is_ok();
+    let gone = kept.iter().skip(KEPT_MAX - 1).filter(|(_, name)| removed(name));
+    let gone: Vec<_> = gone.map(|(_, name)| format!("{DIRECTORY}/{name}")).collect();
+    Ok(gone.into_iter().take(GONE_SAID_MAX).collect())
 }
 
 fn is_result(name: &str) -> bool {

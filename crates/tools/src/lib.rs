@@ -1,4 +1,4 @@
-//! The built-in tools, and the homes of agents in which the file tools work.
+//! The built-in tools, those that an operator registers, and the homes of agents in which the file tools work.
 //!
 //! Invariant: what the gate judged is, byte for byte, what is executed. [`Toolbox`] reads a call's arguments
 //! once into typed, canonical form; executing reads that form back with the same parser. No path is ever checked
@@ -6,9 +6,11 @@
 //! A read creates nothing.
 //!
 //! Reading order: [`toolbox`] is the port; `arguments` and `path` say what a call may look like; `workspace`
-//! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `program` runs
+//! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `marks` labels
+//! what they read and wrote, `walk` looks at a whole workspace; `program` runs
 //! programs in a sandbox that others build, within `limits`; `proxy` answers behind the door of one that may reach something; `live` says what they say as they say it, `ending` how they ended; `kept`
-//! keeps what is too long to be told; `message` sends; `web` asks other hosts; [`homes`] wipes.
+//! keeps what is too long to be told; `message` sends; `web` asks other hosts; [`external`] posts calls to servers that the operator
+//! registers as tools; [`homes`] wipes.
 
 pub mod toolbox;
 
@@ -24,15 +26,20 @@ mod kept;
 mod limits;
 mod listing;
 mod live;
+mod marks;
 mod message;
 mod program;
 mod proxy;
 mod search;
 mod turns;
+mod walk;
 mod web;
 mod workspace;
 
+pub mod external;
+
 pub mod homes;
 
+pub use crate::external::{ExternalProblem, ExternalSpec, ExternalTool};
 pub use crate::homes::AgentHomes;
-pub use crate::toolbox::{Toolbox, ToolsConfig};
+pub use crate::toolbox::{Toolbox, ToolsConfig, prepare};

@@ -51,8 +51,6 @@ pub(crate) struct Program {
     pub(crate) timeout_s: u32,
     /// What the operator says about it.
     pub(crate) terms: ToolTerms,
-    /// The key of the call.
-    pub(crate) key: String,
     /// Where its requests go, if it may reach anything.
     pub(crate) way: Option<Way>,
     /// Whose it is.
@@ -80,7 +78,7 @@ pub(crate) async fn run(
     clock: &dyn Clock,
     pieces: &dyn Pieces,
 ) -> Result<Done, SandboxError> {
-    let Program { argv, cwd, timeout_s, terms, way, family, .. } = program;
+    let Program { argv, cwd, timeout_s, terms, way, family } = program;
     let limits = limits::of_call(timeout_s, &terms);
     let cwd = cwd.names().collect();
     let network = if way.is_some() { Network::Proxy } else { Network::None };

@@ -24,6 +24,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_contracts::capability::HOLDER;
 use dromia_contracts::egress::Line;
 use tokio::task::JoinSet;
 
@@ -50,7 +51,9 @@ pub(crate) struct Way {
 
 /// Tells whether there is anything that grants could cover.
 pub(crate) fn is_of_use(grants: &[String]) -> bool {
-    grants.iter().any(|grant| grant.starts_with("net:") || grant.starts_with("net."))
+    // What somebody holds in capabilities is asked at each connection.
+    let may_cover = |grant: &String| ["net:", "net.", HOLDER].iter().any(|kind| grant.starts_with(kind));
+    grants.iter().any(may_cover)
 }
 
 /// A proxy that stands. Dropping it ends it.

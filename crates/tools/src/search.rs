@@ -27,8 +27,10 @@ use rustix::fs::Dir;
 use crate::arguments::{FileSearch, Place};
 use crate::file_error::FileError;
 use crate::files::{Told, fact};
+use crate::marks::Known;
 use crate::path::WorkspacePath;
 use crate::search::line::shown;
+use crate::walk::digest;
 use crate::workspace::{Entry, Missing, Workspace};
 
 /// The most matches of one answer.
@@ -62,6 +64,7 @@ pub(crate) fn search(
     arguments: &FileSearch,
     pattern: &Regex,
     clock: &dyn Clock,
+    known: &Known,
 ) -> Told {
     let is_root = arguments.path.names().next().is_none();
     let Some(workspace) = workspace else {
@@ -83,9 +86,11 @@ pub(crate) fn search(
         workspace,
         pattern,
         clock,
+        known,
         until: now.checked_add(TIME_MAX).unwrap_or(now),
         after: arguments.after.as_ref(),
         lines: String::new(),
+        label: Label::PUBLIC_FACT,
         matches: 0,
         names: 0,
         held: 0,
@@ -116,9 +121,12 @@ struct Search<'a> {
     workspace: &'a Workspace,
     pattern: &'a Regex,
     clock: &'a dyn Clock,
+    known: &'a Known,
     until: Timestamp,
     after: Option<&'a Place>,
     lines: String,
+    /// The join of the labels of the files whose lines or names are told.
+    label: Label,
     matches: usize,
     names: usize,
     held: usize,
@@ -240,7 +248,12 @@ impl Search<'_> {
             self.skipped.binary += 1;
             return Ok(Going::On);
         }
-        Ok(self.text(&text, path, from))
+        let before = self.matches;
+        let going = self.text(&text, path, from);
+        if self.matches > before {
+            self.label = self.label.join(self.known.label_of(path, Some(digest(&text))));
+        }
+        Ok(going)
     }
 
     fn text(&mut self, text: &[u8], path: &str, from: u64) -> Going {
@@ -292,13 +305,15 @@ impl Search<'_> {
     fn told(mut self, going: &Going) -> Vec<Part> {
         if let Going::Enough { path, line } = going {
             let _infallible = writeln!(self.lines, "{path}:{line}: (go on here)");
+            // The name of a file that was not looked at.
+            self.label = self.label.join(self.known.label_of(path, None));
         }
         let mut parts = Vec::new();
         if self.lines.is_empty() {
             parts.push(fact("[no match]"));
         } else {
             self.lines.truncate(self.lines.trim_end_matches('\n').len());
-            parts.push(Part::text(self.lines, Label::UNKNOWN_FILE));
+            parts.push(Part::text(self.lines, self.label));
         }
         match going {
             Going::On => {}

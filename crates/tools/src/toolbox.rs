@@ -1,4 +1,4 @@
-//! The built-in tools behind the [`ToolHost`] port.
+//! The built-in tools, and those that an operator registers, behind the [`ToolHost`] port.
 //!
 //! Invariant: a call executes its canonical arguments and nothing else, at most once per invocation, and never
 //! fails: what goes wrong is told to the model. Blocking file work runs beside the async threads, at most
@@ -14,14 +14,16 @@ use std::time::Duration;
 use dromia_contracts::content::{Part, ToolCall};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::Line;
+use dromia_contracts::file::FileLabels;
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::Declaration;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{Family, Limits, Network, Sandboxes};
-use dromia_contracts::scope::Scope;
+use dromia_contracts::scope::{Actor, Scope};
 use dromia_contracts::store::Store;
 use dromia_contracts::terms::{Terms, ToolTerms};
 use dromia_contracts::tool::{
-    Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+    Manifest, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::vault::{Leaks, mask};
 use dromia_contracts::{AgentId, BoxFuture, RunId};
@@ -33,16 +35,19 @@ use crate::arguments::{
 };
 use crate::catalogue::Builtin;
 use crate::edit;
+use crate::external::{ExternalTool, Registered};
 use crate::file_error::FileError;
-use crate::files::{self, Told, WORKSPACE_FACT};
+use crate::files::{self, WORKSPACE_FACT};
 use crate::kept::Long;
 use crate::limits;
 use crate::listing;
+use crate::marks::{self, Holds, Marks};
 use crate::message;
 use crate::program::{self, PROGRAMS_MAX, Program};
 use crate::proxy::{self, Watched, Way};
 use crate::search;
 use crate::turns::Turns;
+use crate::walk::{self, Seen};
 use crate::web;
 use crate::workspace::{Missing, Resolver, Workspace, workspace_path};
 
@@ -77,8 +82,10 @@ pub struct Toolbox {
     store: Arc<dyn Store>,
     runtime: Runtime,
     line: Arc<dyn Line>,
+    external: Vec<Registered>,
     file_work: Arc<Semaphore>,
     turns: Arc<Turns>,
+    marks: Marks,
     programs: Semaphore,
 }
 
@@ -89,18 +96,52 @@ impl Toolbox {
             descriptors: Builtin::ALL.into_iter().map(Builtin::descriptor).collect(),
             config,
             resolver: Resolver::probe(),
+            marks: Marks::new(Arc::clone(&store)),
             store,
             runtime,
             line,
+            external: Vec::new(),
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
             turns: Arc::new(Turns::new()),
             programs: Semaphore::new(PROGRAMS_MAX),
         }
     }
 
+    /// Registers tools of others, each with the line to its server. Names are the operator's to keep apart.
+    #[must_use]
+    pub fn with_external(mut self, tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn Line>)>) -> Self {
+        for (tool, line) in tools {
+            self.descriptors.push(tool.descriptor().clone());
+            self.external.push(Registered { tool, line });
+        }
+        self.descriptors.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+
+    /// Lists what a policy is told of each tool beside its calls.
+    pub fn manifests(&self) -> impl Iterator<Item = (String, Manifest)> {
+        let built_in = Builtin::ALL.into_iter().map(|tool| (tool.name().to_owned(), tool.manifest()));
+        let external = self.external.iter();
+        built_in.chain(external.map(|external| (external.tool.name().to_owned(), external.tool.manifest())))
+    }
+
+    fn external(&self, name: &str) -> Option<&Registered> {
+        self.external.iter().find(|external| external.tool.name() == name)
+    }
+
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn names() -> [&'static str; 12] {
+    pub fn names() -> [&'static str; 13] {
         Builtin::ALL.map(Builtin::name)
+    }
+
+    /// Returns what a built-in tool says about itself.
+    pub fn described(name: &str) -> Option<ToolDescriptor> {
+        Builtin::find(name).filter(|tool| tool.name() == name).map(Builtin::descriptor)
+    }
+
+    /// Tells whether a tool runs programs.
+    pub fn runs_programs(tool: &str) -> bool {
+        matches!(Builtin::find(tool), Some(Builtin::Exec | Builtin::ShellExecute))
     }
 
     async fn execute(
@@ -109,76 +150,110 @@ impl Toolbox {
         call: PreparedCall,
         pieces: &dyn Pieces,
     ) -> Result<ToolOutput, String> {
-        let Some(tool) = Builtin::find(&call.tool) else { return Err("there is no such tool".to_owned()) };
+        let (tool, external) = (Builtin::find(&call.tool), self.external(&call.tool));
+        if tool.is_none() && external.is_none() {
+            return Err("there is no such tool".to_owned());
+        }
         let agent = context.agent;
         self.check(&context.scope, &call).await?;
         if let Some(pace) = self.config.pace {
             let now = self.runtime.clock.now();
             self.runtime.clock.sleep_until(now.checked_add(pace).unwrap_or(now)).await;
         }
+        if let Some(Registered { tool, line }) = external {
+            let leaks = &*self.config.leaks;
+            let (output, long) = tool.call(&**line, leaks, &context, call.arguments).await;
+            return Ok(self.keep(&context, output, long).await);
+        }
+        let Some(tool) = tool else { return Err("there is no such tool".to_owned()) };
         match tool {
             Builtin::TimeNow => {
                 Ok(done(vec![Part::text(self.runtime.clock.now().to_string(), Label::PUBLIC_FACT)]))
             }
             Builtin::HttpRequest => {
                 let arguments: HttpRequest = parse(&call.arguments)?;
-                let key = context.key.clone();
-                let (output, long) = web::request(&*self.line, &*self.config.leaks, context, arguments).await;
-                Ok(self.keep(agent, key, output, long).await)
+                let asked = context.clone();
+                let (output, long) = web::request(&*self.line, &*self.config.leaks, asked, arguments).await;
+                Ok(self.keep(&context, output, long).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
+            // The engine reads plans off the journal, and refuses what comes too late; there is nothing to do here.
+            Builtin::PlanDeclare => {
+                let Declaration { tools } = parse(&call.arguments)?;
+                let leads: usize = tools.values().map(Vec::len).sum();
+                let text = format!("planned: {} tools, {leads} destinations", tools.len());
+                Ok(done(vec![Part::text(text, Label::PUBLIC_FACT)]))
+            }
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
-                let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
+                let terms = self.terms(tool, &context).await?;
                 let (way, family) = (self.way(&context, &terms), family(&context));
-                let program = Program { argv, cwd, timeout_s, terms, key, way, family };
+                let program = Program { argv, cwd, timeout_s, terms, way, family };
                 self.program(&context, program, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
-                let (terms, key) = (self.terms(tool, &context).await?, context.key.clone());
+                let terms = self.terms(tool, &context).await?;
                 let (way, family) = (self.way(&context, &terms), family(&context));
-                let program = Program { argv, cwd, timeout_s, terms, key, way, family };
+                let program = Program { argv, cwd, timeout_s, terms, way, family };
                 self.program(&context, program, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;
-                self.file(agent, Missing::Leave, move |workspace| files::read(workspace, &arguments)).await
+                let mark = self.marks.of(&context, &arguments.path.to_string()).await;
+                let read = move |workspace: Option<&Workspace>| files::read(workspace, &arguments, &mark);
+                self.file(agent, Missing::Leave, read).await.map(done)
             }
             Builtin::FileList => {
                 let arguments: FileList = parse(&call.arguments)?;
-                self.file(agent, Missing::Leave, move |workspace| listing::list(workspace, &arguments)).await
+                let list = move |workspace: Option<&Workspace>| listing::list(workspace, &arguments);
+                self.file(agent, Missing::Leave, list).await.map(done)
             }
             Builtin::FileSearch => {
                 let arguments: FileSearch = parse(&call.arguments)?;
                 let pattern = arguments.compile()?;
-                let clock = Arc::clone(&self.runtime.clock);
+                let (clock, known) = (Arc::clone(&self.runtime.clock), self.marks.all(&context).await);
                 let search = move |workspace: Option<&Workspace>| {
-                    search::search(workspace, &arguments, &pattern, &*clock)
+                    search::search(workspace, &arguments, &pattern, &*clock, &known)
                 };
-                self.file(agent, Missing::Leave, search).await
+                self.file(agent, Missing::Leave, search).await.map(done)
             }
             Builtin::FileDelete => {
                 let arguments: FileDelete = parse(&call.arguments)?;
-                self.change(agent, Missing::Leave, move |workspace| files::delete(workspace, &arguments))
-                    .await
+                let path = arguments.path.to_string();
+                let delete = move |workspace: Option<&Workspace>| files::delete(workspace, &arguments);
+                let parts = self.change(agent, Missing::Leave, delete).await?;
+                Ok(ToolOutput { files: FileLabels::of(path, None), ..done(parts) })
             }
             Builtin::FileEdit => {
                 let arguments: FileEdit = parse(&call.arguments)?;
-                let edit =
-                    move |workspace: Option<&Workspace>| edit::edit(workspace, &arguments, &context.key);
-                self.change(agent, Missing::Leave, edit).await
+                let path = arguments.path.to_string();
+                let mark = self.marks.of(&context, &path).await;
+                self.marks.begin(&context, context.label);
+                let edit = move |workspace: Option<&Workspace>| {
+                    edit::edit(workspace, &arguments, &context.key, &mark)
+                };
+                let changed = self.change(agent, Missing::Leave, edit).await?;
+                Ok(marked(path, &context.author, changed))
             }
             Builtin::FileWrite => {
                 let arguments: FileContent = parse(&call.arguments)?;
+                let path = arguments.path.to_string();
+                self.marks.begin(&context, context.label);
+                let holds = Some(Holds::of(arguments.content.as_bytes(), context.label));
                 let write = move |workspace: &Workspace| files::write(workspace, &arguments, &context.key);
-                self.change(agent, Missing::Make, made(write)).await
+                let parts = self.change(agent, Missing::Make, made(write)).await?;
+                Ok(marked(path, &context.author, (parts, holds)))
             }
             Builtin::FileAppend => {
                 let arguments: FileContent = parse(&call.arguments)?;
-                let append = move |workspace: &Workspace| files::append(workspace, &arguments);
-                self.change(agent, Missing::Make, made(append)).await
+                let path = arguments.path.to_string();
+                let mark = self.marks.of(&context, &path).await;
+                self.marks.begin(&context, context.label);
+                let append = move |workspace: &Workspace| files::append(workspace, &arguments, &mark);
+                let changed = self.change(agent, Missing::Make, made(append)).await?;
+                Ok(marked(path, &context.author, changed))
             }
         }
     }
@@ -270,43 +345,74 @@ impl Toolbox {
             None => sandboxes.pick(tenant).await,
         };
         let sandbox = sandbox.map_err(|error| error.to_string())?;
-        // Making the directory is file work as any other.
-        self.file(agent, Missing::Make, |_| Ok(Vec::new())).await?;
+        // Making the directory is file work as any other. What lies there is what the program may read.
+        let before = self.look(agent).await?;
+        let mut read = self.marks.all(context).await.label_of_all(&before).join(context.label);
+        if program.way.is_some() {
+            // What others answer it can become a file too, without a word in its output.
+            read = read.join(Label::OUTSIDE);
+        }
+        self.marks.begin(context, read);
         let path = workspace_path(&self.config.root, agent);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
-        let key = program.key.clone();
         let done = program::run(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
-        let done = done.map_err(|error| error.to_string())?;
+        let mut done = done.map_err(|error| error.to_string())?;
+        let (files, label) = self.looked_after(context, read).await;
+        marks::narrow(&mut done.parts, label);
         let output = ToolOutput {
             failed: done.failed,
             parts: done.parts,
             egress: done.egress,
+            files,
             ..ToolOutput::default()
         };
-        Ok(self.keep(agent, key, output, done.whole).await)
+        Ok(self.keep(context, output, done.whole).await)
+    }
+
+    /// Says what a program that may have read this left in the workspace, and the label of that.
+    async fn looked_after(&self, context: &ToolContext, read: Label) -> (FileLabels, Label) {
+        let seen = self.look(context.agent).await;
+        let known = self.marks.all(context).await;
+        // Other runs of the agent may have written meanwhile what is not known yet.
+        let label = self.marks.begin(context, read);
+        let Ok(seen) = seen else {
+            // Nobody knows what it changed, so that is what is said.
+            let label = label.join(Label::UNKNOWN_FILE);
+            return (FileLabels { rest: Some(label), ..FileLabels::default() }, label);
+        };
+        let label = known.label_of_known().join(label);
+        (known.changed(&seen, label), label)
+    }
+
+    /// Looks at every file of a workspace, which is made where it is not there.
+    async fn look(&self, agent: AgentId) -> Result<Seen, String> {
+        self.file(agent, Missing::Make, made(walk::look)).await
     }
 
     /// Keeps a result that is longer than what is told of it, and tells where.
-    async fn keep(
-        &self,
-        agent: AgentId,
-        key: String,
-        mut output: ToolOutput,
-        long: Option<Long>,
-    ) -> ToolOutput {
+    async fn keep(&self, context: &ToolContext, mut output: ToolOutput, long: Option<Long>) -> ToolOutput {
         let Some(long) = long else { return output };
+        let label = marks::label_of(&output.parts, context.label);
+        self.marks.begin(context, label);
+        let (holds, key) = (Holds::of(&long.bytes, label).by(&context.author), context.key.clone());
         let keep = move |workspace: &Workspace| long.keep(workspace, &key);
-        match self.change(agent, Missing::Make, made(keep)).await {
-            Ok(told) => output.parts.extend(told.parts),
+        match self.change(context.agent, Missing::Make, made(keep)).await {
+            Ok(kept) => {
+                output.parts.push(kept.told);
+                let gone = kept.gone.into_iter().map(|path| (path, None));
+                let files = gone.chain([(kept.path, Some(holds))]).collect();
+                output.files.extend(FileLabels { files, rest: None });
+            }
             Err(problem) => output.parts.push(files::fact(format!("[the rest is lost: {problem}]"))),
         }
         output
     }
 
     /// Does file work that changes something, one at a time in a workspace.
-    async fn change<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>
+    async fn change<T, F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<T, String>
     where
-        F: FnOnce(Option<&Workspace>) -> Told + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
         let turns = Arc::clone(&self.turns);
         let change = move |workspace: Option<&Workspace>| {
@@ -316,9 +422,10 @@ impl Toolbox {
         self.file(agent, missing, change).await
     }
 
-    async fn file<F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<ToolOutput, String>
+    async fn file<T, F>(&self, agent: AgentId, missing: Missing, work: F) -> Result<T, String>
     where
-        F: FnOnce(Option<&Workspace>) -> Told + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
         let permit = Arc::clone(&self.file_work).acquire_owned().await.map_err(|error| error.to_string())?;
         let (root, resolver) = (self.config.root.clone(), self.resolver);
@@ -329,11 +436,33 @@ impl Toolbox {
             work(workspace.as_ref())
         });
         match told.await {
-            Ok(Ok(parts)) => Ok(done(parts)),
+            Ok(Ok(told)) => Ok(told),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the tool broke down; what it did is not known".to_owned()),
         }
     }
+}
+
+/// Checks a call of a built-in tool and puts it in canonical form. Pure: it needs no tool that is set up.
+pub fn prepare(call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    let tool = Builtin::find(&call.tool)
+        .ok_or_else(|| PrepareError::UnknownTool { name: call.tool.chars().take(64).collect() })?;
+    let arguments = tool
+        .canonical(&call.arguments)
+        .map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
+    let action = action(tool.name(), &arguments);
+    let request = (tool == Builtin::HttpRequest).then(|| parse::<HttpRequest>(&arguments));
+    let request = request.transpose();
+    let request =
+        request.map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
+    Ok(PreparedCall {
+        id: call.id,
+        tool: tool.name().to_owned(),
+        effect: request.as_ref().map_or_else(|| tool.effect(), HttpRequest::effect),
+        reaches: request.as_ref().map(HttpRequest::reaches),
+        arguments,
+        action,
+    })
 }
 
 impl ToolHost for Toolbox {
@@ -342,24 +471,10 @@ impl ToolHost for Toolbox {
     }
 
     fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        let tool = Builtin::find(&call.tool)
-            .ok_or_else(|| PrepareError::UnknownTool { name: call.tool.chars().take(64).collect() })?;
-        let arguments = tool
-            .canonical(&call.arguments)
-            .map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
-        let action = action(tool.name(), &arguments);
-        let request = (tool == Builtin::HttpRequest).then(|| parse::<HttpRequest>(&arguments));
-        let request = request.transpose();
-        let request =
-            request.map_err(|problem| PrepareError::Arguments { tool: tool.name().to_owned(), problem })?;
-        Ok(PreparedCall {
-            id: call.id,
-            tool: tool.name().to_owned(),
-            effect: request.as_ref().map_or_else(|| tool.effect(), HttpRequest::effect),
-            reaches: request.as_ref().map(HttpRequest::reaches),
-            arguments,
-            action,
-        })
+        if let Some(external) = self.external(&call.tool) {
+            return external.tool.prepare(call);
+        }
+        prepare(call)
     }
 
     fn call<'a>(
@@ -376,12 +491,12 @@ impl ToolHost for Toolbox {
     }
 
     fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits> {
-        let runs_programs = matches!(Builtin::find(tool), Some(Builtin::Exec | Builtin::ShellExecute));
-        runs_programs.then(|| limits::most(terms))
+        Self::runs_programs(tool).then(|| limits::most(terms))
     }
 
     fn let_go(&self, run: RunId) {
         self.config.sandboxes.let_go(run);
+        self.marks.let_go(run);
     }
 }
 
@@ -390,22 +505,29 @@ fn family(context: &ToolContext) -> Family {
     Family { run: context.run, agent: context.agent, label: context.label }
 }
 
-fn action(tool: &str, arguments: &str) -> Digest {
+/// The digest of what is done.
+pub(crate) fn action(tool: &str, arguments: &str) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(tool.as_bytes()).update(&[0]).update(arguments.as_bytes());
     Digest::from_bytes(*hasher.finalize().as_bytes())
 }
 
 /// Adapts work that needs a workspace, where one has just been made.
-fn made<F>(work: F) -> impl FnOnce(Option<&Workspace>) -> Told
+fn made<T, F>(work: F) -> impl FnOnce(Option<&Workspace>) -> Result<T, FileError>
 where
-    F: FnOnce(&Workspace) -> Told,
+    F: FnOnce(&Workspace) -> Result<T, FileError>,
 {
     move |workspace| workspace.map_or(Err(FileError::Missing), work)
 }
 
 fn done(parts: Vec<Part>) -> ToolOutput {
     ToolOutput { parts, ..ToolOutput::default() }
+}
+
+/// Says what a file holds that was changed, if anybody knows.
+fn marked(path: String, author: &Actor, (parts, holds): (Vec<Part>, Option<Holds>)) -> ToolOutput {
+    let files = holds.map(|holds| FileLabels::of(path, Some(holds.by(author))));
+    ToolOutput { files: files.unwrap_or_default(), ..done(parts) }
 }
 
 fn failed(text: String) -> ToolOutput {

@@ -35,7 +35,7 @@ const URL_BYTES_MAX: usize = 8 << 10;
 
 /// What is read around the piece that is shown where a secret was sent, so that one at its edge is seen whole; a value in
 /// hex or in a URL is up to three times as long.
-const AROUND_BYTES: usize = 4 * VALUE_BYTES_MAX;
+pub(crate) const AROUND_BYTES: usize = 4 * VALUE_BYTES_MAX;
 
 /// The headers of an answer that a model can make something of.
 const SHOWN: [&str; 8] =
@@ -49,7 +49,7 @@ const SHOWN_CHARS_MAX: usize = 512;
 pub(crate) struct HttpUrl(String);
 
 impl HttpUrl {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.len() > URL_BYTES_MAX {
             return Err("a URL has at most 8192 bytes");
         }
@@ -66,6 +66,12 @@ impl HttpUrl {
         }
         url.set_fragment(None);
         Ok(Self(url.into()))
+    }
+}
+
+impl From<HttpUrl> for String {
+    fn from(url: HttpUrl) -> Self {
+        url.0
     }
 }
 
@@ -179,19 +185,19 @@ pub(crate) async fn request(
 }
 
 /// A piece of a body.
-struct Piece {
-    bytes: Vec<u8>,
+pub(crate) struct Piece {
+    pub(crate) bytes: Vec<u8>,
     /// Whether more follows it.
     more: bool,
     /// Why it does not go on, if it should.
-    torn: Option<Failure>,
+    pub(crate) torn: Option<Failure>,
     /// Whether all that was read is kept.
     is_kept: bool,
 }
 
 impl Piece {
     /// Cuts the piece to what is shown; gives back all of it if that is less.
-    fn shorten(&mut self, limit: usize) -> Option<Long> {
+    pub(crate) fn shorten(&mut self, limit: usize) -> Option<Long> {
         if self.bytes.len() <= limit {
             return None;
         }
@@ -203,7 +209,8 @@ impl Piece {
         Some(Long { bytes, shown, is_cut })
     }
 
-    fn told(&self, status: u16, offset: u64, method: Method) -> String {
+    /// Says what was answered, and how much of it is shown.
+    pub(crate) fn told(&self, status: u16, offset: u64, method: Method) -> String {
         let shown = self.bytes.len();
         let mut told = format!("[{status}; {shown} bytes");
         if offset > 0 {
@@ -225,7 +232,7 @@ impl Piece {
 }
 
 /// What was read of a body: the piece that is asked for, with what lies around it.
-struct Read {
+pub(crate) struct Read {
     bytes: Vec<u8>,
     /// Where in the body they begin.
     from: u64,
@@ -234,7 +241,7 @@ struct Read {
 }
 
 /// Reads a piece of a body and so many bytes around it, and no more than it takes to know whether more follows.
-async fn piece(body: &mut dyn Body, offset: u64, limit: usize, around: usize) -> Read {
+pub(crate) async fn piece(body: &mut dyn Body, offset: u64, limit: usize, around: usize) -> Read {
     let mut read = Read { bytes: Vec::new(), from: 0, torn: None };
     let end = offset.saturating_add(limit as u64).saturating_add(around as u64);
     while read.from.saturating_add(read.bytes.len() as u64) <= end {
@@ -259,7 +266,13 @@ async fn piece(body: &mut dyn Body, offset: u64, limit: usize, around: usize) ->
 
 impl Read {
     /// Masks the secrets in it and cuts the piece out; nothing if nobody can look.
-    async fn masked(mut self, leaks: &dyn Leaks, scope: &Scope, offset: u64, limit: usize) -> Option<Piece> {
+    pub(crate) async fn masked(
+        mut self,
+        leaks: &dyn Leaks,
+        scope: &Scope,
+        offset: u64,
+        limit: usize,
+    ) -> Option<Piece> {
         let found = leaks.find(scope, &self.bytes).await.ok()?;
         mask(&mut self.bytes, &found);
         let begin = usize::try_from(offset - self.from).unwrap_or(usize::MAX).min(self.bytes.len());
@@ -274,7 +287,8 @@ impl Read {
     }
 }
 
-fn failed(failure: &Failure, may_have_acted: bool, egress: Vec<Decision>) -> ToolOutput {
+/// Tells that there is no answer, and why.
+pub(crate) fn failed(failure: &Failure, may_have_acted: bool, egress: Vec<Decision>) -> ToolOutput {
     let mut text = match failure {
         Failure::Refused { .. } | Failure::Malformed { .. } => format!("refused: {failure}"),
         _ => format!("failed: {failure}"),

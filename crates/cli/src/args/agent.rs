@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use dromia_api::{Handle, RunId, SessionId, TaskState};
+use dromia_api::{CapabilityId, Handle, RunId, SessionId, TaskState};
 
 use super::Listing;
 use super::value::{label, task_state};
@@ -101,6 +101,12 @@ pub struct SpawnAgent {
     /// Wait for its end and print what it answered
     #[arg(long)]
     pub wait: bool,
+    /// All that it may do, of what the agent may do, such as file:write:out; repeatable
+    #[arg(long = "may", value_name = "RIGHT")]
+    pub rights: Vec<String>,
+    /// Within which capability it stays; --may narrows that
+    #[arg(long, value_name = "CAPABILITY")]
+    pub under: Option<CapabilityId>,
     /// Makes a repeated command one task
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,

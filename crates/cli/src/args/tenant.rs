@@ -49,9 +49,13 @@ pub enum Token {
 pub struct CreateToken {
     /// What it is called; what it says is said by token:NAME
     pub name: String,
-    /// What it may do: read, invoke (send events), admin (everything of the tenant); repeatable
+    /// What it may do: read, invoke (send events), operate (steer what is there), approve (answer calls that wait), admin
+    /// (everything of the tenant); repeatable
     #[arg(long = "scope", value_name = "SCOPE", default_values_t = dromia_api::token::SCOPES_DEFAULT)]
     pub scopes: Vec<TokenScope>,
+    /// What it may do, by a role: viewer, approver, operator, admin, or one of dromia.yaml
+    #[arg(long, value_name = "ROLE", conflicts_with = "scopes")]
+    pub role: Option<String>,
     /// How long it works, such as 12h, 30d or 8w; without it until it is revoked
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     pub expires: Option<u64>,

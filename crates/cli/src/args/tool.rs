@@ -24,7 +24,7 @@ pub enum Tool {
     Call(CallTool),
     /// Call tools on this machine, in a home of their own that goes away, and say which do not work
     #[command(
-        after_help = "Examples:\n  dromia tool test\n  dromia tool test exec\n  dromia tool test --json=name,ok,fix\n\nNo agent, no data and no server is touched, and no request leaves this machine. Exits with 1 if a tool does not work."
+        after_help = "Examples:\n  dromia tool test\n  dromia tool test exec\n  dromia tool test --json=name,ok,fix\n\nNo agent and no data is touched. A tool of your own is not called; its server is asked whether it answers. Exits with 1 if a tool does not work."
     )]
     Test(TestTool),
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dromia_api::cost::CostBy;
-use dromia_api::{RunStatus, TaskState};
+use dromia_api::{RuleAnswer, RunStatus, TaskState};
 
 /// Reads what cost is grouped by.
 pub(super) fn by(text: &str) -> Result<CostBy, String> {
@@ -51,6 +51,15 @@ pub(super) fn lifetime(text: &str) -> Result<u64, String> {
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found {text:?}"))?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Reads what a rule answers.
+pub(super) fn rule_answer(text: &str) -> Result<RuleAnswer, String> {
+    match text {
+        "allow" => Ok(RuleAnswer::Allow),
+        "deny" => Ok(RuleAnswer::Deny),
+        _ => Err("expected allow or deny".to_owned()),
+    }
 }
 
 /// Reads how a run stands.

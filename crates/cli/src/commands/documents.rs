@@ -2,7 +2,10 @@
 
 use dromia_api::List;
 use dromia_api::agent::{Agent, Deleted};
+use dromia_api::approval::{Approval, ApprovalRule};
+use dromia_api::audit;
 use dromia_api::budget::Budget;
+use dromia_api::capability::{Capability, CapabilityMade, Checked};
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{Delivery, DeliveryShown};
 use dromia_api::event::EventAccepted;
@@ -16,7 +19,7 @@ use dromia_api::token::{Token, TokenCreated, Whoami};
 use dromia_api::tool::Tool;
 
 use super::event::Waited;
-use super::{agent, run, session, tool};
+use super::{agent, approval, run, session, tool};
 use crate::error::Document;
 use crate::explain::Explained;
 use crate::schema::Published;
@@ -59,6 +62,21 @@ pub fn published() -> Vec<Published> {
         Published::of::<List<Secret>>("secret list"),
         Published::of::<Secret>("secret rotate"),
         Published::of::<Secret>("secret delete"),
+        Published::of::<CapabilityMade>("capability grant"),
+        Published::of::<CapabilityMade>("capability delegate"),
+        Published::of::<Capability>("capability revoke"),
+        Published::of::<List<Capability>>("capability list"),
+        Published::of::<Checked>("capability check"),
+        Published::of::<Checked>("capability explain"),
+        Published::of::<List<Approval>>("approval list"),
+        Published::of::<Approval>("approval show"),
+        Published::of::<Approval>("approval approve"),
+        Published::of::<Approval>("approval deny"),
+        Published::of::<List<ApprovalRule>>("approval rule list"),
+        Published::of::<ApprovalRule>("approval rule add"),
+        Published::of::<ApprovalRule>("approval rule remove"),
+        Published::of::<List<Approval>>("approval rule test"),
+        Published::of::<List<approval::Proposed>>("approval suggest"),
         Published::of::<Budget>("budget set"),
         Published::of::<List<Budget>>("budget list"),
         Published::of::<Budget>("budget remove"),
@@ -68,6 +86,8 @@ pub fn published() -> Vec<Published> {
         Published::of::<List<Tool>>("tool list"),
         Published::of::<Tool>("tool show"),
         Published::of::<tool::Waited>("tool call"),
+        Published::of::<List<audit::Record>>("audit query"),
+        Published::of::<audit::Explained>("audit explain"),
         Published::of::<CostSummary>("cost summary"),
         Published::of::<RunCost>("cost show"),
         Published::of::<Status>("status"),

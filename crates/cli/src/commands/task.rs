@@ -22,7 +22,7 @@ pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<
     } else {
         (cli.patience(MARGIN), None)
     };
-    let new = SpawnTask { task, wait: asked.wait, wait_ms };
+    let new = SpawnTask { task, wait: asked.wait, wait_ms, rights: asked.rights, under: asked.under };
     let key = asked.idempotency_key.as_deref();
     let (_, bytes) = cli.client.post_keyed(&path, &new, key, patience).await?;
     let spawned: TaskSpawned = parse(&bytes)?;

@@ -1,7 +1,7 @@
 //! `token`: make, list and take back credentials of a tenant; `whoami`: who asks.
 
-use dromia_api::List;
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
+use dromia_api::{List, TokenScopes};
 
 use super::{Cli, listing, print_list};
 use crate::args;
@@ -30,7 +30,9 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Token, output: &mut Output
 async fn create(cli: &Cli<'_>, new: args::CreateToken, output: &mut Output<'_>) -> Outcome<Exit> {
     let new = CreateToken {
         name: new.name,
-        scopes: new.scopes.into_iter().collect(),
+        // The scopes that nobody named give way to a role.
+        scopes: if new.role.is_some() { TokenScopes::default() } else { new.scopes.into_iter().collect() },
+        role: new.role,
         expires_in_seconds: new.expires,
     };
     let created: TokenCreated = cli.client.post_json("/v1/tokens", &new).await?;

@@ -130,6 +130,8 @@ const fn effect(effect: EffectClass) -> &'static str {
 
 const fn role(role: ArgumentRole) -> &'static str {
     match role {
+        ArgumentRole::Amount => "amount",
+        ArgumentRole::Credential => "credential",
         ArgumentRole::Destination => "destination",
         ArgumentRole::Object => "object",
         ArgumentRole::Payload => "payload",

@@ -62,6 +62,25 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the secret does not exist in this tenant",
             "`dromia secret list` names those there are; check the tenant with -T",
         ),
+        ErrorCode::CapabilityNotFound => says(
+            "the capability does not exist in this tenant, or it went with its holder",
+            "`dromia capability list` names those there are; check the tenant with -T",
+        ),
+        ErrorCode::CapabilityUnreadable => says(
+            "the bytes are no capability token, or somebody changed them: a signature does not hold, a block says more than \
+             which rights are left, or it is longer than a token may be",
+            "give the token as `dromia capability grant` or `delegate` printed it, whole and on one line",
+        ),
+        ErrorCode::CapabilityForeign => says(
+            "the capability token begins with a root key that does not count here: it was made in another tenant, in another \
+             home, or before this tenant's key was replaced",
+            "have a capability granted in this tenant with `dromia capability grant`; check the tenant with -T",
+        ),
+        ErrorCode::CapabilityRefused => says(
+            "a capability cannot be made so: what it would be made from was taken back or has expired, covers less than is \
+             asked for, bounds a task, or was handed on fifteen times already",
+            "look at what there is with `dromia capability list`, and narrow one that stands or grant a new one",
+        ),
         ErrorCode::VaultLocked => says(
             "the tenant has secrets, and they cannot be opened: the key of this home is missing, or it is another one than \
              they were sealed with",
@@ -71,6 +90,10 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::ToolNotFound => says(
             "the server has no tool of this name",
             "`dromia tool list` names those there are; an older server may not have it yet",
+        ),
+        ErrorCode::RecordNotFound => says(
+            "the record of the audit does not exist in this tenant, or it was erased with its agent",
+            "`dromia audit query` names those there are; check the tenant with -T",
         ),
         ErrorCode::DeliveryNotFound => says(
             "the delivery does not exist in this tenant, or it was erased with its agent",
@@ -174,8 +197,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "wait; the engine has tried several times. `dromia doctor --only models.reachable` asks the server",
         ),
         ErrorCode::ModelRejected => says(
-            "the model's server refused the request: a wrong key, an unknown model, or a request it does not take",
-            "read the message, which is the server's; mend the model's entry in dromia.yaml and restart",
+            "the model's server refused the request: a wrong key, an unknown model, or a request it does not take; or nothing was sent, because the request holds a secret or the key in the vault cannot be used",
+            "read the message. The server's words: mend the model's entry in dromia.yaml and restart. A secret in the request: `dromia secret rotate` it, or begin another session. The key: `dromia secret list` shows what it is for",
         ),
         ErrorCode::ModelCut => says(
             "the model's answer was cut, malformed or never came; it may have been charged",
@@ -204,6 +227,16 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the configuration file sets the budget, so it is changed there only",
             "change `tenants.NAME.budgets` in dromia.yaml and restart the server",
         ),
+        ErrorCode::ApprovalNotFound => {
+            says("the approval does not exist in this tenant", "`dromia approval list --all` lists them")
+        }
+        ErrorCode::ApprovalClosed => says(
+            "somebody answered the approval before, its time is over, or its call will not begin any more",
+            "`dromia approval show ID` tells which; where the call is still wanted, ask the agent again",
+        ),
+        ErrorCode::ApprovalRuleNotFound => {
+            says("no rule of approvals has this name", "`dromia approval rule list` lists them")
+        }
         ErrorCode::ActionDenied => says(
             "the gate refused the action: the agent is not granted it",
             "grant it to the agent if it may do it; `dromia agent show` lists what it is granted",

@@ -41,6 +41,7 @@ fn replied(seconds: i64) -> NewEntry {
         finish: Finish::Stop,
         stopped_at: None,
         tools: Vec::new(),
+        clean: true,
     });
     NewEntry { at: at(seconds), entry, body: None }
 }
@@ -61,6 +62,8 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         action: Digest::default(),
         rule: "r".to_owned(),
         policy: None,
+        approval: None,
+        in_plan: None,
     };
     let finished = ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None };
     [(seconds, Entry::ToolStarted(started)), (seconds + 2, Entry::ToolFinished(finished))]
@@ -74,6 +77,8 @@ fn refused(rule: &str) -> NewEntry {
         status: CallStatus::Denied,
         rule: Some(rule.to_owned()),
         policy: None,
+        approval: None,
+        in_plan: None,
     });
     NewEntry { at: at(0), entry, body: None }
 }

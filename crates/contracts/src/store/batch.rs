@@ -10,11 +10,14 @@ use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
 use crate::agent::{AgentConfig, AgentState, Handle};
+use crate::approval::{Answered, Approval, ApprovalRule, ApprovalState};
 use crate::budget::{Budget, Exhausted, Payer};
+use crate::capability::Capability;
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::file::FileLabels;
+use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
@@ -48,6 +51,17 @@ pub struct Batch {
     /// the same commit, and the batch is refused with [`Refusal::BudgetExhausted`] if one has no room. Without a payer
     /// nothing is charged: what an import brings along was paid elsewhere.
     pub payer: Option<Payer>,
+    /// Who wants it and since when, for the audit; nobody is named where the server itself does.
+    pub wanted: Option<Wanted>,
+}
+
+/// Who wants a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whoever asked, as authentication named them.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Batch {
@@ -58,7 +72,7 @@ impl Batch {
 
     /// Begins an empty batch.
     pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None, payer: None }
+        Self { tenant, lane: Lane::Turn, mutations: Vec::new(), claim: None, payer: None, wanted: None }
     }
 
     /// Tells whether this batch appends an entry of that number to a run's journal.
@@ -75,6 +89,11 @@ impl Batch {
             .filter(|claim| claim.run == run)
             .map_or(0, |claim| claim.entries.len() as u64);
         appended || (1..=claimed).contains(&seq)
+    }
+
+    /// Names who wants it.
+    pub fn wanted_by(self, by: &Actor, at: Timestamp) -> Self {
+        Self { wanted: Some(Wanted { by: by.clone(), at }), ..self }
     }
 
     /// Adds a mutation.
@@ -135,6 +154,43 @@ pub enum Mutation {
     BudgetSet(BudgetSet),
     /// Removes a budget and what was counted for it; one that is not there is removed already.
     BudgetRemove(BudgetRemove),
+    /// Keeps a capability.
+    CapabilityPut(Capability),
+    /// Takes a capability back, and with it everything that was made from it.
+    CapabilityRevoke(CapabilityRevoke),
+    /// Lets go of a capability's row.
+    CapabilityDrop(CapabilityDrop),
+    /// Says what files of an agent's workspace hold. A batch says it once for an agent.
+    FileLabelsPut(FileLabelsPut),
+    /// Asks for an approval; one that is there already is left alone. What becomes of it is moved by the entries of runs
+    /// that name it, in their commit.
+    ApprovalAsk(Box<Approval>),
+    /// Answers an approval. Refused with [`Refusal::ApprovalMoved`] unless it stands as the caller found it.
+    ApprovalAnswer(ApprovalAnswer),
+    /// Sets a rule of approvals. Rules of the tenant that had ended when this one was made go with it.
+    ApprovalRulePut(ApprovalRule),
+    /// Removes a rule of approvals; one that is not there is removed already.
+    ApprovalRuleRemove(ApprovalRuleRemove),
+}
+
+/// Answers an approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalAnswer {
+    /// The approval.
+    pub approval: ApprovalId,
+    /// How the caller found it: holding or waiting.
+    pub from: ApprovalState,
+    /// Whether the call may begin.
+    pub approved: bool,
+    /// Who answers, and when. An approval that has expired by then takes no answer.
+    pub answered: Answered,
+}
+
+/// Removes a rule of approvals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalRuleRemove {
+    /// Its name.
+    pub name: String,
 }
 
 /// The key under which the keys of a tenant's secrets are sealed, itself sealed with the instance's.
@@ -405,6 +461,33 @@ impl StatePut {
     pub const VALUE_BYTES_MAX: usize = 256 << 10;
 }
 
+/// Takes a capability back; one that was taken back before stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapabilityRevoke {
+    /// Which.
+    pub capability: CapabilityId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Lets go of a capability's row; one that is not there is let go of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapabilityDrop {
+    /// Which.
+    pub capability: CapabilityId,
+}
+
+/// Says what files of an agent's workspace hold. What is said of a file takes the place of what was known of it; a file that
+/// is gone is not known any more; what counts for every file of which nothing is known is joined and never goes down. Of
+/// files beyond [`crate::file::FILE_LABELS_MAX`] nothing is kept but that. Refused where the agent is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLabelsPut {
+    /// The agent.
+    pub agent: AgentId,
+    /// What is said.
+    pub said: FileLabels,
+}
+
 /// The answer to a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commit {
@@ -506,6 +589,12 @@ pub enum Refusal {
     /// A budget has no room for what the batch begins.
     #[error("{}", .0.text())]
     BudgetExhausted(Exhausted),
+    /// The approval is not where the caller, or the entry that names it, thought.
+    #[error("the approval is {found}")]
+    ApprovalMoved {
+        /// How it stands.
+        found: ApprovalState,
+    },
     /// The state entry changed.
     #[error("the state entry is at version {found}")]
     StateVersion {

@@ -8,12 +8,15 @@ use jiff::Timestamp;
 use super::batch::{Batch, Commit};
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use crate::approval::{Approval, ApprovalRule};
 use crate::budget::BudgetUse;
+use crate::capability::Capability;
 use crate::cost::Spent;
 use crate::delivery::{Delivery, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery};
 use crate::digest::Digest;
 use crate::entry::{DecodeError, Entry};
-use crate::id::{AgentId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::file::{FileLabel, KnownFile};
+use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::run::{Run, RunStatus};
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
@@ -57,6 +60,26 @@ pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
     /// Only those to this target.
     pub target: Option<String>,
+}
+
+/// Which approvals to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ApprovalFilter {
+    /// Only those of this agent.
+    pub agent: Option<AgentId>,
+    /// Only those that may still be answered at this time.
+    pub open_at: Option<Timestamp>,
+}
+
+/// A request for approval that the engine allows by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoolingApproval {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The approval.
+    pub approval: ApprovalId,
+    /// From when on it is allowed, if nobody answers.
+    pub until: Timestamp,
 }
 
 /// What one run spent on each model.
@@ -226,7 +249,7 @@ pub enum ReadError {
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - Chained digests are checked on every journal read.
 ///
-/// Listings are newest first for sessions, runs and deliveries, by id for tenants, tokens and agents.
+/// Listings are newest first for sessions, runs, deliveries and approvals, by id for tenants, tokens and agents.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Writes a batch. The work goes on if the future is dropped.
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit>;
@@ -276,6 +299,30 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Lists the tenant's budgets by name, with how they stand in the period that the time lies in. A scope that is
     /// narrowed to an agent sees none.
     fn budgets<'a>(&'a self, scope: &'a Scope, at: Timestamp) -> Read<'a, Vec<BudgetUse>>;
+
+    /// Finds an approval.
+    fn approval<'a>(&'a self, scope: &'a Scope, approval: ApprovalId) -> Read<'a, Option<Approval>>;
+
+    /// Lists approvals.
+    fn approvals<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: ApprovalFilter,
+        page: Page<ApprovalId>,
+    ) -> Read<'a, Vec<Approval>>;
+
+    /// Lists approvals of every tenant that are open at a time and have a time to cool, the one that is allowed next
+    /// first. None of an agent that is being erased.
+    fn cooling_approvals<'a>(
+        &'a self,
+        operator: &'a Operator,
+        open_at: Timestamp,
+        limit: usize,
+    ) -> Read<'a, Vec<CoolingApproval>>;
+
+    /// Lists the tenant's rules of approvals by name, those that have ended included. A scope that is narrowed to an agent
+    /// sees none.
+    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>>;
 
     /// Lists agents, optionally only those in one state.
     fn agents<'a>(
@@ -427,6 +474,20 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Finds a secret by its name.
     fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>>;
+
+    /// Lists capabilities by id. A scope that is narrowed to an agent sees those that it holds.
+    fn capabilities<'a>(&'a self, scope: &'a Scope, page: Page<CapabilityId>) -> Read<'a, Vec<Capability>>;
+
+    /// Tells what is known of a file of an agent's workspace; of nothing, where the agent is not found.
+    fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile>;
+
+    /// Lists the files of an agent's workspace of which something is known, by path.
+    fn file_labels<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<(String, FileLabel)>>;
 
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.

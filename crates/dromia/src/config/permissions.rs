@@ -1,12 +1,11 @@
 //! `permissions`: which tools are kept from agents, or granted to one, whatever the agents' own grants say.
 //!
 //! Each row is checked as a grant is, so that a typing error is found when the file is read. Between rows that speak of the
-//! same tool deny goes before ask, and ask before allow. A tool that stands twice in one place is refused.
+//! same tool deny goes before ask, ask before delay, and delay before allow. A tool that stands twice in one place is refused.
 
 use dromia_guard::Grant;
 use dromia_guard::permission::spelled;
 use dromia_guard::policy::Call;
-use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,39 +18,50 @@ const TOOLS_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenPermissions {
-    /// Tools, or families such as `file.*`, whose calls need a person's approval. Where nobody can be asked, such a call
-    /// is refused and says so.
+    /// Tools, or families such as `file.*`, whose calls begin after `irreversible.cooling_ms`, unless a person refuses them
+    /// before.
+    pub(crate) delay: Vec<String>,
+    /// Tools, or families such as `file.*`, whose calls need a person's approval; `approvals` says how it is asked for.
     pub(crate) ask: Vec<String>,
     /// Tools, or families such as `file.*`, that no agent may call.
     pub(crate) deny: Vec<String>,
 }
 
-/// What one agent is granted, must ask for, or is denied.
+/// What one agent is granted, may do later, must ask for, or is denied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenOwnPermissions {
     /// Tools, or families such as `file.*`, that this agent is granted beside its own grants.
     pub(crate) allow: Vec<String>,
-    /// Tools, or families such as `file.*`, whose calls by this agent need a person's approval. Where nobody can be asked,
-    /// such a call is refused and says so.
+    /// Tools, or families such as `file.*`, whose calls by this agent begin after `irreversible.cooling_ms`, unless a person
+    /// refuses them before.
+    pub(crate) delay: Vec<String>,
+    /// Tools, or families such as `file.*`, whose calls by this agent need a person's approval; `approvals` says how it is
+    /// asked for.
     pub(crate) ask: Vec<String>,
     /// Tools, or families such as `file.*`, that this agent may not call.
     pub(crate) deny: Vec<String>,
 }
 
 /// Resolves the rows for every agent, as they stand among grants.
-pub(super) fn of_all(written: &WrittenPermissions, check: &mut Check<'_>) -> Vec<String> {
-    let WrittenPermissions { ask, deny } = written;
-    rows("permissions", &[(Call::Ask, ask), (Call::Deny, deny)], check)
+pub(super) fn of_all(written: &WrittenPermissions, tools: &[&str], check: &mut Check<'_>) -> Vec<String> {
+    let WrittenPermissions { delay, ask, deny } = written;
+    rows("permissions", &[(Call::Delay, delay), (Call::Ask, ask), (Call::Deny, deny)], tools, check)
 }
 
 /// Resolves the rows for one agent, as they stand among its grants.
-pub(super) fn of_one(here: &str, written: &WrittenOwnPermissions, check: &mut Check<'_>) -> Vec<String> {
-    let WrittenOwnPermissions { allow, ask, deny } = written;
-    rows(here, &[(Call::Allow, allow), (Call::Ask, ask), (Call::Deny, deny)], check)
+pub(super) fn of_one(
+    here: &str,
+    written: &WrittenOwnPermissions,
+    tools: &[&str],
+    check: &mut Check<'_>,
+) -> Vec<String> {
+    let WrittenOwnPermissions { allow, delay, ask, deny } = written;
+    let lists = [(Call::Allow, allow), (Call::Delay, delay), (Call::Ask, ask), (Call::Deny, deny)];
+    rows(here, &lists, tools, check)
 }
 
-fn rows(here: &str, lists: &[(Call, &Vec<String>)], check: &mut Check<'_>) -> Vec<String> {
+fn rows(here: &str, lists: &[(Call, &Vec<String>)], there: &[&str], check: &mut Check<'_>) -> Vec<String> {
     let mut rows = Vec::new();
     let mut known: Vec<&String> = Vec::new();
     for (call, tools) in lists {
@@ -61,7 +71,7 @@ fn rows(here: &str, lists: &[(Call, &Vec<String>)], check: &mut Check<'_>) -> Ve
         }
         for (index, tool) in tools.iter().enumerate() {
             let place = format!("{list}.{index}");
-            if let Err(problem) = tool_or_family(tool) {
+            if let Err(problem) = tool_or_family(tool, there) {
                 check.wrong(&place, problem);
             } else if known.contains(&tool) {
                 check.wrong(&place, format!("{tool} stands here twice; only the strictest would count"));
@@ -74,9 +84,9 @@ fn rows(here: &str, lists: &[(Call, &Vec<String>)], check: &mut Check<'_>) -> Ve
 }
 
 /// Checks that a row speaks of tools there are.
-fn tool_or_family(text: &str) -> Result<(), String> {
+fn tool_or_family(text: &str, tools: &[&str]) -> Result<(), String> {
     let texts = [text.to_owned()];
-    let grants = dromia_guard::parse_grants(&texts, &Toolbox::names()).map_err(|error| error.to_string())?;
+    let grants = dromia_guard::parse_grants(&texts, tools).map_err(|error| error.to_string())?;
     match grants.as_slice() {
         [Grant::Tool(_) | Grant::Family(_)] => Ok(()),
         _ => Err(format!("{text:?} is no tool; write a tool such as exec, or a family such as file.*")),

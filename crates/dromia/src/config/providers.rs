@@ -2,14 +2,15 @@
 //! price, and who stands in.
 //!
 //! [`route`] says it in words that can be shown, without any secret; [`resolve`] makes the settings of the model room of
-//! it, for which the keys must be in the environment.
+//! it, for which the keys must be in the environment; those in the vault are only named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dromia_contracts::vault::{self, GRANT};
 use dromia_models::{
-    HttpConfig, HttpError, KnownModels, ModelsConfig, OutputLimit, Price, Provider, ScriptedModel, Secret,
-    Timeouts, Window,
+    HttpConfig, HttpError, KeysOf, KnownModels, ModelsConfig, OutputLimit, Price, Provider, ScriptedModel,
+    Secret, Timeouts, VaultKey, Window,
 };
 
 use super::layers::Environment;
@@ -187,7 +188,7 @@ pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut 
                 } else {
                     secrets.get(&target.server_key).cloned().flatten()
                 };
-                if let Some(http) = http(&target, secret) {
+                if let Some(http) = http(&target, secret, &config.keys_of) {
                     config.models.insert(alias.clone(), Provider::Http(http));
                 }
             }
@@ -201,13 +202,22 @@ pub(crate) fn resolve(written: &Written, environment: &Environment, check: &mut 
     config
 }
 
-/// Checks a server and takes its key from the environment.
+/// A key as far as a configuration has it.
+#[derive(Clone)]
+enum Key {
+    /// From the environment.
+    Held(Secret),
+    /// The name of a secret in the vault.
+    InVault(String),
+}
+
+/// Checks a server and takes its key from the environment, or its name in the vault.
 fn provider(
     here: &str,
     server: &WrittenProvider,
     environment: &Environment,
     check: &mut Check<'_>,
-) -> Option<Secret> {
+) -> Option<Key> {
     let Some(format) = server.kind.format() else {
         let set = [
             ("base_url", server.base_url.is_some()),
@@ -239,9 +249,13 @@ fn provider(
     }
     let reference = server.key.as_deref()?;
     match secret(reference, environment) {
-        Ok(secret) => Some(secret),
+        Ok(secret) => Some(Key::Held(secret)),
+        Err(Refused::InVault(name)) => Some(Key::InVault(name)),
         Err(Refused::Literal) => {
-            check.wrong(&format!("{here}.key"), "write env:NAME, so that no key stands in the file");
+            check.wrong(
+                &format!("{here}.key"),
+                "write env:NAME, or secret:NAME for one of the vault, so that no key stands in the file",
+            );
             None
         }
         Err(Refused::Unset(name)) => {
@@ -265,6 +279,8 @@ fn without_key(error: &HttpError) -> String {
 pub(crate) enum Refused {
     /// The file holds the key itself.
     Literal,
+    /// It is in the vault, under this name, which only a running server opens.
+    InVault(String),
     /// The environment has no such variable.
     Unset(String),
     /// The variable's value is no key.
@@ -273,6 +289,9 @@ pub(crate) enum Refused {
 
 /// Takes a key from the environment.
 pub(crate) fn secret(reference: &str, environment: &Environment) -> Result<Secret, Refused> {
+    if let Some(name) = vault_name(reference) {
+        return Err(Refused::InVault(name.to_owned()));
+    }
     let name = reference.strip_prefix("env:").filter(|name| !name.is_empty()).ok_or(Refused::Literal)?;
     let value = environment.get(name).ok_or_else(|| Refused::Unset(name.to_owned()))?;
     if value.is_empty() || reqwest::header::HeaderValue::from_str(value).is_err() {
@@ -281,11 +300,20 @@ pub(crate) fn secret(reference: &str, environment: &Environment) -> Result<Secre
     Ok(Secret::new(value))
 }
 
-fn http(target: &Target, key: Option<Secret>) -> Option<HttpConfig> {
+/// Returns the name of the secret that a reference to the vault names: `secret:NAME`.
+pub(crate) fn vault_name(reference: &str) -> Option<&str> {
+    reference.strip_prefix(GRANT).filter(|name| vault::is_name(name))
+}
+
+fn http(target: &Target, key: Option<Key>, keys_of: &KeysOf) -> Option<HttpConfig> {
     let Target { server, model, stream, price, window, .. } = target;
     let base_url = server.base_url.clone().unwrap_or_default();
     let mut http = HttpConfig::new(server.kind.format()?, base_url, model.clone());
-    http.key = key;
+    match key {
+        None => {}
+        Some(Key::Held(secret)) => http.key = Some(secret),
+        Some(Key::InVault(name)) => http.vault_key = Some(VaultKey { name, of: keys_of.clone() }),
+    }
     http.stream = *stream;
     http.priced = price.is_some();
     http.price = price.unwrap_or_default();

@@ -54,6 +54,8 @@ agents:
   acme/ops: { tools: { exec: { privileged: true } } }     # of the tenant acme
 ```
 
+Servers of your own become tools under `tools.external`; [how](external-tools.md).
+
 Tools are kept from every agent, or from one, by `permissions`, whatever the agents are granted. More, and rules of your own,
 are in [permissions and policy](policy.md).
 
@@ -61,6 +63,14 @@ are in [permissions and policy](policy.md).
 permissions: { deny: [exec] }
 agents:
   dev: { permissions: { allow: [time.now], deny: ['http.*'] } }
+```
+
+Tokens, and users of this machine on the socket, may have roles; your own are names for scopes. More is in
+[capabilities](capabilities.md#roles).
+
+```yaml
+roles: { courier: { scopes: [invoke] } }
+socket: { users: [{ uid: 1001, role: viewer }] }
 ```
 
 | command | what it does |

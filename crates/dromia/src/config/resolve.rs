@@ -2,6 +2,7 @@
 //!
 //! Everything is checked before any port is bound, and every mistake is told, not only the first.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
@@ -9,20 +10,26 @@ use std::time::Duration;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::budget::Budget;
 use dromia_contracts::store::TailLimits;
+use dromia_contracts::token::TokenScopes;
 use dromia_engine::EngineConfig;
 use dromia_engine::state::RECENT_MAX;
-use dromia_gateway::{Channels, ConfigError, GatewayConfig, TlsFiles};
+use dromia_gateway::{Channels, ConfigError, GatewayConfig, SocketUser, TlsFiles};
+use dromia_guard::policy::Call;
 use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
 use dromia_sandbox::{Engine, Monitor};
 
+use super::approvals;
 use super::budgets;
 use super::channels;
 use super::egress::{self, Reachable};
+use super::external::{self, External};
+use super::irreversible;
 use super::layers::Environment;
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
+use super::roles;
 use super::tools::{self, Said};
 use super::written::{Minimum, Trust, Written, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls};
 
@@ -47,6 +54,8 @@ pub(crate) struct Resolved {
     pub(crate) tool_pace: Option<Duration>,
     pub(crate) message_hops_max: u32,
     pub(crate) reachable: Reachable,
+    /// The tools of the operator's own.
+    pub(crate) external: Vec<External>,
     pub(crate) sandbox_minimum: Minimum,
     pub(crate) said: Said,
     /// The Docker engine whose containers may be used.
@@ -59,6 +68,12 @@ pub(crate) struct Resolved {
     pub(crate) hostile: Vec<Handle>,
     /// The budgets that are declared, by tenant. An agent may stand there by its handle.
     pub(crate) budgets: Vec<(Handle, Vec<Budget>)>,
+    /// Roles beside those that every server has.
+    pub(crate) roles: BTreeMap<String, TokenScopes>,
+    /// Who may speak on the socket beside its owner.
+    pub(crate) socket_users: BTreeMap<u32, SocketUser>,
+    /// What becomes of calls that cannot be undone.
+    pub(crate) irreversible: Call,
 }
 
 impl Resolved {
@@ -72,6 +87,8 @@ impl Resolved {
             origins: self.origins.clone(),
             tls: self.tls.clone(),
             default_agent: Some(self.default_agent.clone()),
+            roles: self.roles.clone(),
+            socket_users: self.socket_users.clone(),
             address_connections_max: limits.address_connections_max,
             body_bytes_max: limits.body_bytes_max,
             body_ms: limits.body_ms,
@@ -154,6 +171,11 @@ pub(crate) fn resolve(
     }
     check.at_least_one("context.items_max", count(written.context.items_max));
     check.at_least_one("context.bytes_max", count(written.context.bytes_max));
+    let own_roles = roles::roles(written, &mut check);
+    let socket_users = roles::socket_users(written, &own_roles, &mut check);
+    let reachable = egress::resolve(&written.egress, &mut check);
+    let external = external::resolve(&written.tools.external, &reachable.limits, &mut check);
+    let (irreversible, cooling) = irreversible::resolve(&written.irreversible, &mut check);
     let resolved = Resolved {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
@@ -166,6 +188,7 @@ pub(crate) fn resolve(
             loop_same: written.engine.loop_same,
             loop_window: written.engine.loop_window,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
+            approvals: approvals::resolve(&written.approvals, cooling, &external, &mut check),
         },
         hosts: written.http.hosts.clone(),
         origins: written.http.origins.clone(),
@@ -173,7 +196,8 @@ pub(crate) fn resolve(
         limits: written.limits.clone(),
         tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
         message_hops_max: written.tools.message_hops_max,
-        reachable: egress::resolve(&written.egress, &mut check),
+        external,
+        reachable,
         sandbox_minimum: written.sandbox.minimum,
         said: tools::resolve(written, &mut check),
         containers: containers(&written.sandbox.docker, &mut check),
@@ -181,6 +205,9 @@ pub(crate) fn resolve(
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),
         hostile: hostile(written, &mut check),
         budgets: budgets::resolve(written, &mut check),
+        roles: own_roles,
+        socket_users,
+        irreversible,
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {

@@ -152,7 +152,10 @@ fn walk(above: &[String], properties: &Map<String, Value>, keys: &mut Vec<Key>) 
             walk(&parts, below, keys);
         }
         if let Some(named) = named {
-            let is_name = matches!(path.as_str(), "providers" | "channels" | "agents" | "tenants");
+            let is_name = matches!(
+                path.as_str(),
+                "providers" | "channels" | "agents" | "tenants" | "roles" | "tools.external"
+            );
             let name = if is_name { "NAME" } else { "ALIAS" };
             walk(&[parts, vec![name.to_owned()]].concat(), named, keys);
         }
@@ -173,6 +176,7 @@ fn takes(schema: &Value, is_group: bool) -> String {
         Some("boolean") => "true or false",
         Some("array") if schema["items"]["type"] != "string" => "list",
         Some("array") => "list of names",
+        Some("object") => "names with a value each",
         _ => "text",
     }
     .to_owned()

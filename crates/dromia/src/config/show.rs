@@ -1,4 +1,5 @@
-//! Every value that counts, key by key, with its origin. Keys to providers appear only as their `env:` reference.
+//! Every value that counts, key by key, with its origin. Keys to providers appear only as their reference to the
+//! environment or the vault.
 
 use serde_json::{Map, Value};
 
@@ -96,7 +97,8 @@ fn filled(written: &Written) -> Written {
 
 /// Takes out of an entry what may be a secret: a literal key, and an address that is more than an address.
 fn hide(entry: &mut Value) {
-    let literal = entry["key"].as_str().is_some_and(|key| !key.starts_with("env:"));
+    let is_reference = |key: &str| key.starts_with("env:") || providers::vault_name(key).is_some();
+    let literal = entry["key"].as_str().is_some_and(|key| !is_reference(key));
     let literal_secret = entry["secret"].as_str().is_some_and(|secret| !secret.starts_with("env:"));
     if literal_secret {
         entry["secret"] = "(not shown: write env:NAME)".into();

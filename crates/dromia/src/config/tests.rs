@@ -7,6 +7,7 @@ use dromia_engine::EngineConfig;
 
 mod effects;
 mod foreign;
+mod roles;
 mod tools;
 
 fn loaded(text: &str) -> Loaded {
@@ -101,6 +102,22 @@ fn an_empty_file_means_every_default() {
 }
 
 #[test]
+fn a_key_of_the_vault_is_named_and_not_held() {
+    let text = "models: { a: { kind: anthropic, base_url: 'http://x', model: m, key: 'secret:my-key' } }";
+    let resolved = loaded(text).resolve(&Environment::default()).expect("nothing is looked for yet");
+    let Some(dromia_models::Provider::Http(http)) = resolved.models.models.get("a") else {
+        panic!("a server answers")
+    };
+    assert!(http.key.is_none());
+    let named = http.vault_key.as_ref().expect("it is named");
+    assert_eq!(named.name, "my-key");
+    assert!(named.of.scope().is_none(), "whose it is, the server says");
+    let wrong = text.replace("secret:my-key", "secret:my key");
+    let told = loaded(&wrong).resolve(&Environment::default()).expect_err("it is no name").to_string();
+    assert!(told.contains("secret:NAME"), "{told}");
+}
+
+#[test]
 fn a_key_comes_from_the_environment_and_from_nowhere_else() {
     let with = |key: &str| {
         loaded(&format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}"))
@@ -111,7 +128,10 @@ fn a_key_comes_from_the_environment_and_from_nowhere_else() {
     assert_eq!(missing.to_string(), "dromia.yaml:1:67: models.a.key: the environment has no GONE");
     assert_eq!(missing.0[0].unset.as_deref(), Some("GONE"));
     let literal = with("sk-literal").resolve(&environment).expect_err("it stands in the file").to_string();
-    assert!(literal.contains("env:NAME") && !literal.contains("sk-literal"), "{literal}");
+    assert!(
+        literal.contains("env:NAME") && literal.contains("secret:NAME") && !literal.contains("sk-literal"),
+        "{literal}"
+    );
     let shown = format!("{:?}", with("env:THERE").resolve(&environment).expect("it is set").models);
     assert!(!shown.contains("s3cret"), "{shown}");
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::sandbox::{Level, Network};
 use dromia_contracts::terms::{ToolTerms, cleared};
+use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -171,7 +172,9 @@ impl Said {
 pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
     let minimum = written.sandbox.minimum;
     let all = flags("tools", &written.tools.flags(), minimum, check);
-    let rows = permissions::of_all(&written.permissions, check);
+    let external = written.tools.external.keys().map(String::as_str);
+    let known: Vec<_> = Toolbox::names().into_iter().chain(external).collect();
+    let rows = permissions::of_all(&written.permissions, &known, check);
     let (mut agents, mut own_rows) = (BTreeMap::new(), BTreeMap::new());
     for (name, agent) in &written.agents {
         let here = format!("agents.{name}");
@@ -189,7 +192,7 @@ pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
         }
         own_rows.insert(
             named.clone(),
-            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, check),
+            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, &known, check),
         );
         if agents.insert(named, own).is_some() {
             check.wrong(&here, "this agent is named twice");

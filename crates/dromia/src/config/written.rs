@@ -3,11 +3,13 @@
 //! The doc comments here are what `dromia config explain`, the JSON Schema and `docs/configuration.md` say. What
 //! is written is not checked here beyond its form; what it means is decided in [`resolve`](super::resolve).
 //!
-//! Reading order: the whole first, with what has few keys; then [`models`], [`programs`], [`edge`] and [`egress`].
+//! Reading order: the whole first, with what has few keys; then [`models`], [`programs`], [`external`], [`edge`] and
+//! [`egress`].
 
 mod budgets;
 mod edge;
 mod egress;
+mod external;
 mod models;
 mod programs;
 
@@ -23,13 +25,17 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::budgets::WrittenBudget;
 pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
+pub(crate) use self::external::WrittenExternal;
 pub(crate) use self::models::{
     Kind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenTimeouts,
 };
 pub(crate) use self::programs::{
     Minimum, Trust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
 };
+use super::approvals::WrittenApprovals;
+use super::irreversible::WrittenIrreversible;
 use super::permissions::WrittenPermissions;
+use super::roles::{WrittenRole, WrittenSocket};
 use super::tools::WrittenAgent;
 
 /// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
@@ -61,10 +67,18 @@ pub(crate) struct Written {
     pub(crate) limits: WrittenLimits,
     /// The walls around programs that agents run.
     pub(crate) sandbox: WrittenSandbox,
-    /// The built-in tools.
+    /// The built-in tools, and those of the operator's own.
     pub(crate) tools: WrittenTools,
     /// Tools that are kept from every agent, whatever it is granted. `agents` says it of one.
     pub(crate) permissions: WrittenPermissions,
+    /// Roles of tokens and of users of the socket, each under its name, beside `viewer`, `approver`, `operator` and `admin`.
+    pub(crate) roles: BTreeMap<String, WrittenRole>,
+    /// The Unix socket of this home.
+    pub(crate) socket: WrittenSocket,
+    /// How calls that need a person's approval are asked for, and rules that answer in a person's place.
+    pub(crate) approvals: WrittenApprovals,
+    /// What becomes of calls that cannot be undone, and how long a call that is put off may be refused.
+    pub(crate) irreversible: WrittenIrreversible,
     /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
     /// `default`.
     pub(crate) agents: BTreeMap<String, WrittenAgent>,
@@ -89,6 +103,10 @@ impl Default for Written {
             sandbox: WrittenSandbox::default(),
             tools: WrittenTools::default(),
             permissions: WrittenPermissions::default(),
+            roles: BTreeMap::new(),
+            socket: WrittenSocket::default(),
+            approvals: WrittenApprovals::default(),
+            irreversible: WrittenIrreversible::default(),
             agents: BTreeMap::new(),
             egress: WrittenEgress::default(),
         }

@@ -61,7 +61,7 @@ fn encrypted(scene: &Scene<'_>) -> Verdict {
 }
 
 /// Tells whether what is sent to an address can be read on its way.
-fn is_open(url: &str) -> bool {
+pub(super) fn is_open(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_near = host == "localhost"

@@ -106,6 +106,9 @@ impl Planted {
         planted.configure("version: 1\nmodels: { default: { kind: scripted } }\n");
         fs::write(planted.home.token(), "drm_planted\n").expect("is written");
         chmod(&planted.home.token(), 0o600);
+        let key = format!("dromia-vault-key-1 {}\n", "0f".repeat(32));
+        fs::write(planted.home.vault_key(), key).expect("is written");
+        chmod(&planted.home.vault_key(), 0o600);
         planted
     }
 
@@ -155,6 +158,7 @@ impl Planted {
         );
         chmod(planted.home.root(), 0o755);
         chmod(&planted.home.token(), 0o644);
+        chmod(&planted.home.vault_key(), 0o644);
         fs::write(planted.home.root().join("cli.json"), "{").expect("is written");
         fs::write(planted.home.store().join("dromia.db"), "x".repeat(9_000)).expect("is written");
         planted.env.clear();

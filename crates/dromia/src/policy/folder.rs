@@ -162,6 +162,7 @@ fn wrong(file: &str, problem: impl Into<String>) -> PolicyProblem {
 mod tests {
     use dromia_contracts::gate::{Action, Principal};
     use dromia_contracts::label::Label;
+    use dromia_contracts::plan::Planning;
     use dromia_contracts::{Actor, Authority};
     use dromia_guard::policy::Call;
 
@@ -201,7 +202,14 @@ mod tests {
         let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
         let is_denied = || {
             let (author, context) = (scope.actor(), Label::PUBLIC_FACT);
-            let principal = Principal { scope: &scope, author, grants: &[], context };
+            let principal = Principal {
+                scope: &scope,
+                author,
+                grants: &[],
+                context,
+                endorsed: &[],
+                plan: Planning::OPEN,
+            };
             let judged = policies.judge(principal, Action::Model { model: "m" }, "grant model");
             judged.said.call == Call::Deny
         };

@@ -116,7 +116,11 @@ fn names(place: &Place, typed: &str) -> Vec<String> {
         Kind::Token => listed(&home, place, "tokens", "name"),
         Kind::Session => listed(&home, place, "sessions", "id"),
         Kind::Run => listed(&home, place, "runs", "id"),
-        Kind::Tool => Toolbox::names().map(str::to_owned).into(),
+        Kind::Tool => {
+            let mut names = configured(&home, place.kind);
+            names.extend(Toolbox::names().map(str::to_owned));
+            names
+        }
     };
     names.retain(|name| name.starts_with(typed));
     names
@@ -128,6 +132,9 @@ fn configured(home: &Home, kind: Kind) -> Vec<String> {
     let Ok(written) = config::parse(&home.config(), &text) else { return Vec::new() };
     if kind == Kind::Provider {
         return written.providers.into_keys().collect();
+    }
+    if kind == Kind::Tool {
+        return written.tools.external.into_keys().collect();
     }
     let mut aliases: Vec<_> = written.models.into_keys().collect();
     if !aliases.iter().any(|alias| alias == SCRIPTED) {

@@ -85,6 +85,11 @@ pub(super) fn steps(name: &str, session: SessionId) -> Trial {
             let asked = json!({"session": session, "text": "hello"});
             (vec![step("message.send", asked, Sends)], DISK)
         }
+        "plan.declare" => {
+            let asked = json!({"tools": {"message.send": [session]}});
+            let fix = "it touches nothing; report it with `dromia status --all`";
+            (vec![step("plan.declare", asked, Says("planned: 1 tools, 1 destinations"))], fix)
+        }
         "time.now" => {
             let fix = "look at this machine's clock with `dromia doctor --only clock`";
             (vec![step("time.now", json!({}), Says("Z"))], fix)

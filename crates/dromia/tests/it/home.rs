@@ -60,9 +60,15 @@ impl Home {
     }
 
     /// Starts a server with a command that ends in running the program.
-    pub(crate) fn serve_by(&self, mut command: Command) -> Server {
+    pub(crate) fn serve_by(&self, command: Command) -> Server {
+        self.serve_with(command, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn serve_with(&self, mut command: Command, more: &[&str]) -> Server {
         let mut child = command
             .args(["up", "--listen", "127.0.0.1:0"])
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");

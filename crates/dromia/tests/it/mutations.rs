@@ -169,6 +169,8 @@ fn every_mutation_may_fail_or_crash_before_and_after() {
         "run_yielded",
         "inbox_put resume",
         "agent_state_set paused",
+        "approval_ask",
+        "approval_answer",
         "agent_state_set deleting",
         "erase_agent_page",
     ] {

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::home::{DEADLINE, Home, Server, stderr};
+use crate::home::{DEADLINE, Home, Server, append, stderr};
 use crate::schema::mismatch;
 use crate::webhook;
 
@@ -42,6 +42,7 @@ const LEAVES: &[(&str, How)] = &[
     ("model route show", Prints(&["spare"])),
     ("policy show", Prints(&[])),
     ("policy test", Prints(&[])),
+    ("policy explain", Prints(&["{yielded}", "call_1_0"])),
     ("sandbox test", Prints(&["--backend", "native/strict", "--class", "netlink"])),
     ("tool list", Prints(&["--agent", "tree"])),
     ("tool show", Prints(&["exec", "--agent", "tree"])),
@@ -71,9 +72,24 @@ const LEAVES: &[(&str, How)] = &[
     ("secret list", Prints(&[])),
     ("secret rotate", Prints(&["github", "--stdin"])),
     ("secret delete", Prints(&["github", "--yes"])),
+    ("capability grant", Prints(&["tree", "file:write:docs", "--expires", "1h"])),
+    ("capability delegate", Prints(&["{capability}", "--to", "tree", "file:write:docs/a"])),
+    ("capability list", Prints(&[])),
+    ("capability check", Prints(&["tree", "file.list"])),
+    ("capability explain", Prints(&["tree", "file.list"])),
+    ("capability revoke", Prints(&["{capability}"])),
     ("budget set", Prints(&["hourly", "--measure", "calls", "--period", "hour", "--limit", "100000"])),
     ("budget list", Prints(&[])),
     ("budget remove", Prints(&["hourly"])),
+    ("approval list", Prints(&[])),
+    ("approval show", Prints(&["{approval}"])),
+    ("approval approve", Prints(&["{approval}"])),
+    ("approval deny", Prints(&["{refused}", "--reason", "not today"])),
+    ("approval rule list", Prints(&[])),
+    ("approval rule add", Prints(&["notes", "file.append path=notes/**"])),
+    ("approval rule test", Prints(&["file.append path=notes/**"])),
+    ("approval rule remove", Prints(&["notes"])),
+    ("approval suggest", Prints(&[])),
     ("whoami", Prints(&[])),
     ("session list", Prints(&[])),
     ("session show", Prints(&["{session}"])),
@@ -90,6 +106,11 @@ const LEAVES: &[(&str, How)] = &[
     ("delivery list", Prints(&[])),
     ("delivery show", Prints(&["{delivery}"])),
     ("delivery redrive", Prints(&["{delivery}"])),
+    ("audit query", Prints(&[])),
+    ("audit tail", Acts("prints records for as long as it is watched")),
+    ("audit explain", Prints(&["act:1"])),
+    ("audit verify", Prints(&[])),
+    ("audit export", Acts("prints a file of records")),
     ("cost summary", Prints(&[])),
     ("cost show", Prints(&["{run}"])),
     ("status", Prints(&[])),
@@ -101,7 +122,7 @@ const LEAVES: &[(&str, How)] = &[
 ];
 
 /// What prints rows without any argument.
-const LISTS: [&str; 13] = [
+const LISTS: [&str; 14] = [
     "agent list",
     "tenant list",
     "token list",
@@ -113,6 +134,7 @@ const LISTS: [&str; 13] = [
     "model route show",
     "config explain",
     "tool list",
+    "audit query",
     "doctor --only home",
     "explain",
 ];
@@ -145,10 +167,11 @@ impl Scene {
         };
         let grants = ["--grant", "model", "--grant", "reply", "--grant", "file.*"];
         asked(&[&["agent", "create", "tree", "--model-calls-max", "2"][..], &grants].concat());
+        let granted = asked(&["capability", "grant", "tree", "file:write:docs"]);
         let answered = asked(&["ask", "hello", "--agent", "tree"]);
         let yielded = asked(&["ask", "@loop file.list {}", "--agent", "tree"]);
         assert_eq!(yielded["status"], "yielded", "{yielded}");
-        let slow = asked(&["event", "send", "@slow 60000\n@say late", "--agent", "tree"]);
+        let slow = asked(&["event", "send", "@slow 600000\n@say late", "--agent", "tree"]);
         std::fs::write(home.path().join("value"), "a-value-of-a-test\n").expect("a file");
         let file = home.path().join("talk.session");
         let session = text(&answered["session"]);
@@ -157,6 +180,11 @@ impl Scene {
         let (status, said) = webhook::say(server, "msg_1", "hello");
         assert_eq!(status, 202, "{said}");
         let delivery = delivered(&home);
+        for name in ["a", "b"] {
+            let task = format!("@tool file.append {{\"path\":\"{name}\",\"content\":\"x\"}}");
+            asked(&["agent", "spawn", "tree", "--task", &task]);
+        }
+        let [approval, refused] = waiting(&home);
         let places = vec![
             ("{run}", text(&answered["run"])),
             ("{session}", session),
@@ -164,6 +192,9 @@ impl Scene {
             ("{yielded}", text(&yielded["run"])),
             ("{slow}", text(&slow["run"])),
             ("{file}", path(&file).to_owned()),
+            ("{capability}", text(&granted["id"])),
+            ("{approval}", approval),
+            ("{refused}", refused),
         ];
         Self { home, places }
     }
@@ -196,6 +227,20 @@ fn delivered(home: &Home) -> String {
             return id.to_owned();
         }
         assert!(std::time::Instant::now() < end, "no answer is on its way out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Waits until two calls wait for a person.
+fn waiting(home: &Home) -> [String; 2] {
+    let end = std::time::Instant::now() + DEADLINE;
+    loop {
+        let list = document("approval list", &home.run(&["approval", "list", "--json"]));
+        let id = |at: usize| list["items"][at]["id"].as_str().map(str::to_owned);
+        if let (Some(first), Some(second)) = (id(0), id(1)) {
+            return [first, second];
+        }
+        assert!(std::time::Instant::now() < end, "nobody is asked");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
@@ -249,6 +294,7 @@ fn the_command_tree_keeps_its_word() {
     }
 
     webhook::with_channel(&home, "http://127.0.0.1:9/", "");
+    append(&home.path().join("dromia.yaml"), "permissions: { ask: [file.append] }\n");
     let server = webhook::serve(&home);
     let scene = Scene::new(home, &server);
     for (command, how) in LEAVES {

@@ -16,7 +16,7 @@ use crate::home::{Home, Server, append, block_on, count, stderr};
 const CANARY: &str = "ghp_CanaryOfTheVault_4711";
 
 /// A server that says what it was told.
-fn echo() -> (u16, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn echo() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -76,7 +76,7 @@ async fn used(server: &Server, agent: &str, port: u16) -> Value {
 }
 
 /// Lists the files below a directory that hold a text.
-fn holding(directory: &Path, text: &[u8]) -> Vec<String> {
+pub(crate) fn holding(directory: &Path, text: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();

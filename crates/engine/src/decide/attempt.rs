@@ -2,7 +2,7 @@
 
 use dromia_contracts::content::{AssistantMessage, CallStatus, Part, ToolCall};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, ModelReplied, Park, RunParked};
-use dromia_contracts::label::Label;
+use dromia_contracts::label::{Integrity, Label};
 use dromia_contracts::model::{ModelError, ModelReply, ProposedCall};
 use dromia_contracts::{CallId, ErrorCode};
 use jiff::SignedDuration;
@@ -61,6 +61,7 @@ impl Draft {
             finish: reply.finish,
             stopped_at: reply.stopped_at,
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
+            clean: label.integrity == Integrity::Trusted,
         };
         self.push_with(Entry::ModelReplied(replied), Some(body));
         for (call, bytes) in dropped {

@@ -5,8 +5,8 @@ use dromia_contracts::egress::Decision;
 use dromia_contracts::entry::{CallAsked, Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::ToolOutput;
-use dromia_contracts::{CallId, Digest};
+use dromia_contracts::tool::{PreparedCall, ToolOutput};
+use dromia_contracts::{ApprovalId, CallId, Digest};
 
 use super::{BODY_BYTES_MAX, Draft, Judgement, Next, to_body};
 use crate::state::{Phase, Progress};
@@ -16,12 +16,19 @@ use crate::state::{Phase, Progress};
 pub(super) struct Refusing {
     rule: Option<String>,
     policy: Option<Digest>,
+    /// The approval that is refused with it, where the call was not asked for under one before.
+    approval: Option<ApprovalId>,
 }
 
 impl Refusing {
     /// A rule that asks no policy.
     pub(super) fn by(rule: &str) -> Self {
-        Self { rule: Some(rule.to_owned()), policy: None }
+        Self { rule: Some(rule.to_owned()), policy: None, approval: None }
+    }
+
+    /// A rule that asks for an approval which nobody could give.
+    pub(super) fn of(rule: String, policy: Option<Digest>, approval: ApprovalId) -> Self {
+        Self { rule: Some(rule), policy, approval: Some(approval) }
     }
 }
 
@@ -44,31 +51,21 @@ impl Draft {
         }
         let (tool, before) = (known.tool.clone(), known.progress.clone());
         match judgement {
-            Judgement::Allowed { call: prepared, .. }
-                if self.state.unknown_actions.contains(&prepared.action) =>
-            {
-                let text = "This very action began earlier in this run and its outcome is unknown. It is not repeated \
-                            without a person: say what you know, and let the person ask for it again.";
-                self.refuse(call, tool, CallStatus::Denied, Refusing::by("unknown-outcome"), text)
+            Judgement::Allowed { call: prepared, .. } if self.is_unknown(prepared.action) => {
+                self.refuse_unknown(call, tool)
             }
+            Judgement::Asks(asks) if self.is_unknown(asks.call.action) => self.refuse_unknown(call, tool),
             Judgement::Allowed { call: prepared, rule, policy } => {
                 let attempt = match before {
                     Progress::Started { attempt, .. } => attempt + 1,
-                    Progress::Waiting | Progress::Done(_) | Progress::Handed => 1,
+                    Progress::Waiting | Progress::Held { .. } | Progress::Done(_) | Progress::Handed => 1,
                 };
-                self.push(Entry::ToolStarted(ToolStarted {
-                    call,
-                    tool: prepared.tool.clone(),
-                    effect: prepared.effect,
-                    attempt,
-                    action: prepared.action,
-                    rule,
-                    policy,
-                }));
-                Next::RunTool(prepared)
+                self.start(call, prepared, attempt, rule, policy)
             }
+            Judgement::Asks(asks) => self.asks(call, tool, &before, *asks),
             Judgement::Denied { rule, reason, policy } => {
-                self.refuse(call, tool, CallStatus::Denied, Refusing { rule: Some(rule), policy }, &reason)
+                let by = Refusing { rule: Some(rule), policy, approval: None };
+                self.refuse(call, tool, CallStatus::Denied, by, &reason)
             }
             Judgement::Malformed(error) => {
                 self.refuse(call, tool, CallStatus::Error, Refusing::default(), &error.to_string())
@@ -78,6 +75,41 @@ impl Draft {
                 self.go_on()
             }
         }
+    }
+
+    fn is_unknown(&self, action: Digest) -> bool {
+        self.state.unknown_actions.contains(&action)
+    }
+
+    fn refuse_unknown(&mut self, call: CallId, tool: String) -> Next {
+        let text = "This very action began earlier in this run and its outcome is unknown. It is not repeated \
+                    without a person: say what you know, and let the person ask for it again.";
+        self.refuse(call, tool, CallStatus::Denied, Refusing::by("unknown-outcome"), text)
+    }
+
+    /// Begins an attempt at a call. The approval under which it was asked for is used up by its first one, also where
+    /// none is needed any more.
+    pub(super) fn start(
+        &mut self,
+        call: CallId,
+        prepared: PreparedCall,
+        attempt: u32,
+        rule: String,
+        policy: Option<Digest>,
+    ) -> Next {
+        let approval = self.state.approved(call).map(|(approval, _)| approval);
+        self.push(Entry::ToolStarted(ToolStarted {
+            call,
+            tool: prepared.tool.clone(),
+            effect: prepared.effect,
+            attempt,
+            action: prepared.action,
+            rule,
+            policy,
+            approval,
+            in_plan: None,
+        }));
+        Next::RunTool(prepared)
     }
 
     pub(super) fn finished(&mut self, call: CallId, output: ToolOutput) -> Next {
@@ -110,8 +142,10 @@ impl Draft {
     ) {
         let result = ToolResult { call, status, parts: vec![Part::text(text, Label::PUBLIC_FACT)] };
         let body = to_body(&result);
-        let Refusing { rule, policy } = by;
-        self.push_with(Entry::ToolRefused(ToolRefused { call, tool, status, rule, policy }), Some(body));
+        let Refusing { rule, policy, approval } = by;
+        let approval = approval.or_else(|| self.state.approval(call));
+        let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan: None };
+        self.push_with(Entry::ToolRefused(refused), Some(body));
     }
 
     pub(super) fn finish(&mut self, call: CallId, status: CallStatus, parts: Vec<Part>) {

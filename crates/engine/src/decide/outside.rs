@@ -32,8 +32,28 @@ impl Draft {
                 self.push(taken(item));
                 self.ended(item.author.clone(), item.kind)
             }
-            // An input never lies in a run's inbox; a release of a run that is not held is taken and changes nothing.
-            ItemKind::Release | ItemKind::Input | ItemKind::Resume => {
+            ItemKind::Deny => {
+                self.push(taken(item));
+                match self.state.next_call() {
+                    Some((call, known)) if matches!(known.progress, Progress::Held { .. }) => {
+                        let words = item.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                        let words = match words.trim() {
+                            "" => item.author.to_string(),
+                            words => format!("{} says: {words}", item.author),
+                        };
+                        let tool = known.tool.clone();
+                        self.refused_by_person(call, tool, &words)
+                    }
+                    _ => self.go_on(),
+                }
+            }
+            // Inputs and approved calls never lie in a run's inbox; a release of a run that is not held is taken and
+            // changes nothing.
+            ItemKind::Release
+            | ItemKind::Approve
+            | ItemKind::Input
+            | ItemKind::Resume
+            | ItemKind::Approved => {
                 self.push(taken(item));
                 self.go_on()
             }
@@ -93,7 +113,7 @@ impl Draft {
                 Progress::Started { .. } => {
                     self.finish(call, CallStatus::Unknown, vec![Part::text(ENDED_TEXT, Label::PUBLIC_FACT)]);
                 }
-                Progress::Waiting | Progress::Done(_) | Progress::Handed => {
+                Progress::Waiting | Progress::Held { .. } | Progress::Done(_) | Progress::Handed => {
                     let text = "The run was ended before the call began.";
                     self.push_refusal(call, tool, CallStatus::Cancelled, Refusing::default(), text);
                 }
@@ -102,9 +122,16 @@ impl Draft {
     }
 
     pub(super) fn paused(&mut self) -> Next {
+        let has_waited = self.state.next_call().is_some_and(|(call, _)| self.state.approved(call).is_some());
         match (&self.state.phase, &self.state.rest) {
             // Taken over while its agent still rests: there is nothing to add.
             (Phase::StepDue { .. }, Some(Rest::Parked(Park::AgentPaused))) => Next::Rest,
+            (_, Some(Rest::Parked(Park::AgentPaused))) if has_waited => Next::Rest,
+            // It is allowed, and has not begun: the approval stands until the agent runs again.
+            _ if has_waited => {
+                self.push(Entry::RunParked(RunParked { park: Park::AgentPaused }));
+                Next::Rest
+            }
             // Also in place of a retry that is due: the agent's resume finds it, the timer must not.
             (Phase::StepDue { .. }, _) => {
                 self.push(Entry::RunParked(RunParked { park: Park::AgentPaused }));
@@ -160,5 +187,5 @@ impl Draft {
 const ENDED_TEXT: &str = "The outcome of this call is unknown: it began, and the run was ended before it could \
                           report. It may have had its effect, a part of it, or none. Look before you go on.";
 
-const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
+pub(super) const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
                             report. It may have had its effect or not. It was not repeated. Look before you go on.";

@@ -1,19 +1,20 @@
 //! How an owner asks its model: the request, its reservation, and one attempt that a signal may end.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use dromia_contracts::gate::{Action, Verdict};
-use dromia_contracts::model::{Deltas, ModelError, ModelRequest};
-use dromia_contracts::runs::Live;
+use dromia_contracts::model::{ModelError, ModelRequest, Prepared};
+use dromia_contracts::plan::Standing;
 use dromia_contracts::sent::Sent;
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::{ErrorCode, RunId};
+use dromia_contracts::vault::Spotter;
+use dromia_contracts::{ErrorCode, Fault};
 use futures_util::future::{Either, select};
 
+use super::telling::LiveDeltas;
 use super::{Lost, Owner};
 use crate::ask::Asking;
-use crate::core::Core;
 use crate::decide::{Input, Plan};
 use crate::sent::digest;
 use crate::state::Phase;
@@ -67,24 +68,29 @@ impl Owner {
     pub(super) async fn call_model(&mut self) -> Result<Input, Lost> {
         // A provider is a sink like any other: the request passes the gate before it leaves.
         let model = self.agent.config.model.clone();
-        if let Verdict::Deny { rule, reason, .. } = self.gate(Action::Model { model: &model }) {
-            return Ok(Input::Failed(ModelError {
-                code: ErrorCode::ModelRejected,
-                message: format!("the request was refused by {rule}: {reason}"),
-                retry_after: None,
-            }));
+        // Nobody is asked about a request, and none is put off, so what must be is refused.
+        if let Verdict::Deny { rule, reason, .. }
+        | Verdict::Ask { rule, reason, .. }
+        | Verdict::Delay { rule, reason, .. } =
+            self.gate(Action::Model { model: &model }, &Standing::default())
+        {
+            return Ok(refused(&rule, &reason));
         }
         // What leaves is what was prepared before the entry was written, and nothing else.
         let Some(prepared) = self.prepared.take() else {
             tracing::error!(run = %self.run, "a model call is due that nobody prepared");
             return Err(Lost::Store);
         };
+        let spotter = self.core.ports.leaks.spotter(&self.scope).await;
+        if let Some(reason) = leak(&prepared, spotter.as_ref())? {
+            return Ok(refused("leak scan", &reason));
+        }
         let request = self.request();
         let (step, attempt) = match self.state.phase {
             Phase::ModelOpen { step, attempt, .. } => (step, attempt),
             _ => (0, 0),
         };
-        let deltas = LiveDeltas { core: &self.core, run: self.run, step, attempt, offset: AtomicU64::new(0) };
+        let deltas = LiveDeltas::new(&self.core, self.run, (step, attempt), spotter.ok());
         let mut others = false;
         let ended = {
             let mut call = self.core.ports.model.call(&request, &prepared, &deltas);
@@ -108,6 +114,7 @@ impl Owner {
                 }
             }
         };
+        deltas.end();
         self.story.keep(request);
         match ended {
             Ok(result) => {
@@ -121,6 +128,11 @@ impl Owner {
             }
             Err(items) => self.first_end(items),
         }
+    }
+
+    /// Returns who knows the values that watchers must not be told; nobody where the vault does not open.
+    pub(super) async fn spotter(&self) -> Option<Arc<dyn Spotter>> {
+        self.core.ports.leaks.spotter(&self.scope).await.ok()
     }
 
     /// Tells whether the run is not found any more.
@@ -145,19 +157,28 @@ fn ends_a_run(kind: ItemKind) -> bool {
     matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
 }
 
-/// Passes live text on to watchers.
-struct LiveDeltas<'a> {
-    core: &'a Core,
-    run: RunId,
-    step: u32,
-    attempt: u32,
-    offset: AtomicU64,
+/// A request that was not sent, and will not be if it is made again.
+fn refused(rule: &str, reason: &str) -> Input {
+    let message = format!("the request was refused by {rule}: {reason}");
+    Input::Failed(ModelError { code: ErrorCode::ModelRejected, message, retry_after: None })
 }
 
-impl Deltas for LiveDeltas<'_> {
-    fn push(&self, text: &str) {
-        let offset = self.offset.fetch_add(text.len() as u64, Ordering::Relaxed);
-        let (step, attempt) = (self.step, self.attempt);
-        self.core.hub.publish(self.run, || Live::Delta { step, attempt, offset, text: text.to_owned() });
+/// Says why a request may not leave, if it holds a secret or nobody can look. What the scripted model is asked stays in this
+/// process.
+fn leak(prepared: &Prepared, spotter: Result<&Arc<dyn Spotter>, &Fault>) -> Result<Option<String>, Lost> {
+    if !prepared.wording.leaves() {
+        return Ok(None);
+    }
+    match spotter {
+        Ok(spotter) => Ok(spotter.find(&prepared.body).first().map(|leak| {
+            format!(
+                "it holds the value of the secret {:?}, so nothing was sent; give that secret a new value, because this \
+                 conversation has the old one, or begin another session",
+                leak.secret
+            )
+        })),
+        // The store answers again sooner or later, and the run is taken up then.
+        Err(fault) if fault.code == ErrorCode::StoreUnavailable => Err(Lost::Store),
+        Err(fault) => Ok(Some(format!("nobody can look whether it holds a secret: {fault}"))),
     }
 }

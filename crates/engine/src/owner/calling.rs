@@ -3,19 +3,16 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dromia_contracts::CallId;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::Live;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::Refusal;
-use dromia_contracts::tool::{
-    CallEnd, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PreparedCall, ToolContext, ToolOutput,
-};
-use dromia_contracts::{CallId, RunId};
+use dromia_contracts::tool::{CallEnd, EffectClass, PreparedCall, ToolContext, ToolOutput};
 use futures_util::future::{Either, select};
 
+use super::telling::LivePieces;
 use super::{Lost, Owner};
-use crate::core::Core;
 use crate::decide::{Input, Next};
 
 impl Owner {
@@ -39,7 +36,7 @@ impl Owner {
         };
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());
         let cancelled = AtomicBool::new(false);
-        let pieces = LivePieces { core: &self.core, run: self.run, call: id };
+        let pieces = LivePieces::new(&self.core, self.run, id, self.spotter().await);
         let ended = {
             let work = self.core.ports.tools.call(context, call, &pieces);
             let terminated = pin!(self.terminated(&cancelled));
@@ -48,6 +45,7 @@ impl Owner {
                 Either::Right((item, _)) => Err(item),
             }
         };
+        pieces.end();
         let end = match &ended {
             Ok(output) if output.failed => CallEnd::Failed,
             Ok(_) => CallEnd::Done,
@@ -62,24 +60,28 @@ impl Owner {
             Err(Some(item)) => Ok(self.decide(Input::Signal(item))),
             Err(None) => Err(Lost::Store),
             Ok(output) if transactional => self.finish_transactional(id, output).await,
-            Ok(output) => Ok(self.decide(Input::Finished(id, output))),
+            Ok(mut output) => {
+                // What it says of files becomes durable with its result, and is forgotten with it.
+                self.files.extend(std::mem::take(&mut output.files));
+                Ok(self.decide(Input::Finished(id, output)))
+            }
         }
     }
 
     /// Commits a transactional call's result together with what it sends. If the store refuses what it sends,
     /// nothing happened: the call ends with an error instead.
     async fn finish_transactional(&mut self, id: CallId, output: ToolOutput) -> Result<Next, Lost> {
-        let saved = (self.state.clone(), self.story.clone(), self.pending.clone());
+        let saved = (self.state.clone(), self.story.clone(), self.pending.clone(), self.asks.clone());
         let next = self.decide(Input::Finished(id, output));
         match self.try_commit().await? {
             None => Ok(next),
             Some(Refusal::BudgetExhausted(exhausted)) => {
-                (self.state, self.story, self.pending) = saved;
+                (self.state, self.story, self.pending, self.asks) = saved;
                 self.sends.clear();
                 Ok(self.unfund(exhausted))
             }
             Some(refusal) => {
-                (self.state, self.story, self.pending) = saved;
+                (self.state, self.story, self.pending, self.asks) = saved;
                 self.sends.clear();
                 let parts = vec![Part::text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
                 let output = ToolOutput { failed: true, parts, ..ToolOutput::default() };
@@ -97,23 +99,6 @@ impl Owner {
                 Some(item) => return Some(item),
                 None => cancelled.store(true, Ordering::Relaxed),
             }
-        }
-    }
-}
-
-/// Passes the live output of a call on to watchers. A piece beyond the port's bound is dropped: each one may wait for
-/// every slow watcher of the run.
-struct LivePieces<'a> {
-    core: &'a Core,
-    run: RunId,
-    call: CallId,
-}
-
-impl Pieces for LivePieces<'_> {
-    fn push(&self, offset: u64, bytes: u64, text: &str) {
-        if text.len() <= LIVE_PIECE_BYTES_MAX {
-            let call = self.call;
-            self.core.hub.publish(self.run, || Live::Output { call, offset, bytes, text: text.to_owned() });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use dromia_contracts::runs::Live;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, RunAppend};
+use dromia_contracts::store::{Batch, Commit, FileLabelsPut, Mutation, Refusal, RunAppend};
 use jiff::SignedDuration;
 
 use super::{Lost, Owner};
@@ -38,10 +38,19 @@ impl Owner {
         let message = self.message();
         let rings = message.is_some();
         let sends = std::mem::take(&mut self.sends);
+        let asks = std::mem::take(&mut self.asks);
+        let files = std::mem::take(&mut self.files);
+        let mut wake = self.wake();
         let mut batch = Batch::new(self.scope.tenant());
         batch.payer = Some(self.payer());
         batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
         batch.mutations.extend(message.map(Mutation::DeliveryPrepare));
+        batch.mutations.extend(wake.clone().map(Mutation::InboxPut));
+        batch.mutations.extend(asks.iter().cloned().map(|ask| Mutation::ApprovalAsk(Box::new(ask))));
+        if !files.is_empty() {
+            let put = FileLabelsPut { agent: self.agent.id, said: files.clone() };
+            batch.mutations.push(Mutation::FileLabelsPut(put));
+        }
         batch.mutations.push(Mutation::RunAppend(RunAppend {
             run: self.run,
             epoch: self.epoch,
@@ -56,11 +65,12 @@ impl Owner {
                     let (seq, status) = (self.durable, self.state.status());
                     self.core.counts.count_rest(status);
                     self.core.hub.publish(self.run, || Live::Committed { seq, status });
-                    for put in sends {
+                    for put in sends.into_iter().chain(wake) {
                         if let InboxOwner::Session(session) = put.owner {
                             self.core.ready(self.scope.tenant(), Ready::Session(session));
                         }
                     }
+                    self.core.delays.look_at_all(&asks);
                     self.waiting |= receipt.waiting;
                     if rings {
                         self.core.ring();
@@ -73,7 +83,10 @@ impl Owner {
                     let later = clock.now().checked_add(SignedDuration::from_millis(20));
                     clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
                 }
-                Commit::Refused(Refusal::ReadOnly { .. }) | Commit::Unknown { .. } => {
+                Commit::Refused(Refusal::ReadOnly { .. }) => return Err(Lost::Store),
+                Commit::Unknown { .. } => {
+                    // They may be durable by now, or soon.
+                    self.core.delays.look_at_all(&asks);
                     return Err(Lost::Store);
                 }
                 Commit::Refused(
@@ -81,12 +94,20 @@ impl Owner {
                 ) => {
                     return Err(Lost::Fenced);
                 }
+                // The session that would be told takes no input any more: its agent ended with this run.
+                Commit::Refused(Refusal::AgentState { .. } | Refusal::NotFound(_)) if wake.is_some() => {
+                    let told = wake.take().map(|put| put.item);
+                    batch.mutations.retain(
+                        |mutation| !matches!(mutation, Mutation::InboxPut(put) if Some(put.item) == told),
+                    );
+                }
                 Commit::Refused(refusal) => {
                     if let (Refusal::BudgetExhausted(_), Some(Mutation::RunAppend(append))) =
                         (&refusal, batch.mutations.pop())
                     {
                         // All of it but the call that was to begin is still to be written.
-                        (self.pending, self.sends) = (append.entries, sends);
+                        (self.pending, self.sends, self.asks) = (append.entries, sends, asks);
+                        self.files = files;
                     }
                     return Ok(Err(refusal));
                 }

@@ -39,6 +39,7 @@ fn asked(both: bool) -> Story {
         finish: Finish::ToolCalls,
         stopped_at: None,
         tools: vec!["weather".into(); 2],
+        clean: true,
     });
     let mut story = Story::new(1);
     let body = serde_json::to_vec(&message).expect("it is JSON");

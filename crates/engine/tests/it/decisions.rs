@@ -37,6 +37,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         items: vec![ItemId::from_bytes([3; 16])],
         after: 0,
         resumes: None,
+        approved: None,
         config: Digest::default(),
         prompt: Digest::default(),
         model_calls_max,

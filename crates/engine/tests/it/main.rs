@@ -1,5 +1,6 @@
 //! Claims about the engine, checked from outside.
 
+mod approvals;
 mod cost;
 mod decisions;
 mod golden;

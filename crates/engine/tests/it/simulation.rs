@@ -10,18 +10,23 @@
 //! | E2 | one key per call | `a_key_per_attempt_is_caught` |
 //! | E3 | a transactional send and its result are one commit | `a_send_torn_from_its_result_is_caught` |
 //! | E4 | an unkeyed call runs at most once per start | `a_replayed_unkeyed_call_is_caught` |
+//! | E6 (approvals) | an approved call begins once for each approval, in whichever run, and its session is told | `a_start_that_uses_up_no_approval_is_caught` |
+//! | E6 (delays) | a call that is put off begins by itself, and not before its time | `a_delayed_call_before_its_time_is_caught` |
 //! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_that_charges_nobody_is_caught` |
+//! | SAFE-8 (plans) | what was not planned before something untrusted came does not happen, wherever it crashes | `a_plan_membership_that_is_unplugged_is_caught` in `plans.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
 
 mod answers;
+mod approvals;
 mod budgets;
 mod check;
 mod clients;
 mod kills;
 mod live;
+mod plans;
 mod planted;
 mod ports;
 mod requests;
@@ -64,7 +69,10 @@ fn simulate(seed: u64, options: Options) -> Report {
         world.witness.blame("B", &format!("the world does not come to an end: {stuck}; {open}"));
     }
     world.look();
-    let tally = check(&world);
+    let mut tally = check(&world);
+    if options.approvals {
+        (tally.approved_in_place, tally.approved_later) = approvals::check(&world);
+    }
     if options.budgets {
         budgets::check(&world);
     }
@@ -152,7 +160,7 @@ fn sweep(name: &str, zombies: bool) -> Vec<Tally> {
     let mut tallies = Vec::new();
     let mut found = Vec::new();
     for seed in seeds() {
-        let report = simulate(seed, Options { lie: None, zombies, budgets: false });
+        let report = simulate(seed, Options { zombies, ..Options::default() });
         if !report.wrong.is_empty() {
             found.push((seed, report.wrong));
         }

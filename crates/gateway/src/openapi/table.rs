@@ -4,6 +4,7 @@
 //! `document::segment`.
 
 mod agents;
+mod audit;
 mod compatible;
 mod node;
 mod rights;
@@ -23,10 +24,13 @@ pub fn operations() -> Vec<Operation> {
         work::sessions(),
         work::runs(),
         agents::tools(),
+        audit::audit(),
         work::costs(),
+        rights::approvals(),
         rights::budgets(),
         node::tokens(),
         rights::secrets(),
+        rights::capabilities(),
         node::tenants(),
         compatible::compatible(),
     ]

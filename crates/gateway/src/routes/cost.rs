@@ -113,7 +113,7 @@ pub(crate) async fn summary(
 }
 
 /// Reads when to begin.
-fn begin(now: Timestamp, since: &str) -> Answer<Timestamp> {
+pub(super) fn begin(now: Timestamp, since: &str) -> Answer<Timestamp> {
     let unreadable = || {
         Failure::invalid("`since` must be a time such as 2026-01-02T00:00:00Z, or how long ago, such as 24h")
     };

@@ -81,7 +81,8 @@ pub(crate) async fn redrive(
     }
     let at = core.ports.runtime.clock.now();
     let redrive = DeliveryRedrive { delivery, redrives: record.delivery.redrives, at };
-    let batch = Batch::new(caller.scope.tenant()).with(Mutation::DeliveryRedrive(redrive));
+    let batch = Batch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), redrive.at);
+    let batch = batch.with(Mutation::DeliveryRedrive(redrive));
     match core.ports.store.commit(batch).await {
         // Somebody else asked at the same time; one of the two is enough.
         Commit::Refused(Refusal::DeliveryMoved { .. }) => {}

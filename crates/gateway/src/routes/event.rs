@@ -20,8 +20,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ItemKey, KeyLifetime};
-use dromia_contracts::task;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
+use dromia_contracts::{approval, task};
 use tokio::time::sleep;
 
 use crate::caller::{Caller, author};
@@ -157,6 +157,12 @@ pub(crate) fn checked(event: &SendEvent) -> Answer<Option<Duration>> {
     if event.platform.as_deref() == Some(task::PLATFORM) {
         let text = format!("`platform` {} belongs to the tasks of agents", task::PLATFORM);
         return Err(Failure::invalid(text).with_hint("give an agent a task with POST /v1/agents/NAME/spawn"));
+    }
+    if event.platform.as_deref() == Some(approval::PLATFORM) {
+        return Err(Failure::invalid(format!(
+            "`platform` {} belongs to calls that were approved",
+            approval::PLATFORM
+        )));
     }
     Ok(wait)
 }

@@ -174,7 +174,8 @@ pub(crate) async fn state_put(
     let session = find(&core, &caller.scope, &session).await?.id;
     let at = core.ports.runtime.clock.now();
     let put = StatePut { session, name: name.clone(), expected, value, at };
-    let batch = Batch::new(caller.scope.tenant()).with(Mutation::StatePut(put));
+    let batch = Batch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), put.at);
+    let batch = batch.with(Mutation::StatePut(put));
     committed(core.ports.store.commit(batch).await)?;
     let version = match expected {
         Some(expected) => expected + 1,

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use dromia_api::List;
 use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskEnded, TaskSpawned};
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::capability::{CapabilityUse, NewCapability};
 use dromia_contracts::client::Offer;
 use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::label::Label;
@@ -21,7 +22,7 @@ use dromia_contracts::runs::{Kill, NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::{Session, SessionKey};
 use dromia_contracts::store::{Page, RunFilter};
 use dromia_contracts::task::{PLATFORM, TaskState, Untaken};
-use dromia_contracts::{Actor, AgentId, Digest, Scope, SessionId};
+use dromia_contracts::{Actor, AgentId, CapabilityId, Digest, Scope, SessionId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -48,8 +49,13 @@ pub(crate) async fn spawn(
     }
     let agent = super::agent::find(&core, &caller.scope, &name).await?.id;
     let author = author(&caller.scope, None);
-    let key = key.of_request(request_digest(agent, &new.task, &author));
-    let channel = core.ports.runtime.ids.uuid().simple().to_string();
+    let key = key.of_request(request_digest(agent, &new, &author));
+    let bound = bound(&core, &caller.scope, agent, &new).await?;
+    // The place of a bounded task is the name of what bounds it, so no run of it is ever without.
+    let channel = match bound {
+        Some(bound) => bound.to_string(),
+        None => core.ports.runtime.ids.uuid().simple().to_string(),
+    };
     let place = SessionKey { platform: PLATFORM.to_owned(), channel, actor: author.clone() };
     let input = NewInput {
         target: Target::Fresh { agent, key: place },
@@ -62,8 +68,32 @@ pub(crate) async fn spawn(
         key,
         wait: wait.is_some(),
     };
-    let submitted = core.ports.runs.submit(caller.scope.clone(), input).await?;
-    answered(&core, &caller.scope, agent, submitted, wait).await
+    let submitted = core.ports.runs.submit(caller.scope.clone(), input).await;
+    let begins = submitted.as_ref().is_ok_and(|submitted| !submitted.replayed);
+    if let Some(bound) = bound
+        && !begins
+        && let Err(fault) = core.ports.capabilities.forget(caller.scope.clone(), bound).await
+    {
+        // It bounds nothing, and goes when the tenant has too many.
+        tracing::warn!(%bound, %fault, "the capability of a task that does not begin is left");
+    }
+    answered(&core, &caller.scope, agent, submitted?, wait).await
+}
+
+/// Makes the capability within which the task stays, if it is to stay within any.
+async fn bound(core: &Core, scope: &Scope, agent: AgentId, new: &SpawnTask) -> Answer<Option<CapabilityId>> {
+    if new.rights.is_empty() && new.under.is_none() {
+        return Ok(None);
+    }
+    let new = NewCapability {
+        holder: agent,
+        from: new.under,
+        usage: CapabilityUse::Task,
+        rights: new.rights.clone(),
+        until: None,
+        wall_ms_max: None,
+    };
+    Ok(Some(core.ports.capabilities.grant(scope.clone(), new).await?.id))
 }
 
 /// Tells how the task stands once it is durable, or what came of it.
@@ -134,9 +164,15 @@ fn ended(outcome: Outcome) -> TaskEnded {
 }
 
 /// Digests what is asked, of whom and by whom. How the end is awaited does not belong to it.
-fn request_digest(agent: AgentId, task: &str, author: &Actor) -> Digest {
-    // Strings and an id only, so serialization has no failing case.
-    let bytes = serde_json::to_vec(&("spawn", author, agent, task)).unwrap_or_default();
+fn request_digest(agent: AgentId, new: &SpawnTask, author: &Actor) -> Digest {
+    let SpawnTask { task, rights, under, .. } = new;
+    // Strings and ids only, so serialization has no failing case.
+    let bytes = if rights.is_empty() && under.is_none() {
+        serde_json::to_vec(&("spawn", author, agent, task))
+    } else {
+        serde_json::to_vec(&("spawn within", author, agent, task, rights, under))
+    };
+    let bytes = bytes.unwrap_or_default();
     Digest::from_bytes(*blake3::hash(&bytes).as_bytes())
 }
 
@@ -229,13 +265,25 @@ pub(crate) async fn kill(
 mod tests {
     use super::*;
 
+    fn asked(task: &str) -> SpawnTask {
+        SpawnTask { task: task.to_owned(), wait: false, wait_ms: None, rights: Vec::new(), under: None }
+    }
+
     #[test]
     fn a_key_stands_for_the_task_its_agent_and_who_asks() {
         let (agent, ada) = (AgentId::from_bytes([1; 16]), Actor::new("token:ada"));
-        let digest = request_digest(agent, "count", &ada);
-        assert_eq!(request_digest(agent, "count", &ada), digest);
-        assert_ne!(request_digest(agent, "sum up", &ada), digest);
-        assert_ne!(request_digest(AgentId::from_bytes([2; 16]), "count", &ada), digest);
-        assert_ne!(request_digest(agent, "count", &Actor::new("token:bob")), digest);
+        let count = asked("count");
+        let digest = request_digest(agent, &count, &ada);
+        assert_eq!(
+            request_digest(agent, &SpawnTask { wait: true, wait_ms: Some(9), ..count.clone() }, &ada),
+            digest
+        );
+        assert_ne!(request_digest(agent, &asked("sum up"), &ada), digest);
+        assert_ne!(request_digest(AgentId::from_bytes([2; 16]), &count, &ada), digest);
+        assert_ne!(request_digest(agent, &count, &Actor::new("token:bob")), digest);
+        let within = SpawnTask { rights: vec!["file:read".to_owned()], ..count.clone() };
+        assert_ne!(request_digest(agent, &within, &ada), digest);
+        let under = SpawnTask { under: Some(CapabilityId::from_bytes([3; 16])), ..count.clone() };
+        assert_ne!(request_digest(agent, &under, &ada), digest);
     }
 }

@@ -11,6 +11,7 @@ use dromia_api::List;
 use dromia_api::token::{CreateToken, EXPIRES_IN_SECONDS_MAX, Token, TokenCreated, Whoami};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::store::Page;
+use dromia_contracts::token::{ROLES, TokenScopes, role};
 use dromia_contracts::{ErrorCode, Scope, TokenId};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -51,17 +52,39 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(new): JsonBody<CreateToken>,
 ) -> Answer<Response> {
-    caller.must_cover(new.scopes)?;
+    let scopes = scopes(&core, &new)?;
+    caller.must_cover(scopes)?;
     let now = core.ports.runtime.clock.now();
     let expires_at = new.expires_in_seconds.map(|seconds| end(now, seconds)).transpose()?;
-    let new = NewToken { name: new.name, scopes: new.scopes, expires_at };
+    let new = NewToken { name: new.name, scopes, expires_at };
     let (token, secret) = core.ports.runs.token_create(caller.scope, new).await?;
     core.strangers.forget_all();
     let created = TokenCreated { record: wire::token(token, now), token: secret };
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
-fn end(now: Timestamp, seconds: u64) -> Answer<Timestamp> {
+/// Finds what a token may do that is wanted with scopes, or with a role.
+fn scopes(core: &Core, new: &CreateToken) -> Answer<TokenScopes> {
+    match &new.role {
+        None if new.scopes.is_empty() => {
+            Err(Failure::invalid("a token has `scopes` or a `role`, and this one has neither"))
+        }
+        None => Ok(new.scopes),
+        Some(_) if !new.scopes.is_empty() => {
+            Err(Failure::invalid("a token has `scopes` or a `role`, and this one has both").at("role"))
+        }
+        Some(name) => {
+            let own = core.config.roles.get(name).copied();
+            role(name).or(own).ok_or_else(|| {
+                let known = ROLES.map(|(known, _)| known).into_iter();
+                let known: Vec<_> = known.chain(core.config.roles.keys().map(String::as_str)).collect();
+                Failure::invalid(format!("no role has this name; there are {}", known.join(", "))).at("role")
+            })
+        }
+    }
+}
+
+pub(super) fn end(now: Timestamp, seconds: u64) -> Answer<Timestamp> {
     let life = i64::try_from(seconds).ok().filter(|_| (1..=EXPIRES_IN_SECONDS_MAX).contains(&seconds));
     let end = life.and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok());
     end.ok_or_else(|| {

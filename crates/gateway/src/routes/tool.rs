@@ -9,6 +9,7 @@ use dromia_api::List;
 use dromia_api::tool::{Granted, Tool, ToolLimits};
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Scope};
 use schemars::JsonSchema;
@@ -96,16 +97,22 @@ async fn told(
 /// Asks the gate about a tool without a call of it.
 fn granted(core: &Core, scope: &Scope, tool: &str, grants: &[String]) -> Granted {
     let probe = PreparedCall {
-        id: CallId { step: 0, index: 0 },
+        id: CallId::PROBE,
         tool: tool.to_owned(),
         effect: EffectClass::Pure,
         arguments: "{}".to_owned(),
         action: Digest::default(),
         reaches: None,
     };
-    let principal = Principal { scope, author: scope.actor(), grants, context: Label::PUBLIC_FACT };
+    let context = Label::PUBLIC_FACT;
+    let principal =
+        Principal { scope, author: scope.actor(), grants, context, endorsed: &[], plan: Planning::OPEN };
     match core.ports.gate.judge(principal, Action::Tool(&probe)) {
         Verdict::Allow { rule, .. } => Granted { allowed: true, rule },
+        // Each call of it waits for a person.
+        Verdict::Ask { rule, .. } => Granted { allowed: true, rule: format!("ask {rule}") },
+        // Each call of it is put off.
+        Verdict::Delay { rule, .. } => Granted { allowed: true, rule: format!("delay {rule}") },
         Verdict::Deny { rule, .. } => Granted { allowed: false, rule },
     }
 }

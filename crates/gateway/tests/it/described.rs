@@ -6,6 +6,7 @@ use dromia_gateway::routes::{Dialect, ROUTES};
 use serde_json::Value;
 
 use crate::client::{Answer, full, request};
+use crate::fake::audit::seal_of;
 use crate::world::{House, World};
 
 /// One operation of the document.
@@ -60,9 +61,13 @@ impl Operation {
             ("{name}", "note".to_owned()),
             ("{delivery}", house.delivery.to_string()),
             ("{budget}", house.budget()),
+            ("{record}", format!("act:{}", seal_of(house.run))),
+            ("{approval}", house.approval.to_string()),
+            ("{rule}", house.budget()),
             ("{channel}", "orders".to_owned()),
             ("{tool}", "file.read".to_owned()),
             ("{secret}", house.run.to_string()),
+            ("{capability}", house.capability().to_string()),
         ] {
             path = path.replace(segment, &value);
         }
@@ -93,8 +98,12 @@ impl Operation {
                 r#"{"name":"new","value":"12345678","host":"api.example.com","placement":"bearer"}"#
                     .to_owned()
             }
+            "capability_grant" => format!(r#"{{"agent":"{}","rights":["file:write:docs"]}}"#, house.agent),
+            "capability_delegate" => format!(r#"{{"agent":"{}"}}"#, house.agent),
             "secret_rotate" => r#"{"value":"12345678"}"#.to_owned(),
             "budget_set" => r#"{"per":"tenant","measure":"calls","period":"day","limit":9}"#.to_owned(),
+            "approval_answer" => r#"{"approve":true}"#.to_owned(),
+            "approval_rule_set" => r#"{"answer":"allow","rule":"file.read path=notes/**"}"#.to_owned(),
             "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "state_put" => "1".to_owned(),
@@ -107,9 +116,16 @@ impl Operation {
 
     /// Whether it names something that another tenant may have.
     pub(crate) fn names_something(&self) -> bool {
-        let named = ["event_send", "session_import", "chat_complete", "message_create", "response_create"];
+        let named = [
+            "event_send",
+            "session_import",
+            "chat_complete",
+            "message_create",
+            "response_create",
+            "capability_grant",
+        ];
         // Every tenant has the same tools, and may give its budgets any name.
-        let everybodys = ["tool_show", "budget_set"].contains(&self.id.as_str());
+        let everybodys = ["tool_show", "budget_set", "approval_rule_set"].contains(&self.id.as_str());
         (self.path.contains('{') && !everybodys) || named.contains(&self.id.as_str())
     }
 
@@ -166,7 +182,8 @@ impl Operation {
             let code = answer.code();
             assert!(codes.iter().any(|known| *known == code), "{line} fails with {code}: {codes:?}");
         }
-        if media.ends_with("json") {
+        // Lines of JSON are no document of it.
+        if media == "application/json" || media.ends_with("+json") {
             let fits = fits(&self.document, &content["schema"], &answer.json());
             assert_eq!(fits, Ok(()), "{line} answers {}: {:?}", answer.status, answer.body);
         }

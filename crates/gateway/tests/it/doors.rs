@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{full, request};
+use crate::fake::audit::Ledger;
+use crate::fake::capabilities::Cabinet;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
@@ -24,6 +26,7 @@ pub(crate) fn ports() -> Ports {
     let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
     let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
     let shelf = Arc::new(Shelf::default());
+    let audit = Arc::new(Ledger(rooms.clone()));
     Ports {
         store: rooms.clone(),
         runs: rooms,
@@ -32,6 +35,9 @@ pub(crate) fn ports() -> Ports {
         gate: shelf,
         terms: Arc::new(ToolTerms::default()),
         vault: Arc::new(Locker::default()),
+        audit: audit.clone(),
+        notary: audit,
+        capabilities: Arc::new(Cabinet::default()),
         runtime,
         authority: Authority::claim(),
     }

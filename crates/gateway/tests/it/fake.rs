@@ -1,5 +1,7 @@
 //! Rooms behind the gateway, in memory: what they hold is set by the test, what they are asked is kept for it.
 
+pub(crate) mod audit;
+pub(crate) mod capabilities;
 pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;
@@ -11,6 +13,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Live, NewInput, NewToken};
@@ -62,6 +65,8 @@ pub(crate) struct Inner {
     pub now: Timestamp,
     pub mood: Mood,
     pub budgets: Vec<(TenantId, Budget)>,
+    pub approvals: Vec<(TenantId, Approval)>,
+    pub approval_rules: Vec<(TenantId, ApprovalRule)>,
     pub read_only: Option<String>,
     pub minted: u64,
 }

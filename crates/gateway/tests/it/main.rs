@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at once, in its helpers too")]
 
+mod approvals;
+mod audit;
 mod client;
 mod compat;
 mod cost;
@@ -15,9 +17,12 @@ mod http2;
 mod outbox;
 mod reading;
 mod reference;
+mod rights;
+mod roles;
 mod stream;
 mod sweep;
 mod task;
+mod tenants;
 mod tls;
 mod tokens;
 mod tools;

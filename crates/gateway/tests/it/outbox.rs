@@ -10,7 +10,7 @@ use std::time::Duration;
 use dromia_contracts::delivery::{AttemptOutcome, Bell as _, DeadReason, DeliveryRecord, DeliveryState};
 use dromia_contracts::runtime::{Clock, Runtime};
 use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store};
-use dromia_contracts::vault::{Leak, Leaks, NoSecrets};
+use dromia_contracts::vault::{Leak, Leaks, NoSecrets, Spotter};
 use dromia_contracts::{Authority, BoxFuture, DeliveryId, Fault, Scope};
 use dromia_gateway::signature::{Claims, Key};
 use dromia_gateway::{Channel, Letter, Outbox, OutboxPorts, Post, Posted};
@@ -316,13 +316,22 @@ fn a_tenant_whose_receivers_are_all_stuck_does_not_slow_another() {
 }
 
 /// Finds a secret in every text.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Everywhere;
 
+impl Spotter for Everywhere {
+    fn find(&self, _: &[u8]) -> Vec<Leak> {
+        vec![Leak { secret: "mail".to_owned(), range: 0..1 }]
+    }
+
+    fn open_from(&self, _: &[u8]) -> usize {
+        0
+    }
+}
+
 impl Leaks for Everywhere {
-    fn find<'a>(&'a self, _: &'a Scope, _: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
-        let leak = Leak { secret: "mail".to_owned(), range: 0..1 };
-        Box::pin(std::future::ready(Ok(vec![leak])))
+    fn spotter<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
+        Box::pin(std::future::ready(Ok(Arc::new(*self) as Arc<dyn Spotter>)))
     }
 }
 
@@ -345,6 +354,18 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
         let found = record(&scene, made[0]).await.delivery;
         let expected = (DeliveryState::Dead, Some(DeadReason::Leak), 0);
         assert_eq!((found.state, found.reason, found.attempts), expected);
+    });
+}
+
+#[test]
+fn an_outbox_that_looks_for_no_secrets_is_caught() {
+    play(|runtime, receivers, store| async move {
+        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let made = say(&scene, &["orders"]).await;
+        // The message that the test above gives up is sent where nobody looks.
+        let _outbox = started(store.clone(), &receivers, &runtime, [of("t1", "orders")]);
+        settled(&runtime, &store).await;
+        assert_eq!(receivers.ids(&url("orders")), text(&made));
     });
 }
 

@@ -84,6 +84,7 @@ async fn what_belongs_to_a_stranger_is_not_found_like_what_does_not_exist() {
     nobody.run = dromia_contracts::RunId::from_bytes([0xee; 16]);
     nobody.token_id = dromia_contracts::TokenId::from_bytes([0xee; 16]);
     nobody.delivery = dromia_contracts::DeliveryId::from_bytes([0xee; 16]);
+    nobody.approval = dromia_contracts::ApprovalId::from_bytes([0xee; 16]);
     let operations = world.operations().await;
     let naming = operations.iter().filter(|it| it.is_of_a_tenant() && it.names_something());
     for operation in naming {
@@ -110,6 +111,7 @@ async fn a_listing_shows_nothing_of_a_stranger() {
         theirs.run.to_string(),
         theirs.token_id.to_string(),
         theirs.delivery.to_string(),
+        theirs.approval.to_string(),
     ];
     let operations = world.operations().await;
     for operation in operations.iter().filter(|it| it.is_of_a_tenant() && it.method == "GET") {
@@ -149,12 +151,19 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
         }
         let inner = world.rooms.lock();
         match has {
-            TokenScope::Read => assert!(inner.inputs.is_empty(), "an input came through"),
             TokenScope::Invoke => assert_eq!(inner.inputs.len(), 5, "an input for each route that invokes"),
+            TokenScope::Operate => assert!(refused > 0, "it does not read either"),
+            // No route of this server waits for a person's answer by itself.
+            TokenScope::Read | TokenScope::Approve => {
+                assert!(inner.inputs.is_empty(), "an input came through");
+            }
             TokenScope::Admin => assert_eq!(refused, 0, "admin may do everything"),
         }
         if has != TokenScope::Admin {
             assert_eq!((inner.agents.len(), inner.tokens.len()), (2, 3), "{has} changed something");
+            let answered = inner.approvals.iter().filter(|(_, row)| row.answer.is_some()).count();
+            let expected = usize::from(has == TokenScope::Approve);
+            assert_eq!(answered, expected, "{has} answers for nobody but its own tenant");
         }
     }
 }

@@ -70,7 +70,9 @@ async fn a_token_is_shown_once_and_listed_without_itself() {
 async fn what_no_token_can_be_is_refused() {
     let world = World::new().await;
     for (body, says) in [
-        (r#"{"name":"x"}"#, "missing field `scopes`"),
+        (r#"{"name":"x"}"#, "a token has `scopes` or a `role`, and this one has neither"),
+        (r#"{"name":"x","scopes":["read"],"role":"viewer"}"#, "and this one has both"),
+        (r#"{"name":"x","role":"king"}"#, "there are viewer, approver, operator, admin"),
         (r#"{"name":"x","scopes":["root"]}"#, "unknown variant `root`"),
         (r#"{"name":"x","scopes":["read"],"expires_in_seconds":0}"#, "`expires_in_seconds` must be from 1"),
         (r#"{"name":"x","scopes":["read"],"expires_in_seconds":315360001}"#, "to 315360000"),
@@ -268,8 +270,9 @@ async fn no_scope_is_handed_on_that_the_caller_has_not() {
     let world = World::new().await;
     let all: TokenScopes = TokenScope::ALL.into_iter().collect();
     let body = json!({"name": "all", "scopes": all}).to_string();
-    assert_eq!(create(&world, &body).await["scopes"], json!(["read", "invoke", "admin"]));
-    for scope in ["read", "invoke"] {
+    let every = json!(["read", "invoke", "operate", "approve", "admin"]);
+    assert_eq!(create(&world, &body).await["scopes"], every);
+    for scope in ["read", "invoke", "operate", "approve"] {
         let created = create(&world, &json!({"name": "less", "scopes": [scope]}).to_string()).await;
         let answer = ask_with(&world, secret(&created), "POST", "/v1/tokens", &body).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "forbidden"), "{scope}");

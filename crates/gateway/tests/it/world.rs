@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, AgentState, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState, RuleAnswer};
 use dromia_contracts::budget::{Budget, Measure, Per, Period};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::Standing;
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
@@ -14,12 +17,17 @@ use dromia_contracts::session::{Session, SessionHead, SessionKey};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::{Actor, AgentId, Authority, DeliveryId, Digest, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    Actor, AgentId, ApprovalId, Authority, CallId, CapabilityId, DeliveryId, Digest, RunId, SessionId,
+    TenantId, TokenId,
+};
 use dromia_gateway::{Drained, GatewayConfig, Handle, Ports, build};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::fake::audit::Ledger;
+use crate::fake::capabilities::Cabinet;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, Tasks, outgoing};
@@ -34,6 +42,7 @@ pub(crate) struct House {
     pub session: SessionId,
     pub run: RunId,
     pub delivery: DeliveryId,
+    pub approval: ApprovalId,
 }
 
 /// A served gateway.
@@ -71,6 +80,7 @@ impl World {
         let authority = Authority::claim();
         let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
         let shelf = Arc::new(Shelf::default());
+        let audit = Arc::new(Ledger(rooms.clone()));
         let ports = Ports {
             store: rooms.clone(),
             runs: rooms.clone(),
@@ -81,6 +91,9 @@ impl World {
             vault: Arc::new(Locker(
                 [&ours, &theirs].map(|house| (house.tenant, house.run.to_string())).to_vec(),
             )),
+            audit: audit.clone(),
+            notary: audit,
+            capabilities: Arc::new(Cabinet::of(&[&ours, &theirs])),
             runtime,
             authority,
         };
@@ -101,6 +114,11 @@ impl World {
 }
 
 impl House {
+    /// The id of its capability.
+    pub(crate) fn capability(&self) -> CapabilityId {
+        CapabilityId::from_bytes(*self.run.as_bytes())
+    }
+
     /// The name of its budget.
     pub(crate) fn budget(&self) -> String {
         self.run.to_string().replace('_', "-")
@@ -122,6 +140,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         session: SessionId::from_uuid(inner.uuid()),
         run: RunId::from_uuid(inner.uuid()),
         delivery: DeliveryId::from_uuid(inner.uuid()),
+        approval: ApprovalId::from_uuid(inner.uuid()),
     };
     let agent = Agent {
         id: house.agent,
@@ -142,6 +161,18 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
     let budget = Budget { name: house.budget(), per, of: None, measure, period, limit: 9, declared: false };
     inner.budgets.push((house.tenant, budget));
+    let rule = ApprovalRule {
+        name: house.budget(),
+        answer: RuleAnswer::Allow,
+        rule: "file.read path=notes/**".to_owned(),
+        agent: Some(house.agent),
+        session: None,
+        owner: Actor::new("token:ci"),
+        created_at: at,
+        expires_at: Timestamp::MAX,
+    };
+    inner.approval_rules.push((house.tenant, rule));
+    inner.approvals.push((house.tenant, asked(&house)));
     let key = SessionKey { platform: "cli".into(), channel: "c".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
     inner
@@ -173,6 +204,37 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     drop(inner);
     outgoing::dead_message(rooms, &house, handle);
     house
+}
+
+/// A call of a house that waits for a person.
+fn asked(house: &House) -> Approval {
+    Approval {
+        id: house.approval,
+        agent: house.agent,
+        session: house.session,
+        run: house.run,
+        call: CallId { step: 1, index: 0 },
+        author: Actor::new("cli:1"),
+        hops: 0,
+        context: Label::ACTOR_TEXT,
+        standing: Standing::default(),
+        tool: "file.read".to_owned(),
+        arguments: r#"{"path":"notes"}"#.to_owned(),
+        action: Digest::default(),
+        binding: Digest::default(),
+        origins: Vec::new(),
+        rule: "permission".to_owned(),
+        reason: String::new(),
+        approvers: Vec::new(),
+        asked_at: Timestamp::UNIX_EPOCH,
+        holds_until: Timestamp::MAX,
+        expires_at: Timestamp::MAX,
+        cools_until: None,
+        state: ApprovalState::Holding,
+        released: false,
+        answer: None,
+        used_by: None,
+    }
 }
 
 /// An entry that only its number tells from others.

@@ -69,6 +69,33 @@ impl Resource {
         Self::new("tool", tool, '.')
     }
 
+    /// Reads what a person writes and [`fmt::Display`] spells: `file:read:PATH`, `file:write:PATH`, `net:http:HOST`,
+    /// `tool:NAME`. Without a path the whole workspace is meant.
+    pub fn parse(text: &str) -> Result<Self, RightError> {
+        if let Some(tool) = text.strip_prefix("tool:") {
+            return Self::tool(tool);
+        }
+        if let Some(host) = text.strip_prefix("net:http:") {
+            return Self::host(host);
+        }
+        for (kind, access) in [("file:read", Access::Read), ("file:write", Access::Write)] {
+            if let Some(rest) = text.strip_prefix(kind) {
+                match rest.strip_prefix(':') {
+                    Some(path) => return Self::file(access, path),
+                    None if rest.is_empty() => return Self::file(access, ""),
+                    None => {}
+                }
+            }
+        }
+        let problem = "it is file:read:PATH, file:write:PATH, net:http:HOST or tool:NAME";
+        Err(RightError::Malformed { problem })
+    }
+
+    /// Tells whether everything that lies within the other one lies within this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.kind == other.kind && other.within().contains(&self.place)
+    }
+
     fn new(kind: &'static str, place: &str, between: char) -> Result<Self, RightError> {
         if place.len() > PLACE_BYTES_MAX || place.split(between).count() > COMPONENTS_MAX {
             return Err(RightError::TooLong);
@@ -77,7 +104,7 @@ impl Resource {
     }
 
     /// What is done, as a token spells it.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         self.kind
     }
 

@@ -9,6 +9,9 @@ use super::token::{TOKEN_BYTES_MAX, Token, TokenError};
 /// The most keys of a tenant that count at a time.
 pub const ROOTS_MAX: usize = 2;
 
+/// The number of the key that every tenant has today.
+pub const ROOT_ID: u32 = 1;
+
 /// The secret half of a tenant's key.
 pub struct RootKey {
     id: u32,

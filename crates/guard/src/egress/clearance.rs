@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use dromia_contracts::capability::WITHIN;
 use dromia_contracts::egress::Method;
 
 use super::address::{Class, classify, meant};
@@ -9,6 +10,7 @@ use super::names::Names;
 use super::private::Private;
 use super::target::Target;
 use super::{Refused, Surroundings, reach};
+use crate::capability::Sought;
 use crate::gate::DEFAULT_DENY;
 
 /// What a line may reach.
@@ -38,6 +40,11 @@ const NOT_GRANTED: Refused = Refused {
              add \"net:\" or \"net.read:\" and the host to the agent's grants.",
 };
 
+const NOT_WITHIN: Refused = Refused {
+    rule: "within",
+    reason: "this task may do less than its agent, and that host is outside of it; nothing was sent there",
+};
+
 impl Clearance {
     /// Judges what is known before a name is looked up.
     pub(super) fn judge(
@@ -51,8 +58,14 @@ impl Clearance {
             Some(named) if target.is_at(named) => ("named by the configuration".to_owned(), false),
             Some(_) => return Err(NOT_NAMED),
             None => {
-                let (grant, reach) = reach::covering(grants, method, target).ok_or(NOT_GRANTED)?;
-                (format!("grant {grant}"), reach.is_public_only())
+                let (mut rule, public_only) = match reach::covering(grants, method, target) {
+                    Some((grant, reach)) => (format!("grant {grant}"), reach.is_public_only()),
+                    None => (held(grants, target, around)?, false),
+                };
+                for within in bounding(grants, target, around)? {
+                    rule.extend([" and ", within.as_str()]);
+                }
+                (rule, public_only)
             }
         };
         let names = &*around.names;
@@ -100,6 +113,23 @@ impl Clearance {
     fn is_meant(&self, address: IpAddr, class: Class) -> bool {
         let Some(named) = &self.named else { return false };
         named.address() == Some(address) || (named.is_localhost() && class == Class::Loopback)
+    }
+}
+
+/// Finds the capability of whoever has these grants that covers a server.
+fn held(grants: &[String], target: &Target, around: &Surroundings) -> Result<String, Refused> {
+    let capabilities = around.capabilities.get().ok_or(NOT_GRANTED)?;
+    capabilities.covering(None, grants, &Sought::of_target(target)).map_err(|_| NOT_GRANTED)
+}
+
+/// Keeps a run within what it stays within.
+fn bounding(grants: &[String], target: &Target, around: &Surroundings) -> Result<Vec<String>, Refused> {
+    match around.capabilities.get() {
+        Some(capabilities) => {
+            capabilities.bounding(None, grants, &[Sought::of_target(target)]).map_err(|_| NOT_WITHIN)
+        }
+        None if grants.iter().any(|text| text.starts_with(WITHIN)) => Err(NOT_WITHIN),
+        None => Ok(Vec::new()),
     }
 }
 

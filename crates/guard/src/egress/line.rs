@@ -80,12 +80,10 @@ impl GuardedLine {
     pub(super) fn new(
         clearance: Clearance,
         limits: LineLimits,
+        room: Room,
         around: Arc<Surroundings>,
         vault: Option<Arc<StoreVault>>,
     ) -> Self {
-        let all = limits.requests_max;
-        // What the configuration names is one's own, and nobody's share.
-        let room = Room::new(all, if clearance.named.is_some() { all } else { all / 2 });
         let clearance = Arc::new(clearance);
         Self { clearance, around, limits, room, open: Made::new(), strict: Made::new(), vault }
     }

@@ -156,7 +156,7 @@ impl Target {
     }
 
     /// Tells whether the port is the scheme's own.
-    pub(super) fn has_own_port(&self) -> bool {
+    pub(crate) fn has_own_port(&self) -> bool {
         self.port == if self.is_encrypted() { 443 } else { 80 }
     }
 

@@ -2,8 +2,8 @@
 # agent's grants and before anything happens. Files in policies/ are asked beside it: they can forbid what it allows, and
 # cannot allow what it forbids.
 #
-# Of everything that the layers say, deny goes before ask, and ask before allow. Where nothing is said, it is denied; so
-# is what cannot be evaluated. An ask that nobody can answer is a refusal that says so.
+# Of everything that the layers say, deny goes before ask, ask before delay, and delay before allow. Where nothing is said,
+# it is denied; so is what cannot be evaluated. An ask that nobody can answer is a refusal that says so.
 package dromia.policy
 
 import rego.v1
@@ -45,7 +45,17 @@ verdicts contains {
 	some row in input.permissions
 }
 
-# 4. Within its capability an agent acts.
+# 4. What `irreversible` of dromia.yaml says about calls that cannot be undone.
+verdicts contains {
+	"verdict": input.irreversible,
+	"rule": "irreversible",
+	"reason": "it cannot be undone",
+} if {
+	input.action.irreversible
+	input.irreversible != "allow"
+}
+
+# 5. Within its capability an agent acts.
 verdicts contains {
 	"verdict": "allow",
 	"rule": "within-capability",

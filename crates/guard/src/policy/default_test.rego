@@ -44,3 +44,15 @@ test_every_permission_counts if {
 	said := verdicts with input as object.union(granted, {"permissions": rows})
 	{one.verdict | some one in said} == {"allow", "ask", "deny"}
 }
+
+test_what_cannot_be_undone_is_judged_as_the_file_says if {
+	call := {"action": {"irreversible": true}, "irreversible": "delay"}
+	said := verdicts with input as object.union(granted, call)
+	{one.verdict | some one in said} == {"allow", "delay"}
+}
+
+test_what_can_be_undone_is_not_delayed if {
+	call := {"action": {"irreversible": false}, "irreversible": "deny"}
+	said := verdicts with input as object.union(granted, call)
+	{one.verdict | some one in said} == {"allow"}
+}

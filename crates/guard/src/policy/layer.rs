@@ -47,6 +47,8 @@ pub struct PolicyText {
 pub enum Call {
     /// It may happen.
     Allow,
+    /// It may happen once a time to cool is over, unless a person refuses it.
+    Delay,
     /// A person decides.
     Ask,
     /// It may not happen.
@@ -58,6 +60,7 @@ impl Call {
     pub fn read(word: &str) -> Option<Self> {
         match word {
             "allow" => Some(Self::Allow),
+            "delay" => Some(Self::Delay),
             "ask" => Some(Self::Ask),
             "deny" => Some(Self::Deny),
             _ => None,
@@ -68,6 +71,7 @@ impl Call {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::Delay => "delay",
             Self::Ask => "ask",
             Self::Deny => "deny",
         }
@@ -202,8 +206,10 @@ fn verdict(said: &Value) -> Result<Said, String> {
     let call = text("verdict").as_deref().and_then(Call::read);
     let rule = text("rule").filter(|rule| is_rule(rule));
     let (Some(call), Some(rule)) = (call, rule) else {
-        return Err("a verdict has `verdict` (allow, ask or deny) and `rule` (a name of a-z, 0-9, - and _)"
-            .to_owned());
+        return Err(
+            "a verdict has `verdict` (allow, delay, ask or deny) and `rule` (a name of a-z, 0-9, - and _)"
+                .to_owned(),
+        );
     };
     let reason = text("reason").unwrap_or_default();
     let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();

@@ -2,21 +2,37 @@
 //!
 //! A changed meaning is a new version. The default policy denies a version that it does not know; a field more is none.
 
+use std::collections::BTreeMap;
+
 use dromia_contracts::gate::{Action, Principal};
-use dromia_contracts::tool::PreparedCall;
+use dromia_contracts::plan::Planning;
+use dromia_contracts::tool::{EffectClass, Manifest, PreparedCall, Sink};
 use regorus::Value;
 use serde_json::json;
 
+use super::layer::Call;
 use crate::egress::target::Target;
 use crate::permission;
+
+/// What is known of tools, by their names.
+pub(super) type Manifests = BTreeMap<String, Manifest>;
 
 /// The version of the question.
 pub const VERSION: u32 = 1;
 
 /// Writes the question; nothing if the arguments are no JSON, which no tool prepares.
-pub(super) fn question(principal: Principal<'_>, action: Action<'_>, capability: &str) -> Option<Value> {
+pub(super) fn question(
+    principal: Principal<'_>,
+    action: Action<'_>,
+    capability: &str,
+    manifests: &Manifests,
+    irreversible: Call,
+) -> Option<Value> {
     let (action, rows) = match action {
-        Action::Tool(call) => (of_call(call)?, permission::rows(principal.grants, &call.tool)),
+        Action::Tool(call) => (
+            of_call(call, manifests.get(&call.tool), principal.endorsed, principal.plan)?,
+            permission::rows(principal.grants, &call.tool),
+        ),
         Action::Model { model } => (json!({ "kind": "model", "model": model }), Vec::new()),
         Action::Reply { session } => (json!({ "kind": "reply", "session": session.to_string() }), Vec::new()),
     };
@@ -33,6 +49,7 @@ pub(super) fn question(principal: Principal<'_>, action: Action<'_>, capability:
         "capability": capability,
         "context": { "integrity": integrity, "readers": readers },
         "permissions": rows,
+        "irreversible": irreversible.as_str(),
         "action": action,
     });
     match Value::from(question) {
@@ -41,14 +58,28 @@ pub(super) fn question(principal: Principal<'_>, action: Action<'_>, capability:
     }
 }
 
-fn of_call(call: &PreparedCall) -> Option<serde_json::Value> {
+fn of_call(
+    call: &PreparedCall,
+    manifest: Option<&Manifest>,
+    endorsed: &[String],
+    Planning { frozen, in_plan, tools }: Planning<'_>,
+) -> Option<serde_json::Value> {
     let arguments: serde_json::Value = serde_json::from_str(&call.arguments).ok()?;
     let mut action = json!({
         "kind": "tool",
         "tool": call.tool,
         "effect": call.effect,
         "arguments": arguments,
+        "endorsed": endorsed,
+        "irreversible": is_irreversible(call, manifest),
+        "in_plan": in_plan,
+        "plan": { "frozen": frozen, "tools": tools },
     });
+    // Of a tool without one a policy sees neither, and the rules of what is known do not hold for it.
+    if let Some(Manifest { sink, roles }) = manifest {
+        action["sink"] = json!(sink);
+        action["roles"] = json!(roles);
+    }
     if let Some(reaches) = &call.reaches {
         let target = Target::read(&reaches.url).ok()?;
         action["reaches"] = json!({
@@ -61,4 +92,11 @@ fn of_call(call: &PreparedCall) -> Option<serde_json::Value> {
         });
     }
     Some(action)
+}
+
+/// Tells whether nobody can undo a call: it changes something, and where others see it. Of a tool without a manifest that
+/// is taken for granted.
+fn is_irreversible(call: &PreparedCall, manifest: Option<&Manifest>) -> bool {
+    let sink = manifest.map_or(Sink::Outside, |manifest| manifest.sink);
+    call.effect != EffectClass::Pure && sink == Sink::Outside
 }

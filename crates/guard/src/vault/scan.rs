@@ -1,8 +1,11 @@
 //! Looking for values of secrets in a text: as they are, backwards, in base64 wherever it begins, in hex, in a URL; and all
-//! of these also where other characters stand between the letters and digits, as in a value that is split.
+//! of these also where other characters stand between the letters and digits, as in a value that is split; and all of it
+//! also in what is packed with gzip ([`packed`]).
 //!
-//! A heuristic and no wall. Not found: a value that was packed, encrypted, spelled out in words, or cut into pieces with
-//! letters between them.
+//! A heuristic and no wall. Not found: a value that was packed in another way, encrypted, spelled out in words, or cut into
+//! pieces with letters between them.
+
+mod packed;
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -10,7 +13,9 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use dromia_contracts::vault::{Leak, SecretValue};
+use dromia_contracts::vault::{Leak, SecretValue, Spotter};
+
+use self::packed::Room;
 
 /// The fewest letters and digits of a form that is looked for without what stands between them.
 const SQUEEZED_MIN: usize = 8;
@@ -27,6 +32,10 @@ pub(super) struct Scanner {
 struct Needles {
     forms: AhoCorasick,
     of: Vec<usize>,
+    /// The forms in their order, to tell what may be the beginning of one.
+    sorted: Vec<Vec<u8>>,
+    /// Bytes of the longest.
+    longest: usize,
 }
 
 // What the automaton holds are values.
@@ -44,8 +53,23 @@ impl Needles {
         }
         let (of, texts): (Vec<_>, Vec<_>) = forms.into_iter().unzip();
         // The library's words may not hold a value.
-        let forms = AhoCorasick::new(texts).map_err(|_| "the forms of the values are too many".to_owned())?;
-        Ok(Some(Self { forms, of }))
+        let forms =
+            AhoCorasick::new(&texts).map_err(|_| "the forms of the values are too many".to_owned())?;
+        let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+        let mut sorted: Vec<Vec<u8>> = texts;
+        sorted.sort_unstable();
+        sorted.dedup();
+        Ok(Some(Self { forms, of, sorted, longest }))
+    }
+
+    /// Says from where on the end of a text is the beginning of a form; the text's length where it is none.
+    fn open_from(&self, text: &[u8]) -> usize {
+        let begins = |at: &usize| {
+            let end = &text[*at..];
+            let place = self.sorted.partition_point(|form| form.as_slice() < end);
+            self.sorted.get(place).is_some_and(|form| form.starts_with(end))
+        };
+        (text.len().saturating_sub(self.longest)..text.len()).find(begins).unwrap_or(text.len())
     }
 }
 
@@ -70,21 +94,34 @@ impl Scanner {
         Ok(Self { names, plain: Needles::new(plain)?, squeezed: Needles::new(squeezed)? })
     }
 
-    /// Finds values, in the order of the text and without overlap.
-    pub(super) fn find(&self, text: &[u8]) -> Vec<Leak> {
+    /// Finds values with the secrets that they belong to; some more than once.
+    fn found(&self, text: &[u8], room: &mut Room) -> Vec<(Range<usize>, usize)> {
         let mut found: Vec<(Range<usize>, usize)> = Vec::new();
         if let Some(plain) = &self.plain {
             let matches = plain.forms.find_overlapping_iter(text);
             found.extend(matches.map(|one| (one.range(), plain.of[one.pattern().as_usize()])));
         }
         if let Some(squeezed) = &self.squeezed {
-            let places: Vec<usize> = (0..text.len()).filter(|at| text[*at].is_ascii_alphanumeric()).collect();
-            let letters: Vec<u8> = places.iter().map(|at| text[*at]).collect();
+            let (places, letters) = letters(text);
             for one in squeezed.forms.find_overlapping_iter(&letters) {
                 let end = places[one.end() - 1] + 1;
                 found.push((places[one.start()]..end, squeezed.of[one.pattern().as_usize()]));
             }
         }
+        if self.plain.is_some() {
+            packed::each(text, room, &mut |range, inside, room| {
+                if let Some((_, of)) = self.found(inside, room).first() {
+                    found.push((range, *of));
+                }
+            });
+        }
+        found
+    }
+}
+
+impl Spotter for Scanner {
+    fn find(&self, text: &[u8]) -> Vec<Leak> {
+        let mut found = self.found(text, &mut Room::default());
         found.sort_unstable_by_key(|(range, of)| (range.start, range.end, *of));
         let mut leaks: Vec<Leak> = Vec::new();
         for (range, of) in found {
@@ -95,6 +132,24 @@ impl Scanner {
         }
         leaks
     }
+
+    fn open_from(&self, text: &[u8]) -> usize {
+        let Some(plain) = &self.plain else { return text.len() };
+        let mut open = plain.open_from(text).min(packed::open_from(text));
+        if let Some(squeezed) = &self.squeezed {
+            let (places, letters) = letters(text);
+            if let Some(at) = places.get(squeezed.open_from(&letters)) {
+                open = open.min(*at);
+            }
+        }
+        open
+    }
+}
+
+/// Returns the letters and digits of a text, and where they stand in it.
+fn letters(text: &[u8]) -> (Vec<usize>, Vec<u8>) {
+    let found = text.iter().enumerate().filter(|(_, byte)| byte.is_ascii_alphanumeric());
+    found.map(|(at, byte)| (at, *byte)).unzip()
 }
 
 /// Writes a value in each form that is looked for.
@@ -143,8 +198,17 @@ fn in_url(value: &[u8], escaped: impl Fn(u8) -> String) -> Vec<u8> {
 mod tests {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use dromia_contracts::vault::mask;
+    use miniz_oxide::deflate::compress_to_vec;
 
     use super::*;
+
+    /// Packs a text; the sum at its end is left out, which nobody looks at.
+    pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        packed.extend(compress_to_vec(text, 6));
+        packed.extend([0; 8]);
+        packed
+    }
 
     const VALUE: &str = "ghp_Canary/41+x=Zq";
 
@@ -188,6 +252,53 @@ mod tests {
             assert_eq!(masked.len(), told.len());
             assert!(scanner().find(masked.as_bytes()).is_empty(), "{masked}");
         }
+    }
+
+    #[test]
+    fn a_value_in_gzip_is_found_as_it_is_in_base64_and_one_in_another() {
+        let told = format!("user: ada, {VALUE}, and so on and so on");
+        let packed = gzip(told.as_bytes());
+        let twice = gzip(STANDARD.encode(&packed).as_bytes());
+        let mut lines = STANDARD.encode(&packed);
+        lines.insert_str(20, "\\n");
+        lines.insert_str(12, "\r\n");
+        for text in [
+            packed.clone(),
+            STANDARD.encode(&packed).into_bytes(),
+            URL_SAFE_NO_PAD.encode(&packed).into_bytes(),
+            lines.into_bytes(),
+            twice.clone(),
+            STANDARD.encode(&twice).into_bytes(),
+            gzip(&packed),
+            gzip(VALUE.chars().rev().collect::<String>().as_bytes()),
+        ] {
+            let mut text = [&b"{\"body\":\""[..], &text[..], b"\"}"].concat();
+            let leaks = scanner().find(&text);
+            assert_eq!(leaks.first().map(|leak| leak.secret.as_str()), Some("github"), "{text:?}");
+            mask(&mut text, &leaks);
+            assert!(scanner().find(&text).is_empty(), "{text:?}");
+            assert!(text.starts_with(b"{\"body\":\"*"));
+        }
+        for clean in [gzip(b"nothing of it"), STANDARD.encode(gzip(b"nothing of it")).into_bytes()] {
+            assert!(scanner().find(&clean).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_may_be_the_beginning_of_a_value_is_open() {
+        fn open(text: &str) -> &str {
+            &text[scanner().open_from(text.as_bytes())..]
+        }
+        assert_eq!(open("it is ghp_Can"), "ghp_Can");
+        assert_eq!(open("it is ghp_Canary/41+x=Zq"), VALUE);
+        assert_eq!(open("it is g-h-p - Can"), "g-h-p - Can");
+        assert_eq!(open("it is qZ=x+14"), "qZ=x+14");
+        assert_eq!(open("it is 6768705f"), "6768705f");
+        assert_eq!(open("it is H4sIAA"), "H4sIAA");
+        for closed in ["", "it is", "ghp_Canvas", "6768705f and so on."] {
+            assert!(open(closed).len() <= 2, "{closed}: {:?}", open(closed));
+        }
+        assert_eq!(Scanner::default().open_from(VALUE.as_bytes()), VALUE.len());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Default deny, monotone, and never more than a grant names.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
 use dromia_contracts::scope::{Actor, Authority};
-use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_guard::policy::{BROKEN, Layer, PolicyText};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
+use dromia_guard::policy::{BROKEN, Call, Layer, PolicyText};
 use dromia_guard::{Grant, GrantGate, Layers, Policies};
 use proptest::prelude::*;
 
@@ -24,7 +26,14 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
     let scope = Authority::claim()
         .scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
-    let principal = Principal { scope: &scope, author: &author, grants, context: Label::PUBLIC_FACT };
+    let principal = Principal {
+        scope: &scope,
+        author: &author,
+        grants,
+        context: Label::PUBLIC_FACT,
+        endorsed: &[],
+        plan: Planning::OPEN,
+    };
     let gate = GrantGate::new(shipped(), ["file.read", "file.write"]);
     match action {
         Planned::Model(model) => gate.judge(principal, Action::Model { model }),
@@ -116,10 +125,19 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
             reaches: None,
         };
         let grants = texts(grants);
-        let principal =
-            Principal { scope: &scope, author: scope.actor(), grants: &grants, context: Label::PUBLIC_FACT };
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants: &grants,
+            context: Label::PUBLIC_FACT,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
         match gate.judge(principal, Action::Tool(&call)) {
-            Verdict::Allow { rule, .. } | Verdict::Deny { rule, .. } => rule,
+            Verdict::Allow { rule, .. }
+            | Verdict::Ask { rule, .. }
+            | Verdict::Delay { rule, .. }
+            | Verdict::Deny { rule, .. } => rule,
         }
     };
     for (tool, grants, rule) in [
@@ -158,7 +176,14 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
     });
     let scope = Authority::claim().scope(own, Actor::new("cli:ada"));
     let grants = texts(grants);
-    let principal = Principal { scope: &scope, author: scope.actor(), grants: &grants, context };
+    let principal = Principal {
+        scope: &scope,
+        author: scope.actor(),
+        grants: &grants,
+        context,
+        endorsed: &[],
+        plan: Planning::OPEN,
+    };
     let call = PreparedCall {
         id: CallId { step: 1, index: 0 },
         tool: "file.write".to_owned(),
@@ -172,6 +197,8 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
 
 const DENY: &str = r#"verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": "notes are closed"} if startswith(input.action.arguments.path, "notes/")"#;
 const ASK: &str = r#"verdicts contains {"verdict": "ask", "rule": "look", "reason": "a person looks"} if input.action.kind == "tool""#;
+const DELAY: &str =
+    r#"verdicts contains {"verdict": "delay", "rule": "later", "reason": "haste"} if input.version == 1"#;
 const ALLOW: &str =
     r#"verdicts contains {"verdict": "allow", "rule": "all", "reason": ""} if input.version == 1"#;
 const ENDLESS: &str = r#"verdicts contains {"verdict": "deny", "rule": "never", "reason": ""} if {
@@ -197,6 +224,16 @@ fn each_layer_takes_away_and_none_gives() {
         (ASK, "", &["file.write"], "ask look"),
         (ASK, DENY, &["file.write"], "policy no-notes"),
         (DENY, ASK, &["file.write"], "policy no-notes"),
+        (DELAY, "", &["file.write"], "delay later"),
+        ("", DELAY, &["file.write"], "delay later"),
+        (DELAY, ALLOW, &["file.write"], "delay later"),
+        (DELAY, ASK, &["file.write"], "ask look"),
+        (ASK, DELAY, &["file.write"], "ask look"),
+        (DELAY, DENY, &["file.write"], "policy no-notes"),
+        (DELAY, "", &[], "default deny"),
+        ("", "", &["file.write", "delay:file.*"], "delay permission"),
+        ("", "", &["file.write", "delay:file.*", "ask:file.write"], "ask permission"),
+        ("", "", &["file.write", "delay:file.write", "deny:file.*"], "policy permission"),
         ("", "", &["file.write", "deny:file.write"], "policy permission"),
         ("", "", &["deny:file.*", "file.write"], "policy permission"),
         ("", "", &["file.write", "ask:file.write"], "ask permission"),
@@ -208,6 +245,14 @@ fn each_layer_takes_away_and_none_gives() {
             Verdict::Allow { rule: found, policy } => {
                 assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
                 assert!(policy.is_some(), "an allow names the policy");
+            }
+            Verdict::Ask { rule: found, policy, .. } => {
+                assert_eq!(format!("ask {found}"), rule, "{instance} {tenant} {grants:?}");
+                assert!(policy.is_some(), "an ask names the policy");
+            }
+            Verdict::Delay { rule: found, policy, .. } => {
+                assert_eq!(format!("delay {found}"), rule, "{instance} {tenant} {grants:?}");
+                assert!(policy.is_some(), "a delay names the policy");
             }
             Verdict::Deny { rule: found, policy, .. } => {
                 assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
@@ -232,6 +277,162 @@ fn a_policy_sees_the_label_of_what_led_to_an_action() {
 }
 
 #[test]
+fn a_policy_sees_what_a_manifest_says_of_a_tool_and_nothing_of_a_tool_without_one() {
+    let text = r#"package dromia.policy
+import rego.v1
+verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
+    input.action.sink == "outside"
+    some name, role in input.action.roles
+    role == "destination"
+    input.action.arguments[name] != "bob"
+}"#;
+    let file = PolicyText { name: "manifest.rego".to_owned(), text: text.to_owned() };
+    let judged = |sink: Option<Sink>, to: &str| {
+        let roles = [("to".to_owned(), ArgumentRole::Destination)];
+        let manifest = |sink| ("crm.send".to_owned(), Manifest { sink, roles: roles.into() });
+        // A policy of its own: a clone of the shipped one would hand these layers to the other tests.
+        let policies = Policies::built_in().expect("the shipped policy compiles").knowing(sink.map(manifest));
+        let instance = Layer::compile("instance", std::slice::from_ref(&file)).expect("it compiles");
+        policies.replace(Layers { instance: Some(instance), ..Layers::default() });
+        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+        let grants = texts(&["crm.send"]);
+        let context = Label::ACTOR_TEXT;
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants: &grants,
+            context,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
+        let call = PreparedCall {
+            id: CallId { step: 1, index: 0 },
+            tool: "crm.send".to_owned(),
+            effect: EffectClass::Keyed,
+            arguments: format!(r#"{{"to":"{to}"}}"#),
+            action: Digest::from_bytes([4; 32]),
+            reaches: None,
+        };
+        allowed(&GrantGate::new(policies, ["crm.send"]).judge(principal, Action::Tool(&call)))
+    };
+    assert!(judged(Some(Sink::Outside), "bob") && !judged(Some(Sink::Outside), "eve"));
+    assert!(judged(Some(Sink::Inside), "eve") && judged(None, "eve"));
+}
+
+#[test]
+fn a_policy_sees_which_arguments_are_endorsed() {
+    let text = r#"package dromia.policy
+import rego.v1
+verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "to" in input.action.endorsed"#;
+    let file = PolicyText { name: "said.rego".to_owned(), text: text.to_owned() };
+    let instance = Layer::compile("instance", &[file]).expect("it compiles");
+    let policies = Policies::built_in().expect("the shipped policy compiles");
+    policies.replace(Layers { instance: Some(instance), ..Layers::default() });
+    let gate = GrantGate::new(policies, ["crm.send"]);
+    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let (author, grants, context) = (scope.actor(), texts(&["crm.send"]), Label::OUTSIDE);
+    for (endorsed, is_allowed) in [(&["cc", "to"][..], true), (&["cc"][..], false), (&[][..], false)] {
+        let endorsed = texts(endorsed);
+        let principal = Principal {
+            scope: &scope,
+            author,
+            grants: &grants,
+            context,
+            endorsed: &endorsed,
+            plan: Planning::OPEN,
+        };
+        let call = PreparedCall {
+            id: CallId { step: 1, index: 0 },
+            tool: "crm.send".to_owned(),
+            effect: EffectClass::Keyed,
+            arguments: r#"{"to":"x"}"#.to_owned(),
+            action: Digest::from_bytes([4; 32]),
+            reaches: None,
+        };
+        assert_eq!(allowed(&gate.judge(principal, Action::Tool(&call))), is_allowed, "{endorsed:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_undone_is_judged_as_the_operator_says() {
+    let judged = |word: Call, sink: Option<Sink>, effect: EffectClass| {
+        let manifest = |sink| ("crm.send".to_owned(), Manifest { sink, roles: BTreeMap::new() });
+        let policies = Policies::built_in().expect("the shipped policy compiles").about_irreversible(word);
+        let policies = policies.knowing(sink.map(manifest));
+        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+        let (grants, context) = (texts(&["crm.send", "reply"]), Label::ACTOR_TEXT);
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants: &grants,
+            context,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
+        let call = PreparedCall {
+            id: CallId { step: 1, index: 0 },
+            tool: "crm.send".to_owned(),
+            effect,
+            arguments: "{}".to_owned(),
+            action: Digest::from_bytes([4; 32]),
+            reaches: None,
+        };
+        let gate = GrantGate::new(policies, ["crm.send"]);
+        let reply = gate.judge(principal, Action::Reply { session: SessionId::from_bytes([5; 16]) });
+        assert!(allowed(&reply), "{word:?} speaks of calls: {reply:?}");
+        gate.judge(principal, Action::Tool(&call))
+    };
+    let outside = Some(Sink::Outside);
+    for effect in [EffectClass::Unkeyed, EffectClass::Keyed, EffectClass::Idempotent] {
+        for sink in [outside, None] {
+            let delayed = judged(Call::Delay, sink, effect);
+            assert!(matches!(&delayed, Verdict::Delay { rule, .. } if rule == "irreversible"), "{delayed:?}");
+            let aborted = judged(Call::Deny, sink, effect);
+            assert!(matches!(&aborted, Verdict::Deny { rule, .. } if rule == "policy irreversible"));
+            assert!(allowed(&judged(Call::Allow, sink, effect)));
+        }
+    }
+    assert!(allowed(&judged(Call::Deny, outside, EffectClass::Pure)), "a look undoes nothing");
+    assert!(allowed(&judged(Call::Deny, Some(Sink::Inside), EffectClass::Unkeyed)));
+    let digest = |verdict: Verdict| match verdict {
+        Verdict::Allow { policy, .. } | Verdict::Delay { policy, .. } => policy,
+        other => panic!("{other:?}"),
+    };
+    let (plain, delays) = (Call::Allow, Call::Delay);
+    assert_ne!(
+        digest(judged(plain, outside, EffectClass::Pure)),
+        digest(judged(delays, outside, EffectClass::Pure)),
+        "what the operator says is a part of the policy that decisions name"
+    );
+}
+
+#[test]
+fn only_a_call_can_be_put_off() {
+    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let policies = Policies::built_in().expect("the shipped policy compiles");
+    let text = format!("package dromia.policy\nimport rego.v1\n{DELAY}");
+    let file = PolicyText { name: "later.rego".to_owned(), text };
+    let instance = Layer::compile("instance", &[file]).expect("it compiles");
+    policies.replace(Layers { instance: Some(instance), ..Layers::default() });
+    let (grants, context) = (texts(&["reply", "model"]), Label::ACTOR_TEXT);
+    let principal = Principal {
+        scope: &scope,
+        author: scope.actor(),
+        grants: &grants,
+        context,
+        endorsed: &[],
+        plan: Planning::OPEN,
+    };
+    let gate = GrantGate::new(policies, ["exec"]);
+    for action in
+        [Action::Reply { session: SessionId::from_bytes([5; 16]) }, Action::Model { model: "scripted" }]
+    {
+        let verdict = gate.judge(principal, action);
+        assert!(matches!(&verdict, Verdict::Deny { rule, .. } if rule == "delay later"), "{verdict:?}");
+    }
+}
+
+#[test]
 fn a_policy_that_cannot_be_evaluated_denies() {
     for (broken, why) in
         [(ENDLESS, "time limit"), (RANDOM, ""), (HUGE, "broke off"), (STRANGE, "a verdict has")]
@@ -249,7 +450,10 @@ fn a_policy_that_cannot_be_evaluated_denies() {
 #[test]
 fn another_policy_has_another_digest_and_other_tenants_have_none_of_it() {
     let digest = |instance, tenant| match under(instance, tenant, &["file.write"]) {
-        Verdict::Allow { policy, .. } | Verdict::Deny { policy, .. } => policy.expect("it was asked"),
+        Verdict::Allow { policy, .. }
+        | Verdict::Ask { policy, .. }
+        | Verdict::Delay { policy, .. }
+        | Verdict::Deny { policy, .. } => policy.expect("it was asked"),
     };
     let all = [digest("", ""), digest(DENY, ""), digest("", DENY), digest(DENY, DENY)];
     for (index, one) in all.iter().enumerate() {

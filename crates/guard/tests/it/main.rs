@@ -1,12 +1,17 @@
 //! What the gate and the way out promise, checked through the ports that the other rooms call.
 
+mod audit;
 mod capability;
 mod egress;
+mod fuzz;
 mod gate;
 mod grant;
+mod guards;
 mod network;
+mod plan;
 mod policy;
 mod reach;
+mod rights;
 mod server;
 mod spellings;
 mod tunnel;

@@ -31,6 +31,7 @@ fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
         ("\tnot has_capability\n", "\tfalse\n"),
         ("\tnot is_known\n", "\tfalse\n"),
         ("some row in input.permissions", "some row in []"),
+        ("\tinput.action.irreversible\n", "\ttrue\n"),
         ("\thas_capability\n\tis_known\n", "\tfalse\n"),
         ("input.version == 1", "input.version > 0"),
     ] {

@@ -5,6 +5,7 @@ use dromia_contracts::egress::{Method, Reaches};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, TenantId};
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::egress::target::Target;
@@ -124,8 +125,14 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             action: Digest::from_bytes([4; 32]),
             reaches: Some(Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() }),
         };
-        let principal =
-            Principal { scope: &scope, author: &author, grants: &grants, context: Label::PUBLIC_FACT };
+        let principal = Principal {
+            scope: &scope,
+            author: &author,
+            grants: &grants,
+            context: Label::PUBLIC_FACT,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
         match (gate.judge(principal, Action::Tool(&call)), rule) {
             (Verdict::Allow { rule: found, .. }, Ok(rule)) => assert_eq!(found, rule),
             (Verdict::Deny { rule: found, .. }, Err(rule)) => assert_eq!(found, rule, "{grants:?} {url}"),

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::egress::{EgressError, Line, Method, Reaches, Request, Response};
+use dromia_contracts::egress::{
+    Egress as _, EgressError, Line, Method, Plan, Reaches, Request, Response, Route,
+};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
 use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
 use dromia_contracts::store::{Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::vault::{
@@ -25,7 +28,7 @@ const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
 /// A key of the instance in memory.
 #[derive(Debug)]
-struct Keys(u8);
+pub(crate) struct Keys(pub(crate) u8);
 
 impl KeyProvider for Keys {
     fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
@@ -142,6 +145,31 @@ async fn a_secret_goes_to_no_other_server_no_other_place_and_for_nobody_without_
 }
 
 #[tokio::test]
+async fn the_line_of_a_tool_has_secrets_for_its_own_server_and_that_of_a_model_has_none() {
+    let house = House::new().await;
+    let (own, other) = (Server::at(LOOPBACK, 0, hello()).await, Server::at(LOOPBACK, 0, hello()).await);
+    house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
+    let egress = egress(&[], &Arc::default()).with_vault(Arc::clone(&house.vault));
+    let url = format!("http://127.0.0.1:{}/x", own.port());
+    let line = |route| egress.line(Plan { route, limits: limits() }).expect("a line");
+    let asking = |port| house.asking(port, &header("x-key"), &["secret:github"]);
+    let tool = line(Route::Tool(url.clone()));
+    let response = tool.send(asking(own.port())).await.expect("it answers");
+    assert_eq!(response.decisions[0].rule, "named by the configuration and secret:github");
+    assert!(own.heard()[0].contains(VALUE));
+    assert_eq!(refused(tool.send(asking(other.port())).await), "not the named server");
+    let without = house.asking(own.port(), &header("x-key"), &[]);
+    assert_eq!(refused(tool.send(without).await), "secret");
+    let keyed = line(Route::Keyed(url.clone()));
+    keyed.send(asking(own.port())).await.expect("it answers");
+    assert!(own.heard()[1].contains(VALUE));
+    assert_eq!(refused(keyed.send(asking(other.port())).await), "not the named server");
+    assert_eq!(refused(line(Route::Named(url)).send(asking(own.port())).await), "secret");
+    assert_eq!(own.heard().len(), 2);
+    assert_eq!(other.connections(), 0);
+}
+
+#[tokio::test]
 async fn a_redirect_to_another_host_gets_nothing_of_it() {
     let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
     let to = format!("location: http://127.0.0.1:{}/y\r\n", other.port());
@@ -198,6 +226,20 @@ async fn a_new_value_takes_the_place_of_the_old_one_and_a_deleted_one_is_gone() 
     assert_eq!(gone, Err(ErrorCode::SecretNotFound));
     let gone = house.vault.rotate(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
     assert_eq!(gone, Err(ErrorCode::SecretNotFound));
+}
+
+#[tokio::test]
+async fn what_was_opened_is_starred_in_the_log_though_nobody_looked_for_it() {
+    let house = House::new().await;
+    house.set("api.example".to_owned(), "bearer").await;
+    let slot = header("authorization");
+    let used = SecretUse { scope: house.scope(), name: "github".to_owned(), slot };
+    let mut line = format!("a line with {VALUE}").into_bytes();
+    house.vault.mask_held(&mut line);
+    assert!(line.ends_with(VALUE.as_bytes()), "nothing is opened to be looked for in a log");
+    assert_eq!(house.vault.usable(&used, "https://api.example/v1").await, Ok(()));
+    house.vault.mask_held(&mut line);
+    assert!(!String::from_utf8_lossy(&line).contains(VALUE), "{line:?}");
 }
 
 #[tokio::test]
@@ -289,13 +331,20 @@ fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
         let grants = [&["http.request", "net:h.example"][..], more].concat();
         let grants: Vec<_> = grants.into_iter().map(str::to_owned).collect();
         gate.check_grants(&grants).expect("they are grants");
-        let principal =
-            Principal { scope: &scope, author: scope.actor(), grants: &grants, context: Label::PUBLIC_FACT };
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants: &grants,
+            context: Label::PUBLIC_FACT,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
         match gate.judge(principal, Action::Tool(&call)) {
             Verdict::Allow { rule, .. } => {
                 assert!(allowed, "{grants:?}");
                 assert!(rule.ends_with(" and secret:a and secret:b"), "{rule}");
             }
+            Verdict::Ask { rule, .. } | Verdict::Delay { rule, .. } => panic!("{rule} lets it wait"),
             Verdict::Deny { rule, reason, .. } => {
                 assert!(!allowed, "{reason}");
                 assert_eq!(rule, "default deny");

@@ -65,14 +65,15 @@ impl HttpModel {
     }
 
     async fn exchange(&self, body: Bytes, deltas: &dyn Deltas) -> Result<Draft, ModelError> {
+        let (grants, secrets) = self.config.secrets()?;
         let request = Request {
             method: Method::Post,
             url: self.url.clone(),
             headers: self.headers.clone(),
             body,
-            grants: Vec::new(),
+            grants,
             share: String::new(),
-            secrets: Vec::new(),
+            secrets,
         };
         let response = self.line.send(request).await.map_err(|error| {
             tracing::debug!(failure = %error, decisions = ?error.decisions, "a model request failed");
@@ -136,6 +137,10 @@ impl HttpModel {
         };
         if timeout(ERROR_BODY_WAIT, gather).await.is_err() {
             tracing::debug!("the body of a model server's error did not end in time");
+        }
+        if self.config.vault_key.is_some() {
+            // Nobody here knows the key, so the provider's words may hold it.
+            body.clear();
         }
         let key = self.config.key.as_ref().map(Secret::expose);
         failure::status(response.status, &response.headers, &body, key)

@@ -1,11 +1,14 @@
 //! Resolved settings of one provider, and what a token costs there.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dromia_contracts::egress::{LineError, LineLimits, Plan, Route};
-use dromia_contracts::model::{Usage, UsageDetail};
+use dromia_contracts::model::{ModelError, Usage, UsageDetail};
 use dromia_contracts::sent::Wording;
+use dromia_contracts::vault::{GRANT, SecretUse};
+use dromia_contracts::{ErrorCode, Scope};
 use url::Url;
 
 use super::format::Format;
@@ -35,6 +38,8 @@ pub struct HttpConfig {
     pub model: String,
     /// The key, where the provider wants one.
     pub key: Option<Secret>,
+    /// The key, where it is in the vault: only the way out has its value.
+    pub vault_key: Option<VaultKey>,
     /// Whether the answer is streamed; without it there are no live deltas.
     pub stream: bool,
     /// Which field carries the output limit.
@@ -59,6 +64,7 @@ impl HttpConfig {
             base_url: base_url.into(),
             model: model.into(),
             key: None,
+            vault_key: None,
             stream: true,
             output_limit: OutputLimit::MaxTokens,
             price: Price::default(),
@@ -83,6 +89,19 @@ impl HttpConfig {
         }
     }
 
+    /// Says which secret its requests use, and the grant for it; nothing where the key is not in the vault.
+    pub(super) fn secrets(&self) -> Result<(Vec<String>, Vec<SecretUse>), ModelError> {
+        let Some(VaultKey { name, of }) = &self.vault_key else { return Ok((Vec::new(), Vec::new())) };
+        let Some(scope) = of.scope() else {
+            let message = format!(
+                "the key of the model's server is the secret {name:?}, which only a running server opens; nothing was sent"
+            );
+            return Err(ModelError { code: ErrorCode::ModelRejected, message, retry_after: None });
+        };
+        let used = SecretUse { scope: scope.clone(), name: name.clone(), slot: self.format.key_slot() };
+        Ok((vec![format!("{GRANT}{name}")], vec![used]))
+    }
+
     /// Says what line its requests need: to this server, with these deadlines, and no redirects, because a key must reach
     /// only the host that the operator named.
     pub(super) fn plan(&self) -> Plan {
@@ -101,7 +120,9 @@ impl HttpConfig {
             requests_max: REQUESTS_MAX,
             idle_connections_max: self.idle_connections_max,
         };
-        Plan { route: Route::Named(self.base_url.clone()), limits }
+        let base_url = self.base_url.clone();
+        let route = if self.vault_key.is_some() { Route::Keyed(base_url) } else { Route::Named(base_url) };
+        Plan { route, limits }
     }
 
     /// Reads the base address and adds the format's path; connects to nothing.
@@ -128,12 +149,39 @@ impl fmt::Debug for HttpConfig {
             .field("format", &self.format)
             .field("model", &self.model)
             .field("key", &self.key)
+            .field("vault_key", &self.vault_key)
             .field("stream", &self.stream)
             .field("output_limit", &self.output_limit)
             .field("price", &self.price)
             .field("window", &self.window)
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()
+    }
+}
+
+/// A provider's key in the vault.
+#[derive(Debug, Clone)]
+pub struct VaultKey {
+    /// The secret's name.
+    pub name: String,
+    /// Whose it is.
+    pub of: KeysOf,
+}
+
+/// Whose secrets the keys of providers are. A server says so once it has found its tenant; where nobody said it, nothing is
+/// sent to a provider whose key is in the vault.
+#[derive(Debug, Clone, Default)]
+pub struct KeysOf(Arc<OnceLock<Scope>>);
+
+impl KeysOf {
+    /// Says whose they are; the first who is named stays.
+    pub fn tell(&self, scope: Scope) {
+        self.0.get_or_init(|| scope);
+    }
+
+    /// Returns whose they are, once that was said.
+    pub fn scope(&self) -> Option<&Scope> {
+        self.0.get()
     }
 }
 

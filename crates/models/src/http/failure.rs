@@ -33,6 +33,10 @@ pub(crate) fn withheld(reason: &str) -> ModelError {
 /// A request that got no answer.
 pub(super) fn unanswered(error: &EgressError) -> ModelError {
     match &error.failure {
+        Failure::Refused { rule, reason } if rule == "secret" => {
+            let message = format!("the key of the model's server cannot be used: {reason}");
+            ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
+        }
         // Nothing was sent, and nothing will be until an operator changes it.
         Failure::Refused { reason, .. } => {
             let message = format!("the model's server may not be reached: {reason}");
@@ -181,6 +185,8 @@ mod tests {
             |failure, is_sent| unanswered(&EgressError { failure, is_sent, decisions: Vec::new() }).code;
         let refused = Failure::Refused { rule: "private address".to_owned(), reason: "r".to_owned() };
         assert_eq!(error(refused, false), ErrorCode::ModelRejected);
+        let no_key = Failure::Refused { rule: "secret".to_owned(), reason: "r".to_owned() };
+        assert_eq!(error(no_key, false), ErrorCode::ModelRejected);
         assert_eq!(error(Failure::Unreachable, false), ErrorCode::ModelUnavailable);
         assert_eq!(error(Failure::Late(Phase::Connect), false), ErrorCode::ModelUnavailable);
         assert_eq!(error(Failure::Late(Phase::FirstByte), true), ErrorCode::ModelCut);

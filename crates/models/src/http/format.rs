@@ -4,6 +4,7 @@ use bytes::Bytes;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::client::Wishes;
 use dromia_contracts::model::{Deltas, ModelError};
+use dromia_contracts::vault::Slot;
 
 use super::config::HttpError;
 use super::draft::Draft;
@@ -71,18 +72,28 @@ impl Format {
         }
     }
 
+    /// Where in a request the key stands.
+    pub fn key_slot(self) -> Slot {
+        Slot::Header(self.key_header().0.to_owned())
+    }
+
+    /// The header of the key, and what stands before it there.
+    const fn key_header(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses => ("authorization", "Bearer "),
+            Self::AnthropicMessages => ("x-api-key", ""),
+        }
+    }
+
     /// The headers of every request.
     pub(super) fn headers(self, key: Option<&Secret>) -> Result<Vec<(String, String)>, HttpError> {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut headers = vec![pair("content-type", "application/json")];
-        let (name, prefix) = match self {
-            Self::OpenAiChat | Self::OpenAiResponses => ("authorization", "Bearer "),
-            Self::AnthropicMessages => {
-                let (name, version) = ANTHROPIC_VERSION;
-                headers.push(pair(name, version));
-                ("x-api-key", "")
-            }
-        };
+        if self == Self::AnthropicMessages {
+            let (name, version) = ANTHROPIC_VERSION;
+            headers.push(pair(name, version));
+        }
+        let (name, prefix) = self.key_header();
         if let Some(key) = key {
             let key = key.expose();
             if key.chars().any(|c| c.is_ascii_control() && c != '\t') {

@@ -215,3 +215,15 @@ fn pieces(text: &str) -> Vec<&str> {
 }
 
 const PIECES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::sent::FORM_WITHIN;
+
+    use super::*;
+
+    #[test]
+    fn what_it_is_asked_stays_in_the_process() {
+        assert!(ScriptedModel::FORM.starts_with(FORM_WITHIN));
+    }
+}

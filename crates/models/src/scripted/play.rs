@@ -181,7 +181,9 @@ fn look(repair: &Repair, outcome: &Outcome<'_>) -> Look {
         CallStatus::Ok if outcome.text.contains("more bytes") => Look::Unclear,
         // A file that cannot be read because it does not exist holds no line either.
         CallStatus::Ok | CallStatus::Error => Look::Missing,
-        CallStatus::Denied | CallStatus::Unknown | CallStatus::Cancelled => Look::Unclear,
+        CallStatus::Denied | CallStatus::Unknown | CallStatus::Cancelled | CallStatus::Awaiting => {
+            Look::Unclear
+        }
     }
 }
 
@@ -228,6 +230,7 @@ pub const fn status_word(status: CallStatus) -> &'static str {
         CallStatus::Denied => "denied",
         CallStatus::Unknown => "unknown",
         CallStatus::Cancelled => "cancelled",
+        CallStatus::Awaiting => "awaiting",
     }
 }
 

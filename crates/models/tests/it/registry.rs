@@ -71,6 +71,7 @@ async fn a_model_that_is_limited_cools_down_and_its_stand_in_answers_at_once() {
                 ("spare".to_owned(), server("200 OK", "", HELLO).await),
             ]),
             fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
+            ..ModelsConfig::default()
         };
         let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
         let models = Models::new(config, &clock_port, &egress()).expect("good settings");
@@ -99,6 +100,7 @@ async fn a_rejected_request_is_not_tried_elsewhere_and_without_a_stand_in_the_wa
             ("limited".to_owned(), server("429 Too Many Requests", "retry-after: 7\r\n", "{}").await),
         ]),
         fallbacks: BTreeMap::from([("strict".to_owned(), vec!["limited".to_owned()])]),
+        ..ModelsConfig::default()
     };
     let models = Models::new(config, &clock, &egress()).expect("good settings");
     let mut asked = request("hello");
@@ -126,6 +128,7 @@ async fn who_is_asked_and_what_is_left_out_is_chosen_when_the_attempt_is_prepare
             ("spare".to_owned(), nowhere("small", Some(1_000))),
         ]),
         fallbacks: BTreeMap::from([("default".to_owned(), vec!["spare".to_owned()])]),
+        ..ModelsConfig::default()
     };
     let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
     let models = Models::new(config, &clock_port, &egress()).expect("good settings");
@@ -168,6 +171,7 @@ fn a_stand_in_must_be_another_configured_model() {
         let config = ModelsConfig {
             models: BTreeMap::from([("default".to_owned(), Provider::Scripted)]),
             fallbacks: BTreeMap::from([("default".to_owned(), bad.clone())]),
+            ..ModelsConfig::default()
         };
         let error = Models::new(config, &clock, &egress()).expect_err("it cannot stand in");
         assert!(error.to_string().contains(&format!("{:?}", bad[bad.len() - 1])), "{error}");

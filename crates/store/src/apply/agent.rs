@@ -12,10 +12,10 @@ use crate::code::{self, Code as _};
 /// An agent that the batch touches.
 #[derive(Debug)]
 pub(super) struct AgentDraft<'b> {
-    agent: AgentId,
-    state: AgentState,
-    create: Option<&'b AgentCreate>,
-    changed: bool,
+    pub(super) agent: AgentId,
+    pub(super) state: AgentState,
+    pub(super) create: Option<&'b AgentCreate>,
+    pub(super) changed: bool,
 }
 
 impl<'b> Draft<'b> {

@@ -293,7 +293,7 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    pub(super) fn delivery_redrive(&mut self, db: &Connection, redrive: &DeliveryRedrive) -> Checked {
+    pub(super) fn delivery_redrive(&mut self, db: &Connection, redrive: &'b DeliveryRedrive) -> Checked {
         let index = self.delivery(db, redrive.delivery)?;
         let draft = &mut self.deliveries[index];
         let row = &mut draft.row;
@@ -312,6 +312,7 @@ impl<'b> Draft<'b> {
         row.due_at = redrive.at;
         row.updated_at = redrive.at;
         draft.changed = true;
+        self.redrives.push(redrive);
         Ok(())
     }
 

@@ -234,10 +234,16 @@ impl<'b> Draft<'b> {
 
 fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
     match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume)
-        | (InboxOwner::Run(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release) => true,
-        (InboxOwner::Session(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release)
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume) => false,
+        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
+        | (
+            InboxOwner::Run(_),
+            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
+        ) => true,
+        (
+            InboxOwner::Session(_),
+            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
+        )
+        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
     }
 }
 

@@ -130,6 +130,9 @@ impl<'b> Draft<'b> {
         }
         let spending = Spending::of(draft);
         self.charge(db, payer, &spending, &append.entries)?;
+        if payer.is_some() {
+            self.touch(db, append.run, &append.entries)?;
+        }
         let draft = &self.runs[index];
         let (entries, chain) =
             self.sealed(append.run, append.epoch, append.after, draft.chain, &append.entries);

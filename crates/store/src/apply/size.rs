@@ -30,7 +30,9 @@ impl Size {
                 | Mutation::RunTakeover(_)
                 | Mutation::DeliveryStart(_)
                 | Mutation::DeliveryDrop(_)
-                | Mutation::DeliveryRedrive(_) => {}
+                | Mutation::DeliveryRedrive(_)
+                | Mutation::CapabilityRevoke(_)
+                | Mutation::CapabilityDrop(_) => {}
                 Mutation::SessionOpen(open) => {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
@@ -42,6 +44,12 @@ impl Size {
                 Mutation::PinPut(pin) => size.bytes += pin.bytes.len(),
                 Mutation::RunAppend(append) => size.add_entries(&append.entries),
                 Mutation::StatePut(put) => size.bytes += put.name.len() + put.value.len(),
+                Mutation::FileLabelsPut(put) => {
+                    size.rows += put.said.files.len();
+                    size.bytes += put.said.files.keys().map(String::len).sum::<usize>();
+                    let held = put.said.files.values().flatten();
+                    size.bytes += held.map(|file| file.author.as_str().len()).sum::<usize>();
+                }
                 Mutation::DeliveryPrepare(prepare) => size.bytes += prepare.target.len() + prepare.body.len(),
                 Mutation::DeliverySettle(settle) => size.bytes += settle.end.detail.len(),
                 Mutation::FeedNumber(number) => size.rows += number.deliveries.len(),
@@ -49,6 +57,12 @@ impl Size {
                     size.bytes += set.budget.name.len() + set.budget.of.as_ref().map_or(0, String::len);
                 }
                 Mutation::BudgetRemove(remove) => size.bytes += remove.name.len(),
+                Mutation::ApprovalAsk(ask) => {
+                    size.bytes += ask.tool.len() + ask.arguments.len() + ask.rule.len() + ask.reason.len();
+                }
+                Mutation::ApprovalAnswer(answer) => size.bytes += answer.answered.reason.len(),
+                Mutation::ApprovalRulePut(rule) => size.bytes += rule.name.len() + rule.rule.len(),
+                Mutation::ApprovalRuleRemove(remove) => size.bytes += remove.name.len(),
                 Mutation::CursorMove(to) => size.bytes += to.subscriber.len(),
                 Mutation::VaultKeyPut(put) => size.bytes += put.key.len(),
                 Mutation::SecretPut(sealed) => {
@@ -56,6 +70,10 @@ impl Size {
                     size.bytes += sealed.key.len() + sealed.value.len();
                 }
                 Mutation::SecretErase(erase) => size.bytes += erase.name.len(),
+                Mutation::CapabilityPut(put) => {
+                    size.bytes += put.token.len() + put.by.as_str().len();
+                    size.bytes += put.rights.iter().map(String::len).sum::<usize>();
+                }
             }
         }
         if let Some(claim) = &batch.claim {

@@ -15,7 +15,7 @@ const NAME_MAX: usize = 128;
 /// A state entry that the batch writes.
 #[derive(Debug)]
 pub(super) struct StateDraft<'b> {
-    put: &'b StatePut,
+    pub(super) put: &'b StatePut,
     version: u64,
 }
 

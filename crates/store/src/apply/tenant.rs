@@ -10,7 +10,7 @@ use crate::code;
 /// A tenant that the batch registers.
 #[derive(Debug)]
 pub(super) struct TenantDraft<'b> {
-    create: &'b TenantCreate,
+    pub(super) create: &'b TenantCreate,
 }
 
 /// Finds the tenant of a batch, or plays its registration. Returns what is to be written and the body key.

@@ -11,9 +11,9 @@ use crate::code;
 /// A token that the batch registers.
 #[derive(Debug)]
 pub(super) struct TokenDraft<'b> {
-    create: &'b TokenCreate,
+    pub(super) create: &'b TokenCreate,
     /// When the same batch takes it back.
-    revoked_at: Option<Timestamp>,
+    pub(super) revoked_at: Option<Timestamp>,
 }
 
 impl<'b> Draft<'b> {

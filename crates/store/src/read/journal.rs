@@ -106,6 +106,11 @@ impl<'a> Checked<'a> {
         Self { bodies, run, end: None, seq: 0, chain: chain::ORIGIN }.read(i64::MAX, |_| true)
     }
 
+    /// The number of the last entry that was read.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Reads at most so many entries. `more` is told of each body and ends the reading by returning false.
     pub(crate) fn read(
         &mut self,

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use dromia_contracts::agent::Erased;
+use dromia_contracts::audit::AuditMark;
+use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::store::{Batch, Commit, Lane, ReadError};
 
@@ -28,6 +30,17 @@ pub(crate) enum Job {
     Erase { tenant: TenantId, agent: AgentId, ack: oneshot::Sender<Result<(Erased, bool), ReadError>> },
     /// A page of file bodies, each to be removed unless a row names it.
     Sweep { tenant: TenantId, hashes: Vec<[u8; 32]>, ack: oneshot::Sender<Result<u64, ReadError>> },
+    /// Something for the audit that is no batch of a tenant.
+    Audit { tenant: TenantId, note: Note, ack: oneshot::Sender<Result<(), ReadError>> },
+}
+
+/// What is noted for the audit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Note {
+    /// The last checkpoint that is durable outside of the file.
+    Mark(AuditMark),
+    /// Under which configuration the tenant is served, and since when, in milliseconds.
+    Config { config: Digest, at: i64 },
 }
 
 /// A batch and whoever waits for it.
@@ -41,7 +54,7 @@ impl Job {
     fn tenant(&self) -> TenantId {
         match self {
             Self::Write(write) => write.batch.tenant,
-            Self::Erase { tenant, .. } | Self::Sweep { tenant, .. } => *tenant,
+            Self::Erase { tenant, .. } | Self::Sweep { tenant, .. } | Self::Audit { tenant, .. } => *tenant,
         }
     }
 
@@ -49,6 +62,8 @@ impl Job {
         match self {
             Self::Write(write) => write.batch.lane,
             Self::Erase { .. } | Self::Sweep { .. } => Lane::Bulk,
+            // Small and rare, and a stop waits for it.
+            Self::Audit { .. } => Lane::Turn,
         }
     }
 
@@ -56,6 +71,7 @@ impl Job {
         match self {
             Self::Write(write) => Size::of(&write.batch),
             Self::Erase { .. } | Self::Sweep { .. } => Size { rows: Batch::ROWS_MAX, bytes: 0 },
+            Self::Audit { .. } => Size { rows: 2, bytes: 0 },
         }
     }
 }

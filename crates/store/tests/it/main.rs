@@ -1,5 +1,6 @@
 //! What is the SQLite store's own; the promises of the port are the conformance suite's.
 
+mod audit;
 mod bodies;
 mod commit;
 mod conformance;
@@ -12,6 +13,8 @@ mod inspect;
 mod keys;
 mod resubmit;
 mod scene;
+mod tables;
+mod tenants;
 mod tokens;
 mod upkeep;
 mod wal;

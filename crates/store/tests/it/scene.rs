@@ -160,6 +160,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         items: take.to_vec(),
         after,
         resumes: None,
+        approved: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         model_calls_max: 25,
@@ -197,6 +198,7 @@ pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
         finish: Finish::Stop,
         stopped_at: None,
         tools: vec![],
+        clean: true,
     };
     NewEntry { at: at(3), entry: Entry::ModelReplied(entry), body: Some(body.into()) }
 }

@@ -20,6 +20,14 @@ fn of_the_second_schema(dir: &std::path::Path) {
          DROP TABLE budgets;
          DROP TABLE budget_used;
          DROP TABLE budget_open;
+         DROP TABLE audit;
+         DROP TABLE audit_heads;
+         DROP TABLE audit_mark;
+         DROP TABLE audit_before;
+         DROP TABLE capabilities;
+         DROP TABLE file_labels;
+         DROP TABLE approvals;
+         DROP TABLE approval_rules;
          DROP TABLE tokens;
          CREATE TABLE tokens (
              hash   BLOB NOT NULL PRIMARY KEY,

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Batch, Commit, DeliveryFilter, Page, Refusal, RunFilter, Store, TailLimits};
+use dromia_contracts::store::{
+    ApprovalFilter, Batch, Commit, DeliveryFilter, Page, Refusal, RunFilter, Store, TailLimits,
+};
 use dromia_contracts::{Actor, Authority, Digest, Scope};
 
 use super::random::{Op, TENANTS, Writer, tenant_id, token_hash, token_id};
@@ -79,6 +81,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
     same!(s => s.open_runs(&operator, Page::first(256)));
     same!(s => s.pending_sessions(&operator, Page::first(256)));
     same!(s => s.deleting_agents(&operator));
+    for limit in [2, 256] {
+        same!(s => s.cooling_approvals(&operator, at(9), limit));
+    }
     same!(s => s.outbox(&operator, Page::first(256)));
     same!(s => s.unnumbered(&operator, 256));
     for number in 0..64 {
@@ -94,6 +99,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             same!(s => s.agent(&scope, agent.id));
             same!(s => s.agent_by_handle(&scope, &agent.handle));
             same!(s => s.revision(&scope, agent.id, agent.revision));
+            same!(s => s.file_label(&scope, agent.id, "f0"));
+            same!(s => s.file_labels(&scope, agent.id, Page { after: Some("f0"), limit: 2 }));
+            same!(s => s.file_labels(&scope, agent.id, Page::first(256)));
             let narrow = scope.narrowed_to(agent.id);
             same!(s => s.runs(&narrow, RunFilter::default(), Page::first(256)));
             same!(s => s.run_spending(&narrow, RunFilter::default(), Page::first(256)));
@@ -119,6 +127,13 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
         }
         same!(s => s.feed_state(&scope));
         same!(s => s.budgets(&scope, at(9)));
+        same!(s => s.capabilities(&scope, Page::first(256)));
+        same!(s => s.approval_rules(&scope));
+        let open = ApprovalFilter { agent: None, open_at: Some(at(9)) };
+        same!(s => s.approvals(&scope, open, Page::first(256)));
+        for approval in same!(s => s.approvals(&scope, ApprovalFilter::default(), Page::first(256))) {
+            same!(s => s.approval(&scope, approval.id));
+        }
         same!(s => s.feed(&scope, 0, 256));
         same!(s => s.feed(&scope, 1, 1));
         same!(s => s.outbox_waiting(&operator, tenant_id(tenant), "webhook:t0"));

@@ -7,19 +7,27 @@
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::approval::ApprovalState;
 use dromia_contracts::budget::{Budget, Measure, Payer, Per, Period};
+use dromia_contracts::capability::{Capability, CapabilityUse};
+use dromia_contracts::content::CallStatus;
 use dromia_contracts::delivery::{DeadReason, DeliveryState};
+use dromia_contracts::file::{FileLabel, FileLabels};
+use dromia_contracts::label::Label;
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, BudgetRemove, BudgetSet, Claim, CursorMove, DeliveryDrop, DeliveryPrepare,
-    DeliveryRedrive, FeedNumber, InboxPut, ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut,
-    TenantCreate, TokenCreate, TokenRevoke,
+    AgentStateSet, ApprovalRuleRemove, Batch, BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke,
+    Claim, CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, FeedNumber, FileLabelsPut, InboxPut,
+    ItemKey, KeyLifetime, Mutation, Pin, RunTakeover, StatePut, TenantCreate, TokenCreate, TokenRevoke,
 };
 use dromia_contracts::token::TokenScope;
-use dromia_contracts::{Actor, AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{
+    Actor, AgentId, CapabilityId, DeliveryId, Digest, ItemId, RunId, SessionId, TenantId, TokenId,
+};
 use proptest::prelude::*;
 
+use super::approval;
 use super::scene::{
     agent_create, append, at, completed, head, input, model_called, model_replied, session_open, settle,
     signal_taken, start, started,
@@ -158,6 +166,24 @@ pub enum Op {
         /// Whether a cursor moves.
         cursor: bool,
     },
+    /// Puts a capability, takes it back or lets go of it.
+    Capability {
+        /// Where, and who holds it.
+        place: Place,
+        /// Which.
+        number: u8,
+        /// What becomes of it.
+        change: u8,
+    },
+    /// Says what a file holds, that it is gone, or what counts for the rest.
+    Files {
+        /// Where.
+        place: Place,
+        /// Which of a few files.
+        number: u8,
+        /// What is said of it.
+        said: u8,
+    },
     /// Sets or removes a budget.
     Budget {
         /// Where.
@@ -166,6 +192,17 @@ pub enum Op {
         per: u8,
         /// Its limit; none removes it.
         limit: Option<u8>,
+    },
+    /// Asks for an approval, answers one, or moves one by an entry; or keeps a rule.
+    Approve {
+        /// Where.
+        place: Place,
+        /// Which run, counted back from the newest.
+        back: u8,
+        /// Which of a few approvals.
+        number: u8,
+        /// What is tried.
+        step: u8,
     },
     /// Submits an earlier batch once more.
     Again {
@@ -188,6 +225,11 @@ pub struct Place {
 /// Sequences of at most so many operations.
 pub fn sequences(ops_max: usize) -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op(), 1..=ops_max)
+}
+
+/// Sequences of exactly so many operations.
+pub fn sequence_of(ops: usize) -> impl Strategy<Value = Vec<Op>> {
+    proptest::collection::vec(op(), ops)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -226,6 +268,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(place, after_off, cursor)| Op::Feed { place, after_off, cursor }),
         3 => (place(), 0_u8..5, proptest::option::weighted(0.8, 0_u8..12))
             .prop_map(|(place, per, limit)| Op::Budget { place, per, limit }),
+        2 => (place(), 0_u8..4, 0_u8..5)
+            .prop_map(|(place, number, change)| Op::Capability { place, number, change }),
+        3 => (place(), 0_u8..4, 0_u8..5).prop_map(|(place, number, said)| Op::Files { place, number, said }),
+        6 => (place(), back(), 0_u8..3, 0_u8..9)
+            .prop_map(|(place, back, number, step)| Op::Approve { place, back, number, step }),
         5 => back().prop_map(|back| Op::Again { back }),
     ]
 }
@@ -267,6 +314,27 @@ impl Writer {
                 batch
             })
             .collect()
+    }
+
+    /// Tries something with one of a few approvals of a place's tenant.
+    fn approve(&mut self, place: Place, back: u8, number: u8, step: u8) -> Option<Batch> {
+        let run = self.run(place, back)?;
+        let request = approval::asked_by(&run, number);
+        let append_one = |entry| {
+            let entries = vec![entry];
+            Mutation::RunAppend(append(run.id, run.epoch, run.last_seq, entries, RunStatus::Running))
+        };
+        let batch = Batch::new(place.tenant_id());
+        Some(match step {
+            0 | 1 => batch.with(Mutation::ApprovalAsk(Box::new(request))),
+            2 => batch.with(approval::answer(request.id, ApprovalState::Holding, number != 2, 10)),
+            3 => batch.with(approval::answer(request.id, ApprovalState::Waiting, true, 11)),
+            4 => approval::paid(batch.with(append_one(approval::began(&request)))),
+            5 => approval::paid(batch.with(append_one(approval::refused(&request, CallStatus::Awaiting)))),
+            6 => approval::paid(batch.with(append_one(approval::refused(&request, CallStatus::Denied)))),
+            7 => batch.with(approval::rule_of(run.agent, number)),
+            _ => batch.with(Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name: format!("r{number}") })),
+        })
     }
 
     /// Writes the batch of an operation; `None` when it needs something that is not there yet.
@@ -364,6 +432,46 @@ impl Writer {
                 };
                 Batch::new(place.tenant_id()).with(change)
             }
+            Op::Capability { place, number, change } => {
+                let capability = CapabilityId::from_bytes(id_of(11, u64::from(number)));
+                let change = match change {
+                    0 => Mutation::CapabilityRevoke(CapabilityRevoke { capability, at: at(20) }),
+                    1 => Mutation::CapabilityDrop(CapabilityDrop { capability }),
+                    _ => Mutation::CapabilityPut(Capability {
+                        id: capability,
+                        holder: place.agent_id(),
+                        parent: None,
+                        usage: CapabilityUse::Held,
+                        rights: vec![format!("tool:t{number}")],
+                        until: None,
+                        wall_ms_max: None,
+                        token: Bytes::from(vec![number; 3]),
+                        by: Actor::new("cli:ada"),
+                        created_at: at(19),
+                        revoked_at: None,
+                    }),
+                };
+                Batch::new(place.tenant_id()).with(change)
+            }
+            Op::Files { place, number, said } => {
+                let path = format!("f{number}");
+                let label = if said % 2 == 0 { Label::ACTOR_TEXT } else { Label::UNKNOWN_FILE };
+                let said = match said {
+                    0 => FileLabels::of(path, None),
+                    1 => FileLabels { rest: Some(label), ..FileLabels::default() },
+                    _ => FileLabels::of(
+                        path,
+                        Some(FileLabel {
+                            content: Digest::from_bytes([said; 32]),
+                            label,
+                            author: Actor::new(if number == 0 { "cli:ada" } else { "cli:bob" }),
+                        }),
+                    ),
+                };
+                let put = FileLabelsPut { agent: place.agent_id(), said };
+                Batch::new(place.tenant_id()).with(Mutation::FileLabelsPut(put))
+            }
+            Op::Approve { place, back, number, step } => self.approve(place, back, number, step)?,
             Op::Torn { place, after_off } => {
                 let run = self.run(place, 0)?;
                 let item = self.item();

@@ -247,6 +247,7 @@ pub(super) fn started(agent: AgentId, session: SessionId, after: u64, items: &[I
             items: items.to_vec(),
             after,
             resumes: None,
+            approved: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 8,
@@ -281,6 +282,7 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
         finish: Finish::Stop,
         stopped_at: None,
         tools: Vec::new(),
+        clean: true,
     };
     NewEntry { body: Some(body.into()), ..entry(6, Entry::ModelReplied(replied)) }
 }

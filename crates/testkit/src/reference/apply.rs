@@ -5,12 +5,15 @@
 
 use dromia_contracts::agent::{Agent, AgentState};
 use dromia_contracts::budget::Payer;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::file::FILE_LABELS_MAX;
 use dromia_contracts::run::{Run, RunHead};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
 use dromia_contracts::store::{
-    AgentCreate, AgentStateSet, Batch, Claim, InboxPut, Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend,
-    RunTakeover, SecretErase, SessionOpen, StatePut, StoredEntry, TenantCreate, TokenCreate, TokenRevoke,
+    AgentCreate, AgentStateSet, Batch, CapabilityRevoke, Claim, FileLabelsPut, InboxPut, Mutation, NewEntry,
+    Pin, Receipt, Refusal, RunAppend, RunTakeover, SecretErase, SessionOpen, StatePut, StoredEntry,
+    TenantCreate, TokenCreate, TokenRevoke,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
@@ -140,6 +143,18 @@ impl TenantRows {
             Mutation::SecretErase(erase) => self.secret_erase(erase)?,
             Mutation::BudgetSet(set) => self.budget_set(&set.budget)?,
             Mutation::BudgetRemove(remove) => self.budget_remove(&remove.name),
+            Mutation::CapabilityPut(put) => self.capability_put(put)?,
+            Mutation::CapabilityRevoke(revoke) => self.capability_revoke(revoke)?,
+            Mutation::CapabilityDrop(drop) => {
+                self.capabilities.remove(&drop.capability);
+            }
+            Mutation::FileLabelsPut(put) => self.file_labels_put(put)?,
+            Mutation::ApprovalAsk(ask) => self.approval_ask(ask)?,
+            Mutation::ApprovalAnswer(answer) => self.approval_answer(answer)?,
+            Mutation::ApprovalRulePut(rule) => self.approval_rule_put(rule)?,
+            Mutation::ApprovalRuleRemove(remove) => {
+                self.approval_rules.remove(&remove.name);
+            }
         }
         Ok(None)
     }
@@ -165,6 +180,49 @@ impl TenantRows {
                 Ok(())
             }
         }
+    }
+
+    fn capability_put(&mut self, put: &Capability) -> Result<(), Refusal> {
+        if let Some(known) = self.capabilities.get(&put.id) {
+            // It may have been taken back since; everything else never changes.
+            let same = *known == Capability { revoked_at: known.revoked_at, ..put.clone() };
+            return if same { Ok(()) } else { Err(Refusal::Malformed(format!("{} exists already", put.id))) };
+        }
+        match self.agents.get(&put.holder).map(|agent| agent.state) {
+            None | Some(AgentState::Deleting) => return Err(Refusal::NotFound(put.holder.to_string())),
+            Some(AgentState::Running | AgentState::Paused | AgentState::Terminated) => {}
+        }
+        self.capabilities.insert(put.id, put.clone());
+        Ok(())
+    }
+
+    fn file_labels_put(&mut self, put: &FileLabelsPut) -> Result<(), Refusal> {
+        if !self.agents.contains_key(&put.agent) {
+            return Err(Refusal::NotFound(put.agent.to_string()));
+        }
+        let known = self.files.entry(put.agent).or_default();
+        let mut rest = put.said.rest;
+        known.retain(|path, _| put.said.files.get(path) != Some(&None));
+        for (path, holds) in &put.said.files {
+            let Some(holds) = holds else { continue };
+            if known.len() < FILE_LABELS_MAX || known.contains_key(path) {
+                known.insert(path.clone(), holds.clone());
+            } else {
+                rest = Some(rest.map_or(holds.label, |rest| rest.join(holds.label)));
+            }
+        }
+        if let Some(more) = rest {
+            let rest = self.files_rest.entry(put.agent).or_insert(more);
+            *rest = rest.join(more);
+        }
+        Ok(())
+    }
+
+    fn capability_revoke(&mut self, revoke: &CapabilityRevoke) -> Result<(), Refusal> {
+        let row = self.capabilities.get_mut(&revoke.capability);
+        let row = row.ok_or_else(|| Refusal::NotFound(revoke.capability.to_string()))?;
+        row.revoked_at.get_or_insert(revoke.at);
+        Ok(())
     }
 
     fn token_revoke(&mut self, revoke: &TokenRevoke) -> Result<(), Refusal> {
@@ -306,6 +364,9 @@ impl TenantRows {
         }
         let place = (run.agent, run.session, *id);
         self.charge(payer, place, entries)?;
+        if payer.is_some() {
+            self.touch(*id, entries)?;
+        }
         self.append(*id, *epoch, entries);
         self.head_set(*id, *epoch, entries, *head);
         Ok(())

@@ -1,7 +1,9 @@
 //! The limits of a batch, and the ways in which one contradicts itself. They are checked before any row is read.
 
 use bytes::Bytes;
+use dromia_contracts::CapabilityId;
 use dromia_contracts::entry::Entry;
+use dromia_contracts::file::FILE_PATH_BYTES_MAX;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{Batch, Mutation, NewEntry, Refusal, SecretErase};
 use dromia_contracts::vault::SealedSecret;
@@ -52,14 +54,37 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
                 return malformed("a batch changes a secret once");
             }
             Mutation::VaultKeyPut(put) => (1, put.key.len()),
+            Mutation::CapabilityPut(_) | Mutation::CapabilityRevoke(_) | Mutation::CapabilityDrop(_)
+                if capability(mutation).is_some_and(|id| capability_changes(batch, id) > 1) =>
+            {
+                return malformed("a batch changes a capability once");
+            }
+            Mutation::CapabilityPut(put) => (1, put.token.len()),
+            Mutation::FileLabelsPut(put) => {
+                let same = |other: &&Mutation| matches!(other, Mutation::FileLabelsPut(other) if other.agent == put.agent);
+                if batch.mutations.iter().filter(same).count() > 1 {
+                    return malformed("a batch says once what an agent's files hold");
+                }
+                let paths = put.said.files.keys();
+                if paths.clone().any(|path| path.is_empty() || path.len() > FILE_PATH_BYTES_MAX) {
+                    return malformed("a file's path has 1 to 4096 bytes");
+                }
+                (1 + put.said.files.len(), paths.map(String::len).sum::<usize>())
+            }
+            Mutation::ApprovalAsk(ask) => (1, ask.arguments.len()),
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)
             | Mutation::DeliveryRedrive(_)
             | Mutation::CursorMove(_)
             | Mutation::SecretErase(_)
+            | Mutation::CapabilityRevoke(_)
+            | Mutation::CapabilityDrop(_)
             | Mutation::BudgetSet(_)
             | Mutation::BudgetRemove(_)
+            | Mutation::ApprovalAnswer(_)
+            | Mutation::ApprovalRulePut(_)
+            | Mutation::ApprovalRuleRemove(_)
             | Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)
@@ -100,11 +125,32 @@ fn changes(batch: &Batch, name: &str) -> usize {
     batch.mutations.iter().filter(changed).count()
 }
 
+/// The capability that a mutation changes, if it changes one.
+fn capability(mutation: &Mutation) -> Option<CapabilityId> {
+    match mutation {
+        Mutation::CapabilityPut(put) => Some(put.id),
+        Mutation::CapabilityRevoke(revoke) => Some(revoke.capability),
+        Mutation::CapabilityDrop(drop) => Some(drop.capability),
+        _ => None,
+    }
+}
+
+/// Counts how often a batch changes a capability.
+fn capability_changes(batch: &Batch, id: CapabilityId) -> usize {
+    batch.mutations.iter().filter(|mutation| capability(mutation) == Some(id)).count()
+}
+
 fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
     match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume)
-        | (InboxOwner::Run(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release) => true,
-        (InboxOwner::Session(_), ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release)
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume) => false,
+        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
+        | (
+            InboxOwner::Run(_),
+            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
+        ) => true,
+        (
+            InboxOwner::Session(_),
+            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
+        )
+        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
     }
 }

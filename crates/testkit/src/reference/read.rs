@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, RunFilter, RunSpending, SessionTail,
-    StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, OpenRun, Page, PendingSession, Read,
+    RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
+    TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    TenantId, TokenId,
 };
 
 use super::ReferenceStore;
@@ -154,8 +159,13 @@ impl TenantRows {
         }
         self.session_keys.retain(|(of, _), _| *of != agent);
         self.revisions.retain(|(of, _), _| *of != agent);
+        self.approvals.retain(|_, approval| approval.agent != agent);
+        self.approval_rules.retain(|_, rule| rule.agent != Some(agent));
         self.agents.remove(&agent);
         self.forget_subject(&agent.to_string());
+        self.capabilities.retain(|_, row| row.holder != agent);
+        self.files.remove(&agent);
+        self.files_rest.remove(&agent);
         erased.sessions = sessions.len() as u64;
         erased.runs = runs.len() as u64;
         erased
@@ -208,6 +218,56 @@ impl Store for ReferenceStore {
             let named = tokens.filter(|token| name.is_none_or(|name| token.name == name));
             let seen = named.filter(|_| scope.agent().is_none());
             page(seen.map(|token| (token.id, token)), asked, false)
+        })
+    }
+
+    fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<Approval>> {
+        self.seen(scope, |rows| {
+            rows.approvals.get(&id).filter(|approval| rows.sees(scope, approval.agent)).cloned()
+        })
+    }
+
+    fn approvals<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: ApprovalFilter,
+        asked: Page<ApprovalId>,
+    ) -> Read<'a, Vec<Approval>> {
+        let wanted = |approval: &&Approval| {
+            filter.agent.is_none_or(|agent| agent == approval.agent)
+                && filter.open_at.is_none_or(|now| approval.state_at(now).is_open())
+        };
+        self.seen(scope, |rows| {
+            let seen = rows.approvals.values().filter(|approval| rows.sees(scope, approval.agent));
+            page(seen.filter(wanted).rev().map(|approval| (approval.id, approval.clone())), asked, true)
+        })
+    }
+
+    fn cooling_approvals<'a>(
+        &'a self,
+        _: &'a Operator,
+        open_at: jiff::Timestamp,
+        limit: usize,
+    ) -> Read<'a, Vec<CoolingApproval>> {
+        let state = self.state();
+        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
+            let seen =
+                |agent| rows.agents.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
+            let seen = rows.approvals.values().filter(move |approval| seen(&approval.agent));
+            seen.filter_map(move |approval| {
+                let until = approval.cooling_at(open_at)?;
+                Some(CoolingApproval { tenant: *tenant, approval: approval.id, until })
+            })
+        });
+        let mut rows: Vec<CoolingApproval> = rows.collect();
+        rows.sort_by_key(|row| (row.until, row.tenant, row.approval));
+        rows.truncate(limit.min(Page::<ApprovalId>::LIMIT_MAX));
+        answer(rows)
+    }
+
+    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
+        self.seen(scope, |rows| {
+            if scope.agent().is_some() { Vec::new() } else { rows.approval_rules.values().cloned().collect() }
         })
     }
 
@@ -557,6 +617,38 @@ impl Store for ReferenceStore {
 
     fn secret<'a>(&'a self, scope: &'a Scope, name: &'a str) -> Read<'a, Option<SealedSecret>> {
         self.seen(scope, |rows| rows.secrets.get(name).cloned())
+    }
+
+    fn capabilities<'a>(&'a self, scope: &'a Scope, asked: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
+        self.seen(scope, |rows| {
+            let held = rows.capabilities.iter().filter(|(_, row)| scope.sees(row.holder));
+            page(held.map(|(id, row)| (*id, row.clone())), asked, false)
+        })
+    }
+
+    fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
+        self.seen(scope, |rows| {
+            if !rows.sees(scope, agent) {
+                return KnownFile::default();
+            }
+            let file = rows.files.get(&agent).and_then(|files| files.get(path)).cloned();
+            let rest = rows.files_rest.get(&agent).copied();
+            KnownFile { file, rest: rest.unwrap_or(KnownFile::default().rest) }
+        })
+    }
+
+    fn file_labels<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        asked: Page<&'a str>,
+    ) -> Read<'a, Vec<(String, FileLabel)>> {
+        self.seen(scope, |rows| {
+            let files = rows.files.get(&agent).filter(|_| rows.sees(scope, agent));
+            let files = files.into_iter().flatten();
+            let files = files.map(|(path, file)| (path.as_str(), (path.clone(), file.clone())));
+            page(files, asked, false)
+        })
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {

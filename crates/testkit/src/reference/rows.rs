@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::{Budget, Counter, Reserved};
+use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::Subscriber;
+use dromia_contracts::file::FileLabel;
+use dromia_contracts::label::Label;
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{InboxPut, ItemKey, StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
-use dromia_contracts::{AgentId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId};
+use dromia_contracts::{
+    AgentId, ApprovalId, CapabilityId, DeliveryId, Digest, ItemId, RunId, SessionId, TokenId,
+};
 use jiff::Timestamp;
 
 use super::deliver::DeliveryRow;
@@ -46,6 +52,12 @@ pub(super) struct TenantRows {
     pub(super) budgets: BTreeMap<String, Budget>,
     pub(super) used: BTreeMap<Counter, u64>,
     pub(super) reserved: BTreeMap<RunId, Vec<Reserved>>,
+    pub(super) capabilities: BTreeMap<CapabilityId, Capability>,
+    pub(super) files: BTreeMap<AgentId, BTreeMap<String, FileLabel>>,
+    /// What counts for the files of an agent of which nothing is known.
+    pub(super) files_rest: BTreeMap<AgentId, Label>,
+    pub(super) approvals: BTreeMap<ApprovalId, Approval>,
+    pub(super) approval_rules: BTreeMap<String, ApprovalRule>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -114,6 +126,11 @@ impl TenantRows {
             budgets: BTreeMap::new(),
             used: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
+            files: BTreeMap::new(),
+            files_rest: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            approval_rules: BTreeMap::new(),
         }
     }
 

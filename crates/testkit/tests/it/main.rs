@@ -7,3 +7,4 @@ mod faulty;
 mod fuzz;
 mod model_server;
 mod reference;
+mod tenants;

@@ -3,8 +3,11 @@
 mod support;
 
 mod catalogue;
+mod external;
 mod files;
+mod fuzz;
 mod homes;
+mod labels;
 mod message;
 mod programs;
 mod races;

@@ -20,6 +20,9 @@ use serde_json::json;
 
 use crate::support::{Bench, TENANT, context};
 
+/// What a process does to its workspace.
+pub(crate) type Deed = fn(&Path);
+
 /// A machine whose sandbox plays what it is told to, and remembers what it was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Played {
@@ -31,6 +34,8 @@ pub(crate) struct Played {
     pub(crate) is_weak: AtomicBool,
     /// The door of the next process.
     pub(crate) door: Arc<Mutex<Option<TcpListener>>>,
+    /// What the processes do to their workspace.
+    pub(crate) does: Arc<Mutex<Option<Deed>>>,
     /// Runs that came to rest.
     pub(crate) gone: Mutex<Vec<RunId>>,
 }
@@ -44,10 +49,11 @@ impl Sandboxes for Played {
         assert_eq!(tenant, TENANT, "it is asked for the tenant that calls");
         let script = self.script.lock().expect("nobody panicked").clone();
         let (asked, door) = (Arc::clone(&self.asked), Arc::clone(&self.door));
+        let does = Arc::clone(&self.does);
         let name = if self.is_weak.load(Ordering::SeqCst) { "played/base" } else { "played" };
         Box::pin(async move {
             match script {
-                Some(script) => Ok(Arc::new(Stage { name, script, asked, door }) as Arc<dyn Sandbox>),
+                Some(script) => Ok(Arc::new(Stage { name, script, asked, door, does }) as Arc<dyn Sandbox>),
                 None => Err(SandboxError::Unavailable {
                     missing: "the kernel has no Landlock".to_owned(),
                     fix: "boot with lsm=landlock".to_owned(),
@@ -63,6 +69,7 @@ struct Stage {
     script: Vec<ProcessEvent>,
     asked: Arc<Mutex<Vec<ProcessSpec>>>,
     door: Arc<Mutex<Option<TcpListener>>>,
+    does: Arc<Mutex<Option<Deed>>>,
 }
 
 impl Sandbox for Stage {
@@ -83,6 +90,9 @@ impl Sandbox for Stage {
     }
 
     fn start(&self, spec: ProcessSpec) -> BoxFuture<'_, Result<Box<dyn Process>, SandboxError>> {
+        if let Some(does) = *self.does.lock().expect("nobody panicked") {
+            does(&spec.workspace);
+        }
         self.asked.lock().expect("nobody panicked").push(spec);
         let script = self.script.clone().into_iter();
         let door = self.door.lock().expect("nobody panicked").take();
@@ -105,7 +115,7 @@ impl Process for Acted {
     }
 }
 
-fn plays(bench: &Bench, output: &[&[u8]], ending: Ending) {
+pub(crate) fn plays(bench: &Bench, output: &[&[u8]], ending: Ending) {
     let piece =
         |bytes: &&[u8]| ProcessEvent::Output { stream: Stream::Out, bytes: Bytes::copy_from_slice(bytes) };
     let script = output.iter().map(piece).chain([ProcessEvent::Ended(ending)]).collect();

@@ -1,32 +1,38 @@
 //! A toolbox on a temporary home, with a clock that stands still and a store that knows two sessions.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::content::{ToolCall, parts_text};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::egress::{Body, EgressError, Failure, Line, Request, Response, Tunnel, TunnelRequest};
+use dromia_contracts::file::{FileLabel, FileLabels, KnownFile};
 use dromia_contracts::label::Label;
 use dromia_contracts::run::Run;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, Spawn};
 use dromia_contracts::scope::{Actor, Authority, Operator, Scope};
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, DeliveryFilter, OpenRun, Page, PendingSession, Read, ReadError, RunFilter, RunSpending,
-    SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, OpenRun, Page, PendingSession, Read,
+    ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
+    TailLimits, TokenOwner,
 };
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolHost, ToolOutput, Unwatched};
-use dromia_contracts::vault::{Leak, Leaks, NoSecrets, SealedSecret};
+use dromia_contracts::vault::{Leak, Leaks, NoSecrets, SealedSecret, Spotter};
 use dromia_contracts::{
-    AgentId, BoxFuture, CallId, DeliveryId, Digest, Fault, RunId, SessionId, TenantId, TokenId,
+    AgentId, ApprovalId, BoxFuture, CallId, CapabilityId, DeliveryId, Digest, Fault, RunId, SessionId,
+    TenantId, TokenId,
 };
 use dromia_tools::{Toolbox, ToolsConfig};
 use jiff::Timestamp;
@@ -48,6 +54,7 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<StillClock>,
     pub(crate) line: Arc<ToldLine>,
     pub(crate) sandboxes: Arc<Played>,
+    pub(crate) index: Arc<Index>,
     home: tempfile::TempDir,
 }
 
@@ -86,9 +93,10 @@ impl Bench {
             way_out: Arc::clone(&line) as _,
             leaks,
         };
-        let store = Arc::new(TwoSessions { colleague });
+        let index = Arc::new(Index::default());
+        let store = Arc::new(TwoSessions { colleague, index: Arc::clone(&index) });
         let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
-        Self { toolbox, clock, line, sandboxes, home }
+        Self { toolbox, clock, line, sandboxes, index, home }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -128,15 +136,24 @@ impl Bench {
 }
 
 /// Finds one value as it is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Hidden(&'static str);
 
-impl Leaks for Hidden {
-    fn find<'a>(&'a self, _: &'a Scope, text: &'a [u8]) -> BoxFuture<'a, Result<Vec<Leak>, Fault>> {
+impl Spotter for Hidden {
+    fn find(&self, text: &[u8]) -> Vec<Leak> {
         let value = self.0.as_bytes();
         let places = text.windows(value.len()).enumerate().filter(|(_, window)| *window == value);
-        let leaks = places.map(|(at, _)| Leak { secret: "mail".to_owned(), range: at..at + value.len() });
-        Box::pin(std::future::ready(Ok(leaks.collect())))
+        places.map(|(at, _)| Leak { secret: "mail".to_owned(), range: at..at + value.len() }).collect()
+    }
+
+    fn open_from(&self, text: &[u8]) -> usize {
+        text.len()
+    }
+}
+
+impl Leaks for Hidden {
+    fn spotter<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
+        Box::pin(std::future::ready(Ok(Arc::new(*self) as Arc<dyn Spotter>)))
     }
 }
 
@@ -255,6 +272,68 @@ impl Spawn for Nowhere {
 #[derive(Debug)]
 struct TwoSessions {
     colleague: AgentState,
+    index: Arc<Index>,
+}
+
+/// What is known of files.
+#[derive(Debug, Default)]
+pub(crate) struct Index(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: BTreeMap<String, FileLabel>,
+    rest: Option<Label>,
+    is_shut: bool,
+    /// Where the files lie, for an index that takes what a file holds for what is known of it.
+    lies_about: Option<PathBuf>,
+    keeps_first: bool,
+}
+
+impl Index {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what a call says, as the commit of its result does.
+    pub(crate) fn keep(&self, said: &FileLabels) {
+        let mut inner = self.inner();
+        for (path, holds) in &said.files {
+            match holds {
+                Some(_) if inner.keeps_first && inner.files.contains_key(path) => {}
+                Some(holds) => {
+                    inner.files.insert(path.clone(), holds.clone());
+                }
+                None => {
+                    inner.files.remove(path);
+                }
+            }
+        }
+        inner.rest = inner.rest.map_or(said.rest, |rest| Some(rest.join(said.rest.unwrap_or(rest))));
+    }
+
+    /// Answers nothing any more.
+    pub(crate) fn shut(&self) {
+        self.inner().is_shut = true;
+    }
+
+    /// From now on a file has the label of its path, whatever it holds.
+    pub(crate) fn look_at_paths_alone(&self, workspace: PathBuf) {
+        self.inner().lies_about = Some(workspace);
+    }
+
+    /// From now on what is known of a file stays.
+    pub(crate) fn keep_the_first_word(&self) {
+        self.inner().keeps_first = true;
+    }
+}
+
+impl Inner {
+    fn file(&self, path: &str) -> Option<FileLabel> {
+        let known = self.files.get(path)?.clone();
+        let lie = self.lies_about.as_ref().and_then(|workspace| std::fs::read(workspace.join(path)).ok());
+        let lie = lie.map(|holds| Digest::from_bytes(*blake3::hash(&holds).as_bytes()));
+        Some(FileLabel { content: lie.unwrap_or(known.content), ..known })
+    }
 }
 
 fn session(id: SessionId) -> Session {
@@ -315,6 +394,32 @@ impl Store for TwoSessions {
     }
 
     fn tokens<'a>(&'a self, _: &'a Scope, _: Option<&'a str>, _: Page<TokenId>) -> Read<'a, Vec<Token>> {
+        not_asked()
+    }
+
+    fn approval<'a>(&'a self, _: &'a Scope, _: ApprovalId) -> Read<'a, Option<Approval>> {
+        not_asked()
+    }
+
+    fn cooling_approvals<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: jiff::Timestamp,
+        _: usize,
+    ) -> Read<'a, Vec<CoolingApproval>> {
+        not_asked()
+    }
+
+    fn approvals<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: ApprovalFilter,
+        _: Page<ApprovalId>,
+    ) -> Read<'a, Vec<Approval>> {
+        not_asked()
+    }
+
+    fn approval_rules<'a>(&'a self, _: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
         not_asked()
     }
 
@@ -469,6 +574,35 @@ impl Store for TwoSessions {
 
     fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
         not_asked()
+    }
+
+    fn capabilities<'a>(&'a self, _: &'a Scope, _: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
+        not_asked()
+    }
+
+    fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
+        assert_eq!((scope.tenant(), agent), (TENANT, AGENT), "it is asked for the agent that calls");
+        let inner = self.index.inner();
+        if inner.is_shut {
+            return not_asked();
+        }
+        found(KnownFile { file: inner.file(path), rest: inner.rest.unwrap_or(Label::PUBLIC_FACT) })
+    }
+
+    fn file_labels<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        page: Page<&'a str>,
+    ) -> Read<'a, Vec<(String, FileLabel)>> {
+        assert_eq!((scope.tenant(), agent), (TENANT, AGENT), "it is asked for the agent that calls");
+        let inner = self.index.inner();
+        if inner.is_shut {
+            return not_asked();
+        }
+        let paths = inner.files.keys().filter(|path| page.after.is_none_or(|after| path.as_str() > after));
+        let file = |path: &String| Some((path.clone(), inner.file(path)?));
+        found(paths.take(page.limit).filter_map(file).collect())
     }
 
     fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {

@@ -160,6 +160,17 @@ async fn a_value_that_a_call_would_pass_on_is_refused() {
     assert!(bench.line.sent().is_empty());
 }
 
+#[tokio::test]
+async fn a_tool_that_looks_for_no_secrets_is_caught() {
+    // The same call where nobody looks: the value goes out and comes back.
+    let bench = Bench::new();
+    bench.line.answers(Ok((200, Vec::new(), pieces(&["it is canary-1"]))));
+    let arguments = json!({"url": "https://example.com/", "method": "POST", "body": "canary-1"});
+    let told = bench.told("http.request", &arguments.to_string()).await;
+    assert!(told.contains("it is canary-1"), "{told}");
+    assert_eq!(bench.line.sent().len(), 1);
+}
+
 /// Asks for a long body as an agent with these grants, and returns what is told.
 async fn long(bench: &Bench, method: &str, grants: &[&str], bytes: usize) -> String {
     let body = "x".repeat(bytes);

@@ -23,6 +23,13 @@ macro_rules! with_provider {
     };
 }
 
+/// A tool of the operator's own, and one more key of it.
+macro_rules! external {
+    ($more:literal) => {
+        concat!("tools: { external: { bank.pay: { description: Pays., url: 'http://h/pay'", $more, " } } }\n")
+    };
+}
+
 /// A channel, and one more key of it.
 macro_rules! channel {
     ($more:literal) => {
@@ -59,6 +66,9 @@ const OTHER_URL: &str =
     "channels:\n  orders: { kind: webhook, agent: ops, url: 'http://i/', secret: env:W }\n";
 const OTHER_SECRET: &str =
     "channels:\n  orders: { kind: webhook, agent: ops, url: 'http://h/', secret: env:V }\n";
+
+const OTHER_WORDS: &str = "tools: { external: { bank.pay: { description: Sends., url: 'http://h/pay' } } }\n";
+const OTHER_PLACE: &str = "tools: { external: { bank.pay: { description: Pays., url: 'http://i/pay' } } }\n";
 
 const PLAIN: &str = with_provider!("", "");
 const SHORT: &str = "models:\n  a: { kind: openai, model: m }\n";
@@ -149,13 +159,41 @@ const CASES: &[Case] = &[
     ("egress.private_servers", "", "egress: { private_servers: [wiki] }", |resolved| {
         format!("{:?}", resolved.reachable.opened.private_named)
     }),
+    ("permissions.delay", "", "permissions: { delay: [exec] }", |resolved| {
+        format!("{:?}", resolved.said.grants(None))
+    }),
+    ("irreversible.action", "", "irreversible: { action: delay }", |resolved| {
+        format!("{:?}", resolved.irreversible)
+    }),
+    ("irreversible.cooling_ms", "", "irreversible: { cooling_ms: 7 }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.cooling)
+    }),
     ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| {
         format!("{:?}", resolved.said.grants(None))
     }),
     ("permissions.deny", "", "permissions: { deny: [exec] }", |resolved| {
         format!("{:?}", resolved.said.grants(None))
     }),
+    ("approvals.hold_ms", "", "approvals: { hold_ms: 7 }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.hold)
+    }),
+    ("approvals.expire_ms", "", "approvals: { expire_ms: 777777 }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.expire)
+    }),
+    ("approvals.approvers", "", "approvals: { approvers: ['token:ops'] }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.approvers)
+    }),
+    ("approvals.unattended", "", "approvals: { unattended: [task] }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.unattended)
+    }),
+    ("approvals.allow", "", "approvals: { allow: ['file.write path=notes/**'] }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.rules)
+    }),
+    ("approvals.deny", "", "approvals: { deny: ['file.write path=notes/**'] }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.rules)
+    }),
     ("agents.NAME.permissions.allow", "", "agents: { dev: { permissions: { allow: [exec] } } }", of_dev),
+    ("agents.NAME.permissions.delay", "", "agents: { dev: { permissions: { delay: [exec] } } }", of_dev),
     ("agents.NAME.permissions.ask", "", "agents: { dev: { permissions: { ask: [exec] } } }", of_dev),
     ("agents.NAME.permissions.deny", "", "agents: { dev: { permissions: { deny: [exec] } } }", of_dev),
     ("egress.https_only", "", "egress: { https_only: true }", |resolved| {
@@ -190,6 +228,15 @@ const CASES: &[Case] = &[
     }),
     ("sandbox.minimum", "", "sandbox: { minimum: base }", |resolved| {
         format!("{:?}", resolved.sandbox_minimum)
+    }),
+    (
+        "roles.NAME.scopes",
+        "roles: { a: { scopes: [read] } }",
+        "roles: { a: { scopes: [invoke] } }",
+        |resolved| format!("{:?}", resolved.gateway(None).roles),
+    ),
+    ("socket.users", "", "socket: { users: [{ uid: 1001, role: viewer }] }", |resolved| {
+        format!("{:?}", resolved.gateway(None).socket_users)
     }),
     (
         "tenants.NAME.trust",
@@ -252,6 +299,42 @@ const CASES: &[Case] = &[
     ("tools.message_hops_max", "", "tools: { message_hops_max: 7 }", |resolved| {
         resolved.message_hops_max.to_string()
     }),
+    ("tools.external.NAME.description", external!(""), OTHER_WORDS, of_external),
+    ("tools.external.NAME.url", external!(""), OTHER_PLACE, of_external),
+    (
+        "tools.external.NAME.arguments",
+        external!(""),
+        external!(", arguments: { properties: { to: { type: string } } }"),
+        of_external,
+    ),
+    ("tools.external.NAME.effect", external!(""), external!(", effect: keyed"), of_external),
+    ("tools.external.NAME.sink", external!(""), external!(", sink: inside"), of_external),
+    (
+        "tools.external.NAME.roles",
+        external!(", arguments: { properties: { to: {} } }"),
+        external!(", arguments: { properties: { to: {} } }, roles: { to: destination }"),
+        of_external,
+    ),
+    (
+        "tools.external.NAME.result_label",
+        external!(""),
+        external!(", result_label: trusted/tenant"),
+        of_external,
+    ),
+    ("tools.external.NAME.secret", external!(""), external!(", secret: bank"), of_external),
+    (
+        "tools.external.NAME.placement",
+        external!(", secret: bank"),
+        external!(", secret: bank, placement: 'header:x-key'"),
+        of_external,
+    ),
+    ("tools.external.NAME.timeout_ms", external!(""), external!(", timeout_ms: 7"), of_external),
+    (
+        "tools.external.NAME.response_bytes_max",
+        external!(""),
+        external!(", response_bytes_max: 7"),
+        of_external,
+    ),
     (
         "providers.NAME.kind",
         PLAIN,
@@ -389,6 +472,11 @@ const CASES: &[Case] = &[
 /// What is added to the grants of the agent `dev`.
 fn of_dev(resolved: &Resolved) -> String {
     format!("{:?}", resolved.said.grants(Some(&super::tools::dev())))
+}
+
+/// What is known of the operator's own tools.
+fn of_external(resolved: &Resolved) -> String {
+    format!("{:?}", resolved.external)
 }
 
 /// The settings of the channel `orders`.

@@ -148,6 +148,9 @@ fn permissions_become_words_among_an_agents_grants() {
     assert_eq!(said.grants(None), ["ask:file.*", "deny:exec"]);
     let own = ["ask:file.*", "deny:exec", "time.now", "ask:exec", "deny:http.request"];
     assert_eq!(said.grants(Some(&dev())), own);
+    let later = "permissions: { delay: [exec] }\nagents: { dev: { permissions: { delay: ['file.*'] } } }\n";
+    let said = loaded(later).resolve(&Environment::default()).expect("it is right").said;
+    assert_eq!(said.grants(Some(&dev())), ["delay:exec", "delay:file.*"]);
 }
 
 #[test]
@@ -156,9 +159,118 @@ fn permissions_speak_of_tools_there_are() {
         ("permissions: { deny: [exce] }", "permissions.deny.0: the grant \"exce\" covers no tool"),
         ("permissions: { ask: [model] }", "permissions.ask.0: \"model\" is no tool"),
         ("permissions: { ask: [exec], deny: [exec] }", "permissions.deny.0: exec stands here twice"),
+        ("permissions: { delay: [exec], ask: [exec] }", "permissions.ask.0: exec stands here twice"),
         ("agents: { dev: { permissions: { allow: ['*'] } } }", "agents.dev.permissions.allow.0: the grant"),
     ] {
         let problems = loaded(text).resolve(&Environment::default()).expect_err(text).to_string();
         assert!(problems.contains(said), "{problems}");
+    }
+}
+
+#[test]
+fn a_time_to_cool_has_its_bounds() {
+    for (ms, is_right) in [("0", false), ("1", true), ("2592000000", true), ("2592000001", false)] {
+        let told = loaded(&format!("irreversible: {{ cooling_ms: {ms} }}")).resolve(&Environment::default());
+        match told {
+            Ok(_) => assert!(is_right, "{ms}"),
+            Err(problems) => {
+                let problems = problems.to_string();
+                assert!(
+                    !is_right && problems.contains("irreversible.cooling_ms: must be from 1"),
+                    "{problems}"
+                );
+            }
+        }
+    }
+}
+
+/// A file with one tool of the operator's own.
+fn external(name: &str, keys: &str) -> String {
+    format!("tools:\n  external:\n    {name}: {{ description: Pays., url: 'https://h/pay'{keys} }}\n")
+}
+
+#[test]
+fn a_tool_of_ones_own_is_what_the_file_says_and_untrusted_where_it_says_nothing() {
+    use dromia_contracts::tool::{ArgumentRole, EffectClass};
+
+    let text = external("bank.pay", "");
+    let resolved = loaded(&text).resolve(&Environment::default()).expect("it is right");
+    let [external_tool] = resolved.external.as_slice() else { panic!("one tool: {resolved:?}") };
+    let said = external_tool.tool.descriptor();
+    assert_eq!((said.name.as_str(), said.effect), ("bank.pay", EffectClass::Unkeyed));
+    assert_eq!(said.result_label.to_string(), "untrusted/agent");
+    assert_eq!(said.parameters["additionalProperties"], false);
+    assert_eq!(external_tool.limits.redirects_max, 0);
+    let keys = ", effect: keyed, arguments: { properties: { to: { type: string } }, required: [to] }, roles: { to: destination }, result_label: trusted/tenant";
+    let resolved = loaded(&external("bank.pay", keys)).resolve(&Environment::default()).expect("it is right");
+    let said = resolved.external[0].tool.descriptor();
+    assert_eq!(said.roles, [("to".to_owned(), ArgumentRole::Destination)]);
+    assert_eq!((said.effect, said.result_label.to_string().as_str()), (EffectClass::Keyed, "trusted/tenant"));
+}
+
+#[test]
+fn a_tool_of_ones_own_that_cannot_be_is_refused_with_its_place() {
+    for (name, keys, says) in [
+        ("file.send", "", "tools.external.file.send: file begins names of what is built in"),
+        ("pay", "", "tools.external.pay: a tool of your own is named by a family and a word"),
+        (
+            "bank.pay",
+            ", effect: transactional",
+            "dromia.yaml:3:67: tools.external.bank.pay.effect: nothing that",
+        ),
+        (
+            "bank.pay",
+            ", roles: { to: object }",
+            "tools.external.bank.pay.roles.to: there is no argument \"to\"",
+        ),
+        (
+            "bank.pay",
+            ", arguments: { type: array }",
+            "tools.external.bank.pay.arguments: arguments are an object",
+        ),
+        (
+            "bank.pay",
+            ", result_label: good",
+            "tools.external.bank.pay.result_label: expected a label such as",
+        ),
+        ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: is there without `secret`"),
+        ("bank.pay", ", secret: 'a b'", "tools.external.bank.pay.secret: a secret's name is"),
+        ("bank.pay", ", timeout_ms: 0", "tools.external.bank.pay.timeout_ms: must be from 1 to 600000"),
+        ("bank.pay", ", response_bytes_max: 99999999999", "response_bytes_max: must be from 1 to"),
+    ] {
+        let told = refused(&external(name, keys));
+        assert!(told.contains(says), "{name}{keys}\n{told}");
+    }
+    for (url, says) in [("ftp://h/", "a URL begins with https://"), ("https://u:p@h/", "holds no user name")]
+    {
+        let told = refused(&external("bank.pay", "").replace("https://h/pay", url));
+        assert!(told.contains("tools.external.bank.pay.url: ") && told.contains(says), "{told}");
+    }
+}
+
+#[test]
+fn permissions_know_the_tools_of_ones_own() {
+    let text = external("bank.pay", "")
+        + "permissions: { ask: [bank.pay] }\nagents: { dev: { permissions: { allow: ['bank.*'] } } }\n";
+    let said = loaded(&text).resolve(&Environment::default()).expect("it is right").said;
+    assert_eq!(said.grants(Some(&dev())), ["ask:bank.pay", "bank.*"]);
+    let told = refused("permissions: { ask: [bank.pay] }\n");
+    assert!(told.contains("permissions.ask.0: the grant \"bank.pay\" covers no tool"), "{told}");
+}
+
+#[test]
+fn a_rule_of_the_file_may_speak_of_a_tool_of_ones_own_and_says_where_it_aims() {
+    let bank = "tools: { external: { bank.pay: { description: Pays., url: 'http://h/pay', arguments: { type: object, properties: { to: { type: string } } }, roles: { to: destination } } } }\n";
+    let good = format!("{bank}approvals: {{ allow: ['bank.pay to=DE1'], deny: ['bank.pay'] }}\n");
+    let resolved = loaded(&good).resolve(&Environment::default()).expect("it is right");
+    assert_eq!(resolved.engine.approvals.rules.len(), 2);
+    for (rule, says) in [
+        ("bank.pay", "approvals.allow.0: a rule that allows bank.pay says what to must be"),
+        ("file.write", "approvals.allow.0: a rule that allows file.write says what path must be"),
+        ("file_write path=a", "approvals.allow.0: there is no tool \"file_write\""),
+        ("exec", "approvals.allow.0: a rule that allows a program names it"),
+    ] {
+        let told = refused(&format!("{bank}approvals: {{ allow: ['{rule}'] }}\n"));
+        assert!(told.contains(says), "{rule}\n{told}");
     }
 }

@@ -61,7 +61,8 @@ pub(crate) struct WrittenProvider {
     /// Anthropic, by kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base_url: Option<String>,
-    /// The key, as `env:NAME`: it is taken from that environment variable. A key in the file is refused.
+    /// The key, as `env:NAME`: it is taken from that environment variable; or as `secret:NAME`: it is that secret of the
+    /// tenant `default`, bound to this server, and only the way out ever has its value. A key in the file is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
     /// Kind `openai` only: the field that carries the most tokens of an answer; by default
@@ -136,7 +137,7 @@ pub(crate) struct WrittenModel {
     /// The model's id at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
-    /// Without a provider: the key, as `env:NAME`.
+    /// Without a provider: the key, as `env:NAME` or `secret:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
     /// Whether the answer is streamed, by default yes; without it there are no live tokens.

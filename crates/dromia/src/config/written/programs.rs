@@ -1,9 +1,12 @@
 //! What agents may use: the built-in tools, the walls around their programs, and how far tenants are trusted with them.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
+use super::external::WrittenExternal;
 use crate::config::tools::{PlainFlags, ProgramFlags, ReachFlags, WrittenFlags};
 
 /// The walls around programs that agents run. Where there are none that are strong enough, nothing runs.
@@ -104,7 +107,7 @@ pub(crate) enum Minimum {
     Strict,
 }
 
-/// The built-in tools.
+/// The built-in tools, and those of the operator's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTools {
@@ -112,6 +115,9 @@ pub(crate) struct WrittenTools {
     pub(crate) pace_ms: u64,
     /// The most messages between agents in a row.
     pub(crate) message_hops_max: u32,
+    /// Servers that agents call as tools, each under the tool's name, such as `bank.pay`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) external: BTreeMap<String, WrittenExternal>,
     /// What counts for `exec`.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
     pub(crate) exec: ProgramFlags,
@@ -129,7 +135,8 @@ pub(crate) struct WrittenTools {
 impl Default for WrittenTools {
     fn default() -> Self {
         let WrittenFlags { exec, shell_execute, http_request, message_send } = WrittenFlags::default();
-        Self { pace_ms: 0, message_hops_max: 16, exec, shell_execute, http_request, message_send }
+        let external = BTreeMap::new();
+        Self { pace_ms: 0, message_hops_max: 16, external, exec, shell_execute, http_request, message_send }
     }
 }
 

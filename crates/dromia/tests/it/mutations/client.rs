@@ -6,13 +6,16 @@ use std::future::Future;
 use std::time::Duration;
 
 use dromia_contracts::agent::{AgentConfig, AgentState};
+use dromia_contracts::approval::{Approval, ApprovalState};
 use dromia_contracts::client::Offer;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::{End, NewAgent, NewInput, NewToken, Runs as _, Submitted, Target};
+use dromia_contracts::runs::{
+    Answer, End, NewAgent, NewInput, NewToken, Reach, Runs as _, Submitted, Target,
+};
 use dromia_contracts::session::{InboxOwner, SessionKey};
-use dromia_contracts::store::{ItemKey, KeyLifetime, Store as _};
+use dromia_contracts::store::{ApprovalFilter, ItemKey, KeyLifetime, Page, Store as _};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{
     Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
@@ -56,7 +59,7 @@ pub(crate) struct Client {
 
 type Done<T = ()> = Result<T, Stop>;
 
-const STEPS: usize = 15;
+const STEPS: usize = 17;
 
 impl Client {
     /// Goes through the scenario from where it stands.
@@ -102,7 +105,9 @@ impl Client {
             }
             11 => self.cancel(house).await,
             12 => self.pause(house).await,
-            13 => {
+            13 => self.asked(house).await,
+            14 => self.delayed(house).await,
+            15 => {
                 let text = "@tool file.append {\"path\":\"log\",\"content\":\"a line of eve\\n\"}\n@say kept";
                 self.turn(house, "eve", "eve", text).await
             }
@@ -285,6 +290,56 @@ impl Client {
         match ended(house, self.tenant()?, run).await? {
             RunStatus::Completed => Ok(()),
             status => Err(Stop::Wrong(format!("what waited is {}", status.as_str()))),
+        }
+    }
+
+    /// Lets ada ask for a call, and allows it.
+    async fn asked(&mut self, house: &House) -> Done {
+        let text = "@tool file.write {\"path\":\"asked\",\"content\":\"allowed\"}\n@say kept";
+        drop(self.say(house, "asked", "ada", text).await?);
+        let scope = house.scope(self.tenant()?);
+        let run = self.taken(house, "asked").await?;
+        let open = alive(house, async {
+            loop {
+                let found = house.store.approvals(&scope, ApprovalFilter::default(), Page::first(9)).await;
+                let found = found.map_err(wrong)?.into_iter().find(|approval| approval.run == run);
+                if let Some(approval) = found {
+                    return Ok::<_, Stop>(approval.state.is_open().then_some(approval.id));
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        if let Some(id) = open.await?? {
+            let approve = || Answer::Approve(Reach::Once);
+            tried(house, || house.engine.approval_answer(scope.clone(), id, approve())).await?;
+        }
+        match ended(house, self.tenant()?, run).await? {
+            RunStatus::Completed => {}
+            status => return Err(Stop::Wrong(format!("the run that asked is {}", status.as_str()))),
+        }
+        let found = house.store.approvals(&scope, ApprovalFilter::default(), Page::first(9)).await;
+        match found.map_err(wrong)?.as_slice() {
+            [one] if (one.state, one.used_by) == (ApprovalState::Used, Some(run)) => Ok(()),
+            other => Err(Stop::Wrong(format!("the approvals are {other:?}"))),
+        }
+    }
+
+    /// Has ada do something that is put off, and waits until it began by itself.
+    async fn delayed(&mut self, house: &House) -> Done {
+        let text = "@tool file.write {\"path\":\"later\",\"content\":\"in time\"}\n@say kept";
+        self.turn(house, "delayed", "ada", text).await?;
+        let scope = house.scope(self.tenant()?);
+        let run = self.taken(house, "delayed").await?;
+        let found = house.store.approvals(&scope, ApprovalFilter::default(), Page::first(9)).await;
+        let mut of_run = found.map_err(wrong)?;
+        of_run.retain(|approval| approval.run == run);
+        let in_time = |approval: &Approval| {
+            let answered = approval.answer.as_ref().map(|answer| answer.at);
+            approval.cools_until.is_some() && answered >= approval.cools_until
+        };
+        match of_run.as_slice() {
+            [one] if one.state == ApprovalState::Used && one.used_by == Some(run) && in_time(one) => Ok(()),
+            other => Err(Stop::Wrong(format!("what was put off is {other:?}"))),
         }
     }
 

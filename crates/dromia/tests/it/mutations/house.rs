@@ -18,11 +18,13 @@ use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, Authority, BoxFuture, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Ports, RunState};
-use dromia_guard::{GrantGate, Policies};
+use dromia_guard::policy::{Layer, PolicyText};
+use dromia_guard::{GrantGate, Layers, Policies};
 use dromia_models::{Models, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
 use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use jiff::SignedDuration;
 
 use crate::home::DEADLINE;
 
@@ -62,6 +64,30 @@ impl Sandboxes for NoSandbox {
     }
 }
 
+/// What a person must allow in this house, and what is put off.
+const ASKS: &str = r#"package dromia.policy
+
+import rego.v1
+
+verdicts contains {"verdict": "ask", "rule": "look", "reason": "a person looks"} if {
+	input.action.tool == "file.write"
+	input.action.arguments.path != "later"
+}
+
+verdicts contains {"verdict": "delay", "rule": "later", "reason": "not in haste"} if {
+	input.action.tool == "file.write"
+	input.action.arguments.path == "later"
+}
+"#;
+
+fn policies() -> Policies {
+    let policies = Policies::built_in().expect("the shipped policy compiles");
+    let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
+    let instance = Some(Layer::compile("instance", &[file]).expect("the policy of this house compiles"));
+    policies.replace(Layers { instance, ..Layers::default() });
+    policies
+}
+
 /// One life of a process.
 pub(crate) struct House {
     pub(crate) store: Arc<FaultyStore>,
@@ -96,17 +122,16 @@ impl House {
                 runtime.clone(),
                 Arc::new(Nowhere),
             )),
-            gate: Arc::new(GrantGate::new(
-                Policies::built_in().expect("the shipped policy compiles"),
-                Toolbox::names(),
-            )),
+            gate: Arc::new(GrantGate::new(policies(), Toolbox::names())),
             terms: Arc::new(ToolTerms::default()),
             leaks: Arc::new(NoSecrets),
             homes: Arc::new(AgentHomes::new(root.to_owned())),
             runtime,
             authority: authority.clone(),
         };
-        let engine = Engine::new(ports, EngineConfig::default());
+        let mut config = EngineConfig::default();
+        config.approvals.cooling = SignedDuration::from_millis(50);
+        let engine = Engine::new(ports, config);
         engine.start();
         Self { store, engine, authority, root: root.to_owned() }
     }

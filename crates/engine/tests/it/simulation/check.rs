@@ -17,7 +17,8 @@ use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{CallId, RunId, TenantId};
 use dromia_engine::{Engine, RunState};
 
-use super::ports::answer_to;
+use super::approvals::GATED;
+use super::ports::{answer_to, file_of};
 use super::world::{World, scope_of};
 use crate::cost::spent;
 
@@ -32,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) cancelled: usize,
     pub(crate) yielded: usize,
     pub(crate) unfunded: usize,
+    pub(crate) approved_in_place: usize,
+    pub(crate) approved_later: usize,
     pub(crate) parked: usize,
     pub(crate) takeovers: u64,
     pub(crate) crashes: u64,
@@ -76,6 +79,7 @@ pub(crate) fn check(world: &World) -> Tally {
     }
     check_requests(world, &notes);
     check_effects(world, &all);
+    check_files(world, &all);
     check_sends(world, &all, &notes);
     let book = world.witness.book();
     tally.inputs = book.requests.len();
@@ -261,9 +265,9 @@ fn check_session(world: &World, session: &Session, inbox: &[InboxItem], runs: &[
         let reply = read.stored.iter().rfind(|entry| entry.kind == "model_replied");
         let reply = reply.and_then(|entry| entry.body.clone()).unwrap_or_default();
         if let Some(input) = input.filter(|_| read.run.head.status == RunStatus::Completed) {
-            let expected = answer_to(&text_of(input));
-            if !String::from_utf8_lossy(&reply).contains(&format!("\"{expected}\"")) {
-                blame("D1", &format!("{} did not answer {expected:?}", read.run.id));
+            let expected = serde_json::Value::from(answer_to(&text_of(input))).to_string();
+            if !String::from_utf8_lossy(&reply).contains(&expected) {
+                blame("D1", &format!("{} did not answer {expected}", read.run.id));
             }
         }
     }
@@ -314,7 +318,7 @@ fn check_effects(world: &World, runs: &[Read]) {
             "pay" => {
                 paid.entry(&done.arguments).or_default().insert(&done.key);
             }
-            "post" => *posted.entry(&done.arguments).or_default() += 1,
+            "post" | GATED => *posted.entry(&done.arguments).or_default() += 1,
             _ => {}
         }
     }
@@ -366,6 +370,31 @@ fn check_effects(world: &World, runs: &[Read]) {
     }
 }
 
+/// What a call says of files and its result are one commit: where one is, the other is.
+fn check_files(world: &World, runs: &[Read]) {
+    let (mut said, mut known) = (BTreeSet::new(), BTreeSet::new());
+    let ran: BTreeSet<_> = {
+        let book = world.witness.book();
+        book.executions.iter().filter(|done| done.finished).map(|done| (done.run, done.call)).collect()
+    };
+    for read in runs {
+        for entry in &read.entries {
+            let Entry::ToolFinished(finished) = entry else { continue };
+            let is_told = matches!(finished.status, CallStatus::Ok | CallStatus::Error);
+            if is_told && ran.contains(&(read.run.id, finished.call)) {
+                said.insert(file_of(read.run.id, finished.call));
+            }
+        }
+    }
+    for (tenant, agent) in &world.agents {
+        known.extend(world.files(*tenant, *agent));
+    }
+    if said != known {
+        let apart: Vec<_> = said.symmetric_difference(&known).collect();
+        world.witness.blame("F1", &format!("of {apart:?} the result or the label is missing"));
+    }
+}
+
 /// A transactional send and its result are one commit: as many notes lie in inboxes as journals say were sent.
 fn check_sends(world: &World, runs: &[Read], notes: &BTreeMap<String, usize>) {
     let mut sent: BTreeMap<String, usize> = BTreeMap::new();
@@ -383,7 +412,8 @@ fn check_sends(world: &World, runs: &[Read], notes: &BTreeMap<String, usize>) {
     let mut arrived: BTreeMap<String, usize> = BTreeMap::new();
     for (text, times) in notes {
         let name = text.split('|').next().unwrap_or_default();
-        if name.contains('.') {
+        // What the engine says by itself is no note of a tool.
+        if name.contains('.') && !name.starts_with("The call ") {
             *arrived.entry(name.to_owned()).or_default() += times;
         }
     }

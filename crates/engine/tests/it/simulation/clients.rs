@@ -18,6 +18,7 @@ use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{Actor, Digest, ErrorCode, TenantId};
 use dromia_engine::Engine;
 
+use super::approvals::GATED;
 use super::world::{World, scope_of};
 
 /// The most that a client says in one life.
@@ -38,6 +39,9 @@ impl Client {
     pub(crate) async fn live(self, busy: Arc<AtomicUsize>) {
         for _ in 0..OPERATIONS {
             self.world.sleep(self.world.chance.below(900)).await;
+            if self.world.options.approvals && self.world.chance.one_in(2) {
+                self.answer_a_call().await;
+            }
             match self.world.chance.below(20) {
                 0..=10 => self.say_something().await,
                 11 | 12 => self.say_again().await,
@@ -61,9 +65,15 @@ impl Client {
             .filter(|other| other.tenant == tenant)
             .map(|other| &*other.name)
             .collect();
-        let call = || match CALLS[chance.below(CALLS.len())] {
-            "send" => format!("send>{}", others[chance.below(others.len())]),
-            call => call.to_owned(),
+        let asks = self.world.options.approvals;
+        let call = || {
+            if asks && chance.one_in(3) {
+                return GATED.to_owned();
+            }
+            match CALLS[chance.below(CALLS.len())] {
+                "send" => format!("send>{}", others[chance.below(others.len())]),
+                call => call.to_owned(),
+            }
         };
         let step = || (0..=chance.below(3)).map(|_| call()).collect::<Vec<_>>().join(",");
         let plan = (0..chance.below(4)).map(|_| step()).collect::<Vec<_>>().join(";");

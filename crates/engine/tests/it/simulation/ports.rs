@@ -11,11 +11,13 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::content::{InputMessage, Part, ToolCall, parts_text};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::file::{FileLabel, FileLabels};
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
     Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
 };
+use dromia_contracts::plan::DECLARE;
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::Limits;
@@ -24,24 +26,30 @@ use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
-    EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor,
-    ToolHost, ToolOutput,
+    ArgumentRole, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, ToolContext,
+    ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::transcript::Turn;
-use dromia_contracts::{Actor, AgentId, BoxFuture, Digest, ErrorCode, Fault, RunId, TenantId};
+use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fault, RunId, TenantId};
 use dromia_testkit::ReferenceStore;
 
+use super::approvals::GATED;
+use super::plans::WIRE;
 use super::witness::{Execution, Witness};
 use super::world::{Chance, Lie, at_once};
 
 /// The tools: each name with what a repeated call truly may do.
-pub(crate) const TOOLS: [(&str, EffectClass); 6] = [
+pub(crate) const TOOLS: [(&str, EffectClass); 10] = [
+    ("fetch", EffectClass::Pure),
     ("forbidden", EffectClass::Pure),
+    (GATED, EffectClass::Unkeyed),
     ("look", EffectClass::Pure),
     ("pay", EffectClass::Keyed),
+    (DECLARE, EffectClass::Pure),
     ("post", EffectClass::Unkeyed),
     ("send", EffectClass::Transactional),
     ("set", EffectClass::Idempotent),
+    (WIRE, EffectClass::Idempotent),
 ];
 
 /// The configuration of a simulated agent.
@@ -66,6 +74,8 @@ pub(crate) struct Outside {
     pub(crate) storm: AtomicBool,
     /// Whether one engine at a time works, so that two runs of a session at once are wrong.
     pub(crate) alone: bool,
+    /// Whether the gated tool is put off, and asks nobody.
+    pub(crate) delays: bool,
     pub(crate) descriptors: Vec<ToolDescriptor>,
     /// Whether requests are written in other words than at first, as another program may write them.
     pub(crate) other_words: AtomicBool,
@@ -82,6 +92,7 @@ impl Outside {
             lie: self.lie,
             storm: AtomicBool::new(self.storm.load(Ordering::SeqCst)),
             alone: self.alone,
+            delays: self.delays,
             descriptors,
             other_words: AtomicBool::new(self.other_words.load(Ordering::SeqCst)),
         }
@@ -111,7 +122,7 @@ pub(crate) fn descriptors() -> Vec<ToolDescriptor> {
         description: format!("Does {name}."),
         parameters: serde_json::json!({"type": "object"}),
         effect,
-        roles: Vec::new(),
+        roles: if name == WIRE { vec![("to".to_owned(), ArgumentRole::Destination)] } else { Vec::new() },
         result_label: Label::PUBLIC_FACT,
     };
     TOOLS.into_iter().map(descriptor).collect()
@@ -210,7 +221,8 @@ impl Model for Outside {
             {
                 let mut book = self.witness.book();
                 *book.attempts.entry(request.key.clone()).or_default() += 1;
-                book.ask(plan.place, run, self.alone);
+                // What the engine says by itself names no place.
+                book.ask(plan.place, run, self.alone && !plan.place.is_empty());
             }
             let _asking = Asking { outside: self, place: plan.place.to_owned(), run };
             deltas.push("well");
@@ -250,10 +262,16 @@ fn propose(name: &str, step: usize, index: usize, call: &str) -> ProposedCall {
     let (tool, to) = call.split_once('>').unwrap_or((call, ""));
     let arguments = match tool {
         "garbled" => "{".to_owned(),
+        DECLARE => serde_json::json!({"tools": { WIRE: [to] }}).to_string(),
         _ => serde_json::json!({"say": format!("{name}.{step}.{index}"), "to": to}).to_string(),
     };
     let tool = if tool == "garbled" { "look" } else { tool };
     ProposedCall { tool: tool.to_owned(), arguments }
+}
+
+/// The file that a call says it wrote.
+pub(crate) fn file_of(run: RunId, call: CallId) -> String {
+    format!("{run}/{call}")
 }
 
 /// Marks an execution as finished only if it came to its end.
@@ -327,8 +345,14 @@ impl ToolHost for Outside {
             self.sleep(self.chance.below(if self.storms(3) { 3_000 } else { 60 })).await;
             self.witness.book().executions[execution].finished = true;
             let failed = self.storms(12);
-            let parts = vec![Part::text(format!("{} {said}", call.tool), Label::PUBLIC_FACT)];
-            ToolOutput { failed, parts, ..ToolOutput::default() }
+            // What is fetched is somebody else's word.
+            let said_by = if call.tool == "fetch" { Label::OUTSIDE } else { Label::PUBLIC_FACT };
+            let parts = vec![Part::text(format!("{} {said}", call.tool), said_by)];
+            // A file of its own, so that each call can be asked for.
+            let ToolContext { run, label, author, .. } = context;
+            let holds = FileLabel { content: call.action, label, author };
+            let files = FileLabels::of(file_of(run, call.id), Some(holds));
+            ToolOutput { failed, parts, files, ..ToolOutput::default() }
         })
     }
 }
@@ -374,11 +398,24 @@ impl Gate for Outside {
         Ok(())
     }
 
-    fn judge(&self, _: Principal<'_>, action: Action<'_>) -> Verdict {
+    fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
+        let in_plan = principal.plan.in_plan || self.lie == Some(Lie::PlanHoldsAll);
         match action {
+            Action::Tool(call) if call.tool == WIRE && !in_plan => {
+                let (rule, reason) = ("unplanned".to_owned(), "nobody planned it".to_owned());
+                Verdict::Deny { rule, reason, policy: None }
+            }
             Action::Tool(call) if call.tool == "forbidden" => {
                 let (rule, reason) = ("forbidden".to_owned(), "it is forbidden".to_owned());
                 Verdict::Deny { rule, reason, policy: None }
+            }
+            Action::Tool(call) if call.tool == GATED && self.delays => {
+                let (rule, reason) = ("gated".to_owned(), "not in haste".to_owned());
+                Verdict::Delay { rule, reason, policy: None }
+            }
+            Action::Tool(call) if call.tool == GATED => {
+                let (rule, reason) = ("gated".to_owned(), "a person looks".to_owned());
+                Verdict::Ask { rule, reason, policy: None }
             }
             Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => {
                 Verdict::Allow { rule: "all".to_owned(), policy: None }

@@ -33,8 +33,12 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new(seed: u64) -> Self {
+        Self::with(seed, Options::default())
+    }
+
+    pub(super) fn with(seed: u64, options: Options) -> Self {
         let mut sim = Sim::new(seed);
-        let world = World::new(&mut sim, seed, Options::default());
+        let world = World::new(&mut sim, seed, options);
         world.calm();
         let weather = world.weather(false);
         let engine = world.engine(&weather);

@@ -8,22 +8,26 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    Batch, Commit, DeliveryFilter, Mutation, OpenRun, Page, PendingSession, Read, ReadError, Receipt,
-    Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, OpenRun, Page, PendingSession,
+    Read, ReadError, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth,
+    StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    TenantId, TokenId,
 };
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore};
@@ -210,11 +214,24 @@ impl Weather {
                 self.held_back.lock().expect("no test panics in here").push(batch.clone());
                 Some(Receipt { positions: vec![], claimed: true, waiting: false })
             }
-            Lie::ChargesNobody => {
+            // A batch that nobody pays for moves no approval either.
+            Lie::ChargesNobody | Lie::UsesNothingUp => {
                 batch.payer = None;
                 None
             }
-            Lie::SecondClaimer | Lie::KeyPerAttempt | Lie::UnkeyedAsIdempotent => None,
+            Lie::ForgetsToCool => {
+                for mutation in &mut batch.mutations {
+                    if let Mutation::ApprovalAsk(ask) = mutation {
+                        ask.cools_until = ask.cools_until.map(|_| ask.asked_at);
+                    }
+                }
+                None
+            }
+            Lie::ForgetsFiles => {
+                batch.mutations.retain(|mutation| !matches!(mutation, Mutation::FileLabelsPut(_)));
+                None
+            }
+            Lie::SecondClaimer | Lie::KeyPerAttempt | Lie::UnkeyedAsIdempotent | Lie::PlanHoldsAll => None,
         }
     }
 
@@ -276,6 +293,10 @@ impl Store for Weather {
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
         fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
+        fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<Approval>;
+        fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: Page<ApprovalId>) -> Vec<Approval>;
+        fn cooling_approvals(operator: &'a Operator, open_at: jiff::Timestamp, limit: usize) -> Vec<CoolingApproval>;
+        fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRule>;
         fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;
         fn agent(scope: &'a Scope, agent: AgentId) -> Option<Agent>;
@@ -303,6 +324,9 @@ impl Store for Weather {
         fn vault_key(scope: &'a Scope) -> Option<Bytes>;
         fn secrets(scope: &'a Scope, page: Page<&'a str>) -> Vec<SealedSecret>;
         fn secret(scope: &'a Scope, name: &'a str) -> Option<SealedSecret>;
+        fn capabilities(scope: &'a Scope, page: Page<CapabilityId>) -> Vec<Capability>;
+        fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
+        fn file_labels(scope: &'a Scope, agent: AgentId, page: Page<&'a str>) -> Vec<(String, FileLabel)>;
     }
 
     fn session_tail<'a>(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::store::StoredEntry;
-use dromia_contracts::{CallId, Digest, ItemId, RunId, SessionId};
+use dromia_contracts::{ApprovalId, CallId, Digest, ItemId, RunId, SessionId, TenantId};
 
 /// The witness; one for a whole simulation.
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ pub(crate) struct Book {
     pub(crate) crashes: u64,
     /// Outcomes that reached a caller.
     pub(crate) outcomes: u64,
+    /// Answers to approvals that were acknowledged: whether each allowed the call.
+    pub(crate) answers: BTreeMap<(TenantId, ApprovalId), bool>,
     /// What is wrong.
     pub(crate) wrong: Vec<String>,
 }

@@ -14,7 +14,7 @@ use dromia_contracts::run::Run;
 use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
-use dromia_contracts::store::{DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
@@ -22,6 +22,7 @@ use dromia_engine::{Engine, EngineConfig, Ports};
 use dromia_testkit::sim::Dice;
 use dromia_testkit::{ReferenceStore, Sim};
 use futures_util::FutureExt as _;
+use jiff::SignedDuration;
 
 use super::ports::{Outside, config, descriptors};
 use super::store::Weather;
@@ -64,6 +65,14 @@ pub(crate) enum Lie {
     UnkeyedAsIdempotent,
     /// The store charges nobody.
     ChargesNobody,
+    /// The store uses no approval up.
+    UsesNothingUp,
+    /// The store forgets how long a call is put off.
+    ForgetsToCool,
+    /// The store forgets what calls say of files.
+    ForgetsFiles,
+    /// The gate takes every call for a planned one.
+    PlanHoldsAll,
 }
 
 /// What kind of world it is.
@@ -75,6 +84,10 @@ pub(crate) struct Options {
     pub(crate) zombies: bool,
     /// Whether the tenants have budgets.
     pub(crate) budgets: bool,
+    /// Whether agents call a tool that a person must allow.
+    pub(crate) approvals: bool,
+    /// For how many seconds that tool is put off, where no person is needed.
+    pub(crate) cooling: Option<i64>,
 }
 
 /// Somewhere to talk to an agent.
@@ -137,6 +150,7 @@ impl World {
             lie: options.lie,
             storm: AtomicBool::new(true),
             alone: !options.zombies,
+            delays: options.cooling.is_some(),
             descriptors: descriptors(),
             other_words: AtomicBool::new(false),
         });
@@ -216,7 +230,14 @@ impl World {
             runtime: self.runtime.clone(),
             authority: Authority::claim(),
         };
-        Engine::new(ports, EngineConfig { active_max: self.active_max, ..EngineConfig::default() })
+        let mut config = EngineConfig { active_max: self.active_max, ..EngineConfig::default() };
+        if self.options.approvals {
+            // People take from half a second to some seconds.
+            config.approvals.hold = SignedDuration::from_secs(2);
+            config.approvals.expire = SignedDuration::from_secs(20);
+            config.approvals.cooling = SignedDuration::from_secs(self.options.cooling.unwrap_or(600));
+        }
+        Engine::new(ports, config)
     }
 
     /// Lets model and tools succeed from now on.
@@ -280,6 +301,20 @@ impl World {
         journal
     }
 
+    /// Lists the files of an agent of which something is known.
+    pub(crate) fn files(&self, tenant: TenantId, agent: AgentId) -> Vec<String> {
+        let (scope, mut paths) = (scope_of(tenant), Vec::<String>::new());
+        loop {
+            let after = paths.last().cloned();
+            let page = Page { after: after.as_deref(), limit: 256 };
+            let files = at_once(self.truth.file_labels(&scope, agent, page)).expect("it reads");
+            if files.is_empty() {
+                return paths;
+            }
+            paths.extend(files.into_iter().map(|(path, _)| path));
+        }
+    }
+
     /// Reads a whole inbox; a simulated one has less than a page.
     pub(crate) fn inbox(&self, tenant: TenantId, owner: InboxOwner) -> Vec<InboxItem> {
         at_once(self.truth.inbox(&scope_of(tenant), owner, 0, 256)).expect("it reads")
@@ -302,6 +337,13 @@ impl World {
                         session.id, session.head
                     ));
                 }
+            }
+        }
+        let now = self.runtime.clock.now();
+        for tenant in &self.tenants {
+            let all = super::approvals::all(self, *tenant, ApprovalFilter::default());
+            if let Some(cooling) = all.iter().find(|approval| approval.cooling_at(now).is_some()) {
+                return Some(format!("{} cools until {:?}", cooling.id, cooling.cools_until));
             }
         }
         let waiting = self.witness.book().waiting.clone();

@@ -67,6 +67,9 @@ pub(super) fn tasks() -> Vec<Operation> {
         .fails(&[
             ErrorCode::AgentNotFound,
             ErrorCode::AgentTerminated,
+            ErrorCode::CapabilityNotFound,
+            ErrorCode::CapabilityRefused,
+            ErrorCode::VaultLocked,
             ErrorCode::IdempotencyConflict,
             ErrorCode::JournalUnreadable,
         ]),

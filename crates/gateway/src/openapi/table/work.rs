@@ -3,8 +3,8 @@
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{
-    Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, JournalPage, Output, Run,
-    StreamEnd, Why,
+    Decision, Delta, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM, Entry, JournalPage,
+    Output, Run, StreamEnd, Why,
 };
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
 use dromia_api::{ErrorCode, List, Problem};
@@ -110,6 +110,15 @@ pub(super) fn runs() -> Vec<Operation> {
             ErrorCode::SessionNotFound,
             ErrorCode::JournalUnreadable,
         ]),
+        Operation::new(
+            "GET",
+            "/v1/runs/{run}/decisions",
+            "run_decisions",
+            "List what was decided about a run's calls, by which rule and why",
+        )
+        .query::<queries::Decisions>()
+        .gives::<List<Decision>>(200, "A page of decisions, in the order of the journal.")
+        .fails(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
         Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Say why a run stands where it stands")
             .gives::<Why>(200, "What it waits for, and what moves it.")
             .fails(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),

@@ -45,6 +45,7 @@ fn asked_for(seq: u64, text: &str) -> StoredEntry {
         finish: Finish::ToolCalls,
         stopped_at: None,
         tools: vec!["sky.look".into(); 2],
+        clean: true,
     });
     let call = |index| ToolCall {
         id: CallId { step: 1, index },

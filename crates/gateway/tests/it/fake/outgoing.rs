@@ -99,6 +99,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         items: vec![item],
         after: 0,
         resumes: None,
+        approved: None,
         config: Digest::default(),
         prompt: Digest::default(),
         model_calls_max: 1,

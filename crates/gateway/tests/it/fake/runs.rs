@@ -1,6 +1,7 @@
 //! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
+use dromia_contracts::approval::{Answered, Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::content::{AssistantMessage, Part, parts_text};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
@@ -8,15 +9,16 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
-    End, Kill, Load, NewAgent, NewInput, NewToken, Outcome, Runs, SentRequest, Submitted, Target, Watch, Why,
+    Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest, Submitted,
+    Target, Watch, Why,
 };
 use dromia_contracts::sent::{BodyDigest, Sent, Wording};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::task::TaskCounts;
 use dromia_contracts::token::{Token, TokenScopes};
 use dromia_contracts::{
-    AgentId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId, TenantId,
-    TokenId,
+    AgentId, ApprovalId, BoxFuture, Digest, ErrorCode, Fault, ItemId, Operator, RunId, Scope, SessionId,
+    TenantId, TokenId,
 };
 use futures_util::stream;
 use jiff::Timestamp;
@@ -49,6 +51,7 @@ pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> Stored
         finish,
         stopped_at: None,
         tools: Vec::new(),
+        clean: true,
     });
     let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
     let body = serde_json::to_string(&AssistantMessage { parts, calls: vec![] }).unwrap();
@@ -88,6 +91,7 @@ impl Inner {
             items: vec![item],
             after: 0,
             resumes: None,
+            approved: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 50,
@@ -346,6 +350,53 @@ impl Runs for Rooms {
             let owner = found.ok_or_else(|| not_found(ErrorCode::TokenNotFound, "token"))?;
             owner.token.revoked_at.get_or_insert(now);
             Ok(owner.token.clone())
+        })
+    }
+
+    fn approval_answer(
+        &self,
+        scope: Scope,
+        id: ApprovalId,
+        answer: Answer,
+    ) -> BoxFuture<'_, Result<Approval, Fault>> {
+        let mut inner = self.lock();
+        let now = inner.now;
+        let mine = |(tenant, row): &&mut (TenantId, Approval)| *tenant == scope.tenant() && row.id == id;
+        let Some((_, row)) = inner.approvals.iter_mut().find(mine) else {
+            return ready(Err(not_found(ErrorCode::ApprovalNotFound, "approval")));
+        };
+        let answered = Answered { by: scope.actor().clone(), at: now, reason: String::new() };
+        let approved = matches!(answer, Answer::Approve(_));
+        let moved = row.answer(row.state, approved, &answered).map(|()| row.clone());
+        ready(moved.map_err(|state| Fault::new(ErrorCode::ApprovalClosed, format!("it is {state}"))))
+    }
+
+    fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
+        let mut inner = self.lock();
+        let now = inner.now;
+        let rule = ApprovalRule {
+            name: rule.name,
+            answer: rule.answer,
+            rule: rule.rule,
+            agent: rule.agent,
+            session: rule.session,
+            owner: scope.actor().clone(),
+            created_at: now,
+            expires_at: rule.expires_at.unwrap_or(Timestamp::MAX),
+        };
+        inner.approval_rules.retain(|(tenant, known)| *tenant != scope.tenant() || known.name != rule.name);
+        inner.approval_rules.push((scope.tenant(), rule.clone()));
+        ready(Ok(rule))
+    }
+
+    fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
+        let mut inner = self.lock();
+        let mine =
+            |(tenant, known): &(TenantId, ApprovalRule)| *tenant == scope.tenant() && known.name == name;
+        let found = inner.approval_rules.iter().position(mine);
+        ready(match found {
+            Some(at) => Ok(inner.approval_rules.remove(at).1),
+            None => Err(not_found(ErrorCode::ApprovalRuleNotFound, "rule")),
         })
     }
 

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
+use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
+use dromia_contracts::capability::Capability;
 use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
+use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    Batch, Commit, DeliveryFilter, Mutation, OpenRun, Page, PendingSession, Read, Receipt, Refusal,
-    RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry, TailLimits,
-    TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, OpenRun, Page, PendingSession,
+    Read, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats,
+    StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
-    AgentId, BoxFuture, DeliveryId, Digest, Operator, RunId, Scope, SessionId, TenantId, TokenId,
+    AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
+    TenantId, TokenId,
 };
 
 use super::Rooms;
@@ -107,6 +111,46 @@ impl Store for Rooms {
         let mut inner = self.lock();
         inner.token_reads += 1;
         ready(inner.tokens.get(&hash).cloned())
+    }
+
+    fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<Approval>> {
+        let inner = self.lock();
+        let mine = inner.approvals.iter().find(|(tenant, row)| *tenant == scope.tenant() && row.id == id);
+        ready(mine.map(|(_, row)| row.clone()))
+    }
+
+    fn cooling_approvals<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: jiff::Timestamp,
+        _: usize,
+    ) -> Read<'a, Vec<CoolingApproval>> {
+        ready(Vec::new())
+    }
+
+    fn approvals<'a>(
+        &'a self,
+        scope: &'a Scope,
+        filter: ApprovalFilter,
+        wanted: Page<ApprovalId>,
+    ) -> Read<'a, Vec<Approval>> {
+        let inner = self.lock();
+        let mine = inner.approvals.iter().filter(|(tenant, _)| *tenant == scope.tenant()).map(|(_, row)| row);
+        let mine = mine.filter(|row| {
+            filter.agent.is_none_or(|agent| agent == row.agent)
+                && filter.open_at.is_none_or(|now| row.state_at(now).is_open())
+        });
+        let mut rows: Vec<Approval> = mine.cloned().collect();
+        rows.sort_by_key(|row| Reverse(row.id));
+        ready(page(&rows, &Page { after: wanted.after.map(Reverse), limit: wanted.limit }, |row| {
+            Reverse(row.id)
+        }))
+    }
+
+    fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
+        let inner = self.lock();
+        let mine = inner.approval_rules.iter().filter(|(tenant, _)| *tenant == scope.tenant());
+        ready(mine.map(|(_, rule)| rule.clone()).collect())
     }
 
     fn budgets<'a>(&'a self, scope: &'a Scope, _: jiff::Timestamp) -> Read<'a, Vec<BudgetUse>> {
@@ -402,6 +446,23 @@ impl Store for Rooms {
 
     fn secret<'a>(&'a self, _: &'a Scope, _: &'a str) -> Read<'a, Option<SealedSecret>> {
         ready(None)
+    }
+
+    fn capabilities<'a>(&'a self, _: &'a Scope, _: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
+        ready(Vec::new())
+    }
+
+    fn file_label<'a>(&'a self, _: &'a Scope, _: AgentId, _: &'a str) -> Read<'a, KnownFile> {
+        ready(KnownFile::default())
+    }
+
+    fn file_labels<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: AgentId,
+        _: Page<&'a str>,
+    ) -> Read<'a, Vec<(String, FileLabel)>> {
+        ready(Vec::new())
     }
 
     fn erase_agent_page<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, (Erased, bool)> {

@@ -1,6 +1,5 @@
 //! Two tools behind the gateway, and a gate that goes by their names.
 
-use dromia_contracts::BoxFuture;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
@@ -10,6 +9,7 @@ use dromia_contracts::tool::{
     ArgumentRole, EffectClass, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost,
     ToolOutput,
 };
+use dromia_contracts::{BoxFuture, Digest};
 
 /// Tools that describe themselves and are never called.
 #[derive(Debug)]
@@ -37,7 +37,17 @@ impl ToolHost for Shelf {
     }
 
     fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        Err(PrepareError::UnknownTool { name: call.tool.clone() })
+        if !self.descriptors.iter().any(|known| known.name == call.tool) {
+            return Err(PrepareError::UnknownTool { name: call.tool.clone() });
+        }
+        Ok(PreparedCall {
+            id: call.id,
+            tool: call.tool.clone(),
+            effect: EffectClass::Pure,
+            arguments: call.arguments.clone(),
+            action: Digest::default(),
+            reaches: None,
+        })
     }
 
     fn call<'a>(&'a self, _: ToolContext, _: PreparedCall, _: &'a dyn Pieces) -> BoxFuture<'a, ToolOutput> {

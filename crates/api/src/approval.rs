@@ -1,0 +1,172 @@
+//! Approvals on the wire: calls that wait for a person, answers to them, and rules that answer ahead.
+
+use dromia_contracts::approval::{ApprovalState, Origin, RuleAnswer};
+use dromia_contracts::tool::ArgumentRole;
+use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A call that a person must allow, or that is put off until a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approval {
+    /// Its id.
+    pub id: ApprovalId,
+    /// How it stands.
+    pub state: ApprovalState,
+    /// The agent whose call it is.
+    pub agent: AgentId,
+    /// The session in which it asked.
+    pub session: SessionId,
+    /// The run that asked.
+    pub run: RunId,
+    /// The call of that run.
+    pub call: CallId,
+    /// On whose input the run worked.
+    pub author: String,
+    /// The tool.
+    pub tool: String,
+    /// The arguments, byte for byte what would be executed, as JSON text.
+    pub arguments: String,
+    /// Where each argument came from.
+    pub origins: Vec<ArgumentOrigin>,
+    /// The label of everything that led to the call: integrity and readers, such as `untrusted/agent`.
+    pub context: String,
+    /// The digest of tool and arguments.
+    pub action: Digest,
+    /// The digest of everything that was judged; a call with another one is another call.
+    pub binding: Digest,
+    /// The rule that asks, or delays.
+    pub rule: String,
+    /// Why it does.
+    pub reason: String,
+    /// Who may answer; whoever has the scope `approve`, if nobody is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<String>,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// Until when the run waits for it.
+    pub holds_until: Timestamp,
+    /// Until when it may be answered.
+    pub expires_at: Timestamp,
+    /// From when on the call is allowed by itself, unless somebody refuses it before; absent where only a person allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cools_until: Option<Timestamp>,
+    /// How many seconds are left until then; absent once it was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cools_in_seconds: Option<u64>,
+    /// Who answered, `engine` where time did; absent while nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<String>,
+    /// When it was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<Timestamp>,
+    /// Why, in the words of whoever answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_reason: Option<String>,
+    /// The run in which the call began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<RunId>,
+}
+
+/// What is known of one argument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArgumentOrigin {
+    /// The argument's name.
+    pub name: String,
+    /// What it means to the gate, if the tool says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<ArgumentRole>,
+    /// Where its value came from.
+    pub origin: Origin,
+    /// The label of the text in which it stands, or of everything that led to it.
+    pub label: String,
+}
+
+/// How far an approval goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReachKind {
+    /// This one call.
+    #[default]
+    Once,
+    /// This call, and the very same one as often as it comes in this session.
+    Session,
+    /// This call, and whatever `rule` matches of its agent. It needs the scope `admin`.
+    Always,
+}
+
+/// Answers an approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerApproval {
+    /// Whether the call may begin.
+    pub approve: bool,
+    /// How far the approval goes.
+    #[serde(default)]
+    pub reach: ReachKind,
+    /// The rule that answers from now on, with the reach `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why it is refused, for the agent and for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Adds a rule that answers approvals, or changes the one of this name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetApprovalRule {
+    /// What it answers.
+    pub answer: RuleAnswer,
+    /// Which calls it answers: a tool, and patterns for its arguments, such as `file.write path=notes/**`.
+    pub rule: String,
+    /// The one agent whose calls it answers, by id or handle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The one session in which it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// After how many seconds it answers nothing any more; 90 days at most, and if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// A rule that answers approvals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalRule {
+    /// Its name.
+    pub name: String,
+    /// What it answers.
+    pub answer: RuleAnswer,
+    /// Which calls it answers, as it matches.
+    pub rule: String,
+    /// The one agent whose calls it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// The one session in which it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Who made it.
+    pub owner: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// From when on it answers nothing.
+    pub expires_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_goes_as_far_as_it_says_and_no_word_is_guessed() {
+        let answer: AnswerApproval = serde_json::from_str(r#"{"approve":true}"#).expect("it is one");
+        assert_eq!((answer.reach, answer.rule), (ReachKind::Once, None));
+        for wrong in
+            [r#"{"approve":"yes"}"#, r#"{"approve":true,"reach":"forever"}"#, r#"{"yes":true}"#, "{}"]
+        {
+            assert!(serde_json::from_str::<AnswerApproval>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

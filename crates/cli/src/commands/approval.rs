@@ -1,0 +1,303 @@
+//! `approval`: calls that wait for a person, or for a time until which a person may refuse them. What is shown of a call is
+//! what would be executed, with everything that could hide in it spelled out, and each argument painted by where it comes
+//! from.
+
+use anstyle::{AnsiColor, Style};
+use dromia_api::approval::{
+    AnswerApproval, Approval, ApprovalRule, ArgumentOrigin, ReachKind, SetApprovalRule,
+};
+use dromia_api::list::LIMIT_MAX;
+use dromia_api::{ApprovalState, List, Origin, Rule, Seen, shown, suggest};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Cli, listing, print_list};
+use crate::args;
+use crate::client::encoded;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs, time};
+
+/// What stands word for word in what somebody trusted said.
+const SAID: Style = AnsiColor::Green.on_default();
+/// What the model wrote.
+const WRITTEN: Style = AnsiColor::Yellow.on_default();
+/// What stands in something that nobody vouches for.
+const FOUND: Style = AnsiColor::Red.on_default().bold();
+
+/// How many characters of its arguments a call has in a list.
+const ARGUMENTS_SHOWN: usize = 60;
+
+/// A rule that would have answered calls of before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct Proposed {
+    /// The agent whose calls it would have answered.
+    agent: String,
+    /// The rule, as it would match.
+    rule: String,
+    /// How many calls it would have answered.
+    times: usize,
+    /// The command that adds it.
+    command: String,
+}
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Approval::List(list) => {
+            let filters =
+                [("agent", cli.global.agent.clone()), ("open", (!list.all).then(|| "true".to_owned()))];
+            let path = listing("/v1/approvals", &list.page, &filters);
+            let list: List<Approval> = cli.client.get(&path).await?;
+            print_list(output, &list, &["id", "state", "agent", "call", "asked", "answer until"], row)
+        }
+        args::Approval::Show(name) => {
+            let approval: Approval = cli.client.get(&path(&name.id)).await?;
+            card(&approval, output)?;
+            Ok(Exit::Done)
+        }
+        args::Approval::Approve(approve) => {
+            let (reach, rule) = match approve.always {
+                Some(rule) => (ReachKind::Always, Some(rule)),
+                None if approve.session => (ReachKind::Session, None),
+                None => (ReachKind::Once, None),
+            };
+            let body = AnswerApproval { approve: true, reach, rule, reason: None };
+            answer(cli, &approve.id, &body, output).await
+        }
+        args::Approval::Deny(deny) => {
+            let body =
+                AnswerApproval { approve: false, reach: ReachKind::Once, rule: None, reason: deny.reason };
+            answer(cli, &deny.id, &body, output).await
+        }
+        args::Approval::Rule(command) => rule(cli, command, output).await,
+        args::Approval::Suggest => {
+            let known = newest(cli).await?;
+            let agents: Vec<String> = known.iter().map(|approval| approval.agent.to_string()).collect();
+            let seen: Vec<Seen<'_>> = known
+                .iter()
+                .zip(&agents)
+                // What nobody answered, or the server itself, says nothing of what people want.
+                .filter(|(approval, _)| approval.answered_by.is_some() && !began_by_itself(approval))
+                .map(|(approval, agent)| Seen {
+                    agent: agent.as_str(),
+                    tool: approval.tool.as_str(),
+                    arguments: approval.arguments.as_str(),
+                    approved: approval.state != ApprovalState::Denied,
+                })
+                .collect();
+            let items = suggest(&seen).into_iter().enumerate().map(|(at, found)| Proposed {
+                command: format!(
+                    "dromia approval rule add rule-{} '{}' --agent {}",
+                    at + 1,
+                    found.rule.replace('\'', "'\\''"),
+                    found.agent
+                ),
+                agent: found.agent,
+                rule: found.rule,
+                times: found.times,
+            });
+            let list = List { items: items.collect(), next: None };
+            let row = |found: &Proposed| {
+                vec![found.times.to_string(), found.agent.clone(), shown(&found.rule), found.command.clone()]
+            };
+            print_list(output, &list, &["times", "agent", "rule", "add it with"], row)
+        }
+    }
+}
+
+async fn answer(cli: &Cli<'_>, id: &str, body: &AnswerApproval, output: &mut Output<'_>) -> Outcome<Exit> {
+    let answered: Approval = cli.client.post_json(&format!("{}/answer", path(id)), body).await?;
+    output.show(&answered, |answered| {
+        let by = answered.answered_by.as_deref().unwrap_or("nobody");
+        format!("{} is {} by {by}: {}", answered.id, answered.state, shown(&answered.tool))
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::ApprovalRule::List => {
+            let list: List<ApprovalRule> = cli.client.get("/v1/approval-rules").await?;
+            let heads = ["name", "answer", "rule", "agent", "session", "owner", "until"];
+            print_list(output, &list, &heads, rule_row)
+        }
+        args::ApprovalRule::Add(add) => {
+            let body = SetApprovalRule {
+                answer: add.answer,
+                rule: add.rule,
+                agent: cli.global.agent.clone(),
+                session: add.session,
+                expires_in_seconds: add.expires,
+            };
+            let path = format!("/v1/approval-rules/{}", encoded(&add.name));
+            let set: ApprovalRule = cli.client.put_json(&path, &body).await?;
+            output.show(&set, |set| {
+                let agent = set.agent.map_or_else(|| "every agent".to_owned(), |agent| agent.to_string());
+                format!(
+                    "{}: {} `{}` of {agent} until {}",
+                    set.name,
+                    set.answer,
+                    set.rule,
+                    time(set.expires_at)
+                )
+            })?;
+            Ok(Exit::Done)
+        }
+        args::ApprovalRule::Remove(name) => {
+            let path = format!("/v1/approval-rules/{}", encoded(&name.name));
+            let removed: ApprovalRule = cli.client.delete(&path).await?;
+            output.show(&removed, |removed| format!("{} is removed", removed.name))?;
+            Ok(Exit::Done)
+        }
+        args::ApprovalRule::Test(test) => {
+            let rule = Rule::parse(&test.rule).map_err(|error| Error::Usage(error.to_string()))?;
+            let known = newest(cli).await?;
+            let fits = |approval: &Approval| rule.matches(&approval.tool, &approval.arguments);
+            let list = List { items: known.into_iter().filter(fits).collect(), next: None };
+            print_list(output, &list, &["id", "state", "agent", "call", "asked", "answer until"], row)
+        }
+    }
+}
+
+/// The newest approvals, whether they need an answer or not.
+async fn newest(cli: &Cli<'_>) -> Outcome<Vec<Approval>> {
+    let list: List<Approval> = cli.client.get(&format!("/v1/approvals?limit={LIMIT_MAX}")).await?;
+    Ok(list.items)
+}
+
+fn path(id: &str) -> String {
+    format!("/v1/approvals/{}", encoded(id))
+}
+
+/// Shows the exact call.
+fn card(approval: &Approval, output: &mut Output<'_>) -> Outcome {
+    if output.is_json() {
+        return output.document(approval);
+    }
+    let answered = approval.answered_by.as_ref().map(|by| {
+        let at = approval.answered_at.map(|at| format!(", {}", time(at))).unwrap_or_default();
+        let reason = approval.answer_reason.as_deref().map(|why| format!(": {}", shown(why)));
+        format!("{}{at}{}", shown(by), reason.unwrap_or_default())
+    });
+    let who = if approval.approvers.is_empty() {
+        "whoever has the scope `approve`".to_owned()
+    } else {
+        shown(&approval.approvers.join(", "))
+    };
+    let text = pairs(&[
+        ("approval", approval.id.to_string()),
+        ("state", approval.state.to_string()),
+        ("agent", approval.agent.to_string()),
+        ("for", shown(&approval.author)),
+        ("run", format!("{} {}", approval.run, approval.call)),
+        ("asked by", format!("{} {}", shown(&approval.rule), shown(&approval.reason))),
+        ("run waits", format!("until {}", time(approval.holds_until))),
+        ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
+        ("answer", format!("until {}, by {who}", time(approval.expires_at))),
+        ("answered", answered.unwrap_or_default()),
+        ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
+        ("action", approval.action.to_string()),
+    ]);
+    let mut lines = vec![text, String::new(), shown(&approval.tool)];
+    if let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.arguments) {
+        for (name, value) in &fields {
+            let origin = approval.origins.iter().find(|known| known.name == *name);
+            lines.push(argument(name, value, origin, output));
+        }
+    } else {
+        // What is no object is shown as it stands.
+        lines.push(format!("  {}", shown(&approval.arguments)));
+    }
+    lines.push(String::new());
+    lines.push(format!(
+        "{} said by somebody trusted · {} written by the model · {} found in something nobody vouches for",
+        output.paint(SAID, "[said]"),
+        output.paint(WRITTEN, "[written]"),
+        output.paint(FOUND, "[found]")
+    ));
+    output.painted_lines(&lines.join("\n"))
+}
+
+/// Says when a delayed call begins, and how long that is while it waits.
+fn begins(at: Timestamp, approval: &Approval) -> String {
+    let left = approval.cools_in_seconds.map(|seconds| format!(", in {}", span(seconds)));
+    format!("{}{}", time(at), left.unwrap_or_default())
+}
+
+/// Writes a span of time in its two greatest units.
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+/// Tells whether time allowed a call and nobody did.
+fn began_by_itself(approval: &Approval) -> bool {
+    approval.cools_until.is_some_and(|until| approval.answered_at.is_some_and(|at| at >= until))
+}
+
+fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: &Output<'_>) -> String {
+    let text = match value {
+        Value::String(text) => shown(text),
+        value => shown(&value.to_string()),
+    };
+    let (style, word) = match origin.map(|known| known.origin) {
+        Some(Origin::Said) => (SAID, "said"),
+        Some(Origin::Found) => (FOUND, "found"),
+        Some(Origin::Written) | None => (WRITTEN, "written"),
+    };
+    let label = origin.map(|known| format!(" {}", known.label)).unwrap_or_default();
+    // The mark goes first: behind the value, a value could end with a mark of its own.
+    format!("  [{word}{label}]  {}  {}", shown(name), output.paint(style, &text))
+}
+
+fn row(approval: &Approval) -> Vec<String> {
+    let whole = shown(&approval.arguments);
+    let mut arguments: String = whole.chars().take(ARGUMENTS_SHOWN).collect();
+    if arguments.len() < whole.len() {
+        arguments.push('…');
+    }
+    vec![
+        approval.id.to_string(),
+        approval.state.to_string(),
+        approval.agent.to_string(),
+        format!("{} {arguments}", shown(&approval.tool)),
+        time(approval.asked_at),
+        match approval.cools_in_seconds {
+            Some(seconds) => format!("{}, begins in {}", time(approval.expires_at), span(seconds)),
+            None => time(approval.expires_at),
+        },
+    ]
+}
+
+fn rule_row(rule: &ApprovalRule) -> Vec<String> {
+    vec![
+        rule.name.clone(),
+        rule.answer.to_string(),
+        shown(&rule.rule),
+        rule.agent.map(|agent| agent.to_string()).unwrap_or_default(),
+        rule.session.map(|session| session.to_string()).unwrap_or_default(),
+        rule.owner.clone(),
+        time(rule.expires_at),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_its_two_greatest_units() {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m 0s"), (599, "9m 59s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
+}

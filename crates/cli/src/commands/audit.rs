@@ -1,0 +1,320 @@
+//! `audit`: list records, follow them, have one explained, write them into a file. A history is verified by the program
+//! itself, which needs no server for it.
+
+use std::time::Duration;
+
+use dromia_api::audit::{Begun, Decided, EVENT_BEGUN, EVENT_RECORD, Explained, Record};
+use dromia_api::run::EVENT_PROBLEM;
+use dromia_api::{List, Problem, shown};
+use hyper::body::Incoming;
+use tokio::time::{sleep, timeout};
+
+use super::{Cli, listing, print_list};
+use crate::args::{self, Records};
+use crate::client::{Client, encoded, next_piece, parse};
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs, time};
+use crate::sse::{Event, Parser};
+
+/// The columns of a listing.
+const HEADS: [&str; 8] = ["at", "kind", "what", "decision", "rule", "outcome", "actor", "id"];
+
+/// How often a stream is opened again without a record in between, and how long to wait before the second attempt.
+const ATTEMPTS: u32 = 8;
+const FIRST_REST: Duration = Duration::from_millis(100);
+
+/// How long the server may say nothing; it sends a keep-alive every 15 s.
+const SILENCE: Duration = Duration::from_secs(45);
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Audit::Query(query) => {
+            let path = listing("/v1/audit", &query.page, &filters(cli, &query.records));
+            let list: List<Record> = cli.client.get(&path).await?;
+            print_list(output, &list, &HEADS, row)
+        }
+        args::Audit::Tail(tail) => follow(cli, &tail, output).await,
+        args::Audit::Explain(record) => {
+            let explained: Explained = cli.client.get(&format!("/v1/audit/{}", encoded(&record.id))).await?;
+            output.show(&explained, text)?;
+            Ok(Exit::Done)
+        }
+        args::Audit::Export(export) => {
+            let bytes =
+                cli.client.get_bytes(&path("/v1/audit/export", &filters(cli, &export.records))).await?;
+            if !is_whole(&bytes) {
+                return Err(Error::Broken("the file has no last line; export it again".to_owned()));
+            }
+            match export.file {
+                None => output.raw(&bytes)?,
+                Some(file) => {
+                    std::fs::write(&file, &bytes).map_err(Error::io(format!("write {}", file.display())))?;
+                    output.notice(&format!("wrote {} bytes to {}", bytes.len(), file.display()))?;
+                }
+            }
+            Ok(Exit::Done)
+        }
+        args::Audit::Verify(_) => Err(Error::Usage(
+            "a history is verified by `dromia` itself, on the machine that has it".to_owned(),
+        )),
+    }
+}
+
+/// Whether a file has the line that signs it; a stream that broke off on the server's side has none.
+fn is_whole(bytes: &[u8]) -> bool {
+    let last = bytes.strip_suffix(b"\n").and_then(|bytes| bytes.rsplit(|byte| *byte == b'\n').next());
+    last.is_some_and(|last| last.starts_with(b"{\"end\":"))
+}
+
+fn filters(cli: &Cli<'_>, records: &Records) -> [(&'static str, Option<String>); 7] {
+    let decision = records.decision.map(|decision| Decided::from(decision).as_str().to_owned());
+    [
+        ("agent", cli.global.agent.clone()),
+        ("run", records.run.map(|run| run.to_string())),
+        ("kind", records.kind.clone()),
+        ("actor", records.actor.clone()),
+        ("decision", decision),
+        ("since", records.since.clone()),
+        ("until", records.until.clone()),
+    ]
+}
+
+fn path(path: &str, filters: &[(&str, Option<String>)]) -> String {
+    let mut path = path.to_owned();
+    for (name, value) in filters {
+        if let Some(value) = value {
+            let mark = if path.contains('?') { "&" } else { "?" };
+            path.extend([mark, name, "=", &encoded(value)]);
+        }
+    }
+    path
+}
+
+/// Prints records as they come.
+async fn follow(cli: &Cli<'_>, asked: &args::TailAudit, output: &mut Output<'_>) -> Outcome<Exit> {
+    let by_line = asked.jsonl || output.is_jsonl();
+    if output.is_json() && !by_line {
+        let text = "`audit tail` has no end that could close a document; use --jsonl, or `dromia audit query --json`";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let path = path("/v1/audit", &filters(cli, &asked.records));
+    let mut tail = Tail::new(&cli.client, path, asked.after.clone());
+    let mut left = asked.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let record = tail.next().await?;
+        if by_line {
+            output.line(&serde_json::to_string(&record).unwrap_or_default())?;
+        } else {
+            output.line(&followed(&record))?;
+        }
+        left -= 1;
+    }
+    Ok(Exit::Done)
+}
+
+/// Follows records across broken connections. The place moves behind an item when the next one comes, so an item that was
+/// cut off comes again whole, and what was given out of it is left out.
+struct Tail<'client> {
+    client: &'client Client,
+    path: String,
+    after: Option<String>,
+    /// The item that is being given out: its place, and the ids of its records so far.
+    place: Option<String>,
+    seen: Vec<String>,
+    failed: u32,
+    open: Option<(Incoming, Parser)>,
+}
+
+impl<'client> Tail<'client> {
+    fn new(client: &'client Client, path: String, after: Option<String>) -> Self {
+        Self { client, path, after, place: None, seen: Vec::new(), failed: 0, open: None }
+    }
+
+    /// Waits for the next record.
+    async fn next(&mut self) -> Outcome<Record> {
+        loop {
+            let problem = match self.step().await {
+                Ok(Some(record)) => return Ok(record),
+                Ok(None) => continue,
+                // The server answered: asking again would give the same answer.
+                Err(error @ (Error::Problem(_) | Error::Usage(_))) => return Err(error),
+                Err(error) => error,
+            };
+            self.open = None;
+            self.failed += 1;
+            if self.failed >= ATTEMPTS {
+                return Err(problem);
+            }
+            sleep(FIRST_REST * 2_u32.pow(self.failed - 1)).await;
+        }
+    }
+
+    async fn step(&mut self) -> Outcome<Option<Record>> {
+        let Some((body, parser)) = &mut self.open else {
+            let body = self.client.stream_after(&self.path, self.after.as_deref()).await?;
+            self.open = Some((body, Parser::default()));
+            return Ok(None);
+        };
+        if let Some(event) = parser.next() {
+            return self.heard(&event);
+        }
+        let silent = Error::Late { seconds: SILENCE.as_secs() };
+        let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
+            return Err(Error::Broken("the stream ended".to_owned()));
+        };
+        parser.push(&piece)?;
+        Ok(None)
+    }
+
+    fn heard(&mut self, event: &Event) -> Outcome<Option<Record>> {
+        match event.name.as_str() {
+            EVENT_BEGUN => {
+                let begun: Begun = parse(event.data.as_bytes())?;
+                // From here on what comes is asked for by its place, whatever breaks.
+                self.after.get_or_insert(begun.place);
+                Ok(None)
+            }
+            EVENT_RECORD => {
+                let record: Record = parse(event.data.as_bytes())?;
+                self.failed = 0;
+                if self.place.as_ref() != Some(&record.place) {
+                    let before = self.place.replace(record.place.clone());
+                    self.after = before.or(self.after.take());
+                    self.seen.clear();
+                }
+                if self.seen.contains(&record.id) {
+                    return Ok(None);
+                }
+                self.seen.push(record.id.clone());
+                Ok(Some(record))
+            }
+            EVENT_PROBLEM => Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?))),
+            // A newer server may say more.
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Writes a record as one line, also where a model or a client chose a name with line breaks.
+fn followed(record: &Record) -> String {
+    row(record).iter().map(|cell| shown(cell)).collect::<Vec<_>>().join("  ")
+}
+
+fn row(record: &Record) -> Vec<String> {
+    vec![
+        time(record.at),
+        record.kind.clone(),
+        record.what.clone().unwrap_or_default(),
+        record.decision.map(Decided::as_str).unwrap_or_default().to_owned(),
+        record.rule.clone().unwrap_or_default(),
+        record.outcome.clone().unwrap_or_default(),
+        record.actor.clone().unwrap_or_default(),
+        record.id.clone(),
+    ]
+}
+
+fn text(explained: &Explained) -> String {
+    let Explained { record, why, facts, missing } = explained;
+    let mut lines = vec![
+        ("record", record.id.clone()),
+        ("at", time(record.at)),
+        ("kind", record.kind.clone()),
+        ("what", record.what.as_deref().map(shown).unwrap_or_default()),
+        ("decision", record.decision.map(Decided::as_str).unwrap_or_default().to_owned()),
+        ("rule", record.rule.as_deref().map(shown).unwrap_or_default()),
+        ("outcome", record.outcome.as_deref().map(shown).unwrap_or_default()),
+        ("why", shown(why)),
+    ];
+    lines.extend(facts.iter().map(|fact| (fact.name.as_str(), shown(&fact.value))));
+    lines.extend(missing.iter().map(|missing| ("missing", shown(missing))));
+    lines.push(("action", record.action.map(|action| action.to_string()).unwrap_or_default()));
+    lines.push(("chain", record.chain.to_string()));
+    pairs(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_api::Digest;
+    use dromia_api::audit::Fact;
+
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            id: "act:17".to_owned(),
+            place: "17.0.1".to_owned(),
+            at: "2026-01-02T03:04:05Z".parse().expect("a time"),
+            kind: "token_revoked".to_owned(),
+            actor: Some("cli:0".to_owned()),
+            agent: None,
+            session: None,
+            run: None,
+            call: None,
+            what: Some("tok_1".to_owned()),
+            decision: None,
+            rule: None,
+            outcome: None,
+            action: None,
+            chain: Digest::default(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_explained_in_lines() {
+        let explained = Explained {
+            record: record(),
+            why: "cli:0 did this".to_owned(),
+            facts: vec![Fact { name: "author".to_owned(), value: "cli:0".to_owned() }],
+            missing: vec!["the agent, which was erased".to_owned()],
+        };
+        insta::assert_snapshot!(text(&explained), @r"
+        record    act:17
+        at        2026-01-02 03:04:05Z
+        kind      token_revoked
+        what      tok_1
+        why       cli:0 did this
+        author    cli:0
+        missing   the agent, which was erased
+        chain     0000000000000000000000000000000000000000000000000000000000000000
+        ");
+    }
+
+    #[test]
+    fn what_others_chose_is_one_line_and_no_line_of_ours() {
+        let forged = Record { what: Some("exec\n2026-01-02  act  \u{202e}".to_owned()), ..record() };
+        let line = followed(&forged);
+        assert!(line.contains("exec\\u{a}2026-01-02  act  \\u{202e}"), "{line}");
+        let (why, facts, missing) = ("it\nrule      grant".to_owned(), Vec::new(), Vec::new());
+        let told = text(&Explained { record: record(), why, facts, missing });
+        assert!(told.contains("it\\u{a}rule") && !told.contains("\nrule"), "{told}");
+    }
+
+    #[test]
+    fn an_item_that_was_cut_off_comes_again_and_nothing_of_it_twice() {
+        let client = Client::new("/nowhere".into(), "default".to_owned(), None);
+        let mut tail = Tail::new(&client, String::new(), None);
+        let event = |name: &str, data: String| Event { name: name.to_owned(), data };
+        let heard = |tail: &mut Tail<'_>, id: &str, place: &str| {
+            let record = Record { id: id.to_owned(), place: place.to_owned(), ..record() };
+            let data = serde_json::to_string(&record).expect("is JSON");
+            tail.heard(&event(EVENT_RECORD, data)).expect("is read").is_some()
+        };
+        let begun = tail.heard(&event(EVENT_BEGUN, r#"{"place":"3.0.0"}"#.to_owned())).expect("is read");
+        assert_eq!((begun, tail.after.as_deref()), (None, Some("3.0.0")));
+        assert!(heard(&mut tail, "run:1", "3.0.1") && heard(&mut tail, "run:1:1", "3.0.1"));
+        assert_eq!(tail.after.as_deref(), Some("3.0.0"), "more of it may come");
+        assert!(!heard(&mut tail, "run:1", "3.0.1") && !heard(&mut tail, "run:1:1", "3.0.1"));
+        assert!(heard(&mut tail, "run:1:2", "3.0.1") && heard(&mut tail, "run:2", "3.0.2"));
+        assert_eq!(tail.after.as_deref(), Some("3.0.1"));
+    }
+
+    #[test]
+    fn a_file_without_its_last_line_is_not_whole() {
+        let whole = b"{\"dromia_audit\":1}\n{\"end\":{}}\n";
+        assert!(is_whole(whole));
+        assert!(
+            !is_whole(&whole[..whole.len() - 1]) && !is_whole(b"") && !is_whole(b"{\"dromia_audit\":1}\n")
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! `capability`: grant, hand on, take back, list, and ask what the gate would say.
+
+use std::time::Duration;
+
+use dromia_api::List;
+use dromia_api::capability::{
+    Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
+};
+
+use super::{Cli, listing, print_list};
+use crate::args;
+use crate::client::encoded;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, pairs, time};
+
+pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut Output<'_>) -> Outcome<Exit> {
+    match command {
+        args::Capability::Grant(new) => {
+            let body = GrantCapability {
+                agent: new.name,
+                rights: new.rights,
+                expires_in_seconds: new.limits.expires,
+                wall_ms_max: wall(new.limits.wall)?,
+            };
+            made(&cli.client.post_json("/v1/capabilities", &body).await?, output)
+        }
+        args::Capability::Delegate(new) => {
+            let body = DelegateCapability {
+                agent: new.to,
+                rights: new.rights,
+                expires_in_seconds: new.limits.expires,
+                wall_ms_max: wall(new.limits.wall)?,
+            };
+            let path = format!("/v1/capabilities/{}/delegate", new.capability);
+            made(&cli.client.post_json(&path, &body).await?, output)
+        }
+        args::Capability::Revoke(name) => {
+            let path = format!("/v1/capabilities/{}", name.capability);
+            let revoked: Capability = cli.client.delete(&path).await?;
+            output.show(&revoked, |revoked| format!("{} is {}", revoked.id, revoked.state.as_str()))?;
+            output.notice("what was made from it counts no more either")?;
+            Ok(Exit::Done)
+        }
+        args::Capability::List(page) => {
+            let list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
+            let heads = ["id", "holder", "rights", "use", "state", "expires", "from"];
+            print_list(output, &list, &heads, row)
+        }
+        args::Capability::Check(asked) => {
+            let checked = ask(cli, &asked).await?;
+            output.show(&checked, verdict)?;
+            Ok(if checked.allowed { Exit::Done } else { Exit::Denied })
+        }
+        args::Capability::Explain(asked) => {
+            let checked = ask(cli, &asked).await?;
+            output.show(&checked, |checked| {
+                let said = checked.capabilities.iter().map(said);
+                std::iter::once(verdict(checked)).chain(said).collect::<Vec<_>>().join("\n")
+            })?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn ask(cli: &Cli<'_>, asked: &args::CheckCapability) -> Outcome<Checked> {
+    let (agent, tool) = (encoded(&asked.name), encoded(&asked.tool));
+    let mut path = format!("/v1/agents/{agent}/tools/{tool}/check?arguments={}", encoded(&asked.arguments));
+    if let Some(token) = &asked.token {
+        path.extend(["&token=", &encoded(token)]);
+    }
+    cli.client.get(&path).await
+}
+
+fn wall(wall: Option<Duration>) -> Outcome<Option<u32>> {
+    let millis = wall.map(|wall| u32::try_from(wall.as_millis())).transpose();
+    millis.map_err(|_| Error::Usage("--wall is longer than any call".to_owned()))
+}
+
+fn made(made: &CapabilityMade, output: &mut Output<'_>) -> Outcome<Exit> {
+    let record = &made.record;
+    output.show(made, |made| {
+        pairs(&[
+            ("capability", made.record.id.to_string()),
+            ("holder", made.record.holder.to_string()),
+            ("rights", made.record.rights.join(" ")),
+            ("expires", made.record.expires_at.map(time).unwrap_or_default()),
+            ("token", made.token.clone()),
+        ])
+    })?;
+    output.notice(&format!(
+        "it counts from the next run of the agent on; take it back with `dromia capability revoke {}`",
+        record.id
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn verdict(checked: &Checked) -> String {
+    let allowed = if checked.allowed { "allowed" } else { "denied" };
+    pairs(&[
+        ("call", format!("{} {}", checked.tool, checked.arguments)),
+        ("verdict", allowed.to_owned()),
+        ("rule", checked.rule.clone()),
+        ("why", checked.reason.clone()),
+        ("policy", checked.policy.map(|policy| policy.to_string()).unwrap_or_default()),
+    ])
+}
+
+fn said(weighed: &Weighed) -> String {
+    let whose = weighed.capability.map_or_else(|| "the token".to_owned(), |id| id.to_string());
+    let covers = if weighed.covers { "covers it" } else { "does not" };
+    format!("{whose} {covers}: {}", weighed.why)
+}
+
+fn row(capability: &Capability) -> Vec<String> {
+    vec![
+        capability.id.to_string(),
+        capability.holder.to_string(),
+        capability.rights.join(" "),
+        capability.usage.as_str().to_owned(),
+        capability.state.as_str().to_owned(),
+        capability.expires_at.map_or_else(|| "never".to_owned(), time),
+        capability.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_api::CapabilityId;
+
+    use super::*;
+
+    #[test]
+    fn a_verdict_names_the_rule_and_each_capability_its_block() {
+        let checked = Checked {
+            tool: "file.write".to_owned(),
+            arguments: serde_json::json!({"path": "a"}),
+            allowed: false,
+            rule: "default deny".to_owned(),
+            reason: "nothing covers it".to_owned(),
+            policy: None,
+            capabilities: vec![Weighed {
+                capability: Some(CapabilityId::from_bytes([3; 16])),
+                covers: false,
+                block: Some(1),
+                why: "block 1 of its token was revoked".to_owned(),
+            }],
+        };
+        insta::assert_snapshot!(verdict(&checked), @r#"
+        call     file.write {"path":"a"}
+        verdict  denied
+        rule     default deny
+        why      nothing covers it
+        "#);
+        insta::assert_snapshot!(
+            said(&checked.capabilities[0]),
+            @"cap_03030303030303030303030303030303 does not: block 1 of its token was revoked"
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! Which calls a rule answers: a tool, and what some of its arguments look like.
+//!
+//! `file.write path=notes/**` is the tool and patterns for arguments: `*` stands for anything but a `/`, `**` for
+//! anything. A value that begins with `[` or `{` is JSON and must be the argument itself; one that begins with `"` is a
+//! pattern in JSON's quotes. An argument that is not named may be anything, unless the word `only` stands at the end: then a
+//! call with another argument is another call. What is written is what will match: the canonical form is shown to whoever
+//! makes the rule.
+//!
+//! Which rules may stand is not decided here: who adds one knows which tools run programs.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// The longest rule, in bytes.
+const BYTES_MAX: usize = 1024;
+
+/// The word at the end of a rule that answers no call with an argument that it does not name.
+const ONLY: &str = "only";
+
+/// The most arguments that a rule names.
+const ARGUMENTS_MAX: usize = 16;
+
+/// The longest text that a pattern with stars is tried on, in bytes. A longer one matches none.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// Programs that run what they are told: a rule for one would be a rule for everything.
+const INTERPRETERS: &[&str] = &[
+    "sh", "ash", "bash", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "pwsh", "busybox", "env",
+    "xargs", "nohup", "nice", "ionice", "taskset", "timeout", "setsid", "stdbuf", "parallel", "flock",
+    "unshare", "chroot", "strace", "gdb", "sudo", "su", "doas", "ssh", "awk", "gawk", "mawk", "nawk", "find",
+    "make", "ninja", "cargo", "npm", "npx", "pnpm", "yarn", "deno", "bun", "expect", "tclsh",
+];
+
+/// The same, of which there are many versions under names of their own.
+const VERSIONED: &[&str] = &["python", "perl", "ruby", "node", "php", "lua"];
+
+/// A rule, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    tool: String,
+    arguments: Vec<(String, Wanted)>,
+    /// Whether a call has no other arguments.
+    only: bool,
+}
+
+/// What an argument must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// A text that fits the pattern; a number or a truth value by its JSON.
+    Like(String),
+    /// This very value.
+    Same(Value),
+}
+
+/// Says why a text is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the rule cannot be read at byte {at}: {problem}")]
+pub struct RuleError {
+    /// Where, counted from 0.
+    pub at: usize,
+    /// What is wrong there.
+    pub problem: &'static str,
+}
+
+impl Rule {
+    /// Reads a rule. One that would not be read again as it is shown is refused.
+    pub fn parse(text: &str) -> Result<Self, RuleError> {
+        let rule = Self::read(text)?;
+        if Self::read(&rule.to_string()).as_ref() == Ok(&rule) {
+            Ok(rule)
+        } else {
+            Err(RuleError { at: 0, problem: "written out it is another rule, or too long" })
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, RuleError> {
+        let wrong = |at: usize, problem| RuleError { at, problem };
+        if text.len() > BYTES_MAX {
+            return Err(wrong(BYTES_MAX, "it is longer than 1024 bytes"));
+        }
+        if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
+            return Err(wrong(at, "it holds a control character"));
+        }
+        let mut at = text.len() - text.trim_start().len();
+        let rest = &text[at..];
+        let end = rest.find(' ').unwrap_or(rest.len());
+        let tool = &rest[..end];
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        if tool.is_empty() || !tool.bytes().all(is_plain) {
+            return Err(wrong(at, "it begins with the name of one tool, such as file.write"));
+        }
+        at += end;
+        let mut arguments: Vec<(String, Wanted)> = Vec::new();
+        loop {
+            let rest = &text[at..];
+            at += rest.len() - rest.trim_start().len();
+            let rest = &text[at..];
+            if rest.is_empty() || rest.trim_end() == ONLY {
+                return Ok(Self { tool: tool.to_owned(), arguments, only: !rest.is_empty() });
+            }
+            let Some((name, value)) = rest.split_once('=') else {
+                return Err(wrong(at, "behind the tool stand NAME=PATTERN"));
+            };
+            let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if name.is_empty() || !name.bytes().all(is_word) {
+                return Err(wrong(at, "before = stands the name of one argument"));
+            }
+            if arguments.iter().any(|(known, _)| known == name) {
+                return Err(wrong(at, "an argument is named twice"));
+            }
+            if arguments.len() == ARGUMENTS_MAX {
+                return Err(wrong(at, "it names more than 16 arguments"));
+            }
+            at += name.len() + 1;
+            let (wanted, length) = wanted(value).ok_or_else(|| wrong(at, "the value is no JSON"))?;
+            at += length;
+            if !text[at..].is_empty() && !text[at..].starts_with(' ') {
+                return Err(wrong(at, "between two arguments stands a space"));
+            }
+            arguments.push((name.to_owned(), wanted));
+        }
+    }
+
+    /// The rule that answers a call's arguments, all of them as they are, and nothing else. Nothing for arguments that
+    /// are no JSON object, which no tool prepares, and for those that no rule can hold.
+    pub fn exact(tool: &str, arguments: &str) -> Option<Self> {
+        let Value::Object(fields) = serde_json::from_str(arguments).ok()? else { return None };
+        let same = |(name, value): (String, Value)| {
+            let wanted = match value {
+                Value::String(text) if text.contains('*') => return None,
+                Value::String(text) => Wanted::Like(text),
+                Value::Null => Wanted::Like("null".to_owned()),
+                Value::Bool(_) | Value::Number(_) => Wanted::Like(value.to_string()),
+                Value::Array(_) | Value::Object(_) => Wanted::Same(value),
+            };
+            Some((name, wanted))
+        };
+        let arguments = fields.into_iter().map(same).collect::<Option<Vec<_>>>()?;
+        let rule = Self { tool: tool.to_owned(), arguments, only: true };
+        Self::parse(&rule.to_string()).ok().filter(|read| *read == rule)
+    }
+
+    /// The rule for a tool with these patterns for arguments; nothing if no rule is spelled so.
+    pub(super) fn like(tool: &str, arguments: Vec<(String, String)>) -> Option<Self> {
+        let arguments = arguments.into_iter().map(|(name, text)| (name, Wanted::Like(text))).collect();
+        let rule = Self { tool: tool.to_owned(), arguments, only: false };
+        Self::parse(&rule.to_string()).ok().filter(|read| *read == rule)
+    }
+
+    /// Returns the tool.
+    pub fn tool(&self) -> &str {
+        &self.tool
+    }
+
+    /// Returns the names of the arguments that it looks at.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.arguments.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Tells whether it has a star, so that it matches more than one value of an argument.
+    pub(super) fn is_wide(&self) -> bool {
+        self.arguments.iter().any(|(_, wanted)| matches!(wanted, Wanted::Like(text) if text.contains('*')))
+    }
+
+    /// Lists every text that it names, those within JSON included.
+    fn texts(&self) -> Vec<&str> {
+        let mut texts = Vec::new();
+        for (_, wanted) in &self.arguments {
+            match wanted {
+                Wanted::Like(text) => texts.push(text.as_str()),
+                Wanted::Same(value) => leaves(value, &mut texts),
+            }
+        }
+        texts
+    }
+
+    /// Says why it allows too much, if it is of a tool that runs programs.
+    pub fn allows_too_much(&self) -> Option<&'static str> {
+        if self.is_wide() || self.arguments.is_empty() {
+            return Some("a rule that allows a program names it with all its words, without stars");
+        }
+        let is_interpreter = |text: &&str| {
+            let program = text.split_whitespace().next().unwrap_or_default();
+            let program = program.rsplit('/').next().unwrap_or_default();
+            INTERPRETERS.contains(&program) || VERSIONED.iter().any(|name| program.starts_with(name))
+        };
+        if !self.names().any(|name| name == "argv") || self.texts().iter().any(is_interpreter) {
+            return Some("no rule allows a shell, an interpreter or what starts other programs");
+        }
+        None
+    }
+
+    /// Tells whether it answers a call with these canonical arguments. What is no JSON object is answered by none.
+    pub fn matches(&self, tool: &str, arguments: &str) -> bool {
+        let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else { return false };
+        let fits = |(name, wanted): &(String, Wanted)| match (fields.get(name), wanted) {
+            (Some(Value::String(text)), Wanted::Like(pattern)) => like(pattern, text),
+            (Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))), Wanted::Like(pattern)) => {
+                let written = value.to_string();
+                *pattern == written
+            }
+            (Some(value), Wanted::Same(same)) => value == same,
+            (Some(Value::Array(_) | Value::Object(_)), Wanted::Like(_)) | (None, _) => false,
+        };
+        // Each is named once, so as many are the same ones.
+        let has_others = fields.len() > self.arguments.len();
+        self.tool == tool && !(self.only && has_others) && self.arguments.iter().all(fits)
+    }
+}
+
+/// Writes the canonical form, which is read as the same rule.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.tool)?;
+        for (name, wanted) in &self.arguments {
+            match wanted {
+                Wanted::Like(text)
+                    if !text.is_empty()
+                        && !text.contains(|c: char| c == ' ' || c == '\\' || c.is_control())
+                        && !text.starts_with(['"', '[', '{']) =>
+                {
+                    write!(f, " {name}={text}")?;
+                }
+                Wanted::Like(text) => write!(f, " {name}={}", Value::from(text.as_str()))?,
+                Wanted::Same(value) => write!(f, " {name}={value}")?,
+            }
+        }
+        if self.only { write!(f, " {ONLY}") } else { Ok(()) }
+    }
+}
+
+/// Reads a value, and tells how many bytes it takes.
+fn wanted(text: &str) -> Option<(Wanted, usize)> {
+    if !text.starts_with(['"', '[', '{']) {
+        let end = text.find(' ').unwrap_or(text.len());
+        return Some((Wanted::Like(text[..end].to_owned()), end));
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    let length = values.byte_offset();
+    let wanted = match value {
+        Value::String(text) => Wanted::Like(text),
+        value => Wanted::Same(value),
+    };
+    Some((wanted, length))
+}
+
+fn leaves<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| leaves(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Tells whether a text fits a pattern. Its cost is bounded by the product of both lengths, which are bounded.
+fn like(pattern: &str, text: &str) -> bool {
+    if !pattern.contains('*') {
+        return pattern == text;
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return false;
+    }
+    let text = text.as_bytes();
+    // For each place of the text, whether the pattern so far fits what is before it.
+    let mut fits = vec![false; text.len() + 1];
+    fits[0] = true;
+    let mut rest = pattern.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'*' {
+            let deep = after.first() == Some(&b'*');
+            rest = if deep { &after[1..] } else { after };
+            let mut before = fits[0];
+            for (fit, byte) in fits.iter_mut().skip(1).zip(text) {
+                *fit = *fit || (before && (deep || *byte != b'/'));
+                before = *fit;
+            }
+        } else {
+            rest = after;
+            let mut before = std::mem::take(&mut fits[0]);
+            for (fit, byte) in fits.iter_mut().skip(1).zip(text) {
+                before = std::mem::replace(fit, before && byte == first);
+            }
+        }
+    }
+    fits.last().copied().unwrap_or(false)
+}

@@ -1,0 +1,96 @@
+//! Which rules would have answered what people approved again and again.
+//!
+//! A proposal and nothing more: nobody is bound by it, and whoever adds it as a rule is its owner. Where a person refused
+//! a call of a tool, none is proposed for that tool in the hands of that agent.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::rule::Rule;
+
+/// How often a person must have approved alike before a rule is proposed.
+const TIMES_MIN: usize = 3;
+
+/// A call that a person answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// The agent, however it is named.
+    pub agent: &'a str,
+    /// The tool.
+    pub tool: &'a str,
+    /// The canonical arguments.
+    pub arguments: &'a str,
+    /// Whether it was approved.
+    pub approved: bool,
+}
+
+/// A rule that would have answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suggestion {
+    /// The agent whose calls it would have answered.
+    pub agent: String,
+    /// The rule, in its canonical form.
+    pub rule: String,
+    /// How many calls it would have answered.
+    pub times: usize,
+}
+
+/// Proposes rules, those that would have answered most first.
+pub fn suggest(seen: &[Seen<'_>]) -> Vec<Suggestion> {
+    let mut groups: BTreeMap<(&str, &str), Vec<&Seen<'_>>> = BTreeMap::new();
+    for call in seen {
+        groups.entry((call.agent, call.tool)).or_default().push(call);
+    }
+    let mut suggestions = Vec::new();
+    for ((agent, tool), calls) in groups {
+        if calls.len() < TIMES_MIN || calls.iter().any(|call| !call.approved) {
+            continue;
+        }
+        let fields = |call: &&Seen<'_>| serde_json::from_str::<Map<String, Value>>(call.arguments).ok();
+        let Some(fields) = calls.iter().map(fields).collect::<Option<Vec<_>>>() else { continue };
+        let rule = match fields.split_first() {
+            Some((first, rest)) if rest.iter().all(|other| other == first) => {
+                calls.first().and_then(|call| Rule::exact(tool, call.arguments))
+            }
+            _ => common(tool, &fields),
+        };
+        let rule = rule.filter(|rule| rule.names().next().is_some());
+        suggestions.extend(rule.map(|rule| Suggestion {
+            agent: agent.to_owned(),
+            rule: rule.to_string(),
+            times: calls.len(),
+        }));
+    }
+    suggestions.sort_by(|a, b| b.times.cmp(&a.times).then_with(|| a.rule.cmp(&b.rule)));
+    suggestions
+}
+
+/// The rule for what the calls have in common: values that never change, and directories that all values lie below.
+/// Nothing where lists differ: what is a list may be a program.
+fn common(tool: &str, calls: &[Map<String, Value>]) -> Option<Rule> {
+    let (first, rest) = calls.split_first()?;
+    let mut arguments = Vec::new();
+    for (name, value) in first {
+        let texts = || rest.iter().map(|other| other.get(name).and_then(Value::as_str));
+        match value {
+            Value::String(text) if texts().all(|other| other == Some(text.as_str())) => {
+                if !text.contains('*') {
+                    arguments.push((name.clone(), text.clone()));
+                }
+            }
+            Value::String(text) => {
+                let below = |dir: &&str| texts().all(|other| other.is_some_and(|it| it.starts_with(*dir)));
+                let dir = text.match_indices('/').map(|(at, _)| &text[..=at]).rfind(below);
+                // The beginning of an address is no directory.
+                let dir = dir.filter(|dir| !dir.ends_with("//") && !dir.contains('*') && *dir != "/");
+                arguments.extend(dir.map(|dir| (name.clone(), format!("{dir}**"))));
+            }
+            Value::Array(_) | Value::Object(_) if rest.iter().any(|other| other.get(name) != Some(value)) => {
+                return None;
+            }
+            Value::Array(_) | Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    Rule::like(tool, arguments)
+}

@@ -1,0 +1,226 @@
+use super::*;
+
+fn rule(text: &str) -> Rule {
+    Rule::parse(text).expect("the rule is read")
+}
+
+#[test]
+fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
+    for (text, tool, arguments, fits) in [
+        ("file.write", "file.write", r#"{"path":"a"}"#, true),
+        ("file.write", "file.read", r#"{"path":"a"}"#, false),
+        ("file.write path=notes/**", "file.write", r#"{"path":"notes/a/b.md","text":"x"}"#, true),
+        ("file.write path=notes/**", "file.write", r#"{"path":"notes.md"}"#, false),
+        ("file.write path=notes/*", "file.write", r#"{"path":"notes/a/b.md"}"#, false),
+        ("file.write path=notes/*.md", "file.write", r#"{"path":"notes/a.md"}"#, true),
+        ("file.write path=notes/*.md", "file.write", r#"{"text":"notes/a.md"}"#, false),
+        (r#"exec argv=["git","status"]"#, "exec", r#"{"argv":["git","status"],"cwd":"."}"#, true),
+        (r#"exec argv=["git","status"]"#, "exec", r#"{"argv":["git","status","-s"]}"#, false),
+        (r#"send text="a b""#, "send", r#"{"text":"a b"}"#, true),
+        (
+            "http.request url=https://api.example.com/**",
+            "http.request",
+            r#"{"url":"https://api.example.com.evil/"}"#,
+            false,
+        ),
+        ("wait seconds=5 loud=true", "wait", r#"{"loud":true,"seconds":5}"#, true),
+        ("wait seconds=*", "wait", r#"{"seconds":5}"#, false),
+        ("wait seconds=5 only", "wait", r#"{"seconds":5}"#, true),
+        ("wait seconds=5 only", "wait", r#"{"loud":true,"seconds":5}"#, false),
+        ("wait only", "wait", r#"{"seconds":5}"#, false),
+        ("wait only=5", "wait", r#"{"only":5,"seconds":5}"#, true),
+    ] {
+        let read = rule(text);
+        assert_eq!(read.matches(tool, arguments), fits, "{text} {arguments}");
+        assert_eq!(read.to_string(), text);
+        assert!(!read.matches(tool, "no json"));
+    }
+    assert_eq!(rule("  t   a=1 ").to_string(), "t a=1");
+    assert_eq!(rule("t  a=1  only ").to_string(), "t a=1 only");
+}
+
+#[test]
+fn what_is_no_rule_is_refused_with_its_place() {
+    for (text, at) in [
+        ("", 0),
+        ("*", 0),
+        ("file.* path=a", 0),
+        ("t a", 2),
+        ("t only a=1", 2),
+        ("t a=1 onlY", 6),
+        ("t =a", 2),
+        ("t a=1 a=2", 6),
+        ("t a=[1", 4),
+        (r#"t a="x"y"#, 7),
+        ("t a=\u{7}", 4),
+    ] {
+        let refused = Rule::parse(text).expect_err("it is none");
+        assert_eq!(refused.at, at, "{text:?}: {refused}");
+    }
+    assert!(Rule::parse(&format!("t a={}", "x".repeat(2000))).is_err());
+}
+
+#[test]
+fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
+    for (text, good) in [
+        (r#"exec argv=["git","status"]"#, true),
+        (r#"exec argv=["git","status"] cwd=work"#, true),
+        (r#"exec argv=["git","status"] cwd=**"#, false),
+        ("exec", false),
+        ("exec cwd=.", false),
+        (r#"exec argv=["/bin/zsh"]"#, false),
+        (r#"exec argv=["python3.12","-c","1"]"#, false),
+        (r#"exec argv=["env","sh","-c","x"]"#, false),
+        (r#"exec argv=["timeout","5","./x"]"#, false),
+        (r#"exec argv=["npm","test"]"#, false),
+        (r#"shell.execute command="git status""#, false),
+    ] {
+        assert_eq!(rule(text).allows_too_much().is_none(), good, "{text}");
+    }
+}
+
+#[test]
+fn the_exact_rule_of_a_call_matches_it_and_no_other() {
+    for arguments in [
+        r#"{"path":"a b","text":"\"quoted\" [x"}"#,
+        r#"{"argv":["sh","-c","x y"],"cwd":".","timeout_s":60}"#,
+        r#"{"path":""}"#,
+        "{}",
+    ] {
+        let exact = Rule::exact("t", arguments).expect("it is spelled");
+        assert!(exact.matches("t", arguments), "{exact}");
+        assert!(!exact.is_wide());
+        assert_eq!(rule(&exact.to_string()), exact);
+    }
+    let exact = Rule::exact("t", r#"{"a":"x"}"#).expect("it is spelled");
+    assert!(!exact.matches("t", r#"{"a":"y"}"#) && !exact.matches("u", r#"{"a":"x"}"#));
+    assert!(!exact.matches("t", r#"{"a":"x","b":"y"}"#), "what it leaves out may send something");
+    assert_eq!(Rule::exact("t", r#"{"a":"x*"}"#), None, "a star would match more");
+}
+
+#[test]
+fn what_is_approved_again_and_again_is_proposed_as_it_would_match() {
+    let seen =
+        |arguments: &'static str, approved| Seen { agent: "ada", tool: "file.write", arguments, approved };
+    let notes = [
+        seen(r#"{"path":"notes/a/1.md","text":"x"}"#, true),
+        seen(r#"{"path":"notes/b.md","text":"y"}"#, true),
+        seen(r#"{"path":"notes/a/2.md","text":"z"}"#, true),
+    ];
+    let found = suggest(&notes);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].rule.as_str(), found[0].times), ("file.write path=notes/**", 3));
+    assert!(notes.iter().all(|call| rule(&found[0].rule).matches(call.tool, call.arguments)));
+    assert_eq!(suggest(&notes[..2]), [], "twice is no habit");
+    let refused = [&notes[..], &[seen(r#"{"path":"etc/x","text":""}"#, false)]].concat();
+    assert_eq!(suggest(&refused), [], "a person refused one");
+    let run = |arguments: &'static str| Seen { agent: "ada", tool: "exec", arguments, approved: true };
+    let same = [run(r#"{"argv":["git","status"]}"#); 3];
+    assert_eq!(suggest(&same)[0].rule, r#"exec argv=["git","status"] only"#);
+    let others = [same[0], same[1], run(r#"{"argv":["git","push"]}"#)];
+    assert_eq!(suggest(&others), [], "no prefix of a program is proposed");
+}
+
+fn approval() -> Approval {
+    let at = Timestamp::UNIX_EPOCH;
+    let later = |seconds: i64| Timestamp::from_second(seconds).expect("a time");
+    Approval {
+        id: ApprovalId::from_bytes([1; 16]),
+        agent: AgentId::from_bytes([2; 16]),
+        session: SessionId::from_bytes([3; 16]),
+        run: RunId::from_bytes([4; 16]),
+        call: CallId { step: 1, index: 0 },
+        author: Actor::new("cli:ada"),
+        hops: 0,
+        context: Label::PUBLIC_FACT,
+        standing: Standing::default(),
+        tool: "t".to_owned(),
+        arguments: "{}".to_owned(),
+        action: Digest::from_bytes([5; 32]),
+        binding: Digest::from_bytes([6; 32]),
+        origins: Vec::new(),
+        rule: "permission".to_owned(),
+        reason: String::new(),
+        approvers: Vec::new(),
+        asked_at: at,
+        holds_until: later(10),
+        expires_at: later(20),
+        cools_until: None,
+        state: ApprovalState::Holding,
+        released: false,
+        answer: None,
+        used_by: None,
+    }
+}
+
+fn answered(second: i64) -> Answered {
+    let at = Timestamp::from_second(second).expect("a time");
+    Answered { by: Actor::new("token:ops"), at, reason: String::new() }
+}
+
+#[test]
+fn an_approval_is_answered_once_and_used_once_by_the_run_that_it_is_for() {
+    let (own, other) = (RunId::from_bytes([4; 16]), RunId::from_bytes([9; 16]));
+    for released in [false, true] {
+        let mut known = approval();
+        let action = known.action;
+        let user = if released { other } else { own };
+        let stranger = if released { own } else { other };
+        assert_eq!(known.touch(own, Touch::Use(action)), Err(ApprovalState::Holding), "nobody answered");
+        if released {
+            assert_eq!(known.touch(other, Touch::Release), Err(ApprovalState::Holding));
+            assert_eq!(known.touch(own, Touch::Release), Ok(()));
+            assert_eq!(known.answer(ApprovalState::Holding, true, &answered(5)), Err(ApprovalState::Waiting));
+        }
+        let from = known.state;
+        assert_eq!(known.answer(from, true, &answered(5)), Ok(()));
+        assert_eq!(known.answer(from, true, &answered(5)), Ok(()), "the same answer again");
+        assert_eq!(known.answer(from, false, &answered(5)), Err(ApprovalState::Approved));
+        assert_eq!(known.answer(from, true, &answered(6)), Err(ApprovalState::Approved));
+        assert_eq!(known.touch(own, Touch::Release), Err(ApprovalState::Approved));
+        let another = Digest::from_bytes([7; 32]);
+        assert_eq!(known.touch(user, Touch::Use(another)), Err(ApprovalState::Approved), "another action");
+        assert_eq!(known.touch(stranger, Touch::Use(action)), Err(ApprovalState::Approved), "another run");
+        assert_eq!(known.touch(user, Touch::Use(action)), Ok(()));
+        assert_eq!((known.state, known.used_by), (ApprovalState::Used, Some(user)));
+        assert_eq!(known.touch(user, Touch::Use(action)), Err(ApprovalState::Used), "it was used");
+        assert_eq!(known.touch(user, Touch::Withdraw), Err(ApprovalState::Used));
+    }
+}
+
+#[test]
+fn an_approval_ends_with_its_time_with_its_refusal_and_with_its_call() {
+    let mut known = approval();
+    assert_eq!(known.answer(ApprovalState::Holding, true, &answered(20)), Err(ApprovalState::Expired));
+    assert_eq!(known.state_at(answered(19).at), ApprovalState::Holding);
+    assert_eq!(known.answer(ApprovalState::Holding, false, &answered(19)), Ok(()));
+    assert_eq!(known.state_at(answered(30).at), ApprovalState::Denied);
+    assert_eq!(known.touch(known.run, Touch::Withdraw), Ok(()), "its call is closed by the refusal");
+    assert_eq!(known.state, ApprovalState::Denied);
+    let mut known = approval();
+    assert_eq!(known.touch(known.run, Touch::Withdraw), Ok(()));
+    assert_eq!(known.answer(ApprovalState::Holding, true, &answered(5)), Err(ApprovalState::Withdrawn));
+}
+
+#[test]
+fn what_hides_is_spelled_out() {
+    assert_eq!(shown("rm\u{202e}txt\u{7}\n"), "rm\\u{202e}txt\\u{7}\\u{a}");
+    assert_eq!(shown("a\u{3164}b\u{fe0f}c\u{a0}d\u{e0101}"), "a\\u{3164}b\\u{fe0f}c\\u{a0}d\\u{e0101}");
+    assert_eq!(shown("grüße 日本"), "grüße 日本");
+}
+
+#[test]
+fn a_delayed_call_cools_until_its_time_or_an_answer() {
+    let later = |seconds: i64| Timestamp::from_second(seconds).expect("a time");
+    let mut delayed = Approval { cools_until: Some(later(5)), ..approval() };
+    assert_eq!((delayed.cooling_at(later(4)), delayed.has_cooled(later(4))), (Some(later(5)), false));
+    assert!(delayed.has_cooled(later(5)) && delayed.has_cooled(later(19)));
+    assert!(!delayed.has_cooled(later(20)), "it has expired: nobody could refuse it for long");
+    assert!(!approval().has_cooled(later(19)), "only a person allows it");
+    delayed.answer(ApprovalState::Holding, false, &answered(1)).expect("it is open");
+    assert_eq!((delayed.cooling_at(later(4)), delayed.has_cooled(later(5))), (None, false));
+    // A program of before wrote no time, and reads past it.
+    let text = serde_json::to_string(&approval()).expect("it is data");
+    assert!(!text.contains("cools"), "{text}");
+    assert_eq!(serde_json::from_str::<Approval>(&text).expect("it reads"), approval());
+}

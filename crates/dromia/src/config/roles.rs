@@ -1,0 +1,92 @@
+//! What `roles` and `socket` mean: names for scopes, and which users of this machine speak on the socket.
+
+use std::collections::BTreeMap;
+
+use dromia_contracts::agent::Handle;
+use dromia_contracts::token::{ROLES, TokenScope, TokenScopes, role};
+use dromia_gateway::SocketUser;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::resolve::Check;
+use super::written::Written;
+
+/// The most roles, and the most users of the socket.
+const MAX: usize = 64;
+
+/// A role beside `viewer`, `approver`, `operator` and `admin`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRole {
+    /// What whoever has it may do: `read`, `invoke`, `operate`, `approve`, `admin`.
+    pub(crate) scopes: Vec<TokenScope>,
+}
+
+/// The Unix socket of this home.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenSocket {
+    /// Who may speak on it beside root and whoever owns the server. The directory of the socket must let them pass.
+    pub(crate) users: Vec<WrittenSocketUser>,
+}
+
+/// A user of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenSocketUser {
+    /// The number of the user, as the kernel has it.
+    pub(crate) uid: u32,
+    /// The role: one that every server has, or one of `roles`.
+    pub(crate) role: String,
+    /// The one tenant that the user sees, by default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) tenant: Option<Handle>,
+}
+
+/// Resolves the roles beside those that every server has.
+pub(super) fn roles(written: &Written, check: &mut Check<'_>) -> BTreeMap<String, TokenScopes> {
+    let mut roles = BTreeMap::new();
+    if written.roles.len() > MAX {
+        check.wrong("roles", format!("has at most {MAX} roles"));
+    }
+    for (name, WrittenRole { scopes }) in &written.roles {
+        let key = format!("roles.{name}");
+        if let Err(error) = name.parse::<Handle>() {
+            check.wrong(&key, error);
+        } else if role(name).is_some() {
+            let known = ROLES.map(|(known, _)| known).join(", ");
+            check.wrong(&key, format!("every server has {known}; choose another name"));
+        } else if scopes.is_empty() {
+            check.wrong(&format!("{key}.scopes"), "a role has at least one scope");
+        } else {
+            roles.insert(name.clone(), scopes.iter().copied().collect());
+        }
+    }
+    roles
+}
+
+/// Resolves who may speak on the socket.
+pub(super) fn socket_users(
+    written: &Written,
+    roles: &BTreeMap<String, TokenScopes>,
+    check: &mut Check<'_>,
+) -> BTreeMap<u32, SocketUser> {
+    let mut users = BTreeMap::new();
+    if written.socket.users.len() > MAX {
+        check.wrong("socket.users", format!("has at most {MAX} users"));
+    }
+    let own: Handle = "default".parse().unwrap_or_else(|_| unreachable!("the literal is a handle"));
+    for (index, user) in written.socket.users.iter().enumerate() {
+        let key = format!("socket.users.{index}");
+        let Some(scopes) = role(&user.role).or_else(|| roles.get(&user.role).copied()) else {
+            check.wrong(&key, format!("no role is called {:?}", user.role));
+            continue;
+        };
+        let tenant = user.tenant.clone().unwrap_or_else(|| own.clone());
+        if users.insert(user.uid, SocketUser { tenant, scopes }).is_some() {
+            check.wrong(&key, format!("names the user {} twice", user.uid));
+        }
+    }
+    users
+}

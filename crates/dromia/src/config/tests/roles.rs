@@ -1,0 +1,32 @@
+//! Roles and users of the socket: what is wrong with them is told at its place, and what is right counts.
+
+use dromia_contracts::token::{TokenScope, role};
+
+use super::*;
+
+#[test]
+fn a_role_that_is_none_is_told_at_its_place() {
+    for (text, says) in [
+        ("roles: { viewer: { scopes: [read] } }", "roles.viewer: every server has viewer"),
+        ("roles: { 'a b': { scopes: [read] } }", "a handle is"),
+        ("roles: { a: { scopes: [] } }", "roles.a.scopes: a role has at least one scope"),
+        ("socket: { users: [{ uid: 1, role: king }] }", "no role is called \"king\""),
+        ("socket: { users: [{ uid: 1, role: viewer }, { uid: 1, role: admin }] }", "names the user 1 twice"),
+    ] {
+        let problems = refused(text);
+        assert!(problems.contains(says), "{text}: {problems}");
+    }
+}
+
+#[test]
+fn a_user_of_the_socket_has_the_scopes_of_a_role_in_one_tenant() {
+    let text = "roles: { courier: { scopes: [invoke] } }\n\
+                socket: { users: [{ uid: 7, role: courier, tenant: acme }, { uid: 8, role: operator }] }\n";
+    let gateway = loaded(text).resolve(&Environment::default()).expect("it is right").gateway(None);
+    let courier = [TokenScope::Invoke].into_iter().collect();
+    assert_eq!(gateway.roles.get("courier"), Some(&courier));
+    let users: Vec<_> = gateway.socket_users.into_iter().collect();
+    let told: Vec<_> = users.iter().map(|(uid, user)| (*uid, user.tenant.as_str(), user.scopes)).collect();
+    let operator = role("operator").expect("every server has it");
+    assert_eq!(told, [(7, "acme", courier), (8, "default", operator)]);
+}

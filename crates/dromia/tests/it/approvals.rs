@@ -1,0 +1,481 @@
+//! Calls that a person must allow, through the real binary: asked for, approved, refused and left waiting; and the server
+//! killed around each of it. Whatever crashes, an approved call runs once or is said to be unknown.
+//!
+//! `DROMIA_APPROVAL_KILLS` says how often the server is killed around an approval; a few times, if nobody says it.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::home::{DEADLINE, Home, Server, append, block_on, count, stderr};
+
+/// How often the server is killed, where nobody says it.
+const KILLS: u32 = 4;
+
+fn kills() -> u32 {
+    let asked = std::env::var("DROMIA_APPROVAL_KILLS").ok();
+    asked.map_or(KILLS, |text| text.parse().expect("DROMIA_APPROVAL_KILLS is a number"))
+}
+
+/// A home where appending to a file must be approved.
+fn home(approvals: &str) -> Home {
+    let home = Home::new();
+    let file = format!("permissions: {{ ask: [file.append] }}\napprovals: {{ {approvals} }}\n");
+    append(&home.path().join("dromia.yaml"), &file);
+    home
+}
+
+pub(crate) fn document(home: &Home, line: &[&str]) -> Value {
+    let output = home.run(&[line, &["--json"]].concat());
+    assert!(output.status.success(), "{line:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).expect("a document")
+}
+
+fn agent(home: &Home, name: &str) {
+    let grants = ["--grant", "model", "--grant", "reply", "--grant", "file.*"];
+    document(home, &[&["agent", "create", name][..], &grants].concat());
+}
+
+/// What the model is told to do: append a line to a file.
+fn task(line: &str) -> String {
+    format!("@tool file.append {}", json!({"path": "log", "content": format!("{line}\n")}))
+}
+
+/// Gives an agent a task that appends a line, and waits until somebody is asked. Returns the task's session and the
+/// approval.
+fn asked(home: &Home, line: &str) -> (String, Value) {
+    let spawned = document(home, &["agent", "spawn", "clerk", "--task", &task(line)]);
+    let session = spawned["session"].as_str().expect("a session").to_owned();
+    let mine = |approval: &Value| approval["session"] == session.as_str();
+    (session.clone(), until(home, mine))
+}
+
+/// Waits until an approval is as wanted.
+pub(crate) fn until(home: &Home, wanted: impl Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let list = document(home, &["approval", "list", "--all", "--limit", "256"]);
+        let items = list["items"].as_array().expect("rows");
+        if let Some(found) = items.iter().find(|approval| wanted(approval)) {
+            return found.clone();
+        }
+        assert!(Instant::now() < end, "no approval comes to it: {list}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn id(approval: &Value) -> &str {
+    approval["id"].as_str().expect("an id")
+}
+
+pub(crate) fn is(approval: &Value, state: &str) -> impl Fn(&Value) -> bool + use<> {
+    let (id, state) = (approval["id"].clone(), state.to_owned());
+    move |found| found["id"] == id && found["state"] == state.as_str()
+}
+
+/// How often a line stands in the file, in whichever workspace that is.
+fn lines(home: &Home, line: &str) -> usize {
+    let agents = std::fs::read_dir(home.path().join("agents")).into_iter().flatten();
+    let logs = agents.filter_map(Result::ok).map(|agent| agent.path().join("workspace").join("log"));
+    let texts: Vec<String> = logs.filter_map(|log: PathBuf| std::fs::read_to_string(log).ok()).collect();
+    texts.iter().flat_map(|text| text.lines()).filter(|found| *found == line).count()
+}
+
+/// The entries of a run.
+async fn journal(server: &Server, run: &str) -> Vec<Value> {
+    let (_, page) = server.get(&format!("/v1/runs/{run}/journal?limit=256")).await;
+    page["entries"].as_array().cloned().unwrap_or_default()
+}
+
+/// Waits until a run has ended and returns its entries.
+pub(crate) async fn ended(server: &Server, run: &str) -> Vec<Value> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let entries = journal(server, run).await;
+        let last = entries.last().and_then(|entry| entry["kind"].as_str()).unwrap_or_default();
+        if ["run_completed", "run_failed", "run_cancelled", "run_yielded"].contains(&last) {
+            return entries;
+        }
+        assert!(Instant::now() < end, "the run does not end: {entries:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ends a process that may have ended.
+fn reap(mut child: Child) {
+    drop(child.kill());
+    drop(child.wait());
+}
+
+/// Approves in the background, so that the server can be killed meanwhile.
+fn approves(home: &Home, approval: &Value) -> Child {
+    let mut command = home.command();
+    command.args(["approval", "approve", id(approval)]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("the program runs")
+}
+
+/// Says what is wrong with how an approved call ended: once, or unknown and at most once.
+fn judged(starts: usize, times: usize, is_unknown: bool) -> Result<(), String> {
+    match (starts, times, is_unknown) {
+        (1, 1, false) | (1, 0 | 1, true) => Ok(()),
+        _ => Err(format!(
+            "it began {starts} times, its line stands there {times} times, unknown: {is_unknown}"
+        )),
+    }
+}
+
+/// Looks at the run in which an approved call began.
+fn look(home: &Home, server: &Server, approval: &Value, line: &str) -> Result<bool, String> {
+    let used = until(home, is(approval, "used"));
+    let run = used["used_by"].as_str().expect("a run").to_owned();
+    let entries = block_on(ended(server, &run));
+    let of_call = |entry: &&Value| entry["fields"]["approval"] == approval["id"];
+    let starts = entries.iter().filter(|entry| entry["kind"] == "tool_started").filter(of_call).count();
+    let is_unknown =
+        |entry: &Value| entry["kind"] == "tool_finished" && entry["fields"]["status"] == "unknown";
+    let unknown = entries.iter().any(is_unknown);
+    judged(starts, lines(home, line), unknown).map(|()| unknown)
+}
+
+/// How approved calls ended around which the server was killed.
+#[derive(Default)]
+struct Ends {
+    once: u32,
+    unknown: u32,
+}
+
+impl Ends {
+    fn count(&mut self, kill: u32, ended: Result<bool, String>) {
+        match ended {
+            Ok(false) => self.once += 1,
+            Ok(true) => self.unknown += 1,
+            Err(problem) => panic!("kill {kill}: {problem}"),
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "`make approvals` says how the calls ended")]
+    fn tell(&self, kind: &str) {
+        let Self { once, unknown } = self;
+        println!(
+            "{} kills around a call {kind}: {once} executed exactly once, {unknown} reported unknown",
+            once + unknown
+        );
+        assert_eq!(once + unknown, kills(), "each kill has its end");
+    }
+}
+
+#[test]
+fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
+    let home = home("hold_ms: 60000");
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (session, approval) = asked(&home, "first");
+    assert_eq!(
+        (approval["tool"].as_str(), approval["state"].as_str()),
+        (Some("file.append"), Some("holding"))
+    );
+    assert!(approval["arguments"].as_str().is_some_and(|text| text.contains("first\\n")), "{approval}");
+    let card = home.run(&["approval", "show", id(&approval)]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    assert!(
+        card.contains("file.append")
+            && card.contains("first\\u{a}")
+            && card.contains("  [said trusted/actor]  "),
+        "{card}"
+    );
+    assert_eq!(lines(&home, "first"), 0);
+    let answered = document(&home, &["approval", "approve", id(&approval)]);
+    assert_eq!(answered["state"], "approved", "{answered}");
+    block_on(async {
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        assert_eq!((count(&entries, "run_parked"), count(&entries, "tool_started")), (1, 1));
+    });
+    assert_eq!(lines(&home, "first"), 1);
+    let late = home.run(&["approval", "deny", id(&approval)]);
+    assert_eq!(late.status.code(), Some(6), "{}", stderr(&late));
+
+    let (session, refused) = asked(&home, "second");
+    document(&home, &["approval", "deny", id(&refused), "--reason", "not on a Friday"]);
+    block_on(async {
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        let told = entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("it is refused");
+        assert!(told.to_string().contains("not on a Friday"), "{told}");
+    });
+    assert_eq!(lines(&home, "second"), 0);
+}
+
+#[test]
+fn what_nobody_answers_in_time_runs_by_itself_and_its_session_is_told() {
+    let home = home("hold_ms: 300");
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (session, approval) = asked(&home, "late");
+    block_on(async {
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        let told = entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("it waits");
+        assert_eq!(told["fields"]["status"], "awaiting", "{told}");
+    });
+    until(&home, is(&approval, "waiting"));
+    document(&home, &["approval", "approve", id(&approval)]);
+    assert_eq!(look(&home, &server, &approval, "late"), Ok(false));
+    let worker = until(&home, is(&approval, "used"))["used_by"].as_str().expect("a run").to_owned();
+    block_on(async {
+        let started = journal(&server, &worker).await.swap_remove(0);
+        assert_eq!(started["fields"]["kind"], "worker", "{started}");
+        assert_eq!(started["fields"]["approved"]["run"], approval["run"], "it names the run that asked");
+        // A turn of the session that asked takes the news.
+        let newest = server.journal_until(&session, |entries| {
+            entries.iter().any(|entry| entry["fields"]["after"] == 1) && count(entries, "run_completed") == 1
+        });
+        newest.await;
+    });
+}
+
+#[test]
+fn what_was_approved_is_not_done_where_the_policy_is_another_by_then() {
+    let home = home("hold_ms: 60000");
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (session, approval) = asked(&home, "third");
+    server.terminate();
+    let policies = home.path().join("policies");
+    std::fs::create_dir_all(&policies).expect("it is made");
+    let policy = "package dromia.policy\n\nimport rego.v1\n\nverdicts contains {\"verdict\": \"ask\", \"rule\": \
+                  \"sends\", \"reason\": \"it sends\"} if input.action.tool == \"message.send\"\n";
+    std::fs::write(policies.join("other.rego"), policy).expect("it is written");
+    let server = home.serve();
+    document(&home, &["approval", "approve", id(&approval)]);
+    block_on(async {
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        assert_eq!(count(&entries, "tool_started"), 0);
+        let refused = entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("it is refused");
+        assert_eq!(refused["fields"]["rule"], "approval-mismatch", "{refused}");
+    });
+    assert_eq!(lines(&home, "third"), 0);
+    until(&home, is(&approval, "withdrawn"));
+}
+
+#[test]
+fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
+    let home = home(
+        "hold_ms: 60000, unattended: [task], allow: ['file.append path=log content=\"ruled\\n\"'], deny: ['file.append path=secret']",
+    );
+    let refused = home.run(&["config", "explain", "approvals.allow"]);
+    assert!(refused.status.success(), "{}", stderr(&refused));
+    let server = home.serve();
+    agent(&home, "clerk");
+    let spawn = |line: &str| {
+        let spawned = document(&home, &["agent", "spawn", "clerk", "--task", &task(line), "--wait"]);
+        assert_eq!(spawned["status"].as_str(), Some("completed"), "{spawned}");
+    };
+    spawn("ruled");
+    assert_eq!(lines(&home, "ruled"), 1, "a rule of the file answers, attended or not");
+    spawn("nobody there");
+    assert_eq!(lines(&home, "nobody there"), 0);
+    let denied = until(&home, |approval| approval["state"] == "denied");
+    assert!(denied["answered_by"].is_null(), "the server refused it: {denied}");
+    let exact = r#"file.append path=log content="nobody there\n""#;
+    let wide = home.run(&["approval", "rule", "add", "all", "file.append"]);
+    assert!(stderr(&wide).contains("says what path must be"), "{}", stderr(&wide));
+    document(&home, &["approval", "rule", "add", "mine", exact, "--agent", "clerk"]);
+    spawn("nobody there");
+    assert_eq!(lines(&home, "nobody there"), 1);
+    drop(server);
+}
+
+#[test]
+fn a_kill_around_an_approval_runs_its_call_once_or_says_that_nobody_knows() {
+    let home = home("hold_ms: 60000");
+    let mut server = home.serve();
+    agent(&home, "clerk");
+    let mut ends = Ends::default();
+    for number in 0..kills() {
+        let line = format!("line-{number}");
+        let (_, approval) = asked(&home, &line);
+        // From before the answer to behind the start, a little later each time.
+        if number % 4 == 0 {
+            server.kill();
+            server = home.serve();
+        }
+        let approving = approves(&home, &approval);
+        std::thread::sleep(Duration::from_millis(u64::from(number % 16) * 9));
+        server.kill();
+        reap(approving);
+        server = home.serve();
+        let known = until(&home, |found| found["id"] == approval["id"]);
+        if known["state"] == "holding" {
+            // The answer did not come through.
+            document(&home, &["approval", "approve", id(&approval)]);
+        }
+        ends.count(number, look(&home, &server, &approval, &line));
+    }
+    ends.tell("held by its run");
+    drop(server);
+}
+
+#[test]
+fn a_kill_around_a_call_that_runs_by_itself_runs_it_once_or_says_that_nobody_knows() {
+    let home = home("hold_ms: 100");
+    let mut server = home.serve();
+    agent(&home, "clerk");
+    let mut ends = Ends::default();
+    for number in 0..kills() {
+        let line = format!("later-{number}");
+        let (session, approval) = asked(&home, &line);
+        until(&home, is(&approval, "waiting"));
+        let approving = approves(&home, &approval);
+        std::thread::sleep(Duration::from_millis(u64::from(number % 16) * 9));
+        server.kill();
+        reap(approving);
+        server = home.serve();
+        let known = until(&home, |found| found["id"] == approval["id"]);
+        if known["state"] == "waiting" {
+            document(&home, &["approval", "approve", id(&approval)]);
+        }
+        ends.count(number, look(&home, &server, &approval, &line));
+        // The session that asked is told once, in a turn of its own.
+        block_on(server.journal_until(&session, |entries| {
+            entries.iter().any(|entry| entry["fields"]["after"] == 1) && count(entries, "run_completed") == 1
+        }));
+        let shown = document(&home, &["session", "show", &session]);
+        assert_eq!(shown["session"]["last"], 2, "the task and the news, and nothing else: {shown}");
+    }
+    ends.tell("run by itself");
+    drop(server);
+}
+
+#[test]
+fn a_call_of_a_bounded_task_that_runs_by_itself_stays_within_its_bound() {
+    let home = home("hold_ms: 100");
+    let server = home.serve();
+    agent(&home, "clerk");
+    for (line, is_taken_back) in [("inside", false), ("late", true)] {
+        let task = task(line);
+        let spawn = ["agent", "spawn", "clerk", "--task", &task, "--may", "file:write:log"];
+        let session = document(&home, &spawn)["session"].clone();
+        let approval = until(&home, |found| found["session"] == session && found["state"] == "waiting");
+        if is_taken_back {
+            let bounds = document(&home, &["capability", "list"]);
+            for bound in bounds["items"].as_array().expect("rows") {
+                document(&home, &["capability", "revoke", id(bound)]);
+            }
+        }
+        // The rule that this leaves answers before anybody compares what was approved.
+        document(&home, &["approval", "approve", id(&approval), "--session"]);
+        if is_taken_back {
+            until(&home, is(&approval, "withdrawn"));
+            assert_eq!(lines(&home, line), 0, "it was done outside of what bounds its task");
+        } else {
+            assert_eq!(look(&home, &server, &approval, line), Ok(false));
+        }
+    }
+    drop(server);
+}
+
+#[test]
+fn a_call_that_ran_twice_or_not_at_all_is_caught() {
+    assert!(judged(1, 1, false).is_ok() && judged(1, 0, true).is_ok() && judged(1, 1, true).is_ok());
+    for (starts, times, is_unknown) in
+        [(2, 1, false), (1, 2, false), (1, 2, true), (1, 0, false), (0, 0, false)]
+    {
+        assert!(judged(starts, times, is_unknown).is_err(), "{starts} {times} {is_unknown}");
+    }
+}
+
+/// A home where appending to a file is put off for so long.
+fn unhurried(cooling_ms: u64) -> Home {
+    let home = Home::new();
+    let file = format!(
+        "permissions: {{ delay: [file.append] }}\nirreversible: {{ cooling_ms: {cooling_ms} }}\napprovals: {{ hold_ms: 0, \
+         unattended: [task] }}\n"
+    );
+    append(&home.path().join("dromia.yaml"), &file);
+    home
+}
+
+#[test]
+fn a_delayed_call_begins_by_itself_where_nobody_attends() {
+    let home = unhurried(1_500);
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (session, approval) = asked(&home, "unhurried");
+    // Nobody attends the session, and nobody is needed.
+    block_on(async {
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        let told = entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("it is put off");
+        assert_eq!(told["fields"]["status"], "awaiting", "{told}");
+    });
+    assert_eq!(look(&home, &server, &approval, "unhurried"), Ok(false));
+    let used = until(&home, is(&approval, "used"));
+    assert_eq!(used["answered_by"], "engine", "{used}");
+    let time = |name: &str| used[name].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    assert!(time("cools_until").is_some() && time("answered_at") >= time("cools_until"), "{used}");
+    assert!(used["cools_in_seconds"].is_null(), "{used}");
+    drop(server);
+}
+
+#[test]
+fn a_delayed_call_is_shown_with_the_time_that_is_left_and_a_person_may_refuse_it_or_let_it_go() {
+    let home = unhurried(600_000);
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (_, refused) = asked(&home, "never");
+    until(&home, is(&refused, "waiting"));
+    let list = home.run(&["approval", "list"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("begins in 9m"), "{list:?}");
+    let card = home.run(&["approval", "show", id(&refused)]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    assert!(card.contains("begins by itself") && card.contains(", in 9m"), "{card}");
+    document(&home, &["approval", "deny", id(&refused), "--reason", "not at all"]);
+    let (_, early) = asked(&home, "early");
+    until(&home, is(&early, "waiting"));
+    document(&home, &["approval", "approve", id(&early)]);
+    assert_eq!(look(&home, &server, &early, "early"), Ok(false));
+    until(&home, is(&refused, "denied"));
+    assert_eq!(lines(&home, "never"), 0);
+    drop(server);
+}
+
+#[test]
+fn a_kill_around_the_end_of_a_delay_runs_its_call_once_or_says_that_nobody_knows() {
+    let home = unhurried(400);
+    let mut server = home.serve();
+    agent(&home, "clerk");
+    for number in 0..kills() {
+        let line = format!("put-off-{number}");
+        let (_, approval) = asked(&home, &line);
+        // From while it cools to behind the start; the server that comes finds the time over.
+        std::thread::sleep(Duration::from_millis(200 + u64::from(number % 16) * 40));
+        server.kill();
+        std::thread::sleep(Duration::from_millis(300));
+        server = home.serve();
+        assert_eq!(look(&home, &server, &approval, &line).map(drop), Ok(()), "kill {number}");
+    }
+    drop(server);
+}
+
+#[test]
+fn what_cannot_be_undone_is_aborted_where_the_file_says_so() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "irreversible: { action: abort }\n");
+    let server = home.serve();
+    let grants = ["--grant", "model", "--grant", "reply", "--grant", "exec", "--grant", "file.*"];
+    document(&home, &[&["agent", "create", "clerk"][..], &grants].concat());
+    let program = format!("@tool exec {}", json!({"argv": ["true"]}));
+    let spawned = document(&home, &["agent", "spawn", "clerk", "--task", &program]);
+    let session = spawned["session"].as_str().expect("a session").to_owned();
+    block_on(async {
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        let refused = entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("it is refused");
+        assert_eq!(refused["fields"]["rule"], "policy irreversible", "{refused}");
+        assert_eq!(count(&entries, "tool_started"), 0);
+    });
+    // What stays in the workspace can be looked at and undone.
+    let kept = document(&home, &["agent", "spawn", "clerk", "--task", &task("kept"), "--wait"]);
+    assert_eq!(kept["status"], "completed", "{kept}");
+    assert_eq!(lines(&home, "kept"), 1);
+    drop(server);
+}

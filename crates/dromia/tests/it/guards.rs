@@ -1,0 +1,287 @@
+//! Every guard between what a model asks for and what happens, in the order in which they stand: each is in the code, and
+//! each has a test that fails where it is unplugged.
+//!
+//! A guard that is moved or written otherwise is missed here by its sign; one that is added gets a line of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The stages of the gate, in their order: nothing reaches the next without passing the one before.
+const STAGES: [&str; 11] = [
+    "canonical form",
+    "action",
+    "principal",
+    "capability",
+    "labels",
+    "policy",
+    "asking",
+    "leaks",
+    "budget and commit",
+    "execution",
+    "record",
+];
+
+/// A guard.
+struct Guard {
+    stage: &'static str,
+    /// The source in which it stands, below `crates`.
+    place: &'static str,
+    /// What it reads like there.
+    sign: &'static str,
+    /// The test that fails, or notices, where it is unplugged.
+    test: &'static str,
+}
+
+const fn guard(stage: &'static str, place: &'static str, sign: &'static str, test: &'static str) -> Guard {
+    Guard { stage, place, sign, test }
+}
+
+const GUARDS: [Guard; 35] = [
+    guard(
+        "canonical form",
+        "tools/src/toolbox.rs",
+        ".canonical(&call.arguments)",
+        "a_form_that_is_not_canonical_is_caught",
+    ),
+    guard(
+        "action",
+        "tools/src/toolbox.rs",
+        "let action = action(tool.name(), &arguments)",
+        "a_digest_of_other_bytes_is_caught",
+    ),
+    guard(
+        "principal",
+        "gateway/src/caller.rs",
+        "core.authority().scope(",
+        "a_scope_issued_elsewhere_is_caught",
+    ),
+    guard("principal", "gateway/src/caller.rs", "revoked", "a_cached_token_that_was_revoked_is_caught"),
+    guard(
+        "principal",
+        "gateway/src/routes.rs",
+        "Tenant(Admin)",
+        "a_route_that_lets_a_viewer_write_is_caught",
+    ),
+    guard(
+        "principal",
+        "contracts/src/store/read.rs",
+        "scope: &'a Scope",
+        "a_read_that_forgets_its_scope_is_caught",
+    ),
+    guard(
+        "principal",
+        "store/src/schema/0001_first.sql",
+        "PRIMARY KEY (tenant,",
+        "a_table_without_a_tenant_is_caught",
+    ),
+    guard(
+        "capability",
+        "guard/src/gate.rs",
+        "rule: DEFAULT_DENY.to_owned(), reason: reason(action)",
+        "a_gate_that_takes_tools_models_and_replies_for_granted_is_caught",
+    ),
+    guard(
+        "capability",
+        "guard/src/gate.rs",
+        "self.lacks_word(",
+        "a_gate_that_knows_no_privileged_tools_is_caught",
+    ),
+    guard("capability", "guard/src/gate.rs", "reach::covering(", "a_gate_that_asks_for_no_host_is_caught"),
+    guard(
+        "capability",
+        "guard/src/gate.rs",
+        "!is_granted(secret)",
+        "a_gate_that_asks_for_no_secret_is_caught",
+    ),
+    guard(
+        "capability",
+        "guard/src/gate.rs",
+        "capabilities.covering(",
+        "a_gate_that_asks_no_capabilities_is_caught",
+    ),
+    guard("capability", "guard/src/gate.rs", "self.bounding(", "a_gate_that_asks_no_capabilities_is_caught"),
+    guard(
+        "capability",
+        "guard/src/capability/token.rs",
+        "revoked.contains(id)",
+        "a_look_at_the_signature_alone_is_caught",
+    ),
+    guard(
+        "capability",
+        "guard/src/capability/token.rs",
+        "is_own(&biscuit, index)",
+        "a_token_that_nobody_checks_is_caught",
+    ),
+    guard(
+        "labels",
+        "guard/src/policy/question.rs",
+        "principal.context",
+        "a_gate_that_hides_labels_from_its_policy_is_caught",
+    ),
+    guard(
+        "labels",
+        "guard/src/policy/question.rs",
+        "principal.endorsed",
+        "a_gate_that_endorses_everything_is_caught",
+    ),
+    guard(
+        "policy",
+        "guard/src/gate.rs",
+        "self.policies.judge(",
+        "a_gate_without_a_layer_of_its_policy_is_caught",
+    ),
+    guard(
+        "policy",
+        "guard/src/policy/question.rs",
+        "permission::rows(",
+        "a_gate_that_reads_no_word_of_the_operator_is_caught",
+    ),
+    guard(
+        "policy",
+        "guard/src/policy.rs",
+        "denied(BROKEN",
+        "a_gate_that_takes_a_broken_policy_for_a_yes_is_caught",
+    ),
+    guard("policy", "guard/src/policy.rs", "index == 0 ||", "a_lower_layer_that_allows_is_caught"),
+    guard("asking", "guard/src/gate.rs", "Call::Ask if", "a_gate_that_takes_an_ask_for_a_yes_is_caught"),
+    guard(
+        "asking",
+        "store/src/apply/approval.rs",
+        "Refusal::ApprovalMoved",
+        "a_start_that_uses_up_no_approval_is_caught",
+    ),
+    guard(
+        "leaks",
+        "tools/src/toolbox.rs",
+        ".leaks.find(scope, call.arguments",
+        "a_tool_that_looks_for_no_secrets_is_caught",
+    ),
+    guard(
+        "leaks",
+        "gateway/src/outbox/bringing.rs",
+        ".leaks.find(",
+        "an_outbox_that_looks_for_no_secrets_is_caught",
+    ),
+    guard(
+        "budget and commit",
+        "store/src/apply/budget.rs",
+        "Refusal::BudgetExhausted",
+        "a_store_that_charges_nobody_is_caught",
+    ),
+    guard(
+        "budget and commit",
+        "engine/src/decide/call.rs",
+        "Entry::ToolStarted(",
+        "an_effect_before_its_start_is_caught",
+    ),
+    guard(
+        "execution",
+        "tools/src/program.rs",
+        "ProcessSpec { argv,",
+        "a_shell_between_the_gate_and_the_kernel_is_caught",
+    ),
+    guard(
+        "execution",
+        "tools/src/workspace.rs",
+        "ResolveFlags::BENEATH",
+        "a_check_followed_by_an_open_is_caught",
+    ),
+    guard("execution", "sandbox/src/helper/landlock.rs", "restrict_self", "a_planted_hole_is_caught"),
+    guard("execution", "guard/src/egress/line.rs", "fn judge(", "a_way_out_without_a_guard_is_caught"),
+    guard(
+        "execution",
+        "guard/src/egress/line.rs",
+        "location(&response)",
+        "a_redirect_that_is_followed_without_a_look_is_caught",
+    ),
+    guard(
+        "execution",
+        "guard/src/egress/clearance.rs",
+        "fn judge_address(",
+        "a_second_look_at_a_name_is_caught",
+    ),
+    guard(
+        "execution",
+        "guard/src/egress/line.rs",
+        "const REDIRECTED",
+        "a_secret_that_is_redirected_in_a_url_is_caught",
+    ),
+    guard(
+        "record",
+        "guard/src/audit/export.rs",
+        "follow(before, record) != link",
+        "a_reader_that_looks_at_the_number_only_is_caught",
+    ),
+];
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Gathers the text of every source below a directory, but for this table.
+fn sources(directory: &Path, text: &mut String) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+/// Says what is wrong with a guard: it does not stand where it should, or nothing misses it.
+fn problem(guard: &Guard, sources: &str) -> Option<String> {
+    let Guard { stage, place, sign, test } = guard;
+    let source = fs::read_to_string(crates().join(place)).unwrap_or_default();
+    // What stands in a comment or behind the tests of a file is no guard.
+    let shipped = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    let shipped: String = shipped.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect();
+    if !STAGES.contains(stage) {
+        return Some(format!("there is no stage {stage}"));
+    }
+    if !shipped.contains(sign) {
+        return Some(format!("{stage}: {place} has no {sign:?}"));
+    }
+    if !test.ends_with("_is_caught") || !sources.contains(&format!("fn {test}(")) {
+        return Some(format!("{stage}: there is no test {test}"));
+    }
+    None
+}
+
+#[test]
+fn each_guard_has_a_test_that_fails_when_it_is_unplugged() {
+    let mut text = String::new();
+    sources(&crates(), &mut text);
+    let problems: Vec<_> = GUARDS.iter().filter_map(|guard| problem(guard, &text)).collect();
+    assert_eq!(problems, Vec::<String>::new());
+    let mut passed: Vec<_> = GUARDS.iter().map(|guard| guard.stage).collect();
+    passed.dedup();
+    assert_eq!(passed, STAGES, "each stage has its guards, together and in order");
+}
+
+#[test]
+fn a_guard_that_is_not_there_and_a_test_that_is_not_there_are_noticed() {
+    let mut text = String::new();
+    sources(&crates(), &mut text);
+    let first = &GUARDS[0];
+    for planted in [
+        guard("moon", first.place, first.sign, first.test),
+        guard(first.stage, first.place, "nothing of this stands there", first.test),
+        guard(first.stage, "tools/src/nothing.rs", first.sign, first.test),
+        guard(first.stage, first.place, first.sign, concat!("nothing_of_this_", "is_caught")),
+        guard(first.stage, first.place, first.sign, "each_guard_has_a_test_that_fails_when_it_is_unplugged"),
+    ] {
+        assert!(problem(&planted, &text).is_some(), "{} {} {}", planted.stage, planted.sign, planted.test);
+    }
+}
+
+#[test]
+fn the_gate_asks_in_its_order() {
+    let gate = fs::read_to_string(crates().join("guard/src/gate.rs")).expect("the gate");
+    let body = gate.split_once("fn judge(").expect("it judges").1;
+    let at = |sign: &str| body.find(sign).unwrap_or_else(|| panic!("it has no {sign}"));
+    let order = ["self.capability(", "self.policies.judge(", "Call::Allow =>", "Call::Ask if"].map(at);
+    assert!(order.is_sorted(), "capability, then policy, then the verdict: {order:?}");
+}

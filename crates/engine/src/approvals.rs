@@ -1,0 +1,369 @@
+//! How an approval is answered, and how rules that answer ahead are kept.
+//!
+//! An answer is one commit: how the approval stands from now on, and the signal or the item by which somebody goes on.
+//! Where the run that asked still waits, that is a signal in its inbox; where it went on, an approved call is a session of
+//! its own with that one item, and a refusal is an input of the session that asked. Which of the two it is the store
+//! decides: an approval that moved meanwhile is looked at again. A delayed call is answered by the engine in the same way,
+//! once its time to cool is over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::approval::{
+    self, Answered, Approval, ApprovalRule, ApprovalState, ApprovedBody, REASON_BYTES_MAX, Rule, RuleAnswer,
+};
+use dromia_contracts::capability::{self, approved_at};
+use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::label::Label;
+use dromia_contracts::runs::{Answer, NewRule, Reach};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{
+    ApprovalAnswer, ApprovalRuleRemove, Batch, Commit, InboxPut, Mutation, Refusal, SessionOpen,
+};
+use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool::ArgumentRole;
+use dromia_contracts::{Actor, ApprovalId, CapabilityId, ErrorCode, Fault, Scope, SessionId, TenantId};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::agents::read_fault;
+use crate::core::Core;
+use crate::refusal::{agent_terminated, commit_fault, session_not_found};
+use crate::scheduler::Ready;
+
+/// How often an approval that moves while it is answered is looked at again.
+const TRIES: u32 = 4;
+
+/// The longest time that a rule answers, and how long it does if nobody says it.
+const RULE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
+
+/// Who goes on once an answer is durable.
+enum Next {
+    Run,
+    Session(SessionId),
+}
+
+impl Core {
+    /// Answers an approval for a person.
+    pub(crate) async fn approval_answer(
+        self: &Arc<Self>,
+        scope: &Scope,
+        id: ApprovalId,
+        answer: &Answer,
+    ) -> Result<Approval, Fault> {
+        let approved = matches!(answer, Answer::Approve(_));
+        if let Answer::Deny { reason } = answer
+            && reason.len() > REASON_BYTES_MAX
+        {
+            let text = format!("a reason has at most {REASON_BYTES_MAX} bytes");
+            return Err(Fault::new(ErrorCode::InvalidRequest, text));
+        }
+        for _ in 0..TRIES {
+            let found = self.ports.store.approval(scope, id).await.map_err(read_fault)?;
+            let mut found = found.ok_or_else(|| approval_not_found(id))?;
+            if !found.may_be_answered_by(scope.actor()) {
+                let who = found.approvers.iter().map(Actor::as_str).collect::<Vec<_>>().join(", ");
+                let text = format!("{} may not answer {id}; who may: {who}", scope.actor());
+                return Err(Fault::new(ErrorCode::Forbidden, text));
+            }
+            let was_approved = found.state != ApprovalState::Denied;
+            if found.answer.as_ref().is_some_and(|known| known.by == *scope.actor())
+                && was_approved == approved
+            {
+                return Ok(found);
+            }
+            let now = self.ports.runtime.clock.now();
+            let state = found.state_at(now);
+            if !state.is_open() {
+                return Err(closed(&found, state));
+            }
+            let bound = self.bound_of(scope, &found).await?;
+            let (batch, next) = self.answer_batch(scope, &found, answer, bound, now)?;
+            let commit = self.ports.store.commit(batch.clone()).await;
+            match commit {
+                Commit::Done(_) => {
+                    self.answered(scope, &found, &next);
+                    // What the store did, done to what was read before.
+                    if let Some(Mutation::ApprovalAnswer(given)) = batch.mutations.first() {
+                        let moved = found.answer(given.from, given.approved, &given.answered);
+                        moved.map_err(|state| closed(&found, state))?;
+                    }
+                    return Ok(found);
+                }
+                Commit::Refused(Refusal::ApprovalMoved { .. } | Refusal::RunTerminal) => {}
+                Commit::Refused(Refusal::AgentState { .. }) => return Err(agent_terminated(found.agent)),
+                Commit::Unknown { .. } => {
+                    // It may be durable, so whoever goes on must look all the same.
+                    self.answered(scope, &found, &next);
+                    self.request_rescan();
+                    return Err(commit_fault(commit));
+                }
+                other @ Commit::Refused(_) => return Err(commit_fault(other)),
+            }
+        }
+        Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered")
+            .with_hint("look at it with `dromia approval show`"))
+    }
+
+    /// Lets a delayed call begin whose time to cool is over, unless somebody answered it meanwhile. One whose agent has
+    /// ended is refused.
+    pub(crate) async fn approval_cooled(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        id: ApprovalId,
+    ) -> Result<(), Fault> {
+        let scope = self.recovery_scope(tenant);
+        let mut ended = false;
+        for _ in 0..TRIES {
+            let found = self.ports.store.approval(&scope, id).await.map_err(read_fault)?;
+            let now = self.ports.runtime.clock.now();
+            let Some(found) = found.filter(|found| found.has_cooled(now)) else { return Ok(()) };
+            let (batch, next) = if ended {
+                let reason = "its agent has ended".to_owned();
+                let answered = Answered { by: scope.actor().clone(), at: now, reason };
+                let answer = ApprovalAnswer { approval: id, from: found.state, approved: false, answered };
+                (Batch::new(tenant).with(Mutation::ApprovalAnswer(answer)), None)
+            } else {
+                let bound = self.bound_of(&scope, &found).await?;
+                let (mut batch, next) =
+                    self.answer_batch(&scope, &found, &Answer::Approve(Reach::Once), bound, now)?;
+                if let Some(Mutation::ApprovalAnswer(answer)) = batch.mutations.first_mut() {
+                    "nobody refused it in time".clone_into(&mut answer.answered.reason);
+                }
+                (batch, Some(next))
+            };
+            match self.ports.store.commit(batch).await {
+                Commit::Done(_) => {
+                    if let Some(next) = &next {
+                        self.answered(&scope, &found, next);
+                    }
+                    return Ok(());
+                }
+                Commit::Refused(Refusal::ApprovalMoved { .. } | Refusal::RunTerminal) => {}
+                Commit::Refused(Refusal::AgentState { .. }) => ended = true,
+                Commit::Unknown { cause } => {
+                    // It may be durable, so whoever goes on must look all the same.
+                    if let Some(next) = &next {
+                        self.answered(&scope, &found, next);
+                    }
+                    self.request_rescan();
+                    return Err(commit_fault(Commit::Unknown { cause }));
+                }
+                other @ Commit::Refused(_) => return Err(commit_fault(other)),
+            }
+        }
+        Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered"))
+    }
+
+    /// Tells whoever waits for the answer.
+    fn answered(self: &Arc<Self>, scope: &Scope, approval: &Approval, next: &Next) {
+        match next {
+            Next::Run => {
+                if !self.hub.signal(approval.run) {
+                    self.ready(scope.tenant(), Ready::Run(approval.run));
+                }
+            }
+            Next::Session(session) => self.ready(scope.tenant(), Ready::Session(*session)),
+        }
+    }
+
+    /// Finds the capability within which the run stays that asked: its call stays within it, also in a run of its own.
+    async fn bound_of(&self, scope: &Scope, approval: &Approval) -> Result<Option<CapabilityId>, Fault> {
+        let session = self.ports.store.session(scope, approval.session).await.map_err(read_fault)?;
+        let session = session.ok_or_else(|| session_not_found(approval.session))?;
+        Ok(capability::bound_of(&session.key))
+    }
+
+    /// Writes an answer: the approval first, then what goes on by it, then the rule that goes with it.
+    fn answer_batch(
+        &self,
+        scope: &Scope,
+        found: &Approval,
+        answer: &Answer,
+        bound: Option<CapabilityId>,
+        now: Timestamp,
+    ) -> Result<(Batch, Next), Fault> {
+        let (approved, reason) = match answer {
+            Answer::Approve(_) => (true, ""),
+            Answer::Deny { reason } => (false, reason.as_str()),
+        };
+        let answered = Answered { by: scope.actor().clone(), at: now, reason: reason.to_owned() };
+        let mut batch = Batch::new(scope.tenant()).with(Mutation::ApprovalAnswer(ApprovalAnswer {
+            approval: found.id,
+            from: found.state,
+            approved,
+            answered,
+        }));
+        let put = |owner, kind, author: &Actor, body: Vec<u8>| {
+            Mutation::InboxPut(InboxPut {
+                owner,
+                item: self.ports.runtime.item_id(),
+                at: now,
+                kind,
+                author: author.clone(),
+                body: Bytes::from(body),
+                key: None,
+            })
+        };
+        let unwritten = |error: serde_json::Error| Fault::new(ErrorCode::Internal, error.to_string());
+        let next = match (found.state, approved) {
+            (ApprovalState::Holding, _) => {
+                let kind = if approved { ItemKind::Approve } else { ItemKind::Deny };
+                let owner = InboxOwner::Run(found.run);
+                batch.mutations.push(put(owner, kind, scope.actor(), reason.as_bytes().to_vec()));
+                Next::Run
+            }
+            (_, true) => {
+                let session = self.ports.runtime.session_id();
+                let key = SessionKey {
+                    platform: approval::PLATFORM.to_owned(),
+                    channel: approved_at(found.id, bound),
+                    actor: found.author.clone(),
+                };
+                let open = SessionOpen { session, agent: found.agent, key, at: now };
+                batch.mutations.push(Mutation::SessionOpen(open));
+                let body = serde_json::to_vec(&ApprovedBody::of(found)).map_err(unwritten)?;
+                let owner = InboxOwner::Session(session);
+                batch.mutations.push(put(owner, ItemKind::Approved, &found.author, body));
+                Next::Session(session)
+            }
+            (_, false) => {
+                let why = if reason.is_empty() { String::new() } else { format!(" and says: {reason}") };
+                let text = format!(
+                    "The call {} of {} that waited for approval ({}) is refused: {} will not allow it{why}. Nothing \
+                     was done. Do not ask for it again.",
+                    found.call,
+                    found.run,
+                    found.id,
+                    scope.actor()
+                );
+                let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+                let message = InputMessage { author: found.author.clone(), parts, hops: found.hops };
+                let body = serde_json::to_vec(&message).map_err(unwritten)?;
+                let owner = InboxOwner::Session(found.session);
+                batch.mutations.push(put(owner, ItemKind::Input, &found.author, body));
+                Next::Session(found.session)
+            }
+        };
+        let (rule, session) = match answer {
+            Answer::Approve(Reach::Session) => {
+                let exact = Rule::exact(&found.tool, &found.arguments);
+                let exact = exact.ok_or_else(|| {
+                    let text = "no rule can say exactly this call, so it can be approved once only";
+                    Fault::new(ErrorCode::InvalidRequest, text)
+                })?;
+                (exact, Some(found.session))
+            }
+            Answer::Approve(Reach::Always { rule }) => {
+                let rule = self.read_rule(rule, RuleAnswer::Allow)?;
+                if !rule.matches(&found.tool, &found.arguments) {
+                    let text = format!("the rule `{rule}` does not match this call");
+                    return Err(Fault::new(ErrorCode::InvalidRequest, text));
+                }
+                (rule, None)
+            }
+            Answer::Approve(Reach::Once) | Answer::Deny { .. } => return Ok((batch, next)),
+        };
+        let rule = ApprovalRule {
+            name: found.id.to_string().replace('_', "-"),
+            answer: RuleAnswer::Allow,
+            rule: rule.to_string(),
+            agent: Some(found.agent),
+            session,
+            owner: scope.actor().clone(),
+            created_at: now,
+            expires_at: now.checked_add(RULE_LIFE).unwrap_or(Timestamp::MAX),
+        };
+        batch.mutations.push(Mutation::ApprovalRulePut(rule));
+        Ok((batch, next))
+    }
+
+    /// Adds a rule for a person.
+    pub(crate) async fn approval_rule_add(&self, scope: &Scope, new: NewRule) -> Result<ApprovalRule, Fault> {
+        let now = self.ports.runtime.clock.now();
+        let latest = now.checked_add(RULE_LIFE).unwrap_or(Timestamp::MAX);
+        let expires_at = new.expires_at.unwrap_or(latest);
+        if expires_at > latest {
+            let text = format!("a rule answers for {} days at most", RULE_LIFE.as_hours() / 24);
+            return Err(Fault::new(ErrorCode::InvalidRequest, text));
+        }
+        let rule = ApprovalRule {
+            rule: self.read_rule(&new.rule, new.answer)?.to_string(),
+            name: new.name,
+            answer: new.answer,
+            agent: new.agent,
+            session: new.session,
+            owner: scope.actor().clone(),
+            created_at: now,
+            expires_at,
+        };
+        if let Some(problem) = rule.problem() {
+            return Err(Fault::new(ErrorCode::InvalidRequest, problem));
+        }
+        let batch = Batch::new(scope.tenant()).with(Mutation::ApprovalRulePut(rule.clone()));
+        match self.ports.store.commit(batch).await {
+            Commit::Done(_) => Ok(rule),
+            Commit::Refused(Refusal::NotFound(what)) => {
+                Err(Fault::new(ErrorCode::InvalidRequest, format!("there is no {what}")))
+            }
+            answer => Err(commit_fault(answer)),
+        }
+    }
+
+    /// Removes a rule for a person.
+    pub(crate) async fn approval_rule_remove(
+        &self,
+        scope: &Scope,
+        name: String,
+    ) -> Result<ApprovalRule, Fault> {
+        let rules = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
+        let rule = rules.into_iter().find(|rule| rule.name == name).ok_or_else(|| {
+            Fault::new(ErrorCode::ApprovalRuleNotFound, "no such rule")
+                .with_hint("list them with `dromia approval rule list`")
+        })?;
+        let remove = Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name });
+        match self.ports.store.commit(Batch::new(scope.tenant()).with(remove)).await {
+            Commit::Done(_) => Ok(rule),
+            answer => Err(commit_fault(answer)),
+        }
+    }
+
+    /// Reads a rule, and refuses one that would allow more than whoever writes it can see.
+    fn read_rule(&self, text: &str, answer: RuleAnswer) -> Result<Rule, Fault> {
+        let invalid = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
+        let rule = Rule::parse(text).map_err(|error| invalid(error.to_string()))?;
+        let tools = &self.ports.tools;
+        let Some(tool) = tools.descriptors().iter().find(|tool| tool.name == rule.tool()) else {
+            return Err(invalid(format!("there is no tool {:?}", rule.tool()))
+                .with_hint("list the tools with `dromia tool list`"));
+        };
+        if answer == RuleAnswer::Deny {
+            return Ok(rule);
+        }
+        let aims = |role: &ArgumentRole| {
+            matches!(role, ArgumentRole::Destination | ArgumentRole::Object | ArgumentRole::Credential)
+        };
+        let runs_programs = tools.limits(&tool.name, &ToolTerms::default()).is_some();
+        if runs_programs {
+            rule.allows_too_much().map_or(Ok(()), |problem| Err(invalid(problem.to_owned())))?;
+        } else if let Some((name, _)) =
+            tool.roles.iter().find(|(name, role)| aims(role) && !rule.names().any(|known| known == name))
+        {
+            let text = format!("a rule that allows {} says what {name} must be", tool.name);
+            return Err(invalid(text).with_hint(format!("add {name}=PATTERN; {name}=** is anything")));
+        }
+        Ok(rule)
+    }
+}
+
+fn approval_not_found(id: ApprovalId) -> Fault {
+    Fault::new(ErrorCode::ApprovalNotFound, format!("there is no approval {id}"))
+        .with_hint("list the approvals with `dromia approval list`")
+}
+
+/// The fault for an answer that comes too late.
+fn closed(approval: &Approval, state: ApprovalState) -> Fault {
+    let by = approval.answer.as_ref().map(|answer| format!(" by {}", answer.by)).unwrap_or_default();
+    let text = format!("{} is {state}{by}; nothing was changed", approval.id);
+    Fault::new(ErrorCode::ApprovalClosed, text)
+        .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))
+}

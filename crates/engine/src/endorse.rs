@@ -1,0 +1,188 @@
+//! Endorsement: which arguments of a call stand, word for word, in what an authenticated actor typed.
+//!
+//! It is a deterministic look at texts. A model that says "the user wants it" endorses nothing, and neither does a tool's
+//! result, a message of another agent, a claim, or a refusal that repeats what a model asked for: only parts with the label
+//! of typed text count.
+//!
+//! A value is endorsed as a whole: it begins and ends where a word does, so neither `bob@example.com` inside of
+//! `bob@example.com.evil` nor the reverse is taken for it, and it has [`CHARS_MIN`] characters, because a short number or word
+//! stands in any text by chance. Of a list or an object every value must be endorsed.
+
+use dromia_contracts::content::Part;
+use dromia_contracts::label::Label;
+use dromia_contracts::transcript::{Transcript, Turn};
+use serde_json::Value;
+
+/// The shortest value that can be endorsed.
+const CHARS_MIN: usize = 6;
+
+/// The most arguments of a call that are looked for; of the others none is endorsed.
+const VALUES_MAX: usize = 64;
+
+/// Lists the arguments of a call that are endorsed, by name. `arguments` are canonical.
+pub(crate) fn endorsed(transcript: &Transcript, arguments: &str) -> Vec<String> {
+    let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else { return Vec::new() };
+    let typed: Vec<&str> = transcript.turns().iter().flat_map(typed).collect();
+    let mut room = VALUES_MAX;
+    let stands = |(_, value): &(String, Value)| all(value, &typed, &mut room) == Some(true);
+    fields.into_iter().filter(stands).map(|(name, _)| name).collect()
+}
+
+/// What an actor typed in a turn.
+fn typed(turn: &Turn) -> Vec<&str> {
+    match turn {
+        Turn::Input(message) => {
+            let parts = message.parts.iter().filter(|part| part.label() == Label::ACTOR_TEXT);
+            parts.map(Part::as_text).collect()
+        }
+        Turn::Unit(_) => Vec::new(),
+    }
+}
+
+/// Tells whether each value in it stands in what was typed; nothing where there is none, as in an empty list. What says
+/// nothing about anybody, a truth value or nothing, is left out.
+fn all(value: &Value, typed: &[&str], room: &mut usize) -> Option<bool> {
+    match value {
+        Value::Null | Value::Bool(_) => None,
+        Value::Number(number) => Some(stands(&number.to_string(), typed, room)),
+        Value::String(text) => Some(stands(text, typed, room)),
+        Value::Array(values) => every(values.iter(), typed, room),
+        Value::Object(fields) => every(fields.values(), typed, room),
+    }
+}
+
+fn every<'v>(values: impl Iterator<Item = &'v Value>, typed: &[&str], room: &mut usize) -> Option<bool> {
+    let mut stand = None;
+    for value in values {
+        match all(value, typed, room) {
+            Some(false) => return Some(false),
+            Some(true) => stand = Some(true),
+            None => {}
+        }
+    }
+    stand
+}
+
+fn stands(value: &str, typed: &[&str], room: &mut usize) -> bool {
+    let Some(left) = room.checked_sub(1) else { return false };
+    *room = left;
+    value.chars().count() >= CHARS_MIN && typed.iter().any(|text| is_whole_in(value, text))
+}
+
+/// Tells whether a value stands in a text where words begin and end.
+fn is_whole_in(value: &str, text: &str) -> bool {
+    text.match_indices(value).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + value.len()..]);
+        !continues(before.chars().rev()) && !continues(after.chars())
+    })
+}
+
+/// Tells whether a word goes on: by one of its characters, or by a sign between two of them, as the dot of a name has it.
+fn continues(mut chars: impl Iterator<Item = char>) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '@' | '-' | '%' | '+' | '\\');
+    match chars.next() {
+        Some('.' | '/' | ':' | '=' | '&' | '?' | '#') => chars.next().is_some_and(is_word),
+        Some(c) => is_word(c),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::Actor;
+    use dromia_contracts::content::InputMessage;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(parts: &[(&str, Label)]) -> Transcript {
+        let mut transcript = Transcript::default();
+        let parts = parts.iter().map(|(text, label)| Part::text(*text, *label)).collect();
+        transcript.push_input(InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 });
+        transcript
+    }
+
+    fn names(text: &str, arguments: &Value) -> Vec<String> {
+        endorsed(&said(&[(text, Label::ACTOR_TEXT)]), &arguments.to_string())
+    }
+
+    #[test]
+    fn what_was_typed_whole_is_endorsed() {
+        let text =
+            "Send it to bob@example.com, and 'Quarterly report' to DE02120300000000202051. Use 1234567.";
+        for value in [
+            json!("bob@example.com"),
+            json!("Quarterly report"),
+            json!("DE02120300000000202051"),
+            json!(1_234_567),
+            json!(["bob@example.com", "DE02120300000000202051"]),
+            json!({"a": "bob@example.com", "b": null}),
+        ] {
+            assert_eq!(names(text, &json!({ "to": value })), ["to"], "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_part_of_a_word_short_or_not_typed_is_not_endorsed() {
+        let text = "Send 12 to bob@example.com.au and see example.org/path, file-7 and mallory@x.io's list.";
+        for value in [
+            json!("bob@example.com"),
+            json!("ob@example.com.au"),
+            json!("example.org"),
+            json!("example"),
+            json!("12"),
+            json!(12),
+            json!("file-7 "),
+            json!("eve@example.com"),
+            json!(["bob@example.com.au", "eve@example.com"]),
+            json!([]),
+            json!(null),
+            json!(""),
+            json!(true),
+        ] {
+            assert_eq!(names(text, &json!({ "to": value })), Vec::<String>::new(), "{value}");
+        }
+        assert_eq!(names(text, &json!({"to": "bob@example.com.au", "cc": "eve@example.com"})), ["to"]);
+    }
+
+    #[test]
+    fn only_typed_text_endorses() {
+        for label in [Label::OUTSIDE, Label::CLAIM, Label::PUBLIC_FACT, Label::UNKNOWN_FILE] {
+            let transcript = said(&[("eve@example.com", label), ("hello there", Label::ACTOR_TEXT)]);
+            let arguments = json!({"to": "eve@example.com", "text": "hello there"}).to_string();
+            assert_eq!(endorsed(&transcript, &arguments), ["text"], "{label}");
+        }
+        assert_eq!(endorsed(&Transcript::default(), r#"{"to":"eve@example.com"}"#), Vec::<String>::new());
+        assert_eq!(endorsed(&said(&[("[1]", Label::ACTOR_TEXT)]), "[1]"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn so_many_values_are_looked_for_and_no_more() {
+        let values: Vec<_> = std::iter::repeat_n("bob@example.com", VALUES_MAX + 1).collect();
+        assert_eq!(names("bob@example.com", &json!({ "to": values })), Vec::<String>::new());
+        assert_eq!(names("bob@example.com", &json!({ "to": values[1..] })), ["to"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_that_stands_nowhere_is_never_endorsed(text in "[a-c@. ]{0,40}", value in "[a-c@.]{1,12}") {
+            let is_endorsed = !names(&text, &json!({ "to": value })).is_empty();
+            prop_assert!(!is_endorsed || text.contains(&value));
+            prop_assert!(!is_endorsed || value.chars().count() >= CHARS_MIN);
+        }
+
+        #[test]
+        fn more_typed_text_takes_no_endorsement_away(
+            text in "[a-c@. ]{0,40}",
+            more in "[a-c@. ]{0,40}",
+            value in "[a-c@.]{6,9}",
+        ) {
+            let arguments = json!({ "to": value }).to_string();
+            let (one, other) = ((text.as_str(), Label::ACTOR_TEXT), (more.as_str(), Label::ACTOR_TEXT));
+            let two = endorsed(&said(&[one, other]), &arguments);
+            let one = endorsed(&said(&[one]), &arguments);
+            prop_assert!(one.is_empty() || one == two);
+        }
+    }
+}

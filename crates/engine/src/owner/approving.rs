@@ -1,0 +1,343 @@
+//! How an owner puts a call before a person, or puts it off: what the request says, what it is bound to, whether a rule
+//! answers it, and how the session that asked hears of the end of a call that ran by itself.
+//!
+//! The binding is a digest of everything that was judged. It is made anew when the call is about to begin, by the same
+//! function, so whatever changed in between makes another one.
+
+use bytes::Bytes;
+use dromia_contracts::Digest;
+use dromia_contracts::approval::{
+    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, Origin, Rule, RuleAnswer,
+};
+use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::Standing;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::store::InboxPut;
+use dromia_contracts::tool::PreparedCall;
+use dromia_contracts::transcript::{Transcript, Turn};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::{Lost, Owner};
+use crate::decide::{Asks, Judgement};
+
+/// What of a rule that asks, or delays, is kept.
+pub(super) struct Asking {
+    pub(super) rule: String,
+    pub(super) reason: String,
+    pub(super) policy: Option<Digest>,
+    /// How long the call may be refused before it begins by itself; without it only a person can allow it.
+    pub(super) cooling: Option<SignedDuration>,
+    /// What of the call was typed and planned.
+    pub(super) standing: Standing,
+}
+
+impl Asking {
+    /// The word of the verdict.
+    fn word(&self) -> &'static str {
+        if self.cooling.is_some() { "delay" } else { "ask" }
+    }
+}
+
+/// The shortest text that is looked for in what was said: a shorter one stands everywhere.
+const TEXT_CHARS_MIN: usize = 3;
+
+/// The most texts of a call that are looked for in what was said. Of one beyond them the worst is told.
+const TEXTS_MAX: usize = 64;
+
+impl Owner {
+    /// Judges a call that a person must allow, or that is delayed: by a rule, or by what somebody answered, or by asking.
+    pub(super) async fn judge_asked(&self, call: PreparedCall, asking: Asking) -> Result<Judgement, Lost> {
+        if let Some(judgement) = self.answered_ahead(&call, &asking).await? {
+            return Ok(judgement);
+        }
+        let binding = self.binding(&call, &asking).await?;
+        let config = &self.core.config.approvals;
+        let now = self.core.ports.runtime.clock.now();
+        let until = |time: SignedDuration| now.checked_add(time).unwrap_or(Timestamp::MAX);
+        let hold = match asking.cooling {
+            // Nobody is expected to come sooner, so the run need not wait.
+            Some(cooling) if cooling > config.hold => SignedDuration::ZERO,
+            Some(_) | None => config.hold,
+        };
+        // What nobody could refuse for so long after its time, because no server was there, does not begin any more.
+        let expire = config.expire.max(config.hold).saturating_add(asking.cooling.unwrap_or_default());
+        let approval = Approval {
+            id: self.core.ports.runtime.approval_id(),
+            agent: self.agent.id,
+            session: self.session,
+            run: self.run,
+            call: call.id,
+            author: self.author.clone(),
+            hops: self.story.hops,
+            context: self.story.label,
+            standing: asking.standing,
+            tool: call.tool.clone(),
+            arguments: call.arguments.clone(),
+            action: call.action,
+            binding,
+            origins: self.origins(&call),
+            rule: asking.rule,
+            reason: asking.reason,
+            approvers: config.approvers.clone(),
+            asked_at: now,
+            holds_until: until(hold),
+            expires_at: until(expire),
+            cools_until: asking.cooling.map(until),
+            state: ApprovalState::Holding,
+            released: false,
+            answer: None,
+            used_by: None,
+        };
+        let attended = !config.unattended.contains(&self.platform);
+        if !attended && asking.cooling.is_none() {
+            self.core.count_denied(&call.tool);
+        }
+        Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended })))
+    }
+
+    /// Asks the rules: those of the configuration, then those of the tenant. One that denies goes before one that allows.
+    async fn answered_ahead(&self, call: &PreparedCall, asking: &Asking) -> Result<Option<Judgement>, Lost> {
+        let now = self.core.ports.runtime.clock.now();
+        let standing = self.core.ports.store.approval_rules(&self.scope).await.map_err(|_| Lost::Store)?;
+        // A call that runs by itself was asked for in another session.
+        let session = self.state.approved_call().map_or(self.session, |approved| approved.session);
+        let counts = |rule: &&ApprovalRule| {
+            rule.counts(self.agent.id, session, now)
+                && Rule::parse(&rule.rule).is_ok_and(|rule| rule.matches(&call.tool, &call.arguments))
+        };
+        let standing = standing.iter().filter(counts).map(|rule| (rule.answer, rule.name.clone()));
+        let declared = self.core.config.approvals.rules.iter();
+        let declared = declared
+            .filter(|declared| declared.rule.matches(&call.tool, &call.arguments))
+            .map(|declared| (declared.answer, format!("dromia.yaml: {}", declared.rule)));
+        // Deny is the greater answer.
+        let strongest = declared.chain(standing).max_by_key(|(answer, _)| *answer);
+        Ok(strongest.map(|(answer, name)| match answer {
+            RuleAnswer::Allow => Judgement::Allowed {
+                call: call.clone(),
+                rule: format!("approval rule {name} for {} {}", asking.word(), asking.rule),
+                policy: asking.policy,
+            },
+            RuleAnswer::Deny => Judgement::Denied {
+                rule: format!("approval rule {name}"),
+                reason: format!(
+                    "this {} ({}), and a rule refuses it ahead; nothing was done. Trying again will not help.",
+                    if asking.cooling.is_some() { "would be delayed" } else { "needs a person's approval" },
+                    asking.reason
+                ),
+                policy: asking.policy,
+            },
+        }))
+    }
+
+    /// The digest of everything that is judged: the canonical action, the tool as it is described, where it would reach
+    /// out to, what it may use, who asks and with which grants, the rule and the policy.
+    async fn binding(&self, call: &PreparedCall, asking: &Asking) -> Result<Digest, Lost> {
+        let ports = &self.core.ports;
+        let tool = ports.tools.descriptors().iter().find(|descriptor| descriptor.name == call.tool);
+        let terms = ports.terms.of(&call.tool, Some((&self.scope, self.agent.id))).await;
+        let terms = terms.map_err(|_| Lost::Store)?;
+        let limits = ports.tools.limits(&call.tool, &terms);
+        let reaches = call.reaches.as_ref().map(|reaches| {
+            serde_json::json!({
+                "method": reaches.method.as_str(),
+                "url": reaches.url,
+                "secrets": reaches.secrets,
+            })
+        });
+        let mut bound = serde_json::json!({
+            "version": 1,
+            "tenant": self.scope.tenant(),
+            "agent": self.agent.id,
+            "author": self.author,
+            "grants": self.agent.grants,
+            "action": call.action,
+            "effect": call.effect,
+            "tool": tool,
+            "reaches": reaches,
+            "limits": limits,
+            "sandbox": terms.sandbox,
+            "network": terms.network,
+            "net": terms.net,
+            "rule": asking.rule,
+            "policy": asking.policy,
+        });
+        if asking.cooling.is_some() {
+            bound["verdict"] = Value::from(asking.word());
+        }
+        Ok(Digest::from_bytes(*blake3::hash(bound.to_string().as_bytes()).as_bytes()))
+    }
+
+    /// Tells where each argument came from, as far as the conversation tells.
+    fn origins(&self, call: &PreparedCall) -> Vec<ArgumentOrigin> {
+        let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
+        let descriptors = self.core.ports.tools.descriptors();
+        let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
+        let mut room = TEXTS_MAX;
+        let origin = |(name, value): (String, Value)| {
+            let (origin, label) = origin_of(&self.story.transcript, &value, self.story.label, &mut room);
+            let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
+            ArgumentOrigin { role: role.map(|(_, role)| *role), name, origin, label }
+        };
+        fields.into_iter().map(origin).collect()
+    }
+
+    /// Writes what the session that asked is told, once a call that ran by itself has ended. Nothing for other runs.
+    pub(super) fn wake(&self) -> Option<InboxPut> {
+        let approved = self.state.approved_call().filter(|_| self.state.is_ended())?;
+        let end = match self.state.status() {
+            RunStatus::Completed => "has ended; its result follows".to_owned(),
+            status => {
+                let why = self.state.fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default();
+                format!("was approved, and its run is {}{why}", status.as_str())
+            }
+        };
+        let text = format!(
+            "The call {} of {} that waited for approval ({}) {end}. It ran in {}.",
+            approved.call, approved.run, approved.approval, self.run
+        );
+        let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+        if self.state.status() == RunStatus::Completed {
+            parts.extend(self.story.reply.iter().cloned().map(given));
+        }
+        let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
+        Some(InboxPut {
+            owner: InboxOwner::Session(approved.session),
+            item: self.core.ports.runtime.item_id(),
+            at: self.core.ports.runtime.clock.now(),
+            kind: ItemKind::Input,
+            author: self.author.clone(),
+            // Strings, numbers and ids only, so serialization has no failing case.
+            body: serde_json::to_vec(&message).map(Bytes::from).unwrap_or_default(),
+            key: None,
+        })
+    }
+}
+
+/// What a call gave, told as an input: whatever it is worth, nobody typed it, and so it endorses nothing.
+fn given(mut part: Part) -> Part {
+    let (Part::Text { label, .. } | Part::Image { label, .. }) = &mut part;
+    if *label == Label::ACTOR_TEXT {
+        *label = Label::CLAIM;
+    }
+    part
+}
+
+/// Tells where a value came from: of its texts, the one with the worst origin counts.
+fn origin_of(transcript: &Transcript, value: &Value, context: Label, room: &mut usize) -> (Origin, Label) {
+    let mut texts = Vec::new();
+    leaves(value, &mut texts);
+    let origins = texts.into_iter().filter(|text| text.chars().count() >= TEXT_CHARS_MIN);
+    let origins = origins.map(|text| match room.checked_sub(1) {
+        Some(left) => {
+            *room = left;
+            stands_in(transcript, text).unwrap_or((Origin::Written, context))
+        }
+        None => (Origin::Found, context),
+    });
+    origins.max_by_key(|(origin, _)| *origin).unwrap_or((Origin::Written, context))
+}
+
+/// Finds a text in what was said. What an actor typed goes first: there it was not only found.
+fn stands_in(transcript: &Transcript, text: &str) -> Option<(Origin, Label)> {
+    let mut found = None;
+    for turn in transcript.turns() {
+        let parts: Vec<&Part> = match turn {
+            Turn::Input(message) => message.parts.iter().collect(),
+            // What the model said is no source of its own.
+            Turn::Unit(unit) => unit.results().iter().flat_map(|result| &result.parts).collect(),
+        };
+        for part in parts.into_iter().filter(|part| part.as_text().contains(text)) {
+            let label = part.label();
+            let is_typed = label == Label::ACTOR_TEXT && matches!(turn, Turn::Input(_));
+            if !is_typed {
+                found = Some((Origin::Found, label));
+            } else if is_whole_in(text, part.as_text()) {
+                return Some((Origin::Said, label));
+            }
+            // A part of what was said is something else.
+        }
+    }
+    found
+}
+
+/// Tells whether a text stands in another where words begin and end: `bob@example.com` is not said with
+/// `bob@example.com.evil`.
+fn is_whole_in(text: &str, whole: &str) -> bool {
+    whole.match_indices(text).any(|(at, _)| {
+        let (before, after) = (&whole[..at], &whole[at + text.len()..]);
+        !goes_on(before.chars().rev()) && !goes_on(after.chars())
+    })
+}
+
+/// Tells whether a word goes on here: by one of its characters, or by a sign that joins two of them.
+fn goes_on(mut chars: impl Iterator<Item = char>) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '@' | '-' | '%' | '+' | '\\');
+    match chars.next() {
+        Some('.' | '/' | ':' | '=' | '&' | '?' | '#') => chars.next().is_some_and(is_word),
+        Some(c) => is_word(c),
+        None => false,
+    }
+}
+
+fn leaves<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.iter().for_each(|value| leaves(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| leaves(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dromia_contracts::content::{AssistantMessage, CallStatus, ToolCall, ToolResult};
+    use dromia_contracts::transcript::OpenUnit;
+    use dromia_contracts::{Actor, CallId};
+
+    #[test]
+    fn what_a_call_gave_is_nobodys_typed_text_when_it_is_told_as_an_input() {
+        let given = |label| given(Part::text("eve@example.com", label)).label();
+        assert_eq!(given(Label::ACTOR_TEXT), Label::CLAIM);
+        for label in [Label::CLAIM, Label::OUTSIDE, Label::UNKNOWN_FILE, Label::PUBLIC_FACT] {
+            assert_eq!(given(label), label);
+        }
+    }
+
+    #[test]
+    fn an_argument_is_told_by_where_its_text_stands() {
+        let mut transcript = Transcript::default();
+        let said = |text: &str, label| InputMessage {
+            author: Actor::new("cli:ada"),
+            parts: vec![Part::text(text, label)],
+            hops: 0,
+        };
+        transcript.push_input(said("Send it to bob@example.com.", Label::ACTOR_TEXT));
+        let call = CallId { step: 1, index: 0 };
+        let asked = ToolCall { id: call, tool: "t".into(), arguments: "{}".into() };
+        let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![asked] });
+        let parts = vec![Part::text("pay to eve@example.com", Label::UNKNOWN_FILE)];
+        open.answer(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
+        transcript.push_unit(open.close().expect("its call has a result"));
+        let context = Label::UNKNOWN_FILE;
+        let of = |json: Value| origin_of(&transcript, &json, context, &mut { TEXTS_MAX });
+        assert_eq!(of(Value::from("bob@example.com")), (Origin::Said, Label::ACTOR_TEXT));
+        assert_eq!(of(Value::from("eve@example.com")), (Origin::Found, Label::UNKNOWN_FILE));
+        assert_eq!(of(Value::from("somebody else")), (Origin::Written, context));
+        for part in ["bob@example.co", "ob@example.com"] {
+            assert_eq!(of(Value::from(part)), (Origin::Written, context), "{part}");
+        }
+        assert_eq!(of(serde_json::json!(["bob@example.com", "eve@example.com"])).0, Origin::Found);
+        assert_eq!(of(serde_json::json!(7)), (Origin::Written, context));
+        let many = vec!["bob@example.com"; TEXTS_MAX + 1];
+        assert_eq!(of(Value::from(many[1..].to_vec())).0, Origin::Said);
+        assert_eq!(of(Value::from(many)).0, Origin::Found, "nobody looks for more");
+        transcript.push_input(said("eve@example.com is fine", Label::ACTOR_TEXT));
+        let now = origin_of(&transcript, &Value::from("eve@example.com"), context, &mut { TEXTS_MAX });
+        assert_eq!(now.0, Origin::Said);
+    }
+}

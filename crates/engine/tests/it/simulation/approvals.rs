@@ -1,0 +1,200 @@
+//! Approvals across crashes: a call that a person must allow begins once for each approval, in whichever run it is for, or
+//! not at all; an answer that was acknowledged stays; and whoever asked hears of the end of what ran without it. A call that
+//! is put off begins by itself, and never before its time unless a person allowed it.
+
+use std::collections::BTreeMap;
+
+use dromia_contracts::approval::{Approval, ApprovalState, PLATFORM};
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::entry::Entry;
+use dromia_contracts::run::RunKind;
+use dromia_contracts::runs::{Answer, Reach, Runs as _};
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::{ApprovalFilter, Page, Store as _};
+use dromia_contracts::{ApprovalId, RunId, TenantId};
+use jiff::SignedDuration;
+
+use super::clients::Client;
+use super::world::{Options, World, at_once, scope_of};
+use super::{seeds, simulate};
+
+/// The tool whose calls a person must allow.
+pub(super) const GATED: &str = "gated";
+
+/// Reads every approval of a tenant.
+pub(super) fn all(world: &World, tenant: TenantId, filter: ApprovalFilter) -> Vec<Approval> {
+    let (scope, mut page, mut all) = (scope_of(tenant), Page::first(256), Vec::new());
+    loop {
+        let found = at_once(world.truth.approvals(&scope, filter, page)).expect("it reads");
+        page.after = found.last().map(|approval| approval.id);
+        let last = found.len() < 256;
+        all.extend(found);
+        if last {
+            return all;
+        }
+    }
+}
+
+impl Client {
+    /// Answers one of the calls that wait, as people do: mostly with yes, sometimes twice.
+    pub(super) async fn answer_a_call(&self) {
+        let (world, chance) = (&self.world, &self.world.chance);
+        let tenant = world.tenants[chance.below(world.tenants.len())];
+        let open_at = Some(world.runtime.clock.now());
+        let open = all(world, tenant, ApprovalFilter { agent: None, open_at });
+        if open.is_empty() {
+            return;
+        }
+        let id = open[chance.below(open.len())].id;
+        let approve = !chance.one_in(4);
+        for _ in 0..=chance.below(2) {
+            let answer = if approve {
+                Answer::Approve(Reach::Once)
+            } else {
+                Answer::Deny { reason: "not today".to_owned() }
+            };
+            if self.engine.approval_answer(scope_of(tenant), id, answer).await.is_ok() {
+                world.witness.book().answers.insert((tenant, id), approve);
+            }
+        }
+    }
+}
+
+/// Compares the approvals of each tenant with its journals. Returns how many calls began in their own run, and how many in
+/// one that was made for them.
+pub(super) fn check(world: &World) -> (usize, usize) {
+    let (mut own, mut made) = (0, 0);
+    for tenant in &world.tenants {
+        let known: BTreeMap<ApprovalId, Approval> =
+            all(world, *tenant, ApprovalFilter::default()).into_iter().map(|it| (it.id, it)).collect();
+        let blame = |id: ApprovalId, what: &str| world.witness.blame("E6", &format!("{id}: {what}"));
+        let mut begun: BTreeMap<ApprovalId, Vec<RunId>> = BTreeMap::new();
+        for run in world.runs(*tenant) {
+            for stored in world.journal(*tenant, run.id) {
+                let Ok(Entry::ToolStarted(started)) = stored.decode() else { continue };
+                match started.approval {
+                    Some(id) => begun.entry(id).or_default().push(run.id),
+                    None if started.tool == GATED => {
+                        let what = format!("{} of {} began without an approval", started.call, run.id);
+                        world.witness.blame("E6", &what);
+                    }
+                    None => {}
+                }
+                let wrong =
+                    started.approval.and_then(|id| known.get(&id)).filter(|it| it.action != started.action);
+                if let Some(approval) = wrong {
+                    blame(approval.id, "another action began under it");
+                }
+            }
+            made += usize::from(run.kind == RunKind::Worker);
+        }
+        for approval in known.values() {
+            let runs = begun.remove(&approval.id).unwrap_or_default();
+            let used = approval.state == ApprovalState::Used;
+            if runs.len() != usize::from(used) {
+                blame(
+                    approval.id,
+                    &format!("it is {} and {} calls began under it", approval.state, runs.len()),
+                );
+            }
+            if used && approval.used_by != runs.first().copied() {
+                blame(approval.id, "it was used by another run than its journal says");
+            }
+            own += usize::from(used && !approval.released);
+            if let Some(problem) = world.options.cooling.and_then(|cooling| haste(approval, cooling)) {
+                blame(approval.id, &problem);
+            }
+            if approval.state == ApprovalState::Approved {
+                blame(approval.id, "it was approved, and nothing came of it");
+            }
+            if approval.released && used && !is_told(world, *tenant, approval) {
+                blame(approval.id, "its call ran by itself, and the session that asked was not told");
+            }
+        }
+        if let Some(id) = begun.keys().next() {
+            blame(*id, "a call began under it, and nobody was asked");
+        }
+        let answers = world.witness.book().answers.clone();
+        for ((of, id), approved) in &answers {
+            let Some(approval) = known.get(id).filter(|_| of == tenant) else { continue };
+            let denied = approval.state == ApprovalState::Denied;
+            if approval.answer.is_none() || denied == *approved {
+                blame(*id, &format!("its answer was acknowledged, and it is {}", approval.state));
+            }
+        }
+        check_workers(world, *tenant);
+    }
+    (own, made)
+}
+
+/// Says what is wrong with how a call that was put off for so many seconds came to its answer.
+fn haste(approval: &Approval, cooling: i64) -> Option<String> {
+    let by_time = approval.answer.as_ref().filter(|answer| answer.by.as_str() == "engine");
+    let waited = by_time.map(|answer| answer.at.duration_since(approval.asked_at));
+    let early = waited.filter(|waited| *waited < SignedDuration::from_secs(cooling));
+    early.map(|waited| format!("it was put off for {cooling} s, and allowed by itself after {waited:?}"))
+}
+
+/// Tells whether the session that asked heard of the end.
+fn is_told(world: &World, tenant: TenantId, approval: &Approval) -> bool {
+    let id = approval.id.to_string();
+    let inbox = world.inbox(tenant, InboxOwner::Session(approval.session));
+    let told = |body: &[u8]| String::from_utf8_lossy(body).contains(&id);
+    inbox.iter().filter(|item| item.body.as_deref().is_some_and(told)).count() == 1
+}
+
+/// A run that was made for an approved call does that and nothing else.
+fn check_workers(world: &World, tenant: TenantId) {
+    let sessions = world.sessions(tenant);
+    for run in world.runs(tenant).iter().filter(|run| run.kind == RunKind::Worker) {
+        let session = sessions.iter().find(|session| session.id == run.session);
+        let platform = session.map(|session| session.key.platform.as_str());
+        let mut calls = 0;
+        for stored in world.journal(tenant, run.id) {
+            match stored.decode() {
+                Ok(Entry::CallAsked(_)) => calls += 1,
+                Ok(Entry::ModelCalled(_)) => calls += 2,
+                Ok(Entry::ToolRefused(refused)) if refused.status == CallStatus::Awaiting => calls += 2,
+                _ => {}
+            }
+        }
+        if platform != Some(PLATFORM) || calls != 1 {
+            world.witness.blame("E6", &format!("{} does more than its one call", run.id));
+        }
+    }
+}
+
+#[test]
+fn no_crash_uses_an_approval_twice_or_loses_one() {
+    let (mut own, mut made, mut unknown) = (0, 0, 0);
+    for seed in seeds().take(80) {
+        let report = simulate(seed, Options { approvals: true, ..Options::default() });
+        assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
+        own += report.tally.approved_in_place;
+        made += report.tally.approved_later;
+        unknown += report.tally.unknown;
+    }
+    assert!(own > 0, "no approved call began in its own run");
+    assert!(made > 0, "no approved call ran by itself");
+    assert!(unknown > 0, "no crash came behind a start");
+}
+
+#[test]
+fn no_crash_begins_a_delayed_call_before_its_time_or_loses_one() {
+    // Shorter than a run waits, and longer.
+    for (cooling, begins_in_place) in [(1, true), (4, false)] {
+        let (mut own, mut made) = (0, 0);
+        for seed in seeds().take(60) {
+            let options = Options { approvals: true, cooling: Some(cooling), ..Options::default() };
+            let report = simulate(seed, options);
+            assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}, {cooling} s");
+            own += report.tally.approved_in_place;
+            made += report.tally.approved_later;
+        }
+        if begins_in_place {
+            assert!(own > 0, "no delayed call began in its own run");
+        } else {
+            assert!(made > 0, "no delayed call ran by itself");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Why a record is as it is: who asked, by what right, which rule decided, and what cannot be told any more.
+
+use dromia_api::audit::{Decided, Explained, Fact, Record};
+use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditWhat};
+use dromia_contracts::content::{ToolResult, parts_text};
+use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::run::Run;
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::StoredEntry;
+use dromia_contracts::{ErrorCode, RunId, Scope};
+
+use super::record::{self, EGRESS, Whose};
+use crate::core::Core;
+use crate::failure::{Answer, Failure};
+
+/// The most authors that are named.
+const AUTHORS_MAX: usize = 16;
+
+/// What a record's id names.
+enum Named {
+    /// An entry; which of its records is meant says the id as a whole.
+    Entry { run: RunId, seq: u64 },
+    /// A change.
+    Act { seal: u64 },
+}
+
+fn named(id: &str) -> Option<Named> {
+    if let Some(seal) = id.strip_prefix("act:") {
+        return Some(Named::Act { seal: seal.parse::<u64>().ok().filter(|seal| *seal > 0)? });
+    }
+    let mut parts = id.splitn(3, ':');
+    let run = parts.next()?.parse().ok()?;
+    let seq = parts.next()?.parse::<u64>().ok().filter(|seq| *seq > 0)?;
+    Some(Named::Entry { run, seq })
+}
+
+pub(super) async fn explained(core: &Core, scope: &Scope, id: &str) -> Answer<Explained> {
+    match named(id) {
+        Some(Named::Act { seal }) => act(core, scope, id, seal).await,
+        Some(Named::Entry { run, seq }) => entry(core, scope, id, run, seq).await,
+        None => Err(not_found()),
+    }
+}
+
+fn not_found() -> Failure {
+    Failure::new(ErrorCode::RecordNotFound, "no such record")
+}
+
+async fn act(core: &Core, scope: &Scope, id: &str, seal: u64) -> Answer<Explained> {
+    let before = AuditCursor { seal, ..AuditCursor::default() };
+    let page = core.ports.audit.audit_items(scope, AuditFilter::default(), before, 1).await?;
+    let found = page.items.into_iter().find(|item| {
+        item.place.seal == seal && matches!(item.what, AuditWhat::Act { .. } | AuditWhat::Unknown { .. })
+    });
+    let mut records = record::records(&*core.ports.notary, found.ok_or_else(not_found)?);
+    let found = records.iter().position(|record| record.id == id);
+    let record = records.swap_remove(found.ok_or_else(not_found)?);
+    let by = record.actor.clone().unwrap_or_else(|| "the server itself".to_owned());
+    let why = format!("{by} did this; whoever is named was let in with a scope that covers it");
+    let missing = if record.actor.is_none() {
+        vec!["who was behind it: it was done without a request, or before names were kept".to_owned()]
+    } else {
+        Vec::new()
+    };
+    let facts = vec![Fact { name: "author".to_owned(), value: by }];
+    Ok(Explained { record, why, facts, missing })
+}
+
+async fn entry(core: &Core, scope: &Scope, id: &str, run: RunId, seq: u64) -> Answer<Explained> {
+    let store = &core.ports.store;
+    let run = store.run(scope, run).await?.ok_or_else(not_found)?;
+    let stored = store.journal(scope, run.id, seq - 1, 1).await?.into_iter().next().ok_or_else(not_found)?;
+    let whose = Whose { run: run.id, agent: run.agent, session: run.session };
+    let mut records = record::entry_records(&*core.ports.notary, None, whose, &stored);
+    let found = records.iter().position(|record| record.id == id);
+    let record = records.swap_remove(found.ok_or_else(not_found)?);
+    let mut told = Told { facts: Vec::new(), missing: Vec::new() };
+    lineage(core, scope, &run, &mut told).await?;
+    let why = why(core, &record, &stored, &mut told);
+    Ok(Explained { record, why, facts: told.facts, missing: told.missing })
+}
+
+struct Told {
+    facts: Vec<Fact>,
+    missing: Vec<String>,
+}
+
+impl Told {
+    fn fact(&mut self, name: &str, value: impl Into<String>) {
+        self.facts.push(Fact { name: name.to_owned(), value: value.into() });
+    }
+}
+
+/// Tells whose words the run works on, and what its agent was granted when it began.
+async fn lineage(core: &Core, scope: &Scope, run: &Run, told: &mut Told) -> Answer<()> {
+    let store = &core.ports.store;
+    let first = store.journal(scope, run.id, 0, 1).await?;
+    let Some(Ok(Entry::RunStarted(started))) = first.first().map(StoredEntry::decode) else {
+        told.missing.push("how the run began: a newer program wrote it".to_owned());
+        return Ok(());
+    };
+    let RunStarted { items, after, config, resumes, .. } = started;
+    let session = InboxOwner::Session(run.session);
+    let said = store.inbox(scope, session, after, items.len().clamp(1, AUTHORS_MAX)).await?;
+    let mut authors: Vec<_> = said
+        .iter()
+        .filter(|item| items.contains(&item.id))
+        .map(|item| core.ports.notary.redacted(item.author.as_str()))
+        .collect();
+    authors.dedup();
+    if authors.is_empty() {
+        told.missing.push("whose words the run works on".to_owned());
+    }
+    for author in authors {
+        told.fact("author", author);
+    }
+    if let Some(resumes) = resumes {
+        told.fact("goes on from", resumes.to_string());
+    }
+    match store.agent(scope, run.agent).await? {
+        Some(agent) => told.fact("agent", format!("{} {}", agent.handle, agent.id)),
+        None => told.missing.push("the agent, which was erased".to_owned()),
+    }
+    told.fact("revision", config.to_string());
+    match store.revision(scope, run.agent, config).await? {
+        Some(revision) => {
+            let grants = revision.config.grants.join(", ");
+            told.fact("grants", core.ports.notary.redacted(&grants));
+        }
+        None => told.missing.push("the configuration that the run is pinned to".to_owned()),
+    }
+    Ok(())
+}
+
+/// Says which rule decided, and why, as far as a rule did.
+fn why(core: &Core, record: &Record, stored: &StoredEntry, told: &mut Told) -> String {
+    let what = record.what.as_deref().unwrap_or("it");
+    let rule = record.rule.as_deref().unwrap_or("no rule that is named");
+    match (record.kind.as_str(), record.decision) {
+        (EGRESS, Some(Decided::Allow)) => format!("the way out let {what} go, by the rule `{rule}`"),
+        (EGRESS, _) => format!("the way out refused {what}, by the rule `{rule}`; nothing was sent"),
+        ("run_completed", Some(Decided::Allow)) => {
+            format!("the gate let the reply out, by the rule `{rule}`")
+        }
+        (_, Some(Decided::Allow)) => format!(
+            "the gate allowed {what} before it began, by the rule `{rule}`; what ran is the action with this digest"
+        ),
+        (_, Some(Decided::Deny)) => {
+            if let Some(reason) = reason(core, stored) {
+                format!("the gate denied {what}, by the rule `{rule}`: {reason}")
+            } else {
+                told.missing.push("the reason in words, which was erased".to_owned());
+                format!("the gate denied {what}, by the rule `{rule}`")
+            }
+        }
+        ("tool_refused", None) => match reason(core, stored) {
+            Some(reason) => format!("no rule decided this: {reason}"),
+            None => "no rule decided this: the call ended before it was judged".to_owned(),
+        },
+        _ => "no rule decided this: it is what happened".to_owned(),
+    }
+}
+
+/// The reason that the model was told, which is written for people too.
+fn reason(core: &Core, stored: &StoredEntry) -> Option<String> {
+    let result: ToolResult = serde_json::from_slice(stored.body.as_ref()?).ok()?;
+    Some(core.ports.notary.redacted(&parts_text(&result.parts)))
+}

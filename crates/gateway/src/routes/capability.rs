@@ -1,0 +1,204 @@
+//! Capabilities of a tenant: grant, hand on, take back, list; and what the gate would say of a call that nobody made.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use dromia_api::List;
+use dromia_api::capability::{
+    Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
+};
+use dromia_contracts::capability::{self, CapabilityUse, NewCapability};
+use dromia_contracts::content::ToolCall;
+use dromia_contracts::gate::{Action, Principal, Verdict};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
+use dromia_contracts::tool::{PrepareError, PreparedCall};
+use dromia_contracts::{AgentId, CallId, CapabilityId, ErrorCode, Scope};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::agent::{find, no_such_agent};
+use crate::caller::Caller;
+use crate::core::{Core, Shared};
+use crate::extract::{JsonBody, Params, Segments, page_limit};
+use crate::failure::{Answer, Failure};
+use crate::wire;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    /// Only capabilities after this one.
+    after: Option<CapabilityId>,
+    /// The most capabilities of the page.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Checking {
+    /// The arguments of the call, as JSON; by default `{}`.
+    arguments: Option<String>,
+    /// A token to look at in place of what the agent holds, as it was shown when it was made.
+    token: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(core): State<Shared>,
+    caller: Caller,
+    Params(listing): Params<Listing>,
+) -> Answer<Json<List<Capability>>> {
+    let limit = page_limit(listing.limit)?;
+    let found = core.ports.capabilities.list(caller.scope, listing.after, limit).await?;
+    let now = core.ports.runtime.clock.now();
+    let items = found.into_iter().map(|capability| wire::capability(capability, now)).collect();
+    Ok(Json(List::page(items, limit, |capability| capability.id.to_string())))
+}
+
+pub(crate) async fn grant(
+    State(core): State<Shared>,
+    caller: Caller,
+    JsonBody(asked): JsonBody<GrantCapability>,
+) -> Answer<Response> {
+    let GrantCapability { agent, rights, expires_in_seconds, wall_ms_max } = asked;
+    let holder = find(&core, &caller.scope, &agent).await?.id;
+    let until = until(&core, expires_in_seconds)?;
+    let (from, usage) = (None, CapabilityUse::Held);
+    made(&core, caller.scope, NewCapability { holder, from, usage, rights, until, wall_ms_max }).await
+}
+
+pub(crate) async fn delegate(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(from): Segments<String>,
+    JsonBody(asked): JsonBody<DelegateCapability>,
+) -> Answer<Response> {
+    let DelegateCapability { agent, rights, expires_in_seconds, wall_ms_max } = asked;
+    let holder = find(&core, &caller.scope, &agent).await?.id;
+    let until = until(&core, expires_in_seconds)?;
+    let (from, usage) = (Some(named(&from)?), CapabilityUse::Held);
+    made(&core, caller.scope, NewCapability { holder, from, usage, rights, until, wall_ms_max }).await
+}
+
+async fn made(core: &Core, scope: Scope, new: NewCapability) -> Answer<Response> {
+    if new.wall_ms_max == Some(0) {
+        return Err(Failure::invalid("`wall_ms_max` must be at least 1"));
+    }
+    let capability = core.ports.capabilities.grant(scope, new).await?;
+    let token = URL_SAFE_NO_PAD.encode(&capability.token);
+    let record = wire::capability(capability, core.ports.runtime.clock.now());
+    Ok((StatusCode::CREATED, Json(CapabilityMade { record, token })).into_response())
+}
+
+pub(crate) async fn revoke(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Answer<Json<Capability>> {
+    let revoked = core.ports.capabilities.revoke(caller.scope, named(&name)?).await?;
+    Ok(Json(wire::capability(revoked, core.ports.runtime.clock.now())))
+}
+
+pub(crate) async fn check(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments((agent, tool)): Segments<(String, String)>,
+    Params(asked): Params<Checking>,
+) -> Answer<Json<Checked>> {
+    let scope = caller.scope;
+    let agent = find(&core, &scope, &agent).await?;
+    let call = prepared(&core, tool, asked.arguments)?;
+    let presented = asked.token.as_deref().map(token).transpose()?;
+    let is_presented = presented.is_some();
+    let weighed = core.ports.capabilities.weigh(&scope, agent.id, &call, presented).await?;
+    let verdict = if is_presented {
+        // What is presented is looked at by itself: the agent's own rights say nothing of it.
+        presented_verdict(&weighed)
+    } else {
+        let grants = grants(&core, &scope, agent.id, agent.revision).await?;
+        let context = Label::PUBLIC_FACT;
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants: &grants,
+            context,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
+        core.ports.gate.judge(principal, Action::Tool(&call))
+    };
+    let (allowed, rule, reason, policy) = match verdict {
+        Verdict::Allow { rule, policy } => (true, rule, String::new(), policy),
+        // It would wait for a person first.
+        Verdict::Ask { rule, reason, policy } => (false, format!("ask {rule}"), reason, policy),
+        // It would wait for its time first.
+        Verdict::Delay { rule, reason, policy } => (false, format!("delay {rule}"), reason, policy),
+        Verdict::Deny { rule, reason, policy } => (false, rule, reason, policy),
+    };
+    let capabilities = weighed.into_iter().map(wire_weighed).collect();
+    // A prepared call's arguments are JSON.
+    let arguments = serde_json::from_str(&call.arguments).unwrap_or_default();
+    Ok(Json(Checked { tool: call.tool, arguments, allowed, rule, reason, policy, capabilities }))
+}
+
+fn presented_verdict(weighed: &[capability::Weighed]) -> Verdict {
+    let why = |weighed: &capability::Weighed| weighed.why.clone();
+    let rule = "capability presented".to_owned();
+    if weighed.iter().any(|weighed| weighed.covers) {
+        return Verdict::Allow { rule, policy: None };
+    }
+    let reason = weighed.first().map(why).unwrap_or_default();
+    Verdict::Deny { rule, reason, policy: None }
+}
+
+fn wire_weighed(weighed: capability::Weighed) -> Weighed {
+    let capability::Weighed { capability, covers, block, why } = weighed;
+    Weighed { capability, covers, block: block.and_then(|block| u32::try_from(block).ok()), why }
+}
+
+/// Puts a call that nobody makes in canonical form, as a model's would be.
+fn prepared(core: &Core, tool: String, arguments: Option<String>) -> Answer<PreparedCall> {
+    let arguments = arguments.unwrap_or_else(|| "{}".to_owned());
+    // Steps count from 1; this one belongs to no run.
+    let call = ToolCall { id: CallId { step: 1, index: 0 }, tool, arguments };
+    core.ports.tools.prepare(&call).map_err(|error| match error {
+        PrepareError::UnknownTool { .. } => Failure::new(ErrorCode::ToolNotFound, "no such tool"),
+        PrepareError::Arguments { problem, .. } => {
+            Failure::invalid(format!("`arguments`: {problem}")).at("arguments")
+        }
+    })
+}
+
+async fn grants(
+    core: &Core,
+    scope: &Scope,
+    agent: AgentId,
+    revision: dromia_contracts::Digest,
+) -> Answer<Vec<String>> {
+    let revision = core.ports.store.revision(scope, agent, revision).await?;
+    let mut grants = revision.ok_or_else(no_such_agent)?.config.grants;
+    grants.extend(core.ports.terms.grants(scope, agent).await?);
+    Ok(grants)
+}
+
+/// Reads the text form of a token; what it is worth is told by whoever opens it.
+fn token(text: &str) -> Answer<Bytes> {
+    let read = URL_SAFE_NO_PAD.decode(text.trim());
+    read.map(Bytes::from).map_err(|_| {
+        Failure::new(ErrorCode::CapabilityUnreadable, "the token is not base64 for URLs, as it was shown")
+    })
+}
+
+fn named(text: &str) -> Answer<CapabilityId> {
+    // Whatever is no id names nothing.
+    text.parse().map_err(|_| Failure::new(ErrorCode::CapabilityNotFound, "no such capability"))
+}
+
+fn until(core: &Core, seconds: Option<u64>) -> Answer<Option<Timestamp>> {
+    seconds.map(|seconds| super::token::end(core.ports.runtime.clock.now(), seconds)).transpose()
+}

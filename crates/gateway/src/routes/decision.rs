@@ -1,0 +1,97 @@
+//! What was decided about the calls of a run, read off its journal: nothing is judged again.
+
+use axum::Json;
+use axum::extract::State;
+use dromia_api::List;
+use dromia_api::run::{DecidedBy, Decision};
+use dromia_contracts::ErrorCode;
+use dromia_contracts::content::{ToolResult, parts_text};
+use dromia_contracts::entry::Entry;
+use dromia_contracts::store::{Page, StoredEntry};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::run::find;
+use crate::caller::Caller;
+use crate::core::Shared;
+use crate::extract::{Params, Segments, id, page_limit};
+use crate::failure::{Answer, Failure};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    /// Only what was decided after this entry.
+    after: Option<u64>,
+    /// The most decisions of the page.
+    #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
+    limit: Option<u32>,
+}
+
+pub(crate) async fn list(
+    State(core): State<Shared>,
+    caller: Caller,
+    Segments(run): Segments<String>,
+    Params(listing): Params<Listing>,
+) -> Answer<Json<List<Decision>>> {
+    let run = find(&core, &caller.scope, id(&run)?).await?;
+    let limit = page_limit(listing.limit)?;
+    let (mut items, mut after) = (Vec::new(), listing.after.unwrap_or(0));
+    // A journal is as long as its run was let go on; each look is a page of it.
+    while items.len() < limit {
+        let page = core.ports.store.journal(&caller.scope, run.id, after, Page::<u64>::LIMIT_MAX).await?;
+        let is_last = page.len() < Page::<u64>::LIMIT_MAX;
+        for stored in &page {
+            after = stored.seq;
+            items.extend(decision(stored)?);
+        }
+        if is_last {
+            break;
+        }
+    }
+    items.truncate(limit);
+    Ok(Json(List::page(items, limit, |decision| decision.entry.to_string())))
+}
+
+/// Reads what an entry says was decided, if it says so.
+fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
+    let unreadable = |what: String| Failure::new(ErrorCode::JournalUnreadable, what);
+    let entry = stored.decode().map_err(|error| unreadable(error.to_string()))?;
+    let (entry_number, at) = (stored.seq, stored.at);
+    Ok(match entry {
+        Entry::ToolStarted(started) => Some(Decision {
+            entry: entry_number,
+            at,
+            call: started.call,
+            tool: started.tool,
+            allowed: true,
+            by: DecidedBy::of_rule(&started.rule),
+            rule: Some(started.rule),
+            why: String::new(),
+            policy: started.policy,
+            action: Some(started.action),
+            in_plan: started.in_plan,
+        }),
+        Entry::ToolRefused(refused) => {
+            let told = match &stored.body {
+                Some(body) => serde_json::from_slice::<ToolResult>(body)
+                    .map(|result| parts_text(&result.parts))
+                    .map_err(|error| unreadable(format!("a body is not what its entry says: {error}")))?,
+                None => String::new(),
+            };
+            Some(Decision {
+                entry: entry_number,
+                at,
+                call: refused.call,
+                tool: refused.tool,
+                allowed: false,
+                by: refused.rule.as_deref().map_or(DecidedBy::Other, DecidedBy::of_rule),
+                rule: refused.rule,
+                why: told,
+                policy: refused.policy,
+                action: None,
+                in_plan: refused.in_plan,
+            })
+        }
+        _ => None,
+    })
+}

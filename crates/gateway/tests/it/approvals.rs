@@ -1,0 +1,73 @@
+//! Approvals over HTTP: the exact call is shown, an answer goes as far as it may, and a rule takes more than an answer.
+
+use dromia_contracts::approval::ApprovalState;
+use dromia_contracts::runs::NewToken;
+use dromia_contracts::token::{TokenScope, TokenScopes};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::client::{Answer, authorized, full, request};
+use crate::world::World;
+
+/// Asks with a token of one scope.
+async fn ask_as(world: &World, scope: TokenScope, method: &str, path: &str, body: &str) -> Answer {
+    let scopes: TokenScopes = [scope].into_iter().collect();
+    let token = format!("drm_{scope}_only");
+    let new = NewToken { name: scope.to_string(), scopes, expires_at: None };
+    world.rooms.lock().token(world.ours.tenant, &token, new);
+    let asked = authorized(request(method, path), &token);
+    world.tcp(asked.body(full(body)).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_call_is_shown_exactly_and_is_open_until_its_time() {
+    let world = World::new().await;
+    let path = format!("/v1/approvals/{}", world.ours.approval);
+    let shown = world.ask("GET", &path, "").await;
+    assert_eq!(shown.status, 200, "{:?}", shown.body);
+    let shown = shown.json();
+    assert_eq!((&shown["tool"], &shown["arguments"]), (&json!("file.read"), &json!(r#"{"path":"notes"}"#)));
+    assert_eq!((&shown["state"], &shown["answered_by"]), (&json!("holding"), &json!(null)));
+    let open = world.ask("GET", "/v1/approvals?open=true", "").await.json();
+    assert_eq!(open["items"].as_array().map(Vec::len), Some(1));
+    for (_, approval) in &mut world.rooms.lock().approvals {
+        approval.expires_at = Timestamp::UNIX_EPOCH;
+    }
+    let open = world.ask("GET", "/v1/approvals?open=true", "").await.json();
+    assert_eq!(open["items"], json!([]));
+    assert_eq!(world.ask("GET", &path, "").await.json()["state"], "expired");
+    for bad in ["/v1/approvals/apr_1", "/v1/approvals?limit=0", "/v1/approvals?open=perhaps"] {
+        assert_eq!(world.ask("GET", bad, "").await.status, 400, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_may_answer_may_not_answer_for_calls_that_nobody_saw() {
+    let world = World::new().await;
+    let path = format!("/v1/approvals/{}/answer", world.ours.approval);
+    let always = r#"{"approve":true,"reach":"always","rule":"file.read path=**"}"#;
+    let refused = ask_as(&world, TokenScope::Approve, "POST", &path, always).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (403, "forbidden"));
+    for (body, place) in [
+        (r#"{"approve":true,"reach":"always"}"#, "rule"),
+        (r#"{"approve":true,"rule":"file.read"}"#, "rule"),
+        (r#"{"approve":true,"reason":"because"}"#, "reason"),
+        (r#"{"approve":false,"reach":"session"}"#, "reach"),
+    ] {
+        let answer = ask_as(&world, TokenScope::Approve, "POST", &path, body).await;
+        assert_eq!(answer.status, 400, "{body}");
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(told.contains(place), "{body}: {told}");
+    }
+    let untouched = world.rooms.lock().approvals.iter().all(|(_, row)| row.state == ApprovalState::Holding);
+    assert!(untouched, "what was refused changed something");
+    let once = ask_as(&world, TokenScope::Approve, "POST", &path, r#"{"approve":true}"#).await;
+    assert_eq!((once.status.as_u16(), once.json()["state"].clone()), (200, json!("approved")));
+    let late = ask_as(&world, TokenScope::Approve, "POST", &path, r#"{"approve":false}"#).await;
+    assert_eq!((late.status.as_u16(), late.code().as_str()), (409, "approval_closed"));
+    for scope in [TokenScope::Read, TokenScope::Invoke, TokenScope::Approve] {
+        let rule = r#"{"answer":"allow","rule":"file.read path=**"}"#;
+        let refused = ask_as(&world, scope, "PUT", "/v1/approval-rules/mine", rule).await;
+        assert_eq!(refused.status, 403, "{scope}");
+    }
+}

@@ -1,0 +1,106 @@
+//! A cabinet with one capability of each tenant. What is granted is shown and not kept.
+
+use bytes::Bytes;
+use dromia_contracts::capability::{Capabilities, Capability, CapabilityUse, NewCapability, Weighed};
+use dromia_contracts::store::Read;
+use dromia_contracts::tool::PreparedCall;
+use dromia_contracts::{Actor, AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
+use jiff::Timestamp;
+
+use crate::world::House;
+
+#[derive(Debug, Default)]
+pub(crate) struct Cabinet {
+    rows: Vec<(TenantId, Capability)>,
+}
+
+impl Cabinet {
+    /// Puts a capability of each house into it.
+    pub(crate) fn of(houses: &[&House]) -> Self {
+        let row = |house: &&House| (house.tenant, capability(house.capability(), house.agent));
+        Self { rows: houses.iter().map(row).collect() }
+    }
+
+    fn find(&self, scope: &Scope, id: CapabilityId) -> Result<Capability, Fault> {
+        let mut own = self.rows.iter().filter(|(tenant, _)| *tenant == scope.tenant());
+        let found = own.find(|(_, row)| row.id == id).map(|(_, row)| row.clone());
+        found.ok_or_else(|| Fault::new(ErrorCode::CapabilityNotFound, "no such capability"))
+    }
+}
+
+fn capability(id: CapabilityId, holder: AgentId) -> Capability {
+    Capability {
+        id,
+        holder,
+        parent: None,
+        usage: CapabilityUse::Held,
+        rights: vec!["file:write:docs".to_owned()],
+        until: None,
+        wall_ms_max: None,
+        token: Bytes::from_static(b"token"),
+        by: Actor::new("cli:1"),
+        created_at: Timestamp::UNIX_EPOCH,
+        revoked_at: None,
+    }
+}
+
+fn ready<'a, T: Send + 'a>(answer: Result<T, Fault>) -> BoxFuture<'a, Result<T, Fault>> {
+    Box::pin(std::future::ready(answer))
+}
+
+impl Capabilities for Cabinet {
+    fn list(
+        &self,
+        scope: Scope,
+        after: Option<CapabilityId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Capability>, Fault>> {
+        let own =
+            self.rows.iter().filter(|(tenant, _)| *tenant == scope.tenant()).map(|(_, row)| row.clone());
+        ready(Ok(own.filter(|row| after.is_none_or(|after| row.id > after)).take(limit).collect()))
+    }
+
+    fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>> {
+        if let Some(from) = new.from
+            && let Err(fault) = self.find(&scope, from)
+        {
+            return ready(Err(fault));
+        }
+        let NewCapability { holder, from, usage, rights, until, wall_ms_max } = new;
+        let made = capability(CapabilityId::from_bytes([7; 16]), holder);
+        ready(Ok(Capability { parent: from, usage, rights, until, wall_ms_max, ..made }))
+    }
+
+    fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>> {
+        let found = self.find(&scope, capability);
+        ready(found.map(|row| Capability { revoked_at: Some(Timestamp::UNIX_EPOCH), ..row }))
+    }
+
+    fn forget(&self, _: Scope, _: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
+        ready(Ok(()))
+    }
+
+    fn words<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn weigh<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        _: &'a PreparedCall,
+        presented: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<Vec<Weighed>, Fault>> {
+        if presented.is_some_and(|presented| presented != "token") {
+            return ready(Err(Fault::new(ErrorCode::CapabilityUnreadable, "it is no token")));
+        }
+        let own = self.rows.iter().filter(|(tenant, row)| *tenant == scope.tenant() && row.holder == agent);
+        let weighed = own.map(|(_, row)| Weighed {
+            capability: Some(row.id),
+            covers: false,
+            block: Some(0),
+            why: "block 0 of its token does not cover it".to_owned(),
+        });
+        ready(Ok(weighed.collect()))
+    }
+}

@@ -1,0 +1,431 @@
+//! The capabilities of tenants over a store: granted, narrowed, handed on, taken back.
+//!
+//! A tenant's root key is derived from the tenant's key in the vault, and is nowhere but in the call that signs. A row and
+//! its token say the same; whoever changes rows in the store can take rights away and give none. A change is durable
+//! first and counts at once.
+//!
+//! Memory holds the rows of a tenant from the first question about it on.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use dromia_contracts::capability::{
+    CAPABILITIES_MAX, Capabilities, Capability, CapabilityUse, NewCapability, RightsWatch, Weighed, held_by,
+};
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::store::{
+    Batch, CapabilityDrop, CapabilityRevoke, Commit, Mutation, Page, Read, ReadError, Refusal, Store,
+};
+use dromia_contracts::tool::PreparedCall;
+use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::live::{Fallen, Held, Live, Lost, Row};
+use super::right::{Resource, Right};
+use super::root::{ROOT_ID, RootKey, Roots};
+use super::sought::Sought;
+use super::token::{RIGHTS_MAX, Token, TokenError};
+use crate::vault::StoreVault;
+
+/// Capabilities over a store.
+#[derive(Debug)]
+pub struct StoreCapabilities {
+    store: Arc<dyn Store>,
+    vault: Arc<StoreVault>,
+    runtime: Runtime,
+    live: Arc<Live>,
+    /// One change at a time, so that the bound holds.
+    turn: Mutex<()>,
+    watch: OnceLock<Arc<dyn RightsWatch>>,
+}
+
+impl StoreCapabilities {
+    /// Sets it up; nothing is read.
+    pub fn new(store: Arc<dyn Store>, vault: Arc<StoreVault>, runtime: Runtime) -> Self {
+        let live = Arc::new(Live::new(Arc::clone(&runtime.clock)));
+        Self { store, vault, runtime, live, turn: Mutex::default(), watch: OnceLock::new() }
+    }
+
+    /// What counts now, for whoever judges.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// Says who is told that an agent may do something else now; the first who is named stays.
+    pub fn tell_of_changes(&self, watch: Arc<dyn RightsWatch>) {
+        self.watch.get_or_init(|| watch);
+    }
+
+    /// Returns the tenant's capabilities, from memory where they are there.
+    async fn held(&self, scope: &Scope) -> Result<Arc<Held>, ReadError> {
+        if let Some(held) = self.live.of(scope.tenant()).filter(|held| held.roots.is_some()) {
+            return Ok(held);
+        }
+        let _turn = self.turn.lock().await;
+        self.loaded(scope).await
+    }
+
+    /// The same, for whoever has the turn.
+    async fn loaded(&self, scope: &Scope) -> Result<Arc<Held>, ReadError> {
+        let tenant = scope.tenant();
+        if let Some(held) = self.live.of(tenant).filter(|held| held.roots.is_some()) {
+            return Ok(held);
+        }
+        if scope.agent().is_some() {
+            // It does not see all of them, so what it sees is not what counts.
+            return Ok(self.live.of(tenant).unwrap_or_default());
+        }
+        let mut rows = Vec::new();
+        let mut page = Page::first(Page::<CapabilityId>::LIMIT_MAX);
+        loop {
+            let some = self.store.capabilities(scope, page).await?;
+            let is_last = some.len() < page.limit;
+            page.after = some.last().map(|last| last.id);
+            rows.extend(some);
+            if is_last || rows.len() > CAPABILITIES_MAX {
+                break;
+            }
+        }
+        // Why the key cannot be opened is in the log already; until it can, nothing is covered.
+        let roots = if rows.is_empty() { None } else { self.vault.capability_roots(scope).await.ok() };
+        self.live.set(tenant, Held::new(rows, roots));
+        Ok(self.live.of(tenant).unwrap_or_default())
+    }
+
+    /// Derives the tenant's root key, for one signature.
+    async fn root(&self, scope: &Scope) -> Result<RootKey, Fault> {
+        let secret = self.vault.root_secret(scope, true).await?;
+        let secret = secret.ok_or_else(|| Fault::new(ErrorCode::Internal, "the tenant has no key"))?;
+        RootKey::new(ROOT_ID, secret.expose()).map_err(|error| refused(&error))
+    }
+
+    async fn commit(&self, scope: &Scope, batch: Batch) -> Result<(), Fault> {
+        let answer = self.store.commit(batch).await;
+        if !matches!(answer, Commit::Done(_)) {
+            // Nobody knows what is there now; it is read again before it counts.
+            self.live.forget(scope.tenant());
+            if let Err(error) = self.loaded(scope).await {
+                tracing::warn!(%error, "capabilities could not be read again, and cover nothing until they are");
+            }
+        }
+        commit_fault(answer)
+    }
+
+    fn tell(&self, agents: impl IntoIterator<Item = AgentId>) {
+        if let Some(watch) = self.watch.get() {
+            agents.into_iter().for_each(|agent| watch.rights_changed(agent));
+        }
+    }
+
+    /// Signs a capability. The caller has the turn.
+    async fn sign(&self, scope: &Scope, new: NewCapability) -> Result<Capability, Fault> {
+        let held = self.loaded(scope).await.map_err(|error| read_fault(&error))?;
+        let now = self.live.now();
+        let from = new.from.map(|id| standing(&held, id, now)).transpose()?;
+        let chain = from.unwrap_or_default();
+        let texts = match chain.last() {
+            Some(parent) if new.rights.is_empty() => parent.capability.rights.clone(),
+            Some(_) | None => new.rights.clone(),
+        };
+        // What its parent bounds, it says too, so that it is told without its parent.
+        let until = chain.iter().filter_map(|row| row.capability.until).chain(new.until.map(whole)).min();
+        let wall_ms_max = chain.last().and_then(|row| row.capability.wall_ms_max).into_iter();
+        let wall_ms_max = wall_ms_max.chain(new.wall_ms_max).min();
+        let rights = rights(&texts, until, wall_ms_max, new.wall_ms_max.is_some())?;
+        for right in &rights {
+            let mut rows = chain.iter();
+            if let Some(row) =
+                rows.find(|row| !row.rights.iter().any(|known| known.resource.covers(&right.resource)))
+            {
+                let text = format!("{} is not within what {} covers", right.resource, row.capability.id);
+                return Err(Fault::new(ErrorCode::CapabilityRefused, text));
+            }
+        }
+        let fresh = self.runtime.ids.secret();
+        let signed = if let Some(parent) = chain.last() {
+            let parent = parent.token.as_ref().ok_or_else(|| refused(&TokenError::Forged))?;
+            parent.narrow(Some(new.holder), &rights, &fresh)
+        } else {
+            let root = self.root(scope).await?;
+            Token::grant(&root, new.holder, &rights, &fresh)
+        };
+        let token = signed.and_then(|token| token.to_bytes()).map_err(|error| refused(&error))?;
+        Ok(Capability {
+            id: self.runtime.capability_id(),
+            holder: new.holder,
+            parent: new.from,
+            usage: new.usage,
+            rights: rights.iter().map(|right| right.resource.to_string()).collect(),
+            until,
+            wall_ms_max,
+            token: token.into(),
+            by: scope.actor().clone(),
+            created_at: now,
+            revoked_at: None,
+        })
+    }
+}
+
+/// How many capabilities a tenant may have when one more is made. Whoever may give a task may make one that bounds it, and
+/// leaves place for those that only an admin grants.
+const fn most(usage: CapabilityUse) -> usize {
+    match usage {
+        CapabilityUse::Held => CAPABILITIES_MAX,
+        CapabilityUse::Task => CAPABILITIES_MAX / 4 * 3,
+    }
+}
+
+/// Returns the chain of a capability that may be handed on.
+fn standing(held: &Held, id: CapabilityId, now: Timestamp) -> Result<Vec<&Row>, Fault> {
+    if !held.rows.contains_key(&id) {
+        return Err(not_found());
+    }
+    let fault = |why: String| Fault::new(ErrorCode::CapabilityRefused, format!("{id}: {why}"));
+    let chain = held.stands(id, now).map_err(|fallen| fault(fallen.to_string()))?;
+    match chain.last().map(|row| row.capability.usage) {
+        Some(CapabilityUse::Held) => Ok(chain),
+        Some(CapabilityUse::Task) | None => Err(fault("what bounds a task is not handed on".to_owned())),
+    }
+}
+
+/// Reads rights as people write them, each with the limits of all.
+fn rights(
+    texts: &[String],
+    until: Option<Timestamp>,
+    wall_ms_max: Option<u32>,
+    is_bounded: bool,
+) -> Result<Vec<Right>, Fault> {
+    if texts.is_empty() {
+        return Err(invalid("rights: name at least one, such as file:write:docs".to_owned()));
+    }
+    if texts.len() > RIGHTS_MAX {
+        return Err(invalid(format!("rights: there are {}, at most {RIGHTS_MAX}", texts.len())));
+    }
+    let read = |(index, text): (usize, &String)| {
+        let resource =
+            Resource::parse(text).map_err(|problem| invalid(format!("rights[{index}]: {problem}")))?;
+        if is_bounded && resource.kind() != "tool" {
+            let problem = "a time limit is for tools that run programs, such as tool:shell.execute";
+            return Err(invalid(format!("rights[{index}]: {problem}")));
+        }
+        Ok(Right { resource, until, wall_ms_max })
+    };
+    texts.iter().enumerate().map(read).collect()
+}
+
+/// Cuts a time to whole seconds, in which tokens count.
+fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+impl Capabilities for StoreCapabilities {
+    fn list(
+        &self,
+        scope: Scope,
+        after: Option<CapabilityId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Capability>, Fault>> {
+        Box::pin(async move {
+            let page = Page { after, limit };
+            self.store.capabilities(&scope, page).await.map_err(|error| read_fault(&error))
+        })
+    }
+
+    fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>> {
+        Box::pin(async move {
+            let agent = self.store.agent(&scope, new.holder).await.map_err(|error| read_fault(&error))?;
+            if agent.is_none() {
+                return Err(Fault::new(ErrorCode::AgentNotFound, "no such agent"));
+            }
+            let _turn = self.turn.lock().await;
+            let capability = self.sign(&scope, new).await?;
+            let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let mut batch = Batch::new(scope.tenant());
+            let mut dropped = None;
+            let most = most(capability.usage);
+            if before.rows.len() >= most {
+                let ended = before.rows.keys().find(|id| before.stands(**id, self.live.now()).is_err());
+                let Some(ended) = ended else {
+                    let text = match capability.usage {
+                        CapabilityUse::Held => format!("a tenant has at most {most} capabilities"),
+                        CapabilityUse::Task => {
+                            format!(
+                                "what bounds a task finds place among the first {most} capabilities of a tenant"
+                            )
+                        }
+                    };
+                    return Err(invalid(format!("{text}; take one back first")));
+                };
+                dropped = Some(*ended);
+                batch = batch.with(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
+            }
+            self.commit(&scope, batch.with(Mutation::CapabilityPut(capability.clone()))).await?;
+            let mut after = Held::clone(&before);
+            if after.roots.is_none() {
+                // The first one of the tenant, for which its key was made.
+                after.roots = Some(self.vault.capability_roots(&scope).await?);
+            }
+            if let Some(dropped) = dropped {
+                after.rows.remove(&dropped);
+            }
+            after.put(capability.clone());
+            self.live.set(scope.tenant(), after);
+            self.tell([capability.holder]);
+            Ok(capability)
+        })
+    }
+
+    fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let found = before.rows.get(&capability).ok_or_else(not_found)?;
+            if found.capability.revoked_at.is_some() {
+                return Ok(found.capability.clone());
+            }
+            let at = self.live.now();
+            let revoke = Mutation::CapabilityRevoke(CapabilityRevoke { capability, at });
+            self.commit(&scope, Batch::new(scope.tenant()).with(revoke)).await?;
+            let revoked = Capability { revoked_at: Some(at), ..found.capability.clone() };
+            let made_from = |id: &CapabilityId| {
+                let chain = before.chain(*id).unwrap_or_default();
+                chain.iter().any(|row| row.capability.id == capability)
+            };
+            let agents: Vec<_> = before
+                .rows
+                .iter()
+                .filter(|(id, _)| made_from(id))
+                .map(|(_, row)| row.capability.holder)
+                .collect();
+            let mut after = Held::clone(&before);
+            after.put(revoked.clone());
+            self.live.set(scope.tenant(), after);
+            self.tell(agents);
+            Ok(revoked)
+        })
+    }
+
+    fn forget(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let drop = Mutation::CapabilityDrop(CapabilityDrop { capability });
+            self.commit(&scope, Batch::new(scope.tenant()).with(drop)).await?;
+            let mut after = Held::clone(&before);
+            after.rows.remove(&capability);
+            self.live.set(scope.tenant(), after);
+            Ok(())
+        })
+    }
+
+    fn words<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>> {
+        Box::pin(async move {
+            let held = self.held(scope).await?;
+            let holds = |row: &Arc<Row>| {
+                row.capability.holder == agent && row.capability.usage == CapabilityUse::Held
+            };
+            let is_holder = held.rows.values().any(holds);
+            Ok(is_holder.then(|| held_by(scope.tenant(), agent)).into_iter().collect())
+        })
+    }
+
+    fn weigh<'a>(
+        &'a self,
+        scope: &'a Scope,
+        agent: AgentId,
+        call: &'a PreparedCall,
+        presented: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<Vec<Weighed>, Fault>> {
+        Box::pin(async move {
+            let held = self.held(scope).await.map_err(|error| read_fault(&error))?;
+            let (sought, now) = (Sought::of_call(call), self.live.now());
+            let weighed = |id: CapabilityId, is_presented: bool| {
+                let said = held.decide(id, agent, CapabilityUse::Held, &sought, now);
+                let (covers, block, why) = match said {
+                    Ok((block, right)) => (true, Some(block), format!("block {block} covers it by {right}")),
+                    Err(fallen) => (false, fallen.block, fallen.to_string()),
+                };
+                Weighed { capability: (!is_presented).then_some(id), covers, block, why }
+            };
+            let Some(presented) = presented else {
+                let own = held.rows.values().filter(|row| {
+                    row.capability.holder == agent && row.capability.usage == CapabilityUse::Held
+                });
+                return Ok(own.map(|row| weighed(row.capability.id, false)).collect());
+            };
+            let opened = match &held.roots {
+                Some(roots) => roots.open(&presented),
+                None => Roots::new(Vec::new()).and_then(|roots| roots.open(&presented)),
+            };
+            let token = opened.map_err(|error| unreadable(&error))?;
+            let last = token.revocation_ids().last().copied();
+            let is_it = |row: &&Arc<Row>| {
+                let known = row.token.as_ref();
+                known.and_then(|known| known.revocation_ids().last().copied()) == last
+            };
+            if let Some(row) = held.rows.values().find(is_it) {
+                return Ok(vec![weighed(row.capability.id, true)]);
+            }
+            // Somebody held it once, or made it alone out of one that he holds.
+            let gone = Fallen { block: None, why: Lost::Gone };
+            Ok(vec![Weighed { capability: None, covers: false, block: None, why: gone.to_string() }])
+        })
+    }
+}
+
+fn invalid(text: String) -> Fault {
+    Fault::new(ErrorCode::InvalidRequest, text)
+}
+
+fn not_found() -> Fault {
+    Fault::new(ErrorCode::CapabilityNotFound, "no such capability")
+}
+
+fn refused(error: &TokenError) -> Fault {
+    Fault::new(ErrorCode::CapabilityRefused, error.to_string())
+}
+
+/// Says why what was presented is no token of this tenant.
+fn unreadable(error: &TokenError) -> Fault {
+    let code = match error {
+        TokenError::UnknownRoot => ErrorCode::CapabilityForeign,
+        _ => ErrorCode::CapabilityUnreadable,
+    };
+    Fault::new(code, error.to_string())
+}
+
+fn read_fault(error: &ReadError) -> Fault {
+    match error {
+        ReadError::Unavailable { cause } => {
+            tracing::warn!(%cause, "capabilities could not be read");
+            Fault::new(ErrorCode::StoreUnavailable, "the store did not answer")
+        }
+        ReadError::Damaged { place, problem } => {
+            tracing::error!(%place, %problem, "a capability is damaged");
+            Fault::new(ErrorCode::JournalDamaged, "a stored capability is damaged")
+        }
+    }
+}
+
+fn commit_fault(answer: Commit) -> Result<(), Fault> {
+    let (code, text) = match answer {
+        Commit::Done(_) => return Ok(()),
+        Commit::Unknown { cause } => {
+            tracing::warn!(%cause, "a change of a capability has no known outcome");
+            (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
+        }
+        Commit::Refused(Refusal::ReadOnly { .. }) => {
+            (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
+        }
+        Commit::Refused(Refusal::Overloaded) => {
+            (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
+        }
+        Commit::Refused(Refusal::NotFound(_)) => (ErrorCode::AgentNotFound, "no such agent"),
+        Commit::Refused(refusal) => {
+            tracing::warn!(%refusal, "a change of a capability was refused");
+            (ErrorCode::Internal, "the store refused the write")
+        }
+    };
+    Err(Fault::new(code, text))
+}

@@ -1,0 +1,74 @@
+//! What a call asks of capabilities: one of its tool, its file and its host must be covered.
+//!
+//! A place is read out of the canonical arguments, so what is compared is what will be executed.
+
+use dromia_contracts::CallId;
+use dromia_contracts::tool::PreparedCall;
+use serde_json::Value;
+
+use super::right::{Access, Resource, Right};
+use crate::egress::target::Target;
+
+/// What a call asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Sought {
+    /// One of these.
+    pub(super) any_of: Vec<Resource>,
+    /// How long the call may take; a call that does not say it may take for ever.
+    pub(super) wall_ms: u32,
+    /// Kinds of which any right will do: nobody has said yet which file, or which host.
+    kinds: Vec<&'static str>,
+}
+
+impl Sought {
+    /// Reads what a call asks for. For [`CallId::PROBE`] any place will do.
+    pub(crate) fn of_call(call: &PreparedCall) -> Self {
+        let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or(Value::Null);
+        let mut any_of: Vec<Resource> = Resource::tool(&call.tool).ok().into_iter().collect();
+        let mut kinds = Vec::new();
+        if let Some(access) = access(&call.tool) {
+            let path = arguments["path"].as_str().filter(|path| *path != ".").unwrap_or_default();
+            let file = Resource::file(access, path);
+            if call.id == CallId::PROBE {
+                kinds.extend(file.as_ref().ok().map(Resource::kind));
+            }
+            any_of.extend(file.ok());
+        }
+        match &call.reaches {
+            Some(reaches) => any_of.extend(Target::read(&reaches.url).ok().and_then(|to| Self::place(&to))),
+            None if call.id == CallId::PROBE && call.tool == "http.request" => kinds.push("net:http"),
+            None => {}
+        }
+        let seconds = arguments["timeout_s"].as_u64();
+        let wall_ms = seconds.and_then(|seconds| u32::try_from(seconds.checked_mul(1_000)?).ok());
+        Self { any_of, wall_ms: wall_ms.unwrap_or(u32::MAX), kinds }
+    }
+
+    /// What a request to a server asks for, if it is at the port that its scheme has.
+    pub(crate) fn of_target(target: &Target) -> Self {
+        Self { any_of: Self::place(target).into_iter().collect(), wall_ms: u32::MAX, kinds: Vec::new() }
+    }
+
+    fn place(target: &Target) -> Option<Resource> {
+        target.has_own_port().then(|| Resource::host(target.host()).ok()).flatten()
+    }
+
+    /// Tells whether any right of the kind will do.
+    pub(super) fn takes_any(&self, right: &Right) -> bool {
+        self.kinds.contains(&right.resource.kind())
+    }
+
+    /// Tells whether a right lies where this does, whatever its limits.
+    pub(super) fn lies_within(&self, right: &Right) -> bool {
+        self.takes_any(right) || self.any_of.iter().any(|sought| right.resource.covers(sought))
+    }
+}
+
+/// What a tool of files does with the file at `path`.
+fn access(tool: &str) -> Option<Access> {
+    match tool {
+        "file.list" | "file.read" | "file.search" => Some(Access::Read),
+        "file.append" | "file.delete" | "file.edit" | "file.write" => Some(Access::Write),
+        _ => None,
+    }
+}

@@ -1,0 +1,121 @@
+//! What a policy sees of a frozen plan, and the policy of the evaluation that asks for what is outside of it.
+
+use std::collections::BTreeMap;
+
+use dromia_contracts::digest::Digest;
+use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
+use dromia_contracts::id::{CallId, TenantId};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::{Planning, Standing};
+use dromia_contracts::scope::{Actor, Authority};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
+use dromia_guard::policy::{Layer, PolicyText, run_tests};
+use dromia_guard::{GrantGate, Layers, Policies};
+
+const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
+const ENDORSED_TESTS: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed_test.rego");
+const PLANNED: &str = include_str!("../../../../eval/security/policies/planned/planned.rego");
+const PLANNED_TESTS: &str = include_str!("../../../../eval/security/policies/planned/planned_test.rego");
+
+fn file(name: &str, text: &str) -> PolicyText {
+    PolicyText { name: name.to_owned(), text: text.to_owned() }
+}
+
+/// Judges a payment to somebody whom its actor named, under the policies of the evaluation.
+fn judge(planned: &str, context: Label, plan: Planning<'_>) -> Verdict {
+    let roles = BTreeMap::from([("to".to_owned(), ArgumentRole::Destination)]);
+    let manifest = ("bank.pay".to_owned(), Manifest { sink: Sink::Outside, roles });
+    let policies = Policies::built_in().expect("the shipped policy compiles").knowing([manifest]);
+    let files = [file("endorsed.rego", ENDORSED), file("planned.rego", planned)];
+    let instance = Layer::compile("instance", &files).expect("it compiles");
+    policies.replace(Layers { instance: Some(instance), ..Layers::default() });
+    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let (grants, endorsed) = (["bank.pay".to_owned()], ["to".to_owned()]);
+    let principal = Principal {
+        scope: &scope,
+        author: scope.actor(),
+        grants: &grants,
+        context,
+        endorsed: &endorsed,
+        plan,
+    };
+    let call = PreparedCall {
+        id: CallId { step: 2, index: 0 },
+        tool: "bank.pay".to_owned(),
+        effect: EffectClass::Keyed,
+        arguments: r#"{"to":"eve@example.com"}"#.to_owned(),
+        action: Digest::from_bytes([4; 32]),
+        reaches: None,
+    };
+    GrantGate::new(policies, ["bank.pay"]).judge(principal, Action::Tool(&call))
+}
+
+/// The rule that asks, if one does.
+fn asks(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Ask { rule, .. } => Some(rule),
+        Verdict::Allow { .. } => None,
+        Verdict::Delay { rule, .. } => panic!("{rule} puts it off"),
+        Verdict::Deny { rule, reason, .. } => panic!("{rule} denies: {reason}"),
+    }
+}
+
+fn frozen(in_plan: bool, tools: &[String]) -> Planning<'_> {
+    Planning { frozen: true, in_plan, tools }
+}
+
+#[test]
+fn the_policies_of_the_evaluation_keep_their_tests_alone_and_together() {
+    let endorsed = [file("endorsed.rego", ENDORSED), file("endorsed_test.rego", ENDORSED_TESTS)];
+    let planned = [file("planned.rego", PLANNED), file("planned_test.rego", PLANNED_TESTS)];
+    let both: Vec<_> = endorsed.iter().chain(&planned).cloned().collect();
+    for (files, least) in [(&endorsed[..], 8), (&planned[..], 14), (&both[..], 22)] {
+        let ends = run_tests("instance", files).expect("it compiles");
+        assert!(ends.len() >= least && ends.iter().all(|end| end.problem.is_none()), "{ends:?}");
+    }
+}
+
+#[test]
+fn a_call_outside_of_a_frozen_plan_is_asked_about_whatever_its_actor_named() {
+    let tools = ["bank.pay".to_owned()];
+    for (context, plan, rule) in [
+        (Label::OUTSIDE, frozen(true, &tools), None),
+        (Label::OUTSIDE, frozen(false, &tools), Some("unplanned")),
+        (Label::OUTSIDE, frozen(false, &[]), Some("unplanned")),
+        (Label::OUTSIDE, Standing::default().planning(), Some("unplanned")),
+        // What is told may be clean again after a takeover; the plan stays what it was.
+        (Label::ACTOR_TEXT, frozen(false, &tools), Some("unplanned")),
+        (Label::ACTOR_TEXT, frozen(true, &tools), None),
+        (Label::ACTOR_TEXT, Planning::OPEN, None),
+    ] {
+        assert_eq!(asks(&judge(PLANNED, context, plan)), rule, "{context} {plan:?}");
+    }
+}
+
+#[test]
+fn a_policy_sees_the_tools_of_a_plan() {
+    let text = r#"package dromia.policy
+import rego.v1
+verdicts contains {"verdict": "ask", "rule": "not-named", "reason": ""} if {
+    input.action.plan.frozen
+    not input.action.tool in input.action.plan.tools
+}"#;
+    for (tools, rule) in
+        [(vec!["bank.pay".to_owned()], None), (vec!["mail.send".to_owned()], Some("not-named"))]
+    {
+        assert_eq!(asks(&judge(text, Label::OUTSIDE, frozen(false, &tools))), rule, "{tools:?}");
+    }
+}
+
+/// Planted fault: a policy that does not look whether a call is in the plan. The attacker's payment to somebody whom the
+/// actor happened to name passes, and the policy's own tests notice.
+#[test]
+fn a_plan_that_no_policy_looks_into_is_caught() {
+    assert_eq!(PLANNED.matches("\tnot is_planned\n").count(), 1);
+    let blind = PLANNED.replace("\tnot is_planned\n", "\tfalse\n");
+    assert_eq!(asks(&judge(PLANNED, Label::OUTSIDE, frozen(false, &[]))), Some("unplanned"));
+    assert_eq!(asks(&judge(&blind, Label::OUTSIDE, frozen(false, &[]))), None, "the attack passes");
+    let files = [file("planned.rego", &blind), file("planned_test.rego", PLANNED_TESTS)];
+    let ends = run_tests("instance", &files).expect("it compiles");
+    assert!(ends.iter().any(|end| end.problem.is_some()), "nothing misses it");
+}

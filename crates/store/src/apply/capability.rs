@@ -1,0 +1,135 @@
+//! Capabilities: put once, taken back for good, let go of.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::capability::Capability;
+use dromia_contracts::id::CapabilityId;
+use dromia_contracts::store::{CapabilityDrop, CapabilityRevoke, Refusal};
+
+use super::{Checked, Draft};
+use crate::code::Code as _;
+use crate::read;
+
+/// What becomes of a capability.
+#[derive(Debug)]
+pub(super) enum CapabilityDraft<'b> {
+    /// It is written.
+    Put(&'b Capability),
+    /// It is taken back.
+    Revoke(&'b CapabilityRevoke),
+    /// It goes.
+    Drop(CapabilityId),
+    /// It stands as the batch wants it.
+    Same(CapabilityId),
+}
+
+impl CapabilityDraft<'_> {
+    fn id(&self) -> CapabilityId {
+        match self {
+            Self::Put(put) => put.id,
+            Self::Revoke(revoke) => revoke.capability,
+            Self::Drop(id) | Self::Same(id) => *id,
+        }
+    }
+}
+
+impl<'b> Draft<'b> {
+    pub(super) fn capability_put(&mut self, db: &Connection, put: &'b Capability) -> Checked {
+        self.capability_once(put.id)?;
+        if let Some(known) = self.capability_known(db, put.id)? {
+            // It may have been taken back since; everything else never changes.
+            if known == (Capability { revoked_at: known.revoked_at, ..put.clone() }) {
+                self.capabilities.push(CapabilityDraft::Same(put.id));
+                return Ok(());
+            }
+            return Err(Refusal::Malformed(format!("{} exists already", put.id)).into());
+        }
+        let state: Option<i64> = db
+            .prepare_cached("SELECT state FROM agents WHERE tenant = ?1 AND agent = ?2")?
+            .query_row(params![self.tenant.as_bytes(), put.holder.as_bytes()], |row| row.get(0))
+            .optional()?;
+        if state.is_none_or(|state| state == AgentState::Deleting.code()) {
+            return Err(Refusal::NotFound(put.holder.to_string()).into());
+        }
+        self.capabilities.push(CapabilityDraft::Put(put));
+        Ok(())
+    }
+
+    pub(super) fn capability_revoke(&mut self, db: &Connection, revoke: &'b CapabilityRevoke) -> Checked {
+        self.capability_once(revoke.capability)?;
+        let draft = match self.capability_known(db, revoke.capability)? {
+            None => return Err(Refusal::NotFound(revoke.capability.to_string()).into()),
+            Some(known) if known.revoked_at.is_some() => CapabilityDraft::Same(revoke.capability),
+            Some(_) => CapabilityDraft::Revoke(revoke),
+        };
+        self.capabilities.push(draft);
+        Ok(())
+    }
+
+    pub(super) fn capability_drop(&mut self, drop: &'b CapabilityDrop) -> Checked {
+        self.capability_once(drop.capability)?;
+        self.capabilities.push(CapabilityDraft::Drop(drop.capability));
+        Ok(())
+    }
+
+    /// One that a batch changed twice would not be found as the first change left it when the batch comes again.
+    fn capability_once(&self, id: CapabilityId) -> Checked {
+        if self.capabilities.iter().any(|draft| draft.id() == id) {
+            return Err(Refusal::Malformed("a batch changes a capability once".into()).into());
+        }
+        Ok(())
+    }
+
+    fn capability_known(&self, db: &Connection, id: CapabilityId) -> rusqlite::Result<Option<Capability>> {
+        db.prepare_cached(read::capability::BY_ID)?
+            .query_row(params![self.tenant.as_bytes(), id.as_bytes()], read::capability::read)
+            .optional()
+    }
+
+    pub(super) fn write_capabilities(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for draft in &self.capabilities {
+            match draft {
+                CapabilityDraft::Same(_) => continue,
+                CapabilityDraft::Put(put) => {
+                    db.prepare_cached(
+                        "INSERT INTO capabilities (tenant, capability, holder, parent, used_as, rights, until, \
+                         wall_ms, token, author, at, revoked_at) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                    )?
+                    .execute(params![
+                        self.tenant.as_bytes(),
+                        put.id.as_bytes(),
+                        put.holder.as_bytes(),
+                        put.parent.as_ref().map(CapabilityId::as_bytes),
+                        put.usage.code(),
+                        put.rights.join("\n"),
+                        put.until.map(jiff::Timestamp::as_millisecond),
+                        put.wall_ms_max,
+                        &put.token[..],
+                        put.by.as_str(),
+                        put.created_at.as_millisecond(),
+                        put.revoked_at.map(jiff::Timestamp::as_millisecond),
+                    ])?;
+                }
+                CapabilityDraft::Revoke(revoke) => {
+                    db.prepare_cached(
+                        "UPDATE capabilities SET revoked_at = ?3 WHERE tenant = ?1 AND capability = ?2",
+                    )?
+                    .execute(params![
+                        self.tenant.as_bytes(),
+                        revoke.capability.as_bytes(),
+                        revoke.at.as_millisecond(),
+                    ])?;
+                }
+                CapabilityDraft::Drop(id) => {
+                    db.prepare_cached("DELETE FROM capabilities WHERE tenant = ?1 AND capability = ?2")?
+                        .execute(params![self.tenant.as_bytes(), id.as_bytes()])?;
+                }
+            }
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,100 @@
+//! Approvals and the rules that answer them. Rules belong to the tenant, so a view of one agent finds none.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::de::DeserializeOwned;
+
+use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::id::{AgentId, ApprovalId, TenantId};
+use dromia_contracts::store::{ApprovalFilter, CoolingApproval, Page};
+
+use super::{Found, LAST, View, limit};
+use crate::code;
+
+/// Reads a record, which stands in the first column.
+fn record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
+    let text: String = row.get(0)?;
+    serde_json::from_str(&text).map_err(|error| code::unreadable(0, Type::Text, error.to_string()))
+}
+
+/// Finds an approval of a tenant, whoever asks.
+pub(crate) fn of_tenant(
+    db: &Connection,
+    tenant: TenantId,
+    id: ApprovalId,
+) -> rusqlite::Result<Option<Approval>> {
+    db.prepare_cached("SELECT record FROM approvals WHERE tenant = ?1 AND approval = ?2")?
+        .query_row(params![tenant.as_bytes(), id.as_bytes()], record)
+        .optional()
+}
+
+pub(crate) fn by_id(db: &Connection, view: View, id: ApprovalId) -> Found<Option<Approval>> {
+    let Some(approval) = of_tenant(db, view.tenant, id)? else { return Ok(None) };
+    Ok(if view.finds(db, approval.agent)? { Some(approval) } else { None })
+}
+
+pub(crate) fn list(
+    db: &Connection,
+    view: View,
+    filter: ApprovalFilter,
+    page: Page<ApprovalId>,
+) -> Found<Vec<Approval>> {
+    if view.excludes(filter.agent) {
+        return Ok(Vec::new());
+    }
+    let agent = view.agent(filter.agent);
+    let mut conditions = String::new();
+    if agent.is_some() {
+        conditions.push_str(" AND agent = ?3");
+    }
+    if filter.open_at.is_some() {
+        conditions.push_str(" AND open = 1 AND expires_at > ?4");
+    }
+    let before = page.after.as_ref().map_or(&LAST[..], |id| &id.as_bytes()[..]);
+    let mut select = db.prepare_cached(&format!(
+        "SELECT record FROM approvals WHERE tenant = ?1 AND approval < ?2{conditions} \
+         AND EXISTS (SELECT 1 FROM agents a \
+         WHERE a.tenant = ?1 AND a.agent = approvals.agent AND a.state <> 3) \
+         ORDER BY approval DESC LIMIT ?5"
+    ))?;
+    let values = params![
+        view.tenant.as_bytes(),
+        before,
+        agent.as_ref().map(AgentId::as_bytes),
+        filter.open_at.map(Timestamp::as_millisecond),
+        limit(&page),
+    ];
+    Ok(select.query_map(values, record)?.collect::<Result<_, _>>()?)
+}
+
+/// Lists what is allowed by itself. That is looked for when one is due and after a start, so it has no index of its own: it
+/// walks along the open ones.
+pub(crate) fn cooling(db: &Connection, open_at: Timestamp, most: usize) -> Found<Vec<CoolingApproval>> {
+    let mut select = db.prepare_cached(
+        "SELECT record, tenant FROM approvals INDEXED BY approvals_open WHERE open = 1 AND expires_at > ?1 \
+         AND json_extract(record, '$.cools_until') IS NOT NULL \
+         AND EXISTS (SELECT 1 FROM agents a \
+         WHERE a.tenant = approvals.tenant AND a.agent = approvals.agent AND a.state <> 3) \
+         ORDER BY julianday(json_extract(record, '$.cools_until')), tenant, approval LIMIT ?2",
+    )?;
+    let values = params![open_at.as_millisecond(), limit(&Page::<ApprovalId>::first(most))];
+    let rows = select.query_map(values, |row| {
+        let approval: Approval = record(row)?;
+        let tenant = TenantId::from_bytes(code::bytes(row, 1)?);
+        Ok(approval.cools_until.map(|until| CoolingApproval { tenant, approval: approval.id, until }))
+    })?;
+    Ok(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?)
+}
+
+/// Reads all rules of a tenant, by name.
+pub(crate) fn all_rules(db: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<ApprovalRule>> {
+    let mut select =
+        db.prepare_cached("SELECT record FROM approval_rules WHERE tenant = ?1 ORDER BY name")?;
+    let rules = select.query_map([tenant.as_bytes()], record)?;
+    rules.collect()
+}
+
+pub(crate) fn rules(db: &Connection, view: View) -> Found<Vec<ApprovalRule>> {
+    if view.only.is_some() { Ok(Vec::new()) } else { Ok(all_rules(db, view.tenant)?) }
+}

@@ -1,0 +1,54 @@
+//! Capabilities. A view of one agent finds those that it holds.
+
+use rusqlite::{Connection, Row, params};
+
+use dromia_contracts::capability::Capability;
+use dromia_contracts::id::{AgentId, CapabilityId};
+use dromia_contracts::scope::Actor;
+use dromia_contracts::store::Page;
+
+use super::{FIRST, Found, View, limit};
+use crate::code;
+
+macro_rules! columns {
+    () => {
+        "capability, holder, parent, used_as, rights, until, wall_ms, token, author, at, revoked_at"
+    };
+}
+
+/// Finds one of a tenant by its id.
+pub(crate) const BY_ID: &str =
+    concat!("SELECT ", columns!(), " FROM capabilities WHERE tenant = ?1 AND capability = ?2");
+
+const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM capabilities WHERE tenant = ?1 AND capability > ?2 AND (?4 IS NULL OR holder = ?4) \
+     ORDER BY capability LIMIT ?3"
+);
+
+/// Reads the columns, beginning at the first.
+pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Capability> {
+    let (rights, token, by): (String, Vec<u8>, String) = (row.get(4)?, row.get(7)?, row.get(8)?);
+    Ok(Capability {
+        id: CapabilityId::from_bytes(code::bytes(row, 0)?),
+        holder: AgentId::from_bytes(code::bytes(row, 1)?),
+        parent: code::bytes_opt(row, 2)?.map(CapabilityId::from_bytes),
+        usage: code::coded(row, 3)?,
+        rights: rights.lines().map(str::to_owned).collect(),
+        until: code::time_opt(row, 5)?,
+        wall_ms_max: row.get(6)?,
+        token: token.into(),
+        by: Actor::new(&by),
+        created_at: code::time(row, 9)?,
+        revoked_at: code::time_opt(row, 10)?,
+    })
+}
+
+pub(crate) fn list(db: &Connection, view: View, page: &Page<CapabilityId>) -> Found<Vec<Capability>> {
+    let mut select = db.prepare_cached(LIST)?;
+    let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
+    let holder = view.only.as_ref().map(|agent| &agent.as_bytes()[..]);
+    let rows = select.query_map(params![view.tenant.as_bytes(), after, limit(page), holder], read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,85 @@
+//! Two tenants on one reference store, and a leak planted into each read: the harness finds every one of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dromia_contracts::store::Store;
+use dromia_testkit::conformance::tenants::{Forgetful, KEYS, READS, Stores, Tally, WORLD_OPS, play};
+use dromia_testkit::{ReferenceStore, Sim};
+
+/// How many operations are played, if nobody says it.
+const OPERATIONS: usize = 5_000;
+/// The most worlds until a leak is found.
+const WORLDS_MAX: u64 = 12;
+
+fn operations() -> usize {
+    let asked = std::env::var("DROMIA_TENANT_OPS").ok();
+    asked.map_or(OPERATIONS, |text| text.parse().expect("DROMIA_TENANT_OPS is a number"))
+}
+
+fn fresh() -> Stores {
+    let store = || Arc::new(ReferenceStore::new()) as Arc<dyn Store>;
+    Stores { shared: store(), alone: [store(), store()] }
+}
+
+fn played(seed: u64, operations: usize, reads: &[&'static str], stores: &Stores) -> Result<Tally, String> {
+    Sim::new(seed).block_on(play(seed, operations, reads, stores)).expect("the world ends")
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a long run says how far it is, and what was played")]
+fn the_reference_answers_a_tenant_as_if_it_were_alone() {
+    let wanted = operations();
+    let mut tally = Tally::default();
+    for seed in 0..wanted.div_ceil(WORLD_OPS) as u64 {
+        tally.include(played(seed, WORLD_OPS, READS, &fresh()).unwrap_or_else(|leak| panic!("{leak}")));
+        if seed % 25 == 24 {
+            println!("reference store: {tally}");
+        }
+    }
+    println!("reference store: {tally}; no answer of one tenant changed because of the other");
+    assert!(tally.operations() >= wanted as u64);
+    tally.says_something();
+}
+
+#[test]
+fn a_read_that_forgets_its_scope_is_caught() {
+    for leak in READS.iter().copied().chain([KEYS]) {
+        // Only the read in question is asked, so each world asks it often; keys are met by writes.
+        let only = [leak];
+        let reads: &[&'static str] = if leak == KEYS { READS } else { &only };
+        let is_caught = (0..WORLDS_MAX).any(|seed| {
+            let Stores { shared, alone } = fresh();
+            let shared: Arc<dyn Store> = Arc::new(Forgetful::new(shared, leak));
+            played(seed, WORLD_OPS, reads, &Stores { shared, alone }).is_err()
+        });
+        assert!(is_caught, "{leak} forgets its scope and nobody notices");
+    }
+    // A forgetful store that forgets nothing is an honest one.
+    let Stores { shared, alone } = fresh();
+    let shared: Arc<dyn Store> = Arc::new(Forgetful::new(shared, "nothing"));
+    assert!(played(0, WORLD_OPS, READS, &Stores { shared, alone }).is_ok());
+}
+
+#[test]
+fn every_read_that_takes_a_scope_is_asked() {
+    let port = include_str!("../../../contracts/src/store/read.rs");
+    let port = port.split_once("pub trait Store").expect("the port").1;
+    let functions = port.split("    fn ").skip(1).map(|function| {
+        let (name, rest) = function.split_once(['<', '(']).expect("a function has a name");
+        (name, rest.split_once(';').expect("a function ends").0)
+    });
+    let scoped: BTreeSet<_> =
+        functions.filter(|(_, rest)| rest.contains("&'a Scope")).map(|(name, _)| name).collect();
+    assert!(scoped.len() > 25, "{scoped:?} are too few");
+    let asked: BTreeSet<_> = READS.iter().copied().collect();
+    let unasked: Vec<_> = scoped.difference(&asked).collect();
+    assert_eq!(unasked, [&"erase_agent_page"], "say in `Question::answer` how each read is asked");
+}
+
+#[test]
+fn one_seed_is_one_world() {
+    let tally = |seed| played(seed, 200, READS, &fresh()).expect("it holds");
+    assert_eq!(tally(3), tally(3));
+    assert_ne!(tally(3), tally(4));
+}

@@ -1,0 +1,286 @@
+//! External tools: servers of others that the operator registers as tools.
+//!
+//! A call is one POST to the tool's own address, with the canonical arguments as its body and the call's key as
+//! `idempotency-key`. The address is the operator's and never the model's, so an agent needs a grant for the tool and
+//! none for the host. No redirect is followed. What comes back has the label that the operator gives it, which is
+//! untrusted where nothing is said; only the numbers are facts.
+//!
+//! A repeated call after a crash is judged by the effect class that the operator declares; `unkeyed` where nothing is
+//! said. A secret is the tenant's of that name; the operator's registration is the word for it, so an agent that may call
+//! the tool uses the secret there and nowhere else.
+//!
+//! It refuses: a name that a grant for built-in tools would cover, a role for an argument that is not in the schema, and a
+//! schema that refers to anything outside itself.
+
+mod arguments;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::content::{Part, ToolCall};
+use dromia_contracts::egress::{EgressError, Line, Method, Request, Response};
+use dromia_contracts::label::Label;
+use dromia_contracts::tool::{
+    ArgumentRole, EffectClass, Manifest, PrepareError, PreparedCall, Sink, ToolContext, ToolDescriptor,
+    ToolOutput,
+};
+use dromia_contracts::vault::{self, Leaks, Placement, SecretUse};
+use serde_json::Value;
+
+use self::arguments::Shape;
+use crate::arguments::READ_BYTES_MAX;
+use crate::catalogue::Builtin;
+use crate::files::fact;
+use crate::kept::{KEPT_BYTES_MAX, Long, is_readable};
+use crate::toolbox::action;
+use crate::web::{self, AROUND_BYTES, HttpUrl};
+
+/// The longest name: providers take 64 characters, and a dot travels as two.
+pub const NAME_BYTES_MAX: usize = 48;
+/// The longest description; it is sent with every request to a model.
+pub const DESCRIPTION_BYTES_MAX: usize = 2 << 10;
+
+/// The first words of names that are no external tool's: grants would read them otherwise.
+const RESERVED: [&str; 8] = ["model", "reply", "net", "secret", "privileged", "delay", "ask", "deny"];
+
+/// What the operator says about an external tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalSpec {
+    /// Its name, a family and a word such as `bank.pay`.
+    pub name: String,
+    /// What it is for, as models are told.
+    pub description: String,
+    /// The JSON Schema of its arguments.
+    pub arguments: BTreeMap<String, Value>,
+    /// What a repeated call may do.
+    pub effect: EffectClass,
+    /// Where what it does is seen.
+    pub sink: Sink,
+    /// The role of each argument, by its name.
+    pub roles: BTreeMap<String, ArgumentRole>,
+    /// The label of what it returns.
+    pub result_label: Label,
+    /// The address to which calls are posted.
+    pub url: String,
+    /// The name of the secret that is sent along, and where it stands.
+    pub secret: Option<(String, Placement)>,
+}
+
+/// Why a tool cannot be registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct ExternalProblem {
+    /// The key that is wrong, such as `roles.recipient`; empty for the name.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl ExternalProblem {
+    fn at(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
+}
+
+/// An external tool whose description is sound.
+#[derive(Debug, Clone)]
+pub struct ExternalTool {
+    descriptor: ToolDescriptor,
+    sink: Sink,
+    url: String,
+    secret: Option<(String, Placement)>,
+    shape: Shape,
+}
+
+impl ExternalTool {
+    /// Checks what the operator says.
+    pub fn new(spec: ExternalSpec) -> Result<Self, ExternalProblem> {
+        let ExternalSpec { name, description, arguments, effect, sink, roles, result_label, url, secret } =
+            spec;
+        is_name(&name).map_err(|problem| ExternalProblem::at("", problem))?;
+        if description.trim().is_empty() || description.len() > DESCRIPTION_BYTES_MAX {
+            let problem = format!("must say what it is for, in at most {DESCRIPTION_BYTES_MAX} bytes");
+            return Err(ExternalProblem::at("description", problem));
+        }
+        let (shape, parameters) =
+            Shape::new(arguments).map_err(|problem| ExternalProblem::at("arguments", problem))?;
+        if let Some(unknown) = roles.keys().find(|name| parameters["properties"].get(name).is_none()) {
+            let problem = format!("there is no argument {unknown:?} among its `properties`");
+            return Err(ExternalProblem::at(format!("roles.{unknown}"), problem));
+        }
+        if effect == EffectClass::Transactional {
+            let problem = "nothing that another host does commits together with its result; write pure, idempotent, \
+                           keyed or unkeyed";
+            return Err(ExternalProblem::at("effect", problem));
+        }
+        let url = HttpUrl::parse(&url).map_err(|problem| ExternalProblem::at("url", problem))?.into();
+        if secret.as_ref().is_some_and(|(name, _)| !vault::is_name(name)) {
+            return Err(ExternalProblem::at("secret", format!("a secret's name is {}", vault::NAME_RULE)));
+        }
+        let roles = roles.into_iter().collect();
+        let descriptor = ToolDescriptor { name, description, parameters, effect, roles, result_label };
+        Ok(Self { descriptor, sink, url, secret, shape })
+    }
+
+    /// Returns what it says about itself.
+    pub fn descriptor(&self) -> &ToolDescriptor {
+        &self.descriptor
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.descriptor.name
+    }
+
+    /// Returns the canonical address to which calls are posted.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns what a policy is told of it.
+    pub(crate) fn manifest(&self) -> Manifest {
+        Manifest { sink: self.sink, roles: self.descriptor.roles.iter().cloned().collect() }
+    }
+
+    /// Puts a call into canonical form.
+    pub(crate) fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        let name = self.name();
+        let arguments = self
+            .shape
+            .canonical(&call.arguments)
+            .map_err(|problem| PrepareError::Arguments { tool: name.to_owned(), problem })?;
+        Ok(PreparedCall {
+            id: call.id,
+            tool: name.to_owned(),
+            effect: self.descriptor.effect,
+            action: action(name, &arguments),
+            arguments,
+            // Where it goes is the operator's matter: the grant for the tool covers it.
+            reaches: None,
+        })
+    }
+
+    /// Posts a prepared call, and tells the answer; gives back a body that is longer than what is shown, to be kept.
+    pub(crate) async fn call(
+        &self,
+        line: &dyn Line,
+        leaks: &dyn Leaks,
+        context: &ToolContext,
+        arguments: String,
+    ) -> (ToolOutput, Option<Long>) {
+        let scope = &context.scope;
+        let used = self.secret.as_ref();
+        let secrets: Vec<_> = used
+            .map(|(name, placement)| SecretUse {
+                scope: scope.clone(),
+                name: name.clone(),
+                slot: placement.slot(),
+            })
+            .into_iter()
+            .collect();
+        let around = if secrets.is_empty() { 0 } else { AROUND_BYTES };
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let request = Request {
+            method: Method::Post,
+            url: self.url.clone(),
+            headers: vec![
+                header("accept", "application/json, text/plain;q=0.9, */*;q=0.1"),
+                header("content-type", "application/json"),
+                header("idempotency-key", &context.key),
+            ],
+            body: Bytes::from(arguments),
+            grants: used.map(|(name, _)| format!("{}{name}", vault::GRANT)).into_iter().collect(),
+            share: scope.tenant().to_string(),
+            secrets,
+        };
+        let response = match line.send(request).await {
+            Ok(response) => response,
+            Err(EgressError { failure, is_sent, decisions }) => {
+                let may_have_acted = is_sent && self.descriptor.effect != EffectClass::Pure;
+                return (web::failed(&failure, may_have_acted, decisions), None);
+            }
+        };
+        let Response { status, headers: _, url: _, decisions, mut body } = response;
+        let limit = READ_BYTES_MAX as usize;
+        let most = if is_readable(&context.grants) { KEPT_BYTES_MAX } else { limit };
+        let read = web::piece(&mut *body, 0, most, around).await;
+        let Some(mut piece) = read.masked(leaks, scope, 0, most).await else {
+            let text = "the answer is withheld: nobody can look now whether it holds a secret".to_owned();
+            let parts = vec![fact(text)];
+            return (ToolOutput { failed: true, parts, egress: decisions, ..ToolOutput::default() }, None);
+        };
+        let long = piece.shorten(limit);
+        let mut parts = vec![fact(piece.told(status, 0, Method::Post))];
+        if (300..400).contains(&status) {
+            parts.push(fact("[it redirects, which is not followed for a tool]"));
+        }
+        if !piece.bytes.is_empty() {
+            let text = String::from_utf8_lossy(&piece.bytes);
+            parts.push(Part::text(text, self.descriptor.result_label));
+        }
+        let failed = piece.torn.is_some() || !(200..300).contains(&status);
+        (ToolOutput { failed, parts, egress: decisions, ..ToolOutput::default() }, long)
+    }
+}
+
+/// An external tool with the line to its server.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    pub(crate) tool: ExternalTool,
+    pub(crate) line: Arc<dyn Line>,
+}
+
+/// Checks a name: words with dots between them, as a grant spells them, of a family that no built-in tool is of.
+fn is_name(name: &str) -> Result<(), String> {
+    let is_word = |word: &str| {
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+        let is_clear = !word.starts_with('_') && !word.ends_with('_') && !word.contains("__");
+        !word.is_empty() && word.bytes().all(good) && is_clear
+    };
+    let family = name.split('.').next().unwrap_or_default();
+    if name.len() > NAME_BYTES_MAX || !name.contains('.') || !name.split('.').all(is_word) {
+        return Err(format!(
+            "a tool of your own is named by a family and a word, such as bank.pay: a-z, 0-9, - and single _ inside \
+             words, dots between them, {NAME_BYTES_MAX} bytes at most"
+        ));
+    }
+    let is_taken = |tool: Builtin| tool.name().split('.').next() == Some(family);
+    if RESERVED.contains(&family) || Builtin::ALL.into_iter().any(is_taken) {
+        return Err(format!("{family} begins names of what is built in; choose another family"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_of_a_family_of_its_own() {
+        for good in ["bank.pay", "crm-2.find_by_name", "a.b.c"] {
+            assert_eq!(is_name(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "pay",
+            "Bank.pay",
+            "bank.",
+            ".pay",
+            "bank._pay",
+            "bank.a__b",
+            "bank.pa y",
+            "file.send",
+            "exec.now",
+            "http.post",
+            "time.zone",
+            "model.x",
+            "net.x",
+            "secret.x",
+            "ask.x",
+        ] {
+            assert!(is_name(bad).is_err(), "{bad}");
+        }
+        assert!(is_name(&format!("a.{}", "b".repeat(47))).is_err());
+    }
+}

@@ -1,0 +1,9 @@
+//! A file of the audit that was made of a recipe and changed; the property is in `dromia_testkit::fuzz`, the reader beside
+//! the tests of `guard`.
+
+#![no_main]
+
+#[path = "../../crates/guard/tests/it/fuzz/audit.rs"]
+mod audit;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| audit::property(data));

@@ -263,7 +263,7 @@ fn no_secret_of_any_kind_is_in_any_byte_that_is_written() {
     // A kill in the middle of a turn that used a secret, and another life that ends the turn.
     let call = json!({"url": format!("{host}/again"), "headers": {"x-npm": {"secret": "npm"}}});
     let event =
-        json!({"text": format!("@tool http.request {call}\n@slow 3000\n@say so far"), "agent": "scout"});
+        json!({"text": format!("@tool http.request {call}\n@slow 10000\n@say so far"), "agent": "scout"});
     let (status, accepted) = block_on(server.event(&event));
     assert_eq!(status, 202, "{accepted}");
     let session = accepted["session"].as_str().expect("a session").to_owned();

@@ -244,7 +244,7 @@ fn a_call_killed_in_the_middle_and_repeated_with_its_key_is_one_run() {
     let body = json!({"model": "assistant", "messages": [
         {"role": "user", "content": "hello"},
         {"role": "assistant", "content": "hello to you"},
-        {"role": "user", "content": "@tool file.write {\"path\":\"a.txt\",\"content\":\"once\"}\n@slow 6000\n@say done"},
+        {"role": "user", "content": "@tool file.write {\"path\":\"a.txt\",\"content\":\"once\"}\n@slow 10000\n@say done"},
     ]});
     let server = home.serve();
     block_on(async {

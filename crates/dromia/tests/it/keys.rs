@@ -185,7 +185,7 @@ fn what_watchers_are_told_of_an_answer_holds_no_secret() {
     let home = Home::new();
     let server = home.serve();
     set(&home, "github", "api.github.com", "bearer", VALUE);
-    let text = format!("@slow 6000\n@say it is told as {VALUE} and so on to its end");
+    let text = format!("@slow 10000\n@say it is told as {VALUE} and so on to its end");
     let (status, accepted) = block_on(server.event(&json!({ "text": text })));
     assert_eq!(status, 202, "{accepted}");
     let run = accepted["run"].as_str().expect("the agent is free");

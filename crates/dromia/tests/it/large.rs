@@ -56,7 +56,7 @@ fn a_call_over_the_tools_own_limit_is_refused_with_the_place() {
 fn a_turn_whose_input_passes_the_context_bound_is_finished_after_a_kill_as_it_began() {
     let home = Home::new();
     let server = home.serve();
-    let text = format!("@slow 4000\n@say it was told whole\n{}", "lorem ipsum ".repeat(6 << 10));
+    let text = format!("@slow 10000\n@say it was told whole\n{}", "lorem ipsum ".repeat(6 << 10));
     let session = block_on(async {
         let (status, accepted) = server.event(&json!({"text": text})).await;
         assert_eq!(status, 202, "{accepted}");

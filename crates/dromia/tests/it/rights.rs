@@ -121,7 +121,7 @@ fn a_revocation_stops_a_run_that_goes_on() {
     create(&home, "scribe", &[]);
     let granted = told(&home, &["capability", "grant", "scribe", "file:write:docs"]);
     let id = text(&granted, "id").to_owned();
-    let task = format!("{}\n@slow 5000\n{}\n@say done", write("docs/a"), write("docs/b"));
+    let task = format!("{}\n@slow 10000\n{}\n@say done", write("docs/a"), write("docs/b"));
     let spawned = told(&home, &["agent", "spawn", "scribe", "--task", &task]);
     let session = text(&spawned, "session");
     block_on(server.journal_until(session, |entries| count(entries, "tool_finished") == 1));

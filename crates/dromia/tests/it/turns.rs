@@ -23,7 +23,7 @@ fn a_waiting_caller_gets_the_answer_of_a_durable_turn() {
 fn a_turn_killed_during_the_model_call_is_finished_after_the_restart() {
     let home = Home::new();
     let server = home.serve();
-    let text = "@tool file.write {\"path\":\"a.txt\",\"content\":\"once\"}\n@slow 4000\n@say done";
+    let text = "@tool file.write {\"path\":\"a.txt\",\"content\":\"once\"}\n@slow 10000\n@say done";
     let session = block_on(async {
         let (status, accepted) = server.event(&json!({"text": text})).await;
         assert_eq!(status, 202, "{accepted}");

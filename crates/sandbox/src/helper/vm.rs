@@ -24,6 +24,7 @@ mod unpack;
 use std::io::{self, PipeReader, Read as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,8 +46,8 @@ const BOOT_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether the monitor still runs.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How long the monitor's last words may take to come once it has ended.
-const WORDS_WAIT: Duration = Duration::from_millis(200);
+/// How long the end of what the monitor says may take to come once it has ended.
+const WORDS_WAIT: Duration = Duration::from_secs(2);
 
 /// How much of what monitor and kernel say is kept: the end of it.
 const WORDS_BYTES_MAX: usize = 2 << 10;
@@ -69,6 +70,8 @@ pub(super) fn run(order: &Order, monitor: &Monitor) -> Result<Ending, String> {
 struct Started {
     child: Child,
     words: Arc<Mutex<Vec<u8>>>,
+    /// Closed when there is no more to hear.
+    heard: Receiver<()>,
 }
 
 impl Started {
@@ -80,8 +83,12 @@ impl Started {
         drop(command);
         let words = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&words);
-        std::thread::Builder::new().spawn(move || keep(heard, &kept))?;
-        Ok(Self { child, words })
+        let (ends, ended) = mpsc::channel();
+        std::thread::Builder::new().spawn(move || {
+            keep(heard, &kept);
+            drop(ends);
+        })?;
+        Ok(Self { child, words, heard: ended })
     }
 
     /// Waits for the guest to call.
@@ -100,7 +107,8 @@ impl Started {
                 return accepted.map_err(|problem| format!("the guest's socket: {problem}"));
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                std::thread::sleep(WORDS_WAIT);
+                // Whatever else holds its output open is not waited for.
+                drop(self.heard.recv_timeout(WORDS_WAIT));
                 return Err(format!(
                     "the machine monitor ended before its guest called ({status}){}",
                     self.last_words()

@@ -253,7 +253,7 @@ fn handed_calls_and_their_results_outlive_kills() {
     let home = Home::new();
     let server = home.serve();
     block_on(async {
-        let script = "@tool time.now {} &\n@tool weather {}\n@slow 1500\n@say done";
+        let script = "@tool time.now {} &\n@tool weather {}\n@slow 10000\n@say done";
         let first = give(post(&server, CHAT, &declaring(CHAT, script, &["weather"]))).await;
         let id = format!("{}_1_1", first.run);
         assert_eq!(calls(CHAT, &first.json())[0].0, id, "{}", first.body);

@@ -11,6 +11,15 @@ fn started(script: &str) -> Started {
     Started::start(command).expect("a shell runs")
 }
 
+/// Waits until a monitor has said something: a busy machine starts even a shell late.
+fn has_spoken(started: &Started) {
+    let until = Instant::now() + LATE;
+    while started.words.lock().expect("nobody panicked").is_empty() {
+        assert!(Instant::now() < until, "nothing was said");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn listener() -> (tempfile::TempDir, UnixListener) {
     let directory = tempfile::tempdir().expect("a directory");
     let listener = UnixListener::bind(directory.path().join("v.sock_1024")).expect("a socket");
@@ -34,6 +43,7 @@ fn a_monitor_whose_guest_never_calls_is_given_up_and_ended() {
     let (_directory, listener) = listener();
     let mut hangs = started("echo booting; exec sleep 600");
     let pid = hangs.child.id();
+    has_spoken(&hangs);
     let problem = hangs.line(&listener, SOON).expect_err("nobody calls");
     assert_eq!(problem, "no guest called within 0.4 s; it said: booting");
     drop(hangs);
@@ -44,6 +54,7 @@ fn a_monitor_whose_guest_never_calls_is_given_up_and_ended() {
 fn a_monitor_that_floods_its_output_is_read_and_forgotten() {
     let (_directory, listener) = listener();
     let mut floods = started("while :; do echo 'the same line, again and again'; done");
+    has_spoken(&floods);
     floods.line(&listener, SOON).expect_err("nobody calls");
     let kept = floods.words.lock().expect("nobody panicked").len();
     assert!((1..=WORDS_BYTES_MAX).contains(&kept), "{kept} bytes");

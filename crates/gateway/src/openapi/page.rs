@@ -18,7 +18,8 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--ink:#e8e8e3;--dim:#a3a39b;--paper:#161615;--line:#3a3a37;--tint:#20201e;--link:#8ab8f0}}\
 body{margin:0 auto;max-width:60rem;padding:1.5rem;font:1rem/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}\
 a{color:var(--link)}code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}h1,h2,h3{line-height:1.2}\
-h2{margin-top:3rem;border-bottom:1px solid var(--line)}h3{margin-top:2.5rem}nav ul{columns:18rem;padding-left:1.2rem}\
+h2{margin-top:3rem;border-bottom:1px solid var(--line)}h3{margin-top:2.5rem}nav>ul{columns:26rem;padding:0}nav ul{list-style:none}nav ul ul{padding:0 0 .8rem}nav li li{break-inside:avoid;padding-left:7ch;text-indent:-7ch}\
+nav .tag{display:block;font-weight:600;break-after:avoid}nav .method{min-width:7ch;text-indent:0;font-weight:400}\
 .method{display:inline-block;min-width:4.5ch;font-weight:700}.dim{color:var(--dim)}\
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1rem}caption{text-align:left;font-weight:600;padding:.25rem 0}\
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line)}\
@@ -82,12 +83,17 @@ fn operations(document: &Value) -> Vec<Shown<'_>> {
 
 fn contents(page: &mut String, operations: &[Shown<'_>]) {
     page.push_str("<nav aria-label=\"Contents\">\n<ul>\n");
-    for shown in operations {
-        let (method, path) = (shown.method.to_ascii_uppercase(), escaped(shown.path));
-        let id = text(&shown.operation["operationId"]);
-        put(page, format_args!("<li><a href=\"#{id}\"><code>{method} {path}</code></a></li>\n"));
+    for group in operations.chunk_by(|one, next| one.tag == next.tag) {
+        put(page, format_args!("<li><span class=\"tag\">{}</span>\n<ul>\n", escaped(group[0].tag)));
+        for shown in group {
+            let (method, path) = (shown.method.to_ascii_uppercase(), escaped(shown.path));
+            let id = text(&shown.operation["operationId"]);
+            put(page, format_args!("<li><code><span class=\"method\">{method}</span>"));
+            put(page, format_args!("<a href=\"#{id}\">{path}</a></code></li>\n"));
+        }
+        page.push_str("</ul></li>\n");
     }
-    page.push_str("<li><a href=\"#schemas\">Schemas</a></li>\n</ul>\n</nav>\n");
+    page.push_str("<li><a class=\"tag\" href=\"#schemas\">Schemas</a></li>\n</ul>\n</nav>\n");
 }
 
 fn section(page: &mut String, document: &Value, shown: &Shown<'_>) {

@@ -108,7 +108,7 @@ impl Started {
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 // Whatever else holds its output open is not waited for.
-                drop(self.heard.recv_timeout(WORDS_WAIT));
+                let _ended = self.heard.recv_timeout(WORDS_WAIT);
                 return Err(format!(
                     "the machine monitor ended before its guest called ({status}){}",
                     self.last_words()

@@ -23,6 +23,7 @@ use crate::caller::{author, channel_scope};
 use crate::core::Shared;
 use crate::extract::{Segments, read_body};
 use crate::failure::{Answer, Failure};
+use crate::ingress::{self, Bringer};
 use crate::signature::{Claims, ID_HEADER, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
 use crate::wire;
 
@@ -68,9 +69,9 @@ pub(crate) async fn receive(
         }),
         wait: false,
     };
-    let submitted = core.ports.runs.submit(scope, input).await.inspect_err(|fault| {
+    let submitted = ingress::submit(&core, Bringer::Actor, scope, input).await.inspect_err(|failure| {
         // The agent was deleted since its handle was looked up; the next message looks again.
-        if fault.code == ErrorCode::AgentNotFound {
+        if failure.code() == ErrorCode::AgentNotFound {
             core.agents.forget_all();
         }
     })?;

@@ -21,7 +21,7 @@ fn headers<'a>(id: &'a str, timestamp: &'a str, signature: &'a str) -> [(&'stati
 
 impl World {
     /// Sends a message as its sender signs it; the clock of the world stands at 1970.
-    async fn signed(&self, path: &str, id: &str, timestamp: &str, body: &str) -> Answer {
+    pub(crate) async fn signed(&self, path: &str, id: &str, timestamp: &str, body: &str) -> Answer {
         let signature = key().sign(id, timestamp, body.as_bytes());
         self.sent(path, &headers(id, timestamp, &signature), body).await
     }

@@ -128,6 +128,12 @@ const CASES: &[Case] = &[
         "http: { tls: { cert: c.pem, key: l.pem } }",
         |resolved| format!("{:?}", resolved.gateway(None).tls),
     ),
+    ("limits.actor_inputs_burst_max", "", "limits: { actor_inputs_burst_max: 7 }", |resolved| {
+        resolved.gateway(None).actor_inputs_burst_max.to_string()
+    }),
+    ("limits.actor_inputs_per_minute_max", "", "limits: { actor_inputs_per_minute_max: 7 }", |resolved| {
+        resolved.gateway(None).actor_inputs_per_minute_max.to_string()
+    }),
     ("limits.body_ms", "", "limits: { body_ms: 77 }", |resolved| resolved.gateway(None).body_ms.to_string()),
     ("limits.header_ms", "", "limits: { header_ms: 77 }", |resolved| {
         resolved.gateway(None).header_ms.to_string()

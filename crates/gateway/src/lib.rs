@@ -53,7 +53,7 @@ mod follow;
 mod transcript;
 mod wire;
 
-pub use crate::channel::{Channel, Channels};
+pub use crate::channel::{Channel, ChannelKey, ChannelKeys, Channels};
 pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
 pub use crate::metrics::ToolMeters;
 pub use crate::outbox::{Letter, Outbox, OutboxPorts, Post, Posted};

@@ -146,6 +146,7 @@ fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
         (whole.replace("http://h/", "http://h/#x"), "channels.w.url: has a fragment"),
         (whole.replace("env:S", "whsec_literal"), "channels.w.secret: write env:NAME"),
         (whole.replace("env:S", "env:GONE"), "channels.w.secret: the environment has no GONE"),
+        (whole.replace("env:S", "'secret:a b'"), "channels.w.secret: write env:NAME, or secret:NAME"),
         (
             whole.replace("env:S", "env:SHORT"),
             "channels.w.secret: SHORT is none: a webhook's secret is whsec_",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dromia_api::TENANT_DEFAULT;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::SecretUse;
+use dromia_contracts::vault::{Placement, SecretUse, Slot};
 use dromia_contracts::{Actor, BoxFuture, Scope};
 use dromia_gateway::signature::Key;
 use dromia_gateway::{ChannelKey, ChannelKeys, Channels};
@@ -74,6 +74,24 @@ async fn scope(house: &House, tenant: &Handle, of: &str) -> anyhow::Result<Optio
     Ok(found.map(|tenant| house.authority.scope(tenant.id, Actor::new(of))))
 }
 
+/// Where `dromia secret set` places a key that a request wants at a slot.
+pub(crate) fn placement(slot: Slot) -> Placement {
+    match slot {
+        Slot::Header(name) if name == "authorization" => Placement::Bearer,
+        Slot::Header(name) => Placement::Header(name),
+        Slot::Query(name) => Placement::Query(name),
+    }
+}
+
+/// The command that sets a secret of a tenant for the server of an address.
+pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &Placement) -> String {
+    let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
+    let origin = origin.unwrap_or_else(|_| "HOST".to_owned());
+    let host = origin.strip_prefix("https://").unwrap_or(&origin);
+    let of = if tenant == TENANT_DEFAULT { String::new() } else { format!("--tenant {tenant} ") };
+    format!("dromia {of}secret set {secret} --stdin --host {host} --placement {placement} < key.txt")
+}
+
 /// Opens the keys of channels in the vault.
 #[derive(Debug)]
 pub(crate) struct VaultKeys(pub(crate) Arc<StoreVault>);
@@ -86,5 +104,37 @@ impl ChannelKeys for VaultKeys {
         url: &'a str,
     ) -> BoxFuture<'a, Result<Key, String>> {
         Box::pin(self.0.signing_key(scope, secret, url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_the_server_and_the_place() {
+        let header = |name: &str| placement(Slot::Header(name.to_owned()));
+        for (tenant, url, placement, command) in [
+            (
+                "default",
+                "https://api.openai.com/v1",
+                header("authorization"),
+                "dromia secret set k --stdin --host api.openai.com --placement bearer < key.txt",
+            ),
+            (
+                "default",
+                "http://127.0.0.1:9/v1",
+                header("x-api-key"),
+                "dromia secret set k --stdin --host http://127.0.0.1:9 --placement header:x-api-key < key.txt",
+            ),
+            (
+                "acme",
+                "https://shop.example:8443/hook?a=b",
+                Placement::Signature,
+                "dromia --tenant acme secret set k --stdin --host shop.example:8443 --placement signature < key.txt",
+            ),
+        ] {
+            assert_eq!(set_command(tenant, "k", url, &placement), command);
+        }
     }
 }

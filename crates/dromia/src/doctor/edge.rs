@@ -21,9 +21,9 @@ pub(super) const CHECKS: &[Check] = &[
 /// From how many days on a certificate should be renewed.
 const DAYS_WARNING: i64 = 21;
 
-const NOTHING: &str = "there is no valid dromia.yaml to look at";
+pub(super) const NOTHING: &str = "there is no valid dromia.yaml to look at";
 
-fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
+pub(super) fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
     scene.home.config().is_file().then(|| config::load(scene.home, &[]).ok()).flatten()
 }
 

@@ -133,7 +133,9 @@ pub(crate) fn run(
 
 fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow::Result<()> {
     let AddArguments { name, kind, base_url, key_env, key_secret } = arguments;
-    key_secret.as_deref().map(check_secret).transpose()?;
+    if let Some(secret) = key_secret {
+        check_secret(secret)?;
+    }
     let in_vault = key_secret.as_ref().map(|name| format!("{GRANT}{name}"));
     let server = WrittenProvider {
         kind: *kind,

@@ -97,7 +97,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::LoopDetected => 409,
         ErrorCode::BudgetExhausted => 402,
         ErrorCode::VersionConflict => 412,
-        ErrorCode::Overloaded | ErrorCode::RateLimited => 429,
+        ErrorCode::Overloaded | ErrorCode::RateLimited | ErrorCode::ActorRateLimited => 429,
         ErrorCode::BodyTooLarge | ErrorCode::ContextExceeded => 413,
         ErrorCode::JournalDamaged
         | ErrorCode::JournalUnreadable

@@ -29,7 +29,8 @@ pub struct SetSecret {
     pub value: SecretText,
     /// The one server that it is for: `api.example.com`, `api.example.com:8443`, or `http://…` where nothing is encrypted.
     pub host: String,
-    /// Where in a request it stands: `header:NAME`, `bearer` or `query:NAME`.
+    /// Where in a request it stands: `header:NAME`, `bearer` or `query:NAME`; `signature` for one that signs and is never
+    /// sent.
     pub placement: Placement,
 }
 

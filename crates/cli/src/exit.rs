@@ -184,6 +184,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::RequestUnavailable
             | ErrorCode::Overloaded
             | ErrorCode::RateLimited
+            | ErrorCode::ActorRateLimited
             | ErrorCode::StoreReadOnly
             | ErrorCode::StoreUnavailable
             | ErrorCode::OutcomeUnknown

@@ -120,6 +120,8 @@ error_codes! {
     Overloaded = "overloaded", Retry;
     /// The token asks more at a time, or more often, than one token may.
     RateLimited = "rate_limited", Retry;
+    /// The actor says more than one actor may.
+    ActorRateLimited = "actor_rate_limited", Retry;
     /// The server is draining.
     ShuttingDown = "shutting_down", Retry;
     /// The store answers reads only, because a write failed.

@@ -1,7 +1,8 @@
 //! Secrets: values that an agent may use and nobody may read back.
 //!
 //! A secret belongs to a tenant and is bound to one server and one place of a request. It is used by its name; the way out
-//! puts the value in, where host and place are the secret's own, and nowhere else. Stored is a [`SealedSecret`]: the value
+//! puts the value in, where host and place are the secret's own, and nowhere else. One that signs is bound to no place: what
+//! it signs goes out, and itself never. Stored is a [`SealedSecret`]: the value
 //! under a key of its own, that key under the tenant's, and the tenant's under the instance's, which a [`KeyProvider`]
 //! holds. So a secret is erased with its key.
 //!
@@ -10,7 +11,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -38,6 +39,12 @@ pub const VALUE_BYTES_MAX: usize = 4 << 10;
 
 /// The most secrets of a tenant.
 pub const SECRETS_MAX: usize = 128;
+
+/// How the value of a secret begins that signs, as Standard Webhooks has it; base64 follows.
+pub const SIGNING_PREFIX: &str = "whsec_";
+
+/// How many bytes the key of a secret has that signs.
+pub const SIGNING_BYTES: RangeInclusive<usize> = 24..=64;
 
 /// How a grant for a secret begins; its name follows.
 pub const GRANT: &str = "secret:";
@@ -127,7 +134,7 @@ pub enum Slot {
     Query(String),
 }
 
-/// Where in a request a secret stands: `header:NAME`, `bearer`, `query:NAME`.
+/// Where in a request a secret stands: `header:NAME`, `bearer`, `query:NAME`; or `signature`, and it stands in none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Placement {
     /// As a header, by its name in lower case.
@@ -136,15 +143,18 @@ pub enum Placement {
     Bearer,
     /// As a parameter of the query.
     Query(String),
+    /// Nowhere: it signs what is exchanged with its server and is never sent.
+    Signature,
 }
 
 impl Placement {
-    /// Returns the place of a request that this fills.
-    pub fn slot(&self) -> Slot {
+    /// Returns the place of a request that this fills; nothing where the secret is never sent.
+    pub fn slot(&self) -> Option<Slot> {
         match self {
-            Self::Header(name) => Slot::Header(name.clone()),
-            Self::Bearer => Slot::Header("authorization".to_owned()),
-            Self::Query(name) => Slot::Query(name.clone()),
+            Self::Header(name) => Some(Slot::Header(name.clone())),
+            Self::Bearer => Some(Slot::Header("authorization".to_owned())),
+            Self::Query(name) => Some(Slot::Query(name.clone())),
+            Self::Signature => None,
         }
     }
 }
@@ -155,6 +165,7 @@ impl fmt::Display for Placement {
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Bearer => f.write_str("bearer"),
             Self::Query(name) => write!(f, "query:{name}"),
+            Self::Signature => f.write_str("signature"),
         }
     }
 }
@@ -162,7 +173,7 @@ impl fmt::Display for Placement {
 /// Says that a text is no placement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a placement is header:NAME, bearer or query:NAME, with a name of 1 to 64 letters, digits, -, _ and ."
+    "a placement is header:NAME, bearer, query:NAME or signature, with a name of 1 to 64 letters, digits, -, _ and ."
 )]
 pub struct ParsePlacementError;
 
@@ -176,6 +187,7 @@ impl FromStr for Placement {
         };
         match text.split_once(':') {
             None if text == "bearer" => Ok(Self::Bearer),
+            None if text == "signature" => Ok(Self::Signature),
             Some(("header", name)) if named(name) => Ok(Self::Header(name.to_ascii_lowercase())),
             Some(("query", name)) if named(name) => Ok(Self::Query(name.to_owned())),
             _ => Err(ParsePlacementError),
@@ -203,8 +215,8 @@ impl JsonSchema for Placement {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "Where in a request a secret stands: `header:NAME`, `bearer` or `query:NAME`.",
-            "pattern": r"^(bearer|(header|query):[A-Za-z0-9._-]{1,64})$"
+            "description": "Where in a request a secret stands: `header:NAME`, `bearer` or `query:NAME`; with `signature` it signs and is never sent.",
+            "pattern": r"^(bearer|signature|(header|query):[A-Za-z0-9._-]{1,64})$"
         })
     }
 }
@@ -406,9 +418,10 @@ mod tests {
     #[test]
     fn a_placement_is_read_as_it_is_written() {
         for (text, slot) in [
-            ("header:x-api-key", Slot::Header("x-api-key".to_owned())),
-            ("bearer", Slot::Header("authorization".to_owned())),
-            ("query:Key", Slot::Query("Key".to_owned())),
+            ("header:x-api-key", Some(Slot::Header("x-api-key".to_owned()))),
+            ("bearer", Some(Slot::Header("authorization".to_owned()))),
+            ("query:Key", Some(Slot::Query("Key".to_owned()))),
+            ("signature", None),
         ] {
             let placement: Placement = text.parse().expect("a placement");
             assert_eq!((placement.to_string().as_str(), placement.slot()), (text, slot));
@@ -416,7 +429,9 @@ mod tests {
             assert_eq!(serde_json::from_str::<Placement>(&json).expect("it is read"), placement);
         }
         assert_eq!("header:X-Key".parse(), Ok(Placement::Header("x-key".to_owned())));
-        for text in ["", "header:", "header:a b", "cookie:x", "bearer:x", "query:a&b", "Bearer"] {
+        for text in
+            ["", "header:", "header:a b", "cookie:x", "bearer:x", "query:a&b", "Bearer", "signature:x"]
+        {
             assert!(text.parse::<Placement>().is_err(), "{text}");
         }
     }

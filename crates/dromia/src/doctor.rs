@@ -11,6 +11,7 @@ mod edge;
 mod home;
 mod limits;
 mod models;
+mod named;
 mod outbox;
 mod runs;
 mod sandbox;

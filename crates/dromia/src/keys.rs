@@ -1,21 +1,31 @@
-//! The keys of providers that are in the vault: whose they are is found at the start, and what cannot be used is told then.
+//! The keys of providers and channels that are in the vault: whose they are is found at the start, and what cannot be used is
+//! told then.
 //!
-//! They are secrets of the tenant `default`, each bound to its provider's server; the way out opens one for each request. A
-//! secret that is set later counts at once, so a start does not fail without it: a server must run for it to be set.
+//! A provider's is a secret of the tenant `default`, bound to its server; the way out opens it for each request. A channel's
+//! is one of the channel's tenant, bound to the server of its address, and signs; it is opened for each message and never
+//! sent. A secret that is set later counts at once, so a start does not fail without it: a server must run for it to be set.
 
 use std::sync::Arc;
 
 use dromia_api::TENANT_DEFAULT;
-use dromia_contracts::Actor;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::SecretUse;
+use dromia_contracts::vault::{Placement, SecretUse, Slot};
+use dromia_contracts::{Actor, BoxFuture, Scope};
+use dromia_gateway::signature::Key;
+use dromia_gateway::{ChannelKey, ChannelKeys, Channels};
+use dromia_guard::StoreVault;
 use dromia_models::{ModelsConfig, Provider};
 
 use crate::up::House;
 
 /// Says whose the keys are, and warns of those that cannot be used.
-pub(crate) async fn find(house: &House, models: &ModelsConfig) -> anyhow::Result<()> {
+pub(crate) async fn find(house: &House, models: &ModelsConfig, channels: &Channels) -> anyhow::Result<()> {
+    of_providers(house, models).await?;
+    of_channels(house, channels).await
+}
+
+async fn of_providers(house: &House, models: &ModelsConfig) -> anyhow::Result<()> {
     let keyed = models.models.iter().filter_map(|(alias, provider)| match provider {
         Provider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
         Provider::Scripted => None,
@@ -24,17 +34,12 @@ pub(crate) async fn find(house: &House, models: &ModelsConfig) -> anyhow::Result
     if keyed.is_empty() {
         return Ok(());
     }
-    let store: Arc<dyn Store> = Arc::clone(&house.store) as _;
-    let operator = house.authority.operator();
-    let handle: Handle = TENANT_DEFAULT.parse()?;
-    let default = store.tenant_by_handle(&operator, &handle).await?;
-    let Some(tenant) = default else {
+    let Some(scope) = scope(house, &TENANT_DEFAULT.parse()?, "provider").await? else {
         tracing::warn!(
             "keys of providers are in the vault of the tenant {TENANT_DEFAULT}, which is not there"
         );
         return Ok(());
     };
-    let scope = house.authority.scope(tenant.id, Actor::new("provider"));
     models.keys_of.tell(scope.clone());
     for (alias, http, key) in keyed {
         let used = SecretUse { scope: scope.clone(), name: key.name.clone(), slot: http.format.key_slot() };
@@ -44,4 +49,92 @@ pub(crate) async fn find(house: &House, models: &ModelsConfig) -> anyhow::Result
         }
     }
     Ok(())
+}
+
+async fn of_channels(house: &House, channels: &Channels) -> anyhow::Result<()> {
+    for (name, channel) in channels.named() {
+        let ChannelKey::InVault(secret) = &channel.key else { continue };
+        let reason = match scope(house, &channel.tenant, "channel").await? {
+            None => Some(format!("the tenant {} is not there", channel.tenant)),
+            Some(scope) => house.vault.signing_key::<Key>(&scope, secret, &channel.url).await.err(),
+        };
+        if let Some(reason) = reason {
+            let next =
+                "`dromia secret set --placement signature` makes it, for the server of the channel's address";
+            tracing::warn!(%name, %secret, %reason, next, "the secret of a channel is in the vault and cannot be used");
+        }
+    }
+    Ok(())
+}
+
+/// The scope in which a tenant's secrets are opened, if the tenant is there.
+async fn scope(house: &House, tenant: &Handle, of: &str) -> anyhow::Result<Option<Scope>> {
+    let store: Arc<dyn Store> = Arc::clone(&house.store) as _;
+    let found = store.tenant_by_handle(&house.authority.operator(), tenant).await?;
+    Ok(found.map(|tenant| house.authority.scope(tenant.id, Actor::new(of))))
+}
+
+/// Where `dromia secret set` places a key that a request wants at a slot.
+pub(crate) fn placement(slot: Slot) -> Placement {
+    match slot {
+        Slot::Header(name) if name == "authorization" => Placement::Bearer,
+        Slot::Header(name) => Placement::Header(name),
+        Slot::Query(name) => Placement::Query(name),
+    }
+}
+
+/// The command that sets a secret of a tenant for the server of an address.
+pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &Placement) -> String {
+    let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
+    let origin = origin.unwrap_or_else(|_| "HOST".to_owned());
+    let host = origin.strip_prefix("https://").unwrap_or(&origin);
+    let of = if tenant == TENANT_DEFAULT { String::new() } else { format!("--tenant {tenant} ") };
+    format!("dromia {of}secret set {secret} --stdin --host {host} --placement {placement} < key.txt")
+}
+
+/// Opens the keys of channels in the vault.
+#[derive(Debug)]
+pub(crate) struct VaultKeys(pub(crate) Arc<StoreVault>);
+
+impl ChannelKeys for VaultKeys {
+    fn open<'a>(
+        &'a self,
+        scope: &'a Scope,
+        secret: &'a str,
+        url: &'a str,
+    ) -> BoxFuture<'a, Result<Key, String>> {
+        Box::pin(self.0.signing_key(scope, secret, url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_the_server_and_the_place() {
+        let header = |name: &str| placement(Slot::Header(name.to_owned()));
+        for (tenant, url, placement, command) in [
+            (
+                "default",
+                "https://api.openai.com/v1",
+                header("authorization"),
+                "dromia secret set k --stdin --host api.openai.com --placement bearer < key.txt",
+            ),
+            (
+                "default",
+                "http://127.0.0.1:9/v1",
+                header("x-api-key"),
+                "dromia secret set k --stdin --host http://127.0.0.1:9 --placement header:x-api-key < key.txt",
+            ),
+            (
+                "acme",
+                "https://shop.example:8443/hook?a=b",
+                Placement::Signature,
+                "dromia --tenant acme secret set k --stdin --host shop.example:8443 --placement signature < key.txt",
+            ),
+        ] {
+            assert_eq!(set_command(tenant, "k", url, &placement), command);
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dromia_api::List;
+use dromia_api::{List, TENANT_DEFAULT};
 use dromia_cli::{Context, Global, Outcome, Output};
+use dromia_contracts::vault::{self, GRANT};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,8 +13,10 @@ use crate::change::{self, Edit, Edited, Held};
 use crate::config::edit::{name_text, quoted};
 use crate::config::{self, Kind, Loaded, Refused, Written, WrittenProvider};
 use crate::home::Home;
+use crate::keys;
 use crate::outside;
 use crate::probe::{self, Failure, Question};
+use crate::redact::Redactor;
 use crate::system::Exit;
 
 /// How long a server may take for its list where nothing else is said.
@@ -24,7 +27,7 @@ pub(crate) enum ProviderCommand {
     /// Add a server of models to dromia.yaml.
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia provider add openai --kind openai --key-env OPENAI_API_KEY\n  dromia provider add anthropic --kind anthropic --key-env ANTHROPIC_API_KEY\n  dromia provider add local --kind openai --base-url http://127.0.0.1:11434/v1"
+        after_help = "Examples:\n  dromia provider add openai --kind openai --key-env OPENAI_API_KEY\n  dromia provider add anthropic --kind anthropic --key-secret anthropic\n  dromia provider add local --kind openai --base-url http://127.0.0.1:11434/v1"
     )]
     Add(AddArguments),
     /// List the providers.
@@ -61,8 +64,11 @@ pub(crate) struct AddArguments {
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// The environment variable that holds its key; the key itself never stands in the file.
-    #[arg(long, value_name = "VAR")]
+    #[arg(long, value_name = "VAR", conflicts_with = "key_secret")]
     key_env: Option<String>,
+    /// The secret of the vault that is its key; the server opens it for each request, so it is renewed without a restart.
+    #[arg(long, value_name = "NAME")]
+    key_secret: Option<String>,
 }
 
 /// A server of models, as `dromia.yaml` names it.
@@ -126,11 +132,15 @@ pub(crate) fn run(
 }
 
 fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow::Result<()> {
-    let AddArguments { name, kind, base_url, key_env } = arguments;
+    let AddArguments { name, kind, base_url, key_env, key_secret } = arguments;
+    if let Some(secret) = key_secret {
+        check_secret(secret)?;
+    }
+    let in_vault = key_secret.as_ref().map(|name| format!("{GRANT}{name}"));
     let server = WrittenProvider {
         kind: *kind,
         base_url: base_url.clone(),
-        key: key_env.as_ref().map(|name| format!("env:{name}")),
+        key: in_vault.or_else(|| key_env.as_ref().map(|name| format!("env:{name}"))),
         ..WrittenProvider::default()
     };
     match held.loaded.written.providers.get(name) {
@@ -150,15 +160,37 @@ fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow
     lines.extend(server.base_url.as_ref().map(|base_url| format!("  base_url: {}", quoted(base_url))));
     lines.extend(server.key.as_ref().map(|key| format!("  key: {}", quoted(key))));
     let edit = Edit { block: "providers", name, lines: Some(lines) };
+    let steps = match key_secret.as_ref().and_then(|secret| set_command(&server, secret)) {
+        // Nothing but a running server opens the vault, so the provider is tried by asking a model of it.
+        Some(set) => {
+            format!("`dromia model set default={name}/MODEL`, then, while the server runs, `{set}`.")
+        }
+        None => format!("`dromia provider test {name}`, then `dromia model set default={name}/MODEL`."),
+    };
     let changed = held.change(&edit, output, |written| {
         written.providers.insert(name.clone(), server);
     })?;
-    let next = format!(
-        "{name} is in dromia.yaml. {}\n\nNext: `dromia provider test {name}`, then `dromia model set default={name}/MODEL`.",
-        change::HEARD
-    );
+    let next = format!("{name} is in dromia.yaml. {}\n\nNext: {steps}", change::HEARD);
     output.show(&changed, |_| next)?;
     Ok(())
+}
+
+/// Refuses what names no secret. A key that somebody writes here by mistake comes into no file and is not repeated.
+fn check_secret(name: &str) -> anyhow::Result<()> {
+    let looks_secret = Redactor::default().text(name) != name;
+    if vault::is_name(name) && !looks_secret {
+        return Ok(());
+    }
+    let rule = vault::NAME_RULE;
+    Err(Exit::usage(format!(
+        "--key-secret takes the name of a secret, which is {rule}; the key itself goes in with `dromia secret set`"
+    )))
+}
+
+/// The command that puts the key of a provider where it is looked for; the scripted model has none.
+fn set_command(server: &WrittenProvider, secret: &str) -> Option<String> {
+    let placement = keys::placement(server.kind.format()?.key_slot());
+    Some(keys::set_command(TENANT_DEFAULT, secret, &config::filled(server).base_url?, &placement))
 }
 
 fn remove(held: &Held, name: &str, output: &mut Output<'_>) -> anyhow::Result<()> {

@@ -33,7 +33,7 @@ use crate::audit::{Book, HouseNotary, Keeper};
 use crate::config::{self, External, Flag, Resolved, SetArguments};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
-use crate::keys;
+use crate::keys::{self, VaultKeys};
 use crate::log::{Form, Log};
 use crate::outside;
 use crate::policy;
@@ -180,6 +180,7 @@ fn outbox(house: &House, channels: Channels) -> Outbox {
         store: Arc::clone(&house.store) as _,
         post: Arc::new(HttpPost::new(Arc::clone(&house.egress) as _)),
         leaks: Arc::clone(&house.vault) as _,
+        keys: Arc::new(VaultKeys(Arc::clone(&house.vault))),
         runtime: house.runtime.clone(),
         authority: house.authority.clone(),
     };
@@ -193,7 +194,7 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
     log.know(&house.vault);
-    keys::find(&house, &resolved.models).await?;
+    keys::find(&house, &resolved.models, &resolved.channels).await?;
     policy::follow(home, &house.policies)?;
     walls::clear(&resolved);
     let socket = home.checked_socket()?;

@@ -1,4 +1,5 @@
-//! What one token may take: requests by the second, requests at a time, streams at a time.
+//! What one token may take: requests by the second, requests at a time, streams at a time. What one actor may bring is
+//! beside it (`actors`).
 //!
 //! A request first counts against what is in flight and then against the rate (`bucket`), so one that is refused spends
 //! nothing.
@@ -7,6 +8,7 @@
 //! [`TOKENS_MAX`] others. A token whose bucket is full is as good as one that was never seen, so those go first; if that
 //! is not enough, every token with nothing in flight begins anew. Only tokens that were let in have an entry.
 
+mod actors;
 mod bucket;
 
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dromia_contracts::{ErrorCode, TokenId};
 use jiff::Timestamp;
 
+pub(crate) use self::actors::Actors;
 use self::bucket::{Bucket, Pace};
 use crate::config::GatewayConfig;
 use crate::failure::Failure;
@@ -98,10 +101,10 @@ pub(crate) struct Allowances {
 
 impl Allowances {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
-        let pace = Pace { per_second: config.token_rate_max.into(), burst: config.token_burst_max.into() };
+        let pace = Pace::per_second(config.token_rate_max.into(), config.token_burst_max.into());
         Self {
             limits: Limits {
-                pace: (pace.per_second > 0).then_some(pace),
+                pace: (config.token_rate_max > 0).then_some(pace),
                 requests_max: config.token_requests_max,
                 streams_max: config.token_streams_max,
             },
@@ -149,7 +152,7 @@ impl Allowances {
         if tokens.len() >= TOKENS_MAX && !tokens.contains_key(&token) {
             self.make_room(tokens, now_ms);
         }
-        let bucket = self.limits.pace.map(|pace| Bucket { level: pace.full(), at_ms: now_ms });
+        let bucket = self.limits.pace.map(|pace| Bucket::of(pace, now_ms));
         tokens.entry(token).or_insert(Allowance { bucket, requests: 0, streams: 0 })
     }
 

@@ -329,7 +329,8 @@ fn unknown_tenant() -> Failure {
         .with_hint("`dromia tenant list` shows the tenants of this server")
 }
 
-/// The scope of what a channel has signed. Its signature was checked by the one route that calls this.
+/// The scope of what a channel has signed. The one route that calls this has checked the signature, or opens with it nothing
+/// but the key that checks it.
 pub(crate) async fn channel_scope(core: &Core, channel: &str, tenant: &Handle) -> Answer<Scope> {
     let tenant = tenant_id(core, tenant).await?;
     Ok(core.authority().scope(tenant, Actor::new(&format!("{WEBHOOK}:{channel}"))))

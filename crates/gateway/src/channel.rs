@@ -1,11 +1,13 @@
 //! The channels of `dromia.yaml`: who may speak to which agent by a signature, and where its answers are sent.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::agent::Handle;
 use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::{BoxFuture, Scope};
 
 use crate::signature::Key;
 
@@ -19,7 +21,7 @@ pub struct Channel {
     /// Where answers are sent.
     pub url: String,
     /// What signs in both directions.
-    pub key: Key,
+    pub key: ChannelKey,
     /// Whether the receiver takes our id, so that a repeat is counted once.
     pub idempotent: bool,
     /// How far the time of an event may be from now.
@@ -38,6 +40,38 @@ pub struct Channel {
     pub timeout: Duration,
 }
 
+/// Where the key of a channel is.
+#[derive(Debug, Clone)]
+pub enum ChannelKey {
+    /// Here, from the environment of the server.
+    Held(Key),
+    /// In the vault of its tenant, under this name, for the server of the channel's address.
+    InVault(String),
+}
+
+/// The port to the keys that are in a vault. A key is opened for one message and kept by nobody, so one that was renewed
+/// counts at once.
+pub trait ChannelKeys: Send + Sync + fmt::Debug {
+    /// Opens the secret of a name for signing what is exchanged with the server of an address. The error says why not, for
+    /// the operator, and holds nothing of the secret.
+    fn open<'a>(
+        &'a self,
+        scope: &'a Scope,
+        secret: &'a str,
+        url: &'a str,
+    ) -> BoxFuture<'a, Result<Key, String>>;
+}
+
+impl Channel {
+    /// Finds the key in a scope of the channel's tenant, or says why not.
+    pub(crate) async fn key(&self, keys: &dyn ChannelKeys, scope: &Scope) -> Result<Key, String> {
+        match &self.key {
+            ChannelKey::Held(key) => Ok(key.clone()),
+            ChannelKey::InVault(secret) => keys.open(scope, secret, &self.url).await,
+        }
+    }
+}
+
 /// All channels, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Channels(BTreeMap<String, Arc<Channel>>);
@@ -51,6 +85,11 @@ impl Channels {
     /// Finds the channel of a target.
     pub fn of_target(&self, target: &str) -> Option<&Arc<Channel>> {
         self.get(target.strip_prefix(WEBHOOK)?.strip_prefix(':')?)
+    }
+
+    /// Lists the channels with their names.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Channel)> {
+        self.0.iter().map(|(name, channel)| (name.as_str(), &**channel))
     }
 
     /// Lists the tenants that have channels.

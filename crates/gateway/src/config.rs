@@ -76,6 +76,10 @@ pub struct GatewayConfig {
     pub address_connections_max: usize,
     /// The most streams of one HTTP/2 connection at a time.
     pub http2_streams_max: u32,
+    /// The most inputs of one actor per minute in the long run; 0 sets no bound.
+    pub actor_inputs_per_minute_max: u32,
+    /// The most inputs of one actor at once, before its rate counts.
+    pub actor_inputs_burst_max: u32,
     /// The most requests of one token per second in the long run; 0 sets no bound.
     pub token_rate_max: u32,
     /// The most requests of one token at once, before its rate counts.
@@ -116,6 +120,8 @@ impl Default for GatewayConfig {
             // Half of the node's: one address cannot shut the others out.
             address_connections_max: 4096,
             http2_streams_max: 128,
+            actor_inputs_per_minute_max: 0,
+            actor_inputs_burst_max: 20,
             token_rate_max: 0,
             token_burst_max: 100,
             // Half of the node's: one token cannot shut the others out.
@@ -208,6 +214,8 @@ impl GatewayConfig {
             ("connections_max", count(self.connections_max), 1, 1 << 20),
             ("address_connections_max", count(self.address_connections_max), 1, 1 << 20),
             ("http2_streams_max", self.http2_streams_max.into(), 1, 1 << 16),
+            ("actor_inputs_per_minute_max", self.actor_inputs_per_minute_max.into(), 0, 1 << 20),
+            ("actor_inputs_burst_max", self.actor_inputs_burst_max.into(), 1, 1 << 20),
             ("token_rate_max", self.token_rate_max.into(), 0, 1 << 20),
             ("token_burst_max", self.token_burst_max.into(), 1, 1 << 20),
             ("token_requests_max", count(self.token_requests_max), 1, 1 << 20),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowance::Allowances;
+use crate::allowance::{Actors, Allowances};
 use crate::cache::Cache;
 use crate::caller::Caller;
 use crate::config::GatewayConfig;
@@ -41,6 +41,8 @@ pub(crate) struct Core {
     pub(crate) imports: Semaphore,
     /// What each token may take.
     pub(crate) allowances: Arc<Allowances>,
+    /// What each actor may bring.
+    pub(crate) actors: Actors,
     /// Connections of both doors that are open right now.
     pub(crate) connections: AtomicUsize,
     pub(crate) request_ids: RequestIds,
@@ -64,6 +66,7 @@ impl Core {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             imports: Semaphore::new(config.imports_max),
             allowances: Arc::new(Allowances::new(&config)),
+            actors: Actors::new(&config),
             connections: AtomicUsize::new(0),
             request_ids: RequestIds::new(ports.runtime.ids.uuid().as_u128()),
             meters,

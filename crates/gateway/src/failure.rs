@@ -200,6 +200,10 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RateLimited => {
             Some("send it again after Retry-After; an operator raises the limits.token_* of dromia.yaml")
         }
+        ErrorCode::ActorRateLimited => Some(
+            "send it again after Retry-After, with the same idempotency key; an operator raises the limits.actor_inputs_* of \
+                 dromia.yaml",
+        ),
         ErrorCode::ShuttingDown => Some("send it again when the server is back"),
         ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
         ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),

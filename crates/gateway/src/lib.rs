@@ -3,7 +3,8 @@
 //! A request passes these stations in this order, and there is no other way in: the connection ([`service`]) and how
 //! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`names`), the route
 //! table ([`routes`]) with the share of concurrent requests (`share`), authentication (`caller`), what the token may take
-//! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`).
+//! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`). What a handler takes
+//! in for an agent is counted against the rate of its actor (`ingress`).
 //!
 //! Beside the routes of the house stand those of other APIs (`compat`), so that their clients can be pointed here.
 //! What their bodies say can be read without a server ([`reading`]).
@@ -42,6 +43,7 @@ mod caller;
 mod core;
 mod extract;
 mod failure;
+mod ingress;
 mod metrics;
 mod share;
 mod standing;
@@ -51,7 +53,7 @@ mod follow;
 mod transcript;
 mod wire;
 
-pub use crate::channel::{Channel, Channels};
+pub use crate::channel::{Channel, ChannelKey, ChannelKeys, Channels};
 pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
 pub use crate::metrics::ToolMeters;
 pub use crate::outbox::{Letter, Outbox, OutboxPorts, Post, Posted};

@@ -35,6 +35,8 @@ pub(crate) enum Refused {
     Requests,
     /// The node carries as many streams as it may.
     Streams,
+    /// The actor says too much.
+    ActorRate,
     /// The token asks too often.
     TokenRate,
     /// The token has too many requests in flight.
@@ -52,11 +54,12 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Host,
         Self::Origin,
         Self::Requests,
         Self::Streams,
+        Self::ActorRate,
         Self::TokenRate,
         Self::TokenRequests,
         Self::TokenStreams,
@@ -72,6 +75,7 @@ impl Refused {
             Self::Origin => "origin",
             Self::Requests => "requests",
             Self::Streams => "streams",
+            Self::ActorRate => "actor_rate",
             Self::TokenRate => "token_rate",
             Self::TokenRequests => "token_requests",
             Self::TokenStreams => "token_streams",

@@ -26,7 +26,7 @@ use dromia_contracts::delivery::Bell;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::vault::Leaks;
-use dromia_contracts::{Authority, Digest};
+use dromia_contracts::{Authority, Digest, Scope};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,8 @@ use self::flights::Flights;
 use self::policy::Life;
 pub use self::post::{Letter, Post, Posted};
 use self::pump::Pump;
-use crate::channel::Channels;
+use crate::channel::{Channel, ChannelKeys, Channels};
+use crate::signature::Key;
 
 /// What the outbox reaches the world through.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct OutboxPorts {
     pub post: Arc<dyn Post>,
     /// Who looks for secrets in what leaves.
     pub leaks: Arc<dyn Leaks>,
+    /// The keys of channels that are in a vault.
+    pub keys: Arc<dyn ChannelKeys>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes, under which messages are read.
@@ -114,6 +117,11 @@ impl Outbox {
     /// The channels.
     pub fn channels(&self) -> &Channels {
         &self.pump.channels
+    }
+
+    /// Finds the key of a channel in a scope of its tenant, or says why not.
+    pub(crate) async fn key(&self, channel: &Channel, scope: &Scope) -> Result<Key, String> {
+        channel.key(&*self.pump.ports.keys, scope).await
     }
 
     /// Tells how messages ended since the start.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dromia_contracts::vault::{SIGNING_BYTES, SIGNING_PREFIX};
 use jiff::Timestamp;
 use ring::hmac;
 
@@ -24,9 +25,6 @@ pub const ID_BYTES_MAX: usize = 256;
 /// The most signatures of one message that are looked at.
 const SIGNATURES_MAX: usize = 16;
 
-const PREFIX: &str = "whsec_";
-const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-
 /// A key that signs and checks. Its `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Key(hmac::Key);
@@ -40,9 +38,9 @@ impl FromStr for Key {
     type Err = ParseKeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let encoded = text.strip_prefix(PREFIX).ok_or(ParseKeyError)?;
+        let encoded = text.strip_prefix(SIGNING_PREFIX).ok_or(ParseKeyError)?;
         let bytes = STANDARD.decode(encoded).map_err(|_| ParseKeyError)?;
-        if !KEY_BYTES.contains(&bytes.len()) {
+        if !SIGNING_BYTES.contains(&bytes.len()) {
             return Err(ParseKeyError);
         }
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))

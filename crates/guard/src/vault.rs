@@ -3,7 +3,7 @@
 //! A value is sealed with its own key, that key with the tenant's, and the tenant's with the instance's, which a
 //! [`KeyProvider`] holds. Tenant, name, version, server and placement are part of what is sealed, so a row that was moved
 //! or changed in the store does not open. Nothing that this gives out holds a value, except to the line that puts it into a
-//! request, inside this crate.
+//! request, inside this crate; of a secret that signs it gives out the key that a type makes of it, and a line gets none.
 //!
 //! Memory holds a tenant's values as long as they are looked for, for 64 tenants at most.
 
@@ -11,19 +11,23 @@ mod scan;
 pub mod seal;
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::{
     Batch, Commit, Mutation, Page, ReadError, Refusal, SecretErase, Store, VaultKeyPut,
 };
 use dromia_contracts::vault::{
-    KeyBytes, KeyError, KeyProvider, Leaks, NAME_RULE, NewSecret, Placement, SECRETS_MAX, SealedSecret,
-    Secret, SecretUse, SecretValue, Spotter, Vault, is_name, mask,
+    KeyBytes, KeyError, KeyProvider, Leaks, NAME_RULE, NewSecret, Placement, SECRETS_MAX, SIGNING_BYTES,
+    SIGNING_PREFIX, SealedSecret, Secret, SecretUse, SecretValue, Spotter, Vault, is_name, mask,
 };
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 use self::scan::Scanner;
 use self::seal::{Unopened, context};
@@ -48,6 +52,12 @@ const ELSEWHERE: Refused =
 const MISPLACED: Refused = Refused {
     rule: "secret",
     reason: "the secret stands at another place of a request; nothing was sent. `dromia secret list` shows where",
+};
+const SIGNS_NOTHING: Refused =
+    Refused { rule: "secret", reason: "the secret is not for signing; set it with `--placement signature`" };
+const NO_SIGNING_KEY: Refused = Refused {
+    rule: "secret",
+    reason: "the secret is no key that signs, which is whsec_ and 24 to 64 bytes in base64",
 };
 
 /// The vault over a store.
@@ -82,20 +92,41 @@ impl StoreVault {
         used: &SecretUse,
         target: &Target,
     ) -> Result<(Placement, SecretValue), Refused> {
-        let sealed = self.store.secret(&used.scope, &used.name).await.map_err(|_| LOCKED)?.ok_or(UNKNOWN)?;
-        let bound = Target::read(&sealed.secret.host).map_err(|_| LOCKED)?;
-        if !bound.is_at(target) {
-            return Err(ELSEWHERE);
-        }
-        if sealed.secret.placement.slot() != used.slot {
+        let sealed = self.bound_to(&used.scope, &used.name, target).await?;
+        // One that signs has no place, so none is asked for that it would fill.
+        if sealed.secret.placement.slot().as_ref() != Some(&used.slot) {
             return Err(MISPLACED);
         }
+        let value = self.value(&used.scope, &sealed).await?;
+        Ok((sealed.secret.placement, value))
+    }
+
+    /// Finds a secret that is for a server.
+    async fn bound_to(&self, scope: &Scope, name: &str, target: &Target) -> Result<SealedSecret, Refused> {
+        let sealed = self.store.secret(scope, name).await.map_err(|_| LOCKED)?.ok_or(UNKNOWN)?;
+        let bound = Target::read(&sealed.secret.host).map_err(|_| LOCKED)?;
+        if bound.is_at(target) { Ok(sealed) } else { Err(ELSEWHERE) }
+    }
+
+    async fn value(&self, scope: &Scope, sealed: &SealedSecret) -> Result<SecretValue, Refused> {
         // Whatever is opened is looked for in the log from then on. Where that cannot be, nothing opens below either, or
         // another secret is damaged; both are in the log already.
-        drop(self.scanner(&used.scope).await);
-        let key = self.tenant_key(&used.scope).await.map_err(|_| LOCKED)?;
-        let value = key.and_then(|key| opened(used.scope.tenant(), &key, &sealed).ok()).ok_or(LOCKED)?;
-        Ok((sealed.secret.placement, value))
+        drop(self.scanner(scope).await);
+        let key = self.tenant_key(scope).await.map_err(|_| LOCKED)?;
+        key.and_then(|key| opened(scope.tenant(), &key, sealed).ok()).ok_or(LOCKED)
+    }
+
+    /// Makes a key of a secret that signs what is exchanged with the server of an address; says why not, in words without
+    /// its value. The secret is opened anew each time, so a new value counts at once.
+    pub async fn signing_key<K: FromStr>(&self, scope: &Scope, name: &str, url: &str) -> Result<K, String> {
+        let told = |refused: Refused| refused.reason.to_owned();
+        let target = Target::read(url).map_err(told)?;
+        let sealed = self.bound_to(scope, name, &target).await.map_err(told)?;
+        if sealed.secret.placement != Placement::Signature {
+            return Err(told(SIGNS_NOTHING));
+        }
+        let value = self.value(scope, &sealed).await.map_err(told)?;
+        value.expose().parse().map_err(|_| told(NO_SIGNING_KEY))
     }
 
     /// Says why a secret could not be used at an address, if it could not. Its value is opened and dropped.
@@ -267,6 +298,7 @@ impl Vault for StoreVault {
             let _turn = self.turn.lock().await;
             let before = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
             let Secret { host, placement, .. } = before.secret.clone();
+            fits(&placement, &value)?;
             self.write(&scope, Some(before), NewSecret { name, value, host, placement }).await
         })
     }
@@ -298,11 +330,7 @@ fn check(new: &NewSecret) -> Result<String, Fault> {
     {
         return Err(invalid("placement: this header is the connection's own or no header".to_owned()));
     }
-    if let Placement::Header(_) | Placement::Bearer = &new.placement
-        && !new.value.expose().is_ascii()
-    {
-        return Err(invalid("value: a header holds ASCII only".to_owned()));
-    }
+    fits(&new.placement, &new.value)?;
     let url = if new.host.contains("://") { new.host.clone() } else { format!("https://{}", new.host) };
     let target = Target::read(&url).map_err(|refused| invalid(format!("host: {}", refused.reason)))?;
     if !target.is_origin() {
@@ -311,6 +339,26 @@ fn check(new: &NewSecret) -> Result<String, Fault> {
         ));
     }
     Ok(target.to_string())
+}
+
+/// Checks that a value can stand where its secret does, or can sign.
+fn fits(placement: &Placement, value: &SecretValue) -> Result<(), Fault> {
+    match placement {
+        Placement::Header(_) | Placement::Bearer if !value.expose().is_ascii() => {
+            Err(invalid("value: a header holds ASCII only".to_owned()))
+        }
+        Placement::Signature if !is_signing_key(value.expose()) => Err(invalid(
+            "value: what signs is whsec_ and 24 to 64 bytes in base64; make one with: \
+             echo whsec_$(head -c 32 /dev/urandom | base64)"
+                .to_owned(),
+        )),
+        Placement::Header(_) | Placement::Bearer | Placement::Query(_) | Placement::Signature => Ok(()),
+    }
+}
+
+fn is_signing_key(value: &str) -> bool {
+    let key = value.strip_prefix(SIGNING_PREFIX).and_then(|encoded| STANDARD.decode(encoded).ok());
+    key.map(Zeroizing::new).is_some_and(|key| SIGNING_BYTES.contains(&key.len()))
 }
 
 fn opened(tenant: TenantId, over: &KeyBytes, sealed: &SealedSecret) -> Result<SecretValue, Unopened> {

@@ -135,6 +135,17 @@ impl Inspector {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The secrets of a tenant by its handle: their names, servers and placements, as they are stored; 256 at most.
+    pub fn secrets(&self, tenant: &str) -> Result<Vec<(String, String, String)>, OpenError> {
+        let db = self.connect()?;
+        let mut select = db.prepare(
+            "SELECT name, host, placement FROM secrets \
+             WHERE tenant = (SELECT tenant FROM tenants WHERE handle = ?1) ORDER BY name LIMIT 256",
+        )?;
+        let rows = select.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// How many files of bodies no row names, among the first few thousand. The next start removes them.
     pub fn unnamed_bodies(&self) -> Result<u64, OpenError> {
         let files = FileBodies::new(self.config.blobs());

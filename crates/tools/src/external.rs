@@ -118,6 +118,10 @@ impl ExternalTool {
         if secret.as_ref().is_some_and(|(name, _)| !vault::is_name(name)) {
             return Err(ExternalProblem::at("secret", format!("a secret's name is {}", vault::NAME_RULE)));
         }
+        if secret.as_ref().is_some_and(|(_, placement)| placement.slot().is_none()) {
+            let problem = "a secret that signs is never sent; write bearer, header:NAME or query:NAME";
+            return Err(ExternalProblem::at("placement", problem));
+        }
         let roles = roles.into_iter().collect();
         let descriptor = ToolDescriptor { name, description, parameters, effect, roles, result_label };
         Ok(Self { descriptor, sink, url, secret, shape })
@@ -172,10 +176,8 @@ impl ExternalTool {
         let scope = &context.scope;
         let used = self.secret.as_ref();
         let secrets: Vec<_> = used
-            .map(|(name, placement)| SecretUse {
-                scope: scope.clone(),
-                name: name.clone(),
-                slot: placement.slot(),
+            .and_then(|(name, placement)| {
+                Some(SecretUse { scope: scope.clone(), name: name.clone(), slot: placement.slot()? })
             })
             .into_iter()
             .collect();

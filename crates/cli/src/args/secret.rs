@@ -11,7 +11,7 @@ pub enum Secret {
     /// Make a secret, or give one a new value and a new rule
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia secret set github --stdin --host api.github.com --placement bearer < token.txt\n  pass show weather | dromia secret set weather --stdin --host api.weather.example --placement query:key"
+        after_help = "Examples:\n  dromia secret set github --stdin --host api.github.com --placement bearer < token.txt\n  pass show weather | dromia secret set weather --stdin --host api.weather.example --placement query:key\n  dromia secret set orders --stdin --host shop.example --placement signature < key.txt"
     )]
     Set(SetSecret),
     /// List secrets, without their values
@@ -39,7 +39,7 @@ pub struct SetSecret {
     /// The one server that it is for: api.example.com, with :PORT if it is not 443, or http://… if nothing is encrypted
     #[arg(long, value_name = "HOST")]
     pub host: String,
-    /// Where in a request it stands: header:NAME, bearer or query:NAME
+    /// Where in a request it stands: header:NAME, bearer or query:NAME; signature for one that signs and is never sent
     #[arg(long, value_name = "PLACE")]
     pub placement: Placement,
 }

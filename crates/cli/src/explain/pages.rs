@@ -168,6 +168,10 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the token asks more at a time, or more often, than one token may; other tokens are not concerned",
             "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.token_rate_max, token_requests_max or token_streams_max",
         ),
+        ErrorCode::ActorRateLimited => says(
+            "the actor who says this says more in a minute than one actor may; nothing was stored, and other actors are not concerned",
+            "wait as long as Retry-After says and send it again with the same idempotency key; an operator raises limits.actor_inputs_per_minute_max or actor_inputs_burst_max",
+        ),
         ErrorCode::ShuttingDown => says(
             "the server is draining: it lets turns end and takes no more",
             "send it again when the server is back; what it had accepted is kept",

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use dromia_gateway::signature::Key;
-use dromia_gateway::{Channel, Channels};
+use dromia_gateway::{Channel, ChannelKey, Channels};
 
 use super::layers::Environment;
 use super::problem::did_you_mean;
+use super::providers::vault_name;
 use super::resolve::Check;
 use super::written::{Written, WrittenChannel};
 
@@ -51,7 +51,7 @@ fn channel(
     }
     let [attempts_max, backoff, backoff_max, age_max, recovery_max, timeout, tolerance] =
         numbers.map(|(_, value, ..)| value);
-    let key = secret(&here, &written.secret, environment, check)?;
+    let key = key(&here, &written.secret, environment, check)?;
     Some(Channel {
         tenant: written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?,
         agent: written.agent.clone(),
@@ -83,11 +83,17 @@ pub(crate) fn plain_url(text: &str) -> Result<reqwest::Url, &'static str> {
     Ok(url)
 }
 
-/// Takes a channel's secret from the environment.
-fn secret(here: &str, reference: &str, environment: &Environment, check: &mut Check<'_>) -> Option<Key> {
+/// Takes a channel's secret from the environment, or its name in the vault.
+fn key(here: &str, reference: &str, environment: &Environment, check: &mut Check<'_>) -> Option<ChannelKey> {
     let here = format!("{here}.secret");
+    if let Some(name) = vault_name(reference) {
+        return Some(ChannelKey::InVault(name.to_owned()));
+    }
     let Some(name) = reference.strip_prefix("env:").filter(|name| !name.is_empty()) else {
-        check.wrong(&here, "write env:NAME, so that no secret stands in the file");
+        check.wrong(
+            &here,
+            "write env:NAME, or secret:NAME for one of the vault, so that no secret stands in the file",
+        );
         return None;
     };
     let Some(value) = environment.get(name) else {
@@ -96,7 +102,7 @@ fn secret(here: &str, reference: &str, environment: &Environment, check: &mut Ch
         return None;
     };
     match value.parse() {
-        Ok(key) => Some(key),
+        Ok(key) => Some(ChannelKey::Held(key)),
         Err(error) => {
             let how = "make one with: echo whsec_$(head -c 32 /dev/urandom | base64)";
             check.wrong(&here, format!("{name} is none: {error}; {how}"));

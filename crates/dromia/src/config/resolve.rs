@@ -89,6 +89,8 @@ impl Resolved {
             default_agent: Some(self.default_agent.clone()),
             roles: self.roles.clone(),
             socket_users: self.socket_users.clone(),
+            actor_inputs_burst_max: limits.actor_inputs_burst_max,
+            actor_inputs_per_minute_max: limits.actor_inputs_per_minute_max,
             address_connections_max: limits.address_connections_max,
             body_bytes_max: limits.body_bytes_max,
             body_ms: limits.body_ms,

@@ -99,7 +99,7 @@ fn filled(written: &Written) -> Written {
 fn hide(entry: &mut Value) {
     let is_reference = |key: &str| key.starts_with("env:") || providers::vault_name(key).is_some();
     let literal = entry["key"].as_str().is_some_and(|key| !is_reference(key));
-    let literal_secret = entry["secret"].as_str().is_some_and(|secret| !secret.starts_with("env:"));
+    let literal_secret = entry["secret"].as_str().is_some_and(|secret| !is_reference(secret));
     if literal_secret {
         entry["secret"] = "(not shown: write env:NAME)".into();
     }

@@ -146,6 +146,7 @@ fn a_channel_that_cannot_be_is_refused_by_its_place_and_shows_no_secret() {
         (whole.replace("http://h/", "http://h/#x"), "channels.w.url: has a fragment"),
         (whole.replace("env:S", "whsec_literal"), "channels.w.secret: write env:NAME"),
         (whole.replace("env:S", "env:GONE"), "channels.w.secret: the environment has no GONE"),
+        (whole.replace("env:S", "'secret:a b'"), "channels.w.secret: write env:NAME, or secret:NAME"),
         (
             whole.replace("env:S", "env:SHORT"),
             "channels.w.secret: SHORT is none: a webhook's secret is whsec_",
@@ -255,6 +256,7 @@ fn a_meaning_that_is_wrong_is_named_with_line_column_and_the_nearest_name() {
         ("egress: { redirects_max: 11 }", "egress.redirects_max: must be at most 10"),
         ("egress: { total_ms: 0 }", "egress.total_ms: must be at least 1"),
         ("limits: { token_burst_max: 0 }", "limits.token_burst_max: must be from 1 to"),
+        ("limits: { actor_inputs_burst_max: 0 }", "limits.actor_inputs_burst_max: must be from 1 to"),
         ("version: 2\n", "dromia.yaml:1:10: version: this program reads version 1, not 2"),
         ("engine: { active_max: 0 }", "engine.active_max: must be at least 1"),
     ] {

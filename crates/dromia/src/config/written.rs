@@ -136,8 +136,9 @@ pub(crate) struct WrittenChannel {
     pub(crate) agent: Handle,
     /// The address to which answers are posted.
     pub(crate) url: String,
-    /// What signs in both directions, as `env:NAME`: it is taken from that environment variable, and is `whsec_` with
-    /// 24 to 64 bytes in base64. A secret in the file is refused.
+    /// What signs in both directions, `whsec_` with 24 to 64 bytes in base64: `env:NAME` takes it from that environment
+    /// variable, `secret:NAME` from the tenant's vault, where it is set for the server of `url` with the placement
+    /// `signature`. A secret in the file is refused.
     pub(crate) secret: String,
     /// Whether the receiver counts each `webhook-id` once, by default yes. One that does not is sent no message twice:
     /// what it refused is given up, and what it did not answer is `unknown_after_send`.

@@ -16,14 +16,15 @@ pub(super) const CHECKS: &[Check] = &[
     Check { id: "tls.expiry", run: expiry },
     Check { id: "edge.reach", run: reach },
     Check { id: "edge.limits", run: limits },
+    Check { id: "edge.actors", run: actors },
 ];
 
 /// From how many days on a certificate should be renewed.
 const DAYS_WARNING: i64 = 21;
 
-const NOTHING: &str = "there is no valid dromia.yaml to look at";
+pub(super) const NOTHING: &str = "there is no valid dromia.yaml to look at";
 
-fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
+pub(super) fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
     scene.home.config().is_file().then(|| config::load(scene.home, &[]).ok()).flatten()
 }
 
@@ -108,6 +109,23 @@ fn limits(scene: &Scene<'_>) -> Verdict {
     )
 }
 
+/// Whoever speaks through a channel is known to the other system alone, so the channel's key bounds nobody.
+fn actors(scene: &Scene<'_>) -> Verdict {
+    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let rate = resolved.limits.actor_inputs_per_minute_max;
+    if rate > 0 {
+        return ok(format!("an actor may say {rate} things a minute"));
+    }
+    let said = "an actor may say as much as it likes";
+    if resolved.channels.tenants().next().is_none() || resolved.listen.ip().to_canonical().is_loopback() {
+        return ok(said);
+    }
+    warning(
+        format!("{said}, and other machines reach the channels of this server"),
+        "set limits.actor_inputs_per_minute_max in dromia.yaml to what one person needs",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use dromia_testkit::tls::{CERTIFICATE, EXPIRED, KEY, OTHER_KEY};
@@ -179,5 +197,25 @@ mod tests {
         let verdict = planted.verdict("edge.limits");
         assert_eq!((planted.found("edge.reach"), verdict.severity), (Severity::Ok, Severity::Ok));
         assert!(verdict.message.contains("50 a second"), "{verdict:?}");
+    }
+
+    #[test]
+    fn channels_that_others_reach_want_a_rate_for_each_actor() {
+        let planted = planted(CERTIFICATE, KEY);
+        let channel = "channels:\n  in: { kind: webhook, agent: ops, url: 'https://shop.example/', secret: 'secret:in' }";
+        for (more, found) in [
+            ("listen: 0.0.0.0:7700".to_owned(), Severity::Ok),
+            (channel.to_owned(), Severity::Ok),
+            (format!("listen: 0.0.0.0:7700\n{channel}"), Severity::Warning),
+            (
+                format!("listen: 0.0.0.0:7700\nlimits: {{ actor_inputs_per_minute_max: 6 }}\n{channel}"),
+                Severity::Ok,
+            ),
+        ] {
+            configured(&planted, &more);
+            let verdict = planted.verdict("edge.actors");
+            assert_eq!(verdict.severity, found, "{more}: {verdict:?}");
+            assert_eq!(verdict.message.contains("6 things a minute"), more.contains("limits"), "{verdict:?}");
+        }
     }
 }

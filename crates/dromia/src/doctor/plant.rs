@@ -12,7 +12,7 @@ use dromia_cli::Outcome;
 use dromia_store::{SqliteStore, StoreConfig};
 use jiff::Timestamp;
 
-use super::world::{Answers, FileSystem, Limit, Server, Walls, World};
+use super::world::{Answers, FileSystem, Kept, Limit, Server, Walls, World};
 use super::{Report, Scene, Severity, Verdict};
 use crate::home::Home;
 
@@ -26,6 +26,7 @@ pub(super) struct PlantedWorld {
     pub(super) port: Result<(), String>,
     pub(super) server: Server,
     pub(super) agents: Vec<String>,
+    pub(super) secrets: Vec<Kept>,
     pub(super) walls: Vec<Walls>,
     pub(super) reached: Result<(), String>,
 }
@@ -77,6 +78,10 @@ impl World for PlantedWorld {
 
     fn has_agent(&self, handle: &str) -> Option<bool> {
         Some(self.agents.iter().any(|agent| agent == handle))
+    }
+
+    fn secrets(&self, _: &str) -> Option<Vec<Kept>> {
+        Some(self.secrets.clone())
     }
 
     fn walls(&self, name: &str) -> Option<&Walls> {
@@ -135,6 +140,7 @@ impl Planted {
                 oldest_delivery: None,
             })),
             agents: vec!["assistant".to_owned()],
+            secrets: Vec::new(),
             walls: ["native/strict", "bubblewrap", "docker", "firecracker", "gvisor", "native/base"]
                 .map(walls)
                 .into(),

@@ -12,7 +12,8 @@ use super::{Check, Scene, Server, Verdict, error, ok, warning};
 use crate::keyfile::KeyFile;
 use crate::world;
 
-pub(super) const CHECKS: &[Check] = &[Check { id: "vault.key", run: key }];
+pub(super) const CHECKS: &[Check] =
+    &[Check { id: "vault.key", run: key }, Check { id: "vault.named", run: super::named::named }];
 
 /// The most tenants whose keys are tried.
 const TENANTS_MAX: u32 = 64;

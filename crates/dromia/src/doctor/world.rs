@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use dromia_api::delivery::Delivery;
 use dromia_api::run::Run;
+use dromia_api::secret::Secret;
 use dromia_api::session::Session;
 use dromia_api::status::Status;
 use dromia_api::tenant::Tenant;
-use dromia_api::{List, TENANT_DEFAULT};
+use dromia_api::{List, Placement, TENANT_DEFAULT};
 use dromia_cli::{Client, Error, Global, Outcome};
 use dromia_contracts::egress::{Egress as _, Failure};
 use dromia_contracts::runtime::Clock;
@@ -91,6 +92,15 @@ pub(crate) struct Walls {
     pub(crate) gaps: Vec<String>,
 }
 
+/// A secret of a tenant, as far as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    /// Its server: scheme, host and port.
+    pub(crate) host: String,
+    pub(crate) placement: Placement,
+}
+
 /// What lies outside the home's files. Nothing here changes anything.
 pub(crate) trait World {
     /// The time.
@@ -109,6 +119,8 @@ pub(crate) trait World {
     fn server(&self) -> &Server;
     /// Whether the server knows an agent of the default tenant; nothing if it does not say.
     fn has_agent(&self, handle: &str) -> Option<bool>;
+    /// The secrets of a tenant; nothing if the server does not say.
+    fn secrets(&self, tenant: &str) -> Option<Vec<Kept>>;
     /// A backend of process isolation by its name, tried out once; nothing if it cannot be tried.
     fn walls(&self, name: &str) -> Option<&Walls>;
     /// Whether an HTTP server answers at all, whatever it answers.
@@ -245,6 +257,19 @@ impl World for RealWorld {
         match self.tokio.block_on(client.get::<dromia_api::agent::Agent>(&path)) {
             Ok(_) => Some(true),
             Err(Error::Problem(problem)) if problem.status == 404 => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    fn secrets(&self, tenant: &str) -> Option<Vec<Kept>> {
+        let client = self.client(tenant);
+        match self.tokio.block_on(client.get::<List<Secret>>("/v1/secrets?limit=256")) {
+            Ok(listed) => {
+                let kept = |Secret { name, host, placement, .. }| Kept { name, host, placement };
+                Some(listed.items.into_iter().map(kept).collect())
+            }
+            // There is no such tenant.
+            Err(Error::Problem(problem)) if problem.status == 404 => Some(Vec::new()),
             Err(_) => None,
         }
     }

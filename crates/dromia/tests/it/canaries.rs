@@ -1,4 +1,4 @@
-//! Secrets of twenty-five kinds, planted wherever a secret may rightly be: in the vault, in the environment of the server, as a
+//! Secrets of twenty-six kinds, planted wherever a secret may rightly be: in the vault, in the environment of the server, as a
 //! provider's key, as a channel's, in headers and addresses of requests, as a token. The server is driven through turns,
 //! tools, a delivery, a kill and a restart, with everything logged; then every byte that was written or printed is looked
 //! through for each of them, in each form.
@@ -14,7 +14,7 @@ use crate::egress::create;
 use crate::home::{Home, Server, append, block_on, count, stderr};
 use crate::keys::{Minds, agent, said, set};
 use crate::vault::echo;
-use crate::webhook::{Receiver, SECRET, VARIABLE, say, with_channel};
+use crate::webhook::{Receiver, SECRET, VARIABLE, say, say_signed, with_channel};
 
 /// A secret of a kind. It is written in two pieces, so that nobody who looks through sources takes it for a real one.
 struct Canary {
@@ -46,6 +46,9 @@ const IN_VAULT: [(&str, &str, &str); 14] = [
 
 /// What is a provider's key in the vault.
 const PROVIDER: (&str, &str, &str) = ("openai", "sk-pr", "oj-Canary15aBcDeFgHiJkLmNoPqRs");
+
+/// What signs for a channel, in the vault.
+const SIGNING: (&str, &str, &str) = ("vaulted-signing-key", "whsec_Q2FuYXJ5", "T2ZUaGVTaWduaW5nLTI2LUts");
 
 /// What is in the environment of the server, by the names of the variables.
 const IN_ENVIRONMENT: [(&str, &str, &str); 4] = [
@@ -203,6 +206,11 @@ fn no_secret_of_any_kind_is_in_any_byte_that_is_written() {
     )
     .expect("it is written");
     with_channel(&home, &receiver.url, "");
+    let vaulted = format!(
+        "  bills: {{ kind: webhook, agent: assistant, url: '{}', secret: 'secret:{}' }}\n",
+        receiver.url, SIGNING.0
+    );
+    append(&home.path().join("dromia.yaml"), &vaulted);
     let server = serve(&home);
     let mut printed = Vec::new();
 
@@ -226,6 +234,9 @@ fn no_secret_of_any_kind_is_in_any_byte_that_is_written() {
     }
     let provider = canary(PROVIDER);
     set(&home, provider.kind, &at_minds, "bearer", &provider.value);
+    let signing = canary(SIGNING);
+    let receives = receiver.url.strip_suffix("/hook").expect("its path");
+    set(&home, signing.kind, receives, "signature", &signing.value);
     create(&home, "scout", &grants);
     for model in ["vaulted", "known"] {
         agent(&home, model);
@@ -258,7 +269,8 @@ fn no_secret_of_any_kind_is_in_any_byte_that_is_written() {
     let reader = reqwest::Client::new().get(format!("{}/v1/agents", server.url)).bearer_auth(&token);
     assert_eq!(block_on(server.send(reader)).0, 200);
     assert_eq!(say(&server, "msg_1", "hello").0, 202);
-    receiver.until(1);
+    assert_eq!(say_signed(&server, ("bills", &signing.value), "msg_2", "hello").0, 202);
+    assert!(receiver.until(2).iter().any(|heard| heard.is_signed_with(&signing.value)));
 
     // A kill in the middle of a turn that used a secret, and another life that ends the turn.
     let call = json!({"url": format!("{host}/again"), "headers": {"x-npm": {"secret": "npm"}}});
@@ -308,7 +320,8 @@ fn no_secret_of_any_kind_is_in_any_byte_that_is_written() {
     let mut canaries: Vec<Canary> = planted.map(canary).collect();
     canaries.push(Canary { kind: "token", value: token });
     canaries.push(Canary { kind: "signing key", value: SECRET.to_owned() });
-    assert_eq!(canaries.len(), 25);
+    canaries.push(signing);
+    assert_eq!(canaries.len(), 26);
     let (search, mut found) = (Search::new(&canaries), Vec::new());
     let files = search.below(&home.path(), &mut found);
     search.bytes("what was printed", &printed, &mut found);

@@ -358,6 +358,42 @@ fn a_key_that_only_the_server_has_is_told_and_no_obstacle() {
 }
 
 #[test]
+fn a_key_of_the_vault_is_named_and_a_key_itself_comes_into_no_file() {
+    let home = Home::new();
+    let base_url = "http://127.0.0.1:9/v1";
+    let add = |name, secret| {
+        home.run(&[
+            "provider",
+            "add",
+            name,
+            "--kind",
+            "openai",
+            "--base-url",
+            base_url,
+            "--key-secret",
+            secret,
+        ])
+    };
+    let told = stdout(&add("hub", "hub-key"));
+    let set = "`dromia secret set hub-key --stdin --host http://127.0.0.1:9 --placement bearer < key.txt`";
+    assert!(told.contains(set), "{told}");
+    assert!(stdout(&add("hub", "hub-key")).contains("is there already"));
+    assert!(configuration(&home).contains("key: \"secret:hub-key\""), "{}", configuration(&home));
+    assert!(home.run(&["config", "validate"]).status.success());
+    assert!(stdout(&home.run(&["provider", "list"])).contains("secret:hub-key"));
+    let before = configuration(&home);
+    for wrong in ["a b", concat!("sk-pr", "oj-0123456789abcdef"), ""] {
+        let refused = add("other", wrong);
+        assert_eq!(refused.status.code(), Some(2), "{wrong}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains("the name of a secret"), "{}", stderr(&refused));
+        assert!(!stderr(&refused).contains("0123456789"), "{}", stderr(&refused));
+    }
+    let both = ["provider", "add", "x", "--kind", "openai", "--key-env", "A", "--key-secret", "b"];
+    assert_eq!(home.run(&both).status.code(), Some(2));
+    assert_eq!(configuration(&home), before);
+}
+
+#[test]
 fn a_file_that_cannot_be_edited_safely_stays_and_the_lines_are_printed() {
     let home = Home::new();
     for text in

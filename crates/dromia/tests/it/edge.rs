@@ -6,6 +6,7 @@ use std::process::Command;
 use dromia_testkit::tls::{AUTHORITY, CERTIFICATE, KEY, OTHER_KEY};
 
 use crate::home::{DEADLINE, Home, append, block_on, stderr};
+use crate::webhook::{self, Receiver};
 
 /// A home whose server is encrypted.
 fn encrypted(key: &str) -> Home {
@@ -91,4 +92,31 @@ fn a_rate_of_the_configuration_holds_a_token_back() {
     });
     let status = home.run(&["status"]);
     assert!(status.status.success(), "the socket is charged to no token: {}", stderr(&status));
+}
+
+#[test]
+fn an_actor_who_says_too_much_is_held_back_and_nobody_else_is() {
+    let (home, receiver) = (Home::new(), Receiver::start(200));
+    webhook::with_channel(&home, &receiver.url, "");
+    let mut command = home.command();
+    command
+        .env("DROMIA_LIMITS_ACTOR_INPUTS_PER_MINUTE_MAX", "1")
+        .env("DROMIA_LIMITS_ACTOR_INPUTS_BURST_MAX", "1")
+        .env(webhook::VARIABLE, webhook::SECRET);
+    let server = home.serve_by(command);
+    let (status, accepted) = webhook::say(&server, "msg_1", "hello");
+    assert_eq!(status, 202, "{accepted}");
+    let mut more = (2..100).map(|number| webhook::say(&server, &format!("msg_{number}"), "hello"));
+    let (status, refused) = more.find(|(status, _)| *status != 202).expect("one is refused");
+    assert_eq!((status, refused["code"].as_str()), (429, Some("actor_rate_limited")), "{refused}");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("Retry-After")), "{refused}");
+    // The first message is an input already; its sender may not have heard so.
+    let (status, again) = webhook::say(&server, "msg_1", "hello");
+    assert_eq!((status, &again["item"]), (202, &accepted["item"]), "{again}");
+    let (status, other) = block_on(server.event(&serde_json::json!({"text": "hello", "actor": "bob"})));
+    assert_eq!(status, 202, "{other}");
+    for _ in 0..3 {
+        let asked = home.run(&["ask", "hello"]);
+        assert!(asked.status.success(), "the operator is not counted: {}", stderr(&asked));
+    }
 }

@@ -1,4 +1,5 @@
-//! Models as a sink, through the real binary: a provider's key in the vault, what a model is asked, and the log.
+//! Keys in the vault and models as a sink, through the real binary: a provider's key, a channel's, what a model is asked, and
+//! the log.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::home::{DEADLINE, Home, Server, block_on, stderr};
+use crate::egress::create;
+use crate::home::{DEADLINE, Home, Server, append, block_on, count, stderr};
 use crate::vault::{holding, piped};
+use crate::webhook::{Receiver, say_signed};
 
 /// A server of models that keeps what it is told, and answers with one word.
 pub(crate) struct Minds {
@@ -145,6 +148,77 @@ fn a_key_of_a_provider_is_in_the_vault_and_nowhere_else() {
         "{}",
         stderr(&tried)
     );
+    server.terminate();
+    for value in [FIRST, SECOND] {
+        assert_eq!(holding(&home.path(), value.as_bytes()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_secret_of_a_channel_is_in_the_vault_signs_and_is_nowhere_else() {
+    // 24 bytes each.
+    const FIRST: &str = concat!("whsec_", "Q2FuYXJ5T2ZUaGVDaGFubmVsLTQ3MTEt");
+    const SECOND: &str = concat!("whsec_", "Q2FuYXJ5T2ZUaGVDaGFubmVsLTQ3MTIt");
+    let (home, receiver) = (Home::new(), Receiver::start(200));
+    let host = receiver.url.strip_suffix("/hook").expect("its path").to_owned();
+    let channel = format!(
+        "egress: {{ private_tools: ['127.0.0.0/8'] }}\nchannels:\n  orders: {{ kind: webhook, agent: assistant, \
+         url: '{}', secret: 'secret:signing' }}\n",
+        receiver.url
+    );
+    append(&home.path().join("dromia.yaml"), &channel);
+    let log = home.path().join("log.txt");
+    let mut command = home.command();
+    command.env("DROMIA_LOG", "trace").stderr(File::create(&log).expect("a file"));
+    let server = home.serve_by(command);
+    let told = fs::read_to_string(&log).expect("a log");
+    assert!(told.contains("there is no secret of that name"), "the log says it at the start: {told}");
+    let doctor = home.run(&["doctor", "--only", "vault.named"]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(1), "{text}");
+    let next = format!("dromia secret set signing --stdin --host {host} --placement signature");
+    assert!(text.contains("is not in the vault") && text.contains(&next), "{text}");
+
+    // Nothing is let in by it, or by a secret of that name that is for something else, and a stranger is told nothing.
+    let say = |id: &str, secret: &str| say_signed(&server, ("orders", secret), id, "@say hello Ada");
+    let nowhere = say_signed(&server, ("nowhere", FIRST), "msg_0", "hello").1;
+    let refused = |id: &str| {
+        let (status, problem) = say(id, FIRST);
+        assert_eq!((status, &problem["detail"]), (401, &nowhere["detail"]), "{problem}");
+    };
+    refused("msg_1");
+    set(&home, "signing", &host, "bearer", FIRST);
+    refused("msg_2");
+    set(&home, "signing", "http://127.0.0.1:1", "signature", FIRST);
+    refused("msg_3");
+    set(&home, "signing", &host, "signature", FIRST);
+    let (status, accepted) = say("msg_4", FIRST);
+    assert_eq!(status, 202, "{accepted}");
+    assert!(receiver.until(1)[0].is_signed_with(FIRST), "the answer is signed with it too");
+    assert_eq!(home.run(&["doctor", "--only", "vault.named"]).status.code(), Some(0));
+
+    // A new value counts without a restart, in both directions.
+    assert!(piped(&home, &["secret", "rotate", "signing", "--stdin"], SECOND).status.success());
+    refused("msg_5");
+    assert_eq!(say("msg_6", SECOND).0, 202);
+    assert!(receiver.until(2)[1].is_signed_with(SECOND));
+    let no_key = piped(&home, &["secret", "rotate", "signing", "--stdin"], "whsec_c2hvcnQ=");
+    assert!(!no_key.status.success() && stderr(&no_key).contains("whsec_"), "{}", stderr(&no_key));
+
+    // It signs, and nothing sends it: no call of an agent that is granted it gets through.
+    create(&home, "scout", &["http.request".into(), format!("net:{}", &host[7..]), "secret:signing".into()]);
+    for name in ["authorization", "webhook-signature"] {
+        let call = json!({"url": format!("{host}/hook"), "headers": {name: {"secret": "signing"}}});
+        let answer = said(&server, "scout", &format!("@tool http.request {call}"));
+        assert_eq!(answer["status"], "completed", "{answer}");
+        let session = answer["session"].as_str().expect("a session");
+        let entries = block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1));
+        let told = serde_json::to_string(&entries).expect("JSON");
+        assert!(told.contains("another place of a request"), "{told}");
+    }
+    assert_eq!(receiver.heard().len(), 2, "{:?}", receiver.heard());
+    let shown = home.run(&["config", "show"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("secret:signing"));
     server.terminate();
     for value in [FIRST, SECOND] {
         assert_eq!(holding(&home.path(), value.as_bytes()), Vec::<String>::new());

@@ -1,5 +1,6 @@
 //! Who issues scopes and who takes over runs, read off the sources: the gateway's authentication, the engine's
-//! recovery and `init`; and one function takes over a run, at a start as after a lost store.
+//! recovery and `init`; and one function takes over a run, at a start as after a lost store. Input comes to the engine by one
+//! function too, which counts it.
 //!
 //! What is read is shipped code: rooms that are never shipped are left out, and so is whatever stands behind
 //! `#[cfg(test)]` at a file's end. The planted faults are sources as text (`..._is_caught`).
@@ -60,6 +61,11 @@ const RULES: &[Rule] = &[
         signs: &["= RunTakeover {", "RunTakeover {run"],
         places: &[("engine/src/recover.rs", 2)],
         because: "one function takes over a run",
+    },
+    Rule {
+        signs: &["runs.submit("],
+        places: &[("gateway/src/ingress.rs", 1)],
+        because: "what an actor brings is counted against his rate first",
     },
 ];
 
@@ -157,6 +163,13 @@ fn a_scope_issued_elsewhere_is_caught() {
     assert_eq!(caught(place, &often).len(), 1, "one more than there are");
     let said = "// core.authority().scope(a, b)\nfn f() {}\n#[cfg(test)]\nmod tests { fn g() { Authority::claim() } }";
     assert!(caught("tools/src/toolbox.rs", said).is_empty(), "a comment or a test issues nothing");
+}
+
+#[test]
+fn an_input_that_is_not_counted_is_caught() {
+    let past = "fn send() {\n    let submitted = core\n        .ports\n        .runs\n        .submit(scope, input);\n}";
+    assert_eq!(caught("gateway/src/routes/event.rs", past).len(), 1);
+    assert_eq!(caught("gateway/src/ingress.rs", &past.repeat(2)).len(), 1);
 }
 
 #[test]

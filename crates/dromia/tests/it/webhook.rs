@@ -30,6 +30,15 @@ pub(crate) struct Heard {
     body: Vec<u8>,
 }
 
+impl Heard {
+    /// Whether it was signed with a secret, not long ago.
+    pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
+        let claims = Claims { id: &self.id, timestamp: &self.timestamp, signature: &self.signature };
+        let key: Key = secret.parse().expect("a key");
+        key.check(claims, &self.body, now(), Duration::from_mins(5)).is_ok()
+    }
+}
+
 /// Listens and keeps what comes.
 pub(crate) struct Receiver {
     pub(crate) url: String,
@@ -137,6 +146,17 @@ pub(crate) fn say(server: &Server, id: &str, text: &str) -> (u16, Value) {
 
 /// Sends an event to one channel.
 pub(crate) fn say_to(server: &Server, channel: &str, id: &str, text: &str) -> (u16, Value) {
+    say_signed(server, (channel, SECRET), id, text)
+}
+
+/// Sends an event to a channel, signed with a secret.
+pub(crate) fn say_signed(
+    server: &Server,
+    (channel, secret): (&str, &str),
+    id: &str,
+    text: &str,
+) -> (u16, Value) {
+    let key: Key = secret.parse().expect("a key");
     let body = serde_json::json!({"type": "message", "data": {"text": text, "actor": "ada"}}).to_string();
     let timestamp = now().as_second().to_string();
     block_on(async {
@@ -144,7 +164,7 @@ pub(crate) fn say_to(server: &Server, channel: &str, id: &str, text: &str) -> (u
             .post(format!("{}/v1/channels/{channel}/events", server.url))
             .header("webhook-id", id)
             .header("webhook-timestamp", &timestamp)
-            .header("webhook-signature", key().sign(id, &timestamp, body.as_bytes()))
+            .header("webhook-signature", key.sign(id, &timestamp, body.as_bytes()))
             .body(body);
         server.send(request).await
     })

@@ -1,18 +1,31 @@
-//! The rate of one token: a bucket that fills by the clock. A clock that is set back fills nothing and takes nothing away.
+//! A rate: a bucket that fills by the clock. A clock that is set back fills nothing and takes nothing away.
 
-/// What one request takes out of a bucket. The level counts in thousandths, so a rate per second is one per millisecond.
-const REQUEST: u64 = 1_000;
+const SECOND_MS: u64 = 1_000;
+const MINUTE_MS: u64 = 60_000;
 
-/// How a bucket fills.
+/// How a bucket fills. Its level counts one thing in as many parts as its time has milliseconds, so that a rate of so many
+/// things in that time is so many parts in each millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pace {
-    pub(super) per_second: u64,
-    pub(super) burst: u64,
+    /// So many things in that time.
+    count: u64,
+    /// That time, and the parts of one thing.
+    time_ms: u64,
+    /// So many things at once.
+    burst: u64,
 }
 
 impl Pace {
+    pub(super) const fn per_second(count: u64, burst: u64) -> Self {
+        Self { count, time_ms: SECOND_MS, burst }
+    }
+
+    pub(super) const fn per_minute(count: u64, burst: u64) -> Self {
+        Self { count, time_ms: MINUTE_MS, burst }
+    }
+
     pub(super) const fn full(self) -> u64 {
-        self.burst * REQUEST
+        self.burst * self.time_ms
     }
 }
 
@@ -24,22 +37,32 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// A bucket of which nothing was taken yet.
+    pub(super) const fn of(pace: Pace, now_ms: i64) -> Self {
+        Self { level: pace.full(), at_ms: now_ms }
+    }
+
     pub(super) fn fill(&mut self, pace: Pace, now_ms: i64) {
         let passed = u64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(0);
-        self.level = self.level.saturating_add(passed.saturating_mul(pace.per_second)).min(pace.full());
+        self.level = self.level.saturating_add(passed.saturating_mul(pace.count)).min(pace.full());
         self.at_ms = now_ms;
     }
 
-    /// Takes a request out, or says in how many milliseconds there will be one.
+    /// Takes one thing out, or says in how many milliseconds there will be one.
     pub(super) fn take(&mut self, pace: Pace, now_ms: i64) -> Result<(), u64> {
         self.fill(pace, now_ms);
-        match self.level.checked_sub(REQUEST) {
+        match self.level.checked_sub(pace.time_ms) {
             Some(level) => {
                 self.level = level;
                 Ok(())
             }
-            None => Err((REQUEST - self.level).div_ceil(pace.per_second)),
+            None => Err((pace.time_ms - self.level).div_ceil(pace.count)),
         }
+    }
+
+    /// Puts back what was taken for nothing.
+    pub(super) fn give_back(&mut self, pace: Pace) {
+        self.level = self.level.saturating_add(pace.time_ms).min(pace.full());
     }
 }
 
@@ -49,8 +72,8 @@ mod tests {
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let pace = Pace { per_second: 2, burst: 3 };
-        let mut bucket = Bucket { level: pace.full(), at_ms: 0 };
+        let pace = Pace::per_second(2, 3);
+        let mut bucket = Bucket::of(pace, 0);
         for (now_ms, taken) in [
             (0, Ok(())),
             (0, Ok(())),
@@ -75,10 +98,32 @@ mod tests {
 
     #[test]
     fn a_rate_that_no_millisecond_divides_is_never_exceeded() {
-        let pace = Pace { per_second: 3, burst: 1 };
+        let pace = Pace::per_second(3, 1);
         let mut bucket = Bucket { level: 0, at_ms: 0 };
         let taken = (1..=10_000).filter(|now| bucket.take(pace, *now).is_ok()).count();
         assert_eq!(taken, 29, "each third of a second is 334 ms by a clock of milliseconds");
         assert_eq!(Bucket { level: 0, at_ms: 0 }.take(pace, 0), Err(334));
+    }
+
+    #[test]
+    fn a_bucket_of_a_minute_fills_by_the_minute_and_takes_back_no_more_than_it_holds() {
+        let pace = Pace::per_minute(6, 2);
+        let mut bucket = Bucket::of(pace, 0);
+        for (now_ms, taken) in [
+            (0, Ok(())),
+            (0, Ok(())),
+            (0, Err(10_000)),
+            (9_999, Err(1)),
+            (10_000, Ok(())),
+            (10_000, Err(10_000)),
+        ] {
+            assert_eq!(bucket.take(pace, now_ms), taken, "at {now_ms}");
+        }
+        bucket.give_back(pace);
+        assert_eq!(bucket.take(pace, 10_000), Ok(()));
+        for _ in 0..3 {
+            bucket.give_back(pace);
+        }
+        assert_eq!(bucket, Bucket::of(pace, 10_000));
     }
 }

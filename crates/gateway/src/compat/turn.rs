@@ -33,6 +33,7 @@ use super::listen::{Answered, Listener, Patience, Word};
 use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
+use crate::ingress::{self, Bringer};
 use crate::request::RequestId;
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::{IdempotencyKey, named_agent};
@@ -110,7 +111,7 @@ pub(super) async fn answer<F: Format>(
     let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
     let (model, request) = (asked.model.clone(), heads.request.clone());
-    let (agent, submitted) = submit(&core, &scope, heads, asked).await?;
+    let (agent, submitted) = submit(&core, &caller, heads, asked).await?;
     let Submitted { item, session, position, run, .. } = submitted;
     let stop = if share.is_some() { &core.phase.closing } else { &core.phase.hurry };
     let run = match run {
@@ -137,7 +138,8 @@ pub(super) async fn answer<F: Format>(
     Ok(response)
 }
 
-async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answer<(AgentId, Submitted)> {
+async fn submit(core: &Core, caller: &Caller, heads: Heads, asked: Asked) -> Answer<(AgentId, Submitted)> {
+    let scope = &caller.scope;
     let agent = named_agent(core, scope, &asked.model).await.map_err(|failure| failure.at("model"))?;
     let author = scope.actor().clone();
     let request = request_digest(&author, agent, heads.session, &asked);
@@ -161,17 +163,18 @@ async fn submit(core: &Core, scope: &Scope, heads: Heads, asked: Asked) -> Answe
     let (key, offer) = (heads.key.of_request(request), asked.offer);
     let declares = answers.is_none() && !offer.tools.is_empty();
     let input = NewInput { target, author, history, answers, offer, call: None, parts, key, wait: false };
-    let submitted = core.ports.runs.submit(scope.clone(), input).await.map_err(|fault| {
-        if declares && fault.code == ErrorCode::InvalidRequest {
+    let bringer = Bringer::of(caller, &input.author);
+    let submitted = ingress::submit(core, bringer, scope.clone(), input).await.map_err(|failure| {
+        if declares && failure.code() == ErrorCode::InvalidRequest {
             // What only the engine knows of: a name that the agent has.
-            return Failure::from(fault).at("tools");
+            return failure.at("tools");
         }
-        if fault.code == ErrorCode::AgentNotFound {
+        if failure.code() == ErrorCode::AgentNotFound {
             // The agent was deleted since its handle was looked up; the next request looks again.
             core.agents.forget_all();
             return no_such_agent().at("model");
         }
-        Failure::from(fault)
+        failure
     })?;
     Ok((agent, submitted))
 }

@@ -15,7 +15,7 @@ use super::policy::{Settled, later, settle};
 use super::post::{Letter, Posted};
 use super::pump::{Pump, REST};
 use crate::channel::Channel;
-use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use crate::signature::{ID_HEADER, Key, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
 /// How long a commit rests that nobody answered, before it is offered again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -77,11 +77,10 @@ impl Pump {
         if !self.insist(tenant, Mutation::DeliveryStart(start), Patience::UntilStopped).await {
             return true;
         }
-        let letter = letter(delivery.id, began_at, channel, body);
         let end = later(began_at, channel.timeout + GRACE);
         let posted = tokio::select! {
             biased;
-            posted = self.ports.post.post(letter) => posted,
+            posted = self.posted(tenant, delivery.id, began_at, channel, body) => posted,
             () = self.ports.runtime.clock.sleep_until(end) => {
                 Posted::Unanswered { cause: "the receiver did not answer in time".to_owned() }
             }
@@ -89,6 +88,21 @@ impl Pump {
         let chance = chance(self.ports.runtime.ids.secret());
         let settled = settle(self.now(), delivery, channel, &posted, chance);
         self.settled(tenant, delivery, attempt, settled, Patience::Endless).await
+    }
+
+    /// Signs a message and posts it. What nobody can sign is not sent: it is tried again, and then waits for a person.
+    async fn posted(
+        &self,
+        tenant: TenantId,
+        id: DeliveryId,
+        at: Timestamp,
+        channel: &Channel,
+        body: bytes::Bytes,
+    ) -> Posted {
+        match channel.key(&*self.ports.keys, &self.scope(tenant)).await {
+            Ok(key) => self.ports.post.post(letter(id, at, channel, &key, body)).await,
+            Err(problem) => Posted::NotSent { cause: format!("the channel's secret cannot sign: {problem}") },
+        }
     }
 
     /// Makes the outcome of an attempt durable.
@@ -179,9 +193,9 @@ fn is_same(found: &Delivery, read: &Delivery) -> bool {
 }
 
 /// Writes and signs a message. All attempts carry one id and one body; the time and so the signature are the attempt's.
-fn letter(id: DeliveryId, at: Timestamp, channel: &Channel, body: bytes::Bytes) -> Letter {
+fn letter(id: DeliveryId, at: Timestamp, channel: &Channel, key: &Key, body: bytes::Bytes) -> Letter {
     let (id, timestamp) = (id.to_string(), at.as_second().to_string());
-    let signature = channel.key.sign(&id, &timestamp, &body);
+    let signature = key.sign(&id, &timestamp, &body);
     let headers = vec![
         ("content-type", "application/json".to_owned()),
         (ID_HEADER, id),

@@ -28,6 +28,7 @@ use crate::caller::{Caller, author};
 use crate::core::{Core, Shared};
 use crate::extract::{JsonBody, Segments};
 use crate::failure::{Answer, Failure};
+use crate::ingress::{self, Bringer};
 use crate::wire;
 
 /// The longest wait where the request says none.
@@ -65,8 +66,9 @@ pub(crate) async fn call(
         key: key.of_request(Digest::from_bytes(*blake3::hash(&request).as_bytes())),
         wait: true,
     };
+    let bringer = Bringer::of(&caller, &input.author);
     let scope = caller.scope;
-    let mut submitted = core.ports.runs.submit(scope.clone(), input).await?;
+    let mut submitted = ingress::submit(&core, bringer, scope.clone(), input).await?;
     let Some(outcome) = submitted.outcome.take() else { return Ok(accepted(&submitted)) };
     let ended = tokio::select! {
         biased;

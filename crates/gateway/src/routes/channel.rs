@@ -20,10 +20,12 @@ use serde_json::Value;
 
 use super::event::named_agent;
 use crate::caller::{author, channel_scope};
-use crate::core::Shared;
+use crate::channel::{Channel, ChannelKey};
+use crate::core::{Core, Shared};
 use crate::extract::{Segments, read_body};
 use crate::failure::{Answer, Failure};
-use crate::signature::{Claims, ID_HEADER, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
+use crate::ingress::{self, Bringer};
+use crate::signature::{Claims, ID_HEADER, Key, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER};
 use crate::wire;
 
 /// The longest name of an actor, in bytes.
@@ -39,8 +41,10 @@ pub(crate) async fn receive(
     let forged = || Failure::new(ErrorCode::SignatureRefused, "no channel has signed this message");
     let claims = claims(&headers).ok_or_else(forged)?;
     let channel = core.ports.outbox.channels().get(&name).ok_or_else(forged)?;
+    // Why a key cannot be had is for the log: a stranger is told the same as of a channel that is not there.
+    let key = key(&core, &name, channel).await.map_err(|problem| forged().with_cause(problem))?;
     let now = core.ports.runtime.clock.now();
-    match channel.key.check(claims, &body, now, channel.tolerance) {
+    match key.check(claims, &body, now, channel.tolerance) {
         Ok(()) => {}
         Err(SignatureError::Forged | SignatureError::Id) => return Err(forged()),
         Err(late @ SignatureError::Late) => {
@@ -68,13 +72,23 @@ pub(crate) async fn receive(
         }),
         wait: false,
     };
-    let submitted = core.ports.runs.submit(scope, input).await.inspect_err(|fault| {
+    let submitted = ingress::submit(&core, Bringer::Actor, scope, input).await.inspect_err(|failure| {
         // The agent was deleted since its handle was looked up; the next message looks again.
-        if fault.code == ErrorCode::AgentNotFound {
+        if failure.code() == ErrorCode::AgentNotFound {
             core.agents.forget_all();
         }
     })?;
     Ok((StatusCode::ACCEPTED, Json(wire::accepted(&submitted))).into_response())
+}
+
+/// Finds the key of a channel. The scope that opens one of the vault serves for nothing else.
+async fn key(core: &Core, name: &str, channel: &Channel) -> Result<Key, String> {
+    if let ChannelKey::Held(key) = &channel.key {
+        return Ok(key.clone());
+    }
+    let scope = channel_scope(core, name, &channel.tenant).await.map_err(|failure| failure.text())?;
+    let found = core.ports.outbox.key(channel, &scope).await;
+    found.map_err(|problem| format!("the secret of the channel {name} cannot check: {problem}"))
 }
 
 /// Reads what a message says about itself; nothing if a header is missing, doubled or no text.

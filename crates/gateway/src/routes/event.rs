@@ -28,6 +28,7 @@ use crate::caller::{Caller, author};
 use crate::core::{Core, Shared};
 use crate::extract::JsonBody;
 use crate::failure::{Answer, Failure};
+use crate::ingress::{self, Bringer};
 use crate::wire;
 
 /// The longest platform, channel or actor, in bytes.
@@ -55,9 +56,10 @@ pub(crate) async fn send(
         key,
         wait: wait.is_some(),
     };
-    let submitted = core.ports.runs.submit(caller.scope, input).await.inspect_err(|fault| {
+    let bringer = Bringer::of(&caller, &input.author);
+    let submitted = ingress::submit(&core, bringer, caller.scope, input).await.inspect_err(|failure| {
         // The agent was deleted since its handle was looked up; the next request looks again.
-        if by_handle && fault.code == ErrorCode::AgentNotFound {
+        if by_handle && failure.code() == ErrorCode::AgentNotFound {
             core.agents.forget_all();
         }
     })?;

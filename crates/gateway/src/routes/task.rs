@@ -31,6 +31,7 @@ use crate::caller::{Caller, author};
 use crate::core::{Core, Shared};
 use crate::extract::{JsonBody, Params, Segments, page_limit};
 use crate::failure::{Answer, Failure};
+use crate::ingress::{self, Bringer};
 use crate::wire;
 
 /// The most pages of sessions that one listing looks through; then it names where to go on.
@@ -68,7 +69,8 @@ pub(crate) async fn spawn(
         key,
         wait: wait.is_some(),
     };
-    let submitted = core.ports.runs.submit(caller.scope.clone(), input).await;
+    let bringer = Bringer::of(&caller, &input.author);
+    let submitted = ingress::submit(&core, bringer, caller.scope.clone(), input).await;
     let begins = submitted.as_ref().is_ok_and(|submitted| !submitted.replayed);
     if let Some(bound) = bound
         && !begins

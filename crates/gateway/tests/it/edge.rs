@@ -21,7 +21,7 @@ async fn whoami(world: &World, token: &str) -> Answer {
 }
 
 /// How often something was refused for a reason.
-async fn refusals(world: &World, reason: &str) -> u64 {
+pub(crate) async fn refusals(world: &World, reason: &str) -> u64 {
     // On the socket, so that reading charges no token.
     let text = world.unix(request("GET", "/metrics").body(full("")).unwrap()).await.body;
     let text = String::from_utf8(text.to_vec()).unwrap();

@@ -13,12 +13,12 @@ use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, Page, Store
 use dromia_contracts::vault::{Leak, Leaks, NoSecrets, Spotter};
 use dromia_contracts::{Authority, BoxFuture, DeliveryId, Fault, Scope};
 use dromia_gateway::signature::{Claims, Key};
-use dromia_gateway::{Channel, Letter, Outbox, OutboxPorts, Post, Posted};
+use dromia_gateway::{Channel, ChannelKey, Letter, Outbox, OutboxPorts, Post, Posted};
 use dromia_testkit::conformance::Scene;
 use dromia_testkit::{ReferenceStore, Sim};
 use jiff::Timestamp;
 
-use crate::fake::outgoing::{SECRET, channel};
+use crate::fake::outgoing::{OneKey, SECRET, VAULTED, channel};
 
 /// What a receiver does with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,7 @@ fn started(
         store,
         post: Arc::new(receivers.clone()),
         leaks: Arc::new(NoSecrets),
+        keys: Arc::new(OneKey),
         runtime: runtime.clone(),
         authority: Authority::claim(),
     };
@@ -344,6 +345,7 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
             store: store.clone(),
             post: Arc::new(receivers.clone()),
             leaks: Arc::new(Everywhere),
+            keys: Arc::new(OneKey),
             runtime: runtime.clone(),
             authority: Authority::claim(),
         };
@@ -354,6 +356,37 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
         let found = record(&scene, made[0]).await.delivery;
         let expected = (DeliveryState::Dead, Some(DeadReason::Leak), 0);
         assert_eq!((found.state, found.reason, found.attempts), expected);
+    });
+}
+
+#[test]
+fn a_key_of_the_vault_signs_and_what_nobody_can_sign_is_not_sent_and_waits_for_a_person() {
+    play(|runtime, receivers, store| async move {
+        let scene = Scene::open(Arc::clone(&store), 1).await;
+        let made = say(&scene, &["orders", "bills"]).await;
+        // Both are for the address of a channel, which the key is bound to.
+        let of = |name: &str, secret: &str| {
+            let key = ChannelKey::InVault(secret.to_owned());
+            (name.to_owned(), Channel { tenant: "t1".parse().unwrap(), key, ..channel() })
+        };
+        let outbox =
+            started(store.clone(), &receivers, &runtime, [of("orders", "signing"), of("bills", "gone")]);
+        settled(&runtime, &store).await;
+        let letters = receivers.heard.lock().unwrap().letters.clone();
+        let [(at, letter)] = &letters[..] else { panic!("one is sent: {letters:?}") };
+        let claims = Claims {
+            id: header(letter, "webhook-id"),
+            timestamp: header(letter, "webhook-timestamp"),
+            signature: header(letter, "webhook-signature"),
+        };
+        let key: Key = VAULTED.parse().unwrap();
+        assert_eq!(key.check(claims, &letter.body, *at, Duration::from_mins(5)), Ok(()));
+        let signed = record(&scene, made[0]).await.delivery;
+        assert_eq!(signed.state, DeliveryState::Delivered);
+        let unsigned = record(&scene, made[1]).await.delivery;
+        let expected = (DeliveryState::Dead, Some(DeadReason::Attempts), 3);
+        assert_eq!((unsigned.state, unsigned.reason, unsigned.attempts), expected);
+        assert_eq!((outbox.counts().delivered, outbox.counts().dead), (1, 1));
     });
 }
 

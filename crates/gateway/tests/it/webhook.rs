@@ -6,7 +6,7 @@ use dromia_gateway::signature::Key;
 use serde_json::json;
 
 use crate::client::{Answer, authorized, full, request};
-use crate::fake::outgoing::SECRET;
+use crate::fake::outgoing::{SECRET, VAULTED};
 use crate::world::World;
 
 const PATH: &str = "/v1/channels/orders/events";
@@ -21,7 +21,7 @@ fn headers<'a>(id: &'a str, timestamp: &'a str, signature: &'a str) -> [(&'stati
 
 impl World {
     /// Sends a message as its sender signs it; the clock of the world stands at 1970.
-    async fn signed(&self, path: &str, id: &str, timestamp: &str, body: &str) -> Answer {
+    pub(crate) async fn signed(&self, path: &str, id: &str, timestamp: &str, body: &str) -> Answer {
         let signature = key().sign(id, timestamp, body.as_bytes());
         self.sent(path, &headers(id, timestamp, &signature), body).await
     }
@@ -91,6 +91,25 @@ async fn what_is_not_signed_is_refused_in_the_same_words_and_reaches_nobody() {
     let elsewhere = world.signed("/v1/events", "m", "0", r#"{"text":"hi"}"#).await;
     assert_eq!(elsewhere.code(), "unauthorized");
     assert!(world.rooms.lock().inputs.is_empty(), "an input came through");
+}
+
+#[tokio::test]
+async fn a_key_of_the_vault_checks_for_its_channel_and_one_that_is_lost_for_nobody() {
+    let world = World::new().await;
+    let body = r#"{"data":{"text":"hi"}}"#;
+    let own = VAULTED.parse::<Key>().unwrap().sign("m", "0", body.as_bytes());
+    let other = key().sign("m", "0", body.as_bytes());
+    let stranger = world.sent("/v1/channels/bills/events", &headers("m", "0", &own), body).await;
+    for (channel, signature) in [("vaulted", &other), ("lost", &own), ("lost", &other), ("orders", &own)] {
+        let path = format!("/v1/channels/{channel}/events");
+        let refused = world.sent(&path, &headers("m", "0", signature), body).await;
+        assert_eq!(refused.status, 401, "{channel}");
+        assert_eq!(refused.lasting(), stranger.lasting(), "a stranger learns nothing: {channel}");
+    }
+    assert!(world.rooms.lock().inputs.is_empty());
+    let answer = world.sent("/v1/channels/vaulted/events", &headers("m", "0", &own), body).await;
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    assert_eq!(world.rooms.lock().inputs[0].author.as_str(), "webhook:vaulted");
 }
 
 #[tokio::test]

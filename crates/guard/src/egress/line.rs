@@ -245,6 +245,8 @@ impl GuardedLine {
                     }
                     url.query_pairs_mut().append_pair(&name, value.expose());
                 }
+                // The vault opens none of these for a request; whatever it does, none is sent.
+                Placement::Signature => return Err(UNSENDABLE),
             }
         }
         Ok((url, headers))

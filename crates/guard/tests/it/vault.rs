@@ -170,6 +170,41 @@ async fn the_line_of_a_tool_has_secrets_for_its_own_server_and_that_of_a_model_h
 }
 
 #[tokio::test]
+async fn a_secret_that_signs_is_never_sent_and_no_other_one_signs() {
+    const KEY: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5";
+    let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    let host = format!("http://127.0.0.1:{}", server.port());
+    let set = async |placement: &str, text: &str| {
+        let placement = placement.parse().expect("a placement");
+        let new = NewSecret { name: "github".to_owned(), value: value(text), host: host.clone(), placement };
+        house.vault.set(house.scope(), new).await.map_err(|fault| fault.code)
+    };
+    let signing = async |url: &str| house.vault.signing_key::<String>(&house.scope(), "github", url).await;
+    let hook = format!("{host}/hook?a=b");
+    assert!(signing(&hook).await.is_err_and(|told| told.contains("no secret of that name")));
+    for bad in [VALUE, "whsec_Y2FuYXJ5", "whsec_%%%%%%%%"] {
+        assert_eq!(set("signature", bad).await.map(drop), Err(ErrorCode::InvalidRequest), "{bad}");
+    }
+    assert!(set("bearer", KEY).await.is_ok());
+    assert!(signing(&hook).await.is_err_and(|told| told.contains("not for signing")));
+    assert!(set("signature", KEY).await.is_ok());
+    assert_eq!(signing(&hook).await, Ok(KEY.to_owned()));
+    assert!(signing("http://127.0.0.1:1/hook").await.is_err_and(|told| told.contains("another host")));
+    for slot in [header("authorization"), header("signature"), Slot::Query("signature".to_owned())] {
+        let request = house.asking(server.port(), &slot, &["secret:github"]);
+        assert_eq!(refused(house.line().send(request).await), "secret", "{slot:?}");
+    }
+    assert_eq!(server.connections(), 0);
+    // What it is renewed with signs too, and counts at once.
+    let name = || "github".to_owned();
+    let refused = house.vault.rotate(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
+    assert_eq!(refused.map(drop), Err(ErrorCode::InvalidRequest));
+    let new = format!("{KEY}{KEY}").replace("5whsec_", "5");
+    assert!(house.vault.rotate(house.scope(), name(), value(&new)).await.is_ok());
+    assert_eq!(signing(&hook).await, Ok(new));
+}
+
+#[tokio::test]
 async fn a_redirect_to_another_host_gets_nothing_of_it() {
     let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
     let to = format!("location: http://127.0.0.1:{}/y\r\n", other.port());

@@ -196,6 +196,7 @@ fn what_cannot_be_a_tool_is_refused_by_its_key() {
         (ExternalSpec { effect: EffectClass::Transactional, ..sound() }, "effect"),
         (ExternalSpec { url: "bank.example/pay".to_owned(), ..sound() }, "url"),
         (ExternalSpec { secret: Some(("a b".to_owned(), Placement::Bearer)), ..sound() }, "secret"),
+        (ExternalSpec { secret: Some(("mail".to_owned(), Placement::Signature)), ..sound() }, "placement"),
     ] {
         let problem = ExternalTool::new(spec).expect_err(key);
         assert_eq!(problem.key, key, "{problem}");

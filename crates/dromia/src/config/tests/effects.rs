@@ -1,7 +1,7 @@
 //! Every key of the schema has an effect on what the rooms are given. A key without a case here fails the test, and
 //! so does a case that observes nothing.
 
-use dromia_gateway::Channel;
+use dromia_gateway::{Channel, ChannelKey};
 use dromia_models::{HttpConfig, Provider};
 
 use super::*;
@@ -128,6 +128,12 @@ const CASES: &[Case] = &[
         "http: { tls: { cert: c.pem, key: l.pem } }",
         |resolved| format!("{:?}", resolved.gateway(None).tls),
     ),
+    ("limits.actor_inputs_burst_max", "", "limits: { actor_inputs_burst_max: 7 }", |resolved| {
+        resolved.gateway(None).actor_inputs_burst_max.to_string()
+    }),
+    ("limits.actor_inputs_per_minute_max", "", "limits: { actor_inputs_per_minute_max: 7 }", |resolved| {
+        resolved.gateway(None).actor_inputs_per_minute_max.to_string()
+    }),
     ("limits.body_ms", "", "limits: { body_ms: 77 }", |resolved| resolved.gateway(None).body_ms.to_string()),
     ("limits.header_ms", "", "limits: { header_ms: 77 }", |resolved| {
         resolved.gateway(None).header_ms.to_string()
@@ -442,7 +448,7 @@ const CASES: &[Case] = &[
     }),
     ("channels.NAME.agent", channel!(""), OTHER_AGENT, |resolved| orders(resolved).agent.to_string()),
     ("channels.NAME.url", channel!(""), OTHER_URL, |resolved| orders(resolved).url.clone()),
-    ("channels.NAME.secret", channel!(""), OTHER_SECRET, |resolved| orders(resolved).key.sign("i", "0", b"")),
+    ("channels.NAME.secret", channel!(""), OTHER_SECRET, |resolved| signed(resolved)),
     ("channels.NAME.idempotent", channel!(""), channel!(", idempotent: false"), |resolved| {
         orders(resolved).idempotent.to_string()
     }),
@@ -482,6 +488,14 @@ fn of_external(resolved: &Resolved) -> String {
 /// The settings of the channel `orders`.
 fn orders(resolved: &Resolved) -> &Channel {
     resolved.channels.get("orders").expect("the channel is there")
+}
+
+/// What the key of the channel `orders` signs, or where that key is.
+fn signed(resolved: &Resolved) -> String {
+    match &orders(resolved).key {
+        ChannelKey::Held(key) => key.sign("i", "0", b""),
+        ChannelKey::InVault(name) => name.clone(),
+    }
 }
 
 /// The settings of the model `a`.

@@ -39,6 +39,11 @@ impl WrittenTls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenLimits {
+    /// The most inputs of one actor at once, before `actor_inputs_per_minute_max` counts.
+    pub(crate) actor_inputs_burst_max: u32,
+    /// The most inputs of one actor per minute in the long run, whoever brings them: events, webhooks, tasks, calls by hand
+    /// and requests of other APIs. The operator on the socket is not counted; 0 sets no bound.
+    pub(crate) actor_inputs_per_minute_max: u32,
     /// The most connections at a time from one peer address to the TCP address; more are closed. An IPv6 address counts
     /// with its /64, and all who come through one proxy have its address.
     pub(crate) address_connections_max: usize,
@@ -74,6 +79,8 @@ impl Default for WrittenLimits {
     fn default() -> Self {
         let gateway = GatewayConfig::default();
         Self {
+            actor_inputs_burst_max: gateway.actor_inputs_burst_max,
+            actor_inputs_per_minute_max: gateway.actor_inputs_per_minute_max,
             address_connections_max: gateway.address_connections_max,
             body_bytes_max: gateway.body_bytes_max,
             body_ms: gateway.body_ms,

@@ -67,6 +67,7 @@ pub(super) fn tasks() -> Vec<Operation> {
         .fails(&[
             ErrorCode::AgentNotFound,
             ErrorCode::AgentTerminated,
+            ErrorCode::ActorRateLimited,
             ErrorCode::CapabilityNotFound,
             ErrorCode::CapabilityRefused,
             ErrorCode::VaultLocked,
@@ -130,6 +131,7 @@ pub(super) fn tools() -> Vec<Operation> {
             ErrorCode::ToolNotFound,
             ErrorCode::AgentNotFound,
             ErrorCode::AgentTerminated,
+            ErrorCode::ActorRateLimited,
             ErrorCode::IdempotencyConflict,
             ErrorCode::JournalUnreadable,
         ]),

@@ -23,6 +23,7 @@ pub(super) fn compatible() -> Vec<Operation> {
                 ErrorCode::AgentNotFound,
                 ErrorCode::SessionNotFound,
                 ErrorCode::AgentTerminated,
+                ErrorCode::ActorRateLimited,
                 ErrorCode::IdempotencyConflict,
                 ErrorCode::CallNotOpen,
                 ErrorCode::JournalUnreadable,

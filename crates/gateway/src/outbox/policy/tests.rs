@@ -3,6 +3,7 @@
 use dromia_contracts::{AgentId, DeliveryId, RunId, SessionId};
 
 use super::*;
+use crate::channel::ChannelKey;
 
 const LIFE: Life = Life { holder: Digest::from_bytes([1; 32]), began_at: Timestamp::UNIX_EPOCH };
 
@@ -15,7 +16,7 @@ fn channel(idempotent: bool) -> Channel {
         tenant: "default".parse().expect("it is written well"),
         agent: "ops".parse().expect("it is written well"),
         url: "http://127.0.0.1:1/".to_owned(),
-        key: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().expect("it is written well"),
+        key: ChannelKey::InVault("orders".to_owned()),
         idempotent,
         tolerance: Duration::from_mins(5),
         attempts_max: 3,

@@ -16,8 +16,9 @@ use dromia_contracts::store::{
     SessionOpen, Store as _, TenantCreate,
 };
 use dromia_contracts::vault::NoSecrets;
-use dromia_contracts::{Actor, Authority, BoxFuture, Digest, ItemId};
-use dromia_gateway::{Channel, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
+use dromia_contracts::{Actor, Authority, BoxFuture, Digest, ItemId, Scope};
+use dromia_gateway::signature::Key;
+use dromia_gateway::{Channel, ChannelKey, ChannelKeys, Channels, Letter, Outbox, OutboxPorts, Post, Posted};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
@@ -26,6 +27,25 @@ use crate::world::House;
 
 /// The secret of the channel `orders`.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// What signs for the channel `vaulted`, as the vault has it.
+pub(crate) const VAULTED: &str = "whsec_dmF1bHRlZC12YXVsdGVkLXZhdWx0ZWQtdmF1bHRlZA==";
+
+/// A vault with one key.
+#[derive(Debug)]
+pub(crate) struct OneKey;
+
+impl ChannelKeys for OneKey {
+    fn open<'a>(&'a self, _: &'a Scope, secret: &'a str, url: &'a str) -> BoxFuture<'a, Result<Key, String>> {
+        assert_eq!(url, channel().url, "it is for the server of the channel");
+        let found = if secret == "signing" {
+            Ok(VAULTED.parse().unwrap())
+        } else {
+            Err("there is no secret of that name".to_owned())
+        };
+        Box::pin(std::future::ready(found))
+    }
+}
 
 /// A way out that leads nowhere.
 #[derive(Debug)]
@@ -43,7 +63,7 @@ pub(crate) fn channel() -> Channel {
         tenant: "default".parse().unwrap(),
         agent: "ops".parse().unwrap(),
         url: "http://receiver.example/hook".to_owned(),
-        key: SECRET.parse().unwrap(),
+        key: ChannelKey::Held(SECRET.parse().unwrap()),
         idempotent: true,
         tolerance: Duration::from_mins(5),
         attempts_max: 3,
@@ -55,16 +75,19 @@ pub(crate) fn channel() -> Channel {
     }
 }
 
-/// An outbox with the channel `orders`, which nobody starts.
+/// An outbox with the channel `orders`, two whose keys are in the vault or should be, and which nobody starts.
 pub(crate) fn outbox(rooms: Arc<Rooms>, runtime: Runtime) -> Outbox {
     let ports = OutboxPorts {
         store: rooms,
         post: Arc::new(Nowhere),
         leaks: Arc::new(NoSecrets),
+        keys: Arc::new(OneKey),
         runtime,
         authority: Authority::claim(),
     };
-    Outbox::new(ports, Channels::from_iter([("orders".to_owned(), channel())]))
+    let vaulted = |secret: &str| Channel { key: ChannelKey::InVault(secret.to_owned()), ..channel() };
+    let channels = [("orders", channel()), ("vaulted", vaulted("signing")), ("lost", vaulted("gone"))];
+    Outbox::new(ports, Channels::from_iter(channels.map(|(name, channel)| (name.to_owned(), channel))))
 }
 
 /// Stores a message of a house that was given up.

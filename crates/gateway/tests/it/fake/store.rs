@@ -14,9 +14,9 @@ use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{
-    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, OpenRun, Page, PendingSession,
-    Read, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats,
-    StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, KeyedItem, Mutation, OpenRun, Page,
+    PendingSession, Read, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry, Store,
+    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
@@ -355,12 +355,17 @@ impl Store for Rooms {
 
     fn keyed<'a>(
         &'a self,
-        _: &'a Scope,
-        _: &'a str,
+        scope: &'a Scope,
+        key: &'a str,
         _: jiff::Timestamp,
-    ) -> Read<'a, Option<dromia_contracts::store::KeyedItem>> {
-        // The engine asks, and it is another room.
-        ready(None)
+    ) -> Read<'a, Option<KeyedItem>> {
+        let known = self.lock().keys.get(&(scope.tenant(), key.to_owned())).copied();
+        ready(known.map(|(request, item, session, _)| KeyedItem {
+            item,
+            owner: InboxOwner::Session(session),
+            position: 1,
+            request,
+        }))
     }
 
     fn pin<'a>(&'a self, _: &'a Scope, _: Digest) -> Read<'a, Option<Bytes>> {

@@ -1,0 +1,170 @@
+//! How often one actor may bring an input to a tenant's agents: a bucket for each actor of each tenant.
+//!
+//! Bound: [`ACTORS_MAX`] buckets. Whoever has a full one is as good as one that was never seen, so those are forgotten first,
+//! and after them those with the most left: somebody who makes up names by the thousand pushes out his own new names, and
+//! not the one that is held back. A restart forgets them all.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dromia_contracts::{Actor, TenantId};
+use jiff::Timestamp;
+
+use super::bucket::{Bucket, Pace};
+use crate::config::GatewayConfig;
+
+/// The most actors whose buckets are remembered.
+const ACTORS_MAX: usize = 10_000;
+
+/// Of the remembered actors, the part that goes when there is no room for another: one look at all of them makes room for
+/// so many.
+const FORGOTTEN: usize = ACTORS_MAX / 4;
+
+type Buckets = HashMap<(TenantId, Actor), Bucket>;
+
+/// What actors may bring.
+#[derive(Debug)]
+pub(crate) struct Actors {
+    /// The rate, if there is one.
+    pace: Option<Pace>,
+    buckets: Mutex<Buckets>,
+}
+
+impl Actors {
+    pub(crate) fn new(config: &GatewayConfig) -> Self {
+        let (rate, burst) = (config.actor_inputs_per_minute_max, config.actor_inputs_burst_max);
+        let pace = (rate > 0).then(|| Pace::per_minute(rate.into(), burst.into()));
+        Self { pace, buckets: Mutex::default() }
+    }
+
+    /// Takes an input out of an actor's bucket, or says in how many milliseconds there will be one.
+    pub(crate) fn take(&self, tenant: TenantId, actor: &Actor, now: Timestamp) -> Result<(), u64> {
+        let Some(pace) = self.pace else { return Ok(()) };
+        let (mut buckets, now_ms) = (self.lock(), now.as_millisecond());
+        let key = (tenant, actor.clone());
+        if buckets.len() >= ACTORS_MAX && !buckets.contains_key(&key) {
+            make_room(&mut buckets, pace, now_ms);
+        }
+        buckets.entry(key).or_insert(Bucket::of(pace, now_ms)).take(pace, now_ms)
+    }
+
+    /// Puts an input back that turned out to be none.
+    pub(crate) fn give_back(&self, tenant: TenantId, actor: &Actor) {
+        let Some(pace) = self.pace else { return };
+        if let Some(bucket) = self.lock().get_mut(&(tenant, actor.clone())) {
+            bucket.give_back(pace);
+        }
+    }
+
+    // A bucket is two numbers that are written under the lock, so a poisoned lock is as good as another.
+    fn lock(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets full buckets and, where that is not enough, those with the most left, until [`FORGOTTEN`] are gone.
+fn make_room(buckets: &mut Buckets, pace: Pace, now_ms: i64) {
+    buckets.retain(|_, bucket| {
+        bucket.fill(pace, now_ms);
+        bucket.level < pace.full()
+    });
+    let kept = ACTORS_MAX - FORGOTTEN;
+    if buckets.len() <= kept {
+        return;
+    }
+    let mut levels: Vec<u64> = buckets.values().map(|bucket| bucket.level).collect();
+    let surplus = buckets.len() - kept;
+    // The level that the last one to be forgotten has; of those that have it too, as many go as are to go.
+    let (_, least, _) = levels.select_nth_unstable(kept);
+    let least = *least;
+    let mut tied = surplus - buckets.values().filter(|bucket| bucket.level > least).count();
+    buckets.retain(|_, bucket| {
+        let is_tied = bucket.level == least && tied > 0;
+        tied -= usize::from(is_tied);
+        !is_tied && bucket.level <= least
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actors(rate: u32, burst: u32) -> Actors {
+        let (actor_inputs_per_minute_max, actor_inputs_burst_max) = (rate, burst);
+        let bounds =
+            GatewayConfig { actor_inputs_per_minute_max, actor_inputs_burst_max, ..GatewayConfig::default() };
+        Actors::new(&bounds)
+    }
+
+    fn tenant(number: u8) -> TenantId {
+        TenantId::from_bytes([number; 16])
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).expect("a time")
+    }
+
+    #[test]
+    fn one_actor_is_held_back_and_another_one_and_his_namesake_elsewhere_are_not() {
+        let (actors, ada, bob) = (actors(2, 1), Actor::new("webhook:in/ada"), Actor::new("webhook:in/bob"));
+        assert_eq!(actors.take(tenant(1), &ada, at(0)), Ok(()));
+        assert_eq!(actors.take(tenant(1), &ada, at(0)), Err(30_000));
+        assert_eq!(actors.take(tenant(1), &bob, at(0)), Ok(()));
+        assert_eq!(actors.take(tenant(2), &ada, at(0)), Ok(()));
+        assert_eq!(actors.take(tenant(1), &ada, at(29_999)), Err(1));
+        assert_eq!(actors.take(tenant(1), &ada, at(30_000)), Ok(()));
+        actors.give_back(tenant(1), &ada);
+        assert_eq!(actors.take(tenant(1), &ada, at(30_000)), Ok(()));
+        assert_eq!(actors.take(tenant(1), &ada, at(30_000)), Err(30_000));
+    }
+
+    #[test]
+    fn without_a_rate_nobody_is_held_back_or_remembered() {
+        let (actors, ada) = (actors(0, 1), Actor::new("token:ci"));
+        for _ in 0..100 {
+            assert_eq!(actors.take(tenant(1), &ada, at(0)), Ok(()));
+        }
+        actors.give_back(tenant(1), &ada);
+        assert!(actors.lock().is_empty());
+    }
+
+    #[test]
+    fn the_remembered_actors_are_bounded_and_new_names_do_not_push_out_who_is_held_back() {
+        let (actors, spender) = (actors(1, 3), Actor::new("webhook:in/spender"));
+        let name = |number: u32| Actor::new(&format!("webhook:in/{number}"));
+        for _ in 0..3 {
+            assert_eq!(actors.take(tenant(1), &spender, at(0)), Ok(()));
+        }
+        for number in 0..35_000 {
+            assert_eq!(actors.take(tenant(1), &name(number), at(1)), Ok(()));
+            assert!(actors.lock().len() <= ACTORS_MAX);
+        }
+        assert!(actors.lock().len() > ACTORS_MAX - FORGOTTEN, "more are forgotten than there is need for");
+        assert_eq!(actors.take(tenant(1), &spender, at(2)), Err(59_998));
+        // Of those that are equal some go, and who was never seen finds a full bucket.
+        assert_eq!(actors.take(tenant(1), &name(40_000), at(2)), Ok(()));
+    }
+
+    #[test]
+    fn full_buckets_go_first_and_then_the_fullest_of_the_others() {
+        let pace = Pace::per_minute(1, 3);
+        let mut buckets = Buckets::new();
+        let name = |number: usize| (tenant(1), Actor::new(&number.to_string()));
+        for number in 0..ACTORS_MAX {
+            // One in a hundred is full; the others have what their number says.
+            let level = if number % 100 == 0 { pace.full() } else { number as u64 };
+            buckets.insert(name(number), Bucket { level, at_ms: 0 });
+        }
+        make_room(&mut buckets, pace, 0);
+        assert_eq!(buckets.len(), ACTORS_MAX - FORGOTTEN);
+        assert!((1..100).all(|number| buckets.contains_key(&name(number))), "one in debt was forgotten");
+        assert!((0..ACTORS_MAX).step_by(100).all(|number| !buckets.contains_key(&name(number))));
+        let fullest = buckets.values().map(|bucket| bucket.level).max();
+        assert!(fullest < Some(7_600), "{fullest:?}");
+        for bucket in buckets.values_mut() {
+            bucket.level = pace.full();
+        }
+        make_room(&mut buckets, pace, 0);
+        assert!(buckets.is_empty());
+    }
+}

@@ -78,6 +78,7 @@ impl Core {
             }
             let bound = self.bound_of(scope, &found).await?;
             let (batch, next) = self.answer_batch(scope, &found, answer, bound, now)?;
+            let batch = batch.wanted_by(scope.actor(), now);
             let commit = self.ports.store.commit(batch.clone()).await;
             match commit {
                 Commit::Done(_) => {
@@ -299,7 +300,8 @@ impl Core {
         if let Some(problem) = rule.problem() {
             return Err(Fault::new(ErrorCode::InvalidRequest, problem));
         }
-        let batch = Batch::new(scope.tenant()).with(Mutation::ApprovalRulePut(rule.clone()));
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
+        let batch = batch.with(Mutation::ApprovalRulePut(rule.clone()));
         match self.ports.store.commit(batch).await {
             Commit::Done(_) => Ok(rule),
             Commit::Refused(Refusal::NotFound(what)) => {
@@ -320,8 +322,9 @@ impl Core {
             Fault::new(ErrorCode::ApprovalRuleNotFound, "no such rule")
                 .with_hint("list them with `dromia approval rule list`")
         })?;
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
         let remove = Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name });
-        match self.ports.store.commit(Batch::new(scope.tenant()).with(remove)).await {
+        match self.ports.store.commit(batch.with(remove)).await {
             Commit::Done(_) => Ok(rule),
             answer => Err(commit_fault(answer)),
         }

@@ -5,7 +5,7 @@
 use dromia_contracts::agent::Handle;
 use dromia_contracts::budget::{Budget, BudgetUse, Per};
 use dromia_contracts::store::{Batch, BudgetRemove, BudgetSet, Commit, Mutation, Page};
-use dromia_contracts::{AgentId, ErrorCode, Fault, Scope, TenantId};
+use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, Scope, TenantId};
 
 use crate::agents::read_fault;
 use crate::core::{Core, Engine};
@@ -46,7 +46,8 @@ impl Core {
             declared.extend(self.by_id(&scope, budget.clone()).await?);
         }
         let known = self.budgets(&scope).await?;
-        let mut batch = Batch::new(tenant);
+        // Only whoever owns the process writes its configuration.
+        let mut batch = self.of_budgets(&scope, &Actor::new("operator"));
         let gone = known
             .iter()
             .map(|known| &known.budget)
@@ -89,7 +90,7 @@ impl Core {
         }
         let budget = Budget { declared: false, ..budget };
         let set = Mutation::BudgetSet(BudgetSet { budget: budget.clone() });
-        self.commit_budgets(Batch::new(scope.tenant()).with(set)).await?;
+        self.commit_budgets(self.of_budgets(scope, scope.actor()).with(set)).await?;
         Ok(budget)
     }
 
@@ -102,13 +103,18 @@ impl Core {
         };
         undeclared(&budget)?;
         let remove = Mutation::BudgetRemove(BudgetRemove { name });
-        self.commit_budgets(Batch::new(scope.tenant()).with(remove)).await?;
+        self.commit_budgets(self.of_budgets(scope, scope.actor()).with(remove)).await?;
         Ok(budget)
     }
 
     async fn budgets(&self, scope: &Scope) -> Result<Vec<BudgetUse>, Fault> {
         let now = self.ports.runtime.clock.now();
         self.ports.store.budgets(scope, now).await.map_err(read_fault)
+    }
+
+    /// Begins a batch that changes budgets, by whoever wants it.
+    fn of_budgets(&self, scope: &Scope, by: &Actor) -> Batch {
+        Batch::new(scope.tenant()).wanted_by(by, self.ports.runtime.clock.now())
     }
 
     async fn commit_budgets(&self, batch: Batch) -> Result<(), Fault> {

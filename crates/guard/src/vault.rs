@@ -189,7 +189,8 @@ impl StoreVault {
     }
 
     async fn commit(&self, scope: &Scope, mutation: Mutation) -> Result<(), Fault> {
-        let answer = self.store.commit(Batch::new(scope.tenant()).with(mutation)).await;
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.runtime.clock.now());
+        let answer = self.store.commit(batch.with(mutation)).await;
         // Whatever came of it: what is known may be old now.
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&scope.tenant());

@@ -192,7 +192,7 @@ impl<'b> Draft<'b> {
                 Mutation::BudgetRemove(remove) => draft.budget_remove(db, remove)?,
                 Mutation::CapabilityPut(put) => draft.capability_put(db, put)?,
                 Mutation::CapabilityRevoke(revoke) => draft.capability_revoke(db, revoke)?,
-                Mutation::CapabilityDrop(drop) => draft.capability_drop(drop)?,
+                Mutation::CapabilityDrop(drop) => draft.capability_drop(db, drop)?,
                 Mutation::FileLabelsPut(put) => draft.file_labels_put(db, put)?,
                 Mutation::ApprovalAsk(ask) => draft.approval_ask(db, ask)?,
                 Mutation::ApprovalAnswer(answer) => draft.approval_answer(db, answer)?,

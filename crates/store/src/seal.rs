@@ -271,12 +271,23 @@ impl Seals {
         config: Digest,
         at: i64,
     ) -> rusqlite::Result<()> {
-        let known =
-            db.prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1")?.exists([tenant.as_bytes()])?;
-        if !known || last_config(db, tenant)? == Some(config) {
+        if last_config(db, tenant)? == Some(config) {
             return Ok(());
         }
-        self.act(db, tenant, Some(at), &Act { by: None, change: Change::ConfigApplied { config } })
+        self.noted(db, tenant, &Act { by: None, change: Change::ConfigApplied { config } }, at)
+    }
+
+    /// Seals an act that changes no row, unless nobody knows the tenant.
+    pub(crate) fn noted(
+        &mut self,
+        db: &Connection,
+        tenant: TenantId,
+        act: &Act,
+        at: i64,
+    ) -> rusqlite::Result<()> {
+        let known =
+            db.prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1")?.exists([tenant.as_bytes()])?;
+        if known { self.act(db, tenant, Some(at), act) } else { Ok(()) }
     }
 }
 

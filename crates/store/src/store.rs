@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use dromia_contracts::approval::{Approval, ApprovalRule};
-use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditHead, AuditLog, AuditMark, AuditPage};
+use dromia_contracts::audit::{
+    Act, AuditCursor, AuditFilter, AuditHead, AuditLog, AuditMark, AuditPage, Change,
+};
 use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
@@ -541,6 +543,17 @@ impl AuditLog for SqliteStore {
         at: jiff::Timestamp,
     ) -> Read<'a, ()> {
         self.note(tenant, Note::Config { config, at: at.as_millisecond() })
+    }
+
+    fn audit_exported<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        at: jiff::Timestamp,
+    ) -> Read<'a, ()> {
+        let change = Change::SessionExported { session };
+        let act = Act { by: Some(scope.actor().clone()), change };
+        self.note(scope.tenant(), Note::Act { act, at: at.as_millisecond() })
     }
 }
 

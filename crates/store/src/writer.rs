@@ -137,6 +137,7 @@ impl Writer {
                         match note {
                             Note::Mark(mark) => seal::mark(db, &mark)?,
                             Note::Config { config, at } => seals.config(db, tenant, config, at)?,
+                            Note::Act { act, at } => seals.noted(db, tenant, &act, at)?,
                         }
                         Ok(((), erase::Unlink::default()))
                     });

@@ -3,8 +3,9 @@
 //! Each claim is an async function of its own that takes a fresh store and panics where the port's promise does
 //! not hold; [`CLAIMS`] lists them by name, [`store()`] runs them all. [`random`] makes sequences of batches, and
 //! [`compare::equal_receipts_and_reads`] plays one against two stores. [`tenants`] has two tenants on one store, each of
-//! which must be answered as if it were alone.
+//! which must be answered as if it were alone. [`acts`] looks for the record of whatever somebody changes.
 
+pub mod acts;
 pub mod compare;
 pub mod random;
 pub mod tenants;

@@ -4,6 +4,7 @@
 //! copy of its tenant's rows, which replaces the original only when every mutation held. It keeps nothing after
 //! the process, knows no lanes and is never overloaded or read-only.
 
+mod acts;
 mod apply;
 mod approval;
 mod budget;

@@ -11,20 +11,20 @@ use crate::home::{Home, block_on, stderr};
 const MARK: &str = "MARK-51c0ffee";
 
 /// Runs a command with `--json`; returns its exit code and its document.
-fn asked(home: &Home, line: &[&str]) -> (i32, Value) {
+pub(crate) fn asked(home: &Home, line: &[&str]) -> (i32, Value) {
     let output = home.run(&[line, &["--json"]].concat());
     let document = serde_json::from_slice(&output.stdout);
     let document = document.unwrap_or_else(|error| panic!("{line:?}: {error}: {}", stderr(&output)));
     (output.status.code().expect("it ended"), document)
 }
 
-fn good(home: &Home, line: &[&str]) -> Value {
+pub(crate) fn good(home: &Home, line: &[&str]) -> Value {
     let (code, document) = asked(home, line);
     assert_eq!(code, 0, "{line:?}: {document:#}");
     document
 }
 
-fn problems(document: &Value) -> Vec<&str> {
+pub(crate) fn problems(document: &Value) -> Vec<&str> {
     let findings = document["findings"].as_array().expect("findings");
     findings.iter().map(|finding| finding["problem"].as_str().expect("a word")).collect()
 }
@@ -178,7 +178,7 @@ fn a_checkpoint_that_is_removed_or_changed_is_missed_by_its_number() {
 
 /// Sees that a server that ended in order left everything in the main file: a page of the log would hide the one of the
 /// main file, and whoever copies that file alone would lose what was said last.
-fn assert_settled(home: &Home) {
+pub(crate) fn assert_settled(home: &Home) {
     let log = home.path().join("store").join("dromia.db-wal");
     assert_eq!(fs::metadata(&log).map_or(0, |found| found.len()), 0, "a log is left");
 }

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 35] = [
+const GUARDS: [Guard; 36] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -211,6 +211,12 @@ const GUARDS: [Guard; 35] = [
         "guard/src/audit/export.rs",
         "follow(before, record) != link",
         "a_reader_that_looks_at_the_number_only_is_caught",
+    ),
+    guard(
+        "record",
+        "store/src/apply/audit.rs",
+        "self.note_rights(&mut grown)",
+        "an_act_without_a_record_is_caught",
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! Claims about the whole binary, over real sockets, and about the shape of the workspace.
 
+mod acts;
 mod approvals;
 mod arrows;
 mod audit;

@@ -82,7 +82,10 @@ pub(crate) async fn export(
     Segments(session): Segments<String>,
 ) -> Answer<Response> {
     let session = id::<SessionId>(&session)?;
-    let file = core.ports.runs.export(caller.scope, session).await?;
+    let file = core.ports.runs.export(caller.scope.clone(), session).await?;
+    // Before the first byte: whoever has the file is in the audit.
+    let at = core.ports.runtime.clock.now();
+    core.ports.audit.audit_exported(&caller.scope, session, at).await?;
     let mut response = Response::new(Body::from(file));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

@@ -20,7 +20,7 @@ use dromia_contracts::runs::{Live, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, Session};
 use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
 use dromia_contracts::token::Token;
-use dromia_contracts::{BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
+use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub budgets: Vec<(TenantId, Budget)>,
     pub approvals: Vec<(TenantId, Approval)>,
     pub approval_rules: Vec<(TenantId, ApprovalRule)>,
+    /// Who took which session out.
+    pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,
     pub minted: u64,
 }

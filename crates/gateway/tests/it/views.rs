@@ -139,11 +139,22 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     let world = World::new().await;
     let file = world.ask("GET", &format!("/v1/sessions/{}/export", world.ours.session), "").await;
     assert_eq!(file.headers["content-type"], "application/octet-stream");
+    let record = (world.ours.tenant, Actor::new("token:ci"), world.ours.session);
+    assert_eq!(world.rooms.lock().exported, [record.clone()], "who took it is in the audit");
     let text = std::str::from_utf8(&file.body).unwrap();
     let imported = world.ask("POST", "/v1/sessions/import?agent=ops", text).await;
     assert_eq!(imported.status, 201);
     assert!(imported.json()["session"].as_str().unwrap().starts_with("ses_"));
     assert_eq!(world.ask("POST", "/v1/sessions/import", text).await.code(), "invalid_request");
+
+    // Whose record cannot be kept gets no file, and what nobody got leaves no record.
+    world.rooms.lock().read_only = Some("no space left".into());
+    let refused = world.ask("GET", &format!("/v1/sessions/{}/export", world.ours.session), "").await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "store_unavailable"));
+    world.rooms.lock().read_only = None;
+    let theirs = world.ask("GET", &format!("/v1/sessions/{}/export", world.theirs.session), "").await;
+    assert_eq!(theirs.status, 404);
+    assert_eq!(world.rooms.lock().exported, [record]);
 }
 
 /// Puts an input into the session that is ours, taken by its run.

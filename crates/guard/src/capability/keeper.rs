@@ -241,7 +241,7 @@ impl Capabilities for StoreCapabilities {
             let _turn = self.turn.lock().await;
             let capability = self.sign(&scope, new).await?;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
-            let mut batch = Batch::new(scope.tenant());
+            let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
             let mut dropped = None;
             let most = most(capability.usage);
             if before.rows.len() >= most {
@@ -286,7 +286,8 @@ impl Capabilities for StoreCapabilities {
             }
             let at = self.live.now();
             let revoke = Mutation::CapabilityRevoke(CapabilityRevoke { capability, at });
-            self.commit(&scope, Batch::new(scope.tenant()).with(revoke)).await?;
+            let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at);
+            self.commit(&scope, batch.with(revoke)).await?;
             let revoked = Capability { revoked_at: Some(at), ..found.capability.clone() };
             let made_from = |id: &CapabilityId| {
                 let chain = before.chain(*id).unwrap_or_default();
@@ -311,7 +312,8 @@ impl Capabilities for StoreCapabilities {
             let _turn = self.turn.lock().await;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let drop = Mutation::CapabilityDrop(CapabilityDrop { capability });
-            self.commit(&scope, Batch::new(scope.tenant()).with(drop)).await?;
+            let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
+            self.commit(&scope, batch.with(drop)).await?;
             let mut after = Held::clone(&before);
             after.rows.remove(&capability);
             self.live.set(scope.tenant(), after);

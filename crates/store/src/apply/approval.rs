@@ -3,7 +3,6 @@
 //! What an entry does to an approval is `contracts::approval`; here is what it reads and what becomes rows. A batch without
 //! a payer is an import: the approvals that its entries name are of another store, and nothing is moved.
 
-use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use dromia_contracts::approval::{Approval, ApprovalRule, RULES_MAX, touched};
@@ -16,23 +15,28 @@ use crate::read;
 /// An approval that the batch touches.
 #[derive(Debug)]
 pub(super) struct ApprovalDraft {
-    approval: Approval,
+    pub(super) approval: Approval,
     changed: bool,
+    /// What the batch answers it, if it does.
+    pub(super) answered: Option<bool>,
 }
 
 /// The tenant's rules as they will be.
 #[derive(Debug)]
 pub(super) struct RulesDraft<'b> {
-    /// The name of each, and its end.
-    known: Vec<(String, Timestamp)>,
-    changes: Vec<RuleChange<'b>>,
+    known: Vec<ApprovalRule>,
+    pub(super) changes: Vec<RuleChange<'b>>,
 }
 
 /// What happens to a rule's row.
 #[derive(Debug)]
-enum RuleChange<'b> {
+pub(super) enum RuleChange<'b> {
+    /// It is written.
     Put(&'b ApprovalRule),
+    /// Somebody removes it.
     Remove(String),
+    /// It had ended, and goes.
+    Sweep(String),
 }
 
 impl<'b> Draft<'b> {
@@ -52,7 +56,7 @@ impl<'b> Draft<'b> {
                 Err(Refusal::Malformed(format!("{} is another approval", ask.id)).into())
             };
         }
-        self.approvals.push(ApprovalDraft { approval: ask.clone(), changed: true });
+        self.approvals.push(ApprovalDraft { approval: ask.clone(), changed: true, answered: None });
         Ok(())
     }
 
@@ -63,7 +67,10 @@ impl<'b> Draft<'b> {
             .approval
             .answer(answer.from, answer.approved, &answer.answered)
             .map_err(|found| Refusal::ApprovalMoved { found })?;
-        draft.changed |= draft.approval.state != before;
+        if draft.approval.state != before {
+            draft.changed = true;
+            draft.answered = Some(answer.approved);
+        }
         Ok(())
     }
 
@@ -89,7 +96,7 @@ impl<'b> Draft<'b> {
         }
         let found = read::approval::of_tenant(db, self.tenant, id)?;
         Ok(found.map(|approval| {
-            self.approvals.push(ApprovalDraft { approval, changed: false });
+            self.approvals.push(ApprovalDraft { approval, changed: false, answered: None });
             self.approvals.len() - 1
         }))
     }
@@ -107,23 +114,26 @@ impl<'b> Draft<'b> {
             self.session(db, session)?;
         }
         let draft = self.rules(db)?;
-        let ended = |(name, end): &(String, Timestamp)| *end <= rule.created_at && *name != rule.name;
-        let gone = draft.known.iter().filter(|known| ended(known)).map(|(name, _)| name.clone());
-        let gone: Vec<_> = gone.map(RuleChange::Remove).collect();
-        draft.known.retain(|known| !ended(known) && known.0 != rule.name);
+        let stands = draft.known.contains(rule);
+        let ended = |known: &ApprovalRule| known.expires_at <= rule.created_at && known.name != rule.name;
+        let gone = draft.known.iter().filter(|known| ended(known)).map(|known| known.name.clone());
+        let gone: Vec<_> = gone.map(RuleChange::Sweep).collect();
+        draft.known.retain(|known| !ended(known) && known.name != rule.name);
         if draft.known.len() >= RULES_MAX {
             return Err(Refusal::Malformed(format!("a tenant has at most {RULES_MAX} rules")).into());
         }
-        draft.known.push((rule.name.clone(), rule.expires_at));
+        draft.known.push(rule.clone());
         draft.changes.extend(gone);
-        draft.changes.push(RuleChange::Put(rule));
+        if !stands {
+            draft.changes.push(RuleChange::Put(rule));
+        }
         Ok(())
     }
 
     pub(super) fn approval_rule_remove(&mut self, db: &Connection, remove: &ApprovalRuleRemove) -> Checked {
         let draft = self.rules(db)?;
         let before = draft.known.len();
-        draft.known.retain(|(name, _)| *name != remove.name);
+        draft.known.retain(|known| known.name != remove.name);
         if draft.known.len() < before {
             draft.changes.push(RuleChange::Remove(remove.name.clone()));
         }
@@ -132,8 +142,7 @@ impl<'b> Draft<'b> {
 
     fn rules(&mut self, db: &Connection) -> Checked<&mut RulesDraft<'b>> {
         if self.approval_rules.is_none() {
-            let rules = read::approval::all_rules(db, self.tenant)?;
-            let known = rules.into_iter().map(|rule| (rule.name, rule.expires_at)).collect();
+            let known = read::approval::all_rules(db, self.tenant)?;
             self.approval_rules = Some(RulesDraft { known, changes: Vec::new() });
         }
         // It was filled above.
@@ -173,7 +182,7 @@ impl<'b> Draft<'b> {
                         rule.expires_at.as_millisecond(),
                         record(rule)?,
                     ])?,
-                RuleChange::Remove(name) => db
+                RuleChange::Remove(name) | RuleChange::Sweep(name) => db
                     .prepare_cached("DELETE FROM approval_rules WHERE tenant = ?1 AND name = ?2")?
                     .execute(params![self.tenant.as_bytes(), name])?,
             } as u64;

@@ -21,12 +21,12 @@ use crate::read;
 #[derive(Debug)]
 pub(super) struct BudgetDraft<'b> {
     known: Vec<Budget>,
-    changes: Vec<Change<'b>>,
+    pub(super) changes: Vec<Change<'b>>,
 }
 
 /// What happens to a budget's row.
 #[derive(Debug)]
-enum Change<'b> {
+pub(super) enum Change<'b> {
     /// Its row is written; what was counted goes, unless it counts the same.
     Set { budget: &'b Budget, anew: bool },
     /// It goes with what was counted.

@@ -4,8 +4,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::capability::Capability;
-use dromia_contracts::id::CapabilityId;
+use dromia_contracts::id::{AgentId, CapabilityId};
 use dromia_contracts::store::{CapabilityDrop, CapabilityRevoke, Refusal};
+use dromia_contracts::token::TokenState;
 
 use super::{Checked, Draft};
 use crate::code::Code as _;
@@ -16,10 +17,10 @@ use crate::read;
 pub(super) enum CapabilityDraft<'b> {
     /// It is written.
     Put(&'b Capability),
-    /// It is taken back.
-    Revoke(&'b CapabilityRevoke),
-    /// It goes.
-    Drop(CapabilityId),
+    /// It is taken back from whoever holds it.
+    Revoke { revoke: &'b CapabilityRevoke, holder: AgentId },
+    /// It goes; it is taken from its holder, if it counted until now.
+    Drop { id: CapabilityId, taken_from: Option<AgentId> },
     /// It stands as the batch wants it.
     Same(CapabilityId),
 }
@@ -28,8 +29,8 @@ impl CapabilityDraft<'_> {
     fn id(&self) -> CapabilityId {
         match self {
             Self::Put(put) => put.id,
-            Self::Revoke(revoke) => revoke.capability,
-            Self::Drop(id) | Self::Same(id) => *id,
+            Self::Revoke { revoke, .. } => revoke.capability,
+            Self::Drop { id, .. } | Self::Same(id) => *id,
         }
     }
 }
@@ -61,15 +62,22 @@ impl<'b> Draft<'b> {
         let draft = match self.capability_known(db, revoke.capability)? {
             None => return Err(Refusal::NotFound(revoke.capability.to_string()).into()),
             Some(known) if known.revoked_at.is_some() => CapabilityDraft::Same(revoke.capability),
-            Some(_) => CapabilityDraft::Revoke(revoke),
+            Some(known) => CapabilityDraft::Revoke { revoke, holder: known.holder },
         };
         self.capabilities.push(draft);
         Ok(())
     }
 
-    pub(super) fn capability_drop(&mut self, drop: &'b CapabilityDrop) -> Checked {
-        self.capability_once(drop.capability)?;
-        self.capabilities.push(CapabilityDraft::Drop(drop.capability));
+    pub(super) fn capability_drop(&mut self, db: &Connection, drop: &'b CapabilityDrop) -> Checked {
+        let id = drop.capability;
+        self.capability_once(id)?;
+        let now = self.wanted.map(|wanted| wanted.at);
+        let counts = |known: &Capability| match now {
+            Some(now) => known.state(now) == TokenState::Active,
+            None => known.revoked_at.is_none(),
+        };
+        let taken_from = self.capability_known(db, id)?.filter(counts).map(|known| known.holder);
+        self.capabilities.push(CapabilityDraft::Drop { id, taken_from });
         Ok(())
     }
 
@@ -113,7 +121,7 @@ impl<'b> Draft<'b> {
                         put.revoked_at.map(jiff::Timestamp::as_millisecond),
                     ])?;
                 }
-                CapabilityDraft::Revoke(revoke) => {
+                CapabilityDraft::Revoke { revoke, .. } => {
                     db.prepare_cached(
                         "UPDATE capabilities SET revoked_at = ?3 WHERE tenant = ?1 AND capability = ?2",
                     )?
@@ -123,7 +131,7 @@ impl<'b> Draft<'b> {
                         revoke.at.as_millisecond(),
                     ])?;
                 }
-                CapabilityDraft::Drop(id) => {
+                CapabilityDraft::Drop { id, .. } => {
                     db.prepare_cached("DELETE FROM capabilities WHERE tenant = ?1 AND capability = ?2")?
                         .execute(params![self.tenant.as_bytes(), id.as_bytes()])?;
                 }

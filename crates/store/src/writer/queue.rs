@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use dromia_contracts::agent::Erased;
-use dromia_contracts::audit::AuditMark;
+use dromia_contracts::audit::{Act, AuditMark};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::store::{Batch, Commit, Lane, ReadError};
@@ -35,12 +35,14 @@ pub(crate) enum Job {
 }
 
 /// What is noted for the audit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Note {
     /// The last checkpoint that is durable outside of the file.
     Mark(AuditMark),
     /// Under which configuration the tenant is served, and since when, in milliseconds.
     Config { config: Digest, at: i64 },
+    /// An act that changes no row, and when, in milliseconds.
+    Act { act: Act, at: i64 },
 }
 
 /// A batch and whoever waits for it.

@@ -153,6 +153,21 @@ async fn a_configuration_is_sealed_once_and_a_mark_only_grows() {
     assert_eq!(check(scene.dir.path(), &[]).findings, []);
 }
 
+#[tokio::test]
+async fn what_is_taken_out_is_sealed_by_whoever_took_it() {
+    let scene = Scene::open().await;
+    let of = |tenant| Authority::claim().scope(tenant, Actor::new("token:ci"));
+    scene.store.audit_exported(&of(TENANT), SESSION, at(7)).await.expect("is noted");
+    let nobody = TenantId::from_bytes([0xaa; 16]);
+    scene.store.audit_exported(&of(nobody), SESSION, at(8)).await.expect("there is nothing to note");
+    let whole = all(&scene, &Scene::scope(), AuditFilter::default(), 256).await;
+    assert_eq!(kinds(&whole), ["tenant_created", "agent_created", "session_exported"]);
+    let AuditWhat::Act { act, .. } = &whole[2].what else { panic!("an act was sealed") };
+    assert_eq!((whole[2].at, act.by.as_ref().map(Actor::as_str)), (at(7), Some("token:ci")));
+    assert_eq!(act.change, Change::SessionExported { session: SESSION });
+    assert_eq!(check(scene.dir.path(), &[]).findings, []);
+}
+
 fn check(dir: &Path, checkpoints: &[Checkpointed]) -> AuditChecked {
     let inspector = Inspector::new(StoreConfig::new(dir), Duration::from_mins(1));
     inspector.audit(TENANT, checkpoints).expect("is checked")

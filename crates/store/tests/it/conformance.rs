@@ -6,6 +6,7 @@ use dromia_contracts::store::Store;
 use dromia_store::{SqliteStore, StoreConfig};
 use dromia_testkit::FaultyStore;
 use dromia_testkit::conformance;
+use dromia_testkit::conformance::acts::{Sealed, equal_acts, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
 use dromia_testkit::conformance::random::{Writer, sequences};
 use dromia_testkit::faulty::CommitFault;
@@ -17,6 +18,19 @@ fn fresh() -> (TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens");
     (dir, Arc::new(store))
+}
+
+/// A fresh store, as what takes batches and as what reads its chains.
+fn sealed() -> (TempDir, Arc<dyn Store>, Sealed) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens"));
+    (dir, store.clone(), Sealed(store))
+}
+
+#[tokio::test]
+async fn whatever_somebody_changes_leaves_one_record_in_its_commit() {
+    let (_dir, store, read) = sealed();
+    assert_eq!(every_act_leaves_one_record(store, &read).await, Ok(()));
 }
 
 #[tokio::test]
@@ -39,6 +53,8 @@ async fn sqlite_answers_random_sequences_as_the_reference_does() {
         let (_dir, store) = fresh();
         let compared = equals_the_reference(store, &ops).await;
         assert_eq!(compared, Ok(()), "sequence {sequence}: {ops:?}");
+        let (_dir, store, read) = sealed();
+        assert_eq!(equal_acts(store, &read, &ops).await, Ok(()), "acts of sequence {sequence}: {ops:?}");
     }
 }
 

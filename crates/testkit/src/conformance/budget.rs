@@ -12,12 +12,12 @@ use super::scene::{
     Scene, agent_create, append, at, completed, input, model_called, model_replied, session_open, started,
 };
 
-fn calls(limit: u64) -> Budget {
+pub(super) fn calls(limit: u64) -> Budget {
     let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Total);
     Budget { name: "b".to_owned(), per, of: None, measure, period, limit, declared: false }
 }
 
-fn set(budget: Budget) -> Mutation {
+pub(super) fn set(budget: Budget) -> Mutation {
     Mutation::BudgetSet(BudgetSet { budget })
 }
 

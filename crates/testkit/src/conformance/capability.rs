@@ -17,7 +17,7 @@ fn id(number: u8) -> CapabilityId {
     CapabilityId::from_bytes([number; 16])
 }
 
-fn capability(holder: AgentId, number: u8) -> Capability {
+pub(super) fn capability(holder: AgentId, number: u8) -> Capability {
     Capability {
         id: id(number),
         holder,
@@ -33,11 +33,11 @@ fn capability(holder: AgentId, number: u8) -> Capability {
     }
 }
 
-fn revoke(number: u8, ms: i64) -> Mutation {
+pub(super) fn revoke(number: u8, ms: i64) -> Mutation {
     Mutation::CapabilityRevoke(CapabilityRevoke { capability: id(number), at: at(ms) })
 }
 
-fn forget(number: u8) -> Mutation {
+pub(super) fn forget(number: u8) -> Mutation {
     Mutation::CapabilityDrop(CapabilityDrop { capability: id(number) })
 }
 

@@ -9,7 +9,7 @@ use dromia_contracts::vault::{Placement, SealedSecret, Secret};
 
 use super::scene::{Scene, at};
 
-fn sealed(name: &str, version: u32) -> SealedSecret {
+pub(super) fn sealed(name: &str, version: u32) -> SealedSecret {
     let secret = Secret {
         name: name.to_owned(),
         version,
@@ -26,7 +26,7 @@ async fn put(scene: &Scene, sealed: &SealedSecret) {
     scene.done(scene.batch().with(Mutation::SecretPut(sealed.clone()))).await;
 }
 
-fn erase(name: &str, version: u32) -> Mutation {
+pub(super) fn erase(name: &str, version: u32) -> Mutation {
     Mutation::SecretErase(SecretErase { name: name.to_owned(), version })
 }
 

@@ -20,6 +20,7 @@ use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{Digest, RunId, TenantId};
 
 use super::State;
+use super::acts::Candidate;
 use super::chain::chain;
 use super::limits::measure;
 use super::rows::{ItemRow, KeyRow, StateRow, TenantRows, TokenRow};
@@ -29,15 +30,15 @@ impl State {
         let rows = measure(batch)?;
         let mut receipt = Receipt { positions: Vec::new(), claimed: true, waiting: false };
         let mut copy = self.tenants.get(&batch.tenant).cloned();
+        let wanted = batch.wanted.as_ref();
         for mutation in &batch.mutations {
+            let act = Candidate::of(copy.as_ref(), mutation, wanted);
             if let Mutation::TenantCreate(create) = mutation {
                 self.tenant_create(batch.tenant, &mut copy, create)?;
-                continue;
             }
             let tenant = copy.as_mut().ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
             if let Mutation::TokenCreate(create) = mutation {
                 self.token_create(batch.tenant, tenant, create)?;
-                continue;
             }
             if let Some(position) = tenant.mutate(mutation, batch.payer.as_ref())? {
                 receipt.positions.push(position);
@@ -45,12 +46,16 @@ impl State {
             if let Mutation::RunAppend(append) = mutation {
                 receipt.waiting |= tenant.frees_a_waiting_session(append);
             }
+            tenant.note(act);
         }
         let mut tenant = copy.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
         if let Some(claim) = &batch.claim {
             receipt.claimed = tenant.claim(claim, batch.payer.as_ref())?;
         }
+        let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
+        let redrives: Vec<_> = redrives.map(|one| Candidate::of(Some(&tenant), one, wanted)).collect();
         tenant.deliver(batch)?;
+        redrives.into_iter().for_each(|act| tenant.note(act));
         self.tenants.insert(batch.tenant, tenant);
         self.stats.commits += 1;
         self.stats.batches += 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
 use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::audit::Act;
 use dromia_contracts::budget::{Budget, Counter, Reserved};
 use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::Subscriber;
@@ -58,6 +59,8 @@ pub(super) struct TenantRows {
     pub(super) files_rest: BTreeMap<AgentId, Label>,
     pub(super) approvals: BTreeMap<ApprovalId, Approval>,
     pub(super) approval_rules: BTreeMap<String, ApprovalRule>,
+    /// What people changed, and when.
+    pub(super) acts: Vec<(Timestamp, Act)>,
 }
 
 /// A credential by its id, and the hash by which it is found.
@@ -131,6 +134,7 @@ impl TenantRows {
             files_rest: BTreeMap::new(),
             approvals: BTreeMap::new(),
             approval_rules: BTreeMap::new(),
+            acts: Vec::new(),
         }
     }
 

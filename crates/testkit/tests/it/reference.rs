@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dromia_contracts::audit::Act;
 use dromia_contracts::store::{Commit, Store};
+use dromia_contracts::{Actor, Authority, BoxFuture, Scope};
+use dromia_testkit::conformance::acts::{KINDS, ReadActs, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
-use dromia_testkit::conformance::random::{Writer, sequences};
+use dromia_testkit::conformance::random::{TENANTS, Writer, sequences, tenant_id};
 use dromia_testkit::conformance::{self, CLAIMS};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore, Sim};
+use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -22,6 +26,35 @@ fn the_reference_store_passes_the_suite() {
     Sim::new(1).block_on(conformance::store(|| async { fresh() })).expect("the suite ends");
     let names: BTreeSet<_> = CLAIMS.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), CLAIMS.len(), "no claim is listed twice");
+}
+
+#[test]
+fn whatever_somebody_changes_leaves_one_record() {
+    let store = ReferenceStore::new();
+    let played = every_act_leaves_one_record(Arc::new(store.clone()), &store);
+    assert_eq!(Sim::new(1).block_on(played), Ok(Ok(())));
+}
+
+/// Acts without those of one kind, as of a store that forgets them.
+struct Forgetting<'store>(&'store ReferenceStore, &'static str);
+
+impl ReadActs for Forgetting<'_> {
+    fn acts_of(&self, scope: Scope) -> BoxFuture<'_, Vec<(Timestamp, Act)>> {
+        let mut acts = self.0.acts(&scope);
+        acts.retain(|(_, act)| act.change.kind() != self.1);
+        Box::pin(std::future::ready(acts))
+    }
+}
+
+#[test]
+fn an_act_without_a_record_is_caught() {
+    for kind in KINDS {
+        let store = ReferenceStore::new();
+        let forgetting = Forgetting(&store, kind);
+        let played = every_act_leaves_one_record(Arc::new(store.clone()), &forgetting);
+        let found = Sim::new(1).block_on(played).expect("the story ends");
+        assert!(found.is_err_and(|problem| problem.contains(kind)), "{kind} is not missed");
+    }
 }
 
 #[test]
@@ -91,10 +124,9 @@ proptest! {
 
     #[test]
     fn every_batch_submitted_twice_equals_once(ops in sequences(40)) {
-        let once = ReferenceStore::new();
-        let twice: Arc<dyn Store> = Arc::new(ReferenceStore::new());
-        let mut writer = Writer::new(once.clone());
-        let once: Arc<dyn Store> = Arc::new(once);
+        let stores = [ReferenceStore::new(), ReferenceStore::new()];
+        let mut writer = Writer::new(stores[0].clone());
+        let [once, twice] = stores.each_ref().map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
         let play = async {
             let mut batches = Writer::world();
             let mut ops = ops.iter();
@@ -113,5 +145,9 @@ proptest! {
             equal_receipts_and_reads(&once, &twice, Vec::new()).await
         };
         prop_assert_eq!(Sim::new(1).block_on(play).expect("the sequence ends"), Ok(()));
+        for tenant in 0..TENANTS {
+            let scope = Authority::claim().scope(tenant_id(tenant), Actor::new("test:twice"));
+            prop_assert_eq!(stores[0].acts(&scope), stores[1].acts(&scope));
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use dromia_api::audit::{Decided, Record};
 use dromia_contracts::audit::{Act, AuditCursor, AuditItem, AuditWhat, Change, Notary};
+use dromia_contracts::budget::Budget;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::StoredEntry;
@@ -79,7 +80,50 @@ fn change(notary: &dyn Notary, place: AuditCursor, at: Timestamp, act: &Act, cha
         Change::StatePut { session, name } => Record { session: Some(*session), what: said(name), ..record },
         Change::DeliveryRedriven { delivery } => Record { what: Some(delivery.to_string()), ..record },
         Change::ConfigApplied { config } => Record { action: Some(*config), ..record },
+        Change::SecretSet { name, version, host } => Record {
+            what: said(&format!("{name} for {host}")),
+            outcome: Some(format!("version {version}")),
+            ..record
+        },
+        Change::SecretErased { name }
+        | Change::BudgetRemoved { name }
+        | Change::ApprovalRuleRemoved { name } => Record { what: said(name), ..record },
+        Change::CapabilityGranted { capability, rights, .. } => {
+            Record { what: Some(capability.to_string()), outcome: said(&rights.join(" ")), ..record }
+        }
+        Change::CapabilityDelegated { capability, from, rights, .. } => Record {
+            what: Some(format!("{capability} of {from}")),
+            outcome: said(&rights.join(" ")),
+            ..record
+        },
+        Change::CapabilityRevoked { capability, .. } => {
+            Record { what: Some(capability.to_string()), ..record }
+        }
+        Change::BudgetSet { budget } => {
+            Record { what: said(&budget.name), outcome: said(&limit(budget)), ..record }
+        }
+        Change::ApprovalAnswered { approval, approved, .. } => {
+            let outcome = if *approved { "approved" } else { "denied" };
+            Record { what: Some(approval.to_string()), outcome: Some(outcome.to_owned()), ..record }
+        }
+        Change::ApprovalRuleSet { name, answer, rule, .. } => Record {
+            what: said(name),
+            outcome: Some(answer.as_str().to_owned()),
+            action: Some(*rule),
+            ..record
+        },
+        Change::SessionExported { session } => {
+            Record { session: Some(*session), what: Some(session.to_string()), ..record }
+        }
     }
+}
+
+/// Says what a budget allows, such as `5.000000 money per day and agent`.
+fn limit(budget: &Budget) -> String {
+    let Budget { per, of, measure, period, limit, .. } = budget;
+    let whose = of.as_deref().map(|of| format!(" {of}")).unwrap_or_default();
+    let (limit, measure, period) = (measure.show(*limit), measure.as_str(), period.as_str());
+    format!("{limit} {measure} per {period} and {}{whose}", per.as_str())
 }
 
 /// Returns the records of one entry. One that a newer program wrote has its kind and its chain.
@@ -162,4 +206,115 @@ pub(super) fn entry_records(
 /// Writes a word of the contracts as it is written everywhere.
 fn word(word: &impl Serialize) -> Option<String> {
     serde_json::to_value(word).ok()?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::approval::RuleAnswer;
+    use dromia_contracts::budget::{Measure, Per, Period};
+    use dromia_contracts::{Actor, ApprovalId, CapabilityId};
+
+    use super::*;
+
+    /// Takes one word out of texts, and signs nothing.
+    #[derive(Debug)]
+    struct Censor;
+
+    impl Notary for Censor {
+        fn redacted(&self, text: &str) -> String {
+            text.replace("hunter2", "(redacted)")
+        }
+
+        fn first_line(&self, _: &str) -> (String, Digest) {
+            (String::new(), Digest::default())
+        }
+
+        fn line(&self, _: Digest, _: &str) -> (String, Digest) {
+            (String::new(), Digest::default())
+        }
+
+        fn last_line(&self, _: Digest, _: u64) -> String {
+            String::new()
+        }
+    }
+
+    fn told(change: Change) -> Record {
+        let item = AuditItem {
+            place: AuditCursor { seal: 7, span: 0, seq: 1 },
+            at: Timestamp::UNIX_EPOCH,
+            what: AuditWhat::Act {
+                act: Act { by: Some(Actor::new("token:ci")), change },
+                chain: Digest::default(),
+            },
+        };
+        let mut records = records(&Censor, item);
+        assert_eq!(records.len(), 1, "an act is one record");
+        records.remove(0)
+    }
+
+    #[test]
+    fn an_act_says_who_did_what_and_nothing_that_is_secret() {
+        let (capability, from) = (CapabilityId::from_bytes([1; 16]), CapabilityId::from_bytes([2; 16]));
+        let (holder, approval) = (AgentId::from_bytes([3; 16]), ApprovalId::from_bytes([4; 16]));
+        let session = SessionId::from_bytes([5; 16]);
+        let named = || "hunter2".to_owned();
+        let rights = vec!["file:write:hunter2".to_owned(), "tool:exec".to_owned()];
+        let budget = Budget {
+            name: "daily".to_owned(),
+            per: Per::Actor,
+            of: Some("cli:hunter2".to_owned()),
+            measure: Measure::Money,
+            period: Period::Day,
+            limit: 5_000_000,
+            declared: false,
+        };
+        let covers = Some("file:write:(redacted) tool:exec");
+        let (name, rule) = (named(), Digest::from_bytes([6; 32]));
+        let rule_set = Change::ApprovalRuleSet { name, answer: RuleAnswer::Deny, agent: Some(holder), rule };
+        for (change, agent, what, outcome) in [
+            (
+                Change::SecretSet { name: named(), version: 3, host: "https://h:443".to_owned() },
+                None,
+                "(redacted) for https://h:443".to_owned(),
+                Some("version 3"),
+            ),
+            (Change::SecretErased { name: named() }, None, "(redacted)".to_owned(), None),
+            (
+                Change::CapabilityGranted { capability, holder, rights: rights.clone() },
+                Some(holder),
+                capability.to_string(),
+                covers,
+            ),
+            (
+                Change::CapabilityDelegated { capability, from, holder, rights },
+                Some(holder),
+                format!("{capability} of {from}"),
+                covers,
+            ),
+            (Change::CapabilityRevoked { capability, holder }, Some(holder), capability.to_string(), None),
+            (
+                Change::BudgetSet { budget },
+                None,
+                "daily".to_owned(),
+                Some("5.000000 money per day and actor cli:(redacted)"),
+            ),
+            (Change::BudgetRemoved { name: named() }, None, "(redacted)".to_owned(), None),
+            (
+                Change::ApprovalAnswered { approval, agent: holder, approved: false },
+                Some(holder),
+                approval.to_string(),
+                Some("denied"),
+            ),
+            (rule_set, Some(holder), "(redacted)".to_owned(), Some("deny")),
+            (Change::ApprovalRuleRemoved { name: named() }, None, "(redacted)".to_owned(), None),
+            (Change::SessionExported { session }, None, session.to_string(), None),
+        ] {
+            let kind = change.kind();
+            let record = told(change);
+            assert_eq!((record.id.as_str(), record.kind.as_str()), ("act:7", kind));
+            assert_eq!((record.actor.as_deref(), record.agent), (Some("token:ci"), agent), "{kind}");
+            assert_eq!((record.what, record.outcome.as_deref()), (Some(what), outcome), "{kind}");
+            assert_eq!(record.decision, None, "{kind} is no decision of the gate");
+        }
+    }
 }

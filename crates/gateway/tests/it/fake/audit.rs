@@ -6,8 +6,8 @@ use dromia_contracts::audit::{
     Notary,
 };
 use dromia_contracts::run::Run;
-use dromia_contracts::store::{Page, Read};
-use dromia_contracts::{Actor, Digest, Operator, RunId, Scope, TenantId};
+use dromia_contracts::store::{Page, Read, ReadError};
+use dromia_contracts::{Actor, Digest, Operator, RunId, Scope, SessionId, TenantId};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -91,6 +91,16 @@ impl AuditLog for Ledger {
     }
 
     fn audit_config<'a>(&'a self, _: &'a Operator, _: TenantId, _: Digest, _: Timestamp) -> Read<'a, ()> {
+        ready(())
+    }
+
+    fn audit_exported<'a>(&'a self, scope: &'a Scope, session: SessionId, _: Timestamp) -> Read<'a, ()> {
+        let mut rooms = self.0.lock();
+        if let Some(cause) = rooms.read_only.clone() {
+            return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
+        }
+        rooms.exported.push((scope.tenant(), scope.actor().clone(), session));
+        drop(rooms);
         ready(())
     }
 }

@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditLog as _, AuditWhat};
+use dromia_contracts::budget::{Budget, Measure, Per, Period};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    Batch, Commit, ItemKey, KeyLifetime, Mutation, Refusal, RunAppend, Store as _,
+    Batch, BudgetRemove, BudgetSet, Commit, ItemKey, KeyLifetime, Mutation, Refusal, RunAppend, Store as _,
 };
-use dromia_contracts::{Digest, ItemId, RunId};
+use dromia_contracts::{Actor, Digest, ItemId, RunId};
 use dromia_store::{OpenError, SqliteStore, StoreConfig};
 use dromia_testkit::failing_vfs::{FailingVfs, FileKind, VfsCall};
 
-use crate::scene::{SESSION, Scene, TENANT, claim, completed, head, put, replied, world};
+use crate::scene::{SESSION, Scene, TENANT, at, claim, completed, head, put, replied, world};
 
 const RUN: RunId = RunId::from_bytes([0x44; 16]);
 /// How many batches there are, and how many of them belong to the first life.
@@ -35,19 +37,29 @@ fn input(number: u8) -> Mutation {
     Mutation::InboxPut(put)
 }
 
-/// The batches: the world, two inputs, a turn that takes them and one more, its end, two inputs that wait.
+/// A budget that somebody sets and removes.
+fn budget() -> Budget {
+    let (per, measure, period) = (Per::Tenant, Measure::Calls, Period::Day);
+    Budget { name: "daily".to_owned(), per, of: None, measure, period, limit: 9, declared: false }
+}
+
+/// The batches: the world, two inputs, a turn that takes them and one more, its end, two inputs that wait. With the second
+/// input comes a budget, and with the fourth it goes again.
 pub(crate) fn batches() -> Vec<Batch> {
     let mut begin = Batch::new(TENANT).with(input(3));
     begin.claim = Some(claim(SESSION, RUN, 0, &[item(1), item(2), item(3)]));
     let entries = vec![replied("r".repeat(2_000)), completed()];
     let end = RunAppend { run: RUN, epoch: 1, after: 2, entries, head: head(RunStatus::Completed) };
+    let by = Actor::new("token:ops");
+    let set = Mutation::BudgetSet(BudgetSet { budget: budget() });
+    let remove = Mutation::BudgetRemove(BudgetRemove { name: budget().name });
     vec![
         world(),
         Batch::new(TENANT).with(input(1)),
-        Batch::new(TENANT).with(input(2)),
+        Batch::new(TENANT).wanted_by(&by, at(12)).with(input(2)).with(set),
         begin,
         Batch::new(TENANT).with(Mutation::RunAppend(end)),
-        Batch::new(TENANT).with(input(4)),
+        Batch::new(TENANT).wanted_by(&by, at(14)).with(input(4)).with(remove),
         Batch::new(TENANT).with(input(5)),
     ]
 }
@@ -79,12 +91,36 @@ pub(crate) async fn look(dir: &Path, acknowledged: u64, at_most: u64) -> Finding
     if numbers != expected || journal.len() != entries || inbox.iter().any(|item| item.body.is_none()) {
         return Err(format!("the rows contradict each other: {numbers:?}, {} entries", journal.len()));
     }
+    acts(&store, found).await?;
     let found = found as u64;
     if found < acknowledged {
         return Err(format!("{acknowledged} batches were acknowledged, {found} are there"));
     }
     if found > at_most {
         return Err(format!("{found} batches are there, at most {at_most} were written"));
+    }
+    Ok(())
+}
+
+/// Looks for the acts of the first so many batches: each is there with what it changed, once, and not without it.
+async fn acts(store: &SqliteStore, batches: usize) -> Finding {
+    let words = |error: dromia_contracts::store::ReadError| error.to_string();
+    let scope = Scene::scope();
+    let page = store.audit_items(&scope, AuditFilter::default(), AuditCursor::default(), 256);
+    let items = page.await.map_err(words)?.items;
+    let kinds: Vec<_> = items
+        .iter()
+        .filter_map(|item| match &item.what {
+            AuditWhat::Act { act, .. } => Some(act.change.kind()),
+            AuditWhat::Entry { .. } | AuditWhat::Unknown { .. } => None,
+        })
+        .collect();
+    let after = [(1, "tenant_created"), (1, "agent_created"), (3, "budget_set"), (6, "budget_removed")];
+    let expected: Vec<_> =
+        after.into_iter().filter(|(least, _)| batches >= *least).map(|(_, kind)| kind).collect();
+    let budgets = store.budgets(&scope, at(20)).await.map_err(words)?.len();
+    if kinds != expected || budgets != usize::from((3..6).contains(&batches)) {
+        return Err(format!("{batches} batches left {budgets} budgets and the acts {kinds:?}"));
     }
     Ok(())
 }

@@ -1,0 +1,181 @@
+//! Acts of the reference store: what a mutation changes is noted where what it is about stands otherwise afterwards.
+//!
+//! It keeps acts only, and seals nothing: a chain is the matter of a store that has a disk to distrust.
+
+use dromia_contracts::Digest;
+use dromia_contracts::audit::{Act, Change};
+use dromia_contracts::scope::Scope;
+use dromia_contracts::store::{Mutation, Wanted};
+use dromia_contracts::token::TokenState;
+use jiff::Timestamp;
+
+use super::ReferenceStore;
+use super::rows::TenantRows;
+
+impl ReferenceStore {
+    /// Returns every act of a scope's tenant with its time, in their order. An act that says no time has that of the one
+    /// before.
+    pub fn acts(&self, scope: &Scope) -> Vec<(Timestamp, Act)> {
+        self.state().tenants.get(&scope.tenant()).map(|rows| rows.acts.clone()).unwrap_or_default()
+    }
+}
+
+/// An act that a mutation is, if it changes anything.
+pub(super) struct Candidate<'b> {
+    mutation: &'b Mutation,
+    at: Option<Timestamp>,
+    act: Act,
+    before: String,
+}
+
+impl<'b> Candidate<'b> {
+    /// Looks at a mutation before it is played; nothing for what runs and machinery write.
+    pub(super) fn of(
+        rows: Option<&TenantRows>,
+        mutation: &'b Mutation,
+        wanted: Option<&Wanted>,
+    ) -> Option<Self> {
+        let (at, change) = change(rows, mutation, wanted)?;
+        let act = Act { by: wanted.map(|wanted| wanted.by.clone()), change };
+        Some(Self { mutation, at, act, before: standing(rows, mutation) })
+    }
+}
+
+impl TenantRows {
+    /// Notes an act whose mutation was played, if it changed anything.
+    pub(super) fn note(&mut self, candidate: Option<Candidate<'_>>) {
+        let Some(Candidate { mutation, at, act, before }) = candidate else { return };
+        if standing(Some(self), mutation) != before {
+            let last = self.acts.last().map_or(self.created_at, |(at, _)| *at);
+            self.acts.push((at.unwrap_or(last), act));
+        }
+    }
+}
+
+/// Says what a mutation would change, and when.
+fn change(
+    rows: Option<&TenantRows>,
+    mutation: &Mutation,
+    wanted: Option<&Wanted>,
+) -> Option<(Option<Timestamp>, Change)> {
+    let now = wanted.map(|wanted| wanted.at);
+    let name = String::clone;
+    Some(match mutation {
+        Mutation::TenantCreate(create) => {
+            (Some(create.at), Change::TenantCreated { handle: create.handle.clone() })
+        }
+        Mutation::TokenCreate(create) => {
+            let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
+            (Some(create.at), Change::TokenCreated { token, name, scopes })
+        }
+        Mutation::TokenRevoke(revoke) => (Some(revoke.at), Change::TokenRevoked { token: revoke.token }),
+        Mutation::AgentCreate(create) => {
+            let (agent, handle, revision) = (create.agent, create.handle.clone(), create.revision);
+            (Some(create.at), Change::AgentCreated { agent, handle, revision })
+        }
+        Mutation::AgentStateSet(set) => (now, Change::AgentStateSet { agent: set.agent, to: set.to }),
+        Mutation::StatePut(put) => {
+            now?;
+            (Some(put.at), Change::StatePut { session: put.session, name: name(&put.name) })
+        }
+        Mutation::DeliveryRedrive(redrive) => {
+            now?;
+            (Some(redrive.at), Change::DeliveryRedriven { delivery: redrive.delivery })
+        }
+        Mutation::SecretPut(sealed) => {
+            let secret = &sealed.secret;
+            let (name, version, host) = (name(&secret.name), secret.version, name(&secret.host));
+            (Some(secret.changed_at), Change::SecretSet { name, version, host })
+        }
+        Mutation::SecretErase(erase) => (now, Change::SecretErased { name: name(&erase.name) }),
+        Mutation::CapabilityPut(put) => {
+            let (capability, holder, rights) = (put.id, put.holder, put.rights.clone());
+            let change = match put.parent {
+                None => Change::CapabilityGranted { capability, holder, rights },
+                Some(from) => Change::CapabilityDelegated { capability, from, holder, rights },
+            };
+            (Some(put.created_at), change)
+        }
+        Mutation::CapabilityRevoke(revoke) => {
+            let holder = rows?.capabilities.get(&revoke.capability)?.holder;
+            (Some(revoke.at), Change::CapabilityRevoked { capability: revoke.capability, holder })
+        }
+        Mutation::CapabilityDrop(drop) => {
+            let known = rows?.capabilities.get(&drop.capability)?;
+            let had_ended = match now {
+                Some(now) => known.state(now) != TokenState::Active,
+                None => known.revoked_at.is_some(),
+            };
+            if had_ended {
+                return None;
+            }
+            (now, Change::CapabilityRevoked { capability: known.id, holder: known.holder })
+        }
+        Mutation::BudgetSet(set) => (now, Change::BudgetSet { budget: set.budget.clone() }),
+        Mutation::BudgetRemove(remove) => (now, Change::BudgetRemoved { name: name(&remove.name) }),
+        Mutation::ApprovalAnswer(answer) => {
+            let (approval, approved) = (answer.approval, answer.approved);
+            let agent = rows?.approvals.get(&approval)?.agent;
+            (Some(answer.answered.at), Change::ApprovalAnswered { approval, agent, approved })
+        }
+        Mutation::ApprovalRulePut(put) => {
+            let rule = Digest::from_bytes(*blake3::hash(put.rule.as_bytes()).as_bytes());
+            let (name, answer, agent) = (name(&put.name), put.answer, put.agent);
+            (Some(put.created_at), Change::ApprovalRuleSet { name, answer, agent, rule })
+        }
+        Mutation::ApprovalRuleRemove(remove) => {
+            (now, Change::ApprovalRuleRemoved { name: name(&remove.name) })
+        }
+        Mutation::SessionOpen(_)
+        | Mutation::InboxPut(_)
+        | Mutation::PinPut(_)
+        | Mutation::RunAppend(_)
+        | Mutation::RunTakeover(_)
+        | Mutation::DeliveryPrepare(_)
+        | Mutation::DeliveryStart(_)
+        | Mutation::DeliverySettle(_)
+        | Mutation::DeliveryDrop(_)
+        | Mutation::FeedNumber(_)
+        | Mutation::CursorMove(_)
+        | Mutation::VaultKeyPut(_)
+        | Mutation::FileLabelsPut(_)
+        | Mutation::ApprovalAsk(_) => return None,
+    })
+}
+
+/// Says how what a mutation is about stands, in words that differ where it does.
+fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
+    let Some(rows) = rows else { return "no tenant".to_owned() };
+    match mutation {
+        Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.get(&create.token)),
+        Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.get(&revoke.token)),
+        Mutation::AgentCreate(create) => format!("{:?}", rows.agents.get(&create.agent)),
+        Mutation::AgentStateSet(set) => format!("{:?}", rows.agents.get(&set.agent)),
+        Mutation::StatePut(put) => {
+            let row = rows.states.get(&(put.session, put.name.clone()));
+            format!("{:?}", row.map(|row| row.version))
+        }
+        Mutation::DeliveryRedrive(redrive) => {
+            let row = rows.deliveries.get(&redrive.delivery);
+            format!("{:?}", row.map(|row| row.delivery.redrives))
+        }
+        Mutation::SecretPut(sealed) => version(rows, &sealed.secret.name),
+        Mutation::SecretErase(erase) => version(rows, &erase.name),
+        Mutation::CapabilityPut(put) => format!("{:?}", rows.capabilities.get(&put.id)),
+        Mutation::CapabilityRevoke(revoke) => format!("{:?}", rows.capabilities.get(&revoke.capability)),
+        Mutation::CapabilityDrop(drop) => format!("{:?}", rows.capabilities.get(&drop.capability)),
+        Mutation::BudgetSet(set) => format!("{:?}", rows.budgets.get(&set.budget.name)),
+        Mutation::BudgetRemove(remove) => format!("{:?}", rows.budgets.get(&remove.name)),
+        Mutation::ApprovalAnswer(answer) => {
+            format!("{:?}", rows.approvals.get(&answer.approval).map(|known| known.state))
+        }
+        Mutation::ApprovalRulePut(rule) => format!("{:?}", rows.approval_rules.get(&rule.name)),
+        Mutation::ApprovalRuleRemove(remove) => format!("{:?}", rows.approval_rules.get(&remove.name)),
+        // The tenant is there; and the others are no acts.
+        _ => "a tenant".to_owned(),
+    }
+}
+
+fn version(rows: &TenantRows, name: &str) -> String {
+    format!("{:?}", rows.secrets.get(name).map(|known| known.secret.version))
+}

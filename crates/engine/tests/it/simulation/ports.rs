@@ -21,7 +21,7 @@ use dromia_contracts::plan::DECLARE;
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::Limits;
-use dromia_contracts::sent::Wording;
+use dromia_contracts::sent::{TaintedPast, Wording};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::terms::ToolTerms;
@@ -185,6 +185,7 @@ impl Model for Outside {
             whole: true,
             limit: None,
             left_out: 0,
+            tainted_past: TaintedPast::Whole,
         };
         let body = self.write(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;

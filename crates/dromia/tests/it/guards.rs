@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 35] = [
+const GUARDS: [Guard; 36] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -123,6 +123,12 @@ const GUARDS: [Guard; 35] = [
         "guard/src/policy/question.rs",
         "principal.endorsed",
         "a_gate_that_endorses_everything_is_caught",
+    ),
+    guard(
+        "labels",
+        "tools/src/past.rs",
+        "let label = label_of(content",
+        "a_body_read_again_that_is_trusted_is_caught",
     ),
     guard(
         "policy",

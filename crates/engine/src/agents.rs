@@ -107,7 +107,7 @@ pub(crate) struct Tools {
 impl Tools {
     fn new(all: Arc<[ToolDescriptor]>) -> Self {
         let reads = |tool: &ToolDescriptor| tool.name == past::READ;
-        let usual = if all.iter().any(reads) {
+        let usual: Arc<[ToolDescriptor]> = if all.iter().any(reads) {
             all.iter().filter(|tool| !reads(tool)).cloned().collect()
         } else {
             Arc::clone(&all)

@@ -137,7 +137,7 @@ impl Story {
             told(format!(
                 "[{} bytes that {} told in an earlier turn are untrusted and not repeated; {} tells them, handle {}]",
                 bytes_of(&result.parts),
-                name(result.call, call.map_or(UNNAMED, |call| &call.tool)),
+                name(result.call, call.map_or(UNNAMED, |call| call.tool.as_str())),
                 past::READ,
                 handle_of(place, result),
             ))

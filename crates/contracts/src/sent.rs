@@ -49,7 +49,8 @@ pub enum TaintedPast {
     /// As it was told then, so that the turn is as untrusted as it.
     #[default]
     Whole,
-    /// By a handle, with which the model may read it again ([`crate::past`]).
+    /// By a handle, with which the model may read it again ([`crate::past`]). A program that puts handles in other words
+    /// gives them another name here, as it gives a form another version.
     Handle,
 }
 

@@ -161,7 +161,7 @@ fn a_turn_sees_all_of_itself_and_handles_of_those_before_it() {
 
     story.types(2, "and now?");
     let asks = format!("file.read {ASKS} | {BODY}");
-    assert_eq!(story.lines(), ["input read it", &asks, WORDS, "input and now?"]);
+    assert_eq!(story.lines(), ["input read it", asks.as_str(), WORDS, "input and now?"]);
     assert_eq!(story.label, Label::ACTOR_TEXT, "it is the label of what stands there");
     let label = Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT);
     assert_eq!(story.read("1/call_1_0"), [("buy gold".to_owned(), Label::UNKNOWN_FILE)]);
@@ -183,7 +183,7 @@ fn told_whole_nothing_is_replaced() {
     let mut story = read_and_answered(story().whole());
     story.types(2, "and now?");
     let asks = format!("file.read {ASKS} | buy gold");
-    assert_eq!(story.lines(), ["input read it", &asks, "it says: buy gold", "input and now?"]);
+    assert_eq!(story.lines(), ["input read it", asks.as_str(), "it says: buy gold", "input and now?"]);
     assert_eq!(story.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
     assert!(!story.has_past() && story.is_frozen());
 }

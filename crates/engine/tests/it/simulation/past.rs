@@ -5,6 +5,7 @@ use dromia_contracts::RunId;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::{Integrity, Label};
 use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::Runs as _;
 use dromia_contracts::sent::TaintedPast::{self, Handle, Whole};
 use dromia_contracts::store::{Page, Store as _};
 
@@ -160,6 +161,21 @@ fn a_takeover_writes_the_same_bytes_whatever_the_configuration_says_now() {
         }
         assert!(early > 1, "only {early} crashes came into the turn");
     }
+}
+
+#[test]
+fn an_imported_session_has_the_same_bytes() {
+    let mut scene = Scene::told(Options::default(), Handle);
+    let run = scene.turn("look");
+    let bodies = scene.bodies(run);
+    let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
+    let file = scene.engine.export(scope.clone(), scene.run().session);
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let copy = scene.engine.import(scope, agent, file);
+    scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
+    let copied = scene.world.runs(scene.world.tenants[0]).pop().expect("four runs").id;
+    assert_ne!(copied, run);
+    assert_eq!(scene.bodies(copied), bodies);
 }
 
 /// Planted fault: a tool that tells what it reads again as a fact of the runtime. Whoever wrote the mail gets what it wants.

@@ -73,9 +73,8 @@ impl Scene {
     /// The label of all that a run had seen when each of its calls began, in order.
     fn labels(&self, run: RunId) -> Vec<Label> {
         let place = &self.world.places[0];
-        let page = Page { after: None, limit: 256 };
-        let files = self.world.truth.file_labels(&scope_of(place.tenant), place.agent, page);
-        let files = at_once(files).expect("it reads");
+        let (scope, page) = (scope_of(place.tenant), Page { after: None, limit: 256 });
+        let files = at_once(self.world.truth.file_labels(&scope, place.agent, page)).expect("it reads");
         let own = files.into_iter().filter(|(path, _)| path.starts_with(&run.to_string()));
         own.map(|(_, file)| file.label).collect()
     }

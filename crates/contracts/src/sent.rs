@@ -2,8 +2,9 @@
 //! from.
 //!
 //! A [`Wording`] says what is not derivable later, because the operator may change it at any time: the form, the
-//! model's id at its provider, how much of the conversation was left out. The [`BodyDigest`] proves that bytes which
-//! are written again are the ones that were sent. Keys and addresses are no part of a body and of neither.
+//! model's id at its provider, how much of the conversation was left out, how untrusted content of earlier turns is told.
+//! The [`BodyDigest`] proves that bytes which are written again are the ones that were sent. Keys and addresses are no
+//! part of a body and of neither.
 //!
 //! A form carries a version, such as `chat/1`. A program that writes a form's bytes in another way gives the form a new
 //! version, or the digest tells that the bytes are others.
@@ -35,6 +36,22 @@ pub struct Wording {
     /// How many turns of the conversation are left out at its beginning, so that the rest fits the model's window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u32,
+    /// How untrusted content of earlier turns is told. It is written only where a handle stands in it for something, so
+    /// an entry of before the field reads as what it was: whole.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub tainted_past: TaintedPast,
+}
+
+/// How a model is told what came to earlier turns of its conversation and nobody here vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaintedPast {
+    /// As it was told then, so that the turn is as untrusted as it.
+    #[default]
+    Whole,
+    /// By a handle, with which the model may read it again ([`crate::past`]). A program that puts handles in other words
+    /// gives them another name here, as it gives a form another version.
+    Handle,
 }
 
 /// How a form begins whose requests are answered within this process.
@@ -60,6 +77,11 @@ pub struct Sent {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_whole(past: &TaintedPast) -> bool {
+    *past == TaintedPast::Whole
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -137,6 +159,7 @@ mod tests {
             whole: false,
             limit: None,
             left_out: 0,
+            tainted_past: TaintedPast::Whole,
         };
         assert!(!wording("scripted/1").leaves());
         assert!(wording("chat/2").leaves() && wording("").leaves());
@@ -151,6 +174,7 @@ mod tests {
             whole: false,
             limit: None,
             left_out: 0,
+            tainted_past: TaintedPast::Whole,
         };
         let digest: BodyDigest = "00010203040506ff".parse().expect("16 digits");
         let short = Sent { wording: usual.clone(), digest };
@@ -164,12 +188,24 @@ mod tests {
             whole: true,
             limit: Some("max_completion_tokens".to_owned()),
             left_out: 4,
+            tainted_past: TaintedPast::Handle,
             ..usual
         };
         for sent in [short, Sent { wording, digest }] {
             let text = serde_json::to_string(&sent).expect("it is data");
             assert_eq!(serde_json::from_str::<Sent>(&text).expect("it was just written"), sent);
         }
+    }
+
+    #[test]
+    fn an_entry_of_before_handles_told_the_past_whole() {
+        let old = r#"{"form":"chat/2","model":"m","left_out":4,"digest":"00010203040506ff"}"#;
+        let sent: Sent = serde_json::from_str(old).expect("it is read for ever");
+        assert_eq!(sent.wording.tainted_past, TaintedPast::Whole);
+        assert_eq!(serde_json::to_string(&sent).expect("it is data"), old);
+        let wording = Wording { tainted_past: TaintedPast::Handle, ..sent.wording };
+        let text = serde_json::to_string(&Sent { wording, ..sent }).expect("it is data");
+        assert!(text.contains(r#""tainted_past":"handle""#), "{text}");
     }
 
     #[test]

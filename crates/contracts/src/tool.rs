@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -17,6 +18,7 @@ use crate::egress::{Decision, Reaches};
 use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::label::Label;
+use crate::past::Past;
 use crate::sandbox::Limits;
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
@@ -156,6 +158,8 @@ pub struct ToolContext {
     pub session: SessionId,
     /// The label of everything that the run has seen.
     pub label: Label,
+    /// What stands behind the handles of the run's requests.
+    pub past: Arc<Past>,
     /// The idempotency key, the same for every attempt of the call.
     pub key: String,
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{AssistantMessage, InputMessage, ToolCall, ToolResult};
+use crate::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
 use crate::id::CallId;
 
 /// An assistant message whose calls are not all answered yet. It cannot enter a transcript.
@@ -111,6 +111,23 @@ impl Unit {
         unit.results.sort_by_key(|result| result.call);
         unit
     }
+
+    /// Returns the unit in other words: with other parts in its message and its results, and other names and arguments
+    /// of its calls. Which calls there are, and how they ended, stays.
+    pub fn retold(
+        &self,
+        parts: Vec<Part>,
+        call: impl Fn(&ToolCall) -> (String, String),
+        result: impl Fn(&ToolResult) -> Vec<Part>,
+    ) -> Self {
+        let calls = self.message.calls.iter().map(|known| {
+            let (tool, arguments) = call(known);
+            ToolCall { id: known.id, tool, arguments }
+        });
+        let message = AssistantMessage { parts, calls: calls.collect() };
+        let results = self.results.iter().map(|known| ToolResult { parts: result(known), ..*known });
+        Self { message, results: results.collect() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -164,6 +181,13 @@ impl Transcript {
         self.turns.push(Turn::Unit(unit));
     }
 
+    /// Puts another unit in the place of one. Where none is, nothing changes.
+    pub fn replace_unit(&mut self, at: usize, unit: Unit) {
+        if let Some(Turn::Unit(known)) = self.turns.get_mut(at) {
+            *known = unit;
+        }
+    }
+
     /// Returns the elements in order.
     pub fn turns(&self) -> &[Turn] {
         &self.turns
@@ -173,7 +197,7 @@ impl Transcript {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::{CallStatus, Part};
+    use crate::content::CallStatus;
     use crate::label::Label;
 
     fn call(index: u32) -> ToolCall {
@@ -201,6 +225,33 @@ mod tests {
         let results: Vec<_> =
             unit.results().iter().map(|one| (one.call.index, one.parts[0].as_text())).collect();
         assert_eq!(results, [(0, "1"), (1, "0")], "each went with its call");
+    }
+
+    #[test]
+    fn a_retold_unit_has_the_calls_and_results_that_it_had() {
+        let mut open = OpenUnit::new(AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] });
+        open.answer(result(1)).expect("it is open");
+        open.answer(ToolResult { status: CallStatus::Error, ..result(0) }).expect("it is open");
+        let unit = open.close().expect("all calls are answered");
+        let said = |text: &str| vec![Part::text(text, Label::PUBLIC_FACT)];
+        let retold = unit.retold(
+            said("said"),
+            |call| (format!("{}!", call.tool), "[]".to_owned()),
+            |result| said(&format!("told {}", result.call)),
+        );
+        let calls: Vec<_> = retold.message().calls.iter().map(|call| (call.id, &*call.tool)).collect();
+        assert_eq!(calls, [(call(0).id, "time.now!"), (call(1).id, "time.now!")]);
+        assert_eq!(retold.message().calls[0].arguments, "[]");
+        let results: Vec<_> =
+            retold.results().iter().map(|one| (one.status, one.parts[0].as_text())).collect();
+        assert_eq!(results, [(CallStatus::Error, "told call_1_0"), (CallStatus::Ok, "told call_1_1")]);
+
+        let mut transcript = Transcript::default();
+        transcript.push_unit(unit);
+        transcript.replace_unit(1, retold.clone());
+        assert_ne!(transcript.turns(), [Turn::Unit(retold.clone())], "there is none");
+        transcript.replace_unit(0, retold.clone());
+        assert_eq!(transcript.turns(), [Turn::Unit(retold)]);
     }
 
     #[test]

@@ -11,15 +11,17 @@ mod steps;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use dromia_api::List;
 use dromia_cli::{Context, Exit, Global, Output};
 use dromia_contracts::agent::AgentConfig;
-use dromia_contracts::content::{ToolCall, parts_text};
+use dromia_contracts::content::{Part, ToolCall, parts_text};
 use dromia_contracts::egress::Egress as _;
 use dromia_contracts::label::Label;
+use dromia_contracts::past::Past;
 use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{Batch, Commit, Mutation, SessionOpen, Store as _};
@@ -188,7 +190,10 @@ impl Bench {
         // No grant: what is called here is called by the operator, and nothing is let out.
         let grants = Vec::new();
         let label = Label::ACTOR_TEXT;
-        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, label, key };
+        let mut past = Past::default();
+        past.keep(steps::HANDLE.to_owned(), vec![Part::text("one", Label::OUTSIDE)]);
+        let past = Arc::new(past);
+        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key };
         Ok(Self { house, context, _scratch: scratch })
     }
 
@@ -261,7 +266,6 @@ fn handle(text: &'static str) -> dromia_contracts::agent::Handle {
 #[cfg(test)]
 mod tests {
     use dromia_contracts::SessionId;
-    use dromia_contracts::content::Part;
 
     use super::*;
 

@@ -12,6 +12,7 @@ use dromia_contracts::capability::{self, RightsWatch};
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
+use dromia_contracts::past;
 use dromia_contracts::plan::Planning;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{Pin, ReadError};
@@ -37,7 +38,7 @@ pub(crate) struct Snapshot {
     /// The system text.
     pub(crate) system: Arc<str>,
     /// The tools its grants let it see.
-    pub(crate) tools: Arc<[ToolDescriptor]>,
+    pub(crate) tools: Tools,
     /// System text and tools as they are pinned.
     pub(crate) prompt: Pin,
 }
@@ -93,7 +94,36 @@ const PROMPT_VERSION: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Prompt {
     pub(crate) system: Arc<str>,
-    pub(crate) tools: Arc<[ToolDescriptor]>,
+    pub(crate) tools: Tools,
+}
+
+/// The tools of an agent. The one that reads what earlier turns told is offered where there is something to read.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    all: Arc<[ToolDescriptor]>,
+    usual: Arc<[ToolDescriptor]>,
+}
+
+impl Tools {
+    fn new(all: Arc<[ToolDescriptor]>) -> Self {
+        let reads = |tool: &ToolDescriptor| tool.name == past::READ;
+        let usual: Arc<[ToolDescriptor]> = if all.iter().any(reads) {
+            all.iter().filter(|tool| !reads(tool)).cloned().collect()
+        } else {
+            Arc::clone(&all)
+        };
+        Self { all, usual }
+    }
+
+    /// All of them, as they are pinned.
+    pub(crate) fn all(&self) -> &Arc<[ToolDescriptor]> {
+        &self.all
+    }
+
+    /// Those that a request offers.
+    pub(crate) fn offered(&self, has_past: bool) -> &Arc<[ToolDescriptor]> {
+        if has_past { &self.all } else { &self.usual }
+    }
 }
 
 impl Prompt {
@@ -105,7 +135,7 @@ impl Prompt {
         if version != PROMPT_VERSION {
             return Err(format!("this version knows no prompt of version {version}"));
         }
-        Ok(Self { system: system.into(), tools: tools.into() })
+        Ok(Self { system: system.into(), tools: Tools::new(tools.into()) })
     }
 }
 
@@ -189,7 +219,7 @@ impl Core {
             state: agent.state,
             revision: agent.revision,
             system,
-            tools,
+            tools: Tools::new(tools),
             prompt: Pin { digest, bytes },
             config,
             grants,

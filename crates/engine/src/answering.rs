@@ -35,7 +35,7 @@ impl Core {
                 }
             };
             let agent = self.snapshot(scope, agent).await?;
-            if let Some(tool) = client::taken(&input.offer.tools, &agent.tools) {
+            if let Some(tool) = client::taken(&input.offer.tools, agent.tools.all()) {
                 let text = format!("the agent has a tool named {:?} of its own", tool.name);
                 return Err(Fault::new(ErrorCode::InvalidRequest, text)
                     .with_hint("give the client's tool another name"));

@@ -100,7 +100,7 @@ impl Core {
                     return Ok(None);
                 }
                 self.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
-                let story = tell(&tail)?;
+                let story = self.tell(&tail)?;
                 let key = &tail.session.key;
                 let place = (session, target_of(key), key.platform.clone());
                 let agent = agent.within(scope.tenant(), key);
@@ -242,7 +242,7 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
         return Ok(());
     }
     core.add_answered(scope, &mut tail, head.taken, &item).await.map_err(read_fault)?;
-    let story = tell(&tail)?;
+    let story = core.tell(&tail)?;
     let key = &tail.session.key;
     let place = (session, target_of(key), key.platform.clone());
     let agent = agent.within(scope.tenant(), key);
@@ -269,6 +269,10 @@ async fn try_claim(core: &Arc<Core>, scope: &Scope, session: SessionId, slot: Sl
     }
 }
 
-fn tell(tail: &SessionTail) -> Result<Story, Fault> {
-    Story::tell(tail, None).map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
+impl Core {
+    /// Tells the past of a session to a new run.
+    fn tell(&self, tail: &SessionTail) -> Result<Story, Fault> {
+        let story = Story::tell(tail, None, self.config.tainted_past);
+        story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
+    }
 }

@@ -2,6 +2,7 @@
 
 use dromia_contracts::Actor;
 use dromia_contracts::approval::{Rule, RuleAnswer};
+use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use jiff::SignedDuration;
 
@@ -21,6 +22,8 @@ pub struct EngineConfig {
     pub loop_window: usize,
     /// How much of a session's past the model is sent.
     pub context: TailLimits,
+    /// How it is told what is untrusted of earlier turns.
+    pub tainted_past: TaintedPast,
     /// How calls that need a person's approval are asked for.
     pub approvals: ApprovalsConfig,
 }
@@ -73,6 +76,7 @@ impl Default for EngineConfig {
             loop_same: 12,
             loop_window: 24,
             context: TailLimits { items: 64, bytes: 48 * 1024 },
+            tainted_past: TaintedPast::Handle,
             approvals: ApprovalsConfig::default(),
         }
     }

@@ -280,7 +280,7 @@ impl Owner {
             let rule = "erased".to_owned();
             return Ok((Judgement::Denied { rule, reason, policy: None }, None));
         };
-        if self.story.client.has(&call.tool, &self.agent.tools) {
+        if self.story.client.has(&call.tool, self.agent.tools.all()) {
             return Ok((client::judge(call), None));
         }
         let call = match self.core.ports.tools.prepare(call) {

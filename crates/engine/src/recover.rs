@@ -11,6 +11,7 @@ use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     Batch, Commit, Mutation, NewEntry, Page, ReadError, Refusal, RunAppend, RunTakeover, StoredEntry,
@@ -230,8 +231,20 @@ async fn read(
     let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
     let agent = agent.within(scope.tenant(), &tail.session.key);
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());
-    let story = Story::tell(&tail, Some(run.id)).map_err(unreadable)?;
+    let tainted_past = tainted_past(&entries).unwrap_or(core.config.tainted_past);
+    let story = Story::tell(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
     Ok((state, Told { story, target, platform, author, agent }))
+}
+
+/// How a run was told what is untrusted of earlier turns, if its model was called: it is told so to its end, whatever the
+/// configuration says now. An entry that keeps nothing of what was sent is of a program that told all of it.
+fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
+    entries.iter().rev().find_map(|entry| match entry {
+        Entry::ModelCalled(called) => {
+            Some(called.sent.as_ref().map_or(TaintedPast::Whole, |sent| sent.wording.tainted_past))
+        }
+        _ => None,
+    })
 }
 
 /// Reads a whole journal, page by page.

@@ -45,11 +45,12 @@ impl Core {
         let prompt = Prompt::read(&pin).map_err(unavailable)?;
         own.truncate(before);
         let past = self.past(scope, &row, &started, called.history_from, own).await?;
-        let mut story = Story::tell(&past, Some(run)).map_err(|error| unavailable(error.to_string()))?;
+        let story = Story::tell(&past, Some(run), sent.wording.tainted_past);
+        let mut story = story.map_err(|error| unavailable(error.to_string()))?;
         let request = story.ask(Asking {
             model: &called.model,
             system: &prompt.system,
-            tools: &prompt.tools,
+            tools: prompt.tools.offered(story.has_past()),
             output_tokens_max: called.output_tokens_max,
             run,
             step,

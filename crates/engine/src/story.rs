@@ -3,18 +3,26 @@
 //! One function adds an item and one adds an entry, whether they come from the store or were written a moment
 //! ago, so a request that is rebuilt from references equals the one that was sent.
 
+mod past;
+
+use std::sync::Arc;
+
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::client::Answers;
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::{AskedCall, InputBody};
 use dromia_contracts::label::{Integrity, Label, Readers};
+use dromia_contracts::past::Past;
+use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::SessionTail;
 use dromia_contracts::transcript::{OpenUnit, Transcript, Turn, Unit};
 use dromia_contracts::{CallId, RunId};
 
 use crate::client::{self, Client};
+
+use self::past::{Fresh, Origin};
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
@@ -47,6 +55,22 @@ pub(crate) struct Story {
     clean_to: u32,
     /// Whether a later step of that run held something else, so that nothing more is planned.
     closed: bool,
+    /// How untrusted content of earlier turns is told.
+    tainted_past: TaintedPast,
+    /// What stands behind the handles in it.
+    pub(crate) past: Arc<Past>,
+    /// The join of the labels of what no handle will stand for.
+    stays: Label,
+    /// The units of turns that have not ended.
+    fresh: Vec<Fresh>,
+    /// Where the newest unit comes from.
+    origin: Origin,
+    /// The position of the newest item.
+    place: u64,
+    /// The label of what led to a call by hand.
+    by_hand: Label,
+    /// Whether anything was done since the newest item.
+    goes_on: bool,
 }
 
 /// Says which stored content cannot be told to a model.
@@ -78,15 +102,27 @@ impl Story {
             own_from: 0,
             clean_to: 0,
             closed: false,
+            tainted_past: TaintedPast::Whole,
+            past: Arc::default(),
+            stays: Label::PUBLIC_FACT,
+            fresh: Vec::new(),
+            origin: Origin { place: 0, step: 0, said: Label::PUBLIC_FACT, vouched: Vec::new() },
+            place: 0,
+            by_hand: Label::ACTOR_TEXT,
+            goes_on: false,
         }
     }
 
     /// Tells the past of a session: every taken item of the tail and the runs that took them, in order.
     ///
     /// `upto` is the run that goes on, if one does: its open unit stays open.
-    pub(crate) fn tell(tail: &SessionTail, upto: Option<RunId>) -> Result<Self, StoryError> {
+    pub(crate) fn tell(
+        tail: &SessionTail,
+        upto: Option<RunId>,
+        tainted_past: TaintedPast,
+    ) -> Result<Self, StoryError> {
         let from = tail.items.first().map_or(tail.session.head.last + 1, |item| item.position);
-        let mut story = Self::new(from);
+        let mut story = Self { tainted_past, ..Self::new(from) };
         let mut items = tail.items.iter().filter(|item| item.taken_by.is_some()).peekable();
         while let Some(item) = items.next() {
             story.add_item(item)?;
@@ -117,6 +153,8 @@ impl Story {
 
     fn tell_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         self.asked = None;
+        self.place = item.position;
+        let goes_on = std::mem::take(&mut self.goes_on);
         if let (ItemKind::Approved, Some(body)) = (item.kind, &item.body) {
             let body = ApprovedBody::decode(body).map_err(|error| StoryError::Body {
                 place: item.id.to_string(),
@@ -126,6 +164,7 @@ impl Story {
             self.client.go_on();
             // What led to the call led to what it gives.
             self.label = self.label.join(body.context);
+            self.by_hand = body.context;
             self.hops = body.hops;
             self.asked = Some(AskedCall { tool: body.tool, arguments: body.arguments });
             return Ok(());
@@ -139,6 +178,10 @@ impl Story {
         let InputBody { history, answers, offer, call, mut message } = InputBody::decode(body)
             .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
         self.asked = call;
+        if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
+            self.end_turns();
+        }
+        self.by_hand = message.parts.iter().fold(Label::ACTOR_TEXT, |label, part| label.join(part.label()));
         let late = self.settle(answers.as_ref());
         if !late.is_empty() {
             let said = std::mem::replace(&mut message.parts, late);
@@ -154,6 +197,7 @@ impl Story {
         if !offer.tools.is_empty() {
             // What is said of a client's tools is its actor's text.
             self.label = self.label.join(Label::ACTOR_TEXT);
+            self.stays = self.stays.join(Label::ACTOR_TEXT);
         }
         self.client = Client::new(offer);
         if message.parts.is_empty() {
@@ -206,28 +250,29 @@ impl Story {
             }
         }
         if let Ok(unit) = open.close() {
-            self.transcript.push_unit(unit);
+            self.push_unit(unit);
         }
     }
 
     /// Adds an input.
     pub(crate) fn add_input(&mut self, message: InputMessage) {
         self.hops = message.hops;
-        self.join(&message.parts);
+        self.join_for_good(&message.parts);
         self.transcript.push_input(message);
     }
 
     /// Adds a whole unit that a sender tells of.
     fn add_unit(&mut self, unit: Unit) {
-        self.join(&unit.message().parts);
+        self.join_for_good(&unit.message().parts);
         for result in unit.results() {
-            self.join(&result.parts);
+            self.join_for_good(&result.parts);
         }
         self.transcript.push_unit(unit);
     }
 
     /// Adds what an entry says, if it says anything to a model.
     pub(crate) fn add_entry(&mut self, entry: &Entry, body: Option<&[u8]>) -> Result<(), StoryError> {
+        self.goes_on = true;
         match (entry, body) {
             (Entry::ModelReplied(replied), Some(body)) => {
                 let message: AssistantMessage = parse(body, || format!("model step {}", replied.step))?;
@@ -237,6 +282,7 @@ impl Story {
                     self.closed = true;
                 }
                 self.join(&message.parts);
+                self.begin_unit(replied.step, self.led_to(&message, replied.clean));
                 self.reply.clone_from(&message.parts);
                 self.handed.clear();
                 self.open = Some(OpenUnit::new(message));
@@ -244,6 +290,7 @@ impl Story {
             }
             (Entry::CallAsked(asked), Some(body)) => {
                 let message: AssistantMessage = parse(body, || format!("the call {}", asked.call))?;
+                self.begin_unit(asked.call.step, self.by_hand);
                 self.reply.clear();
                 self.handed.clear();
                 self.open = Some(OpenUnit::new(message));
@@ -264,7 +311,11 @@ impl Story {
                 }
                 self.close();
             }
-            (Entry::ToolHanded(handed), _) => self.handed.push(handed.call),
+            (Entry::ToolStarted(started), _) => self.origin.vouched.push(started.call),
+            (Entry::ToolHanded(handed), _) => {
+                self.handed.push(handed.call);
+                self.origin.vouched.push(handed.call);
+            }
             (Entry::RunCompleted(_), _) => self.completed = true,
             _ => {}
         }
@@ -304,7 +355,7 @@ impl Story {
 
     fn close(&mut self) {
         match self.open.take().map(OpenUnit::close) {
-            Some(Ok(unit)) => self.transcript.push_unit(unit),
+            Some(Ok(unit)) => self.push_unit(unit),
             Some(Err(open)) => self.open = Some(open),
             None => {}
         }
@@ -312,6 +363,12 @@ impl Story {
 
     fn join(&mut self, parts: &[Part]) {
         self.label = parts.iter().fold(self.label, |label, part| label.join(part.label()));
+    }
+
+    /// Joins the labels of what is told in every later turn as it is.
+    fn join_for_good(&mut self, parts: &[Part]) {
+        self.join(parts);
+        self.stays = parts.iter().fold(self.stays, |label, part| label.join(part.label()));
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::Reaches;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::past;
 use dromia_contracts::tool::PreparedCall;
 
 use crate::capability::{Denied, Live, Sought};
@@ -26,6 +27,9 @@ pub const DEFAULT_DENY: &str = "default deny";
 
 /// The rule that denies a privileged tool to an agent for which the operator has not said it.
 pub const PRIVILEGED: &str = "privileged";
+
+/// The rule that lets every agent read what its session was told before.
+pub const BUILT_IN: &str = "built in";
 
 /// Judges by the grants of the agent's configuration, and by the policy whatever they cover.
 #[derive(Debug, Clone)]
@@ -136,6 +140,8 @@ impl GrantGate {
         let covering = grants.find(|text| Grant::parse(text).is_ok_and(|grant| covers(grant, action)));
         let covering = match (covering, action) {
             (Some(grant), _) => Ok(format!("grant {grant}")),
+            // What it tells was told to this very session before; what forbids it counts all the same.
+            (None, Action::Tool(call)) if call.tool == past::READ => Ok(BUILT_IN.to_owned()),
             (None, Action::Tool(call)) => self.held(principal, || Sought::of_call(call)),
             (None, Action::Model { .. } | Action::Reply { .. }) => Err(None),
         };

@@ -17,7 +17,7 @@ use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, Wording};
+use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
     AgentCreate, Batch, Claim, Commit, InboxPut, Mutation, NewEntry, RunAppend, SessionOpen, Store,
@@ -226,6 +226,7 @@ fn sent() -> Sent {
         whole: false,
         limit: None,
         left_out: 0,
+        tainted_past: TaintedPast::Whole,
     };
     Sent { wording, digest: BodyDigest::of(&[7; 32]) }
 }

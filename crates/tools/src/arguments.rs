@@ -63,6 +63,18 @@ pub(crate) struct FileList {
     pub(crate) path: WorkspacePath,
 }
 
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PastRead {
+    pub(crate) handle: String,
+    /// Bytes, at most 65536.
+    #[serde(default = "read_limit_default", deserialize_with = "read_limit")]
+    pub(crate) limit: u32,
+    /// First byte.
+    #[serde(default)]
+    pub(crate) offset: u64,
+}
+
 /// What `file.write` and `file.append` take.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

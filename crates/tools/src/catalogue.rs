@@ -3,13 +3,14 @@
 //! Invariant: a [`Builtin`] has exactly one descriptor, and the list is sorted by name.
 
 use dromia_contracts::label::Label;
+use dromia_contracts::past;
 use dromia_contracts::plan::{self, Declaration};
 use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, Sink, ToolDescriptor};
 use serde_json::Value;
 
 use crate::arguments::{
     Exec, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend,
-    ShellExecute, TimeNow, canonical, parse, schema,
+    PastRead, ShellExecute, TimeNow, canonical, parse, schema,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -25,6 +26,7 @@ pub(crate) enum Builtin {
     FileWrite,
     HttpRequest,
     MessageSend,
+    PastRead,
     PlanDeclare,
     ShellExecute,
     TimeNow,
@@ -32,7 +34,7 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
@@ -43,6 +45,7 @@ impl Builtin {
         Self::FileWrite,
         Self::HttpRequest,
         Self::MessageSend,
+        Self::PastRead,
         Self::PlanDeclare,
         Self::ShellExecute,
         Self::TimeNow,
@@ -67,6 +70,7 @@ impl Builtin {
             Self::FileWrite => "file.write",
             Self::HttpRequest => "http.request",
             Self::MessageSend => "message.send",
+            Self::PastRead => past::READ,
             Self::PlanDeclare => plan::DECLARE,
             Self::ShellExecute => "shell.execute",
             Self::TimeNow => "time.now",
@@ -76,9 +80,12 @@ impl Builtin {
     /// Returns what a repeated call may do, at worst: what a request may do depends on its method.
     pub(crate) const fn effect(self) -> EffectClass {
         match self {
-            Self::FileList | Self::FileRead | Self::FileSearch | Self::PlanDeclare | Self::TimeNow => {
-                EffectClass::Pure
-            }
+            Self::FileList
+            | Self::FileRead
+            | Self::FileSearch
+            | Self::PastRead
+            | Self::PlanDeclare
+            | Self::TimeNow => EffectClass::Pure,
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
@@ -107,6 +114,7 @@ impl Builtin {
                 canonical::<HttpRequest>(arguments)
             }
             Self::MessageSend => canonical::<MessageSend>(arguments),
+            Self::PastRead => canonical::<PastRead>(arguments),
             Self::PlanDeclare => {
                 parse::<Declaration>(arguments)?.problem().map_or(Ok(()), Err)?;
                 canonical::<Declaration>(arguments)
@@ -148,6 +156,7 @@ impl Builtin {
             | Self::FileSearch
             | Self::FileWrite
             | Self::MessageSend
+            | Self::PastRead
             | Self::PlanDeclare
             | Self::TimeNow => Sink::Inside,
         }
@@ -165,6 +174,7 @@ impl Builtin {
             Self::FileWrite => "Replace or make a workspace file and its directories.",
             Self::HttpRequest => "Ask another host over HTTP.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
+            Self::PastRead => "Read what an earlier turn told, by the handle that stands there.",
             Self::PlanDeclare => {
                 "Say first which tools you will call, each with its recipients or addresses, if any."
             }
@@ -184,6 +194,7 @@ impl Builtin {
             Self::FileSearch => schema::<FileSearch>(),
             Self::HttpRequest => schema::<HttpRequest>(),
             Self::MessageSend => schema::<MessageSend>(),
+            Self::PastRead => schema::<PastRead>(),
             Self::PlanDeclare => schema::<Declaration>(),
             Self::ShellExecute => schema::<ShellExecute>(),
             Self::TimeNow => schema::<TimeNow>(),
@@ -212,6 +223,7 @@ impl Builtin {
                 ("url", ArgumentRole::Destination),
             ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
+            Self::PastRead => &[("handle", ArgumentRole::Object)],
             // It does nothing with what it names.
             Self::PlanDeclare | Self::TimeNow => &[],
         }
@@ -224,6 +236,8 @@ impl Builtin {
                 Label::UNKNOWN_FILE
             }
             Self::HttpRequest => Label::OUTSIDE,
+            // At worst: each result has the label of what is read.
+            Self::PastRead => Label::CLAIM,
             Self::FileAppend
             | Self::FileDelete
             | Self::FileEdit

@@ -9,7 +9,7 @@
 //! opens things, `files`, `listing`, `search` and `edit` act on them, one change at a time (`turns`); `marks` labels
 //! what they read and wrote, `walk` looks at a whole workspace; `program` runs
 //! programs in a sandbox that others build, within `limits`; `proxy` answers behind the door of one that may reach something; `live` says what they say as they say it, `ending` how they ended; `kept`
-//! keeps what is too long to be told; `message` sends; `web` asks other hosts; [`external`] posts calls to servers that the operator
+//! keeps what is too long to be told; `past` reads again what earlier turns told; `message` sends; `web` asks other hosts; [`external`] posts calls to servers that the operator
 //! registers as tools; [`homes`] wipes.
 
 pub mod toolbox;
@@ -28,6 +28,7 @@ mod listing;
 mod live;
 mod marks;
 mod message;
+mod past;
 mod program;
 mod proxy;
 mod search;

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::arguments::{
     Exec, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend,
-    ShellExecute, parse,
+    PastRead, ShellExecute, parse,
 };
 use crate::catalogue::Builtin;
 use crate::edit;
@@ -43,6 +43,7 @@ use crate::limits;
 use crate::listing;
 use crate::marks::{self, Holds, Marks};
 use crate::message;
+use crate::past;
 use crate::program::{self, PROGRAMS_MAX, Program};
 use crate::proxy::{self, Watched, Way};
 use crate::search;
@@ -130,7 +131,7 @@ impl Toolbox {
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn names() -> [&'static str; 13] {
+    pub fn names() -> [&'static str; 14] {
         Builtin::ALL.map(Builtin::name)
     }
 
@@ -177,6 +178,10 @@ impl Toolbox {
                 Ok(self.keep(&context, output, long).await)
             }
             Builtin::MessageSend => self.send(&context, &call).await,
+            Builtin::PastRead => {
+                let arguments: PastRead = parse(&call.arguments)?;
+                past::read(&context.past, &arguments).map(done)
+            }
             // The engine reads plans off the journal, and refuses what comes too late; there is nothing to do here.
             Builtin::PlanDeclare => {
                 let Declaration { tools } = parse(&call.arguments)?;

@@ -190,6 +190,7 @@ pub(crate) fn resolve(
             loop_same: written.engine.loop_same,
             loop_window: written.engine.loop_window,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
+            tainted_past: written.context.tainted_past.into(),
             approvals: approvals::resolve(&written.approvals, cooling, &external, &mut check),
         },
         hosts: written.http.hosts.clone(),

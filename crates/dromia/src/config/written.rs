@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dromia_contracts::agent::Handle;
+use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
 use schemars::JsonSchema;
@@ -205,11 +206,34 @@ pub(crate) struct WrittenContext {
     pub(crate) items_max: usize,
     /// The most bytes of the past.
     pub(crate) bytes_max: usize,
+    /// How a model is told what earlier turns told and nobody vouches for: files of unknown origin, answers of other
+    /// systems, and what it said after it saw them. With `handle` a later turn is as trusted as what is left, until the
+    /// model reads such a thing again with `past.read`; with `whole` it is untrusted as long as one of them is told.
+    pub(crate) tainted_past: WrittenTaintedPast,
 }
 
 impl Default for WrittenContext {
     fn default() -> Self {
         let TailLimits { items, bytes } = EngineConfig::default().context;
-        Self { items_max: items, bytes_max: bytes }
+        Self { items_max: items, bytes_max: bytes, tainted_past: WrittenTaintedPast::Handle }
+    }
+}
+
+/// How untrusted content of earlier turns is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WrittenTaintedPast {
+    /// By a handle.
+    Handle,
+    /// As it was told then.
+    Whole,
+}
+
+impl From<WrittenTaintedPast> for TaintedPast {
+    fn from(written: WrittenTaintedPast) -> Self {
+        match written {
+            WrittenTaintedPast::Handle => Self::Handle,
+            WrittenTaintedPast::Whole => Self::Whole,
+        }
     }
 }

@@ -30,6 +30,9 @@ pub(super) enum Expected {
 
 use Expected::{Refuses, Says, Sends};
 
+/// What stands for something that an earlier turn told.
+pub(super) const HANDLE: &str = "1/call_1_0";
+
 const DISK: &str = "look whether the directory of TMPDIR can be written and has room";
 const WALLS: &str = "look for what is missing with `dromia doctor --only sandbox`";
 
@@ -84,6 +87,10 @@ pub(super) fn steps(name: &str, session: SessionId) -> Trial {
         "message.send" => {
             let asked = json!({"session": session, "text": "hello"});
             (vec![step("message.send", asked, Sends)], DISK)
+        }
+        "past.read" => {
+            let fix = "it touches nothing; report it with `dromia status --all`";
+            (vec![step("past.read", json!({"handle": HANDLE}), Says("one"))], fix)
         }
         "plan.declare" => {
             let asked = json!({"tools": {"message.send": [session]}});

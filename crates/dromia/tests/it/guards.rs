@@ -125,6 +125,12 @@ const GUARDS: [Guard; 36] = [
         "a_gate_that_endorses_everything_is_caught",
     ),
     guard(
+        "labels",
+        "tools/src/past.rs",
+        "let label = label_of(content",
+        "a_body_read_again_that_is_trusted_is_caught",
+    ),
+    guard(
         "policy",
         "guard/src/gate.rs",
         "self.policies.judge(",

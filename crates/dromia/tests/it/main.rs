@@ -32,6 +32,7 @@ mod large;
 mod live;
 mod model;
 mod mutations;
+mod past;
 mod plans;
 mod programs;
 mod proxy;

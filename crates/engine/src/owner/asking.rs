@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dromia_contracts::gate::{Action, Verdict};
 use dromia_contracts::model::{ModelError, ModelRequest, Prepared};
 use dromia_contracts::plan::Standing;
-use dromia_contracts::sent::Sent;
+use dromia_contracts::sent::{Sent, TaintedPast};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::vault::Spotter;
 use dromia_contracts::{ErrorCode, Fault};
@@ -29,7 +29,12 @@ impl Owner {
         let prepared = self.core.ports.model.prepare(&request);
         self.story.keep(request);
         let prepared = match prepared {
-            Ok(prepared) => prepared,
+            Ok(mut prepared) => {
+                if self.story.has_past() {
+                    prepared.wording.tainted_past = TaintedPast::Handle;
+                }
+                prepared
+            }
             Err(error) => {
                 // The run ends, perhaps in the commit of its claim, which does not tell whether input waits: look.
                 self.waiting = true;
@@ -58,7 +63,7 @@ impl Owner {
         self.story.ask(Asking {
             model: &self.agent.config.model,
             system: &self.agent.system,
-            tools: &self.agent.tools,
+            tools: self.agent.tools.offered(self.story.has_past()),
             output_tokens_max: self.core.config.output_tokens_max,
             run: self.run,
             step,

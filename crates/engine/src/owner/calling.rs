@@ -1,6 +1,7 @@
 //! How an owner runs a call: through the tools, until its end or until somebody ends the run.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dromia_contracts::CallId;
@@ -32,6 +33,7 @@ impl Owner {
             run: self.run,
             session: self.session,
             label: self.story.label,
+            past: Arc::clone(&self.story.past),
             key: id.key(self.run),
         };
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());

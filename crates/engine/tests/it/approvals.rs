@@ -9,7 +9,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, ModelReply, ProposedCall, Usage, UsageDetail};
 use dromia_contracts::plan::Standing;
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, Wording};
+use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};
@@ -138,6 +138,7 @@ impl Live {
             whole: true,
             limit: None,
             left_out: 0,
+            tainted_past: TaintedPast::Whole,
         };
         let sent = Sent { wording, digest: BodyDigest::of(&[7; 32]) };
         let (input_tokens, output_tokens_max, reserved_micros) = (1, 1, 7);

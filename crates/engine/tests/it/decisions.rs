@@ -10,7 +10,7 @@ use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, Wording};
+use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};
@@ -70,6 +70,7 @@ fn sent() -> Sent {
         whole: false,
         limit: None,
         left_out: 0,
+        tainted_past: TaintedPast::Whole,
     };
     Sent { wording, digest: BodyDigest::of(&[7; 32]) }
 }

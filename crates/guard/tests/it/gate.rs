@@ -7,6 +7,7 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
+use dromia_contracts::past;
 use dromia_contracts::plan::Planning;
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
@@ -97,6 +98,23 @@ fn the_rule_is_the_grant_as_it_matches() {
             (verdict, rule) => panic!("{grants:?} judged {action:?} as {verdict:?}, expected {rule:?}"),
         }
     }
+}
+
+#[test]
+fn what_a_session_was_told_before_is_read_without_a_grant_unless_somebody_says_no() {
+    let read = Planned::Tool(past::READ.to_owned());
+    for (grants, rule) in [
+        (texts(&[]), "built in"),
+        (texts(&["file.*"]), "built in"),
+        (texts(&["past.read"]), "grant past.read"),
+        (texts(&["ask:file.*"]), "built in"),
+    ] {
+        let verdict = judge(&grants, &read);
+        assert!(matches!(&verdict, Verdict::Allow { rule: found, .. } if found == rule), "{verdict:?}");
+    }
+    let verdict = judge(&texts(&["deny:past.read"]), &read);
+    assert!(matches!(&verdict, Verdict::Deny { rule, .. } if rule == "policy permission"), "{verdict:?}");
+    assert!(!allowed(&judge(&texts(&[]), &Planned::Tool("past.readme".to_owned()))));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dromia_contracts::egress::{LineError, LineLimits, Plan, Route};
 use dromia_contracts::model::{ModelError, Usage, UsageDetail};
-use dromia_contracts::sent::Wording;
+use dromia_contracts::sent::{TaintedPast, Wording};
 use dromia_contracts::vault::{GRANT, SecretUse};
 use dromia_contracts::{ErrorCode, Scope};
 use url::Url;
@@ -86,6 +86,7 @@ impl HttpConfig {
             whole: !self.stream,
             limit: limit.map(str::to_owned),
             left_out,
+            tainted_past: TaintedPast::Whole,
         }
     }
 

@@ -10,7 +10,7 @@ use dromia_contracts::model::{
     Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
 };
 use dromia_contracts::runtime::Clock;
-use dromia_contracts::sent::Wording;
+use dromia_contracts::sent::{TaintedPast, Wording};
 use dromia_contracts::transcript::{Transcript, Turn, Unit};
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::Timestamp;
@@ -107,6 +107,7 @@ impl Model for ScriptedModel {
             whole: false,
             limit: None,
             left_out: 0,
+            tainted_past: TaintedPast::Whole,
         };
         Ok(Prepared {
             body: letter::write(&wording, request, request.output_tokens_max)?,

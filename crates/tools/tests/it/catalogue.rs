@@ -5,6 +5,7 @@ use std::time::Duration;
 use dromia_contracts::Digest;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::ToolCall;
+use dromia_contracts::past;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::tool::{EffectClass, PrepareError, ToolHost as _};
 use dromia_tools::Toolbox;
@@ -30,6 +31,7 @@ fn the_tools_are_these_and_a_crash_is_repaired_like_this() {
             ("file.write", EffectClass::Idempotent),
             ("http.request", EffectClass::Unkeyed),
             ("message.send", EffectClass::Transactional),
+            ("past.read", EffectClass::Pure),
             ("plan.declare", EffectClass::Pure),
             ("shell.execute", EffectClass::Unkeyed),
             ("time.now", EffectClass::Pure),
@@ -45,6 +47,8 @@ fn the_whole_tool_list_stays_under_4400_bytes() {
         .toolbox
         .descriptors()
         .iter()
+        // Offered where there is something to read, so not to every turn.
+        .filter(|tool| tool.name != past::READ)
         .map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         )
@@ -106,6 +110,7 @@ fn canonical_arguments_prepare_to_themselves() {
         ("file.search", r#"{"pattern":"a|b","after":"./x:3","regex":true}"#),
         ("http.request", r#"{"url":"http://h","headers":{"B":"1","a":"2"}}"#),
         ("message.send", r#"{"text":"y","session":"ses_05050505050505050505050505050505"}"#),
+        ("past.read", r#"{"offset":3,"handle":"1/call_1_0"}"#),
         ("plan.declare", r#"{"tools":{"b":[],"a":["x"]}}"#),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),

@@ -171,6 +171,7 @@ pub(crate) fn context() -> ToolContext {
         run,
         session: SessionId::from_bytes([8; 16]),
         label: Label::ACTOR_TEXT,
+        past: Arc::default(),
         key: CALL.key(run),
     }
 }

@@ -95,6 +95,9 @@ const CASES: &[Case] = &[
     ("context.bytes_max", "", "context: { bytes_max: 7 }", |resolved| {
         resolved.engine.context.bytes.to_string()
     }),
+    ("context.tainted_past", "", "context: { tainted_past: whole }", |resolved| {
+        format!("{:?}", resolved.engine.tainted_past)
+    }),
     ("limits.address_connections_max", "", "limits: { address_connections_max: 7 }", |resolved| {
         resolved.gateway(None).address_connections_max.to_string()
     }),

@@ -17,11 +17,12 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{
     Deltas, Finish, Model, ModelError, ModelReply, ModelRequest, Prepared, ProposedCall, Usage, UsageDetail,
 };
+use dromia_contracts::past;
 use dromia_contracts::plan::DECLARE;
 use dromia_contracts::runs::Homes;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::Limits;
-use dromia_contracts::sent::Wording;
+use dromia_contracts::sent::{TaintedPast, Wording};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::terms::ToolTerms;
@@ -39,11 +40,12 @@ use super::witness::{Execution, Witness};
 use super::world::{Chance, Lie, at_once};
 
 /// The tools: each name with what a repeated call truly may do.
-pub(crate) const TOOLS: [(&str, EffectClass); 10] = [
+pub(crate) const TOOLS: [(&str, EffectClass); 11] = [
     ("fetch", EffectClass::Pure),
     ("forbidden", EffectClass::Pure),
     (GATED, EffectClass::Unkeyed),
     ("look", EffectClass::Pure),
+    (past::READ, EffectClass::Pure),
     ("pay", EffectClass::Keyed),
     (DECLARE, EffectClass::Pure),
     ("post", EffectClass::Unkeyed),
@@ -185,6 +187,7 @@ impl Model for Outside {
             whole: true,
             limit: None,
             left_out: 0,
+            tainted_past: TaintedPast::Whole,
         };
         let body = self.write(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;
@@ -347,7 +350,15 @@ impl ToolHost for Outside {
             let failed = self.storms(12);
             // What is fetched is somebody else's word.
             let said_by = if call.tool == "fetch" { Label::OUTSIDE } else { Label::PUBLIC_FACT };
-            let parts = vec![Part::text(format!("{} {said}", call.tool), said_by)];
+            let mut parts = vec![Part::text(format!("{} {said}", call.tool), said_by)];
+            if call.tool == past::READ {
+                let told = context.past.find(value["to"].as_str().unwrap_or_default());
+                parts =
+                    told.map_or_else(|| vec![Part::text("nothing", Label::PUBLIC_FACT)], <[Part]>::to_vec);
+            }
+            if call.tool == past::READ && self.lie == Some(Lie::PastIsTrusted) {
+                parts = vec![Part::text(parts_text(&parts), Label::PUBLIC_FACT)];
+            }
             // A file of its own, so that each call can be asked for.
             let ToolContext { run, label, author, .. } = context;
             let holds = FileLabel { content: call.action, label, author };

@@ -15,13 +15,18 @@ use super::world::scope_of;
 const SHOWN: &str = "Does post.";
 
 impl Scene {
-    fn request(&mut self, run: RunId, step: u32, attempt: Option<u32>) -> Result<SentRequest, Fault> {
+    pub(super) fn request(
+        &mut self,
+        run: RunId,
+        step: u32,
+        attempt: Option<u32>,
+    ) -> Result<SentRequest, Fault> {
         let asked = self.engine.request(scope_of(self.world.tenants[0]), run, step, attempt);
         self.sim.block_on(asked).expect("it ends")
     }
 
     /// The attempts of a run, by step and attempt.
-    fn attempts(&self, run: RunId) -> Vec<(u32, u32)> {
+    pub(super) fn attempts(&self, run: RunId) -> Vec<(u32, u32)> {
         let journal = self.world.journal(self.world.tenants[0], run);
         let called = journal.iter().filter_map(|stored| match stored.decode() {
             Ok(Entry::ModelCalled(called)) => Some((called.step, called.attempt)),

@@ -231,7 +231,11 @@ impl Weather {
                 batch.mutations.retain(|mutation| !matches!(mutation, Mutation::FileLabelsPut(_)));
                 None
             }
-            Lie::SecondClaimer | Lie::KeyPerAttempt | Lie::UnkeyedAsIdempotent | Lie::PlanHoldsAll => None,
+            Lie::SecondClaimer
+            | Lie::KeyPerAttempt
+            | Lie::UnkeyedAsIdempotent
+            | Lie::PlanHoldsAll
+            | Lie::PastIsTrusted => None,
         }
     }
 

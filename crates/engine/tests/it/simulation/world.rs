@@ -13,6 +13,7 @@ use dromia_contracts::delivery::{DeliveryRecord, WEBHOOK};
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{NewAgent, Runs as _};
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
@@ -73,6 +74,8 @@ pub(crate) enum Lie {
     ForgetsFiles,
     /// The gate takes every call for a planned one.
     PlanHoldsAll,
+    /// What is read again by its handle is told as the runtime's own fact.
+    PastIsTrusted,
 }
 
 /// What kind of world it is.
@@ -111,6 +114,8 @@ pub(crate) struct World {
     pub(crate) tenants: Vec<TenantId>,
     pub(crate) agents: Vec<(TenantId, AgentId)>,
     pub(crate) places: Vec<Place>,
+    /// How engines tell what is untrusted of earlier turns.
+    pub(crate) tainted_past: TaintedPast,
     active_max: usize,
 }
 
@@ -166,6 +171,7 @@ impl World {
             tenants: Vec::new(),
             agents: Vec::new(),
             places: Vec::new(),
+            tainted_past: TaintedPast::Handle,
             active_max,
         };
         let weather = world.weather(false);
@@ -230,7 +236,8 @@ impl World {
             runtime: self.runtime.clone(),
             authority: Authority::claim(),
         };
-        let mut config = EngineConfig { active_max: self.active_max, ..EngineConfig::default() };
+        let (active_max, tainted_past) = (self.active_max, self.tainted_past);
+        let mut config = EngineConfig { active_max, tainted_past, ..EngineConfig::default() };
         if self.options.approvals {
             // People take from half a second to some seconds.
             config.approvals.hold = SignedDuration::from_secs(2);

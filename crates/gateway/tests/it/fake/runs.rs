@@ -12,7 +12,7 @@ use dromia_contracts::runs::{
     Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest, Submitted,
     Target, Watch, Why,
 };
-use dromia_contracts::sent::{BodyDigest, Sent, Wording};
+use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::task::TaskCounts;
 use dromia_contracts::token::{Token, TokenScopes};
@@ -246,6 +246,7 @@ impl Runs for Rooms {
                 whole: true,
                 limit: None,
                 left_out: 0,
+                tainted_past: TaintedPast::Whole,
             };
             let sent = Sent { wording, digest: BodyDigest::of(&[7; 32]) };
             let attempt = attempt.unwrap_or(2);

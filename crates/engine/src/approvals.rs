@@ -21,7 +21,6 @@ use dromia_contracts::store::{
     ApprovalAnswer, ApprovalRuleRemove, Batch, Commit, InboxPut, Mutation, Refusal, SessionOpen,
 };
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::ArgumentRole;
 use dromia_contracts::{Actor, ApprovalId, CapabilityId, ErrorCode, Fault, Scope, SessionId, TenantId};
 use jiff::{SignedDuration, Timestamp};
 
@@ -339,15 +338,10 @@ impl Core {
         if answer == RuleAnswer::Deny {
             return Ok(rule);
         }
-        let aims = |role: &ArgumentRole| {
-            matches!(role, ArgumentRole::Destination | ArgumentRole::Object | ArgumentRole::Credential)
-        };
         let runs_programs = tools.limits(&tool.name, &ToolTerms::default()).is_some();
         if runs_programs {
             rule.allows_too_much().map_or(Ok(()), |problem| Err(invalid(problem.to_owned())))?;
-        } else if let Some((name, _)) =
-            tool.roles.iter().find(|(name, role)| aims(role) && !rule.names().any(|known| known == name))
-        {
+        } else if let Some(name) = rule.leaves_open(&tool.roles) {
             let text = format!("a rule that allows {} says what {name} must be", tool.name);
             return Err(invalid(text).with_hint(format!("add {name}=PATTERN; {name}=** is anything")));
         }

@@ -12,6 +12,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::tool::ArgumentRole;
+
 /// The longest rule, in bytes.
 const BYTES_MAX: usize = 1024;
 
@@ -156,6 +158,14 @@ impl Rule {
     /// Returns the names of the arguments that it looks at.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.arguments.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Returns the argument that says where a call aims and that may be anything, by the roles of its tool's arguments. A rule
+    /// that ends with `only` leaves none open: what it does not name is not there.
+    pub fn leaves_open<'r>(&self, roles: &'r [(String, ArgumentRole)]) -> Option<&'r str> {
+        let is_open = |name: &str| !self.only && !self.names().any(|known| known == name);
+        let mut roles = roles.iter();
+        roles.find(|(name, role)| role.aims() && is_open(name)).map(|(name, _)| name.as_str())
     }
 
     /// Tells whether it has a star, so that it matches more than one value of an argument.

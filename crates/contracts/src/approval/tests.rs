@@ -80,6 +80,28 @@ fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
 }
 
 #[test]
+fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
+    let roles = [
+        ("body".to_owned(), ArgumentRole::Payload),
+        ("cc".to_owned(), ArgumentRole::Destination),
+        ("file".to_owned(), ArgumentRole::Object),
+        ("key".to_owned(), ArgumentRole::Credential),
+        ("sum".to_owned(), ArgumentRole::Amount),
+    ];
+    for (text, open) in [
+        ("send", Some("cc")),
+        ("send body=x sum=1", Some("cc")),
+        ("send cc=ada@example.com", Some("file")),
+        ("send cc=** file=notes/*", Some("key")),
+        ("send cc=** file=** key=k1", None),
+        ("send cc=ada@example.com only", None),
+    ] {
+        assert_eq!(rule(text).leaves_open(&roles), open, "{text}");
+    }
+    assert_eq!(rule("send").leaves_open(&roles[..1]), None, "what is carried may be anything");
+}
+
+#[test]
 fn the_exact_rule_of_a_call_matches_it_and_no_other() {
     for arguments in [
         r#"{"path":"a b","text":"\"quoted\" [x"}"#,

@@ -244,14 +244,7 @@ impl Core {
             }
         };
         let (rule, session) = match answer {
-            Answer::Approve(Reach::Session) => {
-                let exact = Rule::exact(&found.tool, &found.arguments);
-                let exact = exact.ok_or_else(|| {
-                    let text = "no rule can say exactly this call, so it can be approved once only";
-                    Fault::new(ErrorCode::InvalidRequest, text)
-                })?;
-                (exact, Some(found.session))
-            }
+            Answer::Approve(Reach::Session) => (self.exact_rule(found)?, Some(found.session)),
             Answer::Approve(Reach::Always { rule }) => {
                 let rule = self.read_rule(rule, RuleAnswer::Allow)?;
                 if !rule.matches(&found.tool, &found.arguments) {
@@ -324,6 +317,18 @@ impl Core {
             Commit::Done(_) => Ok(rule),
             answer => Err(commit_fault(answer)),
         }
+    }
+
+    /// Makes the rule that answers exactly this call. It may stand where any other one that allows may, and nowhere else.
+    fn exact_rule(&self, found: &Approval) -> Result<Rule, Fault> {
+        let exact = Rule::exact(&found.tool, &found.arguments)
+            .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can say exactly this call"));
+        let rule = exact.and_then(|exact| self.read_rule(&exact.to_string(), RuleAnswer::Allow));
+        rule.map_err(|fault| {
+            let text = format!("this call cannot be approved for its session: {}", fault.message);
+            Fault::new(fault.code, text)
+                .with_hint(format!("approve this one call: `dromia approval approve {} --once`", found.id))
+        })
     }
 
     /// Reads a rule, and refuses one that would allow more than whoever writes it can see.

@@ -287,6 +287,37 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
 }
 
 #[test]
+fn a_rule_of_a_session_for_a_shell_is_caught() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
+    let server = home.serve();
+    let grants = ["--grant", "model", "--grant", "reply", "--grant", "exec"];
+    document(&home, &[&["agent", "create", "clerk"][..], &grants].concat());
+    let ask = |argv: Value| {
+        let task = format!("@tool exec {}", json!({ "argv": argv }));
+        let session = document(&home, &["agent", "spawn", "clerk", "--task", &task])["session"].clone();
+        until(&home, |approval| approval["session"] == session)
+    };
+    for argv in [json!(["sh", "-c", "true"]), json!(["/usr/bin/python3", "x.py"])] {
+        let approval = ask(argv);
+        let refused = home.run(&["approval", "approve", id(&approval), "--session"]);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("no rule allows a shell") && said.contains("--once"), "{said}");
+        let rules = document(&home, &["approval", "rule", "list"]);
+        assert_eq!(rules["items"], json!([]), "it is refused, and its rule stands");
+        until(&home, is(&approval, "holding"));
+        document(&home, &["approval", "deny", id(&approval)]);
+    }
+    // What any rule may allow, a rule of a session may.
+    let approval = ask(json!(["true"]));
+    document(&home, &["approval", "approve", id(&approval), "--session"]);
+    let rules = document(&home, &["approval", "rule", "list"]);
+    assert_eq!(rules["items"].as_array().map(Vec::len), Some(1), "{rules}");
+    drop(server);
+}
+
+#[test]
 fn a_kill_around_an_approval_runs_its_call_once_or_says_that_nobody_knows() {
     let home = home("hold_ms: 60000");
     let mut server = home.serve();

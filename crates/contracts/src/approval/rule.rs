@@ -198,7 +198,21 @@ impl Rule {
         if !self.names().any(|name| name == "argv") || self.texts().iter().any(is_interpreter) {
             return Some("no rule allows a shell, an interpreter or what starts other programs");
         }
+        if self.program().is_some_and(depends_on_cwd) && !self.names().any(|name| name == "cwd") {
+            return Some(
+                "a rule that allows a program by a relative path says from where; add cwd=DIRECTORY",
+            );
+        }
         None
+    }
+
+    /// Returns the first word of a program that it names.
+    fn program(&self) -> Option<&str> {
+        let argv = self.arguments.iter().find(|(name, _)| name == "argv");
+        argv.and_then(|(_, wanted)| match wanted {
+            Wanted::Same(Value::Array(words)) => words.first()?.as_str(),
+            Wanted::Same(_) | Wanted::Like(_) => None,
+        })
     }
 
     /// Tells whether it answers a call with these canonical arguments. What is no JSON object is answered by none.
@@ -238,6 +252,12 @@ impl fmt::Display for Rule {
         }
         if self.only { write!(f, " {ONLY}") } else { Ok(()) }
     }
+}
+
+/// Tells whether the directory in which a program is started decides which file it is. A plain name is looked for in the
+/// directories of the system only, and an absolute path is one file, but for those that lead back to the directory.
+fn depends_on_cwd(program: &str) -> bool {
+    program.contains('/') && (!program.starts_with('/') || program.contains("/proc/"))
 }
 
 /// Reads a value, and tells how many bytes it takes.

@@ -74,6 +74,16 @@ fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
         (r#"exec argv=["timeout","5","./x"]"#, false),
         (r#"exec argv=["npm","test"]"#, false),
         (r#"shell.execute command="git status""#, false),
+        (r#"exec argv=["/usr/bin/git","status"]"#, true),
+        (r#"exec argv=["./build"]"#, false),
+        (r#"exec argv=["bin/build","--all"]"#, false),
+        (r#"exec argv=["../build"]"#, false),
+        (r#"exec argv=["/proc/self/cwd/build"]"#, false),
+        (r#"exec argv=["./build"] cwd=."#, true),
+        (r#"exec argv=["bin/build"] cwd=work"#, true),
+        (r#"exec argv=["bin/build"] cwd=*"#, false),
+        // The rule of a whole call names everything.
+        (r#"exec argv=["./build"] cwd=. timeout_s=60 only"#, true),
     ] {
         assert_eq!(rule(text).allows_too_much().is_none(), good, "{text}");
     }

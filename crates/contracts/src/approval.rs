@@ -402,7 +402,7 @@ pub struct ApprovalRule {
     pub name: String,
     /// What it answers.
     pub answer: RuleAnswer,
-    /// Which calls it answers, as [`Rule`] reads it.
+    /// Which calls it answers, as [`Rule::stored`] reads it.
     pub rule: String,
     /// The one agent whose calls it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -427,7 +427,7 @@ impl ApprovalRule {
         if self.expires_at <= self.created_at {
             return Some("a rule ends after it was made".to_owned());
         }
-        Rule::parse(&self.rule).err().map(|error| error.to_string())
+        Rule::stored(&self.rule).err().map(|error| error.to_string())
     }
 
     /// Tells whether it answers calls of an agent in a session at a time.

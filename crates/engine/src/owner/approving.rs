@@ -106,7 +106,7 @@ impl Owner {
         let session = self.state.approved_call().map_or(self.session, |approved| approved.session);
         let counts = |rule: &&ApprovalRule| {
             rule.counts(self.agent.id, session, now)
-                && Rule::parse(&rule.rule).is_ok_and(|rule| rule.matches(&call.tool, &call.arguments))
+                && Rule::stored(&rule.rule).is_ok_and(|rule| rule.matches(&call.tool, &call.arguments))
         };
         let standing = standing.iter().filter(counts).map(|rule| (rule.answer, rule.name.clone()));
         let declared = self.core.config.approvals.rules.iter();

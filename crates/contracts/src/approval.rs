@@ -136,6 +136,31 @@ pub struct ArgumentOrigin {
     pub label: Label,
 }
 
+/// How far an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// This one call.
+    Once,
+    /// This call, and the very same one as often as it comes in this session, until the rule ends.
+    Session,
+    /// This call, and whatever this rule matches of its agent, until the rule ends.
+    Always {
+        /// The rule.
+        rule: String,
+    },
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Once => f.write_str("once"),
+            Self::Session => f.write_str("session"),
+            Self::Always { rule } => write!(f, "always `{rule}`"),
+        }
+    }
+}
+
 /// Who answered, and what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
@@ -146,6 +171,9 @@ pub struct Answered {
     /// Why, in the words of whoever answered; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// How far it goes, its rule in canonical form. A refusal has none, and rows of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
 }
 
 /// A request for approval, as it stands.
@@ -228,6 +256,16 @@ impl Approval {
     /// Tells whether somebody may answer it, besides having the scope.
     pub fn may_be_answered_by(&self, actor: &Actor) -> bool {
         self.approvers.is_empty() || self.approvers.contains(actor)
+    }
+
+    /// Tells whether what somebody says is what he said already: the same verdict, as far. Without a reach he refuses. What a
+    /// program of before wrote counts as said of the one call.
+    pub fn is_answered_so(&self, by: &Actor, reach: Option<&Reach>) -> bool {
+        const ONCE: &Reach = &Reach::Once;
+        let Some(known) = &self.answer else { return false };
+        let is_denied = self.state == ApprovalState::Denied;
+        let stands = (!is_denied).then(|| known.reach.as_ref().unwrap_or(ONCE));
+        known.by == *by && stands == reach
     }
 
     /// Answers it. Refused with how it stands, unless it stands as the caller found it and has not expired. The same

@@ -49,7 +49,7 @@ impl Core {
         id: ApprovalId,
         answer: &Answer,
     ) -> Result<Approval, Fault> {
-        let approved = matches!(answer, Answer::Approve(_));
+        let reach = reach_of(answer)?;
         if let Answer::Deny { reason } = answer
             && reason.len() > REASON_BYTES_MAX
         {
@@ -64,10 +64,7 @@ impl Core {
                 let text = format!("{} may not answer {id}; who may: {who}", scope.actor());
                 return Err(Fault::new(ErrorCode::Forbidden, text));
             }
-            let was_approved = found.state != ApprovalState::Denied;
-            if found.answer.as_ref().is_some_and(|known| known.by == *scope.actor())
-                && was_approved == approved
-            {
+            if found.is_answered_so(scope.actor(), reach.as_ref()) {
                 return Ok(found);
             }
             let now = self.ports.runtime.clock.now();
@@ -118,7 +115,7 @@ impl Core {
             let Some(found) = found.filter(|found| found.has_cooled(now)) else { return Ok(()) };
             let (batch, next) = if ended {
                 let reason = "its agent has ended".to_owned();
-                let answered = Answered { by: scope.actor().clone(), at: now, reason };
+                let answered = Answered { by: scope.actor().clone(), at: now, reason, reach: None };
                 let answer = ApprovalAnswer { approval: id, from: found.state, approved: false, answered };
                 (Batch::new(tenant).with(Mutation::ApprovalAnswer(answer)), None)
             } else {
@@ -185,7 +182,8 @@ impl Core {
             Answer::Approve(_) => (true, ""),
             Answer::Deny { reason } => (false, reason.as_str()),
         };
-        let answered = Answered { by: scope.actor().clone(), at: now, reason: reason.to_owned() };
+        let (by, reach) = (scope.actor().clone(), reach_of(answer)?);
+        let answered = Answered { by, at: now, reason: reason.to_owned(), reach };
         let mut batch = Batch::new(scope.tenant()).with(Mutation::ApprovalAnswer(ApprovalAnswer {
             approval: found.id,
             from: found.state,
@@ -359,9 +357,27 @@ fn approval_not_found(id: ApprovalId) -> Fault {
         .with_hint("list the approvals with `dromia approval list`")
 }
 
-/// The fault for an answer that comes too late.
+/// How far an answer goes, as it is kept: a rule in its canonical form. Nothing for a refusal.
+fn reach_of(answer: &Answer) -> Result<Option<Reach>, Fault> {
+    match answer {
+        Answer::Approve(Reach::Always { rule }) => {
+            let rule = Rule::parse(rule)
+                .map_err(|error| Fault::new(ErrorCode::InvalidRequest, error.to_string()))?
+                .to_string();
+            Ok(Some(Reach::Always { rule }))
+        }
+        Answer::Approve(reach @ (Reach::Once | Reach::Session)) => Ok(Some(reach.clone())),
+        Answer::Deny { .. } => Ok(None),
+    }
+}
+
+/// The fault for an answer that comes too late, or that is another one than the one which stands.
 fn closed(approval: &Approval, state: ApprovalState) -> Fault {
-    let by = approval.answer.as_ref().map(|answer| format!(" by {}", answer.by)).unwrap_or_default();
+    let by = approval.answer.as_ref().map(|answer| {
+        let reach = answer.reach.as_ref().map(|reach| format!(" ({reach})"));
+        format!(" by {}{}", answer.by, reach.unwrap_or_default())
+    });
+    let by = by.unwrap_or_default();
     let text = format!("{} is {state}{by}; nothing was changed", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))

@@ -232,7 +232,39 @@ fn approval() -> Approval {
 
 fn answered(second: i64) -> Answered {
     let at = Timestamp::from_second(second).expect("a time");
-    Answered { by: Actor::new("token:ops"), at, reason: String::new() }
+    Answered { by: Actor::new("token:ops"), at, reason: String::new(), reach: None }
+}
+
+#[test]
+fn an_answer_stands_as_far_as_it_went() {
+    let (ops, other) = (Actor::new("token:ops"), Actor::new("token:other"));
+    let always = |rule: &str| Reach::Always { rule: rule.to_owned() };
+    let reaches = [Reach::Once, Reach::Session, always("t a=x"), always("t a=y")];
+    let said = |reach: Option<Reach>| {
+        let mut known = approval();
+        let answer = Answered { reach: reach.clone(), ..answered(5) };
+        known.answer(ApprovalState::Holding, reach.is_some(), &answer).expect("it is open");
+        let stored = serde_json::to_string(&known).expect("it is data");
+        assert_eq!(serde_json::from_str::<Approval>(&stored).expect("it reads"), known);
+        known
+    };
+    let ways = || reaches.iter().map(Some).chain([None]);
+    for one in ways() {
+        for two in ways() {
+            assert_eq!(said(one.cloned()).is_answered_so(&ops, two), one == two, "{one:?} {two:?}");
+            assert!(!said(one.cloned()).is_answered_so(&other, two), "somebody else's");
+        }
+        assert!(!approval().is_answered_so(&ops, one), "nobody answered");
+    }
+    // What was allowed and used was allowed.
+    let used = Approval { state: ApprovalState::Used, ..said(Some(Reach::Session)) };
+    assert!(used.is_answered_so(&ops, Some(&Reach::Session)) && !used.is_answered_so(&ops, None));
+    // A program of before wrote no reach.
+    let text = serde_json::to_string(&answered(5)).expect("it is data");
+    assert!(!text.contains("reach"), "{text}");
+    let before = Approval { state: ApprovalState::Approved, answer: Some(answered(5)), ..approval() };
+    assert!(before.is_answered_so(&ops, Some(&Reach::Once)));
+    assert!(!before.is_answered_so(&ops, Some(&Reach::Session)));
 }
 
 #[test]

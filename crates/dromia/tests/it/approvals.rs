@@ -194,8 +194,16 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
         assert_eq!((count(&entries, "run_parked"), count(&entries, "tool_started")), (1, 1));
     });
     assert_eq!(lines(&home, "first"), 1);
-    let late = home.run(&["approval", "deny", id(&approval)]);
-    assert_eq!(late.status.code(), Some(6), "{}", stderr(&late));
+    let again = document(&home, &["approval", "approve", id(&approval)]);
+    assert_eq!(again["answered_at"], answered["answered_at"], "the same answer changes nothing: {again}");
+    for other in [&["deny"][..], &["approve", "--session"], &["approve", "--always", "file.append path=log"]]
+    {
+        let (verb, rest) = other.split_first().expect("a command");
+        let late = home.run(&[&["approval", *verb, id(&approval)][..], rest].concat());
+        assert_eq!(late.status.code(), Some(6), "{other:?}: {}", stderr(&late));
+        assert!(stderr(&late).contains("(once)"), "what stands is said: {}", stderr(&late));
+    }
+    assert_eq!(document(&home, &["approval", "rule", "list"])["items"], json!([]));
 
     let (session, refused) = asked(&home, "second");
     document(&home, &["approval", "deny", id(&refused), "--reason", "not on a Friday"]);

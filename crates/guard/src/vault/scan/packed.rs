@@ -174,7 +174,7 @@ fn is_zlib(method: u8, flags: u8, block: u8) -> bool {
     method & 0x0f == 8
         && (method >> 4) <= 7
         && flags & 0x20 == 0
-        && u16::from_be_bytes([method, flags]) % 31 == 0
+        && u16::from_be_bytes([method, flags]).is_multiple_of(31)
         && (block >> 1) & 3 != 3
 }
 

@@ -53,6 +53,9 @@ pub const RULES_MAX: usize = 256;
 /// The most bytes of a reason that comes with an answer.
 pub const REASON_BYTES_MAX: usize = 1024;
 
+/// The most bytes of a text that are quoted for an argument which stands in it.
+pub const QUOTE_BYTES_MAX: usize = 160;
+
 /// How an approval stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +137,10 @@ pub struct ArgumentOrigin {
     pub origin: Origin,
     /// The label of the text in which it stands, or of everything that led to it.
     pub label: Label,
+    /// What stands around it there, [`QUOTE_BYTES_MAX`] at most and marked where it is cut off. Nothing where it stands nowhere
+    /// else or nobody looked, and in rows of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<String>,
 }
 
 /// How far an answer goes.

@@ -183,7 +183,8 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
     assert!(
         card.contains("file.append")
             && card.contains("first\\u{a}")
-            && card.contains("  [said trusted/actor]  "),
+            && card.contains("  [said trusted/actor]  ")
+            && card.contains("\n      it stands in: "),
         "{card}"
     );
     assert_eq!(lines(&home, "first"), 0);

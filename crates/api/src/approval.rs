@@ -81,6 +81,10 @@ pub struct ArgumentOrigin {
     pub origin: Origin,
     /// The label of the text in which it stands, or of everything that led to it.
     pub label: String,
+    /// What stands around it there, in some 160 bytes and with `…` where it is cut off; absent where it stands nowhere else.
+    /// Nobody vouches for what it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<String>,
 }
 
 /// How far an approval goes.

@@ -23,7 +23,7 @@ use crate::error::{Error, Outcome};
 /// How long an ordinary answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The longest answer that is kept whole; an exported session is the largest.
+/// The longest answer that is kept whole; the request of a model call is the largest.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
 /// Speaks to one server about one tenant.
@@ -115,6 +115,16 @@ impl Client {
         Ok(self.whole(self.request(Method::GET, path), self.patience).await?.1)
     }
 
+    /// Asks for a body that is read piece by piece.
+    pub(crate) async fn open(&self, path: &str) -> Outcome<Incoming> {
+        self.opened(self.request(Method::GET, path)).await
+    }
+
+    /// Reads the next piece of a body, which has the deadline of an ordinary answer; `None` at its end.
+    pub(crate) async fn piece(&self, body: &mut Incoming) -> Outcome<Option<Bytes>> {
+        self.within(self.patience, next_piece(body)).await
+    }
+
     /// Opens a stream of events; the answer's headers have the ordinary deadline, its events have none.
     pub(crate) async fn stream(&self, path: &str, after: u64) -> Outcome<Incoming> {
         self.stream_after(path, Some(&after.to_string())).await
@@ -125,6 +135,10 @@ impl Client {
         let mut request = self.request(Method::GET, path);
         request.headers.push((ACCEPT.as_str(), "text/event-stream".to_owned()));
         request.headers.extend(after.map(|after| ("last-event-id", after.to_owned())));
+        self.opened(request).await
+    }
+
+    async fn opened(&self, request: Draft) -> Outcome<Incoming> {
         let response = self.within(self.patience, self.send(request)).await?;
         if response.status().is_success() {
             return Ok(response.into_body());

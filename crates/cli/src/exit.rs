@@ -85,7 +85,8 @@ impl Exit {
             Self::Denied => "the server did not let the caller, or the gate refused the action",
             Self::Unreachable => "no server answers, or it is about to stop; start one with `dromia up`",
             Self::Conflict => {
-                "what is there contradicts what was asked: a name is taken, a run has ended, the home is in use"
+                "what is there contradicts what was asked: a name is taken, a run has ended, the home is in use, a \
+                 history is not as it was"
             }
             Self::RunFailed => {
                 "the run failed, was cancelled, or stopped at its limit; `dromia run why` says more"

@@ -16,6 +16,7 @@ pub mod schema;
 mod client;
 mod commands;
 mod error;
+mod saved;
 mod settings;
 mod shape;
 mod sse;

@@ -53,6 +53,9 @@ pub const RULES_MAX: usize = 256;
 /// The most bytes of a reason that comes with an answer.
 pub const REASON_BYTES_MAX: usize = 1024;
 
+/// The most bytes of a text that are quoted for an argument which stands in it.
+pub const QUOTE_BYTES_MAX: usize = 160;
+
 /// How an approval stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +137,35 @@ pub struct ArgumentOrigin {
     pub origin: Origin,
     /// The label of the text in which it stands, or of everything that led to it.
     pub label: Label,
+    /// What stands around it there, [`QUOTE_BYTES_MAX`] at most and marked where it is cut off. Nothing where it stands nowhere
+    /// else or nobody looked, and in rows of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<String>,
+}
+
+/// How far an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// This one call.
+    Once,
+    /// This call, and the very same one as often as it comes in this session, until the rule ends.
+    Session,
+    /// This call, and whatever this rule matches of its agent, until the rule ends.
+    Always {
+        /// The rule.
+        rule: String,
+    },
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Once => f.write_str("once"),
+            Self::Session => f.write_str("session"),
+            Self::Always { rule } => write!(f, "always `{rule}`"),
+        }
+    }
 }
 
 /// Who answered, and what.
@@ -146,6 +178,9 @@ pub struct Answered {
     /// Why, in the words of whoever answered; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// How far it goes, its rule in canonical form. A refusal has none, and rows of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
 }
 
 /// A request for approval, as it stands.
@@ -228,6 +263,16 @@ impl Approval {
     /// Tells whether somebody may answer it, besides having the scope.
     pub fn may_be_answered_by(&self, actor: &Actor) -> bool {
         self.approvers.is_empty() || self.approvers.contains(actor)
+    }
+
+    /// Tells whether what somebody says is what he said already: the same verdict, as far. Without a reach he refuses. What a
+    /// program of before wrote counts as said of the one call.
+    pub fn is_answered_so(&self, by: &Actor, reach: Option<&Reach>) -> bool {
+        const ONCE: &Reach = &Reach::Once;
+        let Some(known) = &self.answer else { return false };
+        let is_denied = self.state == ApprovalState::Denied;
+        let stands = (!is_denied).then(|| known.reach.as_ref().unwrap_or(ONCE));
+        known.by == *by && stands == reach
     }
 
     /// Answers it. Refused with how it stands, unless it stands as the caller found it and has not expired. The same
@@ -402,7 +447,7 @@ pub struct ApprovalRule {
     pub name: String,
     /// What it answers.
     pub answer: RuleAnswer,
-    /// Which calls it answers, as [`Rule`] reads it.
+    /// Which calls it answers, as [`Rule::stored`] reads it.
     pub rule: String,
     /// The one agent whose calls it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -427,7 +472,7 @@ impl ApprovalRule {
         if self.expires_at <= self.created_at {
             return Some("a rule ends after it was made".to_owned());
         }
-        Rule::parse(&self.rule).err().map(|error| error.to_string())
+        Rule::stored(&self.rule).err().map(|error| error.to_string())
     }
 
     /// Tells whether it answers calls of an agent in a session at a time.

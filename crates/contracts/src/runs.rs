@@ -28,6 +28,8 @@ use crate::task::TaskCounts;
 use crate::token::{Token, TokenScopes};
 use crate::transcript::Turn;
 
+pub use crate::approval::Reach;
+
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -227,20 +229,6 @@ pub struct NewToken {
     pub scopes: TokenScopes,
     /// From when on it is refused, if ever.
     pub expires_at: Option<Timestamp>,
-}
-
-/// How far an answer goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
-    /// This one call.
-    Once,
-    /// This call, and the very same one as often as it comes in this session, until the rule ends.
-    Session,
-    /// This call, and whatever this rule matches of its agent, until the rule ends.
-    Always {
-        /// The rule.
-        rule: String,
-    },
 }
 
 /// What somebody answers to an approval.

@@ -66,6 +66,17 @@ pub enum ArgumentRole {
     Payload,
 }
 
+impl ArgumentRole {
+    /// Tells whether an argument says where a call aims: at whom, at what, with whose key. A rule that allows calls without a
+    /// person says what such an argument must be.
+    pub const fn aims(self) -> bool {
+        match self {
+            Self::Credential | Self::Destination | Self::Object => true,
+            Self::Amount | Self::Payload => false,
+        }
+    }
+}
+
 /// Where what a tool does is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

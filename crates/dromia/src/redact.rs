@@ -92,8 +92,9 @@ impl Redactor {
             return;
         }
         // As it is, and as JSON and lines of the log spell it.
-        let spelled = secret.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        for form in [secret.to_owned(), spelled] {
+        let spelled = Value::from(secret).to_string();
+        let spelled = spelled.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(secret);
+        for form in [secret, spelled].map(str::to_owned) {
             if !self.known.contains(&form) {
                 self.known.push(form);
             }
@@ -255,8 +256,11 @@ mod tests {
     #[test]
     fn a_secret_goes_also_as_json_spells_it() {
         let mut redactor = Redactor::default();
-        redactor.learn("pa\"ss\\word\nmore");
-        for text in ["it is pa\"ss\\word\nmore.", r#"{"x":"pa\"ss\\word\nmore"}"#] {
+        let secret = "pa\"ss\\word\nmore\tof\u{1} it";
+        redactor.learn(secret);
+        let document = json!({ "x": secret }).to_string();
+        assert!(document.contains(r#"pa\"ss\\word\nmore\tof\u0001 it"#), "{document}");
+        for text in [&format!("it is {secret}."), &document] {
             let shown = redactor.text(text);
             assert!(shown.contains(REDACTED) && !shown.contains("word"), "{shown}");
         }

@@ -21,7 +21,6 @@ use dromia_contracts::store::{
     ApprovalAnswer, ApprovalRuleRemove, Batch, Commit, InboxPut, Mutation, Refusal, SessionOpen,
 };
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::ArgumentRole;
 use dromia_contracts::{Actor, ApprovalId, CapabilityId, ErrorCode, Fault, Scope, SessionId, TenantId};
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,7 +49,7 @@ impl Core {
         id: ApprovalId,
         answer: &Answer,
     ) -> Result<Approval, Fault> {
-        let approved = matches!(answer, Answer::Approve(_));
+        let reach = reach_of(answer)?;
         if let Answer::Deny { reason } = answer
             && reason.len() > REASON_BYTES_MAX
         {
@@ -65,10 +64,7 @@ impl Core {
                 let text = format!("{} may not answer {id}; who may: {who}", scope.actor());
                 return Err(Fault::new(ErrorCode::Forbidden, text));
             }
-            let was_approved = found.state != ApprovalState::Denied;
-            if found.answer.as_ref().is_some_and(|known| known.by == *scope.actor())
-                && was_approved == approved
-            {
+            if found.is_answered_so(scope.actor(), reach.as_ref()) {
                 return Ok(found);
             }
             let now = self.ports.runtime.clock.now();
@@ -120,7 +116,7 @@ impl Core {
             let Some(found) = found.filter(|found| found.has_cooled(now)) else { return Ok(()) };
             let (batch, next) = if ended {
                 let reason = "its agent has ended".to_owned();
-                let answered = Answered { by: scope.actor().clone(), at: now, reason };
+                let answered = Answered { by: scope.actor().clone(), at: now, reason, reach: None };
                 let answer = ApprovalAnswer { approval: id, from: found.state, approved: false, answered };
                 (Batch::new(tenant).with(Mutation::ApprovalAnswer(answer)), None)
             } else {
@@ -187,7 +183,8 @@ impl Core {
             Answer::Approve(_) => (true, ""),
             Answer::Deny { reason } => (false, reason.as_str()),
         };
-        let answered = Answered { by: scope.actor().clone(), at: now, reason: reason.to_owned() };
+        let (by, reach) = (scope.actor().clone(), reach_of(answer)?);
+        let answered = Answered { by, at: now, reason: reason.to_owned(), reach };
         let mut batch = Batch::new(scope.tenant()).with(Mutation::ApprovalAnswer(ApprovalAnswer {
             approval: found.id,
             from: found.state,
@@ -246,14 +243,7 @@ impl Core {
             }
         };
         let (rule, session) = match answer {
-            Answer::Approve(Reach::Session) => {
-                let exact = Rule::exact(&found.tool, &found.arguments);
-                let exact = exact.ok_or_else(|| {
-                    let text = "no rule can say exactly this call, so it can be approved once only";
-                    Fault::new(ErrorCode::InvalidRequest, text)
-                })?;
-                (exact, Some(found.session))
-            }
+            Answer::Approve(Reach::Session) => (self.exact_rule(found)?, Some(found.session)),
             Answer::Approve(Reach::Always { rule }) => {
                 let rule = self.read_rule(rule, RuleAnswer::Allow)?;
                 if !rule.matches(&found.tool, &found.arguments) {
@@ -330,6 +320,18 @@ impl Core {
         }
     }
 
+    /// Makes the rule that answers exactly this call. It may stand where any other one that allows may, and nowhere else.
+    fn exact_rule(&self, found: &Approval) -> Result<Rule, Fault> {
+        let exact = Rule::exact(&found.tool, &found.arguments)
+            .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can say exactly this call"));
+        let rule = exact.and_then(|exact| self.read_rule(&exact.to_string(), RuleAnswer::Allow));
+        rule.map_err(|fault| {
+            let text = format!("this call cannot be approved for its session: {}", fault.message);
+            Fault::new(fault.code, text)
+                .with_hint(format!("approve this one call: `dromia approval approve {} --once`", found.id))
+        })
+    }
+
     /// Reads a rule, and refuses one that would allow more than whoever writes it can see.
     fn read_rule(&self, text: &str, answer: RuleAnswer) -> Result<Rule, Fault> {
         let invalid = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
@@ -342,15 +344,10 @@ impl Core {
         if answer == RuleAnswer::Deny {
             return Ok(rule);
         }
-        let aims = |role: &ArgumentRole| {
-            matches!(role, ArgumentRole::Destination | ArgumentRole::Object | ArgumentRole::Credential)
-        };
         let runs_programs = tools.limits(&tool.name, &ToolTerms::default()).is_some();
         if runs_programs {
             rule.allows_too_much().map_or(Ok(()), |problem| Err(invalid(problem.to_owned())))?;
-        } else if let Some((name, _)) =
-            tool.roles.iter().find(|(name, role)| aims(role) && !rule.names().any(|known| known == name))
-        {
+        } else if let Some(name) = rule.leaves_open(&tool.roles) {
             let text = format!("a rule that allows {} says what {name} must be", tool.name);
             return Err(invalid(text).with_hint(format!("add {name}=PATTERN; {name}=** is anything")));
         }
@@ -363,9 +360,27 @@ fn approval_not_found(id: ApprovalId) -> Fault {
         .with_hint("list the approvals with `dromia approval list`")
 }
 
-/// The fault for an answer that comes too late.
+/// How far an answer goes, as it is kept: a rule in its canonical form. Nothing for a refusal.
+fn reach_of(answer: &Answer) -> Result<Option<Reach>, Fault> {
+    match answer {
+        Answer::Approve(Reach::Always { rule }) => {
+            let rule = Rule::parse(rule)
+                .map_err(|error| Fault::new(ErrorCode::InvalidRequest, error.to_string()))?
+                .to_string();
+            Ok(Some(Reach::Always { rule }))
+        }
+        Answer::Approve(reach @ (Reach::Once | Reach::Session)) => Ok(Some(reach.clone())),
+        Answer::Deny { .. } => Ok(None),
+    }
+}
+
+/// The fault for an answer that comes too late, or that is another one than the one which stands.
 fn closed(approval: &Approval, state: ApprovalState) -> Fault {
-    let by = approval.answer.as_ref().map(|answer| format!(" by {}", answer.by)).unwrap_or_default();
+    let by = approval.answer.as_ref().map(|answer| {
+        let reach = answer.reach.as_ref().map(|reach| format!(" ({reach})"));
+        format!(" by {}{}", answer.by, reach.unwrap_or_default())
+    });
+    let by = by.unwrap_or_default();
     let text = format!("{} is {state}{by}; nothing was changed", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))

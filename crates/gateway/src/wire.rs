@@ -87,6 +87,7 @@ pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::App
         role: known.role,
         origin: known.origin,
         label: known.label.to_string(),
+        quote: known.quote,
     });
     let answer = approval.answer;
     api::approval::Approval {

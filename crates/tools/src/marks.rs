@@ -3,9 +3,9 @@
 //! Invariant: a file is what it is known as only while it holds the very bytes that were labelled; every other one is
 //! untrusted, for the agent at most. What a file tool writes has the label of all that its run has seen. What a program
 //! changed has that of the whole workspace beside it, because it may have read all of it, and is untrusted where it may reach
-//! other hosts. Where the index cannot be read,
-//! a file has the strictest label. What one actor's input led to is untrusted for every other one. It writes nothing: what is said becomes durable in the commit of the call's result, so a
-//! crash before leaves files that nobody knows.
+//! other hosts. Where the index cannot be read, a file has the strictest label. What one actor's input led to is untrusted
+//! for every other one. It writes nothing: what is said becomes durable in the commit of the call's result, so a crash before
+//! leaves files that nobody knows.
 //!
 //! Bounds: of one call [`SAID_MAX`] files are named. What a program changed beyond that, or in a workspace that is too large
 //! to be walked, keeps no label of its own: the whole workspace then counts as tainted, which is said as what counts for

@@ -87,7 +87,7 @@ pub enum ApprovalRule {
     /// Add a rule, or change one
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia approval rule add notes 'file.write path=notes/**'\n  dromia approval rule add status 'exec argv=[\"git\",\"status\"]' --agent ops --expires 30d\n  dromia approval rule add no-push 'exec argv=[\"git\",\"push\"]' --answer deny\n\nA rule is a tool and NAME=PATTERN for its arguments: * is anything but a /, ** is anything."
+        after_help = "Examples:\n  dromia approval rule add notes 'file.write path=notes/**'\n  dromia approval rule add status 'exec argv=[\"git\",\"status\"]' --agent ops --expires 30d\n  dromia approval rule add no-push 'exec argv=[\"git\",\"push\"]' --answer deny\n\nA rule is a tool and NAME=PATTERN for its arguments: * is anything but a /, ** is anything; NAME:=JSON is a number, true, false or null."
     )]
     Add(AddRule),
     /// Remove a rule

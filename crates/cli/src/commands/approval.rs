@@ -253,8 +253,11 @@ fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: 
         Some(Origin::Written) | None => (WRITTEN, "written"),
     };
     let label = origin.map(|known| format!(" {}", known.label)).unwrap_or_default();
+    // On a line of its own, which no value can begin: line breaks are spelled out.
+    let quote = origin.and_then(|known| known.quote.as_deref());
+    let quote = quote.map(|quote| format!("\n      it stands in: {}", shown(quote))).unwrap_or_default();
     // The mark goes first: behind the value, a value could end with a mark of its own.
-    format!("  [{word}{label}]  {}  {}", shown(name), output.paint(style, &text))
+    format!("  [{word}{label}]  {}  {}{quote}", shown(name), output.paint(style, &text))
 }
 
 fn row(approval: &Approval) -> Vec<String> {

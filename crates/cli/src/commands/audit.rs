@@ -15,6 +15,7 @@ use crate::client::{Client, encoded, next_piece, parse};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
+use crate::saved::save;
 use crate::sse::{Event, Parser};
 
 /// The columns of a listing.
@@ -41,18 +42,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output
             Ok(Exit::Done)
         }
         args::Audit::Export(export) => {
-            let bytes =
-                cli.client.get_bytes(&path("/v1/audit/export", &filters(cli, &export.records))).await?;
-            if !is_whole(&bytes) {
+            let path = path("/v1/audit/export", &filters(cli, &export.records));
+            let (file, mut lines) = (export.file.as_deref(), Lines::default());
+            let saved = save(&cli.client, &path, file, output, |piece| lines.push(piece)).await?;
+            if !lines.are_signed {
                 return Err(Error::Broken("the file has no last line; export it again".to_owned()));
             }
-            match export.file {
-                None => output.raw(&bytes)?,
-                Some(file) => {
-                    std::fs::write(&file, &bytes).map_err(Error::io(format!("write {}", file.display())))?;
-                    output.notice(&format!("wrote {} bytes to {}", bytes.len(), file.display()))?;
-                }
-            }
+            saved.map_or(Ok(()), |saved| saved.keep(output))?;
             Ok(Exit::Done)
         }
         args::Audit::Verify(_) => Err(Error::Usage(
@@ -61,10 +57,28 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output
     }
 }
 
-/// Whether a file has the line that signs it; a stream that broke off on the server's side has none.
-fn is_whole(bytes: &[u8]) -> bool {
-    let last = bytes.strip_suffix(b"\n").and_then(|bytes| bytes.rsplit(|byte| *byte == b'\n').next());
-    last.is_some_and(|last| last.starts_with(b"{\"end\":"))
+/// How the line begins that signs a file.
+const SIGNED: &[u8] = b"{\"end\":";
+
+/// The lines of a file that comes in pieces, of which only the beginning of the newest is kept.
+#[derive(Default)]
+struct Lines {
+    begin: Vec<u8>,
+    /// Whether the line that signs the file is the last; a stream that broke off on the server's side has none.
+    are_signed: bool,
+}
+
+impl Lines {
+    fn push(&mut self, piece: &[u8]) {
+        for byte in piece {
+            self.are_signed = *byte == b'\n' && self.begin == SIGNED;
+            if *byte == b'\n' {
+                self.begin.clear();
+            } else if self.begin.len() < SIGNED.len() {
+                self.begin.push(*byte);
+            }
+        }
+    }
 }
 
 fn filters(cli: &Cli<'_>, records: &Records) -> [(&'static str, Option<String>); 7] {
@@ -312,9 +326,16 @@ mod tests {
     #[test]
     fn a_file_without_its_last_line_is_not_whole() {
         let whole = b"{\"dromia_audit\":1}\n{\"end\":{}}\n";
-        assert!(is_whole(whole));
-        assert!(
-            !is_whole(&whole[..whole.len() - 1]) && !is_whole(b"") && !is_whole(b"{\"dromia_audit\":1}\n")
-        );
+        let is_whole = |pieces: &[&[u8]]| {
+            let mut lines = Lines::default();
+            pieces.iter().for_each(|piece| lines.push(piece));
+            lines.are_signed
+        };
+        for at in 0..=whole.len() {
+            let (one, two) = whole.split_at(at);
+            assert!(is_whole(&[one, two]), "wherever it is split");
+            assert_eq!(is_whole(&[one]), at == whole.len(), "{at} bytes");
+        }
+        assert!(!is_whole(&[&whole[..], &b"{}\n"[..]]) && !is_whole(&[&b"{\"endless\":1}\n"[..]]));
     }
 }

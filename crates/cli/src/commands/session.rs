@@ -11,6 +11,7 @@ use crate::client::encoded;
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
+use crate::saved::save;
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
@@ -26,19 +27,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
         }
         args::Session::Show(session) => show(cli, &session, output).await,
         args::Session::Export(export) => {
-            let bytes = cli.client.get_bytes(&format!("/v1/sessions/{}/export", export.id)).await?;
-            match export.file {
-                None if output.context().out_is_terminal => {
-                    return Err(Error::Usage(
-                        "the file is not for a terminal: name one with --file".to_owned(),
-                    ));
-                }
-                None => output.raw(&bytes)?,
-                Some(file) => {
-                    std::fs::write(&file, &bytes).map_err(Error::io(format!("write {}", file.display())))?;
-                    output.notice(&format!("wrote {} bytes to {}", bytes.len(), file.display()))?;
-                }
+            if export.file.is_none() && output.context().out_is_terminal {
+                return Err(Error::Usage("the file is not for a terminal: name one with --file".to_owned()));
             }
+            let path = format!("/v1/sessions/{}/export", export.id);
+            let saved = save(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
+            saved.map_or(Ok(()), |saved| saved.keep(output))?;
             Ok(Exit::Done)
         }
         args::Session::Import(import) => {

@@ -1,5 +1,7 @@
 //! Commands that ask once: their request, their output, their exit code.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use dromia_cli::Exit;
 
 use crate::server::{Script, Server};
@@ -294,7 +296,11 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     });
     let file = server.home.path().join("talk.session");
     let (id, name) = (format!("ses_{ID}"), file.to_str().unwrap());
+    std::fs::write(&file, "of before").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(server.run(&["session", "export", &id, "--file", name]).await.exit, Exit::Done);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode & 0o777), ("a session", 0o600));
     let ended = server.run(&["session", "import", name, "--agent", "a b"]).await;
     assert_eq!(ended.out, format!("ses_{ID}\n"));
     let asked = server.asked.lock().unwrap().pop().unwrap();
@@ -304,6 +310,27 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     );
     assert_eq!(server.run(&["session", "import", name]).await.exit, Exit::Usage, "no agent is named");
     assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, Exit::Usage);
+}
+
+#[tokio::test]
+async fn an_audit_that_broke_off_leaves_the_file_of_before() {
+    let server = Server::new(|_, earlier| match earlier {
+        0 => (200, "{\"dromia_audit\":1}\n{\"end\":{}}\n".to_owned()),
+        _ => (200, "{\"dromia_audit\":1}\n".to_owned()),
+    });
+    let file = server.home.path().join("audit.jsonl");
+    let export = ["audit", "export", "--file", file.to_str().unwrap()];
+    assert_eq!(server.run(&export).await.exit, Exit::Done);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    assert!(whole.ends_with("{\"end\":{}}\n"), "{whole}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let ended = server.run(&export).await;
+    assert_eq!(ended.exit, Exit::Failed);
+    assert!(ended.err.contains("no last line"), "{}", ended.err);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    let entries = std::fs::read_dir(server.home.path()).unwrap();
+    let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{names:?}");
 }
 
 /// A server with one run that answers: its event, its journal as a stream, its row.

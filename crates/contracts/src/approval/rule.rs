@@ -1,16 +1,21 @@
 //! Which calls a rule answers: a tool, and what some of its arguments look like.
 //!
 //! `file.write path=notes/**` is the tool and patterns for arguments: `*` stands for anything but a `/`, `**` for
-//! anything. A value that begins with `[` or `{` is JSON and must be the argument itself; one that begins with `"` is a
-//! pattern in JSON's quotes. An argument that is not named may be anything, unless the word `only` stands at the end: then a
-//! call with another argument is another call. What is written is what will match: the canonical form is shown to whoever
-//! makes the rule.
+//! anything. A pattern is tried on texts only; one that begins with `"` stands in JSON's quotes. Behind `:=`, as in
+//! `count:=3`, stands JSON that must be the argument itself, of the same type; a list or an object may stand behind `=` too.
+//! An argument that is not named may be anything, unless the word `only` stands at the end: then a call with another argument
+//! is another call. What is written is what will match: the canonical form is shown to whoever makes the rule.
+//!
+//! `count=3` could be the text or the number, so nobody writes it: it is `count="3"` or `count:=3`. Programs of before stored
+//! it, and there it keeps its meaning, which is both ([`Rule::stored`]).
 //!
 //! Which rules may stand is not decided here: who adds one knows which tools run programs.
 
 use std::fmt;
 
 use serde_json::Value;
+
+use crate::tool::ArgumentRole;
 
 /// The longest rule, in bytes.
 const BYTES_MAX: usize = 1024;
@@ -47,11 +52,26 @@ pub struct Rule {
 /// What an argument must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wanted {
-    /// A text that fits the pattern; a number or a truth value by its JSON.
+    /// A text that fits the pattern.
     Like(String),
     /// This very value.
     Same(Value),
+    /// This text, or the number, truth value or null that is written so; of stored rules only.
+    Either(String),
 }
+
+/// Whose spelling a text has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    /// Of whoever writes a rule.
+    Written,
+    /// Of this or an earlier program.
+    Stored,
+}
+
+/// What is said of `count=3`.
+const TWO_MEANINGS: &str =
+    "write NAME:=VALUE for a number, true, false or null, and NAME=\"VALUE\" for a text that looks like one";
 
 /// Says why a text is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,15 +86,24 @@ pub struct RuleError {
 impl Rule {
     /// Reads a rule. One that would not be read again as it is shown is refused.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
-        let rule = Self::read(text)?;
-        if Self::read(&rule.to_string()).as_ref() == Ok(&rule) {
+        Self::spelled(text, Spelling::Written)
+    }
+
+    /// Reads a rule that was stored, by this program or by one of before, as it was meant then.
+    pub fn stored(text: &str) -> Result<Self, RuleError> {
+        Self::spelled(text, Spelling::Stored)
+    }
+
+    fn spelled(text: &str, spelling: Spelling) -> Result<Self, RuleError> {
+        let rule = Self::read(text, spelling)?;
+        if Self::read(&rule.to_string(), spelling).as_ref() == Ok(&rule) {
             Ok(rule)
         } else {
             Err(RuleError { at: 0, problem: "written out it is another rule, or too long" })
         }
     }
 
-    fn read(text: &str) -> Result<Self, RuleError> {
+    fn read(text: &str, spelling: Spelling) -> Result<Self, RuleError> {
         let wrong = |at: usize, problem| RuleError { at, problem };
         if text.len() > BYTES_MAX {
             return Err(wrong(BYTES_MAX, "it is longer than 1024 bytes"));
@@ -100,8 +129,9 @@ impl Rule {
                 return Ok(Self { tool: tool.to_owned(), arguments, only: !rest.is_empty() });
             }
             let Some((name, value)) = rest.split_once('=') else {
-                return Err(wrong(at, "behind the tool stand NAME=PATTERN"));
+                return Err(wrong(at, "behind the tool stand NAME=PATTERN or NAME:=JSON"));
             };
+            let (name, is_typed) = name.strip_suffix(':').map_or((name, false), |name| (name, true));
             let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
             if name.is_empty() || !name.bytes().all(is_word) {
                 return Err(wrong(at, "before = stands the name of one argument"));
@@ -112,8 +142,13 @@ impl Rule {
             if arguments.len() == ARGUMENTS_MAX {
                 return Err(wrong(at, "it names more than 16 arguments"));
             }
-            at += name.len() + 1;
-            let (wanted, length) = wanted(value).ok_or_else(|| wrong(at, "the value is no JSON"))?;
+            at += rest.len() - value.len();
+            let read = if is_typed {
+                json(value).map(|(value, length)| (Wanted::Same(value), length))
+            } else {
+                pattern(value, spelling)
+            };
+            let (wanted, length) = read.map_err(|problem| wrong(at, problem))?;
             at += length;
             if !text[at..].is_empty() && !text[at..].starts_with(' ') {
                 return Err(wrong(at, "between two arguments stands a space"));
@@ -126,17 +161,12 @@ impl Rule {
     /// are no JSON object, which no tool prepares, and for those that no rule can hold.
     pub fn exact(tool: &str, arguments: &str) -> Option<Self> {
         let Value::Object(fields) = serde_json::from_str(arguments).ok()? else { return None };
-        let same = |(name, value): (String, Value)| {
-            let wanted = match value {
-                Value::String(text) if text.contains('*') => return None,
-                Value::String(text) => Wanted::Like(text),
-                Value::Null => Wanted::Like("null".to_owned()),
-                Value::Bool(_) | Value::Number(_) => Wanted::Like(value.to_string()),
-                Value::Array(_) | Value::Object(_) => Wanted::Same(value),
-            };
-            Some((name, wanted))
+        let same = |(name, value): (String, Value)| match value {
+            Value::String(text) if !text.contains('*') => (name, Wanted::Like(text)),
+            // Behind := a star is a star.
+            value => (name, Wanted::Same(value)),
         };
-        let arguments = fields.into_iter().map(same).collect::<Option<Vec<_>>>()?;
+        let arguments = fields.into_iter().map(same).collect();
         let rule = Self { tool: tool.to_owned(), arguments, only: true };
         Self::parse(&rule.to_string()).ok().filter(|read| *read == rule)
     }
@@ -158,6 +188,14 @@ impl Rule {
         self.arguments.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Returns the argument that says where a call aims and that may be anything, by the roles of its tool's arguments. A rule
+    /// that ends with `only` leaves none open: what it does not name is not there.
+    pub fn leaves_open<'r>(&self, roles: &'r [(String, ArgumentRole)]) -> Option<&'r str> {
+        let is_open = |name: &str| !self.only && !self.names().any(|known| known == name);
+        let mut roles = roles.iter();
+        roles.find(|(name, role)| role.aims() && is_open(name)).map(|(name, _)| name.as_str())
+    }
+
     /// Tells whether it has a star, so that it matches more than one value of an argument.
     pub(super) fn is_wide(&self) -> bool {
         self.arguments.iter().any(|(_, wanted)| matches!(wanted, Wanted::Like(text) if text.contains('*')))
@@ -168,7 +206,7 @@ impl Rule {
         let mut texts = Vec::new();
         for (_, wanted) in &self.arguments {
             match wanted {
-                Wanted::Like(text) => texts.push(text.as_str()),
+                Wanted::Like(text) | Wanted::Either(text) => texts.push(text.as_str()),
                 Wanted::Same(value) => leaves(value, &mut texts),
             }
         }
@@ -188,7 +226,21 @@ impl Rule {
         if !self.names().any(|name| name == "argv") || self.texts().iter().any(is_interpreter) {
             return Some("no rule allows a shell, an interpreter or what starts other programs");
         }
+        if self.program().is_some_and(depends_on_cwd) && !self.names().any(|name| name == "cwd") {
+            return Some(
+                "a rule that allows a program by a relative path says from where; add cwd=DIRECTORY",
+            );
+        }
         None
+    }
+
+    /// Returns the first word of a program that it names.
+    fn program(&self) -> Option<&str> {
+        let argv = self.arguments.iter().find(|(name, _)| name == "argv");
+        argv.and_then(|(_, wanted)| match wanted {
+            Wanted::Same(Value::Array(words)) => words.first()?.as_str(),
+            Wanted::Same(_) | Wanted::Like(_) | Wanted::Either(_) => None,
+        })
     }
 
     /// Tells whether it answers a call with these canonical arguments. What is no JSON object is answered by none.
@@ -196,12 +248,15 @@ impl Rule {
         let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else { return false };
         let fits = |(name, wanted): &(String, Wanted)| match (fields.get(name), wanted) {
             (Some(Value::String(text)), Wanted::Like(pattern)) => like(pattern, text),
-            (Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))), Wanted::Like(pattern)) => {
+            (Some(Value::String(text)), Wanted::Either(known)) => text == known,
+            (Some(value @ (Value::Null | Value::Bool(_) | Value::Number(_))), Wanted::Either(known)) => {
                 let written = value.to_string();
-                *pattern == written
+                *known == written
             }
             (Some(value), Wanted::Same(same)) => value == same,
-            (Some(Value::Array(_) | Value::Object(_)), Wanted::Like(_)) | (None, _) => false,
+            (Some(Value::Array(_) | Value::Object(_)), Wanted::Either(_))
+            | (Some(_), Wanted::Like(_))
+            | (None, _) => false,
         };
         // Each is named once, so as many are the same ones.
         let has_others = fields.len() > self.arguments.len();
@@ -218,32 +273,60 @@ impl fmt::Display for Rule {
                 Wanted::Like(text)
                     if !text.is_empty()
                         && !text.contains(|c: char| c == ' ' || c == '\\' || c.is_control())
-                        && !text.starts_with(['"', '[', '{']) =>
+                        && !text.starts_with(['"', '[', '{'])
+                        && !is_scalar(text) =>
                 {
                     write!(f, " {name}={text}")?;
                 }
                 Wanted::Like(text) => write!(f, " {name}={}", Value::from(text.as_str()))?,
-                Wanted::Same(value) => write!(f, " {name}={value}")?,
+                Wanted::Same(value @ (Value::Array(_) | Value::Object(_))) => write!(f, " {name}={value}")?,
+                Wanted::Same(value) => write!(f, " {name}:={value}")?,
+                Wanted::Either(text) => write!(f, " {name}={text}")?,
             }
         }
         if self.only { write!(f, " {ONLY}") } else { Ok(()) }
     }
 }
 
-/// Reads a value, and tells how many bytes it takes.
-fn wanted(text: &str) -> Option<(Wanted, usize)> {
-    if !text.starts_with(['"', '[', '{']) {
-        let end = text.find(' ').unwrap_or(text.len());
-        return Some((Wanted::Like(text[..end].to_owned()), end));
+/// Tells whether the directory in which a program is started decides which file it is. A plain name is looked for in the
+/// directories of the system only, and an absolute path is one file, but for those that lead back to the directory.
+fn depends_on_cwd(program: &str) -> bool {
+    program.contains('/') && (!program.starts_with('/') || program.contains("/proc/"))
+}
+
+/// Reads what stands behind `=`, and tells how many bytes it takes.
+fn pattern(text: &str, spelling: Spelling) -> Result<(Wanted, usize), &'static str> {
+    if text.starts_with(['"', '[', '{']) {
+        let (value, length) = json(text)?;
+        let wanted = match value {
+            Value::String(text) => Wanted::Like(text),
+            value => Wanted::Same(value),
+        };
+        return Ok((wanted, length));
+    }
+    let end = text.find(' ').unwrap_or(text.len());
+    let bare = text[..end].to_owned();
+    match spelling {
+        _ if !is_scalar(&bare) => Ok((Wanted::Like(bare), end)),
+        Spelling::Stored => Ok((Wanted::Either(bare), end)),
+        Spelling::Written => Err(TWO_MEANINGS),
+    }
+}
+
+/// Reads a value of JSON, and tells how many bytes it takes.
+fn json(text: &str) -> Result<(Value, usize), &'static str> {
+    const WRONG: &str = "the value is no JSON";
+    if text.starts_with(char::is_whitespace) {
+        return Err(WRONG);
     }
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let value = values.next()?.ok()?;
-    let length = values.byte_offset();
-    let wanted = match value {
-        Value::String(text) => Wanted::Like(text),
-        value => Wanted::Same(value),
-    };
-    Some((wanted, length))
+    let value = values.next().and_then(Result::ok).ok_or(WRONG)?;
+    Ok((value, values.byte_offset()))
+}
+
+/// Tells whether a text is JSON of a number, a truth value or null.
+fn is_scalar(text: &str) -> bool {
+    matches!(serde_json::from_str(text), Ok(Value::Null | Value::Bool(_) | Value::Number(_)))
 }
 
 fn leaves<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {

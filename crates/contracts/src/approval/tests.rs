@@ -23,20 +23,51 @@ fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
             r#"{"url":"https://api.example.com.evil/"}"#,
             false,
         ),
-        ("wait seconds=5 loud=true", "wait", r#"{"loud":true,"seconds":5}"#, true),
+        ("wait seconds:=5 loud:=true", "wait", r#"{"loud":true,"seconds":5}"#, true),
         ("wait seconds=*", "wait", r#"{"seconds":5}"#, false),
-        ("wait seconds=5 only", "wait", r#"{"seconds":5}"#, true),
-        ("wait seconds=5 only", "wait", r#"{"loud":true,"seconds":5}"#, false),
+        ("wait seconds:=5 only", "wait", r#"{"seconds":5}"#, true),
+        ("wait seconds:=5 only", "wait", r#"{"loud":true,"seconds":5}"#, false),
         ("wait only", "wait", r#"{"seconds":5}"#, false),
-        ("wait only=5", "wait", r#"{"only":5,"seconds":5}"#, true),
+        ("wait only:=5", "wait", r#"{"only":5,"seconds":5}"#, true),
+        // A value is of the type that the rule says.
+        ("wait seconds:=5", "wait", r#"{"seconds":"5"}"#, false),
+        ("wait seconds:=5", "wait", r#"{"seconds":5.0}"#, false),
+        (r#"wait seconds="5""#, "wait", r#"{"seconds":"5"}"#, true),
+        (r#"wait seconds="5""#, "wait", r#"{"seconds":5}"#, false),
+        (r#"wait seconds="true""#, "wait", r#"{"seconds":true}"#, false),
+        ("wait seconds:=null", "wait", r#"{"seconds":null}"#, true),
+        ("wait seconds:=null", "wait", "{}", false),
+        ("wait seconds=5s", "wait", r#"{"seconds":"5s"}"#, true),
+        (r#"send to:="a*""#, "send", r#"{"to":"a*"}"#, true),
+        (r#"send to:="a*""#, "send", r#"{"to":"ab"}"#, false),
     ] {
         let read = rule(text);
         assert_eq!(read.matches(tool, arguments), fits, "{text} {arguments}");
         assert_eq!(read.to_string(), text);
         assert!(!read.matches(tool, "no json"));
     }
-    assert_eq!(rule("  t   a=1 ").to_string(), "t a=1");
-    assert_eq!(rule("t  a=1  only ").to_string(), "t a=1 only");
+    assert_eq!(rule("  t   a=x ").to_string(), "t a=x");
+    assert_eq!(rule("t  a=x  only ").to_string(), "t a=x only");
+    assert_eq!(rule(r#"t a:=["x"] b:=1"#).to_string(), r#"t a=["x"] b:=1"#, "a list has one spelling");
+}
+
+#[test]
+fn a_stored_rule_means_what_it_meant_when_it_was_stored() {
+    let stored = |text: &str| Rule::stored(text).expect("it is read");
+    for (arguments, fits) in [
+        (r#"{"loud":true,"seconds":5}"#, true),
+        (r#"{"loud":"true","seconds":"5"}"#, true),
+        (r#"{"loud":true,"seconds":6}"#, false),
+        (r#"{"loud":true,"seconds":[5]}"#, false),
+        (r#"{"loud":true}"#, false),
+    ] {
+        assert_eq!(stored("wait seconds=5 loud=true").matches("wait", arguments), fits, "{arguments}");
+    }
+    assert_eq!(stored("wait seconds=5").to_string(), "wait seconds=5");
+    // What is stored today is read as it is written.
+    for text in ["wait seconds:=5", r#"wait seconds="5""#, "file.write path=notes/**", r#"t a=["x"] only"#] {
+        assert_eq!(stored(text), rule(text));
+    }
 }
 
 #[test]
@@ -47,10 +78,21 @@ fn what_is_no_rule_is_refused_with_its_place() {
         ("file.* path=a", 0),
         ("t a", 2),
         ("t only a=1", 2),
-        ("t a=1 onlY", 6),
+        ("t a=x onlY", 6),
         ("t =a", 2),
-        ("t a=1 a=2", 6),
+        ("t :=1", 2),
+        ("t a=x a=y", 6),
+        ("t a=x a:=1", 6),
         ("t a=[1", 4),
+        ("t a:=x", 5),
+        ("t a:=", 5),
+        ("t a:= 1", 5),
+        ("t a:=1x", 5),
+        // It could be the text or the number.
+        ("t a=1", 4),
+        ("t a=true", 4),
+        ("t a=null", 4),
+        ("t a=-1.5e3", 4),
         (r#"t a="x"y"#, 7),
         ("t a=\u{7}", 4),
     ] {
@@ -74,9 +116,41 @@ fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
         (r#"exec argv=["timeout","5","./x"]"#, false),
         (r#"exec argv=["npm","test"]"#, false),
         (r#"shell.execute command="git status""#, false),
+        (r#"exec argv=["/usr/bin/git","status"]"#, true),
+        (r#"exec argv=["./build"]"#, false),
+        (r#"exec argv=["bin/build","--all"]"#, false),
+        (r#"exec argv=["../build"]"#, false),
+        (r#"exec argv=["/proc/self/cwd/build"]"#, false),
+        (r#"exec argv=["./build"] cwd=."#, true),
+        (r#"exec argv=["bin/build"] cwd=work"#, true),
+        (r#"exec argv=["bin/build"] cwd=*"#, false),
+        // The rule of a whole call names everything.
+        (r#"exec argv=["./build"] cwd=. timeout_s:=60 only"#, true),
     ] {
         assert_eq!(rule(text).allows_too_much().is_none(), good, "{text}");
     }
+}
+
+#[test]
+fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
+    let roles = [
+        ("body".to_owned(), ArgumentRole::Payload),
+        ("cc".to_owned(), ArgumentRole::Destination),
+        ("file".to_owned(), ArgumentRole::Object),
+        ("key".to_owned(), ArgumentRole::Credential),
+        ("sum".to_owned(), ArgumentRole::Amount),
+    ];
+    for (text, open) in [
+        ("send", Some("cc")),
+        ("send body=x sum=1", Some("cc")),
+        ("send cc=ada@example.com", Some("file")),
+        ("send cc=** file=notes/*", Some("key")),
+        ("send cc=** file=** key=k1", None),
+        ("send cc=ada@example.com only", None),
+    ] {
+        assert_eq!(rule(text).leaves_open(&roles), open, "{text}");
+    }
+    assert_eq!(rule("send").leaves_open(&roles[..1]), None, "what is carried may be anything");
 }
 
 #[test]
@@ -95,7 +169,10 @@ fn the_exact_rule_of_a_call_matches_it_and_no_other() {
     let exact = Rule::exact("t", r#"{"a":"x"}"#).expect("it is spelled");
     assert!(!exact.matches("t", r#"{"a":"y"}"#) && !exact.matches("u", r#"{"a":"x"}"#));
     assert!(!exact.matches("t", r#"{"a":"x","b":"y"}"#), "what it leaves out may send something");
-    assert_eq!(Rule::exact("t", r#"{"a":"x*"}"#), None, "a star would match more");
+    let star = Rule::exact("t", r#"{"a":"x*"}"#).expect("it is spelled");
+    assert!(star.matches("t", r#"{"a":"x*"}"#) && !star.matches("t", r#"{"a":"xy"}"#), "{star}");
+    let number = Rule::exact("t", r#"{"a":5}"#).expect("it is spelled");
+    assert!(number.matches("t", r#"{"a":5}"#) && !number.matches("t", r#"{"a":"5"}"#), "{number}");
 }
 
 #[test]
@@ -155,7 +232,39 @@ fn approval() -> Approval {
 
 fn answered(second: i64) -> Answered {
     let at = Timestamp::from_second(second).expect("a time");
-    Answered { by: Actor::new("token:ops"), at, reason: String::new() }
+    Answered { by: Actor::new("token:ops"), at, reason: String::new(), reach: None }
+}
+
+#[test]
+fn an_answer_stands_as_far_as_it_went() {
+    let (ops, other) = (Actor::new("token:ops"), Actor::new("token:other"));
+    let always = |rule: &str| Reach::Always { rule: rule.to_owned() };
+    let reaches = [Reach::Once, Reach::Session, always("t a=x"), always("t a=y")];
+    let said = |reach: Option<Reach>| {
+        let mut known = approval();
+        let answer = Answered { reach: reach.clone(), ..answered(5) };
+        known.answer(ApprovalState::Holding, reach.is_some(), &answer).expect("it is open");
+        let stored = serde_json::to_string(&known).expect("it is data");
+        assert_eq!(serde_json::from_str::<Approval>(&stored).expect("it reads"), known);
+        known
+    };
+    let ways = || reaches.iter().map(Some).chain([None]);
+    for one in ways() {
+        for two in ways() {
+            assert_eq!(said(one.cloned()).is_answered_so(&ops, two), one == two, "{one:?} {two:?}");
+            assert!(!said(one.cloned()).is_answered_so(&other, two), "somebody else's");
+        }
+        assert!(!approval().is_answered_so(&ops, one), "nobody answered");
+    }
+    // What was allowed and used was allowed.
+    let used = Approval { state: ApprovalState::Used, ..said(Some(Reach::Session)) };
+    assert!(used.is_answered_so(&ops, Some(&Reach::Session)) && !used.is_answered_so(&ops, None));
+    // A program of before wrote no reach.
+    let text = serde_json::to_string(&answered(5)).expect("it is data");
+    assert!(!text.contains("reach"), "{text}");
+    let before = Approval { state: ApprovalState::Approved, answer: Some(answered(5)), ..approval() };
+    assert!(before.is_answered_so(&ops, Some(&Reach::Once)));
+    assert!(!before.is_answered_so(&ops, Some(&Reach::Session)));
 }
 
 #[test]

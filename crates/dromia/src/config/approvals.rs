@@ -5,7 +5,6 @@
 
 use dromia_contracts::Actor;
 use dromia_contracts::approval::{Rule, RuleAnswer};
-use dromia_contracts::tool::ArgumentRole;
 use dromia_engine::{ApprovalsConfig, DeclaredRule};
 use dromia_tools::Toolbox;
 use jiff::SignedDuration;
@@ -119,11 +118,7 @@ fn rule(text: &str, answer: RuleAnswer, external: &[External]) -> Result<Rule, S
     if Toolbox::runs_programs(&tool.name) {
         return rule.allows_too_much().map_or(Ok(rule.clone()), |problem| Err(problem.to_owned()));
     }
-    let aims = |role: &ArgumentRole| {
-        matches!(role, ArgumentRole::Destination | ArgumentRole::Object | ArgumentRole::Credential)
-    };
-    let is_open = |name: &str| !rule.names().any(|known| known == name);
-    if let Some((name, _)) = tool.roles.iter().find(|(name, role)| aims(role) && is_open(name)) {
+    if let Some(name) = rule.leaves_open(&tool.roles) {
         return Err(format!(
             "a rule that allows {} says what {name} must be; add {name}=PATTERN, where {name}=** is anything",
             tool.name

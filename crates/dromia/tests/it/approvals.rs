@@ -183,7 +183,8 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
     assert!(
         card.contains("file.append")
             && card.contains("first\\u{a}")
-            && card.contains("  [said trusted/actor]  "),
+            && card.contains("  [said trusted/actor]  ")
+            && card.contains("\n      it stands in: "),
         "{card}"
     );
     assert_eq!(lines(&home, "first"), 0);
@@ -194,8 +195,16 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
         assert_eq!((count(&entries, "run_parked"), count(&entries, "tool_started")), (1, 1));
     });
     assert_eq!(lines(&home, "first"), 1);
-    let late = home.run(&["approval", "deny", id(&approval)]);
-    assert_eq!(late.status.code(), Some(6), "{}", stderr(&late));
+    let again = document(&home, &["approval", "approve", id(&approval)]);
+    assert_eq!(again["answered_at"], answered["answered_at"], "the same answer changes nothing: {again}");
+    for other in [&["deny"][..], &["approve", "--session"], &["approve", "--always", "file.append path=log"]]
+    {
+        let (verb, rest) = other.split_first().expect("a command");
+        let late = home.run(&[&["approval", *verb, id(&approval)][..], rest].concat());
+        assert_eq!(late.status.code(), Some(6), "{other:?}: {}", stderr(&late));
+        assert!(stderr(&late).contains("(once)"), "what stands is said: {}", stderr(&late));
+    }
+    assert_eq!(document(&home, &["approval", "rule", "list"])["items"], json!([]));
 
     let (session, refused) = asked(&home, "second");
     document(&home, &["approval", "deny", id(&refused), "--reason", "not on a Friday"]);
@@ -283,6 +292,37 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
     document(&home, &["approval", "rule", "add", "mine", exact, "--agent", "clerk"]);
     spawn("nobody there");
     assert_eq!(lines(&home, "nobody there"), 1);
+    drop(server);
+}
+
+#[test]
+fn a_rule_of_a_session_for_a_shell_is_caught() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
+    let server = home.serve();
+    let grants = ["--grant", "model", "--grant", "reply", "--grant", "exec"];
+    document(&home, &[&["agent", "create", "clerk"][..], &grants].concat());
+    let ask = |argv: Value| {
+        let task = format!("@tool exec {}", json!({ "argv": argv }));
+        let session = document(&home, &["agent", "spawn", "clerk", "--task", &task])["session"].clone();
+        until(&home, |approval| approval["session"] == session)
+    };
+    for argv in [json!(["sh", "-c", "true"]), json!(["/usr/bin/python3", "x.py"])] {
+        let approval = ask(argv);
+        let refused = home.run(&["approval", "approve", id(&approval), "--session"]);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("no rule allows a shell") && said.contains("--once"), "{said}");
+        let rules = document(&home, &["approval", "rule", "list"]);
+        assert_eq!(rules["items"], json!([]), "it is refused, and its rule stands");
+        until(&home, is(&approval, "holding"));
+        document(&home, &["approval", "deny", id(&approval)]);
+    }
+    // What any rule may allow, a rule of a session may.
+    let approval = ask(json!(["true"]));
+    document(&home, &["approval", "approve", id(&approval), "--session"]);
+    let rules = document(&home, &["approval", "rule", "list"]);
+    assert_eq!(rules["items"].as_array().map(Vec::len), Some(1), "{rules}");
     drop(server);
 }
 

@@ -100,12 +100,12 @@ fn what_was_decided_is_queried_followed_explained_and_exported() {
             lines.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, line)| *line).collect();
         fs::write(&file, left).expect("it is written");
         let (code, found) = asked(&home, &["audit", "verify", "--file", path]);
-        assert_eq!((code, found["ok"].as_bool()), (1, Some(false)), "line {gone}: {found:#}");
+        assert_eq!((code, found["ok"].as_bool()), (6, Some(false)), "line {gone}: {found:#}");
     }
     fs::write(&file, &whole).expect("it is written");
     let other = "0".repeat(64);
     let (code, found) = asked(&home, &["audit", "verify", "--file", path, "--key", &other]);
-    assert_eq!((code, problems(&found)), (1, vec!["signature_wrong"]), "{found:#}");
+    assert_eq!((code, problems(&found)), (6, vec!["signature_wrong"]), "{found:#}");
     server.terminate();
 }
 
@@ -132,7 +132,7 @@ fn a_home_is_verified_served_and_at_rest_and_after_a_kill() {
     assert!(after["checkpoints"].as_u64() > at_rest["checkpoints"].as_u64());
     let forged = format!("1:{}", "0".repeat(64));
     let (code, found) = asked(&home, &["audit", "verify", "--checkpoint", &forged]);
-    assert_eq!((code, problems(&found)), (1, vec!["checkpoint_changed"]));
+    assert_eq!((code, problems(&found)), (6, vec!["checkpoint_changed"]));
 }
 
 #[test]
@@ -156,23 +156,23 @@ fn a_checkpoint_that_is_removed_or_changed_is_missed_by_its_number() {
             found["findings"].as_array().expect("findings").iter().any(|finding| {
                 finding["problem"] == "checkpoint_removed" && finding["checkpoint"] == gone + 1
             });
-        assert!(code == 1 && is_missed, "checkpoint {}: {found:#}", gone + 1);
+        assert!(code == 6 && is_missed, "checkpoint {}: {found:#}", gone + 1);
     }
     for (at, line) in lines.iter().enumerate() {
         let mut changed = lines.clone();
         let line = line.replacen("\"number\":", "\"number\":1", 1);
         changed[at] = &line;
         let (code, found) = verified(&changed.concat());
-        assert!(code == 1 && found["findings"][0]["line"] == at + 1, "line {}: {found:#}", at + 1);
+        assert!(code == 6 && found["findings"][0]["line"] == at + 1, "line {}: {found:#}", at + 1);
     }
     fs::remove_file(checkpoints(&home)).expect("is removed");
     let public = fs::read_to_string(home.path().join("audit").join("public.key")).expect("is read");
     let (code, found) = asked(&home, &["audit", "verify", "--key", public.trim()]);
     assert_eq!(
         (code, found["findings"][0]["text"].as_str()),
-        (1, Some("no checkpoint is signed with the key that you named"))
+        (6, Some("no checkpoint is signed with the key that you named"))
     );
-    assert_eq!(asked(&home, &["audit", "verify"]).0, 1, "the store remembers that there were some");
+    assert_eq!(asked(&home, &["audit", "verify"]).0, 6, "the store remembers that there were some");
     assert_eq!(verified(&whole).0, 0);
 }
 
@@ -207,7 +207,7 @@ fn a_bit_that_changes_in_what_was_said_is_found_with_its_session_and_entry() {
     assert_settled(&home);
     change_marks(&home.path().join("store").join("dromia.db"));
     let (code, found) = asked(&home, &["audit", "verify"]);
-    assert_eq!((code, problems(&found)), (1, vec!["entry_changed"]), "{found:#}");
+    assert_eq!((code, problems(&found)), (6, vec!["entry_changed"]), "{found:#}");
     let finding = &found["findings"][0];
     assert_eq!((&finding["run"], &finding["session"]), (&answer["run"], &answer["session"]));
     assert!(finding["seq"].as_u64() >= Some(1) && finding["tenant"].is_string(), "{finding}");

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 37] = [
+const GUARDS: [Guard; 38] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -155,6 +155,12 @@ const GUARDS: [Guard; 37] = [
         "store/src/apply/approval.rs",
         "Refusal::ApprovalMoved",
         "a_start_that_uses_up_no_approval_is_caught",
+    ),
+    guard(
+        "asking",
+        "engine/src/approvals.rs",
+        "self.read_rule(&exact",
+        "a_rule_of_a_session_for_a_shell_is_caught",
     ),
     guard(
         "leaks",

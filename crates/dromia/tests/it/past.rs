@@ -99,7 +99,10 @@ fn what_another_system_told_taints_a_later_turn_when_it_is_read_again() {
     });
     server.kill();
 
-    append(&home.path().join("dromia.yaml"), "context: { tainted_past: whole }\n");
+    let path = home.path().join("dromia.yaml");
+    let config = std::fs::read_to_string(&path).expect("it is there");
+    let config = config.replace("context:\n", "context:\n  tainted_past: whole\n");
+    std::fs::write(&path, config).expect("it can be written");
     let server = home.serve();
     assert_eq!(second.request(&home), sent, "it is what was sent then");
     let whole = block_on(Turn::of(&server, "desk", &probe("whole")));

@@ -57,7 +57,7 @@ fn the_topics_are_read_as_they_are_meant() {
         2  not valid       the command line, a file or the request is not valid; the same again fails again
         4  denied          the server did not let the caller, or the gate refused the action
         5  no server       no server answers, or it is about to stop; start one with `dromia up`
-        6  conflict        what is there contradicts what was asked: a name is taken, a run has ended, the home is in use
+        6  conflict        what is there contradicts what was asked: a name is taken, a run has ended, the home is in use, a history is not as it was
         7  the run failed  the run failed, was cancelled, or stopped at its limit; `dromia run why` says more
         9  budget          a budget stopped the run; `dromia run why` names it and says how to go on
       124  not in time     the wait ended before the run did; the input is stored and the run goes on

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use dromia_contracts::Digest;
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, Origin, Rule, RuleAnswer,
+    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, Origin, QUOTE_BYTES_MAX, Rule, RuleAnswer,
 };
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::Label;
@@ -106,7 +106,7 @@ impl Owner {
         let session = self.state.approved_call().map_or(self.session, |approved| approved.session);
         let counts = |rule: &&ApprovalRule| {
             rule.counts(self.agent.id, session, now)
-                && Rule::parse(&rule.rule).is_ok_and(|rule| rule.matches(&call.tool, &call.arguments))
+                && Rule::stored(&rule.rule).is_ok_and(|rule| rule.matches(&call.tool, &call.arguments))
         };
         let standing = standing.iter().filter(counts).map(|rule| (rule.answer, rule.name.clone()));
         let declared = self.core.config.approvals.rules.iter();
@@ -178,9 +178,10 @@ impl Owner {
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
         let mut room = TEXTS_MAX;
         let origin = |(name, value): (String, Value)| {
-            let (origin, label) = origin_of(&self.story.transcript, &value, self.story.label, &mut room);
+            let source = origin_of(&self.story.transcript, &value, self.story.label, &mut room);
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
-            ArgumentOrigin { role: role.map(|(_, role)| *role), name, origin, label }
+            let (role, quote) = (role.map(|(_, role)| *role), source.quote());
+            ArgumentOrigin { role, name, origin: source.origin, label: source.label, quote }
         };
         fields.into_iter().map(origin).collect()
     }
@@ -226,23 +227,45 @@ fn given(mut part: Part) -> Part {
     part
 }
 
+/// Where a text of a call came from.
+#[derive(Debug, Clone, Copy)]
+struct Source<'t> {
+    origin: Origin,
+    label: Label,
+    /// The text in which it stands, where in it, and how long it is.
+    place: Option<(&'t str, usize, usize)>,
+}
+
+impl Source<'_> {
+    /// Quotes what stands around it.
+    fn quote(self) -> Option<String> {
+        let (whole, at, length) = self.place?;
+        let before = QUOTE_BYTES_MAX.saturating_sub(length) / 2;
+        let from = whole.ceil_char_boundary(at.saturating_sub(before));
+        let to = whole.floor_char_boundary(whole.len().min(from + QUOTE_BYTES_MAX));
+        let cut = |is_cut: bool| if is_cut { "…" } else { "" };
+        Some(format!("{}{}{}", cut(from > 0), &whole[from..to], cut(to < whole.len())))
+    }
+}
+
 /// Tells where a value came from: of its texts, the one with the worst origin counts.
-fn origin_of(transcript: &Transcript, value: &Value, context: Label, room: &mut usize) -> (Origin, Label) {
+fn origin_of<'t>(transcript: &'t Transcript, value: &Value, context: Label, room: &mut usize) -> Source<'t> {
+    let nowhere = |origin| Source { origin, label: context, place: None };
     let mut texts = Vec::new();
     leaves(value, &mut texts);
     let origins = texts.into_iter().filter(|text| text.chars().count() >= TEXT_CHARS_MIN);
     let origins = origins.map(|text| match room.checked_sub(1) {
         Some(left) => {
             *room = left;
-            stands_in(transcript, text).unwrap_or((Origin::Written, context))
+            stands_in(transcript, text).unwrap_or(nowhere(Origin::Written))
         }
-        None => (Origin::Found, context),
+        None => nowhere(Origin::Found),
     });
-    origins.max_by_key(|(origin, _)| *origin).unwrap_or((Origin::Written, context))
+    origins.max_by_key(|source| source.origin).unwrap_or(nowhere(Origin::Written))
 }
 
 /// Finds a text in what was said. What an actor typed goes first: there it was not only found.
-fn stands_in(transcript: &Transcript, text: &str) -> Option<(Origin, Label)> {
+fn stands_in<'t>(transcript: &'t Transcript, text: &str) -> Option<Source<'t>> {
     let mut found = None;
     for turn in transcript.turns() {
         let parts: Vec<&Part> = match turn {
@@ -250,13 +273,15 @@ fn stands_in(transcript: &Transcript, text: &str) -> Option<(Origin, Label)> {
             // What the model said is no source of its own.
             Turn::Unit(unit) => unit.results().iter().flat_map(|result| &result.parts).collect(),
         };
-        for part in parts.into_iter().filter(|part| part.as_text().contains(text)) {
-            let label = part.label();
+        for part in parts {
+            let (whole, label) = (part.as_text(), part.label());
+            let Some(at) = whole.find(text) else { continue };
+            let source = |origin, at| Source { origin, label, place: Some((whole, at, text.len())) };
             let is_typed = label == Label::ACTOR_TEXT && matches!(turn, Turn::Input(_));
             if !is_typed {
-                found = Some((Origin::Found, label));
-            } else if is_whole_in(text, part.as_text()) {
-                return Some((Origin::Said, label));
+                found = Some(source(Origin::Found, at));
+            } else if let Some(at) = whole_in(text, whole) {
+                return Some(source(Origin::Said, at));
             }
             // A part of what was said is something else.
         }
@@ -264,11 +289,12 @@ fn stands_in(transcript: &Transcript, text: &str) -> Option<(Origin, Label)> {
     found
 }
 
-/// Tells whether a text stands in another where words begin and end: `bob@example.com` is not said with
+/// Finds where a text stands in another with words that begin and end there: `bob@example.com` is not said with
 /// `bob@example.com.evil`.
-fn is_whole_in(text: &str, whole: &str) -> bool {
-    whole.match_indices(text).any(|(at, _)| {
-        let (before, after) = (&whole[..at], &whole[at + text.len()..]);
+fn whole_in(text: &str, whole: &str) -> Option<usize> {
+    let mut places = whole.match_indices(text).map(|(at, _)| at);
+    places.find(|at| {
+        let (before, after) = (&whole[..*at], &whole[at + text.len()..]);
         !goes_on(before.chars().rev()) && !goes_on(after.chars())
     })
 }
@@ -324,7 +350,10 @@ mod tests {
         open.answer(ToolResult { call, status: CallStatus::Ok, parts }).expect("it is open");
         transcript.push_unit(open.close().expect("its call has a result"));
         let context = Label::UNKNOWN_FILE;
-        let of = |json: Value| origin_of(&transcript, &json, context, &mut { TEXTS_MAX });
+        let of = |json: Value| {
+            let source = origin_of(&transcript, &json, context, &mut { TEXTS_MAX });
+            (source.origin, source.label)
+        };
         assert_eq!(of(Value::from("bob@example.com")), (Origin::Said, Label::ACTOR_TEXT));
         assert_eq!(of(Value::from("eve@example.com")), (Origin::Found, Label::UNKNOWN_FILE));
         assert_eq!(of(Value::from("somebody else")), (Origin::Written, context));
@@ -338,6 +367,33 @@ mod tests {
         assert_eq!(of(Value::from(many)).0, Origin::Found, "nobody looks for more");
         transcript.push_input(said("eve@example.com is fine", Label::ACTOR_TEXT));
         let now = origin_of(&transcript, &Value::from("eve@example.com"), context, &mut { TEXTS_MAX });
-        assert_eq!(now.0, Origin::Said);
+        assert_eq!(now.origin, Origin::Said);
+        assert_eq!(now.quote().as_deref(), Some("eve@example.com is fine"));
+    }
+
+    #[test]
+    fn a_quote_is_short_and_says_where_it_is_cut_off() {
+        let quote = |before: &str, text: &str, after: &str| {
+            let whole = format!("{before}{text}{after}");
+            let place = Some((whole.as_str(), before.len(), text.len()));
+            let source = Source { origin: Origin::Found, label: Label::CLAIM, place };
+            source.quote().expect("it stands somewhere")
+        };
+        assert_eq!(quote("pay to ", "eve", " now"), "pay to eve now");
+        let long = "ä".repeat(400);
+        for (before, text, after) in [
+            (long.as_str(), "eve", long.as_str()),
+            ("", long.as_str(), ""),
+            ("", "eve", long.as_str()),
+            (long.as_str(), "eve", ""),
+        ] {
+            let quoted = quote(before, text, after);
+            assert!(quoted.len() <= QUOTE_BYTES_MAX + 2 * "…".len(), "{quoted}");
+            assert!(text == long || quoted.contains(text), "{quoted}");
+            assert_eq!(quoted.starts_with('…'), !before.is_empty(), "{quoted}");
+            assert_eq!(quoted.ends_with('…'), text == long || !after.is_empty(), "{quoted}");
+        }
+        let nowhere = Source { origin: Origin::Written, label: Label::CLAIM, place: None };
+        assert_eq!(nowhere.quote(), None);
     }
 }

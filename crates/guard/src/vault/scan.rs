@@ -1,6 +1,6 @@
 //! Looking for values of secrets in a text: as they are, backwards, in base64 wherever it begins, in hex, in a URL; and all
 //! of these also where other characters stand between the letters and digits, as in a value that is split; and all of it
-//! also in what is packed with gzip ([`packed`]).
+//! also in what is packed with gzip or zlib ([`packed`]).
 //!
 //! A heuristic and no wall. Not found: a value that was packed in another way, encrypted, spelled out in words, or cut into
 //! pieces with letters between them.
@@ -198,7 +198,7 @@ fn in_url(value: &[u8], escaped: impl Fn(u8) -> String) -> Vec<u8> {
 mod tests {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use dromia_contracts::vault::mask;
-    use miniz_oxide::deflate::compress_to_vec;
+    use miniz_oxide::deflate::{compress_to_vec, compress_to_vec_zlib};
 
     use super::*;
 
@@ -208,6 +208,11 @@ mod tests {
         packed.extend(compress_to_vec(text, 6));
         packed.extend([0; 8]);
         packed
+    }
+
+    /// Packs a text with a sum that is right.
+    pub(super) fn zlib(text: &[u8]) -> Vec<u8> {
+        compress_to_vec_zlib(text, 6)
     }
 
     const VALUE: &str = "ghp_Canary/41+x=Zq";
@@ -281,6 +286,45 @@ mod tests {
         }
         for clean in [gzip(b"nothing of it"), STANDARD.encode(gzip(b"nothing of it")).into_bytes()] {
             assert!(scanner().find(&clean).is_empty());
+        }
+    }
+
+    /// A text with the value, packed in the ways that a look opens.
+    fn packed_texts() -> Vec<Vec<u8>> {
+        // What repeats is packed for certain, and not only wrapped.
+        let told = format!("user: ada, {VALUE}{}", ", and so on".repeat(20));
+        let mut texts = Vec::new();
+        for packed in [gzip(told.as_bytes()), zlib(told.as_bytes())] {
+            texts.push(packed.clone());
+            for before in ["", "u", "us", "use", "user:"] {
+                let whole = [before.as_bytes(), &packed[..], b" and more"].concat();
+                texts.push(STANDARD.encode(&whole).into_bytes());
+                texts.push(URL_SAFE_NO_PAD.encode(&whole).into_bytes());
+            }
+        }
+        texts.push(zlib(STANDARD.encode(zlib(told.as_bytes())).as_bytes()));
+        texts.push(zlib(&gzip(told.as_bytes())));
+        texts
+    }
+
+    #[test]
+    fn a_value_in_zlib_is_found_and_so_is_one_in_the_middle_of_base64() {
+        for text in packed_texts() {
+            let mut text = [&b"{\"body\":\""[..], &text[..], b"\"}"].concat();
+            let leaks = scanner().find(&text);
+            assert_eq!(leaks.first().map(|leak| leak.secret.as_str()), Some("github"), "{text:?}");
+            mask(&mut text, &leaks);
+            assert!(scanner().find(&text).is_empty(), "{text:?}");
+        }
+        assert!(scanner().find(&zlib(b"nothing of it")).is_empty());
+        let deflated = compress_to_vec(VALUE.repeat(20).as_bytes(), 6);
+        assert!(scanner().find(&deflated).is_empty(), "raw deflate has no mark");
+    }
+
+    #[test]
+    fn a_look_that_opens_nothing_is_caught() {
+        for text in packed_texts() {
+            assert!(scanner().found(&text, &mut Room::closed()).is_empty(), "it shows without being opened");
         }
     }
 

@@ -119,7 +119,7 @@ fn parked(approval: &Approval) -> NewEntry {
 }
 
 pub(super) fn answer(id: ApprovalId, from: ApprovalState, approved: bool, ms: i64) -> Mutation {
-    let answered = Answered { by: Actor::new("token:ops"), at: at(ms), reason: String::new() };
+    let answered = Answered { by: Actor::new("token:ops"), at: at(ms), reason: String::new(), reach: None };
     Mutation::ApprovalAnswer(ApprovalAnswer { approval: id, from, approved, answered })
 }
 

@@ -366,8 +366,11 @@ impl Runs for Rooms {
         let Some((_, row)) = inner.approvals.iter_mut().find(mine) else {
             return ready(Err(not_found(ErrorCode::ApprovalNotFound, "approval")));
         };
-        let answered = Answered { by: scope.actor().clone(), at: now, reason: String::new() };
-        let approved = matches!(answer, Answer::Approve(_));
+        let (approved, reach) = match answer {
+            Answer::Approve(reach) => (true, Some(reach)),
+            Answer::Deny { .. } => (false, None),
+        };
+        let answered = Answered { by: scope.actor().clone(), at: now, reason: String::new(), reach };
         let moved = row.answer(row.state, approved, &answered).map(|()| row.clone());
         ready(moved.map_err(|state| Fault::new(ErrorCode::ApprovalClosed, format!("it is {state}"))))
     }

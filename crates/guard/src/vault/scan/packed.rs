@@ -1,8 +1,12 @@
-//! Looking into what is packed with gzip: as it is, or in base64, which then begins with the same four characters wherever
-//! it stands.
+//! Looking into what is packed with gzip or zlib: as it is, or in base64, at whichever place of a group of four characters it
+//! begins, so also in the middle of a text that is in base64 as a whole.
 //!
-//! Each look has its bounds: bytes that are unpacked, pieces that are opened, and how deep one lies in another. What lies
-//! beyond them is not found, and neither is gzip that begins in the middle of a text that is in base64 as a whole.
+//! Three bytes make the mark of gzip, and no text has them by chance. Two make that of zlib, which every text has here and
+//! there: so what stands behind one is unpacked as far as it goes, and hides nothing that begins within it. Raw deflate has no
+//! mark at all and is not looked for.
+//!
+//! Each look has its bounds: bytes that are unpacked, pieces that are opened, marks of zlib that are tried, and how deep one
+//! lies in another. What lies beyond them is not found.
 
 use std::ops::Range;
 
@@ -15,34 +19,74 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 /// The most bytes that one look unpacks, over all that it opens.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The most pieces that one look opens.
+/// The most pieces of gzip that one look opens.
 const PIECES_MAX: usize = 256;
+
+/// The most marks of zlib that one look tries; a text has one in some thousand characters by chance.
+const TRIES_MAX: usize = 4096;
 
 /// How deep a piece may lie in others: gzip in base64 is two.
 const DEPTH_MAX: usize = 4;
 
 /// How gzip begins: its mark, and the one method there is.
-const MARK: [u8; 3] = [0x1f, 0x8b, 0x08];
+const GZIP: [u8; 3] = [0x1f, 0x8b, 0x08];
 
-/// The same in base64.
-const IN_BASE64: &[u8; 4] = b"H4sI";
+/// How zlib mostly begins: a window of 32 KiB, and one of four levels.
+const ZLIB: [[u8; 2]; 4] = [[0x78, 0x01], [0x78, 0x5e], [0x78, 0x9c], [0x78, 0xda]];
+
+/// Bytes before what zlib packs, where it names no dictionary.
+const ZLIB_HEAD: usize = 2;
+
+/// How many characters of base64 tell whether something may begin there.
+const MARK_CHARACTERS: usize = 5;
+
+/// How many characters behind a mark of zlib are read first: what is there by chance seldom goes so far.
+const FIRST_CHARACTERS: usize = 2048;
+
+/// How many bytes are made ready for what is unpacked; more, if there is more.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// What is left of the bounds of one look.
 #[derive(Debug)]
 pub(super) struct Room {
     bytes: usize,
     pieces: usize,
+    tries: usize,
     depth: usize,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { bytes: BYTES_MAX, pieces: PIECES_MAX, depth: DEPTH_MAX }
+        Self { bytes: BYTES_MAX, pieces: PIECES_MAX, tries: TRIES_MAX, depth: DEPTH_MAX }
     }
 }
 
 /// Who takes a piece: its place, what is inside, and what is left of the bounds.
 pub(super) type Take<'a> = dyn FnMut(Range<usize>, &[u8], &mut Room) + 'a;
+
+/// What may begin somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    kind: Kind,
+    /// In base64: how many bytes of its first group of characters come before it.
+    before: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gzip,
+    Zlib,
+}
+
+/// What was opened.
+#[derive(Debug)]
+struct Piece {
+    /// Its bytes in the text.
+    length: usize,
+    inside: Vec<u8>,
+    /// Whether more of it may come behind the end.
+    is_open: bool,
+}
 
 /// Opens the packed pieces of a text in their order, and hands each on with its place and what is left of the bounds.
 pub(super) fn each(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
@@ -51,51 +95,122 @@ pub(super) fn each(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
     }
     room.depth -= 1;
     let mut at = 0;
-    while let Some(begin) = next(text, at) {
+    while let Some((begin, mark)) = next(text, at, room.tries > 0) {
         if room.pieces == 0 || room.bytes == 0 {
             break;
         }
-        room.pieces -= 1;
-        let (length, inside) = if text[begin..].starts_with(&MARK) {
-            inflated(&text[begin..], room.bytes)
-        } else {
-            decoded(&text[begin..], room.bytes)
+        let rest = &text[begin..];
+        let piece = match (mark.kind, mark.before) {
+            (Kind::Gzip, None) => from_gzip(rest, room.bytes),
+            (Kind::Gzip, Some(before)) => {
+                let (length, inside) = decoded(rest, before, room.bytes);
+                Piece { length, inside, is_open: false }
+            }
+            (Kind::Zlib, before) => from_zlib(rest, before, room),
         };
-        room.bytes -= inside.len().min(room.bytes);
-        take(begin..begin + length, &inside, room);
-        // Where nothing could be unpacked, only the mark is passed.
-        at = begin + if inside.is_empty() { MARK.len() } else { length };
+        room.bytes -= piece.inside.len().min(room.bytes);
+        match mark.kind {
+            Kind::Gzip => room.pieces -= 1,
+            Kind::Zlib => room.tries -= 1,
+        }
+        if !piece.inside.is_empty() {
+            take(begin..begin + piece.length, &piece.inside, room);
+        }
+        // What may be there by chance hides nothing behind it.
+        let is_certain = mark.kind == Kind::Gzip && !piece.inside.is_empty();
+        at = begin + if is_certain { piece.length } else { 1 };
     }
     room.depth += 1;
 }
 
-/// Says from where on the end of a text may be a piece in base64 that goes on; the text's length where it is none. Gzip as it
-/// is stands in no text that comes in pieces.
+/// Says from where on the end of a text may be a piece in base64 that goes on; the text's length where it is none. What is
+/// packed stands as it is in no text that comes in pieces.
 pub(super) fn open_from(text: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(begin) = next(text, at) {
-        let end = begin + run(&text[begin..]).0;
-        if end == text.len() {
+    let (mut at, mut tries) = (0, TRIES_MAX);
+    while let Some((begin, mark)) = next(text, at, tries > 0) {
+        at = begin + 1;
+        let Some(before) = mark.before else { continue };
+        let rest = &text[begin..];
+        if mark.kind == Kind::Zlib {
+            tries -= 1;
+            let (_, first) = decoded(rest, before, FIRST_CHARACTERS);
+            if !inflated(behind(&first, ZLIB_HEAD), FIRST_BYTES).is_open {
+                continue;
+            }
+        }
+        if run(rest, 0, usize::MAX).0 == rest.len() {
             return begin;
         }
-        at = end.max(begin + 1);
     }
-    let beginning = (1..IN_BASE64.len()).rev().find(|length| text.ends_with(&IN_BASE64[..*length]));
+    let most = MARK_CHARACTERS.min(text.len() + 1);
+    let beginning = (1..most).rev().find(|length| may_begin(&text[text.len() - length..]));
     text.len() - beginning.unwrap_or(0)
 }
 
-/// Finds the next mark, from a place on.
-fn next(text: &[u8], from: usize) -> Option<usize> {
-    let rest = text.get(from..)?;
-    let is_mark = |at: &usize| rest[*at..].starts_with(&MARK) || rest[*at..].starts_with(IN_BASE64);
-    (0..rest.len()).filter(|at| matches!(rest[*at], 0x1f | b'H')).find(is_mark).map(|at| from + at)
+/// Finds the next mark from a place on, also of zlib where that is wanted.
+fn next(text: &[u8], from: usize, with_zlib: bool) -> Option<(usize, Mark)> {
+    let wanted = |mark: &Mark| with_zlib || mark.kind == Kind::Gzip;
+    (from..text.len()).find_map(|at| mark(&text[at..]).filter(wanted).map(|mark| (at, mark)))
+}
+
+/// Tells what may begin with a text.
+fn mark(text: &[u8]) -> Option<Mark> {
+    let kind = |bytes: [u8; 3]| match bytes {
+        GZIP => Some(Kind::Gzip),
+        [first, second, third] => is_zlib(first, second, third).then_some(Kind::Zlib),
+    };
+    if let Some(kind) = text.first_chunk::<3>().copied().and_then(kind) {
+        return Some(Mark { kind, before: None });
+    }
+    let bits = bits(text.get(..MARK_CHARACTERS)?)?;
+    (0..3).find_map(|before| {
+        let [first, second, third, _] = (bits << (2 * before)).to_be_bytes();
+        kind([first, second, third]).map(|kind| Mark { kind, before: Some(before) })
+    })
+}
+
+/// Tells whether two bytes are the head of zlib without a dictionary, and the third may begin a block.
+fn is_zlib(method: u8, flags: u8, block: u8) -> bool {
+    method & 0x0f == 8
+        && (method >> 4) <= 7
+        && flags & 0x20 == 0
+        && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+        && (block >> 1) & 3 != 3
+}
+
+/// Tells whether so few characters of base64 may be the beginning of a mark.
+fn may_begin(text: &[u8]) -> bool {
+    let Some(bits) = bits(text) else { return false };
+    let begins = |mark: &[u8], before: usize| {
+        let known = (6 * text.len() - 2 * before).min(8 * mark.len());
+        let mark = mark.iter().rev().fold(0, |bits: u32, byte| (bits >> 8) | (u32::from(*byte) << 24));
+        ((bits << (2 * before)) ^ mark) >> (32 - known) == 0
+    };
+    (0..3).any(|before| begins(&GZIP[..], before) || ZLIB.iter().any(|mark| begins(&mark[..], before)))
+}
+
+/// Reads up to five characters of base64 as bits, the first of which is the highest.
+fn bits(text: &[u8]) -> Option<u32> {
+    let mut bits = 0;
+    for (place, byte) in text.iter().enumerate() {
+        let value = match *byte {
+            byte @ b'A'..=b'Z' => byte - b'A',
+            byte @ b'a'..=b'z' => byte - b'a' + 26,
+            byte @ b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits |= u32::from(value) << (26 - 6 * place);
+    }
+    Some(bits)
 }
 
 /// Reads base64 up to what is none, over line breaks and what JSON writes for them. Returns how long it is in the text, and
-/// its characters.
-fn run(text: &[u8]) -> (usize, Vec<u8>) {
-    let (mut at, mut characters) = (0, Vec::new());
-    while let Some(byte) = text.get(at) {
+/// its characters, so many at most, behind those that stand for what comes before it.
+fn run(text: &[u8], before: usize, most: usize) -> (usize, Vec<u8>) {
+    let (mut at, mut characters) = (0, vec![b'A'; before]);
+    while let Some(byte) = text.get(at).filter(|_| characters.len() < most) {
         match *byte {
             b'-' => characters.push(b'+'),
             b'_' => characters.push(b'/'),
@@ -109,33 +224,64 @@ fn run(text: &[u8]) -> (usize, Vec<u8>) {
     (at, characters)
 }
 
-/// Reads base64. Returns how long it is in the text, and what is in it.
-fn decoded(text: &[u8], bytes_max: usize) -> (usize, Vec<u8>) {
-    let (length, mut characters) = run(text);
+/// Reads base64 of which so many bytes of the first group come before. Returns how long it is in the text, and what is in it.
+fn decoded(text: &[u8], before: usize, most: usize) -> (usize, Vec<u8>) {
+    let (length, mut characters) = run(text, before, most);
     // Whole groups only: what is cut off are two bytes behind the end of what is packed.
-    characters.truncate(characters.len().min(bytes_max) / 4 * 4);
-    (length, STANDARD_NO_PAD.decode(&characters).unwrap_or_default())
+    characters.truncate(characters.len() / 4 * 4);
+    let mut bytes = STANDARD_NO_PAD.decode(&characters).unwrap_or_default();
+    bytes.drain(..before.min(bytes.len()));
+    (length, bytes)
 }
 
-/// Unpacks gzip, also where its end is missing. Returns how long it is in the text, and what is in it.
-fn inflated(text: &[u8], bytes_max: usize) -> (usize, Vec<u8>) {
-    let Some(begin) = behind_head(text) else { return (0, Vec::new()) };
-    let packed = &text[begin..];
+/// Opens gzip, also where its end is missing.
+fn from_gzip(text: &[u8], bytes_max: usize) -> Piece {
+    let Some(begin) = behind_head(text) else {
+        return Piece { length: 0, inside: Vec::new(), is_open: false };
+    };
+    let piece = inflated(&text[begin..], bytes_max);
+    Piece { length: begin + piece.length, ..piece }
+}
+
+/// Opens zlib, also where its end is missing.
+fn from_zlib(text: &[u8], before: Option<usize>, room: &mut Room) -> Piece {
+    let Some(before) = before else {
+        let piece = inflated(behind(text, ZLIB_HEAD), room.bytes);
+        return Piece { length: ZLIB_HEAD + piece.length, ..piece };
+    };
+    let (length, first) = decoded(text, before, FIRST_CHARACTERS);
+    let piece = inflated(behind(&first, ZLIB_HEAD), room.bytes);
+    if !piece.is_open {
+        return Piece { length, ..piece };
+    }
+    let (length, whole) = decoded(text, before, room.bytes);
+    room.bytes -= whole.len().min(room.bytes);
+    Piece { length, ..inflated(behind(&whole, ZLIB_HEAD), room.bytes) }
+}
+
+/// What stands behind so many bytes.
+fn behind(bytes: &[u8], count: usize) -> &[u8] {
+    bytes.get(count..).unwrap_or_default()
+}
+
+/// Unpacks what follows a head, as far as it goes.
+fn inflated(packed: &[u8], bytes_max: usize) -> Piece {
     let mut state = Box::<DecompressorOxide>::default();
-    let mut inside = vec![0; packed.len().saturating_mul(4).clamp(1 << 10, 1 << 16).min(bytes_max)];
+    let mut inside = vec![0; FIRST_BYTES.min(bytes_max)];
     let (mut read, mut written) = (0, 0);
-    loop {
+    let end = loop {
         let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
         let (status, took, gave) = decompress(&mut state, &packed[read..], &mut inside, written, flags);
         read += took;
         written += gave;
         if status != TINFLStatus::HasMoreOutput || inside.len() >= bytes_max {
-            break;
+            break status;
         }
         inside.resize(inside.len().saturating_mul(2).min(bytes_max), 0);
-    }
+    };
     inside.truncate(written);
-    (begin + read, inside)
+    let is_open = matches!(end, TINFLStatus::FailedCannotMakeProgress | TINFLStatus::HasMoreOutput);
+    Piece { length: read, inside, is_open }
 }
 
 /// Finds where the head of gzip ends.
@@ -159,8 +305,19 @@ fn behind_head(text: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+impl Room {
+    /// No room at all: a look that opens nothing.
+    pub(super) fn closed() -> Self {
+        Self { bytes: 0, pieces: 0, tries: 0, depth: 0 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::super::tests::gzip;
+    use base64::engine::general_purpose::STANDARD;
+    use miniz_oxide::deflate::compress_to_vec;
+
+    use super::super::tests::{gzip, zlib};
     use super::*;
 
     fn opened(text: &[u8]) -> Vec<(Range<usize>, Vec<u8>)> {
@@ -211,7 +368,7 @@ mod tests {
     fn a_bomb_ends_at_the_bound_and_so_do_many_marks() {
         let bomb = gzip(&vec![0; BYTES_MAX + 100]);
         assert!(opened(&bomb).iter().map(|(_, inside)| inside.len()).sum::<usize>() <= BYTES_MAX);
-        assert_eq!(opened(&b"H4sI.".repeat(PIECES_MAX + 10)).len(), PIECES_MAX);
+        assert_eq!(opened(&b"H4sIA.".repeat(PIECES_MAX + 10)).len(), PIECES_MAX);
         let mut deep = b"core".to_vec();
         for _ in 0..DEPTH_MAX + 3 {
             deep = gzip(&deep);
@@ -226,13 +383,87 @@ mod tests {
         for (text, open) in [
             ("it says H4sIAAAA", 8),
             ("it says H4sIAA\n AA", 8),
-            ("it says H4sIAAAA. And", 21),
+            ("it says H4sIAAAA. And!", 22),
             ("it says H4s", 8),
             ("it says H", 8),
-            ("it says h", 9),
+            ("it says y", 9),
+            ("it says eJwr", 8),
+            ("it says eJ", 8),
+            ("it says teJ", 9),
             ("", 0),
         ] {
             assert_eq!(open_from(text.as_bytes()), open, "{text}");
         }
+    }
+
+    #[test]
+    fn zlib_is_opened_as_it_is_and_wherever_in_base64_it_begins() {
+        let text = b"hello hello hello".repeat(400);
+        let packed = zlib(&text);
+        let raw = [&b"before "[..], &packed[..], b" behind"].concat();
+        let found = opened(&raw);
+        assert_eq!((found[0].0.start, &found[0].1), (7, &text));
+        assert!(found[0].0.end <= 7 + packed.len(), "{:?}", found[0].0);
+        assert_eq!(opened(&packed[..packed.len() - 4])[0].1, text, "without its sum");
+        for before in ["", "u", "us", "use", "user: "] {
+            for packed in [zlib(&text), gzip(&text)] {
+                let encoded = STANDARD.encode([before.as_bytes(), &packed[..], b" and more"].concat());
+                let mut found = Vec::new();
+                each(encoded.as_bytes(), &mut Room::default(), &mut |_, inside, room| {
+                    found.push(inside.to_vec());
+                    each(inside, room, &mut |_, inside, _| found.push(inside.to_vec()));
+                });
+                assert!(found.contains(&text), "behind {before:?}");
+            }
+        }
+        let deflated = compress_to_vec(&text, 6);
+        assert!(opened(&deflated).iter().all(|(_, inside)| *inside != text), "raw deflate has no mark");
+    }
+
+    #[test]
+    fn every_head_of_zlib_is_one_and_nothing_else_is() {
+        let heads = (0..=u8::MAX).flat_map(|first| (0..=u8::MAX).map(move |second| (first, second)));
+        let heads: Vec<_> = heads.filter(|(first, second)| is_zlib(*first, *second, 0)).collect();
+        // Eight windows, each with four levels.
+        assert_eq!(heads.len(), 32);
+        assert!(ZLIB.iter().all(|[first, second]| heads.contains(&(*first, *second))));
+        assert!(!is_zlib(0x78, 0x9c, 6) && !is_zlib(0x78, 0xbb, 0), "no such block, and a dictionary");
+    }
+
+    #[test]
+    fn what_looks_like_zlib_hides_nothing_and_takes_nothing_away() {
+        let text = b"hello hello hello".repeat(20);
+        // Marks by chance, before gzip and in one run of base64 with it.
+        for chance in [&b"eJwrAAAA "[..], b"eJxyz ", b"\x78\x9c\x01", b"hC x^ "] {
+            let decoys = chance.repeat(TRIES_MAX + 10);
+            let hidden = [&decoys[..], STANDARD.encode(gzip(&text)).as_bytes()].concat();
+            let found = opened(&hidden);
+            assert!(found.iter().any(|(_, inside)| inside.starts_with(&GZIP)), "{chance:?}");
+        }
+        let few = [&b"eJwrAAAA eJxyz "[..], STANDARD.encode(zlib(&text)).as_bytes()].concat();
+        assert!(opened(&few).iter().any(|(_, inside)| *inside == text));
+    }
+
+    #[test]
+    fn a_bomb_of_zlib_ends_at_the_bound_as_it_is_and_in_base64() {
+        let bomb = zlib(&vec![0; BYTES_MAX + 100]);
+        for bomb in [bomb.clone(), STANDARD.encode(&bomb).into_bytes(), bomb.repeat(8)] {
+            let (mut room, mut unpacked) = (Room::default(), 0);
+            each(&bomb, &mut room, &mut |_, inside, _| unpacked += inside.len());
+            assert!((1..=BYTES_MAX).contains(&unpacked), "{unpacked}");
+        }
+        let mut room = Room::default();
+        each(&b"eJwrAAAA.".repeat(TRIES_MAX + 10), &mut room, &mut |_, _, _| {});
+        assert_eq!((room.tries, room.depth), (0, DEPTH_MAX));
+    }
+
+    #[test]
+    fn zlib_in_base64_is_open_until_it_ends_or_is_none() {
+        let packed = STANDARD.encode(zlib(&b"hello hello hello, and so on. ".repeat(9)));
+        let told = format!("it says {}", &packed[..packed.len() - 12]);
+        assert_eq!(open_from(told.as_bytes()), 8);
+        assert_eq!(open_from(format!("{told}. And!").as_bytes()), told.len() + 6, "it broke off");
+        let chance = format!("it says {}", "eJxyz ".repeat(20));
+        assert!(open_from(chance.as_bytes()) > 8, "what is no zlib is not held back");
     }
 }

@@ -1,0 +1,150 @@
+//! Files that an answer of the server is written into. It goes there piece by piece, so its length does not matter; its owner
+//! alone may read it; and it stands under its name once it is whole, so what breaks off leaves the file of before.
+//!
+//! What is no plain file (a pipe, a device, a link) is written as it stands.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::client::Client;
+use crate::error::{Error, Outcome};
+use crate::output::Output;
+
+/// Nobody but the owner.
+const MODE: u32 = 0o600;
+
+/// A file that is being written. Dropped before it is kept, it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    file: File,
+    path: PathBuf,
+    /// Where it is written until it is whole.
+    part: Option<PathBuf>,
+    bytes: u64,
+}
+
+/// Writes what a path of the server gives into a file, or without one to stdout, as it comes; `look` sees every piece. The
+/// file is returned, and is there once it is [kept](Saved::keep).
+pub(crate) async fn save(
+    client: &Client,
+    path: &str,
+    file: Option<&Path>,
+    output: &mut Output<'_>,
+    mut look: impl FnMut(&[u8]),
+) -> Outcome<Option<Saved>> {
+    let mut body = client.open(path).await?;
+    let begun = |file: &Path| Saved::begin(file).map_err(Error::io(format!("write {}", file.display())));
+    let mut saved = file.map(begun).transpose()?;
+    while let Some(piece) = client.piece(&mut body).await? {
+        look(&piece);
+        match &mut saved {
+            Some(saved) => saved.push(&piece)?,
+            None => output.raw(&piece)?,
+        }
+    }
+    Ok(saved)
+}
+
+impl Saved {
+    fn begin(path: &Path) -> io::Result<Self> {
+        let is_plain = match fs::symlink_metadata(path) {
+            Ok(found) => found.is_file(),
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        let part = if is_plain { Some(beside(path)?) } else { None };
+        let mut options = OpenOptions::new();
+        options.write(true).mode(MODE);
+        let file = match &part {
+            // Made anew, so nobody put a link in its place.
+            Some(part) => options.create_new(true).open(part)?,
+            None => options.create(true).truncate(true).open(path)?,
+        };
+        let saved = Self { file, path: path.to_owned(), part, bytes: 0 };
+        if saved.file.metadata()?.is_file() {
+            saved.file.set_permissions(Permissions::from_mode(MODE))?;
+        }
+        Ok(saved)
+    }
+
+    fn push(&mut self, piece: &[u8]) -> Outcome {
+        self.bytes += piece.len() as u64;
+        self.file.write_all(piece).map_err(Error::io(format!("write {}", self.path.display())))
+    }
+
+    /// Puts it under its name, and tells how long it is.
+    pub(crate) fn keep(mut self, output: &mut Output<'_>) -> Outcome {
+        if let Some(part) = &self.part {
+            fs::rename(part, &self.path).map_err(Error::io(format!("write {}", self.path.display())))?;
+            self.part = None;
+        }
+        output.notice(&format!("wrote {} bytes to {}", self.bytes, self.path.display()))
+    }
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        if let Some(part) = &self.part {
+            // It did not become whole; what cannot be removed is found by its name.
+            drop(fs::remove_file(part));
+        }
+    }
+}
+
+/// Names the file that becomes another one.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it names no file"))?;
+    let part = format!(".{}.{}.part", name.to_string_lossy(), std::process::id());
+    Ok(path.with_file_name(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_file_is_its_owners_and_is_there_once_it_is_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("export");
+        fs::write(&path, "of before").expect("it is written");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("it is changed");
+        let mut broken = Saved::begin(&path).expect("it begins");
+        broken.push(b"half").expect("it is written");
+        let part = broken.part.clone().expect("it is written beside");
+        assert_eq!(mode(&part), MODE);
+        drop(broken);
+        assert_eq!(fs::read_to_string(&path).expect("it is read"), "of before");
+        assert_eq!(names(directory.path()), ["export"]);
+        let mut whole = Saved::begin(&path).expect("it begins");
+        whole.push(b"whole").expect("it is written");
+        let part = whole.part.take().expect("it is written beside");
+        fs::rename(part, &path).expect("it is moved");
+        assert_eq!((fs::read_to_string(&path).expect("it is read").as_str(), mode(&path)), ("whole", MODE));
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_written_as_it_stands() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, link) = (directory.path().join("target"), directory.path().join("link"));
+        fs::write(&target, "of before").expect("it is written");
+        std::os::unix::fs::symlink(&target, &link).expect("it is linked");
+        let mut saved = Saved::begin(&link).expect("it begins");
+        saved.push(b"through").expect("it is written");
+        drop(saved);
+        assert_eq!(fs::read_to_string(&target).expect("it is read"), "through");
+        assert_eq!(mode(&target), MODE);
+        assert!(Saved::begin(Path::new("/dev/null")).expect("a device").part.is_none());
+        assert!(Saved::begin(&directory.path().join("nowhere").join("file")).is_err());
+    }
+}

@@ -9,6 +9,8 @@ mod attempt;
 mod call;
 mod outside;
 
+pub(crate) use self::approval::FULL;
+
 use bytes::Bytes;
 use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::Exhausted;

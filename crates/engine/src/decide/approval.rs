@@ -25,6 +25,9 @@ pub(super) const REFUSED: &str = "approval-denied";
 /// The rule that refuses to ask for more than a run may leave waiting, or for the same again.
 pub(super) const TOO_MANY: &str = "approval-waiting";
 
+/// The rule that refuses a call of a tenant of which as many wait for people as may.
+pub(crate) const FULL: &str = "approvals-full";
+
 impl Draft {
     /// Begins a call that was approved, or asks for it.
     pub(super) fn asks(&mut self, call: CallId, tool: String, before: &Progress, asks: Asks) -> Next {

@@ -71,7 +71,7 @@ fn simulate(seed: u64, options: Options) -> Report {
     world.look();
     let mut tally = check(&world);
     if options.approvals {
-        (tally.approved_in_place, tally.approved_later) = approvals::check(&world);
+        (tally.approved_in_place, tally.approved_later, tally.crowded_out) = approvals::check(&world);
     }
     if options.budgets {
         budgets::check(&world);

@@ -27,7 +27,7 @@ pub(super) fn approval_id(number: u8) -> ApprovalId {
 }
 
 /// The request of a run of a scene.
-fn request(scene: &Scene, run: RunId, number: u8) -> Approval {
+pub(super) fn request(scene: &Scene, run: RunId, number: u8) -> Approval {
     of(scene.agent, scene.session, run, number)
 }
 

@@ -116,6 +116,26 @@ fn rights_are_granted_handed_on_and_taken_back_at_once() {
 }
 
 #[test]
+fn what_a_deleted_agent_handed_on_ends_with_it() {
+    let home = Home::new();
+    let server = home.serve();
+    for agent in ["scribe", "helper"] {
+        create(&home, agent, &[]);
+    }
+    let granted = told(&home, &["capability", "grant", "scribe", "file:write:docs"]);
+    let handed = told(&home, &["capability", "delegate", text(&granted, "id"), "--to", "helper"]);
+    let handed = text(&handed, "id").to_owned();
+    let (_, before) = decided(&server, "helper", &[write("docs/a")]);
+    assert!(rule(&before[0]).0, "{before:?}");
+    told(&home, &["agent", "delete", "scribe", "--yes"]);
+    let (_, after) = decided(&server, "helper", &[write("docs/a")]);
+    assert_eq!(rule(&after[0]), (false, format!("capability {handed}").as_str()), "no restart was needed");
+    let listed = told(&home, &["capability", "list"]);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+    drop(server);
+}
+
+#[test]
 fn a_revocation_stops_a_run_that_goes_on() {
     let home = Home::new();
     let server = home.serve();

@@ -20,7 +20,7 @@ use dromia_contracts::store::{
     Batch, CapabilityDrop, CapabilityRevoke, Commit, Mutation, Page, Read, ReadError, Refusal, Store,
 };
 use dromia_contracts::tool::PreparedCall;
-use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope};
+use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
@@ -339,6 +339,23 @@ impl Capabilities for StoreCapabilities {
             after.rows.remove(&capability);
             self.live.set(scope.tenant(), after);
             Ok(())
+        })
+    }
+
+    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // What is read from now on is read without it; only what memory holds must go.
+            let _turn = self.turn.lock().await;
+            let Some(before) = self.live.of(tenant) else { return };
+            let is_of_agent = |id: &CapabilityId| {
+                before.chain(*id).unwrap_or_default().iter().any(|row| row.capability.holder == agent)
+            };
+            let handed_on = before.rows.iter().filter(|(id, _)| is_of_agent(id));
+            let agents: Vec<_> = handed_on.map(|(_, row)| row.capability.holder).collect();
+            let mut after = Held::clone(&before);
+            after.rows.retain(|_, row| row.capability.holder != agent);
+            self.live.set(tenant, after);
+            self.tell(agents);
         })
     }
 

@@ -187,6 +187,7 @@ pub(crate) fn resolve(
             output_tokens_max: written.engine.output_tokens_max,
             loop_same: written.engine.loop_same,
             loop_window: written.engine.loop_window,
+            hops_max: written.tools.message_hops_max,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
             approvals: approvals::resolve(&written.approvals, cooling, &external, &mut check),
         },

@@ -19,8 +19,16 @@ struct Pair {
     targets: Arc<Mutex<HashMap<String, String>>>,
 }
 
+/// Has messages put off for as short as may be, and runs not wait for them.
+const DELAYED: &str =
+    "permissions: { delay: [message.send] }\nirreversible: { cooling_ms: 1 }\napprovals: { hold_ms: 0 }\n";
+
 impl Pair {
     fn new(hops_max: u32) -> Self {
+        Self::with(hops_max, "")
+    }
+
+    fn with(hops_max: u32, more: &str) -> Self {
         let home = Home::new();
         let targets = Arc::<Mutex<HashMap<String, String>>>::default();
         let known = Arc::clone(&targets);
@@ -36,7 +44,7 @@ impl Pair {
         });
         let models = model.alias("ping") + &model.alias("pong");
         let config = format!(
-            "version: 1\nmodels:\n  default: {{ kind: scripted }}\n{models}tools: {{ message_hops_max: {hops_max} }}\n"
+            "version: 1\nmodels:\n  default: {{ kind: scripted }}\n{models}tools: {{ message_hops_max: {hops_max} }}\n{more}"
         );
         std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
         Self { home, targets }
@@ -77,6 +85,29 @@ async fn completed(server: &Server, sessions: &[String; 2], wanted: usize) -> [u
             return both.map(|runs| runs.len());
         }
         assert!(Instant::now() < until, "{ended} of {wanted} runs completed: {both:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until nothing goes on and nothing will by itself: no call waits, every run has ended and every input is taken.
+async fn quiet(server: &Server, sessions: &[String; 2]) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let (_, asked) = server.get("/v1/approvals?limit=256").await;
+        let (_, runs) = server.get("/v1/runs?limit=256").await;
+        let all = |page: &Value, holds: fn(&Value) -> bool| {
+            page["items"].as_array().is_some_and(|all| all.iter().all(holds))
+        };
+        let mut rests = all(&asked, |approval| approval["state"] == "used")
+            && all(&runs, |run| !matches!(run["status"].as_str(), Some("running" | "parked" | "held")));
+        for session in sessions {
+            let (_, session) = server.get(&format!("/v1/sessions/{session}")).await;
+            rests &= session["waiting"] == 0 && session["active"].is_null();
+        }
+        if rests {
+            return;
+        }
+        assert!(Instant::now() < until, "it does not come to rest: {asked}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -124,8 +155,38 @@ fn two_agents_that_send_to_each_other_for_ever_stop_at_the_bound() {
 }
 
 #[test]
+fn two_agents_whose_messages_are_put_off_stop_at_the_bound_too() {
+    let pair = Pair::with(3, DELAYED);
+    let server = pair.home.serve();
+    block_on(async {
+        let sessions = pair.meet(&server).await;
+        let (status, _) = server.event(&json!({"text": "go", "session": sessions[0]})).await;
+        assert_eq!(status, 202);
+        // A delayed message counts one hop when it begins by itself and one when it is taken; its sender, who is told of its
+        // end, has the first of them. From the word of outside that makes 7 turns, and 2 were hellos.
+        let [ping, pong] = completed(&server, &sessions, 9).await;
+        assert_eq!(ping + pong, 9);
+        quiet(&server, &sessions).await;
+        let [ping, pong] = completed(&server, &sessions, 9).await;
+        assert_eq!(ping + pong, 9, "nothing goes on by itself");
+        let entries =
+            server.journal_until(&sessions[0], |entries| count(entries, "run_completed") == 1).await;
+        let refused =
+            entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("the last was refused");
+        assert_eq!(refused["fields"]["rule"], "delay-hops", "{refused}");
+    });
+}
+
+#[test]
 fn a_chain_that_nothing_bounds_is_caught() {
-    let pair = Pair::new(u32::MAX);
+    for more in ["", DELAYED] {
+        unbounded(more);
+    }
+}
+
+/// Lets two agents go on for longer than any bound of these tests lets them.
+fn unbounded(more: &str) {
+    let pair = Pair::with(u32::MAX, more);
     let server = pair.home.serve();
     block_on(async {
         let sessions = pair.meet(&server).await;

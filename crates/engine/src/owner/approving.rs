@@ -95,7 +95,8 @@ impl Owner {
         if !attended && asking.cooling.is_none() {
             self.core.count_denied(&call.tool);
         }
-        Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended })))
+        let chained = self.story.hops >= self.core.config.hops_max;
+        Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended, chained })))
     }
 
     /// Takes back the request that was to be made, because as many of the tenant's wait as may: its call is refused instead,

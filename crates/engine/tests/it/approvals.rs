@@ -77,7 +77,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         answer: None,
         used_by: None,
     };
-    Asks { call: prepared, approval, policy: None, attended: true }
+    Asks { call: prepared, approval, policy: None, attended: true, chained: false }
 }
 
 fn judged(asks: Asks) -> Input {
@@ -414,6 +414,27 @@ fn a_run_lets_go_at_once_of_a_call_that_is_put_off_for_long() {
     live.feed(judged(delayed(CallId { step: 2, index: 0 }, 7, 0)));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-waiting"), None)), "once only");
     assert_eq!(live.asked.len(), 1);
+}
+
+#[test]
+fn no_call_is_left_to_time_where_too_much_in_a_row_happened_without_a_person() {
+    let mut live = Live::with_calls(1);
+    live.feed(judged(Asks { chained: true, ..delayed(CALL, 6, 0) }));
+    assert_eq!(live.refused(), Some((CallStatus::Denied, Some("delay-hops"), None)));
+    assert_eq!(
+        (live.next.clone(), live.asked.len()),
+        (Next::Plan, 0),
+        "nobody is asked, and the run goes on"
+    );
+    // A person may still be asked, and what was put off before begins.
+    let mut asked = Live::with_calls(1);
+    asked.feed(judged(Asks { chained: true, ..asks(CALL, 5, 6) }));
+    assert_eq!((asked.next.clone(), asked.asked.len()), (Next::Rest, 1));
+    let mut before = Live::with_calls(1);
+    before.feed(judged(delayed(CALL, 6, HOLD)));
+    before.feed(signal(ItemKind::Approve, ""));
+    before.feed(judged(Asks { chained: true, ..delayed(CALL, 6, HOLD) }));
+    assert_eq!(before.starts(), [Some(ID)]);
 }
 
 #[test]

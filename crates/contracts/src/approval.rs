@@ -13,7 +13,7 @@
 //! holding --release--> waiting            the run let go; the call will be a run of its own
 //! holding, waiting --answer--> approved | denied
 //! approved --use--> used                  with the `ToolStarted` that it allows
-//! holding, approved --withdraw--> withdrawn
+//! holding, approved --withdraw--> withdrawn    with the end of its call, or of its agent where no run has its call yet
 //! ```
 //! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]). A tenant has at most
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
@@ -286,6 +286,16 @@ impl Approval {
         self.state = to;
         self.answer = Some(answered.clone());
         Ok(())
+    }
+
+    /// Withdraws it if it was approved for a run of its own whose call has not begun: its agent has ended, so none will. Tells
+    /// whether it was.
+    pub fn give_up(&mut self) -> bool {
+        let is_idle = self.state == ApprovalState::Approved && self.released;
+        if is_idle {
+            self.state = ApprovalState::Withdrawn;
+        }
+        is_idle
     }
 
     /// Moves it as an entry of a run asks for. Refused with how it stands, if it stands otherwise.

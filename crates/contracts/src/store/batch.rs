@@ -290,7 +290,8 @@ pub struct AgentCreate {
     pub config: AgentConfig,
 }
 
-/// Changes what an agent may do. Refused with [`Refusal::AgentState`] unless it is in `from`.
+/// Changes what an agent may do. Refused with [`Refusal::AgentState`] unless it is in `from`. With the end of an agent goes
+/// what was approved for runs of their own and has not begun ([`Approval::give_up`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentStateSet {
     /// The agent.

@@ -461,6 +461,12 @@ fn an_end_gives_the_approval_back() {
         assert_eq!(live.refused(), Some((CallStatus::Cancelled, None, Some(ID))));
         assert_eq!(live.state.status(), RunStatus::Cancelled);
     }
+    // Also where the answer came before the end, and the call has not begun.
+    let mut live = Live::waiting();
+    live.feed(signal(ItemKind::Approve, ""));
+    live.feed(Input::Ended { by: Actor::new("token:ops") });
+    assert_eq!(live.refused(), Some((CallStatus::Cancelled, None, Some(ID))));
+    assert_eq!((live.starts(), live.state.status()), (vec![], RunStatus::Cancelled));
 }
 
 #[test]

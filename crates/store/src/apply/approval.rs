@@ -128,6 +128,24 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
+    /// Withdraws what was approved for runs of their own that an agent, which has ended, will not begin.
+    pub(super) fn give_up_approvals(&mut self, db: &Connection, agent: AgentId) -> Checked {
+        let mut select = db.prepare_cached(
+            "SELECT record FROM approvals INDEXED BY approvals_agent WHERE tenant = ?1 AND agent = ?2 \
+             AND json_extract(record, '$.state') = 'approved'",
+        )?;
+        let found = select.query_map(params![self.tenant.as_bytes(), agent.as_bytes()], |row| {
+            read::approval::record::<Approval>(row)
+        })?;
+        for approval in found {
+            self.approval_index(db, approval?.id)?;
+        }
+        for draft in self.approvals.iter_mut().filter(|draft| !draft.gone && draft.approval.agent == agent) {
+            draft.changed |= draft.approval.give_up();
+        }
+        Ok(())
+    }
+
     /// Tells whether none of these runs goes on; one that was erased does not.
     fn have_ended(&mut self, db: &Connection, runs: impl Iterator<Item = RunId>) -> Checked<bool> {
         for run in runs {

@@ -19,9 +19,9 @@ struct Pair {
     targets: Arc<Mutex<HashMap<String, String>>>,
 }
 
-/// Has messages put off for as short as may be, and runs not wait for them.
+/// Has messages put off, and runs not wait for them.
 const DELAYED: &str =
-    "permissions: { delay: [message.send] }\nirreversible: { cooling_ms: 1 }\napprovals: { hold_ms: 0 }\n";
+    "permissions: { delay: [message.send] }\nirreversible: { cooling_ms: 300 }\napprovals: { hold_ms: 0 }\n";
 
 impl Pair {
     fn new(hops_max: u32) -> Self {
@@ -89,9 +89,11 @@ async fn completed(server: &Server, sessions: &[String; 2], wanted: usize) -> [u
     }
 }
 
-/// Waits until nothing goes on and nothing will by itself: no call waits, every run has ended and every input is taken.
+/// Waits until nothing goes on and nothing will by itself: every call that was put off has begun, every run has ended and
+/// every input is taken, in two looks that find the same.
 async fn quiet(server: &Server, sessions: &[String; 2]) {
     let until = Instant::now() + DEADLINE;
+    let mut before = None;
     loop {
         let (_, asked) = server.get("/v1/approvals?limit=256").await;
         let (_, runs) = server.get("/v1/runs?limit=256").await;
@@ -104,12 +106,27 @@ async fn quiet(server: &Server, sessions: &[String; 2]) {
             let (_, session) = server.get(&format!("/v1/sessions/{session}")).await;
             rests &= session["waiting"] == 0 && session["active"].is_null();
         }
-        if rests {
+        let found = rests.then_some((asked, runs));
+        if found.is_some() && found == before {
             return;
         }
-        assert!(Instant::now() < until, "it does not come to rest: {asked}");
+        before = found;
+        assert!(Instant::now() < until, "it does not come to rest");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Tells whether some call of a session was refused by a rule.
+async fn is_refused(server: &Server, session: &str, rule: &str) -> bool {
+    for run in runs(server, session).await {
+        let id = run["id"].as_str().expect("an id");
+        let (_, page) = server.get(&format!("/v1/runs/{id}/journal?limit=256")).await;
+        let entries = page["entries"].as_array().cloned().unwrap_or_default();
+        if entries.iter().any(|entry| entry["kind"] == "tool_refused" && entry["fields"]["rule"] == rule) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The newest run's one tool result, as its status and text.
@@ -162,18 +179,17 @@ fn two_agents_whose_messages_are_put_off_stop_at_the_bound_too() {
         let sessions = pair.meet(&server).await;
         let (status, _) = server.event(&json!({"text": "go", "session": sessions[0]})).await;
         assert_eq!(status, 202);
-        // A delayed message counts one hop when it begins by itself and one when it is taken; its sender, who is told of its
-        // end, has the first of them. From the word of outside that makes 7 turns, and 2 were hellos.
-        let [ping, pong] = completed(&server, &sessions, 9).await;
-        assert_eq!(ping + pong, 9);
         quiet(&server, &sessions).await;
-        let [ping, pong] = completed(&server, &sessions, 9).await;
-        assert_eq!(ping + pong, 9, "nothing goes on by itself");
-        let entries =
-            server.journal_until(&sessions[0], |entries| count(entries, "run_completed") == 1).await;
-        let refused =
-            entries.iter().find(|entry| entry["kind"] == "tool_refused").expect("the last was refused");
-        assert_eq!(refused["fields"]["rule"], "delay-hops", "{refused}");
+        // 2 hellos. A delayed message counts one hop when it begins by itself and one when it is taken, and its sender, who is
+        // told of its end, has the first of them: that makes 7 turns. One that is allowed before its run let go of it is sent
+        // by that run, as any message is; if all are, that makes 4.
+        let [ping, pong] = completed(&server, &sessions, 6).await;
+        assert!((6..=9).contains(&(ping + pong)), "{ping} and {pong}");
+        let mut stopped = false;
+        for session in &sessions {
+            stopped |= is_refused(&server, session, "delay-hops").await;
+        }
+        assert!(stopped, "what stopped them was the bound");
     });
 }
 

@@ -111,7 +111,8 @@ impl<'b> Draft<'b> {
             "SELECT record FROM approvals WHERE tenant = ?1 AND (open = 0 OR expires_at <= ?2) \
              ORDER BY approval LIMIT ?3",
         )?;
-        let values = params![self.tenant.as_bytes(), at.as_millisecond(), number(SWEEP_LOOKS_MAX)];
+        let tenant = self.tenant;
+        let values = params![tenant.as_bytes(), at.as_millisecond(), number(SWEEP_LOOKS_MAX)];
         let mut rows = select.query(values)?;
         let mut left = beyond;
         while left > 0
@@ -134,11 +135,12 @@ impl<'b> Draft<'b> {
             "SELECT record FROM approvals INDEXED BY approvals_agent WHERE tenant = ?1 AND agent = ?2 \
              AND json_extract(record, '$.state') = 'approved'",
         )?;
-        let found = select.query_map(params![self.tenant.as_bytes(), agent.as_bytes()], |row| {
-            read::approval::record::<Approval>(row)
-        })?;
+        let tenant = self.tenant;
+        let values = params![tenant.as_bytes(), agent.as_bytes()];
+        let found: Vec<Approval> =
+            select.query_map(values, read::approval::record)?.collect::<Result<_, _>>()?;
         for approval in found {
-            self.approval_index(db, approval?.id)?;
+            self.approval_index(db, approval.id)?;
         }
         for draft in self.approvals.iter_mut().filter(|draft| !draft.gone && draft.approval.agent == agent) {
             draft.changed |= draft.approval.give_up();

@@ -34,7 +34,7 @@ fn ask(approval: Approval) -> Mutation {
     Mutation::ApprovalAsk(Box::new(approval))
 }
 
-async fn ask_all(scene: &Scene, approvals: Vec<Approval>) {
+async fn ask_all(scene: &Scene, approvals: &[Approval]) {
     for some in approvals.chunks(AT_ONCE) {
         scene.done(some.iter().cloned().map(ask).fold(scene.batch(), Batch::with)).await;
     }
@@ -58,7 +58,8 @@ async fn is_there(scene: &Scene, number: usize) -> bool {
 pub(super) async fn so_many_approvals_of_a_tenant_are_open_and_one_more_is_refused(store: Arc<dyn Store>) {
     let scene = Scene::open(Arc::clone(&store), 1).await;
     let run = scene.turn(0).await;
-    ask_all(&scene, (0..OPEN_MAX).map(|number| asked(&scene, run, number)).collect()).await;
+    let all: Vec<_> = (0..OPEN_MAX).map(|number| asked(&scene, run, number)).collect();
+    ask_all(&scene, &all).await;
     let full = Refusal::ApprovalsFull { most: OPEN_MAX };
     let more = || scene.batch().with(ask(asked(&scene, run, OPEN_MAX)));
     assert_eq!(scene.refused(more()).await, full);
@@ -100,7 +101,7 @@ pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_
         Approval { state: ApprovalState::Used, used_by: Some(open), ..asked(&scene, ended, 4) },
     ];
     approvals.extend((5..=KEPT_MAX).map(|number| denied(&scene, ended, number)));
-    ask_all(&scene, approvals).await;
+    ask_all(&scene, &approvals).await;
     assert_eq!(
         left(&scene).await,
         [0, 1, 2, 3, 4, 5, 6, 7],

@@ -68,10 +68,10 @@ impl DecidedBy {
             "within" => Self::Task,
             "privileged" => Self::Operator,
             "policy" => Self::Policy,
-            // The last three are rules of the engine: another action, a person's refusal, too many that wait.
-            "ask" | "delay" | "approval" | "approval-mismatch" | "approval-denied" | "approval-waiting" => {
-                Self::Approval
-            }
+            // Rules of the engine: another action, a person's refusal, too many that wait of the run or of the tenant, too
+            // much in a row without a person.
+            "approval-mismatch" | "approval-denied" | "approval-waiting" | "approvals-full"
+            | "delay-hops" | "ask" | "delay" | "approval" => Self::Approval,
             _ => Self::Other,
         }
     }
@@ -237,6 +237,8 @@ mod tests {
             ("ask permission", "approval"),
             ("approval apr_1 of ask permission", "approval"),
             ("approval-denied", "approval"),
+            ("approvals-full", "approval"),
+            ("delay-hops", "approval"),
             ("leak scan", "other"),
             ("", "other"),
         ] {

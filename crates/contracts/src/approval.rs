@@ -13,9 +13,10 @@
 //! holding --release--> waiting            the run let go; the call will be a run of its own
 //! holding, waiting --answer--> approved | denied
 //! approved --use--> used                  with the `ToolStarted` that it allows
-//! holding, approved --withdraw--> withdrawn
+//! holding, approved --withdraw--> withdrawn    with the end of its call, or of its agent where no run has its call yet
 //! ```
-//! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]).
+//! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]). A tenant has at most
+//! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
 
 mod rule;
 mod suggest;
@@ -43,6 +44,19 @@ pub const PLATFORM: &str = "approval";
 
 /// The most approvals that one run may leave waiting.
 pub const WAITING_MAX: usize = 8;
+
+/// The most approvals of a tenant that are open; of one more nobody is asked.
+pub const OPEN_MAX: usize = 1024;
+
+/// The most approvals of a tenant that are kept when they are not open any more. With each one that is asked for beyond
+/// them, the oldest go that nothing will move: none that was approved and has not begun, and none whose run goes on.
+pub const KEPT_MAX: usize = 4096;
+
+/// The most approvals that go with one that is asked for.
+pub const SWEPT_MAX: usize = 16;
+
+/// The most of the oldest approvals that are looked at for those that go.
+pub const SWEEP_LOOKS_MAX: usize = 256;
 
 /// The most bytes of the arguments of a call that a person is asked about.
 pub const ARGUMENTS_BYTES_MAX: usize = 128 << 10;
@@ -250,6 +264,28 @@ impl Approval {
         if self.state.is_open() && now >= self.expires_at { ApprovalState::Expired } else { self.state }
     }
 
+    /// Tells whether it counts as open at a time, in the milliseconds in which stores count.
+    pub fn is_open_at(&self, at: Timestamp) -> bool {
+        self.state.is_open() && self.expires_at.as_millisecond() > at.as_millisecond()
+    }
+
+    /// Tells whether nothing moves it any more, at this time or later, once its [runs](Self::runs) have ended.
+    pub fn is_over_at(&self, at: Timestamp) -> bool {
+        match self.state {
+            ApprovalState::Holding | ApprovalState::Waiting => !self.is_open_at(at),
+            ApprovalState::Approved => false,
+            ApprovalState::Denied
+            | ApprovalState::Used
+            | ApprovalState::Withdrawn
+            | ApprovalState::Expired => true,
+        }
+    }
+
+    /// Lists the runs that look at it while they go on: the one that asked, and the one whose call began.
+    pub fn runs(&self) -> impl Iterator<Item = RunId> {
+        std::iter::once(self.run).chain(self.used_by)
+    }
+
     /// Returns from when on it is allowed by itself, while nobody answered.
     pub fn cooling_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.cools_until.filter(|_| self.state_at(now).is_open())
@@ -295,6 +331,16 @@ impl Approval {
         self.state = to;
         self.answer = Some(answered.clone());
         Ok(())
+    }
+
+    /// Withdraws it if it was approved for a run of its own whose call has not begun: its agent has ended, so none will. Tells
+    /// whether it was.
+    pub fn give_up(&mut self) -> bool {
+        let is_idle = self.state == ApprovalState::Approved && self.released;
+        if is_idle {
+            self.state = ApprovalState::Withdrawn;
+        }
+        is_idle
     }
 
     /// Moves it as an entry of a run asks for. Refused with how it stands, if it stands otherwise.

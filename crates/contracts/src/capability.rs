@@ -183,6 +183,10 @@ pub trait Capabilities: Send + Sync + fmt::Debug {
     /// Lets go of a task's capability that no run will ever stay within.
     fn forget(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<(), Fault>>;
 
+    /// Lets go of all that an agent held which is being erased, once that mark is durable. From then on none of it counts,
+    /// nor what was made from it.
+    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
+
     /// Lists the words that stand for an agent's capabilities among its grants.
     fn words<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
 

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use crate::id::AgentId;
+use crate::BoxFuture;
+use crate::id::{AgentId, TenantId};
 use crate::sandbox::{Level, Network};
 use crate::scope::Scope;
 use crate::store::Read;
@@ -52,6 +53,9 @@ pub trait Terms: Send + Sync + fmt::Debug {
     /// Lists what the operator adds to an agent's own grants: hosts, the word for privileged tools, and the word for the
     /// capabilities that it holds.
     fn grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
+
+    /// Takes note that an agent is being erased, once that mark is durable: what it held counts no more.
+    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
 }
 
 /// The same terms for every tool of every agent, and no grant beside the agents' own.
@@ -62,5 +66,9 @@ impl Terms for ToolTerms {
 
     fn grants<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dromia_contracts::capability::Capabilities;
 use dromia_contracts::store::{Read, ReadError, Store};
 use dromia_contracts::terms::{Terms, ToolTerms};
-use dromia_contracts::{AgentId, Operator, Scope};
+use dromia_contracts::{AgentId, BoxFuture, Operator, Scope, TenantId};
 
 use crate::config::{Named, Said};
 
@@ -65,5 +65,9 @@ impl Terms for Table {
             grants.extend(self.capabilities.words(scope, agent).await?);
             Ok(grants)
         })
+    }
+
+    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
+        self.capabilities.erased(tenant, agent)
     }
 }

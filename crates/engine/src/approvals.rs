@@ -4,7 +4,8 @@
 //! Where the run that asked still waits, that is a signal in its inbox; where it went on, an approved call is a session of
 //! its own with that one item, and a refusal is an input of the session that asked. Which of the two it is the store
 //! decides: an approval that moved meanwhile is looked at again. A delayed call is answered by the engine in the same way,
-//! once its time to cool is over.
+//! once its time to cool is over; it carries one hop more than the run that asked, as a message between agents does, so that
+//! agents cannot go on for ever by it.
 
 use std::sync::Arc;
 
@@ -121,8 +122,10 @@ impl Core {
                 (Batch::new(tenant).with(Mutation::ApprovalAnswer(answer)), None)
             } else {
                 let bound = self.bound_of(&scope, &found).await?;
+                // What begins by itself is one more step without a person: what it leads to says so.
+                let by_time = Approval { hops: found.hops.saturating_add(1), ..found.clone() };
                 let (mut batch, next) =
-                    self.answer_batch(&scope, &found, &Answer::Approve(Reach::Once), bound, now)?;
+                    self.answer_batch(&scope, &by_time, &Answer::Approve(Reach::Once), bound, now)?;
                 if let Some(Mutation::ApprovalAnswer(answer)) = batch.mutations.first_mut() {
                     "nobody refused it in time".clone_into(&mut answer.answered.reason);
                 }

@@ -20,6 +20,8 @@ pub struct EngineConfig {
     pub loop_same: usize,
     /// How many calls are looked at, at most [`crate::state::RECENT_MAX`].
     pub loop_window: usize,
+    /// How many messages between agents and delayed calls in a row may lead to a call that is left to time.
+    pub hops_max: u32,
     /// How much of a session's past the model is sent.
     pub context: TailLimits,
     /// How it is told what is untrusted of earlier turns.
@@ -75,6 +77,7 @@ impl Default for EngineConfig {
             output_tokens_max: 4096,
             loop_same: 12,
             loop_window: 24,
+            hops_max: 16,
             context: TailLimits { items: 64, bytes: 48 * 1024 },
             tainted_past: TaintedPast::Handle,
             approvals: ApprovalsConfig::default(),

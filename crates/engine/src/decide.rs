@@ -9,6 +9,8 @@ mod attempt;
 mod call;
 mod outside;
 
+pub(crate) use self::approval::FULL;
+
 use bytes::Bytes;
 use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::Exhausted;
@@ -139,6 +141,8 @@ pub struct Asks {
     pub policy: Option<Digest>,
     /// Whether there is anybody who could be asked; a call that time allows needs nobody.
     pub attended: bool,
+    /// Whether as many steps in a row as may led here without a person, so that no call is left to time.
+    pub chained: bool,
 }
 
 /// What to append, what else to write with it, and what to do then.

@@ -25,7 +25,7 @@ use dromia_contracts::model::Prepared;
 use dromia_contracts::plan::{DECLARE, Standing};
 use dromia_contracts::runs::Outcome;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
-use dromia_contracts::store::{InboxPut, NewEntry, Page};
+use dromia_contracts::store::{InboxPut, NewEntry, Page, Refusal};
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{Actor, ApprovalId, CallId, ItemId, RunId, Scope, SessionId};
 
@@ -167,7 +167,13 @@ impl Owner {
                     next = self.run_tool(call).await?;
                     continue;
                 }
-                Next::Rest => return self.rest().await,
+                Next::Rest => match self.rest().await? {
+                    Ok(waiting) => return Ok(waiting),
+                    Err(instead) => {
+                        next = instead;
+                        continue;
+                    }
+                },
             };
             next = self.decide(input);
         }
@@ -365,9 +371,15 @@ impl Owner {
         self.core.ports.gate.judge(principal, action)
     }
 
-    /// Makes the last entries durable and tells whoever waits.
-    async fn rest(&mut self) -> Result<bool, Lost> {
+    /// Makes the last entries durable and tells whoever waits. Where there is no room for what a person was to be asked,
+    /// what to do instead is given back.
+    async fn rest(&mut self) -> Result<Result<bool, Next>, Lost> {
         if let Err(refusal) = self.append().await? {
+            if matches!(refusal, Refusal::ApprovalsFull { .. })
+                && let Some(instead) = self.unask()
+            {
+                return Ok(Err(instead));
+            }
             tracing::warn!(run = %self.run, %refusal, "the last append was refused");
             return Err(Lost::Fenced);
         }
@@ -383,6 +395,6 @@ impl Owner {
             self.core.hub.unwatch(self.run);
         }
         // The commit that ended the run may have been an earlier one: a transactional call commits its own end.
-        Ok(self.waiting)
+        Ok(Ok(self.waiting))
     }
 }

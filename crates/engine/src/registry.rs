@@ -215,6 +215,8 @@ impl Core {
     /// wait finds no home, and what it makes anew is wiped at the end.
     pub(crate) async fn erase(self: &Arc<Self>, tenant: TenantId, agent: AgentId) -> Result<Erased, Fault> {
         self.forget_agent(agent);
+        // What it handed on ends with the mark, not with the last page.
+        self.ports.terms.erased(tenant, agent).await;
         self.session_keys.retain(|(_, id, _), _| *id != agent);
         let scope = self.recovery_scope(tenant);
         self.answer_queued(&scope, agent).await;

@@ -253,6 +253,7 @@ impl From<Refusal> for Failure {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
             Refusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
+            Refusal::ApprovalsFull { .. } => Self::new(ErrorCode::Overloaded, message),
             Refusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
             Refusal::SessionExists { .. }
             | Refusal::EpochStale { .. }

@@ -16,6 +16,7 @@
 //! Bounds: [`TOKEN_BYTES_MAX`], [`BLOCKS_MAX`], [`RIGHTS_MAX`] of a block, and [`TIME_MAX`] for a check; what exceeds one is
 //! refused. Randomness and time come in with the call.
 
+mod finished;
 mod keeper;
 mod live;
 mod right;

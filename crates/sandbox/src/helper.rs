@@ -144,6 +144,8 @@ fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> 
             return Err(io::Error::other("these walls have no door for a proxy"));
         }
     }
+    // What lies in the workspace already is measured before anything can add to it.
+    let meter = Meter::new(order);
     let cloexec = rustix::pipe::PipeFlags::CLOEXEC;
     let (told, tell) = rustix::pipe::pipe_with(cloexec)?;
     let (go, let_go) = rustix::pipe::pipe_with(cloexec)?;
@@ -155,7 +157,7 @@ fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> 
     // Closing it is the signal; the warden waits for one byte, so that it never runs on without this process.
     rustix::io::write(&let_go, b"g")?;
     // From here on something may have happened: what goes wrong is no "nothing ran".
-    Ok(watched(control, order, groups, warden, told).unwrap_or(Ending::Lost))
+    Ok(watched(control, order, groups, meter, warden, told).unwrap_or(Ending::Lost))
 }
 
 /// Watches over the warden; says how it ended.
@@ -163,11 +165,12 @@ fn watched(
     control: &UnixStream,
     order: &Order,
     groups: &Groups,
+    meter: Meter,
     warden: Pid,
     told: OwnedFd,
 ) -> io::Result<Ending> {
     let watch = Watch { warden: rustix::process::pidfd_open(warden, PidfdFlags::empty())?, pid: warden };
-    let cause = watch.until_the_end(control, order, groups)?;
+    let cause = watch.until_the_end(control, order, groups, meter)?;
     let status = watch.reap()?;
     if !order.walls.end_as_one() {
         sweep()?;
@@ -229,9 +232,9 @@ impl Watch {
         control: &UnixStream,
         order: &Order,
         groups: &Groups,
+        mut meter: Meter,
     ) -> io::Result<Option<Ending>> {
         let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.rise();
-        let mut meter = Meter::new(order);
         control.set_nonblocking(true)?;
         loop {
             let mut watched = [PollFd::new(&self.warden, PollFlags::IN), PollFd::new(control, PollFlags::IN)];

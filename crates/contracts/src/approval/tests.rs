@@ -333,3 +333,28 @@ fn a_delayed_call_cools_until_its_time_or_an_answer() {
     assert!(!text.contains("cools"), "{text}");
     assert_eq!(serde_json::from_str::<Approval>(&text).expect("it reads"), approval());
 }
+
+#[test]
+fn what_may_still_be_moved_is_not_over_and_an_end_gives_up_what_no_run_has() {
+    let at = |second: i64| Timestamp::from_second(second).expect("a time");
+    for state in ApprovalState::ALL {
+        let known = Approval { state, ..approval() };
+        let is_open = matches!(state, ApprovalState::Holding | ApprovalState::Waiting);
+        assert_eq!((known.is_open_at(at(19)), known.is_open_at(at(20))), (is_open, false), "{state}");
+        let is_moved = state == ApprovalState::Approved;
+        assert_eq!(
+            (known.is_over_at(at(19)), known.is_over_at(at(20))),
+            (!is_open && !is_moved, !is_moved),
+            "{state}"
+        );
+        for released in [false, true] {
+            let mut ended = Approval { released, ..known.clone() };
+            assert_eq!(ended.give_up(), is_moved && released, "{state}");
+            let left = if is_moved && released { ApprovalState::Withdrawn } else { state };
+            assert_eq!(ended.state, left);
+        }
+    }
+    let other = RunId::from_bytes([9; 16]);
+    let used = Approval { used_by: Some(other), ..approval() };
+    assert_eq!(used.runs().collect::<Vec<_>>(), [used.run, other]);
+}

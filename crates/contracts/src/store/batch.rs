@@ -163,7 +163,9 @@ pub enum Mutation {
     /// Says what files of an agent's workspace hold. A batch says it once for an agent.
     FileLabelsPut(FileLabelsPut),
     /// Asks for an approval; one that is there already is left alone. What becomes of it is moved by the entries of runs
-    /// that name it, in their commit.
+    /// that name it, in their commit. Refused with [`Refusal::ApprovalsFull`] if it is open and
+    /// [`crate::approval::OPEN_MAX`] others are. Of those that are not open the oldest go with it, beyond
+    /// [`crate::approval::KEPT_MAX`].
     ApprovalAsk(Box<Approval>),
     /// Answers an approval. Refused with [`Refusal::ApprovalMoved`] unless it stands as the caller found it.
     ApprovalAnswer(ApprovalAnswer),
@@ -288,7 +290,8 @@ pub struct AgentCreate {
     pub config: AgentConfig,
 }
 
-/// Changes what an agent may do. Refused with [`Refusal::AgentState`] unless it is in `from`.
+/// Changes what an agent may do. Refused with [`Refusal::AgentState`] unless it is in `from`. With the end of an agent goes
+/// what was approved for runs of their own and has not begun ([`Approval::give_up`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentStateSet {
     /// The agent.
@@ -594,6 +597,12 @@ pub enum Refusal {
     ApprovalMoved {
         /// How it stands.
         found: ApprovalState,
+    },
+    /// As many approvals of the tenant are open as may be.
+    #[error("{most} approvals of this tenant are open, and there may be no more; answer some of them first")]
+    ApprovalsFull {
+        /// How many may be.
+        most: usize,
     },
     /// The state entry changed.
     #[error("the state entry is at version {found}")]

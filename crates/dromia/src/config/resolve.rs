@@ -189,6 +189,7 @@ pub(crate) fn resolve(
             output_tokens_max: written.engine.output_tokens_max,
             loop_same: written.engine.loop_same,
             loop_window: written.engine.loop_window,
+            hops_max: written.tools.message_hops_max,
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
             tainted_past: written.context.tainted_past.into(),
             approvals: approvals::resolve(&written.approvals, cooling, &external, &mut check),

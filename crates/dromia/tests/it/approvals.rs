@@ -268,6 +268,29 @@ fn what_was_approved_is_not_done_where_the_policy_is_another_by_then() {
 }
 
 #[test]
+fn an_answer_that_came_and_whose_call_will_not_begin_is_withdrawn() {
+    // The run that asked waits still, and later it has gone on; what ends it, or its agent, comes before its call.
+    for (approvals, state, end) in
+        [("hold_ms: 60000", "holding", "kill"), ("hold_ms: 0", "waiting", "terminate")]
+    {
+        let home = home(approvals);
+        let server = home.serve();
+        agent(&home, "clerk");
+        let (_, approval) = asked(&home, "withdrawn");
+        until(&home, is(&approval, state));
+        assert!(home.run(&["agent", "pause", "clerk"]).status.success());
+        document(&home, &["approval", "approve", id(&approval)]);
+        until(&home, is(&approval, "approved"));
+        let ended = home.run(&["agent", end, "clerk"]);
+        assert!(ended.status.success(), "{end}: {}", stderr(&ended));
+        let withdrawn = until(&home, is(&approval, "withdrawn"));
+        assert!(withdrawn["answered_by"].is_string() && withdrawn["used_by"].is_null(), "{withdrawn}");
+        assert_eq!(lines(&home, "withdrawn"), 0);
+        drop(server);
+    }
+}
+
+#[test]
 fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
     let home = home(
         "hold_ms: 60000, unattended: [task], allow: ['file.append path=log content=\"ruled\\n\"'], deny: ['file.append path=secret']",

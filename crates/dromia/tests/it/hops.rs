@@ -19,8 +19,16 @@ struct Pair {
     targets: Arc<Mutex<HashMap<String, String>>>,
 }
 
+/// Has messages put off, and runs not wait for them.
+const DELAYED: &str =
+    "permissions: { delay: [message.send] }\nirreversible: { cooling_ms: 300 }\napprovals: { hold_ms: 0 }\n";
+
 impl Pair {
     fn new(hops_max: u32) -> Self {
+        Self::with(hops_max, "")
+    }
+
+    fn with(hops_max: u32, more: &str) -> Self {
         let home = Home::new();
         let targets = Arc::<Mutex<HashMap<String, String>>>::default();
         let known = Arc::clone(&targets);
@@ -36,7 +44,7 @@ impl Pair {
         });
         let models = model.alias("ping") + &model.alias("pong");
         let config = format!(
-            "version: 1\nmodels:\n  default: {{ kind: scripted }}\n{models}tools: {{ message_hops_max: {hops_max} }}\n"
+            "version: 1\nmodels:\n  default: {{ kind: scripted }}\n{models}tools: {{ message_hops_max: {hops_max} }}\n{more}"
         );
         std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
         Self { home, targets }
@@ -79,6 +87,46 @@ async fn completed(server: &Server, sessions: &[String; 2], wanted: usize) -> [u
         assert!(Instant::now() < until, "{ended} of {wanted} runs completed: {both:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until nothing goes on and nothing will by itself: every call that was put off has begun, every run has ended and
+/// every input is taken, in two looks that find the same.
+async fn quiet(server: &Server, sessions: &[String; 2]) {
+    let until = Instant::now() + DEADLINE;
+    let mut before = None;
+    loop {
+        let (_, asked) = server.get("/v1/approvals?limit=256").await;
+        let (_, runs) = server.get("/v1/runs?limit=256").await;
+        let all = |page: &Value, holds: fn(&Value) -> bool| {
+            page["items"].as_array().is_some_and(|all| all.iter().all(holds))
+        };
+        let mut rests = all(&asked, |approval| approval["state"] == "used")
+            && all(&runs, |run| !matches!(run["status"].as_str(), Some("running" | "parked" | "held")));
+        for session in sessions {
+            let (_, session) = server.get(&format!("/v1/sessions/{session}")).await;
+            rests &= session["waiting"] == 0 && session["active"].is_null();
+        }
+        let found = rests.then_some((asked, runs));
+        if found.is_some() && found == before {
+            return;
+        }
+        before = found;
+        assert!(Instant::now() < until, "it does not come to rest");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Tells whether some call of a session was refused by a rule.
+async fn is_refused(server: &Server, session: &str, rule: &str) -> bool {
+    for run in runs(server, session).await {
+        let id = run["id"].as_str().expect("an id");
+        let (_, page) = server.get(&format!("/v1/runs/{id}/journal?limit=256")).await;
+        let entries = page["entries"].as_array().cloned().unwrap_or_default();
+        if entries.iter().any(|entry| entry["kind"] == "tool_refused" && entry["fields"]["rule"] == rule) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The newest run's one tool result, as its status and text.
@@ -124,8 +172,37 @@ fn two_agents_that_send_to_each_other_for_ever_stop_at_the_bound() {
 }
 
 #[test]
+fn two_agents_whose_messages_are_put_off_stop_at_the_bound_too() {
+    let pair = Pair::with(3, DELAYED);
+    let server = pair.home.serve();
+    block_on(async {
+        let sessions = pair.meet(&server).await;
+        let (status, _) = server.event(&json!({"text": "go", "session": sessions[0]})).await;
+        assert_eq!(status, 202);
+        quiet(&server, &sessions).await;
+        // 2 hellos. A delayed message counts one hop when it begins by itself and one when it is taken, and its sender, who is
+        // told of its end, has the first of them: that makes 7 turns. One that is allowed before its run let go of it is sent
+        // by that run, as any message is; if all are, that makes 4.
+        let [ping, pong] = completed(&server, &sessions, 6).await;
+        assert!((6..=9).contains(&(ping + pong)), "{ping} and {pong}");
+        let mut stopped = false;
+        for session in &sessions {
+            stopped |= is_refused(&server, session, "delay-hops").await;
+        }
+        assert!(stopped, "what stopped them was the bound");
+    });
+}
+
+#[test]
 fn a_chain_that_nothing_bounds_is_caught() {
-    let pair = Pair::new(u32::MAX);
+    for more in ["", DELAYED] {
+        unbounded(more);
+    }
+}
+
+/// Lets two agents go on for longer than any bound of these tests lets them.
+fn unbounded(more: &str) {
+    let pair = Pair::with(u32::MAX, more);
     let server = pair.home.serve();
     block_on(async {
         let sessions = pair.meet(&server).await;

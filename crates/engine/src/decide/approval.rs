@@ -25,10 +25,16 @@ pub(super) const REFUSED: &str = "approval-denied";
 /// The rule that refuses to ask for more than a run may leave waiting, or for the same again.
 pub(super) const TOO_MANY: &str = "approval-waiting";
 
+/// The rule that leaves no call to time where too much in a row happened without a person.
+pub(super) const CHAINED: &str = "delay-hops";
+
+/// The rule that refuses a call of a tenant of which as many wait for people as may.
+pub(crate) const FULL: &str = "approvals-full";
+
 impl Draft {
     /// Begins a call that was approved, or asks for it.
     pub(super) fn asks(&mut self, call: CallId, tool: String, before: &Progress, asks: Asks) -> Next {
-        let Asks { call: prepared, approval, policy, attended } = asks;
+        let Asks { call: prepared, approval, policy, attended, chained } = asks;
         if let Progress::Started { .. } = before {
             self.finish(call, CallStatus::Unknown, vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)]);
             return self.go_on();
@@ -56,6 +62,12 @@ impl Draft {
             let by = Refusing::of(asking, policy, approval.id);
             self.asks.push(Approval { state: ApprovalState::Denied, ..approval });
             return self.refuse(call, tool, CallStatus::Denied, by, &text);
+        }
+        if is_delayed && chained {
+            let text = "Too many messages between agents and calls that were put off led here without a person, so this \
+                        call is not put off but refused; nothing was done. Say in your answer what should happen: the \
+                        next word from outside begins anew.";
+            return self.refuse(call, tool, CallStatus::Denied, Refusing::by(CHAINED), text);
         }
         let problem = if self.state.awaiting.contains(&approval.action) {
             Some("This very call waits already; nothing was done. You are told what becomes of it.")

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use dromia_contracts::Digest;
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, Origin, QUOTE_BYTES_MAX, Rule, RuleAnswer,
+    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, OPEN_MAX, Origin, QUOTE_BYTES_MAX, Rule,
+    RuleAnswer,
 };
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::Label;
@@ -21,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Lost, Owner};
-use crate::decide::{Asks, Judgement};
+use crate::decide::{Asks, FULL, Input, Judgement, Next};
 
 /// What of a rule that asks, or delays, is kept.
 pub(super) struct Asking {
@@ -95,7 +96,28 @@ impl Owner {
         if !attended && asking.cooling.is_none() {
             self.core.count_denied(&call.tool);
         }
-        Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended })))
+        let chained = self.story.hops >= self.core.config.hops_max;
+        Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended, chained })))
+    }
+
+    /// Takes back the request that was to be made, because as many of the tenant's wait as may: its call is refused instead,
+    /// and the run goes on. Nothing if no request is pending.
+    pub(super) fn unask(&mut self) -> Option<Next> {
+        let index = self.asks.iter().rposition(|ask| ask.state.is_open())?;
+        let before = self.before.take()?;
+        let ask = self.asks.remove(index);
+        self.pending.truncate(before.pending);
+        self.state = before.state;
+        self.core.count_denied(&ask.tool);
+        tracing::warn!(run = %self.run, tool = %ask.tool, "nobody is asked: too many approvals of the tenant are open");
+        let reason = format!(
+            "This must be allowed first ({}), and nobody is asked: {OPEN_MAX} calls of this tenant wait for an answer \
+             already, which is the most. Nothing was done. People must answer some of them (`dromia approval list`); \
+             until then go on without it, or say what you wait for.",
+            ask.reason
+        );
+        let denied = Judgement::Denied { rule: FULL.to_owned(), reason, policy: None };
+        Some(self.decide(Input::Judged(ask.call, denied)))
     }
 
     /// Asks the rules: those of the configuration, then those of the tenant. One that denies goes before one that allows.

@@ -102,10 +102,12 @@ impl Owner {
                     );
                 }
                 Commit::Refused(refusal) => {
-                    if let (Refusal::BudgetExhausted(_), Some(Mutation::RunAppend(append))) =
-                        (&refusal, batch.mutations.pop())
+                    if let (
+                        Refusal::BudgetExhausted(_) | Refusal::ApprovalsFull { .. },
+                        Some(Mutation::RunAppend(append)),
+                    ) = (&refusal, batch.mutations.pop())
                     {
-                        // All of it but the call that was to begin is still to be written.
+                        // All of it but the call that was to begin, or to be asked for, is still to be written.
                         (self.pending, self.sends, self.asks) = (append.entries, sends, asks);
                         self.files = files;
                     }

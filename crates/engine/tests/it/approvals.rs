@@ -77,7 +77,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         answer: None,
         used_by: None,
     };
-    Asks { call: prepared, approval, policy: None, attended: true }
+    Asks { call: prepared, approval, policy: None, attended: true, chained: false }
 }
 
 fn judged(asks: Asks) -> Input {
@@ -418,6 +418,27 @@ fn a_run_lets_go_at_once_of_a_call_that_is_put_off_for_long() {
 }
 
 #[test]
+fn no_call_is_left_to_time_where_too_much_in_a_row_happened_without_a_person() {
+    let mut live = Live::with_calls(1);
+    live.feed(judged(Asks { chained: true, ..delayed(CALL, 6, 0) }));
+    assert_eq!(live.refused(), Some((CallStatus::Denied, Some("delay-hops"), None)));
+    assert_eq!(
+        (live.next.clone(), live.asked.len()),
+        (Next::Plan, 0),
+        "nobody is asked, and the run goes on"
+    );
+    // A person may still be asked, and what was put off before begins.
+    let mut asked = Live::with_calls(1);
+    asked.feed(judged(Asks { chained: true, ..asks(CALL, 5, 6) }));
+    assert_eq!((asked.next.clone(), asked.asked.len()), (Next::Rest, 1));
+    let mut before = Live::with_calls(1);
+    before.feed(judged(delayed(CALL, 6, HOLD)));
+    before.feed(signal(ItemKind::Approve, ""));
+    before.feed(judged(Asks { chained: true, ..delayed(CALL, 6, HOLD) }));
+    assert_eq!(before.starts(), [Some(ID)]);
+}
+
+#[test]
 fn an_allowed_call_of_a_paused_agent_waits_until_it_runs_again() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Approve, ""));
@@ -441,6 +462,12 @@ fn an_end_gives_the_approval_back() {
         assert_eq!(live.refused(), Some((CallStatus::Cancelled, None, Some(ID))));
         assert_eq!(live.state.status(), RunStatus::Cancelled);
     }
+    // Also where the answer came before the end, and the call has not begun.
+    let mut live = Live::waiting();
+    live.feed(signal(ItemKind::Approve, ""));
+    live.feed(Input::Ended { by: Actor::new("token:ops") });
+    assert_eq!(live.refused(), Some((CallStatus::Cancelled, None, Some(ID))));
+    assert_eq!((live.starts(), live.state.status()), (vec![], RunStatus::Cancelled));
 }
 
 #[test]

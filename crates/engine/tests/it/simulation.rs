@@ -73,7 +73,7 @@ fn simulate(seed: u64, options: Options) -> Report {
     world.look();
     let mut tally = check(&world);
     if options.approvals {
-        (tally.approved_in_place, tally.approved_later) = approvals::check(&world);
+        (tally.approved_in_place, tally.approved_later, tally.crowded_out) = approvals::check(&world);
     }
     if options.budgets {
         budgets::check(&world);
@@ -91,9 +91,10 @@ fn simulate(seed: u64, options: Options) -> Report {
     Report { wrong, trace: sim.trace(), journals, steps: sim.steps(), tally }
 }
 
-/// One to four lives of the engine, each but the last ended by a crash, then peace.
+/// One to four lives of the engine, each but the last ended by a crash, then peace. Where an engine may work on beside the next
+/// one there are three or four, so that every world has a life that can: the last crash ends them all.
 fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::Stuck> {
-    let lives = 1 + world.chance.below(4);
+    let lives = if world.options.zombies { 3 + world.chance.below(2) } else { 1 + world.chance.below(4) };
     for life in 1..=lives {
         let weather = world.weather(life < lives);
         let engine = world.engine(&weather);
@@ -117,7 +118,7 @@ fn live(sim: &mut Sim, world: &Arc<World>) -> Result<(), dromia_testkit::sim::St
                     step().await;
                 }
             })?;
-            let lives_on = world.options.zombies && life + 2 < lives && world.chance.one_in(2);
+            let lives_on = world.options.zombies && life + 1 < lives && world.chance.one_in(2);
             if !lives_on {
                 drop((client, engine));
                 sim.crash();

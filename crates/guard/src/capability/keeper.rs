@@ -4,6 +4,9 @@
 //! its token say the same; whoever changes rows in the store can take rights away and give none. A change is durable
 //! first and counts at once.
 //!
+//! A tenant that has as many as it may loses one that ended, or else those of tasks that have finished
+//! (`capability/finished.rs`), in the commit of the next one. None that counts for anything open is let go of.
+//!
 //! Memory holds the rows of a tenant from the first question about it on.
 
 use std::sync::{Arc, OnceLock};
@@ -17,10 +20,11 @@ use dromia_contracts::store::{
     Batch, CapabilityDrop, CapabilityRevoke, Commit, Mutation, Page, Read, ReadError, Refusal, Store,
 };
 use dromia_contracts::tool::PreparedCall;
-use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope};
+use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use super::finished;
 use super::live::{Fallen, Held, Live, Lost, Row};
 use super::right::{Resource, Right};
 use super::root::{ROOT_ID, RootKey, Roots};
@@ -112,6 +116,19 @@ impl StoreCapabilities {
         commit_fault(answer)
     }
 
+    /// Lists what is let go of to make place: one that has ended, or else those of tasks that have finished.
+    async fn giving_way(&self, scope: &Scope, held: &Held) -> Result<Vec<CapabilityId>, ReadError> {
+        let now = self.live.now();
+        if let Some(ended) = held.rows.keys().find(|id| held.stands(**id, now).is_err()) {
+            return Ok(vec![*ended]);
+        }
+        let finished = finished::giving_way(&*self.store, scope, held, now).await?;
+        if !finished.is_empty() {
+            tracing::info!(tenant = %scope.tenant(), ?finished, "capabilities of finished tasks give way");
+        }
+        Ok(finished)
+    }
+
     fn tell(&self, agents: impl IntoIterator<Item = AgentId>) {
         if let Some(watch) = self.watch.get() {
             agents.into_iter().for_each(|agent| watch.rights_changed(agent));
@@ -174,6 +191,19 @@ const fn most(usage: CapabilityUse) -> usize {
         CapabilityUse::Held => CAPABILITIES_MAX,
         CapabilityUse::Task => CAPABILITIES_MAX / 4 * 3,
     }
+}
+
+/// The fault where there is no place for one more.
+fn full(usage: CapabilityUse, most: usize) -> Fault {
+    let text = match usage {
+        CapabilityUse::Held => format!("a tenant has at most {most} capabilities"),
+        CapabilityUse::Task => {
+            format!("what bounds a task finds place among the first {most} capabilities of a tenant")
+        }
+    };
+    invalid(format!(
+        "{text}, and none of them has ended or bounds a task that has finished; take one back first"
+    ))
 }
 
 /// Returns the chain of a capability that may be handed on.
@@ -242,23 +272,16 @@ impl Capabilities for StoreCapabilities {
             let capability = self.sign(&scope, new).await?;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
-            let mut dropped = None;
+            let mut dropped = Vec::new();
             let most = most(capability.usage);
             if before.rows.len() >= most {
-                let ended = before.rows.keys().find(|id| before.stands(**id, self.live.now()).is_err());
-                let Some(ended) = ended else {
-                    let text = match capability.usage {
-                        CapabilityUse::Held => format!("a tenant has at most {most} capabilities"),
-                        CapabilityUse::Task => {
-                            format!(
-                                "what bounds a task finds place among the first {most} capabilities of a tenant"
-                            )
-                        }
-                    };
-                    return Err(invalid(format!("{text}; take one back first")));
-                };
-                dropped = Some(*ended);
-                batch = batch.with(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
+                dropped = self.giving_way(&scope, &before).await.map_err(|error| read_fault(&error))?;
+                if dropped.is_empty() {
+                    return Err(full(capability.usage, most));
+                }
+                for ended in &dropped {
+                    batch = batch.with(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
+                }
             }
             self.commit(&scope, batch.with(Mutation::CapabilityPut(capability.clone()))).await?;
             let mut after = Held::clone(&before);
@@ -266,8 +289,8 @@ impl Capabilities for StoreCapabilities {
                 // The first one of the tenant, for which its key was made.
                 after.roots = Some(self.vault.capability_roots(&scope).await?);
             }
-            if let Some(dropped) = dropped {
-                after.rows.remove(&dropped);
+            for dropped in &dropped {
+                after.rows.remove(dropped);
             }
             after.put(capability.clone());
             self.live.set(scope.tenant(), after);
@@ -318,6 +341,23 @@ impl Capabilities for StoreCapabilities {
             after.rows.remove(&capability);
             self.live.set(scope.tenant(), after);
             Ok(())
+        })
+    }
+
+    fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // What is read from now on is read without it; only what memory holds must go.
+            let _turn = self.turn.lock().await;
+            let Some(before) = self.live.of(tenant) else { return };
+            let is_of_agent = |id: &CapabilityId| {
+                before.chain(*id).unwrap_or_default().iter().any(|row| row.capability.holder == agent)
+            };
+            let handed_on = before.rows.iter().filter(|(id, _)| is_of_agent(id));
+            let agents: Vec<_> = handed_on.map(|(_, row)| row.capability.holder).collect();
+            let mut after = Held::clone(&before);
+            after.rows.retain(|_, row| row.capability.holder != agent);
+            self.live.set(tenant, after);
+            self.tell(agents);
         })
     }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod capability;
 mod egress;
+mod finished;
 mod fuzz;
 mod gate;
 mod grant;

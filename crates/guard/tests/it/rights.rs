@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::agent::{AgentConfig, AgentState};
 use dromia_contracts::capability::{
     Capabilities as _, Capability, CapabilityUse, NewCapability, held_by, within,
 };
@@ -16,7 +16,7 @@ use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
 use dromia_contracts::runtime::{Clock as _, Runtime};
-use dromia_contracts::store::{AgentCreate, CapabilityDrop, Mutation, Store};
+use dromia_contracts::store::{AgentCreate, AgentStateSet, CapabilityDrop, Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::{AgentId, CallId, CapabilityId, Digest, ErrorCode, Fault, Scope};
 use dromia_guard::capability::{Asked, ROOT_ID, Resource, Right, RootKey, Roots, Token};
@@ -61,6 +61,16 @@ impl House {
         let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
         let agents = [scene.agent, second, third];
         Self { scene, agents, clock, capabilities, gate }
+    }
+
+    /// The same after a restart: nothing is in memory.
+    fn later(house: Self) -> Self {
+        let store = Arc::clone(&house.scene.store);
+        let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(5) };
+        let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
+        let capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
+        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
+        Self { capabilities, gate, ..house }
     }
 
     fn scope(&self) -> Scope {
@@ -261,6 +271,37 @@ async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
 }
 
 #[tokio::test]
+async fn what_an_erased_agent_handed_on_ends_at_once() {
+    let house = House::new().await;
+    let parent = house.grant(0, &["file:write:docs"]).await;
+    let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
+    let grandchild = house.make(Some(child.id), 2, &[], None).await.expect("handed on");
+    let own = house.grant(2, &["file:write:own"]).await;
+    assert!(house.judged(2, &write("docs/a")).await.is_ok());
+    let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
+    let set = AgentStateSet { agent: house.agents[0], from, to };
+    house.scene.done(house.scene.batch().with(Mutation::AgentStateSet(set))).await;
+    house.capabilities.erased(house.scene.tenant, house.agents[0]).await;
+    assert_eq!(house.words(0).await, Vec::<String>::new());
+    for (agent, id) in [(1, child.id), (2, grandchild.id)] {
+        assert_eq!(house.judged(agent, &write("docs/a")).await, Err(format!("capability {id}")));
+    }
+    assert_eq!(
+        house.judged(2, &write("own/a")).await,
+        Ok(format!("capability {} block 0 file:write:own", own.id))
+    );
+    let again = house.make(Some(parent.id), 1, &[], None).await.map(|made| made.id);
+    assert_eq!(again.map_err(|fault| fault.code), Err(ErrorCode::CapabilityNotFound));
+
+    // Whoever reads the store from then on finds the same, also before the last row is gone.
+    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
+    assert_eq!((listed.len(), listed.iter().any(|row| row.id == parent.id)), (3, false));
+    let later = House::later(house);
+    assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
+    assert_eq!(later.words(0).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
     let house = House::new().await;
     let short = house.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
@@ -432,12 +473,7 @@ async fn a_row_that_somebody_widened_in_the_store_is_caught() {
         Capability { id: CapabilityId::from_bytes([9; 16]), holder: house.agents[1], ..made.clone() };
     let batch = house.scene.batch().with(Mutation::CapabilityPut(widened));
     house.scene.done(batch.with(Mutation::CapabilityPut(handed_over))).await;
-    let store = Arc::clone(&house.scene.store);
-    let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(5) };
-    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
-    let later = Arc::new(StoreCapabilities::new(store, vault, runtime));
-    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(later.live());
-    let later = House { capabilities: later, gate, ..house };
+    let later = House::later(house);
     assert!(later.judged(0, &write("docs/a")).await.is_ok());
     for (agent, call) in [(0, write("a")), (0, call("exec", r#"{"argv":["true"]}"#)), (1, write("docs/a"))] {
         let judged = later.judged(agent, &call).await;

@@ -33,7 +33,8 @@ use tokio::time::{Instant, timeout};
 
 use self::described::{First, described};
 use self::holder::{Holder, is_removed, sweep};
-use super::{ended_by, meter};
+use super::ended_by;
+use super::meter::Quota;
 use crate::docker::Engine;
 use crate::order::{Order, Work};
 
@@ -91,9 +92,11 @@ async fn alone(control: &mut tokio::net::UnixStream, order: &Order, engine: &Eng
     let is_made = Cell::new(false);
     let holder = Holder::this()?;
     let name = holder.name();
+    // Before the container can add to it.
+    let quota = Quota::before(&order.spec.workspace, order.spec.limits.disk_bytes);
     let ending = tokio::select! {
         biased;
-        cause = watch(control, &order.spec, end) => cause,
+        cause = watch(control, &order.spec, quota, end) => cause,
         ended = Box::pin(follow(docker.clone(), &holder, &order.spec, engine, &is_made)) => {
             ended.unwrap_or_else(|problem| Ending::NotStarted { problem })
         }
@@ -114,7 +117,12 @@ async fn negotiated(docker: Docker) -> Result<Docker, String> {
 }
 
 /// Waits for what ends a program from outside: the lifeline, the end of time, a workspace that is too large.
-async fn watch(control: &mut tokio::net::UnixStream, spec: &ProcessSpec, end: Instant) -> Ending {
+async fn watch(
+    control: &mut tokio::net::UnixStream,
+    spec: &ProcessSpec,
+    mut quota: Quota,
+    end: Instant,
+) -> Ending {
     let mut ticks = tokio::time::interval(DISK_EVERY);
     let mut bytes = [0; 16];
     loop {
@@ -123,7 +131,7 @@ async fn watch(control: &mut tokio::net::UnixStream, spec: &ProcessSpec, end: In
             _ = control.read(&mut bytes) => return Ending::Stopped,
             () = tokio::time::sleep_until(end) => return Ending::Killed { limit: Limit::Time },
             _ = ticks.tick() => {
-                if meter::disk(&spec.workspace, spec.limits.disk_bytes) > spec.limits.disk_bytes {
+                if quota.is_exceeded_in(&spec.workspace) {
                     return Ending::Killed { limit: Limit::Disk };
                 }
             }

@@ -42,6 +42,7 @@ pub(crate) struct Meter {
     limits: Limits,
     inside: Inside,
     workspace: PathBuf,
+    quota: Quota,
     disk_at: Instant,
     /// Processor time of those that were there at the last look, so that it never goes back.
     cpu_ms: u64,
@@ -67,7 +68,8 @@ struct Used {
 }
 
 impl Meter {
-    /// Measures everything below this process.
+    /// Measures everything below this process. It is made before the program begins, so that what lay in its workspace is
+    /// known.
     pub(crate) fn new(order: &Order) -> Self {
         Self {
             limits: order.spec.limits,
@@ -77,6 +79,7 @@ impl Meter {
                 Walls::Firecracker { .. } => Inside::Machine,
             },
             workspace: order.spec.workspace.clone(),
+            quota: Quota::before(&order.spec.workspace, order.spec.limits.disk_bytes),
             disk_at: Instant::now() + DISK_EVERY,
             cpu_ms: 0,
         }
@@ -113,9 +116,43 @@ impl Meter {
             return None;
         }
         let began = Instant::now();
-        let bytes = disk(&self.workspace, self.limits.disk_bytes);
+        let is_exceeded = self.quota.is_exceeded_in(&self.workspace);
         self.disk_at = Instant::now() + DISK_EVERY.max(began.elapsed() * 10);
-        (bytes > self.limits.disk_bytes).then_some(Limit::Disk)
+        is_exceeded.then_some(Limit::Disk)
+    }
+}
+
+/// How much may lie in a workspace while a program runs: its limit, or what lay there before, if that is more. Such a
+/// workspace may shrink, so that a program can clear it, and never grow: each look lowers what is allowed, down to the limit.
+#[derive(Debug)]
+pub(super) struct Quota {
+    limit: u64,
+    most: u64,
+}
+
+impl Quota {
+    /// Measures a workspace in which nothing runs yet. One that cannot be measured is allowed
+    /// no more than its limit.
+    pub(super) fn before(workspace: &Path, limit: u64) -> Self {
+        Self::of(disk(workspace, u64::MAX), limit)
+    }
+
+    fn of(bytes: u64, limit: u64) -> Self {
+        let most = if bytes == u64::MAX { limit } else { bytes.max(limit) };
+        Self { limit, most }
+    }
+
+    /// Measures the workspace; tells whether more lies there than may.
+    pub(super) fn is_exceeded_in(&mut self, workspace: &Path) -> bool {
+        self.is_exceeded(disk(workspace, self.most))
+    }
+
+    fn is_exceeded(&mut self, bytes: u64) -> bool {
+        if bytes > self.most {
+            return true;
+        }
+        self.most = bytes.max(self.limit);
+        false
     }
 }
 
@@ -223,6 +260,46 @@ mod tests {
         assert_eq!(cpu_ms_of(stat), Some((11 + 12 + 13 + 14) * 10));
         assert_eq!(cpu_ms_of("7 (a) S 1"), Some(0));
         assert_eq!(cpu_ms_of("7"), None);
+    }
+
+    /// Plays looks at a workspace of which so much lay there before, with a limit of 10; says which one finds too much.
+    fn ends_at(before: u64, looks: &[u64]) -> Option<usize> {
+        let mut quota = Quota::of(before, 10);
+        looks.iter().position(|bytes| quota.is_exceeded(*bytes))
+    }
+
+    #[test]
+    fn a_workspace_over_its_limit_may_shrink_and_never_grow() {
+        for (before, looks, ends) in [
+            (0, &[0, 10, 3, 10][..], None),
+            (0, &[10, 11][..], Some(1)),
+            (30, &[30, 30, 20, 20, 5, 10][..], None),
+            (30, &[31][..], Some(0)),
+            (30, &[20, 21][..], Some(1)),
+            (30, &[20, 5, 11][..], Some(2)),
+            // Nobody knows how much lay there.
+            (u64::MAX, &[10, 11][..], Some(1)),
+            (30, &[u64::MAX][..], Some(0)),
+        ] {
+            assert_eq!(ends_at(before, looks), ends, "{before}, then {looks:?}");
+        }
+    }
+
+    #[test]
+    fn what_lay_in_a_workspace_before_is_measured() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().to_path_buf();
+        fs::write(path.join("old"), vec![1; 1 << 20]).expect("a file");
+        let mut quota = Quota::before(&path, 1 << 19);
+        assert!(!quota.is_exceeded_in(&path), "nothing came");
+        fs::write(path.join("new"), vec![1; 1 << 20]).expect("a file");
+        assert!(quota.is_exceeded_in(&path), "it grows");
+        fs::remove_file(path.join("old")).expect("removed");
+        fs::remove_file(path.join("new")).expect("removed");
+        assert!(!quota.is_exceeded_in(&path), "it was cleared");
+        fs::write(path.join("new"), vec![1; 1 << 20]).expect("a file");
+        assert!(quota.is_exceeded_in(&path), "from then on its limit counts");
+        assert_eq!(Quota::before(&path.join("nothing"), 7).most, 7);
     }
 
     #[test]

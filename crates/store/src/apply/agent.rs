@@ -116,6 +116,9 @@ impl<'b> Draft<'b> {
         }
         draft.state = set.to;
         draft.changed = true;
+        if set.to == AgentState::Terminated {
+            self.give_up_approvals(db, set.agent)?;
+        }
         Ok(())
     }
 

@@ -2,10 +2,16 @@
 //!
 //! What an entry does to an approval is `contracts::approval`; here is what it reads and what becomes rows. A batch without
 //! a payer is an import: the approvals that its entries name are of another store, and nothing is moved.
+//!
+//! What a tenant may have is bounded here, where one is asked for: so many are open, and of the others so many are kept. The
+//! oldest go in the batch that asks for one more; an approval that anything may still move or look at is never one of them.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use dromia_contracts::approval::{Approval, ApprovalRule, RULES_MAX, touched};
+use dromia_contracts::approval::{
+    Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, touched,
+};
 use dromia_contracts::id::{AgentId, ApprovalId, RunId};
 use dromia_contracts::store::{ApprovalAnswer, ApprovalRuleRemove, NewEntry, Refusal};
 
@@ -19,6 +25,17 @@ pub(super) struct ApprovalDraft {
     changed: bool,
     /// What the batch answers it, if it does.
     pub(super) answered: Option<bool>,
+    /// Whether its row counts as open, time aside; nothing where it has no row yet.
+    row: Option<bool>,
+    /// It goes.
+    gone: bool,
+}
+
+impl ApprovalDraft {
+    fn stored(approval: Approval) -> Self {
+        let row = Some(approval.state.is_open());
+        Self { approval, changed: false, answered: None, row, gone: false }
+    }
 }
 
 /// The tenant's rules as they will be.
@@ -56,8 +73,103 @@ impl<'b> Draft<'b> {
                 Err(Refusal::Malformed(format!("{} is another approval", ask.id)).into())
             };
         }
-        self.approvals.push(ApprovalDraft { approval: ask.clone(), changed: true, answered: None });
+        if ask.is_open_at(ask.asked_at) && self.approvals_at(db, ask.asked_at)?.1 >= number(OPEN_MAX) {
+            return Err(Refusal::ApprovalsFull { most: OPEN_MAX }.into());
+        }
+        let approval = ask.clone();
+        self.approvals.push(ApprovalDraft {
+            approval,
+            changed: true,
+            answered: None,
+            row: None,
+            gone: false,
+        });
+        self.sweep_approvals(db, ask.asked_at)
+    }
+
+    /// Counts the tenant's approvals as the batch leaves them so far: all of them, and those that are open at a time.
+    fn approvals_at(&self, db: &Connection, at: Timestamp) -> rusqlite::Result<(i64, i64)> {
+        let at_ms = at.as_millisecond();
+        let mut all: i64 = db
+            .prepare_cached("SELECT count(*) FROM approvals WHERE tenant = ?1")?
+            .query_row(params![self.tenant.as_bytes()], |row| row.get(0))?;
+        let mut open: i64 = db
+            .prepare_cached(
+                "SELECT count(*) FROM approvals INDEXED BY approvals_open \
+                 WHERE tenant = ?1 AND open = 1 AND expires_at > ?2",
+            )?
+            .query_row(params![self.tenant.as_bytes(), at_ms], |row| row.get(0))?;
+        for draft in &self.approvals {
+            if let Some(was_open) = draft.row {
+                all -= 1;
+                open -= i64::from(was_open && draft.approval.expires_at.as_millisecond() > at_ms);
+            }
+            if !draft.gone {
+                all += 1;
+                open += i64::from(draft.approval.is_open_at(at));
+            }
+        }
+        Ok((all, open))
+    }
+
+    /// Lets go of the oldest approvals beyond those that are kept.
+    fn sweep_approvals(&mut self, db: &Connection, at: Timestamp) -> Checked {
+        let (all, open) = self.approvals_at(db, at)?;
+        let beyond = (all - open - number(KEPT_MAX)).min(number(SWEPT_MAX));
+        if beyond <= 0 {
+            return Ok(());
+        }
+        let mut select = db.prepare_cached(
+            "SELECT record FROM approvals WHERE tenant = ?1 AND (open = 0 OR expires_at <= ?2) \
+             ORDER BY approval LIMIT ?3",
+        )?;
+        let tenant = self.tenant;
+        let values = params![tenant.as_bytes(), at.as_millisecond(), number(SWEEP_LOOKS_MAX)];
+        let mut rows = select.query(values)?;
+        let mut left = beyond;
+        while left > 0
+            && let Some(row) = rows.next()?
+        {
+            let approval: Approval = read::approval::record(row)?;
+            let is_drafted = self.approvals.iter().any(|draft| draft.approval.id == approval.id);
+            if is_drafted || !approval.is_over_at(at) || !self.have_ended(db, approval.runs())? {
+                continue;
+            }
+            self.approvals.push(ApprovalDraft { gone: true, ..ApprovalDraft::stored(approval) });
+            left -= 1;
+        }
         Ok(())
+    }
+
+    /// Withdraws what was approved for runs of their own that an agent, which has ended, will not begin.
+    pub(super) fn give_up_approvals(&mut self, db: &Connection, agent: AgentId) -> Checked {
+        let mut select = db.prepare_cached(
+            "SELECT record FROM approvals INDEXED BY approvals_agent WHERE tenant = ?1 AND agent = ?2 \
+             AND json_extract(record, '$.state') = 'approved'",
+        )?;
+        let tenant = self.tenant;
+        let values = params![tenant.as_bytes(), agent.as_bytes()];
+        let found: Vec<Approval> =
+            select.query_map(values, read::approval::record)?.collect::<Result<_, _>>()?;
+        for approval in found {
+            self.approval_index(db, approval.id)?;
+        }
+        for draft in self.approvals.iter_mut().filter(|draft| !draft.gone && draft.approval.agent == agent) {
+            draft.changed |= draft.approval.give_up();
+        }
+        Ok(())
+    }
+
+    /// Tells whether none of these runs goes on; one that was erased does not.
+    fn have_ended(&mut self, db: &Connection, runs: impl Iterator<Item = RunId>) -> Checked<bool> {
+        for run in runs {
+            if let Some(index) = self.run_index(db, run)?
+                && !self.runs[index].head.status.is_terminal()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn approval_answer(&mut self, db: &Connection, answer: &ApprovalAnswer) -> Checked {
@@ -92,11 +204,11 @@ impl<'b> Draft<'b> {
 
     fn approval_index(&mut self, db: &Connection, id: ApprovalId) -> Checked<Option<usize>> {
         if let Some(index) = self.approvals.iter().position(|draft| draft.approval.id == id) {
-            return Ok(Some(index));
+            return Ok((!self.approvals[index].gone).then_some(index));
         }
         let found = read::approval::of_tenant(db, self.tenant, id)?;
         Ok(found.map(|approval| {
-            self.approvals.push(ApprovalDraft { approval, changed: false, answered: None });
+            self.approvals.push(ApprovalDraft::stored(approval));
             self.approvals.len() - 1
         }))
     }
@@ -151,6 +263,12 @@ impl<'b> Draft<'b> {
 
     pub(super) fn write_approvals(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut rows = 0;
+        for draft in self.approvals.iter().filter(|draft| draft.gone) {
+            rows += db
+                .prepare_cached("DELETE FROM approvals WHERE tenant = ?1 AND approval = ?2")?
+                .execute(params![self.tenant.as_bytes(), draft.approval.id.as_bytes()])?
+                as u64;
+        }
         for draft in self.approvals.iter().filter(|draft| draft.changed) {
             let approval = &draft.approval;
             rows += db
@@ -189,6 +307,11 @@ impl<'b> Draft<'b> {
         }
         Ok(rows)
     }
+}
+
+/// A bound as SQLite counts.
+fn number(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
 }
 
 /// Writes a record. Strings, ids and times only, so serialization has no failing case.

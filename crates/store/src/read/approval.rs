@@ -13,7 +13,7 @@ use super::{Found, LAST, View, limit};
 use crate::code;
 
 /// Reads a record, which stands in the first column.
-fn record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
+pub(crate) fn record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
     let text: String = row.get(0)?;
     serde_json::from_str(&text).map_err(|error| code::unreadable(0, Type::Text, error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Capabilities. A view of one agent finds those that it holds.
+//! Capabilities. A view of one agent finds those that it holds; what an agent holds that is being erased nobody finds.
 
 use rusqlite::{Connection, Row, params};
 
@@ -24,6 +24,8 @@ const LIST: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM capabilities WHERE tenant = ?1 AND capability > ?2 AND (?4 IS NULL OR holder = ?4) \
+     AND EXISTS (SELECT 1 FROM agents a \
+     WHERE a.tenant = ?1 AND a.agent = capabilities.holder AND a.state <> 3) \
      ORDER BY capability LIMIT ?3"
 );
 

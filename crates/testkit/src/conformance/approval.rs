@@ -27,7 +27,7 @@ pub(super) fn approval_id(number: u8) -> ApprovalId {
 }
 
 /// The request of a run of a scene.
-fn request(scene: &Scene, run: RunId, number: u8) -> Approval {
+pub(super) fn request(scene: &Scene, run: RunId, number: u8) -> Approval {
     of(scene.agent, scene.session, run, number)
 }
 
@@ -223,6 +223,38 @@ pub(super) async fn what_ends_a_call_withdraws_its_approval_and_an_import_moves_
     let more = Mutation::RunAppend(append(approval.run, 1, 4, entries, RunStatus::Running));
     scene.done(paid(scene.batch().with(more))).await;
     assert_eq!(state(&scene, approval.id).await, Some(ApprovalState::Withdrawn));
+}
+
+pub(super) async fn the_end_of_an_agent_withdraws_what_was_approved_and_no_run_has(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let held = asked(&scene, 1).await;
+    let (holding, waiting) = (ApprovalState::Holding, ApprovalState::Waiting);
+    for number in 2..5 {
+        let gone = Approval { id: approval_id(number), state: waiting, released: true, ..held.clone() };
+        scene.done(scene.batch().with(Mutation::ApprovalAsk(Box::new(gone)))).await;
+    }
+    for (number, from, approved) in [(1, holding, true), (2, waiting, true), (3, waiting, false)] {
+        scene.done(scene.batch().with(answer(approval_id(number), from, approved, 10))).await;
+    }
+    let state_set =
+        |from, to| Mutation::AgentStateSet(AgentStateSet { agent: scene.agent, from: vec![from], to });
+    let (running, paused) = (AgentState::Running, AgentState::Paused);
+    scene.done(scene.batch().with(state_set(running, paused))).await;
+    assert_eq!(state(&scene, approval_id(2)).await, Some(ApprovalState::Approved), "it may run again");
+    for _ in 0..2 {
+        scene.done(scene.batch().with(state_set(paused, AgentState::Terminated))).await;
+        for (number, expected) in [
+            // Its run takes the answer, or the end, by itself.
+            (1, ApprovalState::Approved),
+            (2, ApprovalState::Withdrawn),
+            (3, ApprovalState::Denied),
+            (4, ApprovalState::Waiting),
+        ] {
+            assert_eq!(state(&scene, approval_id(number)).await, Some(expected), "{number}");
+        }
+    }
+    let found = scene.store.approval(&scene.scope(), approval_id(2)).await.expect("a read");
+    assert!(found.is_some_and(|approval| approval.answer.is_some()), "who allowed it is known still");
 }
 
 /// The first bytes of the ids of a listing.

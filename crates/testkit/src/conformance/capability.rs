@@ -95,6 +95,7 @@ pub(super) async fn a_capability_that_is_let_go_of_is_gone_and_so_are_those_of_a
     let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
     let set = AgentStateSet { agent: scene.agent, from, to };
     scene.done(scene.batch().with(Mutation::AgentStateSet(set))).await;
+    assert_eq!(found(&scene).await, [theirs.clone()], "what is being erased is not seen");
     while !scene.store.erase_agent_page(&scene.scope(), scene.agent).await.expect("a page").1 {}
     assert_eq!(found(&scene).await, [theirs]);
 }

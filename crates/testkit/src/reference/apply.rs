@@ -270,7 +270,13 @@ impl TenantRows {
         if agent.state != set.to && !set.from.contains(&agent.state) {
             return Err(Refusal::AgentState { found: agent.state });
         }
+        let ends = agent.state != set.to && set.to == AgentState::Terminated;
         agent.state = set.to;
+        if ends {
+            for approval in self.approvals.values_mut().filter(|approval| approval.agent == set.agent) {
+                approval.give_up();
+            }
+        }
         Ok(())
     }
 

@@ -1,8 +1,11 @@
 //! Approvals of the reference store.
 
 use dromia_contracts::RunId;
-use dromia_contracts::approval::{Approval, ApprovalRule, RULES_MAX, touched};
+use dromia_contracts::approval::{
+    Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, touched,
+};
 use dromia_contracts::store::{ApprovalAnswer, NewEntry, Refusal};
+use jiff::Timestamp;
 
 use super::rows::TenantRows;
 
@@ -14,7 +17,13 @@ impl TenantRows {
         }
         match self.approvals.get(&ask.id) {
             None => {
+                let is_open = |known: &&Approval| known.is_open_at(ask.asked_at);
+                if ask.is_open_at(ask.asked_at) && self.approvals.values().filter(is_open).count() >= OPEN_MAX
+                {
+                    return Err(Refusal::ApprovalsFull { most: OPEN_MAX });
+                }
                 self.approvals.insert(ask.id, ask.clone());
+                self.sweep_approvals(ask.asked_at);
                 Ok(())
             }
             Some(known)
@@ -24,6 +33,19 @@ impl TenantRows {
                 Ok(())
             }
             Some(_) => Err(Refusal::Malformed(format!("{} exists already", ask.id))),
+        }
+    }
+
+    /// Lets go of the oldest approvals beyond those that are kept.
+    fn sweep_approvals(&mut self, at: Timestamp) {
+        let closed = || self.approvals.values().filter(move |known| !known.is_open_at(at));
+        let beyond = closed().count().saturating_sub(KEPT_MAX).min(SWEPT_MAX);
+        let has_ended = |run: RunId| self.runs.get(&run).is_none_or(|run| run.head.status.is_terminal());
+        let is_over = |known: &&Approval| known.is_over_at(at) && known.runs().all(has_ended);
+        let gone: Vec<_> =
+            closed().take(SWEEP_LOOKS_MAX).filter(is_over).map(|known| known.id).take(beyond).collect();
+        for id in gone {
+            self.approvals.remove(&id);
         }
     }
 

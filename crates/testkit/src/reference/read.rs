@@ -621,7 +621,7 @@ impl Store for ReferenceStore {
 
     fn capabilities<'a>(&'a self, scope: &'a Scope, asked: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
         self.seen(scope, |rows| {
-            let held = rows.capabilities.iter().filter(|(_, row)| scope.sees(row.holder));
+            let held = rows.capabilities.iter().filter(|(_, row)| rows.sees(scope, row.holder));
             page(held.map(|(id, row)| (*id, row.clone())), asked, false)
         })
     }

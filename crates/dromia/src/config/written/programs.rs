@@ -113,7 +113,7 @@ pub(crate) enum Minimum {
 pub(crate) struct WrittenTools {
     /// Slows every call down by so many milliseconds, for demonstrations.
     pub(crate) pace_ms: u64,
-    /// The most messages between agents in a row.
+    /// The most messages between agents, and delayed calls that began by themselves, in a row.
     pub(crate) message_hops_max: u32,
     /// Servers that agents call as tools, each under the tool's name, such as `bank.pay`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -60,10 +60,10 @@ impl Client {
     }
 }
 
-/// Compares the approvals of each tenant with its journals. Returns how many calls began in their own run, and how many in
-/// one that was made for them.
-pub(super) fn check(world: &World) -> (usize, usize) {
-    let (mut own, mut made) = (0, 0);
+/// Compares the approvals of each tenant with its journals. Returns how many calls began in their own run, how many in one
+/// that was made for them, and for how many there was no room.
+pub(super) fn check(world: &World) -> (usize, usize, usize) {
+    let (mut own, mut made, mut crowded_out) = (0, 0, 0);
     for tenant in &world.tenants {
         let known: BTreeMap<ApprovalId, Approval> =
             all(world, *tenant, ApprovalFilter::default()).into_iter().map(|it| (it.id, it)).collect();
@@ -71,7 +71,18 @@ pub(super) fn check(world: &World) -> (usize, usize) {
         let mut begun: BTreeMap<ApprovalId, Vec<RunId>> = BTreeMap::new();
         for run in world.runs(*tenant) {
             for stored in world.journal(*tenant, run.id) {
-                let Ok(Entry::ToolStarted(started)) = stored.decode() else { continue };
+                let entry = stored.decode();
+                if let Ok(Entry::ToolRefused(refused)) = &entry
+                    && refused.rule.as_deref() == Some("approvals-full")
+                {
+                    crowded_out += 1;
+                    if refused.approval.is_some() {
+                        world
+                            .witness
+                            .blame("E6", &format!("{} was asked for, and there is no room", refused.call));
+                    }
+                }
+                let Ok(Entry::ToolStarted(started)) = entry else { continue };
                 match started.approval {
                     Some(id) => begun.entry(id).or_default().push(run.id),
                     None if started.tool == GATED => {
@@ -124,7 +135,7 @@ pub(super) fn check(world: &World) -> (usize, usize) {
         }
         check_workers(world, *tenant);
     }
-    (own, made)
+    (own, made, crowded_out)
 }
 
 /// Says what is wrong with how a call that was put off for so many seconds came to its answer.
@@ -177,6 +188,19 @@ fn no_crash_uses_an_approval_twice_or_loses_one() {
     assert!(own > 0, "no approved call began in its own run");
     assert!(made > 0, "no approved call ran by itself");
     assert!(unknown > 0, "no crash came behind a start");
+}
+
+#[test]
+fn a_call_that_finds_no_room_to_be_asked_for_is_refused_and_its_run_goes_on() {
+    let (mut own, mut crowded_out) = (0, 0);
+    for seed in seeds().take(40) {
+        let report = simulate(seed, Options { approvals: true, crowded: true, ..Options::default() });
+        assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
+        own += report.tally.approved_in_place;
+        crowded_out += report.tally.crowded_out;
+    }
+    assert!(own > 0, "no approved call began");
+    assert!(crowded_out > 0, "there was room for every request");
 }
 
 #[test]

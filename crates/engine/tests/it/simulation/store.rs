@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::approval::{Approval, ApprovalRule, OPEN_MAX};
 use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
@@ -33,7 +33,7 @@ use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
 use super::witness::Witness;
-use super::world::{Chance, Lie, at_once, scope_of, step};
+use super::world::{Chance, Lie, Options, at_once, scope_of, step};
 
 /// The store of one life of an engine.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Weather {
     chance: Arc<Chance>,
     witness: Arc<Witness>,
     lie: Option<Lie>,
+    /// Whether there is room for every second request for approval only.
+    crowded: bool,
     /// Whether anything fails at the moment.
     storm: AtomicBool,
     /// Whether a commit may take the whole process with it.
@@ -61,7 +63,7 @@ impl Weather {
         truth: &ReferenceStore,
         chance: &Arc<Chance>,
         witness: &Arc<Witness>,
-        lie: Option<Lie>,
+        options: Options,
         deadly: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -69,7 +71,8 @@ impl Weather {
             truth: truth.clone(),
             chance: Arc::clone(chance),
             witness: Arc::clone(witness),
-            lie,
+            lie: options.lie,
+            crowded: options.crowded,
             storm: AtomicBool::new(true),
             deadly,
             held_back: Mutex::default(),
@@ -129,6 +132,13 @@ impl Weather {
             && let Some(refusal) = self.refusals.lock().expect("no test panics in here").pop()
         {
             return Box::pin(std::future::ready(Commit::Refused(refusal)));
+        }
+        let asks = |mutation: &Mutation| match mutation {
+            Mutation::ApprovalAsk(ask) => ask.state.is_open(),
+            _ => false,
+        };
+        if self.crowded && batch.mutations.iter().any(asks) && self.chance.one_in(2) {
+            return Box::pin(std::future::ready(Commit::Refused(Refusal::ApprovalsFull { most: OPEN_MAX })));
         }
         if self.storms(60) {
             self.witness.book().losses += 1;

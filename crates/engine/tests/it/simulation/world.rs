@@ -91,6 +91,8 @@ pub(crate) struct Options {
     pub(crate) approvals: bool,
     /// For how many seconds that tool is put off, where no person is needed.
     pub(crate) cooling: Option<i64>,
+    /// Whether the store has room for every second request for approval only.
+    pub(crate) crowded: bool,
 }
 
 /// Somewhere to talk to an agent.
@@ -220,7 +222,7 @@ impl World {
 
     /// Makes the store of one life.
     pub(crate) fn weather(&self, deadly: bool) -> Arc<Weather> {
-        Weather::new(&self.truth, &self.chance, &self.witness, self.options.lie, deadly)
+        Weather::new(&self.truth, &self.chance, &self.witness, self.options, deadly)
     }
 
     /// Makes an engine before a store.

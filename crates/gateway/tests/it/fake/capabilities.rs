@@ -80,6 +80,10 @@ impl Capabilities for Cabinet {
         ready(Ok(()))
     }
 
+    fn erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn words<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }

@@ -29,6 +29,7 @@ use super::described::{First, variables};
 use super::holder::{Holder, is_removed};
 use super::{DRAIN, ENGINE_WAIT, connected, ended_as, make, negotiated, pass_on, told, uses_up, watch};
 use crate::docker::{Engine, IDLE};
+use crate::helper::meter::Quota;
 use crate::order::Order;
 use crate::spec::WORKSPACE;
 
@@ -120,9 +121,10 @@ pub(super) async fn within(
 ) -> io::Result<Option<Ending>> {
     let end = Instant::now() + Duration::from_millis(order.spec.limits.wall_ms) + order.walls.rise();
     let docker = connected(engine, end - Instant::now()).map_err(told)?;
+    let quota = Quota::before(&order.spec.workspace, order.spec.limits.disk_bytes);
     let ended = tokio::select! {
         biased;
-        cause = watch(control, &order.spec, end) => Err(cause),
+        cause = watch(control, &order.spec, quota, end) => Err(cause),
         ended = Box::pin(follow(docker.clone(), &order.spec, container)) => {
             ended.map_err(|problem| Ending::NotStarted { problem })
         }

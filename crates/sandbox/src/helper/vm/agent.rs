@@ -22,8 +22,9 @@ use super::link::Link;
 use super::scan::{self, Found};
 use super::unpack::{Ground, Unpacker};
 use super::{boot, tally};
+use crate::helper::meter::Quota;
 use crate::helper::namespaces::INSIDE_ID;
-use crate::helper::{ended, meter, root, walls, warden};
+use crate::helper::{ended, root, walls, warden};
 use crate::spec::WORKSPACE;
 
 /// How often limits are looked at.
@@ -56,8 +57,11 @@ fn answer(link: &mut Link, place: &Place) -> io::Result<()> {
     link.tell(&Frame::Hello { version: VERSION })?;
     let Frame::Spec(mut spec) = link.hear()? else { return Err(unexpected()) };
     let received = Task::receive(link, &mut spec, place).map_err(|problem| problem.to_string());
-    let started = received.and_then(|task| task.start(&spec, place).map(|child| (task, child)));
-    let (task, mut child) = match started {
+    let started = received.and_then(|task| {
+        let quota = Quota::before(&task.roots[0], spec.limits.disk_bytes);
+        task.start(&spec, place).map(|child| (task, quota, child))
+    });
+    let (task, quota, mut child) = match started {
         Ok(started) => started,
         Err(problem) => {
             let problem = problem.chars().take(PROBLEM_CHARS_MAX).collect();
@@ -65,7 +69,7 @@ fn answer(link: &mut Link, place: &Place) -> io::Result<()> {
         }
     };
     link.tell(&Frame::Begun)?;
-    let ending = Run::new(link, &spec.limits, &task.seen(&spec, place)[0]).follow(&mut child)?;
+    let ending = Run::new(link, &spec.limits, &task.seen(&spec, place)[0], quota).follow(&mut child)?;
     let is_over = ending == Ending::Killed { limit: Limit::Disk };
     link.tell(&Frame::Ended(ending))?;
     if !is_over {
@@ -190,6 +194,7 @@ struct Run<'run> {
     link: &'run mut Link,
     limits: &'run Limits,
     workspace: &'run Path,
+    quota: Quota,
     end: Instant,
     look_at: Instant,
     disk_at: Instant,
@@ -203,10 +208,10 @@ struct Ready {
 }
 
 impl<'run> Run<'run> {
-    fn new(link: &'run mut Link, limits: &'run Limits, workspace: &'run Path) -> Self {
+    fn new(link: &'run mut Link, limits: &'run Limits, workspace: &'run Path, quota: Quota) -> Self {
         let now = Instant::now();
         let end = now + Duration::from_millis(limits.wall_ms);
-        Self { link, limits, workspace, end, look_at: now + LOOK_EVERY, disk_at: now + DISK_EVERY }
+        Self { link, limits, workspace, quota, end, look_at: now + LOOK_EVERY, disk_at: now + DISK_EVERY }
     }
 
     /// Passes on what the program says until it has ended, or is ended, and nothing of it is left.
@@ -310,9 +315,9 @@ impl<'run> Run<'run> {
             }
         }
         if now >= self.disk_at {
-            let bytes = meter::disk(self.workspace, self.limits.disk_bytes);
+            let is_exceeded = self.quota.is_exceeded_in(self.workspace);
             self.disk_at = Instant::now() + DISK_EVERY.max(now.elapsed() * 10);
-            if bytes > self.limits.disk_bytes {
+            if is_exceeded {
                 return killed(Limit::Disk);
             }
         }

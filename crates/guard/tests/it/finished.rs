@@ -152,7 +152,12 @@ impl House {
     }
 
     async fn answers(&self, approval: &Approval, approved: bool) {
-        let answered = Answered { by: Actor::new("token:ops"), at: self.clock.now(), reason: String::new() };
+        let answered = Answered {
+            by: Actor::new("token:ops"),
+            at: self.clock.now(),
+            reason: String::new(),
+            reach: None,
+        };
         let from = ApprovalState::Waiting;
         let answer = ApprovalAnswer { approval: approval.id, from, approved, answered };
         self.scene.done(self.scene.batch().with(Mutation::ApprovalAnswer(answer))).await;

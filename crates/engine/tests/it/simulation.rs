@@ -14,6 +14,7 @@
 //! | E6 (delays) | a call that is put off begins by itself, and not before its time | `a_delayed_call_before_its_time_is_caught` |
 //! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_that_charges_nobody_is_caught` |
 //! | SAFE-8 (plans) | what was not planned before something untrusted came does not happen, wherever it crashes | `a_plan_membership_that_is_unplugged_is_caught` in `plans.rs` |
+//! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
@@ -26,6 +27,7 @@ mod check;
 mod clients;
 mod kills;
 mod live;
+mod opinions;
 mod plans;
 mod planted;
 mod ports;

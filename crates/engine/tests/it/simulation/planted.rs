@@ -18,7 +18,8 @@ fn is_caught(lie: Lie, zombies: bool, invariants: &[&str]) {
         let budgets = lie == Lie::ChargesNobody;
         let approvals = matches!(lie, Lie::UsesNothingUp | Lie::ForgetsToCool);
         let cooling = (lie == Lie::ForgetsToCool).then_some(4);
-        let report = simulate(seed, Options { lie: Some(lie), zombies, budgets, approvals, cooling });
+        let report =
+            simulate(seed, Options { lie: Some(lie), zombies, budgets, approvals, cooling, opinions: None });
         let named = |wrong: &String| {
             invariants.iter().any(|id| wrong.strip_prefix(id).is_some_and(|rest| rest.starts_with(':')))
         };

@@ -31,6 +31,7 @@ mod large;
 mod live;
 mod model;
 mod mutations;
+mod opinions;
 mod plans;
 mod programs;
 mod proxy;

@@ -435,13 +435,10 @@ pub fn charge<E: From<Exhausted>>(
                 let tokens = one.saturating_mul(samples);
                 book.reserve(new.at, &Needs::model(samples, tokens, called.reserved_micros))?;
             }
-            Entry::OpinionGiven(given) => match given.opinion {
-                Some(_) => {
-                    let took = Took::Known { tokens: given.tokens, micros: given.cost_micros };
-                    book.settle(new.at, &took)?;
-                }
-                None => book.settle(new.at, &Took::Lost)?,
-            },
+            Entry::OpinionGiven(given) => {
+                let known = Took::Known { tokens: given.tokens, micros: given.cost_micros };
+                book.settle(new.at, if given.opinion.is_some() { &known } else { &Took::Lost })?;
+            }
             Entry::ToolStarted(_) => {
                 book.settle(new.at, &Took::Lost)?;
                 book.reserve(new.at, &Needs { calls: 1, spends: None })?;

@@ -1,8 +1,8 @@
 //! What model attempts cost, read off a journal.
 //!
 //! [`Ledger`] is a fold like the engine's own: it takes the same entries and adds the same amounts, so what its
-//! attempts, second opinions among them, cost together is what the run's row says, to the millionth, at every prefix. It judges nothing and
-//! knows no prices; the entries carry the amounts.
+//! attempts, second opinions among them, cost together is what the run's row says, to the millionth, at every prefix. It
+//! judges nothing and knows no prices; the entries carry the amounts.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

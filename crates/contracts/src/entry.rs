@@ -473,7 +473,7 @@ pub struct RunHeld {
 pub enum HoldReason {
     /// It was taken over too often without a new entry.
     Claims,
-    /// Crash after crash cut off the same model step.
+    /// Crash after crash cut off the same model step, or the second opinion about the same call.
     LostAttempts,
     /// Its journal has an entry that this version cannot read.
     Unreadable,

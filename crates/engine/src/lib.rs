@@ -8,8 +8,8 @@
 //! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`, `claim`, `answering`,
-//! `approvals`, then the rest.
+//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`, `claim`,
+//! `answering`, `approvals`, then the rest.
 
 pub mod config;
 pub mod decide;

@@ -48,7 +48,8 @@ pub(super) struct Step {
     output_tokens: u32,
     /// What it cost, in millionths of the currency unit.
     cost_micros: u64,
-    /// How it ended: why the model stopped, how many answers of a second model say go, the call's status, `handed` to a client, or a failure's code.
+    /// How it ended: why the model stopped, how many answers of a second model say go, the call's status, `handed` to a
+    /// client, or a failure's code.
     outcome: Option<String>,
 }
 

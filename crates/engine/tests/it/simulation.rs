@@ -78,6 +78,9 @@ fn simulate(seed: u64, options: Options) -> Report {
     if options.budgets {
         budgets::check(&world);
     }
+    if options.opinions.is_some() {
+        (tally.opinions, tally.opinions_lost) = opinions::check(&world);
+    }
     let mut journals = blake3::Hasher::new();
     for tenant in &world.tenants {
         for run in world.runs(*tenant) {

@@ -35,6 +35,8 @@ pub(crate) struct Tally {
     pub(crate) unfunded: usize,
     pub(crate) approved_in_place: usize,
     pub(crate) approved_later: usize,
+    pub(crate) opinions: usize,
+    pub(crate) opinions_lost: usize,
     pub(crate) parked: usize,
     pub(crate) takeovers: u64,
     pub(crate) crashes: u64,

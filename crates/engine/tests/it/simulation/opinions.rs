@@ -10,7 +10,8 @@ use dromia_engine::Objection;
 use crate::cost::spent;
 
 use super::rests::Scene;
-use super::world::Options;
+use super::world::{Options, World};
+use super::{seeds, simulate};
 
 /// The alias of the model that is asked for its opinion.
 pub(super) const SECOND: &str = "second";
@@ -82,6 +83,42 @@ impl Scene {
     }
 }
 
+/// Looks for calls that cannot be undone and began without an opinion that agrees, and for questions without an end. Returns
+/// how many opinions were given, and how many a crash or an end cut off.
+pub(super) fn check(world: &World) -> (usize, usize) {
+    let (mut all, mut lost) = (0, 0);
+    for tenant in &world.tenants {
+        for run in world.runs(*tenant) {
+            let (mut called, mut given, mut cut_off) = (0, 0, 0);
+            for stored in world.journal(*tenant, run.id) {
+                match stored.decode() {
+                    Ok(Entry::OpinionCalled(_)) => called += 1,
+                    Ok(Entry::OpinionGiven(told)) => match told.opinion {
+                        // Nobody fails to answer here: whoever has something to tell of was not asked.
+                        Some(opinion) if opinion.problem.is_some() => {}
+                        Some(_) => given += 1,
+                        None => cut_off += 1,
+                    },
+                    Ok(Entry::ToolStarted(started))
+                        if started.tool == "post" && !started.opinion.as_ref().is_some_and(Opinion::agrees) =>
+                    {
+                        let what = format!("{} of {} began without an opinion", started.call, run.id);
+                        world.witness.blame("E7", &what);
+                    }
+                    _ => {}
+                }
+            }
+            if called != given + cut_off {
+                let what = format!("{} asked {called} times, heard {given} and lost {cut_off}", run.id);
+                world.witness.blame("E7", &what);
+            }
+            all += given;
+            lost += cut_off;
+        }
+    }
+    (all, lost)
+}
+
 /// Lives through a turn, with a crash after so many milliseconds, if any.
 fn turn(opinions: Option<Objection>, crash_after: Option<usize>) -> Scene {
     let mut scene = Scene::with(37, Options { opinions, ..Options::default() });
@@ -136,4 +173,17 @@ fn a_call_that_an_objection_delays_begins_later_and_is_not_asked_about_again() {
     assert_eq!((scene.posts("bob"), scene.posts("eve"), scene.shown()), (1, 0, 4));
     scene.pass(900_000);
     assert_eq!((scene.posts("eve"), scene.shown()), (1, 4), "what was said lies with the approval");
+}
+
+#[test]
+fn no_crash_begins_what_nobody_agreed_to_and_each_question_has_its_end() {
+    let (mut given, mut lost) = (0, 0);
+    for seed in seeds().take(80) {
+        let options = Options { opinions: Some(Objection::Abort), ..Options::default() };
+        let report = simulate(seed, options);
+        assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
+        given += report.tally.opinions;
+        lost += report.tally.opinions_lost;
+    }
+    assert!(given > 0 && lost > 0, "{given} opinions were given, and {lost} cut off");
 }

@@ -14,6 +14,7 @@ use dromia_contracts::ErrorCode;
 use dromia_contracts::client::Wishes;
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::gate::Verdict;
+use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Deltas, ModelError, ModelReply, ModelRequest, Prepared, Usage};
 use dromia_contracts::opinion::{Opinion, Word};
@@ -73,22 +74,23 @@ pub(crate) fn with_opinion(verdict: Verdict, opinion: &Opinion, objection: Objec
     }
 }
 
-/// Puts the request together. `label` is that of what led to the call.
+/// Puts the request together. `asked` is the call as somebody asked for it by hand, `label` that of what led to it.
 pub(crate) fn request(
     second: &SecondOpinion,
     transcript: &Transcript,
+    asked: Option<&AskedCall>,
     call: &PreparedCall,
     label: Label,
     output_tokens_max: u32,
     key: String,
 ) -> ModelRequest {
-    let mut asked = Transcript::default();
-    let parts = vec![Part::text(shown(transcript, call), label)];
-    asked.push_input(InputMessage { author: Actor::new("engine"), parts, hops: 0 });
+    let mut conversation = Transcript::default();
+    let parts = vec![Part::text(shown(transcript, asked, call), label)];
+    conversation.push_input(InputMessage { author: Actor::new("engine"), parts, hops: 0 });
     ModelRequest {
         model: second.model.clone(),
         system: Arc::from(SYSTEM.trim_end()),
-        transcript: asked,
+        transcript: conversation,
         tools: Vec::<ToolDescriptor>::new().into(),
         output_tokens_max,
         wishes: Wishes::default(),
@@ -97,7 +99,7 @@ pub(crate) fn request(
 }
 
 /// Writes what a second model is shown, as one line of JSON, so that no text of it can pass for another.
-fn shown(transcript: &Transcript, call: &PreparedCall) -> String {
+fn shown(transcript: &Transcript, asked: Option<&AskedCall>, call: &PreparedCall) -> String {
     // What is no JSON is shown as the text that it is.
     let arguments =
         serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::from(call.arguments.as_str()));
@@ -112,7 +114,10 @@ fn shown(transcript: &Transcript, call: &PreparedCall) -> String {
     let mut room = OPINION_TYPED_BYTES_MAX;
     let mut said = Vec::new();
     let mut left_out = 0_u32;
-    for text in transcript.turns().iter().rev().flat_map(|turn| typed(turn).into_iter().rev()) {
+    // Whoever asks for a call by hand typed it.
+    let by_hand = asked.map(|asked| format!("{} {}", asked.tool, asked.arguments));
+    let before = transcript.turns().iter().rev().flat_map(|turn| typed(turn).into_iter().rev());
+    for text in by_hand.as_deref().into_iter().chain(before) {
         match room.checked_sub(text.len()) {
             Some(left) if left_out == 0 => {
                 room = left;

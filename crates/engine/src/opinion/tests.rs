@@ -73,7 +73,7 @@ fn text_of(request: &ModelRequest) -> String {
 }
 
 fn asked(transcript: &Transcript, call: &PreparedCall) -> ModelRequest {
-    request(&second(), transcript, call, Label::UNKNOWN_FILE, 64, "run:opinion:call_2_0".into())
+    request(&second(), transcript, None, call, Label::UNKNOWN_FILE, 64, "run:opinion:call_2_0".into())
 }
 
 /// What of the hidden texts stands anywhere in a request.
@@ -141,6 +141,16 @@ fn of_a_long_conversation_the_newest_is_shown_without_a_gap() {
     transcript.push_input(input(vec![Part::text("newer", Label::ACTOR_TEXT)]));
     let shown: Value = serde_json::from_str(&text_of(&asked(&transcript, &call("{}")))).expect("JSON");
     assert_eq!((&shown["said"], &shown["left_out"]), (&serde_json::json!(["new", "newer"]), &2.into()));
+}
+
+#[test]
+fn what_somebody_asks_for_by_hand_is_what_they_typed() {
+    let by_hand = AskedCall { tool: "bank.pay".into(), arguments: r#"{"to": "bob"}"#.into() };
+    let transcript = conversation(Label::ACTOR_TEXT, |label| label);
+    let call = call(r#"{"to":"bob"}"#);
+    let request = request(&second(), &transcript, Some(&by_hand), &call, Label::ACTOR_TEXT, 64, "k".into());
+    let shown: Value = serde_json::from_str(&text_of(&request)).expect("it is one JSON object");
+    assert_eq!(shown["said"], serde_json::json!(["pay bob", "and be quick", r#"bank.pay {"to": "bob"}"#]));
 }
 
 fn verdicts() -> [Verdict; 4] {

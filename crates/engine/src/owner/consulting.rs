@@ -100,7 +100,9 @@ impl Owner {
     fn opinion_request(&self, second: &SecondOpinion, call: &PreparedCall) -> ModelRequest {
         let tokens = OPINION_TOKENS_MAX.min(self.core.config.output_tokens_max);
         let key = format!("{}:opinion:{}", self.run, call.id);
-        opinion::request(second, &self.story.transcript, call, self.story.label, tokens, key)
+        // What was approved was asked for elsewhere, by a model.
+        let asked = self.story.asked.as_ref().filter(|_| self.state.approved_call().is_none());
+        opinion::request(second, &self.story.transcript, asked, call, self.story.label, tokens, key)
     }
 
     /// Asks, once what the answers may cost is reserved.

@@ -100,13 +100,21 @@ pub(super) fn check(world: &World) -> (usize, usize) {
                         None => cut_off += 1,
                     },
                     Ok(Entry::ToolStarted(started))
-                        if started.tool == "post" && !started.opinion.as_ref().is_some_and(Opinion::agrees) =>
+                        if started.tool == "post"
+                            && !started.opinion.as_ref().is_some_and(Opinion::agrees) =>
                     {
                         let what = format!("{} of {} began without an opinion", started.call, run.id);
                         world.witness.blame("E7", &what);
                     }
                     _ => {}
                 }
+            }
+            let of_run = format!("{}:opinion:", run.id);
+            let asked = world.witness.book().shown.iter().filter(|(key, _)| key.starts_with(&of_run)).count();
+            if asked > 2 * called {
+                let what =
+                    format!("{} had {asked} answers asked for, and reserved {called} times two", run.id);
+                world.witness.blame("C4", &what);
             }
             if called != given + cut_off {
                 let what = format!("{} asked {called} times, heard {given} and lost {cut_off}", run.id);

@@ -1,6 +1,7 @@
 //! Approvals on the wire: calls that wait for a person, answers to them, and rules that answer ahead.
 
 use dromia_contracts::approval::{ApprovalState, Origin, RuleAnswer};
+use dromia_contracts::opinion::Opinion;
 use dromia_contracts::tool::ArgumentRole;
 use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
@@ -55,6 +56,9 @@ pub struct Approval {
     /// How many seconds are left until then; absent once it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cools_in_seconds: Option<u64>,
+    /// What a second model said of the call, where one was asked: a help for whoever answers, and no judgement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
     /// Who answered, `engine` where time did; absent while nobody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,

@@ -2,7 +2,7 @@
 
 use dromia_contracts::cost::{Charge, Spent};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::{ErrorCode, RunId};
+use dromia_contracts::{CallId, ErrorCode, RunId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,9 @@ pub struct AttemptCost {
     pub step: u32,
     /// The attempt at this step, counted from 1.
     pub attempt: u32,
+    /// The call about which a second model was asked, where it is no attempt at the step itself: all answers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion_of: Option<CallId>,
     /// The alias of the model.
     pub model: String,
     /// Tokens of the request, as the provider reported them.

@@ -36,6 +36,7 @@ pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::model::Usage;
+pub use dromia_contracts::opinion::Opinion;
 pub use dromia_contracts::quantity;
 pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::sandbox::Level;

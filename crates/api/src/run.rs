@@ -1,6 +1,7 @@
 //! Runs and their journals on the wire.
 
 use dromia_contracts::model::Usage;
+use dromia_contracts::opinion::Opinion;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::{AgentId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
@@ -120,6 +121,9 @@ pub struct Decision {
     /// Whether the call lay within the frozen plan of its turn; absent where the plan was open, or not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
+    /// What a second model said of the call before; absent where this run asked none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
 }
 
 /// A journal entry.

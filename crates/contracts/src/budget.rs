@@ -426,11 +426,22 @@ pub fn charge<E: From<Exhausted>>(
             Entry::ModelCalled(called) => {
                 book.settle(new.at, &Took::Lost)?;
                 let tokens = u64::from(called.input_tokens) + u64::from(called.output_tokens_max);
-                book.reserve(new.at, true, tokens, called.reserved_micros)?;
+                book.reserve(new.at, &Needs::model(1, tokens, called.reserved_micros))?;
+            }
+            Entry::OpinionCalled(called) => {
+                book.settle(new.at, &Took::Lost)?;
+                let one = u64::from(called.input_tokens) + u64::from(called.output_tokens_max);
+                let samples = u64::from(called.samples);
+                let tokens = one.saturating_mul(samples);
+                book.reserve(new.at, &Needs::model(samples, tokens, called.reserved_micros))?;
+            }
+            Entry::OpinionGiven(given) => {
+                let known = Took::Known { tokens: given.tokens, micros: given.cost_micros };
+                book.settle(new.at, if given.opinion.is_some() { &known } else { &Took::Lost })?;
             }
             Entry::ToolStarted(_) => {
                 book.settle(new.at, &Took::Lost)?;
-                book.reserve(new.at, false, 0, 0)?;
+                book.reserve(new.at, &Needs { calls: 1, spends: None })?;
             }
             Entry::ModelReplied(replied) => {
                 let usage = replied.usage;
@@ -478,6 +489,20 @@ enum Took {
     Lost,
 }
 
+/// What a call would take at most.
+struct Needs {
+    calls: u64,
+    /// Tokens and money; no tool takes any.
+    spends: Option<(u64, u64)>,
+}
+
+impl Needs {
+    /// What calls of a model would take together.
+    fn model(calls: u64, tokens: u64, micros: u64) -> Self {
+        Self { calls, spends: Some((tokens, micros)) }
+    }
+}
+
 struct Book<'a, E> {
     budgets: &'a [Budget],
     spender: &'a Spender<'a>,
@@ -493,15 +518,15 @@ impl<E: From<Exhausted>> Book<'_, E> {
         }
     }
 
-    fn reserve(&mut self, at: Timestamp, model: bool, tokens: u64, micros: u64) -> Result<(), E> {
+    fn reserve(&mut self, at: Timestamp, needs: &Needs) -> Result<(), E> {
         for budget in self.budgets {
             let Some(subject) = budget.subject(self.spender) else { continue };
-            let needed = match budget.measure {
-                Measure::Tokens if model => tokens,
-                Measure::Money if model => micros,
-                Measure::Tokens | Measure::Money => continue,
-                Measure::Time => 0,
-                Measure::Calls => 1,
+            let needed = match (budget.measure, needs.spends) {
+                (Measure::Tokens, Some((tokens, _))) => tokens,
+                (Measure::Money, Some((_, micros))) => micros,
+                (Measure::Tokens | Measure::Money, None) => continue,
+                (Measure::Time, _) => 0,
+                (Measure::Calls, _) => needs.calls,
             };
             let counter = counter_of(budget, subject, at);
             let used = self.used(&counter)?;

@@ -1,8 +1,8 @@
 //! What model attempts cost, read off a journal.
 //!
 //! [`Ledger`] is a fold like the engine's own: it takes the same entries and adds the same amounts, so what its
-//! attempts cost together is what the run's row says, to the millionth, at every prefix. It judges nothing and
-//! knows no prices; the entries carry the amounts.
+//! attempts, second opinions among them, cost together is what the run's row says, to the millionth, at every prefix. It
+//! judges nothing and knows no prices; the entries carry the amounts.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::Entry;
 use crate::fault::ErrorCode;
+use crate::id::CallId;
 use crate::model::Usage;
 use crate::run::Run;
 
@@ -27,7 +28,7 @@ pub enum Charge {
     Nothing,
 }
 
-/// One attempt at a model step.
+/// One attempt at a model step, or all answers of a second model about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// The number of the entry that began it.
@@ -38,6 +39,10 @@ pub struct Attempt {
     pub step: u32,
     /// The attempt at this step, counted from 1.
     pub attempt: u32,
+    /// The call about which a second model was asked, where it is no attempt at the step itself.
+    pub opinion_of: Option<CallId>,
+    /// How many calls of the model it is: more than one where a second model is asked several times.
+    pub calls: u32,
     /// The alias of the model; empty if the journal does not say how the attempt began.
     pub model: String,
     /// What was reserved for it.
@@ -81,6 +86,34 @@ impl Ledger {
                 let failure = Some(failed.code);
                 Some(Attempt { cost_micros: failed.charged_micros, charge, failure, ..began })
             }
+            Entry::OpinionCalled(called) => self.open.replace(Attempt {
+                reserved_micros: called.reserved_micros,
+                opinion_of: Some(called.call),
+                calls: called.samples,
+                ..Attempt::unknown(seq, at, called.call.step, 1, called.model.clone())
+            }),
+            Entry::OpinionGiven(given) => {
+                let (call, unasked) = (given.call, self.open.is_none());
+                if unasked && given.cost_micros == 0 && given.usage == Usage::default() {
+                    // Nobody could be asked.
+                    return None;
+                }
+                let model = given.opinion.as_ref().map(|opinion| opinion.model.clone()).unwrap_or_default();
+                let began = self.open.take().unwrap_or_else(|| Attempt {
+                    opinion_of: Some(call),
+                    calls: 0,
+                    ..Attempt::unknown(seq, at, call.step, 1, model)
+                });
+                let (charge, failure) = match &given.opinion {
+                    Some(_) if given.cost_micros == 0 && given.usage == Usage::default() => {
+                        (Charge::Nothing, None)
+                    }
+                    Some(_) => (Charge::Report, None),
+                    None => (Charge::Reservation, Some(ErrorCode::OutcomeUnknown)),
+                };
+                let (usage, cost_micros) = (given.usage, given.cost_micros);
+                Some(Attempt { usage, cost_micros, charge, failure, ..began })
+            }
             _ => None,
         }
     }
@@ -103,6 +136,8 @@ impl Attempt {
             at,
             step,
             attempt,
+            opinion_of: None,
+            calls: 1,
             model,
             reserved_micros: 0,
             usage: Usage::default(),
@@ -139,7 +174,7 @@ impl Spent {
 impl From<&Attempt> for Spent {
     fn from(attempt: &Attempt) -> Self {
         Self {
-            model_calls: 1,
+            model_calls: attempt.calls.into(),
             input_tokens: attempt.usage.input_tokens.into(),
             output_tokens: attempt.usage.output_tokens.into(),
             cost_micros: attempt.cost_micros,
@@ -163,7 +198,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::entry::{ModelCalled, ModelFailed};
+    use crate::digest::Digest;
+    use crate::entry::{ModelCalled, ModelFailed, OpinionGiven};
+    use crate::opinion::Opinion;
 
     const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -192,6 +229,43 @@ mod tests {
     fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
         let message = "no".to_owned();
         Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message, charged_micros })
+    }
+
+    fn opinion_called() -> Entry {
+        let fields = json!({
+            "call": "call_1_0", "action": "00".repeat(32), "model": "second", "samples": 3, "input_tokens": 3,
+            "output_tokens_max": 9, "reserved_micros": 210,
+            "sent": {"form": "chat/2", "model": "m", "digest": "0001020304050607"},
+        });
+        Entry::decode("opinion_called", 1, &fields.to_string()).expect("these are its fields")
+    }
+
+    fn opinion_given(opinion: Option<Opinion>, input_tokens: u32, cost_micros: u64) -> Entry {
+        let usage = Usage { input_tokens, output_tokens: 0 };
+        let (call, action) = (CallId { step: 1, index: 0 }, Digest::default());
+        Entry::OpinionGiven(OpinionGiven { call, action, opinion, usage, tokens: 0, cost_micros })
+    }
+
+    #[test]
+    fn a_second_opinion_is_as_many_calls_as_it_has_answers() {
+        let said = || Some(Opinion::count("second", 3, 2, []));
+        let mut ledger = Ledger::default();
+        let unasked = opinion_given(said(), 0, 0);
+        assert_eq!(ledger.take(1, AT, &unasked), None, "nobody was asked");
+        let mut sum = Spent::default();
+        for (given, charge, cost_micros) in [
+            (opinion_given(said(), 9, 42), Charge::Report, 42),
+            (opinion_given(said(), 0, 0), Charge::Nothing, 0),
+            (opinion_given(None, 0, 210), Charge::Reservation, 210),
+        ] {
+            assert_eq!(ledger.take(2, AT, &opinion_called()), None);
+            let ended = ledger.take(3, AT, &given).expect("it ends what began");
+            assert_eq!((ended.seq, ended.calls, ended.model.as_str()), (2, 3, "second"));
+            assert_eq!((ended.charge, ended.cost_micros, ended.reserved_micros), (charge, cost_micros, 210));
+            assert_eq!(ended.opinion_of, Some(CallId { step: 1, index: 0 }));
+            sum.add(Spent::from(&ended));
+        }
+        assert_eq!(sum, Spent { model_calls: 9, input_tokens: 9, output_tokens: 0, cost_micros: 252 });
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::egress::Decision;
 use crate::fault::ErrorCode;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
 use crate::model::{Finish, Usage, UsageDetail};
+use crate::opinion::Opinion;
 use crate::run::RunKind;
 use crate::scope::Actor;
 use crate::sent::Sent;
@@ -113,6 +114,10 @@ entries! {
     ModelFailed = "model_failed" v 1;
     /// Somebody asked for one call, and the run is nothing else; the body is an `AssistantMessage` with that call.
     CallAsked = "call_asked" v 1;
+    /// A second model is about to be asked about a call; the cost of all its answers is reserved.
+    OpinionCalled = "opinion_called" v 1;
+    /// A second model said what it thinks of a call, or was cut off.
+    OpinionGiven = "opinion_given" v 1;
     /// A tool call passed the gate and is about to begin.
     ToolStarted = "tool_started" v 1;
     /// A tool call ended; the body is a `ToolResult`. Version 2 says which requests to other hosts were judged.
@@ -258,6 +263,46 @@ pub struct ModelFailed {
     pub charged_micros: u64,
 }
 
+/// Fields of [`Entry::OpinionCalled`]. The model is sent the same so many times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpinionCalled {
+    /// The call.
+    pub call: CallId,
+    /// The digest of its canonical action.
+    pub action: Digest,
+    /// The alias of the model.
+    pub model: String,
+    /// How many times it is asked.
+    pub samples: u32,
+    /// Counted input tokens of one request.
+    pub input_tokens: u32,
+    /// The most tokens that one answer may have.
+    pub output_tokens_max: u32,
+    /// What is reserved for all of them.
+    pub reserved_micros: u64,
+    /// What is sent each time.
+    pub sent: Sent,
+}
+
+/// Fields of [`Entry::OpinionGiven`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpinionGiven {
+    /// The call.
+    pub call: CallId,
+    /// The digest of its canonical action.
+    pub action: Digest,
+    /// What was said; absent where a crash, or the end of the run, cut it off. Without an `OpinionCalled` before it, nobody
+    /// could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
+    /// What the answers used, as far as it was reported.
+    pub usage: Usage,
+    /// The tokens that count: those that were reported, and those that were reserved for answers of which nobody knows.
+    pub tokens: u64,
+    /// What the answers cost, those of which nobody knows at their reservation.
+    pub cost_micros: u64,
+}
+
 /// Fields of [`Entry::ToolStarted`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolStarted {
@@ -285,6 +330,10 @@ pub struct ToolStarted {
     /// not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
+    /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
+    /// the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
 }
 
 /// Fields of [`Entry::ToolFinished`].
@@ -334,6 +383,10 @@ pub struct ToolRefused {
     /// not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
+    /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
+    /// the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
 }
 
 /// Fields of [`Entry::CallAsked`].
@@ -420,7 +473,7 @@ pub struct RunHeld {
 pub enum HoldReason {
     /// It was taken over too often without a new entry.
     Claims,
-    /// Crash after crash cut off the same model step.
+    /// Crash after crash cut off the same model step, or the second opinion about the same call.
     LostAttempts,
     /// Its journal has an entry that this version cannot read.
     Unreadable,

@@ -103,4 +103,8 @@ pub trait Gate: Send + Sync + fmt::Debug {
 
     /// Judges one action.
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict;
+
+    /// Tells whether nobody can undo a call: it changes something where others see it. What nobody can say is taken for
+    /// granted.
+    fn is_irreversible(&self, call: &PreparedCall) -> bool;
 }

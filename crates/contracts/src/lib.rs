@@ -40,6 +40,7 @@ pub mod egress;
 pub mod fault;
 pub mod gate;
 pub mod model;
+pub mod opinion;
 pub mod past;
 pub mod plan;
 pub mod quantity;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::opinion::Opinion;
+
 /// The built-in tool by which a model declares what it will call later. It is accepted while the plan is open.
 pub const DECLARE: &str = "plan.declare";
 
@@ -48,7 +50,8 @@ impl Declaration {
     }
 }
 
-/// How a call stands to the plan of its turn, and to what its actor typed: what a policy is told beside the call itself.
+/// How a call stands to the plan of its turn, to what its actor typed, and to a second model: what of a call was known
+/// beside the call itself.
 ///
 /// It is kept with an approval, so that a call which begins later is judged by what was known when it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,12 +67,15 @@ pub struct Standing {
     /// The tools that the plan names, sorted; empty while it is open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
+    /// What a second model said of the call, where one was asked. No policy sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
 }
 
 impl Default for Standing {
     /// Nothing is planned, and nothing can be.
     fn default() -> Self {
-        Self { endorsed: Vec::new(), frozen: true, in_plan: false, tools: Vec::new() }
+        Self { endorsed: Vec::new(), frozen: true, in_plan: false, tools: Vec::new(), opinion: None }
     }
 }
 

@@ -150,6 +150,7 @@ fn explained(decision: &Decision) -> String {
         ("rule", decision.rule.clone().unwrap_or_default()),
         ("why", shown(&decision.why)),
         ("plan", plan.to_owned()),
+        ("opinion", decision.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
         ("policy", decision.policy.map(|policy| policy.to_string()).unwrap_or_default()),
         ("entry", decision.entry.to_string()),
         ("at", time(decision.at)),

@@ -28,6 +28,32 @@ pub struct EngineConfig {
     pub tainted_past: TaintedPast,
     /// How calls that need a person's approval are asked for.
     pub approvals: ApprovalsConfig,
+    /// Who is asked about calls that cannot be undone before they begin, if anybody is.
+    pub second_opinion: Option<SecondOpinion>,
+}
+
+/// A second model that is asked about calls that cannot be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecondOpinion {
+    /// The alias of the model.
+    pub model: String,
+    /// How many times it is asked about a call, at most [`dromia_contracts::opinion::SAMPLES_MAX`].
+    pub samples: u32,
+    /// How many of its answers must have nothing against the call; more than half of them in any case.
+    pub agree: u32,
+    /// What becomes of a call that it does not agree to.
+    pub objection: Objection,
+}
+
+/// What becomes of a call that a second model does not agree to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objection {
+    /// It begins after the time to cool, unless a person refuses it before.
+    Delay,
+    /// A person must allow it.
+    Ask,
+    /// It is refused.
+    Abort,
 }
 
 /// How calls that need a person's approval are asked for.
@@ -81,6 +107,7 @@ impl Default for EngineConfig {
             context: TailLimits { items: 64, bytes: 48 * 1024 },
             tainted_past: TaintedPast::Handle,
             approvals: ApprovalsConfig::default(),
+            second_opinion: None,
         }
     }
 }
@@ -102,5 +129,11 @@ pub const SNAPSHOTS_MAX: usize = 4096;
 pub const SESSION_KEYS_MAX: usize = 16 * 1024;
 /// Live pieces that a slow watcher may fall behind before it is told that it lags.
 pub const WATCH_BUFFER: usize = 256;
+/// How long the answers of a second model are waited for, in seconds.
+pub const OPINION_SECONDS: i64 = 60;
+/// The most tokens of one answer of a second model: one word, and room for a model that thinks before it says it.
+pub const OPINION_TOKENS_MAX: u32 = 1024;
+/// The most bytes of what actors typed that a second model is shown, the newest first.
+pub const OPINION_TYPED_BYTES_MAX: usize = 16 * 1024;
 /// The longest time between two looks at the store for parked runs and lost ones.
 pub const JANITOR_SECONDS: i64 = 5;

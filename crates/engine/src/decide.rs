@@ -7,6 +7,7 @@
 mod approval;
 mod attempt;
 mod call;
+mod opinion;
 mod outside;
 
 pub(crate) use self::approval::FULL;
@@ -19,7 +20,8 @@ use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYie
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{ModelError, ModelReply};
+use dromia_contracts::model::{ModelError, ModelReply, Prepared, Usage};
+use dromia_contracts::opinion::Opinion;
 use dromia_contracts::sent::Sent;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry};
@@ -63,6 +65,8 @@ pub enum Input {
     Failed(ModelError),
     /// The next call was prepared and judged.
     Judged(CallId, Judgement),
+    /// A second model was asked about a call.
+    Consulted(CallId, Consulted),
     /// The reply was judged.
     ReplyJudged(Verdict),
     /// A call ended.
@@ -124,10 +128,47 @@ pub enum Judgement {
         /// The policy that was asked.
         policy: Option<Digest>,
     },
+    /// It may run if a second model agrees, which is asked first.
+    Consults(Box<Consults>),
+    /// A second model should be asked first, and cannot be.
+    Unconsulted {
+        /// The digest of the action.
+        action: Digest,
+        /// What is said instead.
+        opinion: Opinion,
+    },
     /// It is no call that could be judged.
     Malformed(PrepareError),
     /// The tool is the client's: nothing runs here, and the call leaves with the reply.
     ForClient,
+}
+
+/// A call about which a second model is asked, and the request, counted.
+#[derive(Debug, Clone)]
+pub struct Consults {
+    /// What would run, byte for byte.
+    pub call: PreparedCall,
+    /// The alias of the model.
+    pub model: String,
+    /// How many times it is asked.
+    pub samples: u32,
+    /// What is sent each time.
+    pub prepared: Prepared,
+    /// How that is written down.
+    pub sent: Sent,
+}
+
+/// What a second model said, and what that took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consulted {
+    /// What it said.
+    pub opinion: Opinion,
+    /// What its answers used, as far as it was reported.
+    pub usage: Usage,
+    /// The tokens that count: those that were reported, and those reserved for answers of which nobody knows.
+    pub tokens: u64,
+    /// What they cost, those of which nobody knows at their reservation.
+    pub cost_micros: u64,
 }
 
 /// A call that a person must allow, or that time allows.
@@ -169,6 +210,8 @@ pub enum Next {
     JudgeReply,
     /// Call the model. The entries must be durable.
     CallModel,
+    /// Ask a second model about a call. The entries must be durable.
+    Consult(PreparedCall),
     /// Run a call. The entries must be durable, unless its effect class is transactional.
     RunTool(PreparedCall),
     /// Nothing: the run rests or has ended. The entries must be durable.
@@ -210,6 +253,7 @@ impl Draft {
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),
+            Input::Consulted(call, consulted) => self.consulted(call, consulted),
             Input::ReplyJudged(Verdict::Allow { rule, policy }) => {
                 self.push(Entry::RunCompleted(RunCompleted { rule, policy }));
                 Next::Rest

@@ -29,7 +29,7 @@ pub(crate) fn endorsed(transcript: &Transcript, arguments: &str) -> Vec<String> 
 }
 
 /// What an actor typed in a turn.
-fn typed(turn: &Turn) -> Vec<&str> {
+pub(crate) fn typed(turn: &Turn) -> Vec<&str> {
     match turn {
         Turn::Input(message) => {
             let parts = message.parts.iter().filter(|part| part.label() == Label::ACTOR_TEXT);

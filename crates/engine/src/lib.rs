@@ -8,8 +8,8 @@
 //! [`Ports`] and [`Runtime`](dromia_contracts::runtime::Runtime). An idle session, a waiting input and a parked
 //! run hold no task.
 //!
-//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `ask`, `owner`, `recover`, `submit`, `claim`, `answering`,
-//! `approvals`, then the rest.
+//! Reading order: `state`, `decide`, `client`, `story`, `plan`, `opinion`, `ask`, `owner`, `recover`, `submit`, `claim`,
+//! `answering`, `approvals`, then the rest.
 
 pub mod config;
 pub mod decide;
@@ -33,6 +33,7 @@ mod held;
 mod janitor;
 mod kill;
 mod live;
+mod opinion;
 mod outcome;
 mod owner;
 mod plan;
@@ -47,7 +48,7 @@ mod submit;
 mod tokens;
 
 pub use crate::carry::check_session_file;
-pub use crate::config::{ApprovalsConfig, DeclaredRule, EngineConfig};
+pub use crate::config::{ApprovalsConfig, DeclaredRule, EngineConfig, Objection, SecondOpinion};
 pub use crate::core::{Engine, Ports};
 pub use crate::decide::{Decision, Input, Next, decide};
 pub use crate::state::{RunState, apply};

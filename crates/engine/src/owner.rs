@@ -7,6 +7,7 @@
 mod approving;
 mod asking;
 mod calling;
+mod consulting;
 mod metering;
 mod sending;
 mod telling;
@@ -42,6 +43,7 @@ use crate::state::{Rest, RunState, apply};
 use crate::story::Story;
 
 use self::approving::Asking;
+use self::consulting::Advised;
 
 /// A run in the hands of its one writer.
 pub(crate) struct Owner {
@@ -69,7 +71,7 @@ pub(crate) struct Owner {
     pub(crate) asks: Vec<Approval>,
     /// What the calls whose results are pending say of the files that they changed.
     pub(crate) files: FileLabels,
-    /// The attempt whose entry is pending or open: what it sends is what the entry says.
+    /// The attempt, or the second opinion, whose entry is pending or open: what it sends is what the entry says.
     pub(crate) prepared: Option<Prepared>,
     /// Whether what the pending attempt costs is known.
     pub(crate) priced: bool,
@@ -163,6 +165,11 @@ impl Owner {
                     }
                     self.call_model().await?
                 }
+                Next::Consult(call) => {
+                    // Boxed, because it is rare and the run's future need not be larger for it.
+                    next = Box::pin(self.consult(call)).await?;
+                    continue;
+                }
                 Next::RunTool(call) => {
                     next = self.run_tool(call).await?;
                     continue;
@@ -185,6 +192,10 @@ impl Owner {
 
     /// Decides about a judged call, and writes down how it stood to a frozen plan.
     fn decide_judged(&mut self, id: CallId, (judgement, in_plan): (Judgement, Option<bool>)) -> Next {
+        if let Judgement::Consults(consults) = &judgement {
+            self.priced = consults.prepared.priced;
+            self.prepared = Some(consults.prepared.clone());
+        }
         self.decide_noting(Input::Judged(id, judgement), |entries| {
             if let Some(in_plan) = in_plan {
                 plan::note(entries, id, in_plan);
@@ -195,7 +206,8 @@ impl Owner {
     fn decide_noting(&mut self, input: Input, note: impl FnOnce(&mut [NewEntry])) -> Next {
         if matches!(
             input,
-            Input::Planned(_) | Input::Judged(_, Judgement::Allowed { .. } | Judgement::Asks(_))
+            Input::Planned(_)
+                | Input::Judged(_, Judgement::Allowed { .. } | Judgement::Asks(_) | Judgement::Consults(_))
         ) {
             self.before = Some(Before { state: self.state.clone(), pending: self.pending.len() });
         }
@@ -301,13 +313,19 @@ impl Owner {
             let (rule, reason) = (plan::FROZEN.to_owned(), plan::FROZEN_TEXT.to_owned());
             return Ok((Judgement::Denied { rule, reason, policy: None }, None));
         }
-        let standing = match self.state.approved_call() {
+        let mut standing = match self.state.approved_call() {
             // Boxed, because it is rare and the run's future need not be larger for it.
             Some(approved) => Box::pin(self.asked_standing(approved.approval)).await?,
             None => self.standing(&call),
         };
         let in_plan = standing.frozen.then_some(standing.in_plan);
-        let judgement = match self.gate(Action::Tool(&call), &standing) {
+        let verdict = self.gate(Action::Tool(&call), &standing);
+        // Boxed, because it is rare and the run's future need not be larger for it.
+        let verdict = match Box::pin(self.advised(&call, verdict, &mut standing)).await? {
+            Advised::Verdict(verdict) => verdict,
+            Advised::First(judgement) => return Ok((judgement, None)),
+        };
+        let judgement = match verdict {
             Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
             Verdict::Ask { rule, reason, policy } => {
                 // Boxed, because it is rare and the run's future need not be larger for it.

@@ -9,6 +9,7 @@ use dromia_contracts::approval::ApprovedCall;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::{Entry, Park, RunStarted};
 use dromia_contracts::model::Usage;
+use dromia_contracts::opinion::Opinion;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::session::ItemKind;
 use dromia_contracts::tool::EffectClass;
@@ -111,6 +112,58 @@ pub struct CallState {
     pub tool: String,
     /// How far it has come.
     pub progress: Progress,
+    /// What a second model says of it, if one was asked.
+    #[serde(skip_serializing_if = "Opined::is_unasked")]
+    pub opined: Opined,
+}
+
+impl CallState {
+    /// A call that nobody has looked at.
+    fn waiting(tool: String) -> Self {
+        Self { tool, progress: Progress::Waiting, opined: Opined::Unasked }
+    }
+}
+
+/// How the second opinion about a call stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Opined {
+    /// Nobody was asked.
+    Unasked,
+    /// A model was asked and has not answered.
+    Open {
+        /// The digest of the action that it was asked about.
+        action: Digest,
+        /// What is reserved for its answers.
+        reserved_micros: u64,
+        /// How many times in a row before this one it was cut off.
+        lost: u32,
+    },
+    /// It was cut off, and must be asked again.
+    Lost {
+        /// How many times in a row.
+        lost: u32,
+    },
+    /// It said this of an action.
+    Given {
+        /// The digest of the action.
+        action: Digest,
+        /// What it said.
+        opinion: Opinion,
+    },
+}
+
+impl Opined {
+    fn is_unasked(&self) -> bool {
+        *self == Self::Unasked
+    }
+
+    /// How many times in a row it was cut off.
+    fn lost(&self) -> u32 {
+        match self {
+            Self::Unasked | Self::Given { .. } => 0,
+            Self::Open { lost, .. } | Self::Lost { lost } => *lost,
+        }
+    }
 }
 
 /// How far a call has come.
@@ -273,9 +326,26 @@ impl RunState {
         }
     }
 
+    /// Returns what a second model said of a call of the open unit, and of which action.
+    pub fn opinion(&self, id: CallId) -> Option<(Digest, &Opinion)> {
+        match &self.call(id)?.opined {
+            Opined::Given { action, opinion } => Some((*action, opinion)),
+            Opined::Unasked | Opined::Open { .. } | Opined::Lost { .. } => None,
+        }
+    }
+
+    /// Tells whether a second model may still be asked about a call: nobody allowed it, and it has not begun.
+    pub fn may_be_doubted(&self, id: CallId) -> bool {
+        self.progress(id) == Some(&Progress::Waiting) && self.approved(id).is_none()
+    }
+
     fn progress(&self, id: CallId) -> Option<&Progress> {
+        self.call(id).map(|call| &call.progress)
+    }
+
+    fn call(&self, id: CallId) -> Option<&CallState> {
         let Phase::UnitOpen { step, calls } = &self.phase else { return None };
-        calls.get(id.index as usize).filter(|_| *step == id.step).map(|call| &call.progress)
+        calls.get(id.index as usize).filter(|_| *step == id.step)
     }
 
     /// Tells whether the run rests for an answer of a person.
@@ -348,7 +418,7 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             state.phase = if replied.tools.is_empty() {
                 Phase::Answered { step: replied.step }
             } else {
-                let waiting = |tool: &String| CallState { tool: tool.clone(), progress: Progress::Waiting };
+                let waiting = |tool: &String| CallState::waiting(tool.clone());
                 Phase::UnitOpen { step: replied.step, calls: replied.tools.iter().map(waiting).collect() }
             };
         }
@@ -364,8 +434,27 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         Entry::CallAsked(asked) => {
             state.rest = None;
             state.by_hand = true;
-            let calls = vec![CallState { tool: asked.tool.clone(), progress: Progress::Waiting }];
+            let calls = vec![CallState::waiting(asked.tool.clone())];
             state.phase = Phase::UnitOpen { step: asked.call.step, calls };
+        }
+        Entry::OpinionCalled(called) => {
+            state.rest = None;
+            state.model_calls = state.model_calls.saturating_add(called.samples);
+            if let Some(call) = state.call_mut(called.call) {
+                let (action, reserved_micros) = (called.action, called.reserved_micros);
+                call.opined = Opined::Open { action, reserved_micros, lost: call.opined.lost() };
+            }
+        }
+        Entry::OpinionGiven(given) => {
+            state.usage.input_tokens = state.usage.input_tokens.saturating_add(given.usage.input_tokens);
+            state.usage.output_tokens = state.usage.output_tokens.saturating_add(given.usage.output_tokens);
+            state.cost_micros = state.cost_micros.saturating_add(given.cost_micros);
+            if let Some(call) = state.call_mut(given.call) {
+                call.opined = match &given.opinion {
+                    Some(opinion) => Opined::Given { action: given.action, opinion: opinion.clone() },
+                    None => Opined::Lost { lost: call.opined.lost().saturating_add(1) },
+                };
+            }
         }
         Entry::ToolStarted(started) => {
             state.rest = None;

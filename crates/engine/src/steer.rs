@@ -21,7 +21,7 @@ use crate::core::Core;
 use crate::janitor::park_text;
 use crate::refusal::commit_fault;
 use crate::scheduler::Ready;
-use crate::state::{Phase, Progress, Rest, RunState};
+use crate::state::{Opined, Phase, Progress, Rest, RunState};
 use crate::submit::NewItem;
 
 impl Core {
@@ -225,6 +225,9 @@ impl Core {
                 why.waits_for = match state.next_call() {
                     Some((call, known)) if matches!(known.progress, Progress::Started { .. }) => {
                         format!("its tool {}, {call}", known.tool)
+                    }
+                    Some((call, known)) if matches!(known.opined, Opined::Open { .. }) => {
+                        format!("a second model's opinion about {} ({call})", known.tool)
                     }
                     Some((call, known)) => format!("the gate, for {} ({call})", known.tool),
                     None => "its next model step".to_owned(),

@@ -175,6 +175,8 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
             Entry::RunStarted(_)
             | Entry::ModelCalled(_)
             | Entry::ModelFailed(_)
+            | Entry::OpinionCalled(_)
+            | Entry::OpinionGiven(_)
             | Entry::ToolStarted(_)
             | Entry::SignalTaken(_)
             | Entry::RunParked(_)

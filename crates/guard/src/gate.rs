@@ -72,6 +72,10 @@ impl Gate for GrantGate {
         parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
     }
 
+    fn is_irreversible(&self, call: &PreparedCall) -> bool {
+        self.policies.is_irreversible(call)
+    }
+
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {
         let capability = match self.capability(principal, action) {
             Ok(rule) => rule,

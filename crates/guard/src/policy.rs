@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Principal};
 use dromia_contracts::id::TenantId;
-use dromia_contracts::tool::Manifest;
+use dromia_contracts::tool::{Manifest, PreparedCall};
 
 pub use self::layer::{
     BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
@@ -106,6 +106,11 @@ impl Policies {
     /// Lets other layers count from now on.
     pub fn replace(&self, layers: Layers) {
         *self.below.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(layers);
+    }
+
+    /// Tells whether nobody can undo a call, as the question to a policy says it.
+    pub fn is_irreversible(&self, call: &PreparedCall) -> bool {
+        question::is_irreversible(call, self.known.manifests.get(&call.tool))
     }
 
     /// Judges an action that a capability covers.

@@ -193,6 +193,7 @@ fn card(approval: &Approval, output: &mut Output<'_>) -> Outcome {
         ("for", shown(&approval.author)),
         ("run", format!("{} {}", approval.run, approval.call)),
         ("asked by", format!("{} {}", shown(&approval.rule), shown(&approval.reason))),
+        ("second opinion", approval.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
         ("run waits", format!("until {}", time(approval.holds_until))),
         ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
         ("answer", format!("until {}, by {who}", time(approval.expires_at))),

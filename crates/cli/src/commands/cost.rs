@@ -124,11 +124,15 @@ fn attempt_row(attempt: &AttemptCost) -> Vec<String> {
         Some(code) => format!("{by} ({code})"),
         None => by.to_owned(),
     };
+    let model = match attempt.opinion_of {
+        Some(call) => format!("{} about {call}", attempt.model),
+        None => attempt.model.clone(),
+    };
     vec![
         attempt.step.to_string(),
         attempt.attempt.to_string(),
         time(attempt.at),
-        attempt.model.clone(),
+        model,
         attempt.input_tokens.to_string(),
         attempt.output_tokens.to_string(),
         money(attempt.reserved_micros),

@@ -3,9 +3,14 @@ use jiff::SignedDuration;
 use super::*;
 use crate::content::CallStatus;
 use crate::digest::Digest;
-use crate::entry::{ModelCalled, ModelFailed, ModelReplied, ToolFinished, ToolRefused, ToolStarted};
+use crate::entry::{
+    ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, ToolFinished, ToolRefused,
+    ToolStarted,
+};
 use crate::id::CallId;
 use crate::model::{Finish, Usage, UsageDetail};
+use crate::opinion::Opinion;
+use crate::sent::{BodyDigest, Sent, Wording};
 use crate::tool::EffectClass;
 
 fn at(seconds: i64) -> Timestamp {
@@ -64,6 +69,7 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         policy: None,
         approval: None,
         in_plan: None,
+        opinion: None,
     };
     let finished = ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None };
     [(seconds, Entry::ToolStarted(started)), (seconds + 2, Entry::ToolFinished(finished))]
@@ -79,8 +85,44 @@ fn refused(rule: &str) -> NewEntry {
         policy: None,
         approval: None,
         in_plan: None,
+        opinion: None,
     });
     NewEntry { at: at(0), entry, body: None }
+}
+
+/// A second model is asked three times, each for 100 tokens and 70 millionths.
+fn opinion_called(seconds: i64) -> NewEntry {
+    let wording = Wording {
+        by: None,
+        form: "scripted/1".to_owned(),
+        model: String::new(),
+        whole: false,
+        limit: None,
+        left_out: 0,
+    };
+    let entry = Entry::OpinionCalled(OpinionCalled {
+        call: CallId { step: 1, index: 0 },
+        action: Digest::default(),
+        model: "m".to_owned(),
+        samples: 3,
+        input_tokens: 10,
+        output_tokens_max: 90,
+        reserved_micros: 210,
+        sent: Sent { wording, digest: BodyDigest::of(&[0; 32]) },
+    });
+    NewEntry { at: at(seconds), entry, body: None }
+}
+
+fn opinion_given(seconds: i64, opinion: Option<Opinion>) -> NewEntry {
+    let entry = Entry::OpinionGiven(OpinionGiven {
+        call: CallId { step: 1, index: 0 },
+        action: Digest::default(),
+        usage: Usage { input_tokens: 20, output_tokens: 4 },
+        tokens: 124,
+        cost_micros: 99,
+        opinion,
+    });
+    NewEntry { at: at(seconds), entry, body: None }
 }
 
 /// Charges entries to budgets of which this much is used.
@@ -121,6 +163,24 @@ fn a_lost_call_stays_charged_and_a_refused_one_is_given_back() {
     let refused = charged(&one_of_each(), 0, &[called(0), failed(1, ErrorCode::ModelUnavailable, 0)]);
     let refused = refused.expect("there is room");
     assert_eq!(sums(&refused), [("calls", 1), ("money", 0), ("time", 1000), ("tokens", 0)]);
+}
+
+#[test]
+fn a_second_opinion_reserves_all_its_answers_and_is_settled_with_what_they_took() {
+    let open = charged(&one_of_each(), 0, &[opinion_called(0)]).expect("there is room");
+    assert_eq!(sums(&open), [("calls", 3), ("money", 210), ("time", 0), ("tokens", 300)]);
+    let said = Some(Opinion::count("m", 3, 2, []));
+    let given = charged(&one_of_each(), 0, &[opinion_called(0), opinion_given(2, said)]);
+    let given = given.expect("there is room");
+    assert_eq!(sums(&given), [("calls", 3), ("money", 99), ("time", 2000), ("tokens", 124)]);
+    assert_eq!(given.open, Vec::new());
+    let lost = charged(&one_of_each(), 0, &[opinion_called(0), opinion_given(2, None)]);
+    let lost = lost.expect("there is room");
+    assert_eq!(sums(&lost), [("calls", 3), ("money", 210), ("time", 2000), ("tokens", 300)]);
+    let full = charged(&[budget("calls", Measure::Calls, 2)], 0, &[opinion_called(0)]);
+    assert_eq!(full.expect_err("three calls do not fit into two").needed, 3);
+    let unasked = charged(&one_of_each(), 0, &[opinion_given(2, Some(Opinion::unasked("m", 3, 2, "no")))]);
+    assert_eq!(sums(&unasked.expect("nothing was reserved")), Vec::new());
 }
 
 #[test]

@@ -1,15 +1,25 @@
-//! `irreversible`: what becomes of calls that cannot be undone, and how long a call that is put off may be refused.
+//! `irreversible`: what becomes of calls that cannot be undone, how long a call that is put off may be refused, and which second
+//! model is asked about them.
 //!
 //! It says no word about single tools: `permissions` does, and a policy. What cannot be undone follows from what the tools
 //! say of themselves, and from what the operator says of his own.
 
-use dromia_engine::ApprovalsConfig;
+use std::collections::BTreeMap;
+
+use dromia_contracts::opinion::SAMPLES_MAX;
+use dromia_engine::{ApprovalsConfig, Objection, SecondOpinion};
 use dromia_guard::policy::Call;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problem::did_you_mean;
+use super::providers::SCRIPTED;
 use super::resolve::Check;
+use super::written::WrittenModel;
+
+/// How often a second model is asked about a call, where the file does not say it.
+const SAMPLES: u32 = 3;
 
 /// The longest time to cool.
 const COOLING_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
@@ -38,6 +48,54 @@ pub(crate) struct WrittenIrreversible {
     /// How long a delayed call may be refused before it begins by itself, in milliseconds; also where `permissions` or a
     /// policy delays it.
     pub(crate) cooling_ms: u64,
+    /// A second model that is asked about each of these calls before it begins, where it would be allowed or delayed.
+    #[serde(skip_serializing_if = "WrittenSecondOpinion::is_absent")]
+    pub(crate) second_opinion: WrittenSecondOpinion,
+}
+
+/// What becomes of a call that a second model does not agree to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WrittenObjection {
+    /// It begins after `cooling_ms`, unless a person refuses it before.
+    Delay,
+    /// A person must allow it.
+    #[default]
+    Ask,
+    /// It is refused.
+    Abort,
+}
+
+/// A second model. It sees the call as it would be executed and what people typed, and nothing else; it answers with one word.
+/// It makes a verdict stricter and never milder. A help against a model that was deceived, and no wall: this one may be
+/// deceived too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenSecondOpinion {
+    /// The alias of the model; without it none is asked. The agents' grants must cover it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// How many times it is asked about a call, up to 5; each answer costs what a request costs.
+    pub(crate) samples: u32,
+    /// How many of its answers must have nothing against the call, more than half of them; all, if nothing is said. How far
+    /// they differ is how unsure the model is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agree: Option<u32>,
+    /// `delay`, `ask` or `abort`: what becomes of a call that it does not agree to. An error, another word, and no answer
+    /// within a minute count as an answer against it.
+    pub(crate) objection: WrittenObjection,
+}
+
+impl WrittenSecondOpinion {
+    fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for WrittenSecondOpinion {
+    fn default() -> Self {
+        Self { model: None, samples: SAMPLES, agree: None, objection: WrittenObjection::default() }
+    }
 }
 
 impl Default for WrittenIrreversible {
@@ -46,13 +104,14 @@ impl Default for WrittenIrreversible {
         Self {
             action: WrittenIrreversibleAction::default(),
             cooling_ms: u64::try_from(cooling).unwrap_or(COOLING_MS_MAX),
+            second_opinion: WrittenSecondOpinion::default(),
         }
     }
 }
 
 /// Resolves what becomes of them, and the time to cool.
 pub(super) fn resolve(written: &WrittenIrreversible, check: &mut Check<'_>) -> (Call, SignedDuration) {
-    let WrittenIrreversible { action, cooling_ms } = written;
+    let WrittenIrreversible { action, cooling_ms, second_opinion: _ } = written;
     if !(1..=COOLING_MS_MAX).contains(cooling_ms) {
         let message = format!("must be from 1 to {COOLING_MS_MAX}, and is {cooling_ms}");
         check.wrong("irreversible.cooling_ms", message);
@@ -64,4 +123,40 @@ pub(super) fn resolve(written: &WrittenIrreversible, check: &mut Check<'_>) -> (
     };
     let cooling = i64::try_from(*cooling_ms).unwrap_or(i64::MAX);
     (call, SignedDuration::from_millis(cooling))
+}
+
+/// Resolves who is asked about them, if anybody is.
+pub(super) fn second_opinion(
+    written: &WrittenSecondOpinion,
+    models: &BTreeMap<String, WrittenModel>,
+    check: &mut Check<'_>,
+) -> Option<SecondOpinion> {
+    let WrittenSecondOpinion { model, samples, agree, objection } = written;
+    let (samples, needed) = (*samples, agree.unwrap_or(*samples));
+    if !(1..=SAMPLES_MAX).contains(&samples) {
+        let message = format!("must be from 1 to {SAMPLES_MAX}, and is {samples}");
+        check.wrong("irreversible.second_opinion.samples", message);
+    } else if !(samples / 2 + 1..=samples).contains(&needed) {
+        let least = samples / 2 + 1;
+        let message =
+            format!("must be more than half of {samples} answers, {least} to {samples}, and is {needed}");
+        check.wrong("irreversible.second_opinion.agree", message);
+    }
+    let Some(model) = model else {
+        if !written.is_absent() {
+            check.wrong("irreversible.second_opinion", "has no `model`, so nobody is asked");
+        }
+        return None;
+    };
+    if model != SCRIPTED && !models.contains_key(model) {
+        let known = models.keys().map(String::as_str).chain([SCRIPTED]);
+        let near = did_you_mean(model, known);
+        check.wrong("irreversible.second_opinion.model", format!("there is no model `{model}`{near}"));
+    }
+    let objection = match objection {
+        WrittenObjection::Delay => Objection::Delay,
+        WrittenObjection::Ask => Objection::Ask,
+        WrittenObjection::Abort => Objection::Abort,
+    };
+    Some(SecondOpinion { model: model.clone(), samples, agree: needed, objection })
 }

@@ -178,6 +178,8 @@ pub(crate) fn resolve(
     let reachable = egress::resolve(&written.egress, &mut check);
     let external = external::resolve(&written.tools.external, &reachable.limits, &mut check);
     let (irreversible, cooling) = irreversible::resolve(&written.irreversible, &mut check);
+    let second_opinion =
+        irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
     let resolved = Resolved {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
@@ -193,6 +195,7 @@ pub(crate) fn resolve(
             context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
             tainted_past: written.context.tainted_past.into(),
             approvals: approvals::resolve(&written.approvals, cooling, &external, &mut check),
+            second_opinion,
         },
         hosts: written.http.hosts.clone(),
         origins: written.http.origins.clone(),

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 38] = [
+const GUARDS: [Guard; 40] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -150,6 +150,13 @@ const GUARDS: [Guard; 38] = [
     ),
     guard("policy", "guard/src/policy.rs", "index == 0 ||", "a_lower_layer_that_allows_is_caught"),
     guard("asking", "guard/src/gate.rs", "Call::Ask if", "a_gate_that_takes_an_ask_for_a_yes_is_caught"),
+    guard("asking", "engine/src/owner.rs", "self.advised(", "an_opinion_that_is_not_asked_for_is_caught"),
+    guard(
+        "asking",
+        "engine/src/opinion.rs",
+        "typed(turn)",
+        "a_request_that_shows_what_nobody_vouches_for_is_caught",
+    ),
     guard(
         "asking",
         "store/src/apply/approval.rs",

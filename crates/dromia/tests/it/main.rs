@@ -32,6 +32,7 @@ mod large;
 mod live;
 mod model;
 mod mutations;
+mod opinions;
 mod past;
 mod plans;
 mod programs;

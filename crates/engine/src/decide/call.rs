@@ -55,6 +55,9 @@ impl Draft {
                 self.refuse_unknown(call, tool)
             }
             Judgement::Asks(asks) if self.is_unknown(asks.call.action) => self.refuse_unknown(call, tool),
+            Judgement::Consults(consults) if self.is_unknown(consults.call.action) => {
+                self.refuse_unknown(call, tool)
+            }
             Judgement::Allowed { call: prepared, rule, policy } => {
                 let attempt = match before {
                     Progress::Started { attempt, .. } => attempt + 1,
@@ -63,6 +66,8 @@ impl Draft {
                 self.start(call, prepared, attempt, rule, policy)
             }
             Judgement::Asks(asks) => self.asks(call, tool, &before, *asks),
+            Judgement::Consults(consults) => self.consults(call, *consults),
+            Judgement::Unconsulted { action, opinion } => self.unconsulted(call, action, opinion),
             Judgement::Denied { rule, reason, policy } => {
                 let by = Refusing { rule: Some(rule), policy, approval: None };
                 self.refuse(call, tool, CallStatus::Denied, by, &reason)
@@ -98,6 +103,7 @@ impl Draft {
         policy: Option<Digest>,
     ) -> Next {
         let approval = self.state.approved(call).map(|(approval, _)| approval);
+        let opinion = self.state.opinion(call).map(|(_, opinion)| opinion.clone());
         self.push(Entry::ToolStarted(ToolStarted {
             call,
             tool: prepared.tool.clone(),
@@ -108,6 +114,7 @@ impl Draft {
             policy,
             approval,
             in_plan: None,
+            opinion,
         }));
         Next::RunTool(prepared)
     }
@@ -144,7 +151,8 @@ impl Draft {
         let body = to_body(&result);
         let Refusing { rule, policy, approval } = by;
         let approval = approval.or_else(|| self.state.approval(call));
-        let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan: None };
+        let opinion = self.state.opinion(call).map(|(_, opinion)| opinion.clone());
+        let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan: None, opinion };
         self.push_with(Entry::ToolRefused(refused), Some(body));
     }
 

@@ -69,6 +69,7 @@ impl Draft {
 
     /// Ends the run at a budget, from which a new one may go on. Calls that did not begin are refused.
     pub(super) fn unfunded(&mut self, exhausted: Exhausted) -> Next {
+        self.lose_opinion();
         while let Some((call, known)) = self.state.next_call() {
             let (tool, began) = (known.tool.clone(), matches!(known.progress, Progress::Started { .. }));
             if began {
@@ -103,6 +104,7 @@ impl Draft {
                 charged_micros: reserved_micros,
             }));
         }
+        self.lose_opinion();
         while let Some((call, known)) = self.state.next_call() {
             let tool = known.tool.clone();
             match known.progress {
@@ -167,6 +169,13 @@ impl Draft {
                 }
             }
             Phase::UnitOpen { .. } => {
+                if let Some((call, lost)) = self.lose_opinion()
+                    && u64::from(lost) >= CLAIMS_MAX
+                {
+                    let detail = format!("{lost} crashes in a row cut off the second opinion about {call}");
+                    self.push(Entry::RunHeld(RunHeld { reason: HoldReason::LostAttempts, detail }));
+                    return Next::Rest;
+                }
                 if let Some((call, known)) = self.state.next_call()
                     && let Progress::Started { effect, .. } = known.progress
                     && !effect.may_repeat()

@@ -170,7 +170,10 @@ fn refused(rule: &str, reason: &str) -> Input {
 
 /// Says why a request may not leave, if it holds a secret or nobody can look. What the scripted model is asked stays in this
 /// process.
-fn leak(prepared: &Prepared, spotter: Result<&Arc<dyn Spotter>, &Fault>) -> Result<Option<String>, Lost> {
+pub(super) fn leak(
+    prepared: &Prepared,
+    spotter: Result<&Arc<dyn Spotter>, &Fault>,
+) -> Result<Option<String>, Lost> {
     if !prepared.wording.leaves() {
         return Ok(None);
     }

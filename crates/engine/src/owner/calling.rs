@@ -93,7 +93,7 @@ impl Owner {
     }
 
     /// Waits until a terminate signal lies in the run's inbox; `None` if the inbox cannot be read.
-    async fn terminated(&self, cancelled: &AtomicBool) -> Option<InboxItem> {
+    pub(super) async fn terminated(&self, cancelled: &AtomicBool) -> Option<InboxItem> {
         loop {
             self.active.signalled().await;
             let items = self.signals().await.ok()?;

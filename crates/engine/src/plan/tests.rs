@@ -128,6 +128,7 @@ fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec
             policy: None,
             approval: None,
             in_plan: None,
+            opinion: None,
         })
     } else {
         Entry::ToolFinished(ToolFinished { call, status, egress: vec![], result: None })

@@ -47,6 +47,24 @@ fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
     Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message: "no".into(), charged_micros })
 }
 
+fn opinion_called(samples: u32) -> Entry {
+    let fields = serde_json::json!({
+        "call": "call_1_0", "action": "00".repeat(32), "model": "n", "samples": samples, "input_tokens": 10,
+        "output_tokens_max": 10, "reserved_micros": 21,
+        "sent": {"form": "chat/2", "model": "m", "digest": "0001020304050607"},
+    });
+    Entry::decode("opinion_called", 1, &fields.to_string()).expect("these are its fields")
+}
+
+fn opinion_given(input: u32, cost_micros: u64, is_lost: bool) -> Entry {
+    let said = serde_json::json!({"model": "n", "go": 1, "stop": 0, "neither": 0, "agree": 1});
+    let fields = serde_json::json!({
+        "call": "call_1_0", "action": "00".repeat(32), "opinion": if is_lost { None } else { Some(said) },
+        "usage": {"input_tokens": input, "output_tokens": 1}, "tokens": 9, "cost_micros": cost_micros,
+    });
+    Entry::decode("opinion_given", 1, &fields.to_string()).expect("these are its fields")
+}
+
 /// Entries in an order that the engine may never write.
 fn any_entry() -> impl Strategy<Value = Entry> {
     let code = prop::sample::select(vec![
@@ -58,6 +76,8 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         3 => (1..9_u32).prop_map(called),
         3 => (1..9_u32, 0..1_000_u32, 0..1_u64 << 50).prop_map(|(a, i, c)| replied(a, i, c)),
         2 => (1..9_u32, code, 0..1_u64 << 50).prop_map(|(a, code, c)| failed(a, code, c)),
+        1 => (1..6_u32).prop_map(opinion_called),
+        1 => (0..1_000_u32, 0..1_u64 << 50, any::<bool>()).prop_map(|(i, c, lost)| opinion_given(i, c, lost)),
         1 => Just(Entry::RunYielded(RunYielded { model_calls: 1, budget: None })),
     ]
 }

@@ -8,13 +8,14 @@ use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::Verdict;
 use dromia_contracts::input::AskedCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::model::{Finish, ModelError, ModelReply, ProposedCall, Usage, UsageDetail};
+use dromia_contracts::model::{Finish, ModelError, ModelReply, Prepared, ProposedCall, Usage, UsageDetail};
+use dromia_contracts::opinion::{Opinion, Word};
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};
-use dromia_engine::decide::{Judgement, Plan};
+use dromia_engine::decide::{Consulted, Consults, Judgement, Plan};
 use dromia_engine::{Input, Next, RunState, apply, decide};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -75,6 +76,32 @@ fn sent() -> Sent {
     Sent { wording, digest: BodyDigest::of(&[7; 32]) }
 }
 
+/// A second model is asked three times about a call.
+fn consults(id: CallId) -> Consults {
+    let sent = sent();
+    let prepared = Prepared {
+        wording: sent.wording.clone(),
+        body: bytes::Bytes::new(),
+        input_tokens: 10,
+        output_tokens_max: 10,
+        reserved_micros: 7,
+        priced: true,
+    };
+    Consults {
+        call: self::prepared(id, EffectClass::Unkeyed, 1),
+        model: "n".into(),
+        samples: 3,
+        prepared,
+        sent,
+    }
+}
+
+fn consulted(dice: u8) -> Consulted {
+    let words = [Word::Go, Word::Stop, Word::Neither].into_iter().cycle().skip(usize::from(dice)).take(3);
+    let usage = Usage { input_tokens: 3, output_tokens: 3 };
+    Consulted { opinion: Opinion::count("n", 3, 2, words), usage, tokens: 6, cost_micros: 5 }
+}
+
 /// A run in memory: the journal, the live state, and what is due.
 struct Live {
     journal: Vec<Entry>,
@@ -103,6 +130,11 @@ impl Live {
             self.journal.push(new.entry);
         }
         self.next = decision.next;
+    }
+
+    /// Tells whether an owner may ask a second model about a call.
+    fn may_consult(&self, id: CallId) -> bool {
+        self.state.may_be_doubted(id) && self.state.opinion(id).is_none()
     }
 
     /// Answers what is due, by one random number; `false` when nothing is.
@@ -145,6 +177,7 @@ impl Live {
                 let judgement = match dice % 5 {
                     0 => Judgement::Denied { rule: "r".into(), reason: "no".into(), policy: None },
                     _ if dice % 11 == 10 => Judgement::ForClient,
+                    _ if dice % 7 == 6 && self.may_consult(id) => Judgement::Consults(Box::new(consults(id))),
                     _ => Judgement::Allowed {
                         call: prepared(id, EFFECTS[usize::from(dice % 5)], dice % 7),
                         rule: "r".into(),
@@ -154,6 +187,7 @@ impl Live {
                 Input::Judged(id, judgement)
             }
             Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into(), policy: None }),
+            Next::Consult(call) => Input::Consulted(call.id, consulted(dice)),
             Next::RunTool(call) => {
                 let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
                 Input::Finished(

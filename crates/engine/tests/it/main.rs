@@ -4,5 +4,6 @@ mod approvals;
 mod cost;
 mod decisions;
 mod golden;
+mod opinions;
 mod session_file;
 mod simulation;

@@ -14,6 +14,7 @@
 //! | E6 (delays) | a call that is put off begins by itself, and not before its time | `a_delayed_call_before_its_time_is_caught` |
 //! | S10, E7 (budgets) | no budget is overshot, its count is what the journals say | `a_store_that_charges_nobody_is_caught` |
 //! | SAFE-8 (plans) | what was not planned before something untrusted came does not happen, wherever it crashes | `a_plan_membership_that_is_unplugged_is_caught` in `plans.rs` |
+//! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | labels (past) | an earlier turn taints a later one only where what it told is read again | `a_body_read_again_that_is_trusted_is_caught` in `past.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
@@ -27,6 +28,7 @@ mod check;
 mod clients;
 mod kills;
 mod live;
+mod opinions;
 mod past;
 mod plans;
 mod planted;
@@ -77,6 +79,9 @@ fn simulate(seed: u64, options: Options) -> Report {
     }
     if options.budgets {
         budgets::check(&world);
+    }
+    if options.opinions.is_some() {
+        (tally.opinions, tally.opinions_lost) = opinions::check(&world);
     }
     let mut journals = blake3::Hasher::new();
     for tenant in &world.tenants {

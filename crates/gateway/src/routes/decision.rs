@@ -70,6 +70,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
             policy: started.policy,
             action: Some(started.action),
             in_plan: started.in_plan,
+            opinion: started.opinion,
         }),
         Entry::ToolRefused(refused) => {
             let told = match &stored.body {
@@ -90,6 +91,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                 policy: refused.policy,
                 action: None,
                 in_plan: refused.in_plan,
+                opinion: refused.opinion,
             })
         }
         _ => None,

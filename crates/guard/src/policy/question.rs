@@ -96,7 +96,7 @@ fn of_call(
 
 /// Tells whether nobody can undo a call: it changes something, and where others see it. Of a tool without a manifest that
 /// is taken for granted.
-fn is_irreversible(call: &PreparedCall, manifest: Option<&Manifest>) -> bool {
+pub(super) fn is_irreversible(call: &PreparedCall, manifest: Option<&Manifest>) -> bool {
     let sink = manifest.map_or(Sink::Outside, |manifest| manifest.sink);
     call.effect != EffectClass::Pure && sink == Sink::Outside
 }

@@ -155,6 +155,10 @@ impl Planted {
 }
 
 impl Gate for Planted {
+    fn is_irreversible(&self, call: &PreparedCall) -> bool {
+        self.gate.is_irreversible(call)
+    }
+
     fn check_grants(&self, grants: &[String]) -> Result<(), String> {
         self.gate.check_grants(grants)
     }

@@ -16,7 +16,8 @@ use crate::reader::Problem;
 
 /// No body is read but a short one that lies in its row.
 const ATTEMPTS: &str = "SELECT seq, at, kind, version, fields, packed FROM entries \
-                        WHERE tenant = ?1 AND run = ?2 AND kind IN ('model_called', 'model_replied', 'model_failed') ORDER BY seq";
+                        WHERE tenant = ?1 AND run = ?2 AND kind IN ('model_called', 'model_replied', 'model_failed', \
+                        'opinion_called', 'opinion_given') ORDER BY seq";
 
 pub(crate) fn list(
     db: &Connection,

@@ -99,6 +99,7 @@ pub(super) fn began(approval: &Approval) -> NewEntry {
             policy: None,
             approval: Some(approval.id),
             in_plan: None,
+            opinion: None,
         }),
     )
 }
@@ -107,7 +108,8 @@ pub(super) fn began(approval: &Approval) -> NewEntry {
 pub(super) fn refused(approval: &Approval, status: CallStatus) -> NewEntry {
     let (call, tool) = (approval.call, approval.tool.clone());
     let approval = Some(approval.id);
-    let refused = ToolRefused { call, tool, status, rule: None, policy: None, approval, in_plan: None };
+    let (rule, policy, in_plan, opinion) = (None, None, None, None);
+    let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan, opinion };
     entry(7, Entry::ToolRefused(refused))
 }
 

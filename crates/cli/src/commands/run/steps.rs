@@ -1,7 +1,7 @@
 //! The steps of a run, read off its journal: each attempt of a model and each call of a tool, with what it took.
 
 use dromia_api::run::Entry;
-use dromia_api::{CallId, Usage};
+use dromia_api::{CallId, Opinion, Usage};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub(super) struct Step {
     kind: StepKind,
     /// The alias of the model that was asked, or the name of the tool.
     name: String,
-    /// Which call it is, of a tool.
+    /// Which call it is, of a tool; which one a second model was asked about.
     call: Option<CallId>,
     /// When it began.
     began_at: Timestamp,
@@ -48,7 +48,8 @@ pub(super) struct Step {
     output_tokens: u32,
     /// What it cost, in millionths of the currency unit.
     cost_micros: u64,
-    /// How it ended: why the model stopped, the call's status, `handed` to a client, or a failure's code.
+    /// How it ended: why the model stopped, how many answers of a second model say go, the call's status, `handed` to a
+    /// client, or a failure's code.
     outcome: Option<String>,
 }
 
@@ -68,6 +69,7 @@ struct Facts {
     usage: Usage,
     cost_micros: u64,
     charged_micros: u64,
+    opinion: Option<Opinion>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +97,25 @@ pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
                     (facts.usage.input_tokens, facts.usage.output_tokens);
                 step.cost_micros = facts.cost_micros + facts.charged_micros;
                 step.end(entry, if facts.code.is_empty() { facts.finish } else { facts.code });
+            }
+            // All answers of a second model about a call, as one step of that model.
+            "opinion_called" => {
+                let Some(call) = facts.call else { continue };
+                let name = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
+                let begun = Step::begun(entry, call.step, 1, StepKind::Model, name);
+                steps.push(Step { call: Some(call), ..begun });
+            }
+            "opinion_given" => {
+                let open = |step: &&mut Step| step.is_open(StepKind::Model) && step.call == facts.call;
+                let Some(step) = steps.iter_mut().rev().find(open) else { continue };
+                (step.input_tokens, step.output_tokens) =
+                    (facts.usage.input_tokens, facts.usage.output_tokens);
+                step.cost_micros = facts.cost_micros;
+                let outcome = facts.opinion.map_or_else(
+                    || "lost".to_owned(),
+                    |told| format!("{} of {} go", told.go, told.samples()),
+                );
+                step.end(entry, outcome);
             }
             "tool_started" => {
                 let Some(call) = facts.call else { continue };
@@ -220,7 +241,17 @@ mod tests {
         9    1     1        tool weather     2026-01-02 03:04:06Z                              handed
         10   2     1        model default    2026-01-02 03:04:06Z           0   0    0.000000  open
         ");
+        let called = r#"{"call":"call_1_0","model":"small","samples":3}"#;
+        let given = r#"{"call":"call_1_0","opinion":{"model":"small","go":2,"stop":1,"neither":0,"agree":2},"usage":{"input_tokens":9,"output_tokens":3},"cost_micros":5}"#;
+        let entries = [
+            entry(1, 1, "opinion_called", called),
+            entry(2, 2, "opinion_given", given),
+            entry(3, 3, "opinion_called", called),
+            entry(4, 3, "opinion_given", r#"{"call":"call_1_0","cost_micros":9}"#),
+        ];
+        let ends: Vec<_> = steps(&entries).into_iter().map(|step| (step.outcome, step.cost_micros)).collect();
+        assert_eq!(ends, [(Some("2 of 3 go".to_owned()), 5), (Some("lost".to_owned()), 9)]);
         // A page may begin in the middle.
-        assert!(steps(&entries[2..3]).is_empty());
+        assert!(steps(&entries[1..2]).is_empty());
     }
 }

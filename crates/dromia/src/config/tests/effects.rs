@@ -30,6 +30,13 @@ macro_rules! external {
     };
 }
 
+/// A second model, and one more key of it.
+macro_rules! second {
+    ($more:literal) => {
+        concat!("irreversible: { second_opinion: { model: scripted", $more, " } }\n")
+    };
+}
+
 /// A channel, and one more key of it.
 macro_rules! channel {
     ($more:literal) => {
@@ -176,6 +183,18 @@ const CASES: &[Case] = &[
     }),
     ("irreversible.cooling_ms", "", "irreversible: { cooling_ms: 7 }", |resolved| {
         format!("{:?}", resolved.engine.approvals.cooling)
+    }),
+    ("irreversible.second_opinion.model", "", second!(""), |resolved| {
+        format!("{:?}", resolved.engine.second_opinion)
+    }),
+    ("irreversible.second_opinion.samples", second!(""), second!(", samples: 5"), |resolved| {
+        format!("{:?}", resolved.engine.second_opinion)
+    }),
+    ("irreversible.second_opinion.agree", second!(""), second!(", agree: 2"), |resolved| {
+        format!("{:?}", resolved.engine.second_opinion)
+    }),
+    ("irreversible.second_opinion.objection", second!(""), second!(", objection: abort"), |resolved| {
+        format!("{:?}", resolved.engine.second_opinion)
     }),
     ("permissions.ask", "", "permissions: { ask: [exec] }", |resolved| {
         format!("{:?}", resolved.said.grants(None))

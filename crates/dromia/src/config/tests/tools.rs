@@ -184,6 +184,41 @@ fn a_time_to_cool_has_its_bounds() {
     }
 }
 
+#[test]
+fn a_second_opinion_has_its_bounds_and_a_model_that_is_there() {
+    for (keys, said) in [
+        ("model: scripted", ""),
+        ("model: scripted, samples: 1", ""),
+        ("model: scripted, samples: 5, agree: 3", ""),
+        ("model: scripted, samples: 0", "irreversible.second_opinion.samples: must be from 1 to 5"),
+        ("model: scripted, samples: 6", "irreversible.second_opinion.samples: must be from 1 to 5"),
+        (
+            "model: scripted, samples: 4, agree: 2",
+            "irreversible.second_opinion.agree: must be more than half",
+        ),
+        (
+            "model: scripted, samples: 2, agree: 3",
+            "irreversible.second_opinion.agree: must be more than half",
+        ),
+        ("model: scriptet", "irreversible.second_opinion.model: there is no model `scriptet`"),
+        ("samples: 1", "irreversible.second_opinion: has no `model`"),
+        ("objection: abort", "irreversible.second_opinion: has no `model`"),
+    ] {
+        let told = loaded(&format!("irreversible: {{ second_opinion: {{ {keys} }} }}"));
+        match told.resolve(&Environment::default()) {
+            Ok(resolved) => {
+                assert_eq!(said, "", "{keys}");
+                let second = resolved.engine.second_opinion.expect("a model is named");
+                assert!(second.agree > second.samples / 2 && second.agree <= second.samples, "{keys}");
+            }
+            Err(problems) => {
+                let problems = problems.to_string();
+                assert!(!said.is_empty() && problems.contains(said), "{keys}: {problems}");
+            }
+        }
+    }
+}
+
 /// A file with one tool of the operator's own.
 fn external(name: &str, keys: &str) -> String {
     format!("tools:\n  external:\n    {name}: {{ description: Pays., url: 'https://h/pay'{keys} }}\n")

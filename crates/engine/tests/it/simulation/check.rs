@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) approved_in_place: usize,
     pub(crate) approved_later: usize,
     pub(crate) crowded_out: usize,
+    pub(crate) opinions: usize,
+    pub(crate) opinions_lost: usize,
     pub(crate) parked: usize,
     pub(crate) takeovers: u64,
     pub(crate) crashes: u64,

@@ -35,6 +35,7 @@ use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fau
 use dromia_testkit::ReferenceStore;
 
 use super::approvals::GATED;
+use super::opinions::SECOND;
 use super::plans::WIRE;
 use super::witness::{Execution, Witness};
 use super::world::{Chance, Lie, at_once};
@@ -167,7 +168,7 @@ impl Drop for Asking<'_> {
 
 impl Model for Outside {
     fn knows(&self, alias: &str) -> bool {
-        alias == "script"
+        alias == "script" || alias == SECOND
     }
 
     /// Anything fits but an input that calls itself endless.
@@ -210,6 +211,9 @@ impl Model for Outside {
             if self.write(&prepared.wording, request).as_ref() != Ok(&prepared.body) {
                 self.witness.blame("J4", "what is sent is not what was prepared");
             }
+            if request.model == SECOND {
+                return self.opinion(request).await;
+            }
             let turns = request.transcript.turns();
             let said = |turn: &Turn| match turn {
                 Turn::Input(message) => Some(parts_text(&message.parts)),
@@ -249,6 +253,27 @@ impl Model for Outside {
 }
 
 impl Outside {
+    /// A second model goes along with everybody but eve, after some time.
+    async fn opinion(&self, request: &ModelRequest) -> Result<ModelReply, ModelError> {
+        let text = |turn: &Turn| match turn {
+            Turn::Input(message) => parts_text(&message.parts),
+            Turn::Unit(unit) => format!("{unit:?}"),
+        };
+        let shown: String = request.transcript.turns().iter().map(text).collect();
+        let word = if shown.contains("\"to\":\"eve\"") { "stop" } else { "go" };
+        self.witness.book().shown.push((request.key.clone(), shown));
+        self.sleep(30).await;
+        Ok(ModelReply {
+            text: word.to_owned(),
+            calls: Vec::new(),
+            usage: Usage { input_tokens: 4, output_tokens: 1 },
+            detail: UsageDetail::default(),
+            cost_micros: 2,
+            finish: Finish::Stop,
+            stopped_at: None,
+        })
+    }
+
     fn failure(&self) -> Option<ErrorCode> {
         if self.storms(10) {
             return Some(ErrorCode::ModelUnavailable);
@@ -405,6 +430,10 @@ impl Outside {
 }
 
 impl Gate for Outside {
+    fn is_irreversible(&self, call: &PreparedCall) -> bool {
+        call.tool == "post"
+    }
+
     fn check_grants(&self, _: &[String]) -> Result<(), String> {
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(crate) struct Book {
     pub(crate) sessions: BTreeMap<String, SessionId>,
     /// Executions of tools, transactional ones excepted, in order.
     pub(crate) executions: Vec<Execution>,
+    /// What a second model was shown, by the key of each request.
+    pub(crate) shown: Vec<(String, String)>,
     /// Model attempts by the key of their step.
     pub(crate) attempts: BTreeMap<String, usize>,
     /// Model attempts that are being made, by place.

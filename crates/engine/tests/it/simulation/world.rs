@@ -19,7 +19,7 @@ use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, Page, RunFilter, S
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
-use dromia_engine::{Engine, EngineConfig, Ports};
+use dromia_engine::{Engine, EngineConfig, Objection, Ports, SecondOpinion};
 use dromia_testkit::sim::Dice;
 use dromia_testkit::{ReferenceStore, Sim};
 use futures_util::FutureExt as _;
@@ -93,6 +93,8 @@ pub(crate) struct Options {
     pub(crate) cooling: Option<i64>,
     /// Whether the store has room for every second request for approval only.
     pub(crate) crowded: bool,
+    /// What becomes of a call that cannot be undone and to which a second model does not agree, where one is asked.
+    pub(crate) opinions: Option<Objection>,
 }
 
 /// Somewhere to talk to an agent.
@@ -246,6 +248,12 @@ impl World {
             config.approvals.expire = SignedDuration::from_secs(20);
             config.approvals.cooling = SignedDuration::from_secs(self.options.cooling.unwrap_or(600));
         }
+        config.second_opinion = self.options.opinions.map(|objection| SecondOpinion {
+            model: super::opinions::SECOND.to_owned(),
+            samples: 2,
+            agree: 2,
+            objection,
+        });
         Engine::new(ports, config)
     }
 

@@ -61,6 +61,8 @@ impl Listener {
                 return Err(self.unanswered(RunStatus::Yielded, text).with_hint(hint));
             }
             Entry::CallAsked(_)
+            | Entry::OpinionCalled(_)
+            | Entry::OpinionGiven(_)
             | Entry::ToolStarted(_)
             | Entry::ToolFinished(_)
             | Entry::ToolRefused(_)

@@ -8,7 +8,7 @@ use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::token::TokenScope;
-use dromia_contracts::{AgentId, Digest, RunId, SessionId};
+use dromia_contracts::{AgentId, Digest, ErrorCode, RunId, SessionId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -151,6 +151,23 @@ pub(super) fn entry_records(
         Entry::ModelReplied(replied) => Record { outcome: word(&replied.finish), ..record },
         Entry::ModelFailed(failed) => Record { outcome: Some(failed.code.as_str().to_owned()), ..record },
         Entry::CallAsked(asked) => Record { call: Some(asked.call), what: said(&asked.tool), ..record },
+        Entry::OpinionCalled(called) => Record {
+            call: Some(called.call),
+            what: said(&called.model),
+            action: Some(called.action),
+            ..record
+        },
+        Entry::OpinionGiven(given) => Record {
+            call: Some(given.call),
+            what: given.opinion.as_ref().and_then(|opinion| said(&opinion.model)),
+            action: Some(given.action),
+            outcome: Some(match &given.opinion {
+                Some(opinion) if opinion.agrees() => "agrees".to_owned(),
+                Some(_) => "objects".to_owned(),
+                None => ErrorCode::OutcomeUnknown.as_str().to_owned(),
+            }),
+            ..record
+        },
         Entry::ToolStarted(started) => Record {
             call: Some(started.call),
             what: said(&started.tool),

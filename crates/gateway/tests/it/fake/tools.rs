@@ -61,6 +61,10 @@ impl ToolHost for Shelf {
 }
 
 impl Gate for Shelf {
+    fn is_irreversible(&self, _: &PreparedCall) -> bool {
+        true
+    }
+
     fn check_grants(&self, _: &[String]) -> Result<(), String> {
         Ok(())
     }

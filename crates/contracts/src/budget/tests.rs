@@ -10,7 +10,7 @@ use crate::entry::{
 use crate::id::CallId;
 use crate::model::{Finish, Usage, UsageDetail};
 use crate::opinion::Opinion;
-use crate::sent::{BodyDigest, Sent, Wording};
+use crate::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use crate::tool::EffectClass;
 
 fn at(seconds: i64) -> Timestamp {
@@ -99,6 +99,7 @@ fn opinion_called(seconds: i64) -> NewEntry {
         whole: false,
         limit: None,
         left_out: 0,
+        tainted_past: TaintedPast::Whole,
     };
     let entry = Entry::OpinionCalled(OpinionCalled {
         call: CallId { step: 1, index: 0 },

@@ -3,7 +3,7 @@ use dromia_contracts::Digest;
 use dromia_contracts::content::{AssistantMessage, CallStatus, Media, ToolCall, ToolResult};
 use dromia_contracts::egress::{Method, Reaches};
 use dromia_contracts::model::{Finish, UsageDetail};
-use dromia_contracts::sent::Wording;
+use dromia_contracts::sent::{TaintedPast, Wording};
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::transcript::{OpenUnit, Turn};
 
@@ -207,6 +207,7 @@ fn prepared() -> Prepared {
         whole: false,
         limit: None,
         left_out: 0,
+        tainted_past: TaintedPast::Whole,
     };
     let body = bytes::Bytes::new();
     Prepared { wording, body, input_tokens: 10, output_tokens_max: 90, reserved_micros: 70, priced: true }

@@ -7,7 +7,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, ModelReply, Prepared, ProposedCall, Usage, UsageDetail};
 use dromia_contracts::opinion::{Opinion, Word};
 use dromia_contracts::run::{RunKind, RunStatus};
-use dromia_contracts::sent::{BodyDigest, Sent, Wording};
+use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ItemId, SessionId};
@@ -23,8 +23,15 @@ const CALL: CallId = CallId { step: 1, index: 0 };
 const RESERVED: u64 = 210;
 
 fn sent() -> Sent {
-    let wording =
-        Wording { by: None, form: "chat/1".into(), model: "m".into(), whole: true, limit: None, left_out: 0 };
+    let wording = Wording {
+        by: None,
+        form: "chat/1".into(),
+        model: "m".into(),
+        whole: true,
+        limit: None,
+        left_out: 0,
+        tainted_past: TaintedPast::Whole,
+    };
     Sent { wording, digest: BodyDigest::of(&[7; 32]) }
 }
 

@@ -97,6 +97,7 @@ impl Story {
             policy: None,
             approval: None,
             in_plan: None,
+            opinion: None,
         });
         self.add_entry(&started, None).expect("it is readable");
         self.ends(call, parts);

@@ -42,7 +42,7 @@ impl Scene {
     }
 
     /// Reads the first run, and checks that nothing was posted without an opinion that agrees.
-    fn told(&self) -> Told {
+    fn opined(&self) -> Told {
         let mut told = Told::default();
         let entries = self.entries();
         for entry in &entries {
@@ -144,7 +144,7 @@ fn turn(opinions: Option<Objection>, crash_after: Option<usize>) -> Scene {
 #[test]
 fn what_a_second_model_does_not_agree_to_does_not_begin() {
     let scene = turn(Some(Objection::Abort), None);
-    let told = scene.told();
+    let told = scene.opined();
     assert_eq!((told.called, told.given.len(), told.lost), (2, 2, 0));
     assert_eq!(told.refused, [Some("second-opinion".to_owned())]);
     assert_eq!((scene.posts("bob"), scene.posts("eve")), (1, 0));
@@ -157,7 +157,7 @@ fn what_a_second_model_does_not_agree_to_does_not_begin() {
 #[test]
 fn an_opinion_that_is_not_asked_for_is_caught() {
     let scene = turn(None, None);
-    assert_eq!((scene.told(), scene.posts("eve"), scene.shown()), (Told::default(), 1, 0));
+    assert_eq!((scene.opined(), scene.posts("eve"), scene.shown()), (Told::default(), 1, 0));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_takeover_asks_again_only_what_is_not_durable() {
     let mut lost = 0;
     for crash_after in (0..300).step_by(10) {
         let scene = turn(Some(Objection::Abort), Some(crash_after));
-        let told = scene.told();
+        let told = scene.opined();
         assert_eq!(told.called, told.given.len() + told.lost, "each question has its end");
         assert_eq!(told.given.len(), 2, "{crash_after} ms: one opinion is durable for each call");
         assert!(scene.posts("bob") <= 1 && scene.posts("eve") == 0, "crashed after {crash_after} ms");

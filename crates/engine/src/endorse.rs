@@ -32,8 +32,8 @@ pub(crate) fn endorsed(transcript: &Transcript, arguments: &str) -> Vec<String> 
 pub(crate) fn typed(turn: &Turn) -> Vec<&str> {
     match turn {
         Turn::Input(message) => {
-            let parts = message.parts.iter().filter(|part| part.label() == Label::ACTOR_TEXT);
-            parts.map(Part::as_text).collect()
+            let texts = message.parts.iter().filter(|part| !part.is_image());
+            texts.filter(|text| text.label() == Label::ACTOR_TEXT).map(Part::as_text).collect()
         }
         Turn::Unit(_) => Vec::new(),
     }

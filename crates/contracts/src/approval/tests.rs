@@ -142,7 +142,7 @@ fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
     ];
     for (text, open) in [
         ("send", Some("cc")),
-        ("send body=x sum=1", Some("cc")),
+        ("send body=x sum:=1", Some("cc")),
         ("send cc=ada@example.com", Some("file")),
         ("send cc=** file=notes/*", Some("key")),
         ("send cc=** file=** key=k1", None),

@@ -227,7 +227,7 @@ fn a_byte_that_changes_in_the_record_of_an_act_is_found() {
         }
         fs::write(&database, changed).expect("the store can be written");
         let (code, found) = asked(&home, &["audit", "verify"]);
-        assert!(code == 1 && problems(&found).contains(&"seal_changed"), "{kind}: {found:#}");
+        assert!(code == 6 && problems(&found).contains(&"seal_changed"), "{kind}: {found:#}");
     }
     fs::write(&database, whole).expect("the store can be written");
     good(&home, &["audit", "verify"]);

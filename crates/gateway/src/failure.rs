@@ -248,12 +248,11 @@ impl From<Refusal> for Failure {
             Refusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
             Refusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
             Refusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
-            Refusal::Overloaded => Self::new(ErrorCode::Overloaded, message),
+            Refusal::Overloaded | Refusal::ApprovalsFull { .. } => Self::new(ErrorCode::Overloaded, message),
             Refusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
             Refusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
-            Refusal::ApprovalsFull { .. } => Self::new(ErrorCode::Overloaded, message),
             Refusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
             Refusal::SessionExists { .. }
             | Refusal::EpochStale { .. }

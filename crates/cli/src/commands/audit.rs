@@ -328,7 +328,9 @@ mod tests {
         let whole = b"{\"dromia_audit\":1}\n{\"end\":{}}\n";
         let is_whole = |pieces: &[&[u8]]| {
             let mut lines = Lines::default();
-            pieces.iter().for_each(|piece| lines.push(piece));
+            for piece in pieces {
+                lines.push(piece);
+            }
             lines.are_signed
         };
         for at in 0..=whole.len() {

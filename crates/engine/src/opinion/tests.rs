@@ -213,8 +213,8 @@ fn prepared() -> Prepared {
     Prepared { wording, body, input_tokens: 10, output_tokens_max: 90, reserved_micros: 70, priced: true }
 }
 
-fn said(text: &str) -> Answer {
-    Some(Ok(ModelReply {
+fn said(text: &str) -> ModelReply {
+    ModelReply {
         text: text.into(),
         calls: Vec::new(),
         usage: Usage { input_tokens: 9, output_tokens: 1 },
@@ -222,22 +222,40 @@ fn said(text: &str) -> Answer {
         cost_micros: 5,
         finish: Finish::Stop,
         stopped_at: None,
-    }))
+    }
 }
 
-fn failed(code: ErrorCode) -> Answer {
-    Some(Err(ModelError { code, message: format!("{code} it is"), retry_after: None }))
+fn failed(code: ErrorCode) -> ModelError {
+    ModelError { code, message: format!("{code} it is"), retry_after: None }
 }
 
 #[test]
 fn answers_errors_and_silence_come_to_an_opinion_and_to_what_they_took() {
     for (answers, counts, agrees, tokens, cost) in [
-        (vec![said("go"), said("GO"), said("go")], (3, 0, 0), true, 30, 15),
-        (vec![said("stop"), said("go"), said("go")], (2, 1, 0), true, 30, 15),
-        (vec![said("go"), said("stop"), said("perhaps")], (1, 1, 1), false, 30, 15),
-        (vec![said("go"), failed(ErrorCode::ModelRejected), said("go")], (2, 0, 1), true, 20, 10),
-        (vec![said("go"), failed(ErrorCode::ModelUnavailable), None], (1, 0, 2), false, 110, 75),
-        (vec![failed(ErrorCode::ModelCut), None, None], (0, 0, 3), false, 300, 210),
+        (vec![Some(Ok(said("go"))), Some(Ok(said("GO"))), Some(Ok(said("go")))], (3, 0, 0), true, 30, 15),
+        (vec![Some(Ok(said("stop"))), Some(Ok(said("go"))), Some(Ok(said("go")))], (2, 1, 0), true, 30, 15),
+        (
+            vec![Some(Ok(said("go"))), Some(Ok(said("stop"))), Some(Ok(said("perhaps")))],
+            (1, 1, 1),
+            false,
+            30,
+            15,
+        ),
+        (
+            vec![Some(Ok(said("go"))), Some(Err(failed(ErrorCode::ModelRejected))), Some(Ok(said("go")))],
+            (2, 0, 1),
+            true,
+            20,
+            10,
+        ),
+        (
+            vec![Some(Ok(said("go"))), Some(Err(failed(ErrorCode::ModelUnavailable))), None],
+            (1, 0, 2),
+            false,
+            110,
+            75,
+        ),
+        (vec![Some(Err(failed(ErrorCode::ModelCut))), None, None], (0, 0, 3), false, 300, 210),
         (vec![], (0, 0, 3), false, 0, 0),
     ] {
         let fails = answers.iter().any(|answer| !matches!(answer, Some(Ok(_))));

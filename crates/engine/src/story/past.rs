@@ -151,7 +151,9 @@ impl Story {
         if let Some(unit) = retold {
             self.transcript.replace_unit(fresh.at, unit);
             let past = Arc::make_mut(&mut self.past);
-            kept.into_iter().for_each(|(handle, parts)| past.keep(handle, parts));
+            for (handle, parts) in kept {
+                past.keep(handle, parts);
+            }
         }
     }
 }

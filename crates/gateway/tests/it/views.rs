@@ -1,5 +1,7 @@
 //! What the other routes show, as whole documents.
 
+use std::slice;
+
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::{Actor, ItemId};
@@ -140,7 +142,7 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     let file = world.ask("GET", &format!("/v1/sessions/{}/export", world.ours.session), "").await;
     assert_eq!(file.headers["content-type"], "application/octet-stream");
     let record = (world.ours.tenant, Actor::new("token:ci"), world.ours.session);
-    assert_eq!(world.rooms.lock().exported, [record.clone()], "who took it is in the audit");
+    assert_eq!(world.rooms.lock().exported, slice::from_ref(&record), "who took it is in the audit");
     let text = std::str::from_utf8(&file.body).unwrap();
     let imported = world.ask("POST", "/v1/sessions/import?agent=ops", text).await;
     assert_eq!(imported.status, 201);

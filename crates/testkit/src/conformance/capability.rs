@@ -1,6 +1,7 @@
 //! Claims about capabilities as they are stored: put once, taken back for good, gone with their holder, and nothing crosses
 //! tenants.
 
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,7 +96,7 @@ pub(super) async fn a_capability_that_is_let_go_of_is_gone_and_so_are_those_of_a
     let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
     let set = AgentStateSet { agent: scene.agent, from, to };
     scene.done(scene.batch().with(Mutation::AgentStateSet(set))).await;
-    assert_eq!(found(&scene).await, [theirs.clone()], "what is being erased is not seen");
+    assert_eq!(found(&scene).await, slice::from_ref(&theirs), "what is being erased is not seen");
     while !scene.store.erase_agent_page(&scene.scope(), scene.agent).await.expect("a page").1 {}
     assert_eq!(found(&scene).await, [theirs]);
 }

@@ -55,7 +55,9 @@ impl State {
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> = redrives.map(|one| Candidate::of(Some(&tenant), one, wanted)).collect();
         tenant.deliver(batch)?;
-        redrives.into_iter().for_each(|act| tenant.note(act));
+        for act in redrives {
+            tenant.note(act);
+        }
         self.tenants.insert(batch.tenant, tenant);
         self.stats.commits += 1;
         self.stats.batches += 1;

@@ -194,7 +194,7 @@ fn no_crash_uses_an_approval_twice_or_loses_one() {
 fn a_call_that_finds_no_room_to_be_asked_for_is_refused_and_its_run_goes_on() {
     let (mut own, mut crowded_out) = (0, 0);
     for seed in seeds().take(40) {
-        let report = simulate(seed, Options { approvals: true, crowded: true, ..Options::default() });
+        let report = simulate(seed, Options { approvals: true, crowded: Some(2), ..Options::default() });
         assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
         own += report.tally.approved_in_place;
         crowded_out += report.tally.crowded_out;

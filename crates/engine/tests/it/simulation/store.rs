@@ -44,7 +44,7 @@ pub(crate) struct Weather {
     witness: Arc<Witness>,
     lie: Option<Lie>,
     /// Whether there is room for every second request for approval only.
-    crowded: bool,
+    crowded: Option<usize>,
     /// Whether anything fails at the moment.
     storm: AtomicBool,
     /// Whether a commit may take the whole process with it.
@@ -137,7 +137,10 @@ impl Weather {
             Mutation::ApprovalAsk(ask) => ask.state.is_open(),
             _ => false,
         };
-        if self.crowded && batch.mutations.iter().any(asks) && self.chance.one_in(2) {
+        if let Some(share) = self.crowded
+            && batch.mutations.iter().any(asks)
+            && self.chance.one_in(share)
+        {
             return Box::pin(std::future::ready(Commit::Refused(Refusal::ApprovalsFull { most: OPEN_MAX })));
         }
         if self.storms(60) {

@@ -91,8 +91,8 @@ pub(crate) struct Options {
     pub(crate) approvals: bool,
     /// For how many seconds that tool is put off, where no person is needed.
     pub(crate) cooling: Option<i64>,
-    /// Whether the store has room for every second request for approval only.
-    pub(crate) crowded: bool,
+    /// For one of how many requests for approval the store has no room.
+    pub(crate) crowded: Option<usize>,
     /// What becomes of a call that cannot be undone and to which a second model does not agree, where one is asked.
     pub(crate) opinions: Option<Objection>,
 }

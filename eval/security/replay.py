@@ -1,6 +1,6 @@
 """Replays AgentDojo's `banking` and `workspace` through the real binary, and counts what a hijacked model gets done.
 
-    python replay.py [--suite banking] [--approver none] [--policy FOLDER]… [--plan] [--every N] [--out report.json]
+    python replay.py [--suite banking] [--approver none] [--policy FOLDER]… [--no-plan] [--every N] [--out report.json]
 
 The tools of a suite are a small HTTP server, registered in a home as external tools by the manifests beside this file. The
 model is another one, which says what a trace says: an honest task's own calls, or an attacker's. Nothing here decides what is
@@ -174,7 +174,7 @@ def replay(arguments):
         outcome["rows"].append(report.row(report.BARE, "-", played))
         print(f"bare: {len(played)} replayed", file=sys.stderr)
         guard = "+".join(pathlib.Path(policy).name for policy in arguments.policy) or "shipped"
-        guard += " with plans" if arguments.plan else ""
+        guard += "" if arguments.plan else " without plans"
         has_desk = approvers.has_approvals(home.BINARY, home.environment(HERE / "nowhere"))
         for label in arguments.approver or list(approvers.APPROVERS):
             approver, played = approvers.APPROVERS[label](), []
@@ -210,7 +210,7 @@ def main():
     parser.add_argument("--suite", action="append", choices=suites.SUITES)
     parser.add_argument("--approver", action="append", choices=list(approvers.APPROVERS))
     parser.add_argument("--policy", action="append", default=[], help="a folder of .rego files laid over the shipped policy")
-    parser.add_argument("--plan", action="store_true", help="the model declares a plan before it reads anything")
+    parser.add_argument("--no-plan", dest="plan", action="store_false", help="the model declares no plan before it reads")
     parser.add_argument("--every", type=int, default=1, help="only every n-th task and pair")
     parser.add_argument("--out", default="-", help="where the report goes as JSON")
     parser.add_argument("--goals", action="store_true", help="fail if a goal is not met")

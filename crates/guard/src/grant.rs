@@ -211,7 +211,7 @@ pub fn parse_grants<'a>(grants: &'a [String], tools: &[&str]) -> Result<Vec<Gran
 }
 
 fn parse_known<'a>(text: &'a str, tools: &[&str]) -> Result<Grant<'a>, GrantError> {
-    if crate::permission::narrowing(text).is_some() {
+    if crate::permission::row(text).is_some() {
         let problem = "only the operator's file says so, with permissions";
         return Err(GrantError::Malformed { grant: shown(text), problem });
     }

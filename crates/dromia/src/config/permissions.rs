@@ -77,7 +77,7 @@ fn rows(here: &str, lists: &[(Call, &Vec<String>)], there: &[&str], check: &mut 
                 check.wrong(&place, format!("{tool} stands here twice; only the strictest would count"));
             }
             known.push(tool);
-            rows.push(spelled(*call, tool));
+            rows.extend(spelled(*call, tool));
         }
     }
     rows

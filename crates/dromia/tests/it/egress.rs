@@ -57,7 +57,10 @@ pub(crate) async fn ask(server: &Server, agent: &str, urls: &[String]) -> Vec<Va
 #[test]
 fn an_agent_reaches_what_is_granted_and_opened_and_never_its_own_server() {
     let home = Home::new();
-    append(&home.path().join("dromia.yaml"), "egress: { private_tools: ['127.0.0.0/8', '::1'] }\n");
+    // What the first answer says leads to the other calls, and the operator wants them all the same.
+    let config = "egress: { private_tools: ['127.0.0.0/8', '::1'] }\n\
+                  agents: { scout: { permissions: { allow: [http.request] } } }\n";
+    append(&home.path().join("dromia.yaml"), config);
     let (port, heard) = hello();
     let server = home.serve();
     let own = server.url.rsplit(':').next().expect("a port").to_owned();

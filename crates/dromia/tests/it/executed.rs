@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::home::{Home, block_on, count, stderr};
+use crate::home::{Home, append, block_on, count, stderr};
 
 /// The name of a helper, behind which its program comes.
 const HELPER: &str = "dromia-sandbox-helper";
@@ -99,6 +99,10 @@ fn judged(entries: &[Value]) -> Vec<(String, String)> {
 #[test]
 fn what_the_gate_judged_is_what_the_kernel_executed() {
     let home = Home::new();
+    append(
+        &home.path().join("dromia.yaml"),
+        "agents: { dev: { permissions: { allow: [exec, shell.execute] } } }\n",
+    );
     let log = home.path().with_file_name("executed");
     let mut command = traced(&log);
     command.arg(env!("CARGO_BIN_EXE_dromia")).env("DROMIA_HOME", home.path()).stdin(Stdio::null());

@@ -38,6 +38,7 @@ impl House {
                     arguments: { properties: { to: { type: string } }, required: [to] }";
         let file = format!(
             "version: 1\nmodels:\n  default: {{ kind: scripted }}\n{alias}approvals: {{ hold_ms: 60000 }}\n\
+             agents: {{ clerk: {{ permissions: {{ allow: [bank.pay] }} }} }}\n\
              irreversible: {{ second_opinion: {{ model: second{second} }} }}\ntools:\n  external:\n    bank.pay: \
              {{ {pays}, url: 'http://127.0.0.1:{port}/pay' }}\n"
         );

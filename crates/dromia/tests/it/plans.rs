@@ -10,7 +10,6 @@ use crate::external::bank;
 use crate::home::{Home, append, block_on, count};
 
 const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
-const PLANNED: &str = include_str!("../../../../eval/security/policies/planned/planned.rego");
 
 /// A home with a tool that pays somebody, and what the bank hears.
 fn house(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex<Vec<String>>>) {
@@ -52,7 +51,7 @@ struct Turn {
 impl Turn {
     /// Lives through a turn of an agent with these grants, which makes the calls one after the other.
     fn of(grants: &[&str], calls: &[(&str, Value)]) -> Self {
-        let (home, heard) = house("unattended: [http]", &[("planned.rego", PLANNED)]);
+        let (home, heard) = house("unattended: [http]", &[]);
         let server = home.serve();
         let grants: Vec<_> = grants.iter().map(|&grant| grant.to_owned()).collect();
         create(&home, "clerk", &grants);
@@ -119,8 +118,7 @@ fn a_declaration_that_is_not_granted_plans_nothing() {
 
 #[test]
 fn a_call_that_runs_by_itself_stands_to_the_plan_as_it_stood_when_it_was_asked_for() {
-    let policies = [("endorsed.rego", ENDORSED), ("planned.rego", PLANNED)];
-    let (home, heard) = house("hold_ms: 300", &policies);
+    let (home, heard) = house("hold_ms: 300", &[("endorsed.rego", ENDORSED)]);
     let server = home.serve();
     create(&home, "clerk", &["bank.pay".to_owned(), "plan.declare".to_owned()]);
     // Three letters are nobody's word, so what was planned is asked about for that reason and for no other.

@@ -55,7 +55,60 @@ verdicts contains {
 	input.irreversible != "allow"
 }
 
-# 5. Within its capability an agent acts.
+# 5. After something that nobody here vouches for, what does not stay inside was planned before it came: the tool, and each
+# place that the call leads to. What stays inside keeps the label of what led to it. A permission that allows the tool is
+# the operator's word for it, whatever was read.
+may_be_misled if input.context.integrity == "untrusted"
+
+may_be_misled if input.action.plan.frozen
+
+stays_inside if input.action.sink == "inside"
+
+is_vouched_for if {
+	some row in input.permissions
+	row.verdict == "allow"
+}
+
+verdicts contains {
+	"verdict": "ask",
+	"rule": "unplanned",
+	"reason": concat("", [input.action.tool, " was not planned like this before somebody else's text was read"]),
+} if {
+	input.action.kind == "tool"
+	may_be_misled
+	not stays_inside
+	not is_vouched_for
+	not input.action.in_plan
+}
+
+# 6. A plan says where a call leads. It does not say which key is set, nor, of a tool that leads nowhere, what it acts upon:
+# that was said by a person.
+leads_somewhere if "destination" in {role | some role in input.action.roles}
+
+left_open contains "credential"
+
+left_open contains "object" if not leads_somewhere
+
+left_unsaid contains name if {
+	some name, role in input.action.roles
+	role in left_open
+	not object.get(input.action.arguments, name, null) in {null, []}
+	not name in input.action.endorsed
+}
+
+verdicts contains {
+	"verdict": "ask",
+	"rule": "unsaid-object",
+	"reason": concat("", ["somebody else may have chosen ", concat(", ", sort(left_unsaid))]),
+} if {
+	input.action.sink == "outside"
+	input.action.effect != "pure"
+	may_be_misled
+	not is_vouched_for
+	count(left_unsaid) > 0
+}
+
+# 7. Within its capability an agent acts.
 verdicts contains {
 	"verdict": "allow",
 	"rule": "within-capability",

@@ -1,4 +1,4 @@
-//! What a policy sees of a frozen plan, and the policy of the evaluation that asks for what is outside of it.
+//! What a policy sees of a frozen plan, and the shipped policy, which asks for what is outside of it.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,22 @@ use dromia_guard::{GrantGate, Layers, Policies};
 
 const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
 const ENDORSED_TESTS: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed_test.rego");
-const PLANNED: &str = include_str!("../../../../eval/security/policies/planned/planned.rego");
-const PLANNED_TESTS: &str = include_str!("../../../../eval/security/policies/planned/planned_test.rego");
+const DEFAULT: &str = include_str!("../../src/policy/default.rego");
+const DEFAULT_TESTS: &str = include_str!("../../src/policy/default_test.rego");
+
+/// A policy that says nothing.
+const NOTHING: &str = "package dromia.policy\nimport rego.v1\nverdicts contains row if some row in []\n";
 
 fn file(name: &str, text: &str) -> PolicyText {
     PolicyText { name: name.to_owned(), text: text.to_owned() }
 }
 
-/// Judges a payment to somebody whom its actor named, under the policies of the evaluation.
-fn judge(planned: &str, context: Label, plan: Planning<'_>) -> Verdict {
+/// Judges a payment to somebody whom its actor named, under the shipped policy, one of the evaluation, and one more.
+fn judge(more: &str, context: Label, plan: Planning<'_>) -> Verdict {
     let roles = BTreeMap::from([("to".to_owned(), ArgumentRole::Destination)]);
     let manifest = ("bank.pay".to_owned(), Manifest { sink: Sink::Outside, roles });
     let policies = Policies::built_in().expect("the shipped policy compiles").knowing([manifest]);
-    let files = [file("endorsed.rego", ENDORSED), file("planned.rego", planned)];
+    let files = [file("endorsed.rego", ENDORSED), file("more.rego", more)];
     let instance = Layer::compile("instance", &files).expect("it compiles");
     policies.replace(Layers { instance: Some(instance), ..Layers::default() });
     let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
@@ -65,14 +68,10 @@ fn frozen(in_plan: bool, tools: &[String]) -> Planning<'_> {
 }
 
 #[test]
-fn the_policies_of_the_evaluation_keep_their_tests_alone_and_together() {
+fn a_policy_of_the_evaluation_keeps_its_tests() {
     let endorsed = [file("endorsed.rego", ENDORSED), file("endorsed_test.rego", ENDORSED_TESTS)];
-    let planned = [file("planned.rego", PLANNED), file("planned_test.rego", PLANNED_TESTS)];
-    let both: Vec<_> = endorsed.iter().chain(&planned).cloned().collect();
-    for (files, least) in [(&endorsed[..], 8), (&planned[..], 14), (&both[..], 22)] {
-        let ends = run_tests("instance", files).expect("it compiles");
-        assert!(ends.len() >= least && ends.iter().all(|end| end.problem.is_none()), "{ends:?}");
-    }
+    let ends = run_tests("instance", &endorsed).expect("it compiles");
+    assert!(ends.len() >= 8 && ends.iter().all(|end| end.problem.is_none()), "{ends:?}");
 }
 
 #[test]
@@ -88,7 +87,7 @@ fn a_call_outside_of_a_frozen_plan_is_asked_about_whatever_its_actor_named() {
         (Label::ACTOR_TEXT, frozen(true, &tools), None),
         (Label::ACTOR_TEXT, Planning::OPEN, None),
     ] {
-        assert_eq!(asks(&judge(PLANNED, context, plan)), rule, "{context} {plan:?}");
+        assert_eq!(asks(&judge(NOTHING, context, plan)), rule, "{context} {plan:?}");
     }
 }
 
@@ -103,19 +102,20 @@ verdicts contains {"verdict": "ask", "rule": "not-named", "reason": ""} if {
     for (tools, rule) in
         [(vec!["bank.pay".to_owned()], None), (vec!["mail.send".to_owned()], Some("not-named"))]
     {
-        assert_eq!(asks(&judge(text, Label::OUTSIDE, frozen(false, &tools))), rule, "{tools:?}");
+        assert_eq!(asks(&judge(text, Label::OUTSIDE, frozen(true, &tools))), rule, "{tools:?}");
     }
 }
 
-/// Planted fault: a policy that does not look whether a call is in the plan. The attacker's payment to somebody whom the
-/// actor happened to name passes, and the policy's own tests notice.
+/// Planted fault: a shipped policy that does not look whether a call is in the plan. Its own tests notice.
 #[test]
 fn a_plan_that_no_policy_looks_into_is_caught() {
-    assert_eq!(PLANNED.matches("\tnot is_planned\n").count(), 1);
-    let blind = PLANNED.replace("\tnot is_planned\n", "\tfalse\n");
-    assert_eq!(asks(&judge(PLANNED, Label::OUTSIDE, frozen(false, &[]))), Some("unplanned"));
-    assert_eq!(asks(&judge(&blind, Label::OUTSIDE, frozen(false, &[]))), None, "the attack passes");
-    let files = [file("planned.rego", &blind), file("planned_test.rego", PLANNED_TESTS)];
-    let ends = run_tests("instance", &files).expect("it compiles");
-    assert!(ends.iter().any(|end| end.problem.is_some()), "nothing misses it");
+    let look = "\tnot input.action.in_plan\n";
+    assert_eq!(DEFAULT.matches(look).count(), 1);
+    let missed = |policy: &str| {
+        let files = [file("default.rego", policy), file("default_test.rego", DEFAULT_TESTS)];
+        let ends = run_tests("built-in", &files).expect("it compiles");
+        ends.iter().filter(|end| end.problem.is_some()).count()
+    };
+    assert_eq!(missed(DEFAULT), 0);
+    assert!(missed(&DEFAULT.replace(look, "\tfalse\n")) > 0, "nothing misses it");
 }

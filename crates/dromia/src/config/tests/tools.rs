@@ -146,7 +146,7 @@ fn permissions_become_words_among_an_agents_grants() {
     let text = "permissions: { deny: [exec], ask: ['file.*'] }\nagents: { dev: { permissions: { allow: [time.now], ask: [exec], deny: [http.request] } } }\n";
     let said = loaded(text).resolve(&Environment::default()).expect("it is right").said;
     assert_eq!(said.grants(None), ["ask:file.*", "deny:exec"]);
-    let own = ["ask:file.*", "deny:exec", "time.now", "ask:exec", "deny:http.request"];
+    let own = ["ask:file.*", "deny:exec", "allow:time.now", "time.now", "ask:exec", "deny:http.request"];
     assert_eq!(said.grants(Some(&dev())), own);
     let later = "permissions: { delay: [exec] }\nagents: { dev: { permissions: { delay: ['file.*'] } } }\n";
     let said = loaded(later).resolve(&Environment::default()).expect("it is right").said;
@@ -288,7 +288,7 @@ fn permissions_know_the_tools_of_ones_own() {
     let text = external("bank.pay", "")
         + "permissions: { ask: [bank.pay] }\nagents: { dev: { permissions: { allow: ['bank.*'] } } }\n";
     let said = loaded(&text).resolve(&Environment::default()).expect("it is right").said;
-    assert_eq!(said.grants(Some(&dev())), ["ask:bank.pay", "bank.*"]);
+    assert_eq!(said.grants(Some(&dev())), ["ask:bank.pay", "allow:bank.*", "bank.*"]);
     let told = refused("permissions: { ask: [bank.pay] }\n");
     assert!(told.contains("permissions.ask.0: the grant \"bank.pay\" covers no tool"), "{told}");
 }

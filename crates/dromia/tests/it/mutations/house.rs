@@ -80,8 +80,8 @@ verdicts contains {"verdict": "delay", "rule": "later", "reason": "not in haste"
 }
 "#;
 
-fn policies() -> Policies {
-    let policies = Policies::built_in().expect("the shipped policy compiles");
+fn policies(tools: &Toolbox) -> Policies {
+    let policies = Policies::built_in().expect("the shipped policy compiles").knowing(tools.manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
     let instance = Some(Layer::compile("instance", &[file]).expect("the policy of this house compiles"));
     policies.replace(Layers { instance, ..Layers::default() });
@@ -105,24 +105,22 @@ impl House {
         let runtime: Runtime = dromia_testkit::tokio_runtime();
         let authority = Authority::claim();
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
+        let tools = ToolsConfig {
+            root: root.to_owned(),
+            pace: None,
+            hops_max: 16,
+            sandboxes: Arc::new(NoSandbox),
+            terms: Arc::new(ToolTerms::default()),
+            way_out: Arc::new(Nowhere),
+            leaks: Arc::new(NoSecrets),
+        };
+        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone(), Arc::new(Nowhere));
+        let gate = GrantGate::new(policies(&tools), Toolbox::names());
         let ports = Ports {
-            store: Arc::clone(&port),
+            store: port,
             model: Arc::new(Models::new(ModelsConfig::default(), &runtime.clock, &Nowhere).expect("models")),
-            tools: Arc::new(Toolbox::new(
-                ToolsConfig {
-                    root: root.to_owned(),
-                    pace: None,
-                    hops_max: 16,
-                    sandboxes: Arc::new(NoSandbox),
-                    terms: Arc::new(ToolTerms::default()),
-                    way_out: Arc::new(Nowhere),
-                    leaks: Arc::new(NoSecrets),
-                },
-                port,
-                runtime.clone(),
-                Arc::new(Nowhere),
-            )),
-            gate: Arc::new(GrantGate::new(policies(), Toolbox::names())),
+            tools: Arc::new(tools),
+            gate: Arc::new(gate),
             terms: Arc::new(ToolTerms::default()),
             leaks: Arc::new(NoSecrets),
             homes: Arc::new(AgentHomes::new(root.to_owned())),

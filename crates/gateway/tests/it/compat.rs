@@ -270,7 +270,18 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
         let (path, body) = chat(field, value);
         assert_eq!(ask(&world, path, &[], &body).await.status, 200, "{body}");
     }
-    assert_eq!(world.rooms.lock().inputs.len(), 8);
+    // The responses API has no stop texts, and no field for the one at which an answer stopped.
+    let (path, body) = responses("stop", json!(["END"]));
+    let answer = ask(&world, path, &[], &body).await;
+    assert_eq!(answer.status, 200, "{body}");
+    assert!(
+        answer.json().as_object().unwrap().keys().all(|key| !key.starts_with("stop")),
+        "{}",
+        answer.json()
+    );
+    let inputs =
+        world.rooms.lock().inputs.iter().map(|input| input.offer.wishes.stop.len()).collect::<Vec<_>>();
+    assert_eq!(inputs, [0; 9]);
 }
 
 #[tokio::test]

@@ -455,6 +455,7 @@ mod tests {
         assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
         assert_eq!(Failure::Late(Phase::Stall).to_string(), "its answer stalled");
     }
+
     #[test]
     fn hosts_are_reached_by_grants_of_the_network_and_by_what_somebody_holds() {
         for grant in ["net:docs.rs", "net:*", "net.read:docs.rs", "holder:ten_1/agt_1"] {

@@ -245,6 +245,7 @@ mod tests {
         timeout_s  integer
         ");
     }
+
     #[test]
     fn a_way_out_is_told_with_the_right_that_opens_it() {
         let said = |way, grants: &[&str], capabilities| {

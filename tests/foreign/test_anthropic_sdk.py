@@ -51,6 +51,17 @@ def test_a_streamed_message_says_the_same_in_pieces(server, client):
     assert whole.usage.output_tokens == run["usage"]["output_tokens"] > 0
 
 
+def test_tokens_are_counted_and_no_run_begins(server, client):
+    before = len(server.rows("run", "list"))
+    counted = client.messages.count_tokens(model="assistant", messages=HELLO)
+    longer = client.messages.count_tokens(model="assistant", messages=HELLO, system="Be kind. " * 30)
+    assert 0 < counted.input_tokens < longer.input_tokens
+    assert len(server.rows("run", "list")) == before
+    with pytest.raises(anthropic.NotFoundError) as refused:
+        client.messages.count_tokens(model="nobody", messages=HELLO)
+    assert refused.value.body["error"]["code"] == "agent_not_found"
+
+
 def test_agents_are_listed_as_models(server, client):
     handles = sorted(agent["handle"] for agent in server.rows("agent", "list"))
     assert sorted(model.id for model in client.models.list()) == handles

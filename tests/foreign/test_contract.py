@@ -35,6 +35,7 @@ UNLIKELY = {
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("POST", "/v1/messages"),
+    ("POST", "/v1/messages/count_tokens"),
     ("POST", "/v1/sessions/import"),
     ("POST", "/v1/runs/{run}/cancel"),
     ("POST", "/v1/runs/{run}/terminate"),

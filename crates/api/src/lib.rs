@@ -39,7 +39,7 @@ pub use dromia_contracts::model::Usage;
 pub use dromia_contracts::opinion::Opinion;
 pub use dromia_contracts::quantity;
 pub use dromia_contracts::run::{RunKind, RunStatus};
-pub use dromia_contracts::sandbox::Level;
+pub use dromia_contracts::sandbox::{Level, Network};
 pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass};

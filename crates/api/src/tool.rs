@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::sandbox::{Level, Limits};
+use dromia_contracts::sandbox::{Level, Limits, Network};
 use dromia_contracts::tool::{ArgumentRole, EffectClass};
 use dromia_contracts::{RunId, SessionId};
 use schemars::JsonSchema;
@@ -32,6 +32,9 @@ pub struct Tool {
     /// Hosts that the operator lets it reach beside those which an agent's grants name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub net: Vec<String>,
+    /// What its programs may reach; absent for a tool that runs no program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<ToolNetwork>,
     /// The weakest walls that will do for its programs, where the operator asks for stronger ones than elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Level>,
@@ -41,6 +44,20 @@ pub struct Tool {
     /// Whether the agent may use it; absent where no agent was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Granted>,
+}
+
+/// What a tool's programs may reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolNetwork {
+    /// Nothing, or one guarded proxy. Where an agent was named, it has the proxy only if its grants may cover a host.
+    pub way: Network,
+    /// The agent's grants by which the proxy judges what is asked of it, such as `net:example.com`; empty where no agent
+    /// was named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<String>,
+    /// Whether what the agent holds in capabilities is asked as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capabilities: bool,
 }
 
 /// The most that one call may use.

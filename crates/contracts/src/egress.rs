@@ -15,7 +15,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
+use crate::capability::HOLDER;
 use crate::vault::SecretUse;
+
+/// Tells whether a grant may cover a host: it names some, or says whose capabilities are asked at each connection.
+pub fn may_reach(grant: &str) -> bool {
+    ["net:", "net.", HOLDER].iter().any(|kind| grant.starts_with(kind))
+}
 
 /// What a request asks to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -448,5 +454,16 @@ mod tests {
         let failure = Failure::TooLarge { part: Oversized::Response, bytes_max: 7 };
         assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
         assert_eq!(Failure::Late(Phase::Stall).to_string(), "its answer stalled");
+    }
+
+    #[test]
+    fn hosts_are_reached_by_grants_of_the_network_and_by_what_somebody_holds() {
+        for grant in ["net:docs.rs", "net:*", "net.read:docs.rs", "holder:ten_1/agt_1"] {
+            assert!(may_reach(grant), "{grant}");
+        }
+        for grant in ["exec", "network.read", "netto:docs.rs", "within:ten_1/agt_1/cap_1", "privileged:exec"]
+        {
+            assert!(!may_reach(grant), "{grant}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::client::{Answers, Offer};
 use crate::content::Part;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
-use crate::input::AskedCall;
+use crate::input::{AskedCall, InputBody};
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, Operator, Scope};
 use crate::sent::Sent;
@@ -264,6 +264,10 @@ pub struct NewRule {
 pub trait Runs: Send + Sync + fmt::Debug {
     /// Stores an input; when the future ends well, the input is durable. Never refused because a turn runs.
     fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>>;
+
+    /// Counts the tokens of the request that an input would begin in a session of its own: as many as decide whether it
+    /// fits the model's window, and of what would be sent. Nothing is written and nobody is asked.
+    fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>>;
 
     /// Watches a run from now on.
     fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>>;

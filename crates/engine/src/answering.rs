@@ -5,7 +5,7 @@
 //! before: where another input came in between, the run of that one has closed them. An input that slips in between
 //! the look and the commit closes them too; what comes after it is told to the model as late, and nothing is torn.
 
-use dromia_contracts::client::{Answers, HandedCall};
+use dromia_contracts::client::{Answers, HandedCall, Offer};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunStatus;
@@ -14,7 +14,7 @@ use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
 use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
 
-use crate::agents::read_fault;
+use crate::agents::{Snapshot, read_fault};
 use crate::client;
 use crate::core::Core;
 use crate::refusal::session_not_found;
@@ -22,6 +22,15 @@ use crate::refusal::session_not_found;
 /// How many items behind a run are looked at for the one that answers its calls. It is the first of them, unless others
 /// slipped in between the look and the commit.
 const NEXT_ITEMS: usize = 8;
+
+impl Snapshot {
+    /// Checks that no tool of a client has the name of one of the agent's own.
+    pub(crate) fn check_offer(&self, offer: &Offer) -> Result<(), Fault> {
+        let Some(tool) = client::taken(&offer.tools, self.tools.all()) else { return Ok(()) };
+        let text = format!("the agent has a tool named {:?} of its own", tool.name);
+        Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint("give the client's tool another name"))
+    }
+}
 
 impl Core {
     /// Checks what a client brings along.
@@ -34,12 +43,7 @@ impl Core {
                     session.ok_or_else(|| session_not_found(*id))?.agent
                 }
             };
-            let agent = self.snapshot(scope, agent).await?;
-            if let Some(tool) = client::taken(&input.offer.tools, agent.tools.all()) {
-                let text = format!("the agent has a tool named {:?} of its own", tool.name);
-                return Err(Fault::new(ErrorCode::InvalidRequest, text)
-                    .with_hint("give the client's tool another name"));
-            }
+            self.snapshot(scope, agent).await?.check_offer(&input.offer)?;
         }
         match (&input.answers, &input.target) {
             (None, _) => Ok(()),

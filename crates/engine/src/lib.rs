@@ -26,6 +26,7 @@ mod carry;
 mod claim;
 mod client;
 mod core;
+mod count;
 mod counts;
 mod delays;
 mod endorse;

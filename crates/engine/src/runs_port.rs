@@ -3,6 +3,7 @@
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
 use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
+use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{
     Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs, SentRequest, Submitted, Watch, Why,
 };
@@ -14,6 +15,10 @@ use crate::core::Engine;
 impl Runs for Engine {
     fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>> {
         Box::pin(self.core.submit(scope, input))
+    }
+
+    fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>> {
+        Box::pin(async move { self.core.count(&scope, agent, body).await })
     }
 
     fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {

@@ -46,6 +46,16 @@ pub(crate) enum Found {
     Fresh(SessionKey),
 }
 
+/// Writes an input as it is stored, if it is not too long for that.
+pub(crate) fn encoded(body: &InputBody) -> Result<Bytes, Fault> {
+    let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+    if body.len() > INPUT_BYTES_MAX {
+        let text = format!("an input has at most {INPUT_BYTES_MAX} bytes, this one has {}", body.len());
+        return Err(Fault::new(ErrorCode::BodyTooLarge, text));
+    }
+    Ok(Bytes::from(body))
+}
+
 impl Core {
     /// Stores an input and, where possible, claims its session in the same commit. What was let in once under a key is
     /// joined, whatever it would be refused for today: its agent may have ended since, or got a tool with the name of one
@@ -98,18 +108,11 @@ impl Core {
             message,
         };
         let answers = body.answers.clone();
-        let body = body
-            .encode()
-            .map(Bytes::from)
-            .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        let body = encoded(&body)?;
         let key = match &answers {
             Some(answers) => Some(answering::key(answers, &body)),
             None => input.key,
         };
-        if body.len() > INPUT_BYTES_MAX {
-            let text = format!("an input has at most {INPUT_BYTES_MAX} bytes, this one has {}", body.len());
-            return Err(Fault::new(ErrorCode::BodyTooLarge, text));
-        }
         let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
         self.admit(scope, input.target, item).await.map_err(|fault| match &answers {
             Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {

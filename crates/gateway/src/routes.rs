@@ -189,6 +189,7 @@ routes! {
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete;
     POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create;
     POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create;
+    POST "/v1/messages/count_tokens" Tenant(Invoke) in Anthropic => compat::messages::count;
     GET "/v1/models" Tenant(Read) in ByHeader => compat::models::list;
     GET "/v1/models/{model}" Tenant(Read) in ByHeader => compat::models::show;
 }

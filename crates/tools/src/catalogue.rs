@@ -164,7 +164,7 @@ impl Builtin {
 
     const fn description(self) -> &'static str {
         match self {
-            Self::Exec => "Run a program in the workspace's sandbox, without network.",
+            Self::Exec => "Run a program in the workspace's sandbox; no network but $HTTP_PROXY.",
             Self::FileAppend => "Append text to a workspace file, making it if needed.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
             Self::FileEdit => "Replace exact text in a workspace file.",
@@ -178,7 +178,9 @@ impl Builtin {
             Self::PlanDeclare => {
                 "Say first which tools you will call, each with its recipients or addresses, if any."
             }
-            Self::ShellExecute => "Run a shell command in the workspace's sandbox, without network.",
+            Self::ShellExecute => {
+                "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
+            }
             Self::TimeNow => "Tell date and time (UTC).",
         }
     }

@@ -24,8 +24,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::capability::HOLDER;
-use dromia_contracts::egress::Line;
+use dromia_contracts::egress::{Line, may_reach};
 use tokio::task::JoinSet;
 
 use self::desk::Desk;
@@ -51,9 +50,7 @@ pub(crate) struct Way {
 
 /// Tells whether there is anything that grants could cover.
 pub(crate) fn is_of_use(grants: &[String]) -> bool {
-    // What somebody holds in capabilities is asked at each connection.
-    let may_cover = |grant: &String| ["net:", "net.", HOLDER].iter().any(|kind| grant.starts_with(kind));
-    grants.iter().any(may_cover)
+    grants.iter().any(|grant| may_reach(grant))
 }
 
 /// A proxy that stands. Dropping it ends it.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, WAIT_MS_MAX};
 use dromia_api::quantity::{size, time};
-use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits};
-use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, RunStatus};
+use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits, ToolNetwork};
+use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, Network, RunStatus};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -149,6 +149,7 @@ fn text(columns: Option<u16>, tool: &Tool) -> String {
         ("privileged", privileged.to_owned()),
         ("walls", tool.sandbox.map(|level| format!("{} at least", level.as_str())).unwrap_or_default()),
         ("net", tool.net.join(", ")),
+        ("network", tool.network.as_ref().map(network).unwrap_or_default()),
         ("limits", tool.limits.map(limits).unwrap_or_default()),
     ]);
     let arguments = tool.arguments["properties"].as_object();
@@ -167,6 +168,20 @@ fn text(columns: Option<u16>, tool: &Tool) -> String {
         text.push_str(&table(columns, &["argument", "takes", "role", "about"], rows));
     }
     text
+}
+
+/// Tells what programs may reach, and by what right.
+fn network(network: &ToolNetwork) -> String {
+    let ToolNetwork { way, grants, capabilities } = network;
+    let held = capabilities.then(|| "what the agent holds in capabilities".to_owned());
+    let by: Vec<_> = grants.iter().cloned().chain(held).collect();
+    match way {
+        Network::None => "none".to_owned(),
+        Network::Proxy if by.is_empty() => {
+            "the guarded proxy, to what an agent's net: grants cover".to_owned()
+        }
+        Network::Proxy => format!("the guarded proxy, to what is covered by {}", by.join(", ")),
+    }
 }
 
 /// Tells the limits of one call in one line.
@@ -202,6 +217,7 @@ mod tests {
             }}),
             privileged: true,
             net: Vec::new(),
+            network: Some(ToolNetwork { way: Network::None, grants: Vec::new(), capabilities: false }),
             sandbox: Some(dromia_api::Level::Strict),
             limits: Some(ToolLimits {
                 wall_ms: 30_000,
@@ -221,11 +237,28 @@ mod tests {
         granted     no (privileged)
         privileged  yes: it takes the operator's word beside a grant
         walls       strict at least
+        network     none
         limits      30 s of time, 1500 ms of processors, 512 MiB of memory, 1 GiB on disk, 1 MiB of output, 128 processes
 
         ARGUMENT   TAKES    ROLE     ABOUT
         argv       array    payload  Program and arguments.
         timeout_s  integer
         ");
+    }
+
+    #[test]
+    fn a_way_out_is_told_with_the_right_that_opens_it() {
+        let said = |way, grants: &[&str], capabilities| {
+            let grants = grants.iter().map(|grant| (*grant).to_owned()).collect();
+            network(&ToolNetwork { way, grants, capabilities })
+        };
+        assert_eq!(said(Network::None, &[], false), "none");
+        let nobody = said(Network::Proxy, &[], false);
+        assert_eq!(nobody, "the guarded proxy, to what an agent's net: grants cover");
+        let both = said(Network::Proxy, &["net:docs.rs", "net.read:crates.io"], true);
+        assert_eq!(
+            both,
+            "the guarded proxy, to what is covered by net:docs.rs, net.read:crates.io, what the agent holds in capabilities"
+        );
     }
 }

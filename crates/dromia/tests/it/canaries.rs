@@ -1,7 +1,9 @@
 //! Secrets of twenty-six kinds, planted wherever a secret may rightly be: in the vault, in the environment of the server, as a
 //! provider's key, as a channel's, in headers and addresses of requests, as a token. The server is driven through turns,
 //! tools, a delivery, a kill and a restart, with everything logged; then every byte that was written or printed is looked
-//! through for each of them, in each form.
+//! through for each of them, in each form. The keys that sign capabilities, and their tokens, are in `canaries/rights.rs`.
+
+mod rights;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -81,8 +83,8 @@ fn base64(value: &[u8], behind: usize) -> Vec<u8> {
 }
 
 /// Writes a value in each form that is looked for.
-fn forms(value: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let (bytes, digits) = (value.as_bytes(), hex(value.as_bytes()));
+fn forms(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let digits = hex(bytes);
     vec![
         ("raw", bytes.to_vec()),
         ("reversed", bytes.iter().rev().copied().collect()),
@@ -101,12 +103,20 @@ struct Search {
 
 impl Search {
     fn new(canaries: &[Canary]) -> Self {
-        let mut begins: HashMap<[u8; 8], Vec<(String, Vec<u8>)>> = HashMap::new();
+        let mut all = Vec::new();
         for Canary { kind, value } in canaries {
-            for (form, bytes) in forms(value) {
-                let begin = bytes[..8].try_into().expect("eight bytes");
-                begins.entry(begin).or_default().push((format!("{kind} ({form})"), bytes));
-            }
+            let forms = forms(value.as_bytes()).into_iter();
+            all.extend(forms.map(|(form, bytes)| (format!("{kind} ({form})"), bytes)));
+        }
+        Self::of(all)
+    }
+
+    /// Looks for these bytes, each with what they are.
+    fn of(all: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let mut begins: HashMap<[u8; 8], Vec<(String, Vec<u8>)>> = HashMap::new();
+        for (what, bytes) in all {
+            let begin = bytes[..8].try_into().expect("eight bytes");
+            begins.entry(begin).or_default().push((what, bytes));
         }
         Self { begins }
     }
@@ -347,7 +357,7 @@ fn a_secret_in_a_file_is_caught_in_every_form() {
     let canaries: Vec<Canary> = IN_VAULT.map(canary).into();
     let search = Search::new(&canaries);
     for Canary { kind, value } in &canaries {
-        for (form, bytes) in forms(value) {
+        for (form, bytes) in forms(value.as_bytes()) {
             let file = directory.path().join("deep").join("dromia.db-wal");
             fs::create_dir_all(file.parent().expect("a parent")).expect("it is made");
             fs::write(&file, [&[0, 159, 146][..], &bytes, &[0, 255]].concat()).expect("it is written");

@@ -98,6 +98,30 @@ fn every_api_answers_plain_and_streamed_with_the_text_of_one_durable_run() {
 }
 
 #[test]
+fn a_count_is_of_what_the_model_would_be_asked_and_leaves_nothing_behind() {
+    let home = Home::new();
+    let server = home.serve();
+    block_on(async {
+        let body = saying(MESSAGES, "hello");
+        let before = server.get("/v1/runs").await;
+        let counted = give(post(&server, "/v1/messages/count_tokens", &body)).await;
+        assert_eq!(counted.status, 200, "{}", counted.body);
+        assert_eq!((counted.session.as_str(), counted.run.as_str()), ("", ""));
+        let mut with_tool = body.clone();
+        with_tool["tools"] = json!([{"name": "weather", "input_schema": {"type": "object"}}]);
+        let more = give(post(&server, "/v1/messages/count_tokens", &with_tool)).await.json();
+        let tokens = |count: &Value| count["input_tokens"].as_u64().expect("a number");
+        assert!(tokens(&more) > tokens(&counted.json()), "{more} {}", counted.body);
+        assert_eq!(server.get("/v1/runs").await, before, "a count begins no run");
+        let asked = give(post(&server, MESSAGES, &body)).await;
+        let entries =
+            server.journal_until(&asked.session, |entries| count(entries, "run_completed") == 1).await;
+        let called = entries.iter().find(|entry| entry["kind"] == "model_called").expect("it was asked");
+        assert_eq!(counted.json()["input_tokens"], called["fields"]["input_tokens"], "{called}");
+    });
+}
+
+#[test]
 fn the_history_reaches_the_model_after_the_agents_own_words_and_a_session_goes_on() {
     let home = Home::new();
     let heard = Arc::<Mutex<Vec<Value>>>::default();

@@ -153,6 +153,36 @@ fn hosts_of_the_file_are_reached_by_the_agent_that_it_names_and_by_no_other() {
 }
 
 #[test]
+fn a_tool_tells_what_its_programs_reach_and_by_whose_grants() {
+    let home = home("tools: { exec: { network: proxy }, http.request: { net: ['crates.io'] } }\n");
+    let server = home.serve();
+    create(&home, "dev", &grants(&["exec", "shell.execute", "net.read:docs.rs"]));
+    let network = |line: &[&str]| document(&home, &[&["tool", "show"][..], line].concat())["network"].clone();
+    assert_eq!(network(&["exec"]), json!({"way": "proxy"}), "of an agent of whom nothing is said");
+    let both = json!({"way": "proxy", "grants": ["net.read:docs.rs", "net:crates.io"]});
+    assert_eq!(network(&["exec", "--agent", "dev"]), both);
+    assert_eq!(network(&["shell.execute", "--agent", "dev"]), json!({"way": "none"}));
+    assert_eq!(network(&["file.read", "--agent", "dev"]), Value::Null, "it runs no program");
+    let page = home.run(&["tool", "show", "exec", "--agent", "dev"]);
+    let page = String::from_utf8_lossy(&page.stdout).into_owned();
+    assert!(
+        page.contains("the guarded proxy, to what is covered by net.read:docs.rs, net:crates.io"),
+        "{page}"
+    );
+    drop(server);
+}
+
+#[test]
+fn a_proxy_that_no_grant_is_of_use_for_is_told_as_none() {
+    let home = home("tools: { exec: { network: proxy } }\n");
+    let server = home.serve();
+    create(&home, "dev", &grants(&["exec"]));
+    let shown = document(&home, &["tool", "show", "exec", "--agent", "dev"]);
+    assert_eq!(shown["network"], json!({"way": "none"}), "{shown}");
+    drop(server);
+}
+
+#[test]
 fn tools_are_tested_without_a_server_and_what_does_not_work_is_named_with_its_fix() {
     let home = Home::new();
     let before = std::fs::read_dir(home.path()).expect("a home").count();

@@ -1,13 +1,16 @@
-//! `POST /v1/messages`: the messages of the Anthropic API.
+//! `POST /v1/messages` and `POST /v1/messages/count_tokens`: the messages of the Anthropic API.
 //!
 //! Of what tunes a model, `max_tokens`, `temperature`, `top_p` and `stop_sequences` have their effect; what else there is
 //! is accepted and left to the agent's configuration. What would change the meaning of the answer and is not done here
-//! is refused by its name.
+//! is refused by its name. A count reads the same body, stores nothing and asks no model: it is this server's own count,
+//! which decides what fits a window.
 
 mod write;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use dromia_api::SESSION_HEADER;
 use dromia_contracts::Actor;
 use dromia_contracts::content::Part;
 use dromia_contracts::input::InputBody;
@@ -19,11 +22,12 @@ use self::write::Messages;
 use super::content::{Block, Content, invalid, is_empty, not_taken, refuse};
 use super::history::{Claimed, History, MESSAGES_MAX, Said};
 use super::offer::{Asking, Form, Tool};
-use super::turn::{Asked, Heads, answer};
+use super::turn::{Asked, Heads, answer, declared};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::extract::{PathedBody, pathed};
-use crate::failure::Answer;
+use crate::failure::{Answer, Failure};
+use crate::routes::event::named_agent;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessagesRequest {
@@ -69,6 +73,27 @@ pub(crate) async fn create(
 ) -> Answer<Response> {
     let asked = request.asked(caller.scope.actor().clone(), heads.session.is_some())?;
     answer(core, caller, heads, asked, Messages::new).await
+}
+
+/// Counts the tokens with which a model would be asked for the message, without a session.
+pub(crate) async fn count(
+    State(core): State<Shared>,
+    caller: Caller,
+    heads: Heads,
+    PathedBody(request): PathedBody<MessagesRequest>,
+) -> Answer<Json<Value>> {
+    if heads.session.is_some() {
+        let text = format!("what a session holds is not counted; send the messages without {SESSION_HEADER}");
+        return Err(Failure::invalid(text));
+    }
+    let author = caller.scope.actor().clone();
+    let asked = request.asked(author.clone(), false)?;
+    let agent = named_agent(&core, &caller.scope, &asked.model).await;
+    let agent = agent.map_err(|failure| failure.at("model"))?;
+    let declares = !asked.offer.tools.is_empty();
+    let counted = core.ports.runs.count(caller.scope, agent, asked.body(&author)).await;
+    let tokens = counted.map_err(|fault| declared(&core, declares, Failure::from(fault)))?;
+    Ok(Json(json!({"input_tokens": tokens})))
 }
 
 /// Reads a body, and returns what would be stored of it.

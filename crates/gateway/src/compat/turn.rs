@@ -164,19 +164,23 @@ async fn submit(core: &Core, caller: &Caller, heads: Heads, asked: Asked) -> Ans
     let declares = answers.is_none() && !offer.tools.is_empty();
     let input = NewInput { target, author, history, answers, offer, call: None, parts, key, wait: false };
     let bringer = Bringer::of(caller, &input.author);
-    let submitted = ingress::submit(core, bringer, scope.clone(), input).await.map_err(|failure| {
-        if declares && failure.code() == ErrorCode::InvalidRequest {
-            // What only the engine knows of: a name that the agent has.
-            return failure.at("tools");
-        }
-        if failure.code() == ErrorCode::AgentNotFound {
-            // The agent was deleted since its handle was looked up; the next request looks again.
-            core.agents.forget_all();
-            return no_such_agent().at("model");
-        }
-        failure
-    })?;
+    let submitted = ingress::submit(core, bringer, scope.clone(), input).await;
+    let submitted = submitted.map_err(|failure| declared(core, declares, failure))?;
     Ok((agent, submitted))
+}
+
+/// Names the place of what the engine found wrong; `declares` says whether the client brought tools along.
+pub(super) fn declared(core: &Core, declares: bool, failure: Failure) -> Failure {
+    if declares && failure.code() == ErrorCode::InvalidRequest {
+        // What only the engine knows of: a name that the agent has.
+        return failure.at("tools");
+    }
+    if failure.code() == ErrorCode::AgentNotFound {
+        // The agent was deleted since its handle was looked up; the next request looks again.
+        core.agents.forget_all();
+        return no_such_agent().at("model");
+    }
+    failure
 }
 
 /// Digests what is asked, of whom and by whom. In which form the answer is wanted does not belong to it.

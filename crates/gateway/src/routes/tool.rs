@@ -6,10 +6,14 @@
 use axum::Json;
 use axum::extract::State;
 use dromia_api::List;
-use dromia_api::tool::{Granted, Tool, ToolLimits};
+use dromia_api::tool::{Granted, Tool, ToolLimits, ToolNetwork};
+use dromia_contracts::capability::HOLDER;
+use dromia_contracts::egress::may_reach;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
+use dromia_contracts::sandbox::Network;
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Scope};
 use schemars::JsonSchema;
@@ -79,6 +83,8 @@ async fn told(
     let agent = hands.map(|hands| (scope, hands.agent));
     let terms = core.ports.terms.of(&name, agent).await?;
     let limits = core.ports.tools.limits(&name, &terms).map(ToolLimits::from);
+    // What has limits runs programs.
+    let network = limits.map(|_| network(&terms, hands));
     Ok(Tool {
         granted: hands.map(|hands| granted(core, scope, &name, &hands.grants)),
         name,
@@ -89,9 +95,26 @@ async fn told(
         arguments: parameters,
         privileged: terms.privileged,
         net: terms.net,
+        network,
         sandbox: terms.sandbox,
         limits,
     })
+}
+
+/// Tells what programs may reach by what a call of theirs would be started with.
+fn network(terms: &ToolTerms, hands: Option<&Hands>) -> ToolNetwork {
+    let none = ToolNetwork { way: Network::None, grants: Vec::new(), capabilities: false };
+    match (terms.network, hands) {
+        (Some(Network::None) | None, _) => none,
+        (Some(Network::Proxy), None) => ToolNetwork { way: Network::Proxy, ..none },
+        (Some(Network::Proxy), Some(hands)) => {
+            let of_use = hands.grants.iter().filter(|grant| may_reach(grant)).cloned();
+            let (held, grants): (Vec<_>, Vec<_>) = of_use.partition(|grant| grant.starts_with(HOLDER));
+            let capabilities = !held.is_empty();
+            let way = if capabilities || !grants.is_empty() { Network::Proxy } else { Network::None };
+            ToolNetwork { way, grants, capabilities }
+        }
+    }
 }
 
 /// Asks the gate about a tool without a call of it.

@@ -75,7 +75,7 @@ async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_sh
     let world = World::new().await;
     let version = ("anthropic-version", "2023-06-01");
     for (path, headers, kind) in [
-        ("/v1/messages/count_tokens", &[][..], "not_found_error"),
+        ("/v1/messages/batches/b/cancel", &[][..], "not_found_error"),
         ("/v1/messages/batches", &[version][..], "not_found_error"),
         ("/v1/files", &[version][..], "not_found_error"),
         ("/v1/models", &[version][..], "invalid_request_error"),
@@ -93,6 +93,29 @@ async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_sh
     }
     assert_eq!(ask(&world, "/v1/files", &[], &json!({})).await.code(), "route_not_found");
     assert_eq!(ask(&world, "/v1/messages-of-ours", &[], &json!({})).await.code(), "route_not_found");
+}
+
+#[tokio::test]
+async fn tokens_of_a_message_are_counted_for_its_agent_and_nothing_is_stored() {
+    let world = World::new().await;
+    let path = "/v1/messages/count_tokens";
+    let said = |model: &str, content: &str| json!({"model": model, "messages": [{"role": "user", "content": content}]});
+    let answer = ask(&world, path, &[], &said("ops", "one two three")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"input_tokens": 3})));
+    assert!(answer.headers.get("x-dromia-session").is_none() && answer.headers.get("x-dromia-run").is_none());
+    let session = ("x-dromia-session", "ses_05050505050505050505050505050505");
+    let theirs = world.theirs.agent.to_string();
+    for (headers, body, status, code) in [
+        (&[][..], said("nobody", "hi"), 404, "agent_not_found"),
+        (&[][..], said(&theirs, "hi"), 404, "agent_not_found"),
+        (&[][..], json!({"model": "ops", "messages": []}), 400, "invalid_request"),
+        (&[session][..], said("ops", "hi"), 400, "invalid_request"),
+    ] {
+        let answer = ask(&world, path, headers, &body).await;
+        assert_eq!((answer.status.as_u16(), answer.foreign_code().as_str()), (status, code), "{body}");
+        assert_eq!(answer.json()["type"], "error", "{body}");
+    }
+    assert!(world.rooms.lock().inputs.is_empty(), "something was stored");
 }
 
 /// What the turns of a history say, each with its first letter.
@@ -270,7 +293,18 @@ async fn what_does_not_fit_is_refused_by_its_path_and_stores_nothing() {
         let (path, body) = chat(field, value);
         assert_eq!(ask(&world, path, &[], &body).await.status, 200, "{body}");
     }
-    assert_eq!(world.rooms.lock().inputs.len(), 8);
+    // The responses API has no stop texts, and no field for the one at which an answer stopped.
+    let (path, body) = responses("stop", json!(["END"]));
+    let answer = ask(&world, path, &[], &body).await;
+    assert_eq!(answer.status, 200, "{body}");
+    assert!(
+        answer.json().as_object().unwrap().keys().all(|key| !key.starts_with("stop")),
+        "{}",
+        answer.json()
+    );
+    let inputs =
+        world.rooms.lock().inputs.iter().map(|input| input.offer.wishes.stop.len()).collect::<Vec<_>>();
+    assert_eq!(inputs, [0; 9]);
 }
 
 #[tokio::test]

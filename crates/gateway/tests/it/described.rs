@@ -89,7 +89,7 @@ impl Operation {
             "task_spawn" => r#"{"task":"count"}"#.to_owned(),
             "task_kill" => format!(r#"{{"run":"{}"}}"#, house.run),
             "agent_create" => r#"{"handle":"new","config":{"model":"default"}}"#.to_owned(),
-            "chat_complete" | "message_create" => {
+            "chat_complete" | "message_create" | "message_count_tokens" => {
                 format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"hi"}}]}}"#, house.agent)
             }
             "response_create" => format!(r#"{{"model":"{}","input":"hi"}}"#, house.agent),
@@ -121,6 +121,7 @@ impl Operation {
             "session_import",
             "chat_complete",
             "message_create",
+            "message_count_tokens",
             "response_create",
             "capability_grant",
         ];

@@ -38,7 +38,8 @@ async fn a_tool_tells_what_it_is_and_whether_the_agent_that_is_asked_about_may_u
     }
     assert_eq!(exec["limits"]["memory_bytes"], json!(1 << 30), "{exec}");
     let read = world.ask("GET", "/v1/tools/file.read", "").await.json();
-    assert_eq!(read.get("limits"), None, "it runs no program");
+    assert_eq!((read.get("limits"), read.get("network")), (None, None), "it runs no program");
+    assert_eq!(exec["network"], json!({"way": "none"}), "{exec}");
 
     for (path, code) in [
         ("/v1/tools/moon", "tool_not_found"),

@@ -129,6 +129,17 @@ pub(super) const ALL: &[Attempt] = attempts! {
         UnixStream::connect_addr(&address).map(drop)
     };
     "unix_sockets.in_workspace" UnixSockets Reached = |scene| UnixStream::connect(scene.workspace.join("server.sock")).map(drop);
+    "unix_sockets.pair_to_file" UnixSockets Reached = |scene| UnixDatagram::pair()?.0.send_to(b"x", scene.outside.join("datagram.sock")).map(drop);
+    "unix_sockets.pair_to_abstract" UnixSockets Reached = |scene| {
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(scene.abstract_datagrams())?;
+        UnixDatagram::pair()?.0.send_to_addr(b"x", &address).map(drop)
+    };
+    "unix_sockets.pair_in_workspace" UnixSockets Reached = |scene| UnixDatagram::pair()?.0.send_to(b"x", scene.workspace.join("datagram.sock")).map(drop);
+    "unix_sockets.pair_connected" UnixSockets Reached = |scene| {
+        let (end, _other) = UnixDatagram::pair()?;
+        end.connect(scene.outside.join("datagram.sock"))?;
+        end.send(b"x").map(drop)
+    };
     "unix_sockets.linked" UnixSockets Reached = |scene| UnixStream::connect(linked(scene, &scene.outside.join("server.sock"))?).map(drop);
     "unix_sockets.squat" UnixSockets Reached = |scene| {
         let address = std::os::unix::net::SocketAddr::from_abstract_name(format!("{}-squat", scene.abstract_name))?;

@@ -47,6 +47,17 @@ pub(super) struct Scene {
     pub(super) limits: Limits,
 }
 
+impl Scene {
+    /// The name of an abstract socket that takes datagrams.
+    pub(super) fn abstract_datagrams(&self) -> String {
+        datagrams_of(&self.abstract_name)
+    }
+}
+
+fn datagrams_of(name: &str) -> String {
+    format!("{name}-datagrams")
+}
+
 /// Everything around one attempt.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -64,7 +75,7 @@ pub(super) struct Stage {
     open_dir: OwnedFd,
     before: Snapshot,
     hooks_before: Snapshot,
-    _listening: (UnixListener, UnixListener, UnixListener, UnixDatagram),
+    _listening: ([UnixListener; 3], [UnixDatagram; 3]),
 }
 
 /// What lies in a directory: mode, time and content of each.
@@ -90,12 +101,17 @@ impl Stage {
             Ok(file)
         };
         let abstract_address = std::os::unix::net::SocketAddr::from_abstract_name(&name)?;
-        let listening = (
+        let of_datagrams = std::os::unix::net::SocketAddr::from_abstract_name(datagrams_of(&name))?;
+        let streams = [
             UnixListener::bind(outside.join("server.sock"))?,
             UnixListener::bind(workspace.join("server.sock"))?,
             UnixListener::bind_addr(&abstract_address)?,
+        ];
+        let datagrams = [
             UnixDatagram::bind(outside.join("datagram.sock"))?,
-        );
+            UnixDatagram::bind(workspace.join("datagram.sock"))?,
+            UnixDatagram::bind_addr(&of_datagrams)?,
+        ];
         let (open_file, open_dir) = (open(&outside.join("secret"))?, open(&outside)?);
         let (tcp, udp) = (TcpListener::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
         // Last, because only the stage as a whole ends it.
@@ -116,7 +132,7 @@ impl Stage {
             tcp6: TcpListener::bind("[::1]:0").ok(),
             udp,
             udp6: UdpSocket::bind("[::1]:0").ok(),
-            _listening: listening,
+            _listening: (streams, datagrams),
             abstract_name: name,
             top,
             outside,

@@ -1,7 +1,7 @@
 //! The filter of system calls: a list of what programs need, and "not implemented" for everything else.
 //!
 //! What is missing on purpose, beside what nobody heard of: sockets (no network, and no talk with servers of this
-//! machine over their sockets; pairs of sockets are there), mounts and namespaces, tracing and other processes'
+//! machine over their sockets; pairs of sockets are there, but of datagrams), mounts and namespaces, tracing and other processes'
 //! memory, io_uring, BPF, keys, kernel modules, clocks, System V and POSIX message queues and shared memory (`memfd`
 //! too: nobody could count it), handles that open by number. "Not implemented" makes libraries take another way,
 //! which "not permitted" would not.
@@ -83,7 +83,7 @@ const PLAIN: &[Call] = calls![
     // Waiting.
     SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
     SYS_epoll_pwait2, SYS_eventfd2,
-    // Pairs of sockets, which lead nowhere else.
+    // Pairs of sockets, which lead nowhere else (`pairs`).
     SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
     SYS_recvmmsg, SYS_shutdown, SYS_getsockname, SYS_getpeername,
     SYS_getsockopt, SYS_setsockopt,
@@ -188,13 +188,12 @@ fn program(paths: Paths, network: Network) -> Result<BpfProgram, seccompiler::Ba
     let not =
         |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
     let none_of = |mask| SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), 0);
-    let pair = u64::from(libc::AF_UNIX.unsigned_abs());
     let death = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
     rules.extend([
         // clone3(2) hides its flags in memory, so it is not there; libraries then take this one.
         (libc::SYS_clone, vec![when([none_of(NAMESPACES)?])?]),
         (libc::SYS_ioctl, vec![when([not(1, TIOCSTI)?, not(1, TIOCLINUX)?])?]),
-        (libc::SYS_socketpair, vec![when([is(0, pair)?])?]),
+        (libc::SYS_socketpair, pairs()?),
         // What ends a process with its parent stays as it was set.
         (libc::SYS_prctl, vec![when([not(0, death)?])?]),
         // Of this process only: processes of the same user would obey, too.
@@ -226,15 +225,31 @@ fn program(paths: Paths, network: Network) -> Result<BpfProgram, seccompiler::Ba
 /// Sockets of TCP over IPv4, and no others: no datagrams, no raw sockets, none of a protocol that Landlock does not know.
 fn streams() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let family = u64::from(libc::AF_INET.unsigned_abs());
-    let flags = u64::from((libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).unsigned_abs());
-    let kind = SeccompCmpOp::MaskedEq(u64::from(u32::MAX) & !flags);
-    let stream = u64::from(libc::SOCK_STREAM.unsigned_abs());
     let tcp = u64::from(libc::IPPROTO_TCP.unsigned_abs());
-    let rule = |protocol| {
-        let kind = SeccompCondition::new(1, SeccompCmpArgLen::Dword, kind.clone(), stream)?;
-        when([is(0, family)?, kind, is(2, protocol)?])
-    };
+    let rule = |protocol| when([is(0, family)?, is_kind(libc::SOCK_STREAM)?, is(2, protocol)?]);
     Ok(vec![rule(0)?, rule(tcp)?])
+}
+
+/// Kinds of pairs of sockets whose ends talk to each other and to nobody else. An end of a pair of datagrams sends to every
+/// socket that it can name (`sendto(2)`, or a message with an address, which no filter sees), and `SOCK_RAW` is the same
+/// to the kernel.
+const PAIRS: [libc::c_int; 2] = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+
+fn pairs() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let family = u64::from(libc::AF_UNIX.unsigned_abs());
+    PAIRS.into_iter().map(|kind| when([is(0, family)?, is_kind(kind)?])).collect()
+}
+
+/// Compares a kind of socket, without the flags that stand in the same argument.
+fn is_kind(kind: libc::c_int) -> Result<SeccompCondition, seccompiler::BackendError> {
+    let op = SeccompCmpOp::MaskedEq(kind_mask());
+    SeccompCondition::new(1, SeccompCmpArgLen::Dword, op, u64::from(kind.unsigned_abs()))
+}
+
+/// All of a kind of socket but its flags.
+fn kind_mask() -> u64 {
+    let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).unsigned_abs();
+    u64::from(u32::MAX & !flags)
 }
 
 /// What a process may do to itself, which is number zero there.
@@ -249,7 +264,11 @@ pub(super) fn profile() -> Value {
     let names: Vec<_> = plain.chain(["ioctl"]).collect();
     let is =
         |index: u32, op: &str, value: u64| json!({"index": index, "op": op, "value": value, "valueTwo": 0});
-    let pair = is(0, "SCMP_CMP_EQ", u64::from(libc::AF_UNIX.unsigned_abs()));
+    let pair = |kind: libc::c_int| {
+        let family = is(0, "SCMP_CMP_EQ", u64::from(libc::AF_UNIX.unsigned_abs()));
+        let kind = json!({"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": kind_mask(), "valueTwo": kind});
+        allowed(&["socketpair"], &[family, kind])
+    };
     let death = is(0, "SCMP_CMP_NE", u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs()));
     let zero = is(0, "SCMP_CMP_EQ", 0);
     let architecture = if cfg!(target_arch = "x86_64") { "SCMP_ARCH_X86_64" } else { "SCMP_ARCH_AARCH64" };
@@ -259,7 +278,8 @@ pub(super) fn profile() -> Value {
         "syscalls": [
             allowed(&names, &[]),
             allowed(&["clone"], &[is(0, "SCMP_CMP_MASKED_EQ", NAMESPACES)]),
-            allowed(&["socketpair"], &[pair]),
+            pair(PAIRS[0]),
+            pair(PAIRS[1]),
             allowed(&["prctl"], &[death]),
             allowed(&OF_ITSELF, std::slice::from_ref(&zero)),
             allowed(&["setpriority"], &[zero.clone(), is(1, "SCMP_CMP_EQ", 0)]),
@@ -309,6 +329,36 @@ mod tests {
         }
         let count = numbers([PLAIN, OLDER, BY_PATH, BY_PATH_OLDER]).count();
         assert_eq!(names.len(), count + 2, "every one, fchmodat2 and ioctl");
+    }
+
+    #[test]
+    fn an_engine_is_told_of_no_pair_of_datagrams() {
+        let profile = profile();
+        let rules = profile["syscalls"].as_array().expect("a list");
+        let pairs = rules.iter().filter(|rule| rule["names"] == json!(["socketpair"]));
+        let kinds: Vec<_> =
+            pairs.map(|rule| (&rule["args"][1]["op"], &rule["args"][1]["valueTwo"])).collect();
+        let masked = json!("SCMP_CMP_MASKED_EQ");
+        assert_eq!(kinds, [(&masked, &json!(libc::SOCK_STREAM)), (&masked, &json!(libc::SOCK_SEQPACKET))]);
+    }
+
+    /// A filter is of the thread that applies it, so this one is of a thread that ends.
+    #[test]
+    fn a_pair_of_sockets_leads_nowhere_else_with_a_door_and_without() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+        for network in [Network::None, Network::Proxy] {
+            let tried = std::thread::spawn(move || {
+                restrict(Paths::Shared, network).expect("the kernel takes it");
+                let kinds = [SocketType::STREAM, SocketType::SEQPACKET, SocketType::DGRAM, SocketType::RAW];
+                kinds.map(|kind| {
+                    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                    socketpair(AddressFamily::UNIX, kind, flags, None).map(drop)
+                })
+            });
+            let absent = Err(rustix::io::Errno::NOSYS);
+            assert_eq!(tried.join().expect("it ends"), [Ok(()), Ok(()), absent, absent], "{network:?}");
+        }
     }
 
     #[test]

@@ -57,6 +57,15 @@ fn the_whole_tool_list_stays_under_4400_bytes() {
     assert!(bytes <= 4400, "{bytes} bytes: {}", json!(list));
 }
 
+/// Programs find the variable where the operator gave the tool a way out, and only there: so it is true in both cases.
+#[test]
+fn what_runs_programs_says_which_network_they_have_with_a_proxy_and_without() {
+    let bench = Bench::new();
+    for tool in bench.toolbox.descriptors().iter().filter(|tool| Toolbox::runs_programs(&tool.name)) {
+        assert!(tool.description.ends_with("; no network but $HTTP_PROXY."), "{}", tool.description);
+    }
+}
+
 #[test]
 fn a_schema_holds_what_a_model_needs_and_no_more() {
     let bench = Bench::new();

@@ -52,6 +52,21 @@ pub(super) fn compatible() -> Vec<Operation> {
             "Ask an agent, as the Anthropic messages API does",
             "A message.",
         ),
+        Operation::new(
+            "POST",
+            "/v1/messages/count_tokens",
+            "message_count_tokens",
+            "Count the tokens of a message, as the Anthropic messages API does",
+        )
+        .takes::<Value>()
+        .gives::<Value>(200, "How many tokens there are.")
+        .fails_as::<Value>()
+        .fails(&[
+            ErrorCode::AgentNotFound,
+            ErrorCode::AgentTerminated,
+            ErrorCode::ContextExceeded,
+            ErrorCode::ModelRejected,
+        ]),
         Operation::new("GET", "/v1/models", "model_list", "List agents as models, as those APIs do")
             .gives::<Value>(200, "A list of models.")
             .fails_as::<Value>(),

@@ -5,6 +5,7 @@ use dromia_contracts::approval::{Answered, Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::content::{AssistantMessage, Part, parts_text};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
+use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
@@ -202,6 +203,13 @@ impl Runs for Rooms {
             panic!("the engine's secret");
         }
         ready(inner.submitted(&scope, input))
+    }
+
+    /// A word is a token.
+    fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>> {
+        let mut inner = self.lock();
+        let words = parts_text(&body.message.parts).split_whitespace().count();
+        ready(inner.visible_agent(&scope, agent).map(|_| u32::try_from(words).unwrap()))
     }
 
     fn watch(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Watch, Fault>> {

@@ -88,8 +88,9 @@ pub struct Global {
     /// How long to wait for an answer, such as 500ms, 30s or 5m
     #[arg(long, global = true, value_name = "TIME", value_parser = duration, help_heading = "Global options")]
     pub timeout: Option<Duration>,
-    /// The home of the instance
-    #[arg(long, global = true, value_name = "DIR", env = "DROMIA_HOME", help_heading = "Global options")]
+    /// The home of the instance; without it `$DROMIA_HOME`, else ~/.dromia
+    // The variable is read by `Context` and not by clap, which would name the option in every usage as if it were wanted.
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub home: Option<PathBuf>,
     /// The socket of the server [default: run/dromia.sock in the home]
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]

@@ -62,5 +62,6 @@ impl Context {
 /// The home that the environment names, else `.dromia` in the user's own directory. An empty variable names nothing.
 pub fn home_of_process() -> PathBuf {
     let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    named(HOME_VARIABLE).unwrap_or_else(|| named("HOME").unwrap_or_else(|| PathBuf::from(".")).join(".dromia"))
+    named(HOME_VARIABLE)
+        .unwrap_or_else(|| named("HOME").unwrap_or_else(|| PathBuf::from(".")).join(".dromia"))
 }

@@ -135,9 +135,11 @@ pub(crate) async fn check(
     let (allowed, rule, reason, policy) = match verdict {
         Verdict::Allow { rule, policy } => (true, rule, String::new(), policy),
         // It would wait for a person first.
-        Verdict::Ask { rule, reason, policy } => (false, format!("ask {rule}"), reason, policy),
+        Verdict::Ask { rule, reason, policy } => (false, format!("{} {rule}", Checked::ASK), reason, policy),
         // It would wait for its time first.
-        Verdict::Delay { rule, reason, policy } => (false, format!("delay {rule}"), reason, policy),
+        Verdict::Delay { rule, reason, policy } => {
+            (false, format!("{} {rule}", Checked::DELAY), reason, policy)
+        }
         Verdict::Deny { rule, reason, policy } => (false, rule, reason, policy),
     };
     let capabilities = weighed.into_iter().map(wire_weighed).collect();

@@ -312,7 +312,7 @@ impl Core {
     ) -> Result<ApprovalRule, Fault> {
         let rules = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
         let rule = rules.into_iter().find(|rule| rule.name == name).ok_or_else(|| {
-            Fault::new(ErrorCode::ApprovalRuleNotFound, "no such rule")
+            Fault::new(ErrorCode::ApprovalRuleNotFound, format!("there is no rule {name:?}"))
                 .with_hint("list them with `dromia approval rule list`")
         })?;
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());

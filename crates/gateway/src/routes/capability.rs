@@ -23,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::agent::{find, no_such_agent};
+use super::tool::no_such_tool;
 use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::extract::{JsonBody, Params, Segments, page_limit};
@@ -169,7 +170,7 @@ fn prepared(core: &Core, tool: String, arguments: Option<String>) -> Answer<Prep
     // Steps count from 1; this one belongs to no run.
     let call = ToolCall { id: CallId { step: 1, index: 0 }, tool, arguments };
     core.ports.tools.prepare(&call).map_err(|error| match error {
-        PrepareError::UnknownTool { .. } => Failure::new(ErrorCode::ToolNotFound, "no such tool"),
+        PrepareError::UnknownTool { .. } => no_such_tool(&call.tool),
         PrepareError::Arguments { problem, .. } => {
             Failure::invalid(format!("`arguments`: {problem}")).at("arguments")
         }
@@ -198,7 +199,8 @@ fn token(text: &str) -> Answer<Bytes> {
 
 fn named(text: &str) -> Answer<CapabilityId> {
     // Whatever is no id names nothing.
-    text.parse().map_err(|_| Failure::new(ErrorCode::CapabilityNotFound, "no such capability"))
+    text.parse()
+        .map_err(|_| Failure::new(ErrorCode::CapabilityNotFound, format!("there is no capability {text:?}")))
 }
 
 fn until(core: &Core, seconds: Option<u64>) -> Answer<Option<Timestamp>> {

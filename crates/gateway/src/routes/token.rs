@@ -137,7 +137,8 @@ async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<TokenId> {
             _ => break,
         }
     }
-    standing.or(revoked).ok_or_else(|| Failure::new(ErrorCode::TokenNotFound, "no such token"))
+    let found = standing.or(revoked);
+    found.ok_or_else(|| Failure::new(ErrorCode::TokenNotFound, format!("there is no token {name:?}")))
 }
 
 pub(crate) async fn whoami(caller: Caller) -> Json<Whoami> {

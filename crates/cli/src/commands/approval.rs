@@ -120,8 +120,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
 async fn answer(cli: &Cli<'_>, id: &str, body: &AnswerApproval, output: &mut Output<'_>) -> Outcome<Exit> {
     let answered: Approval = cli.client.post_json(&format!("{}/answer", path(id)), body).await?;
     output.show(&answered, |answered| {
-        let by = answered.answered_by.as_deref().unwrap_or("nobody");
-        format!("{} is {} by {by}: {}", answered.id, answered.state, shown(&answered.tool))
+        let by = shown(answered.answered_by.as_deref().unwrap_or("nobody"));
+        let tool = shown(&answered.tool);
+        match answered.state {
+            // The same answer again, after the call that it was about.
+            ApprovalState::Used => format!("{} was approved by {by}, and {tool} has begun", answered.id),
+            state => format!("{} is {state} by {by}: {tool}", answered.id),
+        }
     })?;
     Ok(Exit::Done)
 }

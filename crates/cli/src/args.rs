@@ -176,8 +176,8 @@ pub struct Listing {
     /// The most rows
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub limit: u32,
-    /// Only rows after this id
-    #[arg(long, value_name = "ID")]
+    /// Only rows after this one, which is what the page before named as `--after`
+    #[arg(long, value_name = "ROW")]
     pub after: Option<String>,
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
             Ok(Exit::Done)
         }
         args::Capability::List(page) => {
-            let list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
+            let mut list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
             let heads = ["id", "holder", "use", "state", "expires", "rights"];
             let handles = Handles::read(cli, output).await;
             let known: BTreeMap<_, _> =

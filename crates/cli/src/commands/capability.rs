@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dromia_api::agent::Agent;
 use dromia_api::capability::{
     Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
 };
@@ -48,8 +49,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
             let mut list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
             let heads = ["id", "holder", "use", "state", "expires", "rights"];
             let handles = Handles::read(cli, output).await;
-            let known: BTreeMap<_, _> =
-                list.items.iter().map(|capability| (capability.id, capability)).collect();
+            // What one was made from may be somebody else's.
+            let all = list.items.clone();
+            let known: BTreeMap<_, _> = all.iter().map(|capability| (capability.id, capability)).collect();
+            if let Some(name) = &cli.global.agent {
+                let agent: Agent = cli.client.get(&format!("/v1/agents/{}", encoded(name))).await?;
+                list.items.retain(|capability| capability.holder == agent.id);
+            }
             print_list(output, &list, &heads, |capability| row(capability, &handles, &known))
         }
         args::Capability::Check(asked) => {

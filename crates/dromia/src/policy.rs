@@ -131,9 +131,11 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
         }
     }
     found.ok_or_else(|| {
-        let text =
-            format!("{} has no decided call {}; `dromia run show {0}` names them", asked.run, asked.call);
-        system::Exit::failed(text)
+        system::Exit::failed(format!(
+            "nothing is decided of a call {} of {}; `dromia run show {1}` names its calls, and `dromia approval list` \
+             those that wait",
+            asked.call, asked.run
+        ))
     })
 }
 
@@ -147,7 +149,7 @@ fn explained(decision: &Decision) -> String {
         ("call", format!("{} {}", decision.call, shown(&decision.tool))),
         ("verdict", if decision.allowed { "allowed" } else { "refused" }.to_owned()),
         ("by", decision.by.as_str().to_owned()),
-        ("rule", decision.rule.clone().unwrap_or_default()),
+        ("rule", decision.rule.as_deref().map(shown).unwrap_or_default()),
         ("why", shown(&decision.why)),
         ("plan", plan.to_owned()),
         ("opinion", decision.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),

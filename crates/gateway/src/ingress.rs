@@ -66,7 +66,7 @@ async fn charge(core: &Core, scope: &Scope, input: &NewInput, now: Timestamp) ->
         return Ok(None);
     }
     core.meters.refused(Refused::ActorRate);
-    let text = format!("{author} says more than one actor may");
+    let text = format!("{author} has said as much as one actor may for now");
     Err(Failure::new(ErrorCode::ActorRateLimited, text).again_in(again_ms.div_ceil(1_000).max(1)))
 }
 

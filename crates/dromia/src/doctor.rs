@@ -13,6 +13,7 @@ mod limits;
 mod models;
 mod named;
 mod outbox;
+mod policy;
 mod runs;
 mod sandbox;
 mod server;
@@ -170,6 +171,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         home::CHECKS,
         vault::CHECKS,
         config::CHECKS,
+        policy::CHECKS,
         disk::CHECKS,
         store::CHECKS,
         limits::CHECKS,

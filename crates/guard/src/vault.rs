@@ -297,7 +297,7 @@ impl Vault for StoreVault {
     fn rotate(&self, scope: Scope, name: String, value: SecretValue) -> BoxFuture<'_, Result<Secret, Fault>> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
-            let before = self.stored(&scope, &name).await?.ok_or_else(|| not_found(&name))?;
+            let before = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
             let Secret { host, placement, .. } = before.secret.clone();
             fits(&placement, &value)?;
             self.write(&scope, Some(before), NewSecret { name, value, host, placement }).await
@@ -307,7 +307,7 @@ impl Vault for StoreVault {
     fn delete(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Secret, Fault>> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
-            let found = self.stored(&scope, &name).await?.ok_or_else(|| not_found(&name))?;
+            let found = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
             let erase = SecretErase { name, version: found.secret.version };
             self.commit(&scope, Mutation::SecretErase(erase)).await?;
             Ok(found.secret)
@@ -394,8 +394,9 @@ fn invalid(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
 }
 
-fn not_found(name: &str) -> Fault {
-    Fault::new(ErrorCode::SecretNotFound, format!("there is no secret {name:?}"))
+/// What was written is not repeated: it may be the value.
+fn not_found() -> Fault {
+    Fault::new(ErrorCode::SecretNotFound, "there is no secret of this name")
 }
 
 /// The words of the error name a file of the machine, so they go to the log and not to the tenant.

@@ -199,8 +199,7 @@ fn token(text: &str) -> Answer<Bytes> {
 
 fn named(text: &str) -> Answer<CapabilityId> {
     // Whatever is no id names nothing.
-    text.parse()
-        .map_err(|_| Failure::new(ErrorCode::CapabilityNotFound, format!("there is no capability {text:?}")))
+    text.parse().map_err(|_| Failure::absent(ErrorCode::CapabilityNotFound, "capability", text))
 }
 
 fn until(core: &Core, seconds: Option<u64>) -> Answer<Option<Timestamp>> {

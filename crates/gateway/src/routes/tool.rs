@@ -95,7 +95,7 @@ async fn told(
 }
 
 pub(super) fn no_such_tool(name: &str) -> Failure {
-    Failure::new(ErrorCode::ToolNotFound, format!("there is no tool {name:?}"))
+    Failure::absent(ErrorCode::ToolNotFound, "tool", name)
 }
 
 /// Asks the gate about a tool without a call of it.

@@ -96,7 +96,7 @@ pub struct Checked {
     pub arguments: serde_json::Value,
     /// Whether it would be let through. With a token that was presented: whether that covers it.
     pub allowed: bool,
-    /// The rule that decides.
+    /// The rule that decides; behind the word `ask` or `delay`, where the call would wait for a person or for its time.
     pub rule: String,
     /// Why, in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -106,6 +106,13 @@ pub struct Checked {
     pub policy: Option<Digest>,
     /// What each capability of the agent says of it.
     pub capabilities: Vec<Weighed>,
+}
+
+impl Checked {
+    /// What a rule begins with by which a call would wait for a person.
+    pub const ASK: &'static str = "ask";
+    /// What a rule begins with by which a call would wait for its time.
+    pub const DELAY: &'static str = "delay";
 }
 
 /// What one capability says of a call.

@@ -54,7 +54,7 @@ pub enum DecidedBy {
     Operator,
     /// The policy.
     Policy,
-    /// A person's approval, or that nobody could be asked.
+    /// A person's approval, that one is waited for (there is no rule then), or that nobody could be asked.
     Approval,
     /// Something else, which the rule names.
     Other,

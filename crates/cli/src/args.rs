@@ -88,8 +88,9 @@ pub struct Global {
     /// How long to wait for an answer, such as 500ms, 30s or 5m
     #[arg(long, global = true, value_name = "TIME", value_parser = duration, help_heading = "Global options")]
     pub timeout: Option<Duration>,
-    /// The home of the instance
-    #[arg(long, global = true, value_name = "DIR", env = "DROMIA_HOME", help_heading = "Global options")]
+    /// The home of the instance; without it `$DROMIA_HOME`, else ~/.dromia
+    // The variable is read by `Context` and not by clap, which would name the option in every usage as if it were wanted.
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub home: Option<PathBuf>,
     /// The socket of the server [default: run/dromia.sock in the home]
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
@@ -175,8 +176,8 @@ pub struct Listing {
     /// The most rows
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub limit: u32,
-    /// Only rows after this id
-    #[arg(long, value_name = "ID")]
+    /// Only rows after this one, which is what the page before named as `--after`
+    #[arg(long, value_name = "ROW")]
     pub after: Option<String>,
 }
 

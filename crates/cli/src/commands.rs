@@ -11,6 +11,7 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
+mod handles;
 mod live;
 mod run;
 mod secret;

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use crate::format::ColorHints;
 
+/// The environment variable that names the home, where the command line names none.
+pub const HOME_VARIABLE: &str = "DROMIA_HOME";
+
 /// The surroundings of a command.
 pub struct Context {
     /// Where a person or a pipe types.
@@ -38,9 +41,8 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// Takes the surroundings of this process; the home is `.dromia` in the user's own.
+    /// Takes the surroundings of this process.
     pub fn of_process() -> Self {
-        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         Self {
             input: Box::new(io::BufReader::new(io::stdin())),
@@ -52,7 +54,14 @@ impl Context {
             color_hints: ColorHints::of_process(),
             fields: Vec::new(),
             columns,
-            home: home.join(".dromia"),
+            home: home_of_process(),
         }
     }
+}
+
+/// The home that the environment names, else `.dromia` in the user's own directory. An empty variable names nothing.
+pub fn home_of_process() -> PathBuf {
+    let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named(HOME_VARIABLE)
+        .unwrap_or_else(|| named("HOME").unwrap_or_else(|| PathBuf::from(".")).join(".dromia"))
 }

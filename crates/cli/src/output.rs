@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -228,8 +228,18 @@ impl Serialize for Chosen<'_> {
     }
 }
 
-/// Draws a table without borders; cells beyond the width wrap.
+/// The longest word that no width breaks, in characters: the id of a record of the audit has 39.
+const WORD_MAX: usize = 48;
+
+/// Draws a table without borders. Cells beyond the width wrap between words: an id in pieces cannot be copied, so a table of
+/// ids is rather wider than it should be.
 pub fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut widest: Vec<usize> = heads.iter().map(|head| word(head)).collect();
+    for row in &rows {
+        for (widest, cell) in widest.iter_mut().zip(row) {
+            *widest = word(cell).max(*widest);
+        }
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(heads.iter().map(|head| head.to_uppercase()));
     if let Some(columns) = columns {
@@ -238,8 +248,19 @@ pub fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> St
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell).replace(['\n', '\t'], " ")));
     }
+    if columns.is_some() {
+        // A bound counts the blank on both sides of a cell, too.
+        let bounds = widest.iter().map(|widest| u16::try_from(widest + 2).unwrap_or(u16::MAX));
+        table.set_constraints(bounds.map(|bound| ColumnConstraint::LowerBoundary(Width::Fixed(bound))));
+    }
     let text = table.to_string();
     text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// How long the longest word is that is to stay whole.
+fn word(cell: &str) -> usize {
+    let words = cell.split_whitespace().map(|word| word.chars().count());
+    words.filter(|length| *length <= WORD_MAX).max().unwrap_or_default()
 }
 
 /// Draws names and values, one pair per line.
@@ -258,6 +279,11 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 /// Writes a time as people read it: UTC, to the second.
 pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Writes how many there are of something, which has a plural with `s`.
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Writes an amount of money, in units of the price table's currency.
@@ -280,10 +306,30 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_table_wraps_between_words_and_breaks_no_id() {
+        let id = "run_0199c0de0199c0de0199c0de0199c0de";
+        let row = |what: &str| vec![id.to_owned(), "2026-01-02 03:04:05Z".to_owned(), what.to_owned()];
+        let rows = vec![row("some words that do not fit beside it"), row(&"x".repeat(200))];
+        for columns in [20, 40, 60, 80] {
+            let text = table(Some(columns), &["id", "at", "what"], rows.clone());
+            assert_eq!(text.matches(id).count(), 2, "at {columns}:\n{text}");
+            assert!(text.contains("2026-01-02") && text.contains("03:04:05Z"), "at {columns}:\n{text}");
+        }
+        let wide = table(Some(300), &["id", "at", "what"], rows);
+        assert_eq!(wide.lines().count(), 3, "{wide}");
+    }
+
+    #[test]
     fn what_others_wrote_cannot_drive_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}\n\tc\u{fffd}d");
         let rows = vec![vec!["two\nlines\u{7}".into()]];
         assert_eq!(table(None, &["x"], rows).lines().count(), 2);
+    }
+
+    #[test]
+    fn one_is_told_in_the_singular() {
+        let told = [0, 1, 2].map(|count| counted(count, "check"));
+        assert_eq!(told, ["0 checks", "1 check", "2 checks"]);
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl Saved {
     /// Puts it under its name, and tells how long it is.
     pub(crate) fn keep(mut self, output: &mut Output<'_>) -> Outcome {
         if let Some(part) = &self.part {
-            fs::rename(part, &self.path).map_err(Error::io(format!("write {}", self.path.display())))?;
+            // On the disk before it takes the place of the one of before: a power cut leaves one of the two.
+            let moved = self.file.sync_all().and_then(|()| fs::rename(part, &self.path));
+            moved.map_err(Error::io(format!("write {}", self.path.display())))?;
             self.part = None;
         }
         output.notice(&format!("wrote {} bytes to {}", self.bytes, self.path.display()))

@@ -164,6 +164,29 @@ pub enum Change {
 }
 
 impl Change {
+    /// Every kind, as it is written.
+    pub const KINDS: [&'static str; 19] = [
+        "tenant_created",
+        "token_created",
+        "token_revoked",
+        "agent_created",
+        "agent_state_set",
+        "state_put",
+        "delivery_redriven",
+        "config_applied",
+        "secret_set",
+        "secret_erased",
+        "capability_granted",
+        "capability_delegated",
+        "capability_revoked",
+        "budget_set",
+        "budget_removed",
+        "approval_answered",
+        "approval_rule_set",
+        "approval_rule_removed",
+        "session_exported",
+    ];
+
     /// Returns the kind as it is written.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -419,6 +442,14 @@ mod tests {
             assert_eq!(bad.parse::<AuditCursor>(), Err(ParseCursorError), "{bad}");
         }
         assert!(AuditCursor::default() < place);
+    }
+
+    #[test]
+    fn the_kinds_are_all_that_there_are() {
+        let refused = serde_json::from_str::<Change>(r#"{"kind":"?"}"#).expect_err("there is no such kind");
+        let told = refused.to_string();
+        let known: Vec<_> = told.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, Change::KINDS, "{told}");
     }
 
     #[test]

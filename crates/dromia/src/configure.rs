@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dromia_api::List;
-use dromia_cli::output::{pairs, table};
+use dromia_cli::output::{counted, pairs, table};
 use dromia_cli::{Context, Global, Outcome, Output};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -199,11 +199,11 @@ fn validate(
     let file = path.display().to_string();
     match checked {
         Ok(loaded) => {
-            let (providers, models) = (loaded.written.providers.len(), loaded.written.models.len());
+            let providers = counted(loaded.written.providers.len(), "provider");
+            let models = counted(loaded.written.models.len(), "model");
             let validated = Validated { file, valid: true, problems: Vec::new() };
-            output.show(&validated, |validated| {
-                format!("{} is good: {providers} providers, {models} models", validated.file)
-            })?;
+            output
+                .show(&validated, |validated| format!("{} is good: {providers}, {models}", validated.file))?;
             Ok(ExitCode::SUCCESS)
         }
         // The document of this command says more than that of a failure.

@@ -13,6 +13,7 @@ mod limits;
 mod models;
 mod named;
 mod outbox;
+mod policy;
 mod runs;
 mod sandbox;
 mod server;
@@ -28,6 +29,7 @@ use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use dromia_cli::output::counted;
 use dromia_cli::{Context, Error, Global, Outcome, Output};
 use dromia_store::{Inspector, StoreConfig};
 use schemars::JsonSchema;
@@ -169,6 +171,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         home::CHECKS,
         vault::CHECKS,
         config::CHECKS,
+        policy::CHECKS,
         disk::CHECKS,
         store::CHECKS,
         limits::CHECKS,
@@ -257,7 +260,9 @@ pub(crate) fn text(report: &Report, paint: &dyn Fn(Style, &str) -> String) -> St
         }
     }
     let Report { items, errors, warnings } = report;
-    out.extend([format!("{} checks, {warnings} warnings, {errors} errors", items.len())]);
+    let [checks, warnings, errors] = [(items.len(), "check"), (*warnings, "warning"), (*errors, "error")]
+        .map(|(count, noun)| counted(count, noun));
+    out.extend([format!("{checks}, {warnings}, {errors}")]);
     out
 }
 
@@ -324,7 +329,7 @@ mod tests {
         ok       home.exists  /x
         error    disk.space   12 MiB are free
                  fix: make room
-        2 checks, 0 warnings, 1 errors
+        2 checks, 0 warnings, 1 error
         ");
     }
 }

@@ -4,9 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::system::Exit;
 
-/// The environment variable that names the home.
-pub(crate) const HOME_VARIABLE: &str = "DROMIA_HOME";
-
 /// The longest path of a Unix socket, in bytes; Linux takes one more, which ends it.
 const SOCKET_BYTES_MAX: usize = 107;
 
@@ -19,11 +16,7 @@ pub(crate) struct Home {
 impl Home {
     /// Finds the home: the flag, then the environment, then `~/.dromia`.
     pub(crate) fn find(flag: Option<&Path>) -> Self {
-        let named = flag.map(Path::to_owned).or_else(|| std::env::var_os(HOME_VARIABLE).map(PathBuf::from));
-        let root = named.unwrap_or_else(|| {
-            std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".dromia")
-        });
-        Self { root }
+        Self { root: flag.map_or_else(dromia_cli::home_of_process, Path::to_owned) }
     }
 
     /// The directory itself.

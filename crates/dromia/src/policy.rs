@@ -6,7 +6,7 @@ mod folder;
 use std::process::ExitCode;
 
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::run::Decision;
+use dromia_api::run::{DecidedBy, Decision};
 use dromia_api::{CallId, List, RunId, TENANT_DEFAULT, shown};
 use dromia_cli::output::{pairs, time};
 use dromia_cli::{Client, Context, Exit, Global, Output};
@@ -131,9 +131,11 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
         }
     }
     found.ok_or_else(|| {
-        let text =
-            format!("{} has no decided call {}; `dromia run show {0}` names them", asked.run, asked.call);
-        system::Exit::failed(text)
+        system::Exit::failed(format!(
+            "nothing is decided of a call {} of {}; `dromia run show {1}` names its calls, and `dromia approval list` \
+             those that wait",
+            asked.call, asked.run
+        ))
     })
 }
 
@@ -143,11 +145,16 @@ fn explained(decision: &Decision) -> String {
         Some(false) => "outside of the frozen plan",
         None => "",
     };
+    let verdict = match (decision.allowed, decision.by, &decision.rule) {
+        (true, _, _) => "allowed",
+        (false, DecidedBy::Approval, None) => "put before a person; the run went on without it",
+        (false, _, _) => "refused",
+    };
     pairs(&[
         ("call", format!("{} {}", decision.call, shown(&decision.tool))),
-        ("verdict", if decision.allowed { "allowed" } else { "refused" }.to_owned()),
+        ("verdict", verdict.to_owned()),
         ("by", decision.by.as_str().to_owned()),
-        ("rule", decision.rule.clone().unwrap_or_default()),
+        ("rule", decision.rule.as_deref().map(shown).unwrap_or_default()),
         ("why", shown(&decision.why)),
         ("plan", plan.to_owned()),
         ("opinion", decision.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),

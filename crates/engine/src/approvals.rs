@@ -251,7 +251,8 @@ impl Core {
                 let rule = self.read_rule(rule, RuleAnswer::Allow)?;
                 if !rule.matches(&found.tool, &found.arguments) {
                     let text = format!("the rule `{rule}` does not match this call");
-                    return Err(Fault::new(ErrorCode::InvalidRequest, text));
+                    let hint = format!("see its arguments with `dromia approval show {}`", found.id);
+                    return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(hint));
                 }
                 (rule, None)
             }
@@ -312,7 +313,7 @@ impl Core {
     ) -> Result<ApprovalRule, Fault> {
         let rules = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
         let rule = rules.into_iter().find(|rule| rule.name == name).ok_or_else(|| {
-            Fault::new(ErrorCode::ApprovalRuleNotFound, "no such rule")
+            Fault::new(ErrorCode::ApprovalRuleNotFound, format!("there is no rule {name:?}"))
                 .with_hint("list them with `dromia approval rule list`")
         })?;
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
@@ -344,6 +345,10 @@ impl Core {
             return Err(invalid(format!("there is no tool {:?}", rule.tool()))
                 .with_hint("list the tools with `dromia tool list`"));
         };
+        // One that refuses would be trusted, and keep nothing out.
+        if let Some(problem) = rule.never_answers(&tool.parameters) {
+            return Err(invalid(problem));
+        }
         if answer == RuleAnswer::Deny {
             return Ok(rule);
         }
@@ -384,7 +389,11 @@ fn closed(approval: &Approval, state: ApprovalState) -> Fault {
         format!(" by {}{}", answer.by, reach.unwrap_or_default())
     });
     let by = by.unwrap_or_default();
-    let text = format!("{} is {state}{by}; nothing was changed", approval.id);
+    let standing = match state {
+        ApprovalState::Used => format!("was approved{by}, and its call has begun"),
+        state => format!("is {state}{by}"),
+    };
+    let text = format!("{} {standing}; nothing was changed", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))
 }

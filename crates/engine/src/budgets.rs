@@ -98,7 +98,7 @@ impl Core {
     pub(crate) async fn budget_remove(&self, scope: &Scope, name: String) -> Result<Budget, Fault> {
         let known = self.budgets(scope).await?.into_iter().find(|known| known.budget.name == name);
         let Some(BudgetUse { budget, .. }) = known else {
-            return Err(Fault::new(ErrorCode::BudgetNotFound, "no such budget")
+            return Err(Fault::new(ErrorCode::BudgetNotFound, format!("there is no budget {name:?}"))
                 .with_hint("list them with `dromia budget list`"));
         };
         undeclared(&budget)?;

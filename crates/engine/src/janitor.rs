@@ -224,15 +224,15 @@ impl Core {
 pub(crate) fn park_text(park: Park) -> (String, String) {
     match park {
         Park::Retry { until } => (
-            format!("the next attempt at its model, due at {until}"),
+            format!("the next attempt at its model, due at {until:.0}"),
             "time; the engine goes on by itself".to_owned(),
         ),
         Park::Approval { approval, cools_until: Some(cools_until), .. } => (
-            format!("the time after which a call begins by itself, {cools_until}: {approval}"),
+            format!("the time after which a call begins by itself, {cools_until:.0}: {approval}"),
             "time; or whoever may approve it, who may also refuse it".to_owned(),
         ),
         Park::Approval { approval, until, .. } => (
-            format!("a person to allow a call: {approval}; it goes on without the call at {until}"),
+            format!("a person to allow a call: {approval}; it goes on without the call at {until:.0}"),
             "whoever may approve it".to_owned(),
         ),
         Park::AgentPaused => {

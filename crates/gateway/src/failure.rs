@@ -28,6 +28,9 @@ pub(crate) struct Failure {
     again_s: u32,
 }
 
+/// The longest name that a failure repeats, in bytes.
+const NAME_BYTES_SHOWN: usize = 256;
+
 pub(crate) type Answer<T> = Result<T, Failure>;
 
 impl Failure {
@@ -37,6 +40,18 @@ impl Failure {
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// Says that nothing is called so. A name that is longer than any there is is not repeated.
+    pub(crate) fn absent(code: ErrorCode, noun: &str, name: &str) -> Self {
+        Self::new(
+            code,
+            if name.len() > NAME_BYTES_SHOWN {
+                format!("there is no {noun} of so long a name")
+            } else {
+                format!("there is no {noun} {name:?}")
+            },
+        )
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {

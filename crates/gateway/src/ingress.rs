@@ -10,7 +10,7 @@
 
 use dromia_contracts::runs::{NewInput, Submitted};
 use dromia_contracts::store::ItemKey;
-use dromia_contracts::{Actor, ErrorCode, Scope};
+use dromia_contracts::{Actor, ErrorCode, Scope, TenantId};
 use jiff::Timestamp;
 
 use crate::caller::Caller;
@@ -41,32 +41,66 @@ pub(crate) async fn submit(
     scope: Scope,
     input: NewInput,
 ) -> Answer<Submitted> {
+    let leave = leave(core, bringer, &scope, &input.author, input.key.as_ref()).await?;
+    leave.submit(core, scope, input).await
+}
+
+/// The leave to bring one input; it names whose it was, if it was counted.
+#[derive(Debug)]
+pub(crate) struct Leave(Option<Actor>);
+
+/// Counts an input of an author under a key, for whoever makes something else first: a refusal leaves nothing of it.
+pub(crate) async fn leave(
+    core: &Core,
+    bringer: Bringer,
+    scope: &Scope,
+    author: &Actor,
+    key: Option<&ItemKey>,
+) -> Answer<Leave> {
     let now = core.ports.runtime.clock.now();
-    let counted = match bringer {
+    Ok(Leave(match bringer {
         Bringer::Operator => None,
-        Bringer::Actor => charge(core, &scope, &input, now).await?,
-    };
-    let tenant = scope.tenant();
-    let submitted = core.ports.runs.submit(scope, input).await?;
-    if let Some(author) = counted.filter(|_| submitted.replayed) {
-        core.actors.give_back(tenant, &author);
+        Bringer::Actor => charge(core, scope, author, key, now).await?,
+    }))
+}
+
+impl Leave {
+    /// Hands the input to the engine.
+    pub(crate) async fn submit(self, core: &Core, scope: Scope, input: NewInput) -> Answer<Submitted> {
+        let tenant = scope.tenant();
+        let submitted = core.ports.runs.submit(scope, input).await?;
+        if submitted.replayed {
+            self.give_back(core, tenant);
+        }
+        Ok(submitted)
     }
-    Ok(submitted)
+
+    /// Puts it back, because nothing was brought.
+    pub(crate) fn give_back(self, core: &Core, tenant: TenantId) {
+        if let Self(Some(author)) = self {
+            core.actors.give_back(tenant, &author);
+        }
+    }
 }
 
 /// Counts an input; returns whose it was, if it was counted.
-async fn charge(core: &Core, scope: &Scope, input: &NewInput, now: Timestamp) -> Answer<Option<Actor>> {
-    let author = &input.author;
+async fn charge(
+    core: &Core,
+    scope: &Scope,
+    author: &Actor,
+    key: Option<&ItemKey>,
+    now: Timestamp,
+) -> Answer<Option<Actor>> {
     let Err(again_ms) = core.actors.take(scope.tenant(), author, now) else {
         return Ok(Some(author.clone()));
     };
-    if let Some(key) = &input.key
+    if let Some(key) = key
         && is_known(core, scope, key, now).await?
     {
         return Ok(None);
     }
     core.meters.refused(Refused::ActorRate);
-    let text = format!("{author} says more than one actor may");
+    let text = format!("{author} has said as much as one actor may for now");
     Err(Failure::new(ErrorCode::ActorRateLimited, text).again_in(again_ms.div_ceil(1_000).max(1)))
 }
 

@@ -394,8 +394,9 @@ fn invalid(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
 }
 
+/// What was written is not repeated: it may be the value.
 fn not_found() -> Fault {
-    Fault::new(ErrorCode::SecretNotFound, "no such secret")
+    Fault::new(ErrorCode::SecretNotFound, "there is no secret of this name")
 }
 
 /// The words of the error name a file of the machine, so they go to the log and not to the tenant.

@@ -25,7 +25,7 @@ pub enum Capability {
     /// Take a capability back, at once, with all that were made from it
     #[command(visible_alias = "rm", after_help = "Examples:\n  dromia capability revoke cap_0199c0de…")]
     Revoke(CapabilityName),
-    /// List capabilities
+    /// List capabilities; with --agent those of the page which that agent holds
     #[command(
         visible_alias = "ls",
         after_help = "Examples:\n  dromia capability list\n  dromia capabilities ls --json"

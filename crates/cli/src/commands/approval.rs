@@ -7,12 +7,13 @@ use dromia_api::approval::{
     AnswerApproval, Approval, ApprovalRule, ArgumentOrigin, ReachKind, SetApprovalRule,
 };
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::{ApprovalState, List, Origin, Rule, Seen, shown, suggest};
+use dromia_api::{AgentId, ApprovalState, List, Origin, Rule, Seen, shown, suggest};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::handles::Handles;
 use super::{Cli, listing, print_list};
 use crate::args;
 use crate::client::encoded;
@@ -27,8 +28,11 @@ const WRITTEN: Style = AnsiColor::Yellow.on_default();
 /// What stands in something that nobody vouches for.
 const FOUND: Style = AnsiColor::Red.on_default().bold();
 
-/// How many characters of its arguments a call has in a list.
-const ARGUMENTS_SHOWN: usize = 60;
+/// The columns of a listing; what has no bound of its own comes last.
+const HEADS: [&str; 5] = ["id", "state", "agent", "answer until", "call"];
+
+/// How many characters a call has in a list; `approval show` has all of it.
+const CALL_SHOWN: usize = 40;
 
 /// A rule that would have answered calls of before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -50,11 +54,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
                 [("agent", cli.global.agent.clone()), ("open", (!list.all).then(|| "true".to_owned()))];
             let path = listing("/v1/approvals", &list.page, &filters);
             let list: List<Approval> = cli.client.get(&path).await?;
-            print_list(output, &list, &["id", "state", "agent", "call", "asked", "answer until"], row)
+            let handles = Handles::read(cli, output).await;
+            print_list(output, &list, &HEADS, |approval| row(approval, &handles))
         }
         args::Approval::Show(name) => {
             let approval: Approval = cli.client.get(&path(&name.id)).await?;
-            card(&approval, output)?;
+            let handles = Handles::read(cli, output).await;
+            card(&approval, &handles, output)?;
             Ok(Exit::Done)
         }
         args::Approval::Approve(approve) => {
@@ -99,10 +105,14 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
                 times: found.times,
             });
             let list = List { items: items.collect(), next: None };
+            let handles = Handles::read(cli, output).await;
+            // The command holds the rule.
             let row = |found: &Proposed| {
-                vec![found.times.to_string(), found.agent.clone(), shown(&found.rule), found.command.clone()]
+                let agent = found.agent.parse::<AgentId>();
+                let agent = agent.map_or_else(|_| found.agent.clone(), |id| handles.of(id));
+                vec![found.times.to_string(), agent, shown(&found.command)]
             };
-            print_list(output, &list, &["times", "agent", "rule", "add it with"], row)
+            print_list(output, &list, &["times", "agent", "add it with"], row)
         }
     }
 }
@@ -110,8 +120,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
 async fn answer(cli: &Cli<'_>, id: &str, body: &AnswerApproval, output: &mut Output<'_>) -> Outcome<Exit> {
     let answered: Approval = cli.client.post_json(&format!("{}/answer", path(id)), body).await?;
     output.show(&answered, |answered| {
-        let by = answered.answered_by.as_deref().unwrap_or("nobody");
-        format!("{} is {} by {by}: {}", answered.id, answered.state, shown(&answered.tool))
+        let by = shown(answered.answered_by.as_deref().unwrap_or("nobody"));
+        let tool = shown(&answered.tool);
+        match answered.state {
+            // The same answer again, after the call that it was about.
+            ApprovalState::Used => format!("{} was approved by {by}, and {tool} has begun", answered.id),
+            state => format!("{} is {state} by {by}: {tool}", answered.id),
+        }
     })?;
     Ok(Exit::Done)
 }
@@ -120,8 +135,9 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
     match command {
         args::ApprovalRule::List => {
             let list: List<ApprovalRule> = cli.client.get("/v1/approval-rules").await?;
-            let heads = ["name", "answer", "rule", "agent", "session", "owner", "until"];
-            print_list(output, &list, &heads, rule_row)
+            let heads = ["name", "answer", "agent", "owner", "until", "rule"];
+            let handles = Handles::read(cli, output).await;
+            print_list(output, &list, &heads, |rule| rule_row(rule, &handles))
         }
         args::ApprovalRule::Add(add) => {
             let body = SetApprovalRule {
@@ -133,10 +149,11 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
             };
             let path = format!("/v1/approval-rules/{}", encoded(&add.name));
             let set: ApprovalRule = cli.client.put_json(&path, &body).await?;
+            let handles = Handles::read(cli, output).await;
             output.show(&set, |set| {
-                let agent = set.agent.map_or_else(|| "every agent".to_owned(), |agent| agent.to_string());
+                let whose = whose(set, &handles);
                 format!(
-                    "{}: {} `{}` of {agent} until {}",
+                    "{}: {} `{}` of {whose} until {}",
                     set.name,
                     set.answer,
                     set.rule,
@@ -156,7 +173,8 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
             let known = newest(cli).await?;
             let fits = |approval: &Approval| rule.matches(&approval.tool, &approval.arguments);
             let list = List { items: known.into_iter().filter(fits).collect(), next: None };
-            print_list(output, &list, &["id", "state", "agent", "call", "asked", "answer until"], row)
+            let handles = Handles::read(cli, output).await;
+            print_list(output, &list, &HEADS, |approval| row(approval, &handles))
         }
     }
 }
@@ -172,7 +190,7 @@ fn path(id: &str) -> String {
 }
 
 /// Shows the exact call.
-fn card(approval: &Approval, output: &mut Output<'_>) -> Outcome {
+fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outcome {
     if output.is_json() {
         return output.document(approval);
     }
@@ -189,10 +207,10 @@ fn card(approval: &Approval, output: &mut Output<'_>) -> Outcome {
     let text = pairs(&[
         ("approval", approval.id.to_string()),
         ("state", approval.state.to_string()),
-        ("agent", approval.agent.to_string()),
+        ("agent", handles.whole(approval.agent)),
         ("for", shown(&approval.author)),
         ("run", format!("{} {}", approval.run, approval.call)),
-        ("asked by", format!("{} {}", shown(&approval.rule), shown(&approval.reason))),
+        ("asked by", format!("{}: {}", shown(&approval.rule), shown(&approval.reason))),
         ("second opinion", approval.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
         ("run waits", format!("until {}", time(approval.holds_until))),
         ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
@@ -261,35 +279,38 @@ fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: 
     format!("  [{word}{label}]  {}  {}{quote}", shown(name), output.paint(style, &text))
 }
 
-fn row(approval: &Approval) -> Vec<String> {
-    let whole = shown(&approval.arguments);
-    let mut arguments: String = whole.chars().take(ARGUMENTS_SHOWN).collect();
-    if arguments.len() < whole.len() {
-        arguments.push('…');
+fn row(approval: &Approval, handles: &Handles) -> Vec<String> {
+    let whole = format!("{} {}", shown(&approval.tool), shown(&approval.arguments));
+    let mut call: String = whole.chars().take(CALL_SHOWN).collect();
+    if call.len() < whole.len() {
+        call.push('…');
     }
-    vec![
-        approval.id.to_string(),
-        approval.state.to_string(),
-        approval.agent.to_string(),
-        format!("{} {arguments}", shown(&approval.tool)),
-        time(approval.asked_at),
-        match approval.cools_in_seconds {
-            Some(seconds) => format!("{}, begins in {}", time(approval.expires_at), span(seconds)),
-            None => time(approval.expires_at),
-        },
-    ]
+    let until = match approval.cools_in_seconds {
+        // Until then it may be refused.
+        Some(seconds) => format!("begins in {}", span(seconds)),
+        None => time(approval.expires_at),
+    };
+    vec![approval.id.to_string(), approval.state.to_string(), handles.of(approval.agent), until, call]
 }
 
-fn rule_row(rule: &ApprovalRule) -> Vec<String> {
+fn rule_row(rule: &ApprovalRule, handles: &Handles) -> Vec<String> {
     vec![
         rule.name.clone(),
         rule.answer.to_string(),
-        shown(&rule.rule),
-        rule.agent.map(|agent| agent.to_string()).unwrap_or_default(),
-        rule.session.map(|session| session.to_string()).unwrap_or_default(),
+        whose(rule, handles),
         rule.owner.clone(),
         time(rule.expires_at),
+        shown(&rule.rule),
     ]
+}
+
+/// Says for whose calls a rule answers.
+fn whose(rule: &ApprovalRule, handles: &Handles) -> String {
+    let agent = rule.agent.map_or_else(|| "every agent".to_owned(), |agent| handles.of(agent));
+    match rule.session {
+        Some(session) => format!("{agent} in {session}"),
+        None => agent,
+    }
 }
 
 #[cfg(test)]

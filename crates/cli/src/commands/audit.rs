@@ -18,8 +18,8 @@ use crate::output::{Output, pairs, time};
 use crate::saved::save;
 use crate::sse::{Event, Parser};
 
-/// The columns of a listing.
-const HEADS: [&str; 8] = ["at", "kind", "what", "decision", "rule", "outcome", "actor", "id"];
+/// The columns of a listing; what has no bound of its own comes last.
+const HEADS: [&str; 5] = ["at", "kind", "actor", "id", "what"];
 
 /// How often a stream is opened again without a record in between, and how long to wait before the second attempt.
 const ATTEMPTS: u32 = 8;
@@ -219,13 +219,22 @@ fn row(record: &Record) -> Vec<String> {
     vec![
         time(record.at),
         record.kind.clone(),
-        record.what.clone().unwrap_or_default(),
-        record.decision.map(Decided::as_str).unwrap_or_default().to_owned(),
-        record.rule.clone().unwrap_or_default(),
-        record.outcome.clone().unwrap_or_default(),
         record.actor.clone().unwrap_or_default(),
         record.id.clone(),
+        what(record),
     ]
+}
+
+/// What a record is about, and behind it what was decided by which rule, and what came of it, as far as there is each.
+fn what(record: &Record) -> String {
+    let decision = record.decision.map(Decided::as_str);
+    let ends = [decision, record.outcome.as_deref(), record.rule.as_deref()];
+    let ends = ends.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    match record.what.as_deref() {
+        Some(what) if ends.is_empty() => what.to_owned(),
+        Some(what) => format!("{what}: {ends}"),
+        None => ends,
+    }
 }
 
 fn text(explained: &Explained) -> String {
@@ -291,6 +300,26 @@ mod tests {
         author    cli:0
         missing   the agent, which was erased
         chain     0000000000000000000000000000000000000000000000000000000000000000
+        ");
+    }
+
+    #[test]
+    fn a_record_is_a_row_whose_last_cell_holds_what_is_there_of_it() {
+        let ended = Record { outcome: Some("ok".to_owned()), what: None, ..record() };
+        let judged = Record {
+            kind: "tool_started".to_owned(),
+            actor: None,
+            what: Some("exec".to_owned()),
+            decision: Some(Decided::Allow),
+            rule: Some("grant exec".to_owned()),
+            ..record()
+        };
+        let rows = [record(), ended, judged].iter().map(row).collect();
+        insta::assert_snapshot!(crate::output::table(None, &HEADS, rows), @r"
+        AT                    KIND           ACTOR  ID      WHAT
+        2026-01-02 03:04:05Z  token_revoked  cli:0  act:17  tok_1
+        2026-01-02 03:04:05Z  token_revoked  cli:0  act:17  ok
+        2026-01-02 03:04:05Z  tool_started          act:17  exec: allow, grant exec
         ");
     }
 

@@ -50,13 +50,16 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
     let set: Budget = cli.client.put_json(&path, &body).await?;
     output.show(&set, |set| {
         let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
+        let period = match set.period {
+            Period::Total => "in total".to_owned(),
+            period => format!("a {period}"),
+        };
         format!(
-            "{}: {} of {} per {}{of}, by {}; {} used",
+            "{}: {} of {} per {}{of} {period}; {} used",
             set.name,
             set.measure.show(set.limit),
             set.measure,
             set.per,
-            set.period,
             set.measure.show(set.used)
         )
     })?;

@@ -1,12 +1,15 @@
 //! `capability`: grant, hand on, take back, list, and ask what the gate would say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dromia_api::List;
+use dromia_api::agent::Agent;
 use dromia_api::capability::{
     Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
 };
+use dromia_api::{CapabilityId, List, TokenState};
 
+use super::handles::Handles;
 use super::{Cli, listing, print_list};
 use crate::args;
 use crate::client::encoded;
@@ -23,7 +26,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
                 expires_in_seconds: new.limits.expires,
                 wall_ms_max: wall(new.limits.wall)?,
             };
-            made(&cli.client.post_json("/v1/capabilities", &body).await?, output)
+            made(cli, &cli.client.post_json("/v1/capabilities", &body).await?, output).await
         }
         args::Capability::Delegate(new) => {
             let body = DelegateCapability {
@@ -33,7 +36,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
                 wall_ms_max: wall(new.limits.wall)?,
             };
             let path = format!("/v1/capabilities/{}/delegate", new.capability);
-            made(&cli.client.post_json(&path, &body).await?, output)
+            made(cli, &cli.client.post_json(&path, &body).await?, output).await
         }
         args::Capability::Revoke(name) => {
             let path = format!("/v1/capabilities/{}", name.capability);
@@ -43,9 +46,17 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
             Ok(Exit::Done)
         }
         args::Capability::List(page) => {
-            let list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
-            let heads = ["id", "holder", "rights", "use", "state", "expires", "from"];
-            print_list(output, &list, &heads, row)
+            let mut list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
+            let heads = ["id", "holder", "use", "state", "expires", "rights"];
+            let handles = Handles::read(cli, output).await;
+            // What one was made from may be somebody else's.
+            let all = list.items.clone();
+            let known: BTreeMap<_, _> = all.iter().map(|capability| (capability.id, capability)).collect();
+            if let Some(name) = &cli.global.agent {
+                let agent: Agent = cli.client.get(&format!("/v1/agents/{}", encoded(name))).await?;
+                list.items.retain(|capability| capability.holder == agent.id);
+            }
+            print_list(output, &list, &heads, |capability| row(capability, &handles, &known))
         }
         args::Capability::Check(asked) => {
             let checked = ask(cli, &asked).await?;
@@ -77,13 +88,14 @@ fn wall(wall: Option<Duration>) -> Outcome<Option<u32>> {
     millis.map_err(|_| Error::Usage("--wall is longer than any call".to_owned()))
 }
 
-fn made(made: &CapabilityMade, output: &mut Output<'_>) -> Outcome<Exit> {
+async fn made(cli: &Cli<'_>, made: &CapabilityMade, output: &mut Output<'_>) -> Outcome<Exit> {
     let record = &made.record;
+    let handles = Handles::read(cli, output).await;
     output.show(made, |made| {
         pairs(&[
             ("capability", made.record.id.to_string()),
-            ("holder", made.record.holder.to_string()),
-            ("rights", made.record.rights.join(" ")),
+            ("holder", handles.whole(made.record.holder)),
+            ("rights", rights(&made.record)),
             ("expires", made.record.expires_at.map(time).unwrap_or_default()),
             ("token", made.token.clone()),
         ])
@@ -96,10 +108,15 @@ fn made(made: &CapabilityMade, output: &mut Output<'_>) -> Outcome<Exit> {
 }
 
 fn verdict(checked: &Checked) -> String {
-    let allowed = if checked.allowed { "allowed" } else { "denied" };
+    let said = match checked.rule.split_once(' ') {
+        _ if checked.allowed => "allowed",
+        Some((Checked::ASK, _)) => "not without a person, who is asked",
+        Some((Checked::DELAY, _)) => "not at once: it is put off, and a person may refuse it",
+        _ => "denied",
+    };
     pairs(&[
         ("call", format!("{} {}", checked.tool, checked.arguments)),
-        ("verdict", allowed.to_owned()),
+        ("verdict", said.to_owned()),
         ("rule", checked.rule.clone()),
         ("why", checked.reason.clone()),
         ("policy", checked.policy.map(|policy| policy.to_string()).unwrap_or_default()),
@@ -112,21 +129,53 @@ fn said(weighed: &Weighed) -> String {
     format!("{whose} {covers}: {}", weighed.why)
 }
 
-fn row(capability: &Capability) -> Vec<String> {
+fn row(
+    capability: &Capability,
+    handles: &Handles,
+    known: &BTreeMap<CapabilityId, &Capability>,
+) -> Vec<String> {
+    let from = capability.parent.map(|parent| format!(" of {parent}")).unwrap_or_default();
     vec![
         capability.id.to_string(),
-        capability.holder.to_string(),
-        capability.rights.join(" "),
+        handles.of(capability.holder),
         capability.usage.as_str().to_owned(),
-        capability.state.as_str().to_owned(),
+        state(capability, known),
         capability.expires_at.map_or_else(|| "never".to_owned(), time),
-        capability.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        format!("{}{from}", rights(capability)),
     ]
+}
+
+/// What a capability covers, with the most time of a call.
+fn rights(capability: &Capability) -> String {
+    let rights = if capability.rights.is_empty() { "all".to_owned() } else { capability.rights.join(" ") };
+    match capability.wall_ms_max {
+        Some(wall) => format!("{rights}, {wall} ms a call"),
+        None => rights,
+    }
+}
+
+/// How a capability stands: by itself, or by the first above it that counts no more, as far as those are on this page. What
+/// was made from it is younger, so a page that begins at the first capability has all of them.
+fn state(capability: &Capability, known: &BTreeMap<CapabilityId, &Capability>) -> String {
+    let own = capability.state;
+    if own != TokenState::Active {
+        return own.as_str().to_owned();
+    }
+    let mut above = capability.parent;
+    // A chain that came back to its beginning would have no end; none is longer than the page.
+    for _ in 0..known.len() {
+        let Some(parent) = above.and_then(|id| known.get(&id)) else { break };
+        if parent.state != TokenState::Active {
+            return format!("parent {}", parent.state.as_str());
+        }
+        above = parent.parent;
+    }
+    own.as_str().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_api::CapabilityId;
+    use dromia_api::{AgentId, CapabilityUse};
 
     use super::*;
 
@@ -156,5 +205,43 @@ mod tests {
             said(&checked.capabilities[0]),
             @"cap_03030303030303030303030303030303 does not: block 1 of its token was revoked"
         );
+        // What waits is no refusal, and is told as what it is.
+        for (rule, said) in
+            [("ask permission", "person"), ("delay irreversible", "put off"), ("asked", "denied")]
+        {
+            let waits = Checked { rule: rule.to_owned(), ..checked.clone() };
+            let told = verdict(&waits);
+            assert!(told.lines().nth(1).is_some_and(|line| line.contains(said)), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_was_made_from_a_revoked_capability_is_not_called_active() {
+        let one = |id: u8, parent: Option<u8>, state| Capability {
+            id: CapabilityId::from_bytes([id; 16]),
+            holder: AgentId::from_bytes([9; 16]),
+            parent: parent.map(|parent| CapabilityId::from_bytes([parent; 16])),
+            usage: CapabilityUse::Held,
+            rights: Vec::new(),
+            state,
+            expires_at: None,
+            wall_ms_max: Some(30_000),
+            by: "cli:0".to_owned(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            revoked_at: None,
+        };
+        let list = [
+            one(1, None, TokenState::Revoked),
+            one(2, Some(1), TokenState::Active),
+            one(3, Some(2), TokenState::Active),
+            one(4, None, TokenState::Active),
+            one(5, Some(4), TokenState::Active),
+            one(6, Some(7), TokenState::Active),
+        ];
+        let known: BTreeMap<_, _> = list.iter().map(|capability| (capability.id, capability)).collect();
+        let states: Vec<_> = list.iter().map(|capability| state(capability, &known)).collect();
+        assert_eq!(states, ["revoked", "parent revoked", "parent revoked", "active", "active", "active"]);
+        let row = row(&list[1], &Handles::default(), &known);
+        assert!(row[5].starts_with("all, 30000 ms a call of cap_0101"), "{row:?}");
     }
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::steps::{HEADS as STEP_HEADS, Step, steps};
+use super::handles::Handles;
 use super::live::Heard;
 use super::{Cli, listing, print_list};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
@@ -20,7 +21,7 @@ use crate::sse::{Follow, Seen};
 /// How many entries are asked for at a time.
 const PAGE_ENTRIES: u32 = 256;
 
-/// The columns of a listing of runs.
+/// The columns of a listing of runs; one of several agents has theirs behind the status.
 pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'_>) -> Outcome<Exit> {
@@ -32,7 +33,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
                 ("status", list.status.map(|status| status.as_str().to_owned())),
             ];
             let list: List<Run> = cli.client.get(&listing("/v1/runs", &list.page, &filters)).await?;
-            print_list(output, &list, &HEADS, row)
+            let handles = Handles::read(cli, output).await;
+            let heads = [&HEADS[..2], &["agent"], &HEADS[2..]].concat();
+            print_list(output, &list, &heads, |run| {
+                let mut row = row(run);
+                row.insert(2, handles.of(run.agent));
+                row
+            })
         }
         args::Run::Show(asked) => match asked.step {
             Some(step) => print_request(cli, &asked, step, output).await,

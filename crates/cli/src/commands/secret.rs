@@ -2,8 +2,8 @@
 
 use std::io::Read as _;
 
-use dromia_api::List;
 use dromia_api::secret::{RotateSecret, Secret, SecretText, SetSecret};
+use dromia_api::{List, Placement};
 
 use super::{Cli, listing, print_list};
 use crate::args;
@@ -22,7 +22,14 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             let body = SetSecret { name: set.name, value, host: set.host, placement: set.placement };
             let secret: Secret = cli.client.post_json("/v1/secrets", &body).await?;
             show(&secret, "set", output)?;
-            output.notice(&format!("an agent may use it once it is granted secret:{}", secret.name))?;
+            output.notice(&match secret.placement {
+                // No call can name it, whoever is granted it.
+                Placement::Signature => format!(
+                    "a channel signs with it once dromia.yaml says `secret: secret:{}` of the channel",
+                    secret.name
+                ),
+                _ => format!("an agent may use it once it is granted secret:{}", secret.name),
+            })?;
         }
         args::Secret::List(page) => {
             let list: List<Secret> = cli.client.get(&listing("/v1/secrets", &page, &[])).await?;

@@ -21,7 +21,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             print_list(
                 output,
                 &list,
-                &["id", "platform", "channel", "actor", "opened", "waiting", "active"],
+                &["id", "platform", "actor", "opened", "waiting", "active", "channel"],
                 row,
             )
         }
@@ -72,11 +72,12 @@ fn row(session: &Session) -> Vec<String> {
     vec![
         session.id.to_string(),
         session.platform.clone(),
-        session.channel.clone(),
         session.actor.clone(),
         time(session.opened_at),
         session.waiting.to_string(),
-        session.active.map(|run| run.to_string()).unwrap_or_default(),
+        // Which run it is, `session show` tells.
+        session.active.map(|_| "yes".to_owned()).unwrap_or_default(),
+        session.channel.clone(),
     ]
 }
 

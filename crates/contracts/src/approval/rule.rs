@@ -196,6 +196,25 @@ impl Rule {
         roles.find(|(name, role)| role.aims() && is_open(name)).map(|(name, _)| name.as_str())
     }
 
+    /// Says which argument it looks at that its tool does not take, so that it answers no call of it, by the JSON Schema of the
+    /// tool's arguments. A schema that leaves room for others has none that it does not take.
+    pub fn never_answers(&self, parameters: &Value) -> Option<String> {
+        let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false));
+        if !is_closed || parameters.get("patternProperties").is_some() {
+            return None;
+        }
+        let taken: Vec<&str> = match parameters.get("properties").and_then(Value::as_object) {
+            Some(properties) => properties.keys().map(String::as_str).collect(),
+            None => Vec::new(),
+        };
+        let name = self.names().find(|name| !taken.contains(name))?;
+        let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
+        Some(format!(
+            "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
+            self.tool
+        ))
+    }
+
     /// Tells whether it has a star, so that it matches more than one value of an argument.
     pub(super) fn is_wide(&self) -> bool {
         self.arguments.iter().any(|(_, wanted)| matches!(wanted, Wanted::Like(text) if text.contains('*')))

@@ -154,6 +154,20 @@ fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
 }
 
 #[test]
+fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
+    let closed = serde_json::json!({
+        "type": "object", "properties": {"path": {}, "text": {}}, "additionalProperties": false
+    });
+    assert_eq!(rule("send path=a text=b only").never_answers(&closed), None);
+    assert_eq!(
+        rule("send path=a pth=b").never_answers(&closed).as_deref(),
+        Some("send takes no argument pth, so the rule would answer no call; it takes path, text")
+    );
+    let open = serde_json::json!({"type": "object", "properties": {"path": {}}});
+    assert_eq!(rule("send pth=b").never_answers(&open), None, "others may be there");
+}
+
+#[test]
 fn the_exact_rule_of_a_call_matches_it_and_no_other() {
     for arguments in [
         r#"{"path":"a b","text":"\"quoted\" [x"}"#,

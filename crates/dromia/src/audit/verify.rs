@@ -312,6 +312,10 @@ fn of_home(
     (key, is_named): (Option<PublicKey>, bool),
     wanted: Option<AuditMark>,
 ) -> anyhow::Result<Verified> {
+    if !home.store().is_dir() {
+        let text = format!("there is no store in {}; name the home with --home", home.root().display());
+        return Err(system::Exit::failed(text));
+    }
     let inspector = Inspector::new(StoreConfig::new(home.store()), PATIENCE);
     // The store's memory first: a server that runs writes the file before it.
     let mark = inspector.audit_mark().map_err(|error| up::opened(home, error))?;

@@ -112,6 +112,9 @@ fn rule(text: &str, answer: RuleAnswer, external: &[External]) -> Result<Rule, S
     let Some(tool) = own.cloned().or_else(|| Toolbox::described(rule.tool())) else {
         return Err(format!("there is no tool {:?}", rule.tool()));
     };
+    if let Some(problem) = rule.never_answers(&tool.parameters) {
+        return Err(problem);
+    }
     if answer == RuleAnswer::Deny {
         return Ok(rule);
     }

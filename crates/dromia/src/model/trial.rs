@@ -163,7 +163,15 @@ fn text(trial: &Trial) -> String {
 
 /// Says what failed and what to do about it.
 fn failed(alias: &str, route: &Route, error: &ModelError) -> anyhow::Error {
+    let key = route.target.as_ref().and_then(|target| target.server.key.as_deref());
+    let in_vault = key.is_some_and(|key| config::vault_name(key).is_some());
     let next = match (&route.provider, error.code) {
+        // No command but one that a server answers can use it.
+        (_, ErrorCode::ModelRejected) if in_vault => {
+            "while a server runs, `dromia ask` an agent whose model it is; `dromia doctor --only vault.named` looks at \
+             the secret"
+                .to_owned()
+        }
         (Some(provider), ErrorCode::ModelUnavailable) => {
             format!("look with `dromia provider test {provider}`")
         }

@@ -34,23 +34,3 @@ pub(super) fn environment() -> String {
     );
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::{Command, CommandFactory};
-
-    use super::*;
-    use crate::Arguments;
-
-    #[test]
-    fn every_variable_of_an_option_is_in_the_topic() {
-        fn check(command: &Command, page: &str) {
-            for variable in command.get_arguments().filter_map(clap::Arg::get_env) {
-                let line = format!("  {} ", variable.to_string_lossy());
-                assert!(page.contains(&line), "{line} of {} is missing", command.get_name());
-            }
-            command.get_subcommands().for_each(|command| check(command, page));
-        }
-        check(&Arguments::command(), &environment());
-    }
-}

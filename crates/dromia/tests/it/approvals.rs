@@ -492,6 +492,10 @@ fn a_delayed_call_is_shown_with_the_time_that_is_left_and_a_person_may_refuse_it
     let card = home.run(&["approval", "show", id(&refused)]);
     let card = String::from_utf8_lossy(&card.stdout).into_owned();
     assert!(card.contains("begins by itself") && card.contains(", in 9m"), "{card}");
+    // The run went on; whoever asks what was decided is told that it waits, and not that it was refused.
+    let (run, call) = (refused["run"].as_str().expect("a run"), refused["call"].as_str().expect("a call"));
+    let explained = document(&home, &["policy", "explain", run, call]);
+    assert_eq!((&explained["by"], &explained["rule"]), (&json!("approval"), &Value::Null), "{explained}");
     document(&home, &["approval", "deny", id(&refused), "--reason", "not at all"]);
     let (_, early) = asked(&home, "early");
     until(&home, is(&early, "waiting"));

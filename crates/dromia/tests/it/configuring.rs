@@ -106,7 +106,7 @@ fn with_key(home: &Home, key: &str, arguments: &[&str]) -> Output {
 fn a_new_home_is_good_and_its_schema_lies_beside_it() {
     let home = Home::new();
     let said = stdout(&home.run(&["config", "validate"]));
-    assert!(said.ends_with("dromia.yaml is good: 0 providers, 1 models\n"), "{said}");
+    assert!(said.ends_with("dromia.yaml is good: 0 providers, 1 model\n"), "{said}");
     assert!(configuration(&home).starts_with("# yaml-language-server: $schema=./dromia.schema.json\n"));
     let schema = std::fs::read_to_string(home.path().join("dromia.schema.json")).expect("it lies there");
     assert_eq!(schema, stdout(&home.run(&["config", "schema"])));

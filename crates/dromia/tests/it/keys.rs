@@ -144,7 +144,10 @@ fn a_key_of_a_provider_is_in_the_vault_and_nowhere_else() {
     // Only a server opens the vault.
     let tried = home.run(&["model", "test", "far"]);
     assert!(
-        !tried.status.success() && stderr(&tried).contains("only a running server"),
+        !tried.status.success()
+            && stderr(&tried).contains("only a running server")
+            // What it names next can use the key.
+            && stderr(&tried).contains("`dromia ask`"),
         "{}",
         stderr(&tried)
     );

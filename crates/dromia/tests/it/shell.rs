@@ -48,6 +48,27 @@ fn help_of_a_command_is_the_page_of_its_flag() {
 }
 
 #[test]
+fn a_usage_names_what_is_missing_and_not_what_the_environment_says() {
+    let output = command()
+        .args(["capability", "grant", "scribe"])
+        .env("DROMIA_HOME", "/nowhere")
+        .output()
+        .expect("the program runs");
+    let told = stderr(&output);
+    assert!(told.contains("Usage: dromia capability grant <NAME> <RIGHT>..."), "{told}");
+    let help = text(&command().arg("--help").env("DROMIA_HOME", "/nowhere").output().expect("it runs"));
+    assert!(help.contains("--home <DIR>") && help.contains("$DROMIA_HOME"), "{help}");
+    // An empty variable names no home, in particular not the directory that one stands in.
+    let empty = command()
+        .args(["status"])
+        .env("DROMIA_HOME", "")
+        .env("HOME", "/nowhere")
+        .output()
+        .expect("the program runs");
+    assert!(stderr(&empty).contains("/nowhere/.dromia/run/dromia.sock"), "{}", stderr(&empty));
+}
+
+#[test]
 fn the_topics_are_read_as_they_are_meant() {
     insta::assert_snapshot!(text(&dromia(&["help", "exit-codes"])), @r#"
     What a script learns from the exit code of any command:

@@ -125,7 +125,7 @@ pub(crate) async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<agent
         (Err(_), Ok(handle)) => core.ports.store.agent_by_handle(scope, &handle).await?,
         (Err(_), Err(_)) => None,
     };
-    found.ok_or_else(no_such_agent)
+    found.ok_or_else(|| Failure::absent(ErrorCode::AgentNotFound, "agent", name))
 }
 
 pub(crate) fn no_such_agent() -> Failure {

@@ -60,7 +60,9 @@ pub(crate) async fn show(
     Segments(approval): Segments<String>,
 ) -> Answer<Json<Approval>> {
     let found = core.ports.store.approval(&caller.scope, id(&approval)?).await?;
-    let found = found.ok_or_else(|| Failure::new(ErrorCode::ApprovalNotFound, "no such approval"))?;
+    let found = found.ok_or_else(|| {
+        Failure::new(ErrorCode::ApprovalNotFound, format!("there is no approval {approval}"))
+    })?;
     Ok(Json(wire::approval(found, core.ports.runtime.clock.now())))
 }
 

@@ -17,7 +17,8 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use dromia_api::List;
 use dromia_api::audit::{Decided, Explained, Record};
-use dromia_contracts::audit::{AuditCursor, AuditFilter};
+use dromia_contracts::audit::{AuditCursor, AuditFilter, Change};
+use dromia_contracts::entry::Entry;
 use dromia_contracts::{ErrorCode, RunId, Scope};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -108,6 +109,13 @@ impl Wanted {
         let until = until.transpose()?;
         let filter = AuditFilter { agent, run: asked.run, since };
         let Exporting { kind, actor, decision, .. } = asked;
+        if let Some(kind) = kind.as_deref().filter(|kind| !is_kind(kind)) {
+            // Nothing would ever be found, and nothing is what somebody may hope for.
+            let text = format!("`kind`: no record is of the kind {kind:?}");
+            return Err(Failure::invalid(text).at("kind").with_hint(
+                "they are those of journals, such as tool_started, and of changes, such as token_created: docs/audit.md",
+            ));
+        }
         Ok(Self { filter, kind, actor, decision, until })
     }
 
@@ -119,6 +127,13 @@ impl Wanted {
             && self.filter.since.is_none_or(|since| record.at >= since)
             && self.until.is_none_or(|until| record.at < until)
     }
+}
+
+/// Tells whether records are of this kind.
+fn is_kind(kind: &str) -> bool {
+    kind == record::EGRESS
+        || Change::KINDS.contains(&kind)
+        || Entry::KINDS.iter().any(|(known, _)| *known == kind)
 }
 
 /// What one read of the chain gave.

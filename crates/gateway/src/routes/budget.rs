@@ -67,5 +67,5 @@ async fn agent(core: &Core, scope: &Scope, name: &str) -> Answer<String> {
     };
     found
         .map(|agent| agent.id.to_string())
-        .ok_or_else(|| Failure::new(ErrorCode::AgentNotFound, "no such agent"))
+        .ok_or_else(|| Failure::absent(ErrorCode::AgentNotFound, "agent", name))
 }

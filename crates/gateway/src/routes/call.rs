@@ -24,6 +24,7 @@ use tokio::time::sleep;
 
 use super::agent::find;
 use super::event::{IdempotencyKey, accepted};
+use super::tool::no_such_tool;
 use crate::caller::{Caller, author};
 use crate::core::{Core, Shared};
 use crate::extract::{JsonBody, Segments};
@@ -47,7 +48,7 @@ pub(crate) async fn call(
     }
     let agent = find(&core, &caller.scope, &name).await?.id;
     if !core.ports.tools.descriptors().iter().any(|known| known.name == tool) {
-        return Err(Failure::new(ErrorCode::ToolNotFound, "no such tool"));
+        return Err(no_such_tool(&tool));
     }
     let author = author(&caller.scope, None);
     // Strings, ids and JSON only, so serialization has no failing case.

@@ -23,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::agent::{find, no_such_agent};
+use super::tool::no_such_tool;
 use crate::caller::Caller;
 use crate::core::{Core, Shared};
 use crate::extract::{JsonBody, Params, Segments, page_limit};
@@ -135,9 +136,11 @@ pub(crate) async fn check(
     let (allowed, rule, reason, policy) = match verdict {
         Verdict::Allow { rule, policy } => (true, rule, String::new(), policy),
         // It would wait for a person first.
-        Verdict::Ask { rule, reason, policy } => (false, format!("ask {rule}"), reason, policy),
+        Verdict::Ask { rule, reason, policy } => (false, format!("{} {rule}", Checked::ASK), reason, policy),
         // It would wait for its time first.
-        Verdict::Delay { rule, reason, policy } => (false, format!("delay {rule}"), reason, policy),
+        Verdict::Delay { rule, reason, policy } => {
+            (false, format!("{} {rule}", Checked::DELAY), reason, policy)
+        }
         Verdict::Deny { rule, reason, policy } => (false, rule, reason, policy),
     };
     let capabilities = weighed.into_iter().map(wire_weighed).collect();
@@ -167,7 +170,7 @@ fn prepared(core: &Core, tool: String, arguments: Option<String>) -> Answer<Prep
     // Steps count from 1; this one belongs to no run.
     let call = ToolCall { id: CallId { step: 1, index: 0 }, tool, arguments };
     core.ports.tools.prepare(&call).map_err(|error| match error {
-        PrepareError::UnknownTool { .. } => Failure::new(ErrorCode::ToolNotFound, "no such tool"),
+        PrepareError::UnknownTool { .. } => no_such_tool(&call.tool),
         PrepareError::Arguments { problem, .. } => {
             Failure::invalid(format!("`arguments`: {problem}")).at("arguments")
         }
@@ -196,7 +199,7 @@ fn token(text: &str) -> Answer<Bytes> {
 
 fn named(text: &str) -> Answer<CapabilityId> {
     // Whatever is no id names nothing.
-    text.parse().map_err(|_| Failure::new(ErrorCode::CapabilityNotFound, "no such capability"))
+    text.parse().map_err(|_| Failure::absent(ErrorCode::CapabilityNotFound, "capability", text))
 }
 
 fn until(core: &Core, seconds: Option<u64>) -> Answer<Option<Timestamp>> {

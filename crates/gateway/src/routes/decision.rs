@@ -5,7 +5,7 @@ use axum::extract::State;
 use dromia_api::List;
 use dromia_api::run::{DecidedBy, Decision};
 use dromia_contracts::ErrorCode;
-use dromia_contracts::content::{ToolResult, parts_text};
+use dromia_contracts::content::{CallStatus, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::{Page, StoredEntry};
 use schemars::JsonSchema;
@@ -85,7 +85,12 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                 call: refused.call,
                 tool: refused.tool,
                 allowed: false,
-                by: refused.rule.as_deref().map_or(DecidedBy::Other, DecidedBy::of_rule),
+                by: match (refused.rule.as_deref(), refused.status) {
+                    (Some(rule), _) => DecidedBy::of_rule(rule),
+                    // The run went on without it; nobody has answered so far.
+                    (None, CallStatus::Awaiting) => DecidedBy::Approval,
+                    (None, _) => DecidedBy::Other,
+                },
                 rule: refused.rule,
                 why: told,
                 policy: refused.policy,

@@ -106,5 +106,5 @@ fn may_double(core: &Core, record: &DeliveryRecord) -> bool {
 
 async fn find(core: &Core, scope: &Scope, delivery: DeliveryId) -> Answer<DeliveryRecord> {
     let found = core.ports.store.delivery(scope, delivery).await?;
-    found.ok_or_else(|| Failure::new(ErrorCode::DeliveryNotFound, "no such delivery"))
+    found.ok_or_else(|| Failure::new(ErrorCode::DeliveryNotFound, format!("there is no delivery {delivery}")))
 }

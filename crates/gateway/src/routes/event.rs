@@ -205,11 +205,14 @@ async fn target(core: &Core, scope: &Scope, event: &SendEvent, author: &Actor) -
 }
 
 pub(crate) async fn named_agent(core: &Core, scope: &Scope, name: &str) -> Answer<AgentId> {
+    let absent = || Failure::absent(ErrorCode::AgentNotFound, "agent", name);
     match name.parse() {
         Ok(id) => Ok(id),
         Err(_) => match name.parse() {
-            Ok(handle) => agent_by_handle(core, scope, handle).await,
-            Err(_) => Err(super::agent::no_such_agent()),
+            Ok(handle) => agent_by_handle(core, scope, handle).await.map_err(|failure| {
+                if failure.code() == ErrorCode::AgentNotFound { absent() } else { failure }
+            }),
+            Err(_) => Err(absent()),
         },
     }
 }

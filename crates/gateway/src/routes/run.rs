@@ -202,7 +202,8 @@ impl FromRequestParts<Shared> for Wants {
 }
 
 pub(super) async fn find(core: &Core, scope: &Scope, run: RunId) -> Answer<run::Run> {
-    core.ports.store.run(scope, run).await?.ok_or_else(no_such_run)
+    let found = core.ports.store.run(scope, run).await?;
+    found.ok_or_else(|| Failure::new(ErrorCode::RunNotFound, format!("there is no run {run}")))
 }
 
 pub(crate) fn no_such_run() -> Failure {

@@ -51,7 +51,16 @@ pub(crate) async fn spawn(
     let agent = super::agent::find(&core, &caller.scope, &name).await?.id;
     let author = author(&caller.scope, None);
     let key = key.of_request(request_digest(agent, &new, &author));
-    let bound = bound(&core, &caller.scope, agent, &new).await?;
+    // Before anything is made for it: what is refused leaves nothing, in the audit neither.
+    let bringer = Bringer::of(&caller, &author);
+    let leave = ingress::leave(&core, bringer, &caller.scope, &author, key.as_ref()).await?;
+    let bound = match bound(&core, &caller.scope, agent, &new).await {
+        Ok(bound) => bound,
+        Err(failure) => {
+            leave.give_back(&core, caller.scope.tenant());
+            return Err(failure);
+        }
+    };
     // The place of a bounded task is the name of what bounds it, so no run of it is ever without.
     let channel = match bound {
         Some(bound) => bound.to_string(),
@@ -69,8 +78,7 @@ pub(crate) async fn spawn(
         key,
         wait: wait.is_some(),
     };
-    let bringer = Bringer::of(&caller, &input.author);
-    let submitted = ingress::submit(&core, bringer, caller.scope.clone(), input).await;
+    let submitted = leave.submit(&core, caller.scope.clone(), input).await;
     let begins = submitted.as_ref().is_ok_and(|submitted| !submitted.replayed);
     if let Some(bound) = bound
         && !begins

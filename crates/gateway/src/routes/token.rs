@@ -137,7 +137,9 @@ async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<TokenId> {
             _ => break,
         }
     }
-    standing.or(revoked).ok_or_else(|| Failure::new(ErrorCode::TokenNotFound, "no such token"))
+    // Not repeated: somebody may have written the token itself.
+    let absent = || Failure::new(ErrorCode::TokenNotFound, "there is no token of this name or id");
+    standing.or(revoked).ok_or_else(absent)
 }
 
 pub(crate) async fn whoami(caller: Caller) -> Json<Whoami> {

@@ -59,7 +59,7 @@ pub(crate) async fn show(
     Params(asking): Params<Asking>,
 ) -> Answer<Json<Tool>> {
     let descriptor = core.ports.tools.descriptors().iter().find(|tool| tool.name == name);
-    let descriptor = descriptor.ok_or_else(|| Failure::new(ErrorCode::ToolNotFound, "no such tool"))?;
+    let descriptor = descriptor.ok_or_else(|| no_such_tool(&name))?;
     let hands = hands(&core, &caller.scope, asking).await?;
     Ok(Json(told(&core, &caller.scope, descriptor, hands.as_ref()).await?))
 }
@@ -115,6 +115,10 @@ fn network(terms: &ToolTerms, hands: Option<&Hands>) -> ToolNetwork {
             ToolNetwork { way, grants, capabilities }
         }
     }
+}
+
+pub(super) fn no_such_tool(name: &str) -> Failure {
+    Failure::absent(ErrorCode::ToolNotFound, "tool", name)
 }
 
 /// Asks the gate about a tool without a call of it.

@@ -58,7 +58,7 @@ async fn every_decision_and_effect_is_a_record_and_filters_take_what_they_say() 
     assert!(records(&world, "?since=2026-01-01T00:00:00Z").await.is_empty());
     assert!(records(&world, "?until=1970-01-01T00:00:00Z").await.is_empty());
 
-    for bad in ["?after=here", "?limit=0", "?decision=maybe", "?kid=x"] {
+    for bad in ["?after=here", "?limit=0", "?decision=maybe", "?kid=x", "?kind=tool_startd"] {
         let refused = world.ask("GET", &format!("/v1/audit{bad}"), "").await;
         assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "invalid_request"), "{bad}");
     }

@@ -127,3 +127,14 @@ async fn a_repeat_is_neither_counted_nor_refused() {
     is_refused(&world.keyed("k1", "y").await, "60");
     is_refused(&world.keyed("k4", "x").await, "60");
 }
+
+#[tokio::test]
+async fn a_task_that_is_refused_has_made_nothing_and_one_that_cannot_be_bounded_is_not_counted() {
+    let world = World::with(bounded(1, 1)).await;
+    let unbounded = json!({"task": "x", "under": format!("cap_{}", "f".repeat(32))}).to_string();
+    let refused = world.ask("POST", "/v1/agents/ops/spawn", &unbounded).await;
+    assert_eq!(refused.code(), "capability_not_found");
+    assert_eq!(world.ask("POST", "/v1/agents/ops/spawn", r#"{"task":"x"}"#).await.status, 202);
+    // The rate is asked first: what bounds a task is not looked for, and so is not made either.
+    is_refused(&world.ask("POST", "/v1/agents/ops/spawn", &unbounded).await, "60");
+}

@@ -209,7 +209,7 @@ fn full(usage: CapabilityUse, most: usize) -> Fault {
 /// Returns the chain of a capability that may be handed on.
 fn standing(held: &Held, id: CapabilityId, now: Timestamp) -> Result<Vec<&Row>, Fault> {
     if !held.rows.contains_key(&id) {
-        return Err(not_found());
+        return Err(not_found(id));
     }
     let fault = |why: String| Fault::new(ErrorCode::CapabilityRefused, format!("{id}: {why}"));
     let chain = held.stands(id, now).map_err(|fallen| fault(fallen.to_string()))?;
@@ -303,7 +303,7 @@ impl Capabilities for StoreCapabilities {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
-            let found = before.rows.get(&capability).ok_or_else(not_found)?;
+            let found = before.rows.get(&capability).ok_or_else(|| not_found(capability))?;
             if found.capability.revoked_at.is_some() {
                 return Ok(found.capability.clone());
             }
@@ -420,8 +420,8 @@ fn invalid(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
 }
 
-fn not_found() -> Fault {
-    Fault::new(ErrorCode::CapabilityNotFound, "no such capability")
+fn not_found(id: CapabilityId) -> Fault {
+    Fault::new(ErrorCode::CapabilityNotFound, format!("there is no capability {id}"))
 }
 
 fn refused(error: &TokenError) -> Fault {

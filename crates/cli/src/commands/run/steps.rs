@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::output::{money, time};
 
 /// The columns of the table.
-pub(super) const HEADS: [&str; 10] =
-    ["seq", "step", "attempt", "what", "began", "took", "in", "out", "cost", "outcome"];
+pub(super) const HEADS: [&str; 11] =
+    ["seq", "step", "attempt", "what", "call", "began", "took", "in", "out", "cost", "outcome"];
 
 /// What a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -187,6 +187,7 @@ impl Step {
             self.step.to_string(),
             self.attempt.to_string(),
             format!("{kind} {}", self.name),
+            self.call.map(|call| call.to_string()).unwrap_or_default(),
             time(self.began_at),
             self.took_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
             of_model(self.input_tokens.to_string()),
@@ -233,13 +234,13 @@ mod tests {
         ];
         let rows = steps(&entries).iter().map(Step::row).collect();
         insta::assert_snapshot!(table(None, &HEADS, rows), @r"
-        SEQ  STEP  ATTEMPT  WHAT             BEGAN                 TOOK     IN  OUT  COST      OUTCOME
-        2    1     1        model default    2026-01-02 03:04:01Z  2000 ms  0   0    0.000009  model_cut
-        4    1     2        model spare      2026-01-02 03:04:03Z  2000 ms  30  7    0.000042  tool_calls
-        6    1     1        tool file.read   2026-01-02 03:04:05Z  1000 ms                     ok
-        8    1     1        tool file.write  2026-01-02 03:04:06Z                              denied
-        9    1     1        tool weather     2026-01-02 03:04:06Z                              handed
-        10   2     1        model default    2026-01-02 03:04:06Z           0   0    0.000000  open
+        SEQ  STEP  ATTEMPT  WHAT             CALL      BEGAN                 TOOK     IN  OUT  COST      OUTCOME
+        2    1     1        model default              2026-01-02 03:04:01Z  2000 ms  0   0    0.000009  model_cut
+        4    1     2        model spare                2026-01-02 03:04:03Z  2000 ms  30  7    0.000042  tool_calls
+        6    1     1        tool file.read   call_1_0  2026-01-02 03:04:05Z  1000 ms                     ok
+        8    1     1        tool file.write  call_1_1  2026-01-02 03:04:06Z                              denied
+        9    1     1        tool weather     call_1_2  2026-01-02 03:04:06Z                              handed
+        10   2     1        model default              2026-01-02 03:04:06Z           0   0    0.000000  open
         ");
         let called = r#"{"call":"call_1_0","model":"small","samples":3}"#;
         let given = r#"{"call":"call_1_0","opinion":{"model":"small","go":2,"stop":1,"neither":0,"agree":2},"usage":{"input_tokens":9,"output_tokens":3},"cost_micros":5}"#;

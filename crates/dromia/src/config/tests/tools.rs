@@ -304,8 +304,12 @@ fn a_rule_of_the_file_may_speak_of_a_tool_of_ones_own_and_says_where_it_aims() {
         ("file.write", "approvals.allow.0: a rule that allows file.write says what path must be"),
         ("file_write path=a", "approvals.allow.0: there is no tool \"file_write\""),
         ("exec", "approvals.allow.0: a rule that allows a program names it"),
+        ("file.write pth=a only", "approvals.allow.0: file.write takes no argument pth"),
+        ("bank.pay too=DE1 only", "approvals.allow.0: bank.pay takes no argument too"),
     ] {
         let told = refused(&format!("{bank}approvals: {{ allow: ['{rule}'] }}\n"));
         assert!(told.contains(says), "{rule}\n{told}");
     }
+    let told = refused("approvals: { deny: ['file.write pth=a'] }\n");
+    assert!(told.contains("approvals.deny.0: file.write takes no argument pth"), "{told}");
 }

@@ -1,0 +1,37 @@
+//! What people call the agents of a tenant, for tables and cards. A program gets ids, which never change.
+
+use std::collections::BTreeMap;
+
+use dromia_api::agent::Agent;
+use dromia_api::list::LIMIT_MAX;
+use dromia_api::{AgentId, Handle, List};
+
+use super::Cli;
+use crate::output::Output;
+
+/// Handles by ids, as far as one page of agents tells them. Another agent is called by its id, and so is each where the
+/// page cannot be had: a name that is missing is no reason to show nothing.
+#[derive(Default)]
+pub(super) struct Handles(BTreeMap<AgentId, Handle>);
+
+impl Handles {
+    /// Asks for them if a person reads what is printed.
+    pub(super) async fn read(cli: &Cli<'_>, output: &mut Output<'_>) -> Self {
+        if output.is_json() {
+            return Self::default();
+        }
+        let page = cli.client.get::<List<Agent>>(&format!("/v1/agents?limit={LIMIT_MAX}")).await;
+        let agents = page.map(|page| page.items).unwrap_or_default();
+        Self(agents.into_iter().map(|agent| (agent.id, agent.handle)).collect())
+    }
+
+    /// What an agent is called.
+    pub(super) fn of(&self, agent: AgentId) -> String {
+        self.0.get(&agent).map_or_else(|| agent.to_string(), ToString::to_string)
+    }
+
+    /// What an agent is called, and its id.
+    pub(super) fn whole(&self, agent: AgentId) -> String {
+        self.0.get(&agent).map_or_else(|| agent.to_string(), |handle| format!("{handle} {agent}"))
+    }
+}

@@ -5,7 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::batch::{Batch, Commit};
+use super::answer::Commit;
+use super::batch::Batch;
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use crate::approval::{Approval, ApprovalRule};

@@ -10,10 +10,13 @@ mod approval;
 mod budget;
 mod chain;
 mod deliver;
+mod erase;
 mod limits;
+mod node;
 mod peek;
 mod read;
 mod rows;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,6 +9,7 @@ mod batch;
 mod control;
 mod deliver;
 mod read;
+mod row;
 mod turn;
 
 pub use answer::{Commit, Receipt, Refusal};
@@ -20,10 +21,10 @@ pub use control::{
 pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
-pub use read::{
-    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, Read,
-    ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner,
+pub use read::{Read, ReadError, Store};
+pub use row::{
+    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, RunFilter,
+    RunSpending, SessionTail, StateEntry, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 pub use turn::{
     Claim, InboxPut, ItemKey, KeyLifetime, NewEntry, Pin, RunAppend, RunTakeover, SessionOpen, StatePut,

@@ -9,6 +9,7 @@ mod apply;
 mod approval;
 mod budget;
 mod chain;
+mod control;
 mod deliver;
 mod erase;
 mod limits;
@@ -17,6 +18,7 @@ mod peek;
 mod read;
 mod rows;
 mod seen;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,21 +4,28 @@
 //! three answers, and memory may change only on [`Commit::Done`]. Any batch may be submitted twice: the second
 //! time finds the rows of the first and gets the same receipt. Nothing here assumes SQL.
 
+mod answer;
 mod batch;
+mod control;
 mod deliver;
 mod read;
+mod row;
+mod turn;
 
-pub use batch::{
-    AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, Batch, BudgetRemove, BudgetSet,
-    CapabilityDrop, CapabilityRevoke, Claim, Commit, FileLabelsPut, InboxPut, ItemKey, KeyLifetime, Lane,
-    Mutation, NewEntry, Pin, Receipt, Refusal, RunAppend, RunTakeover, SecretErase, SessionOpen, StatePut,
-    TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut, Wanted,
+pub use answer::{Commit, Receipt, Refusal};
+pub use batch::{Batch, Lane, Mutation, Wanted};
+pub use control::{
+    AgentCreate, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove, BudgetSet, CapabilityDrop,
+    CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
-pub use read::{
-    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, Read,
-    ReadError, RunFilter, RunSpending, SessionTail, StateEntry, Store, StoreHealth, StoreStats, StoredEntry,
-    TailLimits, TokenOwner,
+pub use read::{Read, ReadError, Store};
+pub use row::{
+    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, RunFilter,
+    RunSpending, SessionTail, StateEntry, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
+pub use turn::{
+    Claim, InboxPut, ItemKey, KeyLifetime, NewEntry, Pin, RunAppend, RunTakeover, SessionOpen, StatePut,
 };

@@ -9,11 +9,16 @@ mod apply;
 mod approval;
 mod budget;
 mod chain;
+mod control;
 mod deliver;
+mod erase;
 mod limits;
+mod node;
 mod peek;
 mod read;
 mod rows;
+mod seen;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

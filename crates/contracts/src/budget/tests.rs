@@ -4,13 +4,15 @@ use super::*;
 use crate::content::CallStatus;
 use crate::digest::Digest;
 use crate::entry::{
-    ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, ToolFinished, ToolRefused,
+    Entry, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, ToolFinished, ToolRefused,
     ToolStarted,
 };
+use crate::fault::ErrorCode;
 use crate::id::CallId;
 use crate::model::{Finish, Usage, UsageDetail};
 use crate::opinion::Opinion;
 use crate::sent::{BodyDigest, Sent, TaintedPast, Wording};
+use crate::store::NewEntry;
 use crate::tool::EffectClass;
 
 fn at(seconds: i64) -> Timestamp {

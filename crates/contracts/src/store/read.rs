@@ -1,223 +1,32 @@
-//! What is read: typed pages under a scope, and the port itself.
+//! The port itself: one way to write, and reads that each take the scope, or the right of an operator, that they see with.
+//!
+//! It promises and does nothing. What a read gives lies in `row`, what is written in `batch`.
 
 use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::batch::{Batch, Commit};
+use super::answer::Commit;
+use super::batch::Batch;
+use super::row::{
+    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, RunFilter,
+    RunSpending, SessionTail, StateEntry, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+};
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
 use crate::approval::{Approval, ApprovalRule};
 use crate::budget::BudgetUse;
 use crate::capability::Capability;
-use crate::cost::Spent;
-use crate::delivery::{Delivery, DeliveryRecord, DeliveryState, FeedItem, FeedState, OpenDelivery};
+use crate::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use crate::digest::Digest;
-use crate::entry::{DecodeError, Entry};
 use crate::file::{FileLabel, KnownFile};
-use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
-use crate::run::{Run, RunStatus};
+use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, RunId, SessionId, TenantId, TokenId};
+use crate::run::Run;
 use crate::scope::{Operator, Scope};
 use crate::session::{InboxItem, InboxOwner, Session, SessionKey};
 use crate::token::Token;
 use crate::vault::SealedSecret;
-
-/// A page of a listing: what comes after a place, at most so many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page<Id> {
-    /// The last id of the page before.
-    pub after: Option<Id>,
-    /// The most rows; a store gives at most [`Page::LIMIT_MAX`].
-    pub limit: usize,
-}
-
-impl<Id> Page<Id> {
-    /// The most rows of any page.
-    pub const LIMIT_MAX: usize = 256;
-
-    /// Asks for the first page.
-    pub const fn first(limit: usize) -> Self {
-        Self { after: None, limit }
-    }
-}
-
-/// Which runs to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RunFilter {
-    /// Only runs of this session.
-    pub session: Option<SessionId>,
-    /// Only runs of this agent.
-    pub agent: Option<AgentId>,
-    /// Only runs that stand so.
-    pub status: Option<RunStatus>,
-}
-
-/// Which deliveries to list.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeliveryFilter {
-    /// Only those that stand so.
-    pub state: Option<DeliveryState>,
-    /// Only those to this target.
-    pub target: Option<String>,
-}
-
-/// Which approvals to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ApprovalFilter {
-    /// Only those of this agent.
-    pub agent: Option<AgentId>,
-    /// Only those that may still be answered at this time.
-    pub open_at: Option<Timestamp>,
-}
-
-/// A request for approval that the engine allows by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CoolingApproval {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The approval.
-    pub approval: ApprovalId,
-    /// From when on it is allowed, if nobody answers.
-    pub until: Timestamp,
-}
-
-/// What one run spent on each model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunSpending {
-    /// The run's row.
-    pub run: Run,
-    /// What its attempts spent, by the alias of the model, sorted by alias. An open attempt counts as a call.
-    pub models: Vec<(String, Spent)>,
-}
-
-/// A journal entry, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEntry {
-    /// Its number, counted from 1 without gap.
-    pub seq: u64,
-    /// When it happened.
-    pub at: Timestamp,
-    /// The epoch in which it was appended.
-    pub epoch: u64,
-    /// Its kind; possibly one that a newer version wrote.
-    pub kind: String,
-    /// The version of its kind.
-    pub version: u16,
-    /// Its fields as JSON.
-    pub fields: String,
-    /// What was said; `None` if nothing was, or if it was erased.
-    pub body: Option<Bytes>,
-    /// The digest of this entry chained to the one before.
-    pub chain: Digest,
-}
-
-impl StoredEntry {
-    /// Reads the fields.
-    pub fn decode(&self) -> Result<Entry, DecodeError> {
-        Entry::decode(&self.kind, self.version, &self.fields)
-    }
-}
-
-/// How much of a session's past to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TailLimits {
-    /// The most inbox items.
-    pub items: usize,
-    /// The most bytes of item and entry bodies; the newest whole items that fit.
-    pub bytes: usize,
-}
-
-/// The newest part of a session: items in order, and the journals of the runs that took them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionTail {
-    /// The session.
-    pub session: Session,
-    /// The newest taken items within the limits, cut so that no run is torn, and after them the first
-    /// [`Page::LIMIT_MAX`] items that wait.
-    pub items: Vec<InboxItem>,
-    /// The journals of the runs that took them, in order.
-    pub runs: Vec<(RunId, Vec<StoredEntry>)>,
-}
-
-/// A run that has not ended, as recovery meets it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRun {
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// The run.
-    pub run: Run,
-}
-
-/// A session with waiting items and no active turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PendingSession {
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// Its agent.
-    pub agent: AgentId,
-    /// The session.
-    pub session: SessionId,
-}
-
-/// A custom state entry of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateEntry {
-    /// Its name.
-    pub name: String,
-    /// How often it was written.
-    pub version: u64,
-    /// Its value.
-    pub value: Bytes,
-}
-
-/// A token, and whose credential it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenOwner {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// The token; it may be expired or revoked.
-    pub token: Token,
-}
-
-/// Whether the store takes writes, and how much it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreHealth {
-    /// Why it answers reads only; `None` when it takes writes.
-    pub read_only: Option<String>,
-    /// Bytes in the write-ahead log.
-    pub wal_bytes: u64,
-    /// Bytes in the main file.
-    pub file_bytes: u64,
-}
-
-/// What the writer did since it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreStats {
-    /// Transactions that became durable.
-    pub commits: u64,
-    /// Batches in them.
-    pub batches: u64,
-    /// Rows written in them.
-    pub rows: u64,
-    /// CPU time of the writer, in microseconds.
-    pub writer_micros: u64,
-    /// Bytes written to the log and to the main file.
-    pub bytes_written: u64,
-}
-
-/// The item that a caller's key stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyedItem {
-    /// The item.
-    pub item: ItemId,
-    /// Whose inbox it is in.
-    pub owner: InboxOwner,
-    /// Its place there.
-    pub position: u64,
-    /// BLAKE3 of the request that came with the key.
-    pub request: Digest,
-}
 
 /// Says why a read gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

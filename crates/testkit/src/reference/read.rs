@@ -1,5 +1,7 @@
-//! The reads of the reference store. Each looks at the rows through its scope first, so what a scope cannot see
-//! is not there for the rest of the function.
+//! The port of the reference store: each read looks at the rows through its scope first, so what a scope cannot see is not
+//! there for the rest of the function.
+//!
+//! No read writes, but for the page of an erasure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,6 @@ use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenan
 use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::Capability;
-use dromia_contracts::cost::{Ledger, Spent};
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::run::{Run, RunStatus};
@@ -27,150 +28,7 @@ use dromia_contracts::{
 };
 
 use super::ReferenceStore;
-use super::deliver::DeliveryRow;
-use super::rows::TenantRows;
-
-impl ReferenceStore {
-    /// Looks at the rows of the scope's tenant; a tenant that is not there has none.
-    fn seen<'a, T: Default + Send + 'a>(
-        &self,
-        scope: &Scope,
-        look: impl FnOnce(&TenantRows) -> T,
-    ) -> Read<'a, T> {
-        answer(self.state().tenants.get(&scope.tenant()).map(look).unwrap_or_default())
-    }
-}
-
-fn answer<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
-    Box::pin(std::future::ready(Ok(value)))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "a page is a small value, given away by every caller")]
-fn page<T, Id: PartialOrd>(
-    rows: impl Iterator<Item = (Id, T)>,
-    page: Page<Id>,
-    newest_first: bool,
-) -> Vec<T> {
-    let follows = |id: &Id| match &page.after {
-        None => true,
-        Some(after) if newest_first => id < after,
-        Some(after) => id > after,
-    };
-    rows.filter(|(id, _)| follows(id))
-        .map(|(_, row)| row)
-        .take(page.limit.min(Page::<Id>::LIMIT_MAX))
-        .collect()
-}
-
-impl TenantRows {
-    /// Tells whether a scope sees an agent; one that is being erased is not seen.
-    fn sees(&self, scope: &Scope, agent: AgentId) -> bool {
-        scope.sees(agent) && self.agents.get(&agent).is_some_and(|agent| agent.state != AgentState::Deleting)
-    }
-
-    fn seen_session(&self, scope: &Scope, id: SessionId) -> Option<&Session> {
-        self.sessions.get(&id).filter(|session| self.sees(scope, session.agent))
-    }
-
-    fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&Run> {
-        self.runs.get(&id).filter(|run| self.sees(scope, run.agent))
-    }
-
-    fn tail(&self, scope: &Scope, id: SessionId, limits: TailLimits) -> Option<SessionTail> {
-        let session = self.seen_session(scope, id)?.clone();
-        let inbox = self.inbox(InboxOwner::Session(id));
-        let (taken, waiting) =
-            inbox.split_at(inbox.partition_point(|item| item.position <= session.head.taken));
-        let (mut items_left, mut bytes_left) = (limits.items, limits.bytes);
-        let mut from = taken.len();
-        // From the newest run to older ones, whole runs only.
-        for group in taken.chunk_by(|a, b| a.taken_by == b.taken_by).rev() {
-            let said = group.iter().filter_map(|item| item.body.as_ref());
-            let run = group.first().and_then(|item| item.taken_by);
-            let told =
-                run.map_or(&[][..], |run| self.journal(run)).iter().filter_map(|entry| entry.body.as_ref());
-            let bytes: usize = said.chain(told).map(Bytes::len).sum();
-            if group.len() > items_left || bytes > bytes_left {
-                break;
-            }
-            items_left -= group.len();
-            bytes_left -= bytes;
-            from -= group.len();
-        }
-        let runs = taken[from..].chunk_by(|a, b| a.taken_by == b.taken_by);
-        let runs = runs.filter_map(|group| group[0].taken_by).map(|run| (run, self.journal(run).to_vec()));
-        let waiting = waiting.iter().take(Page::<SessionId>::LIMIT_MAX);
-        Some(SessionTail {
-            runs: runs.collect(),
-            items: taken[from..].iter().chain(waiting).cloned().collect(),
-            session,
-        })
-    }
-
-    /// Lists the deliveries that a scope sees.
-    fn seen_deliveries<'a>(&'a self, scope: &'a Scope) -> impl DoubleEndedIterator<Item = &'a DeliveryRow> {
-        self.deliveries.values().filter(move |row| self.sees(scope, row.delivery.agent))
-    }
-
-    /// Sums up the attempts of a run by model.
-    fn models(&self, run: RunId) -> Vec<(String, Spent)> {
-        let mut ledger = Ledger::default();
-        let mut models = BTreeMap::<String, Spent>::new();
-        let entries = self.journal(run).iter().filter_map(|stored| Some((stored, stored.decode().ok()?)));
-        let ended: Vec<_> =
-            entries.filter_map(|(stored, entry)| ledger.take(stored.seq, stored.at, &entry)).collect();
-        for attempt in ended.iter().chain(ledger.open()) {
-            models.entry(attempt.model.clone()).or_default().add(Spent::from(attempt));
-        }
-        models.into_iter().collect()
-    }
-
-    /// Erases everything of an agent.
-    fn erase(&mut self, agent: AgentId) -> Erased {
-        let mut erased = Erased::default();
-        let sessions: Vec<_> =
-            self.sessions.values().filter(|row| row.agent == agent).map(|row| row.id).collect();
-        let runs: Vec<_> = self.runs.values().filter(|row| row.agent == agent).map(|row| row.id).collect();
-        let owners = sessions.iter().copied().map(InboxOwner::Session);
-        for owner in owners.chain(runs.iter().copied().map(InboxOwner::Run)) {
-            for item in self.inboxes.remove(&owner).unwrap_or_default() {
-                erased.items += 1;
-                erased.bodies += u64::from(item.body.is_some());
-                self.items.remove(&item.id);
-                self.item_keys.retain(|_, row| row.item != item.id);
-            }
-        }
-        for run in &runs {
-            let journal = self.journals.remove(run).unwrap_or_default();
-            erased.entries += journal.len() as u64;
-            erased.bodies += journal.iter().filter(|entry| entry.body.is_some()).count() as u64;
-            self.runs.remove(run);
-            self.takeovers.retain(|(of, _), _| of != run);
-            self.reserved.remove(run);
-            self.forget_subject(&run.to_string());
-        }
-        let before = self.deliveries.len();
-        self.deliveries.retain(|_, row| row.delivery.agent != agent);
-        erased.deliveries = (before - self.deliveries.len()) as u64;
-        for session in &sessions {
-            self.sessions.remove(session);
-            self.states.retain(|(of, _), _| of != session);
-            self.forget_subject(&session.to_string());
-        }
-        self.session_keys.retain(|(of, _), _| *of != agent);
-        self.revisions.retain(|(of, _), _| *of != agent);
-        self.approvals.retain(|_, approval| approval.agent != agent);
-        self.approval_rules.retain(|_, rule| rule.agent != Some(agent));
-        self.agents.remove(&agent);
-        self.forget_subject(&agent.to_string());
-        self.capabilities.retain(|_, row| row.holder != agent);
-        self.files.remove(&agent);
-        self.files_rest.remove(&agent);
-        erased.sessions = sessions.len() as u64;
-        erased.runs = runs.len() as u64;
-        erased
-    }
-}
+use super::seen::{answer, page};
 
 impl Store for ReferenceStore {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
@@ -180,31 +38,15 @@ impl Store for ReferenceStore {
     }
 
     fn tenants<'a>(&'a self, _: &'a Operator, asked: Page<TenantId>) -> Read<'a, Vec<Tenant>> {
-        let state = self.state();
-        let rows = state.tenants.iter().map(|(id, rows)| {
-            (*id, Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
-        });
-        answer(page(rows, asked, false))
+        answer(self.state().tenants(asked))
     }
 
     fn tenant_by_handle<'a>(&'a self, _: &'a Operator, handle: &'a Handle) -> Read<'a, Option<Tenant>> {
-        let state = self.state();
-        let found = state.tenants.iter().find(|(_, rows)| rows.handle == *handle);
-        answer(found.map(|(id, rows)| Tenant {
-            id: *id,
-            handle: rows.handle.clone(),
-            created_at: rows.created_at,
-        }))
+        answer(self.state().tenant_by_handle(handle))
     }
 
     fn token<'a>(&'a self, _: &'a Operator, hash: Digest) -> Read<'a, Option<TokenOwner>> {
-        let state = self.state();
-        let found = state.tenants.iter().find_map(|(id, rows)| {
-            let row = rows.tokens.values().find(|row| row.hash == hash)?;
-            let tenant = Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at };
-            Some(TokenOwner { tenant, token: row.token.clone() })
-        });
-        answer(found)
+        answer(self.state().token(hash))
     }
 
     fn tokens<'a>(
@@ -249,20 +91,7 @@ impl Store for ReferenceStore {
         open_at: jiff::Timestamp,
         limit: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
-        let state = self.state();
-        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
-            let seen =
-                |agent| rows.agents.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
-            let seen = rows.approvals.values().filter(move |approval| seen(&approval.agent));
-            seen.filter_map(move |approval| {
-                let until = approval.cooling_at(open_at)?;
-                Some(CoolingApproval { tenant: *tenant, approval: approval.id, until })
-            })
-        });
-        let mut rows: Vec<CoolingApproval> = rows.collect();
-        rows.sort_by_key(|row| (row.until, row.tenant, row.approval));
-        rows.truncate(limit.min(Page::<ApprovalId>::LIMIT_MAX));
-        answer(rows)
+        answer(self.state().cooling_approvals(open_at, limit))
     }
 
     fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
@@ -283,24 +112,11 @@ impl Store for ReferenceStore {
     }
 
     fn open_runs<'a>(&'a self, _: &'a Operator, asked: Page<(TenantId, RunId)>) -> Read<'a, Vec<OpenRun>> {
-        let state = self.state();
-        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
-            let open = rows.runs.values().filter(|run| !run.head.status.is_terminal());
-            open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
-        });
-        answer(page(rows, asked, false))
+        answer(self.state().open_runs(asked))
     }
 
     fn parked_runs<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<OpenRun>> {
-        let state = self.state();
-        let runs = state.tenants.iter().flat_map(|(tenant, rows)| {
-            let parked = rows.runs.values().filter(|run| run.head.wake_at.is_some());
-            parked.map(|run| OpenRun { tenant: *tenant, run: run.clone() })
-        });
-        let mut runs: Vec<OpenRun> = runs.collect();
-        runs.sort_by_key(|open| (open.run.head.wake_at, open.tenant, open.run.id));
-        runs.truncate(limit.min(Page::<RunId>::LIMIT_MAX));
-        answer(runs)
+        answer(self.state().parked_runs(limit))
     }
 
     fn pending_sessions<'a>(
@@ -308,29 +124,11 @@ impl Store for ReferenceStore {
         _: &'a Operator,
         asked: Page<(TenantId, SessionId)>,
     ) -> Read<'a, Vec<PendingSession>> {
-        let state = self.state();
-        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
-            let running = |id| rows.agents.get(id).is_some_and(|agent| agent.state == AgentState::Running);
-            let pending = rows.sessions.values().filter(move |session| {
-                session.head.active.is_none()
-                    && session.head.last > session.head.taken
-                    && running(&session.agent)
-            });
-            pending.map(|session| {
-                let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };
-                ((*tenant, session.id), row)
-            })
-        });
-        answer(page(rows, asked, false))
+        answer(self.state().pending_sessions(asked))
     }
 
     fn deleting_agents<'a>(&'a self, _: &'a Operator) -> Read<'a, Vec<(TenantId, AgentId)>> {
-        let state = self.state();
-        let rows = state.tenants.iter().flat_map(|(tenant, rows)| {
-            let deleting = rows.agents.values().filter(|agent| agent.state == AgentState::Deleting);
-            deleting.map(|agent| (*tenant, agent.id))
-        });
-        answer(rows.collect())
+        answer(self.state().deleting_agents())
     }
 
     fn agents<'a>(
@@ -550,42 +348,15 @@ impl Store for ReferenceStore {
         _: &'a Operator,
         wanted: Page<(TenantId, String)>,
     ) -> Read<'a, Vec<OpenDelivery>> {
-        let state = self.state();
-        let mut heads = BTreeMap::<(TenantId, String), &Delivery>::new();
-        for (tenant, rows) in &state.tenants {
-            let open = rows.deliveries.values().map(|row| &row.delivery).filter(|row| row.state.is_open());
-            for delivery in open {
-                let head = heads.entry((*tenant, delivery.target.clone())).or_insert(delivery);
-                if delivery.position < head.position {
-                    *head = delivery;
-                }
-            }
-        }
-        let heads = heads.into_iter().map(|(place, delivery)| {
-            let tenant = place.0;
-            (place, OpenDelivery { tenant, delivery: delivery.clone() })
-        });
-        answer(page(heads, wanted, false))
+        answer(self.state().outbox(wanted))
     }
 
     fn outbox_waiting<'a>(&'a self, _: &'a Operator, tenant: TenantId, target: &'a str) -> Read<'a, u64> {
-        let state = self.state();
-        let rows = state.tenants.get(&tenant).into_iter().flat_map(|rows| rows.deliveries.values());
-        let open = rows.filter(|row| row.delivery.target == target && row.delivery.state.is_open());
-        answer(open.count() as u64)
+        answer(self.state().outbox_waiting(tenant, target))
     }
 
     fn unnumbered<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        let state = self.state();
-        let mut found = Vec::new();
-        for (tenant, rows) in &state.tenants {
-            let of_tenant = rows.deliveries.values().map(|row| &row.delivery);
-            let mut waiting: Vec<_> = of_tenant.filter(|delivery| delivery.feed.is_none()).collect();
-            waiting.sort_by(|a, b| (&a.target, a.position).cmp(&(&b.target, b.position)));
-            found.extend(waiting.into_iter().map(|delivery| (*tenant, delivery.id)));
-        }
-        found.truncate(limit.min(Page::<DeliveryId>::LIMIT_MAX));
-        answer(found)
+        answer(self.state().unnumbered(limit))
     }
 
     fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {

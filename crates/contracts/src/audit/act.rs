@@ -1,0 +1,318 @@
+//! Acts: what people, and the server itself, change or take out.
+//!
+//! An act is told of, never carried out from here, and says nothing that is secret or that was said to anybody.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{AgentState, Handle};
+use crate::approval::RuleAnswer;
+use crate::budget::Budget;
+use crate::digest::Digest;
+use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, SessionId, TokenId};
+use crate::scope::Actor;
+use crate::token::TokenScopes;
+
+/// What somebody changed or took out, beside the journals. Stored as JSON under `kind`; a kind is never given another
+/// meaning, and a program of before tells one that it does not know by its seal only. What is secret or was said is no
+/// part of one: a chain is never erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Change {
+    /// A tenant was registered.
+    TenantCreated {
+        /// Its handle.
+        handle: Handle,
+    },
+    /// A credential was registered.
+    TokenCreated {
+        /// Its id.
+        token: TokenId,
+        /// What it is called.
+        name: String,
+        /// What it may do.
+        scopes: TokenScopes,
+    },
+    /// A credential was taken back.
+    TokenRevoked {
+        /// Its id.
+        token: TokenId,
+    },
+    /// An agent was registered.
+    AgentCreated {
+        /// The agent.
+        agent: AgentId,
+        /// Its handle.
+        handle: Handle,
+        /// The configuration that it began with.
+        revision: Digest,
+    },
+    /// What an agent may do was changed; `deleting` is its erasure.
+    AgentStateSet {
+        /// The agent.
+        agent: AgentId,
+        /// The state since then.
+        to: AgentState,
+    },
+    /// A custom state entry of a session was written by hand.
+    StatePut {
+        /// The session.
+        session: SessionId,
+        /// The entry's name.
+        name: String,
+    },
+    /// A message was sent again by hand.
+    DeliveryRedriven {
+        /// The message.
+        delivery: DeliveryId,
+    },
+    /// The node began to serve under another configuration.
+    ConfigApplied {
+        /// BLAKE3 of the configuration as it is written.
+        config: Digest,
+    },
+    /// A secret was written: its first version, or the next one.
+    SecretSet {
+        /// Its name.
+        name: String,
+        /// The version; 1 for a new secret.
+        version: u32,
+        /// The server that it is for.
+        host: String,
+    },
+    /// A secret was erased.
+    SecretErased {
+        /// Its name.
+        name: String,
+    },
+    /// An agent, or a task of it, was given a capability from the tenant's root key.
+    CapabilityGranted {
+        /// Its id.
+        capability: CapabilityId,
+        /// Who holds it.
+        holder: AgentId,
+        /// What it covers.
+        rights: Vec<String>,
+    },
+    /// An agent, or a task of it, was given a capability that was made from another one.
+    CapabilityDelegated {
+        /// Its id.
+        capability: CapabilityId,
+        /// What it was made from.
+        from: CapabilityId,
+        /// Who holds it.
+        holder: AgentId,
+        /// What it covers, of what the other one does.
+        rights: Vec<String>,
+    },
+    /// A capability was taken back, or let go of before it had ended by itself.
+    CapabilityRevoked {
+        /// Its id.
+        capability: CapabilityId,
+        /// Who held it.
+        holder: AgentId,
+    },
+    /// A budget was set, anew or in place of the one of its name.
+    BudgetSet {
+        /// The budget.
+        budget: Budget,
+    },
+    /// A budget was removed.
+    BudgetRemoved {
+        /// Its name.
+        name: String,
+    },
+    /// A request for approval was answered.
+    ApprovalAnswered {
+        /// The request.
+        approval: ApprovalId,
+        /// The agent whose call it is.
+        agent: AgentId,
+        /// Whether the call may begin.
+        approved: bool,
+    },
+    /// A rule of approvals was set, anew or in place of the one of its name.
+    ApprovalRuleSet {
+        /// Its name.
+        name: String,
+        /// What it answers.
+        answer: RuleAnswer,
+        /// The one agent that it is for, if it is for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+        /// BLAKE3 of the rule as it is written; the rule itself may quote a call's arguments.
+        rule: Digest,
+    },
+    /// A rule of approvals was removed.
+    ApprovalRuleRemoved {
+        /// Its name.
+        name: String,
+    },
+    /// A session was written into a file that left the server.
+    SessionExported {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+impl Change {
+    /// Every kind, as it is written.
+    pub const KINDS: [&'static str; 19] = [
+        "tenant_created",
+        "token_created",
+        "token_revoked",
+        "agent_created",
+        "agent_state_set",
+        "state_put",
+        "delivery_redriven",
+        "config_applied",
+        "secret_set",
+        "secret_erased",
+        "capability_granted",
+        "capability_delegated",
+        "capability_revoked",
+        "budget_set",
+        "budget_removed",
+        "approval_answered",
+        "approval_rule_set",
+        "approval_rule_removed",
+        "session_exported",
+    ];
+
+    /// Returns the kind as it is written.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::TenantCreated { .. } => "tenant_created",
+            Self::TokenCreated { .. } => "token_created",
+            Self::TokenRevoked { .. } => "token_revoked",
+            Self::AgentCreated { .. } => "agent_created",
+            Self::AgentStateSet { .. } => "agent_state_set",
+            Self::StatePut { .. } => "state_put",
+            Self::DeliveryRedriven { .. } => "delivery_redriven",
+            Self::ConfigApplied { .. } => "config_applied",
+            Self::SecretSet { .. } => "secret_set",
+            Self::SecretErased { .. } => "secret_erased",
+            Self::CapabilityGranted { .. } => "capability_granted",
+            Self::CapabilityDelegated { .. } => "capability_delegated",
+            Self::CapabilityRevoked { .. } => "capability_revoked",
+            Self::BudgetSet { .. } => "budget_set",
+            Self::BudgetRemoved { .. } => "budget_removed",
+            Self::ApprovalAnswered { .. } => "approval_answered",
+            Self::ApprovalRuleSet { .. } => "approval_rule_set",
+            Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
+            Self::SessionExported { .. } => "session_exported",
+        }
+    }
+
+    /// Returns the agent that it concerns, if it concerns one.
+    pub const fn agent(&self) -> Option<AgentId> {
+        match self {
+            Self::AgentCreated { agent, .. }
+            | Self::AgentStateSet { agent, .. }
+            | Self::ApprovalAnswered { agent, .. } => Some(*agent),
+            Self::CapabilityGranted { holder, .. }
+            | Self::CapabilityDelegated { holder, .. }
+            | Self::CapabilityRevoked { holder, .. } => Some(*holder),
+            Self::ApprovalRuleSet { agent, .. } => *agent,
+            Self::TenantCreated { .. }
+            | Self::TokenCreated { .. }
+            | Self::TokenRevoked { .. }
+            | Self::StatePut { .. }
+            | Self::DeliveryRedriven { .. }
+            | Self::ConfigApplied { .. }
+            | Self::SecretSet { .. }
+            | Self::SecretErased { .. }
+            | Self::BudgetSet { .. }
+            | Self::BudgetRemoved { .. }
+            | Self::ApprovalRuleRemoved { .. }
+            | Self::SessionExported { .. } => None,
+        }
+    }
+}
+
+/// A change and whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// Who; the server itself where nobody is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
+    /// What.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{Measure, Per, Period};
+
+    #[test]
+    fn the_kinds_are_all_that_there_are() {
+        let refused = serde_json::from_str::<Change>(r#"{"kind":"?"}"#).expect_err("there is no such kind");
+        let told = refused.to_string();
+        let known: Vec<_> = told.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, Change::KINDS, "{told}");
+    }
+
+    #[test]
+    fn an_act_says_its_kind_and_is_read_back() {
+        let token = TokenId::from_bytes([7; 16]);
+        let (capability, holder) = (CapabilityId::from_bytes([8; 16]), AgentId::from_bytes([9; 16]));
+        let rights = vec!["tool:exec".to_owned()];
+        let budget = Budget {
+            name: "b".to_owned(),
+            per: Per::Tenant,
+            of: None,
+            measure: Measure::Money,
+            period: Period::Day,
+            limit: (1 << 53) + 1,
+            declared: false,
+        };
+        let rule_set = |agent| {
+            let (name, answer, rule) = ("r".to_owned(), RuleAnswer::Deny, Digest::default());
+            Change::ApprovalRuleSet { name, answer, agent, rule }
+        };
+        let by = Some(Actor::new("cli:0"));
+        for (act, text) in [
+            (
+                Act { by: by.clone(), change: Change::TokenRevoked { token } },
+                format!(r#"{{"by":"cli:0","kind":"token_revoked","token":"{token}"}}"#),
+            ),
+            (
+                Act { by: None, change: Change::ConfigApplied { config: Digest::default() } },
+                format!(r#"{{"kind":"config_applied","config":"{}"}}"#, Digest::default()),
+            ),
+            (
+                Act {
+                    by: by.clone(),
+                    change: Change::CapabilityDelegated { capability, from: capability, holder, rights },
+                },
+                format!(
+                    r#"{{"by":"cli:0","kind":"capability_delegated","capability":"{capability}","from":"{capability}","holder":"{holder}","rights":["tool:exec"]}}"#
+                ),
+            ),
+            (
+                Act { by: by.clone(), change: Change::BudgetSet { budget } },
+                r#"{"by":"cli:0","kind":"budget_set","budget":{"name":"b","per":"tenant","measure":"money","period":"day","limit":9007199254740993}}"#
+                    .to_owned(),
+            ),
+            (
+                Act { by: by.clone(), change: rule_set(None) },
+                format!(
+                    r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","rule":"{}"}}"#,
+                    Digest::default()
+                ),
+            ),
+            (
+                Act { by, change: rule_set(Some(holder)) },
+                format!(
+                    r#"{{"by":"cli:0","kind":"approval_rule_set","name":"r","answer":"deny","agent":"{holder}","rule":"{}"}}"#,
+                    Digest::default()
+                ),
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&act).expect("serializes"), text);
+            assert_eq!(serde_json::from_str::<Act>(&text).expect("is read"), act);
+            assert!(text.contains(act.change.kind()));
+        }
+    }
+}

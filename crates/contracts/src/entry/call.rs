@@ -1,0 +1,116 @@
+//! What the entries about the calls of tools say: asked for, begun, ended, refused, or handed to a client.
+//!
+//! Arguments and results are no fields: they are bodies. A call that began is named with what allowed it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::CallStatus;
+use crate::digest::Digest;
+use crate::egress::Decision;
+use crate::id::{ApprovalId, CallId};
+use crate::opinion::Opinion;
+use crate::tool::EffectClass;
+
+/// Fields of [`Entry::CallAsked`](super::Entry::CallAsked).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallAsked {
+    /// The call.
+    pub call: CallId,
+    /// The tool as it was named.
+    pub tool: String,
+}
+
+/// Fields of [`Entry::ToolStarted`](super::Entry::ToolStarted).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolStarted {
+    /// The call; with the run it is the idempotency key of every attempt.
+    pub call: CallId,
+    /// The tool.
+    pub tool: String,
+    /// What a repeated call may do.
+    pub effect: EffectClass,
+    /// The attempt, counted from 1.
+    pub attempt: u32,
+    /// The digest of the canonical action that the gate judged.
+    pub action: Digest,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+    /// The approval that this start uses up, if the rule asks for one. Entries of before had none; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
+    /// not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_plan: Option<bool>,
+    /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
+    /// the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
+}
+
+/// Fields of [`Entry::ToolFinished`](super::Entry::ToolFinished).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolFinished {
+    /// The call.
+    pub call: CallId,
+    /// How it ended.
+    pub status: CallStatus,
+    /// What was judged about the requests that left this process, or did not; version 1 knows of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<Decision>,
+    /// BLAKE3 of what it gave, by which a call that gives the same again and again is known; absent in entries of before, and
+    /// for calls that did not end by themselves. A program that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Digest>,
+}
+
+impl ToolFinished {
+    /// The kind and version that say what was judged.
+    pub const JUDGED: (&'static str, u16) = ("tool_finished", 2);
+}
+
+/// Fields of [`Entry::ToolRefused`](super::Entry::ToolRefused).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRefused {
+    /// The call.
+    pub call: CallId,
+    /// The tool as the model named it.
+    pub tool: String,
+    /// `denied` by the gate, `error` for arguments off the schema, `cancelled` before it began, `awaiting` where nobody
+    /// approved it while the run waited.
+    pub status: CallStatus,
+    /// The rule that refused it, if a rule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+    /// The approval that the call was asked for under: it goes on without the run where the status is `awaiting`, and is
+    /// given back otherwise. Entries of before had none; a program that does not know the field reads the entry without it,
+    /// and holds a run with the status `awaiting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+    /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
+    /// not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_plan: Option<bool>,
+    /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
+    /// the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
+}
+
+/// Fields of [`Entry::ToolHanded`](super::Entry::ToolHanded).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolHanded {
+    /// The call.
+    pub call: CallId,
+    /// The client's tool.
+    pub tool: String,
+}

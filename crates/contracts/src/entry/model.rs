@@ -1,0 +1,123 @@
+//! What the entries about models say: attempts at a step of a run, and second opinions about a call.
+//!
+//! What was said to a model and by it is no field: it lies beside the entry as a body, or is named by its digest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::fault::ErrorCode;
+use crate::id::CallId;
+use crate::model::{Finish, Usage, UsageDetail};
+use crate::opinion::Opinion;
+use crate::sent::Sent;
+
+/// Fields of [`Entry::ModelCalled`](super::Entry::ModelCalled). With the pinned prompt they rebuild the request exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCalled {
+    /// The model step, counted from 1.
+    pub step: u32,
+    /// The attempt at this step, counted from 1.
+    pub attempt: u32,
+    /// The alias of the model.
+    pub model: String,
+    /// The position of the first inbox item in the transcript that was sent.
+    pub history_from: u64,
+    /// Counted input tokens.
+    pub input_tokens: u32,
+    /// The most tokens the answer may have.
+    pub output_tokens_max: u32,
+    /// What is reserved for the attempt.
+    pub reserved_micros: u64,
+    /// What was sent; absent in version 1, which cannot prove that a request is the one that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
+}
+
+impl ModelCalled {
+    /// The kind and version that say what was sent.
+    pub const SENT: (&'static str, u16) = ("model_called", 2);
+}
+
+/// Fields of [`Entry::ModelReplied`](super::Entry::ModelReplied).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReplied {
+    /// The model step.
+    pub step: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What it used.
+    pub usage: Usage,
+    /// What the tokens were.
+    #[serde(default, skip_serializing_if = "UsageDetail::is_empty")]
+    pub detail: UsageDetail,
+    /// What it cost.
+    pub cost_micros: u64,
+    /// Why it stopped.
+    pub finish: Finish,
+    /// The stop text at which it ended. Most providers do not say it, and neither do entries of before; a program that does
+    /// not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<String>,
+    /// The tools it asks for, by name, in order; the body has the arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// Whether all that was sent for it was trusted, so that what it asks for is planned. Entries of before do not say it,
+    /// and plan nothing; a program that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
+}
+
+/// Fields of [`Entry::ModelFailed`](super::Entry::ModelFailed).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFailed {
+    /// The model step.
+    pub step: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What happened; `outcome_unknown` for an attempt that a crash cut off.
+    pub code: ErrorCode,
+    /// What happened, in words.
+    pub message: String,
+    /// What stays charged: the reservation where the outcome is unknown, else nothing.
+    pub charged_micros: u64,
+}
+
+/// Fields of [`Entry::OpinionCalled`](super::Entry::OpinionCalled). The model is sent the same so many times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpinionCalled {
+    /// The call.
+    pub call: CallId,
+    /// The digest of its canonical action.
+    pub action: Digest,
+    /// The alias of the model.
+    pub model: String,
+    /// How many times it is asked.
+    pub samples: u32,
+    /// Counted input tokens of one request.
+    pub input_tokens: u32,
+    /// The most tokens that one answer may have.
+    pub output_tokens_max: u32,
+    /// What is reserved for all of them.
+    pub reserved_micros: u64,
+    /// What is sent each time.
+    pub sent: Sent,
+}
+
+/// Fields of [`Entry::OpinionGiven`](super::Entry::OpinionGiven).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpinionGiven {
+    /// The call.
+    pub call: CallId,
+    /// The digest of its canonical action.
+    pub action: Digest,
+    /// What was said; absent where a crash, or the end of the run, cut it off. Without an `OpinionCalled` before it, nobody
+    /// could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<Opinion>,
+    /// What the answers used, as far as it was reported.
+    pub usage: Usage,
+    /// The tokens that count: those that were reported, and those that were reserved for answers of which nobody knows.
+    pub tokens: u64,
+    /// What the answers cost, those of which nobody knows at their reservation.
+    pub cost_micros: u64,
+}

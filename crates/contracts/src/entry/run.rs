@@ -1,0 +1,160 @@
+//! What the entries about a run itself say: how it began, what it took, why it rests or is held, and how it ended.
+//!
+//! Facts only. When a run rests or ends is decided by whoever writes them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::approval::ApprovedCall;
+use crate::budget::Exhausted;
+use crate::digest::Digest;
+use crate::fault::ErrorCode;
+use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
+use crate::run::RunKind;
+use crate::scope::Actor;
+use crate::session::ItemKind;
+
+/// Fields of [`Entry::RunStarted`](super::Entry::RunStarted).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// What the run is for.
+    pub kind: RunKind,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its session.
+    pub session: SessionId,
+    /// The inbox items it took, in order.
+    pub items: Vec<ItemId>,
+    /// The position after which it took them.
+    pub after: u64,
+    /// The yielded run that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<RunId>,
+    /// The approved call that is all it does. Only a run of kind `worker` has one, which a program of before holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<ApprovedCall>,
+    /// The configuration revision it is pinned to.
+    pub config: Digest,
+    /// The system text and the tools it is pinned to; a pin of the store.
+    pub prompt: Digest,
+    /// The most model calls it may begin.
+    pub model_calls_max: u32,
+}
+
+/// Fields of [`Entry::SignalTaken`](super::Entry::SignalTaken).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalTaken {
+    /// The item.
+    pub item: ItemId,
+    /// Its position in the run's inbox.
+    pub position: u64,
+    /// What it asks for.
+    pub signal: ItemKind,
+    /// Who sent it.
+    pub by: Actor,
+}
+
+/// Why a run rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "on")]
+pub enum Park {
+    /// A retry of a model attempt is due at a time.
+    Retry {
+        /// When.
+        until: Timestamp,
+    },
+    /// Its agent is paused.
+    AgentPaused,
+    /// A person must allow a call. A program of before holds such a run.
+    Approval {
+        /// The approval.
+        approval: ApprovalId,
+        /// The call.
+        call: CallId,
+        /// The digest of its action.
+        action: Digest,
+        /// What the approval is bound to.
+        binding: Digest,
+        /// Until when the run waits.
+        until: Timestamp,
+        /// From when on the call is allowed by itself, where it is delayed. A program of before takes it for one that a
+        /// person must allow.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cools_until: Option<Timestamp>,
+    },
+}
+
+/// Fields of [`Entry::RunParked`](super::Entry::RunParked).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunParked {
+    /// What it waits for.
+    #[serde(flatten)]
+    pub park: Park,
+}
+
+/// Fields of [`Entry::RunHeld`](super::Entry::RunHeld).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunHeld {
+    /// Why.
+    pub reason: HoldReason,
+    /// The facts: how often, or which entry.
+    pub detail: String,
+}
+
+/// Why a run is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// It was taken over too often without a new entry.
+    Claims,
+    /// Crash after crash cut off the same model step, or the second opinion about the same call.
+    LostAttempts,
+    /// Its journal has an entry that this version cannot read.
+    Unreadable,
+    /// A stored entry does not match its digest.
+    Damaged,
+}
+
+/// Fields of [`Entry::RunCompleted`](super::Entry::RunCompleted).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCompleted {
+    /// The rule by which the gate let the reply out.
+    pub rule: String,
+    /// The policy that was asked, as the digest of its text. Entries of before say nothing of it; a program that does not
+    /// know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+}
+
+/// Fields of [`Entry::RunYielded`](super::Entry::RunYielded).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunYielded {
+    /// The model calls it began.
+    pub model_calls: u32,
+    /// The budget that had no room for its next call; version 1 knows of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Exhausted>,
+}
+
+impl RunYielded {
+    /// The kind and version that say which budget was used up.
+    pub const UNFUNDED: (&'static str, u16) = ("run_yielded", 2);
+}
+
+/// Fields of [`Entry::RunFailed`](super::Entry::RunFailed).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFailed {
+    /// What happened.
+    pub code: ErrorCode,
+    /// What happened, in words that the tenant may read.
+    pub message: String,
+}
+
+/// Fields of [`Entry::RunCancelled`](super::Entry::RunCancelled).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCancelled {
+    /// Who ended it.
+    pub by: Actor,
+    /// `cancel` or `terminate`.
+    pub signal: ItemKind,
+}

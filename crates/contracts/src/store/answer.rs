@@ -1,0 +1,148 @@
+//! What comes back of a commit: done, refused or unknown.
+//!
+//! A refusal names which precondition did not hold and what was found instead, for the caller to go on from; what failed
+//! inside the store is a cause for the log, never a code to match on.
+
+use crate::agent::{AgentState, Handle};
+use crate::approval::ApprovalState;
+use crate::budget::Exhausted;
+use crate::delivery::DeliveryState;
+use crate::digest::Digest;
+use crate::id::{DeliveryId, ItemId, SessionId};
+use crate::session::InboxOwner;
+
+/// The answer to a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// The batch is durable.
+    Done(Receipt),
+    /// The batch left no row.
+    Refused(Refusal),
+    /// Nobody can say. What is in memory must be dropped and read again.
+    Unknown {
+        /// What failed, for the log.
+        cause: String,
+    },
+}
+
+/// What a durable batch gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// The positions of the items put, in the order of the mutations.
+    pub positions: Vec<u64>,
+    /// Whether the claim was granted; `true` also when there was none.
+    pub claimed: bool,
+    /// Whether the session that this batch freed, by a terminal head, has items waiting for the next turn.
+    pub waiting: bool,
+}
+
+/// Which precondition did not hold, and what was found instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The batch is too large or contradicts itself.
+    #[error("the batch is malformed: {0}")]
+    Malformed(String),
+    /// A row of the batch belongs to another tenant, or to nobody.
+    #[error("{0} does not exist in this tenant")]
+    NotFound(String),
+    /// The tenant's or agent's handle is taken.
+    #[error("the handle {0} is taken")]
+    HandleTaken(Handle),
+    /// The agent is in a state that does not allow this.
+    #[error("the agent is {}", found.as_str())]
+    AgentState {
+        /// The state it is in.
+        found: AgentState,
+    },
+    /// The key finds a session already.
+    #[error("the key belongs to {session}")]
+    SessionExists {
+        /// That session.
+        session: SessionId,
+    },
+    /// An item with the key is there already.
+    #[error("the key was used for {item}")]
+    KeyTaken {
+        /// That item.
+        item: ItemId,
+        /// Whose inbox it is in.
+        owner: InboxOwner,
+        /// Its position.
+        position: u64,
+        /// The digest of the request that used the key.
+        request: Digest,
+    },
+    /// Another owner holds the run.
+    #[error("the run is at epoch {found}")]
+    EpochStale {
+        /// The run's epoch.
+        found: u64,
+    },
+    /// The journal is not where the caller thought.
+    #[error("the journal is at entry {found}")]
+    SequenceMoved {
+        /// The number of its last entry.
+        found: u64,
+    },
+    /// The run has ended.
+    #[error("the run has ended")]
+    RunTerminal,
+    /// The delivery is not where the caller thought.
+    #[error("the delivery is {} after {attempts} attempts and {redrives} redrives", found.as_str())]
+    DeliveryMoved {
+        /// How it stands.
+        found: DeliveryState,
+        /// Attempts that began.
+        attempts: u32,
+        /// How often it was redriven.
+        redrives: u32,
+    },
+    /// An earlier message of the target is still open.
+    #[error("{by} goes first")]
+    DeliveryBlocked {
+        /// The first open one.
+        by: DeliveryId,
+    },
+    /// The feed is not where the caller thought.
+    #[error("the feed is at {found}")]
+    FeedMoved {
+        /// The last number that was given.
+        found: u64,
+    },
+    /// A budget has no room for what the batch begins.
+    #[error("{}", .0.text())]
+    BudgetExhausted(Exhausted),
+    /// The approval is not where the caller, or the entry that names it, thought.
+    #[error("the approval is {found}")]
+    ApprovalMoved {
+        /// How it stands.
+        found: ApprovalState,
+    },
+    /// As many approvals of the tenant are open as may be.
+    #[error("{most} approvals of this tenant are open, and there may be no more; answer some of them first")]
+    ApprovalsFull {
+        /// How many may be.
+        most: usize,
+    },
+    /// The state entry changed.
+    #[error("the state entry is at version {found}")]
+    StateVersion {
+        /// The version found, 0 for none.
+        found: u64,
+    },
+    /// The secret changed.
+    #[error("the secret is at version {found}")]
+    SecretVersion {
+        /// The version found, 0 for none.
+        found: u32,
+    },
+    /// The tenant's share of the writer's queue is used up.
+    #[error("the writer's queue is full for this tenant")]
+    Overloaded,
+    /// A write failed earlier, and the store has not been reopened since.
+    #[error("the store answers reads only: {cause}")]
+    ReadOnly {
+        /// What failed.
+        cause: String,
+    },
+}

@@ -1,0 +1,175 @@
+//! What is written about who acts and what bounds them: tenants, credentials, agents, approvals, secrets, budgets,
+//! capabilities and the labels of files.
+//!
+//! No turn is needed for any of it. No secret and no token is here in the clear: a secret is sealed and of a token only
+//! its hash is written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::agent::{AgentConfig, AgentState, Handle};
+use crate::approval::{Answered, ApprovalState};
+use crate::budget::Budget;
+use crate::digest::Digest;
+use crate::file::FileLabels;
+use crate::id::{AgentId, ApprovalId, CapabilityId, TokenId};
+use crate::token::TokenScopes;
+
+/// Registers a tenant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TenantCreate {
+    /// Its handle, unique on the node.
+    pub handle: Handle,
+    /// When.
+    pub at: Timestamp,
+    /// The key under which the tenant's bodies are hashed, so that equal bodies of two tenants differ.
+    pub body_key: [u8; 32],
+}
+
+impl fmt::Debug for TenantCreate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantCreate")
+            .field("handle", &self.handle)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Registers a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenCreate {
+    /// Its id.
+    pub token: TokenId,
+    /// BLAKE3 of the token, unique on the node; the token itself is never stored.
+    pub hash: Digest,
+    /// What it is called; becomes the actor `token:NAME`.
+    pub name: String,
+    /// What it may do.
+    pub scopes: TokenScopes,
+    /// From when on it is refused, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Takes a credential back, for good. Revoking one that is revoked changes nothing, not even the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRevoke {
+    /// The token, of the batch's tenant.
+    pub token: TokenId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Registers an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentCreate {
+    /// Its id.
+    pub agent: AgentId,
+    /// Its handle, unique in its tenant.
+    pub handle: Handle,
+    /// The name that people see.
+    pub display_name: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// When.
+    pub at: Timestamp,
+    /// BLAKE3 of `config` as JSON.
+    pub revision: Digest,
+    /// Its first configuration.
+    pub config: AgentConfig,
+}
+
+/// Changes what an agent may do. Refused with [`Refusal::AgentState`](super::Refusal::AgentState) unless it is in
+/// `from`. With the end of an agent goes what was approved for runs of their own and has not begun
+/// ([`Approval::give_up`](crate::approval::Approval::give_up)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStateSet {
+    /// The agent.
+    pub agent: AgentId,
+    /// The states from which the change is allowed; `to` itself is always allowed and changes nothing.
+    pub from: Vec<AgentState>,
+    /// The new state.
+    pub to: AgentState,
+}
+
+/// Answers an approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalAnswer {
+    /// The approval.
+    pub approval: ApprovalId,
+    /// How the caller found it: holding or waiting.
+    pub from: ApprovalState,
+    /// Whether the call may begin.
+    pub approved: bool,
+    /// Who answers, and when. An approval that has expired by then takes no answer.
+    pub answered: Answered,
+}
+
+/// Removes a rule of approvals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalRuleRemove {
+    /// Its name.
+    pub name: String,
+}
+
+/// The key under which the keys of a tenant's secrets are sealed, itself sealed with the instance's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultKeyPut {
+    /// The sealed key.
+    pub key: Bytes,
+}
+
+/// Erases a secret. Refused with [`Refusal::SecretVersion`](super::Refusal::SecretVersion) where another version is
+/// there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretErase {
+    /// Its name.
+    pub name: String,
+    /// The version that is erased.
+    pub version: u32,
+}
+
+/// Sets a budget. Refused if the tenant has [`crate::budget::BUDGETS_MAX`] others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetSet {
+    /// The budget.
+    pub budget: Budget,
+}
+
+/// Removes a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetRemove {
+    /// Its name.
+    pub name: String,
+}
+
+/// Takes a capability back; one that was taken back before stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapabilityRevoke {
+    /// Which.
+    pub capability: CapabilityId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Lets go of a capability's row; one that is not there is let go of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapabilityDrop {
+    /// Which.
+    pub capability: CapabilityId,
+}
+
+/// Says what files of an agent's workspace hold. What is said of a file takes the place of what was known of it; a file
+/// that is gone is not known any more; what counts for every file of which nothing is known is joined and never goes
+/// down. Of files beyond [`crate::file::FILE_LABELS_MAX`] nothing is kept but that. Refused where the agent is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLabelsPut {
+    /// The agent.
+    pub agent: AgentId,
+    /// What is said.
+    pub said: FileLabels,
+}

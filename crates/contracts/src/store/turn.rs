@@ -1,0 +1,176 @@
+//! What is written about turns: sessions, the items of inboxes, the journals of runs, and what they lean on.
+//!
+//! Who owns a run, and how far its journal and an inbox have come, is said by the writer and compared by the store;
+//! nothing here reads or decides.
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::id::{AgentId, ItemId, RunId, SessionId};
+use crate::run::RunHead;
+use crate::scope::Actor;
+use crate::session::{InboxOwner, ItemKind, SessionKey};
+
+/// Opens a session. Refused with [`Refusal::SessionExists`](super::Refusal::SessionExists) when the key finds one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOpen {
+    /// Its id.
+    pub session: SessionId,
+    /// Its agent, which must be there and not be deleting.
+    pub agent: AgentId,
+    /// The key by which it is found.
+    pub key: SessionKey,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The key of an inbox item, unique in its tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemKey {
+    /// The key, at most 512 bytes.
+    pub key: String,
+    /// BLAKE3 of the request, so that a key used for something else is noticed.
+    pub request: Digest,
+    /// For how long the key stands for its item.
+    pub lifetime: KeyLifetime,
+}
+
+/// For how long a key stands for its item, counted from the item's own time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyLifetime {
+    /// As long as the item. For keys that the engine makes of something that happens once.
+    Forever,
+    /// 24 hours. For keys that clients choose: one that is used again later is a new key.
+    Day,
+}
+
+/// Puts an item into an inbox; the store gives it the next position. A signal for a run that has ended is refused
+/// with [`Refusal::RunTerminal`](super::Refusal::RunTerminal): nobody would ever take it.
+///
+/// Without a key the item's own id is its key, and the store remembers it only if the item has to wait: an item
+/// taken by the claim of its own batch is found again by that claim's entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxPut {
+    /// Whose inbox; a session or run of the batch's tenant.
+    pub owner: InboxOwner,
+    /// Its id.
+    pub item: ItemId,
+    /// When.
+    pub at: Timestamp,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Who sent it.
+    pub author: Actor,
+    /// The body.
+    pub body: Bytes,
+    /// The caller's key. A second item with the key is refused with [`Refusal::KeyTaken`](super::Refusal::KeyTaken).
+    pub key: Option<ItemKey>,
+}
+
+impl InboxPut {
+    /// Returns when the item's key is free again; `None` for a key that stays, or if there is none.
+    pub fn key_expires_at(&self) -> Option<Timestamp> {
+        match self.key.as_ref()?.lifetime {
+            KeyLifetime::Forever => None,
+            // A time at the very end of the calendar has no next day; its key stays.
+            KeyLifetime::Day => self.at.checked_add(SignedDuration::from_hours(24)).ok(),
+        }
+    }
+}
+
+/// A text kept under its digest, such as a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// BLAKE3 of `bytes`.
+    pub digest: Digest,
+    /// The text.
+    pub bytes: Bytes,
+}
+
+/// An entry on its way to the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEntry {
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub entry: Entry,
+    /// What was said; it can be erased later without breaking the chain.
+    pub body: Option<Bytes>,
+}
+
+/// Appends to a run's journal. Refused unless `epoch` and `after` are the run's, or the run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAppend {
+    /// The run.
+    pub run: RunId,
+    /// The epoch in which the caller owns it.
+    pub epoch: u64,
+    /// The number of the last entry that the caller knows.
+    pub after: u64,
+    /// The entries, at least one.
+    pub entries: Vec<NewEntry>,
+    /// What the run's row says from now on.
+    pub head: RunHead,
+}
+
+/// Takes over a run: raises its epoch by one. Refused unless `from_epoch` is the run's, or the run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunTakeover {
+    /// The run.
+    pub run: RunId,
+    /// The epoch that the caller found.
+    pub from_epoch: u64,
+    /// Who takes it over: the id of this process's life.
+    pub holder: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Claims a session for a new turn and writes the turn's first entries.
+///
+/// Granted only while no turn is active, the session's inbox was taken exactly up to `after`, the agent is
+/// running, and `take` names the next items in their order. A run that has ended in its own claim begins nothing, so
+/// it is granted while the agent is paused, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The session.
+    pub session: SessionId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The new run, which begins with epoch 1.
+    pub run: RunId,
+    /// The position up to which the caller knows the inbox to be taken.
+    pub after: u64,
+    /// The items the run takes.
+    pub take: Vec<ItemId>,
+    /// The first entries; the first of them is `RunStarted`.
+    pub entries: Vec<NewEntry>,
+    /// What the run's row says.
+    pub head: RunHead,
+}
+
+/// Writes a custom state entry of a session, which has at most [`StatePut::ENTRIES_MAX`] of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatePut {
+    /// The session.
+    pub session: SessionId,
+    /// The entry's name, at most 128 bytes.
+    pub name: String,
+    /// The version that must be there, 0 for none; `None` writes over whatever is there.
+    pub expected: Option<u64>,
+    /// The value.
+    pub value: Bytes,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl StatePut {
+    /// The most custom state entries of a session.
+    pub const ENTRIES_MAX: usize = 256;
+    /// The longest name, in bytes.
+    pub const NAME_BYTES_MAX: usize = 128;
+    /// The longest value that people and files may write, in bytes.
+    pub const VALUE_BYTES_MAX: usize = 256 << 10;
+}

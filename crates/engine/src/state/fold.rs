@@ -1,0 +1,180 @@
+//! What each entry changes of the state of a run.
+//!
+//! An entry that does not fit what came before changes what it can and fails nothing: whether it may be written is asked
+//! before, by whoever decides.
+
+use dromia_contracts::ErrorCode;
+use dromia_contracts::content::CallStatus;
+use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::session::ItemKind;
+
+use super::{CallState, Failure, Opined, Phase, Progress, RECENT_MAX, Rest, RunState, Signature};
+
+/// Folds one entry into the state.
+pub fn apply(state: &mut RunState, entry: &Entry) {
+    state.seq += 1;
+    match entry {
+        Entry::RunStarted(started) => {
+            state.started = Some(started.clone());
+            state.phase = Phase::StepDue { step: 1, failed: 0, lost: 0 };
+        }
+        Entry::ModelCalled(called) => {
+            let lost = match state.phase {
+                Phase::StepDue { lost, .. } => lost,
+                _ => 0,
+            };
+            state.rest = None;
+            state.model_calls += 1;
+            state.phase = Phase::ModelOpen {
+                step: called.step,
+                attempt: called.attempt,
+                lost,
+                reserved_micros: called.reserved_micros,
+            };
+        }
+        Entry::ModelReplied(replied) => {
+            state.usage.input_tokens = state.usage.input_tokens.saturating_add(replied.usage.input_tokens);
+            state.usage.output_tokens = state.usage.output_tokens.saturating_add(replied.usage.output_tokens);
+            state.cost_micros = state.cost_micros.saturating_add(replied.cost_micros);
+            state.phase = if replied.tools.is_empty() {
+                Phase::Answered { step: replied.step }
+            } else {
+                let waiting = |tool: &String| CallState::waiting(tool.clone());
+                Phase::UnitOpen { step: replied.step, calls: replied.tools.iter().map(waiting).collect() }
+            };
+        }
+        Entry::ModelFailed(failed) => {
+            state.cost_micros = state.cost_micros.saturating_add(failed.charged_micros);
+            let before = match state.phase {
+                Phase::ModelOpen { lost, .. } => lost,
+                _ => 0,
+            };
+            let lost = if failed.code == ErrorCode::OutcomeUnknown { before + 1 } else { 0 };
+            state.phase = Phase::StepDue { step: failed.step, failed: failed.attempt, lost };
+        }
+        Entry::CallAsked(asked) => {
+            state.rest = None;
+            state.by_hand = true;
+            let calls = vec![CallState::waiting(asked.tool.clone())];
+            state.phase = Phase::UnitOpen { step: asked.call.step, calls };
+        }
+        Entry::OpinionCalled(called) => {
+            state.rest = None;
+            state.model_calls = state.model_calls.saturating_add(called.samples);
+            if let Some(call) = state.call_mut(called.call) {
+                let (action, reserved_micros) = (called.action, called.reserved_micros);
+                call.opined = Opined::Open { action, reserved_micros, lost: call.opined.lost() };
+            }
+        }
+        Entry::OpinionGiven(given) => {
+            state.usage.input_tokens = state.usage.input_tokens.saturating_add(given.usage.input_tokens);
+            state.usage.output_tokens = state.usage.output_tokens.saturating_add(given.usage.output_tokens);
+            state.cost_micros = state.cost_micros.saturating_add(given.cost_micros);
+            if let Some(call) = state.call_mut(given.call) {
+                call.opined = match &given.opinion {
+                    Some(opinion) => Opined::Given { action: given.action, opinion: opinion.clone() },
+                    None => Opined::Lost { lost: call.opined.lost().saturating_add(1) },
+                };
+            }
+        }
+        Entry::ToolStarted(started) => {
+            state.rest = None;
+            if let Some(call) = state.call_mut(started.call) {
+                call.progress = Progress::Started {
+                    effect: started.effect,
+                    attempt: started.attempt,
+                    action: started.action,
+                };
+            }
+        }
+        Entry::ToolFinished(finished) => {
+            let (mut unknown, mut signature) = (None, None);
+            if let Some(call) = state.call_mut(finished.call) {
+                if let (Progress::Started { action, .. }, CallStatus::Unknown) =
+                    (&call.progress, finished.status)
+                {
+                    unknown = Some(*action);
+                }
+                if let (Progress::Started { action, .. }, Some(result)) = (&call.progress, finished.result) {
+                    signature = Some(Signature { action: *action, result });
+                }
+                call.progress = Progress::Done(finished.status);
+            }
+            state.unknown_actions.extend(unknown);
+            if let Some(signature) = signature {
+                if state.recent.len() == RECENT_MAX {
+                    state.recent.pop_front();
+                }
+                state.recent.push_back(signature);
+            }
+            state.close_unit_if_answered();
+        }
+        Entry::ToolRefused(refused) => {
+            let mut awaiting = None;
+            if let Some(call) = state.call_mut(refused.call) {
+                if let (Progress::Held { action, .. }, CallStatus::Awaiting) =
+                    (&call.progress, refused.status)
+                {
+                    awaiting = Some(*action);
+                }
+                call.progress = Progress::Done(refused.status);
+            }
+            state.awaiting.extend(awaiting);
+            if state.rests_for_approval() {
+                state.rest = None;
+            }
+            state.close_unit_if_answered();
+        }
+        Entry::ToolHanded(handed) => {
+            if let Some(call) = state.call_mut(handed.call) {
+                call.progress = Progress::Handed;
+            }
+            state.close_unit_if_answered();
+        }
+        Entry::SignalTaken(taken) => {
+            state.signals_taken = taken.position;
+            if matches!(taken.signal, ItemKind::Approve | ItemKind::Deny) {
+                if state.rests_for_approval() {
+                    state.rest = None;
+                }
+                if let Phase::UnitOpen { calls, .. } = &mut state.phase {
+                    for call in calls {
+                        if let Progress::Held { answer: answer @ None, .. } = &mut call.progress {
+                            *answer = Some(taken.signal == ItemKind::Approve);
+                        }
+                    }
+                }
+            }
+            if taken.signal == ItemKind::Release && !state.rests_for_approval() {
+                state.rest = None;
+                if let Phase::StepDue { lost, .. } = &mut state.phase {
+                    *lost = 0;
+                }
+            }
+        }
+        Entry::RunParked(parked) => {
+            state.rest = Some(Rest::Parked(parked.park));
+            if let Park::Approval { approval, call, action, binding, until, cools_until } = parked.park
+                && let Some(call) = state.call_mut(call)
+            {
+                call.progress =
+                    Progress::Held { approval, action, binding, until, cools_until, answer: None };
+            }
+        }
+        Entry::RunHeld(held) => state.rest = Some(Rest::Held { detail: held.detail.clone() }),
+        Entry::RunCompleted(_) => state.phase = Phase::Ended(RunStatus::Completed),
+        Entry::RunYielded(yielded) => {
+            state.failure = yielded
+                .budget
+                .as_ref()
+                .map(|exhausted| Failure { code: ErrorCode::BudgetExhausted, message: exhausted.text() });
+            state.phase = Phase::Ended(RunStatus::Yielded);
+        }
+        Entry::RunFailed(failed) => {
+            state.failure = Some(Failure { code: failed.code, message: failed.message.clone() });
+            state.phase = Phase::Ended(RunStatus::Failed);
+        }
+        Entry::RunCancelled(_) => state.phase = Phase::Ended(RunStatus::Cancelled),
+    }
+}

@@ -1,0 +1,142 @@
+//! What the operator asks about the whole node: every tenant's tokens, runs, sessions and deliveries.
+//!
+//! No scope narrows these reads, so nothing here is ever asked for a tenant.
+
+use std::collections::BTreeMap;
+
+use dromia_contracts::agent::{AgentState, Handle, Tenant};
+use dromia_contracts::delivery::{Delivery, OpenDelivery};
+use dromia_contracts::store::{CoolingApproval, OpenRun, Page, PendingSession, TokenOwner};
+use dromia_contracts::{AgentId, ApprovalId, DeliveryId, Digest, RunId, SessionId, TenantId};
+use jiff::Timestamp;
+
+use super::State;
+use super::seen::page;
+
+impl State {
+    /// Lists tenants by id.
+    pub(super) fn tenants(&self, asked: Page<TenantId>) -> Vec<Tenant> {
+        let rows = self.tenants.iter().map(|(id, rows)| {
+            (*id, Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
+        });
+        page(rows, asked, false)
+    }
+
+    /// Finds a tenant by its handle.
+    pub(super) fn tenant_by_handle(&self, handle: &Handle) -> Option<Tenant> {
+        let found = self.tenants.iter().find(|(_, rows)| rows.handle == *handle);
+        found.map(|(id, rows)| Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at })
+    }
+
+    /// Finds whose credential a token is.
+    pub(super) fn token(&self, hash: Digest) -> Option<TokenOwner> {
+        self.tenants.iter().find_map(|(id, rows)| {
+            let row = rows.tokens.values().find(|row| row.hash == hash)?;
+            let tenant = Tenant { id: *id, handle: rows.handle.clone(), created_at: rows.created_at };
+            Some(TokenOwner { tenant, token: row.token.clone() })
+        })
+    }
+
+    /// Lists approvals that are allowed by themselves, the next first.
+    pub(super) fn cooling_approvals(&self, open_at: Timestamp, limit: usize) -> Vec<CoolingApproval> {
+        let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
+            let seen =
+                |agent| rows.agents.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
+            let seen = rows.approvals.values().filter(move |approval| seen(&approval.agent));
+            seen.filter_map(move |approval| {
+                let until = approval.cooling_at(open_at)?;
+                Some(CoolingApproval { tenant: *tenant, approval: approval.id, until })
+            })
+        });
+        let mut rows: Vec<CoolingApproval> = rows.collect();
+        rows.sort_by_key(|row| (row.until, row.tenant, row.approval));
+        rows.truncate(limit.min(Page::<ApprovalId>::LIMIT_MAX));
+        rows
+    }
+
+    /// Lists runs that have not ended.
+    pub(super) fn open_runs(&self, asked: Page<(TenantId, RunId)>) -> Vec<OpenRun> {
+        let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
+            let open = rows.runs.values().filter(|run| !run.head.status.is_terminal());
+            open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
+        });
+        page(rows, asked, false)
+    }
+
+    /// Lists parked runs that time wakes, the earliest first.
+    pub(super) fn parked_runs(&self, limit: usize) -> Vec<OpenRun> {
+        let runs = self.tenants.iter().flat_map(|(tenant, rows)| {
+            let parked = rows.runs.values().filter(|run| run.head.wake_at.is_some());
+            parked.map(|run| OpenRun { tenant: *tenant, run: run.clone() })
+        });
+        let mut runs: Vec<OpenRun> = runs.collect();
+        runs.sort_by_key(|open| (open.run.head.wake_at, open.tenant, open.run.id));
+        runs.truncate(limit.min(Page::<RunId>::LIMIT_MAX));
+        runs
+    }
+
+    /// Lists sessions with waiting items and no active turn.
+    pub(super) fn pending_sessions(&self, asked: Page<(TenantId, SessionId)>) -> Vec<PendingSession> {
+        let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
+            let running = |id| rows.agents.get(id).is_some_and(|agent| agent.state == AgentState::Running);
+            let pending = rows.sessions.values().filter(move |session| {
+                session.head.active.is_none()
+                    && session.head.last > session.head.taken
+                    && running(&session.agent)
+            });
+            pending.map(|session| {
+                let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };
+                ((*tenant, session.id), row)
+            })
+        });
+        page(rows, asked, false)
+    }
+
+    /// Lists agents that are being erased.
+    pub(super) fn deleting_agents(&self) -> Vec<(TenantId, AgentId)> {
+        let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
+            let deleting = rows.agents.values().filter(|agent| agent.state == AgentState::Deleting);
+            deleting.map(|agent| (*tenant, agent.id))
+        });
+        rows.collect()
+    }
+
+    /// Lists the first open delivery of each target.
+    pub(super) fn outbox(&self, wanted: Page<(TenantId, String)>) -> Vec<OpenDelivery> {
+        let mut heads = BTreeMap::<(TenantId, String), &Delivery>::new();
+        for (tenant, rows) in &self.tenants {
+            let open = rows.deliveries.values().map(|row| &row.delivery).filter(|row| row.state.is_open());
+            for delivery in open {
+                let head = heads.entry((*tenant, delivery.target.clone())).or_insert(delivery);
+                if delivery.position < head.position {
+                    *head = delivery;
+                }
+            }
+        }
+        let heads = heads.into_iter().map(|(place, delivery)| {
+            let tenant = place.0;
+            (place, OpenDelivery { tenant, delivery: delivery.clone() })
+        });
+        page(heads, wanted, false)
+    }
+
+    /// Counts the open deliveries of a target.
+    pub(super) fn outbox_waiting(&self, tenant: TenantId, target: &str) -> u64 {
+        let rows = self.tenants.get(&tenant).into_iter().flat_map(|rows| rows.deliveries.values());
+        let open = rows.filter(|row| row.delivery.target == target && row.delivery.state.is_open());
+        open.count() as u64
+    }
+
+    /// Lists deliveries that have no number in the feed yet.
+    pub(super) fn unnumbered(&self, limit: usize) -> Vec<(TenantId, DeliveryId)> {
+        let mut found = Vec::new();
+        for (tenant, rows) in &self.tenants {
+            let of_tenant = rows.deliveries.values().map(|row| &row.delivery);
+            let mut waiting: Vec<_> = of_tenant.filter(|delivery| delivery.feed.is_none()).collect();
+            waiting.sort_by(|a, b| (&a.target, a.position).cmp(&(&b.target, b.position)));
+            found.extend(waiting.into_iter().map(|delivery| (*tenant, delivery.id)));
+        }
+        found.truncate(limit.min(Page::<DeliveryId>::LIMIT_MAX));
+        found
+    }
+}

@@ -1,0 +1,107 @@
+//! How a program of an agent runs: on whose terms, with which way out, and what is known of its workspace afterwards.
+//!
+//! What a program did to a file nobody says, so that is looked up: what may have been read before it ran labels what lies
+//! there after it. The sandbox is picked here and made elsewhere.
+
+use std::sync::Arc;
+
+use dromia_contracts::file::FileLabels;
+use dromia_contracts::label::Label;
+use dromia_contracts::sandbox::{Family, Network};
+use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool::{Pieces, ToolContext, ToolOutput};
+
+use super::Toolbox;
+use crate::catalogue::Builtin;
+use crate::marks;
+use crate::program::{self, Program};
+use crate::proxy::{self, Watched, Way};
+use crate::workspace::workspace_path;
+
+impl Toolbox {
+    /// Asks what the operator says about a tool in these hands. Without an answer nothing runs.
+    pub(super) async fn terms(&self, tool: Builtin, context: &ToolContext) -> Result<ToolTerms, String> {
+        let terms = self.config.terms.of(tool.name(), Some((&context.scope, context.agent))).await;
+        terms.map_err(|_| "its limits cannot be read now; nothing ran, try again later".to_owned())
+    }
+
+    /// The way out of a program, where the operator says that there is one and the agent's grants cover anything.
+    pub(super) fn way(&self, context: &ToolContext, terms: &ToolTerms) -> Option<Way> {
+        let has_one = match terms.network {
+            Some(Network::Proxy) => proxy::is_of_use(&context.grants),
+            Some(Network::None) | None => false,
+        };
+        has_one.then(|| Way {
+            line: Arc::new(Watched {
+                line: Arc::clone(&self.config.way_out),
+                leaks: Arc::clone(&self.config.leaks),
+                scope: context.scope.clone(),
+            }),
+            grants: context.grants.clone(),
+            share: context.scope.tenant().to_string(),
+        })
+    }
+
+    pub(super) async fn program(
+        &self,
+        context: &ToolContext,
+        program: Program,
+        pieces: &dyn Pieces,
+    ) -> Result<ToolOutput, String> {
+        let (agent, tenant) = (context.agent, context.scope.tenant());
+        // However long the others run, this one is told in time that it did not.
+        let turn = tokio::time::timeout(program::TURN_WAIT, self.programs.acquire()).await;
+        let _permit = match turn {
+            Ok(permit) => permit.map_err(|error| error.to_string())?,
+            Err(_) => return Err("too many programs run at once; nothing ran, try again later".to_owned()),
+        };
+        let sandboxes = &self.config.sandboxes;
+        let sandbox = match program.terms.sandbox {
+            Some(least) => sandboxes.pick_at_least(tenant, least).await,
+            None => sandboxes.pick(tenant).await,
+        };
+        let sandbox = sandbox.map_err(|error| error.to_string())?;
+        // Making the directory is file work as any other. What lies there is what the program may read.
+        let before = self.look(agent).await?;
+        let mut read = self.marks.all(context).await.label_of_all(&before).join(context.label);
+        if program.way.is_some() {
+            // What others answer it can become a file too, without a word in its output.
+            read = read.join(Label::OUTSIDE);
+        }
+        self.marks.begin(context, read);
+        let path = workspace_path(&self.config.root, agent);
+        let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
+        let done = program::run(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
+        let mut done = done.map_err(|error| error.to_string())?;
+        let (files, label) = self.looked_after(context, read).await;
+        marks::narrow(&mut done.parts, label);
+        let output = ToolOutput {
+            failed: done.failed,
+            parts: done.parts,
+            egress: done.egress,
+            files,
+            ..ToolOutput::default()
+        };
+        Ok(self.keep(context, output, done.whole).await)
+    }
+
+    /// Says what a program that may have read this left in the workspace, and the label of that.
+    async fn looked_after(&self, context: &ToolContext, read: Label) -> (FileLabels, Label) {
+        let seen = self.look(context.agent).await;
+        let known = self.marks.all(context).await;
+        // Other runs of the agent may have written meanwhile what is not known yet.
+        let label = self.marks.begin(context, read);
+        let Ok(seen) = seen else {
+            // Nobody knows what it changed, so that is what is said.
+            let label = label.join(Label::UNKNOWN_FILE);
+            return (FileLabels { rest: Some(label), ..FileLabels::default() }, label);
+        };
+        let label = known.label_of_known().join(label);
+        (known.changed(&seen, label), label)
+    }
+}
+
+/// Whose a program is: of one run of one agent, as long as what the run has seen has one label.
+pub(super) fn family(context: &ToolContext) -> Family {
+    Family { run: context.run, agent: context.agent, label: context.label }
+}

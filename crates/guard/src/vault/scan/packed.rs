@@ -126,11 +126,18 @@ pub(super) fn each(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
 /// Says from where on the end of a text may be a piece in base64 that goes on; the text's length where it is none. What is
 /// packed stands as it is in no text that comes in pieces.
 pub(super) fn open_from(text: &[u8]) -> usize {
-    let (mut at, mut tries) = (0, TRIES_MAX);
+    let (mut at, mut tries, mut end) = (0, TRIES_MAX, 0);
     while let Some((begin, mark)) = next(text, at, tries > 0) {
         at = begin + 1;
         let Some(before) = mark.before else { continue };
         let rest = &text[begin..];
+        // Whatever begins in a run of base64 ends where it does: each is read once, however many marks are in it.
+        if begin >= end {
+            end = begin + run(rest, 0, usize::MAX).0;
+        }
+        if end < text.len() {
+            continue;
+        }
         if mark.kind == Kind::Zlib {
             tries -= 1;
             let (_, first) = decoded(rest, before, FIRST_CHARACTERS);
@@ -138,9 +145,7 @@ pub(super) fn open_from(text: &[u8]) -> usize {
                 continue;
             }
         }
-        if run(rest, 0, usize::MAX).0 == rest.len() {
-            return begin;
-        }
+        return begin;
     }
     let most = MARK_CHARACTERS.min(text.len() + 1);
     let beginning = (1..most).rev().find(|length| may_begin(&text[text.len() - length..]));
@@ -393,6 +398,15 @@ mod tests {
             ("", 0),
         ] {
             assert_eq!(open_from(text.as_bytes()), open, "{text}");
+        }
+    }
+
+    /// Read once for each mark, this would take hours.
+    #[test]
+    fn a_run_with_many_marks_that_broke_off_is_read_once() {
+        for mark in ["H4sIA", "eJwrA"] {
+            let text = format!("{}!", mark.repeat(400_000));
+            assert_eq!(open_from(text.as_bytes()), text.len(), "{mark}");
         }
     }
 

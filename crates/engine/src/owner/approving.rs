@@ -368,6 +368,19 @@ mod tests {
         assert_eq!(given(Label::PUBLIC_FACT, Label::CLAIM), Label::CLAIM);
     }
 
+    /// Tells whether words that a mail put into a call come back as somebody's who is trusted.
+    fn launders(given: fn(Part, Label) -> Part) -> bool {
+        let told = |label| given(Part::text("eve@example.com", label), Label::OUTSIDE).label().integrity;
+        [Label::ACTOR_TEXT, Label::PUBLIC_FACT].into_iter().any(|label| told(label) == Integrity::Trusted)
+    }
+
+    /// Planted fault: a result that is told as if its actor alone had led to its call.
+    #[test]
+    fn a_result_that_forgets_what_led_to_its_call_is_caught() {
+        assert!(!launders(given));
+        assert!(launders(|part, _| given(part, Label::ACTOR_TEXT)), "nothing notices it");
+    }
+
     #[test]
     fn an_argument_is_told_by_where_its_text_stands() {
         let mut transcript = Transcript::default();

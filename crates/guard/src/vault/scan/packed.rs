@@ -503,7 +503,7 @@ mod tests {
             text.extend_from_slice(&ZLIB[0]);
         }
         // Four of them have ten bits each.
-        text.extend_from_slice(&[0x02, 0x08, 0x20, 0x80, 0x00].repeat(200_000));
+        text.extend_from_slice(&[0x02_u8, 0x08, 0x20, 0x80, 0x00].repeat(200_000));
         let piece = inflated(behind(&text, ZLIB_HEAD), BYTES_MAX);
         assert_eq!(piece.inside, ZLIB[0].repeat(2000), "all that is in it is found");
         let most = 2 * piece.inside.len() + BARREN_FREE + BYTES_MAX / BARREN_COST;

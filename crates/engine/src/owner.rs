@@ -28,7 +28,7 @@ use dromia_contracts::runs::Outcome;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry, Page, Refusal};
 use dromia_contracts::tool::PreparedCall;
-use dromia_contracts::{Actor, ApprovalId, CallId, ItemId, RunId, Scope, SessionId};
+use dromia_contracts::{Actor, ApprovalId, CallId, Digest, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::Snapshot;
 use crate::client;
@@ -315,7 +315,7 @@ impl Owner {
         }
         let mut standing = match self.state.approved_call() {
             // Boxed, because it is rare and the run's future need not be larger for it.
-            Some(approved) => Box::pin(self.asked_standing(approved.approval)).await?,
+            Some(approved) => Box::pin(self.asked_standing(approved.approval, call.action)).await?,
             None => self.standing(&call),
         };
         let in_plan = standing.frozen.then_some(standing.in_plan);
@@ -351,10 +351,13 @@ impl Owner {
         Standing { endorsed, ..plan::standing(&self.story, &*self.core.ports.tools, call) }
     }
 
-    /// A call that runs by itself was asked for in another run, and stands as it stood there.
-    async fn asked_standing(&self, approval: ApprovalId) -> Result<Standing, Lost> {
+    /// A call that runs by itself was asked for in another run, and stands as it stood there. What a second model said there
+    /// was said of that action: where the same words come to another one by now, nobody said it.
+    async fn asked_standing(&self, approval: ApprovalId, action: Digest) -> Result<Standing, Lost> {
         let asked = self.core.ports.store.approval(&self.scope, approval).await.map_err(|_| Lost::Store)?;
-        Ok(asked.map(|approval| approval.standing).unwrap_or_default())
+        let Some(Approval { standing, action: asked, .. }) = asked else { return Ok(Standing::default()) };
+        let opinion = standing.opinion.filter(|_| asked == action);
+        Ok(Standing { opinion, ..standing })
     }
 
     async fn judge_reply(&self) -> Input {

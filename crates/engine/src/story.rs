@@ -68,7 +68,7 @@ pub(crate) struct Story {
     /// The position of the newest item.
     place: u64,
     /// The label of what led to a call by hand.
-    by_hand: Label,
+    pub(crate) by_hand: Label,
     /// Whether anything was done since the newest item.
     goes_on: bool,
 }

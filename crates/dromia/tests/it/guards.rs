@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 40] = [
+const GUARDS: [Guard; 41] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -123,6 +123,12 @@ const GUARDS: [Guard; 40] = [
         "guard/src/policy/question.rs",
         "principal.endorsed",
         "a_gate_that_endorses_everything_is_caught",
+    ),
+    guard(
+        "labels",
+        "engine/src/owner/approving.rs",
+        "given(part, self.story.by_hand)",
+        "a_result_that_forgets_what_led_to_its_call_is_caught",
     ),
     guard(
         "labels",

@@ -103,7 +103,9 @@ impl Draft {
         policy: Option<Digest>,
     ) -> Next {
         let approval = self.state.approved(call).map(|(approval, _)| approval);
-        let opinion = self.state.opinion(call).map(|(_, opinion)| opinion.clone());
+        // What was said of another action is no word about this one.
+        let opinion = self.state.opinion(call).filter(|(action, _)| *action == prepared.action);
+        let opinion = opinion.map(|(_, opinion)| opinion.clone());
         self.push(Entry::ToolStarted(ToolStarted {
             call,
             tool: prepared.tool.clone(),

@@ -11,7 +11,7 @@ use dromia_contracts::approval::{
     RuleAnswer,
 };
 use dromia_contracts::content::{InputMessage, Part};
-use dromia_contracts::label::Label;
+use dromia_contracts::label::{Integrity, Label};
 use dromia_contracts::plan::Standing;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::{InboxOwner, ItemKind};
@@ -224,7 +224,7 @@ impl Owner {
         );
         let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];
         if self.state.status() == RunStatus::Completed {
-            parts.extend(self.story.reply.iter().cloned().map(given));
+            parts.extend(self.story.reply.iter().cloned().map(|part| given(part, self.story.by_hand)));
         }
         let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {
@@ -240,9 +240,14 @@ impl Owner {
     }
 }
 
-/// What a call gave, told as an input: whatever it is worth, nobody typed it, and so it endorses nothing.
-fn given(mut part: Part) -> Part {
+/// What a call gave, told as an input: whatever it is worth, nobody typed it, and so it endorses nothing. A result may repeat
+/// the arguments, and a refusal may quote them: it is as little trusted as what led to the call, because it is told to a
+/// session that may not know of that any more.
+fn given(mut part: Part, led_to: Label) -> Part {
     let (Part::Text { label, .. } | Part::Image { label, .. }) = &mut part;
+    if led_to.integrity == Integrity::Untrusted {
+        *label = label.join(led_to);
+    }
     if *label == Label::ACTOR_TEXT {
         *label = Label::CLAIM;
     }
@@ -349,11 +354,31 @@ mod tests {
 
     #[test]
     fn what_a_call_gave_is_nobodys_typed_text_when_it_is_told_as_an_input() {
-        let given = |label| given(Part::text("eve@example.com", label)).label();
-        assert_eq!(given(Label::ACTOR_TEXT), Label::CLAIM);
-        for label in [Label::CLAIM, Label::OUTSIDE, Label::UNKNOWN_FILE, Label::PUBLIC_FACT] {
-            assert_eq!(given(label), label);
+        let given = |label, led_to| given(Part::text("eve@example.com", label), led_to).label();
+        for led_to in [Label::ACTOR_TEXT, Label::PUBLIC_FACT] {
+            assert_eq!(given(Label::ACTOR_TEXT, led_to), Label::CLAIM);
+            for label in [Label::CLAIM, Label::OUTSIDE, Label::UNKNOWN_FILE, Label::PUBLIC_FACT] {
+                assert_eq!(given(label, led_to), label);
+            }
         }
+        // A built-in tool states a fact in the words of whoever asked for it.
+        for label in [Label::ACTOR_TEXT, Label::OUTSIDE, Label::PUBLIC_FACT] {
+            assert_eq!(given(label, Label::OUTSIDE).integrity, Integrity::Untrusted, "{label}");
+        }
+        assert_eq!(given(Label::PUBLIC_FACT, Label::CLAIM), Label::CLAIM);
+    }
+
+    /// Tells whether words that a mail put into a call come back as somebody's who is trusted.
+    fn launders(given: fn(Part, Label) -> Part) -> bool {
+        let told = |label| given(Part::text("eve@example.com", label), Label::OUTSIDE).label().integrity;
+        [Label::ACTOR_TEXT, Label::PUBLIC_FACT].into_iter().any(|label| told(label) == Integrity::Trusted)
+    }
+
+    /// Planted fault: a result that is told as if its actor alone had led to its call.
+    #[test]
+    fn a_result_that_forgets_what_led_to_its_call_is_caught() {
+        assert!(!launders(given));
+        assert!(launders(|part, _| given(part, Label::ACTOR_TEXT)), "nothing notices it");
     }
 
     #[test]

@@ -76,9 +76,8 @@ impl Story {
     /// Adds a whole unit of a run.
     pub(super) fn push_unit(&mut self, unit: Unit) {
         if self.tainted_past == TaintedPast::Handle {
-            // The words of a unit that waited for its client belong to this turn again.
-            self.label = unit.message().parts.iter().fold(self.label, |label, part| label.join(part.label()));
-            self.label = self.label.join(self.origin.said);
+            // All of a unit that waited for its client belongs to this turn again, what its other calls gave as well.
+            self.label = self.label.join(label_of_unit(&unit)).join(self.origin.said);
             self.fresh.push(Fresh { at: self.transcript.turns().len(), origin: self.origin.clone() });
         }
         self.transcript.push_unit(unit);

@@ -171,6 +171,18 @@ fn a_call_is_judged_again_with_what_was_said_and_its_start_keeps_it() {
 }
 
 #[test]
+fn a_start_does_not_keep_what_was_said_of_another_action() {
+    let mut live = Live::with_call();
+    live.feed(consults());
+    live.feed(consulted(AGREES));
+    let other = PreparedCall { action: Digest::from_bytes([6; 32]), ..call() };
+    let allowed = Judgement::Allowed { call: other, rule: "grant t".into(), policy: None };
+    live.feed(Input::Judged(CALL, allowed));
+    let Some(Entry::ToolStarted(started)) = live.journal.last() else { panic!("it begins") };
+    assert_eq!(started.opinion, None);
+}
+
+#[test]
 fn a_refusal_keeps_what_was_said() {
     let mut live = Live::with_call();
     live.feed(consults());

@@ -9,7 +9,8 @@
 //!
 //! Memory holds the rows of a tenant from the first question about it on.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use dromia_contracts::capability::{
@@ -39,16 +40,28 @@ pub struct StoreCapabilities {
     vault: Arc<StoreVault>,
     runtime: Runtime,
     live: Arc<Live>,
-    /// One change at a time, so that the bound holds.
-    turn: Mutex<()>,
+    turns: Turns,
     watch: OnceLock<Arc<dyn RightsWatch>>,
+}
+
+/// One change of a tenant at a time, so that its bound holds. Another tenant waits for none of them: a look for what gives way
+/// reads every task of a tenant that is full. One is kept for each tenant whose rows memory holds.
+#[derive(Debug, Default)]
+struct Turns(std::sync::Mutex<HashMap<TenantId, Arc<Mutex<()>>>>);
+
+impl Turns {
+    /// Returns the turn of a tenant, the same each time.
+    fn of(&self, tenant: TenantId) -> Arc<Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(tenant).or_default())
+    }
 }
 
 impl StoreCapabilities {
     /// Sets it up; nothing is read.
     pub fn new(store: Arc<dyn Store>, vault: Arc<StoreVault>, runtime: Runtime) -> Self {
         let live = Arc::new(Live::new(Arc::clone(&runtime.clock)));
-        Self { store, vault, runtime, live, turn: Mutex::default(), watch: OnceLock::new() }
+        Self { store, vault, runtime, live, turns: Turns::default(), watch: OnceLock::new() }
     }
 
     /// What counts now, for whoever judges.
@@ -66,7 +79,8 @@ impl StoreCapabilities {
         if let Some(held) = self.live.of(scope.tenant()).filter(|held| held.roots.is_some()) {
             return Ok(held);
         }
-        let _turn = self.turn.lock().await;
+        let turn = self.turns.of(scope.tenant());
+        let _turn = turn.lock().await;
         self.loaded(scope).await
     }
 
@@ -268,7 +282,8 @@ impl Capabilities for StoreCapabilities {
             if agent.is_none() {
                 return Err(Fault::new(ErrorCode::AgentNotFound, "no such agent"));
             }
-            let _turn = self.turn.lock().await;
+            let turn = self.turns.of(scope.tenant());
+            let _turn = turn.lock().await;
             let capability = self.sign(&scope, new).await?;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
@@ -301,7 +316,8 @@ impl Capabilities for StoreCapabilities {
 
     fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>> {
         Box::pin(async move {
-            let _turn = self.turn.lock().await;
+            let turn = self.turns.of(scope.tenant());
+            let _turn = turn.lock().await;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let found = before.rows.get(&capability).ok_or_else(|| not_found(capability))?;
             if found.capability.revoked_at.is_some() {
@@ -332,7 +348,8 @@ impl Capabilities for StoreCapabilities {
 
     fn forget(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {
-            let _turn = self.turn.lock().await;
+            let turn = self.turns.of(scope.tenant());
+            let _turn = turn.lock().await;
             let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let drop = Mutation::CapabilityDrop(CapabilityDrop { capability });
             let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
@@ -347,7 +364,8 @@ impl Capabilities for StoreCapabilities {
     fn erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // What is read from now on is read without it; only what memory holds must go.
-            let _turn = self.turn.lock().await;
+            let turn = self.turns.of(tenant);
+            let _turn = turn.lock().await;
             let Some(before) = self.live.of(tenant) else { return };
             let is_of_agent = |id: &CapabilityId| {
                 before.chain(*id).unwrap_or_default().iter().any(|row| row.capability.holder == agent)
@@ -470,4 +488,19 @@ fn commit_fault(answer: Commit) -> Result<(), Fault> {
         }
     };
     Err(Fault::new(code, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_waits_for_its_own_changes_and_for_nobody_elses() {
+        let (turns, one, other) =
+            (Turns::default(), TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
+        let turn = turns.of(one);
+        let _turn = turn.try_lock().expect("it is free");
+        assert!(turns.of(one).try_lock().is_err(), "it is the same turn each time");
+        assert!(turns.of(other).try_lock().is_ok());
+    }
 }

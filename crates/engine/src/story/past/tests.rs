@@ -302,6 +302,30 @@ fn results_of_a_client_are_new_when_they_come_and_handles_later() {
     }
 }
 
+/// Beside the call that waits for its client another one told something. Whoever goes on without the client is told all of
+/// the unit, and taints the turn with it.
+#[test]
+fn what_was_told_beside_a_call_that_waits_for_its_client_taints_the_turn_that_closes_it() {
+    let mut story = story();
+    story.types(1, "look");
+    story.replies(1, "", &["file.read", "weather"]);
+    story.gives(1, 0, vec![text("buy gold", Label::UNKNOWN_FILE)]);
+    let call = CallId { step: 1, index: 1 };
+    let handed = Entry::ToolHanded(ToolHanded { call, tool: "weather".into() });
+    story.add_entry(&handed, None).expect("it is readable");
+    let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None });
+    story.add_entry(&completed, None).expect("it is readable");
+    story.end_run(RUN);
+    story.types(2, "never mind");
+    assert!(story.lines()[1].contains("| buy gold"), "{:?}", story.lines());
+    assert_eq!(story.label, Label::UNKNOWN_FILE.join(Label::ACTOR_TEXT));
+    assert!(story.is_frozen(), "nothing is planned beside it");
+    story.replies(1, "so be it", &[]);
+    story.types(3, "and now?");
+    assert!(story.lines()[1].contains("handle 1/call_1_0]"), "{:?}", story.lines());
+    assert_eq!(story.label, Label::ACTOR_TEXT);
+}
+
 #[test]
 fn a_call_that_was_approved_is_told_with_what_led_to_it() {
     for (context, hidden) in [(Label::ACTOR_TEXT, false), (Label::OUTSIDE, true)] {

@@ -2,11 +2,13 @@
 //! the bytes of a request are the same after a crash, whatever the configuration says by then.
 
 use dromia_contracts::RunId;
+use dromia_contracts::content::InputMessage;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::{Integrity, Label};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::Runs as _;
 use dromia_contracts::sent::TaintedPast::{self, Handle, Whole};
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{Page, Store as _};
 
 use super::plans::WIRE;
@@ -175,6 +177,25 @@ fn an_imported_session_has_the_same_bytes() {
     let copied = scene.world.runs(scene.world.tenants[0]).pop().expect("four runs").id;
     assert_ne!(copied, run);
     assert_eq!(scene.bodies(copied), bodies);
+}
+
+/// A call that time or a person allows runs in a session of its own, and what it gave, a fact of the runtime that repeats its
+/// arguments, comes back as an input. By then the turn that asked is told by handles.
+#[test]
+fn what_an_allowed_call_gave_is_as_little_trusted_as_what_led_to_it() {
+    for (plan, trusted) in [("fetch;gated", false), ("gated", true)] {
+        let options = Options { approvals: true, cooling: Some(4), ..Options::default() };
+        let mut scene = Scene::told(options, Handle);
+        let session = scene.run().session;
+        scene.turn(plan);
+        let inbox = scene.world.inbox(scene.world.tenants[0], InboxOwner::Session(session));
+        let body = inbox.last().and_then(|item| item.body.as_deref()).expect("it was told");
+        let told: InputMessage = serde_json::from_slice(body).expect("it is readable");
+        let [notice, gave] = &told.parts[..] else { panic!("a notice and a result: {told:?}") };
+        assert_eq!(notice.label(), Label::PUBLIC_FACT);
+        assert!(gave.as_text().contains(&format!("gated r{plan}")), "it repeats its arguments: {gave:?}");
+        assert_eq!(gave.label().integrity == Integrity::Trusted, trusted, "{plan}: {gave:?}");
+    }
 }
 
 /// Planted fault: a tool that tells what it reads again as a fact of the runtime. Whoever wrote the mail gets what it wants.

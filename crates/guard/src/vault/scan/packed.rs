@@ -5,15 +5,17 @@
 //! there: so what stands behind one is unpacked as far as it goes, and hides nothing that begins within it. Raw deflate has no
 //! mark at all and is not looked for.
 //!
-//! Each look has its bounds: bytes that are unpacked, pieces that are opened, marks of zlib that are tried, and how deep one
-//! lies in another. What lies beyond them is not found.
+//! Each look has its bounds: bytes that are unpacked, or read for nothing, pieces that are opened, marks of zlib that are tried,
+//! and how deep one lies in another. What lies beyond them is not found.
 
 use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
+};
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 /// The most bytes that one look unpacks, over all that it opens.
@@ -45,6 +47,16 @@ const FIRST_CHARACTERS: usize = 2048;
 
 /// How many bytes are made ready for what is unpacked; more, if there is more.
 const FIRST_BYTES: usize = 4 << 10;
+
+/// What a byte that is read beyond twice as many as come of it costs of the bytes of a look. Honest packing makes texts
+/// shorter; blocks of nothing, which may follow one another for ever, take longer to read than what is in a block.
+const BARREN_COST: usize = 32;
+
+/// How many such bytes are free: the head of a block, or what looks like one by chance.
+const BARREN_FREE: usize = 64;
+
+/// How many may be read in any case; no head of a block is longer.
+const BARREN_MIN: usize = 512;
 
 /// What is left of the bounds of one look.
 #[derive(Debug)]
@@ -84,6 +96,8 @@ struct Piece {
     /// Its bytes in the text.
     length: usize,
     inside: Vec<u8>,
+    /// What of the bytes of a look it took to open it.
+    cost: usize,
     /// Whether more of it may come behind the end.
     is_open: bool,
 }
@@ -104,11 +118,11 @@ pub(super) fn each(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
             (Kind::Gzip, None) => from_gzip(rest, room.bytes),
             (Kind::Gzip, Some(before)) => {
                 let (length, inside) = decoded(rest, before, room.bytes);
-                Piece { length, inside, is_open: false }
+                Piece { length, cost: inside.len(), inside, is_open: false }
             }
             (Kind::Zlib, before) => from_zlib(rest, before, room),
         };
-        room.bytes -= piece.inside.len().min(room.bytes);
+        room.bytes -= piece.cost.min(room.bytes);
         match mark.kind {
             Kind::Gzip => room.pieces -= 1,
             Kind::Zlib => room.tries -= 1,
@@ -126,11 +140,18 @@ pub(super) fn each(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
 /// Says from where on the end of a text may be a piece in base64 that goes on; the text's length where it is none. What is
 /// packed stands as it is in no text that comes in pieces.
 pub(super) fn open_from(text: &[u8]) -> usize {
-    let (mut at, mut tries) = (0, TRIES_MAX);
+    let (mut at, mut tries, mut end) = (0, TRIES_MAX, 0);
     while let Some((begin, mark)) = next(text, at, tries > 0) {
         at = begin + 1;
         let Some(before) = mark.before else { continue };
         let rest = &text[begin..];
+        // Whatever begins in a run of base64 ends where it does: each is read once, however many marks are in it.
+        if begin >= end {
+            end = begin + run(rest, 0, usize::MAX).0;
+        }
+        if end < text.len() {
+            continue;
+        }
         if mark.kind == Kind::Zlib {
             tries -= 1;
             let (_, first) = decoded(rest, before, FIRST_CHARACTERS);
@@ -138,9 +159,7 @@ pub(super) fn open_from(text: &[u8]) -> usize {
                 continue;
             }
         }
-        if run(rest, 0, usize::MAX).0 == rest.len() {
-            return begin;
-        }
+        return begin;
     }
     let most = MARK_CHARACTERS.min(text.len() + 1);
     let beginning = (1..most).rev().find(|length| may_begin(&text[text.len() - length..]));
@@ -237,7 +256,7 @@ fn decoded(text: &[u8], before: usize, most: usize) -> (usize, Vec<u8>) {
 /// Opens gzip, also where its end is missing.
 fn from_gzip(text: &[u8], bytes_max: usize) -> Piece {
     let Some(begin) = behind_head(text) else {
-        return Piece { length: 0, inside: Vec::new(), is_open: false };
+        return Piece { length: 0, inside: Vec::new(), cost: 0, is_open: false };
     };
     let piece = inflated(&text[begin..], bytes_max);
     Piece { length: begin + piece.length, ..piece }
@@ -264,24 +283,32 @@ fn behind(bytes: &[u8], count: usize) -> &[u8] {
     bytes.get(count..).unwrap_or_default()
 }
 
-/// Unpacks what follows a head, as far as it goes.
+/// Unpacks what follows a head, as far as it goes, or until too much was read of which nothing came.
 fn inflated(packed: &[u8], bytes_max: usize) -> Piece {
     let mut state = Box::<DecompressorOxide>::default();
     let mut inside = vec![0; FIRST_BYTES.min(bytes_max)];
     let (mut read, mut written) = (0, 0);
     let end = loop {
-        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, took, gave) = decompress(&mut state, &packed[read..], &mut inside, written, flags);
+        let barren = BARREN_FREE + BARREN_MIN.max(bytes_max / BARREN_COST);
+        let upto = packed.len().min(2 * written + barren);
+        let more = if upto < packed.len() { TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
+        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF | more;
+        let (status, took, gave) = decompress(&mut state, &packed[read..upto], &mut inside, written, flags);
         read += took;
         written += gave;
-        if status != TINFLStatus::HasMoreOutput || inside.len() >= bytes_max {
-            break status;
+        match status {
+            TINFLStatus::HasMoreOutput if inside.len() < bytes_max => {
+                inside.resize(inside.len().saturating_mul(2).min(bytes_max), 0);
+            }
+            // More may be read now, because something came of it.
+            TINFLStatus::NeedsMoreInput if gave > 0 => {}
+            status => break status,
         }
-        inside.resize(inside.len().saturating_mul(2).min(bytes_max), 0);
     };
     inside.truncate(written);
     let is_open = matches!(end, TINFLStatus::FailedCannotMakeProgress | TINFLStatus::HasMoreOutput);
-    Piece { length: read, inside, is_open }
+    let barren = read.saturating_sub(2 * written + BARREN_FREE);
+    Piece { length: read, cost: written + barren.saturating_mul(BARREN_COST), inside, is_open }
 }
 
 /// Finds where the head of gzip ends.
@@ -396,6 +423,15 @@ mod tests {
         }
     }
 
+    /// Read once for each mark, this would take hours.
+    #[test]
+    fn a_run_with_many_marks_that_broke_off_is_read_once() {
+        for mark in ["H4sIA", "eJwrA"] {
+            let text = format!("{}!", mark.repeat(400_000));
+            assert_eq!(open_from(text.as_bytes()), text.len(), "{mark}");
+        }
+    }
+
     #[test]
     fn zlib_is_opened_as_it_is_and_wherever_in_base64_it_begins() {
         let text = b"hello hello hello".repeat(400);
@@ -455,6 +491,26 @@ mod tests {
         let mut room = Room::default();
         each(&b"eJwrAAAA.".repeat(TRIES_MAX + 10), &mut room, &mut |_, _, _| {});
         assert_eq!((room.tries, room.depth), (0, DEPTH_MAX));
+    }
+
+    /// Two thousand marks, each in a block that ends before the next one, so that what follows is behind each of them: a MiB of
+    /// blocks with nothing in them. Read to the end for each mark, this would take hours.
+    #[test]
+    fn blocks_of_nothing_are_read_in_bounds() {
+        let mut text = ZLIB[0].to_vec();
+        for _ in 0..2000 {
+            text.extend_from_slice(&[0, 2, 0, 0xfd, 0xff]);
+            text.extend_from_slice(&ZLIB[0]);
+        }
+        // Four of them have ten bits each.
+        text.extend_from_slice(&[0x02_u8, 0x08, 0x20, 0x80, 0x00].repeat(200_000));
+        let piece = inflated(behind(&text, ZLIB_HEAD), BYTES_MAX);
+        assert_eq!(piece.inside, ZLIB[0].repeat(2000), "all that is in it is found");
+        let most = 2 * piece.inside.len() + BARREN_FREE + BYTES_MAX / BARREN_COST;
+        assert!(piece.length <= most && !piece.is_open, "{} bytes were read", piece.length);
+        let mut room = Room::default();
+        each(&text, &mut room, &mut |_, _, _| {});
+        assert_eq!(room.bytes, 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!
 //! Which rules may stand is not decided here: who adds one knows which tools run programs.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde_json::Value;
@@ -272,7 +273,7 @@ impl Rule {
                 let written = value.to_string();
                 *known == written
             }
-            (Some(value), Wanted::Same(same)) => value == same,
+            (Some(value), Wanted::Same(same)) => are_same(value, same),
             (Some(Value::Array(_) | Value::Object(_)), Wanted::Either(_))
             | (Some(_), Wanted::Like(_))
             | (None, _) => false,
@@ -280,6 +281,30 @@ impl Rule {
         // Each is named once, so as many are the same ones.
         let has_others = fields.len() > self.arguments.len();
         self.tool == tool && !(self.only && has_others) && self.arguments.iter().all(fits)
+    }
+}
+
+/// Tells whether two values are the same; 3 and 3.0 are one number, however they are written.
+fn are_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            let whole = |number: &serde_json::Number| {
+                number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
+            };
+            match (whole(one), whole(other)) {
+                (Some(one), Some(other)) => one == other,
+                _ => one.as_f64().partial_cmp(&other.as_f64()) == Some(Ordering::Equal),
+            }
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| are_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let fits =
+                |(name, one): (&String, &Value)| other.get(name).is_some_and(|other| are_same(one, other));
+            one.len() == other.len() && one.iter().all(fits)
+        }
+        _ => one == other,
     }
 }
 

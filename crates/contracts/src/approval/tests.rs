@@ -31,7 +31,11 @@ fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
         ("wait only:=5", "wait", r#"{"only":5,"seconds":5}"#, true),
         // A value is of the type that the rule says.
         ("wait seconds:=5", "wait", r#"{"seconds":"5"}"#, false),
-        ("wait seconds:=5", "wait", r#"{"seconds":5.0}"#, false),
+        ("wait seconds:=5", "wait", r#"{"seconds":5.0}"#, true),
+        ("wait seconds:=5", "wait", r#"{"seconds":5.5}"#, false),
+        ("wait seconds:=9007199254740993", "wait", r#"{"seconds":9007199254740992}"#, false),
+        ("run on=[1,2]", "run", r#"{"on":[1.0,2]}"#, true),
+        ("run on=[1,2]", "run", r#"{"on":[1,2,2]}"#, false),
         (r#"wait seconds="5""#, "wait", r#"{"seconds":"5"}"#, true),
         (r#"wait seconds="5""#, "wait", r#"{"seconds":5}"#, false),
         (r#"wait seconds="true""#, "wait", r#"{"seconds":true}"#, false),

@@ -249,7 +249,7 @@ fn is_kind(kind: libc::c_int) -> Result<SeccompCondition, seccompiler::BackendEr
 /// All of a kind of socket but its flags.
 fn kind_mask() -> u64 {
     let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).unsigned_abs();
-    u64::from(u32::MAX & !flags)
+    u64::from(!flags)
 }
 
 /// What a process may do to itself, which is number zero there.

@@ -139,7 +139,7 @@ impl Core {
         items.retain(|item| item.taken_by == Some(run));
         items.append(&mut tail.items);
         tail.items = items;
-        tail.runs = vec![(run, journal)];
+        tail.runs = vec![(run, journal.into())];
         Ok(())
     }
 

@@ -227,7 +227,7 @@ async fn read(
         core.add_answered(scope, &mut tail, after, first).await?;
     }
     tail.items.extend(own);
-    tail.runs.push((run.id, journal));
+    tail.runs.push((run.id, journal.into()));
     let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
     let agent = agent.within(scope.tenant(), &tail.session.key);
     let unreadable = |error: StoryError| Unread::Hold(HoldReason::Unreadable, error.to_string());

@@ -5,6 +5,8 @@
 //! has another one, or something that it is made of is gone, the caller is told what, and gets nothing else instead.
 //! It costs the reads of the past that the call was told, which the limits of the context bound.
 
+use std::sync::Arc;
+
 use dromia_contracts::entry::{Entry, ModelCalled, RunStarted};
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::SentRequest;
@@ -93,7 +95,7 @@ impl Core {
             items.extend(page);
         }
         let mut own = Some(own);
-        let mut runs: Vec<(RunId, Vec<StoredEntry>)> = Vec::new();
+        let mut runs: Vec<(RunId, Arc<[StoredEntry]>)> = Vec::new();
         for taker in items.iter().filter_map(|item| item.taken_by) {
             if runs.last().is_some_and(|(last, _)| *last == taker) {
                 continue;
@@ -102,7 +104,7 @@ impl Core {
                 Some(own) => own,
                 None => journal(self, scope, taker).await.map_err(read_fault)?,
             };
-            runs.push((taker, entries));
+            runs.push((taker, entries.into()));
         }
         Ok(SessionTail { session, items, runs })
     }

@@ -16,7 +16,7 @@ use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::past::Past;
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::store::SessionTail;
+use dromia_contracts::store::{SessionTail, StoredEntry};
 use dromia_contracts::transcript::{OpenUnit, Transcript, Turn, Unit};
 use dromia_contracts::{CallId, RunId};
 
@@ -130,7 +130,13 @@ impl Story {
                 continue;
             }
             let Some(run) = item.taken_by else { continue };
-            for stored in tail.runs.iter().filter(|(id, _)| *id == run).flat_map(|(_, entries)| entries) {
+            for stored in
+                tail.runs.iter().filter(|(id, _)| *id == run).flat_map(|(_, entries)| entries.iter())
+            {
+                if says_nothing(stored) {
+                    story.goes_on = true;
+                    continue;
+                }
                 let entry = stored
                     .decode()
                     .map_err(|error| StoryError::Entry { seq: stored.seq, problem: error.to_string() })?;
@@ -370,6 +376,15 @@ impl Story {
         self.join(parts);
         self.stays = parts.iter().fold(self.stays, |label, part| label.join(part.label()));
     }
+}
+
+/// Tells whether an entry is one of those that tell a model nothing, so that it is not even read: every turn tells all of
+/// the past anew. One that this program does not know is read, and refused.
+fn says_nothing(stored: &StoredEntry) -> bool {
+    const SILENT: [&str; 6] =
+        ["run_started", "model_called", "opinion_called", "opinion_given", "signal_taken", "run_parked"];
+    let kind = stored.kind.as_str();
+    SILENT.contains(&kind) && Entry::KINDS.contains(&(kind, stored.version))
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(

@@ -2,6 +2,8 @@
 //!
 //! A row is a copy. Changing it changes nothing; what is written goes in a batch.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -109,7 +111,7 @@ pub struct SessionTail {
     /// [`Page::LIMIT_MAX`] items that wait.
     pub items: Vec<InboxItem>,
     /// The journals of the runs that took them, in order.
-    pub runs: Vec<(RunId, Vec<StoredEntry>)>,
+    pub runs: Vec<(RunId, Arc<[StoredEntry]>)>,
 }
 
 /// A run that has not ended, as recovery meets it.

@@ -18,7 +18,7 @@ use crate::config::RECENT_BYTES_MAX;
 pub(crate) struct Group {
     pub(crate) run: RunId,
     pub(crate) items: Vec<InboxItem>,
-    pub(crate) entries: Vec<StoredEntry>,
+    pub(crate) entries: Arc<[StoredEntry]>,
     /// The bytes of all bodies.
     pub(crate) bytes: usize,
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn group(bytes: usize) -> Arc<Group> {
-        Arc::new(Group { run: RunId::from_bytes([3; 16]), items: Vec::new(), entries: Vec::new(), bytes })
+        Arc::new(Group { run: RunId::from_bytes([3; 16]), items: Vec::new(), entries: Arc::default(), bytes })
     }
 
     #[test]

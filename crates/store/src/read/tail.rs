@@ -57,9 +57,8 @@ pub(crate) fn read(
     }
     let (mut items, mut runs) = (Vec::new(), Vec::new());
     for group in groups.into_iter().rev() {
-        let group = Arc::unwrap_or_clone(group);
-        runs.push((group.run, group.entries));
-        items.extend(group.items);
+        runs.push((group.run, Arc::clone(&group.entries)));
+        items.extend(group.items.iter().cloned());
     }
     items.extend(waiting(db, &bodies, &session)?);
     Ok(Some(SessionTail { session, items, runs }))
@@ -115,7 +114,7 @@ fn group(
     if bytes > left.bytes {
         return Ok(None);
     }
-    Ok(Some((Group { run, items, entries, bytes }, row.run.head.status.is_terminal())))
+    Ok(Some((Group { run, items, entries: entries.into(), bytes }, row.run.head.status.is_terminal())))
 }
 
 fn waiting(db: &Connection, bodies: &Bodies<'_>, session: &Session) -> Found<Vec<InboxItem>> {

@@ -84,7 +84,8 @@ impl TenantRows {
             from -= group.len();
         }
         let runs = taken[from..].chunk_by(|a, b| a.taken_by == b.taken_by);
-        let runs = runs.filter_map(|group| group[0].taken_by).map(|run| (run, self.journal(run).to_vec()));
+        let runs =
+            runs.filter_map(|group| group[0].taken_by).map(|run| (run, self.journal(run).to_vec().into()));
         let waiting = waiting.iter().take(Page::<SessionId>::LIMIT_MAX);
         Some(SessionTail {
             runs: runs.collect(),

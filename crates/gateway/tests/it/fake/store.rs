@@ -285,7 +285,7 @@ impl Store for Rooms {
                     .runs
                     .iter()
                     .filter(|(_, run)| run.session == session)
-                    .map(|(_, run)| (run.id, inner.journals.get(&run.id).cloned().unwrap_or_default()))
+                    .map(|(_, run)| (run.id, inner.journals.get(&run.id).cloned().unwrap_or_default().into()))
                     .collect(),
             }
         }))

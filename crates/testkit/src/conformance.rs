@@ -94,6 +94,7 @@ claims! {
     approval::the_end_of_an_agent_withdraws_what_was_approved_and_no_run_has,
     crowded::so_many_approvals_of_a_tenant_are_open_and_one_more_is_refused,
     crowded::of_answered_approvals_the_oldest_go_and_none_that_may_still_be_moved,
+    crowded::approvals_that_may_not_go_hold_up_none_behind_them,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,
     cost::runs_with_what_they_spent_are_paged_like_runs_and_hidden_like_runs,
     deliver::a_message_is_prepared_with_its_entry_or_not_at_all,

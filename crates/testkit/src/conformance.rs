@@ -88,7 +88,7 @@ claims! {
     approval::a_run_lets_go_of_an_approval_or_gets_its_answer_and_never_both,
     approval::what_ends_a_call_withdraws_its_approval_and_an_import_moves_none,
     approval::approvals_are_listed_newest_first_by_agent_and_while_they_are_open,
-    approval::what_cools_is_listed_by_its_time_while_it_is_open,
+    approval::what_cools_is_listed_in_turns_and_by_its_time_while_it_is_open,
     approval::a_stranger_sees_and_answers_no_approval_and_an_erasure_takes_it,
     approval::rules_of_approvals_are_kept_by_name_until_one_comes_after_their_end,
     approval::the_end_of_an_agent_withdraws_what_was_approved_and_no_run_has,

@@ -49,14 +49,23 @@ pub const WAITING_MAX: usize = 8;
 pub const OPEN_MAX: usize = 1024;
 
 /// The most approvals of a tenant that are kept when they are not open any more. With each one that is asked for beyond
-/// them, the oldest go that nothing will move: none that was approved and has not begun, and none whose run goes on.
+/// them, the oldest go that nothing will move ([`sweep_looks`]): none that was approved and has not begun, and none whose run
+/// goes on.
 pub const KEPT_MAX: usize = 4096;
 
 /// The most approvals that go with one that is asked for.
 pub const SWEPT_MAX: usize = 16;
 
-/// The most of the oldest approvals that are looked at for those that go.
+/// The most approvals of one look for those that go; one that is asked for has two such looks made.
 pub const SWEEP_LOOKS_MAX: usize = 256;
+
+/// Tells over how many of the oldest each look for those that go passes, where so many are beyond [`KEPT_MAX`]. The first
+/// passes over none. The second is for when those may not go yet: it takes its turns over what lies behind them, as far as the
+/// number beyond, which grows with each turn that finds nothing. So what may not go is kept besides, and holds up nothing else.
+pub const fn sweep_looks(beyond: usize) -> [usize; 2] {
+    let turns = beyond / SWEEP_LOOKS_MAX + 1;
+    [0, SWEEP_LOOKS_MAX * (1 + beyond % turns)]
+}
 
 /// The most bytes of the arguments of a call that a person is asked about.
 pub const ARGUMENTS_BYTES_MAX: usize = 128 << 10;

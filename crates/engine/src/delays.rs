@@ -74,20 +74,25 @@ pub(crate) async fn settle(core: &Arc<Core>, now: Timestamp) -> Option<Timestamp
     core.delays.next()
 }
 
-/// Looks at the first page; gives back the last thing that went wrong with one of its calls.
+/// Looks at the first page, in which the tenants take turns: one whose calls go wrong leaves the others their share of it.
+/// Gives back the last thing that went wrong with one of its calls.
 async fn look(core: &Arc<Core>, now: Timestamp) -> Result<Result<(), Fault>, ReadError> {
     let found = core.ports.store.cooling_approvals(&core.operator(), now, PAGE).await?;
     let mut ended = Ok(());
+    let mut settled = false;
     for cooling in &found {
         if cooling.until > now {
             core.delays.look_at(cooling.until);
-        } else if let Err(fault) = core.approval_cooled(cooling.tenant, cooling.approval).await {
-            ended = Err(fault);
+            continue;
+        }
+        match core.approval_cooled(cooling.tenant, cooling.approval).await {
+            Ok(()) => settled = true,
+            Err(fault) => ended = Err(fault),
         }
     }
-    // More of them may be due behind a page that was.
-    let all_due = found.last().is_some_and(|last| last.until <= now);
-    if found.len() == PAGE && all_due && ended.is_ok() {
+    // More of them may be due behind a full page, of which what was settled made room. What is behind one where none is due
+    // comes after the last of its tenant, or of each tenant; where all that is due goes wrong, `settle` looks later.
+    if found.len() == PAGE && settled {
         core.delays.look_at(now);
     }
     Ok(ended)

@@ -376,3 +376,14 @@ fn what_may_still_be_moved_is_not_over_and_an_end_gives_up_what_no_run_has() {
     let used = Approval { used_by: Some(other), ..approval() };
     assert_eq!(used.runs().collect::<Vec<_>>(), [used.run, other]);
 }
+
+#[test]
+fn looks_for_what_goes_come_behind_what_may_not_go() {
+    for stuck in
+        [0, 1, SWEEP_LOOKS_MAX - 1, SWEEP_LOOKS_MAX, 2 * SWEEP_LOOKS_MAX - 1, 2 * SWEEP_LOOKS_MAX, 5_000]
+    {
+        // Each turn that finds nothing leaves one more beyond what is kept.
+        let finds = |beyond: usize| sweep_looks(beyond).iter().any(|passed| passed + SWEEP_LOOKS_MAX > stuck);
+        assert!((1..=stuck.max(1)).any(finds), "{stuck} hold up what is behind them");
+    }
+}

@@ -120,8 +120,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         page: Page<ApprovalId>,
     ) -> Read<'a, Vec<Approval>>;
 
-    /// Lists approvals of every tenant that are open at a time and have a time to cool, the one that is allowed next
-    /// first. None of an agent that is being erased.
+    /// Lists approvals of every tenant that are open at a time and have a time to cool. The tenants take turns: of each the
+    /// one that is allowed next, these by their time, then of each the one after it, and so on. None of an agent that is
+    /// being erased.
     fn cooling_approvals<'a>(
         &'a self,
         operator: &'a Operator,

@@ -69,14 +69,19 @@ pub(crate) fn list(
 }
 
 /// Lists what is allowed by itself. That is looked for when one is due and after a start, so it has no index of its own: it
-/// walks along the open ones.
+/// walks along the open ones. The tenants take turns, and records are read again by their rows, so that none is sorted whole.
 pub(crate) fn cooling(db: &Connection, open_at: Timestamp, most: usize) -> Found<Vec<CoolingApproval>> {
     let mut select = db.prepare_cached(
-        "SELECT record, tenant FROM approvals INDEXED BY approvals_open WHERE open = 1 AND expires_at > ?1 \
+        "WITH cooling AS (SELECT rowid AS place, tenant, approval, \
+         julianday(json_extract(record, '$.cools_until')) AS until \
+         FROM approvals INDEXED BY approvals_open WHERE open = 1 AND expires_at > ?1 \
          AND json_extract(record, '$.cools_until') IS NOT NULL \
          AND EXISTS (SELECT 1 FROM agents a \
-         WHERE a.tenant = approvals.tenant AND a.agent = approvals.agent AND a.state <> 3) \
-         ORDER BY julianday(json_extract(record, '$.cools_until')), tenant, approval LIMIT ?2",
+         WHERE a.tenant = approvals.tenant AND a.agent = approvals.agent AND a.state <> 3)), \
+         turns AS (SELECT place, until, \
+         row_number() OVER (PARTITION BY tenant ORDER BY until, approval) AS turn FROM cooling) \
+         SELECT known.record, known.tenant FROM turns CROSS JOIN approvals known ON known.rowid = turns.place \
+         ORDER BY turns.turn, turns.until, known.tenant, known.approval LIMIT ?2",
     )?;
     let values = params![open_at.as_millisecond(), limit(&Page::<ApprovalId>::first(most))];
     let rows = select.query_map(values, |row| {

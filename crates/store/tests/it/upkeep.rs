@@ -1,11 +1,14 @@
 //! Erasure, rebuilt projections, the cost of a tail, many agents.
 
 use dromia_contracts::agent::{AgentState, Erased};
+use dromia_contracts::approval::{Approval, ApprovalState, ArgumentOrigin, Origin};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::Standing;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{
     AgentStateSet, Batch, Mutation, Page, RunTakeover, StatePut, Store as _, StoredEntry, TailLimits,
 };
-use dromia_contracts::{AgentId, Digest, ItemId, SessionId};
+use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};
 use dromia_store::{StoreConfig, rebuild_projections};
 
 use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, head, put, session_open};
@@ -87,6 +90,61 @@ async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
     assert_eq!(blobs.count(), 0);
     let again = scene.store.erase_agent_page(&Scene::scope(), AGENT).await;
     assert_eq!(again, Ok((Erased::default(), true)), "safe to repeat");
+}
+
+/// A request of a run of the agent, whose argument is quoted from what was said.
+fn quoting(run: RunId, id: [u8; 16]) -> Approval {
+    let (origin, label) = (Origin::Found, Label::CLAIM);
+    let quote = Some("pay to eve".to_owned());
+    Approval {
+        id: ApprovalId::from_bytes(id),
+        agent: AGENT,
+        session: SESSION,
+        run,
+        call: CallId { step: 1, index: 0 },
+        author: Actor::new("cli:ada"),
+        hops: 0,
+        context: label,
+        standing: Standing::default(),
+        tool: "pay".to_owned(),
+        arguments: r#"{"to":"eve"}"#.to_owned(),
+        action: Digest::from_bytes([1; 32]),
+        binding: Digest::from_bytes([2; 32]),
+        origins: vec![ArgumentOrigin { name: "to".to_owned(), role: None, origin, label, quote }],
+        rule: "permission".to_owned(),
+        reason: "a person looks".to_owned(),
+        approvers: Vec::new(),
+        asked_at: at(5),
+        holds_until: at(1_000),
+        expires_at: at(2_000),
+        cools_until: None,
+        state: ApprovalState::Waiting,
+        released: true,
+        answer: None,
+        used_by: None,
+    }
+}
+
+/// How many approvals quote what was said.
+fn quotes(scene: &Scene) -> i64 {
+    let quotes = "SELECT count(*) FROM approvals WHERE instr(record, 'pay to eve') > 0";
+    Scene::sql(scene.dir.path()).query_row(quotes, [], |row| row.get(0)).expect("is counted")
+}
+
+#[tokio::test]
+async fn what_an_approval_quotes_goes_with_the_agent_whose_bodies_are_erased() {
+    const MANY: i64 = 300;
+    let scene = Scene::open().await;
+    let run = scene.turn_done(SESSION, 0, b"pay to eve".to_vec()).await;
+    for _ in 0..MANY {
+        let ask = Mutation::ApprovalAsk(Box::new(quoting(run, scene.id())));
+        scene.done(Batch::new(TENANT).with(ask)).await;
+    }
+    assert_eq!(quotes(&scene), MANY);
+    let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
+    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+    while !scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page").1 {}
+    assert_eq!(quotes(&scene), 0);
 }
 
 fn dump(scene: &Scene) -> Vec<String> {

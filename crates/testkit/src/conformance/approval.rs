@@ -294,7 +294,7 @@ async fn cooling(scene: &Scene, open_at: i64, limit: usize) -> Vec<CoolingApprov
     scene.store.cooling_approvals(&operator, at(open_at), limit).await.expect("a read")
 }
 
-pub(super) async fn what_cools_is_listed_by_its_time_while_it_is_open(store: Arc<dyn Store>) {
+pub(super) async fn what_cools_is_listed_in_turns_and_by_its_time_while_it_is_open(store: Arc<dyn Store>) {
     let scene = Scene::open(Arc::clone(&store), 1).await;
     let other = Scene::open(store, 2).await;
     let (mine, theirs) = (asked(&scene, 1).await, asked(&other, 1).await);
@@ -307,15 +307,17 @@ pub(super) async fn what_cools_is_listed_by_its_time_while_it_is_open(store: Arc
     }
     let row =
         |tenant, number, until| CoolingApproval { tenant, approval: approval_id(number), until: at(until) };
-    let all = [row(scene.tenant, 4, 20), row(scene.tenant, 2, 900), row(other.tenant, 3, 1_500)];
-    assert_eq!(cooling(&scene, 10, 9).await, all);
+    let (first, second, theirs) =
+        (row(scene.tenant, 4, 20), row(scene.tenant, 2, 900), row(other.tenant, 3, 1_500));
+    let all = [first, theirs, second];
+    assert_eq!(cooling(&scene, 10, 9).await, all, "each tenant has its turn");
     assert_eq!(cooling(&scene, 1_999, 2).await, all[..2], "a page of them");
     assert_eq!(cooling(&scene, 2_000, 9).await.len(), 0, "they have expired");
     scene.done(scene.batch().with(answer(approval_id(4), ApprovalState::Holding, false, 10))).await;
-    assert_eq!(cooling(&scene, 10, 9).await, all[1..], "what is answered cools no more");
+    assert_eq!(cooling(&scene, 10, 9).await, [second, theirs], "what is answered cools no more");
     let set = AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
     scene.done(scene.batch().with(Mutation::AgentStateSet(set))).await;
-    assert_eq!(cooling(&scene, 10, 9).await, all[2..], "what is being erased is not seen");
+    assert_eq!(cooling(&scene, 10, 9).await, all[1..2], "what is being erased is not seen");
 }
 
 pub(super) async fn a_stranger_sees_and_answers_no_approval_and_an_erasure_takes_it(store: Arc<dyn Store>) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::approval::{Approval, ApprovalState, KEPT_MAX, OPEN_MAX};
+use dromia_contracts::approval::{Approval, ApprovalState, KEPT_MAX, OPEN_MAX, SWEEP_LOOKS_MAX};
 use dromia_contracts::store::{Batch, Mutation, Refusal, Store};
 use dromia_contracts::{ApprovalId, RunId};
 
@@ -123,4 +123,25 @@ pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_
     let late = Approval { asked_at: at(2_000), expires_at: at(3_000), ..asked(&scene, ended, KEPT_MAX + 5) };
     scene.done(scene.batch().with(ask(late))).await;
     assert_eq!(left(&scene).await, [1, 6, 7], "the open one has expired by then");
+}
+
+pub(super) async fn approvals_that_may_not_go_hold_up_none_behind_them(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let ended = scene.turn(0).await;
+    scene.replied(ended, "webhook:a").await;
+    // More than one look sees: their agent may be paused.
+    let stuck = SWEEP_LOOKS_MAX + 8;
+    let approved = |number| Approval { state: ApprovalState::Approved, ..asked(&scene, ended, number) };
+    let mut approvals: Vec<_> = (0..stuck).map(approved).collect();
+    approvals.extend((stuck..KEPT_MAX).map(|number| denied(&scene, ended, number)));
+    ask_all(&scene, &approvals).await;
+    assert!(is_there(&scene, stuck).await, "there is place for all of them");
+    for more in 0..3 {
+        scene.done(scene.batch().with(ask(denied(&scene, ended, KEPT_MAX + more)))).await;
+        assert!(!is_there(&scene, stuck + more).await, "{more}: the oldest behind them goes");
+        assert!(is_there(&scene, stuck + more + 1).await, "{more}: one for one");
+    }
+    for number in [0, SWEEP_LOOKS_MAX - 1, SWEEP_LOOKS_MAX, stuck - 1] {
+        assert!(is_there(&scene, number).await, "{number} may still begin");
+    }
 }

@@ -2,7 +2,7 @@
 
 use dromia_contracts::RunId;
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, touched,
+    Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, sweep_looks, touched,
 };
 use dromia_contracts::store::{ApprovalAnswer, NewEntry, Refusal};
 use jiff::Timestamp;
@@ -39,11 +39,13 @@ impl TenantRows {
     /// Lets go of the oldest approvals beyond those that are kept.
     fn sweep_approvals(&mut self, at: Timestamp) {
         let closed = || self.approvals.values().filter(move |known| !known.is_open_at(at));
-        let beyond = closed().count().saturating_sub(KEPT_MAX).min(SWEPT_MAX);
+        let beyond = closed().count().saturating_sub(KEPT_MAX);
         let has_ended = |run: RunId| self.runs.get(&run).is_none_or(|run| run.head.status.is_terminal());
         let is_over = |known: &&Approval| known.is_over_at(at) && known.runs().all(has_ended);
+        let looked_at =
+            sweep_looks(beyond).into_iter().flat_map(|passed| closed().skip(passed).take(SWEEP_LOOKS_MAX));
         let gone: Vec<_> =
-            closed().take(SWEEP_LOOKS_MAX).filter(is_over).map(|known| known.id).take(beyond).collect();
+            looked_at.filter(is_over).map(|known| known.id).take(beyond.min(SWEPT_MAX)).collect();
         for id in gone {
             self.approvals.remove(&id);
         }

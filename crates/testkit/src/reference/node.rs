@@ -37,21 +37,24 @@ impl State {
         })
     }
 
-    /// Lists approvals that are allowed by themselves, the next first.
+    /// Lists approvals that are allowed by themselves: of each tenant the next, then of each the one after it.
     pub(super) fn cooling_approvals(&self, open_at: Timestamp, limit: usize) -> Vec<CoolingApproval> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
             let seen =
                 |agent| rows.agents.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
             let seen = rows.approvals.values().filter(move |approval| seen(&approval.agent));
-            seen.filter_map(move |approval| {
+            let cooling = seen.filter_map(move |approval| {
                 let until = approval.cooling_at(open_at)?;
                 Some(CoolingApproval { tenant: *tenant, approval: approval.id, until })
-            })
+            });
+            let mut cooling: Vec<CoolingApproval> = cooling.collect();
+            cooling.sort_by_key(|row| (row.until, row.approval));
+            cooling.into_iter().enumerate()
         });
-        let mut rows: Vec<CoolingApproval> = rows.collect();
-        rows.sort_by_key(|row| (row.until, row.tenant, row.approval));
+        let mut rows: Vec<(usize, CoolingApproval)> = rows.collect();
+        rows.sort_by_key(|(turn, row)| (*turn, row.until, row.tenant, row.approval));
         rows.truncate(limit.min(Page::<ApprovalId>::LIMIT_MAX));
-        rows
+        rows.into_iter().map(|(_, row)| row).collect()
     }
 
     /// Lists runs that have not ended.

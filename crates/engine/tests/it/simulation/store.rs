@@ -356,7 +356,9 @@ impl Store for Weather {
             self.delay().await;
             let mut tail = self.below.session_tail(scope, session, limits).await?;
             for (_, entries) in tail.iter_mut().flat_map(|tail| &mut tail.runs) {
-                self.translate(entries);
+                let mut own = entries.to_vec();
+                self.translate(&mut own);
+                *entries = own.into();
             }
             if let (Some(tail), Some(Lie::SecondClaimer)) = (&mut tail, self.lie) {
                 // A claimer that does not see the turn that is active.

@@ -1,8 +1,9 @@
 //! The readers: a few threads, each with a connection that cannot write.
 //!
-//! A read is one transaction, sees one snapshot and ends after one page. It is interrupted after five seconds, and
-//! earlier if the writer needs the log to begin anew; both give [`ReadError::Unavailable`]. A row that does not
-//! match its digest is [`ReadError::Damaged`] and is never given out.
+//! A read is one transaction, sees one snapshot and ends after one page. If the writer needs the log to begin anew, it is
+//! interrupted and begins again with a newer snapshot, at most [`YIELDS_MAX`] times; after five seconds in all it is
+//! interrupted for good. What does not come to its end is [`ReadError::Unavailable`]. A row that does not match its digest is
+//! [`ReadError::Damaged`] and is never given out.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,6 +23,10 @@ use crate::config::{READ_TIME_MAX, READS_MAX, StoreConfig};
 use crate::gauge::Gauge;
 use crate::open;
 use crate::read::recent::Recent;
+
+/// How many times a read yields to the writer and begins again. Each takes a whole log full of writes, so one that is
+/// interrupted more often is itself what holds the log up.
+const YIELDS_MAX: usize = 8;
 
 /// Why a read gives nothing.
 #[derive(Debug)]
@@ -122,13 +127,13 @@ impl Readers {
     /// Runs a read on one of the threads.
     pub(crate) fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Reading) -> Result<T, Problem> + Send + 'static,
+        read: impl Fn(&mut Reading) -> Result<T, Problem> + Send + 'static,
     ) -> Read<'static, T> {
         let (tx, rx) = oneshot::channel();
         let job: Job = Box::new(move |reader| {
             // Nobody reads for a caller that went away.
             if !tx.is_closed() {
-                drop(tx.send(reader.read(read)));
+                drop(tx.send(reader.read(&read)));
             }
         });
         let mut waiting = self.queue.lock();
@@ -186,6 +191,12 @@ struct Limits {
     yields: AtomicU64,
 }
 
+impl Limits {
+    fn is_over(&self) -> bool {
+        nanos(self.epoch.elapsed()) > self.end_nanos.load(Ordering::Relaxed)
+    }
+}
+
 impl Reader {
     fn new(config: StoreConfig, gauge: Arc<Gauge>, recent: Arc<Recent>) -> Self {
         let limits =
@@ -206,29 +217,37 @@ impl Reader {
         }
     }
 
-    fn read<T>(&mut self, read: impl FnOnce(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
-        let mut reading = match self.reading.take() {
-            Some(reading) => reading,
-            None => self.open().map_err(Problem::Sql)?,
-        };
+    /// Reads once, and again after each time that it yielded.
+    fn read<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
         let end = self.limits.epoch.elapsed() + READ_TIME_MAX;
         self.limits.end_nanos.store(nanos(end), Ordering::Relaxed);
+        for _ in 0..YIELDS_MAX {
+            match self.attempt(read) {
+                Err(problem) if is_interrupted(&problem) && !self.limits.is_over() => {}
+                result => return result.map_err(ReadError::from),
+            }
+        }
+        self.attempt(read).map_err(ReadError::from)
+    }
+
+    fn attempt<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, Problem> {
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => self.open()?,
+        };
         self.limits.yields.store(self.gauge.yields(), Ordering::Relaxed);
         let result = snapshot(&mut reading, read);
         // After a failure nobody knows what state the connection is in; a new one costs less than a millisecond.
         if result.is_ok() && reading.db.is_autocommit() {
             self.reading = Some(reading);
         }
-        result.map_err(ReadError::from)
+        result
     }
 
     fn open(&self) -> rusqlite::Result<Reading> {
         let mut db = open::open_reader(&self.config)?;
         let (limits, gauge) = (self.limits.clone(), self.gauge.clone());
-        let expired = move || {
-            nanos(limits.epoch.elapsed()) > limits.end_nanos.load(Ordering::Relaxed)
-                || gauge.yields() != limits.yields.load(Ordering::Relaxed)
-        };
+        let expired = move || limits.is_over() || gauge.yields() != limits.yields.load(Ordering::Relaxed);
         db.progress_handler(1_000, Some(expired))?;
         Ok(Reading {
             db,
@@ -241,7 +260,7 @@ impl Reader {
 
 fn snapshot<T>(
     reading: &mut Reading,
-    read: impl FnOnce(&mut Reading) -> Result<T, Problem>,
+    read: &impl Fn(&mut Reading) -> Result<T, Problem>,
 ) -> Result<T, Problem> {
     reading.db.prepare_cached("BEGIN")?.execute([])?;
     let value = read(reading)?;
@@ -249,6 +268,72 @@ fn snapshot<T>(
     Ok(value)
 }
 
+fn is_interrupted(problem: &Problem) -> bool {
+    matches!(problem, Problem::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted))
+}
+
 fn nanos(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A reader of an empty file, and what the writer tells it.
+    fn reader(dir: &tempfile::TempDir) -> (Reader, Arc<Gauge>) {
+        let gauge = Arc::new(Gauge::default());
+        (Reader::new(StoreConfig::new(dir.path()), gauge.clone(), Arc::default()), gauge)
+    }
+
+    /// Reads long enough that SQLite asks whether it may go on.
+    fn long(reading: &Reading) -> Result<i64, Problem> {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) FROM n";
+        Ok(reading.db.query_row(sql, [], |row| row.get(0))?)
+    }
+
+    /// Reads while the writer needs the log at the first `yields` attempts.
+    fn read_beside_writer(yields: usize) -> (Result<i64, ReadError>, usize) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut reader, gauge) = reader(&dir);
+        let attempts = AtomicUsize::new(0);
+        let result = reader.read(&|reading: &mut Reading| {
+            if attempts.fetch_add(1, Ordering::Relaxed) < yields {
+                gauge.interrupt_readers();
+            }
+            long(reading)
+        });
+        (result, attempts.into_inner())
+    }
+
+    #[test]
+    fn a_read_that_yields_to_the_writer_begins_again() {
+        for yields in 0..=YIELDS_MAX {
+            let (result, attempts) = read_beside_writer(yields);
+            assert_eq!((result.ok(), attempts), (Some(100_000), yields + 1));
+        }
+    }
+
+    #[test]
+    fn a_read_that_always_holds_the_log_up_ends() {
+        let (result, attempts) = read_beside_writer(usize::MAX);
+        assert!(matches!(result, Err(ReadError::Unavailable { .. })), "{result:?}");
+        assert_eq!(attempts, YIELDS_MAX + 1);
+    }
+
+    #[test]
+    fn a_read_whose_time_is_over_does_not_begin_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut reader, _) = reader(&dir);
+        let limits = reader.limits.clone();
+        let attempts = AtomicUsize::new(0);
+        let result = reader.read(&|reading: &mut Reading| {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            limits.end_nanos.store(0, Ordering::Relaxed);
+            long(reading)
+        });
+        assert!(matches!(result, Err(ReadError::Unavailable { .. })), "{result:?}");
+        assert_eq!(attempts.into_inner(), 1);
+    }
 }

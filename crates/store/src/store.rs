@@ -89,7 +89,7 @@ impl SqliteStore {
     /// Lists files on a reader's thread, where waiting for the disk holds nobody up but other reads.
     async fn listed<T: Send + 'static>(
         &self,
-        list: impl FnOnce(&FileBodies) -> std::io::Result<T> + Send + 'static,
+        list: impl Fn(&FileBodies) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let listed = self.read(move |r| Ok(list(&r.files))).await?;
         listed.map_err(|error| ReadError::Unavailable { cause: error.to_string() })
@@ -151,7 +151,7 @@ impl SqliteStore {
 
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Reading) -> Result<T, Problem> + Send + 'static,
+        read: impl Fn(&mut Reading) -> Result<T, Problem> + Send + 'static,
     ) -> Read<'static, T> {
         self.readers.read(read)
     }

@@ -112,10 +112,10 @@ pub(crate) fn list(
 
 /// Lists the first open delivery of each target, of every tenant. Each is found by a seek of its own, so a long queue
 /// before one target costs nothing.
-pub(crate) fn outbox(db: &Connection, page: Page<(TenantId, String)>) -> Found<Vec<OpenDelivery>> {
+pub(crate) fn outbox(db: &Connection, page: &Page<(TenantId, String)>) -> Found<Vec<OpenDelivery>> {
     let most = page.limit.min(Page::<()>::LIMIT_MAX);
-    let (mut tenant, mut target) = match page.after {
-        Some((tenant, target)) => (tenant.as_bytes().to_vec(), target),
+    let (mut tenant, mut target) = match &page.after {
+        Some((tenant, target)) => (tenant.as_bytes().to_vec(), target.clone()),
         None => (Vec::new(), String::new()),
     };
     let mut select = db.prepare_cached(concat!(

@@ -278,7 +278,7 @@ impl Store for SqliteStore {
     }
 
     fn outbox<'a>(&'a self, _: &'a Operator, page: Page<(TenantId, String)>) -> Read<'a, Vec<OpenDelivery>> {
-        self.read(move |r| read::delivery::outbox(&r.db, page))
+        self.read(move |r| read::delivery::outbox(&r.db, &page))
     }
 
     fn outbox_waiting<'a>(&'a self, _: &'a Operator, tenant: TenantId, target: &'a str) -> Read<'a, u64> {

@@ -19,6 +19,7 @@ mod gvisor;
 mod landlock;
 mod meter;
 mod namespaces;
+mod numbers;
 mod root;
 mod syscalls;
 mod vm;
@@ -49,6 +50,9 @@ pub(crate) use self::vm::{run_machine, run_rehearsal};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(25);
+
+/// The priority of the helper, where it may have it: ten steps before what it watches.
+const PRIORITY: i32 = -10;
 
 /// How long killing what is left may take.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -115,14 +119,22 @@ fn control() -> io::Result<UnixStream> {
 fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
     // A signal to the group of the server is not one to the tools.
     rustix::process::setsid()?;
+    // Whoever counts processes that only fork must come to its turn among them. An ordinary user may not ask for it.
+    let priority = rustix::process::getpriority_process(None)?;
+    let _: rustix::io::Result<()> = rustix::process::setpriority_process(None, priority.min(PRIORITY));
     let groups = Groups::make(&order.groups, &order.spec.limits)?;
-    let ending = started_and_watched(control, order, &groups);
+    let ending = started_and_watched(control, order, &groups, priority);
     groups.remove();
     ending
 }
 
 /// Starts the warden and watches until nothing of it is left.
-fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> io::Result<Ending> {
+fn started_and_watched(
+    control: &UnixStream,
+    order: &Order,
+    groups: &Groups,
+    priority: i32,
+) -> io::Result<Ending> {
     match &order.walls {
         // The engine builds, and this process watches; there is no warden.
         Walls::Docker { engine, work } => return docker::run(control, order, engine, work),
@@ -151,7 +163,7 @@ fn started_and_watched(control: &UnixStream, order: &Order, groups: &Groups) -> 
     let (go, let_go) = rustix::pipe::pipe_with(cloexec)?;
     let Some(warden) = sys::fork()? else {
         drop((told, let_go));
-        warden::run(order, groups, &go, tell, control);
+        warden::run(order, groups, &go, tell, control, priority);
     };
     drop((tell, go));
     // Closing it is the signal; the warden waits for one byte, so that it never runs on without this process.

@@ -16,7 +16,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 use super::groups::Groups;
 use super::landlock::Places;
 use super::syscalls::Paths;
-use super::{ended, gvisor, root, vm, walls};
+use super::{ended, gvisor, numbers, root, vm, walls};
 use crate::order::{Order, Report, Walls};
 use crate::spec::{WORKSPACE, environment};
 
@@ -24,10 +24,17 @@ use crate::spec::{WORKSPACE, environment};
 pub(crate) const NOT_STARTED: u8 = 125;
 
 /// Runs the warden to its end, in these control groups. `go` gives one byte if the helper lives; `tell` takes the report;
-/// `control` is the helper's socket, for whoever hands a door over it.
-pub(crate) fn run(order: &Order, groups: &Groups, go: &OwnedFd, tell: OwnedFd, control: &UnixStream) -> ! {
+/// `control` is the helper's socket, for whoever hands a door over it; `priority` is what the program has.
+pub(crate) fn run(
+    order: &Order,
+    groups: &Groups,
+    go: &OwnedFd,
+    tell: OwnedFd,
+    control: &UnixStream,
+    priority: i32,
+) -> ! {
     let mut tell = std::fs::File::from(tell);
-    let ending = match begin(go) {
+    let ending = match begin(go, priority) {
         Ok(()) => match groups.join() {
             Ok(()) => follow(order, control),
             Err(problem) => {
@@ -42,9 +49,12 @@ pub(crate) fn run(order: &Order, groups: &Groups, go: &OwnedFd, tell: OwnedFd, c
     std::process::exit(i32::from(NOT_STARTED))
 }
 
-/// Ties this process to the helper, and makes sure that the helper was there when it was tied.
-fn begin(go: &OwnedFd) -> io::Result<()> {
+/// Ties this process to the helper, makes sure that the helper was there when it was tied, and leaves the share of the
+/// processor to it that is its own: the kernel may divide by sessions first.
+fn begin(go: &OwnedFd, priority: i32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::setsid()?;
+    rustix::process::setpriority_process(None, priority)?;
     let mut byte = [0];
     if rustix::io::read(go, &mut byte)? == 1 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
@@ -87,6 +97,7 @@ fn follow(order: &Order, control: &UnixStream) -> Ending {
 
 /// Builds a file system and the walls, starts the program, and waits for its end.
 fn strict(spec: &ProcessSpec) -> Result<Ending, String> {
+    numbers::bound(&spec.limits).map_err(|problem| format!("the numbers of its processes: {problem}"))?;
     root::build(spec).map_err(|(place, problem)| format!("{place}: {problem}"))?;
     // What this process holds is not for the eyes of what it starts.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)

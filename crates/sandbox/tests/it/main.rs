@@ -6,5 +6,6 @@ mod door;
 mod groups;
 mod guest;
 mod machine;
+mod numbers;
 mod port;
 mod support;

@@ -1,0 +1,48 @@
+//! What a program that does nothing but fork takes of the machine, also where the server is root, whom `RLIMIT_NPROC` does
+//! not hold.
+
+use dromia_contracts::sandbox::{Ending, Limit};
+use dromia_sandbox::probe::{self, Kind};
+
+use crate::support::{machine, run, script};
+
+/// The first kernel whose process namespaces have numbers of their own is 6.14.
+fn namespaces_have_their_own() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("it is told");
+    let mut words = release.split('.').map(|word| word.parse::<u32>().unwrap_or_default());
+    (words.next(), words.next()) >= (Some(6), Some(14))
+}
+
+#[tokio::test]
+async fn a_program_has_its_own_few_numbers_of_processes_and_cannot_take_more() {
+    if !namespaces_have_their_own() {
+        return;
+    }
+    let all = std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("it is told");
+    let backend = probe::one(&machine(None), Kind::Strict).state.expect("it works");
+    let dir = tempfile::tempdir().expect("a directory");
+    let text =
+        "cat /proc/sys/kernel/pid_max; echo 32768 > /proc/sys/kernel/pid_max; cat /proc/sys/kernel/pid_max";
+    let told = run(&*backend, script(dir.path(), text)).await;
+    assert_eq!(told.out, "301\n301\n", "{told:?}");
+    assert_eq!(
+        std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("it is told"),
+        all,
+        "the machine keeps its own"
+    );
+}
+
+/// Each of its processes starts two more, ten times, and none ends: more than two thousand, unless the kernel refuses.
+#[tokio::test]
+async fn a_bomb_of_processes_is_refused_more_before_anybody_counts_them() {
+    if !namespaces_have_their_own() {
+        return;
+    }
+    let backend = probe::one(&machine(None), Kind::Strict).state.expect("it works");
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = "bomb() { : > $1; [ ${#1} -gt 10 ] || { bomb ${1}a & bomb ${1}b & }; sleep 9; }; bomb x";
+    let told = run(&*backend, script(dir.path(), text)).await;
+    assert_eq!(told.ending, Ending::Killed { limit: Limit::Processes }, "{told:?}");
+    let begun = std::fs::read_dir(dir.path()).expect("it is there").count();
+    assert!((16..=300).contains(&begun), "{begun} processes began");
+}

@@ -26,6 +26,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         policy: Some(Digest::from_bytes([6; 32])),
         approval: None,
         in_plan: Some(false),
+        network: None,
         opinion: None,
     });
     let refused = Entry::ToolRefused(ToolRefused {
@@ -36,6 +37,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         policy: Some(Digest::from_bytes([6; 32])),
         approval: None,
         in_plan: Some(false),
+        network: None,
         opinion: None,
     });
     let parts = vec![Part::text("the instance policy forbids it", Label::PUBLIC_FACT)];

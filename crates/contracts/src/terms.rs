@@ -95,13 +95,17 @@ mod tests {
             let grants: Vec<String> = grants.iter().map(|&grant| grant.to_owned()).collect();
             ToolTerms { network, ..ToolTerms::default() }.network_for(&grants)
         };
-        for grants in [&["exec", "net:h"][..], &["net.read:h"], &["holder:ten_1/agt_1"]] {
+        let (covers, of_no_use): ([&[&str]; 3], [&[&str]; 2]) = (
+            [&["exec", "net:h"], &["net.read:h"], &["holder:ten_1/agt_1"]],
+            [&[], &["exec", "network.x", "model"]],
+        );
+        for grants in covers {
             assert_eq!(given(Some(Network::Proxy), grants), Network::Proxy, "{grants:?}");
             for network in [None, Some(Network::None)] {
                 assert_eq!(given(network, grants), Network::None, "{grants:?}");
             }
         }
-        for grants in [&[][..], &["exec", "network.x", "model"]] {
+        for grants in of_no_use {
             assert_eq!(given(Some(Network::Proxy), grants), Network::None, "{grants:?}");
         }
     }

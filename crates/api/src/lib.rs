@@ -42,7 +42,7 @@ pub use dromia_contracts::run::{RunKind, RunStatus};
 pub use dromia_contracts::sandbox::{Level, Network};
 pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState};
-pub use dromia_contracts::tool::{ArgumentRole, EffectClass};
+pub use dromia_contracts::tool::{ArgumentRole, EffectClass, Sink};
 pub use dromia_contracts::vault::Placement;
 pub use dromia_contracts::{
     AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId,

@@ -3,6 +3,7 @@
 use dromia_contracts::model::Usage;
 use dromia_contracts::opinion::Opinion;
 use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::{AgentId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -121,6 +122,10 @@ pub struct Decision {
     /// Whether the call lay within the frozen plan of its turn; absent where the plan was open, or not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
+    /// What the program was to be given that the call starts, when it was judged: without a way out it counts as `inside`,
+    /// else as `outside`. Absent for a call that starts none, and where nothing was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// What a second model said of the call before; absent where this run asked none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opinion: Option<Opinion>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::sandbox::{Level, Limits, Network};
-use dromia_contracts::tool::{ArgumentRole, EffectClass};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, Sink};
 use dromia_contracts::{RunId, SessionId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,10 @@ pub struct Tool {
     pub description: String,
     /// What a repeated call may do, at worst.
     pub effect: EffectClass,
+    /// Where what it does is seen, as policies are told it. A tool that runs programs stays inside where they are given no
+    /// way out.
+    #[serde(default)]
+    pub sink: Sink,
     /// What its arguments mean to the gate, by their names; one that is not here only says how.
     pub roles: BTreeMap<String, ArgumentRole>,
     /// The label of what it returns: integrity and readers, such as `untrusted/agent`.

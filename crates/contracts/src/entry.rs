@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn a_call_says_what_its_program_was_to_be_given_or_is_written_as_ever() {
+        let action = "0f".repeat(32);
+        let started = format!(
+            r#"{{"call":"call_1_0","tool":"exec","effect":"unkeyed","attempt":1,"action":"{action}","rule":"grant exec""#
+        );
+        let refused = r#"{"call":"call_1_0","tool":"exec","status":"denied","rule":"r""#;
+        for (kind, fields) in [("tool_started", started.as_str()), ("tool_refused", refused)] {
+            for said in ["", r#","network":"none""#, r#","network":"proxy""#] {
+                let fields = format!("{fields}{said}}}");
+                let entry = Entry::decode(kind, 1, &fields).expect("all are read");
+                assert_eq!((entry.kind(), entry.encode()), ((kind, 1), fields));
+            }
+        }
+    }
+
+    #[test]
     fn a_parked_entry_keeps_its_reason_readable() {
         let entry = Entry::RunParked(RunParked { park: Park::AgentPaused });
         assert_eq!(entry.encode(), r#"{"on":"agent_paused"}"#);

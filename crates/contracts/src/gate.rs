@@ -11,7 +11,7 @@ use crate::id::SessionId;
 use crate::label::Label;
 use crate::plan::Planning;
 use crate::scope::{Actor, Scope};
-use crate::tool::PreparedCall;
+use crate::tool::{PreparedCall, Sink};
 
 /// On whose behalf an action would happen.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +103,9 @@ pub trait Gate: Send + Sync + fmt::Debug {
 
     /// Judges one action.
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict;
+
+    /// Tells where what a call does is seen, as policies are told it. What nobody can say is outside.
+    fn sink(&self, call: &PreparedCall) -> Sink;
 
     /// Tells whether nobody can undo a call: it changes something where others see it. What nobody can say is taken for
     /// granted.

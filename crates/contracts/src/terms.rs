@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::BoxFuture;
+use crate::egress::may_reach;
 use crate::id::{AgentId, TenantId};
 use crate::sandbox::{Level, Network};
 use crate::scope::Scope;
@@ -30,6 +31,17 @@ pub struct ToolTerms {
     pub wall_ms: Option<u64>,
     /// The most bytes in the workspace while a program of it runs.
     pub disk_bytes: Option<u64>,
+}
+
+impl ToolTerms {
+    /// Tells what a program is given that an agent with these grants starts: a way out only where the operator says so and
+    /// some grant may cover a host. What is judged, what is run and what is shown of it are this one answer.
+    pub fn network_for(&self, grants: &[String]) -> Network {
+        match self.network {
+            Some(Network::Proxy) if grants.iter().any(|grant| may_reach(grant)) => Network::Proxy,
+            Some(Network::Proxy | Network::None) | None => Network::None,
+        }
+    }
 }
 
 /// Spells the operator's word for a privileged tool, as it stands among an agent's grants. No configuration of an agent
@@ -70,5 +82,31 @@ impl Terms for ToolTerms {
 
     fn erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_given_a_way_out_where_the_operator_says_so_and_a_host_is_granted() {
+        let given = |network, grants: &[&str]| {
+            let grants: Vec<String> = grants.iter().map(|&grant| grant.to_owned()).collect();
+            ToolTerms { network, ..ToolTerms::default() }.network_for(&grants)
+        };
+        let (covers, of_no_use): ([&[&str]; 3], [&[&str]; 2]) = (
+            [&["exec", "net:h"], &["net.read:h"], &["holder:ten_1/agt_1"]],
+            [&[], &["exec", "network.x", "model"]],
+        );
+        for grants in covers {
+            assert_eq!(given(Some(Network::Proxy), grants), Network::Proxy, "{grants:?}");
+            for network in [None, Some(Network::None)] {
+                assert_eq!(given(network, grants), Network::None, "{grants:?}");
+            }
+        }
+        for grants in of_no_use {
+            assert_eq!(given(Some(Network::Proxy), grants), Network::None, "{grants:?}");
+        }
     }
 }

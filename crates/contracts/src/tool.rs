@@ -19,7 +19,7 @@ use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::label::Label;
 use crate::past::Past;
-use crate::sandbox::Limits;
+use crate::sandbox::{Limits, Network};
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
 use crate::terms::ToolTerms;
@@ -129,6 +129,9 @@ pub struct PreparedCall {
     pub action: Digest,
     /// Where it would reach out to, if it would.
     pub reaches: Option<Reaches>,
+    /// What the program would be given that it starts. It depends on whose call it is, so whoever has it judged says it,
+    /// and the host gives no more than was judged. Without it nobody looked, or it starts none.
+    pub network: Option<Network>,
 }
 
 /// Says why a call cannot be prepared; the model is told, nothing ran.

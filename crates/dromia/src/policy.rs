@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::{DecidedBy, Decision};
-use dromia_api::{CallId, List, RunId, TENANT_DEFAULT, shown};
+use dromia_api::{CallId, List, Network, RunId, TENANT_DEFAULT, shown};
 use dromia_cli::output::{pairs, time};
 use dromia_cli::{Client, Context, Exit, Global, Output};
 use dromia_guard::policy::{DEFAULT, DEFAULT_TESTS, PolicyProblem, PolicyText, VERSION, run_tests};
@@ -145,6 +145,11 @@ fn explained(decision: &Decision) -> String {
         Some(false) => "outside of the frozen plan",
         None => "",
     };
+    let sink = match decision.network {
+        Some(Network::None) => "inside: its program was to be given no way out",
+        Some(Network::Proxy) => "outside: its program was to be given a way out",
+        None => "",
+    };
     let verdict = match (decision.allowed, decision.by, &decision.rule) {
         (true, _, _) => "allowed",
         (false, DecidedBy::Approval, None) => "put before a person; the run went on without it",
@@ -156,6 +161,7 @@ fn explained(decision: &Decision) -> String {
         ("by", decision.by.as_str().to_owned()),
         ("rule", decision.rule.as_deref().map(shown).unwrap_or_default()),
         ("why", shown(&decision.why)),
+        ("sink", sink.to_owned()),
         ("plan", plan.to_owned()),
         ("opinion", decision.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
         ("policy", decision.policy.map(|policy| policy.to_string()).unwrap_or_default()),

@@ -3,6 +3,7 @@
 //! A snapshot may be a moment old. That is safe: the claim of a session asks the store itself whether the agent
 //! runs, and a change of state replaces the snapshot in the same process.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -14,8 +15,10 @@ use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::past;
 use dromia_contracts::plan::Planning;
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{Pin, ReadError};
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{EffectClass, PreparedCall, ToolDescriptor, ToolHost};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use serde::{Deserialize, Serialize};
@@ -151,7 +154,9 @@ impl Core {
         let revision = self.ports.store.revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
         let added = self.ports.terms.grants(scope, agent).await.map_err(read_fault)?;
-        let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config, added));
+        let grants = [revision.config.grants.clone(), added].concat();
+        let networks = self.networks(scope, agent, &grants).await.map_err(read_fault)?;
+        let snapshot = Arc::new(self.make_snapshot(scope, &found, revision.config, grants, &networks));
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
         if self.agent_changes.load(Ordering::SeqCst) != changes {
             // Some agent changed while this one was read: what was read may be older than the change.
@@ -200,15 +205,32 @@ impl Core {
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 
+    /// Tells of each tool that runs programs what a program would be given that this agent starts.
+    async fn networks(
+        &self,
+        scope: &Scope,
+        agent: AgentId,
+        grants: &[String],
+    ) -> Result<Networks, ReadError> {
+        let mut networks = Networks::new();
+        for ToolDescriptor { name, .. } in self.ports.tools.descriptors() {
+            if runs_programs(&*self.ports.tools, name) {
+                let terms = self.ports.terms.of(name, Some((scope, agent))).await?;
+                networks.insert(name.clone(), terms.network_for(grants));
+            }
+        }
+        Ok(networks)
+    }
+
     fn make_snapshot(
         &self,
         scope: &Scope,
         agent: &Agent,
         config: AgentConfig,
-        added: Vec<String>,
+        grants: Vec<String>,
+        networks: &Networks,
     ) -> Snapshot {
-        let grants = [config.grants.clone(), added].concat();
-        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &grants);
+        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, &grants, networks);
         let system: Arc<str> = Arc::from(config.instructions.as_str());
         let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
         // Strings and JSON values only: serialization has no failing case.
@@ -227,12 +249,21 @@ impl Core {
     }
 }
 
+/// What programs would be given, by the tool that starts them.
+type Networks = BTreeMap<String, Network>;
+
+/// Tells whether a tool runs programs.
+pub(crate) fn runs_programs(host: &dyn ToolHost, tool: &str) -> bool {
+    host.limits(tool, &ToolTerms::default()).is_some()
+}
+
 /// Lists the tools whose name some grant covers; the gate judges every call again with its arguments.
 fn visible_tools(
     gate: &dyn Gate,
     host: &dyn ToolHost,
     scope: &Scope,
     grants: &[String],
+    networks: &Networks,
 ) -> Arc<[ToolDescriptor]> {
     let visible = |descriptor: &&ToolDescriptor| {
         let probe = PreparedCall {
@@ -242,6 +273,7 @@ fn visible_tools(
             arguments: "{}".to_owned(),
             action: Digest::default(),
             reaches: None,
+            network: networks.get(&descriptor.name).copied(),
         };
         let context = Label::PUBLIC_FACT;
         let principal =

@@ -19,18 +19,19 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::{Exhausted, Payer};
 use dromia_contracts::content::parts_text;
-use dromia_contracts::entry::Park;
+use dromia_contracts::entry::{Entry, Park};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
 use dromia_contracts::plan::{DECLARE, Standing};
 use dromia_contracts::runs::Outcome;
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry, Page, Refusal};
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{Actor, ApprovalId, CallId, Digest, ItemId, RunId, Scope, SessionId};
 
-use crate::agents::Snapshot;
+use crate::agents::{Snapshot, runs_programs};
 use crate::client;
 use crate::config::EngineConfig;
 use crate::core::Core;
@@ -79,6 +80,33 @@ pub(crate) struct Owner {
     pub(crate) before: Option<Before>,
     /// A commit freed the session and told that input waits there.
     pub(crate) waiting: bool,
+}
+
+/// What the journal keeps of a judged call beside the verdict. Deciding needs none of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside {
+    /// Whether it lay within the plan of its turn, where that was frozen.
+    in_plan: Option<bool>,
+    /// What the program would be given that it starts.
+    network: Option<Network>,
+}
+
+impl Beside {
+    /// Says so in the entries that the call led to.
+    fn note(self, entries: &mut [NewEntry], id: CallId) {
+        for new in entries {
+            let (in_plan, network) = match &mut new.entry {
+                Entry::ToolStarted(started) if started.call == id => {
+                    (&mut started.in_plan, &mut started.network)
+                }
+                Entry::ToolRefused(refused) if refused.call == id => {
+                    (&mut refused.in_plan, &mut refused.network)
+                }
+                _ => continue,
+            };
+            (*in_plan, *network) = (self.in_plan, self.network);
+        }
+    }
 }
 
 /// How things stood before a call was to begin.
@@ -190,17 +218,13 @@ impl Owner {
         self.decide_noting(input, |_| {})
     }
 
-    /// Decides about a judged call, and writes down how it stood to a frozen plan.
-    fn decide_judged(&mut self, id: CallId, (judgement, in_plan): (Judgement, Option<bool>)) -> Next {
+    /// Decides about a judged call, and writes down what it was judged with.
+    fn decide_judged(&mut self, id: CallId, (judgement, beside): (Judgement, Beside)) -> Next {
         if let Judgement::Consults(consults) = &judgement {
             self.priced = consults.prepared.priced;
             self.prepared = Some(consults.prepared.clone());
         }
-        self.decide_noting(Input::Judged(id, judgement), |entries| {
-            if let Some(in_plan) = in_plan {
-                plan::note(entries, id, in_plan);
-            }
-        })
+        self.decide_noting(Input::Judged(id, judgement), |entries| beside.note(entries, id))
     }
 
     fn decide_noting(&mut self, input: Input, note: impl FnOnce(&mut [NewEntry])) -> Next {
@@ -291,39 +315,41 @@ impl Owner {
         self.core.ports.store.inbox(&self.scope, owner, after, limit).await.map_err(|_| Lost::Store)
     }
 
-    /// Judges a call; says with it whether it lay within the plan of its turn, where that was frozen and asked about.
-    async fn judge(&self, id: CallId) -> Result<(Judgement, Option<bool>), Lost> {
+    /// Judges a call; says with it what else of it the journal keeps, as far as the gate was asked.
+    async fn judge(&self, id: CallId) -> Result<(Judgement, Beside), Lost> {
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
             let rule = "erased".to_owned();
-            return Ok((Judgement::Denied { rule, reason, policy: None }, None));
+            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
         };
         if self.story.client.has(&call.tool, self.agent.tools.all()) {
-            return Ok((client::judge(call), None));
+            return Ok((client::judge(call), Beside::default()));
         }
         let call = match self.core.ports.tools.prepare(call) {
             Ok(call) => call,
             Err(error) => {
                 self.core.count_malformed(&error);
-                return Ok((Judgement::Malformed(error), None));
+                return Ok((Judgement::Malformed(error), Beside::default()));
             }
         };
         if call.tool == DECLARE && self.story.is_closed() {
             self.core.count_denied(&call.tool);
             let (rule, reason) = (plan::FROZEN.to_owned(), plan::FROZEN_TEXT.to_owned());
-            return Ok((Judgement::Denied { rule, reason, policy: None }, None));
+            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
         }
+        let call = self.with_network(call).await?;
         let mut standing = match self.state.approved_call() {
             // Boxed, because it is rare and the run's future need not be larger for it.
             Some(approved) => Box::pin(self.asked_standing(approved.approval, call.action)).await?,
             None => self.standing(&call),
         };
         let in_plan = standing.frozen.then_some(standing.in_plan);
+        let beside = Beside { in_plan, network: call.network };
         let verdict = self.gate(Action::Tool(&call), &standing);
         // Boxed, because it is rare and the run's future need not be larger for it.
         let verdict = match Box::pin(self.advised(&call, verdict, &mut standing)).await? {
             Advised::Verdict(verdict) => verdict,
-            Advised::First(judgement) => return Ok((judgement, None)),
+            Advised::First(judgement) => return Ok((judgement, Beside::default())),
         };
         let judgement = match verdict {
             Verdict::Allow { rule, policy } => Judgement::Allowed { call, rule, policy },
@@ -342,7 +368,18 @@ impl Owner {
                 Judgement::Denied { rule, reason, policy }
             }
         };
-        Ok((judgement, in_plan))
+        Ok((judgement, beside))
+    }
+
+    /// Notes with a call what the program would be given that it starts, as the operator and the agent's grants say now.
+    async fn with_network(&self, call: PreparedCall) -> Result<PreparedCall, Lost> {
+        let ports = &self.core.ports;
+        if !runs_programs(&*ports.tools, &call.tool) {
+            return Ok(call);
+        }
+        let terms = ports.terms.of(&call.tool, Some((&self.scope, self.agent.id))).await;
+        let terms = terms.map_err(|_| Lost::Store)?;
+        Ok(PreparedCall { network: Some(terms.network_for(&self.agent.grants)), ..call })
     }
 
     /// What of a call was typed and planned.

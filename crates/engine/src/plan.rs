@@ -10,11 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dromia_contracts::CallId;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::entry::Entry;
 use dromia_contracts::plan::{DECLARE, DESTINATIONS_MAX, Declaration, Standing, TOOLS_MAX};
-use dromia_contracts::store::NewEntry;
 use dromia_contracts::tool::{ArgumentRole, PreparedCall, ToolDescriptor, ToolHost};
 use serde_json::Value;
 
@@ -39,17 +36,6 @@ const BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Plan {
     tools: BTreeMap<String, BTreeSet<String>>,
     destinations: usize,
-}
-
-/// Says in the entries that a judged call led to how it stood to a frozen plan. Deciding needs none of it.
-pub(crate) fn note(entries: &mut [NewEntry], id: CallId, in_plan: bool) {
-    for new in entries {
-        match &mut new.entry {
-            Entry::ToolStarted(started) if started.call == id => started.in_plan = Some(in_plan),
-            Entry::ToolRefused(refused) if refused.call == id => refused.in_plan = Some(in_plan),
-            _ => {}
-        }
-    }
 }
 
 /// Tells how a call stands to the plan of its turn. Of what was typed it knows nothing.

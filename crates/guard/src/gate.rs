@@ -14,7 +14,7 @@ use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::Reaches;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::past;
-use dromia_contracts::tool::PreparedCall;
+use dromia_contracts::tool::{PreparedCall, Sink};
 
 use crate::capability::{Denied, Live, Sought};
 use crate::egress::reach;
@@ -70,6 +70,10 @@ impl Gate for GrantGate {
     fn check_grants(&self, grants: &[String]) -> Result<(), String> {
         let tools: Vec<_> = self.tools.iter().map(String::as_str).collect();
         parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn sink(&self, call: &PreparedCall) -> Sink {
+        self.policies.sink(call)
     }
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {

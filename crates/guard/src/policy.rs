@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::gate::{Action, Principal};
 use dromia_contracts::id::TenantId;
-use dromia_contracts::tool::{Manifest, PreparedCall};
+use dromia_contracts::tool::{Manifest, PreparedCall, Sink};
 
 pub use self::layer::{
     BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
@@ -106,6 +106,12 @@ impl Policies {
     /// Lets other layers count from now on.
     pub fn replace(&self, layers: Layers) {
         *self.below.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(layers);
+    }
+
+    /// Tells where what a call does is seen, as the question to a policy says it; of a tool that nobody described it says
+    /// nothing, which counts as outside.
+    pub fn sink(&self, call: &PreparedCall) -> Sink {
+        question::sink(call, self.known.manifests.get(&call.tool)).unwrap_or(Sink::Outside)
     }
 
     /// Tells whether nobody can undo a call, as the question to a policy says it.

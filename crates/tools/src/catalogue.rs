@@ -144,7 +144,8 @@ impl Builtin {
         }
     }
 
-    /// Tells where what the tool does is seen. A program may be given a way out, and nobody knows what it does with it.
+    /// Tells where what the tool does is seen. A program may be given a way out, and nobody knows what it does with it; of a
+    /// call that gives it none, whoever judges it knows better.
     const fn sink(self) -> Sink {
         match self {
             Self::Exec | Self::HttpRequest | Self::ShellExecute => Sink::Outside,

@@ -162,6 +162,7 @@ impl ExternalTool {
             arguments,
             // Where it goes is the operator's matter: the grant for the tool covers it.
             reaches: None,
+            network: None,
         })
     }
 

@@ -24,7 +24,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::egress::{Line, may_reach};
+use dromia_contracts::egress::Line;
 use tokio::task::JoinSet;
 
 use self::desk::Desk;
@@ -46,11 +46,6 @@ pub(crate) struct Way {
     pub(crate) line: Arc<dyn Line>,
     pub(crate) grants: Vec<String>,
     pub(crate) share: String,
-}
-
-/// Tells whether there is anything that grants could cover.
-pub(crate) fn is_of_use(grants: &[String]) -> bool {
-    grants.iter().any(|grant| may_reach(grant))
 }
 
 /// A proxy that stands. Dropping it ends it.

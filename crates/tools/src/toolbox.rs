@@ -188,6 +188,7 @@ pub fn prepare(call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         reaches: request.as_ref().map(HttpRequest::reaches),
         arguments,
         action,
+        network: None,
     })
 }
 

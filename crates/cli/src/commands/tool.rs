@@ -5,7 +5,7 @@ use std::time::Duration;
 use dromia_api::event::{EventAccepted, WAIT_MS_MAX};
 use dromia_api::quantity::{size, time};
 use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits, ToolNetwork};
-use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, Network, RunStatus};
+use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, Network, RunStatus, Sink};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -144,6 +144,7 @@ fn text(columns: Option<u16>, tool: &Tool) -> String {
         ("tool", tool.name.clone()),
         ("about", tool.description.clone()),
         ("effect", effect(tool.effect).to_owned()),
+        ("sink", sink(tool)),
         ("result", tool.result_label.clone()),
         ("granted", tool.granted.as_ref().map(granted).unwrap_or_default()),
         ("privileged", privileged.to_owned()),
@@ -168,6 +169,19 @@ fn text(columns: Option<u16>, tool: &Tool) -> String {
         text.push_str(&table(columns, &["argument", "takes", "role", "about"], rows));
     }
     text
+}
+
+/// Tells where what a tool does is seen, and why that is so where a tool runs programs.
+fn sink(tool: &Tool) -> String {
+    let sink = match tool.sink {
+        Sink::Inside => "inside",
+        Sink::Outside => "outside",
+    };
+    match tool.network.as_ref().map(|network| network.way) {
+        Some(Network::None) => format!("{sink}: its programs have no way out"),
+        Some(Network::Proxy) => format!("{sink}: its programs have a way out"),
+        None => sink.to_owned(),
+    }
 }
 
 /// Tells what programs may reach, and by what right.
@@ -209,6 +223,7 @@ mod tests {
             name: "exec".to_owned(),
             description: "Run a program.".to_owned(),
             effect: EffectClass::Unkeyed,
+            sink: Sink::Inside,
             roles: BTreeMap::from([("argv".to_owned(), ArgumentRole::Payload)]),
             result_label: "untrusted/agent".to_owned(),
             arguments: serde_json::json!({"properties": {
@@ -233,6 +248,7 @@ mod tests {
         tool        exec
         about       Run a program.
         effect      unkeyed
+        sink        inside: its programs have no way out
         result      untrusted/agent
         granted     no (privileged)
         privileged  yes: it takes the operator's word beside a grant

@@ -71,6 +71,7 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         policy: None,
         approval: None,
         in_plan: None,
+        network: None,
         opinion: None,
     };
     let finished = ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None };
@@ -87,6 +88,7 @@ fn refused(rule: &str) -> NewEntry {
         policy: None,
         approval: None,
         in_plan: None,
+        network: None,
         opinion: None,
     });
     NewEntry { at: at(0), entry, body: None }

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::egress::Decision;
 use crate::id::{ApprovalId, CallId};
 use crate::opinion::Opinion;
+use crate::sandbox::Network;
 use crate::tool::EffectClass;
 
 /// Fields of [`Entry::CallAsked`](super::Entry::CallAsked).
@@ -47,6 +48,10 @@ pub struct ToolStarted {
     /// not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
+    /// What the program was to be given that the call starts, when the gate was asked; a program that does not know the field
+    /// reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
     /// the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,6 +105,10 @@ pub struct ToolRefused {
     /// not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_plan: Option<bool>,
+    /// What the program was to be given that the call starts, when the gate was asked; a program that does not know the field
+    /// reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// What a second model said of the call before, where this run asked one; a program that does not know the field reads
     /// the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

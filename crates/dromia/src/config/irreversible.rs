@@ -38,8 +38,8 @@ pub(crate) enum WrittenIrreversibleAction {
 }
 
 /// What becomes of calls that change something where others see it, and so cannot be undone: those of `http.request` that
-/// are more than a look, programs, and tools of the operator's own whose `sink` is `outside`. A help against haste, and no
-/// wall: nobody looks in between by itself.
+/// are more than a look, programs that are given a way out, and tools of the operator's own whose `sink` is `outside`. A help
+/// against haste, and no wall: nobody looks in between by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenIrreversible {

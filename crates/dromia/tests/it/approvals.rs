@@ -527,9 +527,12 @@ fn a_kill_around_the_end_of_a_delay_runs_its_call_once_or_says_that_nobody_knows
 #[test]
 fn what_cannot_be_undone_is_aborted_where_the_file_says_so() {
     let home = Home::new();
-    append(&home.path().join("dromia.yaml"), "irreversible: { action: abort }\n");
+    let file = "irreversible: { action: abort }\ntools: { exec: { network: proxy } }\n";
+    append(&home.path().join("dromia.yaml"), file);
     let server = home.serve();
-    let grants = ["--grant", "model", "--grant", "reply", "--grant", "exec", "--grant", "file.*"];
+    // What its programs send is seen by others.
+    let grants =
+        ["model", "reply", "exec", "file.*", "net:h.example"].map(|grant| ["--grant", grant]).concat();
     document(&home, &[&["agent", "create", "clerk"][..], &grants].concat());
     let program = format!("@tool exec {}", json!({"argv": ["true"]}));
     let spawned = document(&home, &["agent", "spawn", "clerk", "--task", &program]);

@@ -126,6 +126,12 @@ const GUARDS: [Guard; 41] = [
     ),
     guard(
         "labels",
+        "guard/src/policy/question.rs",
+        "match call.network",
+        "a_program_with_a_way_out_that_counts_as_inside_is_caught",
+    ),
+    guard(
+        "labels",
         "engine/src/owner/approving.rs",
         "given(part, self.story.by_hand)",
         "a_result_that_forgets_what_led_to_its_call_is_caught",
@@ -204,6 +210,12 @@ const GUARDS: [Guard; 41] = [
         "tools/src/program.rs",
         "ProcessSpec { argv,",
         "a_shell_between_the_gate_and_the_kernel_is_caught",
+    ),
+    guard(
+        "execution",
+        "tools/src/toolbox/programs.rs",
+        ".min(judged",
+        "a_program_that_is_given_more_than_was_judged_is_caught",
     ),
     guard(
         "execution",

@@ -116,6 +116,7 @@ impl Draft {
             policy,
             approval,
             in_plan: None,
+            network: None,
             opinion,
         }));
         Next::RunTool(prepared)
@@ -154,7 +155,8 @@ impl Draft {
         let Refusing { rule, policy, approval } = by;
         let approval = approval.or_else(|| self.state.approval(call));
         let opinion = self.state.opinion(call).map(|(_, opinion)| opinion.clone());
-        let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan: None, opinion };
+        let (in_plan, network) = (None, None);
+        let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan, network, opinion };
         self.push_with(Entry::ToolRefused(refused), Some(body));
     }
 

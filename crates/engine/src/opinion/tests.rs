@@ -34,6 +34,7 @@ fn call(arguments: &str) -> PreparedCall {
         arguments: arguments.into(),
         action: Digest::default(),
         reaches: None,
+        network: None,
     }
 }
 

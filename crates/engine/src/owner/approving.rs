@@ -182,7 +182,7 @@ impl Owner {
             "reaches": reaches,
             "limits": limits,
             "sandbox": terms.sandbox,
-            "network": terms.network,
+            "network": call.network,
             "net": terms.net,
             "rule": asking.rule,
             "policy": asking.policy,

@@ -2,7 +2,7 @@
 
 use dromia_contracts::client::Offer;
 use dromia_contracts::content::{AssistantMessage, InputMessage, Part, ToolCall, ToolResult};
-use dromia_contracts::entry::{ModelReplied, ToolFinished, ToolRefused};
+use dromia_contracts::entry::{Entry, ModelReplied, ToolFinished, ToolRefused};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
@@ -10,7 +10,7 @@ use dromia_contracts::sandbox::Limits;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{EffectClass, Pieces, PrepareError, ToolContext, ToolOutput};
-use dromia_contracts::{Actor, BoxFuture, Digest, ItemId};
+use dromia_contracts::{Actor, BoxFuture, CallId, Digest, ItemId};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
@@ -58,6 +58,7 @@ impl ToolHost for Shelf {
             arguments: value.to_string(),
             action: Digest::default(),
             reaches: None,
+            network: None,
         })
     }
 
@@ -128,6 +129,7 @@ fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec
             policy: None,
             approval: None,
             in_plan: None,
+            network: None,
             opinion: None,
         })
     } else {

@@ -49,6 +49,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         arguments: "{}".into(),
         action,
         reaches: None,
+        network: None,
     };
     let approval = Approval {
         id: ApprovalId::from_bytes([binding; 16]),

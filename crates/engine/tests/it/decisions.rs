@@ -59,7 +59,15 @@ fn signal(kind: ItemKind, position: u64) -> Input {
 
 fn prepared(id: CallId, effect: EffectClass, action: u8) -> PreparedCall {
     let action = Digest::from_bytes([action; 32]);
-    PreparedCall { id, tool: "t".into(), effect, arguments: "{}".into(), action, reaches: None }
+    PreparedCall {
+        id,
+        tool: "t".into(),
+        effect,
+        arguments: "{}".into(),
+        action,
+        reaches: None,
+        network: None,
+    }
 }
 
 /// What a call sent; deciding looks at none of it.

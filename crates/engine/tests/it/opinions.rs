@@ -43,6 +43,7 @@ fn call() -> PreparedCall {
         arguments: "{}".into(),
         action: Digest::from_bytes([5; 32]),
         reaches: None,
+        network: None,
     }
 }
 

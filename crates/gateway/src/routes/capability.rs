@@ -16,6 +16,7 @@ use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::tool::{PrepareError, PreparedCall};
 use dromia_contracts::{AgentId, CallId, CapabilityId, ErrorCode, Scope};
 use jiff::Timestamp;
@@ -122,6 +123,8 @@ pub(crate) async fn check(
         presented_verdict(&weighed)
     } else {
         let grants = grants(&core, &scope, agent.id, agent.revision).await?;
+        let network = network(&core, &scope, agent.id, &call.tool, &grants).await?;
+        let call = PreparedCall { network, ..call.clone() };
         let context = Label::PUBLIC_FACT;
         let principal = Principal {
             scope: &scope,
@@ -175,6 +178,19 @@ fn prepared(core: &Core, tool: String, arguments: Option<String>) -> Answer<Prep
             Failure::invalid(format!("`arguments`: {problem}")).at("arguments")
         }
     })
+}
+
+/// Tells what a program would be given that a call starts; nothing for one that starts none.
+async fn network(
+    core: &Core,
+    scope: &Scope,
+    agent: AgentId,
+    tool: &str,
+    grants: &[String],
+) -> Answer<Option<Network>> {
+    let terms = core.ports.terms.of(tool, Some((scope, agent))).await?;
+    let runs_programs = core.ports.tools.limits(tool, &terms).is_some();
+    Ok(runs_programs.then(|| terms.network_for(grants)))
 }
 
 async fn grants(

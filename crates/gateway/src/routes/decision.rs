@@ -70,6 +70,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
             policy: started.policy,
             action: Some(started.action),
             in_plan: started.in_plan,
+            network: started.network,
             opinion: started.opinion,
         }),
         Entry::ToolRefused(refused) => {
@@ -96,6 +97,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                 policy: refused.policy,
                 action: None,
                 in_plan: refused.in_plan,
+                network: refused.network,
                 opinion: refused.opinion,
             })
         }

@@ -85,8 +85,10 @@ async fn told(
     let limits = core.ports.tools.limits(&name, &terms).map(ToolLimits::from);
     // What has limits runs programs.
     let network = limits.map(|_| network(&terms, hands));
+    let probe = probe(&name, network.as_ref().map(|network| network.way));
     Ok(Tool {
-        granted: hands.map(|hands| granted(core, scope, &name, &hands.grants)),
+        granted: hands.map(|hands| granted(core, scope, &probe, &hands.grants)),
+        sink: core.ports.gate.sink(&probe),
         name,
         description,
         effect,
@@ -103,38 +105,40 @@ async fn told(
 
 /// Tells what programs may reach by what a call of theirs would be started with.
 fn network(terms: &ToolTerms, hands: Option<&Hands>) -> ToolNetwork {
-    let none = ToolNetwork { way: Network::None, grants: Vec::new(), capabilities: false };
-    match (terms.network, hands) {
-        (Some(Network::None) | None, _) => none,
-        (Some(Network::Proxy), None) => ToolNetwork { way: Network::Proxy, ..none },
-        (Some(Network::Proxy), Some(hands)) => {
-            let of_use = hands.grants.iter().filter(|grant| may_reach(grant)).cloned();
-            let (held, grants): (Vec<_>, Vec<_>) = of_use.partition(|grant| grant.starts_with(HOLDER));
-            let capabilities = !held.is_empty();
-            let way = if capabilities || !grants.is_empty() { Network::Proxy } else { Network::None };
-            ToolNetwork { way, grants, capabilities }
-        }
-    }
+    let Some(hands) = hands else {
+        // Of an agent of whom nothing is said, what its grants cover is not known either.
+        let way = terms.network.unwrap_or(Network::None);
+        return ToolNetwork { way, grants: Vec::new(), capabilities: false };
+    };
+    let way = terms.network_for(&hands.grants);
+    let of_use = hands.grants.iter().filter(|grant| way == Network::Proxy && may_reach(grant)).cloned();
+    let (held, grants): (Vec<_>, Vec<_>) = of_use.partition(|grant| grant.starts_with(HOLDER));
+    ToolNetwork { way, grants, capabilities: !held.is_empty() }
 }
 
 pub(super) fn no_such_tool(name: &str) -> Failure {
     Failure::absent(ErrorCode::ToolNotFound, "tool", name)
 }
 
-/// Asks the gate about a tool without a call of it.
-fn granted(core: &Core, scope: &Scope, tool: &str, grants: &[String]) -> Granted {
-    let probe = PreparedCall {
+/// A tool without a call of it, for the gate. What programs are given is said of those that run some.
+fn probe(tool: &str, network: Option<Network>) -> PreparedCall {
+    PreparedCall {
         id: CallId::PROBE,
         tool: tool.to_owned(),
         effect: EffectClass::Pure,
         arguments: "{}".to_owned(),
         action: Digest::default(),
         reaches: None,
-    };
+        network,
+    }
+}
+
+/// Asks the gate whether an agent may use a tool.
+fn granted(core: &Core, scope: &Scope, probe: &PreparedCall, grants: &[String]) -> Granted {
     let context = Label::PUBLIC_FACT;
     let principal =
         Principal { scope, author: scope.actor(), grants, context, endorsed: &[], plan: Planning::OPEN };
-    match core.ports.gate.judge(principal, Action::Tool(&probe)) {
+    match core.ports.gate.judge(principal, Action::Tool(probe)) {
         Verdict::Allow { rule, .. } => Granted { allowed: true, rule },
         // Each call of it waits for a person.
         Verdict::Ask { rule, .. } => Granted { allowed: true, rule: format!("ask {rule}") },

@@ -5,6 +5,7 @@ use dromia_contracts::entry::{Entry, ToolRefused, ToolStarted};
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::Target;
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{CallId, CapabilityId, Digest};
 use serde_json::json;
@@ -26,6 +27,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         policy: Some(Digest::from_bytes([6; 32])),
         approval: None,
         in_plan: Some(false),
+        network: None,
         opinion: None,
     });
     let refused = Entry::ToolRefused(ToolRefused {
@@ -36,6 +38,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         policy: Some(Digest::from_bytes([6; 32])),
         approval: None,
         in_plan: Some(false),
+        network: Some(Network::Proxy),
         opinion: None,
     });
     let parts = vec![Part::text("the instance policy forbids it", Label::PUBLIC_FACT)];
@@ -53,6 +56,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         [json!("call_1_1"), json!(false), json!("policy"), json!("the instance policy forbids it")];
     assert_eq!(of(1, names), expected);
     assert_eq!(page["items"][1]["in_plan"], json!(false), "{page}");
+    assert_eq!((page["items"][0].get("network"), &page["items"][1]["network"]), (None, &json!("proxy")));
     let one = world.ask("GET", &format!("{path}?limit=1"), "").await.json();
     assert_eq!((&one["items"][0]["call"], &one["next"]), (&json!("call_1_0"), &json!("1")));
     let rest = world.ask("GET", &format!("{path}?limit=1&after=1"), "").await.json();

@@ -33,6 +33,7 @@ async fn a_tool_tells_what_it_is_and_whether_the_agent_that_is_asked_about_may_u
         ("result_label", json!("untrusted/agent")),
         ("arguments", json!({"type": "object"})),
         ("privileged", json!(false)),
+        ("sink", json!("inside")),
     ] {
         assert_eq!(exec[field], value, "{exec}");
     }

@@ -56,8 +56,9 @@ verdicts contains {
 }
 
 # 5. After something that nobody here vouches for, what does not stay inside was planned before it came: the tool, and each
-# place that the call leads to. What stays inside keeps the label of what led to it. A permission that allows the tool is
-# the operator's word for it, whatever was read.
+# place that the call leads to. What stays inside keeps the label of what led to it: files and messages, and so a program
+# that is given no way out, because it can only change files (input.action.network is "none"). A permission that allows the
+# tool is the operator's word for it, whatever was read.
 may_be_misled if input.context.integrity == "untrusted"
 
 may_be_misled if input.action.plan.frozen

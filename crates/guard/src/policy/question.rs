@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use dromia_contracts::gate::{Action, Principal};
 use dromia_contracts::plan::Planning;
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::tool::{EffectClass, Manifest, PreparedCall, Sink};
 use regorus::Value;
 use serde_json::json;
@@ -76,9 +77,12 @@ fn of_call(
         "plan": { "frozen": frozen, "tools": tools },
     });
     // Of a tool without one a policy sees neither, and the rules of what is known do not hold for it.
-    if let Some(Manifest { sink, roles }) = manifest {
-        action["sink"] = json!(sink);
-        action["roles"] = json!(roles);
+    if let Some(manifest) = manifest {
+        action["sink"] = json!(sink(call, Some(manifest)));
+        action["roles"] = json!(manifest.roles);
+    }
+    if let Some(network) = call.network {
+        action["network"] = json!(network);
     }
     if let Some(reaches) = &call.reaches {
         let target = Target::read(&reaches.url).ok()?;
@@ -94,9 +98,20 @@ fn of_call(
     Some(action)
 }
 
+/// Tells where what a call does is seen: where its tool is said to be seen, but for a program. One that is given no way out
+/// changes files of its workspace and nothing else, and they keep the label of what led to them; one of which nobody knows
+/// what it is given is seen outside. Of a tool without a manifest nothing is known.
+pub(super) fn sink(call: &PreparedCall, manifest: Option<&Manifest>) -> Option<Sink> {
+    let said = manifest?.sink;
+    Some(match call.network {
+        Some(Network::None) if call.reaches.is_none() => Sink::Inside,
+        Some(Network::None | Network::Proxy) => Sink::Outside,
+        None => said,
+    })
+}
+
 /// Tells whether nobody can undo a call: it changes something, and where others see it. Of a tool without a manifest that
 /// is taken for granted.
 pub(super) fn is_irreversible(call: &PreparedCall, manifest: Option<&Manifest>) -> bool {
-    let sink = manifest.map_or(Sink::Outside, |manifest| manifest.sink);
-    call.effect != EffectClass::Pure && sink == Sink::Outside
+    call.effect != EffectClass::Pure && sink(call, manifest) != Some(Sink::Inside)
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use dromia_contracts::digest::Digest;
+use dromia_contracts::egress::{Method, Reaches};
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::past;
-use dromia_contracts::plan::Planning;
+use dromia_contracts::plan::{Planning, Standing};
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::scope::{Actor, Authority};
 use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
 use dromia_guard::policy::{BROKEN, Call, Layer, PolicyText};
@@ -47,6 +49,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
                 arguments: "{}".to_owned(),
                 action: Digest::from_bytes([4; 32]),
                 reaches: None,
+                network: None,
             };
             gate.judge(principal, Action::Tool(&call))
         }
@@ -141,6 +144,7 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([4; 32]),
             reaches: None,
+            network: None,
         };
         let grants = texts(grants);
         let principal = Principal {
@@ -209,6 +213,7 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
         arguments: r#"{"path":"notes/a.md","text":"hi"}"#.to_owned(),
         action: Digest::from_bytes([4; 32]),
         reaches: None,
+        network: None,
     };
     GrantGate::new(policies, ["file.write"]).judge(principal, Action::Tool(&call))
 }
@@ -330,6 +335,7 @@ verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
             arguments: format!(r#"{{"to":"{to}"}}"#),
             action: Digest::from_bytes([4; 32]),
             reaches: None,
+            network: None,
         };
         allowed(&GrantGate::new(policies, ["crm.send"]).judge(principal, Action::Tool(&call)))
     };
@@ -366,6 +372,7 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
             arguments: r#"{"to":"x"}"#.to_owned(),
             action: Digest::from_bytes([4; 32]),
             reaches: None,
+            network: None,
         };
         assert_eq!(allowed(&gate.judge(principal, Action::Tool(&call))), is_allowed, "{endorsed:?}");
     }
@@ -394,6 +401,7 @@ fn what_cannot_be_undone_is_judged_as_the_operator_says() {
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([4; 32]),
             reaches: None,
+            network: None,
         };
         let gate = GrantGate::new(policies, ["crm.send"]);
         let reply = gate.judge(principal, Action::Reply { session: SessionId::from_bytes([5; 16]) });
@@ -553,4 +561,64 @@ proptest! {
             prop_assert!(Grant::parse(grant).is_ok());
         }
     }
+}
+
+#[test]
+fn a_program_stays_inside_where_it_is_known_to_be_given_no_way_out() {
+    let roles = BTreeMap::from([("cwd".to_owned(), ArgumentRole::Object)]);
+    let knowing = |word| {
+        let policies = Policies::built_in().expect("the shipped policy compiles").about_irreversible(word);
+        policies.knowing([("exec".to_owned(), Manifest { sink: Sink::Outside, roles: roles.clone() })])
+    };
+    let call = |tool: &str, network| PreparedCall {
+        id: CallId { step: 1, index: 0 },
+        tool: tool.to_owned(),
+        effect: EffectClass::Unkeyed,
+        arguments: r#"{"cwd":"src"}"#.to_owned(),
+        action: Digest::from_bytes([4; 32]),
+        reaches: None,
+        network,
+    };
+    let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
+    let standing = Standing::default();
+    let judged = |word, grants: &[String], context, network| {
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants,
+            context,
+            endorsed: &[],
+            plan: standing.planning(),
+        };
+        GrantGate::new(knowing(word), ["exec"]).judge(principal, Action::Tool(&call("exec", network)))
+    };
+    let gate = GrantGate::new(knowing(Call::Allow), ["exec"]);
+    let (grants, asking) = (texts(&["exec"]), texts(&["exec", "ask:exec"]));
+    for (network, sink) in [
+        (Some(Network::None), Sink::Inside),
+        (Some(Network::Proxy), Sink::Outside),
+        // Nobody looked.
+        (None, Sink::Outside),
+    ] {
+        let is_inside = sink == Sink::Inside;
+        assert_eq!(gate.sink(&call("exec", network)), sink);
+        assert_eq!(gate.is_irreversible(&call("exec", network)), !is_inside);
+        let verdict = judged(Call::Allow, &grants, Label::OUTSIDE, network);
+        match &verdict {
+            Verdict::Allow { .. } => assert!(is_inside, "{network:?}"),
+            Verdict::Ask { .. } => assert!(!is_inside, "{network:?}"),
+            other => panic!("{other:?}"),
+        }
+        // The file's word about what cannot be undone counts for those that others may see.
+        let aborted = judged(Call::Deny, &grants, Label::ACTOR_TEXT, network);
+        assert_eq!(matches!(aborted, Verdict::Deny { .. }), !is_inside, "{network:?} {aborted:?}");
+        // A word about the tool counts for all of them.
+        let asked = judged(Call::Allow, &asking, Label::OUTSIDE, network);
+        assert!(matches!(asked, Verdict::Ask { .. }), "{network:?} {asked:?}");
+    }
+    // A tool that nobody described is no program, whatever is said of it.
+    assert_eq!(gate.sink(&call("a.b", Some(Network::None))), Sink::Outside);
+    let reaches = Reaches { method: Method::Get, url: "https://h.example/".to_owned(), secrets: Vec::new() };
+    let reaching = PreparedCall { reaches: Some(reaches), ..call("exec", Some(Network::None)) };
+    assert_eq!(gate.sink(&reaching), Sink::Outside, "it says where it reaches out to");
 }

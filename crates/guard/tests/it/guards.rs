@@ -8,8 +8,9 @@ use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
+use dromia_contracts::sandbox::Network;
 use dromia_contracts::scope::{Actor, Authority};
-use dromia_contracts::tool::{EffectClass, PreparedCall};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, Manifest, PreparedCall, Sink};
 use dromia_guard::policy::{Layer, PolicyText};
 use dromia_guard::{GrantGate, Layers, Policies};
 
@@ -47,6 +48,9 @@ fn policies(names: &[&str]) -> Policies {
         Layer::compile(name, &[file]).expect("it compiles")
     };
     let policies = Policies::built_in().expect("the shipped policy compiles");
+    let roles = [("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)];
+    let roles = roles.map(|(name, role)| (name.to_owned(), role)).into();
+    let policies = policies.knowing([("exec".to_owned(), Manifest { sink: Sink::Outside, roles })]);
     policies.replace(Layers {
         instance: names.contains(&"instance").then(|| layer("instance", INSTANCE)),
         tenants: names.contains(&"tenant").then(|| (tenant(), layer("tenant", TENANT))).into_iter().collect(),
@@ -67,7 +71,13 @@ fn call(tool: &str, arguments: &str, reaches: Option<Reaches>) -> PreparedCall {
         arguments: arguments.to_owned(),
         action: Digest::default(),
         reaches,
+        network: None,
     }
+}
+
+/// A call that starts a program, which is given this; nothing is what nobody said.
+fn run(network: Option<Network>) -> PreparedCall {
+    PreparedCall { network, ..call("exec", r#"{"argv":["make"],"cwd":"a"}"#, None) }
 }
 
 fn reaching(url: &str, secrets: &[&str]) -> PreparedCall {
@@ -122,6 +132,12 @@ fn let_through(gate: &dyn Gate) -> Vec<&'static str> {
     if may(gate, &["model"], Action::Reply { session: SessionId::from_bytes([3; 16]) }) {
         through.push("grants of replies");
     }
+    for network in [Some(Network::Proxy), None] {
+        let program = run(network);
+        if may_after(gate, &["exec", "privileged:exec"], Action::Tool(&program), Label::OUTSIDE) {
+            through.push("ways out");
+        }
+    }
     for (guard, path) in [("labels", "mail/a"), ("endorsements", "sent/a")] {
         if may_after(gate, &["file.write"], Action::Tool(&write(path)), Label::OUTSIDE) {
             through.push(guard);
@@ -145,16 +161,30 @@ struct Planted {
     hides_labels: bool,
     /// Whether it says that an actor typed the argument.
     endorses: bool,
+    /// Whether it says that no program is given a way out.
+    confines: bool,
 }
 
 impl Planted {
     fn of(gate: GrantGate) -> Self {
         let nothing = "nothing of this";
-        Self { gate, adds: &[], ignores: nothing, overrules: nothing, hides_labels: false, endorses: false }
+        Self {
+            gate,
+            adds: &[],
+            ignores: nothing,
+            overrules: nothing,
+            hides_labels: false,
+            endorses: false,
+            confines: false,
+        }
     }
 }
 
 impl Gate for Planted {
+    fn sink(&self, call: &PreparedCall) -> Sink {
+        self.gate.sink(call)
+    }
+
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
         self.gate.is_irreversible(call)
     }
@@ -169,6 +199,13 @@ impl Gate for Planted {
         let context = if self.hides_labels { Label::PUBLIC_FACT } else { principal.context };
         let endorsed = if self.endorses { vec!["path".to_owned()] } else { principal.endorsed.to_vec() };
         let principal = Principal { grants: &grants, context, endorsed: &endorsed, ..principal };
+        let confined = match action {
+            Action::Tool(call) if self.confines && call.network.is_some() => {
+                Some(PreparedCall { network: Some(Network::None), ..call.clone() })
+            }
+            Action::Tool(_) | Action::Model { .. } | Action::Reply { .. } => None,
+        };
+        let action = confined.as_ref().map_or(action, Action::Tool);
         match self.gate.judge(principal, action) {
             Verdict::Ask { rule, policy, .. } if self.overrules == "ask" => Verdict::Allow { rule, policy },
             Verdict::Deny { rule, policy, .. } if rule == self.overrules => Verdict::Allow { rule, policy },
@@ -228,7 +265,7 @@ fn a_gate_that_reads_no_word_of_the_operator_is_caught() {
 #[test]
 fn a_gate_that_takes_an_ask_for_a_yes_is_caught() {
     let hasty = Planted { overrules: "ask", ..Planted::of(gate()) };
-    assert_eq!(let_through(&hasty), ["asking"]);
+    assert_eq!(let_through(&hasty), ["asking", "ways out"]);
 }
 
 #[test]
@@ -251,7 +288,17 @@ fn a_gate_that_takes_a_broken_policy_for_a_yes_is_caught() {
 
 #[test]
 fn a_gate_that_hides_labels_from_its_policy_is_caught() {
-    assert_eq!(let_through(&Planted { hides_labels: true, ..Planted::of(gate()) }), ["labels"]);
+    let blind = Planted { hides_labels: true, ..Planted::of(gate()) };
+    assert_eq!(let_through(&blind), ["ways out", "labels"]);
+}
+
+/// Planted fault: a gate for which every program stays in its workspace, whatever it is given.
+#[test]
+fn a_program_with_a_way_out_that_counts_as_inside_is_caught() {
+    let closed = run(Some(Network::None));
+    let grants = ["exec", "privileged:exec"];
+    assert!(may_after(&gate(), &grants, Action::Tool(&closed), Label::OUTSIDE), "it has none, so it may run");
+    assert_eq!(let_through(&Planted { confines: true, ..Planted::of(gate()) }), ["ways out"]);
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn judge(more: &str, context: Label, plan: Planning<'_>) -> Verdict {
         arguments: r#"{"to":"eve@example.com"}"#.to_owned(),
         action: Digest::from_bytes([4; 32]),
         reaches: None,
+        network: None,
     };
     GrantGate::new(policies, ["bank.pay"]).judge(principal, Action::Tool(&call))
 }

@@ -124,6 +124,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([4; 32]),
             reaches: Some(Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() }),
+            network: None,
         };
         let principal = Principal {
             scope: &scope,

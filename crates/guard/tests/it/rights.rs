@@ -157,6 +157,7 @@ fn call(tool: &str, arguments: &str) -> PreparedCall {
         arguments: arguments.to_owned(),
         action: Digest::from_bytes([4; 32]),
         reaches: None,
+        network: None,
     }
 }
 

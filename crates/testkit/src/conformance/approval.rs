@@ -99,6 +99,7 @@ pub(super) fn began(approval: &Approval) -> NewEntry {
             policy: None,
             approval: Some(approval.id),
             in_plan: None,
+            network: None,
             opinion: None,
         }),
     )
@@ -108,8 +109,8 @@ pub(super) fn began(approval: &Approval) -> NewEntry {
 pub(super) fn refused(approval: &Approval, status: CallStatus) -> NewEntry {
     let (call, tool) = (approval.call, approval.tool.clone());
     let approval = Some(approval.id);
-    let (rule, policy, in_plan, opinion) = (None, None, None, None);
-    let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan, opinion };
+    let (rule, policy, in_plan, network, opinion) = (None, None, None, None, None);
+    let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan, network, opinion };
     entry(7, Entry::ToolRefused(refused))
 }
 

@@ -190,10 +190,3 @@ async fn what_nobody_answered_when_the_program_ended_is_kept_as_asked() {
     assert_eq!((decision.to.as_str(), decision.allowed), ("http://slow:81", true));
     assert!(decision.rule.starts_with("asked; the program ended"), "{decision:?}");
 }
-
-#[test]
-fn a_way_out_is_of_use_to_whom_a_host_is_granted() {
-    let of = |grants: &[&str]| is_of_use(&grants.iter().map(|grant| (*grant).to_owned()).collect::<Vec<_>>());
-    assert!(of(&["exec", "net:h"]) && of(&["net.read:h"]));
-    assert!(!of(&[]) && !of(&["exec", "network.x", "model"]));
-}

@@ -80,7 +80,7 @@ impl Toolbox {
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
                 let terms = self.terms(tool, &context).await?;
-                let (way, family) = (self.way(&context, &terms), family(&context));
+                let (way, family) = (self.way(&context, &terms, call.network), family(&context));
                 let program = Program { argv, cwd, timeout_s, terms, way, family };
                 self.program(&context, program, pieces).await
             }
@@ -88,7 +88,7 @@ impl Toolbox {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
                 let terms = self.terms(tool, &context).await?;
-                let (way, family) = (self.way(&context, &terms), family(&context));
+                let (way, family) = (self.way(&context, &terms, call.network), family(&context));
                 let program = Program { argv, cwd, timeout_s, terms, way, family };
                 self.program(&context, program, pieces).await
             }

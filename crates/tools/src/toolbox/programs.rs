@@ -15,7 +15,7 @@ use super::Toolbox;
 use crate::catalogue::Builtin;
 use crate::marks;
 use crate::program::{self, Program};
-use crate::proxy::{self, Watched, Way};
+use crate::proxy::{Watched, Way};
 use crate::workspace::workspace_path;
 
 impl Toolbox {
@@ -25,13 +25,16 @@ impl Toolbox {
         terms.map_err(|_| "its limits cannot be read now; nothing ran, try again later".to_owned())
     }
 
-    /// The way out of a program, where the operator says that there is one and the agent's grants cover anything.
-    pub(super) fn way(&self, context: &ToolContext, terms: &ToolTerms) -> Option<Way> {
-        let has_one = match terms.network {
-            Some(Network::Proxy) => proxy::is_of_use(&context.grants),
-            Some(Network::None) | None => false,
-        };
-        has_one.then(|| Way {
+    /// The way out of a program, where the operator says that there is one, the agent's grants cover anything, and the gate
+    /// was told of it: what was judged as a program without one has none, whatever is said by now.
+    pub(super) fn way(
+        &self,
+        context: &ToolContext,
+        terms: &ToolTerms,
+        judged: Option<Network>,
+    ) -> Option<Way> {
+        let given = terms.network_for(&context.grants).min(judged.unwrap_or(Network::None));
+        (given == Network::Proxy).then(|| Way {
             line: Arc::new(Watched {
                 line: Arc::clone(&self.config.way_out),
                 leaks: Arc::clone(&self.config.leaks),

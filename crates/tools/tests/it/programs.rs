@@ -14,7 +14,7 @@ use dromia_contracts::sandbox::{
     SandboxError, Sandboxes, Stream, Tier,
 };
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces, ToolHost as _};
+use dromia_contracts::tool::{LIVE_PIECE_BYTES_MAX, Pieces, PreparedCall, ToolHost as _, Unwatched};
 use dromia_contracts::{BoxFuture, RunId, TenantId};
 use serde_json::json;
 
@@ -329,4 +329,26 @@ async fn a_program_has_a_door_where_the_operator_says_so_and_a_host_is_granted()
         assert_eq!(told.contains(line), asked_for == Network::Proxy, "{told}");
         assert!(told.starts_with("ok: [exit code 0; ") && told.ends_with("hi\n"), "{told}");
     }
+}
+
+/// Runs a program of a tool with a way out, and returns what the sandbox is asked to give it.
+async fn given(call: impl FnOnce(PreparedCall) -> PreparedCall) -> Network {
+    let terms = ToolTerms { network: Some(Network::Proxy), ..ToolTerms::default() };
+    let bench = Bench::under(AgentState::Running, None, terms);
+    plays(&bench, &[b"hi\n"], Ending::Exited { code: 0 });
+    let call = call(bench.prepare("exec", r#"{"argv":["fetch"]}"#));
+    let output = bench.toolbox.call(context(), call, &Unwatched).await;
+    assert!(!output.failed, "{output:?}");
+    let asked = bench.sandboxes.asked.lock().expect("nobody panicked");
+    asked[0].network
+}
+
+/// Between the judgement and the program the operator's word may change. Planted fault: a call that says another thing than
+/// what it was judged with.
+#[tokio::test]
+async fn a_program_that_is_given_more_than_was_judged_is_caught() {
+    for judged in [Some(Network::None), None] {
+        assert_eq!(given(|call| PreparedCall { network: judged, ..call }).await, Network::None, "{judged:?}");
+    }
+    assert_eq!(given(|call| call).await, Network::Proxy, "nothing notices it");
 }

@@ -55,6 +55,7 @@ pub(crate) struct Bench {
     pub(crate) line: Arc<ToldLine>,
     pub(crate) sandboxes: Arc<Played>,
     pub(crate) index: Arc<Index>,
+    terms: ToolTerms,
     home: tempfile::TempDir,
 }
 
@@ -89,14 +90,14 @@ impl Bench {
             pace,
             hops_max: HOPS_MAX,
             sandboxes: Arc::clone(&sandboxes) as _,
-            terms: Arc::new(terms),
+            terms: Arc::new(terms.clone()),
             way_out: Arc::clone(&line) as _,
             leaks,
         };
         let index = Arc::new(Index::default());
         let store = Arc::new(TwoSessions { colleague, index: Arc::clone(&index) });
         let toolbox = Toolbox::new(config, store, runtime, Arc::clone(&line) as _);
-        Self { toolbox, clock, line, sandboxes, index, home }
+        Self { toolbox, clock, line, sandboxes, index, terms, home }
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -113,9 +114,13 @@ impl Bench {
         self
     }
 
+    /// Prepares a call, and says of a program what it would be given, as whoever has it judged does.
     pub(crate) fn prepare(&self, tool: &str, arguments: &str) -> PreparedCall {
         let call = ToolCall { id: CALL, tool: tool.to_owned(), arguments: arguments.to_owned() };
-        self.toolbox.prepare(&call).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"))
+        let call = self.toolbox.prepare(&call).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
+        let runs_programs = self.toolbox.limits(&call.tool, &self.terms).is_some();
+        let network = runs_programs.then(|| self.terms.network_for(&context().grants));
+        PreparedCall { network, ..call }
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: &str) -> ToolOutput {

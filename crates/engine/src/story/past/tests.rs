@@ -97,6 +97,7 @@ impl Story {
             policy: None,
             approval: None,
             in_plan: None,
+            network: None,
             opinion: None,
         });
         self.add_entry(&started, None).expect("it is readable");

@@ -27,7 +27,7 @@ use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, ToolContext,
+    ArgumentRole, EffectClass, LIVE_PIECE_BYTES_MAX, Pieces, PrepareError, PreparedCall, Sink, ToolContext,
     ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::transcript::Turn;
@@ -332,7 +332,15 @@ impl ToolHost for Outside {
             (Some(Lie::UnkeyedAsIdempotent), EffectClass::Unkeyed) => EffectClass::Idempotent,
             _ => effect,
         };
-        Ok(PreparedCall { id: call.id, tool: tool.to_owned(), effect, arguments, action, reaches: None })
+        Ok(PreparedCall {
+            id: call.id,
+            tool: tool.to_owned(),
+            effect,
+            arguments,
+            action,
+            reaches: None,
+            network: None,
+        })
     }
 
     fn limits(&self, _: &str, _: &ToolTerms) -> Option<Limits> {
@@ -430,6 +438,10 @@ impl Outside {
 }
 
 impl Gate for Outside {
+    fn sink(&self, call: &PreparedCall) -> Sink {
+        if self.is_irreversible(call) { Sink::Outside } else { Sink::Inside }
+    }
+
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
         call.tool == "post"
     }

@@ -3,11 +3,11 @@
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
 use dromia_contracts::label::Label;
-use dromia_contracts::sandbox::Limits;
+use dromia_contracts::sandbox::{Limits, Network};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost,
-    ToolOutput,
+    ArgumentRole, EffectClass, Pieces, PrepareError, PreparedCall, Sink, ToolContext, ToolDescriptor,
+    ToolHost, ToolOutput,
 };
 use dromia_contracts::{BoxFuture, Digest};
 
@@ -47,6 +47,7 @@ impl ToolHost for Shelf {
             arguments: call.arguments.clone(),
             action: Digest::default(),
             reaches: None,
+            network: None,
         })
     }
 
@@ -61,6 +62,10 @@ impl ToolHost for Shelf {
 }
 
 impl Gate for Shelf {
+    fn sink(&self, call: &PreparedCall) -> Sink {
+        if call.network == Some(Network::Proxy) { Sink::Outside } else { Sink::Inside }
+    }
+
     fn is_irreversible(&self, _: &PreparedCall) -> bool {
         true
     }

@@ -45,6 +45,7 @@ fn judged(tool: &str, context: Label, arguments: &str, lower: bool) -> (Call, St
         arguments: arguments.to_owned(),
         action: Digest::default(),
         reaches: None,
+        network: None,
     };
     let principal = Principal {
         scope: &scope,

@@ -47,6 +47,7 @@ mod scopes;
 mod shell;
 mod sweeping;
 mod tasks;
+mod terminal;
 mod threats;
 mod tokens;
 mod toolcmd;

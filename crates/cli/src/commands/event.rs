@@ -6,8 +6,10 @@ use dromia_api::event::{EventAccepted, EventAnswered, Failure, SendEvent, WAIT_M
 use dromia_api::{ErrorCode, RunStatus};
 use hyper::StatusCode;
 use schemars::JsonSchema;
+use tokio::time::{Instant, timeout};
 
-use super::{Cli, said};
+use super::answer::{self, Sight};
+use super::{Cli, chat, said};
 use crate::args::{self, Event};
 use crate::client::parse;
 use crate::error::Outcome;
@@ -16,6 +18,9 @@ use crate::output::Output;
 
 /// How long to wait for an agent when the command line does not say.
 pub(super) const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How long the request itself waits for the answer. What a run waits for is told after that at the latest.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// What the server may take beyond the wait itself.
 pub(super) const MARGIN: Duration = Duration::from_secs(10);
@@ -27,7 +32,7 @@ pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) ->
     let Event::Send(send) = event;
     let event = event_of(cli, send.clone(), output)?;
     if send.wait {
-        let answer = wait(cli, event, send.idempotency_key.as_deref()).await?;
+        let answer = wait(cli, event, send.idempotency_key.as_deref(), output).await?;
         return print(&answer, output);
     }
     let patience = cli.patience(MARGIN);
@@ -57,17 +62,41 @@ pub(super) enum Waited {
     Accepted(EventAccepted),
 }
 
-/// Sends an event and waits for its answer.
-pub(super) async fn wait(cli: &Cli<'_>, mut event: SendEvent, key: Option<&str>) -> Outcome<Waited> {
-    let patience = cli.patience(PATIENCE);
+/// Sends an event and waits for its answer. One request waits for a moment, which is enough for most; then the run is
+/// followed, so that whoever waits hears what it waits for.
+pub(super) async fn wait(
+    cli: &Cli<'_>,
+    mut event: SendEvent,
+    key: Option<&str>,
+    output: &mut Output<'_>,
+) -> Outcome<Waited> {
+    let (patience, began) = (cli.patience(PATIENCE), Instant::now());
+    let moment = patience.min(MOMENT);
     event.wait = true;
-    event.wait_ms = Some(u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX));
+    event.wait_ms = Some(u64::try_from(moment.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX));
     let (status, bytes) = cli.client.post_event(&event, key, patience + MARGIN).await?;
-    Ok(if status == StatusCode::OK {
-        Waited::Answered(parse(&bytes)?)
-    } else {
-        Waited::Accepted(parse(&bytes)?)
-    })
+    if status == StatusCode::OK {
+        return Ok(Waited::Answered(parse(&bytes)?));
+    }
+    let accepted: EventAccepted = parse(&bytes)?;
+    let left = patience.saturating_sub(began.elapsed());
+    if left.is_zero() {
+        return Ok(Waited::Accepted(accepted));
+    }
+    let mut taken = accepted.run;
+    let answered = async {
+        let run = match taken {
+            Some(run) => run,
+            None => chat::taker(cli, accepted.session, accepted.item, output).await?,
+        };
+        taken = Some(run);
+        answer::follow(cli, &accepted, run, Sight::Waits, output).await
+    };
+    let ended = timeout(left, answered).await;
+    match ended {
+        Ok(answered) => answered.map(Waited::Answered),
+        Err(_) => Ok(Waited::Accepted(EventAccepted { run: taken, ..accepted })),
+    }
 }
 
 /// Prints the answer only; whatever else there is to say goes to stderr.

@@ -54,4 +54,5 @@ mod toolcmd;
 mod tree;
 mod turns;
 mod vault;
+mod waiting;
 mod webhook;

@@ -44,13 +44,16 @@ pub(crate) fn run(
         of_home(home, &book, (key, named.is_some()), wanted)?
     };
     verified.ok = verified.findings.is_empty();
-    verified.key_is_known = key.is_some();
+    // What is signed by another key says itself that it is the right one.
+    verified.key_is_known =
+        key.is_some_and(|key| verified.key.as_ref().is_none_or(|signed| *signed == key.to_string()));
     let exit = exit(&verified);
     output.show(&verified, text)?;
     Ok(exit.into())
 }
 
-/// Says how the command ends: a history that is not as it was is no failure to look at it.
+/// Says how the command ends: a history that is not as it was is no failure to look at it. One that a newer program wrote
+/// was not looked at, and is no document.
 fn exit(verified: &Verified) -> Exit {
     if verified.ok { Exit::Done } else { Exit::Conflict }
 }

@@ -27,15 +27,20 @@ pub(super) fn of_file(path: &Path, key: Option<PublicKey>) -> anyhow::Result<Ver
                 about.map(|ExportAbout { tenant, at, filters, .. }| About { tenant, at, filters });
         }
         Err(error) => {
-            let text = match &error {
-                ExportError::Signature(_) => format!("{error}; name the right key with --key"),
-                _ => error.to_string(),
-            };
+            let text = error.to_string();
             let (problem, line) = match error {
+                // Nothing can be said of a file that cannot be read here.
+                ExportError::Version(_) => {
+                    return Err(system::Exit::usage(format!("{}: {text}", path.display())));
+                }
+                ExportError::OtherKey { signed, wanted } => {
+                    verified.key = Some(signed.to_string());
+                    verified.findings.push(Finding::of_key(signed, wanted, "the file"));
+                    return Ok(verified);
+                }
                 ExportError::Form { line, .. } => ("line_changed", Some(line)),
                 ExportError::Broken { line } => ("record_removed_or_changed", Some(line)),
                 ExportError::Cut { line } => ("file_truncated", Some(line)),
-                ExportError::Version(_) => ("version_unknown", Some(1)),
                 ExportError::Count { .. } => ("records_miscounted", None),
                 ExportError::Signature(_) => ("signature_wrong", None),
             };

@@ -31,7 +31,7 @@ pub(super) fn of_home(
     // The store's memory first: a server that runs writes the file before it.
     let mark = inspector.audit_mark().map_err(|error| up::opened(home, error))?;
     let asked: Vec<_> = mark.iter().chain(&wanted).map(|mark| mark.number).collect();
-    let Signed { key, count, last, mut chains, digests, findings } =
+    let Signed { key, count, last, mut chains, digests, findings, .. } =
         signed(&book.checkpoints_path(), key, &asked)?;
     let mut verified = Verified::new();
     verified.findings = findings;

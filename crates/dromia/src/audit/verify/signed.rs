@@ -10,6 +10,10 @@ use dromia_store::Checkpointed;
 
 use super::verified::Finding;
 use crate::audit::file::Lines;
+use crate::system;
+
+/// The word for a line that the key did not sign.
+const SIGNATURE_WRONG: &str = "signature_wrong";
 
 /// What the file of checkpoints says.
 #[derive(Default)]
@@ -21,10 +25,25 @@ pub(super) struct Signed {
     /// The digests of the checkpoints that were asked for, by number.
     pub(super) digests: HashMap<u64, Digest>,
     pub(super) findings: Vec<Finding>,
+    /// Who signed the first line that the wanted key did not sign, if somebody did.
+    other: Option<PublicKey>,
 }
 
 /// Reads the file of checkpoints. `asked` are numbers whose digests are wanted.
+///
+/// Where all of it is signed by another key, one finding says so, and the rest is what that key signed.
 pub(super) fn signed(path: &Path, key: Option<PublicKey>, asked: &[u64]) -> anyhow::Result<Signed> {
+    let found = read(path, key, asked)?;
+    let (Some(wanted), 0, Some(other)) = (key, found.count, found.other) else { return Ok(found) };
+    let mut theirs = read(path, Some(other), asked)?;
+    if theirs.findings.iter().any(|finding| finding.problem == SIGNATURE_WRONG) {
+        return Ok(found);
+    }
+    theirs.findings.insert(0, Finding::of_key(other, wanted, "the checkpoints"));
+    Ok(theirs)
+}
+
+fn read(path: &Path, key: Option<PublicKey>, asked: &[u64]) -> anyhow::Result<Signed> {
     let mut signed = Signed { key, ..Signed::default() };
     let Some(mut lines) = Lines::open(path)? else { return Ok(signed) };
     let (mut line, mut number, mut before) = (0, 0, Some(Checkpoint::origin()));
@@ -39,9 +58,15 @@ pub(super) fn signed(path: &Path, key: Option<PublicKey>, asked: &[u64]) -> anyh
             Err(error) => {
                 let problem = match error {
                     CheckpointError::Form(_) => "checkpoint_changed",
-                    CheckpointError::Version(_) => "version_unknown",
-                    CheckpointError::Signature(_) => "signature_wrong",
+                    CheckpointError::Version(_) => {
+                        let text = format!("{}, line {line}: {error}", path.display());
+                        return Err(system::Exit::usage(text));
+                    }
+                    CheckpointError::Signature(_) => SIGNATURE_WRONG,
                 };
+                if signed.other.is_none() && problem == SIGNATURE_WRONG {
+                    signed.other = Checkpoint::read(bare, None).ok().map(|read| read.key);
+                }
                 number += 1;
                 let found = Finding::of_checkpoint(problem, number, error.to_string());
                 signed.findings.push(Finding { line: Some(line), ..found });

@@ -3,6 +3,7 @@
 use dromia_api::shown;
 use dromia_cli::output::{pairs, time};
 use dromia_contracts::{RunId, SessionId, TenantId};
+use dromia_guard::audit::PublicKey;
 use dromia_store::AuditFinding;
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -87,6 +88,16 @@ impl Finding {
 
     pub(super) fn of_checkpoint(problem: &str, number: u64, text: impl Into<String>) -> Self {
         Self { checkpoint: Some(number), ..Self::new(problem, text) }
+    }
+
+    /// What is whole and signed by another key. The key that was asked for may be the wrong one, and whoever writes a history
+    /// anew signs it, too: nobody can tell the two apart here.
+    pub(super) fn of_key(signed: PublicKey, wanted: PublicKey, of: &str) -> Self {
+        let text = format!(
+            "all of it is signed by {signed}: either {wanted} is not the key of whoever wrote {of}, and --key names the right \
+             one, or all of it was written anew"
+        );
+        Self::new("key_differs", text)
     }
 
     pub(super) fn of_store(found: AuditFinding) -> Self {

@@ -96,8 +96,8 @@ async fn turn(
     Ok(accepted.session)
 }
 
-/// Finds the run that took an item which had to wait. Whoever waits is told once that the agent is paused; an agent that has
-/// ended answers nothing any more.
+/// Finds the run that took an item which had to wait. Whoever waits is told once what it waits for; an agent that has ended
+/// answers nothing any more.
 pub(super) async fn taker(
     cli: &Cli<'_>,
     session: SessionId,
@@ -130,17 +130,25 @@ pub(super) async fn taker(
         let waiting: Session = cli.client.get(&format!("/v1/sessions/{session}")).await?;
         let agent: Agent = cli.client.get(&format!("/v1/agents/{}", waiting.agent)).await?;
         match agent.state {
-            AgentState::Running => {}
-            AgentState::Paused if told => {}
+            AgentState::Terminated | AgentState::Deleting => {
+                let message = format!("{} has ended, so the input is never answered", agent.handle);
+                return Err(Error::Local { exit: Exit::from(ErrorCode::AgentTerminated), message });
+            }
+            AgentState::Running | AgentState::Paused if told => {}
             AgentState::Paused => {
                 told = true;
                 let handle = agent.handle;
                 output.notice(&format!("the input waits: its agent {handle} is paused"))?;
                 output.notice(&format!("hint: `dromia agent resume {handle}`"))?;
             }
-            AgentState::Terminated | AgentState::Deleting => {
-                let message = format!("{} has ended, so the input is never answered", agent.handle);
-                return Err(Error::Local { exit: Exit::from(ErrorCode::AgentTerminated), message });
+            AgentState::Running => {
+                // What is soon over is nothing to wait for.
+                let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
+                if let Some(run) = before {
+                    told = true;
+                    output.notice(&format!("the input waits: {run} of its session goes before it"))?;
+                    output.notice(&format!("hint: `dromia run why {run}`"))?;
+                }
             }
         }
         sleep(rest).await;

@@ -19,7 +19,7 @@ use crate::output::Output;
 /// How long to wait for an agent when the command line does not say.
 pub(super) const PATIENCE: Duration = Duration::from_mins(5);
 
-/// How long the request itself waits for the answer. What a run waits for is told after that at the latest.
+/// How long a request waits itself.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// What the server may take beyond the wait itself.
@@ -62,8 +62,7 @@ pub(super) enum Waited {
     Accepted(EventAccepted),
 }
 
-/// Sends an event and waits for its answer. One request waits for a moment, which is enough for most; then the run is
-/// followed, so that whoever waits hears what it waits for.
+/// Sends an event and waits for its answer.
 pub(super) async fn wait(
     cli: &Cli<'_>,
     mut event: SendEvent,
@@ -71,31 +70,47 @@ pub(super) async fn wait(
     output: &mut Output<'_>,
 ) -> Outcome<Waited> {
     let (patience, began) = (cli.patience(PATIENCE), Instant::now());
-    let moment = patience.min(MOMENT);
     event.wait = true;
-    event.wait_ms = Some(u64::try_from(moment.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX));
+    event.wait_ms = Some(moment_ms(patience));
     let (status, bytes) = cli.client.post_event(&event, key, patience + MARGIN).await?;
     if status == StatusCode::OK {
         return Ok(Waited::Answered(parse(&bytes)?));
     }
-    let accepted: EventAccepted = parse(&bytes)?;
+    let mut accepted: EventAccepted = parse(&bytes)?;
     let left = patience.saturating_sub(began.elapsed());
+    let answered = followed(cli, &mut accepted, left, output).await?;
+    Ok(answered.map_or(Waited::Accepted(accepted), Waited::Answered))
+}
+
+/// How long the request itself waits, of what somebody waits. It is enough for most answers; a run that takes longer is
+/// [`followed`], so that whoever waits hears what it waits for.
+pub(super) fn moment_ms(patience: Duration) -> u64 {
+    u64::try_from(patience.min(MOMENT).as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX)
+}
+
+/// Follows the run that takes an input to its end, and tells what it waits for. If the time is up first there is nothing; the
+/// run is known then if one took the input.
+pub(super) async fn followed(
+    cli: &Cli<'_>,
+    accepted: &mut EventAccepted,
+    left: Duration,
+    output: &mut Output<'_>,
+) -> Outcome<Option<EventAnswered>> {
     if left.is_zero() {
-        return Ok(Waited::Accepted(accepted));
+        return Ok(None);
     }
-    let mut taken = accepted.run;
+    let input = accepted.clone();
     let answered = async {
-        let run = match taken {
+        let run = match input.run {
             Some(run) => run,
-            None => chat::taker(cli, accepted.session, accepted.item, output).await?,
+            None => chat::taker(cli, input.session, input.item, output).await?,
         };
-        taken = Some(run);
-        answer::follow(cli, &accepted, run, Sight::Waits, output).await
+        accepted.run = Some(run);
+        answer::follow(cli, &input, run, Sight::Waits, output).await
     };
-    let ended = timeout(left, answered).await;
-    match ended {
-        Ok(answered) => answered.map(Waited::Answered),
-        Err(_) => Ok(Waited::Accepted(EventAccepted { run: taken, ..accepted })),
+    match timeout(left, answered).await {
+        Ok(answered) => answered.map(Some),
+        Err(_) => Ok(None),
     }
 }
 

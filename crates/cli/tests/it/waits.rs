@@ -1,5 +1,6 @@
 //! What a run waits for, told to whoever waits for it: once, on stderr, and only while it waits.
 
+use dromia_api::ErrorCode;
 use dromia_cli::Exit;
 use serde_json::{Value, json};
 
@@ -8,12 +9,14 @@ use crate::server::{Asked, Ended, Script, Server};
 const ID: &str = "0199c0de000000000000000000000000";
 
 /// Every command that waits for a run, with what it prints for a program at most.
-const WAITING: [&[&str]; 8] = [
+const WAITING: [&[&str]; 10] = [
     &["ask", "x"],
     &["ask", "x", "--json"],
     &["ask", "x", "--jsonl"],
     &["event", "send", "x", "--wait"],
     &["chat"],
+    &["agent", "spawn", "clerk", "--task", "x", "--wait"],
+    &["tool", "call", "file.append", "--agent", "clerk", "-d", "{}"],
     &["run", "watch", "run_0199c0de000000000000000000000000"],
     &["run", "watch", "run_0199c0de000000000000000000000000", "--json"],
     &["run", "watch", "run_0199c0de000000000000000000000000", "--jsonl"],
@@ -41,7 +44,20 @@ fn rested(fields: &Value) -> String {
 
 fn parked(asked: &Asked, rest: &Value, more: &Value) -> (u16, String) {
     let answer = match asked.line.as_str() {
-        "POST /v1/events" => {
+        "POST /v1/agents/clerk/spawn" => json!({
+            "agent": format!("agt_{ID}"), "session": format!("ses_{ID}"), "item": format!("itm_{ID}"),
+            "run": format!("run_{ID}"), "state": "running", "status": "running", "replayed": false,
+        }),
+        line if line.ends_with("/journal?after=0&limit=256") => {
+            let finished = json!({
+                "seq": 3, "at": "2026-01-02T03:04:05Z", "epoch": 1, "kind": "tool_finished", "version": 1, "fields": {},
+                "body": {"call": "call_1_0", "status": "ok", "parts": [{"type": "text", "text": "forty-two"}]},
+                "chain": "0".repeat(64),
+            });
+            json!({"entries": [finished], "last_seq": 3, "status": "completed"})
+        }
+        line if line.contains("/journal?") => json!({"entries": [], "last_seq": 3, "status": "completed"}),
+        "POST /v1/events" | "POST /v1/agents/clerk/tools/file.append/call" => {
             let ids = json!({"item": format!("itm_{ID}"), "session": format!("ses_{ID}"), "run": format!("run_{ID}"),
                 "position": 1, "replayed": false});
             return (202, ids.to_string());
@@ -109,7 +125,8 @@ async fn an_approval_is_told_once_with_its_call_and_the_commands_wherever_a_run_
         assert_eq!(asked(&server, "/approvals/"), 1, "{line:?}");
         let by_line = line.contains(&"--jsonl");
         if by_line || line.contains(&"--json") {
-            let documents: Vec<&str> = if by_line { ended.out.lines().collect() } else { vec![&ended.out] };
+            let documents: Vec<&str> =
+                if by_line { ended.out.lines().collect() } else { vec![ended.out.as_str()] };
             for document in documents {
                 assert!(serde_json::from_str::<Value>(document).is_ok(), "{line:?}: {document}");
             }
@@ -190,4 +207,53 @@ async fn another_rest_is_told_as_why_tells_it_unless_it_is_short_or_over() {
         parked(asked, &json!({"on": "agent_paused"}), &why("completed", "nothing; it is completed", ""))
     };
     assert_eq!(run(over, &["ask", "x"]).await.0.err, "");
+}
+
+/// A server whose agent is not free: no run takes the input before the seventh request.
+fn queued(asked: &Asked, before: usize, state: &str) -> (u16, String) {
+    let (item, run) = (format!("itm_{ID}"), format!("run_{ID}"));
+    let at = "2026-01-02T03:04:05Z";
+    let (_, row) =
+        parked(&Asked { line: format!("GET /v1/runs/{run}"), ..asked.clone() }, &Value::Null, &Value::Null);
+    let row: Value = serde_json::from_str(&row).unwrap();
+    let answer = match asked.line.as_str() {
+        "POST /v1/events" => {
+            let answer = json!({"item": item, "session": format!("ses_{ID}"), "run": null, "position": 1, "replayed": false});
+            return (202, answer.to_string());
+        }
+        line if line.contains("/runs?session=") && before < 7 => json!({"items": [], "next": null}),
+        line if line.contains("/runs?session=") => json!({"items": [row], "next": null}),
+        line if line.ends_with("/journal?limit=1") => {
+            let started = json!({
+                "seq": 1, "at": at, "epoch": 1, "kind": "run_started", "version": 1, "fields": {"items": [item]},
+                "body": null, "chain": "0".repeat(64),
+            });
+            json!({"entries": [started], "last_seq": 3, "status": "completed"})
+        }
+        line if line.contains("/sessions/") => json!({
+            "id": format!("ses_{ID}"), "agent": format!("agt_{ID}"), "platform": "cli", "channel": "c",
+            "actor": "cli:0", "opened_at": at, "last": 1, "waiting": 1, "active": null,
+        }),
+        line if line.contains("/agents/") => json!({
+            "id": format!("agt_{ID}"), "handle": "ops", "display_name": "Ops", "labels": {}, "created_at": at,
+            "state": state,
+        }),
+        _ => return parked(asked, &json!({"on": "retry", "until": at}), &Value::Null),
+    };
+    (200, answer.to_string())
+}
+
+#[tokio::test]
+async fn an_input_that_no_run_takes_is_told_about_once_and_not_waited_for_in_vain() {
+    let (ended, _) = run(|asked, before| queued(asked, before, "paused"), &["ask", "x"]).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "forty-two\n"), "{ended:?}");
+    assert_eq!(ended.err, "the input waits: its agent ops is paused\nhint: `dromia agent resume ops`\n");
+
+    let (ended, server) = run(|asked, before| queued(asked, before, "terminated"), &["ask", "x"]).await;
+    assert_eq!(
+        (ended.exit, asked(&server, "/runs?")),
+        (Exit::from(ErrorCode::AgentTerminated), 1),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("ops has ended, so the input is never answered"), "{}", ended.err);
 }

@@ -21,7 +21,7 @@ fn terminal(columns: u16) -> (File, OwnedFd) {
     let ours = openpt(flags).expect("a terminal is opened");
     grantpt(&ours).expect("it is ours");
     unlockpt(&ours).expect("it is unlocked");
-    let name = ptsname(&ours, Vec::new()).expect("it has a name");
+    let name = ptsname(&ours, Vec::<u8>::new()).expect("it has a name");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let theirs = open(&name, flags, Mode::empty()).expect("its other end is opened");
     let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

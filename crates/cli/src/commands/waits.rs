@@ -97,7 +97,7 @@ impl Waits {
     }
 
     /// Tells that the run does not wait for a call any more that waits on.
-    fn refused(&mut self, entry: &Entry, output: &mut Output<'_>) -> Outcome {
+    fn refused(&self, entry: &Entry, output: &mut Output<'_>) -> Outcome {
         let Ok(refused) = serde_json::from_str::<Refused>(entry.fields.get()) else { return Ok(()) };
         match refused.approval.filter(|id| refused.status == "awaiting" && self.open.contains(id)) {
             Some(id) => output.notice(&format!("the run goes on without that call, which waits on ({id})")),

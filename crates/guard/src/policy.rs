@@ -8,6 +8,7 @@
 //! Layers are compiled once. [`Policies`] holds those that count now and takes others at any time; whoever asks sees the
 //! old ones or the new ones whole, and is told which by their digest. It reads no file.
 
+mod known;
 mod layer;
 mod problem;
 mod question;
@@ -20,6 +21,7 @@ use dromia_contracts::gate::{Action, Principal};
 use dromia_contracts::id::TenantId;
 use dromia_contracts::tool::{Manifest, PreparedCall, Sink};
 
+use self::known::{Asked, Verdicts};
 pub use self::layer::{
     BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
 };
@@ -65,6 +67,7 @@ pub struct Policies {
     built_in: Arc<Layer>,
     below: Arc<RwLock<Arc<Layers>>>,
     known: Arc<Known>,
+    verdicts: Arc<Verdicts>,
 }
 
 /// What is told to every layer beside the action.
@@ -86,7 +89,7 @@ impl Policies {
     pub fn built_in() -> Result<Self, PolicyProblem> {
         let file = PolicyText { name: "built-in".to_owned(), text: DEFAULT.to_owned() };
         let built_in = Arc::new(Layer::compile("built-in", &[file])?);
-        Ok(Self { built_in, below: Arc::default(), known: Arc::default() })
+        Ok(Self { built_in, below: Arc::default(), known: Arc::default(), verdicts: Arc::default() })
     }
 
     /// Tells the policy what is known of tools beside their calls.
@@ -125,6 +128,30 @@ impl Policies {
         let tenant = below.tenants.get(&principal.scope.tenant());
         let lower = [("instance", below.instance.as_ref()), ("tenant", tenant)];
         let policy = self.digest(lower.map(|(_, layer)| layer));
+        let own = lower.iter().any(|(_, layer)| layer.is_some());
+        let Some(asked) = Asked::of(principal, action, capability, policy, own) else {
+            return self.evaluate(principal, action, capability, lower, policy);
+        };
+        if let Some(judged) = self.verdicts.of(&asked) {
+            return judged;
+        }
+        let judged = self.evaluate(principal, action, capability, lower, policy);
+        // What broke may have been the machine, and the next question finds it mended.
+        if judged.said.rule != BROKEN {
+            self.verdicts.keep(asked, judged.clone());
+        }
+        judged
+    }
+
+    /// Puts a question to the layers.
+    fn evaluate(
+        &self,
+        principal: Principal<'_>,
+        action: Action<'_>,
+        capability: &str,
+        lower: [(&'static str, Option<&Layer>); 2],
+        policy: Digest,
+    ) -> Judged {
         let denied = |rule: &str, reason: String| Judged {
             said: Said { call: Call::Deny, rule: rule.to_owned(), reason },
             layer: "built-in",

@@ -1,0 +1,155 @@
+//! What is found in packed texts, what is held back while they go on, and where the bounds are.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use miniz_oxide::deflate::compress_to_vec;
+
+use super::super::tests::{gzip, zlib};
+use super::mark::GZIP;
+use super::*;
+
+fn opened(text: &[u8]) -> Vec<(Range<usize>, Vec<u8>)> {
+    let (mut room, mut found) = (Room::default(), Vec::new());
+    each(text, &mut room, &mut |range, inside, _| found.push((range, inside.to_vec())));
+    assert_eq!(room.depth, DEPTH_MAX, "what was gone into was left");
+    found
+}
+
+/// Opens what lies in one another, and counts how deep.
+fn down(text: &[u8], room: &mut Room, levels: &mut usize) {
+    each(text, room, &mut |_, inside, room| {
+        *levels += 1;
+        down(inside, room, levels);
+    });
+}
+
+#[test]
+fn a_piece_is_unpacked_where_it_stands_and_also_without_its_end() {
+    let packed = gzip(b"hello hello hello");
+    let text = [&b"before "[..], &packed[..], b" behind"].concat();
+    let found = opened(&text);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1, b"hello hello hello");
+    assert_eq!(found[0].0.start, 7);
+    assert!(found[0].0.end <= 7 + packed.len(), "{:?}", found[0].0);
+    let cut = opened(&packed[..packed.len() - 8]);
+    assert_eq!(cut[0].1, b"hello hello hello");
+}
+
+#[test]
+fn a_head_with_everything_in_it_is_passed() {
+    let plain = gzip(b"hello");
+    let mut packed = plain[..10].to_vec();
+    packed[3] = 2 | 4 | 8 | 16;
+    packed.extend_from_slice(&[2, 0, b'x', b'y']);
+    packed.extend_from_slice(b"name\0remark\0");
+    packed.extend_from_slice(&[0, 0]);
+    packed.extend_from_slice(&plain[10..]);
+    assert_eq!(opened(&packed)[0].1, b"hello");
+    for length in 0..packed.len() {
+        // Wherever it ends: nothing panics.
+        let _found = opened(&packed[..length]);
+    }
+}
+
+#[test]
+fn a_bomb_ends_at_the_bound_and_so_do_many_marks() {
+    let bomb = gzip(&vec![0; BYTES_MAX + 100]);
+    assert!(opened(&bomb).iter().map(|(_, inside)| inside.len()).sum::<usize>() <= BYTES_MAX);
+    assert_eq!(opened(&b"H4sIA.".repeat(PIECES_MAX + 10)).len(), PIECES_MAX);
+    let mut deep = b"core".to_vec();
+    for _ in 0..DEPTH_MAX + 3 {
+        deep = gzip(&deep);
+    }
+    let (mut room, mut levels) = (Room::default(), 0);
+    down(&deep, &mut room, &mut levels);
+    assert_eq!(levels, DEPTH_MAX);
+}
+
+#[test]
+fn base64_is_open_while_it_goes_on() {
+    for (text, open) in [
+        ("it says H4sIAAAA", 8),
+        ("it says H4sIAA\n AA", 8),
+        ("it says H4sIAAAA. And!", 22),
+        ("it says H4s", 8),
+        ("it says H", 8),
+        ("it says y", 9),
+        ("it says eJwr", 8),
+        ("it says eJ", 8),
+        ("it says teJ", 9),
+        ("", 0),
+    ] {
+        assert_eq!(open_from(text.as_bytes()), open, "{text}");
+    }
+}
+
+/// Read once for each mark, this would take hours.
+#[test]
+fn a_run_with_many_marks_that_broke_off_is_read_once() {
+    for mark in ["H4sIA", "eJwrA"] {
+        let text = format!("{}!", mark.repeat(400_000));
+        assert_eq!(open_from(text.as_bytes()), text.len(), "{mark}");
+    }
+}
+
+#[test]
+fn zlib_is_opened_as_it_is_and_wherever_in_base64_it_begins() {
+    let text = b"hello hello hello".repeat(400);
+    let packed = zlib(&text);
+    let raw = [&b"before "[..], &packed[..], b" behind"].concat();
+    let found = opened(&raw);
+    assert_eq!((found[0].0.start, &found[0].1), (7, &text));
+    assert!(found[0].0.end <= 7 + packed.len(), "{:?}", found[0].0);
+    assert_eq!(opened(&packed[..packed.len() - 4])[0].1, text, "without its sum");
+    for before in ["", "u", "us", "use", "user: "] {
+        for packed in [zlib(&text), gzip(&text)] {
+            let encoded = STANDARD.encode([before.as_bytes(), &packed[..], b" and more"].concat());
+            let mut found = Vec::new();
+            each(encoded.as_bytes(), &mut Room::default(), &mut |_, inside, room| {
+                found.push(inside.to_vec());
+                each(inside, room, &mut |_, inside, _| found.push(inside.to_vec()));
+            });
+            assert!(found.contains(&text), "behind {before:?}");
+        }
+    }
+    let deflated = compress_to_vec(&text, 6);
+    assert!(opened(&deflated).iter().all(|(_, inside)| *inside != text), "raw deflate has no mark");
+}
+
+#[test]
+fn what_looks_like_zlib_hides_nothing_and_takes_nothing_away() {
+    let text = b"hello hello hello".repeat(20);
+    // Marks by chance, before gzip and in one run of base64 with it.
+    for chance in [&b"eJwrAAAA "[..], b"eJxyz ", b"\x78\x9c\x01", b"hC x^ "] {
+        let decoys = chance.repeat(TRIES_MAX + 10);
+        let hidden = [&decoys[..], STANDARD.encode(gzip(&text)).as_bytes()].concat();
+        let found = opened(&hidden);
+        assert!(found.iter().any(|(_, inside)| inside.starts_with(&GZIP)), "{chance:?}");
+    }
+    let few = [&b"eJwrAAAA eJxyz "[..], STANDARD.encode(zlib(&text)).as_bytes()].concat();
+    assert!(opened(&few).iter().any(|(_, inside)| *inside == text));
+}
+
+#[test]
+fn a_bomb_of_zlib_ends_at_the_bound_as_it_is_and_in_base64() {
+    let bomb = zlib(&vec![0; BYTES_MAX + 100]);
+    for bomb in [bomb.clone(), STANDARD.encode(&bomb).into_bytes(), bomb.repeat(8)] {
+        let (mut room, mut unpacked) = (Room::default(), 0);
+        each(&bomb, &mut room, &mut |_, inside, _| unpacked += inside.len());
+        assert!((1..=BYTES_MAX).contains(&unpacked), "{unpacked}");
+    }
+    let mut room = Room::default();
+    each(&b"eJwrAAAA.".repeat(TRIES_MAX + 10), &mut room, &mut |_, _, _| {});
+    assert_eq!((room.tries, room.depth), (0, DEPTH_MAX));
+}
+
+#[test]
+fn zlib_in_base64_is_open_until_it_ends_or_is_none() {
+    let packed = STANDARD.encode(zlib(&b"hello hello hello, and so on. ".repeat(9)));
+    let told = format!("it says {}", &packed[..packed.len() - 12]);
+    assert_eq!(open_from(told.as_bytes()), 8);
+    assert_eq!(open_from(format!("{told}. And!").as_bytes()), told.len() + 6, "it broke off");
+    let chance = format!("it says {}", "eJxyz ".repeat(20));
+    assert!(open_from(chance.as_bytes()) > 8, "what is no zlib is not held back");
+}

@@ -1,5 +1,5 @@
-//! Opens one piece of gzip or zlib, also where its end is missing. What it costs is counted, and it reads no further than
-//! something comes of it; whether there is room for what it costs is for the look that opens it.
+//! Opens one piece of gzip, zlib or raw deflate, also where its end is missing. What it costs is counted, and it reads no
+//! further than something comes of it; whether there is room for what it costs is for the look that opens it.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
@@ -8,13 +8,17 @@ use miniz_oxide::inflate::core::inflate_flags::{
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 use super::Room;
-use super::encoded::decoded;
+use super::encoded::{Coding, decoded};
+use super::mark::{Kind, mark};
 
 /// Bytes before what zlib packs, where it names no dictionary.
 pub(super) const ZLIB_HEAD: usize = 2;
 
 /// How many characters behind a mark of zlib are read first: what is there by chance seldom goes so far.
 pub(super) const FIRST_CHARACTERS: usize = 2048;
+
+/// How many characters of a run without a mark are read before those: most runs are no deflate, and show it in a few bytes.
+pub(super) const GUESS_CHARACTERS: usize = 128;
 
 /// How many bytes are made ready for what is unpacked; more, if there is more.
 pub(super) const FIRST_BYTES: usize = 4 << 10;
@@ -64,6 +68,31 @@ pub(super) fn from_zlib(text: &[u8], before: Option<usize>, room: &mut Room) -> 
     let (length, whole) = decoded(text, before, room.bytes);
     room.bytes -= whole.len().min(room.bytes);
     Piece { length, ..inflated(behind(&whole, ZLIB_HEAD), room.bytes) }
+}
+
+/// Opens what a run of characters begins with, also where its end is missing. It is read in steps, so that what is no deflate
+/// costs a few bytes.
+pub(super) fn from_run(text: &[u8], coding: Coding, room: &mut Room) -> Piece {
+    for most in [GUESS_CHARACTERS, FIRST_CHARACTERS] {
+        let (length, packed) = coding.decoded(text, most);
+        let piece = from_guess(&packed, coding, room.bytes);
+        if !piece.is_open || packed.len() < coding.bytes(most) {
+            return Piece { length, ..piece };
+        }
+    }
+    let (length, packed) = coding.decoded(text, room.bytes);
+    room.bytes -= packed.len().min(room.bytes);
+    Piece { length, ..from_guess(&packed, coding, room.bytes) }
+}
+
+/// Opens raw deflate; what was in hex may have a mark, which nobody saw in it.
+pub(super) fn from_guess(packed: &[u8], coding: Coding, bytes_max: usize) -> Piece {
+    let marked = mark(packed).filter(|mark| mark.before.is_none() && coding == Coding::Hex);
+    match marked.map(|mark| mark.kind) {
+        Some(Kind::Gzip) => from_gzip(packed, bytes_max),
+        Some(Kind::Zlib) => inflated(behind(packed, ZLIB_HEAD), bytes_max),
+        None => inflated(packed, bytes_max),
+    }
 }
 
 /// What stands behind so many bytes.

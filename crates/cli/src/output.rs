@@ -274,8 +274,8 @@ pub fn pairs(pairs: &[(&str, String)]) -> String {
     lines.map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Spells out in JSON what a terminal would act on or not show. It stands in strings only, where JSON may say so, so it is the same
-/// document.
+/// Spells out in JSON what a terminal would act on or not show. It stands in strings only, where JSON may say so, so it is the
+/// same document.
 fn spelled_out(json: &str) -> Cow<'_, str> {
     let is_odd = |c: char| c != '\n' && hides(c);
     if !json.contains(is_odd) {

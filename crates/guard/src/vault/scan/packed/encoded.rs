@@ -133,6 +133,7 @@ pub(super) fn decoded(text: &[u8], before: usize, most: usize) -> (usize, Vec<u8
 mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+    use super::super::super::in_hex;
     use super::*;
 
     #[test]
@@ -143,7 +144,7 @@ mod tests {
                 let told = format!("{encoded}. And");
                 assert_eq!(Coding::Base64.decoded(told.as_bytes(), 4096), (encoded.len(), bytes.clone()));
             }
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = in_hex(&bytes);
             for encoded in [hex.to_uppercase(), hex] {
                 let told = format!("{encoded}. And");
                 assert_eq!(Coding::Hex.decoded(told.as_bytes(), 4096), (encoded.len(), bytes.clone()));

@@ -21,8 +21,8 @@ use dromia_contracts::vault::VALUE_BYTES_MIN;
 
 use self::encoded::{decoded, next_run, run};
 use self::inflate::{
-    FIRST_BYTES, FIRST_CHARACTERS, GUESS_CHARACTERS, Piece, ZLIB_HEAD, behind, from_guess, from_gzip,
-    from_run, from_zlib, inflated,
+    FIRST_BYTES, FIRST_CHARACTERS, GUESS_CHARACTERS, Piece, ZLIB_HEAD, behind, cost_of, from_guess,
+    from_gzip, from_run, from_zlib, inflated,
 };
 use self::mark::{Kind, MARK_CHARACTERS, Mark, mark, may_begin};
 
@@ -89,7 +89,7 @@ fn marked(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
             (Kind::Gzip, None) => from_gzip(rest, room.bytes),
             (Kind::Gzip, Some(before)) => {
                 let (length, inside) = decoded(rest, before, room.bytes);
-                Piece { length, cost: inside.len(), inside, is_open: false }
+                Piece { length, cost: cost_of(length, &inside), inside, is_open: false }
             }
             (Kind::Zlib, before) => from_zlib(rest, before, room),
         };
@@ -107,8 +107,7 @@ fn marked(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
     }
 }
 
-/// Opens what may be raw deflate: the text itself, then each run of characters in it. So each byte of the text begins one
-/// guess at most.
+/// Opens what may be raw deflate: the text itself, then each run of characters in it.
 fn guessed(text: &[u8], room: &mut Room, take: &mut Take<'_>) {
     let (mut begin, mut coding, mut at) = (0, None, 0);
     while room.guesses > 0 && room.bytes > 0 {

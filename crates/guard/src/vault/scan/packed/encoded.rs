@@ -10,6 +10,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 /// bytes.
 const UNBROKEN_MIN: usize = 14;
 
+/// How many blanks there may be in a run beside one for each character: a line break in each line, and what indents it.
+const BLANKS_FREE: usize = 256;
+
 /// How characters stand for bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -81,7 +84,8 @@ pub(super) fn run(text: &[u8], before: usize, most: usize) -> (usize, Vec<u8>) {
     read(text, vec![b'A'; before], most, character)
 }
 
-/// Reads characters up to what is none, over line breaks and what JSON writes for them, behind those that are there.
+/// Reads characters up to what is none, over line breaks and what JSON writes for them, behind those that are there. Where only
+/// some are wanted, so are the blanks between them: they are read for nothing.
 fn read(
     text: &[u8],
     mut characters: Vec<u8>,
@@ -89,7 +93,8 @@ fn read(
     character: impl Fn(u8) -> Option<u8>,
 ) -> (usize, Vec<u8>) {
     let mut at = 0;
-    while let Some(byte) = text.get(at).filter(|_| characters.len() < most) {
+    let upto = most.saturating_mul(2).saturating_add(BLANKS_FREE);
+    while let Some(byte) = text.get(at).filter(|_| characters.len() < most && at < upto) {
         match (*byte, character(*byte)) {
             (_, Some(character)) => characters.push(character),
             (b'\\', None) if is_written_break(&text[at..]) => at += 1,
@@ -153,6 +158,20 @@ mod tests {
         assert_eq!(Coding::Hex.decoded(b"61\\n62\n63 z", 4096), (10, b"abc".to_vec()));
         assert_eq!(Coding::Hex.decoded(b"616", 4096), (3, b"a".to_vec()));
         assert_eq!(Coding::Hex.decoded(b"616263", 4), (4, b"ab".to_vec()));
+    }
+
+    #[test]
+    fn blanks_in_a_run_are_read_in_bounds() {
+        let sparse = format!("abcd{}", " ".repeat(50)).repeat(2000);
+        for (coding, most) in [(Coding::Base64, 128), (Coding::Base64, 2048), (Coding::Hex, 2048)] {
+            let (length, bytes) = coding.decoded(sparse.as_bytes(), most);
+            assert!(length <= 2 * most + BLANKS_FREE, "{length}");
+            assert!((1..coding.bytes(most)).contains(&bytes.len()), "{}", bytes.len());
+        }
+        let (length, characters) = run(sparse.as_bytes(), 0, usize::MAX);
+        assert_eq!((length, characters.len()), (sparse.len(), 4 * 2000));
+        let indented = format!("\n{}{}", " ".repeat(8), "abcd".repeat(15)).repeat(100);
+        assert_eq!(Coding::Base64.decoded(indented.as_bytes(), 2048).1.len(), Coding::Base64.bytes(2048));
     }
 
     #[test]

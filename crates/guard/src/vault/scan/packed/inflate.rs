@@ -66,7 +66,7 @@ pub(super) fn from_zlib(text: &[u8], before: Option<usize>, room: &mut Room) -> 
         return Piece { length, ..piece };
     }
     let (length, whole) = decoded(text, before, room.bytes);
-    room.bytes -= whole.len().min(room.bytes);
+    room.bytes -= cost_of(length, &whole).min(room.bytes);
     Piece { length, ..inflated(behind(&whole, ZLIB_HEAD), room.bytes) }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn from_run(text: &[u8], coding: Coding, room: &mut Room) -> Piece {
         }
     }
     let (length, packed) = coding.decoded(text, room.bytes);
-    room.bytes -= packed.len().min(room.bytes);
+    room.bytes -= cost_of(length, &packed).min(room.bytes);
     Piece { length, ..from_guess(&packed, coding, room.bytes) }
 }
 
@@ -93,6 +93,11 @@ pub(super) fn from_guess(packed: &[u8], coding: Coding, bytes_max: usize) -> Pie
         Some(Kind::Zlib) => inflated(behind(packed, ZLIB_HEAD), bytes_max),
         None => inflated(packed, bytes_max),
     }
+}
+
+/// What of the bytes of a look it takes to read so much of a text in which so many bytes stand: blanks are read, too.
+pub(super) fn cost_of(length: usize, packed: &[u8]) -> usize {
+    packed.len().max(length / 2)
 }
 
 /// What stands behind so many bytes.

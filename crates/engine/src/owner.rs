@@ -9,6 +9,7 @@ mod asking;
 mod calling;
 mod consulting;
 mod metering;
+mod quoting;
 mod sending;
 mod telling;
 mod writing;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::home::{DEADLINE, Home, Server, append, block_on, count, stderr};
+use crate::keys::set;
 
 /// How often the server is killed, where nobody says it.
 const KILLS: u32 = 4;
@@ -214,6 +215,27 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
         assert!(told.to_string().contains("not on a Friday"), "{told}");
     });
     assert_eq!(lines(&home, "second"), 0);
+}
+
+/// What stands around an argument may hold a value that somebody typed; whoever may answer is not told it.
+#[test]
+fn what_a_card_quotes_holds_no_secret_and_nothing_that_hides() {
+    const VALUE: &str = "canary-4711-of-a-card";
+    let home = home("hold_ms: 60000");
+    let _server = home.serve();
+    agent(&home, "clerk");
+    set(&home, "deploy", "api.example.com", "bearer", VALUE);
+    let text = format!("{VALUE}\u{202e}\n{}", task("fifth"));
+    let spawned = document(&home, &["agent", "spawn", "clerk", "--task", &text]);
+    let approval = until(&home, |approval| approval["session"] == spawned["session"]);
+    let shown = document(&home, &["approval", "show", id(&approval)]);
+    let card = home.run(&["approval", "show", id(&approval)]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    for told in [shown["origins"].to_string(), card.clone()] {
+        assert!(told.contains(&"*".repeat(VALUE.len())), "it is quoted, with stars: {told}");
+        assert!(!told.contains("canary-4711") && !told.contains("of-a-card"), "{told}");
+    }
+    assert!(card.contains("\\u{202e}\\u{a}@tool") && !card.contains('\u{202e}'), "{card}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! The binding is a digest of everything that was judged. It is made anew when the call is about to begin, by the same
 //! function, so whatever changed in between makes another one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dromia_contracts::Digest;
 use dromia_contracts::approval::{
@@ -18,9 +20,11 @@ use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::InboxPut;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::transcript::{Transcript, Turn};
+use dromia_contracts::vault::Spotter;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::quoting::Starred;
 use super::{Lost, Owner};
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
 
@@ -79,7 +83,7 @@ impl Owner {
             arguments: call.arguments.clone(),
             action: call.action,
             binding,
-            origins: self.origins(&call),
+            origins: self.origins(&call, self.spotter().await),
             rule: asking.rule,
             reason: asking.reason,
             approvers: config.approvers.clone(),
@@ -193,17 +197,22 @@ impl Owner {
         Ok(Digest::from_bytes(*blake3::hash(bound.to_string().as_bytes()).as_bytes()))
     }
 
-    /// Tells where each argument came from, as far as the conversation tells.
-    fn origins(&self, call: &PreparedCall) -> Vec<ArgumentOrigin> {
+    /// Tells where each argument came from, as far as the conversation tells, and quotes it without the values of secrets.
+    fn origins(&self, call: &PreparedCall, spotter: Option<Arc<dyn Spotter>>) -> Vec<ArgumentOrigin> {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
         let descriptors = self.core.ports.tools.descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
-        let mut room = TEXTS_MAX;
+        let (mut room, mut starred) = (TEXTS_MAX, Starred::new(spotter));
         let origin = |(name, value): (String, Value)| {
             let source = origin_of(&self.story.transcript, &value, self.story.label, &mut room);
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
-            let (role, quote) = (role.map(|(_, role)| *role), source.quote());
-            ArgumentOrigin { role, name, origin: source.origin, label: source.label, quote }
+            let Source { origin, label, place } = source;
+            let place = match place {
+                Some((whole, at, length)) => starred.of(whole).map(|whole| (whole, at, length)),
+                None => None,
+            };
+            let (role, quote) = (role.map(|(_, role)| *role), Source { origin, label, place }.quote());
+            ArgumentOrigin { role, name, origin, label, quote }
         };
         fields.into_iter().map(origin).collect()
     }

@@ -25,6 +25,7 @@ mod full_disk;
 mod guards;
 mod home;
 mod hops;
+mod imported;
 mod keys;
 mod killed;
 mod labels;

@@ -89,9 +89,10 @@ impl Store for ReferenceStore {
         &'a self,
         _: &'a Operator,
         open_at: jiff::Timestamp,
+        skip: usize,
         limit: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
-        answer(self.state().cooling_approvals(open_at, limit))
+        answer(self.state().cooling_approvals(open_at, skip, limit))
     }
 
     fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {

@@ -5,8 +5,9 @@
 //!
 //! Rooms that this one does not see hand their reader to the property ([`request`], [`session_file`],
 //! [`configuration`], [`token`], [`policy_input`], [`approval_hash`], [`approval_binding`], [`audit_file`]): their fuzz
-//! target does, and so does a test beside the reader. What is read only by a running program (the command line, headers) is asked through the binary,
-//! with the same corpus and [`mutated()`], and so are the bodies and files once more: see `foreign_bytes` in `dromia`.
+//! target does, and so does a test beside the reader. What is read only by a running program (the command line, headers)
+//! is asked through the binary, with the same corpus and [`mutated()`], and so are the bodies and files once more: see
+//! `foreign_bytes` in `dromia`.
 
 mod mutated;
 mod rights;

@@ -50,7 +50,7 @@ fn what_a_file_says_that_somebody_typed_endorses_nothing_unless_its_labels_are_t
         (end["kind"].as_str(), end["fields"]["status"].as_str()),
         (Some("tool_refused"), Some("denied"))
     );
-    assert_eq!(end["fields"]["rule"], "ask unsaid", "{end}");
+    assert!(end["fields"]["rule"].as_str().is_some_and(|rule| rule.starts_with("ask ")), "{end}");
     assert_eq!(paid(&heard), Vec::<String>::new());
 
     // The same attack where somebody vouches for the file: so it is the labels that stop it, and this test would see it.

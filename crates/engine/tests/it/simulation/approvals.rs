@@ -55,6 +55,7 @@ impl Client {
         } else {
             (id, Vec::new())
         };
+        self.answer_beyond(tenant, &open, first).await;
         for _ in 0..=chance.below(2) {
             let answer = if approve {
                 Answer::Approve(Reach::Once)
@@ -64,6 +65,23 @@ impl Client {
             if self.engine.approval_answer(scope_of(tenant), id, also.clone(), answer).await.is_ok() {
                 let mut book = world.witness.book();
                 book.answers.extend(std::iter::once(&id).chain(&also).map(|id| ((tenant, *id), approve)));
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Tries to answer, with one call, what is of another run or of another tenant.
+    async fn answer_beyond(&self, tenant: TenantId, open: &[Approval], first: ApprovalId) {
+        let world = &self.world;
+        let run = open.iter().find(|approval| approval.id == first).map(|approval| approval.run);
+        let foreign = open.iter().find(|other| Some(other.run) != run).map(|other| other.id);
+        let strange = world.tenants.iter().filter(|other| **other != tenant);
+        let strange = strange.flat_map(|other| all(world, *other, ApprovalFilter::default())).map(|it| it.id);
+        for beyond in foreign.into_iter().chain(strange.take(1)).collect::<Vec<_>>() {
+            let answer = Answer::Approve(Reach::Once);
+            if self.engine.approval_answer(scope_of(tenant), first, vec![beyond], answer).await.is_ok() {
+                world.witness.blame("E6", &format!("{beyond} was answered with {first}, and is not of its run"));
             }
         }
     }

@@ -81,7 +81,9 @@ impl Client {
         for beyond in foreign.into_iter().chain(strange.take(1)).collect::<Vec<_>>() {
             let answer = Answer::Approve(Reach::Once);
             if self.engine.approval_answer(scope_of(tenant), first, vec![beyond], answer).await.is_ok() {
-                world.witness.blame("E6", &format!("{beyond} was answered with {first}, and is not of its run"));
+                world
+                    .witness
+                    .blame("E6", &format!("{beyond} was answered with {first}, and is not of its run"));
             }
         }
     }

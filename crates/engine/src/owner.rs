@@ -330,7 +330,7 @@ impl Owner {
                 return Ok((Judgement::Malformed(error), None));
             }
         };
-        if self.is_too_late(&call) {
+        if call.tool == DECLARE && self.story.is_closed() {
             self.core.count_denied(&call.tool);
             let (rule, reason) = (plan::FROZEN.to_owned(), plan::FROZEN_TEXT.to_owned());
             return Ok((Judgement::Denied { rule, reason, policy: None }, None));
@@ -365,11 +365,6 @@ impl Owner {
             }
         };
         Ok((judgement, in_plan))
-    }
-
-    /// Tells whether a call declares a plan that is frozen.
-    fn is_too_late(&self, call: &PreparedCall) -> bool {
-        call.tool == DECLARE && self.story.is_closed()
     }
 
     /// What of a call was typed and planned.

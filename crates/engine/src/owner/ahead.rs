@@ -6,6 +6,7 @@
 use dromia_contracts::CallId;
 use dromia_contracts::approval::ARGUMENTS_BYTES_MAX;
 use dromia_contracts::gate::{Action, Verdict};
+use dromia_contracts::plan::DECLARE;
 
 use super::approving::Asking;
 use super::{Before, Lost, Owner};
@@ -21,7 +22,8 @@ impl Owner {
         }
         let Ok(call) = self.core.ports.tools.prepare(call) else { return Ok(None) };
         let shown: usize = self.asks.iter().map(|ask| ask.arguments.len()).sum();
-        if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || self.is_too_late(&call) {
+        let is_too_late = call.tool == DECLARE && self.story.is_closed();
+        if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || is_too_late {
             return Ok(None);
         }
         let standing = self.standing(&call);

@@ -122,7 +122,7 @@ pub struct AnswerApproval {
     /// Other approvals of the same run for which the answer holds too: all of them are answered, or none. None with the reach
     /// `always`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = dromia_contracts::approval::ALSO_MAX))]
     pub also: Vec<ApprovalId>,
 }
 

@@ -3,10 +3,10 @@
 //! An answer is one commit: how the approval stands from now on, and the signal or the item by which somebody goes on.
 //! Where the run that asked still waits, that is a signal in its inbox; where it went on, an approved call is a session of
 //! its own with that one item, and a refusal is an input of the session that asked. Which of the two it is the store
-//! decides: an approval that moved meanwhile is looked at again. Several approvals of one run are answered by one commit, all or
-//! none of them, each by its own id, so nobody allows what he has not seen. A delayed call is answered by the engine in the same way,
-//! once its time to cool is over; it carries one hop more than the run that asked, as a message between agents does, so that
-//! agents cannot go on for ever by it.
+//! decides: an approval that moved meanwhile is looked at again. Several approvals of one run are answered by one commit, all
+//! of them or none, each by its own id, so nobody allows what he has not seen. A delayed call is answered by the engine in the
+//! same way, once its time to cool is over; it carries one hop more than the run that asked, as a message between agents does,
+//! so that agents cannot go on for ever by it.
 
 use std::sync::Arc;
 

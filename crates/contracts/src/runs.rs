@@ -345,12 +345,14 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Removes a budget of the tenant.
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>>;
 
-    /// Answers an approval; when the future ends well, the answer is durable. The same answer of the same person again
-    /// changes nothing.
+    /// Answers an approval, and with it `also`, at most [`ALSO_MAX`](crate::approval::ALSO_MAX) others of the same run: all of
+    /// them in one commit, or none. When the future ends well, the answers are durable. The same answer of the same person
+    /// again changes nothing.
     fn approval_answer(
         &self,
         scope: Scope,
         approval: ApprovalId,
+        also: Vec<ApprovalId>,
         answer: Answer,
     ) -> BoxFuture<'_, Result<Approval, Fault>>;
 

@@ -4,6 +4,7 @@
 //! only as long as every commit is answered "done". On any other answer it drops everything and lets recovery
 //! read the journal: between the failed answer and the takeover nothing is acted on.
 
+mod ahead;
 mod approving;
 mod asking;
 mod calling;
@@ -79,6 +80,8 @@ pub(crate) struct Owner {
     pub(crate) priced: bool,
     /// How things stood before the call whose start is pending, in case a budget has no room for it.
     pub(crate) before: Option<Before>,
+    /// How things stood before the first call that is asked for before its turn with what is pending.
+    pub(crate) ahead: Option<Before>,
     /// A commit freed the session and told that input waits there.
     pub(crate) waiting: bool,
 }
@@ -114,6 +117,7 @@ impl Beside {
 pub(crate) struct Before {
     state: RunState,
     pending: usize,
+    asks: usize,
 }
 
 /// The run is not ours any more, or nobody can say: drop everything.
@@ -183,8 +187,22 @@ impl Owner {
                 Next::Plan => self.plan(),
                 Next::Judge(call) => {
                     let judged = self.judge(call).await?;
+                    // The store refuses the start of what somebody refuses meanwhile. What ended before is durable by then.
+                    if matches!(judged.0, Judgement::Allowed { .. })
+                        && self.state.asked_ahead(call).is_some()
+                        && let Some(ended) = self.commit().await?
+                    {
+                        next = ended;
+                        continue;
+                    }
                     next = self.decide_judged(call, judged);
                     continue;
+                }
+                Next::JudgeAhead(call) => {
+                    self.note_ahead();
+                    // Boxed, because it is rare and the run's future need not be larger for it.
+                    let asks = Box::pin(self.judge_ahead(call)).await?;
+                    Input::JudgedAhead(call, asks.map(Box::new))
                 }
                 Next::JudgeReply => self.judge_reply().await,
                 Next::CallModel => {
@@ -234,7 +252,8 @@ impl Owner {
             Input::Planned(_)
                 | Input::Judged(_, Judgement::Allowed { .. } | Judgement::Asks(_) | Judgement::Consults(_))
         ) {
-            self.before = Some(Before { state: self.state.clone(), pending: self.pending.len() });
+            let (pending, asks) = (self.pending.len(), self.asks.len());
+            self.before = Some(Before { state: self.state.clone(), pending, asks });
         }
         let mut decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
         note(&mut decision.entries);
@@ -256,6 +275,7 @@ impl Owner {
     pub(crate) fn unfund(&mut self, exhausted: Exhausted) -> Next {
         if let Some(before) = self.before.take() {
             self.pending.truncate(before.pending);
+            self.asks.truncate(before.asks);
             self.state = before.state;
         }
         self.prepared = None;
@@ -278,8 +298,10 @@ impl Owner {
         if self.active.take_signal() {
             let items = self.signals().await?;
             let several = items.len() > 1;
-            for item in items {
-                if item.kind == ItemKind::Terminate || *next == Next::Plan {
+            for (place, item) in items.into_iter().enumerate() {
+                // An answer counts from where its call may begin, and nothing that came before it is passed over.
+                let is_answer = place == 0 && matches!(item.kind, ItemKind::Approve | ItemKind::Deny);
+                if item.kind == ItemKind::Terminate || is_answer || *next == Next::Plan {
                     if several {
                         // One is taken at a time; the next look must find the others.
                         self.core.hub.signal(self.run);

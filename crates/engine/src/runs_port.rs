@@ -100,9 +100,10 @@ impl Runs for Engine {
         &self,
         scope: Scope,
         approval: ApprovalId,
+        also: Vec<ApprovalId>,
         answer: Answer,
     ) -> BoxFuture<'_, Result<Approval, Fault>> {
-        Box::pin(async move { self.core.approval_answer(&scope, approval, &answer).await })
+        Box::pin(async move { self.core.approval_answer(&scope, approval, &also, &answer).await })
     }
 
     fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {

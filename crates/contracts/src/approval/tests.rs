@@ -330,6 +330,30 @@ fn an_approval_ends_with_its_time_with_its_refusal_and_with_its_call() {
 }
 
 #[test]
+fn what_was_asked_for_ahead_is_taken_back_and_a_refusal_of_it_stands() {
+    for state in ApprovalState::ALL {
+        let mut known = Approval { state, ..approval() };
+        let is_taken_back = matches!(state, ApprovalState::Holding | ApprovalState::Approved);
+        let took = known.touch(known.run, Touch::Retract);
+        assert_eq!(took.is_ok(), is_taken_back, "{state}");
+        assert_eq!(known.state, if is_taken_back { ApprovalState::Withdrawn } else { state });
+    }
+}
+
+#[test]
+fn a_signal_says_which_approval_it_answers_and_one_of_before_says_why_only() {
+    let id = ApprovalId::from_bytes([6; 16]);
+    for reason in ["", "not on a Friday"] {
+        let body = serde_json::to_vec(&AnswerBody::new(id, reason)).expect("it is data");
+        assert_eq!(AnswerBody::read(&body), (Some(id), reason.to_owned()));
+    }
+    assert_eq!(AnswerBody::read(b""), (None, String::new()));
+    assert_eq!(AnswerBody::read(b" not today "), (None, "not today".to_owned()));
+    let later = format!(r#"{{"version":2,"approval":"{id}"}}"#);
+    assert_eq!(AnswerBody::read(later.as_bytes()), (None, later.clone()), "nobody knows what it answers");
+}
+
+#[test]
 fn what_hides_is_spelled_out() {
     assert_eq!(shown("rm\u{202e}txt\u{7}\n"), "rm\\u{202e}txt\\u{7}\\u{a}");
     assert_eq!(shown("a\u{3164}b\u{fe0f}c\u{a0}d\u{e0101}"), "a\\u{3164}b\\u{fe0f}c\\u{a0}d\\u{e0101}");

@@ -70,6 +70,7 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         rule: "r".to_owned(),
         policy: None,
         approval: None,
+        unneeded: None,
         in_plan: None,
         network: None,
         opinion: None,

@@ -3,6 +3,8 @@
 //!
 //! `DROMIA_APPROVAL_KILLS` says how often the server is killed around an approval; a few times, if nobody says it.
 
+mod together;
+
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 44] = [
+const GUARDS: [Guard; 45] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -186,6 +186,12 @@ const GUARDS: [Guard; 44] = [
         "engine/src/approvals.rs",
         "self.read_rule(&exact",
         "a_rule_of_a_session_for_a_shell_is_caught",
+    ),
+    guard(
+        "asking",
+        "engine/src/approvals.rs",
+        "found.run != first.run",
+        "an_answer_that_goes_beyond_its_run_is_caught",
     ),
     guard(
         "leaks",

@@ -61,7 +61,9 @@ impl Owner {
         }
         let binding = self.binding(&call, &asking).await?;
         let config = &self.core.config.approvals;
-        let now = self.core.ports.runtime.clock.now();
+        // What is asked for together is asked for at one time, and has the same times.
+        let asked = self.asks.iter().find(|ask| ask.state.is_open()).map(|ask| ask.asked_at);
+        let now = asked.unwrap_or_else(|| self.core.ports.runtime.clock.now());
         let until = |time: SignedDuration| now.checked_add(time).unwrap_or(Timestamp::MAX);
         let hold = match asking.cooling {
             // Nobody is expected to come sooner, so the run need not wait.
@@ -97,7 +99,7 @@ impl Owner {
             answer: None,
             used_by: None,
         };
-        let attended = !config.unattended.contains(&self.platform);
+        let attended = self.is_attended();
         if !attended && asking.cooling.is_none() {
             self.core.count_denied(&call.tool);
         }
@@ -105,9 +107,17 @@ impl Owner {
         Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended, chained })))
     }
 
-    /// Takes back the request that was to be made, because as many of the tenant's wait as may: its call is refused instead,
-    /// and the run goes on. Nothing if no request is pending.
+    /// Tells whether anybody could be asked in this session.
+    pub(super) fn is_attended(&self) -> bool {
+        !self.core.config.approvals.unattended.contains(&self.platform)
+    }
+
+    /// Takes back what was to be asked for, because as many of the tenant's wait as may: first what is before its turn, and then
+    /// the one request, whose call is refused instead; the run goes on. Nothing if no request is pending.
     pub(super) fn unask(&mut self) -> Option<Next> {
+        if self.unask_ahead() {
+            return Some(Next::Rest);
+        }
         let index = self.asks.iter().rposition(|ask| ask.state.is_open())?;
         let before = self.before.take()?;
         let ask = self.asks.remove(index);

@@ -194,6 +194,7 @@ impl Live {
                 };
                 Input::Judged(id, judgement)
             }
+            Next::JudgeAhead(id) => Input::JudgedAhead(id, None),
             Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into(), policy: None }),
             Next::Consult(call) => Input::Consulted(call.id, consulted(dice)),
             Next::RunTool(call) => {

@@ -98,6 +98,7 @@ pub(super) fn began(approval: &Approval) -> NewEntry {
             rule: "approval".to_owned(),
             policy: None,
             approval: Some(approval.id),
+            unneeded: None,
             in_plan: None,
             network: None,
             opinion: None,
@@ -117,7 +118,7 @@ pub(super) fn refused(approval: &Approval, status: CallStatus) -> NewEntry {
 /// An entry that rests for an approval.
 fn parked(approval: &Approval) -> NewEntry {
     let Approval { id, call, action, binding, holds_until: until, cools_until, .. } = *approval;
-    let park = Park::Approval { approval: id, call, action, binding, until, cools_until };
+    let park = Park::Approval { approval: id, call, action, binding, until, cools_until, replaces: None };
     entry(6, Entry::RunParked(RunParked { park }))
 }
 

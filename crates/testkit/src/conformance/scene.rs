@@ -294,7 +294,7 @@ pub(super) fn completed() -> NewEntry {
 
 pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {
     let by = Actor::new("cli:ada");
-    entry(8, Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by }))
+    entry(8, Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by, approval: None }))
 }
 
 pub(super) fn entry(ms: i64, entry: Entry) -> NewEntry {

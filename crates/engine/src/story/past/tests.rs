@@ -96,6 +96,7 @@ impl Story {
             rule: "all".to_owned(),
             policy: None,
             approval: None,
+            unneeded: None,
             in_plan: None,
             network: None,
             opinion: None,

@@ -373,21 +373,33 @@ impl Runs for Rooms {
         &self,
         scope: Scope,
         id: ApprovalId,
+        also: Vec<ApprovalId>,
         answer: Answer,
     ) -> BoxFuture<'_, Result<Approval, Fault>> {
         let mut inner = self.lock();
         let now = inner.now;
-        let mine = |(tenant, row): &&mut (TenantId, Approval)| *tenant == scope.tenant() && row.id == id;
-        let Some((_, row)) = inner.approvals.iter_mut().find(mine) else {
-            return ready(Err(not_found(ErrorCode::ApprovalNotFound, "approval")));
-        };
         let (approved, reach) = match answer {
             Answer::Approve(reach) => (true, Some(reach)),
             Answer::Deny { .. } => (false, None),
         };
         let answered = Answered { by: scope.actor().clone(), at: now, reason: String::new(), reach };
-        let moved = row.answer(row.state, approved, &answered).map(|()| row.clone());
-        ready(moved.map_err(|state| Fault::new(ErrorCode::ApprovalClosed, format!("it is {state}"))))
+        // As the engine does it: all of them, or none.
+        let mut rows = inner.approvals.clone();
+        let mut moved = Vec::new();
+        for named in std::iter::once(id).chain(also) {
+            let mine =
+                |(tenant, row): &&mut (TenantId, Approval)| *tenant == scope.tenant() && row.id == named;
+            let Some((_, row)) = rows.iter_mut().find(mine) else {
+                let code = if named == id { ErrorCode::ApprovalNotFound } else { ErrorCode::InvalidRequest };
+                return ready(Err(not_found(code, "approval")));
+            };
+            if let Err(state) = row.answer(row.state, approved, &answered) {
+                return ready(Err(Fault::new(ErrorCode::ApprovalClosed, format!("{named} is {state}"))));
+            }
+            moved.push(row.clone());
+        }
+        inner.approvals = rows;
+        ready(Ok(moved.swap_remove(0)))
     }
 
     fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {

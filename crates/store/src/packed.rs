@@ -52,9 +52,8 @@ const ID_BYTES: usize = 16;
 static NUMBERS_OF_WORDS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| numbers(WORDS));
 static NUMBERS_OF_KEYS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| numbers(KEYS));
 
-/// The first place counts, should something stand twice.
 fn numbers(table: &'static [&'static str]) -> HashMap<&'static str, u64> {
-    table.iter().copied().zip(0..).rev().collect()
+    table.iter().copied().zip(0..).collect()
 }
 
 /// Packs JSON text, unless that would not be shorter or not come back as it was.

@@ -25,7 +25,7 @@ fn an_ask_says_what_waits_for_a_person_and_answers_once_that_came() {
     for (file, says) in [
         ("permissions: { ask: [file.append] }\n", "a call waits for approval (apr_"),
         (
-            "permissions: { delay: [file.append] }\nirreversible: { cooling_ms: 600000 }\n",
+            "permissions: { delay: [file.append] }\nirreversible: { cooling_ms: 50000 }\n",
             "a call is put off, and begins by itself in ",
         ),
     ] {

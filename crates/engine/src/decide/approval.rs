@@ -65,14 +65,13 @@ impl Draft {
                  done. Trying again will not help.",
                 approval.reason
             );
-            let by = match ahead {
+            let by = if ahead.is_some() {
                 // It is listed already, and taken back with its call.
-                Some(_) => Refusing::of(asking, policy, None),
-                None => {
-                    let by = Refusing::of(asking, policy, Some(approval.id));
-                    self.asks.push(Approval { state: ApprovalState::Denied, ..approval });
-                    by
-                }
+                Refusing::of(asking, policy, None)
+            } else {
+                let by = Refusing::of(asking, policy, Some(approval.id));
+                self.asks.push(Approval { state: ApprovalState::Denied, ..approval });
+                by
             };
             return self.refuse(call, tool, CallStatus::Denied, by, &text);
         }

@@ -32,6 +32,7 @@ mod labels;
 mod large;
 mod live;
 mod model;
+mod mutations_x;
 mod mutations;
 mod opinions;
 mod past;

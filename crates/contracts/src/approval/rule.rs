@@ -197,9 +197,21 @@ impl Rule {
         roles.find(|(name, role)| role.aims() && is_open(name)).map(|(name, _)| name.as_str())
     }
 
-    /// Says which argument it looks at that its tool does not take, so that it answers no call of it, by the JSON Schema of the
-    /// tool's arguments. A schema that leaves room for others has none that it does not take.
+    /// Says why it answers no call of its tool, by the JSON Schema of the tool's arguments: it looks at one that the tool does
+    /// not take, or ends with `only` and leaves out one that every call has. A schema that leaves room for others has none that
+    /// it does not take.
     pub fn never_answers(&self, parameters: &Value) -> Option<String> {
+        let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
+        let mut required = required.filter_map(Value::as_str);
+        if self.only
+            && let Some(name) = required.find(|name| !self.names().any(|known| known == *name))
+        {
+            return Some(format!(
+                "every call of {} has {name}, and `only` leaves it out, so the rule would answer no call; add \
+                 {name}=PATTERN, or leave `only` out",
+                self.tool
+            ));
+        }
         let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false));
         if !is_closed || parameters.get("patternProperties").is_some() {
             return None;

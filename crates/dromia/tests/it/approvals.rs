@@ -315,6 +315,19 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
     document(&home, &["approval", "rule", "add", "mine", exact, "--agent", "clerk"]);
     spawn("nobody there");
     assert_eq!(lines(&home, "nobody there"), 1);
+    // What a command leaves out does not make a rule answer for more.
+    let wider = home.run(&["approval", "rule", "add", "mine", exact]);
+    assert_eq!(wider.status.code(), Some(2));
+    assert!(
+        stderr(&wider).contains("this one would answer for every agent; nothing was changed"),
+        "{}",
+        stderr(&wider)
+    );
+    let kept = document(&home, &["approval", "rule", "list"]);
+    assert!(kept["items"][0]["agent"].is_string(), "{kept}");
+    document(&home, &["approval", "rule", "add", "mine", exact, "--agent", "clerk", "--expires", "1d"]);
+    let empty = home.run(&["approval", "rule", "add", "none", "file.append only"]);
+    assert!(stderr(&empty).contains("so the rule would answer no call"), "{}", stderr(&empty));
     drop(server);
 }
 

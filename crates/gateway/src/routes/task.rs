@@ -26,6 +26,7 @@ use dromia_contracts::{Actor, AgentId, CapabilityId, Digest, Scope, SessionId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::capability::check_tools;
 use super::event::{IdempotencyKey, checked_wait, waited};
 use crate::caller::{Caller, author};
 use crate::core::{Core, Shared};
@@ -95,6 +96,7 @@ async fn bound(core: &Core, scope: &Scope, agent: AgentId, new: &SpawnTask) -> A
     if new.rights.is_empty() && new.under.is_none() {
         return Ok(None);
     }
+    check_tools(core, &new.rights, None)?;
     let new = NewCapability {
         holder: agent,
         from: new.under,

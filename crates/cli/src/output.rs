@@ -168,10 +168,15 @@ impl<'context> Output<'context> {
             told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
         }
         if self.is_json() {
-            self.fields = Fields::default();
-            told = told.and_then(|()| self.document(&error.document()));
+            told = told.and_then(|()| self.failure(error));
         }
         drop(told);
+    }
+
+    /// Prints the document of a failure that stderr was told of in another way.
+    pub fn failure(&mut self, error: &Error) -> Outcome {
+        self.fields = Fields::default();
+        self.document(&error.document())
     }
 
     fn labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {

@@ -1,8 +1,9 @@
 //! `budget`: how much may be spent, and how much is.
 
 use dromia_api::budget::{Budget, SetBudget};
-use dromia_api::{List, Measure, Per, Period};
+use dromia_api::{AgentId, List, Measure, Per, Period};
 
+use super::handles::Handles;
 use super::{Cli, print_list};
 use crate::args;
 use crate::client::encoded;
@@ -15,11 +16,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Budget, output: &mut Outpu
         args::Budget::Set(new) => set(cli, new, output).await,
         args::Budget::List => {
             let list: List<Budget> = cli.client.get("/v1/budgets").await?;
+            let handles = Handles::read(cli, output).await;
             print_list(
                 output,
                 &list,
                 &["name", "per", "of", "period", "measure", "used", "limit", "most by"],
-                row,
+                |budget| row(budget, &handles),
             )
         }
         args::Budget::Remove(budget) => {
@@ -48,11 +50,13 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
     let body = SetBudget { per, of: new.of.or(before), measure, period, limit };
     let path = format!("/v1/budgets/{}", encoded(&new.name));
     let set: Budget = cli.client.put_json(&path, &body).await?;
+    let handles = Handles::read(cli, output).await;
     output.show(&set, |set| {
-        let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
+        let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {}", called(of, set, &handles)));
         let period = match set.period {
             Period::Total => "in total".to_owned(),
-            period => format!("a {period}"),
+            Period::Hour => "an hour".to_owned(),
+            period @ (Period::Day | Period::Month) => format!("a {period}"),
         };
         format!(
             "{}: {} of {} per {}{of} {period}; {} used",
@@ -66,15 +70,24 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
     Ok(Exit::Done)
 }
 
-fn row(budget: &Budget) -> Vec<String> {
+/// What people call the one that a budget is about, or whoever used most of it.
+fn called(id: &str, budget: &Budget, handles: &Handles) -> String {
+    match (budget.per, id.parse::<AgentId>()) {
+        (Per::Agent, Ok(agent)) => handles.of(agent),
+        _ => id.to_owned(),
+    }
+}
+
+fn row(budget: &Budget, handles: &Handles) -> Vec<String> {
+    let called = |id: Option<&str>| id.map(|id| called(id, budget, handles)).unwrap_or_default();
     vec![
         budget.name.clone(),
         budget.per.to_string(),
-        budget.of.clone().unwrap_or_default(),
+        called(budget.of.as_deref()),
         budget.period.to_string(),
         budget.measure.to_string(),
         budget.measure.show(budget.used),
         budget.measure.show(budget.limit),
-        budget.subject.clone().unwrap_or_default(),
+        called(budget.subject.as_deref()),
     ]
 }

@@ -31,6 +31,7 @@ mod killed;
 mod labels;
 mod large;
 mod live;
+mod mistakes;
 mod model;
 mod mutations;
 mod names;

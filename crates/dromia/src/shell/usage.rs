@@ -29,7 +29,7 @@ pub(crate) fn refused(error: &clap::Error, arguments: impl Iterator<Item = OsStr
     drop(error.print());
     if output.is_json() {
         let message = match error.kind() {
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
                 "a command is missing; --help lists them".to_owned()
             }
             _ => first_paragraph(&error.render().to_string()),

@@ -201,29 +201,25 @@ impl Rule {
     /// not take, or ends with `only` and leaves out one that every call has. A schema that leaves room for others has none that
     /// it does not take.
     pub fn never_answers(&self, parameters: &Value) -> Option<String> {
-        let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
-        let mut required = required.filter_map(Value::as_str);
-        if self.only
-            && let Some(name) = required.find(|name| !self.names().any(|known| known == *name))
-        {
-            return Some(format!(
-                "every call of {} has {name}, and `only` leaves it out, so the rule would answer no call; add \
-                 {name}=PATTERN, or leave `only` out",
-                self.tool
-            ));
-        }
-        let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false));
-        if !is_closed || parameters.get("patternProperties").is_some() {
-            return None;
-        }
+        let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false))
+            && parameters.get("patternProperties").is_none();
         let taken: Vec<&str> = match parameters.get("properties").and_then(Value::as_object) {
             Some(properties) => properties.keys().map(String::as_str).collect(),
             None => Vec::new(),
         };
-        let name = self.names().find(|name| !taken.contains(name))?;
-        let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
+        if is_closed && let Some(name) = self.names().find(|name| !taken.contains(name)) {
+            let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
+            return Some(format!(
+                "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
+                self.tool
+            ));
+        }
+        let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
+        let mut required = required.filter_map(Value::as_str).filter(|_| self.only);
+        let name = required.find(|name| !self.names().any(|known| known == *name))?;
         Some(format!(
-            "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
+            "every call of {} has {name}, and `only` leaves it out, so the rule would answer no call; add \
+             {name}=PATTERN, or leave `only` out",
             self.tool
         ))
     }

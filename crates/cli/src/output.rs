@@ -104,6 +104,12 @@ impl<'context> Output<'context> {
         if text.is_empty() { Ok(()) } else { self.raw(b"\n") }
     }
 
+    /// Prints the document of a failure that stderr was told of in another way.
+    pub fn failure(&mut self, error: &Error) -> Outcome {
+        self.fields = Fields::default();
+        self.document(&error.document())
+    }
+
     fn written(&self, document: &Value) -> serde_json::Result<String> {
         let fields = self.fields.names();
         let rows = document.get(ROWS).and_then(Value::as_array);
@@ -171,12 +177,6 @@ impl<'context> Output<'context> {
             told = told.and_then(|()| self.failure(error));
         }
         drop(told);
-    }
-
-    /// Prints the document of a failure that stderr was told of in another way.
-    pub fn failure(&mut self, error: &Error) -> Outcome {
-        self.fields = Fields::default();
-        self.document(&error.document())
     }
 
     fn labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {

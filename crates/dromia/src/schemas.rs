@@ -7,7 +7,7 @@ use dromia_cli::schema::Published;
 
 use crate::change::Edited;
 use crate::{
-    audit, configure, doctor, init, migrate, model, policy, provider, sandbox, shell, status_all, tooltest,
+    audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -15,7 +15,7 @@ pub(crate) fn published() -> Vec<Published> {
     let mut all = dromia_cli::published();
     all.extend([
         Published::of::<status_all::Page>("status --all"),
-        Published::of::<init::Made>("init"),
+        Published::of::<crate::init::Made>("init"),
         Published::of::<doctor::Report>("doctor"),
         Published::of::<migrate::Plan>("migrate state"),
         Published::of::<configure::Validated>("config validate"),

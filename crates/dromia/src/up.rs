@@ -198,9 +198,9 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     let house = build(home, &resolved)?;
     log.know(&house.vault);
     keys::find(&house, &resolved.models, &resolved.channels).await?;
-    tell_unmatched(home, &resolved).await;
     policy::follow(home, &house.policies)?;
     walls::clear(&resolved);
+    tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;

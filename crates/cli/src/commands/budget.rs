@@ -15,13 +15,14 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Budget, output: &mut Outpu
     match command {
         args::Budget::Set(new) => set(cli, new, output).await,
         args::Budget::List => {
-            let list: List<Budget> = cli.client.get("/v1/budgets").await?;
+            let mut list: List<Budget> = cli.client.get("/v1/budgets").await?;
             let handles = Handles::read(cli, output).await;
+            list.items.iter_mut().for_each(|budget| call(budget, &handles));
             print_list(
                 output,
                 &list,
                 &["name", "per", "of", "period", "measure", "used", "limit", "most by"],
-                |budget| row(budget, &handles),
+                row,
             )
         }
         args::Budget::Remove(budget) => {
@@ -49,10 +50,10 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
     };
     let body = SetBudget { per, of: new.of.or(before), measure, period, limit };
     let path = format!("/v1/budgets/{}", encoded(&new.name));
-    let set: Budget = cli.client.put_json(&path, &body).await?;
-    let handles = Handles::read(cli, output).await;
+    let mut set: Budget = cli.client.put_json(&path, &body).await?;
+    call(&mut set, &Handles::read(cli, output).await);
     output.show(&set, |set| {
-        let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {}", called(of, set, &handles)));
+        let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
         let period = match set.period {
             Period::Total => "in total".to_owned(),
             Period::Hour => "an hour".to_owned(),
@@ -70,24 +71,28 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
     Ok(Exit::Done)
 }
 
-/// What people call the one that a budget is about, or whoever used most of it.
-fn called(id: &str, budget: &Budget, handles: &Handles) -> String {
-    match (budget.per, id.parse::<AgentId>()) {
-        (Per::Agent, Ok(agent)) => handles.of(agent),
-        _ => id.to_owned(),
+/// Puts what people call them in the place of the agent that a budget is about, and of the one that used most of it. A program
+/// gets ids: it is told no handles.
+fn call(budget: &mut Budget, handles: &Handles) {
+    if budget.per != Per::Agent {
+        return;
+    }
+    for one in [&mut budget.of, &mut budget.subject] {
+        if let Some(agent) = one.as_ref().and_then(|id| id.parse::<AgentId>().ok()) {
+            *one = Some(handles.of(agent));
+        }
     }
 }
 
-fn row(budget: &Budget, handles: &Handles) -> Vec<String> {
-    let called = |id: Option<&str>| id.map(|id| called(id, budget, handles)).unwrap_or_default();
+fn row(budget: &Budget) -> Vec<String> {
     vec![
         budget.name.clone(),
         budget.per.to_string(),
-        called(budget.of.as_deref()),
+        budget.of.clone().unwrap_or_default(),
         budget.period.to_string(),
         budget.measure.to_string(),
         budget.measure.show(budget.used),
         budget.measure.show(budget.limit),
-        called(budget.subject.as_deref()),
+        budget.subject.clone().unwrap_or_default(),
     ]
 }

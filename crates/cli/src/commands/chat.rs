@@ -39,8 +39,8 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
     }
     let mut session = chat.session;
-    known(cli, session).await?;
     let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
+    known(cli, session).await?;
     if prompts {
         output.notice("type /quit or press Ctrl-D to leave, /help for what is known here")?;
     }
@@ -56,7 +56,9 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         }
         if text == "/help" {
             output.notice(HELP)?;
-        } else if !text.is_empty() {
+            continue;
+        }
+        if !text.is_empty() {
             session = Some(turn(cli, session, text, output).await?);
         }
     }

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use dromia_cli::format::Format;
-use dromia_cli::{Context, Error, Exit, Global, Output};
+use dromia_cli::{Error, Exit, Global, Output};
+
+use crate::schemas;
 
 /// Tells what is wrong with the command line, and how the process ends. Help that was asked for is printed and is no failure.
 pub(crate) fn refused(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -19,7 +21,7 @@ pub(crate) fn refused(error: &clap::Error, arguments: impl Iterator<Item = OsStr
     }
     let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
     let global = Global { output: format(&words), ..Global::default() };
-    let context = &mut Context::of_process();
+    let context = &mut schemas::context("");
     let mut output = Output::new(context, &global);
     if let Some((option, value)) = below_zero(&words) {
         let text = format!("{option} {value}: no option takes a number or a time below zero");

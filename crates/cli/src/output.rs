@@ -108,6 +108,12 @@ impl<'context> Output<'context> {
         if text.is_empty() { Ok(()) } else { self.raw(b"\n") }
     }
 
+    /// Prints the document of a failure that stderr was told of in another way.
+    pub fn failure(&mut self, error: &Error) -> Outcome {
+        self.fields = Fields::default();
+        self.document(&error.document())
+    }
+
     fn written(&self, document: &Value) -> serde_json::Result<String> {
         let fields = self.fields.names();
         let rows = document.get(ROWS).and_then(Value::as_array);
@@ -172,8 +178,7 @@ impl<'context> Output<'context> {
             told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
         }
         if self.is_json() {
-            self.fields = Fields::default();
-            told = told.and_then(|()| self.document(&error.document()));
+            told = told.and_then(|()| self.failure(error));
         }
         drop(told);
     }

@@ -16,6 +16,7 @@ pub(crate) fn published() -> Vec<Published> {
     let mut all = dromia_cli::published();
     all.extend([
         Published::of::<status_all::Page>("status --all"),
+        Published::of::<crate::init::Made>("init"),
         Published::of::<doctor::Report>("doctor"),
         Published::of::<migrate::Plan>("migrate state"),
         Published::of::<configure::Validated>("config validate"),

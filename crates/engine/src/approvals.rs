@@ -346,6 +346,10 @@ impl Core {
         if let Some(problem) = rule.problem() {
             return Err(Fault::new(ErrorCode::InvalidRequest, problem));
         }
+        let known = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
+        if let Some(known) = known.iter().find(|known| known.name == rule.name && known.expires_at > now) {
+            widened(known, &rule)?;
+        }
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
         let batch = batch.with(Mutation::ApprovalRulePut(rule.clone()));
         match self.ports.store.commit(batch).await {
@@ -494,4 +498,28 @@ fn closed(approval: &Approval, state: ApprovalState) -> Fault {
     let text = format!("{} {standing}; nothing was changed", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))
+}
+
+/// Refuses to put a rule in the place of one that answers for fewer calls: what a command leaves out would widen it, and
+/// nobody would have said so.
+fn widened(known: &ApprovalRule, new: &ApprovalRule) -> Result<(), Fault> {
+    let how = match (known.answer, new.answer) {
+        (RuleAnswer::Deny, RuleAnswer::Allow) => "it denies, and this one would allow".to_owned(),
+        // What is refused more widely lets nothing through.
+        (RuleAnswer::Allow | RuleAnswer::Deny, RuleAnswer::Deny) => return Ok(()),
+        (RuleAnswer::Allow, RuleAnswer::Allow) => match (known.agent, known.session) {
+            (_, Some(session)) if new.session.is_none() => {
+                format!("it answers in {session} only, and this one would answer in every session")
+            }
+            (Some(agent), _) if new.agent.is_none() => {
+                format!("it answers for {agent} only, and this one would answer for every agent")
+            }
+            _ => return Ok(()),
+        },
+    };
+    let text = format!("there is a rule {} already: {how}; nothing was changed", known.name);
+    Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(format!(
+        "name the same agent and session, or take it away first with `dromia approval rule remove {}`",
+        known.name
+    )))
 }

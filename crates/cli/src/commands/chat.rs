@@ -35,14 +35,19 @@ const LOOK_LAST: Duration = Duration::from_secs(2);
 /// Among how many of the session's newest runs to look for it.
 const RUNS_LOOKED_AT: u32 = 8;
 
+/// What `/help` prints. It is no word to the agent; what begins otherwise is.
+const HELP: &str =
+    "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so does Ctrl-D";
+
 pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> Outcome<Exit> {
     if output.is_json() {
         return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
     }
     let mut session = chat.session;
     let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
+    known(cli, session).await?;
     if prompts {
-        output.notice("type /quit or press Ctrl-D to leave")?;
+        output.notice("type /quit or press Ctrl-D to leave, /help for what is known here")?;
     }
     loop {
         if prompts {
@@ -54,6 +59,10 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         if read == 0 || text == "/quit" {
             break;
         }
+        if text == "/help" {
+            output.notice(HELP)?;
+            continue;
+        }
         if !text.is_empty() {
             session = Some(turn(cli, session, text, output).await?);
         }
@@ -62,6 +71,17 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         output.notice(&format!("go on with `dromia chat --session {session}`"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Looks for the session or the agent that is named, so that a name which nothing has is told before anybody types.
+async fn known(cli: &Cli<'_>, session: Option<SessionId>) -> Outcome {
+    if let Some(session) = session {
+        cli.client.get::<dromia_api::session::Session>(&format!("/v1/sessions/{session}")).await?;
+    } else if let Some(agent) = cli.agent() {
+        let path = format!("/v1/agents/{}", crate::client::encoded(&agent));
+        cli.client.get::<dromia_api::agent::Agent>(&path).await?;
+    }
+    Ok(())
 }
 
 /// Sends one line and prints the answer to it.

@@ -167,7 +167,17 @@ fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
         rule("send path=a pth=b").never_answers(&closed).as_deref(),
         Some("send takes no argument pth, so the rule would answer no call; it takes path, text")
     );
+    let needs = serde_json::json!({
+        "type": "object", "properties": {"path": {}, "text": {}}, "required": ["path", "text"],
+    });
+    for (text, answers) in
+        [("send", true), ("send only", false), ("send path=a only", false), ("send path=a", true)]
+    {
+        assert_eq!(rule(text).never_answers(&needs).is_none(), answers, "{text}");
+    }
+    assert_eq!(rule("send path=a text=b only").never_answers(&needs), None);
     let open = serde_json::json!({"type": "object", "properties": {"path": {}}});
+    assert_eq!(rule("send only").never_answers(&open), None, "a call may have no argument");
     assert_eq!(rule("send pth=b").never_answers(&open), None, "others may be there");
 }
 

@@ -343,6 +343,33 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
 }
 
 #[test]
+fn a_rule_that_answers_for_more_by_what_is_left_out_is_caught() {
+    let home = Home::new();
+    let _server = home.serve();
+    agent(&home, "clerk");
+    let rule = "file.append path=log";
+    let add = |more: &[&str]| home.run(&[&["approval", "rule", "add"][..], more].concat());
+    assert!(add(&["mine", rule, "--agent", "clerk"]).status.success());
+    assert!(add(&["keep", rule, "--answer", "deny"]).status.success());
+    for (line, says) in [
+        (&["mine", rule][..], "this one would answer for every agent; nothing was changed"),
+        (&["keep", rule, "--agent", "clerk"][..], "it denies, and this one would allow; nothing was changed"),
+        (&["none", "file.append only"][..], "so the rule would answer no call"),
+    ] {
+        let refused = add(line);
+        assert_eq!(refused.status.code(), Some(2), "{line:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(says), "{line:?}: {}", stderr(&refused));
+    }
+    let listed = document(&home, &["approval", "rule", "list"]);
+    let mut rules = listed["items"].as_array().expect("rules").iter();
+    let mine = rules.find(|rule| rule["name"] == "mine").expect("it stands");
+    assert!(mine["agent"].is_string(), "{mine}");
+    // What is said again as it was, or for fewer calls, takes its place.
+    assert!(add(&["mine", rule, "--agent", "clerk", "--expires", "1d"]).status.success());
+    assert!(add(&["mine", rule, "--agent", "clerk", "--answer", "deny"]).status.success());
+}
+
+#[test]
 fn a_rule_of_a_session_for_a_shell_is_caught() {
     let home = Home::new();
     append(&home.path().join("dromia.yaml"), "permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");

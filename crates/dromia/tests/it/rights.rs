@@ -156,6 +156,30 @@ fn a_revocation_stops_a_run_that_goes_on() {
 }
 
 #[test]
+fn a_right_that_could_never_count_is_refused() {
+    let home = Home::new();
+    let _server = home.serve();
+    create(&home, "scribe", &[]);
+    for (rights, says) in [
+        (&["tool:nosuch"][..], "rights[0]: the grant \"nosuch\" covers no tool"),
+        (
+            &["file:read", "tool:file.raed"][..],
+            "rights[1]: the grant \"file.raed\" covers no tool; did you mean \"file.read\"?",
+        ),
+        (&["tool:reply"][..], "rights[0]: tool:reply covers no tool"),
+        (&["tool:file.read", "--wall", "30s"][..], "rights[0]: tool:file.read runs no program"),
+    ] {
+        let output = home.run(&[&["capability", "grant", "scribe"][..], rights].concat());
+        assert_eq!(output.status.code(), Some(2), "{rights:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{rights:?}: {}", stderr(&output));
+    }
+    let task = home.run(&["agent", "spawn", "scribe", "--task", "x", "--may", "tool:nosuch"]);
+    assert!(stderr(&task).contains("covers no tool"), "{}", stderr(&task));
+    told(&home, &["capability", "grant", "scribe", "tool:shell.*", "--wall", "30s"]);
+    told(&home, &["capability", "grant", "scribe", "tool:file.*", "tool:time.now"]);
+}
+
+#[test]
 fn a_task_may_do_no_more_than_it_is_given() {
     let home = Home::new();
     let server = home.serve();

@@ -27,6 +27,7 @@ use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::capability::check_tools;
 use super::event::{IdempotencyKey, checked_wait, waited};
 use crate::caller::{Caller, author};
 use crate::core::{Core, Shared};
@@ -130,6 +131,7 @@ async fn bound(
             return Ok(Bound::Nothing);
         }
     }
+    check_tools(core, &new.rights, None)?;
     let new = NewCapability {
         holder: agent.id,
         from: new.under,

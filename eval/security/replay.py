@@ -101,7 +101,8 @@ def guarded_turn(server, approver, desk):
         refused = refusals(server, answer["run"])
         # Without a desk each ask is a card that nobody saw.
         asked = sum(1 for rule in refused if rule.startswith("ask "))
-        return answer["reply"], refused, cards if desk else asked
+        # A refused answer has no text.
+        return answer["reply"] or "", refused, cards if desk else asked
     return turn
 
 

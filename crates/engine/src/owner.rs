@@ -11,6 +11,7 @@ mod consulting;
 mod metering;
 mod sending;
 mod telling;
+mod withholding;
 mod writing;
 
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::{Exhausted, Payer};
-use dromia_contracts::content::parts_text;
-use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::entry::{Entry, Park, Withheld};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
@@ -38,6 +39,7 @@ use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
 use crate::endorse::endorsed;
 use crate::live::Active;
+use crate::outcome::answer;
 use crate::plan;
 use crate::scheduler::{Ready, Slot};
 use crate::state::{Rest, RunState, apply};
@@ -45,6 +47,7 @@ use crate::story::Story;
 
 use self::approving::Asking;
 use self::consulting::Advised;
+use self::withholding::{LEAK_SCAN, answer_holds, unseen_answer};
 
 /// A run in the hands of its one writer.
 pub(crate) struct Owner {
@@ -191,7 +194,8 @@ impl Owner {
                         next = ended;
                         continue;
                     }
-                    self.call_model().await?
+                    next = self.call_model().await?;
+                    continue;
                 }
                 Next::Consult(call) => {
                     // Boxed, because it is rare and the run's future need not be larger for it.
@@ -322,6 +326,11 @@ impl Owner {
             let rule = "erased".to_owned();
             return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
         };
+        if let Some(reason) = self.story.masked(id) {
+            self.core.count_denied(&call.tool);
+            let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());
+            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
+        }
         if self.story.client.has(&call.tool, self.agent.tools.all()) {
             return Ok((client::judge(call), Beside::default()));
         }
@@ -398,9 +407,13 @@ impl Owner {
     }
 
     async fn judge_reply(&self) -> Input {
-        let verdict = match self.leak_in_reply().await {
-            None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
-            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason, policy: None },
+        // What was withheld when it was said is refused for the same reason, whoever could let it out by now.
+        let verdict = match self.story.withheld.clone() {
+            Some(Withheld { rule, reason }) => Verdict::Deny { rule, reason, policy: None },
+            None => match self.leak_in_reply().await {
+                None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
+                Some(reason) => Verdict::Deny { rule: LEAK_SCAN.to_owned(), reason, policy: None },
+            },
         };
         Input::ReplyJudged(verdict)
     }
@@ -409,10 +422,8 @@ impl Owner {
     async fn leak_in_reply(&self) -> Option<String> {
         let text = parts_text(&self.story.reply);
         match self.core.ports.leaks.find(&self.scope, text.as_bytes()).await {
-            Ok(leaks) => leaks.first().map(|leak| {
-                format!("the answer holds the value of the secret {:?}, so it was not sent", leak.secret)
-            }),
-            Err(fault) => Some(format!("nobody can look whether the answer holds a secret: {fault}")),
+            Ok(leaks) => leaks.first().map(|leak| answer_holds(&leak.secret)),
+            Err(fault) => Some(unseen_answer(&fault)),
         }
     }
 
@@ -446,7 +457,7 @@ impl Owner {
                 run: self.run,
                 last_seq: self.durable,
                 head: self.state.head(),
-                reply: std::mem::take(&mut self.story.reply),
+                reply: answer(self.state.status(), &self.story).map(<[Part]>::to_vec),
                 failure: self.state.fault(),
             };
             self.core.hub.resolve(&self.items, &Ok(outcome));

@@ -87,7 +87,9 @@ async fn answer(
 fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
     if answered.status == RunStatus::Completed {
         let run = answered.run;
-        answered.reply = shape.check(&answered.reply).map_err(|problems| Error::Unfit { run, problems })?;
+        let reply = answered.reply.as_deref().unwrap_or_default();
+        let fit = shape.check(reply).map_err(|problems| Error::Unfit { run, problems })?;
+        answered.reply = Some(fit);
     }
     Ok(())
 }
@@ -162,7 +164,8 @@ async fn follow(
         run: run.id,
         replayed: accepted.replayed,
         status: run.status,
-        reply: said.reply,
+        // The last words of any other run were refused, or nobody judged them.
+        reply: (run.status == RunStatus::Completed).then_some(said.reply),
         last_seq: run.last_seq,
         model_calls: run.model_calls,
         usage: run.usage,

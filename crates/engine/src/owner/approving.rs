@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use super::{Lost, Owner};
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
+use crate::outcome::answer;
 
 /// What of a rule that asks, or delays, is kept.
 pub(super) struct Asking {
@@ -223,8 +224,8 @@ impl Owner {
             approved.call, approved.run, approved.approval, self.run
         );
         let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];
-        if self.state.status() == RunStatus::Completed {
-            parts.extend(self.story.reply.iter().cloned().map(|part| given(part, self.story.by_hand)));
+        if let Some(answer) = answer(self.state.status(), &self.story) {
+            parts.extend(answer.iter().cloned().map(|part| given(part, self.story.by_hand)));
         }
         let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {

@@ -40,6 +40,8 @@ fn asked(both: bool) -> Story {
         stopped_at: None,
         tools: vec!["weather".into(); 2],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     let mut story = Story::new(1);
     let body = serde_json::to_vec(&message).expect("it is JSON");

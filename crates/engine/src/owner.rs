@@ -321,16 +321,16 @@ impl Owner {
 
     /// Judges a call; says with it what else of it the journal keeps, as far as the gate was asked.
     async fn judge(&self, id: CallId) -> Result<(Judgement, Beside), Lost> {
+        if let Some((call, reason)) = self.story.masked(id) {
+            self.core.count_denied(&call.tool);
+            let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());
+            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
+        }
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
             let rule = "erased".to_owned();
             return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
         };
-        if let Some(reason) = self.story.masked(id) {
-            self.core.count_denied(&call.tool);
-            let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());
-            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
-        }
         if self.story.client.has(&call.tool, self.agent.tools.all()) {
             return Ok((client::judge(call), Beside::default()));
         }

@@ -338,14 +338,19 @@ impl Story {
         Ok(())
     }
 
-    /// Returns a call of the open unit.
+    /// Returns a call of the open unit that may be judged.
     pub(crate) fn call(&self, id: CallId) -> Option<&ToolCall> {
-        self.open.as_ref()?.message().calls.iter().find(|call| call.id == id)
+        self.asked_for(id).filter(|call| self.masked.iter().all(|masked| masked.call != call.id))
     }
 
-    /// Returns what the model is told of a call of the newest step that begins in no case, if it is such a one.
-    pub(crate) fn masked(&self, id: CallId) -> Option<&str> {
-        self.masked.iter().find(|masked| masked.call == id).map(|masked| masked.reason.as_str())
+    /// Returns a call of the open unit that begins in no case, and what the model is told of it.
+    pub(crate) fn masked(&self, id: CallId) -> Option<(&ToolCall, &str)> {
+        let masked = self.masked.iter().find(|masked| masked.call == id)?;
+        Some((self.asked_for(id)?, masked.reason.as_str()))
+    }
+
+    fn asked_for(&self, id: CallId) -> Option<&ToolCall> {
+        self.open.as_ref()?.message().calls.iter().find(|call| call.id == id)
     }
 
     /// Tells whether the plan takes nothing more that is asked for: something untrusted came to the turn.

@@ -101,7 +101,8 @@ def guarded_turn(server, approver, desk):
         refused = refusals(server, answer["run"])
         # Without a desk the asks of a step are a card that nobody saw.
         asked = {approvers.step_of(call) for call, rule in refused if rule.startswith("ask ")}
-        return answer["reply"], [rule for _, rule in refused], cards if desk else len(asked)
+        # A refused answer has no text.
+        return answer["reply"] or "", [rule for _, rule in refused], cards if desk else len(asked)
     return turn
 
 

@@ -13,7 +13,7 @@ mod model;
 mod run;
 
 pub use call::{CallAsked, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
-pub use model::{ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven};
+pub use model::{MaskedCall, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, Withheld};
 pub use run::{
     HoldReason, Park, RunCancelled, RunCompleted, RunFailed, RunHeld, RunParked, RunStarted, RunYielded,
     SignalTaken,
@@ -195,6 +195,20 @@ mod tests {
             assert_eq!((entry.kind(), entry.encode()), (("model_replied", 1), fields));
             let Entry::ModelReplied(replied) = entry else { panic!("it is an answer") };
             assert_eq!(replied.stopped_at.as_deref(), stopped_at);
+        }
+    }
+
+    #[test]
+    fn an_answer_says_why_it_is_withheld_or_is_written_as_ever() {
+        let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
+        let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
+        let withheld = r#","withheld":{"rule":"default deny","reason":"no"}"#;
+        let masked = r#","masked":[{"call":"call_1_0","reason":"no"}]"#;
+        let both = format!("{withheld}{masked}");
+        for said in ["", withheld, masked, both.as_str()] {
+            let fields = format!("{plain}{said}}}");
+            let entry = Entry::decode("model_replied", 1, &fields).expect("all are read");
+            assert_eq!((entry.kind(), entry.encode()), (("model_replied", 1), fields));
         }
     }
 

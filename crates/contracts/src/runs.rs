@@ -121,8 +121,8 @@ pub struct Outcome {
     pub last_seq: u64,
     /// What its row says.
     pub head: RunHead,
-    /// What it answered.
-    pub reply: Vec<Part>,
+    /// What it answered, where the gate let it leave; nothing of a run that ended otherwise.
+    pub reply: Option<Vec<Part>>,
     /// Why it failed, if it did.
     pub failure: Option<Fault>,
 }

@@ -13,6 +13,7 @@ mod metering;
 mod quoting;
 mod sending;
 mod telling;
+mod withholding;
 mod writing;
 
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::{Exhausted, Payer};
-use dromia_contracts::content::parts_text;
-use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::entry::{Entry, Park, Withheld};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
@@ -40,6 +41,7 @@ use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
 use crate::endorse::endorsed;
 use crate::live::Active;
+use crate::outcome::answer;
 use crate::plan;
 use crate::scheduler::{Ready, Slot};
 use crate::state::{Rest, RunState, apply};
@@ -47,6 +49,7 @@ use crate::story::Story;
 
 use self::approving::Asking;
 use self::consulting::Advised;
+use self::withholding::{LEAK_SCAN, answer_holds, unseen_answer};
 
 /// A run in the hands of its one writer.
 pub(crate) struct Owner {
@@ -210,7 +213,8 @@ impl Owner {
                         next = ended;
                         continue;
                     }
-                    self.call_model().await?
+                    next = self.call_model().await?;
+                    continue;
                 }
                 Next::Consult(call) => {
                     // Boxed, because it is rare and the run's future need not be larger for it.
@@ -340,6 +344,11 @@ impl Owner {
 
     /// Judges a call; says with it what else of it the journal keeps, as far as the gate was asked.
     async fn judge(&self, id: CallId) -> Result<(Judgement, Beside), Lost> {
+        if let Some((call, reason)) = self.story.masked(id) {
+            self.core.count_denied(&call.tool);
+            let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());
+            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
+        }
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
             let rule = "erased".to_owned();
@@ -421,9 +430,13 @@ impl Owner {
     }
 
     async fn judge_reply(&self) -> Input {
-        let verdict = match self.leak_in_reply().await {
-            None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
-            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason, policy: None },
+        // What was withheld when it was said is refused for the same reason, whoever could let it out by now.
+        let verdict = match self.story.withheld.clone() {
+            Some(Withheld { rule, reason }) => Verdict::Deny { rule, reason, policy: None },
+            None => match self.leak_in_reply().await {
+                None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
+                Some(reason) => Verdict::Deny { rule: LEAK_SCAN.to_owned(), reason, policy: None },
+            },
         };
         Input::ReplyJudged(verdict)
     }
@@ -432,10 +445,8 @@ impl Owner {
     async fn leak_in_reply(&self) -> Option<String> {
         let text = parts_text(&self.story.reply);
         match self.core.ports.leaks.find(&self.scope, text.as_bytes()).await {
-            Ok(leaks) => leaks.first().map(|leak| {
-                format!("the answer holds the value of the secret {:?}, so it was not sent", leak.secret)
-            }),
-            Err(fault) => Some(format!("nobody can look whether the answer holds a secret: {fault}")),
+            Ok(leaks) => leaks.first().map(|leak| answer_holds(&leak.secret)),
+            Err(fault) => Some(unseen_answer(&fault)),
         }
     }
 
@@ -469,7 +480,7 @@ impl Owner {
                 run: self.run,
                 last_seq: self.durable,
                 head: self.state.head(),
-                reply: std::mem::take(&mut self.story.reply),
+                reply: answer(self.state.status(), &self.story).map(<[Part]>::to_vec),
                 failure: self.state.fault(),
             };
             self.core.hub.resolve(&self.items, &Ok(outcome));

@@ -61,7 +61,8 @@ pub(super) async fn follow(
         run: run.id,
         replayed: accepted.replayed,
         status: run.status,
-        reply: said.reply,
+        // The last words of any other run were refused, or nobody judged them.
+        reply: (run.status == RunStatus::Completed).then_some(said.reply),
         last_seq: run.last_seq,
         model_calls: run.model_calls,
         usage: run.usage,

@@ -86,7 +86,9 @@ async fn answer(
 fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
     if answered.status == RunStatus::Completed {
         let run = answered.run;
-        answered.reply = shape.check(&answered.reply).map_err(|problems| Error::Unfit { run, problems })?;
+        let reply = answered.reply.as_deref().unwrap_or_default();
+        let fit = shape.check(reply).map_err(|problems| Error::Unfit { run, problems })?;
+        answered.reply = Some(fit);
     }
     Ok(())
 }

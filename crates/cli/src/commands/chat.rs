@@ -1,16 +1,18 @@
 //! `chat`: a conversation, line by line, each answer printed as it is made.
 //!
 //! What is printed live comes from deltas, which are hints; the journal's entry settles it. If a lost attempt was
-//! printed, the whole answer is printed again under it. What programs say while they run goes to stderr.
+//! printed, the whole answer is printed again under it. What is left of an answer is printed once the next entry says that
+//! it was let out; of one that is withheld nothing is. What programs say while they run goes to stderr.
 
 use std::time::Duration;
 
 use dromia_api::agent::Agent;
-use dromia_api::event::{EventAccepted, SendEvent};
+use dromia_api::event::{EventAccepted, Failure, SendEvent};
 use dromia_api::run::{Delta, Entry, JournalPage, Run};
 use dromia_api::session::Session;
 use dromia_api::{AgentState, ErrorCode, ItemId, List, RunId, RunStatus, SessionId};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, sleep};
 
 use super::Cli;
@@ -179,7 +181,7 @@ pub(super) async fn taker(
 async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome {
     let mut follow = Follow::new(&cli.client, run, 0);
     let (mut printed, mut heard, mut waits) = (Printed::default(), Heard::default(), Waits::of(run));
-    let began = Instant::now();
+    let (began, mut failure) = (Instant::now(), None);
     loop {
         match follow.next().await? {
             Seen::Delta(delta) => {
@@ -190,16 +192,24 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
             Seen::Output(piece) => heard.piece(&piece, output)?,
             Seen::Entry(entry) => {
                 heard.entry(&entry, output)?;
+                if entry.kind == "run_failed" {
+                    failure = Some(parse::<Failure>(entry.fields.get().as_bytes())?);
+                }
                 let piece = printed.entry(&entry)?;
                 output.text(&piece)?;
                 waits.entry(cli, &entry, output).await?;
             }
-            Seen::End(end) if end.status == RunStatus::Completed => return Ok(()),
+            Seen::End(end) if end.status == RunStatus::Completed => {
+                let piece = printed.end();
+                return output.text(&piece);
+            }
             Seen::End(end) => {
                 let seconds = began.elapsed().as_secs();
+                let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
                 return output.notice(&format!(
-                    "{run} is {} after {seconds} s; see `dromia run why {run}`",
-                    end.status.as_str()
+                    "{run} is {} after {seconds} s{}; see `dromia run why {run}`",
+                    end.status.as_str(),
+                    why.unwrap_or_default()
                 ));
             }
         }
@@ -211,12 +221,20 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
 struct Printed {
     attempt: Option<(u32, u32)>,
     text: String,
+    /// What is left to print of the last answer.
+    rest: String,
+    /// Whether some of that answer stands on the screen, in a line that has no end yet.
+    stands: bool,
 }
 
 impl Printed {
     /// Returns what to print for a live piece.
     fn delta(&mut self, delta: &Delta) -> String {
         let mut out = String::new();
+        if !self.rest.is_empty() {
+            // What is left of the answer before comes first; the entry will settle this one.
+            return out;
+        }
         if self.attempt != Some((delta.step, delta.attempt)) {
             if !self.text.is_empty() {
                 out.push('\n');
@@ -232,20 +250,52 @@ impl Printed {
         out
     }
 
-    /// Returns what is left to print of a settled answer.
+    /// Returns what is left to print of the answer before an entry, which says whether it was let out.
     fn entry(&mut self, entry: &Entry) -> Outcome<String> {
-        if entry.kind != "model_replied" {
-            return Ok(String::new());
+        let stands = std::mem::take(&mut self.stands);
+        let out = match entry.kind.as_str() {
+            // It was refused, or nobody judged it.
+            "run_failed" | "run_cancelled" | "run_yielded" => {
+                self.rest.clear();
+                if stands { "\n".to_owned() } else { String::new() }
+            }
+            _ => self.end(),
+        };
+        if entry.kind == "model_replied" {
+            self.rest = self.settle(entry)?;
         }
+        Ok(out)
+    }
+
+    /// Returns what is left to print of an answer that was let out.
+    fn end(&mut self) -> String {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// Settles the live text with an entry; returns what is left to print if the answer is let out.
+    fn settle(&mut self, entry: &Entry) -> Outcome<String> {
         let Some(body) = &entry.body else { return Ok(String::new()) };
         let text = parse::<Message>(body.get().as_bytes())?.text();
         let live = std::mem::take(self).text;
+        self.stands = !live.is_empty();
+        let Marks { withheld } = parse(entry.fields.get().as_bytes())?;
+        if withheld.is_some() {
+            // All that is told of it stands there.
+            return Ok(if live.is_empty() { String::new() } else { "\n".to_owned() });
+        }
         Ok(match text.strip_prefix(&live) {
             Some("") if live.is_empty() => String::new(),
             Some(rest) => format!("{rest}\n"),
             None => format!("\n{text}\n"),
         })
     }
+}
+
+/// What is read of the fields of a `model_replied`.
+#[derive(Debug, Deserialize)]
+struct Marks {
+    #[serde(default)]
+    withheld: Option<IgnoredAny>,
 }
 
 /// What an assistant message says.
@@ -276,10 +326,14 @@ mod tests {
     }
 
     fn reply(text: &str) -> Entry {
+        entry("model_replied", &serde_json::json!({}), text)
+    }
+
+    fn entry(kind: &str, fields: &serde_json::Value, text: &str) -> Entry {
         let body = serde_json::json!({"parts": [{"type": "text", "text": text, "label": "untrusted/actor"}]});
         let entry = serde_json::json!({
-            "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": "model_replied", "version": 1,
-            "fields": {}, "body": body, "chain": "0".repeat(64),
+            "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": kind, "version": 1,
+            "fields": fields, "body": body, "chain": "0".repeat(64),
         });
         serde_json::from_str(&entry.to_string()).unwrap()
     }
@@ -299,7 +353,28 @@ mod tests {
             let mut printed = Printed::default();
             let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
             out.push_str(&printed.entry(&reply("Hello")).unwrap());
+            out.push_str(&printed.entry(&entry("run_completed", &serde_json::json!({}), "")).unwrap());
             assert_eq!(out, screen, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_printed_of_an_answer_that_is_not_let_out() {
+        let none = serde_json::json!({});
+        let withheld = serde_json::json!({"withheld": {"rule": "leak scan", "reason": "no"}});
+        for (pieces, fields, end, screen) in [
+            (vec![], &withheld, "run_failed", ""),
+            (vec![], &withheld, "tool_started", ""),
+            (vec![delta(1, 0, "*****")], &withheld, "run_failed", "*****\n"),
+            (vec![delta(1, 0, "*****")], &withheld, "model_called", "*****\n"),
+            (vec![], &none, "run_failed", ""),
+            (vec![delta(1, 0, "Hel")], &none, "run_failed", "Hel\n"),
+        ] {
+            let mut printed = Printed::default();
+            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
+            out.push_str(&printed.entry(&entry("model_replied", fields, "Hello")).unwrap());
+            out.push_str(&printed.entry(&entry(end, &none, "")).unwrap());
+            assert_eq!(out, screen, "{pieces:?} {fields} {end}");
         }
     }
 }

@@ -118,7 +118,9 @@ pub(super) async fn followed(
 pub(super) fn print(waited: &Waited, output: &mut Output<'_>) -> Outcome<Exit> {
     match waited {
         Waited::Answered(answered) => {
-            output.show(answered, |answered| answered.reply.clone())?;
+            if answered.reply.is_some() || output.is_json() {
+                output.show(answered, |answered| answered.reply.clone().unwrap_or_default())?;
+            }
             ended(answered, output)
         }
         Waited::Accepted(accepted) => {

@@ -73,7 +73,9 @@ async fn follow(
 
 /// Prints what came of a task, and on stderr why it did not complete.
 fn print_ended(spawned: &TaskSpawned, ended: &TaskEnded, output: &mut Output<'_>) -> Outcome<Exit> {
-    output.show(spawned, |_| ended.reply.clone())?;
+    if ended.reply.is_some() || output.is_json() {
+        output.show(spawned, |_| ended.reply.clone().unwrap_or_default())?;
+    }
     if spawned.state == TaskState::Completed {
         return Ok(Exit::Done);
     }

@@ -49,6 +49,8 @@ fn replied(seconds: i64) -> NewEntry {
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     NewEntry { at: at(seconds), entry, body: None }
 }

@@ -43,6 +43,7 @@ mod programs;
 mod proxy;
 mod reaching;
 mod receivers;
+mod replies;
 mod requests;
 mod rests;
 mod rights;

@@ -28,6 +28,7 @@ use super::quoting::Starred;
 use super::{Lost, Owner};
 use crate::binding::Bound;
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
+use crate::outcome::answer;
 
 /// What of a rule that asks, or delays, is kept.
 pub(super) struct Asking {
@@ -229,8 +230,8 @@ impl Owner {
             approved.call, approved.run, approved.approval, self.run
         );
         let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];
-        if self.state.status() == RunStatus::Completed {
-            parts.extend(self.story.reply.iter().cloned().map(|part| given(part, self.story.by_hand)));
+        if let Some(answer) = answer(self.state.status(), &self.story) {
+            parts.extend(answer.iter().cloned().map(|part| given(part, self.story.by_hand)));
         }
         let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {

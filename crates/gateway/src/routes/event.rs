@@ -88,7 +88,7 @@ async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Resp
         run: outcome.run,
         replayed: accepted.replayed,
         status: outcome.head.status,
-        reply: parts_text(&outcome.reply),
+        reply: outcome.reply.as_deref().map(parts_text),
         last_seq: outcome.last_seq,
         model_calls: outcome.head.model_calls,
         usage: outcome.head.usage,

@@ -201,7 +201,7 @@ async fn newest_run(core: &Core, scope: &Scope, session: SessionId) -> Answer<Op
 
 fn ended(outcome: Outcome) -> TaskEnded {
     TaskEnded {
-        reply: parts_text(&outcome.reply),
+        reply: outcome.reply.as_deref().map(parts_text),
         last_seq: outcome.last_seq,
         model_calls: outcome.head.model_calls,
         usage: outcome.head.usage,

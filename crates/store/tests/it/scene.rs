@@ -199,6 +199,8 @@ pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
         stopped_at: None,
         tools: vec![],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     };
     NewEntry { at: at(3), entry: Entry::ModelReplied(entry), body: Some(body.into()) }
 }

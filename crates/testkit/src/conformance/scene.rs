@@ -284,6 +284,8 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     };
     NewEntry { body: Some(body.into()), ..entry(6, Entry::ModelReplied(replied)) }
 }

@@ -152,6 +152,8 @@ fn entries_keep_their_words_and_lose_what_they_claim() {
         stopped_at: None,
         tools: vec!["pay".into()],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     let asked = Entry::CallAsked(CallAsked { call: CALL, tool: "pay".into() });
     let completed = Entry::RunCompleted(RunCompleted { rule: "reply".into(), policy: None });

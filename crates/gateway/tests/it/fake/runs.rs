@@ -53,6 +53,8 @@ pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> Stored
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
     let body = serde_json::to_string(&AssistantMessage { parts, calls: vec![] }).unwrap();
@@ -186,7 +188,7 @@ impl Inner {
                     usage: Usage { input_tokens: 3, output_tokens: 5 },
                     cost_micros: 42,
                 },
-                reply: vec![Part::text(format!("you said: {text}"), Label::ACTOR_TEXT)],
+                reply: Some(vec![Part::text(format!("you said: {text}"), Label::ACTOR_TEXT)]),
                 failure: None,
             })
         };

@@ -4,7 +4,7 @@
 
 use dromia_api::event::{EventAccepted, EventAnswered, Failure};
 use dromia_api::run::{Entry, Run};
-use dromia_api::{ErrorCode, Exhausted, RunId};
+use dromia_api::{ErrorCode, Exhausted, RunId, RunStatus};
 use serde::Deserialize;
 
 use super::live::Heard;

@@ -46,6 +46,7 @@ mod rights;
 mod schema;
 mod scopes;
 mod shell;
+mod suggesting;
 mod sweeping;
 mod tasks;
 mod terminal;

@@ -217,8 +217,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::BudgetExhausted => says(
             "a budget has no room for the run's next call: it is used up, or it counts money and nobody knows what the \
              model costs",
-            "`dromia run why RUN` names the budget; raise it with `dromia budget set NAME --limit AMOUNT` or wait for its \
-             next period, then go on with `dromia run resume RUN`",
+            "`dromia run why RUN` names the budget; raise it with `dromia budget set NAME --limit AMOUNT`, or in dromia.yaml \
+             where that sets it, or wait for its next period, then go on with `dromia run resume RUN`",
         ),
         ErrorCode::LoopDetected => says(
             "the run asked for the same call again and again and got the same result each time",

@@ -8,6 +8,7 @@ mod bad_homes;
 mod bad_programs;
 mod bad_requests;
 mod bad_tools;
+mod budgets;
 mod canaries;
 mod compat;
 mod completions;

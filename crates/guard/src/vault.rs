@@ -9,6 +9,7 @@
 
 mod scan;
 pub mod seal;
+mod trial;
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 
 use self::scan::Scanner;
 use self::seal::{Unopened, context};
+pub use self::trial::{is_locked, opens};
 use crate::capability::{ROOT_ID, RootKey, Roots};
 use crate::egress::target::Target;
 use crate::egress::{Refused, is_free_header};

@@ -113,3 +113,14 @@ test_what_an_actor_asked_for_is_not if {
     let ends = run_tests("instance", &[file("own.rego", &format!("{example}{tests}"))]).expect("it compiles");
     assert!(ends.len() == 3 && ends.iter().all(|end| end.problem.is_none()), "{ends:?}");
 }
+
+#[test]
+fn every_policy_of_the_documents_is_a_file_as_it_stands() {
+    let page = include_str!("../../../../docs/policy.md");
+    let blocks: Vec<_> =
+        page.split("```rego\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2, "{}", blocks.len());
+    for block in blocks {
+        Layer::compile("instance", &[file("own.rego", block)]).expect(block);
+    }
+}

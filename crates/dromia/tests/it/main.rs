@@ -2,6 +2,7 @@
 
 mod acts;
 mod approvals;
+mod approvers;
 mod arrows;
 mod audit;
 mod bad_homes;

@@ -1,4 +1,4 @@
-//! Looking at a store without owning it: for `doctor`, while no server has it.
+//! Looking at a store without owning it: for `doctor` and `audit verify`, beside a server or without one.
 //!
 //! Nothing is written and no lock is taken. A file without a log is read as immutable; one with a log, which a crash
 //! or a running owner leaves, is read through SQLite's own locks. Each question ends after the patience it was given

@@ -129,7 +129,7 @@ fn opens(scene: &Scene<'_>) -> Verdict {
         match keys.get(tenant) {
             None if !are_all_keys => {}
             Some(key) if sealed.as_ref().is_some_and(|sealed| opens_with(*tenant, key, sealed)) => {
-                opened += 1
+                opened += 1;
             }
             Some(_) | None => shut.push(format!("{handle}/{name}")),
         }

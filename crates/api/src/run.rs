@@ -226,7 +226,7 @@ pub struct Why {
     pub since: Timestamp,
     /// Who can change that.
     pub unblocked_by: String,
-    /// The command that does.
+    /// The command that does; what to do first, and then it, where no command alone can.
     pub command: Option<String>,
 }
 

@@ -22,6 +22,7 @@ mod task;
 mod tenant;
 mod token;
 mod tool;
+mod typed;
 mod waits;
 
 use std::path::PathBuf;

@@ -10,12 +10,43 @@ use crate::format::ColorHints;
 /// The environment variable that names the home, where the command line names none.
 pub const HOME_VARIABLE: &str = "DROMIA_HOME";
 
+/// Has the terminal of a person show nothing of what is typed, until what it returns is dropped.
+pub type Hide = Box<dyn Fn() -> io::Result<Hidden> + Send>;
+
+/// Typing that is not shown. What undoes that is done once, when this is dropped.
+pub struct Hidden {
+    undo: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Hidden {
+    /// Takes what has the terminal show again what is typed.
+    pub fn until(undo: impl FnOnce() + Send + 'static) -> Self {
+        Self { undo: Some(Box::new(undo)) }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if let Some(undo) = self.undo.take() {
+            undo();
+        }
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hidden").finish_non_exhaustive()
+    }
+}
+
 /// The surroundings of a command.
 pub struct Context {
     /// Where a person or a pipe types.
     pub input: Box<dyn BufRead + Send>,
     /// Whether a person types there.
     pub input_is_terminal: bool,
+    /// How a value that nobody else may read is typed there; nothing where no terminal can be told to show nothing.
+    pub hide: Option<Hide>,
     /// Where results go.
     pub out: Box<dyn Write + Send>,
     /// Whether a person reads them there.
@@ -47,6 +78,7 @@ impl Context {
         Self {
             input: Box::new(io::BufReader::new(io::stdin())),
             input_is_terminal: io::stdin().is_terminal(),
+            hide: None,
             out: Box::new(io::stdout()),
             out_is_terminal: io::stdout().is_terminal(),
             err: Box::new(io::stderr()),

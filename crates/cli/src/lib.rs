@@ -24,7 +24,7 @@ mod sse;
 pub use crate::args::{Command, Global};
 pub use crate::client::Client;
 pub use crate::commands::{published, run};
-pub use crate::context::{Context, home_of_process};
+pub use crate::context::{Context, Hidden, home_of_process};
 pub use crate::error::{Error, Outcome};
 pub use crate::exit::Exit;
 pub use crate::output::Output;

@@ -19,6 +19,7 @@
 //! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]). A tenant has at most
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
 
+mod barred;
 mod rule;
 mod suggest;
 
@@ -37,6 +38,7 @@ use crate::plan::Standing;
 use crate::scope::Actor;
 use crate::tool::ArgumentRole;
 
+pub use self::barred::{Barred, RuleTool};
 pub use self::rule::{Rule, RuleError};
 pub use self::suggest::{Seen, Suggestion, suggest};
 

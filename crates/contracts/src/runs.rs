@@ -179,6 +179,8 @@ pub struct Why {
     pub unblocked_by: String,
     /// The command that does.
     pub command: Option<String>,
+    /// The budget that stopped it, where the configuration sets that budget: no command gives it more.
+    pub declared: Option<String>,
 }
 
 /// A request as it was sent to a model's server, byte for byte.

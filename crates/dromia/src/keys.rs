@@ -16,6 +16,7 @@ use dromia_contracts::{Actor, BoxFuture, Scope};
 use dromia_gateway::signature::Key;
 use dromia_gateway::{ChannelKey, ChannelKeys, Channels};
 use dromia_guard::StoreVault;
+use dromia_guard::vault::is_locked;
 use dromia_models::{ModelsConfig, Provider};
 
 use crate::up::House;
@@ -45,7 +46,8 @@ async fn of_providers(house: &House, models: &ModelsConfig) -> anyhow::Result<()
     for (alias, http, key) in keyed {
         let used = SecretUse { scope: scope.clone(), name: key.name.clone(), slot: http.format.key_slot() };
         if let Err(reason) = house.vault.usable(&used, &http.base_url).await {
-            let (secret, next) = (&key.name, "`dromia secret set` makes it, for this server and this place");
+            let secret = &key.name;
+            let next = next(&reason, "`dromia secret set` makes it, for this server and this place");
             tracing::warn!(%alias, %secret, %reason, next, "the key of a model is in the vault and cannot be used");
         }
     }
@@ -55,17 +57,36 @@ async fn of_providers(house: &House, models: &ModelsConfig) -> anyhow::Result<()
 async fn of_channels(house: &House, channels: &Channels) -> anyhow::Result<()> {
     for (name, channel) in channels.named() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
-        let reason = match scope(house, &channel.tenant, "channel").await? {
-            None => Some(format!("the tenant {} is not there", channel.tenant)),
-            Some(scope) => house.vault.signing_key::<Key>(&scope, secret, &channel.url).await.err(),
+        let set =
+            "`dromia secret set --placement signature` makes it, for the server of the channel's address";
+        let wrong = match scope(house, &channel.tenant, "channel").await? {
+            None => Some((
+                format!("the tenant {} is not there", channel.tenant),
+                "`dromia tenant create` makes it",
+            )),
+            Some(scope) => {
+                let opened = house.vault.signing_key::<Key>(&scope, secret, &channel.url).await;
+                opened.err().map(|reason| {
+                    let next = next(&reason, set);
+                    (reason, next)
+                })
+            }
         };
-        if let Some(reason) = reason {
-            let next =
-                "`dromia secret set --placement signature` makes it, for the server of the channel's address";
+        if let Some((reason, next)) = wrong {
             tracing::warn!(%name, %secret, %reason, next, "the secret of a channel is in the vault and cannot be used");
         }
     }
     Ok(())
+}
+
+/// What to do about a secret that cannot be used. One that does not open is no better for being set: the vault refuses that
+/// as well, or the others stay as they are.
+fn next(reason: &str, set: &'static str) -> &'static str {
+    if is_locked(reason) {
+        "`dromia doctor --only vault` says whether vault.key is the right one, and which secrets do not open"
+    } else {
+        set
+    }
 }
 
 /// The scope in which a tenant's secrets are opened, if the tenant is there.

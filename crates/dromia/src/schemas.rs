@@ -62,6 +62,9 @@ pub(crate) fn context(command: &str) -> Context {
         // The variable goes first: whoever sets it means it.
         context.columns = context.columns.or_else(|| terminal::columns(std::io::stdout()));
     }
+    if context.input_is_terminal {
+        context.hide = Some(Box::new(terminal::hide));
+    }
     context.fields = found.map(|one| one.fields()).unwrap_or_default();
     context
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::approval::{
-    self, ALSO_MAX, AnswerBody, Answered, Approval, ApprovalRule, ApprovalState, ApprovedBody,
-    REASON_BYTES_MAX, Rule, RuleAnswer,
+    self, ALSO_MAX, AnswerBody, Answered, Approval, ApprovalRule, ApprovalState, ApprovedBody, Barred,
+    REASON_BYTES_MAX, Rule, RuleAnswer, RuleTool,
 };
 use dromia_contracts::capability::{self, approved_at};
 use dromia_contracts::content::{InputMessage, Part};
@@ -401,21 +401,13 @@ impl Core {
             return Err(invalid(format!("there is no tool {:?}", rule.tool()))
                 .with_hint("list the tools with `dromia tool list`"));
         };
-        // One that refuses would be trusted, and keep nothing out.
-        if let Some(problem) = rule.never_answers(&tool.parameters) {
-            return Err(invalid(problem));
-        }
-        if answer == RuleAnswer::Deny {
-            return Ok(rule);
-        }
         let runs_programs = tools.limits(&tool.name, &ToolTerms::default()).is_some();
-        if runs_programs {
-            rule.allows_too_much().map_or(Ok(()), |problem| Err(invalid(problem.to_owned())))?;
-        } else if let Some(name) = rule.leaves_open(&tool.roles) {
-            let text = format!("a rule that allows {} says what {name} must be", tool.name);
-            return Err(invalid(text).with_hint(format!("add {name}=PATTERN; {name}=** is anything")));
+        let known = RuleTool { parameters: &tool.parameters, roles: &tool.roles, runs_programs };
+        match rule.barred(answer, &known) {
+            None => Ok(rule),
+            Some(Barred { problem, hint: None }) => Err(invalid(problem)),
+            Some(Barred { problem, hint: Some(hint) }) => Err(invalid(problem).with_hint(hint)),
         }
-        Ok(rule)
     }
 }
 

@@ -99,7 +99,8 @@ impl Core {
         Ok(budget)
     }
 
-    async fn budgets(&self, scope: &Scope) -> Result<Vec<BudgetUse>, Fault> {
+    /// Reads the budgets of a tenant, and how they stand.
+    pub(crate) async fn budgets(&self, scope: &Scope) -> Result<Vec<BudgetUse>, Fault> {
         let now = self.ports.runtime.clock.now();
         self.ports.store.budgets(scope, now).await.map_err(read_fault)
     }

@@ -146,6 +146,7 @@ impl Core {
             since: row.updated_at,
             unblocked_by: "nobody; it has ended".to_owned(),
             command: None,
+            declared: None,
         };
         if row.head.status == RunStatus::Held {
             let last = self.ports.store.journal(&scope, run, row.last_seq.saturating_sub(1), 1).await;
@@ -176,7 +177,10 @@ impl Core {
         }
         self.explain(run, &state, &mut why);
         if let Some(exhausted) = stopped {
-            explain_budget(run, &exhausted, &mut why);
+            let known = self.budgets(&scope).await?;
+            let is_declared =
+                known.iter().any(|known| known.budget.name == exhausted.budget && known.budget.declared);
+            explain_budget(run, exhausted, is_declared, &mut why);
         }
         if row.head.status == RunStatus::Completed && !handed.is_empty() {
             let handed = handed.join(", ");
@@ -254,16 +258,25 @@ impl Core {
 }
 
 /// Says which budget stopped a run, who can change that and how.
-fn explain_budget(run: RunId, exhausted: &Exhausted, why: &mut Why) {
+fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut Why) {
     why.waits_for = format!("nothing; it stopped because {}", exhausted.text());
     let Exhausted { budget, until, unpriced, .. } = exhausted;
-    if *unpriced {
+    if unpriced {
         "an operator, who gives the model a `price` in dromia.yaml; then it can be resumed"
             .clone_into(&mut why.unblocked_by);
         why.command = Some(format!("dromia run resume {run}"));
         return;
     }
     let later = until.map_or_else(String::new, |until| format!("; its count begins anew at {until}"));
+    if is_declared {
+        why.unblocked_by = format!(
+            "an operator, who gives {budget} a higher limit in dromia.yaml and starts the server anew{later}; then it can be \
+             resumed"
+        );
+        // In whose section it stands, whoever answers knows.
+        why.declared = Some(budget);
+        return;
+    }
     why.unblocked_by = format!("an admin, who gives {budget} a higher limit{later}; then it can be resumed");
     why.command = Some(format!("dromia budget set {budget} --limit MORE && dromia run resume {run}"));
 }

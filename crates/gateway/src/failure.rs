@@ -179,9 +179,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::BudgetDeclared => {
             Some("change `tenants.NAME.budgets` in dromia.yaml and restart the server")
         }
-        ErrorCode::BudgetExhausted => Some(
-            "`dromia run why` names the budget; raise it with `dromia budget set`, then `dromia run resume`",
-        ),
+        ErrorCode::BudgetExhausted => {
+            Some("`dromia run why` names the budget and says how to raise it; then `dromia run resume`")
+        }
         ErrorCode::ApprovalNotFound => Some("list the approvals with `dromia approval list --all`"),
         ErrorCode::ApprovalClosed => Some("see how it came to that with `dromia approval show`"),
         ErrorCode::ApprovalRuleNotFound => Some("list the rules with `dromia approval rule list`"),

@@ -290,17 +290,40 @@ fn unmatched(core: &Core, request: &Request, failure: Failure) -> Response {
     response
 }
 
-/// In whose words a request is refused that no route takes: those of the API below whose route it asks, or of the one
-/// whose version it says; else our own.
+/// What those APIs have whose clients are served, and this server has not: whoever asks for it is such a client. What only one
+/// of the two has is known by the version that its clients say.
+const NOT_SERVED: [&str; 16] = [
+    "/v1/assistants",
+    "/v1/audio",
+    "/v1/batches",
+    "/v1/complete",
+    "/v1/completions",
+    "/v1/containers",
+    "/v1/conversations",
+    "/v1/embeddings",
+    "/v1/files",
+    "/v1/fine_tuning",
+    "/v1/images",
+    "/v1/moderations",
+    "/v1/realtime",
+    "/v1/threads",
+    "/v1/uploads",
+    "/v1/vector_stores",
+];
+
+/// In whose words a request is refused that no route takes: those of the API below whose route it asks, or of which it asks
+/// something that is not served, or of the one whose version it says; else our own.
 fn neighbours(request: &Request) -> Dialect {
     let path = request.uri().path();
-    let is_below = |route: &&Route| {
-        let rest = path.strip_prefix(route.path);
+    let is_below = |route: &str| {
+        let rest = path.strip_prefix(route);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let foreign = ROUTES.iter().filter(|route| route.dialect != Dialect::Dromia).find(is_below);
+    let mut foreign = ROUTES.iter().filter(|route| route.dialect != Dialect::Dromia);
+    let foreign = foreign.find(|route| is_below(route.path));
+    let is_known = foreign.is_some() || NOT_SERVED.into_iter().any(is_below);
     match foreign.map_or(Dialect::ByHeader, |route| route.dialect).of(request.headers()) {
-        Dialect::OpenAi if foreign.is_none() => Dialect::Dromia,
+        Dialect::OpenAi if !is_known => Dialect::Dromia,
         dialect => dialect,
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dromia_api as api;
-use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
+use dromia_contracts::agent::{Agent, AgentConfig, Handle, Tenant};
 use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::Capability;
@@ -14,7 +14,7 @@ use dromia_contracts::session::Session;
 use dromia_contracts::store::{StateEntry, StoredEntry};
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::Secret;
-use dromia_contracts::{ErrorCode, Fault};
+use dromia_contracts::{ErrorCode, Fault, RunId};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -252,13 +252,20 @@ pub(crate) fn attempt(attempt: Attempt) -> api::cost::AttemptCost {
     }
 }
 
-pub(crate) fn why(why: Why) -> api::run::Why {
+/// Says why a run stands where it stands, to somebody of a tenant.
+pub(crate) fn why(run: RunId, why: Why, tenant: &Handle) -> api::run::Why {
+    let in_file = why.declared.map(|budget| {
+        format!(
+            "give {budget} a higher limit in dromia.yaml (tenants.{tenant}.budgets), start the server anew, then `dromia run \
+             resume {run}`"
+        )
+    });
     api::run::Why {
         status: why.status,
         waits_for: why.waits_for,
         since: why.since,
         unblocked_by: why.unblocked_by,
-        command: why.command,
+        command: in_file.or(why.command),
     }
 }
 

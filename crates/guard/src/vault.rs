@@ -12,6 +12,7 @@ mod rule;
 mod scan;
 pub mod seal;
 mod sealed;
+mod trial;
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -33,6 +34,7 @@ use self::scan::Scanner;
 use self::seal::Unopened;
 pub use self::sealed::tenant_context;
 use self::sealed::{key_context, opened, value_context};
+pub use self::trial::{is_locked, opens};
 use crate::capability::{ROOT_ID, RootKey, Roots};
 use crate::egress::Refused;
 use crate::egress::target::Target;

@@ -1,4 +1,4 @@
-//! Looking at a store without owning it: for `doctor`, while no server has it.
+//! Looking at a store without owning it: for `doctor` and `audit verify`, beside a server or without one.
 //!
 //! Nothing is written and no lock is taken. A file without a log is read as immutable; one with a log, which a crash
 //! or a running owner leaves, is read through SQLite's own locks. Each question ends after the patience it was given
@@ -19,11 +19,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use dromia_contracts::TenantId;
 use dromia_contracts::run::RunStatus;
+use dromia_contracts::vault::SealedSecret;
 
 use crate::body::FileBodies;
 use crate::code::{Code as _, bytes, time_opt};
 use crate::config::StoreConfig;
 use crate::open::OpenError;
+use crate::read;
 
 pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed};
 pub use self::names::{Names, TenantNames};
@@ -40,6 +42,19 @@ pub enum Soundness {
     SoundSoFar,
     /// The first thing that does not.
     Damaged(String),
+}
+
+/// A secret as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// That one's handle; empty where there is none.
+    pub handle: String,
+    /// Its name.
+    pub name: String,
+    /// What is sealed; nothing where the row is no secret of this program.
+    pub sealed: Option<SealedSecret>,
 }
 
 /// A read-only look at a store.
@@ -145,6 +160,26 @@ impl Inspector {
              WHERE tenant = (SELECT tenant FROM tenants WHERE handle = ?1) ORDER BY name LIMIT 256",
         )?;
         let rows = select.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Secrets of all tenants, sealed as they are: so many, for whoever tries whether they open.
+    pub fn sealed_secrets(&self, limit: u32) -> Result<Vec<Kept>, OpenError> {
+        let db = self.connect()?;
+        let columns = read::vault::COLUMNS;
+        let mut select = db.prepare(&format!(
+            "SELECT {columns}, tenant, (SELECT handle FROM tenants WHERE tenants.tenant = secrets.tenant) \
+             FROM secrets ORDER BY tenant, name LIMIT ?1"
+        ))?;
+        let rows = select.query_map([limit], |row| {
+            Ok(Kept {
+                tenant: TenantId::from_bytes(bytes(row, 8)?),
+                handle: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
+                name: row.get(0)?,
+                // One that somebody changed may be none any more.
+                sealed: read::vault::read(row).ok(),
+            })
+        })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

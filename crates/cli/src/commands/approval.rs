@@ -9,7 +9,10 @@ use dromia_api::approval::{
     AnswerApproval, Approval, ApprovalRule, ArgumentOrigin, ReachKind, SetApprovalRule,
 };
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::{AgentId, ApprovalId, ApprovalState, List, Origin, Rule, Seen, shown, suggest};
+use dromia_api::tool::Tool;
+use dromia_api::{
+    AgentId, ApprovalId, ApprovalState, List, Origin, Rule, RuleAnswer, RuleTool, Seen, shown, suggest,
+};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -102,10 +105,15 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
                     approved: approval.state != ApprovalState::Denied,
                 })
                 .collect();
-            let items = suggest(&seen).into_iter().enumerate().map(|(at, found)| Proposed {
+            let tools: List<Tool> = cli.client.get("/v1/tools").await?;
+            let rules: List<ApprovalRule> = cli.client.get("/v1/approval-rules").await?;
+            // A rule of the same name would be written over.
+            let is_free = |name: &String| rules.items.iter().all(|known| known.name != *name);
+            let names = (1_u64..).map(|number| format!("rule-{number}")).filter(is_free);
+            let found = suggest(&seen, |rule| may_stand(rule, &tools.items));
+            let items = found.into_iter().zip(names).map(|(found, name)| Proposed {
                 command: format!(
-                    "dromia approval rule add rule-{} '{}' --agent {}",
-                    at + 1,
+                    "dromia approval rule add {name} '{}' --agent {}",
                     found.rule.replace('\'', "'\\''"),
                     found.agent
                 ),
@@ -203,6 +211,14 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
             print_list(output, &list, &HEADS, |approval| row(approval, &handles, &steps))
         }
     }
+}
+
+/// Tells whether the server would take a rule that allows.
+fn may_stand(rule: &Rule, tools: &[Tool]) -> bool {
+    let Some(tool) = tools.iter().find(|tool| tool.name == rule.tool()) else { return false };
+    let roles: Vec<_> = tool.roles.iter().map(|(name, role)| (name.clone(), *role)).collect();
+    let known = RuleTool { parameters: &tool.arguments, roles: &roles, runs_programs: tool.limits.is_some() };
+    rule.barred(RuleAnswer::Allow, &known).is_none()
 }
 
 /// The newest approvals, whether they need an answer or not.

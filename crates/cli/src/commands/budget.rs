@@ -21,7 +21,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Budget, output: &mut Outpu
             print_list(
                 output,
                 &list,
-                &["name", "per", "of", "period", "measure", "used", "limit", "most by"],
+                &["name", "per", "of", "period", "measure", "used", "limit", "set in", "most by"],
                 row,
             )
         }
@@ -93,6 +93,8 @@ fn row(budget: &Budget) -> Vec<String> {
         budget.measure.to_string(),
         budget.measure.show(budget.used),
         budget.measure.show(budget.limit),
+        // No command changes one of the file.
+        if budget.declared { "dromia.yaml" } else { "" }.to_owned(),
         budget.subject.clone().unwrap_or_default(),
     ]
 }

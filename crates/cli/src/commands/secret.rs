@@ -5,7 +5,7 @@ use std::io::Read as _;
 use dromia_api::secret::{RotateSecret, Secret, SecretText, SetSecret};
 use dromia_api::{List, Placement};
 
-use super::{Cli, listing, print_list};
+use super::{Cli, listing, print_list, typed};
 use crate::args;
 use crate::client::encoded;
 use crate::error::{Error, Outcome};
@@ -18,7 +18,7 @@ const VALUE_BYTES_MAX: u64 = 64 << 10;
 pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Secret::Set(set) => {
-            let value = value(cli, set.stdin, output)?;
+            let value = value(cli, set.stdin, output).await?;
             let body = SetSecret { name: set.name, value, host: set.host, placement: set.placement };
             let secret: Secret = cli.client.post_json("/v1/secrets", &body).await?;
             show(&secret, "set", output)?;
@@ -28,7 +28,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
                     "a channel signs with it once dromia.yaml says `secret: secret:{}` of the channel",
                     secret.name
                 ),
-                _ => format!("an agent may use it once it is granted secret:{}", secret.name),
+                // What the configuration names it for, nobody here knows.
+                Placement::Bearer | Placement::Header(_) | Placement::Query(_) => format!(
+                    "an agent may name it in a call once it is granted secret:{}; a model or a tool whose entry in dromia.yaml \
+                     names it needs no grant of it",
+                    secret.name
+                ),
             })?;
         }
         args::Secret::List(page) => {
@@ -36,7 +41,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             return print_list(output, &list, &["name", "version", "host", "placement", "changed"], row);
         }
         args::Secret::Rotate(rotate) => {
-            let value = value(cli, rotate.stdin, output)?;
+            let value = value(cli, rotate.stdin, output).await?;
             let path = format!("/v1/secrets/{}/rotate", encoded(&rotate.name));
             let secret: Secret = cli.client.post_json(&path, &RotateSecret { value }).await?;
             show(&secret, "rotated", output)?;
@@ -60,7 +65,7 @@ fn show(secret: &Secret, what: &str, output: &mut Output<'_>) -> Outcome {
 }
 
 /// Reads a value from the pipe, without the line break at its end, or asks the person for it.
-fn value(cli: &Cli<'_>, from_stdin: bool, output: &mut Output<'_>) -> Outcome<SecretText> {
+async fn value(cli: &Cli<'_>, from_stdin: bool, output: &mut Output<'_>) -> Outcome<SecretText> {
     let mut text = String::new();
     if from_stdin {
         let input = &mut output.context().input;
@@ -68,8 +73,7 @@ fn value(cli: &Cli<'_>, from_stdin: bool, output: &mut Output<'_>) -> Outcome<Se
     } else if cli.global.no_input || !output.context().input_is_terminal {
         return Err(Error::Usage("Nobody can be asked for the value: pipe it in with --stdin".to_owned()));
     } else {
-        output.notice("the value, which shows as you type (with --stdin a pipe gives it):")?;
-        output.context().input.read_line(&mut text).map_err(Error::io("read the value"))?;
+        text = typed::hidden("the value", output).await?;
     }
     let length = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(length);

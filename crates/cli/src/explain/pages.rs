@@ -84,8 +84,9 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::VaultLocked => says(
             "the tenant has secrets, and they cannot be opened: the key of this home is missing, or it is another one than \
              they were sealed with",
-            "put the right vault.key back into the home, readable by its owner only. If it is lost, so are the values: \
-             delete each secret with `dromia secret delete NAME` and set it again",
+            "put the right vault.key back into the home, readable by its owner only; `dromia doctor --only vault` says what does \
+             not open. If it is lost, so are the values, and the tenant takes no new ones: delete each secret with \
+             `dromia secret delete NAME`, so that answers go out again, and keep new ones in another tenant or a new home",
         ),
         ErrorCode::ToolNotFound => says(
             "the server has no tool of this name",
@@ -217,8 +218,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::BudgetExhausted => says(
             "a budget has no room for the run's next call: it is used up, or it counts money and nobody knows what the \
              model costs",
-            "`dromia run why RUN` names the budget; raise it with `dromia budget set NAME --limit AMOUNT` or wait for its \
-             next period, then go on with `dromia run resume RUN`",
+            "`dromia run why RUN` names the budget; raise it with `dromia budget set NAME --limit AMOUNT`, or in dromia.yaml \
+             where that sets it, or wait for its next period, then go on with `dromia run resume RUN`",
         ),
         ErrorCode::LoopDetected => says(
             "the run asked for the same call again and again and got the same result each time",

@@ -486,3 +486,47 @@ async fn colour_is_for_people_and_never_in_json() {
         assert_eq!(escapes(&ended.out), colored, "{line:?}: {:?}", ended.out);
     }
 }
+
+/// What a secret is, as a server tells it.
+fn bank(placement: &str) -> String {
+    format!(
+        r#"{{"name":"bank","version":1,"host":"https://bank.example:443","placement":"{placement}","created_at":"2026-01-02T03:04:05Z","changed_at":"2026-01-02T03:04:05Z"}}"#
+    )
+}
+
+const SET_BANK: [&str; 7] = ["secret", "set", "bank", "--host", "bank.example", "--placement", "bearer"];
+
+#[tokio::test]
+async fn a_secret_is_typed_while_the_terminal_shows_nothing() {
+    let server = Server::new(|_, _| (200, bank("bearer")));
+    let ended = server.typed(&SET_BANK, "open sesame 🔑\r\nrm -rf notes\n", true).await;
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    insta::assert_snapshot!(ended.err, @r"
+    [hidden]
+    the value, which does not show (with --stdin a pipe gives it):
+    [shown]
+    16 bytes taken
+    an agent may name it in a call once it is granted secret:bank; a model or a tool whose entry in dromia.yaml names it needs no grant of it
+    ");
+    let body: serde_json::Value = serde_json::from_str(&server.asked.lock().unwrap()[0].body).unwrap();
+    assert_eq!(body["value"], "open sesame 🔑");
+    let rotated = server.typed(&["secret", "rotate", "bank"], "another one\n", true).await;
+    assert!(
+        rotated.err.starts_with("[hidden]\n") && rotated.err.contains("11 bytes taken"),
+        "{}",
+        rotated.err
+    );
+}
+
+#[tokio::test]
+async fn a_value_that_is_empty_or_may_be_cut_is_not_sent_and_the_terminal_shows_again() {
+    let server = Server::new(|_, _| (200, bank("bearer")));
+    let long = format!("{}\n", "x".repeat(4095));
+    for (typed, says) in [("", "nothing was typed"), ("\n", "nothing was typed"), (long.as_str(), "--stdin")]
+    {
+        let ended = server.typed(&SET_BANK, typed, true).await;
+        assert_eq!(ended.exit, Exit::Usage, "{}", ended.err);
+        assert!(ended.err.contains(says) && ended.err.contains("[shown]\n"), "{}", ended.err);
+    }
+    assert_eq!(server.lines(), [""; 0], "nothing was sent");
+}

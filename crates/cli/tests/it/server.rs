@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use clap::Parser;
 use dromia_cli::format::ColorHints;
-use dromia_cli::{Command, Context, Exit, Global, published, run};
+use dromia_cli::{Command, Context, Exit, Global, Hidden, published, run};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -80,13 +80,14 @@ impl Server {
         self.typed(line, "", false).await
     }
 
-    /// Runs a command line with something to read.
+    /// Runs a command line with something to read. A terminal says on stderr since when, and until when, it shows nothing.
     pub async fn typed(&self, line: &[&str], input: &str, is_terminal: bool) -> Ended {
         let cli = Cli::try_parse_from(std::iter::once(&"dromia").chain(line)).unwrap();
         let (out, err) = (Buffer::default(), Buffer::default());
         let mut context = Context {
             input: Box::new(io::Cursor::new(input.to_owned().into_bytes())),
             input_is_terminal: is_terminal,
+            hide: is_terminal.then(|| err.hide()),
             out: Box::new(out.clone()),
             out_is_terminal: is_terminal,
             err: Box::new(err.clone()),
@@ -141,6 +142,15 @@ async fn answer(
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 
 impl Buffer {
+    fn hide(&self) -> Box<dyn Fn() -> io::Result<Hidden> + Send> {
+        let err = self.clone();
+        Box::new(move || {
+            err.clone().write_all(b"[hidden]\n")?;
+            let mut err = err.clone();
+            Ok(Hidden::until(move || err.write_all(b"[shown]\n").unwrap()))
+        })
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }

@@ -1,7 +1,7 @@
 //! Which rules would have answered what people approved again and again.
 //!
 //! A proposal and nothing more: nobody is bound by it, and whoever adds it as a rule is its owner. Where a person refused
-//! a call of a tool, none is proposed for that tool in the hands of that agent.
+//! a call of a tool, none is proposed for that tool in the hands of that agent; nor is one that may not stand as a rule.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +36,8 @@ pub struct Suggestion {
     pub times: usize,
 }
 
-/// Proposes rules, those that would have answered most first.
-pub fn suggest(seen: &[Seen<'_>]) -> Vec<Suggestion> {
+/// Proposes rules that may stand, those that would have answered most first.
+pub fn suggest(seen: &[Seen<'_>], may_stand: impl Fn(&Rule) -> bool) -> Vec<Suggestion> {
     let mut groups: BTreeMap<(&str, &str), Vec<&Seen<'_>>> = BTreeMap::new();
     for call in seen {
         groups.entry((call.agent, call.tool)).or_default().push(call);
@@ -55,7 +55,7 @@ pub fn suggest(seen: &[Seen<'_>]) -> Vec<Suggestion> {
             }
             _ => common(tool, &fields),
         };
-        let rule = rule.filter(|rule| rule.names().next().is_some());
+        let rule = rule.filter(|rule| rule.names().next().is_some() && may_stand(rule));
         suggestions.extend(rule.map(|rule| Suggestion {
             agent: agent.to_owned(),
             rule: rule.to_string(),

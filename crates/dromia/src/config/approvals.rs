@@ -4,7 +4,7 @@
 //! program is told, and one that allows says where the tool aims.
 
 use dromia_contracts::Actor;
-use dromia_contracts::approval::{Rule, RuleAnswer};
+use dromia_contracts::approval::{Barred, Rule, RuleAnswer, RuleTool};
 use dromia_engine::{ApprovalsConfig, DeclaredRule};
 use dromia_tools::Toolbox;
 use jiff::SignedDuration;
@@ -112,20 +112,11 @@ fn rule(text: &str, answer: RuleAnswer, external: &[External]) -> Result<Rule, S
     let Some(tool) = own.cloned().or_else(|| Toolbox::described(rule.tool())) else {
         return Err(format!("there is no tool {:?}", rule.tool()));
     };
-    if let Some(problem) = rule.never_answers(&tool.parameters) {
-        return Err(problem);
+    let runs_programs = Toolbox::runs_programs(&tool.name);
+    let known = RuleTool { parameters: &tool.parameters, roles: &tool.roles, runs_programs };
+    match rule.barred(answer, &known) {
+        None => Ok(rule),
+        Some(Barred { problem, hint: None }) => Err(problem),
+        Some(Barred { problem, hint: Some(hint) }) => Err(format!("{problem}: {hint}")),
     }
-    if answer == RuleAnswer::Deny {
-        return Ok(rule);
-    }
-    if Toolbox::runs_programs(&tool.name) {
-        return rule.allows_too_much().map_or(Ok(rule.clone()), |problem| Err(problem.to_owned()));
-    }
-    if let Some(name) = rule.leaves_open(&tool.roles) {
-        return Err(format!(
-            "a rule that allows {} says what {name} must be; add {name}=PATTERN, where {name}=** is anything",
-            tool.name
-        ));
-    }
-    Ok(rule)
 }

@@ -1,42 +1,63 @@
-//! The vault: that its key is there, is its owner's alone, and is the one that sealed this home's secrets.
+//! The vault: that its key is there, is its owner's alone, and is the one that sealed this home's secrets; and that each secret
+//! opens as what it is said to be. No value is kept or shown.
 //!
-//! While a server has the store, only the file is looked at: the server says `vault_locked` where it does not open.
+//! The store is read beside a server, too, as `audit verify` does: the server says `vault_locked` and not which secret it is.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
-use dromia_guard::vault::tenant_context;
+use dromia_guard::vault::{opens as opens_with, tenant_context};
+use dromia_store::{Inspector, Kept};
 
-use super::{Check, Scene, Server, Verdict, error, ok, warning};
+use super::{Check, Scene, Verdict, error, ok, warning};
 use crate::keyfile::KeyFile;
 use crate::world;
 
-pub(super) const CHECKS: &[Check] =
-    &[Check { id: "vault.key", run: key }, Check { id: "vault.named", run: super::named::named }];
+pub(super) const CHECKS: &[Check] = &[
+    Check { id: "vault.key", run: key },
+    Check { id: "vault.opens", run: opens },
+    Check { id: "vault.named", run: super::named::named },
+];
 
 /// The most tenants whose keys are tried.
-const TENANTS_MAX: u32 = 64;
+const TENANTS_MAX: u32 = 256;
 
-const LOST: &str = "put it back from where you keep a copy; if it is lost, so are the values: delete each secret with \
-                    `dromia secret delete` and set it anew";
+/// The most secrets that are opened.
+const SECRETS_MAX: u32 = 4096;
+
+/// The most secrets that are named.
+const NAMED_MAX: usize = 8;
+
+const LOST: &str = "put it back from where you keep a copy; if it is lost, so are the values, and their tenants take no new ones: \
+                    delete theirs with `dromia secret delete`, so that answers go out again, and keep new ones in another \
+                    tenant or a new home";
+
+const CHANGED: &str = "somebody changed them in the store: restore a backup of it; or `dromia secret delete` each and set it \
+                       anew, with a host that you name";
+
+/// What cannot be read is told by the checks of the store.
+const UNREAD: &str = "`dromia doctor --only store` says what is wrong with the store";
+
+/// A look at the store, whoever has it.
+fn store(scene: &Scene<'_>) -> Option<Inspector> {
+    scene.home.store().is_dir().then(|| scene.inspector())
+}
 
 fn key(scene: &Scene<'_>) -> Verdict {
     let path = scene.home.vault_key();
-    // A store that cannot be read is told by its own checks.
-    let sealed = scene.store().and_then(|store| store.vault_keys(TENANTS_MAX).ok()).unwrap_or_default();
+    let looked = store(scene).map(|store| store.vault_keys(TENANTS_MAX));
     let found = match fs::metadata(&path) {
         Ok(found) => found,
         Err(problem) if problem.kind() == ErrorKind::NotFound => {
-            return match scene.world.server() {
-                _ if !sealed.is_empty() => {
-                    error(format!("{} is not there, and secrets are sealed with it", path.display()), LOST)
+            let gone = format!("{} is not there", path.display());
+            return match looked {
+                Some(Ok(sealed)) if !sealed.is_empty() => {
+                    error(format!("{gone}, and secrets are sealed with it"), LOST)
                 }
-                Server::Answers(_) | Server::Mute(_) => warning(
-                    format!("{} is not there", path.display()),
-                    "put it back from where you keep a copy; in a home without secrets the first `dromia secret set` makes it",
-                ),
-                Server::Absent => ok("there are no secrets, and no key of them"),
+                Some(Err(_)) => warning(format!("{gone}, and whether it is needed cannot be read"), UNREAD),
+                Some(Ok(_)) | None => ok("there are no secrets, and no key of them"),
             };
         }
         Err(problem) => {
@@ -63,6 +84,7 @@ fn key(scene: &Scene<'_>) -> Verdict {
     if let Err(problem) = file.check() {
         return error(problem.to_string(), LOST);
     }
+    let sealed = looked.and_then(Result::ok).unwrap_or_default();
     for (tenant, key) in &sealed {
         if let Err(problem) = file.opened(&tenant_context(*tenant), key) {
             return error(problem.to_string(), LOST);
@@ -74,17 +96,69 @@ fn key(scene: &Scene<'_>) -> Verdict {
     }
 }
 
+/// Opens every secret, up to a bound, with what it was sealed for: tenant, name, version, server and place.
+fn opens(scene: &Scene<'_>) -> Verdict {
+    let Some(store) = store(scene) else { return ok("there is no store to look at") };
+    // The secrets first: a tenant's key is there before its first secret.
+    let (secrets, sealed) = match (store.sealed_secrets(SECRETS_MAX), store.vault_keys(TENANTS_MAX)) {
+        (Ok(secrets), Ok(sealed)) => (secrets, sealed),
+        (Err(problem), _) | (_, Err(problem)) => {
+            return warning(format!("the secrets cannot be read: {problem}"), UNREAD);
+        }
+    };
+    if secrets.is_empty() {
+        return ok("there are no secrets");
+    }
+    let are_all_keys = sealed.len() < TENANTS_MAX as usize;
+    let file = KeyFile::new(scene.home.vault_key(), world::runtime().ids);
+    let (mut keys, mut wrong) = (HashMap::new(), None);
+    for (tenant, key) in &sealed {
+        match file.opened(&tenant_context(*tenant), key) {
+            Ok(key) => {
+                keys.insert(*tenant, key);
+            }
+            Err(problem) => wrong = Some(problem),
+        }
+    }
+    // Nothing below a key opens where the key does not.
+    if let (true, Some(problem)) = (keys.is_empty(), wrong) {
+        return error(format!("no secret opens: {problem}"), LOST);
+    }
+    let (mut opened, mut shut) = (0, Vec::new());
+    for Kept { tenant, handle, name, sealed } in &secrets {
+        match keys.get(tenant) {
+            None if !are_all_keys => {}
+            Some(key) if sealed.as_ref().is_some_and(|sealed| opens_with(*tenant, key, sealed)) => {
+                opened += 1;
+            }
+            Some(_) | None => shut.push(format!("{handle}/{name}")),
+        }
+    }
+    let total = secrets.len();
+    if shut.is_empty() {
+        let rest = if total >= SECRETS_MAX as usize { ", as many as are tried" } else { "" };
+        return ok(format!("{opened} of {total} secrets open{rest}"));
+    }
+    let named = shut.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = shut.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    error(format!("{} of {total} secrets do not open: {named}{more}", shut.len()), CHANGED)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use dromia_contracts::store::{Mutation, VaultKeyPut};
-    use dromia_contracts::vault::{KeyBytes, KeyProvider as _};
+    use dromia_contracts::store::{Mutation, Store as _, VaultKeyPut};
+    use dromia_contracts::vault::{
+        KeyBytes, KeyProvider as _, NewSecret, Placement, SecretValue, Vault as _,
+    };
+    use dromia_guard::StoreVault;
     use dromia_store::{SqliteStore, StoreConfig};
     use dromia_testkit::conformance::Scene as Rows;
 
-    use super::super::Severity;
     use super::super::plant::{Planted, chmod};
+    use super::super::{Server, Severity};
     use super::*;
 
     /// A home without a server whose key sealed a tenant's, as a first secret does.
@@ -136,8 +210,73 @@ mod tests {
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.fix.is_some_and(|fix| fix.contains("chmod 600")));
         fs::remove_file(planted.home.vault_key()).expect("is removed");
-        assert_eq!(planted.found("vault.key"), Severity::Warning, "nobody knows whether there are secrets");
+        assert_eq!(planted.found("vault.key"), Severity::Ok, "the store beside the server has no secrets");
         planted.world.server = Server::Absent;
         assert_eq!(planted.found("vault.key"), Severity::Ok);
+        fs::write(planted.home.store().join("dromia.db"), "x".repeat(9_000)).expect("is written");
+        assert_eq!(planted.found("vault.key"), Severity::Warning, "nobody knows whether there are secrets");
+        assert_eq!(planted.found("vault.opens"), Severity::Warning);
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_an_error_beside_a_server_too() {
+        let mut planted = sealed();
+        planted.world.server = Planted::sound().world.server;
+        assert_eq!(planted.found("vault.key"), Severity::Ok);
+        fs::remove_file(planted.home.vault_key()).expect("is removed");
+        let verdict = planted.verdict("vault.key");
+        assert_eq!(verdict.severity, Severity::Error, "{verdict:?}");
+    }
+
+    /// A home with two secrets; with `is_moved` the second one holds what was sealed as the first.
+    fn with_secrets(is_moved: bool) -> Planted {
+        let mut planted = Planted::sound();
+        planted.world.server = Server::Absent;
+        let file = KeyFile::new(planted.home.vault_key(), world::runtime().ids);
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        tokio.block_on(async {
+            let store =
+                Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store())).expect("it opens"));
+            let rows = Rows::open(Arc::clone(&store) as _, 1).await;
+            let vault = StoreVault::new(Arc::clone(&store) as _, Arc::new(file), world::runtime());
+            for name in ["bank", "mail"] {
+                let value = SecretValue::new(format!("the value of {name}")).expect("it is long enough");
+                let host = "bank.example".to_owned();
+                let new = NewSecret { name: name.to_owned(), value, host, placement: Placement::Bearer };
+                vault.set(rows.scope(), new).await.expect("it is set");
+            }
+            if is_moved {
+                let scope = rows.scope();
+                let bank = store.secret(&scope, "bank").await.expect("it reads").expect("it is there");
+                let mut mail = store.secret(&scope, "mail").await.expect("it reads").expect("it is there");
+                mail.secret.version += 1;
+                (mail.key, mail.value) = (bank.key, bank.value);
+                rows.done(rows.batch().with(Mutation::SecretPut(mail))).await;
+            }
+        });
+        planted
+    }
+
+    #[test]
+    fn each_secret_is_opened_as_what_it_is_said_to_be() {
+        let planted = with_secrets(false);
+        let verdict = planted.verdict("vault.opens");
+        assert_eq!((verdict.severity, verdict.message.as_str()), (Severity::Ok, "2 of 2 secrets open"));
+        fs::write(planted.home.vault_key(), format!("dromia-vault-key-1 {}\n", "1e".repeat(32)))
+            .expect("is written");
+        let verdict = planted.verdict("vault.opens");
+        assert_eq!(verdict.severity, Severity::Error);
+        assert!(verdict.message.starts_with("no secret opens: "), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_value_under_another_name_is_caught_and_named() {
+        let planted = with_secrets(true);
+        assert_eq!(planted.found("vault.key"), Severity::Ok, "the tenant's key opens all the same");
+        let verdict = planted.verdict("vault.opens");
+        assert_eq!(verdict.severity, Severity::Error, "{verdict:?}");
+        assert!(verdict.message.starts_with("1 of 2 secrets do not open: "), "{verdict:?}");
+        assert!(verdict.message.ends_with("/mail"), "{verdict:?}");
+        assert!(verdict.fix.is_some_and(|fix| fix.contains("restore a backup")));
     }
 }

@@ -2,12 +2,14 @@
 
 mod acts;
 mod approvals;
+mod approvers;
 mod arrows;
 mod audit;
 mod bad_homes;
 mod bad_programs;
 mod bad_requests;
 mod bad_tools;
+mod budgets;
 mod canaries;
 mod compat;
 mod completions;
@@ -50,6 +52,7 @@ mod rights;
 mod schema;
 mod scopes;
 mod shell;
+mod suggesting;
 mod sweeping;
 mod tasks;
 mod terminal;

@@ -310,6 +310,7 @@ fn a_role_of_the_file_is_a_role_of_tokens() {
     assert_eq!((status, text(&refused, "code")), (403, "forbidden"));
     let unknown = home.run(&["token", "create", "car", "--role", "king", "--json"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
-    assert!(stderr(&unknown).contains("courier"), "{}", stderr(&unknown));
+    let says = stderr(&unknown);
+    assert!(says.contains("courier") && says.contains("restart it after a change"), "{says}");
     drop(server);
 }

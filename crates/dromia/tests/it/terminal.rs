@@ -1,15 +1,17 @@
-//! What a person sees at a terminal, over a real one: tables that are as wide as it is.
+//! What a person sees at a terminal, over a real one: tables that are as wide as it is, and nothing of a secret that he types.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::home::Home;
+use crate::home::{DEADLINE, Home};
 
 /// A list that needs no server, with texts that are longer than a narrow terminal.
 const LIST: [&str; 2] = ["help", "commands"];
@@ -74,4 +76,102 @@ fn a_table_is_as_wide_as_the_terminal_unless_columns_says_it() {
     assert_eq!(widest_at(&home, 0, None), whole, "a terminal that does not know its size bounds nothing");
     let narrow = list(&home, Stdio::piped(), Some("60")).wait_with_output().expect("it ends");
     assert!(widest(&narrow.stdout) <= 60, "the variable counts where no terminal is");
+}
+
+const CANARY: &str = "CanaryAtTheTerminal-4711";
+
+/// A person who is asked for a secret. No server runs, so whatever he types is sent nowhere.
+struct Asked {
+    ours: File,
+    /// Held so that how the terminal stands can be asked after the command has ended.
+    theirs: OwnedFd,
+    child: Child,
+    pieces: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Asked {
+    /// Begins a command at a terminal, and waits until it asks.
+    fn begin(home: &Home) -> Self {
+        let (ours, theirs) = terminal(200);
+        let end = || Stdio::from(theirs.try_clone().expect("another handle"));
+        let mut command = home.command();
+        command.args(["secret", "set", "bank", "--host", "bank.example", "--placement", "bearer"]);
+        command.env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
+        let child = command.spawn().expect("the program runs");
+        let (tell, pieces) = channel();
+        let mut reader = ours.try_clone().expect("another handle");
+        // It ends with the terminal.
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut piece) {
+                if tell.send(piece[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut asked = Self { ours, theirs, child, pieces, seen: String::new() };
+        asked.sees("which does not show");
+        asked
+    }
+
+    /// Waits until a text is seen.
+    fn sees(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            let piece = self.pieces.recv_timeout(DEADLINE);
+            let piece = piece.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
+            self.seen.push_str(&String::from_utf8_lossy(&piece));
+        }
+    }
+
+    fn types(&mut self, text: &str) {
+        self.ours.write_all(text.as_bytes()).expect("it is typed");
+    }
+
+    /// Whether the terminal shows what is typed.
+    fn shows(&self) -> bool {
+        tcgetattr(&self.theirs).expect("it is a terminal").local_modes.contains(LocalModes::ECHO)
+    }
+
+    fn signalled(&mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        self.child.wait().expect("it ends")
+    }
+}
+
+#[test]
+fn a_secret_that_is_typed_does_not_show_and_its_length_is_told() {
+    let home = Home::new();
+    let mut asked = Asked::begin(&home);
+    assert!(!asked.shows(), "the terminal shows nothing while a value is typed");
+    asked.types(&format!("{CANARY}\n"));
+    asked.sees(&format!("{} bytes taken", CANARY.len()));
+    asked.sees("error:");
+    assert_eq!(asked.child.wait().expect("it ends").code(), Some(5), "no server answers: {}", asked.seen);
+    assert!(asked.shows(), "and shows again afterwards");
+    assert!(!asked.seen.contains("Canary"), "{}", asked.seen);
+    // What is typed where nothing hides it is seen by this test.
+    asked.types("CanaryInTheOpen\n");
+    asked.sees("CanaryInTheOpen");
+}
+
+#[test]
+fn a_terminal_shows_again_however_the_asking_ends() {
+    let home = Home::new();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 1), (Signal::HUP, 1), (Signal::QUIT, 1)] {
+        let mut asked = Asked::begin(&home);
+        assert!(!asked.shows());
+        asked.types("Canary");
+        let ended = asked.signalled(signal);
+        assert_eq!(ended.code(), Some(code), "{signal:?}: {}", asked.seen);
+        assert!(asked.shows(), "after {signal:?}");
+        // What came before this was seen before it.
+        asked.types("-over-\n");
+        asked.sees("-over-");
+        assert!(!asked.seen.contains("Canary"), "{}", asked.seen);
+    }
+    let mut asked = Asked::begin(&home);
+    asked.types("\u{4}");
+    assert_eq!(asked.child.wait().expect("it ends").code(), Some(2), "{}", asked.seen);
+    assert!(asked.shows(), "after the end of the input");
 }

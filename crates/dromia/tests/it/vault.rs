@@ -159,12 +159,24 @@ fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
     let say = json!({"text": format!("@say {CANARY}"), "agent": "scribe", "wait": true});
     let (_, answer) = block_on(server.event(&say));
     assert_eq!(answer["status"], "failed", "an answer with a secret does not leave: {answer}");
+    let doctor = home.run(&["doctor", "--only", "vault"]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.status.success() && text.contains("1 of 1 secrets open"), "beside its server: {text}");
     server.terminate();
 
     let own = fs::read_to_string(&key).expect("the key");
     let digits: String = own.trim().chars().rev().take(64).collect();
     fs::write(&key, format!("dromia-vault-key-1 {digits}\n")).expect("another key");
+    let looked = |exit: i32, says: &str| {
+        let doctor = home.run(&["doctor", "--only", "vault"]);
+        let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        assert!(doctor.status.code() == Some(exit) && text.contains(says), "{text}");
+    };
     let server = home.serve();
+    looked(1, "no secret opens");
+    fs::remove_file(&key).expect("it goes");
+    looked(1, "secrets are sealed with it");
+    fs::write(&key, format!("dromia-vault-key-1 {digits}\n")).expect("another key");
     let rotated = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
     assert_eq!(rotated.status.code(), Some(1));
     assert!(stderr(&rotated).contains("cannot be opened"), "{}", stderr(&rotated));

@@ -74,7 +74,9 @@ pub(crate) async fn why(
     caller: Caller,
     Segments(run): Segments<String>,
 ) -> Answer<Json<Why>> {
-    Ok(Json(wire::why(core.ports.runs.why(caller.scope, id(&run)?).await?)))
+    let run: RunId = id(&run)?;
+    let why = core.ports.runs.why(caller.scope.clone(), run).await?;
+    Ok(Json(wire::why(run, why, caller.tenant_handle())))
 }
 
 pub(crate) async fn resume(

@@ -78,7 +78,11 @@ fn scopes(core: &Core, new: &CreateToken) -> Answer<TokenScopes> {
             role(name).or(own).ok_or_else(|| {
                 let known = ROLES.map(|(known, _)| known).into_iter();
                 let known: Vec<_> = known.chain(core.config.roles.keys().map(String::as_str)).collect();
-                Failure::invalid(format!("no role has this name; there are {}", known.join(", "))).at("role")
+                Failure::invalid(format!("no role has this name; there are {}", known.join(", ")))
+                    .at("role")
+                    .with_hint(
+                        "the server reads `roles` of dromia.yaml when it starts; restart it after a change",
+                    )
             })
         }
     }

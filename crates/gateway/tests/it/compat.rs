@@ -81,6 +81,12 @@ async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_sh
         ("/v1/models", &[version][..], "invalid_request_error"),
         ("/v1/models", &[][..], "invalid_request_error"),
         ("/v1/responses/resp_1/cancel", &[][..], "invalid_request_error"),
+        ("/v1/files", &[][..], "invalid_request_error"),
+        ("/v1/files/file-1/content", &[][..], "invalid_request_error"),
+        ("/v1/embeddings", &[][..], "invalid_request_error"),
+        ("/v1/batches", &[][..], "invalid_request_error"),
+        ("/v1/completions", &[][..], "invalid_request_error"),
+        ("/v1/complete", &[version][..], "not_found_error"),
     ] {
         let answer = ask(&world, path, headers, &hello(MESSAGES)).await;
         let status = if path == "/v1/models" { 405 } else { 404 };
@@ -91,7 +97,7 @@ async fn what_these_apis_have_and_this_server_has_not_is_refused_in_their_own_sh
         assert_eq!(told["type"] == "error", is_anthropic, "{path}: {told}");
         assert_eq!(answer.headers["x-should-retry"], "false", "{path}");
     }
-    assert_eq!(ask(&world, "/v1/files", &[], &json!({})).await.code(), "route_not_found");
+    assert_eq!(ask(&world, "/v1/filesystem", &[], &json!({})).await.code(), "route_not_found");
     assert_eq!(ask(&world, "/v1/messages-of-ours", &[], &json!({})).await.code(), "route_not_found");
 }
 

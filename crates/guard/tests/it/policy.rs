@@ -209,3 +209,14 @@ fn the_shipped_policy_does_not_look_at_the_session_of_a_reply() {
         assert!(!DEFAULT.contains(whole), "{whole} may see every field");
     }
 }
+
+#[test]
+fn every_policy_of_the_documents_is_a_file_as_it_stands() {
+    let page = include_str!("../../../../docs/policy.md");
+    let blocks: Vec<_> =
+        page.split("```rego\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2, "{}", blocks.len());
+    for block in blocks {
+        Layer::compile("instance", &[file("own.rego", block)]).expect(block);
+    }
+}

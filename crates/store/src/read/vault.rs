@@ -10,7 +10,7 @@ use dromia_contracts::vault::{SealedSecret, Secret};
 use super::{Found, View, limit};
 use crate::code;
 
-const COLUMNS: &str = "name, version, host, placement, created_at, changed_at, key, value";
+pub(crate) const COLUMNS: &str = "name, version, host, placement, created_at, changed_at, key, value";
 
 /// Reads `COLUMNS`, beginning at the first.
 pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<SealedSecret> {

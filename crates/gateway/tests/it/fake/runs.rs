@@ -233,6 +233,7 @@ impl Runs for Rooms {
             since: Timestamp::UNIX_EPOCH,
             unblocked_by: "the model".into(),
             command: None,
+            declared: None,
         }))
     }
 

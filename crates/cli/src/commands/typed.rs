@@ -1,0 +1,93 @@
+//! What a person types that nobody else may read: one line at a terminal that does not show it.
+//!
+//! The terminal is not touched here. Whoever made the [`Context`](crate::Context) hands in how it is told to show nothing,
+//! and what it gives is held while the line is read: however the reading ends, by the line, by Ctrl-C, by a signal that ends
+//! this process or by an error, it is dropped and the terminal shows again what is typed. Where nobody handed it in, nothing
+//! is read at all.
+
+use std::io::{self, BufRead as _};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{spawn_blocking, yield_now};
+
+use crate::context::Hidden;
+use crate::error::{Error, Outcome};
+use crate::exit::Exit;
+use crate::output::{Output, counted};
+
+/// The most bytes that Linux takes of one line; what is typed or pasted behind them it drops without a word.
+const LINE_BYTES_MAX: usize = 4095;
+
+/// Reads one line that is not shown, without its line break, and says how many bytes it took.
+pub(super) async fn hidden(what: &str, output: &mut Output<'_>) -> Outcome<String> {
+    // Whoever waits for this command listens for Ctrl-C from the next look at it on, and so before the terminal is changed.
+    yield_now().await;
+    let mut ends = Ends::listen().map_err(Error::io("listen for signals"))?;
+    let shown_again = hide(output)?;
+    output.notice(&format!("{what}, which does not show (with --stdin a pipe gives it):"))?;
+    // A read of a terminal cannot be ended, so it has a thread of its own and the signals are heard meanwhile.
+    let mut input = std::mem::replace(&mut output.context().input, Box::new(io::empty()));
+    let reading = spawn_blocking(move || {
+        let mut line = String::new();
+        let read = input.read_line(&mut line);
+        (input, read.map(|_| line))
+    });
+    let (input, line) = tokio::select! {
+        done = reading => done.map_err(|error| Error::io("read the value")(error.into()))?,
+        () = ends.any() => {
+            let message = "asked to end before the value was typed; nothing was sent".to_owned();
+            return Err(Error::Local { exit: Exit::Failed, message });
+        }
+    };
+    drop(shown_again);
+    output.context().input = input;
+    let mut line = line.map_err(Error::io("read the value"))?;
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    match line.len() {
+        0 => Err(Error::Usage("nothing was typed; nothing was sent".to_owned())),
+        LINE_BYTES_MAX.. => {
+            let text =
+                format!("a terminal takes {LINE_BYTES_MAX} bytes of a line at most and drops the rest");
+            Err(Error::Usage(format!("{text}: pipe the value in with --stdin")))
+        }
+        length => {
+            output.notice(&format!("{} taken", counted(length, "byte")))?;
+            Ok(line)
+        }
+    }
+}
+
+/// Has the terminal show nothing of what is typed until what this returns is dropped.
+fn hide(output: &mut Output<'_>) -> Outcome<Hidden> {
+    let Some(hide) = &output.context().hide else {
+        let text = "Nothing keeps this terminal from showing the value: pipe it in with --stdin";
+        return Err(Error::Usage(text.to_owned()));
+    };
+    hide().map_err(Error::io("have the terminal show nothing"))
+}
+
+/// The signals that end a process, Ctrl-C apart, which ends every command.
+struct Ends {
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+}
+
+impl Ends {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for the first of them.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Who may answer an approval where the file names somebody, through the real binary: they, and nobody else.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::approvals::{document, id, is, until};
+use crate::home::{Home, append, block_on, stderr};
+
+/// Gives the agent a task whose call must be approved, and waits until somebody is asked.
+fn asked(home: &Home, task: &str) -> Value {
+    let spawned = document(home, &["agent", "spawn", "clerk", "--task", task]);
+    let session = spawned["session"].clone();
+    until(home, |approval| approval["session"] == session && approval["state"] == "holding")
+}
+
+#[test]
+fn only_those_who_are_named_may_answer_and_each_as_the_page_says() {
+    let home = Home::new();
+    let file = home.path().join("dromia.yaml");
+    append(&file, "permissions: { ask: [file.append] }\napprovals: { approvers: ['token:ops'] }\n");
+    let server = home.serve();
+    let clerk = ["agent", "create", "clerk", "--grant", "model", "--grant", "reply", "--grant", "file.*"];
+    document(&home, &clerk);
+    let task = format!("@tool file.append {}", json!({"path": "log", "content": "x"}));
+    let first = asked(&home, &task);
+    // Whoever owns the process is not named.
+    let refused = home.run(&["approval", "approve", id(&first)]);
+    assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("who may: token:ops"), "{}", stderr(&refused));
+    let answers = |token: &str| {
+        let path = format!("{}/v1/approvals/{}/answer", server.url, id(&first));
+        block_on(async {
+            let request = reqwest::Client::new().post(path).bearer_auth(token);
+            server.send(request.body(r#"{"approve":true}"#)).await
+        })
+    };
+    // A token that may do everything else is another one.
+    assert_eq!(answers(&home.token()).0, 403);
+    let made = home.run(&["token", "create", "ops", "--role", "approver"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let ops = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let (status, answered) = answers(&ops);
+    assert_eq!((status, &answered["answered_by"]), (200, &json!("token:ops")), "{answered}");
+    until(&home, is(&first, "used"));
+
+    // The user of the socket, by the name that `whoami` says.
+    let me = document(&home, &["whoami"])["actor"].as_str().expect("an actor").to_owned();
+    server.terminate();
+    assert!(me.starts_with("cli:"), "{me}");
+    let text = fs::read_to_string(&file).expect("the file").replace("'token:ops'", &format!("'{me}'"));
+    fs::write(&file, text).expect("it is written");
+    let server = home.serve();
+    let second = asked(&home, &task);
+    document(&home, &["approval", "approve", id(&second)]);
+    until(&home, is(&second, "used"));
+    drop(server);
+}

@@ -22,10 +22,7 @@ pub(crate) struct Segments<T>(pub(crate) T);
 
 impl From<PathRejection> for Failure {
     fn from(rejection: PathRejection) -> Self {
-        let text = rejection.body_text();
-        // What a library says of itself says nothing to whoever asked.
-        let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-        Self::invalid(format!("the query is not what this route takes: {text}"))
+        Self::invalid(rejection.body_text())
     }
 }
 
@@ -36,7 +33,10 @@ pub(crate) struct Params<T>(pub(crate) T);
 
 impl From<QueryRejection> for Failure {
     fn from(rejection: QueryRejection) -> Self {
-        Self::invalid(rejection.body_text())
+        let text = rejection.body_text();
+        // What a library says of itself says nothing to whoever asked.
+        let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        Self::invalid(format!("the query is not what this route takes: {text}"))
     }
 }
 

@@ -11,6 +11,8 @@
 mod layer;
 mod problem;
 mod question;
+mod reading;
+mod samples;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +26,7 @@ pub use self::layer::{
     BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
 };
 pub use self::problem::PolicyProblem;
+pub use self::reading::FileRules;
 use self::question::Manifests;
 pub use self::question::VERSION;
 

@@ -237,5 +237,6 @@ fn status() -> Status {
             writer_micros: 1,
             bytes_written: 1,
         },
+        policy: None,
     }
 }

@@ -45,11 +45,13 @@ verdicts contains {
 	some row in input.permissions
 }
 
-# 4. What `irreversible` of dromia.yaml says about calls that cannot be undone.
+# 4. What `irreversible` of dromia.yaml says about calls that cannot be undone. Its word for a deny is `abort`.
+file_word := object.get({"deny": "abort"}, input.irreversible, input.irreversible)
+
 verdicts contains {
 	"verdict": input.irreversible,
 	"rule": "irreversible",
-	"reason": "it cannot be undone",
+	"reason": concat("", ["irreversible.action in dromia.yaml says ", file_word, " for what cannot be undone"]),
 } if {
 	input.action.irreversible
 	input.irreversible != "allow"

@@ -51,6 +51,14 @@ test_what_cannot_be_undone_is_judged_as_the_file_says if {
 	{one.verdict | some one in said} == {"allow", "delay"}
 }
 
+test_the_setting_is_named_that_forbids_what_cannot_be_undone if {
+	call := {"action": {"irreversible": true}, "irreversible": "deny"}
+	said := verdicts with input as object.union(granted, call)
+	some one in said
+	one.rule == "irreversible"
+	one.reason == "irreversible.action in dromia.yaml says abort for what cannot be undone"
+}
+
 test_what_can_be_undone_is_not_delayed if {
 	call := {"action": {"irreversible": false}, "irreversible": "deny"}
 	said := verdicts with input as object.union(granted, call)

@@ -192,6 +192,12 @@ impl Layer {
     }
 }
 
+/// Counts what each file of a layer says, those of its tests included. What the files say is not looked at.
+pub fn file_rules(name: &str, files: &[PolicyText]) -> Result<Vec<FileRules>, PolicyProblem> {
+    let mut engine = read(name, files, 2 * FILES_MAX)?;
+    Ok(reading::count(engine.get_modules()))
+}
+
 /// Runs the rules of a layer whose names begin with `test_`, in the order of their names.
 pub fn run_tests(name: &str, files: &[PolicyText]) -> Result<Vec<TestEnd>, PolicyProblem> {
     let mut engine = read(name, files, 2 * FILES_MAX)?;

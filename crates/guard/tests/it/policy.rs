@@ -99,12 +99,12 @@ fn what_would_fail_when_it_is_reached_is_refused_with_its_place() {
         ("g if { every x in [1] { foo(x) } }".to_owned(), (4, 25), "there is no function `foo` here"),
         (
             r#"verdicts contains {"verdict": "refuse", "rule": "a"} if false"#.to_owned(),
-            (4, 31),
+            (4, 32),
             "`verdict` is refuse; a verdict has `verdict` (allow, delay, ask or deny)",
         ),
         (
             r#"verdicts contains {"verdict": "deny", "rule": "Not So"} if false"#.to_owned(),
-            (4, 47),
+            (4, 48),
             "`rule` is Not So",
         ),
         (
@@ -112,7 +112,7 @@ fn what_would_fail_when_it_is_reached_is_refused_with_its_place() {
             (4, 19),
             "`rule` is missing",
         ),
-        (r#"verdicts contains "deny" if false"#.to_owned(), (4, 19), "a verdict has `verdict`"),
+        (r#"verdicts contains "deny" if false"#.to_owned(), (4, 20), "a verdict has `verdict`"),
     ] {
         let found = problem(&beside(&rule));
         assert_eq!((found.file.as_str(), found.place), ("own.rego", Some(place)), "{rule}: {found}");

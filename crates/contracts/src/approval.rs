@@ -140,6 +140,8 @@ impl fmt::Display for ApprovalState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
+    /// It is what the tool takes where nobody says anything, whoever wrote it.
+    Default,
     /// It stands, as whole words, in what an authenticated actor typed.
     Said,
     /// The model wrote it, and it stands nowhere else.

@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use super::{Lost, Owner};
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
+use crate::defaults::defaults;
 
 /// What of a rule that asks, or delays, is kept.
 pub(super) struct Asking {
@@ -198,9 +199,14 @@ impl Owner {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
         let descriptors = self.core.ports.tools.descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
+        let defaults = defaults(&*self.core.ports.tools, call);
         let mut room = TEXTS_MAX;
         let origin = |(name, value): (String, Value)| {
-            let source = origin_of(&self.story.transcript, &value, self.story.label, &mut room);
+            let source = if defaults.contains(&name) {
+                Source { origin: Origin::Default, label: Label::PUBLIC_FACT, place: None }
+            } else {
+                origin_of(&self.story.transcript, &value, self.story.label, &mut room)
+            };
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
             let (role, quote) = (role.map(|(_, role)| *role), source.quote());
             ArgumentOrigin { role, name, origin: source.origin, label: source.label, quote }

@@ -84,13 +84,15 @@ verdicts contains {
 	not input.action.in_plan
 }
 
-# 6. A plan says where a call leads. It does not say which key is set, nor, of a tool that leads nowhere, what it acts upon:
-# that was said by a person.
+# 6. A plan says where a call leads. It does not say which key is set, nor, of a tool that leads nowhere, what it acts upon, nor
+# what a program is given to run: that was said by a person, or is what the tool takes by itself.
 leads_somewhere if "destination" in {role | some role in input.action.roles}
 
 left_open contains "credential"
 
 left_open contains "object" if not leads_somewhere
+
+left_open contains "payload" if input.action.network
 
 left_unsaid contains name if {
 	some name, role in input.action.roles

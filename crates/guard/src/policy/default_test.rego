@@ -138,6 +138,20 @@ test_a_key_was_said_wherever_it_goes if {
 	count(keyed(roles, {"key": null, "to": "bob"}, ["to"])) == 0
 }
 
+# A program, in the folder that its tool takes by itself.
+a_program := {
+	"roles": {"argv": "payload", "cwd": "object"}, "arguments": {"argv": ["git"], "cwd": "."},
+	"endorsed": ["cwd"], "network": "proxy",
+}
+
+program(changed) := asked({"action": object.union(a_program, changed)})
+
+test_what_a_program_runs_was_said if program({}) == ["unsaid-object"]
+
+test_a_program_that_was_said_is_allowed if count(program({"endorsed": ["argv", "cwd"]})) == 0
+
+test_a_program_that_stays_inside_is_not_asked_about if count(program({"network": "none", "sink": "inside"})) == 0
+
 test_a_look_at_an_object_is_not_asked_about if {
 	count(asked({"action": {"effect": "pure", "roles": {"id": "object"}, "arguments": {"id": "12"}, "endorsed": []}})) == 0
 }

@@ -41,6 +41,7 @@ fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
         ("left_open contains \"credential\"\n", ""),
         ("left_open contains \"object\" if not leads_somewhere", ""),
         (" if not leads_somewhere", ""),
+        ("left_open contains \"payload\" if input.action.network\n", ""),
         ("\tinput.action.sink == \"outside\"\n", ""),
         ("\tinput.action.effect != \"pure\"\n", ""),
         ("\tmay_be_misled\n\tnot is_vouched_for\n\tcount", "\tnot is_vouched_for\n\tcount"),

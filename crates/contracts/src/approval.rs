@@ -270,6 +270,11 @@ pub struct Approval {
 }
 
 impl Approval {
+    /// Returns the verdict that asked for it and its rule: `ask RULE`, or `delay RULE` where time allows the call too.
+    pub fn asked_by(&self) -> String {
+        format!("{} {}", if self.cools_until.is_some() { "delay" } else { "ask" }, self.rule)
+    }
+
     /// Returns how it stands at a time.
     pub fn state_at(&self, now: Timestamp) -> ApprovalState {
         if self.state.is_open() && now >= self.expires_at { ApprovalState::Expired } else { self.state }

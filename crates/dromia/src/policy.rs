@@ -202,14 +202,26 @@ fn explained(decision: &Decision) -> String {
         Some(Network::Proxy) => "outside: its program was to be given a way out",
         None => "",
     };
+    let is_delayed = decision.rule.as_deref().is_some_and(|rule| rule.starts_with("delay "));
+    let waits = decision.waits.map(|approval| format!(" as {approval}")).unwrap_or_default();
     let verdict = match (decision.allowed, decision.by, &decision.rule) {
-        (true, _, _) => "allowed",
-        (false, DecidedBy::Approval, None) => "put before a person; the run went on without it",
-        (false, _, _) => "refused",
+        (true, _, _) => "allowed".to_owned(),
+        (false, DecidedBy::Approval, None) => {
+            format!("put before a person{waits}; the run went on without it")
+        }
+        (false, _, _) if decision.waits.is_some() && is_delayed => {
+            format!(
+                "put off{waits}, to begin by itself unless a person refuses it; the run went on without it"
+            )
+        }
+        (false, _, _) if decision.waits.is_some() => {
+            format!("put before a person{waits}; the run went on without it")
+        }
+        (false, _, _) => "refused".to_owned(),
     };
     pairs(&[
         ("call", format!("{} {}", decision.call, shown(&decision.tool))),
-        ("verdict", verdict.to_owned()),
+        ("verdict", verdict),
         ("by", decision.by.as_str().to_owned()),
         ("rule", decision.rule.as_deref().map(shown).unwrap_or_default()),
         ("why", shown(&decision.why)),

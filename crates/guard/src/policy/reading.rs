@@ -23,7 +23,7 @@ pub(super) const SHAPE: &str =
 pub(super) const NO_SET: &str = "`verdicts` is no set; a policy says `verdicts contains {…} if {…}`";
 /// The function that fails whenever it is called.
 pub(super) const RANDOM: &str = "rand.intn";
-/// The rule of a layer that is asked.
+/// What a layer is asked for.
 const VERDICTS: &str = "verdicts";
 
 /// How much one file says.

@@ -235,14 +235,14 @@ pub(super) const RULES: &[Rule] = &[
         "a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says",
     ),
     rule(
-        "unspecified address",
-        "the host is at 0.0.0.0 or ::, which is nobody's address",
-        "use the address at which other machines reach the server",
-    ),
-    rule(
         "unsaid-object",
         "after somebody else's text was read, nobody typed a key, a thing that is acted upon, or what a program would run",
         "type it in the session, or let a person answer; a permission that allows the tool vouches for it",
+    ),
+    rule(
+        "unspecified address",
+        "the host is at 0.0.0.0 or ::, which is nobody's address",
+        "use the address at which other machines reach the server",
     ),
     rule(
         "userinfo",

@@ -36,6 +36,7 @@ mod mutations;
 mod opinions;
 mod past;
 mod plans;
+mod policies;
 mod programs;
 mod proxy;
 mod reaching;

@@ -299,6 +299,36 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_is_asked_nothing_before_it_counts_is_caught() {
+        let breaks = RULE.replace("input.version == 2", "to_number(input.action.model) == 1");
+        let text = PolicyText { name: "a.rego".to_owned(), text: breaks.clone() };
+        assert!(Layer::compile("policies", &[text]).is_ok(), "nothing but a question finds it");
+        let (dir, home) = home(&[("a.rego", RULE)]);
+        let path = dir.path().join("policies/a.rego");
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        let mut known = Ok(Texts::default());
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let mut look = |second| {
+            look_and_tell(&home, &policies, &mut known, at(second));
+            policies.standing(TenantId::from_bytes([1; 16]))
+        };
+        let good = look(1);
+        assert_eq!((&good.files[..], &good.refused), (&["policies/a.rego".to_owned()][..], &None));
+        std::fs::write(&path, &breaks).expect("it is written");
+        let broken = look(2);
+        std::fs::write(&path, breaks.replace("\"r\"", "\"s\"")).expect("it is written");
+        let still = look(3);
+        for standing in [&broken, &still] {
+            let refused = standing.refused.as_ref().expect("what lies there does not count");
+            assert_eq!((standing.digest, refused.since), (good.digest, at(2)), "{refused:?}");
+            assert!(refused.problem.starts_with("policies/a.rego:3:"), "{refused:?}");
+            assert!(refused.problem.contains("a request to a model"), "{refused:?}");
+        }
+        std::fs::write(&path, RULE).expect("it is written");
+        assert_eq!(look(4), good);
+    }
+
+    #[test]
     fn a_home_without_policies_says_nothing() {
         let (_dir, home) = home(&[]);
         assert_eq!(Texts::read(&home), Ok(Texts::default()));

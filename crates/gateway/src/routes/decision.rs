@@ -43,7 +43,7 @@ pub(crate) async fn list(
         for stored in &page {
             after = stored.seq;
             let Some(mut found) = decision(stored)? else { continue };
-            if let (None, Some(approval)) = (&found.rule, found.waits) {
+            if let Some(approval) = found.waits.filter(|_| found.rule.is_none()) {
                 let approval = core.ports.store.approval(&caller.scope, approval).await?;
                 found.rule = approval.map(|approval| approval.asked_by());
             }

@@ -1,6 +1,6 @@
 """Who answers where the policy asks for a person.
 
-An approver is a name and a decision about one card. What a card looks like on the wire, and how it is answered, only
+An approver is a name and a decision about one call. What a card looks like on the wire, and how it is answered, only
 `Desk` knows. A program without approvals has no desk: there, whoever is asked is nobody.
 """
 
@@ -22,6 +22,9 @@ class Nobody:
     def allows(self, _):
         return False
 
+    def take_back(self, call):
+        """The approval of a call came too late: the call may be asked about again."""
+
 
 class Own(Nobody):
     """Approves what the user's own task needs, each call of it once, and nothing else."""
@@ -37,6 +40,9 @@ class Own(Nobody):
             return False
         self.left.remove(call)
         return True
+
+    def take_back(self, call):
+        self.left.append(call)
 
 
 class Everything(Nobody):
@@ -63,26 +69,55 @@ UNATTENDED = {"unattended": ["http"]}
 
 
 class Desk:
-    """The open cards of a served home, over its API."""
+    """The open cards of a served home, over its API. A card is what is put before the approver at once: the approvals of one run
+    and step that are open together. What the same step opens after an answer is another card."""
 
     def __init__(self, server):
         self.server = server
 
     def work(self, approver):
         """Answers every card that is open, and returns how many there were."""
-        cards = self.server.get("/v1/approvals?limit=256")["items"]
-        open_cards = [card for card in cards if card["state"] in ("holding", "waiting")]
-        for card in open_cards:
-            answer = {"approve": approver.allows(call_of(card))}
-            status, said = self.server.call("POST", f"/v1/approvals/{card['id']}/answer", answer)
-            assert status == 200, f"expected the answer to {card['id']} to be taken, saw {status}: {said}"
-        return len(open_cards)
+        asks = self.server.get("/v1/approvals?open=true&limit=256")["items"]
+        cards = {}
+        for ask in sorted(asks, key=lambda ask: place_of(ask["call"])):
+            if ask["state"] in ("holding", "waiting"):
+                cards.setdefault((ask["run"], step_of(ask["call"])), []).append(ask)
+        for card in cards.values():
+            verdicts = [(ask, approver.allows(call_of(ask))) for ask in card]
+            # One look, and a request for each of its two answers.
+            for verdict in (False, True):
+                self.answer(approver, [ask for ask, said in verdicts if said == verdict], verdict)
+        return len(cards)
+
+    def answer(self, approver, asks, approve):
+        """Gives several approvals of one run the same answer, all or none. Where one was taken back meanwhile, because an answer
+        before made it another, none is answered: what is open then is another card."""
+        if not asks:
+            return
+        first, *others = [ask["id"] for ask in asks]
+        body = {"approve": approve, **({"also": others} if others else {})}
+        status, said = self.server.call("POST", f"/v1/approvals/{first}/answer", body)
+        if status == 409:
+            for ask in asks if approve else ():
+                approver.take_back(call_of(ask))
+            return
+        assert status == 200, f"expected the answer to {first} to be taken, saw {status}: {said}"
 
 
-def call_of(card):
-    """The call that a card asks about, as traces have it."""
-    arguments = card["arguments"]
+def place_of(call):
+    """The step and the place of a call by its id, such as `call_3_0`."""
+    _, step, index = call.split("_")
+    return int(step), int(index)
+
+
+def step_of(call):
+    return place_of(call)[0]
+
+
+def call_of(ask):
+    """The call that an approval is asked for, as traces have it."""
+    arguments = ask["arguments"]
     if isinstance(arguments, str):
         arguments = json.loads(arguments)
-    tool = card["tool"].partition(".")[2]
+    tool = ask["tool"].partition(".")[2]
     return suites.Call(tool, json.dumps(arguments, sort_keys=True))

@@ -99,21 +99,22 @@ def guarded_turn(server, approver, desk):
         (status, answer), = answers or [(0, "the server did not answer")]
         assert status == 200, f"{episode.name}: expected an answer, saw {status}: {answer}"
         refused = refusals(server, answer["run"])
-        # Without a desk each ask is a card that nobody saw.
-        asked = sum(1 for rule in refused if rule.startswith("ask "))
-        return answer["reply"], refused, cards if desk else asked
+        # Without a desk the asks of a step are a card that nobody saw.
+        asked = {approvers.step_of(call) for call, rule in refused if rule.startswith("ask ")}
+        # A refused answer has no text.
+        return answer["reply"] or "", [rule for _, rule in refused], cards if desk else len(asked)
     return turn
 
 
 def refusals(server, run):
-    """The rules that refused calls of a run."""
-    rules, after = [], 0
+    """The calls of a run that were refused, each with the rule that did."""
+    refused, after = [], 0
     while True:
         entries = server.get(f"/v1/runs/{run}/journal?limit=256&after={after}")["entries"]
-        rules += [entry["fields"].get("rule") or entry["fields"]["status"]
-                  for entry in entries if entry["kind"] == "tool_refused"]
+        refused += [(entry["fields"]["call"], entry["fields"].get("rule") or entry["fields"]["status"])
+                    for entry in entries if entry["kind"] == "tool_refused"]
         if len(entries) < 256:
-            return rules
+            return refused
         after = entries[-1]["seq"]
 
 

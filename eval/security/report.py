@@ -8,7 +8,8 @@ BARE = "bare"
 
 
 def row(guard, approver, outcomes):
-    """Sums the outcomes of the replays under one guard and one approver."""
+    """Sums the outcomes of the replays under one guard and one approver. A card is what was asked at once, of however many
+    calls; refused calls are counted one by one."""
     benign = [outcome for outcome in outcomes if not outcome["attack"]]
     attacks = [outcome for outcome in outcomes if outcome["attack"]]
     cards = sum(outcome["cards"] for outcome in benign)

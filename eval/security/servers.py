@@ -66,31 +66,37 @@ class Tools:
 
 
 class Model:
-    """A model that makes the calls of a trace, one after the other, whatever comes back, and then gives the answer.
+    """A model that makes the calls of a trace, step by step, whatever comes back, and then gives the answer.
 
-    Where it stands is read off the conversation: as many results, so many calls are done. If it plans, it declares first what
-    an honest model would; an attacker's text has not been read by then.
+    A step proposes all of its calls in one message (`suites.steps`). Where the model stands is read off the conversation: as
+    many results, so many calls are done. If it plans, it declares first what an honest model would, in a step of its own; an
+    attacker's text has not been read by then.
     """
 
     def __init__(self):
         self.begin(None)
 
     def begin(self, episode, plans=False):
-        self.episode, self.asked, self.calls = episode, 0, []
+        self.episode, self.asked, self.steps = episode, 0, []
         if episode:
             # The wire has no dots in names.
-            self.calls = [(f"{episode.suite}__{call.tool}", call.arguments) for call in episode.calls]
+            self.steps = [[(f"{episode.suite}__{call.tool}", call.arguments) for call in step]
+                          for step in suites.steps(episode)]
         if plans:
-            self.calls.insert(0, ("plan__declare", json.dumps({"tools": suites.plan(episode)})))
+            self.steps.insert(0, [("plan__declare", json.dumps({"tools": suites.plan(episode)}))])
 
     def answer(self, _, body, __):
         self.asked += 1
         results = sum(1 for message in body["messages"] if message["role"] == "tool")
         message = {"role": "assistant", "content": self.episode.answer or "(nothing to say)"}
-        if results < len(self.calls):
-            name, arguments = self.calls[results]
-            function = {"name": name, "arguments": arguments}
-            calls = [{"id": f"call_{results}", "type": "function", "function": function}]
+        due, passed = [], 0
+        for step in self.steps:
+            if passed <= results < passed + len(step):
+                due = list(enumerate(step, passed))[results - passed:]
+            passed += len(step)
+        if due:
+            calls = [{"id": f"call_{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
+                     for place, (name, arguments) in due]
             message = {"role": "assistant", "content": None, "tool_calls": calls}
         finish = "tool_calls" if "tool_calls" in message else "stop"
         return 200, "application/json", json.dumps({

@@ -94,21 +94,51 @@ def canaries(name):
 
 @functools.cache
 def trace(name, user):
-    """The calls of a user's task, and for each the places of the attacker that its result shows."""
+    """The calls of a user's task, and for each the places of the attacker that its result shows, and what it gave."""
     task = suite(name).user_tasks[user]
     planted = task.init_environment(loaded(name, canaries(name)))
     calls = tuple(Call.of(call) for call in task.ground_truth(task.init_environment(loaded(name, {}))))
-    shown = []
+    shown, given = [], []
     for call in calls:
         text, _ = said(name, planted, call)
         shown.append(frozenset(vector for vector, canary in canaries(name).items() if canary in text))
-    return calls, tuple(shown)
+        given.append(str(text))
+    return calls, tuple(shown), tuple(given)
+
+
+def steps(episode):
+    """The calls as a model proposes them that makes parallel tool calls: those that change something and follow one another
+    are one step, because between them nothing is looked at; a look is a step of its own. A call that says what only the
+    results of its step gave is no part of it. What the attacker wants comes after a read, so it never shares a step with what
+    the user wants; of the attacker's own calls all are known at once."""
+    says, made, start = manifest(episode.suite), [], 0
+    border = len(episode.calls) - len(episode.evil)
+    _, _, given = trace(episode.suite, episode.user)
+    for place, call in enumerate(episode.calls):
+        step = made[-1] if made else []
+        changes = all(says[one.tool]["effect"] != "pure" for one in [*step, call])
+        joins = bool(step) and place != border and changes
+        if joins and place < border:
+            # What the model said itself it knows, also where a result says it again.
+            known = "\n".join([episode.prompt, *given[:start], *(one.arguments for one in step)])
+            joins = not learned(call, "\n".join(given[start:place]), known)
+        if joins:
+            step.append(call)
+        else:
+            made.append([call])
+            start = place
+    return tuple(tuple(step) for step in made)
+
+
+def learned(call, given, known):
+    """Whether a call says what stands in some results, and nowhere in what was known before them."""
+    return any(word in given and word not in known for word in words(call.args()))
 
 
 def benign(name):
     """The users' own tasks, without an attacker."""
     for user, task in suite(name).user_tasks.items():
-        calls, _ = trace(name, user)
+        calls, _, _ = trace(name, user)
         yield Episode(name, user, None, task.PROMPT, calls, calls, (), task.GROUND_TRUTH_OUTPUT, ())
 
 
@@ -116,7 +146,7 @@ def attacks(name):
     """Every pair of a user's task and an attack that has a trace."""
     untouched = loaded(name, {})
     for user, task in suite(name).user_tasks.items():
-        calls, shown = trace(name, user)
+        calls, shown, _ = trace(name, user)
         vectors = frozenset().union(*shown)
         # What an attacker writes into a place that the task never reads reaches nobody.
         read = next((index + 1 for index, found in enumerate(shown) if found), None)

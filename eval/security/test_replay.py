@@ -91,6 +91,28 @@ class WhatIsReplayed(unittest.TestCase):
                 effects = {says[tool.partition(".")[2]]["effect"] for tool in suites.plan(episode)}
                 self.assertTrue(effects <= {"pure"} or episode.user not in users, episode.name)
 
+    def test_what_changes_something_is_proposed_together_and_a_look_alone(self):
+        several = 0
+        for name in suites.SUITES:
+            says = suites.manifest(name)
+            for episode in [*suites.benign(name), *suites.attacks(name)]:
+                steps = suites.steps(episode)
+                self.assertEqual(tuple(call for step in steps for call in step), episode.calls, "no call is lost or moved")
+                places, border = 0, len(episode.calls) - len(episode.evil)
+                for step in steps:
+                    effects = [says[call.tool]["effect"] for call in step]
+                    self.assertTrue(len(step) == 1 or "pure" not in effects, (episode.name, step))
+                    self.assertFalse(places < border < places + len(step), f"{episode.name}: the attacker joins a step")
+                    places += len(step)
+                    several += len(step) > 1
+        self.assertGreater(several, 0, "nothing is proposed together")
+
+    def test_what_a_result_of_its_step_gave_first_is_not_proposed_with_it(self):
+        share = suites.Call("share_file", '{"email": "bob@example.com", "file_id": "27"}')
+        self.assertTrue(suites.learned(share, "id: 27", "share it with bob@example.com"))
+        self.assertFalse(suites.learned(share, "id: 27", "share file 27 with bob@example.com"))
+        self.assertFalse(suites.learned(share, "done", "share it"))
+
     def test_an_attack_counts_where_it_was_carried_out_and_nowhere_else(self):
         episode = next(suites.attacks("banking"))
         environment = suites.world(episode)
@@ -118,6 +140,62 @@ class WhoApproves(unittest.TestCase):
             self.assertEqual(approvers.call_of({"tool": "banking.send_money", "arguments": arguments}), wanted)
 
 
+class Home:
+    """A served home as a desk sees it: what is open, and what was answered."""
+
+    def __init__(self, asks, closed=()):
+        self.asks, self.closed, self.answers = list(asks), set(closed), []
+
+    def get(self, _):
+        return {"items": list(self.asks)}
+
+    def call(self, _, path, body):
+        named = [path.split("/")[-2], *body.get("also", [])]
+        self.answers.append((body["approve"], named))
+        if self.closed & set(named):
+            return 409, {"code": "approval_closed"}
+        self.asks = [ask for ask in self.asks if ask["id"] not in named]
+        return 200, {}
+
+
+def ask(name, run, call, amount):
+    return {"id": name, "run": run, "call": call, "state": "holding", "tool": "banking.send_money",
+            "arguments": json.dumps({"amount": amount})}
+
+
+class WhatACardIs(unittest.TestCase):
+    def setUp(self):
+        self.own = approvers.Own()
+        self.own.left = [suites.Call("send_money", json.dumps({"amount": amount})) for amount in (1, 2, 3)]
+
+    def test_the_asks_of_a_step_are_one_card_and_answered_by_one_request(self):
+        home = Home([ask("c", "r", "call_2_10", 3), ask("b", "r", "call_2_1", 2), ask("a", "r", "call_2_0", 1)])
+        self.assertEqual(approvers.Desk(home).work(self.own), 1)
+        self.assertEqual(home.answers, [(True, ["a", "b", "c"])])
+        self.assertEqual(approvers.Desk(home).work(self.own), 0)
+
+    def test_of_a_card_with_what_nobody_wants_the_rest_is_refused_and_it_counts_once(self):
+        home = Home([ask("a", "r", "call_2_0", 1), ask("evil", "r", "call_2_1", 99), ask("b", "r", "call_2_2", 2)])
+        self.assertEqual(approvers.Desk(home).work(self.own), 1)
+        self.assertEqual(home.answers, [(False, ["evil"]), (True, ["a", "b"])])
+
+    def test_other_steps_other_runs_and_what_comes_after_an_answer_are_other_cards(self):
+        home = Home([ask("a", "r", "call_2_0", 1), ask("b", "r", "call_3_0", 2), ask("c", "s", "call_2_0", 3)])
+        desk = approvers.Desk(home)
+        self.assertEqual(desk.work(self.own), 3)
+        self.assertEqual([named for _, named in home.answers], [["a"], ["c"], ["b"]])
+        home.asks.append(ask("d", "r", "call_2_1", 99))
+        self.assertEqual(desk.work(self.own), 1, "the same step, after its answer")
+
+    def test_an_answer_that_came_too_late_is_no_answer_and_may_be_given_again(self):
+        home = Home([ask("a", "r", "call_2_0", 1), ask("b", "r", "call_2_1", 2)], closed=["b"])
+        desk = approvers.Desk(home)
+        self.assertEqual(desk.work(self.own), 1)
+        home.asks = [ask("a", "r", "call_2_0", 1), ask("anew", "r", "call_2_1", 2)]
+        self.assertEqual(desk.work(self.own), 1, "another card, and counted")
+        self.assertEqual(home.answers[-1], (True, ["a", "anew"]))
+
+
 class WhatTheServersDo(unittest.TestCase):
     def test_a_tool_acts_once_for_a_key_and_says_what_failed(self):
         tools = servers.Tools()
@@ -142,6 +220,20 @@ class WhatTheServersDo(unittest.TestCase):
                 self.assertIn(f"banking__{call.tool}", said)
             messages.append({"role": "tool", "content": "x"})
         self.assertIn('"finish_reason": "stop"', model.answer("", {"messages": messages}, {})[2])
+
+    def test_a_model_proposes_the_calls_of_a_step_in_one_message(self):
+        model, together = servers.Model(), 0
+        for episode in suites.attacks("banking"):
+            model.begin(episode)
+            messages, made = [], 0
+            for step in suites.steps(episode):
+                said = json.loads(model.answer("", {"messages": messages}, {})[2])["choices"][0]["message"]["tool_calls"]
+                proposed = [(one["function"]["name"], one["function"]["arguments"]) for one in said]
+                self.assertEqual(proposed, [(f"banking__{call.tool}", call.arguments) for call in step])
+                self.assertEqual([one["id"] for one in said], [f"call_{made + place}" for place in range(len(step))])
+                made, together = made + len(step), together + (len(step) > 1)
+                messages += [{"role": "tool", "content": "x"}] * len(step)
+            self.assertIn('"finish_reason": "stop"', model.answer("", {"messages": messages}, {})[2])
 
     def test_a_model_that_plans_says_so_first_and_then_does_the_same(self):
         model, episode = servers.Model(), next(suites.attacks("banking"))

@@ -119,6 +119,11 @@ pub struct AnswerApproval {
     /// Why it is refused, for the agent and for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Other approvals of the same run for which the answer holds too: all of them are answered, or none. None with the reach
+    /// `always`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = dromia_contracts::approval::ALSO_MAX))]
+    pub also: Vec<ApprovalId>,
 }
 
 /// Adds a rule that answers approvals, or changes the one of this name.
@@ -170,10 +175,14 @@ mod tests {
     #[test]
     fn an_answer_goes_as_far_as_it_says_and_no_word_is_guessed() {
         let answer: AnswerApproval = serde_json::from_str(r#"{"approve":true}"#).expect("it is one");
-        assert_eq!((answer.reach, answer.rule), (ReachKind::Once, None));
-        for wrong in
-            [r#"{"approve":"yes"}"#, r#"{"approve":true,"reach":"forever"}"#, r#"{"yes":true}"#, "{}"]
-        {
+        assert_eq!((answer.reach, answer.rule, answer.also), (ReachKind::Once, None, Vec::new()));
+        for wrong in [
+            r#"{"approve":true,"also":["run_1"]}"#,
+            r#"{"approve":"yes"}"#,
+            r#"{"approve":true,"reach":"forever"}"#,
+            r#"{"yes":true}"#,
+            "{}",
+        ] {
             assert!(serde_json::from_str::<AnswerApproval>(wrong).is_err(), "{wrong}");
         }
     }

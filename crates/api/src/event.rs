@@ -87,8 +87,9 @@ pub struct EventAnswered {
     pub replayed: bool,
     /// How the run ended.
     pub status: RunStatus,
-    /// What it answered.
-    pub reply: String,
+    /// What it answered; nothing where the gate refused the answer, or the run ended without one.
+    #[serde(default)]
+    pub reply: Option<String>,
     /// The number of its last entry.
     pub last_seq: u64,
     /// Model calls begun.

@@ -58,8 +58,9 @@ pub struct TaskSpawned {
 /// What came of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskEnded {
-    /// What was answered.
-    pub reply: String,
+    /// What was answered; nothing where the gate refused the answer, or the run ended without one.
+    #[serde(default)]
+    pub reply: Option<String>,
     /// The number of its run's last entry.
     pub last_seq: u64,
     /// Model calls begun.

@@ -3,13 +3,15 @@
 //!
 //! This is the only place that knows formats. JSON is never coloured; texts are, by us, where
 //! [`ColorHints`](crate::format::ColorHints) say so. Texts of others lose their control characters before they reach
-//! a terminal: what an agent says cannot move the cursor or set the clipboard.
+//! a terminal, and JSON spells them out: what an agent says cannot move the cursor or set the clipboard.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use dromia_api::hides;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -100,8 +102,16 @@ impl<'context> Output<'context> {
             let document = serde_json::to_value(document).map_err(|error| broken(&error))?;
             self.written(&document).map_err(|error| broken(&error))?
         };
-        self.raw(text.as_bytes())?;
+        let told =
+            if self.context.out_is_terminal { spelled_out(&text) } else { Cow::Borrowed(text.as_str()) };
+        self.raw(told.as_bytes())?;
         if text.is_empty() { Ok(()) } else { self.raw(b"\n") }
+    }
+
+    /// Prints the document of a failure that stderr was told of in another way.
+    pub fn failure(&mut self, error: &Error) -> Outcome {
+        self.fields = Fields::default();
+        self.document(&error.document())
     }
 
     fn written(&self, document: &Value) -> serde_json::Result<String> {
@@ -168,8 +178,7 @@ impl<'context> Output<'context> {
             told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
         }
         if self.is_json() {
-            self.fields = Fields::default();
-            told = told.and_then(|()| self.document(&error.document()));
+            told = told.and_then(|()| self.failure(error));
         }
         drop(told);
     }
@@ -270,6 +279,27 @@ pub fn pairs(pairs: &[(&str, String)]) -> String {
     lines.map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
 
+/// Spells out in JSON what a terminal would act on or not show. It stands in strings only, where JSON may say so, so it is the
+/// same document.
+fn spelled_out(json: &str) -> Cow<'_, str> {
+    let is_odd = |c: char| c != '\n' && hides(c);
+    if !json.contains(is_odd) {
+        return Cow::Borrowed(json);
+    }
+    let mut told = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_odd(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _infallible = write!(told, "\\u{unit:04x}");
+            }
+        } else {
+            told.push(c);
+        }
+    }
+    Cow::Owned(told)
+}
+
 /// Takes the control characters out of a text, line breaks and tabs apart.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let bad = |c: char| c.is_control() && c != '\n' && c != '\t';
@@ -294,6 +324,22 @@ pub(crate) fn money(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_on_a_terminal_is_the_same_and_hides_nothing() {
+        let document = serde_json::json!({"quote": "a\u{9b}31m\u{202e}b\u{7f}\u{e0101}\nc\u{1b}[2J", "plain": "grüße 日本"});
+        let json = serde_json::to_string_pretty(&document).expect("JSON");
+        let told = spelled_out(&json);
+        assert!(!told.contains(|c: char| c != '\n' && hides(c)), "{told:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&told).expect("JSON"), document);
+        assert!(
+            told.contains("\\u009b31m\\u202e")
+                && told.contains("\\udb40\\udd01")
+                && told.contains("grüße 日本"),
+            "{told}"
+        );
+        assert!(matches!(spelled_out("{\n  \"a\": 1\n}"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn a_table_is_aligned_and_has_no_border_and_no_trailing_space() {

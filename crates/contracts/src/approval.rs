@@ -14,6 +14,7 @@
 //! holding, waiting --answer--> approved | denied
 //! approved --use--> used                  with the `ToolStarted` that it allows
 //! holding, approved --withdraw--> withdrawn    with the end of its call, or of its agent where no run has its call yet
+//! holding, approved --retract--> withdrawn     with the start of a call that nobody need allow any more
 //! ```
 //! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]). A tenant has at most
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::CallStatus;
 use crate::digest::Digest;
-use crate::entry::Entry;
+use crate::entry::{Entry, Park, RunParked};
 use crate::id::{AgentId, ApprovalId, CallId, RunId, SessionId};
 use crate::label::Label;
 use crate::plan::Standing;
@@ -44,6 +45,9 @@ pub const PLATFORM: &str = "approval";
 
 /// The most approvals that one run may leave waiting.
 pub const WAITING_MAX: usize = 8;
+
+/// The most approvals that are answered together with another one.
+pub const ALSO_MAX: usize = 32;
 
 /// The most approvals of a tenant that are open; of one more nobody is asked.
 pub const OPEN_MAX: usize = 1024;
@@ -376,12 +380,12 @@ impl Approval {
                 self.released = true;
                 Ok(())
             }
-            (Touch::Withdraw, ApprovalState::Holding | ApprovalState::Approved) => {
+            (Touch::Withdraw | Touch::Retract, ApprovalState::Holding | ApprovalState::Approved) => {
                 self.state = ApprovalState::Withdrawn;
                 Ok(())
             }
             (Touch::Withdraw, ApprovalState::Denied | ApprovalState::Withdrawn) => Ok(()),
-            (Touch::Use(_) | Touch::Release | Touch::Withdraw, found) => Err(found),
+            (Touch::Use(_) | Touch::Release | Touch::Withdraw | Touch::Retract, found) => Err(found),
         }
     }
 }
@@ -395,12 +399,21 @@ pub enum Touch {
     Release,
     /// The call will not begin.
     Withdraw,
+    /// The call begins, and nobody need allow it any more. What somebody refused stands, and such a start does not.
+    Retract,
 }
 
 /// Tells what an entry does to which approval, if it does anything.
 pub fn touched(entry: &Entry) -> Option<(ApprovalId, Touch)> {
     match entry {
-        Entry::ToolStarted(started) => started.approval.map(|id| (id, Touch::Use(started.action))),
+        Entry::ToolStarted(started) => {
+            let used = started.approval.map(|id| (id, Touch::Use(started.action)));
+            used.or_else(|| started.unneeded.map(|id| (id, Touch::Retract)))
+        }
+        // The call that was asked for before its turn is asked for anew.
+        Entry::RunParked(RunParked { park: Park::Approval { replaces, .. } }) => {
+            replaces.map(|id| (id, Touch::Withdraw))
+        }
         Entry::ToolRefused(refused) => refused.approval.map(|id| {
             let released = refused.status == CallStatus::Awaiting;
             (id, if released { Touch::Release } else { Touch::Withdraw })
@@ -473,6 +486,38 @@ impl ApprovedBody {
         }
         let text = format!("this version knows no approved call of version {}", body.version);
         Err(serde::de::Error::custom(text))
+    }
+}
+
+/// The body of a signal that answers an approval for the run that waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBody {
+    /// The form of the body; this program writes and reads 1.
+    pub version: u32,
+    /// The approval.
+    pub approval: ApprovalId,
+    /// Why, in the words of whoever answered; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl AnswerBody {
+    /// The form that this program writes.
+    pub const VERSION: u32 = 1;
+
+    /// Answers an approval.
+    pub fn new(approval: ApprovalId, reason: &str) -> Self {
+        Self { version: Self::VERSION, approval, reason: reason.to_owned() }
+    }
+
+    /// Reads which approval a signal answers, and why. What a program of before wrote is the reason alone: its run waited for
+    /// one call at a time.
+    pub fn read(body: &[u8]) -> (Option<ApprovalId>, String) {
+        match serde_json::from_slice::<Self>(body) {
+            Ok(body) if body.version == Self::VERSION => (Some(body.approval), body.reason),
+            Ok(_) | Err(_) => (None, String::from_utf8_lossy(body).trim().to_owned()),
+        }
     }
 }
 
@@ -554,20 +599,25 @@ pub fn is_rule_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// Writes a text so that it shows what it is: control characters, blanks that are no plain space, and characters that change
-/// the direction or hide are spelled out.
+/// Tells whether a character does not show what it is: a control character, a blank that is no plain space, and one that changes
+/// the direction or hides.
+pub fn hides(c: char) -> bool {
+    let is_listed = matches!(
+        c,
+        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    );
+    is_listed || c.is_control() || (c.is_whitespace() && c != ' ')
+}
+
+/// Writes a text so that it shows what it is: characters that do not ([`hides`]) are spelled out.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        let hides = matches!(
-            c,
-            '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-                | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-                | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
-        );
-        if c.is_control() || hides || (c.is_whitespace() && c != ' ') {
+        if hides(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);

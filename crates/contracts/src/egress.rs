@@ -6,6 +6,9 @@
 //!
 //! Nothing here resolves a name, opens a socket or knows a library of HTTP.
 
+mod failure;
+mod method;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::failure::{EgressError, Failure, LineError, Oversized, Phase};
+pub use self::method::Method;
 use crate::BoxFuture;
 use crate::capability::HOLDER;
 use crate::vault::SecretUse;
@@ -21,59 +26,6 @@ use crate::vault::SecretUse;
 /// Tells whether a grant may cover a host: it names some, or says whose capabilities are asked at each connection.
 pub fn may_reach(grant: &str) -> bool {
     ["net:", "net.", HOLDER].iter().any(|kind| grant.starts_with(kind))
-}
-
-/// What a request asks to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Method {
-    /// Carry bytes to it that nobody looks at: a tunnel, which is no request.
-    Connect,
-    /// Remove it.
-    Delete,
-    /// Show it.
-    #[default]
-    Get,
-    /// Show what is known about it.
-    Head,
-    /// Change a part of it.
-    Patch,
-    /// Do something with what is sent.
-    Post,
-    /// Replace it.
-    Put,
-}
-
-impl Method {
-    /// Every method of a request.
-    pub const ALL: [Self; 6] = [Self::Delete, Self::Get, Self::Head, Self::Patch, Self::Post, Self::Put];
-
-    /// Returns the method as it is written on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "CONNECT",
-            Self::Delete => "DELETE",
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Patch => "PATCH",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-        }
-    }
-
-    /// Tells whether the standard says that it only looks.
-    pub const fn is_safe(self) -> bool {
-        match self {
-            Self::Get | Self::Head => true,
-            Self::Connect | Self::Delete | Self::Patch | Self::Post | Self::Put => false,
-        }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What a prepared call would reach, for the gate. The line judges it again, and every hop that follows.
@@ -275,122 +227,6 @@ pub trait Body: Send {
     fn chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>>;
 }
 
-/// Which wait was too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// For a connection.
-    Connect,
-    /// For the head of the answer.
-    FirstByte,
-    /// For the next piece of the answer.
-    Stall,
-    /// For all of it.
-    Total,
-}
-
-impl Phase {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Connect => "no connection to it came about in time",
-            Self::FirstByte => "it did not begin its answer in time",
-            Self::Stall => "its answer stalled",
-            Self::Total => "it did not finish its answer in time",
-        }
-    }
-}
-
-/// What was too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oversized {
-    /// What would have been sent.
-    Request,
-    /// The headers, of the request or of the answer.
-    Headers,
-    /// The answer.
-    Response,
-}
-
-impl Oversized {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Request => "what would be sent is",
-            Self::Headers => "the headers are",
-            Self::Response => "the answer is",
-        }
-    }
-}
-
-/// Why there is no answer, or no more of it. The words name no address and repeat nothing of the request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// It may not be reached; nothing was sent to where this was found.
-    #[error("{reason}")]
-    Refused {
-        /// The rule that refused it.
-        rule: String,
-        /// Why, in words that the tenant may read.
-        reason: String,
-    },
-    /// It is no request that could be sent.
-    #[error("{problem}")]
-    Malformed {
-        /// What is wrong.
-        problem: String,
-    },
-    /// No connection came about.
-    #[error("no connection to it can be made")]
-    Unreachable,
-    /// A wait was too long.
-    #[error("{}", .0.words())]
-    Late(Phase),
-    /// There is no client to send it with.
-    #[error("the HTTP client cannot be made: {cause}")]
-    Unusable {
-        /// What the library says.
-        cause: String,
-    },
-    /// The connection broke.
-    #[error("the connection broke before the answer was complete")]
-    Broken,
-    /// Something is longer than it may be.
-    #[error("{} longer than the {bytes_max} bytes that may be", .part.words())]
-    TooLarge {
-        /// What is.
-        part: Oversized,
-        /// What it may have.
-        bytes_max: u64,
-    },
-    /// The answer is packed, though it was asked for as it is; nobody knows how long it would become.
-    #[error("the answer is compressed, and only plain answers are taken")]
-    Packed,
-    /// There are more redirects than are followed.
-    #[error("it redirects more often than the {max} times that are followed")]
-    Redirects {
-        /// How many are followed.
-        max: usize,
-    },
-}
-
-/// A request that got no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{failure}")]
-pub struct EgressError {
-    /// Why.
-    pub failure: Failure,
-    /// Whether somebody may have got a request, and acted on it.
-    pub is_sent: bool,
-    /// What was judged on the way.
-    pub decisions: Vec<Decision>,
-}
-
-/// Says that a line cannot be opened: the address that the configuration names cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the address cannot be used: {problem}")]
-pub struct LineError {
-    /// What is wrong with it, without the address.
-    pub problem: String,
-}
-
 /// The port to other hosts.
 ///
 /// Guarantee: no line, whatever its requests say, reaches an address that its purpose does not cover: a name is resolved
@@ -447,13 +283,6 @@ mod tests {
         };
         let route = Route::Named("https://h/canary".to_owned());
         assert!(!format!("{request:?} {route:?}").contains("canary"));
-    }
-
-    #[test]
-    fn a_failure_is_told_in_words() {
-        let failure = Failure::TooLarge { part: Oversized::Response, bytes_max: 7 };
-        assert_eq!(failure.to_string(), "the answer is longer than the 7 bytes that may be");
-        assert_eq!(Failure::Late(Phase::Stall).to_string(), "its answer stalled");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod model;
 mod run;
 
 pub use call::{CallAsked, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
-pub use model::{ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven};
+pub use model::{MaskedCall, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, Withheld};
 pub use run::{
     HoldReason, Park, RunCancelled, RunCompleted, RunFailed, RunHeld, RunParked, RunStarted, RunYielded,
     SignalTaken,
@@ -30,7 +30,13 @@ macro_rules! entries {
         impl Entry {
             /// Every kind this version writes, with its version. A later version of a kind follows all first ones.
             pub const KINDS: &'static [(&'static str, u16)] =
-                &[$(($kind, $version),)+ ModelCalled::SENT, ToolFinished::JUDGED, RunYielded::UNFUNDED];
+                &[
+                    $(($kind, $version),)+
+                    ModelCalled::SENT,
+                    ToolFinished::JUDGED,
+                    RunYielded::UNFUNDED,
+                    SignalTaken::ANSWERS,
+                ];
 
             /// Returns the kind and its version as they are stored.
             pub const fn kind(&self) -> (&'static str, u16) {
@@ -38,6 +44,7 @@ macro_rules! entries {
                     Self::ModelCalled(ModelCalled { sent: Some(_), .. }) => ModelCalled::SENT,
                     Self::ToolFinished(finished) if !finished.egress.is_empty() => ToolFinished::JUDGED,
                     Self::RunYielded(RunYielded { budget: Some(_), .. }) => RunYielded::UNFUNDED,
+                    Self::SignalTaken(SignalTaken { approval: Some(_), .. }) => SignalTaken::ANSWERS,
                     $(Self::$variant(_) => ($kind, $version),)+
                 }
             }
@@ -77,6 +84,12 @@ macro_rules! entries {
                             None => Err(<serde_json::Error as serde::de::Error>::missing_field("budget")),
                         })
                         .map_err(unreadable),
+                    SignalTaken::ANSWERS => serde_json::from_str::<SignalTaken>(fields)
+                        .and_then(|taken| match taken.approval {
+                            Some(_) => Ok(Self::SignalTaken(taken)),
+                            None => Err(<serde_json::Error as serde::de::Error>::missing_field("approval")),
+                        })
+                        .map_err(unreadable),
                     $(($kind, $version) => serde_json::from_str(fields).map(Self::$variant).map_err(unreadable),)+
                     _ => Err(DecodeError::Unknown { kind: kind.to_owned(), version }),
                 };
@@ -90,6 +103,9 @@ macro_rules! entries {
                     }
                     Ok(Self::RunYielded(yielded)) if version == 1 => {
                         Ok(Self::RunYielded(RunYielded { budget: None, ..yielded }))
+                    }
+                    Ok(Self::SignalTaken(taken)) if version == 1 => {
+                        Ok(Self::SignalTaken(SignalTaken { approval: None, ..taken }))
                     }
                     read => read,
                 }
@@ -121,7 +137,7 @@ entries! {
     ToolRefused = "tool_refused" v 1;
     /// A tool call was handed to the client whose tool it is; its result comes with an input.
     ToolHanded = "tool_handed" v 1;
-    /// The run took a signal from its inbox.
+    /// The run took a signal from its inbox. Version 2 says which approval it answers.
     SignalTaken = "signal_taken" v 1;
     /// The run rests.
     RunParked = "run_parked" v 1;
@@ -183,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_says_why_it_is_withheld_or_is_written_as_ever() {
+        let usage = r#"{"input_tokens":3,"output_tokens":5}"#;
+        let plain = format!(r#"{{"step":1,"attempt":1,"usage":{usage},"cost_micros":0,"finish":"stop""#);
+        let withheld = r#","withheld":{"rule":"default deny","reason":"no"}"#;
+        let masked = r#","masked":[{"call":"call_1_0","reason":"no"}]"#;
+        let both = format!("{withheld}{masked}");
+        for said in ["", withheld, masked, both.as_str()] {
+            let fields = format!("{plain}{said}}}");
+            let entry = Entry::decode("model_replied", 1, &fields).expect("all are read");
+            assert_eq!((entry.kind(), entry.encode()), (("model_replied", 1), fields));
+        }
+    }
+
+    #[test]
     fn an_unknown_kind_or_version_is_named() {
         let newer = Entry::decode("run_completed", 9, "{}").expect_err("version 9 does not exist");
         assert_eq!(newer, DecodeError::Unknown { kind: "run_completed".into(), version: 9 });
@@ -217,6 +247,21 @@ mod tests {
         }
         let torn = Entry::decode("tool_finished", 2, &format!("{plain}}}")).expect_err("it must say what");
         assert!(torn.to_string().contains("egress"), "{torn}");
+    }
+
+    #[test]
+    fn a_signal_says_which_approval_it_answers_or_is_written_as_ever() {
+        let plain =
+            format!(r#"{{"item":"itm_{}","position":1,"signal":"approve","by":"token:ops""#, "03".repeat(16));
+        let answers = format!(r#""approval":"apr_{}""#, "06".repeat(16));
+        for (version, fields) in [(1, format!("{plain}}}")), (2, format!("{plain},{answers}}}"))] {
+            let entry = Entry::decode("signal_taken", version, &fields).expect("both versions are read");
+            assert_eq!((entry.kind(), entry.encode()), (("signal_taken", version), fields));
+        }
+        let torn = Entry::decode("signal_taken", 2, &format!("{plain}}}")).expect_err("it must say which");
+        assert!(torn.to_string().contains("approval"), "{torn}");
+        let strange = Entry::decode("signal_taken", 1, &format!("{plain},{answers}}}")).expect("it is read");
+        assert_eq!(strange.kind(), ("signal_taken", 1));
     }
 
     #[test]
@@ -263,14 +308,17 @@ mod tests {
             binding: Digest::from_bytes([4; 32]),
             until: Timestamp::UNIX_EPOCH,
             cools_until: None,
+            replaces: None,
         };
         let entry = Entry::RunParked(RunParked { park });
         assert!(entry.encode().starts_with(r#"{"on":"approval","approval":"apr_0101"#), "{}", entry.encode());
-        assert!(!entry.encode().contains("cools"), "{}", entry.encode());
+        for absent in ["cools", "replaces"] {
+            assert!(!entry.encode().contains(absent), "{}", entry.encode());
+        }
         assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
         let Park::Approval { approval, call, action, binding, until, .. } = park else { unreachable!() };
-        let cools_until = Some(Timestamp::MAX);
-        let park = Park::Approval { approval, call, action, binding, until, cools_until };
+        let (cools_until, replaces) = (Some(Timestamp::MAX), Some(ApprovalId::from_bytes([7; 16])));
+        let park = Park::Approval { approval, call, action, binding, until, cools_until, replaces };
         let entry = Entry::RunParked(RunParked { park });
         assert_eq!(Entry::decode("run_parked", 1, &entry.encode()), Ok(entry));
     }

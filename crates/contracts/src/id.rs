@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// Says why a text is not the id that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected}_ followed by 32 hex digits, found {found:?}")]
+#[error("expected {}, found {found:?}", form(.expected))]
 pub struct ParseIdError {
     /// The prefix that the noun carries.
     pub expected: &'static str,
@@ -152,6 +152,17 @@ impl RunId {
     }
 }
 
+/// The prefix of a call's id, which is no UUID.
+const CALL: &str = "call";
+
+/// Says how the id of a noun is written.
+fn form(prefix: &str) -> String {
+    match prefix {
+        CALL => "a call, such as call_1_0: its step and its place there".to_owned(),
+        prefix => format!("{prefix}_ followed by 32 hex digits"),
+    }
+}
+
 fn parse(text: &str, prefix: &str) -> Option<Uuid> {
     let hex = text.strip_prefix(prefix)?.strip_prefix('_')?;
     let canonical = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -193,7 +204,7 @@ impl FromStr for CallId {
         let numbers = text.strip_prefix("call_").and_then(|rest| rest.split_once('_'));
         numbers
             .and_then(|(step, index)| Some(Self { step: step.parse().ok()?, index: index.parse().ok()? }))
-            .ok_or_else(|| ParseIdError { expected: "call", found: text.chars().take(64).collect() })
+            .ok_or_else(|| ParseIdError { expected: CALL, found: text.chars().take(64).collect() })
     }
 }
 
@@ -263,6 +274,14 @@ mod tests {
 
     fn uuid_of(millis: u64) -> Uuid {
         uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+    }
+
+    #[test]
+    fn what_is_no_id_is_told_how_one_is_written() {
+        let told = "nosuch".parse::<CallId>().expect_err("no call").to_string();
+        assert_eq!(told, "expected a call, such as call_1_0: its step and its place there, found \"nosuch\"");
+        let told = "nosuch".parse::<RunId>().expect_err("no run").to_string();
+        assert_eq!(told, "expected run_ followed by 32 hex digits, found \"nosuch\"");
     }
 
     #[test]

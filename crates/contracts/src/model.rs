@@ -137,7 +137,8 @@ pub struct ModelReply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelError {
-    /// `model_unavailable`, `model_rejected` or `model_cut`; before an attempt also `context_exceeded`.
+    /// `model_unavailable`, `model_rejected` or `model_cut`; before an attempt also `context_exceeded`, and `action_denied`
+    /// where the gate let none be made.
     pub code: ErrorCode,
     /// What happened, without keys or addresses.
     pub message: String,

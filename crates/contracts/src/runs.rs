@@ -30,6 +30,15 @@ use crate::transcript::Turn;
 
 pub use crate::approval::Reach;
 
+/// Whether the labels in the file of a session are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportLabels {
+    /// Nobody vouches for them: nothing of the file is told with a better one than a claim has.
+    Doubted,
+    /// Whoever imports the file vouches for them, which is an act: they are what they were where the session was lived.
+    Believed,
+}
+
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -112,8 +121,8 @@ pub struct Outcome {
     pub last_seq: u64,
     /// What its row says.
     pub head: RunHead,
-    /// What it answered.
-    pub reply: Vec<Part>,
+    /// What it answered, where the gate let it leave; nothing of a run that ended otherwise.
+    pub reply: Option<Vec<Part>>,
     /// Why it failed, if it did.
     pub failure: Option<Fault>,
 }
@@ -304,8 +313,15 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Writes a session into one versioned file: transcript, tool history, bodies and custom state.
     fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>>;
 
-    /// Reads such a file into a new session of an agent.
-    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>>;
+    /// Reads such a file into a new session of an agent. Whoever may import may vouch for the file's labels; the caller
+    /// makes sure of the former.
+    fn import(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        file: Vec<u8>,
+        labels: ImportLabels,
+    ) -> BoxFuture<'_, Result<SessionId, Fault>>;
 
     /// Registers a tenant and its first credential, which may do everything in it, in one commit: there is never a
     /// tenant that nobody can reach. Returns the credential too; it is shown this once.
@@ -329,12 +345,14 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Removes a budget of the tenant.
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>>;
 
-    /// Answers an approval; when the future ends well, the answer is durable. The same answer of the same person again
-    /// changes nothing.
+    /// Answers an approval, and with it `also`, at most [`ALSO_MAX`](crate::approval::ALSO_MAX) others of the same run: all of
+    /// them in one commit, or none. When the future ends well, the answers are durable. The same answer of the same person
+    /// again changes nothing.
     fn approval_answer(
         &self,
         scope: Scope,
         approval: ApprovalId,
+        also: Vec<ApprovalId>,
         answer: Answer,
     ) -> BoxFuture<'_, Result<Approval, Fault>>;
 

@@ -9,18 +9,18 @@
 //! Nothing here seals or opens anything. [`SecretValue`] and [`KeyBytes`] have no serde and no `Display`, and their `Debug`
 //! shows nothing.
 
-use std::borrow::Cow;
+mod placement;
+mod value;
+
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use zeroize::{Zeroize as _, Zeroizing};
 
+pub use self::placement::{ParsePlacementError, Placement, Slot};
+pub use self::value::{KeyBytes, SecretValue, SecretValueError, VALUE_BYTES_MAX, VALUE_BYTES_MIN};
 use crate::BoxFuture;
 use crate::fault::Fault;
 use crate::scope::Scope;
@@ -30,12 +30,6 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 /// What a name of a secret looks like, in words for people.
 pub const NAME_RULE: &str = "1 to 64 of a-z, A-Z, 0-9, - and _, and begins with a letter or a digit";
-
-/// The shortest value: a shorter one stands in too many texts by chance to be looked for.
-pub const VALUE_BYTES_MIN: usize = 8;
-
-/// The longest value, in bytes.
-pub const VALUE_BYTES_MAX: usize = 4 << 10;
 
 /// The most secrets of a tenant.
 pub const SECRETS_MAX: usize = 128;
@@ -55,170 +49,6 @@ pub fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(good)
         && text.as_bytes()[0].is_ascii_alphanumeric()
-}
-
-/// A secret's value in memory. It is wiped when it is dropped.
-#[derive(Clone)]
-pub struct SecretValue(Zeroizing<String>);
-
-/// Says why a text is no value of a secret, without the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SecretValueError {
-    /// It is too short to be told from other text.
-    #[error("a value has at least {VALUE_BYTES_MIN} bytes")]
-    Short,
-    /// It is too long.
-    #[error("a value has at most {VALUE_BYTES_MAX} bytes")]
-    Long,
-    /// It could not be put into a request.
-    #[error("a value holds no control characters; line breaks are some")]
-    Control,
-}
-
-impl SecretValue {
-    /// Takes a value.
-    pub fn new(text: String) -> Result<Self, SecretValueError> {
-        let value = Self(Zeroizing::new(text));
-        match value.0.len() {
-            0..VALUE_BYTES_MIN => Err(SecretValueError::Short),
-            VALUE_BYTES_MIN..=VALUE_BYTES_MAX if value.0.chars().any(char::is_control) => {
-                Err(SecretValueError::Control)
-            }
-            VALUE_BYTES_MIN..=VALUE_BYTES_MAX => Ok(value),
-            _ => Err(SecretValueError::Long),
-        }
-    }
-
-    /// Hands the value out, for whoever seals it, sends it or looks for it.
-    pub fn expose(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl fmt::Debug for SecretValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretValue(redacted)")
-    }
-}
-
-/// A key in memory. It is wiped when it is dropped.
-#[derive(Clone)]
-pub struct KeyBytes(Zeroizing<[u8; 32]>);
-
-impl KeyBytes {
-    /// Takes a key; the caller's own copy is wiped.
-    pub fn new(mut bytes: [u8; 32]) -> Self {
-        let key = Self(Zeroizing::new(bytes));
-        bytes.zeroize();
-        key
-    }
-
-    /// Hands the key out, for whoever seals and opens.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for KeyBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyBytes(redacted)")
-    }
-}
-
-/// A place of a request that a call may name a secret for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Slot {
-    /// A header, by its name in lower case.
-    Header(String),
-    /// A parameter of the query.
-    Query(String),
-}
-
-/// Where in a request a secret stands: `header:NAME`, `bearer`, `query:NAME`; or `signature`, and it stands in none.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Placement {
-    /// As a header, by its name in lower case.
-    Header(String),
-    /// As the header `authorization`, behind `Bearer`.
-    Bearer,
-    /// As a parameter of the query.
-    Query(String),
-    /// Nowhere: it signs what is exchanged with its server and is never sent.
-    Signature,
-}
-
-impl Placement {
-    /// Returns the place of a request that this fills; nothing where the secret is never sent.
-    pub fn slot(&self) -> Option<Slot> {
-        match self {
-            Self::Header(name) => Some(Slot::Header(name.clone())),
-            Self::Bearer => Some(Slot::Header("authorization".to_owned())),
-            Self::Query(name) => Some(Slot::Query(name.clone())),
-            Self::Signature => None,
-        }
-    }
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Bearer => f.write_str("bearer"),
-            Self::Query(name) => write!(f, "query:{name}"),
-            Self::Signature => f.write_str("signature"),
-        }
-    }
-}
-
-/// Says that a text is no placement.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a placement is header:NAME, bearer, query:NAME or signature, with a name of 1 to 64 letters, digits, -, _ and ."
-)]
-pub struct ParsePlacementError;
-
-impl FromStr for Placement {
-    type Err = ParsePlacementError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = |name: &str| {
-            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-            (1..=64).contains(&name.len()) && name.bytes().all(good)
-        };
-        match text.split_once(':') {
-            None if text == "bearer" => Ok(Self::Bearer),
-            None if text == "signature" => Ok(Self::Signature),
-            Some(("header", name)) if named(name) => Ok(Self::Header(name.to_ascii_lowercase())),
-            Some(("query", name)) if named(name) => Ok(Self::Query(name.to_owned())),
-            _ => Err(ParsePlacementError),
-        }
-    }
-}
-
-impl Serialize for Placement {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Placement {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl JsonSchema for Placement {
-    fn schema_name() -> Cow<'static, str> {
-        "Placement".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "description": "Where in a request a secret stands: `header:NAME`, `bearer` or `query:NAME`; with `signature` it signs and is never sent.",
-            "pattern": r"^(bearer|signature|(header|query):[A-Za-z0-9._-]{1,64})$"
-        })
-    }
 }
 
 /// What may be shown of a secret.
@@ -403,37 +233,6 @@ mod tests {
             NewSecret { name: "n".to_owned(), value, host: "h".to_owned(), placement: Placement::Bearer };
         assert!(!format!("{new:?} {:?}", KeyBytes::new([0x63; 32])).contains("canary"));
         assert!(!format!("{:?}", KeyBytes::new([7; 32])).contains('7'));
-    }
-
-    #[test]
-    fn a_value_has_its_bounds() {
-        let made = |text: String| SecretValue::new(text).map(drop);
-        assert_eq!(made("1234567".to_owned()), Err(SecretValueError::Short));
-        assert_eq!(made("12345678".to_owned()), Ok(()));
-        assert_eq!(made("x".repeat(VALUE_BYTES_MAX)), Ok(()));
-        assert_eq!(made("x".repeat(VALUE_BYTES_MAX + 1)), Err(SecretValueError::Long));
-        assert_eq!(made("1234567\n".to_owned()), Err(SecretValueError::Control));
-    }
-
-    #[test]
-    fn a_placement_is_read_as_it_is_written() {
-        for (text, slot) in [
-            ("header:x-api-key", Some(Slot::Header("x-api-key".to_owned()))),
-            ("bearer", Some(Slot::Header("authorization".to_owned()))),
-            ("query:Key", Some(Slot::Query("Key".to_owned()))),
-            ("signature", None),
-        ] {
-            let placement: Placement = text.parse().expect("a placement");
-            assert_eq!((placement.to_string().as_str(), placement.slot()), (text, slot));
-            let json = serde_json::to_string(&placement).expect("it is data");
-            assert_eq!(serde_json::from_str::<Placement>(&json).expect("it is read"), placement);
-        }
-        assert_eq!("header:X-Key".parse(), Ok(Placement::Header("x-key".to_owned())));
-        for text in
-            ["", "header:", "header:a b", "cookie:x", "bearer:x", "query:a&b", "Bearer", "signature:x"]
-        {
-            assert!(text.parse::<Placement>().is_err(), "{text}");
-        }
     }
 
     #[test]

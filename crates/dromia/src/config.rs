@@ -23,6 +23,7 @@ mod tools;
 mod written;
 
 pub(crate) mod edit;
+pub(crate) mod names;
 pub(crate) mod reference;
 pub(crate) mod show;
 

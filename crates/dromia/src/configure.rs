@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::reference::{self, plain};
-use crate::config::{self, Environment, Flag, Key, Loaded, Problem, SetArguments, did_you_mean, show};
+use crate::config::{self, Environment, Flag, Key, Loaded, Problem, SetArguments, did_you_mean, names, show};
 use crate::home::Home;
 use crate::system::Exit;
 
@@ -69,6 +69,8 @@ pub(crate) struct Validated {
     valid: bool,
     /// Everything that is wrong with it.
     problems: Vec<Mistake>,
+    /// Names in it that nothing has, as far as the file alone tells; `dromia doctor --only config` looks into the store too.
+    warnings: Vec<Mistake>,
 }
 
 /// One mistake in the configuration.
@@ -78,6 +80,12 @@ struct Mistake {
     at: String,
     /// What is wrong, and with which key.
     message: String,
+}
+
+impl From<Problem> for Mistake {
+    fn from(Problem { at, message, .. }: Problem) -> Self {
+        Self { at, message }
+    }
 }
 
 /// Every value that counts.
@@ -193,15 +201,19 @@ fn validate(
         None => (home.config(), config::text(home)?),
     };
     let checked = config::read(&path, &text, &environment, flags).and_then(|loaded| {
-        loaded.resolve(&environment)?;
-        Ok(loaded)
+        let resolved = loaded.resolve(&environment)?;
+        Ok((loaded, names::unmatched(&resolved.mentions, None)))
     });
     let file = path.display().to_string();
     match checked {
-        Ok(loaded) => {
+        Ok((loaded, warnings)) => {
             let providers = counted(loaded.written.providers.len(), "provider");
             let models = counted(loaded.written.models.len(), "model");
-            let validated = Validated { file, valid: true, problems: Vec::new() };
+            for warning in &warnings {
+                output.notice(&format!("warning: {warning}"))?;
+            }
+            let warnings = warnings.into_iter().map(Mistake::from).collect();
+            let validated = Validated { file, valid: true, problems: Vec::new(), warnings };
             output
                 .show(&validated, |validated| format!("{} is good: {providers}, {models}", validated.file))?;
             Ok(ExitCode::SUCCESS)
@@ -209,8 +221,8 @@ fn validate(
         // The document of this command says more than that of a failure.
         Err(problems) if output.is_json() => {
             output.notice(&format!("error: {problems}"))?;
-            let problems = problems.0.into_iter().map(|Problem { at, message, .. }| Mistake { at, message });
-            output.document(&Validated { file, valid: false, problems: problems.collect() })?;
+            let problems = problems.0.into_iter().map(Mistake::from).collect();
+            output.document(&Validated { file, valid: false, problems, warnings: Vec::new() })?;
             Ok(dromia_cli::Exit::Usage.into())
         }
         Err(problems) => Err(Exit::usage_of(problems)),

@@ -193,7 +193,10 @@ pub(crate) fn examine(scene: &Scene<'_>, only: &[String]) -> Outcome<Report> {
     if let Some(unknown) = only.iter().find(|name| !checks().any(|check| wanted(check.id, name))) {
         let ids: Vec<_> = checks().map(|check| check.id).collect();
         let meant = dromia_cli::explain::nearest(unknown, ids.iter().copied());
-        let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        let hint = meant.map_or_else(
+            || format!("; there are {}", ids.join(", ")),
+            |meant| format!("; did you mean `{meant}`?"),
+        );
         return Err(Error::Usage(format!("there is no check {unknown:?}{hint}")));
     }
     let wanted = checks().filter(|check| only.is_empty() || only.iter().any(|name| wanted(check.id, name)));
@@ -308,6 +311,11 @@ mod tests {
         assert!(only("disk").expect("is a group").contains(&"disk.inodes"));
         let refused = only("disk.spcae").expect_err("is misspelt").to_string();
         assert_eq!(refused, "there is no check \"disk.spcae\"; did you mean `disk.space`?");
+        let refused = only("nonsense-of-mine").expect_err("is near to none").to_string();
+        assert!(
+            refused.contains("; there are home.exists, ") && refused.ends_with("sandbox.base"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use dromia_cli::Global;
+use dromia_cli::{Context, Global, Output};
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::runs::{NewAgent, NewToken, Runs as _};
 use dromia_contracts::store::{Page, Store as _};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, Fault};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use self::detect::Found;
 use crate::config::{self, Environment};
@@ -47,8 +49,43 @@ enum ModelSource {
 /// What the agent of a new home may do: everything built in that stays inside its workspace.
 const GRANTS: [&str; 5] = ["model", "reply", "time.now", "file.*", "message.send"];
 
+/// A home that was made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Made {
+    /// Its directory.
+    home: String,
+    /// The configuration.
+    config: String,
+    /// The file with the bearer token for HTTP, which only its owner reads.
+    token: String,
+    /// Where the first model comes from, in words.
+    model: String,
+    /// What was found that has models, in words.
+    found: Vec<String>,
+}
+
+impl Made {
+    fn text(&self) -> String {
+        let mut text: String = self.found.iter().map(|found| format!("Found {found}.\n")).collect();
+        text.extend([
+            format!("{} is ready.\n\n", self.home),
+            format!("  dromia.yaml   the configuration; the model is {}\n", self.model),
+            "  token         the bearer token for HTTP, readable by you only\n\n".to_owned(),
+            "Next: `dromia up`, and in another terminal `dromia ask \"hello\"`.".to_owned(),
+        ]);
+        text
+    }
+}
+
 /// Makes a home.
-pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    home: &Home,
+    arguments: &InitArguments,
+    global: &Global,
+    context: &mut Context,
+) -> anyhow::Result<ExitCode> {
+    let mut output = Output::new(context, global);
+    output.check()?;
     if home.config().exists() {
         return Err(Exit::conflict(format!(
             "{} is a home already; serve it with `dromia up`, or choose another with --home",
@@ -62,7 +99,9 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
         ModelSource::Scripted => Vec::new(),
         ModelSource::Detect => tokio.block_on(detect::detect(&environment, &detect::locals())),
     };
-    let model = choose(&found, arguments.defaults || global.no_input)?;
+    // What is asked goes to stdout, where a program would take it for a part of the document.
+    let can_ask = !output.is_json() && std::io::stdin().is_terminal();
+    let model = choose(&found, arguments.defaults || global.no_input, can_ask)?;
     let text = file::yaml(model.as_ref());
     let loaded = config::read(&home.config(), &text, &environment, &[]).map_err(Exit::usage_of)?;
     let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
@@ -77,13 +116,14 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
     KeyFile::new(home.vault_key(), crate::world::runtime().ids).make()?;
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
     system::private_file(&home.config(), &text)?;
-    for found in &found {
-        anstream::println!("Found {}.", found.title);
-    }
-    anstream::println!("{} is ready.\n", home.root().display());
-    anstream::println!("  dromia.yaml   the configuration; the model is {}", name(model.as_ref()));
-    anstream::println!("  token         the bearer token for HTTP, readable by you only\n");
-    anstream::println!("Next: `dromia up`, and in another terminal `dromia ask \"hello\"`.");
+    let made = Made {
+        home: home.root().display().to_string(),
+        config: home.config().display().to_string(),
+        token: home.token().display().to_string(),
+        model: name(model.as_ref()),
+        found: found.into_iter().map(|found| found.title).collect(),
+    };
+    output.show(&made, Made::text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,16 +181,16 @@ fn name(model: Option<&Found>) -> String {
 }
 
 /// Takes one of the models that were found; asks at a terminal. Nothing is the scripted model.
-fn choose(found: &[Found], silent: bool) -> anyhow::Result<Option<Found>> {
+fn choose(found: &[Found], silent: bool, can_ask: bool) -> anyhow::Result<Option<Found>> {
     if found.is_empty() {
         return Ok(None);
     }
     if silent {
         return Ok(detect::first_choice(found).cloned());
     }
-    if !std::io::stdin().is_terminal() {
+    if !can_ask {
         return Err(Exit::usage(
-            "init would ask a question and there is no terminal; add --defaults or --no-input",
+            "init would ask a question and nobody can be asked here; add --defaults or --no-input",
         ));
     }
     let scripted = "the built-in scripted model, which is not an LLM";
@@ -208,7 +248,8 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_where_nothing_was_found() {
-        assert_eq!(choose(&[], false).expect("no question"), None);
-        assert_eq!(choose(&[], true).expect("no question"), None);
+        for (silent, can_ask) in [(false, true), (false, false), (true, true)] {
+            assert_eq!(choose(&[], silent, can_ask).expect("no question"), None);
+        }
     }
 }

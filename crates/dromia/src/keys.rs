@@ -2,8 +2,9 @@
 //! told then.
 //!
 //! A provider's is a secret of the tenant `default`, bound to its server; the way out opens it for each request. A channel's
-//! is one of the channel's tenant, bound to the server of its address, and signs; it is opened for each message and never
-//! sent. A secret that is set later counts at once, so a start does not fail without it: a server must run for it to be set.
+//! is one of the channel's tenant, bound to the server of its address, and signs; it is opened for each message that leaves, once
+//! a second at most for those that come in, and never sent. A secret that is set later counts at once, so a start does not fail
+//! without it: a server must run for it to be set.
 
 use std::sync::Arc;
 
@@ -104,6 +105,10 @@ impl ChannelKeys for VaultKeys {
         url: &'a str,
     ) -> BoxFuture<'a, Result<Key, String>> {
         Box::pin(self.0.signing_key(scope, secret, url))
+    }
+
+    fn changes(&self) -> u64 {
+        self.0.changes()
     }
 }
 

@@ -30,6 +30,7 @@ mod schemas;
 mod shell;
 mod status_all;
 mod system;
+mod terminal;
 mod terms;
 mod tooltest;
 mod up;
@@ -96,13 +97,22 @@ pub fn run() -> ExitCode {
         shell::complete(&words);
         return ExitCode::SUCCESS;
     }
-    let matches = Arguments::command().get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let read = Arguments::command().try_get_matches().and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches)?;
+        Ok((matches, arguments))
+    });
+    let (matches, arguments) = match read {
+        Ok(read) => read,
+        Err(error) => return shell::refused(&error, std::env::args_os()),
+    };
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let home = home::Home::find(arguments.global.home.as_deref());
     let result = match arguments.command {
-        Command::Init(init) => init::run(&home, &init, &arguments.global),
+        Command::Init(init) => {
+            let context = &mut schemas::context(&schemas::command(&matches));
+            init::run(&home, &init, &arguments.global, context)
+        }
         Command::Up(up) => up::run(&home, &up),
         Command::Demo(demo) => demo::run(&demo),
         Command::Migrate(migrate) => {

@@ -6,6 +6,7 @@
 mod color;
 mod live;
 mod topic;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ use crate::{Arguments, doctor, schemas};
 
 pub(crate) use self::color::choose as choose_color;
 pub(crate) use self::live::{complete, wanted as words_to_complete};
+pub(crate) use self::usage::refused;
 
 /// Commands about this program itself.
 #[derive(Debug, Subcommand)]

@@ -24,13 +24,13 @@ use dromia_engine::{Engine, Ports};
 use dromia_gateway::{BuildError, Channels, Outbox, OutboxPorts};
 use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreCapabilities, StoreVault};
 use dromia_models::Models;
-use dromia_store::{OpenError, SqliteStore, StoreConfig};
+use dromia_store::{Inspector, OpenError, SqliteStore, StoreConfig};
 use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::audit::{Book, HouseNotary, Keeper};
-use crate::config::{self, External, Flag, Resolved, SetArguments};
+use crate::config::{self, External, Flag, Problem, Resolved, SetArguments, names};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::keys::{self, VaultKeys};
@@ -60,6 +60,9 @@ pub(crate) struct UpArguments {
     #[arg(long)]
     log_json: bool,
 }
+
+/// How long the store may take to tell which names it has.
+const NAMES_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves a home until it is told to stop.
 pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCode> {
@@ -197,6 +200,7 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     keys::find(&house, &resolved.models, &resolved.channels).await?;
     policy::follow(home, &house.policies, Arc::clone(&house.runtime.clock))?;
     walls::clear(&resolved);
+    tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
@@ -262,6 +266,26 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     }
     keeping.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says which names of the configuration nothing has, as `doctor` does. What nobody could look up is not told.
+async fn tell_unmatched(home: &Home, resolved: &Resolved) {
+    if resolved.mentions.is_empty() {
+        return;
+    }
+    let platforms = names::platforms(&resolved.mentions);
+    let look = Inspector::new(StoreConfig::new(home.store()), NAMES_PATIENCE);
+    let found = match tokio::task::spawn_blocking(move || look.names(&platforms)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the names in dromia.yaml could not be compared with the store");
+            None
+        }
+        Err(_) => None,
+    };
+    for Problem { at, message, .. } in names::unmatched(&resolved.mentions, found.as_ref()) {
+        tracing::warn!(%at, problem = %message, "dromia.yaml has a name that nothing has; what is said of it counts for nobody");
+    }
 }
 
 /// Removes, in the background, the files that an earlier life left without a row.

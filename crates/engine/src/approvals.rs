@@ -3,15 +3,17 @@
 //! An answer is one commit: how the approval stands from now on, and the signal or the item by which somebody goes on.
 //! Where the run that asked still waits, that is a signal in its inbox; where it went on, an approved call is a session of
 //! its own with that one item, and a refusal is an input of the session that asked. Which of the two it is the store
-//! decides: an approval that moved meanwhile is looked at again. A delayed call is answered by the engine in the same way,
-//! once its time to cool is over; it carries one hop more than the run that asked, as a message between agents does, so that
-//! agents cannot go on for ever by it.
+//! decides: an approval that moved meanwhile is looked at again. Several approvals of one run are answered by one commit, all
+//! of them or none, each by its own id, so nobody allows what he has not seen. A delayed call is answered by the engine in the
+//! same way, once its time to cool is over; it carries one hop more than the run that asked, as a message between agents does,
+//! so that agents cannot go on for ever by it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::approval::{
-    self, Answered, Approval, ApprovalRule, ApprovalState, ApprovedBody, REASON_BYTES_MAX, Rule, RuleAnswer,
+    self, ALSO_MAX, AnswerBody, Answered, Approval, ApprovalRule, ApprovalState, ApprovedBody,
+    REASON_BYTES_MAX, Rule, RuleAnswer,
 };
 use dromia_contracts::capability::{self, approved_at};
 use dromia_contracts::content::{InputMessage, Part};
@@ -36,6 +38,9 @@ const TRIES: u32 = 4;
 /// The longest time that a rule answers, and how long it does if nobody says it.
 const RULE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 
+/// The most bytes of the arguments of calls that are answered together: what a batch can carry of them in sessions of their own.
+const TOGETHER_BYTES_MAX: usize = 384 << 10;
+
 /// Who goes on once an answer is durable.
 enum Next {
     Run,
@@ -43,14 +48,16 @@ enum Next {
 }
 
 impl Core {
-    /// Answers an approval for a person.
+    /// Answers an approval for a person, and others of the same run with it: all of them, or none.
     pub(crate) async fn approval_answer(
         self: &Arc<Self>,
         scope: &Scope,
         id: ApprovalId,
+        also: &[ApprovalId],
         answer: &Answer,
     ) -> Result<Approval, Fault> {
         let reach = reach_of(answer)?;
+        check_also(id, also, answer)?;
         if let Answer::Deny { reason } = answer
             && reason.len() > REASON_BYTES_MAX
         {
@@ -60,28 +67,30 @@ impl Core {
         for _ in 0..TRIES {
             let found = self.ports.store.approval(scope, id).await.map_err(read_fault)?;
             let mut found = found.ok_or_else(|| approval_not_found(id))?;
-            if !found.may_be_answered_by(scope.actor()) {
-                let who = found.approvers.iter().map(Actor::as_str).collect::<Vec<_>>().join(", ");
-                let text = format!("{} may not answer {id}; who may: {who}", scope.actor());
-                return Err(Fault::new(ErrorCode::Forbidden, text));
-            }
-            if found.is_answered_so(scope.actor(), reach.as_ref()) {
+            let others = self.others(scope, &found, also).await?;
+            let now = self.ports.runtime.clock.now();
+            let open = to_answer(scope, std::iter::once(&found).chain(&others), reach.as_ref(), now)?;
+            if open.is_empty() {
                 return Ok(found);
             }
-            let now = self.ports.runtime.clock.now();
-            let state = found.state_at(now);
-            if !state.is_open() {
-                return Err(closed(&found, state));
-            }
             let bound = self.bound_of(scope, &found).await?;
-            let (batch, next) = self.answer_batch(scope, &found, answer, bound, now)?;
-            let batch = batch.wanted_by(scope.actor(), now);
+            let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
+            let mut nexts = Vec::with_capacity(open.len());
+            for asked in &open {
+                let (part, next) = self.answer_batch(scope, asked, answer, bound, now)?;
+                batch.mutations.extend(part.mutations);
+                nexts.push(next);
+            }
             let commit = self.ports.store.commit(batch.clone()).await;
             match commit {
                 Commit::Done(_) => {
-                    self.answered(scope, &found, &next);
+                    self.all_answered(scope, &open, &nexts);
                     // What the store did, done to what was read before.
-                    if let Some(Mutation::ApprovalAnswer(given)) = batch.mutations.first() {
+                    let given = batch.mutations.iter().find_map(|mutation| match mutation {
+                        Mutation::ApprovalAnswer(given) if given.approval == id => Some(given),
+                        _ => None,
+                    });
+                    if let Some(given) = given {
                         let moved = found.answer(given.from, given.approved, &given.answered);
                         moved.map_err(|state| closed(&found, state))?;
                     }
@@ -91,7 +100,7 @@ impl Core {
                 Commit::Refused(Refusal::AgentState { .. }) => return Err(agent_terminated(found.agent)),
                 Commit::Unknown { .. } => {
                     // It may be durable, so whoever goes on must look all the same.
-                    self.answered(scope, &found, &next);
+                    self.all_answered(scope, &open, &nexts);
                     self.request_rescan();
                     return Err(commit_fault(commit));
                 }
@@ -100,6 +109,48 @@ impl Core {
         }
         Err(Fault::new(ErrorCode::StoreUnavailable, "the approval changed too often while it was answered")
             .with_hint("look at it with `dromia approval show`"))
+    }
+
+    /// Reads the approvals that are answered with another one. One that is of another run, is not there, or is another
+    /// tenant's, is named.
+    async fn others(
+        &self,
+        scope: &Scope,
+        first: &Approval,
+        also: &[ApprovalId],
+    ) -> Result<Vec<Approval>, Fault> {
+        let mut others = Vec::with_capacity(also.len());
+        for id in also {
+            let found = self.ports.store.approval(scope, *id).await.map_err(read_fault)?;
+            let found = found.ok_or_else(|| {
+                let text = format!("`also` names {id}, and there is no such approval; nothing was answered");
+                Fault::new(ErrorCode::InvalidRequest, text)
+                    .with_hint("list the approvals with `dromia approval list`")
+            })?;
+            if found.run != first.run {
+                let text = format!(
+                    "`also` names {id}, which is of {}, and {} is of {}; nothing was answered",
+                    found.run, first.id, first.run
+                );
+                return Err(Fault::new(ErrorCode::InvalidRequest, text)
+                    .with_hint("answer the approvals of each run with a request of its own"));
+            }
+            others.push(found);
+        }
+        let bytes: usize = std::iter::once(first).chain(&others).map(|asked| asked.arguments.len()).sum();
+        if !others.is_empty() && bytes > TOGETHER_BYTES_MAX {
+            let text =
+                format!("the calls have {bytes} bytes of arguments together, at most {TOGETHER_BYTES_MAX}");
+            return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint("answer fewer of them at once"));
+        }
+        Ok(others)
+    }
+
+    /// Tells whoever waits for one of the answers.
+    fn all_answered(self: &Arc<Self>, scope: &Scope, approvals: &[Approval], nexts: &[Next]) {
+        for (approval, next) in approvals.iter().zip(nexts) {
+            self.answered(scope, approval, next);
+        }
     }
 
     /// Lets a delayed call begin whose time to cool is over, unless somebody answered it meanwhile. One whose agent has
@@ -210,7 +261,8 @@ impl Core {
             (ApprovalState::Holding, _) => {
                 let kind = if approved { ItemKind::Approve } else { ItemKind::Deny };
                 let owner = InboxOwner::Run(found.run);
-                batch.mutations.push(put(owner, kind, scope.actor(), reason.as_bytes().to_vec()));
+                let body = serde_json::to_vec(&AnswerBody::new(found.id, reason)).map_err(unwritten)?;
+                batch.mutations.push(put(owner, kind, scope.actor(), body));
                 Next::Run
             }
             (_, true) => {
@@ -220,7 +272,7 @@ impl Core {
                     channel: approved_at(found.id, bound),
                     actor: found.author.clone(),
                 };
-                let open = SessionOpen { session, agent: found.agent, key, at: now };
+                let open = SessionOpen { session, agent: found.agent, key, at: now, believes: false };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 let body = serde_json::to_vec(&ApprovedBody::of(found)).map_err(unwritten)?;
                 let owner = InboxOwner::Session(session);
@@ -294,6 +346,10 @@ impl Core {
         if let Some(problem) = rule.problem() {
             return Err(Fault::new(ErrorCode::InvalidRequest, problem));
         }
+        let known = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
+        if let Some(known) = known.iter().find(|known| known.name == rule.name && known.expires_at > now) {
+            widened(known, &rule)?;
+        }
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
         let batch = batch.with(Mutation::ApprovalRulePut(rule.clone()));
         match self.ports.store.commit(batch).await {
@@ -363,6 +419,52 @@ impl Core {
     }
 }
 
+/// Refuses to answer approvals together that are too many or named twice, or with a rule: it answers calls that nobody saw.
+fn check_also(id: ApprovalId, also: &[ApprovalId], answer: &Answer) -> Result<(), Fault> {
+    let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
+    if also.len() > ALSO_MAX {
+        return invalid(format!(
+            "`also` names at most {ALSO_MAX} approvals, and here it names {}",
+            also.len()
+        ));
+    }
+    let is_twice = |(place, named): &(usize, &ApprovalId)| **named == id || also[..*place].contains(named);
+    if let Some((_, twice)) = also.iter().enumerate().find(is_twice) {
+        return invalid(format!("`also` names {twice}, which is answered already by this request"));
+    }
+    if !also.is_empty() && matches!(answer, Answer::Approve(Reach::Always { .. })) {
+        return invalid("`also` goes with no rule: a rule answers calls that nobody saw".to_owned());
+    }
+    Ok(())
+}
+
+/// Lists those of the approvals that are to be answered; what somebody answered so already is none of them. Refused where he may
+/// not answer one, or where one is closed.
+fn to_answer<'a>(
+    scope: &Scope,
+    asked: impl Iterator<Item = &'a Approval>,
+    reach: Option<&Reach>,
+    now: Timestamp,
+) -> Result<Vec<Approval>, Fault> {
+    let mut open = Vec::new();
+    for found in asked {
+        if !found.may_be_answered_by(scope.actor()) {
+            let who = found.approvers.iter().map(Actor::as_str).collect::<Vec<_>>().join(", ");
+            let text = format!("{} may not answer {}; who may: {who}", scope.actor(), found.id);
+            return Err(Fault::new(ErrorCode::Forbidden, text));
+        }
+        if found.is_answered_so(scope.actor(), reach) {
+            continue;
+        }
+        let state = found.state_at(now);
+        if !state.is_open() {
+            return Err(closed(found, state));
+        }
+        open.push(found.clone());
+    }
+    Ok(open)
+}
+
 fn approval_not_found(id: ApprovalId) -> Fault {
     Fault::new(ErrorCode::ApprovalNotFound, format!("there is no approval {id}"))
         .with_hint("list the approvals with `dromia approval list`")
@@ -396,4 +498,28 @@ fn closed(approval: &Approval, state: ApprovalState) -> Fault {
     let text = format!("{} {standing}; nothing was changed", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see how it came to that with `dromia approval show {}`", approval.id))
+}
+
+/// Refuses to put a rule in the place of one that answers for fewer calls: what a command leaves out would widen it, and
+/// nobody would have said so.
+fn widened(known: &ApprovalRule, new: &ApprovalRule) -> Result<(), Fault> {
+    let how = match (known.answer, new.answer) {
+        (RuleAnswer::Deny, RuleAnswer::Allow) => "it denies, and this one would allow".to_owned(),
+        // What is refused more widely lets nothing through.
+        (RuleAnswer::Allow | RuleAnswer::Deny, RuleAnswer::Deny) => return Ok(()),
+        (RuleAnswer::Allow, RuleAnswer::Allow) => match (known.agent, known.session) {
+            (_, Some(session)) if new.session.is_none() => {
+                format!("it answers in {session} only, and this one would answer in every session")
+            }
+            (Some(agent), _) if new.agent.is_none() => {
+                format!("it answers for {agent} only, and this one would answer for every agent")
+            }
+            _ => return Ok(()),
+        },
+    };
+    let text = format!("there is a rule {} already: {how}; nothing was changed", known.name);
+    Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(format!(
+        "name the same agent and session, or take it away first with `dromia approval rule remove {}`",
+        known.name
+    )))
 }

@@ -14,25 +14,21 @@ use crate::refusal::commit_fault;
 impl Engine {
     /// Makes the budgets that the configuration declares the ones that are declared, before any agent runs: those that it
     /// names are set, and those that an earlier one named and this one does not are removed. What people set by hand is
-    /// left alone. An agent may be named by its handle.
+    /// left alone. An agent may be named by its handle. What names a tenant or an agent that is not there waits for the first
+    /// start that finds it; whoever read the configuration tells of it.
     pub async fn budgets_declare(&self, declared: &[(Handle, Vec<Budget>)]) -> Result<(), Fault> {
         let (core, operator) = (&self.core, self.core.operator());
-        let mut met = Vec::new();
         let mut page = Page::first(Page::<TenantId>::LIMIT_MAX);
         loop {
             let tenants = core.ports.store.tenants(&operator, page).await.map_err(read_fault)?;
             for tenant in &tenants {
                 let mine = declared.iter().find(|(handle, _)| *handle == tenant.handle);
                 core.declare(tenant.id, mine.map_or(&[], |(_, budgets)| budgets.as_slice())).await?;
-                met.push(tenant.handle.clone());
             }
             match tenants.last() {
                 Some(last) if tenants.len() == page.limit => page.after = Some(last.id),
                 _ => break,
             }
-        }
-        for (handle, _) in declared.iter().filter(|(handle, _)| !met.contains(handle)) {
-            tracing::warn!(tenant = %handle, "no such tenant; its budgets are set by the first start that finds it");
         }
         Ok(())
     }
@@ -62,7 +58,7 @@ impl Core {
         self.commit_budgets(batch).await
     }
 
-    /// Puts an agent's id in the place of its handle. A budget of an agent that is not there is left out, and said.
+    /// Puts an agent's id in the place of its handle. A budget of an agent that is not there is left out.
     async fn by_id(&self, scope: &Scope, budget: Budget) -> Result<Option<Budget>, Fault> {
         let handle = match (&budget.of, budget.per) {
             (Some(of), Per::Agent) if of.parse::<AgentId>().is_err() => of.parse::<Handle>().ok(),
@@ -70,10 +66,6 @@ impl Core {
         };
         let Some(handle) = handle else { return Ok(Some(budget)) };
         let agent = self.ports.store.agent_by_handle(scope, &handle).await.map_err(read_fault)?;
-        if agent.is_none() {
-            let budget = budget.name.as_str();
-            tracing::warn!(budget, agent = %handle, "no such agent; its budget is set by the first start that finds it");
-        }
         Ok(agent.map(|agent| Budget { of: Some(agent.id.to_string()), ..budget }))
     }
 }

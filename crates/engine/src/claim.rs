@@ -161,6 +161,7 @@ impl Core {
             prepared: None,
             priced: false,
             before: None,
+            ahead: None,
             waiting: false,
         };
         let started = RunStarted {

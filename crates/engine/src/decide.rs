@@ -4,6 +4,7 @@
 //! the one thing to do [`Next`]. Ids, time and the results of effects come in with the input. The shell makes the
 //! entries durable before it does what leaves the process.
 
+mod ahead;
 mod approval;
 mod attempt;
 mod call;
@@ -65,6 +66,8 @@ pub enum Input {
     Failed(ModelError),
     /// The next call was prepared and judged.
     Judged(CallId, Judgement),
+    /// A call behind the next one was judged before its turn: it must be asked for, or nothing is said of it yet.
+    JudgedAhead(CallId, Option<Box<Asks>>),
     /// A second model was asked about a call.
     Consulted(CallId, Consulted),
     /// The reply was judged.
@@ -206,6 +209,8 @@ pub enum Next {
     Plan,
     /// Prepare and judge a call. Stays inside.
     Judge(CallId),
+    /// Prepare and judge a call before its turn, to ask for it together with the one that the run rests for. Stays inside.
+    JudgeAhead(CallId),
     /// Judge the reply. Stays inside.
     JudgeReply,
     /// Call the model. The entries must be durable.
@@ -253,6 +258,7 @@ impl Draft {
             Input::Replied(reply, label) => self.replied(reply, label),
             Input::Failed(error) => self.failed(&error),
             Input::Judged(call, judgement) => self.judged(call, judgement),
+            Input::JudgedAhead(call, asks) => self.judged_ahead(call, asks.map(|asks| *asks)),
             Input::Consulted(call, consulted) => self.consulted(call, consulted),
             Input::ReplyJudged(Verdict::Allow { rule, policy }) => {
                 self.push(Entry::RunCompleted(RunCompleted { rule, policy }));
@@ -289,6 +295,8 @@ impl Draft {
             Phase::Answered { .. } => Next::JudgeReply,
             Phase::UnitOpen { .. } => match self.state.next_call() {
                 Some((call, known)) => match &known.progress {
+                    // Its turn has come, and it may be judged otherwise by now.
+                    Progress::Held { answer: None, ahead: true, .. } => Next::Judge(call),
                     Progress::Held { until, cools_until, answer, .. } => {
                         let (until, cools_until, answer) = (*until, *cools_until, *answer);
                         self.held(call, until, cools_until, answer)

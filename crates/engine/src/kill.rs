@@ -184,8 +184,7 @@ impl Core {
         match self.ports.store.commit(batch).await {
             Commit::Done(receipt) if receipt.claimed => {
                 self.counts.count(TaskState::of_run(head.status));
-                let outcome =
-                    Outcome { run, last_seq: state.seq, head, reply: Vec::new(), failure: state.fault() };
+                let outcome = Outcome { run, last_seq: state.seq, head, reply: None, failure: state.fault() };
                 self.hub.resolve(&items, &Ok(outcome));
                 Ok(Some(run))
             }

@@ -4,7 +4,8 @@
 //! no answer will come. Beyond that nobody is kept from waiting here; how long a caller waits is the caller's own affair.
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::run::Run;
+use dromia_contracts::content::Part;
+use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::runs::Outcome;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::{AgentId, BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope};
@@ -111,8 +112,14 @@ impl Core {
             run: row.id,
             last_seq: row.last_seq,
             head: row.head,
-            reply: std::mem::take(&mut story.reply),
+            reply: answer(row.head.status, &story).map(<[Part]>::to_vec),
             failure: state.fault(),
         })
     }
+}
+
+/// Returns what others are given as the answer of a run: what the gate let leave, and nothing else. The last words of a run
+/// that ended in another way were refused, or nobody judged them; the journal has them as a record.
+pub(crate) fn answer(status: RunStatus, story: &Story) -> Option<&[Part]> {
+    (status == RunStatus::Completed).then_some(story.reply.as_slice())
 }

@@ -4,13 +4,16 @@
 //! only as long as every commit is answered "done". On any other answer it drops everything and lets recovery
 //! read the journal: between the failed answer and the takeover nothing is acted on.
 
+mod ahead;
 mod approving;
 mod asking;
 mod calling;
 mod consulting;
 mod metering;
+mod quoting;
 mod sending;
 mod telling;
+mod withholding;
 mod writing;
 
 use std::sync::Arc;
@@ -18,8 +21,8 @@ use std::sync::Arc;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::Approval;
 use dromia_contracts::budget::{Exhausted, Payer};
-use dromia_contracts::content::parts_text;
-use dromia_contracts::entry::{Entry, Park};
+use dromia_contracts::content::{Part, parts_text};
+use dromia_contracts::entry::{Entry, Park, Withheld};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::model::Prepared;
@@ -39,6 +42,7 @@ use crate::decide::{Input, Judgement, Next, decide};
 use crate::defaults::defaults;
 use crate::endorse::endorsed;
 use crate::live::Active;
+use crate::outcome::answer;
 use crate::plan;
 use crate::scheduler::{Ready, Slot};
 use crate::state::{Rest, RunState, apply};
@@ -46,6 +50,7 @@ use crate::story::Story;
 
 use self::approving::Asking;
 use self::consulting::Advised;
+use self::withholding::{LEAK_SCAN, answer_holds, unseen_answer};
 
 /// A run in the hands of its one writer.
 pub(crate) struct Owner {
@@ -79,6 +84,8 @@ pub(crate) struct Owner {
     pub(crate) priced: bool,
     /// How things stood before the call whose start is pending, in case a budget has no room for it.
     pub(crate) before: Option<Before>,
+    /// How things stood before the first call that is asked for before its turn with what is pending.
+    pub(crate) ahead: Option<Before>,
     /// A commit freed the session and told that input waits there.
     pub(crate) waiting: bool,
 }
@@ -114,6 +121,7 @@ impl Beside {
 pub(crate) struct Before {
     state: RunState,
     pending: usize,
+    asks: usize,
 }
 
 /// The run is not ours any more, or nobody can say: drop everything.
@@ -183,8 +191,22 @@ impl Owner {
                 Next::Plan => self.plan(),
                 Next::Judge(call) => {
                     let judged = self.judge(call).await?;
+                    // The store refuses the start of what somebody refuses meanwhile. What ended before is durable by then.
+                    if matches!(judged.0, Judgement::Allowed { .. })
+                        && self.state.asked_ahead(call).is_some()
+                        && let Some(ended) = self.commit().await?
+                    {
+                        next = ended;
+                        continue;
+                    }
                     next = self.decide_judged(call, judged);
                     continue;
+                }
+                Next::JudgeAhead(call) => {
+                    self.note_ahead();
+                    // Boxed, because it is rare and the run's future need not be larger for it.
+                    let asks = Box::pin(self.judge_ahead(call)).await?;
+                    Input::JudgedAhead(call, asks.map(Box::new))
                 }
                 Next::JudgeReply => self.judge_reply().await,
                 Next::CallModel => {
@@ -192,7 +214,8 @@ impl Owner {
                         next = ended;
                         continue;
                     }
-                    self.call_model().await?
+                    next = self.call_model().await?;
+                    continue;
                 }
                 Next::Consult(call) => {
                     // Boxed, because it is rare and the run's future need not be larger for it.
@@ -234,7 +257,8 @@ impl Owner {
             Input::Planned(_)
                 | Input::Judged(_, Judgement::Allowed { .. } | Judgement::Asks(_) | Judgement::Consults(_))
         ) {
-            self.before = Some(Before { state: self.state.clone(), pending: self.pending.len() });
+            let (pending, asks) = (self.pending.len(), self.asks.len());
+            self.before = Some(Before { state: self.state.clone(), pending, asks });
         }
         let mut decision = decide(&self.state, self.core.ports.runtime.clock.now(), input);
         note(&mut decision.entries);
@@ -256,6 +280,7 @@ impl Owner {
     pub(crate) fn unfund(&mut self, exhausted: Exhausted) -> Next {
         if let Some(before) = self.before.take() {
             self.pending.truncate(before.pending);
+            self.asks.truncate(before.asks);
             self.state = before.state;
         }
         self.prepared = None;
@@ -278,8 +303,10 @@ impl Owner {
         if self.active.take_signal() {
             let items = self.signals().await?;
             let several = items.len() > 1;
-            for item in items {
-                if item.kind == ItemKind::Terminate || *next == Next::Plan {
+            for (place, item) in items.into_iter().enumerate() {
+                // An answer counts from where its call may begin, and nothing that came before it is passed over.
+                let is_answer = place == 0 && matches!(item.kind, ItemKind::Approve | ItemKind::Deny);
+                if item.kind == ItemKind::Terminate || is_answer || *next == Next::Plan {
                     if several {
                         // One is taken at a time; the next look must find the others.
                         self.core.hub.signal(self.run);
@@ -318,6 +345,11 @@ impl Owner {
 
     /// Judges a call; says with it what else of it the journal keeps, as far as the gate was asked.
     async fn judge(&self, id: CallId) -> Result<(Judgement, Beside), Lost> {
+        if let Some((call, reason)) = self.story.masked(id) {
+            self.core.count_denied(&call.tool);
+            let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());
+            return Ok((Judgement::Denied { rule, reason, policy: None }, Beside::default()));
+        }
         let Some(call) = self.story.call(id) else {
             let reason = "the call's arguments were erased".to_owned();
             let rule = "erased".to_owned();
@@ -404,9 +436,13 @@ impl Owner {
     }
 
     async fn judge_reply(&self) -> Input {
-        let verdict = match self.leak_in_reply().await {
-            None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
-            Some(reason) => Verdict::Deny { rule: "leak scan".to_owned(), reason, policy: None },
+        // What was withheld when it was said is refused for the same reason, whoever could let it out by now.
+        let verdict = match self.story.withheld.clone() {
+            Some(Withheld { rule, reason }) => Verdict::Deny { rule, reason, policy: None },
+            None => match self.leak_in_reply().await {
+                None => self.gate(Action::Reply { session: self.session }, &Standing::default()),
+                Some(reason) => Verdict::Deny { rule: LEAK_SCAN.to_owned(), reason, policy: None },
+            },
         };
         Input::ReplyJudged(verdict)
     }
@@ -415,10 +451,8 @@ impl Owner {
     async fn leak_in_reply(&self) -> Option<String> {
         let text = parts_text(&self.story.reply);
         match self.core.ports.leaks.find(&self.scope, text.as_bytes()).await {
-            Ok(leaks) => leaks.first().map(|leak| {
-                format!("the answer holds the value of the secret {:?}, so it was not sent", leak.secret)
-            }),
-            Err(fault) => Some(format!("nobody can look whether the answer holds a secret: {fault}")),
+            Ok(leaks) => leaks.first().map(|leak| answer_holds(&leak.secret)),
+            Err(fault) => Some(unseen_answer(&fault)),
         }
     }
 
@@ -452,7 +486,7 @@ impl Owner {
                 run: self.run,
                 last_seq: self.durable,
                 head: self.state.head(),
-                reply: std::mem::take(&mut self.story.reply),
+                reply: answer(self.state.status(), &self.story).map(<[Part]>::to_vec),
                 failure: self.state.fault(),
             };
             self.core.hub.resolve(&self.items, &Ok(outcome));

@@ -129,6 +129,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         prepared: None,
         priced: false,
         before: None,
+        ahead: None,
         waiting: false,
     };
     let mut next = Next::Rest;

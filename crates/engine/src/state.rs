@@ -229,9 +229,59 @@ impl RunState {
         }
     }
 
-    /// Tells whether a second model may still be asked about a call: nobody allowed it, and it has not begun.
+    /// Tells whether a second model may still be asked about a call: nobody allowed it, it has not begun, and the run does not
+    /// rest for it.
     pub fn may_be_doubted(&self, id: CallId) -> bool {
-        self.progress(id) == Some(&Progress::Waiting) && self.approved(id).is_none()
+        match self.progress(id) {
+            Some(Progress::Waiting) => self.approved(id).is_none(),
+            Some(Progress::Held { answer: None, ahead, .. }) => *ahead,
+            Some(Progress::Held { .. } | Progress::Started { .. } | Progress::Done(_) | Progress::Handed)
+            | None => false,
+        }
+    }
+
+    /// Returns the approval under which a call was asked for before its turn, answered or not.
+    pub fn asked_ahead(&self, id: CallId) -> Option<ApprovalId> {
+        match self.progress(id)? {
+            Progress::Held { approval, ahead: true, .. } => Some(*approval),
+            _ => None,
+        }
+    }
+
+    /// Returns the action of a call that somebody was asked for and that has not begun.
+    pub fn held_action(&self, id: CallId) -> Option<Digest> {
+        match self.progress(id)? {
+            Progress::Held { action, .. } => Some(*action),
+            _ => None,
+        }
+    }
+
+    /// Lists the calls of the open unit that wait for an answer, with what each is asked for under.
+    pub fn unanswered(&self) -> impl Iterator<Item = (CallId, ApprovalId)> {
+        self.held().filter_map(|(call, known)| match known.progress {
+            Progress::Held { approval, answer: None, .. } => Some((call, approval)),
+            _ => None,
+        })
+    }
+
+    /// Lists the calls of the open unit that somebody was asked for and that have not begun.
+    pub fn held(&self) -> impl Iterator<Item = (CallId, &CallState)> {
+        self.calls().filter(|(_, known)| matches!(known.progress, Progress::Held { .. }))
+    }
+
+    /// Returns the first call of the open unit behind this one that nobody looked at.
+    pub fn waiting_after(&self, id: CallId) -> Option<CallId> {
+        let mut waiting = self.calls().filter(|(_, known)| known.progress == Progress::Waiting);
+        waiting.find(|(call, _)| *call > id).map(|(call, _)| call)
+    }
+
+    /// Lists the calls of the open unit.
+    fn calls(&self) -> impl Iterator<Item = (CallId, &CallState)> {
+        let (step, calls) = match &self.phase {
+            Phase::UnitOpen { step, calls } => (*step, calls.as_slice()),
+            _ => (0, <&[CallState]>::default()),
+        };
+        (0..).zip(calls).map(move |(index, call)| (CallId { step, index }, call))
     }
 
     fn progress(&self, id: CallId) -> Option<&Progress> {
@@ -244,8 +294,29 @@ impl RunState {
     }
 
     /// Tells whether the run rests for an answer of a person.
-    fn rests_for_approval(&self) -> bool {
+    pub fn rests_for_approval(&self) -> bool {
         matches!(self.rest, Some(Rest::Parked(Park::Approval { .. })))
+    }
+
+    /// Takes an answer to the call that was asked for under an approval; without one, to the first that waits. The run rests on
+    /// where it rests for another call.
+    fn take_answer(&mut self, approval: Option<ApprovalId>, allowed: bool) {
+        let rested = match self.rest {
+            Some(Rest::Parked(Park::Approval { approval, .. })) => Some(approval),
+            _ => None,
+        };
+        if rested.is_some() && (approval.is_none() || approval == rested) {
+            self.rest = None;
+        }
+        let Phase::UnitOpen { calls, .. } = &mut self.phase else { return };
+        let mut open = calls.iter_mut().filter_map(|call| match &mut call.progress {
+            Progress::Held { approval, answer: answer @ None, .. } => Some((*approval, answer)),
+            _ => None,
+        });
+        if let Some((_, answer)) = open.find(|(known, _)| approval.is_none_or(|approval| approval == *known))
+        {
+            *answer = Some(allowed);
+        }
     }
 
     /// Returns why the run failed as a fault for callers.

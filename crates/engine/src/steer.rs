@@ -206,12 +206,19 @@ impl Core {
             }
             (_, Some(Rest::Parked(park))) => {
                 (why.waits_for, why.unblocked_by) = park_text(*park);
+                let asked: Vec<String> = state.unanswered().map(|(_, asked)| asked.to_string()).collect();
+                if let (Park::Approval { approval, .. }, 2..) = (park, asked.len()) {
+                    let first = approval.to_string();
+                    let others: Vec<&str> =
+                        asked.iter().map(String::as_str).filter(|id| *id != first).collect();
+                    why.waits_for = format!("{}; of the same step wait {}", why.waits_for, others.join(", "));
+                }
                 why.command = match (park, &state.started) {
                     (Park::AgentPaused, Some(started)) => {
                         Some(format!("dromia agent resume {}", started.agent))
                     }
-                    (Park::Approval { approval, .. }, _) => {
-                        Some(format!("dromia approval approve {approval}"))
+                    (Park::Approval { .. }, _) => {
+                        Some(format!("dromia approval approve {}", asked.join(" ")))
                     }
                     _ => cancel,
                 };

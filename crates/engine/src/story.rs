@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::client::Answers;
 use dromia_contracts::content::{AssistantMessage, CallStatus, InputMessage, Part, ToolCall, ToolResult};
-use dromia_contracts::entry::Entry;
+use dromia_contracts::entry::{Entry, MaskedCall, Withheld};
 use dromia_contracts::input::{AskedCall, InputBody};
 use dromia_contracts::label::{Integrity, Label, Readers};
 use dromia_contracts::past::Past;
@@ -37,6 +37,10 @@ pub(crate) struct Story {
     pub(crate) label: Label,
     /// What the model said last.
     pub(crate) reply: Vec<Part>,
+    /// Why nobody is told that, if so.
+    pub(crate) withheld: Option<Withheld>,
+    /// Which calls of that message begin in no case.
+    masked: Vec<MaskedCall>,
     /// How many agents in a row led to the newest input.
     pub(crate) hops: u32,
     /// What the newest input offers beside what the agent has.
@@ -93,6 +97,8 @@ impl Story {
             history_from,
             label: Label { integrity: Integrity::Trusted, readers: Readers::Public },
             reply: Vec::new(),
+            withheld: None,
+            masked: Vec::new(),
             hops: 0,
             client: Client::default(),
             asked: None,
@@ -290,6 +296,8 @@ impl Story {
                 self.join(&message.parts);
                 self.begin_unit(replied.step, self.led_to(&message, replied.clean));
                 self.reply.clone_from(&message.parts);
+                self.withheld.clone_from(&replied.withheld);
+                self.masked.clone_from(&replied.masked);
                 self.handed.clear();
                 self.open = Some(OpenUnit::new(message));
                 self.close();
@@ -298,6 +306,8 @@ impl Story {
                 let message: AssistantMessage = parse(body, || format!("the call {}", asked.call))?;
                 self.begin_unit(asked.call.step, self.by_hand);
                 self.reply.clear();
+                self.withheld = None;
+                self.masked.clear();
                 self.handed.clear();
                 self.open = Some(OpenUnit::new(message));
             }
@@ -328,8 +338,18 @@ impl Story {
         Ok(())
     }
 
-    /// Returns a call of the open unit.
+    /// Returns a call of the open unit that may be judged.
     pub(crate) fn call(&self, id: CallId) -> Option<&ToolCall> {
+        self.asked_for(id).filter(|call| self.masked.iter().all(|masked| masked.call != call.id))
+    }
+
+    /// Returns a call of the open unit that begins in no case, and what the model is told of it.
+    pub(crate) fn masked(&self, id: CallId) -> Option<(&ToolCall, &str)> {
+        let masked = self.masked.iter().find(|masked| masked.call == id)?;
+        Some((self.asked_for(id)?, masked.reason.as_str()))
+    }
+
+    fn asked_for(&self, id: CallId) -> Option<&ToolCall> {
         self.open.as_ref()?.message().calls.iter().find(|call| call.id == id)
     }
 

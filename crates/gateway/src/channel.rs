@@ -1,5 +1,7 @@
 //! The channels of `dromia.yaml`: who may speak to which agent by a signature, and where its answers are sent.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use dromia_contracts::agent::Handle;
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::{BoxFuture, Scope};
 
+pub(crate) use self::kept::KeptKeys;
 use crate::signature::Key;
 
 /// One webhook channel. Everything is checked before it gets here.
@@ -49,8 +52,8 @@ pub enum ChannelKey {
     InVault(String),
 }
 
-/// The port to the keys that are in a vault. A key is opened for one message and kept by nobody, so one that was renewed
-/// counts at once.
+/// The port to the keys that are in a vault. A key is opened for one message that leaves, and kept a second for those that come
+/// in, as long as nothing changes; so one that was renewed counts at once.
 pub trait ChannelKeys: Send + Sync + fmt::Debug {
     /// Opens the secret of a name for signing what is exchanged with the server of an address. The error says why not, for
     /// the operator, and holds nothing of the secret.
@@ -60,6 +63,10 @@ pub trait ChannelKeys: Send + Sync + fmt::Debug {
         secret: &'a str,
         url: &'a str,
     ) -> BoxFuture<'a, Result<Key, String>>;
+
+    /// Counts changes of what is in the vault. A change that ended well is counted when whoever made it is told, so a key that
+    /// was opened before is not used behind it.
+    fn changes(&self) -> u64;
 }
 
 impl Channel {

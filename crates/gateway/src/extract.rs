@@ -22,7 +22,10 @@ pub(crate) struct Segments<T>(pub(crate) T);
 
 impl From<PathRejection> for Failure {
     fn from(rejection: PathRejection) -> Self {
-        Self::invalid(rejection.body_text())
+        let text = rejection.body_text();
+        // What a library says of itself says nothing to whoever asked.
+        let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        Self::invalid(format!("the query is not what this route takes: {text}"))
     }
 }
 

@@ -35,7 +35,7 @@ use self::flights::Flights;
 use self::policy::Life;
 pub use self::post::{Letter, Post, Posted};
 use self::pump::Pump;
-use crate::channel::{Channel, ChannelKeys, Channels};
+use crate::channel::{Channel, ChannelKeys, Channels, KeptKeys};
 use crate::signature::Key;
 
 /// What the outbox reaches the world through.
@@ -59,6 +59,8 @@ pub struct OutboxPorts {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     pump: Arc<Pump>,
+    /// For what comes in.
+    kept: Arc<KeptKeys>,
 }
 
 /// How messages ended since the start, and what is at work.
@@ -85,6 +87,7 @@ impl Outbox {
             holder: Digest::from_bytes(ports.runtime.ids.secret()),
             began_at: ports.runtime.clock.now(),
         };
+        let kept = Arc::new(KeptKeys::of(&channels));
         let pump = Pump {
             operator: ports.authority.operator(),
             life,
@@ -95,7 +98,7 @@ impl Outbox {
             channels,
             ports,
         };
-        Self { pump: Arc::new(pump) }
+        Self { pump: Arc::new(pump), kept }
     }
 
     /// Starts to deliver, with what an earlier life left.
@@ -119,9 +122,10 @@ impl Outbox {
         &self.pump.channels
     }
 
-    /// Finds the key of a channel in a scope of its tenant, or says why not.
-    pub(crate) async fn key(&self, channel: &Channel, scope: &Scope) -> Result<Key, String> {
-        channel.key(&*self.pump.ports.keys, scope).await
+    /// Finds the key that checks what comes in by a channel, in a scope of its tenant, or says why not.
+    pub(crate) async fn key(&self, name: &str, channel: &Channel, scope: &Scope) -> Result<Key, String> {
+        let ports = &self.pump.ports;
+        self.kept.key((name, channel), &*ports.keys, scope, ports.runtime.clock.now()).await
     }
 
     /// Tells how messages ended since the start.

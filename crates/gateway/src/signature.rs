@@ -22,6 +22,8 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// The longest id, in bytes.
 pub const ID_BYTES_MAX: usize = 256;
+/// How many bytes a signature has.
+const TAG_BYTES: usize = 32;
 /// The most signatures of one message that are looked at.
 const SIGNATURES_MAX: usize = 16;
 
@@ -64,6 +66,40 @@ pub struct Claims<'a> {
     pub signature: &'a str,
 }
 
+impl Claims<'_> {
+    /// Looks at what a message says about itself, before anybody looks for a key: its id, its time, and whether there is a
+    /// signature at all. What passes may be forged still.
+    ///
+    /// # Errors
+    /// What is wrong with it. Nobody knows who says so, so a stranger is not told.
+    pub fn check(&self, now: Timestamp, tolerance: Duration) -> Result<(), SignatureError> {
+        self.check_id()?;
+        if !self.tags().any(|tag| tag.len() == TAG_BYTES) {
+            return Err(SignatureError::Forged);
+        }
+        self.check_time(now, tolerance)
+    }
+
+    fn check_id(&self) -> Result<(), SignatureError> {
+        // A full stop in an id would let one signature stand for another id and time.
+        let good = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
+        let is_id = (1..=ID_BYTES_MAX).contains(&self.id.len()) && self.id.bytes().all(good);
+        if is_id { Ok(()) } else { Err(SignatureError::Id) }
+    }
+
+    fn check_time(&self, now: Timestamp, tolerance: Duration) -> Result<(), SignatureError> {
+        let sent: i64 = self.timestamp.parse().map_err(|_| SignatureError::Late)?;
+        let apart = now.as_second().abs_diff(sent);
+        if apart > tolerance.as_secs() { Err(SignatureError::Late) } else { Ok(()) }
+    }
+
+    /// The signatures of the kind that is known, decoded.
+    fn tags(&self) -> impl Iterator<Item = Vec<u8>> {
+        let signatures = self.signature.split(' ').take(SIGNATURES_MAX);
+        signatures.filter_map(|one| one.strip_prefix("v1,").and_then(|encoded| STANDARD.decode(encoded).ok()))
+    }
+}
+
 /// Why a message is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
@@ -94,23 +130,12 @@ impl Key {
         now: Timestamp,
         tolerance: Duration,
     ) -> Result<(), SignatureError> {
-        // A full stop in an id would let one signature stand for another id and time.
-        let good = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
-        if claims.id.is_empty() || claims.id.len() > ID_BYTES_MAX || !claims.id.bytes().all(good) {
-            return Err(SignatureError::Id);
-        }
+        claims.check_id()?;
         let signed = signed(claims.id, claims.timestamp, body);
-        let mut tags = claims
-            .signature
-            .split(' ')
-            .take(SIGNATURES_MAX)
-            .filter_map(|one| one.strip_prefix("v1,").and_then(|encoded| STANDARD.decode(encoded).ok()));
-        if !tags.any(|tag| hmac::verify(&self.0, &signed, &tag).is_ok()) {
+        if !claims.tags().any(|tag| hmac::verify(&self.0, &signed, &tag).is_ok()) {
             return Err(SignatureError::Forged);
         }
-        let sent: i64 = claims.timestamp.parse().map_err(|_| SignatureError::Late)?;
-        let apart = now.as_second().abs_diff(sent);
-        if apart > tolerance.as_secs() { Err(SignatureError::Late) } else { Ok(()) }
+        claims.check_time(now, tolerance)
     }
 }
 
@@ -185,6 +210,31 @@ mod tests {
             checked("m", &i64::MIN.to_string(), &key().sign("m", &i64::MIN.to_string(), b"b"), b"b"),
             Err(SignatureError::Late)
         );
+    }
+
+    #[test]
+    fn what_nobody_can_have_signed_is_seen_without_a_key() {
+        let good = key().sign("m", "1614265330", b"body");
+        let other = format!("v1,{}", STANDARD.encode([7; TAG_BYTES]));
+        let several = format!("v1a,xyz v1,AAAA {good}");
+        for (id, timestamp, signature, seen) in [
+            ("m", "1614265330", good.as_str(), Ok(())),
+            ("m", "1614265330", &other, Ok(())),
+            ("m", "1614265330", &several, Ok(())),
+            ("", "1614265330", &good, Err(SignatureError::Id)),
+            ("a.1", "1614265330", &good, Err(SignatureError::Id)),
+            ("m", "1614265330", "", Err(SignatureError::Forged)),
+            ("m", "1614265330", "v1,AAAA", Err(SignatureError::Forged)),
+            ("m", "1614265330", "v1,%", Err(SignatureError::Forged)),
+            ("m", "1614265330", other.trim_start_matches("v1,"), Err(SignatureError::Forged)),
+            ("m", "1614265029", &good, Err(SignatureError::Late)),
+            ("m", "1614265631", &good, Err(SignatureError::Late)),
+            ("m", "soon", &good, Err(SignatureError::Late)),
+        ] {
+            let now = Timestamp::from_second(NOW).expect("a time");
+            let claims = Claims { id, timestamp, signature };
+            assert_eq!(claims.check(now, Duration::from_mins(5)), seen, "{claims:?}");
+        }
     }
 
     #[test]

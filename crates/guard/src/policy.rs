@@ -9,6 +9,7 @@
 //! count now and takes others at any time; whoever asks sees the old ones or the new ones whole, and is told which by their
 //! digest. Of others that cannot count it is told why ([`Policies::refuse`]). It reads no file.
 
+mod known;
 mod layer;
 mod problem;
 mod question;
@@ -24,6 +25,7 @@ use dromia_contracts::id::TenantId;
 use dromia_contracts::tool::{Manifest, PreparedCall, Sink};
 use jiff::Timestamp;
 
+use self::known::{Asked, Verdicts};
 pub use self::layer::{
     BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, file_rules,
     run_tests,
@@ -87,6 +89,7 @@ pub struct Policies {
     built_in: Arc<Layer>,
     below: Arc<RwLock<Below>>,
     known: Arc<Known>,
+    verdicts: Arc<Verdicts>,
 }
 
 /// The layers below the built-in one that count, and what lies in their place and does not.
@@ -115,7 +118,7 @@ impl Policies {
     pub fn built_in() -> Result<Self, PolicyProblem> {
         let file = PolicyText { name: "built-in".to_owned(), text: DEFAULT.to_owned() };
         let built_in = Arc::new(Layer::compile("built-in", &[file])?);
-        Ok(Self { built_in, below: Arc::default(), known: Arc::default() })
+        Ok(Self { built_in, below: Arc::default(), known: Arc::default(), verdicts: Arc::default() })
     }
 
     /// Tells the policy what is known of tools beside their calls.
@@ -179,6 +182,30 @@ impl Policies {
         let tenant = below.tenants.get(&principal.scope.tenant());
         let lower = [("instance", below.instance.as_ref()), ("tenant", tenant)];
         let policy = self.digest(lower.map(|(_, layer)| layer));
+        let own = lower.iter().any(|(_, layer)| layer.is_some());
+        let Some(asked) = Asked::of(principal, action, capability, policy, own) else {
+            return self.evaluate(principal, action, capability, lower, policy);
+        };
+        if let Some(judged) = self.verdicts.of(&asked) {
+            return judged;
+        }
+        let judged = self.evaluate(principal, action, capability, lower, policy);
+        // What broke may have been the machine, and the next question finds it mended.
+        if judged.said.rule != BROKEN {
+            self.verdicts.keep(asked, judged.clone());
+        }
+        judged
+    }
+
+    /// Puts a question to the layers.
+    fn evaluate(
+        &self,
+        principal: Principal<'_>,
+        action: Action<'_>,
+        capability: &str,
+        lower: [(&'static str, Option<&Layer>); 2],
+        policy: Digest,
+    ) -> Judged {
         let denied = |rule: &str, reason: String| Judged {
             said: Said { call: Call::Deny, rule: rule.to_owned(), reason },
             layer: "built-in",

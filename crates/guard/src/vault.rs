@@ -7,33 +7,35 @@
 //!
 //! Memory holds a tenant's values as long as they are looked for, for 64 tenants at most.
 
+mod fault;
+mod rule;
 mod scan;
 pub mod seal;
+mod sealed;
 
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::store::{
-    Batch, Commit, Mutation, Page, ReadError, Refusal, SecretErase, Store, VaultKeyPut,
-};
+use dromia_contracts::store::{Batch, Mutation, Page, SecretErase, Store, VaultKeyPut};
 use dromia_contracts::vault::{
-    KeyBytes, KeyError, KeyProvider, Leaks, NAME_RULE, NewSecret, Placement, SECRETS_MAX, SIGNING_BYTES,
-    SIGNING_PREFIX, SealedSecret, Secret, SecretUse, SecretValue, Spotter, Vault, is_name, mask,
+    KeyBytes, KeyProvider, Leaks, NewSecret, Placement, SECRETS_MAX, SealedSecret, Secret, SecretUse,
+    SecretValue, Spotter, Vault, mask,
 };
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use tokio::sync::Mutex;
-use zeroize::Zeroizing;
 
+use self::fault::{commit_fault, damaged, invalid, locked, not_found, read_fault};
+use self::rule::{check, fits};
 use self::scan::Scanner;
-use self::seal::{Unopened, context};
+use self::seal::Unopened;
+pub use self::sealed::tenant_context;
+use self::sealed::{key_context, opened, value_context};
 use crate::capability::{ROOT_ID, RootKey, Roots};
+use crate::egress::Refused;
 use crate::egress::target::Target;
-use crate::egress::{Refused, is_free_header};
 
 /// What a tenant's root key of capability tokens is derived for. Its number stands in every token that begins with it.
 const ROOT_OF_CAPABILITIES: &str = "dromia 2026-11-22 root key of capability tokens, number 1";
@@ -127,6 +129,12 @@ impl StoreVault {
         }
         let value = self.value(scope, &sealed).await.map_err(told)?;
         value.expose().parse().map_err(|_| told(NO_SIGNING_KEY))
+    }
+
+    /// Counts changes of secrets, of whichever tenant. One that ended well is counted before whoever made it is told: who keeps a
+    /// key that it opened before the count moved has an old one.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// Says why a secret could not be used at an address, if it could not. Its value is opened and dropped.
@@ -319,136 +327,4 @@ impl Leaks for StoreVault {
     fn spotter<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Arc<dyn Spotter>, Fault>> {
         Box::pin(async move { Ok(self.scanner(scope).await? as Arc<dyn Spotter>) })
     }
-}
-
-/// Checks a secret that is to be set, and returns its server in canonical form.
-fn check(new: &NewSecret) -> Result<String, Fault> {
-    if !is_name(&new.name) {
-        return Err(invalid(format!("name: a secret's name is {NAME_RULE}")));
-    }
-    if let Placement::Header(name) = &new.placement
-        && !is_free_header(name)
-    {
-        return Err(invalid("placement: this header is the connection's own or no header".to_owned()));
-    }
-    fits(&new.placement, &new.value)?;
-    let url = if new.host.contains("://") { new.host.clone() } else { format!("https://{}", new.host) };
-    let target = Target::read(&url).map_err(|refused| invalid(format!("host: {}", refused.reason)))?;
-    if !target.is_origin() {
-        return Err(invalid(
-            "host: a host has no path; write api.example.com or api.example.com:8443".to_owned(),
-        ));
-    }
-    Ok(target.to_string())
-}
-
-/// Checks that a value can stand where its secret does, or can sign.
-fn fits(placement: &Placement, value: &SecretValue) -> Result<(), Fault> {
-    match placement {
-        Placement::Header(_) | Placement::Bearer if !value.expose().is_ascii() => {
-            Err(invalid("value: a header holds ASCII only".to_owned()))
-        }
-        Placement::Signature if !is_signing_key(value.expose()) => Err(invalid(
-            "value: what signs is whsec_ and 24 to 64 bytes in base64; make one with: \
-             echo whsec_$(head -c 32 /dev/urandom | base64)"
-                .to_owned(),
-        )),
-        Placement::Header(_) | Placement::Bearer | Placement::Query(_) | Placement::Signature => Ok(()),
-    }
-}
-
-fn is_signing_key(value: &str) -> bool {
-    let key = value.strip_prefix(SIGNING_PREFIX).and_then(|encoded| STANDARD.decode(encoded).ok());
-    key.map(Zeroizing::new).is_some_and(|key| SIGNING_BYTES.contains(&key.len()))
-}
-
-fn opened(tenant: TenantId, over: &KeyBytes, sealed: &SealedSecret) -> Result<SecretValue, Unopened> {
-    let own = seal::open(over, &key_context(tenant, &sealed.secret), &sealed.key)?;
-    let own = KeyBytes::new(own.as_slice().try_into().map_err(|_| Unopened)?);
-    let text = seal::open(&own, &value_context(tenant, &sealed.secret), &sealed.value)?;
-    let text = std::str::from_utf8(&text).map_err(|_| Unopened)?;
-    SecretValue::new(text.to_owned()).map_err(|_| Unopened)
-}
-
-/// What a tenant's key is sealed under, so that it opens for this tenant only.
-pub fn tenant_context(tenant: TenantId) -> Vec<u8> {
-    context(&[b"tenant key", tenant.as_bytes()])
-}
-
-fn key_context(tenant: TenantId, secret: &Secret) -> Vec<u8> {
-    context(&[b"secret key", tenant.as_bytes(), secret.name.as_bytes(), &secret.version.to_be_bytes()])
-}
-
-fn value_context(tenant: TenantId, secret: &Secret) -> Vec<u8> {
-    context(&[
-        b"secret value",
-        tenant.as_bytes(),
-        secret.name.as_bytes(),
-        &secret.version.to_be_bytes(),
-        secret.host.as_bytes(),
-        secret.placement.to_string().as_bytes(),
-    ])
-}
-
-fn invalid(text: String) -> Fault {
-    Fault::new(ErrorCode::InvalidRequest, text)
-}
-
-/// What was written is not repeated: it may be the value.
-fn not_found() -> Fault {
-    Fault::new(ErrorCode::SecretNotFound, "there is no secret of this name")
-}
-
-/// The words of the error name a file of the machine, so they go to the log and not to the tenant.
-fn locked(error: &KeyError) -> Fault {
-    tracing::error!(%error, "the vault cannot be opened");
-    Fault::new(
-        ErrorCode::VaultLocked,
-        "the secrets of this home cannot be opened: its key is missing or another one",
-    )
-}
-
-fn damaged(problem: &str) -> Fault {
-    tracing::error!(problem, "the vault is damaged");
-    Fault::new(ErrorCode::VaultLocked, "the secrets of this tenant cannot be opened: they are damaged")
-}
-
-fn read_fault(error: &ReadError) -> Fault {
-    match error {
-        ReadError::Unavailable { cause } => {
-            tracing::warn!(%cause, "secrets could not be read");
-            Fault::new(ErrorCode::StoreUnavailable, "the store did not answer")
-        }
-        ReadError::Damaged { place, problem } => {
-            tracing::error!(%place, %problem, "a secret is damaged");
-            Fault::new(
-                ErrorCode::VaultLocked,
-                "the secrets of this tenant cannot be opened: they are damaged",
-            )
-        }
-    }
-}
-
-fn commit_fault(answer: Commit) -> Result<(), Fault> {
-    let (code, text) = match answer {
-        Commit::Done(_) => return Ok(()),
-        Commit::Unknown { cause } => {
-            tracing::warn!(%cause, "a change of a secret has no known outcome");
-            (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
-        }
-        Commit::Refused(Refusal::ReadOnly { .. }) => {
-            (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
-        }
-        Commit::Refused(Refusal::Overloaded) => {
-            (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
-        }
-        Commit::Refused(Refusal::SecretVersion { .. }) => {
-            (ErrorCode::VersionConflict, "the secret was changed meanwhile")
-        }
-        Commit::Refused(refusal) => {
-            tracing::warn!(%refusal, "a change of a secret was refused");
-            (ErrorCode::Internal, "the store refused the write")
-        }
-    };
-    Err(Fault::new(code, text))
 }

@@ -118,6 +118,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
                 agent: AGENT,
                 key,
                 at: at(),
+                believes: false,
             }))
         });
         assert!(matches!(store.commit(batch).await, Commit::Done(_)));
@@ -196,6 +197,8 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         stopped_at: None,
         tools: vec![],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     };
     let completed = RunCompleted { rule: "reply.session".into(), policy: None };
     let end = RunAppend {

@@ -9,6 +9,9 @@ use jiff::Timestamp;
 /// The digest before the first entry.
 pub(crate) const ORIGIN: [u8; 32] = [0; 32];
 
+/// The bytes of everything else that a link covers.
+const BESIDE_FIELDS: usize = 32 + 8 + 8 + 8 + 1 + 2 + 4 + 32;
+
 /// What one link covers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link<'a> {
@@ -23,21 +26,22 @@ pub(crate) struct Link<'a> {
 
 /// Returns the digest after an entry.
 pub(crate) fn next(previous: &[u8; 32], link: &Link<'_>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(previous);
-    hasher.update(&link.seq.to_be_bytes());
-    hasher.update(&link.at.as_millisecond().to_be_bytes());
-    hasher.update(&link.epoch.to_be_bytes());
-    hasher.update(link.kind.as_bytes());
-    hasher.update(&[0]);
-    hasher.update(&link.version.to_be_bytes());
+    // One piece is digested faster than ten.
+    let mut bytes = Vec::with_capacity(BESIDE_FIELDS + link.kind.len() + link.fields.len());
+    bytes.extend(previous);
+    bytes.extend(link.seq.to_be_bytes());
+    bytes.extend(link.at.as_millisecond().to_be_bytes());
+    bytes.extend(link.epoch.to_be_bytes());
+    bytes.extend(link.kind.as_bytes());
+    bytes.push(0);
+    bytes.extend(link.version.to_be_bytes());
     // A batch is at most 1 MiB, so the length of its fields fits.
-    hasher.update(&u32::try_from(link.fields.len()).unwrap_or(u32::MAX).to_be_bytes());
-    hasher.update(link.fields.as_bytes());
+    bytes.extend(u32::try_from(link.fields.len()).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(link.fields.as_bytes());
     if let Some(hash) = link.body_hash {
-        hasher.update(hash);
+        bytes.extend(hash);
     }
-    *hasher.finalize().as_bytes()
+    *blake3::hash(&bytes).as_bytes()
 }
 
 #[cfg(test)]

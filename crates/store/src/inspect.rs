@@ -5,6 +5,7 @@
 //! and says so, so a large store cannot hold a diagnosis up.
 
 mod audit;
+mod names;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,6 +26,7 @@ use crate::config::StoreConfig;
 use crate::open::OpenError;
 
 pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed};
+pub use self::names::{Names, TenantNames};
 
 /// The most files of bodies that are compared with their rows.
 const FILES_LOOKED_AT: usize = 4096;

@@ -9,7 +9,9 @@
 
 mod words;
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::sync::LazyLock;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
@@ -45,6 +47,14 @@ const DEPTH_MAX: usize = 16;
 /// Shorter hex is kept as text.
 const HEX_DIGITS_MIN: usize = 16;
 const ID_BYTES: usize = 16;
+
+/// Where each word stands in `WORDS`, and each key in `KEYS`.
+static NUMBERS_OF_WORDS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| numbers(WORDS));
+static NUMBERS_OF_KEYS: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| numbers(KEYS));
+
+fn numbers(table: &'static [&'static str]) -> HashMap<&'static str, u64> {
+    table.iter().copied().zip(0..).collect()
+}
 
 /// Packs JSON text, unless that would not be shorter or not come back as it was.
 pub(crate) fn pack(text: &str) -> Option<Vec<u8>> {
@@ -98,9 +108,9 @@ impl<'de> Visitor<'de> for Packer<'_> {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        if let Some(word) = WORDS.iter().position(|word| *word == value) {
+        if let Some(word) = NUMBERS_OF_WORDS.get(value) {
             self.0.push(WORD);
-            push_number(self.0, word as u64);
+            push_number(self.0, *word);
         } else if let Some((prefix, id)) = as_id(value) {
             self.0.push(ID);
             push_number(self.0, prefix as u64);
@@ -152,8 +162,8 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<(), E> {
-        if let Some((number, _)) = (KEY_FIRST..).zip(KEYS).find(|(_, known)| **known == key) {
-            push_number(self.0, number);
+        if let Some(number) = NUMBERS_OF_KEYS.get(key) {
+            push_number(self.0, KEY_FIRST + number);
         } else {
             push_number(self.0, KEY_TEXT);
             push_text(self.0, key);
@@ -284,13 +294,23 @@ impl Unpacker<'_> {
     }
 
     fn quote(&mut self, text: &str) -> Option<()> {
-        self.text.push_str(&serde_json::to_string(text).ok()?);
+        let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        if text.bytes().all(is_plain) {
+            self.text.push('"');
+            self.text.push_str(text);
+            self.text.push('"');
+        } else {
+            self.text.push_str(&serde_json::to_string(text).ok()?);
+        }
         Some(())
     }
 
     fn digits(&mut self, length: usize) -> Option<()> {
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         for byte in self.take(length)? {
-            write!(self.text, "{byte:02x}").ok()?;
+            self.text.push(DIGITS[usize::from(byte >> 4)]);
+            self.text.push(DIGITS[usize::from(byte & 0xf)]);
         }
         Some(())
     }

@@ -18,12 +18,12 @@ pub enum Approval {
     /// Show a call: exactly what would run, and where its arguments come from
     #[command(visible_alias = "get", after_help = "Examples:\n  dromia approval show apr_0199c0de…")]
     Show(ApprovalName),
-    /// Approve a call
+    /// Approve a call, or several of one run
     #[command(
-        after_help = "Examples:\n  dromia approval approve apr_0199c0de…\n  dromia approval approve apr_0199c0de… --session\n  dromia approval approve apr_0199c0de… --always 'file.write path=notes/**'"
+        after_help = "Examples:\n  dromia approval approve apr_0199c0de…\n  dromia approval approve apr_0199c0de… apr_0199c0df…\n  dromia approval approve apr_0199c0de… --session\n  dromia approval approve apr_0199c0de… --always 'file.write path=notes/**'"
     )]
     Approve(ApproveCall),
-    /// Refuse a call
+    /// Refuse a call, or several of one run
     #[command(after_help = "Examples:\n  dromia approval deny apr_0199c0de… --reason 'not on a Friday'")]
     Deny(DenyCall),
     /// Keep rules that answer in your place
@@ -52,11 +52,12 @@ pub struct ApprovalName {
     pub id: String,
 }
 
-/// A call to approve.
+/// Calls to approve.
 #[derive(Debug, Clone, Args)]
 pub struct ApproveCall {
-    /// The approval's id
-    pub id: String,
+    /// The approval's id; several of one run are approved together, all of them or none
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
     /// This one call, which is meant if nothing else is said
     #[arg(long, conflicts_with_all = ["session", "always"])]
     pub once: bool,
@@ -68,11 +69,12 @@ pub struct ApproveCall {
     pub always: Option<String>,
 }
 
-/// A call to refuse.
+/// Calls to refuse.
 #[derive(Debug, Clone, Args)]
 pub struct DenyCall {
-    /// The approval's id
-    pub id: String,
+    /// The approval's id; several of one run are refused together, all of them or none
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
     /// Why, for the agent and for people
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

@@ -1,8 +1,10 @@
 //! `agent`: register, look at, steer and erase agents, and choose the default one.
 
 use dromia_api::agent::{Agent, CreateAgent, Deleted};
+use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::Run;
-use dromia_api::{AgentConfig, List, RunStatus};
+use dromia_api::session::Session;
+use dromia_api::{AgentConfig, AgentState, List, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -93,6 +95,41 @@ pub(super) struct Status {
     agent: Agent,
     /// Its runs that have not ended.
     open_runs: Vec<Run>,
+    /// Inputs of its sessions that no run has taken yet.
+    waiting: u64,
+}
+
+/// The most pages of sessions in which inputs that wait are looked for.
+const PAGES_MAX: usize = 16;
+
+/// Counts the inputs of an agent that no run has taken yet.
+async fn waiting(cli: &Cli<'_>, agent: &Agent) -> Outcome<u64> {
+    let (mut waiting, mut after) = (0, String::new());
+    for _ in 0..PAGES_MAX {
+        let path = format!("/v1/sessions?agent={}&limit={LIMIT_MAX}{after}", agent.id);
+        let page: List<Session> = cli.client.get(&path).await?;
+        waiting += page.items.iter().map(|session| session.waiting).sum::<u64>();
+        match page.next {
+            Some(next) => after = format!("&after={}", encoded(&next)),
+            None => break,
+        }
+    }
+    Ok(waiting)
+}
+
+/// Says how many inputs wait, and what they wait for; nothing if none does.
+fn waiting_text(agent: &Agent, waiting: u64) -> String {
+    let handle = &agent.handle;
+    let inputs = match waiting {
+        0 => return String::new(),
+        1 => "; 1 input waits".to_owned(),
+        waiting => format!("; {waiting} inputs wait"),
+    };
+    match agent.state {
+        AgentState::Paused => format!("{inputs} until `dromia agent resume {handle}`"),
+        AgentState::Running => inputs,
+        AgentState::Terminated | AgentState::Deleting => format!("{inputs}, and nothing takes them any more"),
+    }
 }
 
 async fn status(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
@@ -102,14 +139,16 @@ async fn status(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
         let path = format!("/v1/runs?agent={}&status={}", agent.id, status.as_str());
         open_runs.extend(cli.client.get::<List<Run>>(&path).await?.items);
     }
+    let waiting = waiting(cli, &agent).await?;
     let columns = output.context().columns;
-    output.show(&Status { agent, open_runs }, |Status { agent, open_runs }| {
+    output.show(&Status { agent, open_runs, waiting }, |Status { agent, open_runs, waiting }| {
         let state = format!("{} is {}", agent.handle, agent.state.as_str());
+        let inputs = waiting_text(agent, *waiting);
         if open_runs.is_empty() {
-            return format!("{state}; no open runs");
+            return format!("{state}; no open runs{inputs}");
         }
         let rows = open_runs.iter().map(super::run::row).collect();
-        format!("{state}\n\n{}", table(columns, &super::run::HEADS, rows))
+        format!("{state}{inputs}\n\n{}", table(columns, &super::run::HEADS, rows))
     })?;
     Ok(Exit::Done)
 }

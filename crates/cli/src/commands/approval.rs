@@ -2,12 +2,14 @@
 //! what would be executed, with everything that could hide in it spelled out, and each argument painted by where it comes
 //! from.
 
+mod together;
+
 use anstyle::{AnsiColor, Style};
 use dromia_api::approval::{
     AnswerApproval, Approval, ApprovalRule, ArgumentOrigin, ReachKind, SetApprovalRule,
 };
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::{AgentId, ApprovalState, List, Origin, Rule, Seen, shown, suggest};
+use dromia_api::{AgentId, ApprovalId, ApprovalState, List, Origin, Rule, Seen, shown, suggest};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,6 +23,8 @@ use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
 
+use self::together::{Steps, also_told, cut, others, told};
+
 /// What stands word for word in what somebody trusted said.
 const SAID: Style = AnsiColor::Green.on_default();
 /// What the model wrote.
@@ -29,7 +33,7 @@ const WRITTEN: Style = AnsiColor::Yellow.on_default();
 const FOUND: Style = AnsiColor::Red.on_default().bold();
 
 /// The columns of a listing; what has no bound of its own comes last.
-const HEADS: [&str; 5] = ["id", "state", "agent", "answer until", "call"];
+const HEADS: [&str; 6] = ["id", "state", "agent", "answer until", "step", "call"];
 
 /// How many characters a call has in a list; `approval show` has all of it.
 const CALL_SHOWN: usize = 40;
@@ -54,13 +58,18 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
                 [("agent", cli.global.agent.clone()), ("open", (!list.all).then(|| "true".to_owned()))];
             let path = listing("/v1/approvals", &list.page, &filters);
             let list: List<Approval> = cli.client.get(&path).await?;
-            let handles = Handles::read(cli, output).await;
-            print_list(output, &list, &HEADS, |approval| row(approval, &handles))
+            let (handles, steps) = (Handles::read(cli, output).await, Steps::of(&list.items));
+            print_list(output, &list, &HEADS, |approval| row(approval, &handles, &steps))
         }
         args::Approval::Show(name) => {
             let approval: Approval = cli.client.get(&path(&name.id)).await?;
             let handles = Handles::read(cli, output).await;
             card(&approval, &handles, output)?;
+            if !output.is_json()
+                && let Some(text) = told(&approval, &others(cli, &approval).await?)
+            {
+                output.painted_lines(&format!("\n{text}"))?;
+            }
             Ok(Exit::Done)
         }
         args::Approval::Approve(approve) => {
@@ -69,13 +78,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
                 None if approve.session => (ReachKind::Session, None),
                 None => (ReachKind::Once, None),
             };
-            let body = AnswerApproval { approve: true, reach, rule, reason: None };
-            answer(cli, &approve.id, &body, output).await
+            let body = AnswerApproval { approve: true, reach, rule, reason: None, also: Vec::new() };
+            answer(cli, &approve.ids, body, output).await
         }
         args::Approval::Deny(deny) => {
-            let body =
-                AnswerApproval { approve: false, reach: ReachKind::Once, rule: None, reason: deny.reason };
-            answer(cli, &deny.id, &body, output).await
+            let (reach, reason) = (ReachKind::Once, deny.reason);
+            let body = AnswerApproval { approve: false, reach, rule: None, reason, also: Vec::new() };
+            answer(cli, &deny.ids, body, output).await
         }
         args::Approval::Rule(command) => rule(cli, command, output).await,
         args::Approval::Suggest => {
@@ -117,15 +126,32 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
     }
 }
 
-async fn answer(cli: &Cli<'_>, id: &str, body: &AnswerApproval, output: &mut Output<'_>) -> Outcome<Exit> {
-    let answered: Approval = cli.client.post_json(&format!("{}/answer", path(id)), body).await?;
+/// Answers one approval, or several of one run by one request: all of them, or none.
+async fn answer(
+    cli: &Cli<'_>,
+    ids: &[String],
+    mut body: AnswerApproval,
+    output: &mut Output<'_>,
+) -> Outcome<Exit> {
+    let Some((first, also)) = ids.split_first() else {
+        return Err(Error::Usage("name an approval: `dromia approval list` has them".to_owned()));
+    };
+    if !also.is_empty() && body.reach == ReachKind::Always {
+        let text = "--always goes with one approval: its rule answers calls that nobody saw";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let also = also.iter().map(|id| id.parse::<ApprovalId>());
+    body.also = also.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Usage(error.to_string()))?;
+    let answered: Approval = cli.client.post_json(&format!("{}/answer", path(first)), &body).await?;
     output.show(&answered, |answered| {
         let by = shown(answered.answered_by.as_deref().unwrap_or("nobody"));
-        let tool = shown(&answered.tool);
+        let (tool, with) = (shown(&answered.tool), also_told(&body.also));
         match answered.state {
             // The same answer again, after the call that it was about.
-            ApprovalState::Used => format!("{} was approved by {by}, and {tool} has begun", answered.id),
-            state => format!("{} is {state} by {by}: {tool}", answered.id),
+            ApprovalState::Used => {
+                format!("{} was approved by {by}, and {tool} has begun{with}", answered.id)
+            }
+            state => format!("{} is {state} by {by}: {tool}{with}", answered.id),
         }
     })?;
     Ok(Exit::Done)
@@ -173,8 +199,8 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
             let known = newest(cli).await?;
             let fits = |approval: &Approval| rule.matches(&approval.tool, &approval.arguments);
             let list = List { items: known.into_iter().filter(fits).collect(), next: None };
-            let handles = Handles::read(cli, output).await;
-            print_list(output, &list, &HEADS, |approval| row(approval, &handles))
+            let (handles, steps) = (Handles::read(cli, output).await, Steps::of(&list.items));
+            print_list(output, &list, &HEADS, |approval| row(approval, &handles, &steps))
         }
     }
 }
@@ -282,18 +308,16 @@ fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: 
     format!("  [{word}{label}]  {}  {}{quote}", shown(name), output.paint(style, &text))
 }
 
-fn row(approval: &Approval, handles: &Handles) -> Vec<String> {
-    let whole = format!("{} {}", shown(&approval.tool), shown(&approval.arguments));
-    let mut call: String = whole.chars().take(CALL_SHOWN).collect();
-    if call.len() < whole.len() {
-        call.push('…');
-    }
+fn row(approval: &Approval, handles: &Handles, steps: &Steps) -> Vec<String> {
+    let call = cut(&format!("{} {}", shown(&approval.tool), shown(&approval.arguments)), CALL_SHOWN);
     let until = match approval.cools_in_seconds {
         // Until then it may be refused.
         Some(seconds) => format!("begins in {}", span(seconds)),
         None => time(approval.expires_at),
     };
-    vec![approval.id.to_string(), approval.state.to_string(), handles.of(approval.agent), until, call]
+    let (id, state) = (approval.id.to_string(), approval.state.to_string());
+    // Calls of one step have one mark.
+    vec![id, state, handles.of(approval.agent), until, steps.mark(approval), call]
 }
 
 fn rule_row(rule: &ApprovalRule, handles: &Handles) -> Vec<String> {

@@ -1,8 +1,9 @@
 //! `budget`: how much may be spent, and how much is.
 
 use dromia_api::budget::{Budget, SetBudget};
-use dromia_api::{List, Measure, Per, Period};
+use dromia_api::{AgentId, List, Measure, Per, Period};
 
+use super::handles::Handles;
 use super::{Cli, print_list};
 use crate::args;
 use crate::client::encoded;
@@ -14,7 +15,9 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Budget, output: &mut Outpu
     match command {
         args::Budget::Set(new) => set(cli, new, output).await,
         args::Budget::List => {
-            let list: List<Budget> = cli.client.get("/v1/budgets").await?;
+            let mut list: List<Budget> = cli.client.get("/v1/budgets").await?;
+            let handles = Handles::read(cli, output).await;
+            list.items.iter_mut().for_each(|budget| call(budget, &handles));
             print_list(
                 output,
                 &list,
@@ -47,12 +50,14 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
     };
     let body = SetBudget { per, of: new.of.or(before), measure, period, limit };
     let path = format!("/v1/budgets/{}", encoded(&new.name));
-    let set: Budget = cli.client.put_json(&path, &body).await?;
+    let mut set: Budget = cli.client.put_json(&path, &body).await?;
+    call(&mut set, &Handles::read(cli, output).await);
     output.show(&set, |set| {
         let of = set.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
         let period = match set.period {
             Period::Total => "in total".to_owned(),
-            period => format!("a {period}"),
+            Period::Hour => "an hour".to_owned(),
+            period @ (Period::Day | Period::Month) => format!("a {period}"),
         };
         format!(
             "{}: {} of {} per {}{of} {period}; {} used",
@@ -64,6 +69,19 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
         )
     })?;
     Ok(Exit::Done)
+}
+
+/// Puts what people call them in the place of the agent that a budget is about, and of the one that used most of it. A program
+/// gets ids: it is told no handles.
+fn call(budget: &mut Budget, handles: &Handles) {
+    if budget.per != Per::Agent {
+        return;
+    }
+    for one in [&mut budget.of, &mut budget.subject] {
+        if let Some(agent) = one.as_ref().and_then(|id| id.parse::<AgentId>().ok()) {
+            *one = Some(handles.of(agent));
+        }
+    }
 }
 
 fn row(budget: &Budget) -> Vec<String> {

@@ -1,19 +1,24 @@
 //! `chat`: a conversation, line by line, each answer printed as it is made.
 //!
 //! What is printed live comes from deltas, which are hints; the journal's entry settles it. If a lost attempt was
-//! printed, the whole answer is printed again under it. What programs say while they run goes to stderr.
+//! printed, the whole answer is printed again under it. What is left of an answer is printed once the next entry says that
+//! it was let out; of one that is withheld nothing is. What programs say while they run goes to stderr.
 
 use std::time::Duration;
 
-use dromia_api::event::{EventAccepted, SendEvent};
+use dromia_api::agent::Agent;
+use dromia_api::event::{EventAccepted, Failure, SendEvent};
 use dromia_api::run::{Delta, Entry, JournalPage, Run};
-use dromia_api::{ItemId, List, RunId, RunStatus, SessionId};
+use dromia_api::session::Session;
+use dromia_api::{AgentState, ErrorCode, ItemId, List, RunId, RunStatus, SessionId};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, sleep};
 
 use super::Cli;
 use super::event::PLATFORM;
 use super::live::Heard;
+use super::waits::Waits;
 use crate::args::Chat;
 use crate::client::parse;
 use crate::error::{Error, Outcome};
@@ -24,11 +29,17 @@ use crate::sse::{Follow, Seen};
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// How often to look for the run that takes a waiting input.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long to rest before the second look for the run that takes a waiting input; each further rest is twice as long, up
+/// to the last.
+const LOOK_FIRST: Duration = Duration::from_millis(200);
+const LOOK_LAST: Duration = Duration::from_secs(2);
 
 /// Among how many of the session's newest runs to look for it.
 const RUNS_LOOKED_AT: u32 = 8;
+
+/// What `/help` prints. It is no word to the agent; what begins otherwise is.
+const HELP: &str =
+    "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so does Ctrl-D";
 
 pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> Outcome<Exit> {
     if output.is_json() {
@@ -36,8 +47,9 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     }
     let mut session = chat.session;
     let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
+    known(cli, session).await?;
     if prompts {
-        output.notice("type /quit or press Ctrl-D to leave")?;
+        output.notice("type /quit or press Ctrl-D to leave, /help for what is known here")?;
     }
     loop {
         if prompts {
@@ -49,6 +61,10 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         if read == 0 || text == "/quit" {
             break;
         }
+        if text == "/help" {
+            output.notice(HELP)?;
+            continue;
+        }
         if !text.is_empty() {
             session = Some(turn(cli, session, text, output).await?);
         }
@@ -57,6 +73,17 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         output.notice(&format!("go on with `dromia chat --session {session}`"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Looks for the session or the agent that is named, so that a name which nothing has is told before anybody types.
+async fn known(cli: &Cli<'_>, session: Option<SessionId>) -> Outcome {
+    if let Some(session) = session {
+        cli.client.get::<dromia_api::session::Session>(&format!("/v1/sessions/{session}")).await?;
+    } else if let Some(agent) = cli.agent() {
+        let path = format!("/v1/agents/{}", crate::client::encoded(&agent));
+        cli.client.get::<dromia_api::agent::Agent>(&path).await?;
+    }
+    Ok(())
 }
 
 /// Sends one line and prints the answer to it.
@@ -83,7 +110,7 @@ async fn turn(
     let answer = async {
         let run = match accepted.run {
             Some(run) => run,
-            None => taker(cli, accepted.session, accepted.item).await?,
+            None => taker(cli, accepted.session, accepted.item, output).await?,
         };
         print_live(cli, run, output).await
     };
@@ -91,31 +118,70 @@ async fn turn(
     Ok(accepted.session)
 }
 
-/// Finds the run that took an item which had to wait.
-pub(super) async fn taker(cli: &Cli<'_>, session: SessionId, item: ItemId) -> Outcome<RunId> {
+/// Finds the run that took an item which had to wait. Whoever waits is told once what it waits for; an agent that has ended
+/// answers nothing any more.
+pub(super) async fn taker(
+    cli: &Cli<'_>,
+    session: SessionId,
+    item: ItemId,
+    output: &mut Output<'_>,
+) -> Outcome<RunId> {
     #[derive(Deserialize)]
     struct Started {
         #[serde(default)]
         items: Vec<ItemId>,
     }
     let path = format!("/v1/runs?session={session}&limit={RUNS_LOOKED_AT}");
+    let mut others: Vec<RunId> = Vec::new();
+    let (mut told, mut rest) = (false, LOOK_FIRST);
     loop {
         let runs: List<Run> = cli.client.get(&path).await?;
-        for run in runs.items {
-            let page: JournalPage = cli.client.get(&format!("/v1/runs/{}/journal?limit=1", run.id)).await?;
-            let started = page.entries.first().map(|entry| parse::<Started>(entry.fields.get().as_bytes()));
-            if started.transpose()?.is_some_and(|started| started.items.contains(&item)) {
-                return Ok(run.id);
+        // How a run began never changes.
+        others.retain(|other| runs.items.iter().any(|run| run.id == *other));
+        for run in runs.items.iter().map(|run| run.id) {
+            if others.contains(&run) {
+                continue;
+            }
+            let page: JournalPage = cli.client.get(&format!("/v1/runs/{run}/journal?limit=1")).await?;
+            let Some(first) = page.entries.first() else { continue };
+            if parse::<Started>(first.fields.get().as_bytes())?.items.contains(&item) {
+                return Ok(run);
+            }
+            others.push(run);
+        }
+        let waiting: Session = cli.client.get(&format!("/v1/sessions/{session}")).await?;
+        let agent: Agent = cli.client.get(&format!("/v1/agents/{}", waiting.agent)).await?;
+        match agent.state {
+            AgentState::Terminated | AgentState::Deleting => {
+                let message = format!("{} has ended, so the input is never answered", agent.handle);
+                return Err(Error::Local { exit: Exit::from(ErrorCode::AgentTerminated), message });
+            }
+            AgentState::Running | AgentState::Paused if told => {}
+            AgentState::Paused => {
+                told = true;
+                let handle = agent.handle;
+                output.notice(&format!("the input waits: its agent {handle} is paused"))?;
+                output.notice(&format!("hint: `dromia agent resume {handle}`"))?;
+            }
+            AgentState::Running => {
+                // What is soon over is nothing to wait for.
+                let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
+                if let Some(run) = before {
+                    told = true;
+                    output.notice(&format!("the input waits: {run} of its session goes before it"))?;
+                    output.notice(&format!("hint: `dromia run why {run}`"))?;
+                }
             }
         }
-        sleep(LOOK_EVERY).await;
+        sleep(rest).await;
+        rest = (rest * 2).min(LOOK_LAST);
     }
 }
 
 async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome {
     let mut follow = Follow::new(&cli.client, run, 0);
-    let (mut printed, mut heard) = (Printed::default(), Heard::default());
-    let began = Instant::now();
+    let (mut printed, mut heard, mut waits) = (Printed::default(), Heard::default(), Waits::of(run));
+    let (began, mut failure) = (Instant::now(), None);
     loop {
         match follow.next().await? {
             Seen::Delta(delta) => {
@@ -126,15 +192,24 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
             Seen::Output(piece) => heard.piece(&piece, output)?,
             Seen::Entry(entry) => {
                 heard.entry(&entry, output)?;
+                if entry.kind == "run_failed" {
+                    failure = Some(parse::<Failure>(entry.fields.get().as_bytes())?);
+                }
                 let piece = printed.entry(&entry)?;
                 output.text(&piece)?;
+                waits.entry(cli, &entry, output).await?;
             }
-            Seen::End(end) if end.status == RunStatus::Completed => return Ok(()),
+            Seen::End(end) if end.status == RunStatus::Completed => {
+                let piece = printed.end();
+                return output.text(&piece);
+            }
             Seen::End(end) => {
                 let seconds = began.elapsed().as_secs();
+                let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
                 return output.notice(&format!(
-                    "{run} is {} after {seconds} s; see `dromia run why {run}`",
-                    end.status.as_str()
+                    "{run} is {} after {seconds} s{}; see `dromia run why {run}`",
+                    end.status.as_str(),
+                    why.unwrap_or_default()
                 ));
             }
         }
@@ -146,12 +221,20 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
 struct Printed {
     attempt: Option<(u32, u32)>,
     text: String,
+    /// What is left to print of the last answer.
+    rest: String,
+    /// Whether some of that answer stands on the screen, in a line that has no end yet.
+    stands: bool,
 }
 
 impl Printed {
     /// Returns what to print for a live piece.
     fn delta(&mut self, delta: &Delta) -> String {
         let mut out = String::new();
+        if !self.rest.is_empty() {
+            // What is left of the answer before comes first; the entry will settle this one.
+            return out;
+        }
         if self.attempt != Some((delta.step, delta.attempt)) {
             if !self.text.is_empty() {
                 out.push('\n');
@@ -167,20 +250,52 @@ impl Printed {
         out
     }
 
-    /// Returns what is left to print of a settled answer.
+    /// Returns what is left to print of the answer before an entry, which says whether it was let out.
     fn entry(&mut self, entry: &Entry) -> Outcome<String> {
-        if entry.kind != "model_replied" {
-            return Ok(String::new());
+        let stands = std::mem::take(&mut self.stands);
+        let out = match entry.kind.as_str() {
+            // It was refused, or nobody judged it.
+            "run_failed" | "run_cancelled" | "run_yielded" => {
+                self.rest.clear();
+                if stands { "\n".to_owned() } else { String::new() }
+            }
+            _ => self.end(),
+        };
+        if entry.kind == "model_replied" {
+            self.rest = self.settle(entry)?;
         }
+        Ok(out)
+    }
+
+    /// Returns what is left to print of an answer that was let out.
+    fn end(&mut self) -> String {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// Settles the live text with an entry; returns what is left to print if the answer is let out.
+    fn settle(&mut self, entry: &Entry) -> Outcome<String> {
         let Some(body) = &entry.body else { return Ok(String::new()) };
         let text = parse::<Message>(body.get().as_bytes())?.text();
         let live = std::mem::take(self).text;
+        self.stands = !live.is_empty();
+        let Marks { withheld } = parse(entry.fields.get().as_bytes())?;
+        if withheld.is_some() {
+            // All that is told of it stands there.
+            return Ok(if live.is_empty() { String::new() } else { "\n".to_owned() });
+        }
         Ok(match text.strip_prefix(&live) {
             Some("") if live.is_empty() => String::new(),
             Some(rest) => format!("{rest}\n"),
             None => format!("\n{text}\n"),
         })
     }
+}
+
+/// What is read of the fields of a `model_replied`.
+#[derive(Debug, Deserialize)]
+struct Marks {
+    #[serde(default)]
+    withheld: Option<IgnoredAny>,
 }
 
 /// What an assistant message says.
@@ -211,10 +326,14 @@ mod tests {
     }
 
     fn reply(text: &str) -> Entry {
+        entry("model_replied", &serde_json::json!({}), text)
+    }
+
+    fn entry(kind: &str, fields: &serde_json::Value, text: &str) -> Entry {
         let body = serde_json::json!({"parts": [{"type": "text", "text": text, "label": "untrusted/actor"}]});
         let entry = serde_json::json!({
-            "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": "model_replied", "version": 1,
-            "fields": {}, "body": body, "chain": "0".repeat(64),
+            "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": kind, "version": 1,
+            "fields": fields, "body": body, "chain": "0".repeat(64),
         });
         serde_json::from_str(&entry.to_string()).unwrap()
     }
@@ -234,7 +353,28 @@ mod tests {
             let mut printed = Printed::default();
             let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
             out.push_str(&printed.entry(&reply("Hello")).unwrap());
+            out.push_str(&printed.entry(&entry("run_completed", &serde_json::json!({}), "")).unwrap());
             assert_eq!(out, screen, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_printed_of_an_answer_that_is_not_let_out() {
+        let none = serde_json::json!({});
+        let withheld = serde_json::json!({"withheld": {"rule": "leak scan", "reason": "no"}});
+        for (pieces, fields, end, screen) in [
+            (vec![], &withheld, "run_failed", ""),
+            (vec![], &withheld, "tool_started", ""),
+            (vec![delta(1, 0, "*****")], &withheld, "run_failed", "*****\n"),
+            (vec![delta(1, 0, "*****")], &withheld, "model_called", "*****\n"),
+            (vec![], &none, "run_failed", ""),
+            (vec![delta(1, 0, "Hel")], &none, "run_failed", "Hel\n"),
+        ] {
+            let mut printed = Printed::default();
+            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
+            out.push_str(&printed.entry(&entry("model_replied", fields, "Hello")).unwrap());
+            out.push_str(&printed.entry(&entry(end, &none, "")).unwrap());
+            assert_eq!(out, screen, "{pieces:?} {fields} {end}");
         }
     }
 }

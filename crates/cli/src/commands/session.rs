@@ -1,7 +1,8 @@
 //! `session`: look at conversations, and carry them in and out.
 
-use dromia_api::List;
+use dromia_api::agent::Agent;
 use dromia_api::session::{Imported, Session, Transcript, Turn};
+use dromia_api::{AgentState, List};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -43,7 +44,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             })?;
             let file =
                 std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
-            let path = format!("/v1/sessions/import?agent={}", encoded(&agent));
+            let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
+            let path = format!("/v1/sessions/import?agent={}{trust}", encoded(&agent));
             let imported: Imported = cli.client.post_bytes(&path, file).await?;
             output.show(&imported, |imported| imported.session.to_string())?;
             Ok(Exit::Done)
@@ -59,12 +61,37 @@ pub(super) struct Shown {
     session: Session,
     /// The newest part of its conversation.
     transcript: Transcript,
+    /// What its input waits for, if any waits and something keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<String>,
+}
+
+/// Says what input waits for: an agent that takes none, or the turn before it.
+async fn waits_for(cli: &Cli<'_>, session: &Session) -> Outcome<Option<String>> {
+    if session.waiting == 0 {
+        return Ok(None);
+    }
+    let agent: Agent = cli.client.get(&format!("/v1/agents/{}", session.agent)).await?;
+    let handle = &agent.handle;
+    Ok(match (agent.state, session.active) {
+        (AgentState::Paused, _) => {
+            Some(format!("its agent {handle}, which is paused; `dromia agent resume {handle}`"))
+        }
+        (AgentState::Terminated | AgentState::Deleting, _) => {
+            Some(format!("nothing: its agent {handle} has ended, so nobody takes it"))
+        }
+        (AgentState::Running, Some(run)) => {
+            Some(format!("{run}, which goes before it; `dromia run why {run}`"))
+        }
+        (AgentState::Running, None) => None,
+    })
 }
 
 async fn show(cli: &Cli<'_>, name: &args::SessionName, output: &mut Output<'_>) -> Outcome<Exit> {
     let session: Session = cli.client.get(&format!("/v1/sessions/{}", name.id)).await?;
     let transcript: Transcript = cli.client.get(&format!("/v1/sessions/{}/transcript", name.id)).await?;
-    output.show(&Shown { session, transcript }, |shown| text(&shown.session, &shown.transcript))?;
+    let waits_for = waits_for(cli, &session).await?;
+    output.show(&Shown { session, transcript, waits_for }, text)?;
     Ok(Exit::Done)
 }
 
@@ -81,13 +108,14 @@ fn row(session: &Session) -> Vec<String> {
     ]
 }
 
-fn text(session: &Session, transcript: &Transcript) -> String {
+fn text(Shown { session, transcript, waits_for }: &Shown) -> String {
     let mut text = pairs(&[
         ("id", session.id.to_string()),
         ("agent", session.agent.to_string()),
         ("key", format!("{} {} {}", session.platform, session.channel, session.actor)),
         ("opened", time(session.opened_at)),
         ("waiting", session.waiting.to_string()),
+        ("waits for", waits_for.clone().unwrap_or_default()),
         ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
     ]);
     if transcript.cut {

@@ -242,8 +242,10 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             says("no rule of approvals has this name", "`dromia approval rule list` lists them")
         }
         ErrorCode::ActionDenied => says(
-            "the gate refused the action: the agent is not granted it",
-            "grant it to the agent if it may do it; `dromia agent show` lists what it is granted",
+            "the gate refused the action: the agent is not granted it, a policy forbids it, or what would leave holds a \
+             secret; the message names the rule",
+            "grant it to the agent if it may do it; `dromia agent show` lists what it is granted, and `dromia policy \
+             explain` says who decided about a call",
         ),
         ErrorCode::Internal => says(
             "a defect of this program",

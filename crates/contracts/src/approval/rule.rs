@@ -197,21 +197,29 @@ impl Rule {
         roles.find(|(name, role)| role.aims() && is_open(name)).map(|(name, _)| name.as_str())
     }
 
-    /// Says which argument it looks at that its tool does not take, so that it answers no call of it, by the JSON Schema of the
-    /// tool's arguments. A schema that leaves room for others has none that it does not take.
+    /// Says why it answers no call of its tool, by the JSON Schema of the tool's arguments: it looks at one that the tool does
+    /// not take, or ends with `only` and leaves out one that every call has. A schema that leaves room for others has none that
+    /// it does not take.
     pub fn never_answers(&self, parameters: &Value) -> Option<String> {
-        let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false));
-        if !is_closed || parameters.get("patternProperties").is_some() {
-            return None;
-        }
+        let is_closed = parameters.get("additionalProperties") == Some(&Value::Bool(false))
+            && parameters.get("patternProperties").is_none();
         let taken: Vec<&str> = match parameters.get("properties").and_then(Value::as_object) {
             Some(properties) => properties.keys().map(String::as_str).collect(),
             None => Vec::new(),
         };
-        let name = self.names().find(|name| !taken.contains(name))?;
-        let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
+        if is_closed && let Some(name) = self.names().find(|name| !taken.contains(name)) {
+            let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
+            return Some(format!(
+                "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
+                self.tool
+            ));
+        }
+        let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
+        let mut required = required.filter_map(Value::as_str).filter(|_| self.only);
+        let name = required.find(|name| !self.names().any(|known| known == *name))?;
         Some(format!(
-            "{} takes no argument {name}, so the rule would answer no call; it takes {takes}",
+            "every call of {} has {name}, and `only` leaves it out, so the rule would answer no call; add \
+             {name}=PATTERN, or leave `only` out",
             self.tool
         ))
     }

@@ -167,7 +167,17 @@ fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
         rule("send path=a pth=b").never_answers(&closed).as_deref(),
         Some("send takes no argument pth, so the rule would answer no call; it takes path, text")
     );
+    let needs = serde_json::json!({
+        "type": "object", "properties": {"path": {}, "text": {}}, "required": ["path", "text"],
+    });
+    for (text, answers) in
+        [("send", true), ("send only", false), ("send path=a only", false), ("send path=a", true)]
+    {
+        assert_eq!(rule(text).never_answers(&needs).is_none(), answers, "{text}");
+    }
+    assert_eq!(rule("send path=a text=b only").never_answers(&needs), None);
     let open = serde_json::json!({"type": "object", "properties": {"path": {}}});
+    assert_eq!(rule("send only").never_answers(&open), None, "a call may have no argument");
     assert_eq!(rule("send pth=b").never_answers(&open), None, "others may be there");
 }
 
@@ -327,6 +337,30 @@ fn an_approval_ends_with_its_time_with_its_refusal_and_with_its_call() {
     let mut known = approval();
     assert_eq!(known.touch(known.run, Touch::Withdraw), Ok(()));
     assert_eq!(known.answer(ApprovalState::Holding, true, &answered(5)), Err(ApprovalState::Withdrawn));
+}
+
+#[test]
+fn what_was_asked_for_ahead_is_taken_back_and_a_refusal_of_it_stands() {
+    for state in ApprovalState::ALL {
+        let mut known = Approval { state, ..approval() };
+        let is_taken_back = matches!(state, ApprovalState::Holding | ApprovalState::Approved);
+        let took = known.touch(known.run, Touch::Retract);
+        assert_eq!(took.is_ok(), is_taken_back, "{state}");
+        assert_eq!(known.state, if is_taken_back { ApprovalState::Withdrawn } else { state });
+    }
+}
+
+#[test]
+fn a_signal_says_which_approval_it_answers_and_one_of_before_says_why_only() {
+    let id = ApprovalId::from_bytes([6; 16]);
+    for reason in ["", "not on a Friday"] {
+        let body = serde_json::to_vec(&AnswerBody::new(id, reason)).expect("it is data");
+        assert_eq!(AnswerBody::read(&body), (Some(id), reason.to_owned()));
+    }
+    assert_eq!(AnswerBody::read(b""), (None, String::new()));
+    assert_eq!(AnswerBody::read(b" not today "), (None, "not today".to_owned()));
+    let later = format!(r#"{{"version":2,"approval":"{id}"}}"#);
+    assert_eq!(AnswerBody::read(later.as_bytes()), (None, later.clone()), "nobody knows what it answers");
 }
 
 #[test]

@@ -51,8 +51,8 @@ pub fn charge<E: From<Exhausted>>(
                 book.settle(new.at, &Took::Known { tokens, micros: replied.cost_micros })?;
             }
             Entry::ModelFailed(failed) => match failed.code {
-                // The provider refused it or never took it.
-                ErrorCode::ModelUnavailable | ErrorCode::ModelRejected => {
+                // It was not made, or the provider refused it or never took it.
+                ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied => {
                     book.settle(new.at, &Took::Known { tokens: 0, micros: failed.charged_micros })?;
                 }
                 _ => book.settle(new.at, &Took::Lost)?,

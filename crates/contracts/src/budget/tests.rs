@@ -49,6 +49,8 @@ fn replied(seconds: i64) -> NewEntry {
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     NewEntry { at: at(seconds), entry, body: None }
 }
@@ -70,6 +72,7 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         rule: "r".to_owned(),
         policy: None,
         approval: None,
+        unneeded: None,
         in_plan: None,
         network: None,
         opinion: None,

@@ -44,6 +44,10 @@ pub struct ToolStarted {
     /// know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
+    /// The approval that was asked for before the call's turn, and that nobody need give any more: it is taken back. A program
+    /// that does not know the field reads the entry without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unneeded: Option<ApprovalId>,
     /// Whether the call lay within the plan of its turn, if that was frozen when the gate was asked; a program that does
     /// not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -65,6 +65,31 @@ pub struct ModelReplied {
     /// and plan nothing; a program that does not know the field reads the entry without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
+    /// Why nothing of what it said is told as an answer, if so. It is decided here for everybody who reads the journal; the
+    /// body is the record. Entries of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
+    /// The calls that begin in no case, because their arguments in the body are not those that the model wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<MaskedCall>,
+}
+
+/// Why nothing of what a model said in a step is told as an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// The rule that refused it.
+    pub rule: String,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+/// A call whose arguments hold the value of a secret, or may: stars stand there, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskedCall {
+    /// The call.
+    pub call: CallId,
+    /// What the model is told in place of a result.
+    pub reason: String,
 }
 
 /// Fields of [`Entry::ModelFailed`](super::Entry::ModelFailed).

@@ -52,6 +52,15 @@ pub struct SignalTaken {
     pub signal: ItemKind,
     /// Who sent it.
     pub by: Actor,
+    /// The approval that it answers; version 1 knows of none, and answers the one call that waited then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+}
+
+impl SignalTaken {
+    /// The kind and version that say which approval is answered. A program of before holds such a run: it would take the
+    /// answer for one to every call that waits.
+    pub const ANSWERS: (&'static str, u16) = ("signal_taken", 2);
 }
 
 /// Why a run rests.
@@ -81,6 +90,10 @@ pub enum Park {
         /// person must allow.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cools_until: Option<Timestamp>,
+        /// The approval that was asked for before the call's turn and is taken back with this, because the call is judged
+        /// otherwise by then; a program that does not know the field reads the entry without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<ApprovalId>,
     },
 }
 

@@ -26,6 +26,7 @@ use super::egress::{self, Reachable};
 use super::external::{self, External};
 use super::irreversible;
 use super::layers::Environment;
+use super::names::{self, Mention};
 use super::origin::Origins;
 use super::problem::{Problem, Problems};
 use super::providers;
@@ -74,6 +75,8 @@ pub(crate) struct Resolved {
     pub(crate) socket_users: BTreeMap<u32, SocketUser>,
     /// What becomes of calls that cannot be undone.
     pub(crate) irreversible: Call,
+    /// The names that lead out of the file.
+    pub(crate) mentions: Vec<Mention>,
 }
 
 impl Resolved {
@@ -215,6 +218,7 @@ pub(crate) fn resolve(
         roles: own_roles,
         socket_users,
         irreversible,
+        mentions: names::mentioned(written, origins),
     };
     if let Err(error) = resolved.gateway(None).validate() {
         match &error {

@@ -201,7 +201,8 @@ pub(super) fn resolve(written: &Written, check: &mut Check<'_>) -> Said {
     Said { all, agents, rows, own_rows }
 }
 
-fn named(name: &str) -> Option<Named> {
+/// Reads which agent a key of `agents` names; nothing if it is spelled otherwise.
+pub(super) fn named(name: &str) -> Option<Named> {
     let (tenant, agent) = name.split_once('/').unwrap_or((dromia_api::TENANT_DEFAULT, name));
     Some((tenant.parse().ok()?, agent.parse().ok()?))
 }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::edge::{NOTHING, resolved};
 use super::{Check, Scene, Server, Verdict, error, ok, warning};
-use crate::config;
+use crate::config::{self, names};
 
 pub(super) const CHECKS: &[Check] = &[
     Check { id: "config.valid", run: valid },
@@ -11,10 +12,14 @@ pub(super) const CHECKS: &[Check] = &[
     Check { id: "config.references", run: references },
     Check { id: "config.default_model", run: default_model },
     Check { id: "config.default_agent", run: default_agent },
+    Check { id: "config.names", run: named },
 ];
 
 /// The version of the file's form that this program reads.
 const VERSION: u64 = 1;
+
+/// The most names that are told in one line.
+const NAMES_TOLD: usize = 8;
 
 /// The agent that answers where the file names none.
 const AGENT_DEFAULT: &str = "assistant";
@@ -119,6 +124,34 @@ fn default_agent(scene: &Scene<'_>) -> Verdict {
     }
 }
 
+/// Names that nothing has: what is said of them counts for nobody. The default agent has a check of its own.
+fn named(scene: &Scene<'_>) -> Verdict {
+    let Some(mut mentions) = resolved(scene).map(|resolved| resolved.mentions) else { return ok(NOTHING) };
+    mentions.retain(|mention| mention.key != names::DEFAULT_AGENT);
+    let platforms = names::platforms(&mentions);
+    let found = match scene.world.server() {
+        Server::Answers(_) => scene.world.names(&platforms),
+        Server::Absent => scene.store().and_then(|store| store.names(&platforms).ok().flatten()),
+        Server::Mute(_) => None,
+    };
+    let unmatched = names::unmatched(&mentions, found.as_ref());
+    if unmatched.is_empty() {
+        return ok(match found {
+            _ if mentions.is_empty() => "dromia.yaml names nothing outside itself".to_owned(),
+            None => "nobody could be asked for the names in dromia.yaml".to_owned(),
+            Some(_) => format!("{} names in dromia.yaml, each is somebody's", mentions.len()),
+        });
+    }
+    let mut told: Vec<_> = unmatched.iter().take(NAMES_TOLD).map(ToString::to_string).collect();
+    if unmatched.len() > NAMES_TOLD {
+        told.push(format!("and {} more", unmatched.len() - NAMES_TOLD));
+    }
+    warning(
+        told.join("; "),
+        "correct the name there, or make what it names; until then what is said of it counts for nobody",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Severity;
@@ -169,5 +202,25 @@ mod tests {
         assert_eq!(planted.found("config.default_agent"), Severity::Warning);
         planted.world.server = Server::Absent;
         assert_eq!(planted.found("config.default_agent"), Severity::Warning);
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_told_with_its_place_by_server_and_by_store() {
+        let mut planted = Planted::sound();
+        assert_eq!(planted.found("config.names"), Severity::Ok);
+        planted.configure("agents: { asistant: { permissions: { deny: [file.write] } } }\n");
+        let verdict = planted.verdict("config.names");
+        assert_eq!(verdict.severity, Severity::Warning);
+        let says = "dromia.yaml:1:11: agents.asistant: no agent of the tenant default is called `asistant`; did you mean `assistant`?";
+        assert!(verdict.message.contains(says), "{verdict:?}");
+        planted.configure("agents: { assistant: { permissions: { deny: [file.write] } } }\n");
+        assert_eq!(planted.found("config.names"), Severity::Ok);
+        // The store of this home is empty, and without anybody to ask only the file tells.
+        planted.world.server = Server::Absent;
+        assert_eq!(planted.found("config.names"), Severity::Warning);
+        planted.world.server = Server::Mute("it hangs".to_owned());
+        assert_eq!(planted.found("config.names"), Severity::Ok);
+        planted.configure("approvals: { approvers: [bob] }\n");
+        assert_eq!(planted.found("config.names"), Severity::Warning);
     }
 }

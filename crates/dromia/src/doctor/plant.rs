@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use dromia_api::status::{Load, Status, Store};
 use dromia_cli::Outcome;
-use dromia_store::{SqliteStore, StoreConfig};
+use dromia_store::{Names, SqliteStore, StoreConfig, TenantNames};
 use jiff::Timestamp;
 
 use super::world::{Answers, FileSystem, Kept, Limit, Server, Walls, World};
@@ -78,6 +78,13 @@ impl World for PlantedWorld {
 
     fn has_agent(&self, handle: &str) -> Option<bool> {
         Some(self.agents.iter().any(|agent| agent == handle))
+    }
+
+    fn names(&self, _: &[String]) -> Option<Names> {
+        let agents = self.agents.iter().cloned().collect();
+        let of_tenant = TenantNames { agents, ..TenantNames::default() };
+        let tenants = BTreeMap::from([(dromia_api::TENANT_DEFAULT.to_owned(), of_tenant)]);
+        Some(Names { tenants, ..Names::default() })
     }
 
     fn secrets(&self, _: &str) -> Option<Vec<Kept>> {

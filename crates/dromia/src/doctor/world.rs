@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_api::agent::Agent;
 use dromia_api::delivery::Delivery;
 use dromia_api::run::Run;
 use dromia_api::secret::Secret;
 use dromia_api::session::Session;
 use dromia_api::status::Status;
 use dromia_api::tenant::Tenant;
+use dromia_api::token::Token;
 use dromia_api::{List, Placement, TENANT_DEFAULT};
 use dromia_cli::{Client, Error, Global, Outcome};
 use dromia_contracts::egress::{Egress as _, Failure};
@@ -20,7 +22,9 @@ use dromia_contracts::runtime::Clock;
 use dromia_guard::GuardedEgress;
 use dromia_sandbox::probe::{self, Kind, Machine};
 use dromia_sandbox::{Engine, Monitor};
+use dromia_store::{Names, TenantNames};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use crate::config;
@@ -33,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most tenants that are asked about their runs.
 const TENANTS_MAX: usize = 32;
+
+/// The most pages of a list of names that are asked for.
+const PAGES_MAX: usize = 16;
 
 /// How long input must wait to be called stuck: a turn that ends hands its session on sooner.
 const STUCK_AFTER: Duration = Duration::from_millis(300);
@@ -119,6 +126,8 @@ pub(crate) trait World {
     fn server(&self) -> &Server;
     /// Whether the server knows an agent of the default tenant; nothing if it does not say.
     fn has_agent(&self, handle: &str) -> Option<bool>;
+    /// The names that the server has, and which of some platforms its sessions are on; nothing if it does not say all.
+    fn names(&self, platforms: &[String]) -> Option<Names>;
     /// The secrets of a tenant; nothing if the server does not say.
     fn secrets(&self, tenant: &str) -> Option<Vec<Kept>>;
     /// A backend of process isolation by its name, tried out once; nothing if it cannot be tried.
@@ -194,6 +203,53 @@ impl RealWorld {
         }
         Ok(Answers { status, held, stuck, stopped, oldest_delivery })
     }
+
+    /// Asks for all names; nothing if there are more than are asked for.
+    async fn ask_names(&self, platforms: &[String]) -> Outcome<Option<Names>> {
+        let mut names = Names::default();
+        let Some(tenants) = all::<Tenant>(&self.client(TENANT_DEFAULT), "/v1/tenants").await? else {
+            return Ok(None);
+        };
+        if tenants.len() > TENANTS_MAX {
+            return Ok(None);
+        }
+        for tenant in tenants {
+            let client = self.client(tenant.handle.as_str());
+            let agents = all::<Agent>(&client, "/v1/agents").await?;
+            let tokens = all::<Token>(&client, "/v1/tokens").await?;
+            let (Some(agents), Some(tokens)) = (agents, tokens) else { return Ok(None) };
+            let tokens = tokens.into_iter().filter(|token| token.revoked_at.is_none());
+            let of_tenant = TenantNames {
+                agents: agents.into_iter().map(|agent| agent.handle.to_string()).collect(),
+                tokens: tokens.map(|token| token.name).collect(),
+            };
+            names.tenants.insert(tenant.handle.to_string(), of_tenant);
+            if platforms.is_empty() {
+                continue;
+            }
+            // A platform that is on none of many pages may be on a later one, so it is not called unknown.
+            let sessions = all::<Session>(&client, "/v1/sessions").await?;
+            let is_on = |platform: &&String| {
+                sessions.as_ref().is_none_or(|all| all.iter().any(|session| session.platform == **platform))
+            };
+            names.platforms.extend(platforms.iter().filter(is_on).cloned());
+        }
+        Ok(Some(names))
+    }
+}
+
+/// Asks for a whole list; nothing if it has too many pages.
+async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Outcome<Option<Vec<T>>> {
+    let (mut items, mut after) = (Vec::new(), String::new());
+    for _ in 0..PAGES_MAX {
+        let page: List<T> = client.get(&format!("{path}?limit=256{after}")).await?;
+        items.extend(page.items);
+        match page.next {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(Some(items)),
+        }
+    }
+    Ok(None)
 }
 
 fn deliveries(state: &str) -> String {
@@ -259,6 +315,10 @@ impl World for RealWorld {
             Err(Error::Problem(problem)) if problem.status == 404 => Some(false),
             Err(_) => None,
         }
+    }
+
+    fn names(&self, platforms: &[String]) -> Option<Names> {
+        self.tokio.block_on(self.ask_names(platforms)).ok().flatten()
     }
 
     fn secrets(&self, tenant: &str) -> Option<Vec<Kept>> {

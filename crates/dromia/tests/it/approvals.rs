@@ -3,6 +3,8 @@
 //!
 //! `DROMIA_APPROVAL_KILLS` says how often the server is killed around an approval; a few times, if nobody says it.
 
+mod together;
+
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::home::{DEADLINE, Home, Server, append, block_on, count, stderr};
+use crate::keys::set;
 
 /// How often the server is killed, where nobody says it.
 const KILLS: u32 = 4;
@@ -216,6 +219,27 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
     assert_eq!(lines(&home, "second"), 0);
 }
 
+/// What stands around an argument may hold a value that somebody typed; whoever may answer is not told it.
+#[test]
+fn what_a_card_quotes_holds_no_secret_and_nothing_that_hides() {
+    const VALUE: &str = "canary-4711-of-a-card";
+    let home = home("hold_ms: 60000");
+    let _server = home.serve();
+    agent(&home, "clerk");
+    set(&home, "deploy", "api.example.com", "bearer", VALUE);
+    let text = format!("{VALUE}\u{202e}\n{}", task("fifth"));
+    let spawned = document(&home, &["agent", "spawn", "clerk", "--task", &text]);
+    let approval = until(&home, |approval| approval["session"] == spawned["session"]);
+    let shown = document(&home, &["approval", "show", id(&approval)]);
+    let card = home.run(&["approval", "show", id(&approval)]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    for told in [shown["origins"].to_string(), card.clone()] {
+        assert!(told.contains(&"*".repeat(VALUE.len())), "it is quoted, with stars: {told}");
+        assert!(!told.contains("canary-4711") && !told.contains("of-a-card"), "{told}");
+    }
+    assert!(card.contains("\\u{202e}\\u{a}@tool") && !card.contains('\u{202e}'), "{card}");
+}
+
 #[test]
 fn what_nobody_answers_in_time_runs_by_itself_and_its_session_is_told() {
     let home = home("hold_ms: 300");
@@ -316,6 +340,33 @@ fn rules_answer_in_a_persons_place_and_nobody_is_asked_where_nobody_attends() {
     spawn("nobody there");
     assert_eq!(lines(&home, "nobody there"), 1);
     drop(server);
+}
+
+#[test]
+fn a_rule_that_answers_for_more_by_what_is_left_out_is_caught() {
+    let home = Home::new();
+    let _server = home.serve();
+    agent(&home, "clerk");
+    let rule = "file.append path=log";
+    let add = |more: &[&str]| home.run(&[&["approval", "rule", "add"][..], more].concat());
+    assert!(add(&["mine", rule, "--agent", "clerk"]).status.success());
+    assert!(add(&["keep", rule, "--answer", "deny"]).status.success());
+    for (line, says) in [
+        (&["mine", rule][..], "this one would answer for every agent; nothing was changed"),
+        (&["keep", rule, "--agent", "clerk"][..], "it denies, and this one would allow; nothing was changed"),
+        (&["none", "file.append only"][..], "so the rule would answer no call"),
+    ] {
+        let refused = add(line);
+        assert_eq!(refused.status.code(), Some(2), "{line:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(says), "{line:?}: {}", stderr(&refused));
+    }
+    let listed = document(&home, &["approval", "rule", "list"]);
+    let mut rules = listed["items"].as_array().expect("rules").iter();
+    let mine = rules.find(|rule| rule["name"] == "mine").expect("it stands");
+    assert!(mine["agent"].is_string(), "{mine}");
+    // What is said again as it was, or for fewer calls, takes its place.
+    assert!(add(&["mine", rule, "--agent", "clerk", "--expires", "1d"]).status.success());
+    assert!(add(&["mine", rule, "--agent", "clerk", "--answer", "deny"]).status.success());
 }
 
 #[test]

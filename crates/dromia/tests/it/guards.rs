@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 41] = [
+const GUARDS: [Guard; 47] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -138,6 +138,12 @@ const GUARDS: [Guard; 41] = [
     ),
     guard(
         "labels",
+        "engine/src/carry.rs",
+        "let believes = labels == ImportLabels::Believed;",
+        "a_file_that_is_believed_is_caught",
+    ),
+    guard(
+        "labels",
         "tools/src/past.rs",
         "let label = label_of(content",
         "a_body_read_again_that_is_trusted_is_caught",
@@ -188,10 +194,28 @@ const GUARDS: [Guard; 41] = [
         "a_rule_of_a_session_for_a_shell_is_caught",
     ),
     guard(
+        "asking",
+        "engine/src/approvals.rs",
+        "found.run != first.run",
+        "an_answer_that_goes_beyond_its_run_is_caught",
+    ),
+    guard(
         "leaks",
         "tools/src/toolbox.rs",
         ".leaks.find(scope, call.arguments",
         "a_tool_that_looks_for_no_secrets_is_caught",
+    ),
+    guard(
+        "leaks",
+        "engine/src/owner/withholding.rs",
+        "mask(&mut bytes, &leaks)",
+        "a_way_that_hands_out_an_answer_is_caught",
+    ),
+    guard(
+        "leaks",
+        "engine/src/outcome.rs",
+        "(status == RunStatus::Completed).then_some(",
+        "a_way_that_hands_out_an_answer_is_caught",
     ),
     guard(
         "leaks",

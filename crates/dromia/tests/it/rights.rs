@@ -156,6 +156,30 @@ fn a_revocation_stops_a_run_that_goes_on() {
 }
 
 #[test]
+fn a_right_that_could_never_count_is_refused() {
+    let home = Home::new();
+    let _server = home.serve();
+    create(&home, "scribe", &[]);
+    for (rights, says) in [
+        (&["tool:nosuch"][..], "rights[0]: the grant \"nosuch\" covers no tool"),
+        (
+            &["file:read", "tool:file.raed"][..],
+            "rights[1]: the grant \"file.raed\" covers no tool; did you mean \"file.read\"?",
+        ),
+        (&["tool:reply"][..], "rights[0]: tool:reply covers no tool"),
+        (&["tool:file.read", "--wall", "30s"][..], "rights[0]: tool:file.read runs no program"),
+    ] {
+        let output = home.run(&[&["capability", "grant", "scribe"][..], rights].concat());
+        assert_eq!(output.status.code(), Some(2), "{rights:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{rights:?}: {}", stderr(&output));
+    }
+    let task = home.run(&["agent", "spawn", "scribe", "--task", "x", "--may", "tool:nosuch"]);
+    assert!(stderr(&task).contains("covers no tool"), "{}", stderr(&task));
+    told(&home, &["capability", "grant", "scribe", "tool:shell.*", "--wall", "30s"]);
+    told(&home, &["capability", "grant", "scribe", "tool:file.*", "tool:time.now"]);
+}
+
+#[test]
 fn a_task_may_do_no_more_than_it_is_given() {
     let home = Home::new();
     let server = home.serve();
@@ -175,8 +199,15 @@ fn a_task_may_do_no_more_than_it_is_given() {
     assert_eq!(judged.iter().map(rule).collect::<Vec<_>>(), expected);
     let explained = told(&home, &["policy", "explain", &run, "call_2_0"]);
     assert_eq!(explained["by"], json!("task"));
+    let acts = || told(&home, &["audit", "query", "--limit", "256"])["items"].as_array().map(Vec::len);
+    let before = acts();
     let again = told(&home, &line);
     assert_eq!((&again["replayed"], &again["run"]), (&json!(true), &json!(run)));
+    // Another request under the key is a conflict, and makes nothing either.
+    let other = ["agent", "spawn", "dev", "--task", "@say hi", "--may", "file:write:out"];
+    let refused = home.run(&[&other[..], &["--idempotency-key", "once"]].concat());
+    assert!(!refused.status.success(), "{}", stderr(&refused));
+    assert_eq!(acts(), before, "nothing happened a second time, so the audit says nothing more");
     let listed = told(&home, &["capability", "list"]);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "a repeated task has one bound: {listed}");
 

@@ -22,7 +22,7 @@ use How::{Acts, Prints};
 
 /// Every leaf. `{run}`, `{session}`, `{delivery}`, `{file}` and `{held}` stand for what the scene has.
 const LEAVES: &[(&str, How)] = &[
-    ("init", Acts("makes a home and talks with a person")),
+    ("init", Prints(&["--defaults", "--model-source", "scripted", "--home", "{fresh}"])),
     ("up", Acts("serves")),
     ("demo", Acts("plays for a person")),
     ("migrate state", Prints(&["--dry-run"])),
@@ -192,6 +192,7 @@ impl Scene {
             ("{yielded}", text(&yielded["run"])),
             ("{slow}", text(&slow["run"])),
             ("{file}", path(&file).to_owned()),
+            ("{fresh}", path(&home.path().with_file_name("fresh")).to_owned()),
             ("{capability}", text(&granted["id"])),
             ("{approval}", approval),
             ("{refused}", refused),

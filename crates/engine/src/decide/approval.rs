@@ -5,9 +5,9 @@
 //! class: what was approved may have happened.
 
 use dromia_contracts::CallId;
+use dromia_contracts::Digest;
 use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, Approval, ApprovalState, WAITING_MAX};
 use dromia_contracts::content::{CallStatus, Part};
-use dromia_contracts::entry::{Entry, Park, RunParked};
 use dromia_contracts::label::Label;
 use jiff::Timestamp;
 
@@ -39,12 +39,18 @@ impl Draft {
             self.finish(call, CallStatus::Unknown, vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)]);
             return self.go_on();
         }
+        if let Some(next) = self.wait_on(before, approval.binding) {
+            return next;
+        }
+        let ahead = self.state.asked_ahead(call);
         let is_delayed = approval.cools_until.is_some();
         let asking = format!("{} {}", if is_delayed { "delay" } else { "ask" }, approval.rule);
         match self.state.approved(call) {
             Some((known, binding)) if binding == approval.binding => {
                 return self.start(call, prepared, 1, format!("approval {known} of {asking}"), policy);
             }
+            // It was approved before its turn, and what came before it made it another: it is asked for anew.
+            Some(_) if ahead.is_some() => {}
             Some(_) => {
                 let text = "What was approved is not what would happen now: the call, the tool, where it leads, who asks, \
                             or what the policy says has changed since. Nothing was done.";
@@ -59,8 +65,14 @@ impl Draft {
                  done. Trying again will not help.",
                 approval.reason
             );
-            let by = Refusing::of(asking, policy, approval.id);
-            self.asks.push(Approval { state: ApprovalState::Denied, ..approval });
+            let by = if ahead.is_some() {
+                // It is listed already, and taken back with its call.
+                Refusing::of(asking, policy, None)
+            } else {
+                let by = Refusing::of(asking, policy, Some(approval.id));
+                self.asks.push(Approval { state: ApprovalState::Denied, ..approval });
+                by
+            };
             return self.refuse(call, tool, CallStatus::Denied, by, &text);
         }
         if is_delayed && chained {
@@ -69,24 +81,25 @@ impl Draft {
                         next word from outside begins anew.";
             return self.refuse(call, tool, CallStatus::Denied, Refusing::by(CHAINED), text);
         }
-        let problem = if self.state.awaiting.contains(&approval.action) {
+        let too_long = (approval.arguments.len() > ARGUMENTS_BYTES_MAX).then_some(
+            "The arguments are too long to be shown to a person; nothing was done. Send less at a time.",
+        );
+        if let Some(text) = self.crowded(approval.action).or(too_long) {
+            return self.refuse(call, tool, CallStatus::Denied, Refusing::by(TOO_MANY), text);
+        }
+        self.park(approval, ahead);
+        self.look_ahead(call)
+    }
+
+    /// Says why a run may not leave one more call waiting, if that is so.
+    fn crowded(&self, action: Digest) -> Option<&'static str> {
+        if self.state.awaiting.contains(&action) {
             Some("This very call waits already; nothing was done. You are told what becomes of it.")
         } else if self.state.awaiting.len() >= WAITING_MAX {
             Some("Too many calls of this run wait already; nothing was done. Go on without it.")
-        } else if approval.arguments.len() > ARGUMENTS_BYTES_MAX {
-            Some("The arguments are too long to be shown to a person; nothing was done. Send less at a time.")
         } else {
             None
-        };
-        if let Some(text) = problem {
-            return self.refuse(call, tool, CallStatus::Denied, Refusing::by(TOO_MANY), text);
         }
-        let Approval { id, action, binding, holds_until: until, cools_until, .. } = approval;
-        self.push(Entry::RunParked(RunParked {
-            park: Park::Approval { approval: id, call, action, binding, until, cools_until },
-        }));
-        self.asks.push(approval);
-        Next::Rest
     }
 
     /// Goes on from a call that was asked for.
@@ -100,8 +113,16 @@ impl Draft {
         let tool = self.state.next_call().map_or_else(String::new, |(_, known)| known.tool.clone());
         match answer {
             Some(true) => Next::Judge(call),
-            Some(false) => self.refused_by_person(call, tool, ""),
+            Some(false) => {
+                self.push_refused_by_person(call, "");
+                self.go_on()
+            }
             None if self.at >= until => {
+                // Of calls that were asked for together, some may have taken the room meanwhile.
+                let action = self.state.held_action(call);
+                if let Some(text) = action.and_then(|action| self.crowded(action)) {
+                    return self.refuse(call, tool, CallStatus::Denied, Refusing::by(TOO_MANY), text);
+                }
                 let approval = self.state.approval(call).map(|id| format!(" ({id})")).unwrap_or_default();
                 let text = match cools_until {
                     None => format!(
@@ -122,12 +143,14 @@ impl Draft {
     }
 
     /// Closes a call that a person refused.
-    pub(super) fn refused_by_person(&mut self, call: CallId, tool: String, words: &str) -> Next {
+    pub(super) fn push_refused_by_person(&mut self, call: CallId, words: &str) {
+        let known = self.state.held().find(|(held, _)| *held == call);
+        let tool = known.map_or_else(String::new, |(_, known)| known.tool.clone());
         let text = if words.is_empty() {
             "A person refused this call; nothing was done. Do not ask for it again.".to_owned()
         } else {
             format!("A person refused this call: {words}. Nothing was done. Do not ask for it again.")
         };
-        self.refuse(call, tool, CallStatus::Denied, Refusing::by(REFUSED), &text)
+        self.push_refusal(call, tool, CallStatus::Denied, Refusing::by(REFUSED), &text);
     }
 }

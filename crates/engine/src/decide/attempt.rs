@@ -62,6 +62,8 @@ impl Draft {
             stopped_at: reply.stopped_at,
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
             clean: label.integrity == Integrity::Trusted,
+            withheld: None,
+            masked: Vec::new(),
         };
         self.push_with(Entry::ModelReplied(replied), Some(body));
         for (call, bytes) in dropped {
@@ -80,9 +82,10 @@ impl Draft {
         let Phase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase else {
             return self.go_on();
         };
-        // An attempt that the provider refused or never took costs nothing; one that was cut may have cost all.
+        // An attempt that was not made, or that the provider refused or never took, costs nothing; one that was cut may
+        // have cost all.
         let charged_micros = match error.code {
-            ErrorCode::ModelUnavailable | ErrorCode::ModelRejected => 0,
+            ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied => 0,
             _ => reserved_micros,
         };
         self.push(Entry::ModelFailed(ModelFailed {
@@ -92,6 +95,10 @@ impl Draft {
             message: error.message.clone(),
             charged_micros,
         }));
+        if error.code == ErrorCode::ActionDenied {
+            // The gate's word, and not the model's.
+            return self.fail(error.code, error.message.clone());
+        }
         if error.code == ErrorCode::ModelRejected || attempt >= ATTEMPTS_MAX {
             return self
                 .fail(error.code, format!("the model failed at attempt {attempt}: {}", error.message));

@@ -27,8 +27,8 @@ impl Refusing {
     }
 
     /// A rule that asks for an approval which nobody could give.
-    pub(super) fn of(rule: String, policy: Option<Digest>, approval: ApprovalId) -> Self {
-        Self { rule: Some(rule), policy, approval: Some(approval) }
+    pub(super) fn of(rule: String, policy: Option<Digest>, approval: Option<ApprovalId>) -> Self {
+        Self { rule: Some(rule), policy, approval }
     }
 }
 
@@ -103,6 +103,8 @@ impl Draft {
         policy: Option<Digest>,
     ) -> Next {
         let approval = self.state.approved(call).map(|(approval, _)| approval);
+        // What was asked for before its turn may need nobody any more, by a rule that came with another answer for one.
+        let unneeded = if approval.is_some() { None } else { self.state.asked_ahead(call) };
         // What was said of another action is no word about this one.
         let opinion = self.state.opinion(call).filter(|(action, _)| *action == prepared.action);
         let opinion = opinion.map(|(_, opinion)| opinion.clone());
@@ -115,6 +117,7 @@ impl Draft {
             rule,
             policy,
             approval,
+            unneeded,
             in_plan: None,
             network: None,
             opinion,

@@ -1,5 +1,6 @@
 //! What comes from outside the loop: signals, the pause of the agent, and the takeover after a crash.
 
+use dromia_contracts::approval::AnswerBody;
 use dromia_contracts::budget::{Exhausted, RULE};
 use dromia_contracts::content::{CallStatus, Part};
 use dromia_contracts::entry::{
@@ -8,7 +9,7 @@ use dromia_contracts::entry::{
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{Actor, ErrorCode};
+use dromia_contracts::{Actor, ApprovalId, ErrorCode};
 
 use super::call::Refusing;
 use super::{CLAIMS_MAX, Draft, Next};
@@ -19,12 +20,17 @@ impl Draft {
         if item.position <= self.state.signals_taken {
             return self.go_on();
         }
+        let (approval, words) = match item.kind {
+            ItemKind::Approve | ItemKind::Deny => AnswerBody::read(item.body.as_deref().unwrap_or_default()),
+            _ => (None, String::new()),
+        };
         let taken = |item: &InboxItem| {
             Entry::SignalTaken(SignalTaken {
                 item: item.id,
                 position: item.position,
                 signal: item.kind,
                 by: item.author.clone(),
+                approval,
             })
         };
         match item.kind {
@@ -33,27 +39,27 @@ impl Draft {
                 self.ended(item.author.clone(), item.kind)
             }
             ItemKind::Deny => {
+                // What a program of before wrote names no approval: its run waited for one call at a time.
+                let is_meant = |known: ApprovalId| approval.is_none_or(|approval| approval == known);
+                let answered = self.state.unanswered().find(|(_, known)| is_meant(*known));
                 self.push(taken(item));
-                match self.state.next_call() {
-                    Some((call, known)) if matches!(known.progress, Progress::Held { .. }) => {
-                        let words = item.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                        let words = match words.trim() {
-                            "" => item.author.to_string(),
-                            words => format!("{} says: {words}", item.author),
-                        };
-                        let tool = known.tool.clone();
-                        self.refused_by_person(call, tool, &words)
-                    }
-                    _ => self.go_on(),
+                if let Some((call, _)) = answered {
+                    let words = match words.trim() {
+                        "" => item.author.to_string(),
+                        words => format!("{} says: {words}", item.author),
+                    };
+                    // At once, where the words are at hand, also before its turn.
+                    self.push_refused_by_person(call, &words);
                 }
+                self.go_on_in_time()
+            }
+            ItemKind::Approve => {
+                self.push(taken(item));
+                self.go_on_in_time()
             }
             // Inputs and approved calls never lie in a run's inbox; a release of a run that is not held is taken and
             // changes nothing.
-            ItemKind::Release
-            | ItemKind::Approve
-            | ItemKind::Input
-            | ItemKind::Resume
-            | ItemKind::Approved => {
+            ItemKind::Release | ItemKind::Input | ItemKind::Resume | ItemKind::Approved => {
                 self.push(taken(item));
                 self.go_on()
             }

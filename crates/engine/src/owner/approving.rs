@@ -4,6 +4,8 @@
 //! The binding is a digest of everything that was judged. It is made anew when the call is about to begin, by the same
 //! function, so whatever changed in between makes another one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dromia_contracts::Digest;
 use dromia_contracts::approval::{
@@ -18,12 +20,16 @@ use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::InboxPut;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::transcript::{Transcript, Turn};
+use dromia_contracts::vault::Spotter;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::quoting::Starred;
 use super::{Lost, Owner};
+use crate::binding::Bound;
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
 use crate::defaults::defaults;
+use crate::outcome::answer;
 
 /// What of a rule that asks, or delays, is kept.
 pub(super) struct Asking {
@@ -57,7 +63,9 @@ impl Owner {
         }
         let binding = self.binding(&call, &asking).await?;
         let config = &self.core.config.approvals;
-        let now = self.core.ports.runtime.clock.now();
+        // What is asked for together is asked for at one time, and has the same times.
+        let asked = self.asks.iter().find(|ask| ask.state.is_open()).map(|ask| ask.asked_at);
+        let now = asked.unwrap_or_else(|| self.core.ports.runtime.clock.now());
         let until = |time: SignedDuration| now.checked_add(time).unwrap_or(Timestamp::MAX);
         let hold = match asking.cooling {
             // Nobody is expected to come sooner, so the run need not wait.
@@ -80,7 +88,7 @@ impl Owner {
             arguments: call.arguments.clone(),
             action: call.action,
             binding,
-            origins: self.origins(&call),
+            origins: self.origins(&call, self.spotter().await),
             rule: asking.rule,
             reason: asking.reason,
             approvers: config.approvers.clone(),
@@ -93,7 +101,7 @@ impl Owner {
             answer: None,
             used_by: None,
         };
-        let attended = !config.unattended.contains(&self.platform);
+        let attended = self.is_attended();
         if !attended && asking.cooling.is_none() {
             self.core.count_denied(&call.tool);
         }
@@ -101,9 +109,17 @@ impl Owner {
         Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended, chained })))
     }
 
-    /// Takes back the request that was to be made, because as many of the tenant's wait as may: its call is refused instead,
-    /// and the run goes on. Nothing if no request is pending.
+    /// Tells whether anybody could be asked in this session.
+    pub(super) fn is_attended(&self) -> bool {
+        !self.core.config.approvals.unattended.contains(&self.platform)
+    }
+
+    /// Takes back what was to be asked for, because as many of the tenant's wait as may: first what is before its turn, and then
+    /// the one request, whose call is refused instead; the run goes on. Nothing if no request is pending.
     pub(super) fn unask(&mut self) -> Option<Next> {
+        if self.unask_ahead() {
+            return Some(Next::Rest);
+        }
         let index = self.asks.iter().rposition(|ask| ask.state.is_open())?;
         let before = self.before.take()?;
         let ask = self.asks.remove(index);
@@ -164,43 +180,29 @@ impl Owner {
         let terms = ports.terms.of(&call.tool, Some((&self.scope, self.agent.id))).await;
         let terms = terms.map_err(|_| Lost::Store)?;
         let limits = ports.tools.limits(&call.tool, &terms);
-        let reaches = call.reaches.as_ref().map(|reaches| {
-            serde_json::json!({
-                "method": reaches.method.as_str(),
-                "url": reaches.url,
-                "secrets": reaches.secrets,
-            })
-        });
-        let mut bound = serde_json::json!({
-            "version": 1,
-            "tenant": self.scope.tenant(),
-            "agent": self.agent.id,
-            "author": self.author,
-            "grants": self.agent.grants,
-            "action": call.action,
-            "effect": call.effect,
-            "tool": tool,
-            "reaches": reaches,
-            "limits": limits,
-            "sandbox": terms.sandbox,
-            "network": call.network,
-            "net": terms.net,
-            "rule": asking.rule,
-            "policy": asking.policy,
-        });
-        if asking.cooling.is_some() {
-            bound["verdict"] = Value::from(asking.word());
-        }
-        Ok(Digest::from_bytes(*blake3::hash(bound.to_string().as_bytes()).as_bytes()))
+        let bound = Bound {
+            tenant: self.scope.tenant(),
+            agent: self.agent.id,
+            author: &self.author,
+            grants: &self.agent.grants,
+            call,
+            tool,
+            limits,
+            terms: &terms,
+            rule: &asking.rule,
+            policy: asking.policy,
+            verdict: asking.cooling.is_some().then(|| asking.word()),
+        };
+        Ok(bound.digest())
     }
 
-    /// Tells where each argument came from, as far as the conversation tells.
-    fn origins(&self, call: &PreparedCall) -> Vec<ArgumentOrigin> {
+    /// Tells where each argument came from, as far as the conversation tells, and quotes it without the values of secrets.
+    fn origins(&self, call: &PreparedCall, spotter: Option<Arc<dyn Spotter>>) -> Vec<ArgumentOrigin> {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
         let descriptors = self.core.ports.tools.descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
         let defaults = defaults(&*self.core.ports.tools, call);
-        let mut room = TEXTS_MAX;
+        let (mut room, mut starred) = (TEXTS_MAX, Starred::new(spotter));
         let origin = |(name, value): (String, Value)| {
             let source = if defaults.contains(&name) {
                 Source { origin: Origin::Default, label: Label::PUBLIC_FACT, place: None }
@@ -208,8 +210,13 @@ impl Owner {
                 origin_of(&self.story.transcript, &value, self.story.label, &mut room)
             };
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
-            let (role, quote) = (role.map(|(_, role)| *role), source.quote());
-            ArgumentOrigin { role, name, origin: source.origin, label: source.label, quote }
+            let Source { origin, label, place } = source;
+            let place = match place {
+                Some((whole, at, length)) => starred.of(whole).map(|whole| (whole, at, length)),
+                None => None,
+            };
+            let (role, quote) = (role.map(|(_, role)| *role), Source { origin, label, place }.quote());
+            ArgumentOrigin { role, name, origin, label, quote }
         };
         fields.into_iter().map(origin).collect()
     }
@@ -229,8 +236,8 @@ impl Owner {
             approved.call, approved.run, approved.approval, self.run
         );
         let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];
-        if self.state.status() == RunStatus::Completed {
-            parts.extend(self.story.reply.iter().cloned().map(|part| given(part, self.story.by_hand)));
+        if let Some(answer) = answer(self.state.status(), &self.story) {
+            parts.extend(answer.iter().cloned().map(|part| given(part, self.story.by_hand)));
         }
         let message = InputMessage { author: self.author.clone(), parts, hops: self.story.hops };
         Some(InboxPut {

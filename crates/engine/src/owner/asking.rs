@@ -13,9 +13,10 @@ use dromia_contracts::{ErrorCode, Fault};
 use futures_util::future::{Either, select};
 
 use super::telling::LiveDeltas;
+use super::withholding::LEAK_SCAN;
 use super::{Lost, Owner};
 use crate::ask::Asking;
-use crate::decide::{Input, Plan};
+use crate::decide::{Input, Next, Plan};
 use crate::sent::digest;
 use crate::state::Phase;
 
@@ -70,7 +71,8 @@ impl Owner {
         })
     }
 
-    pub(super) async fn call_model(&mut self) -> Result<Input, Lost> {
+    /// Asks the model, and decides what its answer leads to.
+    pub(super) async fn call_model(&mut self) -> Result<Next, Lost> {
         // A provider is a sink like any other: the request passes the gate before it leaves.
         let model = self.agent.config.model.clone();
         // Nobody is asked about a request, and none is put off, so what must be is refused.
@@ -79,7 +81,7 @@ impl Owner {
         | Verdict::Delay { rule, reason, .. } =
             self.gate(Action::Model { model: &model }, &Standing::default())
         {
-            return Ok(refused(&rule, &reason));
+            return Ok(self.decide(denied(&rule, &reason)));
         }
         // What leaves is what was prepared before the entry was written, and nothing else.
         let Some(prepared) = self.prepared.take() else {
@@ -88,17 +90,31 @@ impl Owner {
         };
         let spotter = self.core.ports.leaks.spotter(&self.scope).await;
         if let Some(reason) = leak(&prepared, spotter.as_ref())? {
-            return Ok(refused("leak scan", &reason));
+            return Ok(self.decide(rejected(&reason)));
         }
+        // What would not leave in the end is not told on the way either.
+        let withheld = self.withheld();
+        let told = spotter.ok().filter(|_| withheld.is_none());
+        match self.attempt(&prepared, told).await? {
+            Input::Replied(mut reply, label) => {
+                let marks = self.marked(&mut reply, withheld).await?;
+                Ok(self.decide_noting(Input::Replied(reply, label), |entries| marks.note(entries)))
+            }
+            input => Ok(self.decide(input)),
+        }
+    }
+
+    /// Makes one attempt, which a signal may end. Watchers are told its text by whoever knows the values, if by anybody.
+    async fn attempt(&mut self, prepared: &Prepared, told: Option<Arc<dyn Spotter>>) -> Result<Input, Lost> {
         let request = self.request();
         let (step, attempt) = match self.state.phase {
             Phase::ModelOpen { step, attempt, .. } => (step, attempt),
             _ => (0, 0),
         };
-        let deltas = LiveDeltas::new(&self.core, self.run, (step, attempt), spotter.ok());
+        let deltas = LiveDeltas::new(&self.core, self.run, (step, attempt), told);
         let mut others = false;
         let ended = {
-            let mut call = self.core.ports.model.call(&request, &prepared, &deltas);
+            let mut call = self.core.ports.model.call(&request, prepared, &deltas);
             loop {
                 let signal = pin!(self.active.signalled());
                 match select(&mut call, signal).await {
@@ -162,10 +178,19 @@ fn ends_a_run(kind: ItemKind) -> bool {
     matches!(kind, ItemKind::Cancel | ItemKind::Terminate)
 }
 
-/// A request that was not sent, and will not be if it is made again.
-fn refused(rule: &str, reason: &str) -> Input {
+/// A request that the gate refused: nothing was sent, and no model has anything to do with it.
+fn denied(rule: &str, reason: &str) -> Input {
+    refused(ErrorCode::ActionDenied, rule, reason)
+}
+
+/// A request that was not sent because of what it holds, and will not be if it is made again.
+fn rejected(reason: &str) -> Input {
+    refused(ErrorCode::ModelRejected, LEAK_SCAN, reason)
+}
+
+fn refused(code: ErrorCode, rule: &str, reason: &str) -> Input {
     let message = format!("the request was refused by {rule}: {reason}");
-    Input::Failed(ModelError { code: ErrorCode::ModelRejected, message, retry_after: None })
+    Input::Failed(ModelError { code, message, retry_after: None })
 }
 
 /// Says why a request may not leave, if it holds a secret or nobody can look. What the scripted model is asked stays in this

@@ -8,6 +8,7 @@ use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{Batch, DeliveryPrepare};
 
 use super::Owner;
+use crate::outcome::answer;
 
 /// What a batch must have left beside the message: entries' fields, the target, the rest of a row.
 const BESIDE: usize = 64 << 10;
@@ -35,8 +36,7 @@ impl Owner {
                 status,
                 actor: self.author.clone(),
                 items: self.items.clone(),
-                // What the gate refused, or nobody judged, does not leave.
-                text: if replied { parts_text(&self.story.reply) } else { String::new() },
+                text: answer(status, &self.story).map(parts_text).unwrap_or_default(),
                 truncated: false,
                 failure,
             },

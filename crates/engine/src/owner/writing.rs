@@ -75,7 +75,7 @@ impl Owner {
                     if rings {
                         self.core.ring();
                     }
-                    self.before = None;
+                    (self.before, self.ahead) = (None, None);
                     return Ok(Ok(()));
                 }
                 Commit::Refused(Refusal::Overloaded) => {

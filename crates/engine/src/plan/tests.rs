@@ -111,6 +111,8 @@ fn replied(step: u32, clean: bool, calls: &[(&str, Value)]) -> (Entry, Vec<u8>) 
         stopped_at: None,
         tools: calls.iter().map(|(tool, _)| (*tool).to_owned()).collect(),
         clean,
+        withheld: None,
+        masked: Vec::new(),
     });
     (entry, serde_json::to_vec(&message).expect("it is JSON"))
 }

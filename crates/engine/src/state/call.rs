@@ -48,6 +48,9 @@ pub enum Progress {
         cools_until: Option<Timestamp>,
         /// What was answered: whether it may begin.
         answer: Option<bool>,
+        /// Whether it was asked for before its turn, and was not judged since.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        ahead: bool,
     },
     /// It began and has no result.
     Started {

@@ -121,7 +121,8 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
                 call.progress = Progress::Done(refused.status);
             }
             state.awaiting.extend(awaiting);
-            if state.rests_for_approval() {
+            // A later call of the unit may be refused while the run rests for this one.
+            if matches!(state.rest, Some(Rest::Parked(Park::Approval { call, .. })) if call == refused.call) {
                 state.rest = None;
             }
             state.close_unit_if_answered();
@@ -135,16 +136,7 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
         Entry::SignalTaken(taken) => {
             state.signals_taken = taken.position;
             if matches!(taken.signal, ItemKind::Approve | ItemKind::Deny) {
-                if state.rests_for_approval() {
-                    state.rest = None;
-                }
-                if let Phase::UnitOpen { calls, .. } = &mut state.phase {
-                    for call in calls {
-                        if let Progress::Held { answer: answer @ None, .. } = &mut call.progress {
-                            *answer = Some(taken.signal == ItemKind::Approve);
-                        }
-                    }
-                }
+                state.take_answer(taken.approval, taken.signal == ItemKind::Approve);
             }
             if taken.signal == ItemKind::Release && !state.rests_for_approval() {
                 state.rest = None;
@@ -154,12 +146,20 @@ pub fn apply(state: &mut RunState, entry: &Entry) {
             }
         }
         Entry::RunParked(parked) => {
-            state.rest = Some(Rest::Parked(parked.park));
-            if let Park::Approval { approval, call, action, binding, until, cools_until } = parked.park
-                && let Some(call) = state.call_mut(call)
-            {
+            let Park::Approval { approval, call, action, binding, until, cools_until, .. } = parked.park
+            else {
+                state.rest = Some(Rest::Parked(parked.park));
+                return;
+            };
+            // What is asked for before its turn goes with what the run rests for already.
+            let ahead = state.next_call().is_some_and(|(due, _)| due != call);
+            if !ahead {
+                state.rest = Some(Rest::Parked(parked.park));
+            }
+            if let Some(call) = state.call_mut(call) {
+                let answer = None;
                 call.progress =
-                    Progress::Held { approval, action, binding, until, cools_until, answer: None };
+                    Progress::Held { approval, action, binding, until, cools_until, answer, ahead };
             }
         }
         Entry::RunHeld(held) => state.rest = Some(Rest::Held { detail: held.detail.clone() }),

@@ -40,6 +40,8 @@ fn asked(both: bool) -> Story {
         stopped_at: None,
         tools: vec!["weather".into(); 2],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     let mut story = Story::new(1);
     let body = serde_json::to_vec(&message).expect("it is JSON");
@@ -181,4 +183,43 @@ fn a_call_by_hand_stands_in_the_story_as_a_unit_and_its_result_is_the_reply() {
     assert_eq!(told(&story).len(), 2, "{:?}", told(&story));
     story.add_item(&item("and now?", None, Offer::default())).expect("it is readable");
     assert_eq!(story.asked, None, "the next input asks for no call");
+}
+
+#[test]
+fn a_masked_call_is_not_judged_and_the_next_answer_is_another_one() {
+    let answered = |step: u32, withheld: Option<Withheld>, masked: Vec<MaskedCall>| {
+        let call = CallId { step, index: 0 };
+        let calls = vec![ToolCall { id: call, tool: "look".into(), arguments: "{}".into() }];
+        let body = serde_json::to_vec(&AssistantMessage { parts: vec![], calls }).expect("it is JSON");
+        let entry = Entry::ModelReplied(ModelReplied {
+            step,
+            attempt: 1,
+            usage: Usage::default(),
+            detail: UsageDetail::default(),
+            cost_micros: 0,
+            finish: Finish::ToolCalls,
+            stopped_at: None,
+            tools: vec!["look".into()],
+            clean: true,
+            withheld,
+            masked,
+        });
+        (entry, body)
+    };
+    let withheld = Withheld { rule: "leak scan".into(), reason: "no".into() };
+    let masked = vec![MaskedCall { call: id(0), reason: "it holds a secret".into() }];
+    let mut story = Story::new(1);
+    let (entry, body) = answered(1, Some(withheld.clone()), masked);
+    story.add_entry(&entry, Some(&body)).expect("it is readable");
+    assert!(story.call(id(0)).is_none(), "nobody judges it");
+    let told = story.masked(id(0)).map(|(call, reason)| (call.tool.as_str(), reason));
+    assert_eq!(told, Some(("look", "it holds a secret")));
+    assert_eq!(story.withheld, Some(withheld));
+    let refused = serde_json::to_vec(&gave(0, "it holds a secret")).expect("it is JSON");
+    let finished = ToolFinished { call: id(0), status: CallStatus::Denied, egress: vec![], result: None };
+    story.add_entry(&Entry::ToolFinished(finished), Some(&refused)).expect("it is readable");
+    let (entry, body) = answered(2, None, Vec::new());
+    story.add_entry(&entry, Some(&body)).expect("it is readable");
+    let next = CallId { step: 2, index: 0 };
+    assert!(story.call(next).is_some() && story.masked(next).is_none() && story.withheld.is_none());
 }

@@ -1,5 +1,7 @@
 //! The pure core and calls that a person must allow: asked once, begun once, and honest at every prefix.
 
+mod together;
+
 use bytes::Bytes;
 use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, Approval, ApprovalState, ApprovedCall, WAITING_MAX};
 use dromia_contracts::content::{CallStatus, Part};

@@ -194,6 +194,7 @@ impl Live {
                 };
                 Input::Judged(id, judgement)
             }
+            Next::JudgeAhead(id) => Input::JudgedAhead(id, None),
             Next::JudgeReply => Input::ReplyJudged(Verdict::Allow { rule: "reply".into(), policy: None }),
             Next::Consult(call) => Input::Consulted(call.id, consulted(dice)),
             Next::RunTool(call) => {
@@ -560,6 +561,19 @@ fn the_iteration_limit_ends_in_a_yield() {
     }
     assert_eq!(live.state.status(), RunStatus::Yielded);
     assert_eq!(live.state.model_calls, 2);
+}
+
+#[test]
+fn a_request_that_the_gate_refuses_is_denied_at_once_and_costs_nothing() {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    assert_eq!(live.next, Next::CallModel);
+    let message = "the request was refused by policy no-models: not here".to_owned();
+    let code = ErrorCode::ActionDenied;
+    live.feed(Input::Failed(ModelError { code, message: message.clone(), retry_after: None }));
+    let failure = live.state.failure.clone().expect("it failed");
+    assert_eq!((live.state.status(), failure.code, failure.message), (RunStatus::Failed, code, message));
+    assert_eq!(live.state.cost_micros, 0);
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn simulate(seed: u64, options: Options) -> Report {
     world.look();
     let mut tally = check(&world);
     if options.approvals {
-        (tally.approved_in_place, tally.approved_later, tally.crowded_out) = approvals::check(&world);
+        let counted = approvals::check(&world);
+        [tally.approved_in_place, tally.approved_later, tally.crowded_out, tally.asked_together] = counted;
     }
     if options.budgets {
         budgets::check(&world);

@@ -4,7 +4,7 @@
 //! The journal is the truth and the watch only a hint, as in `follow`: the watch is opened before the first read, and
 //! the journal is read again whenever the watch ends, lags or is silent. The end is told only from the durable terminal
 //! entry. What was said cannot be taken back on these wires: when a model step begins again after some of its text went
-//! out, the listener gives up and says which run goes on.
+//! out, the listener gives up and says which run goes on. What the journal says is withheld is not said.
 
 mod hear;
 
@@ -102,6 +102,8 @@ pub(super) struct Listener {
     /// The calls of that answer.
     asked: Vec<ToolCall>,
     open: OpenStep,
+    /// What of the last closed step is said once the next entry lets it out.
+    rest: Option<String>,
     /// The last entry says that the run is held, and why.
     held: Option<String>,
     ready: VecDeque<Word>,
@@ -146,6 +148,7 @@ impl Listener {
             closed_step: 0,
             asked: Vec::new(),
             open: OpenStep::default(),
+            rest: None,
             held: None,
             ready: VecDeque::new(),
             quiet: interval_at(Instant::now() + QUIET, QUIET),

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::List;
 use dromia_api::approval::{AnswerApproval, Approval, ApprovalRule, ReachKind, SetApprovalRule};
-use dromia_contracts::approval::RULES_MAX;
+use dromia_contracts::approval::{ALSO_MAX, RULES_MAX};
 use dromia_contracts::runs::{Answer as Given, NewRule, Reach};
 use dromia_contracts::store::{ApprovalFilter, Page};
 use dromia_contracts::token::TokenScope;
@@ -73,7 +73,15 @@ pub(crate) async fn answer(
     JsonBody(body): JsonBody<AnswerApproval>,
 ) -> Answer<Json<Approval>> {
     let approval: ApprovalId = id(&approval)?;
-    let AnswerApproval { approve, reach, rule, reason } = body;
+    let AnswerApproval { approve, reach, rule, reason, also } = body;
+    if also.len() > ALSO_MAX {
+        let text = format!("`also` names at most {ALSO_MAX} approvals, and here it names {}", also.len());
+        return Err(Failure::invalid(text).at("also"));
+    }
+    if !also.is_empty() && reach == ReachKind::Always {
+        let text = "`also` goes with no rule: a rule answers calls that nobody saw";
+        return Err(Failure::invalid(text).at("also"));
+    }
     if approve && reason.is_some() {
         return Err(Failure::invalid("`reason` says why a call is refused").at("reason"));
     }
@@ -98,7 +106,7 @@ pub(crate) async fn answer(
             );
         }
     };
-    let answered = core.ports.runs.approval_answer(caller.scope, approval, given).await?;
+    let answered = core.ports.runs.approval_answer(caller.scope, approval, also, given).await?;
     Ok(Json(wire::approval(answered, core.ports.runtime.clock.now())))
 }
 

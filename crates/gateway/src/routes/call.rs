@@ -86,11 +86,15 @@ pub(crate) async fn call(
             Ok(accepted(&submitted))
         }
         Some(Ok(outcome)) => {
+            // The result is the answer of such a run: where the gate refuses it, it stays in the journal.
+            let refused =
+                outcome.failure.as_ref().is_some_and(|failure| failure.code == ErrorCode::ActionDenied);
+            let result = if refused { None } else { result(&core, &scope, outcome.run).await? };
             let called = ToolCalled {
                 run: outcome.run,
                 session: submitted.session,
                 status: outcome.head.status,
-                result: result(&core, &scope, outcome.run).await?,
+                result,
                 failure: outcome.failure.map(wire::failure),
             };
             Ok(Json(called).into_response())

@@ -17,6 +17,7 @@ use dromia_contracts::gate::{Action, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
 use dromia_contracts::sandbox::Network;
+use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{PrepareError, PreparedCall};
 use dromia_contracts::{AgentId, CallId, CapabilityId, ErrorCode, Scope};
 use jiff::Timestamp;
@@ -91,10 +92,40 @@ async fn made(core: &Core, scope: Scope, new: NewCapability) -> Answer<Response>
     if new.wall_ms_max == Some(0) {
         return Err(Failure::invalid("`wall_ms_max` must be at least 1"));
     }
+    check_tools(core, &new.rights, new.wall_ms_max)?;
     let capability = core.ports.capabilities.grant(scope, new).await?;
     let token = URL_SAFE_NO_PAD.encode(&capability.token);
     let record = wire::capability(capability, core.ports.runtime.clock.now());
     Ok((StatusCode::CREATED, Json(CapabilityMade { record, token })).into_response())
+}
+
+/// Refuses rights that could never count: for a tool that is not there, as among the grants of an agent, and with a time limit
+/// for one that runs no program.
+pub(super) fn check_tools(core: &Core, rights: &[String], wall_ms_max: Option<u32>) -> Answer<()> {
+    for (index, right) in rights.iter().enumerate() {
+        let Some(name) = right.strip_prefix("tool:") else { continue };
+        let wrong = |problem: &str| Failure::invalid(format!("rights[{index}]: {problem}")).at("rights");
+        core.ports.gate.check_grants(&[name.to_owned()]).map_err(|problem| {
+            wrong(&problem).with_hint(
+                "list the tools with `dromia tool list`; one of your own is named in dromia.yaml first",
+            )
+        })?;
+        let covers =
+            |tool: &str| name.strip_suffix('*').map_or(tool == name, |family| tool.starts_with(family));
+        let covered = core.ports.tools.descriptors().iter().filter(|tool| covers(&tool.name));
+        let covered: Vec<&str> = covered.map(|tool| tool.name.as_str()).collect();
+        if covered.is_empty() {
+            return Err(wrong(&format!("{right} covers no tool")));
+        }
+        let runs = |tool: &&str| core.ports.tools.limits(tool, &ToolTerms::default()).is_some();
+        if wall_ms_max.is_some() && !covered.iter().any(runs) {
+            let problem = format!(
+                "{right} runs no program, and a time limit is for those that do, so it would cover nothing"
+            );
+            return Err(wrong(&problem).with_hint("leave the time limit out, or grant this right by itself"));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn revoke(

@@ -1,7 +1,8 @@
 //! `POST /v1/channels/{channel}/events`: a webhook comes in, known by its signature alone.
 //!
 //! Nothing of the message is looked at before it is known who signed it, and a stranger learns nothing, not even which
-//! channels there are. The sender's id is the idempotency key, so a repeat is one input; beyond the tolerance it is
+//! channels there are. Nor does he have the vault opened by what nobody can have signed: what the message says about itself is
+//! looked at first. The sender's id is the idempotency key, so a repeat is one input; beyond the tolerance it is
 //! refused anyway. What comes in is text of another system: it is labelled as a claim and steers nothing by itself.
 
 use axum::Json;
@@ -16,6 +17,7 @@ use dromia_contracts::runs::{NewInput, Target};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{Digest, ErrorCode};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::event::named_agent;
@@ -37,13 +39,14 @@ pub(crate) async fn receive(
     request: Request,
 ) -> Answer<Response> {
     let headers = request.headers().clone();
-    let body = read_body(request, &core, core.config.body_bytes_max).await?;
     let forged = || Failure::new(ErrorCode::SignatureRefused, "no channel has signed this message");
     let claims = claims(&headers).ok_or_else(forged)?;
+    let body = read_body(request, &core, core.config.body_bytes_max).await?;
     let channel = core.ports.outbox.channels().get(&name).ok_or_else(forged)?;
     // Why a key cannot be had is for the log: a stranger is told the same as of a channel that is not there.
-    let key = key(&core, &name, channel).await.map_err(|problem| forged().with_cause(problem))?;
     let now = core.ports.runtime.clock.now();
+    let key = key(&core, (&name, channel), claims, now);
+    let key = key.await.map_err(|problem| forged().with_cause(problem))?;
     match key.check(claims, &body, now, channel.tolerance) {
         Ok(()) => {}
         Err(SignatureError::Forged | SignatureError::Id) => return Err(forged()),
@@ -81,13 +84,22 @@ pub(crate) async fn receive(
     Ok((StatusCode::ACCEPTED, Json(wire::accepted(&submitted))).into_response())
 }
 
-/// Finds the key of a channel. The scope that opens one of the vault serves for nothing else.
-async fn key(core: &Core, name: &str, channel: &Channel) -> Result<Key, String> {
+/// Finds the key of a channel, one of the vault only where the message may be signed with it: which of the rest is wrong, time
+/// included, the log says. The scope that opens one of the vault serves for nothing else.
+async fn key(
+    core: &Core,
+    (name, channel): (&str, &Channel),
+    claims: Claims<'_>,
+    now: Timestamp,
+) -> Result<Key, String> {
     if let ChannelKey::Held(key) = &channel.key {
         return Ok(key.clone());
     }
+    claims
+        .check(now, channel.tolerance)
+        .map_err(|problem| format!("the secret of the channel {name} is not looked for: {problem}"))?;
     let scope = channel_scope(core, name, &channel.tenant).await.map_err(|failure| failure.text())?;
-    let found = core.ports.outbox.key(channel, &scope).await;
+    let found = core.ports.outbox.key(name, channel, &scope).await;
     found.map_err(|problem| format!("the secret of the channel {name} cannot check: {problem}"))
 }
 

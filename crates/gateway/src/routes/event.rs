@@ -19,7 +19,7 @@ use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::{ItemKey, KeyLifetime};
+use dromia_contracts::store::{ItemKey, KeyLifetime, Page};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use dromia_contracts::{approval, task};
 use tokio::time::sleep;
@@ -88,7 +88,7 @@ async fn answered(core: &Core, mut submitted: Submitted, wait: Duration) -> Resp
         run: outcome.run,
         replayed: accepted.replayed,
         status: outcome.head.status,
-        reply: parts_text(&outcome.reply),
+        reply: outcome.reply.as_deref().map(parts_text),
         last_seq: outcome.last_seq,
         model_calls: outcome.head.model_calls,
         usage: outcome.head.usage,
@@ -221,7 +221,31 @@ async fn default_agent(core: &Core, scope: &Scope) -> Answer<AgentId> {
     let Some(handle) = &core.config.default_agent else {
         return Err(Failure::invalid("`agent` is absent and the server has no default agent"));
     };
-    agent_by_handle(core, scope, handle.clone()).await
+    match agent_by_handle(core, scope, handle.clone()).await {
+        Err(failure) if failure.code() == ErrorCode::AgentNotFound => {
+            Err(no_default(core, scope, handle).await?)
+        }
+        found => found,
+    }
+}
+
+/// Says why nobody answers where no agent is named.
+async fn no_default(core: &Core, scope: &Scope, handle: &Handle) -> Answer<Failure> {
+    let is_empty = core.ports.store.agents(scope, None, Page::first(1)).await?.is_empty();
+    let (text, hint) = if is_empty {
+        (
+            "the tenant has no agent yet".to_owned(),
+            format!(
+                "make one in the same tenant: `dromia agent create {handle} --grant model --grant reply`"
+            ),
+        )
+    } else {
+        (
+            format!("no agent was named, and there is no {handle}, which answers then"),
+            "name one with --agent; `dromia agent list` lists them".to_owned(),
+        )
+    };
+    Ok(Failure::new(ErrorCode::AgentNotFound, text).with_hint(hint))
 }
 
 async fn agent_by_handle(core: &Core, scope: &Scope, handle: Handle) -> Answer<AgentId> {

@@ -1,6 +1,7 @@
 //! Approvals over HTTP: the exact call is shown, an answer goes as far as it may, and a rule takes more than an answer.
 
-use dromia_contracts::approval::ApprovalState;
+use dromia_contracts::ApprovalId;
+use dromia_contracts::approval::{ALSO_MAX, Approval, ApprovalState};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::token::{TokenScope, TokenScopes};
 use jiff::Timestamp;
@@ -70,4 +71,49 @@ async fn whoever_may_answer_may_not_answer_for_calls_that_nobody_saw() {
         let refused = ask_as(&world, scope, "PUT", "/v1/approval-rules/mine", rule).await;
         assert_eq!(refused.status, 403, "{scope}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_holds_for_those_that_it_names_or_for_none() {
+    let world = World::new().await;
+    let (ours, theirs) = (world.ours.approval, world.theirs.approval);
+    let other = ApprovalId::from_bytes([0xab; 16]);
+    {
+        let mut rooms = world.rooms.lock();
+        let known = rooms.approvals.iter().find(|(_, row)| row.id == ours).expect("it is there").clone();
+        rooms.approvals.push((known.0, Approval { id: other, ..known.1 }));
+    }
+    let path = format!("/v1/approvals/{ours}/answer");
+    let many: Vec<String> = (0..=ALSO_MAX).map(|_| other.to_string()).collect();
+    let named = |also: serde_json::Value| json!({"approve": true, "also": also}).to_string();
+    for (body, place) in [
+        (named(json!(many)), "at most"),
+        (named(json!(["apr_1"])), "apr_1"),
+        (named(json!([other, theirs])), "approval"),
+        (
+            json!({"approve": true, "reach": "always", "rule": "file.read path=**", "also": [other]})
+                .to_string(),
+            "also",
+        ),
+    ] {
+        let answer = world.ask("POST", &path, &body).await;
+        assert_eq!(answer.status, 400, "{body}: {:?}", answer.body);
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(told.contains(place), "{body}: {told}");
+    }
+    let states = |world: &World| -> Vec<ApprovalState> {
+        let rooms = world.rooms.lock();
+        let ours = rooms.approvals.iter().filter(|(_, row)| row.id != theirs);
+        ours.map(|(_, row)| row.state).collect()
+    };
+    assert_eq!(states(&world), [ApprovalState::Holding; 2], "what was refused changed something");
+    let both = ask_as(&world, TokenScope::Approve, "POST", &path, &named(json!([other]))).await;
+    assert_eq!((both.status.as_u16(), both.json()["id"].clone()), (200, json!(ours)));
+    assert_eq!(states(&world), [ApprovalState::Approved; 2]);
+    // One that is closed closes the way for all of them.
+    world.rooms.lock().approvals[0].1.state = ApprovalState::Holding;
+    world.rooms.lock().approvals[0].1.answer = None;
+    let deny = json!({"approve": false, "also": [other]}).to_string();
+    let late = world.ask("POST", &format!("/v1/approvals/{ours}/answer"), &deny).await;
+    assert_eq!((late.status.as_u16(), late.code().as_str()), (409, "approval_closed"));
 }

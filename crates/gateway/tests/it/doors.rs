@@ -24,7 +24,7 @@ use crate::world::World;
 pub(crate) fn ports() -> Ports {
     let rooms = Arc::new(Rooms::default());
     let runtime = Runtime { clock: Arc::new(StoppedClock), ids: rooms.clone(), spawn: Arc::new(Tasks) };
-    let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
+    let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), Arc::default());
     let shelf = Arc::new(Shelf::default());
     let audit = Arc::new(Ledger(rooms.clone()));
     Ports {

@@ -115,7 +115,7 @@ fn started(
         store,
         post: Arc::new(receivers.clone()),
         leaks: Arc::new(NoSecrets),
-        keys: Arc::new(OneKey),
+        keys: Arc::new(OneKey::default()),
         runtime: runtime.clone(),
         authority: Authority::claim(),
     };
@@ -345,7 +345,7 @@ fn a_message_with_a_secret_is_given_up_and_never_sent() {
             store: store.clone(),
             post: Arc::new(receivers.clone()),
             leaks: Arc::new(Everywhere),
-            keys: Arc::new(OneKey),
+            keys: Arc::new(OneKey::default()),
             runtime: runtime.clone(),
             authority: Authority::claim(),
         };

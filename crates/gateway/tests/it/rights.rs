@@ -26,6 +26,7 @@ async fn decisions_are_read_off_the_journal_with_who_made_them_and_why() {
         rule: "capability cap_1 block 0 file:write:docs".to_owned(),
         policy: Some(Digest::from_bytes([6; 32])),
         approval: None,
+        unneeded: None,
         in_plan: Some(false),
         network: None,
         opinion: None,

@@ -1,8 +1,11 @@
 //! Events that come in signed, and what is let in by nothing else; messages that wait for a person; the feed.
 
+use std::sync::atomic::Ordering;
+
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::Target;
 use dromia_gateway::signature::Key;
+use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::client::{Answer, authorized, full, request};
@@ -110,6 +113,75 @@ async fn a_key_of_the_vault_checks_for_its_channel_and_one_that_is_lost_for_nobo
     let answer = world.sent("/v1/channels/vaulted/events", &headers("m", "0", &own), body).await;
     assert_eq!(answer.status, 202, "{:?}", answer.body);
     assert_eq!(world.rooms.lock().inputs[0].author.as_str(), "webhook:vaulted");
+}
+
+#[tokio::test]
+async fn the_vault_is_not_opened_for_what_nobody_can_have_signed_nor_for_each_stranger() {
+    let world = World::new().await;
+    let (path, body) = ("/v1/channels/vaulted/events", r#"{"data":{"text":"hi"}}"#);
+    let vaulted = VAULTED.parse::<Key>().unwrap();
+    let (own, other) = (vaulted.sign("m", "0", body.as_bytes()), key().sign("m", "0", body.as_bytes()));
+    let opened = || world.keys.opened.load(Ordering::SeqCst);
+    let stranger = world.sent("/v1/channels/bills/events", &headers("m", "0", &own), body).await;
+    let late = vaulted.sign("m", "301", body.as_bytes());
+    let mut odd = vec![Vec::new()];
+    odd.extend((0..3).map(|left_out| {
+        let mut some = headers("m", "0", &own).to_vec();
+        some.remove(left_out);
+        some
+    }));
+    for (id, timestamp, signature) in [
+        ("", "0", own.as_str()),
+        ("a.1", "0", &own),
+        ("m", "soon", &own),
+        ("m", "301", &late),
+        ("m", "-301", &late),
+        ("m", "0", ""),
+        ("m", "0", "v1,AAAA"),
+        ("m", "0", own.trim_start_matches("v1,")),
+    ] {
+        odd.push(headers(id, timestamp, signature).to_vec());
+    }
+    for headers in odd {
+        let refused = world.sent(path, &headers, body).await;
+        assert_eq!(refused.status, 401, "{headers:?}");
+        assert_eq!(refused.lasting(), stranger.lasting(), "a stranger learns nothing: {headers:?}");
+    }
+    let long = format!(r#"{{"data":{{"text":"{}"}}}}"#, "x".repeat(2 << 20));
+    assert_eq!(world.sent(path, &headers("m", "0", &own), &long).await.code(), "body_too_large");
+    assert_eq!(opened(), 0, "nothing of it is worth a look into the vault");
+    for _ in 0..20 {
+        assert_eq!(world.sent(path, &headers("m", "0", &other), body).await.status, 401);
+    }
+    assert_eq!(world.sent(path, &headers("m", "0", &own), body).await.status, 202);
+    assert_eq!(opened(), 1, "they have met the same key");
+    // Why there is none is kept as well.
+    for _ in 0..20 {
+        let refused = world.sent("/v1/channels/lost/events", &headers("m", "0", &own), body).await;
+        assert_eq!(refused.lasting(), stranger.lasting());
+    }
+    assert_eq!(opened(), 2);
+    // A second later it is opened anew, whether or not anything is known to have changed.
+    world.rooms.lock().now += SignedDuration::from_secs(1);
+    assert_eq!(world.sent(path, &headers("m", "0", &own), body).await.status, 202);
+    assert_eq!(opened(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_was_renewed_counts_for_the_next_message() {
+    let world = World::new().await;
+    let (path, body) = ("/v1/channels/vaulted/events", r#"{"data":{"text":"hi"}}"#);
+    let old = VAULTED.parse::<Key>().unwrap().sign("m", "0", body.as_bytes());
+    let new = key().sign("m", "0", body.as_bytes());
+    for (signature, status) in [(&old, 202), (&new, 401)] {
+        assert_eq!(world.sent(path, &headers("m", "0", signature), body).await.status, status);
+    }
+    // The clock of the world stands: it is the change that counts.
+    world.keys.changes.store(1, Ordering::SeqCst);
+    for (signature, status) in [(&old, 401), (&new, 202)] {
+        assert_eq!(world.sent(path, &headers("m", "0", signature), body).await.status, status);
+    }
+    assert_eq!(world.keys.opened.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
+use crate::fake::outgoing::OneKey;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, Tasks, outgoing};
@@ -48,6 +49,7 @@ pub(crate) struct House {
 /// A served gateway.
 pub(crate) struct World {
     pub rooms: Arc<Rooms>,
+    pub keys: Arc<OneKey>,
     pub handle: Handle,
     pub ours: House,
     pub theirs: House,
@@ -78,7 +80,8 @@ impl World {
         change(&mut config);
         let runtime = Runtime { clock: rooms.clone(), ids: rooms.clone(), spawn: Arc::new(Tasks) };
         let authority = Authority::claim();
-        let outbox = outgoing::outbox(rooms.clone(), runtime.clone());
+        let keys = Arc::new(OneKey::default());
+        let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), keys.clone());
         let shelf = Arc::new(Shelf::default());
         let audit = Arc::new(Ledger(rooms.clone()));
         let ports = Ports {
@@ -100,7 +103,7 @@ impl World {
         let (gateway, handle) = build(config, ports).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));
-        Self { rooms, handle, ours, theirs, stop, served, socket, _directory: directory }
+        Self { rooms, keys, handle, ours, theirs, stop, served, socket, _directory: directory }
     }
 
     /// Waits until something holds, at most a while.

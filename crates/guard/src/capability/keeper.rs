@@ -9,8 +9,11 @@
 //!
 //! Memory holds the rows of a tenant from the first question about it on.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError};
+mod fault;
+mod signing;
+mod turns;
+
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dromia_contracts::capability::{
@@ -18,19 +21,17 @@ use dromia_contracts::capability::{
 };
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::{
-    Batch, CapabilityDrop, CapabilityRevoke, Commit, Mutation, Page, Read, ReadError, Refusal, Store,
+    Batch, CapabilityDrop, CapabilityRevoke, Commit, Mutation, Page, Read, ReadError, Store,
 };
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
-use jiff::Timestamp;
-use tokio::sync::Mutex;
 
+use self::fault::{commit_fault, invalid, not_found, read_fault, unreadable};
+use self::turns::Turns;
 use super::finished;
 use super::live::{Fallen, Held, Live, Lost, Row};
-use super::right::{Resource, Right};
-use super::root::{ROOT_ID, RootKey, Roots};
+use super::root::Roots;
 use super::sought::Sought;
-use super::token::{RIGHTS_MAX, Token, TokenError};
 use crate::vault::StoreVault;
 
 /// Capabilities over a store.
@@ -42,19 +43,6 @@ pub struct StoreCapabilities {
     live: Arc<Live>,
     turns: Turns,
     watch: OnceLock<Arc<dyn RightsWatch>>,
-}
-
-/// One change of a tenant at a time, so that its bound holds. Another tenant waits for none of them: a look for what gives way
-/// reads every task of a tenant that is full. One is kept for each tenant whose rows memory holds.
-#[derive(Debug, Default)]
-struct Turns(std::sync::Mutex<HashMap<TenantId, Arc<Mutex<()>>>>);
-
-impl Turns {
-    /// Returns the turn of a tenant, the same each time.
-    fn of(&self, tenant: TenantId) -> Arc<Mutex<()>> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(tenant).or_default())
-    }
 }
 
 impl StoreCapabilities {
@@ -111,13 +99,6 @@ impl StoreCapabilities {
         Ok(self.live.of(tenant).unwrap_or_default())
     }
 
-    /// Derives the tenant's root key, for one signature.
-    async fn root(&self, scope: &Scope) -> Result<RootKey, Fault> {
-        let secret = self.vault.root_secret(scope, true).await?;
-        let secret = secret.ok_or_else(|| Fault::new(ErrorCode::Internal, "the tenant has no key"))?;
-        RootKey::new(ROOT_ID, secret.expose()).map_err(|error| refused(&error))
-    }
-
     async fn commit(&self, scope: &Scope, batch: Batch) -> Result<(), Fault> {
         let answer = self.store.commit(batch).await;
         if !matches!(answer, Commit::Done(_)) {
@@ -148,54 +129,6 @@ impl StoreCapabilities {
             agents.into_iter().for_each(|agent| watch.rights_changed(agent));
         }
     }
-
-    /// Signs a capability. The caller has the turn.
-    async fn sign(&self, scope: &Scope, new: NewCapability) -> Result<Capability, Fault> {
-        let held = self.loaded(scope).await.map_err(|error| read_fault(&error))?;
-        let now = self.live.now();
-        let from = new.from.map(|id| standing(&held, id, now)).transpose()?;
-        let chain = from.unwrap_or_default();
-        let texts = match chain.last() {
-            Some(parent) if new.rights.is_empty() => parent.capability.rights.clone(),
-            Some(_) | None => new.rights.clone(),
-        };
-        // What its parent bounds, it says too, so that it is told without its parent.
-        let until = chain.iter().filter_map(|row| row.capability.until).chain(new.until.map(whole)).min();
-        let wall_ms_max = chain.last().and_then(|row| row.capability.wall_ms_max).into_iter();
-        let wall_ms_max = wall_ms_max.chain(new.wall_ms_max).min();
-        let rights = rights(&texts, until, wall_ms_max, new.wall_ms_max.is_some())?;
-        for right in &rights {
-            let mut rows = chain.iter();
-            if let Some(row) =
-                rows.find(|row| !row.rights.iter().any(|known| known.resource.covers(&right.resource)))
-            {
-                let text = format!("{} is not within what {} covers", right.resource, row.capability.id);
-                return Err(Fault::new(ErrorCode::CapabilityRefused, text));
-            }
-        }
-        let fresh = self.runtime.ids.secret();
-        let signed = if let Some(parent) = chain.last() {
-            let parent = parent.token.as_ref().ok_or_else(|| refused(&TokenError::Forged))?;
-            parent.narrow(Some(new.holder), &rights, &fresh)
-        } else {
-            let root = self.root(scope).await?;
-            Token::grant(&root, new.holder, &rights, &fresh)
-        };
-        let token = signed.and_then(|token| token.to_bytes()).map_err(|error| refused(&error))?;
-        Ok(Capability {
-            id: self.runtime.capability_id(),
-            holder: new.holder,
-            parent: new.from,
-            usage: new.usage,
-            rights: rights.iter().map(|right| right.resource.to_string()).collect(),
-            until,
-            wall_ms_max,
-            token: token.into(),
-            by: scope.actor().clone(),
-            created_at: now,
-            revoked_at: None,
-        })
-    }
 }
 
 /// How many capabilities a tenant may have when one more is made. Whoever may give a task may make one that bounds it, and
@@ -218,49 +151,6 @@ fn full(usage: CapabilityUse, most: usize) -> Fault {
     invalid(format!(
         "{text}, and none of them has ended or bounds a task that has finished; take one back first"
     ))
-}
-
-/// Returns the chain of a capability that may be handed on.
-fn standing(held: &Held, id: CapabilityId, now: Timestamp) -> Result<Vec<&Row>, Fault> {
-    if !held.rows.contains_key(&id) {
-        return Err(not_found(id));
-    }
-    let fault = |why: String| Fault::new(ErrorCode::CapabilityRefused, format!("{id}: {why}"));
-    let chain = held.stands(id, now).map_err(|fallen| fault(fallen.to_string()))?;
-    match chain.last().map(|row| row.capability.usage) {
-        Some(CapabilityUse::Held) => Ok(chain),
-        Some(CapabilityUse::Task) | None => Err(fault("what bounds a task is not handed on".to_owned())),
-    }
-}
-
-/// Reads rights as people write them, each with the limits of all.
-fn rights(
-    texts: &[String],
-    until: Option<Timestamp>,
-    wall_ms_max: Option<u32>,
-    is_bounded: bool,
-) -> Result<Vec<Right>, Fault> {
-    if texts.is_empty() {
-        return Err(invalid("rights: name at least one, such as file:write:docs".to_owned()));
-    }
-    if texts.len() > RIGHTS_MAX {
-        return Err(invalid(format!("rights: there are {}, at most {RIGHTS_MAX}", texts.len())));
-    }
-    let read = |(index, text): (usize, &String)| {
-        let resource =
-            Resource::parse(text).map_err(|problem| invalid(format!("rights[{index}]: {problem}")))?;
-        if is_bounded && resource.kind() != "tool" {
-            let problem = "a time limit is for tools that run programs, such as tool:shell.execute";
-            return Err(invalid(format!("rights[{index}]: {problem}")));
-        }
-        Ok(Right { resource, until, wall_ms_max })
-    };
-    texts.iter().enumerate().map(read).collect()
-}
-
-/// Cuts a time to whole seconds, in which tokens count.
-fn whole(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 impl Capabilities for StoreCapabilities {
@@ -431,76 +321,5 @@ impl Capabilities for StoreCapabilities {
             let gone = Fallen { block: None, why: Lost::Gone };
             Ok(vec![Weighed { capability: None, covers: false, block: None, why: gone.to_string() }])
         })
-    }
-}
-
-fn invalid(text: String) -> Fault {
-    Fault::new(ErrorCode::InvalidRequest, text)
-}
-
-fn not_found(id: CapabilityId) -> Fault {
-    Fault::new(ErrorCode::CapabilityNotFound, format!("there is no capability {id}"))
-}
-
-fn refused(error: &TokenError) -> Fault {
-    Fault::new(ErrorCode::CapabilityRefused, error.to_string())
-}
-
-/// Says why what was presented is no token of this tenant.
-fn unreadable(error: &TokenError) -> Fault {
-    let code = match error {
-        TokenError::UnknownRoot => ErrorCode::CapabilityForeign,
-        _ => ErrorCode::CapabilityUnreadable,
-    };
-    Fault::new(code, error.to_string())
-}
-
-fn read_fault(error: &ReadError) -> Fault {
-    match error {
-        ReadError::Unavailable { cause } => {
-            tracing::warn!(%cause, "capabilities could not be read");
-            Fault::new(ErrorCode::StoreUnavailable, "the store did not answer")
-        }
-        ReadError::Damaged { place, problem } => {
-            tracing::error!(%place, %problem, "a capability is damaged");
-            Fault::new(ErrorCode::JournalDamaged, "a stored capability is damaged")
-        }
-    }
-}
-
-fn commit_fault(answer: Commit) -> Result<(), Fault> {
-    let (code, text) = match answer {
-        Commit::Done(_) => return Ok(()),
-        Commit::Unknown { cause } => {
-            tracing::warn!(%cause, "a change of a capability has no known outcome");
-            (ErrorCode::OutcomeUnknown, "the store could not say whether the write is durable")
-        }
-        Commit::Refused(Refusal::ReadOnly { .. }) => {
-            (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
-        }
-        Commit::Refused(Refusal::Overloaded) => {
-            (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
-        }
-        Commit::Refused(Refusal::NotFound(_)) => (ErrorCode::AgentNotFound, "no such agent"),
-        Commit::Refused(refusal) => {
-            tracing::warn!(%refusal, "a change of a capability was refused");
-            (ErrorCode::Internal, "the store refused the write")
-        }
-    };
-    Err(Fault::new(code, text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenant_waits_for_its_own_changes_and_for_nobody_elses() {
-        let (turns, one, other) =
-            (Turns::default(), TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
-        let turn = turns.of(one);
-        let _turn = turn.try_lock().expect("it is free");
-        assert!(turns.of(one).try_lock().is_err(), "it is the same turn each time");
-        assert!(turns.of(other).try_lock().is_ok());
     }
 }

@@ -1,7 +1,13 @@
 //! Policies are refused when they are read, with the place, and the shipped one keeps its own tests.
 
+use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::id::{AgentId, SessionId, TenantId};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::Planning;
+use dromia_contracts::scope::{Actor, Authority, Scope};
 use dromia_guard::policy::{
-    BYTES_MAX, DEFAULT, DEFAULT_TESTS, FILES_MAX, FileRules, Layer, PolicyProblem, PolicyText, run_tests,
+    BYTES_MAX, Call, DEFAULT, DEFAULT_TESTS, FILES_MAX, FileRules, Layer, Layers, Policies, PolicyProblem,
+    PolicyText, run_tests,
 };
 
 fn file(name: &str, text: &str) -> PolicyText {
@@ -232,4 +238,94 @@ test_what_an_actor_asked_for_is_not if {
 "#;
     let ends = run_tests("instance", &[file("own.rego", &format!("{example}{tests}"))]).expect("it compiles");
     assert!(ends.len() == 3 && ends.iter().all(|end| end.problem.is_none()), "{ends:?}");
+}
+
+/// A policy of the operator's own that denies what one field of the question says.
+fn layers_of(condition: &str) -> Layers {
+    let rule = "verdicts contains {\"verdict\": \"deny\", \"rule\": \"own\", \"reason\": \"\"} if ";
+    let layer = Layer::compile("instance", &[file("own.rego", &format!("{HEAD}{rule}{condition}\n"))]);
+    Layers { instance: Some(layer.expect("it compiles")), ..Layers::default() }
+}
+
+fn scope_of(tenant: TenantId, agent: AgentId) -> Scope {
+    Authority::claim().scope(tenant, Actor::new("cli:ada")).narrowed_to(agent)
+}
+
+/// Every question that differs in one field from the first, as often as the field has other values.
+fn each_question(mut ask: impl FnMut(Principal<'_>, Action<'_>, &str)) {
+    let tenants = [TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16])];
+    let agents = [AgentId::from_bytes([3; 16]), AgentId::from_bytes([4; 16])];
+    let sessions = [SessionId::from_bytes([5; 16]), SessionId::from_bytes([6; 16])];
+    let authors = [Actor::new("cli:ada"), Actor::new("cli:eve")];
+    for (tenant, agent, author) in (0..8).map(|n| (n & 1, n >> 1 & 1, n >> 2)) {
+        let scope = scope_of(tenants[tenant], agents[agent]);
+        for context in [Label::ACTOR_TEXT, Label::OUTSIDE] {
+            let (scope, author) = (&scope, &authors[author]);
+            let principal =
+                Principal { scope, author, grants: &[], context, endorsed: &[], plan: Planning::OPEN };
+            for capability in ["model", "reply"] {
+                for model in ["large", "small"] {
+                    ask(principal, Action::Model { model }, capability);
+                }
+                for session in sessions {
+                    ask(principal, Action::Reply { session }, capability);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_judged_before_is_told_of_the_same_question_only() {
+    let text = |id: &dyn std::fmt::Display| format!("\"{id}\"");
+    for condition in [
+        "true".to_owned(),
+        format!("input.tenant == {}", text(&TenantId::from_bytes([2; 16]))),
+        format!("input.agent == {}", text(&AgentId::from_bytes([4; 16]))),
+        format!("input.action.session == {}", text(&SessionId::from_bytes([6; 16]))),
+        "input.author == \"cli:eve\"".to_owned(),
+        "input.context.integrity == \"untrusted\"".to_owned(),
+        "input.capability == \"reply\"".to_owned(),
+        "input.action.kind == \"reply\"".to_owned(),
+        "input.action.model == \"small\"".to_owned(),
+    ] {
+        let kept = Policies::built_in().expect("it compiles");
+        kept.replace(layers_of(&condition));
+        let mut denied = 0;
+        for _ in 0..2 {
+            each_question(|principal, action, capability| {
+                // One that was never asked knows nothing.
+                let fresh = Policies::built_in().expect("it compiles");
+                fresh.replace(layers_of(&condition));
+                let judged = kept.judge(principal, action, capability);
+                denied += usize::from(judged.said.rule == "own");
+                assert_eq!(judged, fresh.judge(principal, action, capability), "{condition}");
+            });
+        }
+        assert!(denied > 0, "{condition} denies nothing");
+    }
+}
+
+#[test]
+fn what_was_judged_by_other_files_is_forgotten() {
+    let policies = Policies::built_in().expect("it compiles");
+    let scope = scope_of(TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
+    let author = Actor::new("cli:ada");
+    let (context, plan) = (Label::ACTOR_TEXT, Planning::OPEN);
+    let principal = Principal { scope: &scope, author: &author, grants: &[], context, endorsed: &[], plan };
+    let judge = || policies.judge(principal, Action::Model { model: "large" }, "model").said.call;
+    assert_eq!([judge(), judge()], [Call::Allow; 2]);
+    policies.replace(layers_of("input.action.model == \"large\""));
+    assert_eq!([judge(), judge()], [Call::Deny; 2]);
+    policies.replace(Layers::default());
+    assert_eq!([judge(), judge()], [Call::Allow; 2]);
+}
+
+/// The verdict on a reply is known for every session where only the shipped policy counts.
+#[test]
+fn the_shipped_policy_does_not_look_at_the_session_of_a_reply() {
+    assert!(!DEFAULT.contains("session"));
+    for whole in ["input.action[", "some _, _ in input", "walk(", "json.marshal(", "object.keys("] {
+        assert!(!DEFAULT.contains(whole), "{whole} may see every field");
+    }
 }

@@ -204,6 +204,24 @@ async fn a_secret_that_signs_is_never_sent_and_no_other_one_signs() {
     assert_eq!(signing(&hook).await, Ok(new));
 }
 
+/// Whoever keeps a key that was opened asks for this count, and has none of before a change.
+#[tokio::test]
+async fn every_change_of_a_secret_is_counted_before_it_is_told() {
+    let house = House::new().await;
+    let name = || "github".to_owned();
+    let mut seen = vec![house.vault.changes()];
+    house.set("http://127.0.0.1:1".to_owned(), "header:x-key").await;
+    seen.push(house.vault.changes());
+    house.vault.rotate(house.scope(), name(), value("another-value-4711")).await.expect("it is there");
+    seen.push(house.vault.changes());
+    house.vault.delete(house.scope(), name()).await.expect("it is there");
+    seen.push(house.vault.changes());
+    assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
+    let asked = house.vault.signing_key::<String>(&house.scope(), "github", "http://127.0.0.1:1/").await;
+    assert!(asked.is_err());
+    assert_eq!(seen.last(), Some(&house.vault.changes()), "who opens one changes nothing");
+}
+
 #[tokio::test]
 async fn a_redirect_to_another_host_gets_nothing_of_it() {
     let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);

@@ -38,6 +38,11 @@ async fn a_closed_store_is_seen_whole_and_left_as_it_was() {
     assert_eq!(look.has_agent("acme", "ada").expect("is found"), Some(true));
     assert_eq!(look.has_agent("acme", "bob").expect("is looked for"), Some(false));
     assert_eq!(look.has_agent("other", "ada").expect("is looked for"), Some(false));
+    let asked = ["cli", "slak"].map(str::to_owned);
+    let names = look.names(&asked).expect("are listed").expect("there was time");
+    let acme = names.tenants.get("acme").expect("the tenant");
+    assert!(acme.agents.contains("ada") && !acme.agents.contains("bob"), "{acme:?}");
+    assert_eq!(names.platforms, BTreeSet::from(["cli".to_owned()]));
     assert_eq!(look.unnamed_bodies().expect("are counted"), 0);
     assert_eq!(files(dir.path()), before, "a look leaves no file");
 }

@@ -133,7 +133,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
 
 pub(crate) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
     let key = SessionKey { platform: "cli".into(), channel: channel.into(), actor: Actor::new("cli:ada") };
-    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(0) })
+    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(0), believes: false })
 }
 
 pub(crate) fn put(session: SessionId, item: ItemId, body: &str, key: Option<&str>) -> InboxPut {
@@ -199,6 +199,8 @@ pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {
         stopped_at: None,
         tools: vec![],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     };
     NewEntry { at: at(3), entry: Entry::ModelReplied(entry), body: Some(body.into()) }
 }

@@ -219,7 +219,8 @@ pub(super) fn session_key(channel: &str) -> SessionKey {
 }
 
 pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
-    Mutation::SessionOpen(SessionOpen { session, agent, key: session_key(channel), at: at(2) })
+    let key = session_key(channel);
+    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(2), believes: false })
 }
 
 pub(super) fn input(owner: InboxOwner, item: ItemId) -> InboxPut {
@@ -283,6 +284,8 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     };
     NewEntry { body: Some(body.into()), ..entry(6, Entry::ModelReplied(replied)) }
 }
@@ -293,7 +296,7 @@ pub(super) fn completed() -> NewEntry {
 
 pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {
     let by = Actor::new("cli:ada");
-    entry(8, Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by }))
+    entry(8, Entry::SignalTaken(SignalTaken { item, position, signal: ItemKind::Cancel, by, approval: None }))
 }
 
 pub(super) fn entry(ms: i64, entry: Entry) -> NewEntry {

@@ -306,6 +306,7 @@ fn a_rule_of_the_file_may_speak_of_a_tool_of_ones_own_and_says_where_it_aims() {
         ("exec", "approvals.allow.0: a rule that allows a program names it"),
         ("file.write pth=a only", "approvals.allow.0: file.write takes no argument pth"),
         ("bank.pay too=DE1 only", "approvals.allow.0: bank.pay takes no argument too"),
+        ("file.write only", "approvals.allow.0: every call of file.write has "),
     ] {
         let told = refused(&format!("{bank}approvals: {{ allow: ['{rule}'] }}\n"));
         assert!(told.contains(says), "{rule}\n{told}");

@@ -311,7 +311,7 @@ impl Client {
         });
         if let Some(id) = open.await?? {
             let approve = || Answer::Approve(Reach::Once);
-            tried(house, || house.engine.approval_answer(scope.clone(), id, approve())).await?;
+            tried(house, || house.engine.approval_answer(scope.clone(), id, Vec::new(), approve())).await?;
         }
         match ended(house, self.tenant()?, run).await? {
             RunStatus::Completed => {}

@@ -80,6 +80,8 @@ impl Story {
             stopped_at: None,
             tools: tools.iter().map(|&tool| tool.to_owned()).collect(),
             clean,
+            withheld: None,
+            masked: Vec::new(),
         };
         self.entry(&Entry::ModelReplied(replied), &message);
     }
@@ -96,6 +98,7 @@ impl Story {
             rule: "all".to_owned(),
             policy: None,
             approval: None,
+            unneeded: None,
             in_plan: None,
             network: None,
             opinion: None,

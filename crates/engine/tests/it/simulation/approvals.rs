@@ -45,25 +45,54 @@ impl Client {
         if open.is_empty() {
             return;
         }
-        let id = open[chance.below(open.len())].id;
+        let (id, run) = (open[chance.below(open.len())].id, open[chance.below(open.len())].run);
         let approve = !chance.one_in(4);
+        // Often all that one run waits for, by one answer.
+        let first = open.iter().find(|approval| approval.run == run).map_or(id, |approval| approval.id);
+        let (id, also) = if chance.one_in(2) {
+            let others = open.iter().filter(|other| other.run == run && other.id != first);
+            (first, others.map(|other| other.id).collect())
+        } else {
+            (id, Vec::new())
+        };
+        self.answer_beyond(tenant, &open, first).await;
         for _ in 0..=chance.below(2) {
             let answer = if approve {
                 Answer::Approve(Reach::Once)
             } else {
                 Answer::Deny { reason: "not today".to_owned() }
             };
-            if self.engine.approval_answer(scope_of(tenant), id, answer).await.is_ok() {
-                world.witness.book().answers.insert((tenant, id), approve);
+            if self.engine.approval_answer(scope_of(tenant), id, also.clone(), answer).await.is_ok() {
+                let mut book = world.witness.book();
+                book.answers.extend(std::iter::once(&id).chain(&also).map(|id| ((tenant, *id), approve)));
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Tries to answer, with one call, what is of another run or of another tenant.
+    async fn answer_beyond(&self, tenant: TenantId, open: &[Approval], first: ApprovalId) {
+        let world = &self.world;
+        let run = open.iter().find(|approval| approval.id == first).map(|approval| approval.run);
+        let foreign = open.iter().find(|other| Some(other.run) != run).map(|other| other.id);
+        let strange = world.tenants.iter().filter(|other| **other != tenant);
+        let strange = strange.flat_map(|other| all(world, *other, ApprovalFilter::default())).map(|it| it.id);
+        for beyond in foreign.into_iter().chain(strange.take(1)).collect::<Vec<_>>() {
+            let answer = Answer::Approve(Reach::Once);
+            if self.engine.approval_answer(scope_of(tenant), first, vec![beyond], answer).await.is_ok() {
+                world
+                    .witness
+                    .blame("E6", &format!("{beyond} was answered with {first}, and is not of its run"));
             }
         }
     }
 }
 
 /// Compares the approvals of each tenant with its journals. Returns how many calls began in their own run, how many in one
-/// that was made for them, and for how many there was no room.
-pub(super) fn check(world: &World) -> (usize, usize, usize) {
-    let (mut own, mut made, mut crowded_out) = (0, 0, 0);
+/// that was made for them, for how many there was no room, and how many were asked for with the one before them.
+pub(super) fn check(world: &World) -> [usize; 4] {
+    let (mut own, mut made, mut crowded_out, mut together) = (0, 0, 0, 0);
     for tenant in &world.tenants {
         let known: BTreeMap<ApprovalId, Approval> =
             all(world, *tenant, ApprovalFilter::default()).into_iter().map(|it| (it.id, it)).collect();
@@ -115,6 +144,15 @@ pub(super) fn check(world: &World) -> (usize, usize, usize) {
             if let Some(problem) = world.options.cooling.and_then(|cooling| haste(approval, cooling)) {
                 blame(approval.id, &problem);
             }
+            let asked_before = |other: &Approval| {
+                (other.run, other.call.step, other.asked_at)
+                    == (approval.run, approval.call.step, approval.asked_at)
+                    && other.call < approval.call
+            };
+            together += usize::from(known.values().any(asked_before));
+            if approval.state == ApprovalState::Holding {
+                blame(approval.id, "its run has ended, and it is held still");
+            }
             if approval.state == ApprovalState::Approved {
                 blame(approval.id, "it was approved, and nothing came of it");
             }
@@ -135,7 +173,7 @@ pub(super) fn check(world: &World) -> (usize, usize, usize) {
         }
         check_workers(world, *tenant);
     }
-    (own, made, crowded_out)
+    [own, made, crowded_out, together]
 }
 
 /// Says what is wrong with how a call that was put off for so many seconds came to its answer.
@@ -177,14 +215,16 @@ fn check_workers(world: &World, tenant: TenantId) {
 
 #[test]
 fn no_crash_uses_an_approval_twice_or_loses_one() {
-    let (mut own, mut made, mut unknown) = (0, 0, 0);
+    let (mut own, mut made, mut unknown, mut together) = (0, 0, 0, 0);
     for seed in seeds().take(80) {
         let report = simulate(seed, Options { approvals: true, ..Options::default() });
         assert_eq!(report.wrong, Vec::<String>::new(), "seed {seed}");
         own += report.tally.approved_in_place;
         made += report.tally.approved_later;
         unknown += report.tally.unknown;
+        together += report.tally.asked_together;
     }
+    assert!(together > 0, "no calls of a step were asked for together");
     assert!(own > 0, "no approved call began in its own run");
     assert!(made > 0, "no approved call ran by itself");
     assert!(unknown > 0, "no crash came behind a start");

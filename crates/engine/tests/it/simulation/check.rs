@@ -36,6 +36,7 @@ pub(crate) struct Tally {
     pub(crate) approved_in_place: usize,
     pub(crate) approved_later: usize,
     pub(crate) crowded_out: usize,
+    pub(crate) asked_together: usize,
     pub(crate) opinions: usize,
     pub(crate) opinions_lost: usize,
     pub(crate) parked: usize,

@@ -20,6 +20,13 @@ impl Listener {
         let entry =
             stored.decode().map_err(|error| Failure::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         self.held = None;
+        if matches!(entry, Entry::RunFailed(_) | Entry::RunCancelled(_) | Entry::RunYielded(_)) {
+            // What the last step said was refused, or nobody judged it.
+            self.rest = None;
+        } else {
+            // It was let out, or the run goes on from it.
+            self.say_rest();
+        }
         match entry {
             Entry::RunStarted(_) => {
                 self.answered.started_at = stored.at;
@@ -72,7 +79,8 @@ impl Listener {
         Ok(())
     }
 
-    /// Says what the live text did not bring of an answer.
+    /// Keeps what the live text did not bring of an answer until the next entry, which says whether it was let out. Nothing
+    /// is said of a withheld one: the end of the run tells why.
     fn replied(&mut self, replied: &ModelReplied, body: Option<&[u8]>) -> Answer<()> {
         let message: AssistantMessage = match body {
             Some(body) => serde_json::from_slice(body).map_err(|error| {
@@ -82,10 +90,12 @@ impl Listener {
             None => AssistantMessage::default(),
         };
         let text = parts_text(&message.parts);
-        let Some(rest) = text.strip_prefix(self.open.said.as_str()) else {
-            return Err(self.torn());
+        let rest = match (&replied.withheld, text.strip_prefix(self.open.said.as_str())) {
+            (Some(_), _) => "",
+            (None, Some(rest)) => rest,
+            (None, None) => return Err(self.torn()),
         };
-        self.say(rest);
+        self.rest = (!rest.is_empty()).then(|| self.piece(rest));
         self.open = OpenStep::default();
         self.closed_step = replied.step;
         self.asked = message.calls;
@@ -116,16 +126,37 @@ impl Listener {
         if text.is_empty() {
             return;
         }
-        let first = self.open.said.is_empty() && !self.answered.text.is_empty();
-        let piece = if first { format!("{BREAK}{text}") } else { text.to_owned() };
+        let piece = self.piece(text);
         self.open.said.push_str(text);
+        self.say_piece(piece);
+    }
+
+    /// Says what was kept of the last step.
+    fn say_rest(&mut self) {
+        if let Some(piece) = self.rest.take() {
+            self.say_piece(piece);
+        }
+    }
+
+    fn say_piece(&mut self, piece: String) {
         self.answered.text.push_str(&piece);
         self.ready.push_back(Word::Text(piece));
     }
 
+    /// Writes a text of the open step as it follows on what was said.
+    fn piece(&self, text: &str) -> String {
+        let first = self.open.said.is_empty() && !self.answered.text.is_empty();
+        if first { format!("{BREAK}{text}") } else { text.to_owned() }
+    }
+
     /// Takes live text. What does not follow what was said is left to the entry.
     pub(super) fn delta(&mut self, step: u32, attempt: u32, offset: u64, text: &str) -> Answer<()> {
-        if !self.patience.live || step != self.closed_step + 1 || attempt < self.open.attempt {
+        // What is kept comes first.
+        if self.rest.is_some()
+            || !self.patience.live
+            || step != self.closed_step + 1
+            || attempt < self.open.attempt
+        {
             return Ok(());
         }
         if attempt > self.open.attempt {

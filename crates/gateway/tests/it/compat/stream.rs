@@ -76,6 +76,15 @@ impl Open {
         let seq = world.rooms.lock().runs.last().unwrap().1.last_seq + 1;
         world.rooms.append(self.run, replied(seq, step, text, finish), RunStatus::Running);
     }
+
+    /// An answer of which nothing is told.
+    fn withheld(&self, world: &World, text: &str) {
+        let seq = world.rooms.lock().runs.last().unwrap().1.last_seq + 1;
+        let mut entry = replied(seq, 1, text, Finish::Stop);
+        entry.fields = entry.fields.replacen('{', r#"{"withheld":{"rule":"leak scan","reason":"no"},"#, 1);
+        assert!(matches!(entry.decode(), Ok(Entry::ModelReplied(replied)) if replied.withheld.is_some()));
+        world.rooms.append(self.run, entry, RunStatus::Running);
+    }
 }
 
 fn completed() -> Entry {
@@ -114,9 +123,8 @@ async fn text_comes_as_it_is_said_and_the_end_after_the_commit() {
     open.until("\"Hel\"").await;
     open.delta(&world, 1, 3, "lo");
     open.until("\"lo\"").await;
-    open.replied(&world, 1, "Hello, you", Finish::Length);
-    open.until("\", you\"").await;
     assert!(!open.text.contains("finish_reason\":\"") && !open.text.contains("[DONE]"), "{}", open.text);
+    open.replied(&world, 1, "Hello, you", Finish::Length);
     open.append(&world, &completed(), RunStatus::Completed);
     let text = open.whole().await;
     assert_eq!(said(&text), "Hello, you");
@@ -133,12 +141,13 @@ async fn pieces_that_were_missed_or_came_late_leave_no_gap_and_nothing_twice() {
     open.delta(&world, 1, 2, "c");
     world.rooms.live(open.run, &Live::Lagged);
     open.replied(&world, 1, "abc", Finish::ToolCalls);
-    open.until("\"bc\"").await;
     open.delta(&world, 1, 2, "c");
     // What a program says while it runs is no text of the answer.
     let call = CallId { step: 1, index: 0 };
     world.rooms.live(open.run, &Live::Output { call, offset: 0, bytes: 3, text: "no!".into() });
     open.append(&world, &called(2, 1), RunStatus::Running);
+    // What was missed is said when the run goes on from it.
+    open.until("\"bc\"").await;
     open.replied(&world, 2, "done", Finish::Stop);
     open.append(&world, &completed(), RunStatus::Completed);
     assert_eq!(said(&open.whole().await), "abc\n\ndone");
@@ -198,6 +207,52 @@ async fn a_run_that_fails_ends_its_stream_with_a_typed_error() {
     let text = open.whole().await;
     assert!(text.contains("\"code\":\"model_rejected\"") && text.contains("the model refused"), "{text}");
     assert!(!text.contains("[DONE]"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_refused_answer_says_is_not_sent_and_the_stream_ends_with_the_reason() {
+    let world = World::new().await;
+    for path in [CHAT, MESSAGES, RESPONSES] {
+        // A value under its stars, as live text shows it; and what was never live.
+        for live in ["", "it is *****"] {
+            for marked in [false, true] {
+                let mut open = Open::new(&world, path).await;
+                if !live.is_empty() {
+                    open.delta(&world, 1, 0, live);
+                    open.until(live).await;
+                }
+                let text = format!("{live} and more");
+                if marked {
+                    open.withheld(&world, "something else");
+                } else {
+                    open.replied(&world, 1, &text, Finish::Stop);
+                }
+                let message = "the reply was refused by default deny: no".to_owned();
+                let end = RunFailed { code: ErrorCode::ActionDenied, message };
+                open.append(&world, &Entry::RunFailed(end), RunStatus::Failed);
+                let whole = open.whole().await;
+                assert!(
+                    whole.contains("action_denied") && whole.contains("refused by default deny"),
+                    "{whole}"
+                );
+                assert!(!whole.contains("run_unfinished") && !whole.contains("it goes on"), "{whole}");
+                assert!(!whole.contains("and more") && !whole.contains("something else"), "{whole}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_is_withheld_leaves_no_word_and_the_run_goes_on() {
+    let world = World::new().await;
+    let open = Open::new(&world, CHAT).await;
+    open.withheld(&world, "not for you");
+    open.append(&world, &called(2, 1), RunStatus::Running);
+    open.replied(&world, 2, "done", Finish::Stop);
+    open.append(&world, &completed(), RunStatus::Completed);
+    let text = open.whole().await;
+    assert!(!text.contains("not for you"), "{text}");
+    assert_eq!(said(&text), "done");
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ fn asked_for(seq: u64, text: &str) -> StoredEntry {
         stopped_at: None,
         tools: vec!["sky.look".into(); 2],
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     let call = |index| ToolCall {
         id: CallId { step: 1, index },

@@ -10,8 +10,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
-    Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest, Submitted,
-    Target, Watch, Why,
+    Answer, End, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest,
+    Submitted, Target, Watch, Why,
 };
 use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::store::StoredEntry;
@@ -53,6 +53,8 @@ pub(crate) fn replied(seq: u64, step: u32, text: &str, finish: Finish) -> Stored
         stopped_at: None,
         tools: Vec::new(),
         clean: true,
+        withheld: None,
+        masked: Vec::new(),
     });
     let parts = if text.is_empty() { vec![] } else { vec![Part::text(text, Label::ACTOR_TEXT)] };
     let body = serde_json::to_string(&AssistantMessage { parts, calls: vec![] }).unwrap();
@@ -186,7 +188,7 @@ impl Inner {
                     usage: Usage { input_tokens: 3, output_tokens: 5 },
                     cost_micros: 42,
                 },
-                reply: vec![Part::text(format!("you said: {text}"), Label::ACTOR_TEXT)],
+                reply: Some(vec![Part::text(format!("you said: {text}"), Label::ACTOR_TEXT)]),
                 failure: None,
             })
         };
@@ -313,8 +315,15 @@ impl Runs for Rooms {
         ready(self.lock().visible_session(&scope, session).map(|_| b"a session".to_vec()))
     }
 
-    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>> {
+    fn import(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        file: Vec<u8>,
+        labels: ImportLabels,
+    ) -> BoxFuture<'_, Result<SessionId, Fault>> {
         let mut inner = self.lock();
+        inner.imported.push(labels);
         assert_eq!(file, b"a session", "the file came whole");
         let imported = inner.visible_agent(&scope, agent).map(|_| ());
         let session = SessionId::from_uuid(inner.uuid());
@@ -366,21 +375,33 @@ impl Runs for Rooms {
         &self,
         scope: Scope,
         id: ApprovalId,
+        also: Vec<ApprovalId>,
         answer: Answer,
     ) -> BoxFuture<'_, Result<Approval, Fault>> {
         let mut inner = self.lock();
         let now = inner.now;
-        let mine = |(tenant, row): &&mut (TenantId, Approval)| *tenant == scope.tenant() && row.id == id;
-        let Some((_, row)) = inner.approvals.iter_mut().find(mine) else {
-            return ready(Err(not_found(ErrorCode::ApprovalNotFound, "approval")));
-        };
         let (approved, reach) = match answer {
             Answer::Approve(reach) => (true, Some(reach)),
             Answer::Deny { .. } => (false, None),
         };
         let answered = Answered { by: scope.actor().clone(), at: now, reason: String::new(), reach };
-        let moved = row.answer(row.state, approved, &answered).map(|()| row.clone());
-        ready(moved.map_err(|state| Fault::new(ErrorCode::ApprovalClosed, format!("it is {state}"))))
+        // As the engine does it: all of them, or none.
+        let mut rows = inner.approvals.clone();
+        let mut moved = Vec::new();
+        for named in std::iter::once(id).chain(also) {
+            let mine =
+                |(tenant, row): &&mut (TenantId, Approval)| *tenant == scope.tenant() && row.id == named;
+            let Some((_, row)) = rows.iter_mut().find(mine) else {
+                let code = if named == id { ErrorCode::ApprovalNotFound } else { ErrorCode::InvalidRequest };
+                return ready(Err(not_found(code, "approval")));
+            };
+            if let Err(state) = row.answer(row.state, approved, &answered) {
+                return ready(Err(Fault::new(ErrorCode::ApprovalClosed, format!("{named} is {state}"))));
+            }
+            moved.push(row.clone());
+        }
+        inner.approvals = rows;
+        ready(Ok(moved.swap_remove(0)))
     }
 
     fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {

@@ -1,0 +1,150 @@
+//! Calls that one model step asked for: they wait together, are told together, and may be answered by one command that names
+//! each of them. What nobody was shown is in no such command.
+
+use dromia_api::approval::Approval;
+use dromia_api::list::LIMIT_MAX;
+use dromia_api::{ApprovalId, ApprovalState, List, RunId, shown};
+
+use super::Cli;
+use crate::client::encoded;
+use crate::error::Outcome;
+
+/// How many characters of each other call are shown; `approval show` has all of it.
+const OTHER_SHOWN: usize = 160;
+
+/// The most pages of open approvals that are looked through: as many as a tenant has.
+const PAGES_MAX: usize = 4;
+
+/// The step that asked for a call.
+fn step(approval: &Approval) -> (RunId, u32) {
+    (approval.run, approval.call.step)
+}
+
+/// Numbers the steps of a listing that asked for more than one of its calls, in the order of the listing.
+pub(super) struct Steps(Vec<(RunId, u32)>);
+
+impl Steps {
+    pub(super) fn of(list: &[Approval]) -> Self {
+        let mut several = Vec::new();
+        for (place, approval) in list.iter().enumerate() {
+            let asked = step(approval);
+            let is_one = !list[place + 1..].iter().any(|other| step(other) == asked);
+            if !is_one && !several.contains(&asked) {
+                several.push(asked);
+            }
+        }
+        Self(several)
+    }
+
+    /// Returns the mark of a call's step; nothing for a call that is alone.
+    pub(super) fn mark(&self, approval: &Approval) -> String {
+        let place = self.0.iter().position(|asked| *asked == step(approval));
+        place.map_or_else(String::new, |place| format!("#{}", place + 1))
+    }
+}
+
+/// Reads the other calls of an approval's step that wait for an answer, in their order.
+pub(super) async fn others(cli: &Cli<'_>, approval: &Approval) -> Outcome<Vec<Approval>> {
+    let mut others = Vec::new();
+    let mut after = String::new();
+    for _ in 0..PAGES_MAX {
+        let agent = encoded(&approval.agent.to_string());
+        let path = format!("/v1/approvals?open=true&agent={agent}&limit={LIMIT_MAX}{after}");
+        let list: List<Approval> = cli.client.get(&path).await?;
+        others.extend(list.items.into_iter().filter(|other| is_other(approval, other)));
+        let Some(next) = list.next else { break };
+        after = format!("&after={}", encoded(&next));
+    }
+    others.sort_by_key(|other| other.call);
+    Ok(others)
+}
+
+fn is_other(approval: &Approval, other: &Approval) -> bool {
+    step(other) == step(approval) && other.id != approval.id
+}
+
+/// Says which other calls wait, and the command that approves all of them; nothing where there are none.
+pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
+    if others.is_empty() {
+        return None;
+    }
+    let mut lines = vec!["the same step asks for these too:".to_owned()];
+    for other in others {
+        let call = format!("{} {}", shown(&other.tool), shown(&other.arguments));
+        lines.push(format!("  {}  {}", other.id, cut(&call, OTHER_SHOWN)));
+    }
+    let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
+    let ids = waits.then_some(approval.id).into_iter().chain(others.iter().map(|other| other.id));
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    lines.push(format!("approve all of them: dromia approval approve {}", ids.join(" ")));
+    Some(lines.join("\n"))
+}
+
+/// Cuts a text off, and marks where.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Says which approvals were answered with the first one.
+pub(super) fn also_told(also: &[ApprovalId]) -> String {
+    if also.is_empty() {
+        return String::new();
+    }
+    let ids: Vec<String> = also.iter().map(ToString::to_string).collect();
+    format!("; and with it {}", ids.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An approval of a call, by its last digit.
+    fn approval(id: u8, run: u8, call: &str) -> Approval {
+        let of = |prefix: &str, byte: u8| format!("{prefix}_{}", format!("{byte:02x}").repeat(16));
+        let digest = "0f".repeat(32);
+        let time = "2026-01-01T00:00:00Z";
+        let text = serde_json::json!({
+            "id": of("apr", id), "state": "holding", "agent": of("agt", 1), "session": of("ses", 2),
+            "run": of("run", run), "call": call, "author": "cli:ada", "tool": "file.write",
+            "arguments": format!(r#"{{"path":"{}"}}"#, "x".repeat(usize::from(id))), "origins": [],
+            "context": "trusted/actor", "action": digest, "binding": digest, "rule": "permission",
+            "reason": "a person looks", "asked_at": time, "holds_until": time, "expires_at": time,
+        });
+        serde_json::from_value(text).expect("an approval")
+    }
+
+    #[test]
+    fn calls_of_one_step_have_one_mark_and_a_call_that_is_alone_has_none() {
+        let list = [
+            approval(1, 7, "call_1_0"),
+            approval(2, 8, "call_1_0"),
+            approval(3, 7, "call_1_2"),
+            approval(4, 7, "call_2_0"),
+            approval(5, 8, "call_1_1"),
+        ];
+        let steps = Steps::of(&list);
+        let marks: Vec<String> = list.iter().map(|approval| steps.mark(approval)).collect();
+        assert_eq!(marks, ["#1", "#2", "#1", "", "#2"]);
+    }
+
+    #[test]
+    fn the_command_names_each_call_that_is_shown_and_no_other() {
+        let (first, second, third) =
+            (approval(1, 7, "call_1_0"), approval(2, 7, "call_1_1"), approval(200, 7, "call_1_2"));
+        assert!(is_other(&first, &second) && !is_other(&first, &first));
+        assert!(!is_other(&first, &approval(4, 7, "call_2_0")), "another step");
+        assert!(!is_other(&first, &approval(5, 8, "call_1_1")), "another run");
+        assert_eq!(told(&first, &[]), None);
+        let text = told(&first, &[second.clone(), third.clone()]).expect("others wait");
+        assert!(text.contains(r#"{"path":"xx"}"#) && text.contains('…'), "{text}");
+        let command = format!("dromia approval approve {} {} {}", first.id, second.id, third.id);
+        assert!(text.ends_with(&command), "{text}");
+        let answered = Approval { state: ApprovalState::Approved, ..first };
+        let text = told(&answered, &[second]).expect("another waits");
+        assert!(!text.contains(&answered.id.to_string()), "{text}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Mistakes of whoever types: each is told where it is made, as a document where a program reads stdout, and with the next
+//! step.
+
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+
+use crate::egress::create;
+use crate::home::{Home, stderr};
+use crate::schema::mismatch;
+use crate::tree::published;
+
+fn document(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_is_a_document_too() {
+    let home = Home::new();
+    for (line, says) in [
+        (&["ask", "--json"][..], "the following required arguments were not provided: <TEXT>"),
+        (&["nosuch", "--json=id"][..], "unrecognized subcommand 'nosuch'"),
+        (&["run", "list", "-o", "jsonl", "--nosuch"][..], "unexpected argument '--nosuch' found"),
+        (&["run", "--json"][..], "a command is missing; --help lists them"),
+        (
+            &["run", "list", "--limit", "-1", "--json"][..],
+            "--limit -1: no option takes a number or a time below zero",
+        ),
+        (
+            &["cost", "summary", "--json", "--since", "-5h"][..],
+            "--since -5h: no option takes a number or a time below zero",
+        ),
+    ] {
+        let output = home.run(line);
+        assert_eq!(output.status.code(), Some(2), "{line:?}: {}", stderr(&output));
+        let found = document(&output);
+        assert_eq!(mismatch(&published("error"), &found), None, "{line:?}: {found}");
+        assert_eq!(
+            (found["error"]["message"].as_str(), &found["error"]["exit"]),
+            (Some(says), &Value::from(2)),
+            "{line:?}"
+        );
+        assert!(
+            !stderr(&output).is_empty() && !stderr(&output).contains("-- -1"),
+            "{line:?}: {}",
+            stderr(&output)
+        );
+    }
+    // Without it stdout stays empty, and help that was asked for is no failure.
+    let plain = home.run(&["ask"]);
+    assert_eq!((plain.status.code(), plain.stdout.len()), (Some(2), 0));
+    let help = home.run(&["run", "--help", "--json"]);
+    assert_eq!((help.status.code(), stderr(&help).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_home_that_is_made_for_a_program_is_told_as_a_document() {
+    let home = Home::new();
+    let fresh = home.path().with_file_name("fresh");
+    let line = ["init", "--defaults", "--model-source", "scripted", "--json", "--home"];
+    let output = home.run(&[&line[..], &[fresh.to_str().expect("a path")]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let made = document(&output);
+    assert_eq!(made["home"].as_str(), fresh.to_str());
+    assert!(fresh.join("dromia.yaml").is_file() && made["found"] == Value::Array(Vec::new()), "{made}");
+}
+
+#[test]
+fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
+    let home = Home::new();
+    let check = home.run(&["doctor", "--only", "nonsense-of-mine"]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(stderr(&check).contains("; there are home.exists, "), "{}", stderr(&check));
+    let _server = home.serve();
+    let after = home.run(&["run", "list", "--after", "foo"]);
+    assert_eq!(after.status.code(), Some(2));
+    assert!(stderr(&after).contains("expected run_ followed by 32 hex digits"), "{}", stderr(&after));
+    assert!(!stderr(&after).contains("deserialize"), "{}", stderr(&after));
+    let run = format!("run_{}", "0".repeat(32));
+    let call = home.run(&["policy", "explain", &run, "nosuch"]);
+    assert!(stderr(&call).contains("expected a call, such as call_1_0"), "{}", stderr(&call));
+    // Who has no agent at all is told how one is made; who has others, that they are listed.
+    assert!(home.run(&["tenant", "create", "acme"]).status.success());
+    let empty = home.run(&["-T", "acme", "ask", "hi"]);
+    assert!(stderr(&empty).contains("the tenant has no agent yet"), "{}", stderr(&empty));
+    assert!(
+        stderr(&empty).contains("`dromia agent create assistant --grant model --grant reply`"),
+        "{}",
+        stderr(&empty)
+    );
+    assert!(home.run(&["-T", "acme", "agent", "create", "ops"]).status.success());
+    let others = home.run(&["-T", "acme", "ask", "hi"]);
+    assert!(stderr(&others).contains("there is no assistant, which answers then"), "{}", stderr(&others));
+}
+
+#[test]
+fn a_chat_with_nobody_ends_before_a_line_is_typed_and_help_goes_to_no_agent() {
+    let home = Home::new();
+    let _server = home.serve();
+    let gone = format!("ses_{}", "0".repeat(32));
+    for line in [&["chat", "--agent", "nosuch"][..], &["chat", "--session", &gone][..]] {
+        // Nothing is typed, so only a look before it can find out.
+        let output = home.run(line);
+        assert_eq!(output.status.code(), Some(1), "{line:?}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with("error: "), "{line:?}: {}", stderr(&output));
+    }
+    let mut command = home.command();
+    command.arg("chat").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(b"/help\n").expect("is typed");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/quit"), "{}", stderr(&output));
+    assert_eq!(document(&home.run(&["run", "list", "--json"]))["items"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn input_of_a_paused_agent_is_counted_and_says_what_it_waits_for() {
+    let home = Home::new();
+    let _server = home.serve();
+    create(&home, "ops", &[]);
+    assert!(home.run(&["agent", "pause", "ops"]).status.success());
+    let sent = document(&home.run(&["event", "send", "hi", "--agent", "ops", "--json"]));
+    let session = sent["session"].as_str().expect("a session");
+    let status = home.run(&["agent", "status", "ops"]);
+    let told = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(told.trim(), "ops is paused; no open runs; 1 input waits until `dromia agent resume ops`");
+    assert_eq!(document(&home.run(&["agent", "status", "ops", "--json"]))["waiting"], 1);
+    let shown = home.run(&["session", "show", session]);
+    let told = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(told.contains("its agent ops, which is paused; `dromia agent resume ops`"), "{told}");
+    let calm = home.run(&["agent", "status", "assistant"]);
+    assert_eq!(String::from_utf8_lossy(&calm.stdout).trim(), "assistant is running; no open runs");
+}
+
+#[test]
+fn budgets_call_agents_by_what_people_call_them() {
+    let home = Home::new();
+    let _server = home.serve();
+    create(&home, "ops", &[]);
+    let line = [
+        "budget",
+        "set",
+        "few",
+        "--per",
+        "agent",
+        "--of",
+        "ops",
+        "--measure",
+        "calls",
+        "--period",
+        "hour",
+        "--limit",
+        "9",
+    ];
+    let set = home.run(&line);
+    assert!(set.status.success(), "{}", stderr(&set));
+    let told = String::from_utf8_lossy(&set.stdout).into_owned();
+    assert!(told.contains("per agent ops an hour"), "{told}");
+    let listed = home.run(&["budget", "list"]);
+    let told = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(told.contains(" ops ") && !told.contains("agt_"), "{told}");
+    // A program gets what never changes.
+    let of = document(&home.run(&["budget", "list", "--json"]))["items"][0]["of"].clone();
+    assert!(of.as_str().is_some_and(|of| of.starts_with("agt_")), "{of}");
+}

@@ -1,0 +1,77 @@
+//! Tells by the first bytes, or the first characters of base64, whether gzip or zlib may begin at a place. It opens nothing.
+
+use super::encoded::bits;
+
+/// How gzip begins: its mark, and the one method there is.
+pub(super) const GZIP: [u8; 3] = [0x1f, 0x8b, 0x08];
+
+/// How zlib mostly begins: a window of 32 KiB, and one of four levels.
+pub(super) const ZLIB: [[u8; 2]; 4] = [[0x78, 0x01], [0x78, 0x5e], [0x78, 0x9c], [0x78, 0xda]];
+
+/// How many characters of base64 tell whether something may begin there.
+pub(super) const MARK_CHARACTERS: usize = 5;
+
+/// What may begin somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) kind: Kind,
+    /// In base64: how many bytes of its first group of characters come before it.
+    pub(super) before: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gzip,
+    Zlib,
+}
+
+/// Tells what may begin with a text.
+pub(super) fn mark(text: &[u8]) -> Option<Mark> {
+    let kind = |bytes: [u8; 3]| match bytes {
+        GZIP => Some(Kind::Gzip),
+        [first, second, third] => is_zlib(first, second, third).then_some(Kind::Zlib),
+    };
+    if let Some(kind) = text.first_chunk::<3>().copied().and_then(kind) {
+        return Some(Mark { kind, before: None });
+    }
+    let bits = bits(text.get(..MARK_CHARACTERS)?)?;
+    (0..3).find_map(|before| {
+        let [first, second, third, _] = (bits << (2 * before)).to_be_bytes();
+        kind([first, second, third]).map(|kind| Mark { kind, before: Some(before) })
+    })
+}
+
+/// Tells whether two bytes are the head of zlib without a dictionary, and the third may begin a block.
+fn is_zlib(method: u8, flags: u8, block: u8) -> bool {
+    method & 0x0f == 8
+        && (method >> 4) <= 7
+        && flags & 0x20 == 0
+        && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+        && (block >> 1) & 3 != 3
+}
+
+/// Tells whether so few characters of base64 may be the beginning of a mark.
+pub(super) fn may_begin(text: &[u8]) -> bool {
+    let Some(bits) = bits(text) else { return false };
+    let begins = |mark: &[u8], before: usize| {
+        let known = (6 * text.len() - 2 * before).min(8 * mark.len());
+        let mark = mark.iter().rev().fold(0, |bits: u32, byte| (bits >> 8) | (u32::from(*byte) << 24));
+        ((bits << (2 * before)) ^ mark) >> (32 - known) == 0
+    };
+    (0..3).any(|before| begins(&GZIP[..], before) || ZLIB.iter().any(|mark| begins(&mark[..], before)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_head_of_zlib_is_one_and_nothing_else_is() {
+        let heads = (0..=u8::MAX).flat_map(|first| (0..=u8::MAX).map(move |second| (first, second)));
+        let heads: Vec<_> = heads.filter(|(first, second)| is_zlib(*first, *second, 0)).collect();
+        // Eight windows, each with four levels.
+        assert_eq!(heads.len(), 32);
+        assert!(ZLIB.iter().all(|[first, second]| heads.contains(&(*first, *second))));
+        assert!(!is_zlib(0x78, 0x9c, 6) && !is_zlib(0x78, 0xbb, 0), "no such block, and a dictionary");
+    }
+}

@@ -283,3 +283,29 @@ fn digest(files: &[PolicyText]) -> Digest {
     }
     Digest::from_bytes(*hasher.finalize().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_breaks_belongs_into_the_log_once_and_what_is_remembered_has_a_bound() {
+        let rule = "package dromia.policy\nimport rego.v1\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if ";
+        let text = |name: &str, condition: &str| PolicyText {
+            name: name.to_owned(),
+            text: format!("{rule}{condition}\n"),
+        };
+        let files = [text("a.rego", "to_number(input.a) == 1"), text("b.rego", "to_number(input.b) == 1")];
+        let layer = Layer::compile("policies", &files).expect("it compiles");
+        let problem = |question: serde_json::Value| layer.ask(&question.into()).expect_err("it breaks");
+        let (a, b) = (problem(serde_json::json!({ "a": "x" })), problem(serde_json::json!({ "b": "x" })));
+        assert_eq!([a.file.as_str(), b.file.as_str()], ["a.rego", "b.rego"]);
+        assert_eq!(
+            [&a, &a, &b, &a, &b].map(|problem| layer.is_first(problem)),
+            [true, false, true, false, false]
+        );
+        let other = |name: &str| PolicyProblem::of(name, "it broke off");
+        assert!(layer.is_first(&other("policies")), "the layer itself is told as well");
+        assert!(!layer.is_first(&other("moon")));
+    }
+}

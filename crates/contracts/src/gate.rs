@@ -26,7 +26,8 @@ pub struct Principal<'a> {
     pub grants: &'a [String],
     /// The join of the labels of everything that led here; [`Label::PUBLIC_FACT`] where nothing did.
     pub context: Label,
-    /// The arguments of a tool call that stand, word for word, in what an authenticated actor typed, by their names.
+    /// The arguments of a tool call that stand, word for word, in what an authenticated actor typed, or have the value which
+    /// the tool gives them by itself, by their names.
     pub endorsed: &'a [String],
     /// How a tool call stands to the plan of its turn; [`Planning::OPEN`] for whatever is no call of a turn.
     pub plan: Planning<'a>,

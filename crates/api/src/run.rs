@@ -4,7 +4,7 @@ use dromia_contracts::model::Usage;
 use dromia_contracts::opinion::Opinion;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::sandbox::Network;
-use dromia_contracts::{AgentId, CallId, Digest, RunId, SessionId};
+use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub enum DecidedBy {
     Operator,
     /// The policy.
     Policy,
-    /// A person's approval, that one is waited for (there is no rule then), or that nobody could be asked.
+    /// A person's approval, that one is waited for, or that nobody could be asked.
     Approval,
     /// Something else, which the rule names.
     Other,
@@ -107,9 +107,13 @@ pub struct Decision {
     pub allowed: bool,
     /// Who decided.
     pub by: DecidedBy,
-    /// The rule; absent where a call was refused before any rule was asked.
+    /// The rule; absent where a call was refused before any rule was asked. Of a call that waits it is the one that asked, or
+    /// put it off: `ask RULE` or `delay RULE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The approval that the call was left waiting for when its run went on; absent for other calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<ApprovalId>,
     /// Why, in the words that the model was told; empty for a call that was let through.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,

@@ -1,5 +1,6 @@
 //! How the server stands.
 
+use dromia_contracts::Digest;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,31 @@ pub struct Status {
     pub load: Load,
     /// How the store stands.
     pub store: Store,
+    /// Which policy counts for the caller's tenant; servers of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+}
+
+/// Which policy counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Policy {
+    /// Its digest, as decisions name it.
+    pub digest: Digest,
+    /// The files of the home that are asked beside the built-in policy, those of every tenant included; for operators only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// What lies in the home and does not count, because it is wrong; for operators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<PolicyRefused>,
+}
+
+/// Policies of the home that do not count: the last good ones go on to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyRefused {
+    /// The file, the line, the column and what is wrong.
+    pub problem: String,
+    /// Since when what counts is not what lies there.
+    pub since: Timestamp,
 }
 
 /// What the engine holds in memory.

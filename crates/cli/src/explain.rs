@@ -1,9 +1,11 @@
-//! `explain`: what an error code means, whether the same request may be sent again, and what to do.
+//! `explain`: what an error code means, whether the same request may be sent again, and what to do; and what a rule means that
+//! the program has by itself.
 //!
 //! The texts are in `pages`; status, exit code and recourse are read from where they are decided, so a page cannot
 //! contradict the program. `docs/errors.md` is made from the same table. No server is asked.
 
 mod pages;
+mod rules;
 
 use dromia_api::problem::http_status;
 use dromia_api::{ErrorCode, List, Recourse};
@@ -17,12 +19,15 @@ use crate::exit::Exit;
 use crate::output::{Output, pairs};
 
 use self::pages::page;
+use self::rules::{RULES, Rule};
 
-/// What is said about a code.
+/// What is said about a code, or about a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Explained {
-    /// The code.
+    /// The code, or the name of the rule.
     code: &'static str,
+    /// `error`, or `rule` where it names why something may not happen.
+    kind: &'static str,
     /// What it means.
     meaning: &'static str,
     /// `yes`: nothing happened and the same request may succeed later; `no`: it fails again; `look`: it may have
@@ -30,10 +35,12 @@ pub(crate) struct Explained {
     retry: &'static str,
     /// What to do.
     todo: &'static str,
-    /// The HTTP status under which it travels.
-    http_status: u16,
-    /// The exit code of a command that meets it.
-    exit: u8,
+    /// The HTTP status under which it travels; a rule has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
+    /// The exit code of a command that meets it; a rule has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<u8>,
 }
 
 impl Explained {
@@ -41,6 +48,7 @@ impl Explained {
         let page = page(code);
         Self {
             code: code.as_str(),
+            kind: "error",
             meaning: page.meaning,
             retry: match code.recourse() {
                 Recourse::Retry => "yes",
@@ -48,9 +56,19 @@ impl Explained {
                 Recourse::Look => "look",
             },
             todo: page.todo,
-            http_status: http_status(code),
-            exit: Exit::from(code).code(),
+            http_status: Some(http_status(code)),
+            exit: Some(Exit::from(code).code()),
         }
+    }
+
+    /// What a rule refused is refused again.
+    fn of_rule(rule: &Rule) -> Self {
+        let (meaning, todo) = (rule.page.meaning, rule.page.todo);
+        Self { code: rule.name, kind: "rule", meaning, retry: "no", todo, http_status: None, exit: None }
+    }
+
+    fn travels(&self) -> Option<String> {
+        Some(format!("HTTP {}, exit code {}", self.http_status?, self.exit?))
     }
 
     fn retry_text(&self) -> &'static str {
@@ -62,7 +80,7 @@ impl Explained {
     }
 }
 
-/// Explains a code, or lists them all.
+/// Explains a code or a rule, or lists them all.
 pub fn run(code: Option<&str>, global: &Global, context: &mut Context) -> Exit {
     let mut output = Output::new(context, global);
     match told(code, &mut output) {
@@ -77,8 +95,11 @@ pub fn run(code: Option<&str>, global: &Global, context: &mut Context) -> Exit {
 fn told(code: Option<&str>, output: &mut Output<'_>) -> Outcome {
     output.check()?;
     let items = match code {
-        Some(code) => vec![Explained::of(known(code)?)],
-        None => ErrorCode::ALL.iter().map(|code| Explained::of(*code)).collect(),
+        Some(typed) => vec![known(typed)?],
+        None => {
+            let codes = ErrorCode::ALL.iter().map(|code| Explained::of(*code));
+            codes.chain(RULES.iter().map(Explained::of_rule)).collect()
+        }
     };
     if output.is_json() {
         return output.document(&List { items, next: None });
@@ -90,18 +111,23 @@ fn told(code: Option<&str>, output: &mut Output<'_>) -> Outcome {
     output.table(&["code", "retry", "meaning"], rows.collect())
 }
 
-/// Finds a code as it is typed: case and hyphens do not matter.
-fn known(typed: &str) -> Outcome<ErrorCode> {
+/// Finds a code as it is typed: case and hyphens do not matter. What is no code may be a rule.
+fn known(typed: &str) -> Outcome<Explained> {
     let name = typed.trim().to_ascii_lowercase().replace('-', "_");
     if let Some(code) = ErrorCode::ALL.iter().find(|code| code.as_str() == name) {
-        return Ok(*code);
+        return Ok(Explained::of(*code));
     }
-    let nearest = nearest(&name, ErrorCode::ALL.iter().map(|code| code.as_str()));
+    if let Some(rule) = rules::find(typed) {
+        return Ok(Explained::of_rule(rule));
+    }
+    let rules = RULES.iter().map(|rule| rule.name);
+    let near_rule = nearest(&typed.trim().to_ascii_lowercase(), rules);
+    let nearest = nearest(&name, ErrorCode::ALL.iter().map(|code| code.as_str())).or(near_rule);
     let hint = nearest.map_or_else(
         || "`dromia explain` lists them".to_owned(),
         |nearest| format!("did you mean `{nearest}`? `dromia explain` lists them"),
     );
-    Err(Error::Usage(format!("{typed:?} is no error code; {hint}")))
+    Err(Error::Usage(format!("{typed:?} is no error code and no rule; {hint}")))
 }
 
 /// Finds the word that was probably meant: one that holds what was typed, or the one with the fewest changes.
@@ -119,12 +145,16 @@ pub fn nearest<'word>(typed: &str, known: impl Iterator<Item = &'word str> + Clo
 }
 
 fn text(one: &Explained) -> String {
+    let Some(status) = one.travels() else {
+        let (meaning, todo) = (one.meaning.to_owned(), one.todo.to_owned());
+        return pairs(&[("rule", one.code.to_owned()), ("means", meaning), ("do", todo)]);
+    };
     pairs(&[
         ("code", one.code.to_owned()),
         ("means", one.meaning.to_owned()),
         ("retry", one.retry_text().to_owned()),
         ("do", one.todo.to_owned()),
-        ("status", format!("HTTP {}, exit code {}", one.http_status, one.exit)),
+        ("status", status),
     ])
 }
 
@@ -139,7 +169,7 @@ pub fn markdown() -> String {
             format!("\n## `{}`\n\n{}.\n\n", one.code, capital(one.meaning)),
             format!("- Retry: {}.\n", one.retry_text()),
             format!("- Do: {}.\n", one.todo),
-            format!("- HTTP {}, exit code {}.\n", one.http_status, one.exit),
+            format!("- {}.\n", one.travels().unwrap_or_default()),
         ]);
     }
     page
@@ -182,10 +212,23 @@ mod tests {
             ("Run-Terminal", "run_terminal"),
             ("idempotency", "idempotency_conflict"),
         ] {
-            let found = known(typed).map_or_else(|error| error.to_string(), |code| format!("`{code}`"));
+            let found =
+                known(typed).map_or_else(|error| error.to_string(), |found| format!("`{}`", found.code));
             assert!(found.contains(&format!("`{meant}`")), "{typed}: {found}");
         }
         assert!(known("moon").unwrap_err().to_string().ends_with("`dromia explain` lists them"));
+    }
+
+    #[test]
+    fn a_rule_is_explained_like_a_code_and_has_no_status() {
+        insta::assert_snapshot!(text(&known("ask unplanned").unwrap()), @r"
+        rule   unplanned
+        means  after somebody else's text was read, a call would be seen outside that was not planned like this before
+        do     a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says
+        ");
+        let json = serde_json::to_value(known("policy-broken").unwrap()).unwrap();
+        assert_eq!((&json["kind"], &json["retry"]), (&"rule".into(), &"no".into()));
+        assert!(json.get("exit").is_none() && json.get("http_status").is_none(), "{json}");
     }
 
     #[test]

@@ -146,6 +146,8 @@ impl fmt::Display for ApprovalState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
+    /// It is what the tool takes where nobody says anything, whoever wrote it.
+    Default,
     /// It stands, as whole words, in what an authenticated actor typed.
     Said,
     /// The model wrote it, and it stands nowhere else.
@@ -274,6 +276,11 @@ pub struct Approval {
 }
 
 impl Approval {
+    /// Returns the verdict that asked for it and its rule: `ask RULE`, or `delay RULE` where time allows the call too.
+    pub fn asked_by(&self) -> String {
+        format!("{} {}", if self.cools_until.is_some() { "delay" } else { "ask" }, self.rule)
+    }
+
     /// Returns how it stands at a time.
     pub fn state_at(&self, now: Timestamp) -> ApprovalState {
         if self.state.is_open() && now >= self.expires_at { ApprovalState::Expired } else { self.state }

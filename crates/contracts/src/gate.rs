@@ -4,10 +4,11 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::id::SessionId;
+use crate::id::{SessionId, TenantId};
 use crate::label::Label;
 use crate::plan::Planning;
 use crate::scope::{Actor, Scope};
@@ -25,7 +26,8 @@ pub struct Principal<'a> {
     pub grants: &'a [String],
     /// The join of the labels of everything that led here; [`Label::PUBLIC_FACT`] where nothing did.
     pub context: Label,
-    /// The arguments of a tool call that stand, word for word, in what an authenticated actor typed, by their names.
+    /// The arguments of a tool call that stand, word for word, in what an authenticated actor typed, or have the value which
+    /// the tool gives them by itself, by their names.
     pub endorsed: &'a [String],
     /// How a tool call stands to the plan of its turn; [`Planning::OPEN`] for whatever is no call of a turn.
     pub plan: Planning<'a>,
@@ -93,6 +95,26 @@ pub enum Verdict {
     },
 }
 
+/// Which policy counts for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyStanding {
+    /// Its digest, as decisions name it.
+    pub digest: Digest,
+    /// The files that are asked beside the built-in policy, those of every tenant included.
+    pub files: Vec<String>,
+    /// What lies there instead and does not count, if anything does.
+    pub refused: Option<PolicyRefused>,
+}
+
+/// Policies that cannot count, so that the last good ones go on to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRefused {
+    /// The file, the line, the column and what is wrong.
+    pub problem: String,
+    /// When it was found that they are wrong; of several in a row, the first.
+    pub since: Timestamp,
+}
+
 /// The port to the gate.
 ///
 /// Guarantee: pure and total; under the same policy the same principal and action get the same verdict, and an error is
@@ -110,4 +132,9 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// Tells whether nobody can undo a call: it changes something where others see it. What nobody can say is taken for
     /// granted.
     fn is_irreversible(&self, call: &PreparedCall) -> bool;
+
+    /// Tells which policy counts for a tenant; nothing where none is asked.
+    fn policy(&self, _tenant: TenantId) -> Option<PolicyStanding> {
+        None
+    }
 }

@@ -57,7 +57,8 @@ impl Declaration {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Standing {
-    /// The arguments that stand, word for word, in what an authenticated actor typed, by their names.
+    /// The arguments that stand, word for word, in what an authenticated actor typed, or have the value which the tool gives
+    /// them by itself, by their names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endorsed: Vec<String>,
     /// Whether the plan takes nothing more.

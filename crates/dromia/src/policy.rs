@@ -2,12 +2,13 @@
 //! decided about a call, which a server reads off its journal.
 
 mod folder;
+mod own;
 
 use std::process::ExitCode;
 
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::{DecidedBy, Decision};
-use dromia_api::{CallId, List, Network, RunId, TENANT_DEFAULT, shown};
+use dromia_api::{CallId, List, Network, RunId, TENANT_DEFAULT, shown, status};
 use dromia_cli::output::{pairs, time};
 use dromia_cli::{Client, Context, Exit, Global, Output};
 use dromia_guard::policy::{DEFAULT, DEFAULT_TESTS, PolicyProblem, PolicyText, VERSION, run_tests};
@@ -15,20 +16,21 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::folder::{Texts, follow};
+pub(crate) use self::own::{FileRow, files};
 use crate::home::Home;
 use crate::system;
 
 /// Commands about the policy.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Print the policy that every server has.
+    /// Print the policy that every server has, and which files of the home count beside it.
     #[command(
-        after_help = "Examples:\n  dromia policy show\n  dromia policy show --json\n\nFiles in policies/ of the home are asked beside it. They can forbid what it allows, and cannot allow what it forbids."
+        after_help = "Examples:\n  dromia policy show\n  dromia policy show --json\n\nFiles in policies/ of the home are asked beside it. They can forbid what it allows, and cannot allow what it forbids. What counts is said by the server, if one answers."
     )]
     Show,
     /// Check every policy of the home and run its tests.
     #[command(
-        after_help = "Examples:\n  dromia policy test\n  dromia policy test --json\n\nA test is a rule whose name begins with test_, in a file whose name ends with _test.rego beside the policies it tests. Exits with 1 if one does not hold, and with 2 if a policy cannot be read."
+        after_help = "Examples:\n  dromia policy test\n  dromia policy test --json\n\nA test is a rule whose name begins with test_, in a file whose name ends with _test.rego beside the policies it tests. Each file of the home is listed with the number of its rules, and a warning where it forbids nothing. Exits with 1 if one does not hold, and with 2 if a policy cannot be read."
     )]
     Test,
     /// Show who decided about a call of a run, by which rule and why.
@@ -54,6 +56,12 @@ pub(crate) struct Shown {
     question: u32,
     /// The text, in Rego.
     text: &'static str,
+    /// The files of the home beside it.
+    files: Vec<FileRow>,
+    /// Why what lies in the home cannot count, if it cannot.
+    problem: Option<String>,
+    /// What the server says that counts; nothing if none answers.
+    counts: Option<status::Policy>,
 }
 
 /// How the tests ended.
@@ -61,6 +69,8 @@ pub(crate) struct Shown {
 pub(crate) struct Tested {
     /// The tests, by layer and name.
     items: Vec<TestRow>,
+    /// The files of the home.
+    files: Vec<FileRow>,
 }
 
 /// How one test ended.
@@ -87,8 +97,7 @@ pub(crate) fn run(
     output.check()?;
     match command {
         PolicyCommand::Show => {
-            let shown = Shown { question: VERSION, text: DEFAULT };
-            output.show(&shown, |shown| shown.text.trim_end().to_owned())?;
+            output.show(&show(home, global)?, shown_text)?;
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Explain(asked) => {
@@ -97,7 +106,7 @@ pub(crate) fn run(
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Test => {
-            let tested = Tested { items: test(home).map_err(system::Exit::usage_of)? };
+            let tested = test(home).map_err(system::Exit::usage_of)?;
             let is_sound = tested.items.iter().all(|row| row.holds);
             if output.is_json() {
                 output.document(&tested)?;
@@ -108,17 +117,54 @@ pub(crate) fn run(
                     vec![row.layer.clone(), row.test.clone(), end.to_owned(), problem]
                 };
                 output.table(&["layer", "test", "end", "problem"], tested.items.iter().map(row).collect())?;
+                if !tested.files.is_empty() {
+                    output.line("")?;
+                    output.table(&own::HEADS, tested.files.iter().map(FileRow::cells).collect())?;
+                }
             }
             Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed.code()) })
         }
     }
 }
 
+/// Reads what lies in the home, and asks the server what counts, if one answers.
+fn show(home: &Home, global: &Global) -> anyhow::Result<Shown> {
+    let read = Texts::read(home).and_then(|texts| {
+        let files = files(home, &texts)?;
+        Ok((files, texts.compile().err()))
+    });
+    let (files, problem) = read.unwrap_or_else(|problem| (Vec::new(), Some(problem)));
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = tokio.block_on(client(home, global).get::<status::Status>("/v1/status"));
+    let counts = status.ok().and_then(|status| status.policy);
+    let problem = problem.map(|problem| problem.to_string());
+    Ok(Shown { question: VERSION, text: DEFAULT, files, problem, counts })
+}
+
+/// Writes the built-in policy and, as remarks behind it, what counts beside it.
+fn shown_text(policy: &Shown) -> String {
+    let mut lines = vec![policy.text.trim_end().to_owned()];
+    let mut remark = |text: String| lines.push(format!("# {}", shown(&text)));
+    for row in &policy.files {
+        remark(row.told().unwrap_or_else(|| format!("{} lies in the home", row.file)));
+    }
+    if let Some(problem) = &policy.problem {
+        remark(format!("What lies in the home cannot count: {problem}"));
+    }
+    if let Some(status::Policy { digest, files, refused }) = &policy.counts {
+        let beside = if files.is_empty() { "nothing".to_owned() } else { files.join(", ") };
+        remark(format!("The server asks this policy and, beside it, {beside}: digest {digest}"));
+        if let Some(refused) = refused {
+            let (since, problem) = (time(refused.since), &refused.problem);
+            remark(format!("What lies in the home does not count since {since}: {problem}"));
+        }
+    }
+    lines.join("\n")
+}
+
 /// Asks the server what its journal says of a call. Of one that was tried more than once, the last decision counts.
 fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<Decision> {
-    let socket = global.socket.clone().unwrap_or_else(|| home.socket());
-    let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
-    let client = Client::new(socket, tenant, global.timeout);
+    let client = client(home, global);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut found, mut after) = (None, "0".to_owned());
     loop {
@@ -139,6 +185,12 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
     })
 }
 
+fn client(home: &Home, global: &Global) -> Client {
+    let socket = global.socket.clone().unwrap_or_else(|| home.socket());
+    let tenant = global.tenant.as_ref().map_or(TENANT_DEFAULT, |tenant| tenant.as_str()).to_owned();
+    Client::new(socket, tenant, global.timeout)
+}
+
 fn explained(decision: &Decision) -> String {
     let plan = match decision.in_plan {
         Some(true) => "in the frozen plan",
@@ -150,14 +202,26 @@ fn explained(decision: &Decision) -> String {
         Some(Network::Proxy) => "outside: its program was to be given a way out",
         None => "",
     };
+    let is_delayed = decision.rule.as_deref().is_some_and(|rule| rule.starts_with("delay "));
+    let waits = decision.waits.map(|approval| format!(" as {approval}")).unwrap_or_default();
     let verdict = match (decision.allowed, decision.by, &decision.rule) {
-        (true, _, _) => "allowed",
-        (false, DecidedBy::Approval, None) => "put before a person; the run went on without it",
-        (false, _, _) => "refused",
+        (true, _, _) => "allowed".to_owned(),
+        (false, DecidedBy::Approval, None) => {
+            format!("put before a person{waits}; the run went on without it")
+        }
+        (false, _, _) if decision.waits.is_some() && is_delayed => {
+            format!(
+                "put off{waits}, to begin by itself unless a person refuses it; the run went on without it"
+            )
+        }
+        (false, _, _) if decision.waits.is_some() => {
+            format!("put before a person{waits}; the run went on without it")
+        }
+        (false, _, _) => "refused".to_owned(),
     };
     pairs(&[
         ("call", format!("{} {}", decision.call, shown(&decision.tool))),
-        ("verdict", verdict.to_owned()),
+        ("verdict", verdict),
         ("by", decision.by.as_str().to_owned()),
         ("rule", decision.rule.as_deref().map(shown).unwrap_or_default()),
         ("why", shown(&decision.why)),
@@ -171,9 +235,10 @@ fn explained(decision: &Decision) -> String {
 }
 
 /// Compiles what a server would ask, then runs the tests of each layer.
-fn test(home: &Home) -> Result<Vec<TestRow>, PolicyProblem> {
+fn test(home: &Home) -> Result<Tested, PolicyProblem> {
     let texts = Texts::read(home)?;
     texts.compile()?;
+    let files = files(home, &texts)?;
     let text = |name: &str, text: &str| PolicyText { name: name.to_owned(), text: text.to_owned() };
     let built_in = vec![text("default.rego", DEFAULT), text("default_test.rego", DEFAULT_TESTS)];
     let mut layers = vec![("built-in".to_owned(), built_in)];
@@ -189,5 +254,5 @@ fn test(home: &Home) -> Result<Vec<TestRow>, PolicyProblem> {
             rows.push(TestRow { layer: layer.clone(), test: end.name, holds, problem });
         }
     }
-    Ok(rows)
+    Ok(Tested { items: rows, files })
 }

@@ -29,10 +29,12 @@ pub(crate) use self::usage::refused;
 pub(crate) enum ShellCommand {
     /// Look for what keeps a home from working, and say how to mend it
     Doctor(doctor::DoctorArguments),
-    /// Say what an error code means and what to do; list them all without one
-    #[command(after_help = "Examples:\n  dromia explain overloaded\n  dromia explain --json=code,retry")]
+    /// Say what an error code or a rule means and what to do; list them all without one
+    #[command(
+        after_help = "Examples:\n  dromia explain overloaded\n  dromia explain policy-broken\n  dromia explain --json=code,retry"
+    )]
     Explain {
-        /// The code, as an error prints it
+        /// The code, as an error prints it, or the rule, as a refusal or `dromia policy explain` names it
         code: Option<String>,
     },
     /// Print completions for a shell; bash, zsh and fish ask for names and ids that exist too

@@ -198,7 +198,7 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     let house = build(home, &resolved)?;
     log.know(&house.vault);
     keys::find(&house, &resolved.models, &resolved.channels).await?;
-    policy::follow(home, &house.policies)?;
+    policy::follow(home, &house.policies, Arc::clone(&house.runtime.clock))?;
     walls::clear(&resolved);
     tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;

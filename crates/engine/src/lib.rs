@@ -29,6 +29,7 @@ mod client;
 mod core;
 mod count;
 mod counts;
+mod defaults;
 mod delays;
 mod endorse;
 mod held;

@@ -39,6 +39,7 @@ use crate::client;
 use crate::config::EngineConfig;
 use crate::core::Core;
 use crate::decide::{Input, Judgement, Next, decide};
+use crate::defaults::defaults;
 use crate::endorse::endorsed;
 use crate::live::Active;
 use crate::outcome::answer;
@@ -414,10 +415,15 @@ impl Owner {
         Ok(PreparedCall { network: Some(terms.network_for(&self.agent.grants)), ..call })
     }
 
-    /// What of a call was typed and planned.
+    /// What of a call was typed and planned. What the tool would have taken anyway counts as what was typed: nobody else
+    /// chose it.
     fn standing(&self, call: &PreparedCall) -> Standing {
-        let endorsed = endorsed(&self.story.transcript, &call.arguments);
-        Standing { endorsed, ..plan::standing(&self.story, &*self.core.ports.tools, call) }
+        let tools = &*self.core.ports.tools;
+        let mut endorsed = endorsed(&self.story.transcript, &call.arguments);
+        let defaults = defaults(tools, call).into_iter();
+        let defaults: Vec<_> = defaults.filter(|name| !endorsed.contains(name)).collect();
+        endorsed.extend(defaults);
+        Standing { endorsed, ..plan::standing(&self.story, tools, call) }
     }
 
     /// A call that runs by itself was asked for in another run, and stands as it stood there. What a second model said there

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::Reaches;
-use dromia_contracts::gate::{Action, Gate, Principal, Verdict};
+use dromia_contracts::gate::{Action, Gate, PolicyStanding, Principal, Verdict};
+use dromia_contracts::id::TenantId;
 use dromia_contracts::past;
 use dromia_contracts::tool::{PreparedCall, Sink};
 
@@ -78,6 +79,10 @@ impl Gate for GrantGate {
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
         self.policies.is_irreversible(call)
+    }
+
+    fn policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+        Some(self.policies.standing(tenant))
     }
 
     fn judge(&self, principal: Principal<'_>, action: Action<'_>) -> Verdict {

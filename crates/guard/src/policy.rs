@@ -5,29 +5,35 @@
 //! layer's allow counts: a lower layer can forbid and cannot permit. What no rule allows, and what cannot be evaluated, is
 //! denied.
 //!
-//! Layers are compiled once. [`Policies`] holds those that count now and takes others at any time; whoever asks sees the
-//! old ones or the new ones whole, and is told which by their digest. It reads no file.
+//! Layers are compiled once, and whoever has them count asks them [samples](Layer::probe) before. [`Policies`] holds those that
+//! count now and takes others at any time; whoever asks sees the old ones or the new ones whole, and is told which by their
+//! digest. Of others that cannot count it is told why ([`Policies::refuse`]). It reads no file.
 
 mod known;
 mod layer;
 mod problem;
 mod question;
+mod reading;
+mod samples;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::gate::{Action, Principal};
+use dromia_contracts::gate::{Action, PolicyRefused, PolicyStanding, Principal};
 use dromia_contracts::id::TenantId;
 use dromia_contracts::tool::{Manifest, PreparedCall, Sink};
+use jiff::Timestamp;
 
 use self::known::{Asked, Verdicts};
 pub use self::layer::{
-    BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, run_tests,
+    BYTES_MAX, Call, FILES_MAX, Layer, PACKAGE, PolicyText, SAID_MAX, Said, TIME_MAX, TestEnd, file_rules,
+    run_tests,
 };
 pub use self::problem::PolicyProblem;
 use self::question::Manifests;
 pub use self::question::VERSION;
+pub use self::reading::FileRules;
 
 /// The policy that every server has.
 pub const DEFAULT: &str = include_str!("policy/default.rego");
@@ -50,6 +56,22 @@ pub struct Layers {
     pub tenants: BTreeMap<TenantId, Layer>,
 }
 
+impl Layers {
+    /// Asks every layer the samples, and says what one of them cannot answer.
+    pub fn probe(&self) -> Result<(), PolicyProblem> {
+        self.all().try_for_each(Layer::probe)
+    }
+
+    /// What each file says, of every layer in their order.
+    pub fn files(&self) -> impl Iterator<Item = &FileRules> {
+        self.all().flat_map(Layer::files)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Layer> {
+        self.instance.iter().chain(self.tenants.values())
+    }
+}
+
 /// What the layers say together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
@@ -65,9 +87,16 @@ pub struct Judged {
 #[derive(Debug, Clone)]
 pub struct Policies {
     built_in: Arc<Layer>,
-    below: Arc<RwLock<Arc<Layers>>>,
+    below: Arc<RwLock<Below>>,
     known: Arc<Known>,
     verdicts: Arc<Verdicts>,
+}
+
+/// The layers below the built-in one that count, and what lies in their place and does not.
+#[derive(Debug, Default)]
+struct Below {
+    layers: Arc<Layers>,
+    refused: Option<PolicyRefused>,
 }
 
 /// What is told to every layer beside the action.
@@ -108,7 +137,32 @@ impl Policies {
 
     /// Lets other layers count from now on.
     pub fn replace(&self, layers: Layers) {
-        *self.below.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(layers);
+        let below = Below { layers: Arc::new(layers), refused: None };
+        *self.below.write().unwrap_or_else(PoisonError::into_inner) = below;
+    }
+
+    /// Notes that others lie in the place of those that count, and cannot count themselves.
+    pub fn refuse(&self, problem: &PolicyProblem, now: Timestamp) {
+        let mut below = self.below.write().unwrap_or_else(PoisonError::into_inner);
+        let since = below.refused.as_ref().map_or(now, |refused| refused.since);
+        below.refused = Some(PolicyRefused { problem: problem.to_string(), since });
+    }
+
+    /// Tells what counts for a tenant.
+    pub fn standing(&self, tenant: TenantId) -> PolicyStanding {
+        let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
+        let layers = &below.layers;
+        PolicyStanding {
+            digest: self.digest([layers.instance.as_ref(), layers.tenants.get(&tenant)]),
+            files: layers.files().map(|file| file.name.clone()).collect(),
+            refused: below.refused.clone(),
+        }
+    }
+
+    /// The digest of what counts for a tenant without a layer of its own.
+    pub fn instance_digest(&self) -> Digest {
+        let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
+        self.digest([below.layers.instance.as_ref(), None])
     }
 
     /// Tells where what a call does is seen, as the question to a policy says it; of a tool that nobody described it says
@@ -124,7 +178,7 @@ impl Policies {
 
     /// Judges an action that a capability covers.
     pub fn judge(&self, principal: Principal<'_>, action: Action<'_>, capability: &str) -> Judged {
-        let below = Arc::clone(&self.below.read().unwrap_or_else(PoisonError::into_inner));
+        let below = Arc::clone(&self.below.read().unwrap_or_else(PoisonError::into_inner).layers);
         let tenant = below.tenants.get(&principal.scope.tenant());
         let lower = [("instance", below.instance.as_ref()), ("tenant", tenant)];
         let policy = self.digest(lower.map(|(_, layer)| layer));
@@ -169,6 +223,9 @@ impl Policies {
             let said = match layer.ask(&question) {
                 Ok(said) => said,
                 Err(problem) => {
+                    if layer.is_first(&problem) {
+                        tracing::error!(layer = whose, %problem, "a policy broke on a question, so it denies that");
+                    }
                     let reason = format!("the {whose} policy could not be evaluated: {problem}");
                     return Judged { layer: whose, ..denied(BROKEN, reason) };
                 }

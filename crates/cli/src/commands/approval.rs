@@ -273,7 +273,9 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
     }
     lines.push(String::new());
     lines.push(format!(
-        "{} said by somebody trusted · {} written by the model · {} found in something nobody vouches for",
+        "{} what the tool takes by itself · {} said by somebody trusted · {} written by the model · {} found in something \
+         nobody vouches for",
+        output.paint(SAID, "[default]"),
         output.paint(SAID, "[said]"),
         output.paint(WRITTEN, "[written]"),
         output.paint(FOUND, "[found]")
@@ -309,6 +311,7 @@ fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: 
         value => shown(&value.to_string()),
     };
     let (style, word) = match origin.map(|known| known.origin) {
+        Some(Origin::Default) => (SAID, "default"),
         Some(Origin::Said) => (SAID, "said"),
         Some(Origin::Found) => (FOUND, "found"),
         Some(Origin::Written) | None => (WRITTEN, "written"),

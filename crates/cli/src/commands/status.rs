@@ -1,6 +1,7 @@
 //! `status`: how the server stands.
 
-use dromia_api::status::Status;
+use dromia_api::shown;
+use dromia_api::status::{Policy, Status};
 
 use super::Cli;
 use crate::error::Outcome;
@@ -23,6 +24,7 @@ fn text(status: &Status) -> String {
         (false, None) => "answers reads only".to_owned(),
         (false, Some(cause)) => format!("answers reads only: {cause}"),
     };
+    let policy = status.policy.as_ref();
     pairs(&[
         ("version", status.version.clone()),
         ("started", format!("{} ({} s ago)", time(status.started_at), status.uptime_seconds)),
@@ -32,12 +34,30 @@ fn text(status: &Status) -> String {
         ("store", mode),
         ("store size", format!("{} bytes, log {} bytes", store.file_bytes, store.wal_bytes)),
         ("commits", format!("{} ({} batches, {} rows)", store.commits, store.batches, store.rows)),
+        ("policy", policy.map(counts).unwrap_or_default()),
+        ("refused", policy.and_then(refused).unwrap_or_default()),
     ])
+}
+
+/// Says which policy counts: its digest, and the files beside the built-in one.
+fn counts(policy: &Policy) -> String {
+    match &policy.files[..] {
+        [] => policy.digest.to_string(),
+        files => format!("{}: {}", policy.digest, shown(&files.join(", "))),
+    }
+}
+
+/// Says what lies in the home and does not count.
+fn refused(policy: &Policy) -> Option<String> {
+    let refused = policy.refused.as_ref()?;
+    let (problem, since) = (shown(&refused.problem), time(refused.since));
+    Some(format!("what lies in policies/ does not count since {since}: {problem}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use dromia_api::status::{Load, Store};
+    use dromia_api::Digest;
+    use dromia_api::status::{Load, PolicyRefused, Store};
 
     use super::*;
 
@@ -61,6 +81,14 @@ mod tests {
                 writer_micros: 10,
                 bytes_written: 11,
             },
+            policy: Some(Policy {
+                digest: Digest::default(),
+                files: vec!["policies/a.rego".into(), "policies/b.rego".into()],
+                refused: Some(PolicyRefused {
+                    problem: "policies/a.rego:3:1: there is no function `foo` here".into(),
+                    since: "2026-01-02T03:04:09Z".parse().unwrap(),
+                }),
+            }),
         };
         insta::assert_snapshot!(text(&status), @r"
         version     0.1.0
@@ -70,6 +98,8 @@ mod tests {
         store       answers reads only: no space left
         store size  4096 bytes, log 1 bytes
         commits     7 (8 batches, 9 rows)
+        policy      0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego
+        refused     what lies in policies/ does not count since 2026-01-02 03:04:09Z: policies/a.rego:3:1: there is no function `foo` here
         ");
     }
 }

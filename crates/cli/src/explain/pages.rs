@@ -8,7 +8,7 @@ pub(super) struct Page {
     pub(super) todo: &'static str,
 }
 
-const fn says(meaning: &'static str, todo: &'static str) -> Page {
+pub(super) const fn says(meaning: &'static str, todo: &'static str) -> Page {
     Page { meaning, todo }
 }
 

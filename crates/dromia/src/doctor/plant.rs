@@ -244,5 +244,6 @@ fn status() -> Status {
             writer_micros: 1,
             bytes_written: 1,
         },
+        policy: None,
     }
 }

@@ -1,22 +1,42 @@
-//! Policies of the home: that they can count. A running server goes on with the last good ones and says so in its log only, and
-//! none starts with wrong ones.
+//! Policies of the home: that they can count, and that each file forbids something. A running server goes on with the last good
+//! ones and says since when; none starts with wrong ones.
 
-use super::{Check, Scene, Verdict, error, ok};
-use crate::policy::Texts;
+use dromia_cli::output::time;
+
+use super::{Check, Scene, Server, Verdict, error, ok, warning};
+use crate::policy::{FileRow, Texts, files};
 
 pub(super) const CHECKS: &[Check] = &[Check { id: "policy.valid", run: valid }];
 
 fn valid(scene: &Scene<'_>) -> Verdict {
-    let texts = match Texts::read(scene.home) {
+    let read = Texts::read(scene.home).and_then(|texts| texts.compile().map(|_| texts));
+    let texts = match read {
         Ok(texts) => texts,
+        Err(problem) => return error(format!("{problem}{}", last_good(scene)), FIX),
+    };
+    let files = match files(scene.home, &texts) {
+        Ok(files) => files,
         Err(problem) => return error(problem.to_string(), FIX),
     };
-    let files = texts.instance.len() + texts.tenants.values().map(Vec::len).sum::<usize>();
-    match texts.compile() {
-        Ok(_) if files == 0 => ok("the built-in policy is the only one"),
-        Ok(_) => ok("the policies of the home can count"),
-        Err(problem) => error(problem.to_string(), FIX),
+    if let Some(told) = files.iter().find_map(FileRow::told) {
+        return warning(told, "move it, or mend its rules; `dromia policy test` counts those of each file");
     }
+    match files.len() {
+        0 => ok("the built-in policy is the only one"),
+        _ => ok("the policies of the home can count"),
+    }
+}
+
+/// What a server does while what lies in the home is wrong.
+fn last_good(scene: &Scene<'_>) -> String {
+    let Server::Answers(answers) = scene.server() else { return String::new() };
+    let refused = answers.status.policy.as_ref().and_then(|policy| policy.refused.as_ref());
+    refused.map_or_else(String::new, |refused| {
+        format!(
+            "; so it does not count since {}, and the server goes on with the last good one",
+            time(refused.since)
+        )
+    })
 }
 
 /// What to do about a wrong one.
@@ -24,6 +44,9 @@ const FIX: &str = "mend that place; `dromia policy test` reads them all and runs
 
 #[cfg(test)]
 mod tests {
+    use dromia_api::Digest;
+    use dromia_api::status::{Policy, PolicyRefused};
+
     use super::super::Severity;
     use super::super::plant::Planted;
 
@@ -43,5 +66,47 @@ mod tests {
              \"why\"} if {\n\tinput.action.tool == \"file.list\"\n}\n",
         );
         assert_eq!(planted.found("policy.valid"), Severity::Ok);
+    }
+
+    #[test]
+    fn a_policy_that_breaks_when_it_is_asked_is_told_and_since_when_it_does_not_count() {
+        let mut planted = Planted::sound();
+        let folder = planted.home.root().join("policies");
+        std::fs::create_dir_all(&folder).expect("is made");
+        let rule = "package dromia.policy\n\nimport rego.v1\n\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if foo(1)\n";
+        std::fs::write(folder.join("own.rego"), rule).expect("is written");
+        let refused =
+            PolicyRefused { problem: String::new(), since: "2026-05-31T07:00:00Z".parse().expect("a time") };
+        let policy = Policy { digest: Digest::default(), files: Vec::new(), refused: Some(refused) };
+        planted.world.status().policy = Some(policy);
+        let verdict = planted.verdict("policy.valid");
+        assert_eq!(verdict.severity, Severity::Error);
+        for part in ["policies/own.rego:5:", "no function `foo`", "does not count since 2026-05-31 07:00:00Z"]
+        {
+            assert!(verdict.message.contains(part), "{part}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_forbids_nothing_is_a_warning_with_its_name() {
+        let planted = Planted::sound();
+        let folder = planted.home.root().join("policies");
+        std::fs::create_dir_all(folder.join("sub")).expect("is made");
+        let head = "package dromia.policy\n\nimport rego.v1\n\n";
+        let rule = "verdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if input.version == 2\n";
+        let write = |name: &str, rule: &str| {
+            std::fs::write(folder.join(name), format!("{head}{rule}")).expect("is written");
+        };
+        write("good.rego", rule);
+        assert_eq!(planted.found("policy.valid"), Severity::Ok);
+        write("typo.rego", &rule.replace("verdicts", "verdict"));
+        let verdict = planted.verdict("policy.valid");
+        assert_eq!(verdict.severity, Severity::Warning);
+        assert!(verdict.message.starts_with("policies/typo.rego: it has no rule `verdicts"), "{verdict:?}");
+        std::fs::remove_file(folder.join("typo.rego")).expect("is removed");
+        write("sub/deep.rego", rule);
+        let verdict = planted.verdict("policy.valid");
+        assert!(verdict.message.starts_with("policies/sub/deep.rego: nobody reads it"), "{verdict:?}");
+        assert_eq!(verdict.severity, Severity::Warning);
     }
 }

@@ -2,17 +2,22 @@
 //!
 //! Files whose names end with `_test.rego` are tests; a server does not ask them. A server reads the folder when it starts,
 //! where a wrong policy keeps it from starting, and looks again every two seconds: what changed counts from then on, and
-//! where it is wrong the last good one goes on to count and the log says so, with the place.
+//! where it is wrong the last good one goes on to count and the log says so, with the place. Wrong is what cannot be read,
+//! what calls a function that is not there, and what cannot answer a sample of each kind of question.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::TenantId;
+use dromia_contracts::runtime::Clock;
 use dromia_guard::policy::{BYTES_MAX, FILES_MAX, Layer, PolicyProblem, PolicyText};
 use dromia_guard::{Layers, Policies};
+use jiff::Timestamp;
 
+use super::own;
 use crate::home::Home;
 use crate::system::Exit;
 
@@ -20,7 +25,10 @@ use crate::system::Exit;
 const LOOK: Duration = Duration::from_secs(2);
 /// The most tenants that have a policy of their own.
 const TENANTS_MAX: usize = 1024;
-const TEST: &str = "_test.rego";
+/// How the names of tests end.
+pub(super) const TEST: &str = "_test.rego";
+/// The most files that are named though nobody reads them.
+const STRAYS_MAX: usize = 16;
 
 /// Every file of the folder, by layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +59,7 @@ impl Texts {
         Ok(Self { instance, tenants })
     }
 
-    /// Compiles what a server asks.
+    /// Compiles what a server asks, and has it answer the samples, so that nothing counts which breaks on what is usual.
     pub(crate) fn compile(&self) -> Result<Layers, PolicyProblem> {
         let layer = |name: &str, files: &[PolicyText]| {
             let asked: Vec<_> = files.iter().filter(|file| !file.name.ends_with(TEST)).cloned().collect();
@@ -64,39 +72,101 @@ impl Texts {
                 tenants.insert(*tenant, layer);
             }
         }
-        Ok(Layers { instance, tenants })
+        let layers = Layers { instance, tenants };
+        layers.probe()?;
+        Ok(layers)
     }
 }
 
 /// Lets the folder's policy count, or says why it cannot; goes on to look for changes in the background.
-pub(crate) fn follow(home: &Home, policies: &Policies) -> anyhow::Result<()> {
-    let texts = Texts::read(home).map_err(Exit::usage_of)?;
-    policies.replace(texts.compile().map_err(Exit::usage_of)?);
+pub(crate) fn follow(home: &Home, policies: &Policies, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
+    let texts = Texts::read(home).and_then(|texts| texts.compile().map(|layers| (texts, layers)));
+    let (texts, layers) = texts.map_err(|problem| {
+        tracing::error!(%problem, "a policy is wrong, so the server does not start");
+        Exit::usage_of(problem)
+    })?;
+    policies.replace(layers);
+    tracing::info!(digest = %policies.instance_digest(), files = names(&texts), "the policy that counts");
+    warn(home, &texts);
     let (home, policies) = (home.clone(), policies.clone());
     tokio::spawn(async move {
         let mut known = Ok(texts);
         loop {
             tokio::time::sleep(LOOK).await;
-            let (home, policies) = (home.clone(), policies.clone());
+            let (home, policies, clock) = (home.clone(), policies.clone(), Arc::clone(&clock));
             let looking = tokio::task::spawn_blocking(move || {
-                let looked = look(&home, &policies, &mut known);
-                (looked, known)
+                look_and_tell(&home, &policies, &mut known, clock.now());
+                known
             });
-            let Ok((looked, found)) = looking.await else {
+            let Ok(found) = looking.await else {
                 tracing::error!("the policy is not looked at any more; what counts now goes on to count");
                 return;
             };
             known = found;
-            match looked {
-                Ok(false) => {}
-                Ok(true) => tracing::warn!("another policy counts from now on"),
-                Err(problem) => {
-                    tracing::error!(%problem, "the policy is wrong, so the last good one goes on to count");
-                }
-            }
         }
     });
     Ok(())
+}
+
+/// Looks once, and says in the log and to whoever asks the server what came of it.
+fn look_and_tell(home: &Home, policies: &Policies, known: &mut Result<Texts, PolicyProblem>, now: Timestamp) {
+    match look(home, policies, known) {
+        Ok(false) => {}
+        Ok(true) => {
+            let files = known.as_ref().map(names).unwrap_or_default();
+            tracing::warn!(digest = %policies.instance_digest(), files, "another policy counts from now on");
+            if let Ok(texts) = known {
+                warn(home, texts);
+            }
+        }
+        Err(problem) => {
+            policies.refuse(&problem, now);
+            tracing::error!(%problem, "the policy is wrong, so the last good one goes on to count");
+        }
+    }
+}
+
+/// The files that count, for the log.
+fn names(texts: &Texts) -> String {
+    let all = texts.instance.iter().chain(texts.tenants.values().flatten());
+    let names: Vec<_> = all.map(|file| file.name.as_str()).filter(|name| !name.ends_with(TEST)).collect();
+    names.join(" ")
+}
+
+/// Says in the log which files say nothing to anybody.
+fn warn(home: &Home, texts: &Texts) {
+    for row in own::files(home, texts).unwrap_or_default() {
+        if let Some(warning) = row.warning {
+            tracing::warn!(file = row.file, warning, "a policy of the home forbids nothing");
+        }
+    }
+}
+
+/// Names the policies that lie where nobody reads them: one folder deeper than those that are read.
+pub(super) fn strays(home: &Home) -> Vec<String> {
+    let root = home.root().join("policies");
+    let mut read = vec![(root.clone(), "policies".to_owned())];
+    for (name, path) in entries(&root.join("tenants"), "policies/tenants").unwrap_or_default() {
+        read.push((path, format!("policies/tenants/{name}")));
+    }
+    let mut found = Vec::new();
+    for (dir, shown) in read {
+        for (name, path) in entries(&dir, &shown).unwrap_or_default() {
+            // The tenants' folder is read as such.
+            if !path.is_dir() || (dir == root && name == "tenants") {
+                continue;
+            }
+            let shown = format!("{shown}/{name}");
+            let inside = entries(&path, &shown).unwrap_or_default().into_iter();
+            let is_policy = |(_, path): &(String, PathBuf)| path.extension().is_some_and(|is| is == "rego");
+            found.extend(inside.filter(is_policy).map(|(name, _)| format!("{shown}/{name}")));
+            if found.len() >= STRAYS_MAX {
+                found.truncate(STRAYS_MAX);
+                return found;
+            }
+        }
+    }
+    found
 }
 
 /// Lets count what changed since the last look, if anything did and all of it is right.
@@ -226,6 +296,36 @@ mod tests {
         assert_eq!(look(&home, &policies, &mut known), Ok(false), "it is told once");
         std::fs::write(&path, RULE).expect("it is written");
         assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
+    }
+
+    #[test]
+    fn a_policy_that_is_asked_nothing_before_it_counts_is_caught() {
+        let breaks = RULE.replace("input.version == 2", "to_number(input.action.model) == 1");
+        let text = PolicyText { name: "a.rego".to_owned(), text: breaks.clone() };
+        assert!(Layer::compile("policies", &[text]).is_ok(), "nothing but a question finds it");
+        let (dir, home) = home(&[("a.rego", RULE)]);
+        let path = dir.path().join("policies/a.rego");
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        let mut known = Ok(Texts::default());
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let mut look = |second| {
+            look_and_tell(&home, &policies, &mut known, at(second));
+            policies.standing(TenantId::from_bytes([1; 16]))
+        };
+        let good = look(1);
+        assert_eq!((&good.files[..], &good.refused), (&["policies/a.rego".to_owned()][..], &None));
+        std::fs::write(&path, &breaks).expect("it is written");
+        let broken = look(2);
+        std::fs::write(&path, breaks.replace("\"r\"", "\"s\"")).expect("it is written");
+        let still = look(3);
+        for standing in [&broken, &still] {
+            let refused = standing.refused.as_ref().expect("what lies there does not count");
+            assert_eq!((standing.digest, refused.since), (good.digest, at(2)), "{refused:?}");
+            assert!(refused.problem.starts_with("policies/a.rego:3:"), "{refused:?}");
+            assert!(refused.problem.contains("a request to a model"), "{refused:?}");
+        }
+        std::fs::write(&path, RULE).expect("it is written");
+        assert_eq!(look(4), good);
     }
 
     #[test]

@@ -167,6 +167,12 @@ const GUARDS: [Guard; 47] = [
         "a_gate_that_takes_a_broken_policy_for_a_yes_is_caught",
     ),
     guard("policy", "guard/src/policy.rs", "index == 0 ||", "a_lower_layer_that_allows_is_caught"),
+    guard(
+        "policy",
+        "dromia/src/policy/folder.rs",
+        "layers.probe()?",
+        "a_policy_that_is_asked_nothing_before_it_counts_is_caught",
+    ),
     guard("asking", "guard/src/gate.rs", "Call::Ask if", "a_gate_that_takes_an_ask_for_a_yes_is_caught"),
     guard("asking", "engine/src/owner.rs", "self.advised(", "an_opinion_that_is_not_asked_for_is_caught"),
     guard(

@@ -90,6 +90,28 @@ fn after_something_untrusted_a_program_without_a_way_out_runs_and_one_with_it_is
 }
 
 #[test]
+fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
+    let home = home("approvals: { unattended: [http] }\ntools: { exec: { network: proxy } }\n");
+    let server = home.serve();
+    agent(&home, "open", &["net:h.example"]);
+    let calls = [
+        // Planned by being the first; what it gives is nobody's word.
+        ("exec", json!({"argv": ["true"]})),
+        ("exec", json!({"argv": ["true"]})),
+        ("exec", json!({"argv": ["true"], "cwd": "."})),
+        ("exec", json!({"argv": ["true"], "cwd": "sub"})),
+    ];
+    let (run, _) = block_on(turn(&server, "open", &calls));
+    for (call, chosen) in [("call_2_0", "argv)"), ("call_3_0", "argv)"), ("call_4_0", "argv, cwd)")] {
+        let explained = document(&home, &["policy", "explain", &run, call]);
+        assert_eq!(explained["rule"], "ask unsaid-object", "{explained}");
+        let why = explained["why"].as_str().unwrap_or_default();
+        assert!(why.contains(&format!("somebody else may have chosen {chosen}")), "{explained}");
+    }
+    drop(server);
+}
+
+#[test]
 fn what_was_approved_for_a_program_without_a_way_out_does_not_begin_with_one() {
     let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
     let server = home.serve();
@@ -100,6 +122,11 @@ fn what_was_approved_for_a_program_without_a_way_out_does_not_begin_with_one() {
     let session = spawned["session"].as_str().expect("a session").to_owned();
     let approval = until(&home, |approval| approval["session"] == session.as_str());
     assert_eq!(approval["rule"], "permission", "{approval}");
+    let shown = page(&home, &["approval", "show", id(&approval)]);
+    for default in ["[default trusted/public]  cwd  .", "[default trusted/public]  timeout_s  60"] {
+        assert!(shown.contains(default), "no model wrote what the tool takes by itself: {shown}");
+    }
+    assert!(!shown.contains("[default trusted/public]  argv"), "{shown}");
     server.terminate();
     append(&home.path().join("dromia.yaml"), "tools: { exec: { network: proxy } }\n");
     let server = home.serve();

@@ -41,6 +41,7 @@ mod names;
 mod opinions;
 mod past;
 mod plans;
+mod policies;
 mod programs;
 mod proxy;
 mod reaching;

@@ -28,6 +28,7 @@ use super::quoting::Starred;
 use super::{Lost, Owner};
 use crate::binding::Bound;
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
+use crate::defaults::defaults;
 use crate::outcome::answer;
 
 /// What of a rule that asks, or delays, is kept.
@@ -200,9 +201,14 @@ impl Owner {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
         let descriptors = self.core.ports.tools.descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
+        let defaults = defaults(&*self.core.ports.tools, call);
         let (mut room, mut starred) = (TEXTS_MAX, Starred::new(spotter));
         let origin = |(name, value): (String, Value)| {
-            let source = origin_of(&self.story.transcript, &value, self.story.label, &mut room);
+            let source = if defaults.contains(&name) {
+                Source { origin: Origin::Default, label: Label::PUBLIC_FACT, place: None }
+            } else {
+                origin_of(&self.story.transcript, &value, self.story.label, &mut room)
+            };
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
             let Source { origin, label, place } = source;
             let place = match place {

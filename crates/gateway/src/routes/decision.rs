@@ -42,7 +42,12 @@ pub(crate) async fn list(
         let is_last = page.len() < Page::<u64>::LIMIT_MAX;
         for stored in &page {
             after = stored.seq;
-            items.extend(decision(stored)?);
+            let Some(mut found) = decision(stored)? else { continue };
+            if let Some(approval) = found.waits.filter(|_| found.rule.is_none()) {
+                let approval = core.ports.store.approval(&caller.scope, approval).await?;
+                found.rule = approval.map(|approval| approval.asked_by());
+            }
+            items.push(found);
         }
         if is_last {
             break;
@@ -66,6 +71,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
             allowed: true,
             by: DecidedBy::of_rule(&started.rule),
             rule: Some(started.rule),
+            waits: None,
             why: String::new(),
             policy: started.policy,
             action: Some(started.action),
@@ -93,6 +99,7 @@ fn decision(stored: &StoredEntry) -> Answer<Option<Decision>> {
                     (None, _) => DecidedBy::Other,
                 },
                 rule: refused.rule,
+                waits: refused.approval.filter(|_| refused.status == CallStatus::Awaiting),
                 why: told,
                 policy: refused.policy,
                 action: None,

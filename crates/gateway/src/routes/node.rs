@@ -8,8 +8,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use dromia_api::status::{Health, Load, Ready, Status, Store};
+use dromia_api::status::{Health, Load, Policy, PolicyRefused, Ready, Status, Store};
 use dromia_contracts::ErrorCode;
+use dromia_contracts::gate::PolicyStanding;
 use dromia_contracts::store::Page;
 
 use crate::caller::Caller;
@@ -67,7 +68,19 @@ pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer
             writer_micros: stats.writer_micros,
             bytes_written: stats.bytes_written,
         },
+        policy: policy(&core, &caller),
     }))
+}
+
+/// Tells which policy counts for the caller. What lies in the home concerns those who may change it.
+fn policy(core: &Core, caller: &Caller) -> Option<Policy> {
+    let PolicyStanding { digest, files, refused } = core.ports.gate.policy(caller.scope.tenant())?;
+    let refused = refused.map(|refused| PolicyRefused { problem: refused.problem, since: refused.since });
+    Some(if caller.is_operator() {
+        Policy { digest, files, refused }
+    } else {
+        Policy { digest, files: Vec::new(), refused: None }
+    })
 }
 
 /// Counts tenants page by page, up to the bound.

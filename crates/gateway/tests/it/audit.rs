@@ -168,6 +168,16 @@ async fn a_record_is_explained_by_the_rule_that_decided_it() {
     let why = refused["why"].as_str().unwrap();
     assert!(why.contains("this agent is not granted the tool"), "{why}");
     assert!(!refused["missing"].as_array().unwrap().is_empty(), "the run's beginning is not there");
+    let budget = json!({
+        "budget": "strangers", "per": "actor", "measure": "calls", "limit": 3, "used": 3, "needed": 1,
+    });
+    let fields = json!({ "model_calls": 1, "budget": budget }).to_string();
+    let mut yielded = stored(4, "run_yielded", &fields, None);
+    yielded.version = 2;
+    world.rooms.append(run, yielded, RunStatus::Running);
+    let stopped = explained(&format!("{run}:4")).await;
+    let why = stopped["why"].as_str().unwrap();
+    assert!(why.contains("the budget strangers (calls per actor) is used up: 3 of 3 used"), "{why}");
     let act = explained(&format!("act:{}", seal_of(run))).await;
     assert!(act["why"].as_str().unwrap().starts_with("cli:1 did this"));
     for absent in [format!("{run}:9"), format!("{run}:2:9"), format!("{run}:0"), "act:0".into(), "x".into()] {

@@ -45,11 +45,13 @@ verdicts contains {
 	some row in input.permissions
 }
 
-# 4. What `irreversible` of dromia.yaml says about calls that cannot be undone.
+# 4. What `irreversible` of dromia.yaml says about calls that cannot be undone. Its word for a deny is `abort`.
+file_word := object.get({"deny": "abort"}, input.irreversible, input.irreversible)
+
 verdicts contains {
 	"verdict": input.irreversible,
 	"rule": "irreversible",
-	"reason": "it cannot be undone",
+	"reason": concat("", ["irreversible.action in dromia.yaml says ", file_word, " for what cannot be undone"]),
 } if {
 	input.action.irreversible
 	input.irreversible != "allow"
@@ -82,13 +84,15 @@ verdicts contains {
 	not input.action.in_plan
 }
 
-# 6. A plan says where a call leads. It does not say which key is set, nor, of a tool that leads nowhere, what it acts upon:
-# that was said by a person.
+# 6. A plan says where a call leads. It does not say which key is set, nor, of a tool that leads nowhere, what it acts upon, nor
+# what a program is given to run: that was said by a person, or is what the tool takes by itself.
 leads_somewhere if "destination" in {role | some role in input.action.roles}
 
 left_open contains "credential"
 
 left_open contains "object" if not leads_somewhere
+
+left_open contains "payload" if input.action.network
 
 left_unsaid contains name if {
 	some name, role in input.action.roles

@@ -51,6 +51,14 @@ test_what_cannot_be_undone_is_judged_as_the_file_says if {
 	{one.verdict | some one in said} == {"allow", "delay"}
 }
 
+test_the_setting_is_named_that_forbids_what_cannot_be_undone if {
+	call := {"action": {"irreversible": true}, "irreversible": "deny"}
+	said := verdicts with input as object.union(granted, call)
+	some one in said
+	one.rule == "irreversible"
+	one.reason == "irreversible.action in dromia.yaml says abort for what cannot be undone"
+}
+
 test_what_can_be_undone_is_not_delayed if {
 	call := {"action": {"irreversible": false}, "irreversible": "deny"}
 	said := verdicts with input as object.union(granted, call)
@@ -129,6 +137,20 @@ test_a_key_was_said_wherever_it_goes if {
 	keyed(roles, {"key": "k", "to": "bob"}, ["to"]) == ["unsaid-object"]
 	count(keyed(roles, {"key": null, "to": "bob"}, ["to"])) == 0
 }
+
+# A program, in the folder that its tool takes by itself.
+a_program := {
+	"roles": {"argv": "payload", "cwd": "object"}, "arguments": {"argv": ["git"], "cwd": "."},
+	"endorsed": ["cwd"], "network": "proxy",
+}
+
+program(changed) := asked({"action": object.union(a_program, changed)})
+
+test_what_a_program_runs_was_said if program({}) == ["unsaid-object"]
+
+test_a_program_that_was_said_is_allowed if count(program({"endorsed": ["argv", "cwd"]})) == 0
+
+test_a_program_that_stays_inside_is_not_asked_about if count(program({"network": "none", "sink": "inside"})) == 0
 
 test_a_look_at_an_object_is_not_asked_about if {
 	count(asked({"action": {"effect": "pure", "roles": {"id": "object"}, "arguments": {"id": "12"}, "endorsed": []}})) == 0

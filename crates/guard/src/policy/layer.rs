@@ -1,9 +1,13 @@
 //! One layer: files of one package, compiled once and asked often.
 //!
+//! What would fail whenever it is reached keeps a layer from being made; what fails for one question of [`samples`] is told by
+//! [`Layer::probe`], before the layer counts.
+//!
 //! A layer has no network, no clock, no file and no randomness: of the interpreter's functions that could reach them none
 //! is built, and `rand.intn` fails. Each evaluation has [`TIME_MAX`] and gives at most [`SAID_MAX`] verdicts; what
 //! exceeds a bound, or says something else than a verdict, is broken, and the caller denies.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +18,8 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{CompiledPolicy, Engine, Value};
 
 use super::problem::PolicyProblem;
+use super::reading::{self, FileRules, NO_SET, RANDOM, SHAPE};
+use super::samples;
 
 /// The package of every policy.
 pub const PACKAGE: &str = "dromia.policy";
@@ -104,14 +110,45 @@ pub struct Layer {
     // Evaluating needs a machine of its own; a copy of one that is ready is cheap.
     ready: Mutex<Engine>,
     digest: Digest,
+    name: String,
+    files: Vec<FileRules>,
+    /// The files of which the log has said that they broke on a question.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Layer {
-    /// Compiles the files of a layer.
+    /// Compiles the files of a layer, and looks up every function that they call.
     pub fn compile(name: &str, files: &[PolicyText]) -> Result<Self, PolicyProblem> {
         let mut engine = read(name, files, FILES_MAX)?;
         compile(name, &mut engine)?;
-        Ok(Self { ready: Mutex::new(engine), digest: digest(files) })
+        let modules = engine.get_modules();
+        reading::check(modules)?;
+        let rules = reading::count(modules);
+        let (ready, told) = (Mutex::new(engine), Mutex::default());
+        Ok(Self { ready, digest: digest(files), name: name.to_owned(), files: rules, told })
+    }
+
+    /// Asks the layer every sample of a question, and says what it cannot answer.
+    pub fn probe(&self) -> Result<(), PolicyProblem> {
+        for sample in samples::all() {
+            self.ask(&sample.question).map_err(|problem| {
+                let told = format!("{}, where it is asked about {}", problem.problem, sample.about);
+                PolicyProblem { problem: told, ..problem }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What each of its files says, in their order.
+    pub fn files(&self) -> &[FileRules] {
+        &self.files
+    }
+
+    /// Tells whether a problem is the first of its file, so that it belongs into the log; each file is told once.
+    pub(super) fn is_first(&self, problem: &PolicyProblem) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its files and itself: whatever else a problem names does not make it grow.
+        told.len() <= self.files.len() && told.insert(problem.file.clone())
     }
 
     /// The digest of what its files say.
@@ -120,24 +157,45 @@ impl Layer {
     }
 
     /// Asks the layer.
-    pub(super) fn ask(&self, question: &Value) -> Result<Vec<Said>, String> {
+    pub(super) fn ask(&self, question: &Value) -> Result<Vec<Said>, PolicyProblem> {
         let mut engine = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
         engine.set_input(question.clone());
         // The machine is a copy that nobody sees again, so it may be left in the middle of anything.
         let ended = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(VERDICTS.to_owned())));
-        let said = ended.map_err(|_| "it broke off".to_owned())?.map_err(|error| {
-            let limit = error.downcast_ref::<regorus::LimitError>().map(ToString::to_string);
-            limit.unwrap_or_else(|| PolicyProblem::read("policy", &error.to_string()).to_string())
+        let ended = ended.map_err(|_| self.problem("it broke off"))?;
+        let said = ended.map_err(|error| {
+            let limit = error.downcast_ref::<regorus::LimitError>();
+            let limit = limit.map(|limit| self.problem(limit.to_string()));
+            limit.unwrap_or_else(|| PolicyProblem::read(self.blamed(), &error.to_string()))
         })?;
         let said = match &said {
             Value::Undefined => return Ok(Vec::new()),
-            said => said.as_set().map_err(|_| "`verdicts` is no set".to_owned())?,
+            said => said.as_set().map_err(|_| self.problem(NO_SET))?,
         };
         if said.len() > SAID_MAX {
-            return Err(format!("it says {} verdicts, more than {SAID_MAX}", said.len()));
+            let problem = format!("it says {} verdicts, more than {SAID_MAX}", said.len());
+            return Err(self.problem(problem));
         }
-        said.iter().map(verdict).collect()
+        said.iter().map(|said| verdict(said).ok_or_else(|| self.problem(SHAPE))).collect()
     }
+
+    fn problem(&self, problem: impl Into<String>) -> PolicyProblem {
+        PolicyProblem::of(self.blamed(), problem)
+    }
+
+    /// Whom a problem is laid to that names no file.
+    fn blamed(&self) -> &str {
+        match &self.files[..] {
+            [only] => &only.name,
+            _ => &self.name,
+        }
+    }
+}
+
+/// Counts what each file of a layer says, those of its tests included. What the files say is not looked at.
+pub fn file_rules(name: &str, files: &[PolicyText]) -> Result<Vec<FileRules>, PolicyProblem> {
+    let mut engine = read(name, files, 2 * FILES_MAX)?;
+    Ok(reading::count(engine.get_modules()))
 }
 
 /// Runs the rules of a layer whose names begin with `test_`, in the order of their names.
@@ -183,7 +241,7 @@ fn read(name: &str, files: &[PolicyText], files_max: usize) -> Result<Engine, Po
     // Whatever is no JSON is a failure, and a failure is a deny.
     let fails = Box::new(|_: Vec<Value>| Value::from_json_str("a policy has no randomness"));
     engine
-        .add_extension("rand.intn".to_owned(), 2, fails)
+        .add_extension(RANDOM.to_owned(), 2, fails)
         .map_err(|error| PolicyProblem::of(name, error.to_string()))?;
     for file in files {
         if file.text.len() > BYTES_MAX {
@@ -200,23 +258,17 @@ fn read(name: &str, files: &[PolicyText], files_max: usize) -> Result<Engine, Po
     Ok(engine)
 }
 
-/// Reads one verdict; whatever is not one breaks the evaluation.
-fn verdict(said: &Value) -> Result<Said, String> {
+/// Reads one verdict; nothing if it is none, which breaks the evaluation.
+fn verdict(said: &Value) -> Option<Said> {
     let text = |key: &str| said[key].as_string().ok().map(ToString::to_string);
-    let call = text("verdict").as_deref().and_then(Call::read);
-    let rule = text("rule").filter(|rule| is_rule(rule));
-    let (Some(call), Some(rule)) = (call, rule) else {
-        return Err(
-            "a verdict has `verdict` (allow, delay, ask or deny) and `rule` (a name of a-z, 0-9, - and _)"
-                .to_owned(),
-        );
-    };
+    let call = text("verdict").as_deref().and_then(Call::read)?;
+    let rule = text("rule").filter(|rule| is_rule(rule))?;
     let reason = text("reason").unwrap_or_default();
     let reason = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
-    Ok(Said { call, rule, reason })
+    Some(Said { call, rule, reason })
 }
 
-fn is_rule(text: &str) -> bool {
+pub(super) fn is_rule(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     !text.is_empty() && text.len() <= RULE_BYTES_MAX && text.bytes().all(is_plain)
 }
@@ -230,4 +282,30 @@ fn digest(files: &[PolicyText]) -> Digest {
         }
     }
     Digest::from_bytes(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_breaks_belongs_into_the_log_once_and_what_is_remembered_has_a_bound() {
+        let rule = "package dromia.policy\nimport rego.v1\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"r\"} if ";
+        let text = |name: &str, condition: &str| PolicyText {
+            name: name.to_owned(),
+            text: format!("{rule}{condition}\n"),
+        };
+        let files = [text("a.rego", "to_number(input.a) == 1"), text("b.rego", "to_number(input.b) == 1")];
+        let layer = Layer::compile("policies", &files).expect("it compiles");
+        let problem = |question: serde_json::Value| layer.ask(&question.into()).expect_err("it breaks");
+        let (a, b) = (problem(serde_json::json!({ "a": "x" })), problem(serde_json::json!({ "b": "x" })));
+        assert_eq!([a.file.as_str(), b.file.as_str()], ["a.rego", "b.rego"]);
+        assert_eq!(
+            [&a, &a, &b, &a, &b].map(|problem| layer.is_first(problem)),
+            [true, false, true, false, false]
+        );
+        let other = |name: &str| PolicyProblem::of(name, "it broke off");
+        assert!(layer.is_first(&other("policies")), "the layer itself is told as well");
+        assert!(!layer.is_first(&other("moon")));
+    }
 }

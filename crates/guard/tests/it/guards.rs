@@ -20,7 +20,7 @@ const TOOLS: [&str; 4] = ["broken.tool", "exec", "file.write", "http.request"];
 const INSTANCE: &str = r#"package dromia.policy
 import rego.v1
 verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": ""} if startswith(input.action.arguments.path, "notes/")
-verdicts contains {"verdict": "perhaps", "rule": "broken"} if input.action.tool == "broken.tool"
+verdicts contains {"verdict": lower("PERHAPS"), "rule": "broken"} if input.action.tool == "broken.tool"
 verdicts contains {"verdict": "deny", "rule": "tainted", "reason": ""} if {
 	startswith(input.action.arguments.path, "mail/")
 	input.context.integrity == "untrusted"

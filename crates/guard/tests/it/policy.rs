@@ -6,8 +6,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
 use dromia_contracts::scope::{Actor, Authority, Scope};
 use dromia_guard::policy::{
-    BYTES_MAX, Call, DEFAULT, DEFAULT_TESTS, FILES_MAX, Layer, Layers, Policies, PolicyProblem, PolicyText,
-    run_tests,
+    BYTES_MAX, Call, DEFAULT, DEFAULT_TESTS, FILES_MAX, FileRules, Layer, Layers, Policies, PolicyProblem,
+    PolicyText, run_tests,
 };
 
 fn file(name: &str, text: &str) -> PolicyText {
@@ -47,6 +47,7 @@ fn a_rule_less_of_the_shipped_policy_fails_a_test_of_it() {
         ("left_open contains \"credential\"\n", ""),
         ("left_open contains \"object\" if not leads_somewhere", ""),
         (" if not leads_somewhere", ""),
+        ("left_open contains \"payload\" if input.action.network\n", ""),
         ("\tinput.action.sink == \"outside\"\n", ""),
         ("\tinput.action.effect != \"pure\"\n", ""),
         ("\tmay_be_misled\n\tnot is_vouched_for\n\tcount", "\tnot is_vouched_for\n\tcount"),
@@ -74,6 +75,125 @@ fn what_cannot_be_read_is_refused_with_its_place() {
     assert_eq!(strange.to_string(), "own.rego:1:1: it must begin with `package dromia.policy`");
     let silent = problem(&format!("{HEAD}allow := true\n"));
     assert!(silent.to_string().contains("no file has a rule `verdicts"), "{silent}");
+}
+
+/// A rule that says something whatever is asked, so that what a test adds is never reached by itself.
+fn beside(rule: &str) -> String {
+    format!("{HEAD}{RULE}{rule}\n")
+}
+
+#[test]
+fn what_would_fail_when_it_is_reached_is_refused_with_its_place() {
+    const HEAD_OF_RULE: &str = r#"verdicts contains {"verdict": "deny", "rule": "a", "reason": ""} if"#;
+    for (rule, place, said) in [
+        // Behind a condition that never holds.
+        (format!("{HEAD_OF_RULE} {{ false; foo(1) }}"), (4, 78), "there is no function `foo` here"),
+        (
+            format!("{HEAD_OF_RULE} http.send({{\"url\": \"x\"}})"),
+            (4, 69),
+            "there is no function `http.send`",
+        ),
+        (format!("{HEAD_OF_RULE} time.now_ns() > 1"), (4, 69), "there is no function `time.now_ns`"),
+        (format!("{HEAD_OF_RULE} rand.intn(\"a\", 9) == 1"), (4, 69), "a policy has no randomness"),
+        (
+            format!("{HEAD_OF_RULE} startswith(input.author)"),
+            (4, 69),
+            "`startswith` takes 2 values, and is given 1",
+        ),
+        ("f(x) := x if true\ng if f(1, 2, 3)".to_owned(), (5, 6), "`f` takes 1 values, and is given 3"),
+        ("g := [x | x := foo(1)]".to_owned(), (4, 16), "there is no function `foo` here"),
+        ("g if not foo(1)".to_owned(), (4, 10), "there is no function `foo` here"),
+        ("g if { every x in [1] { foo(x) } }".to_owned(), (4, 25), "there is no function `foo` here"),
+        (
+            r#"verdicts contains {"verdict": "refuse", "rule": "a"} if false"#.to_owned(),
+            (4, 32),
+            "`verdict` is refuse; a verdict has `verdict` (allow, delay, ask or deny)",
+        ),
+        (
+            r#"verdicts contains {"verdict": "deny", "rule": "Not So"} if false"#.to_owned(),
+            (4, 48),
+            "`rule` is Not So",
+        ),
+        (
+            r#"verdicts contains {"verdict": "deny", "reason": "x"} if false"#.to_owned(),
+            (4, 19),
+            "`rule` is missing",
+        ),
+        (r#"verdicts contains "deny" if false"#.to_owned(), (4, 20), "a verdict has `verdict`"),
+    ] {
+        let found = problem(&beside(&rule));
+        assert_eq!((found.file.as_str(), found.place), ("own.rego", Some(place)), "{rule}: {found}");
+        assert!(found.problem.starts_with(said), "{rule}: {found}");
+    }
+    let no_set = problem(&format!("{HEAD}verdicts := 3\n"));
+    assert!(no_set.place.is_some_and(|(line, _)| line == 3), "{no_set}");
+    assert!(no_set.problem.starts_with("`verdicts` is no set"), "{no_set}");
+}
+
+#[test]
+fn what_only_some_questions_break_is_found_by_the_samples() {
+    for (rule, said, about) in [
+        (
+            r#"verdicts contains {"verdict": concat("", ["re", "fuse"]), "rule": "a"} if input.action.kind == "reply""#,
+            "a verdict has",
+            "a reply",
+        ),
+        (
+            r#"verdicts contains {"verdict": "deny", "rule": "a"} if to_number(input.action.model) == 1"#,
+            "",
+            "a request to a model",
+        ),
+        (
+            r#"verdicts contains {"verdict": "deny", "rule": sprintf("r%d", [n])} if { some n in numbers.range(1, 300); input.action.plan.frozen }"#,
+            "it says 30",
+            "after something untrusted",
+        ),
+        (
+            r#"verdicts contains {"verdict": "deny", "rule": "a"} if count(input.action.arguments.timeout_s) == 1"#,
+            "",
+            "a call of ",
+        ),
+    ] {
+        let layer = Layer::compile("instance", &[file("own.rego", &beside(rule))]).expect("it compiles");
+        let found = layer.probe().expect_err(rule);
+        assert_eq!(found.file, "own.rego", "{found}");
+        assert!(found.problem.starts_with(said), "{rule}: {found}");
+        let (_, asked) =
+            found.problem.rsplit_once(", where it is asked about ").expect("it says what it was asked");
+        assert!(asked.contains(about), "{rule}: {found}");
+    }
+    for (name, text) in [("default.rego", DEFAULT.to_owned()), ("own.rego", format!("{HEAD}{RULE}"))] {
+        let layer = Layer::compile("instance", &[file(name, &text)]).expect("it compiles");
+        assert_eq!(layer.probe(), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn what_is_there_may_be_called() {
+    let rules = r#"
+own(x) := x + 1 if x > 0
+default fallback(x) := 1
+low := lower("A")
+listed := [y | some x in [1, 2]; y := own(x)]
+full := data.dromia.policy.own(3)
+used if fallback(2) == 1
+told if print("it is told nowhere")
+"#;
+    let layer = Layer::compile("instance", &[file("own.rego", &beside(rules))]).expect("it compiles");
+    assert_eq!(layer.probe(), Ok(()));
+}
+
+#[test]
+fn a_layer_tells_what_each_of_its_files_says() {
+    let tests = "test_holds if true\n";
+    let helper = format!(
+        "{HEAD}is_late(x) if x > 3\nverdict contains {{\"verdict\": \"deny\", \"rule\": \"a\"}} if true\n"
+    );
+    let files = [file("a.rego", &format!("{HEAD}{RULE}{tests}")), file("b.rego", &helper)];
+    let layer = Layer::compile("instance", &files).expect("it compiles");
+    let said =
+        |name: &str, rules, verdicts, tests| FileRules { name: name.to_owned(), rules, verdicts, tests };
+    assert_eq!(layer.files(), [said("a.rego", 1, 1, 1), said("b.rego", 2, 0, 0)]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use dromia_api::audit::{Decided, Explained, Fact, Record};
 use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditWhat};
-use dromia_contracts::content::{ToolResult, parts_text};
-use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::content::{CallStatus, ToolResult, parts_text};
+use dromia_contracts::entry::{Entry, Park, RunParked, RunStarted, RunYielded, ToolRefused};
 use dromia_contracts::run::Run;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::StoredEntry;
@@ -76,7 +76,10 @@ async fn entry(core: &Core, scope: &Scope, id: &str, run: RunId, seq: u64) -> An
     let record = records.swap_remove(found.ok_or_else(not_found)?);
     let mut told = Told { facts: Vec::new(), missing: Vec::new() };
     lineage(core, scope, &run, &mut told).await?;
-    let why = why(core, &record, &stored, &mut told);
+    let why = match stopped(core, scope, &record, &stored).await? {
+        Some(why) => why,
+        None => why(core, &record, &stored, &mut told),
+    };
     Ok(Explained { record, why, facts: told.facts, missing: told.missing })
 }
 
@@ -130,6 +133,37 @@ async fn lineage(core: &Core, scope: &Scope, run: &Run, told: &mut Told) -> Answ
         None => told.missing.push("the configuration that the run is pinned to".to_owned()),
     }
     Ok(())
+}
+
+/// Says what a call waits for, by which rule, and which budget stopped a run. Nothing of other entries, and of an approval
+/// that is not kept any more.
+async fn stopped(
+    core: &Core,
+    scope: &Scope,
+    record: &Record,
+    stored: &StoredEntry,
+) -> Answer<Option<String>> {
+    let approval = match stored.decode() {
+        Ok(Entry::RunYielded(RunYielded { budget: Some(exhausted), .. })) => {
+            return Ok(Some(format!("no rule decided this: {}", exhausted.text())));
+        }
+        Ok(Entry::ToolRefused(ToolRefused {
+            status: CallStatus::Awaiting,
+            approval: Some(approval),
+            ..
+        })) => approval,
+        Ok(Entry::RunParked(RunParked { park: Park::Approval { approval, .. } })) => approval,
+        _ => return Ok(None),
+    };
+    let Some(asked) = core.ports.store.approval(scope, approval).await? else { return Ok(None) };
+    let what = record.what.as_deref().unwrap_or("a call");
+    let how = match asked.cools_until {
+        Some(_) => format!("the gate put off {what}"),
+        None => format!("the gate put {what} before a person"),
+    };
+    let (rule, reason) = (asked.asked_by(), core.ports.notary.redacted(&asked.reason));
+    let became = format!("`dromia approval show {approval}` says what became of it");
+    Ok(Some(format!("{how}, by the rule `{rule}`: {reason}; {became}")))
 }
 
 /// Says which rule decided, and why, as far as a rule did.

@@ -1,0 +1,383 @@
+//! The rules that the program has by itself and that people are shown: in a refusal, in a journal, in `policy explain`. They are
+//! no error codes; a rule says why one thing may not happen.
+//!
+//! Rules of an operator's own policies are not here. A test reads the sources, so that none is shown that nobody explains.
+
+use super::pages::{Page, says};
+
+/// A rule with its text.
+pub(super) struct Rule {
+    pub(super) name: &'static str,
+    pub(super) page: Page,
+}
+
+const fn rule(name: &'static str, meaning: &'static str, todo: &'static str) -> Rule {
+    Rule { name, page: says(meaning, todo) }
+}
+
+/// Finds a rule as it is shown: with the verdict in front (`policy`, `ask`, `delay`), and with what it was about behind it.
+pub(super) fn find(typed: &str) -> Option<&'static Rule> {
+    let shown = typed.trim().to_ascii_lowercase().replace('_', "-");
+    let bare = ["policy ", "ask ", "delay "].iter().find_map(|verdict| shown.strip_prefix(verdict));
+    let bare = bare.unwrap_or(&shown);
+    let spelled = |name: &str| name.replace(' ', "-") == bare.replace(' ', "-");
+    let exact = RULES.iter().find(|rule| spelled(rule.name));
+    // `grant file.read`, `within cap_…`: what stands behind the first word is no part of the name.
+    let word = bare.split_once(' ').map(|(word, _)| word);
+    exact.or_else(|| RULES.iter().find(|rule| Some(rule.name) == word))
+}
+
+const ASK_OPERATOR: &str = "look with `dromia capability check` and `dromia agent show`; an operator grants more, if the agent should have it";
+
+/// Every rule, by the order of the alphabet.
+pub(super) const RULES: &[Rule] = &[
+    rule(
+        "address of this machine",
+        "the host is at an address of this machine, and nobody opened it",
+        "an operator allows it in dromia.yaml under `egress`",
+    ),
+    rule(
+        "approval",
+        "a person allowed the call, or time did because nobody refused it",
+        "`dromia approval show` with the id in the rule says who answered and when",
+    ),
+    rule(
+        "approval-denied",
+        "a person refused the call, or took its approval back",
+        "`dromia approval list` names it, and `dromia approval show` the reason; ask that person",
+    ),
+    rule(
+        "approval-mismatch",
+        "what was approved is not what would happen now: the call, the tool, where it leads, who asks or what the policy says \
+         changed since",
+        "let the agent ask again, and look at what it asks for now; an approval is for one action only",
+    ),
+    rule(
+        "approval-waiting",
+        "the very same call waits already, too many calls of the run wait, or its arguments are too long to be shown",
+        "answer what waits: `dromia approval list`; arguments are sent in smaller parts",
+    ),
+    rule(
+        "approvals-full",
+        "as many calls of the tenant wait for people as may, so nobody was asked about one more",
+        "answer what waits: `dromia approval list`; `dromia approval suggest` proposes rules for what is asked often",
+    ),
+    rule(
+        "budget",
+        "a budget has no room for the call",
+        "`dromia budget list` shows what is used up; an admin gives more room with `dromia budget set`",
+    ),
+    rule(
+        "built in",
+        "every agent may read what its own session was told before",
+        "nothing: a policy or a permission that denies `past.read` takes it away",
+    ),
+    rule(
+        "capability",
+        "a capability that the agent holds covers the call",
+        "`dromia capability list` shows it and whose it is",
+    ),
+    rule("default deny", "no grant of the agent and no capability that it holds covers it", ASK_OPERATOR),
+    rule(
+        "delay-hops",
+        "too many messages between agents and calls that were put off led here without a person",
+        "say in the session what should happen: the next word from outside begins anew",
+    ),
+    rule(
+        "erased",
+        "the arguments of the call were erased before it began",
+        "nothing: the session goes on without it; ask again for what is still wanted",
+    ),
+    rule(
+        "grant",
+        "a grant of the agent covers it",
+        "`dromia agent show` lists the grants; take away what is too much",
+    ),
+    rule(
+        "https only",
+        "a request would leave without encryption",
+        "use an https:// address; only a server that the operator names may be reached without",
+    ),
+    rule(
+        "irreversible",
+        "`irreversible.action` in dromia.yaml says what becomes of calls that cannot be undone",
+        "`dromia config explain irreversible.action` says how it is set; a permission or a policy says more of single tools",
+    ),
+    rule(
+        "leak scan",
+        "it holds the value of a secret, or nobody can look whether it does because the vault is closed",
+        "take the value out of what the agent is told; `dromia doctor --only vault` says whether the vault opens",
+    ),
+    rule(
+        "link-local address",
+        "the host is at an address that counts on one network only, and nobody opened it",
+        "an operator allows it in dromia.yaml under `egress`",
+    ),
+    rule(
+        "loopback address",
+        "the host is at a loopback address, and nobody opened it",
+        "an operator allows it in dromia.yaml under `egress`",
+    ),
+    rule(
+        "malformed url",
+        "the address of a request is none, or is written in a way that programs read differently",
+        "write scheme, host and path plainly, such as https://example.com/path",
+    ),
+    rule(
+        "metadata address",
+        "the host is at an address where clouds hand out credentials",
+        "use another host; nothing opens this address",
+    ),
+    rule(
+        "multicast address",
+        "the host is at an address of a group of machines, which is never opened",
+        "use the address at which other machines reach the server",
+    ),
+    rule(
+        "no address",
+        "the name of the host has no address",
+        "check how the host is spelled, and the name server of this machine",
+    ),
+    rule("no-capability", "the built-in policy was asked about something that no grant covers", ASK_OPERATOR),
+    rule(
+        "not the named server",
+        "a line that the operator opened to one server was to be used for another",
+        "use the address that dromia.yaml names, or name the other one there",
+    ),
+    rule(
+        "own door",
+        "the address is a door of this very server, which no agent reaches over the network",
+        "use the agent's own tools for what it wants of this server",
+    ),
+    rule(
+        "permission",
+        "`permissions` in dromia.yaml say deny, ask or delay for the tool",
+        "change the row in dromia.yaml; of several rows that speak of a tool the strictest counts",
+    ),
+    rule(
+        "plan-frozen",
+        "the agent declared a plan after something came to the turn that nobody here vouches for",
+        "nothing: a plan is said before anything is read; the next input begins a new turn with a new plan",
+    ),
+    rule(
+        "policy-broken",
+        "a policy of the home could not be evaluated for this question, and what cannot be evaluated is denied",
+        "the reason and the server's log name file and place; mend it and run `dromia policy test`",
+    ),
+    rule(
+        "policy-silent",
+        "no rule of the built-in policy allows it",
+        "nothing of an operator's own can allow it; ask for something that the built-in policy knows",
+    ),
+    rule(
+        "port",
+        "port 0 is no port, so nothing can be reached there",
+        "write the port of the server, or leave it out",
+    ),
+    rule(
+        "private address",
+        "the host is at a private address, and nobody opened it",
+        "an operator allows it in dromia.yaml under `egress`",
+    ),
+    rule(
+        "privileged",
+        "the tool is privileged, and the operator has not said that this agent may use it",
+        "an operator writes agents.HANDLE.tools.TOOL.privileged: true into dromia.yaml",
+    ),
+    rule(
+        "public address",
+        "the line is for addresses that the operator opened, and the host is at a public one",
+        "use a host that dromia.yaml names under `egress`, or have it named there",
+    ),
+    rule(
+        "redirect",
+        "the server sends elsewhere in a way that is not followed: without encryption, or with a body to another host",
+        "use the address that it leads to, if the agent may reach that",
+    ),
+    rule(
+        "reserved address",
+        "the host is at an address that is kept for other ends and is never opened",
+        "use the address at which other machines reach the server",
+    ),
+    rule(
+        "scheme",
+        "only addresses that begin with http:// or https:// can be reached",
+        "write the address with one of them",
+    ),
+    rule(
+        "second-opinion",
+        "a second model, which the operator asks about calls that cannot be undone, did not agree, or nobody could ask it",
+        "`dromia policy explain` tells what it said; `irreversible.second_opinion` in dromia.yaml says whom is asked",
+    ),
+    rule(
+        "secret",
+        "a secret cannot be used for the request: it is not there, not granted, for another host or for another place",
+        "`dromia secret list` shows for which server and which place of a request each is",
+    ),
+    rule(
+        "tunnel address",
+        "the host is at an address that hides another one and is never opened",
+        "use the address at which other machines reach the server",
+    ),
+    rule(
+        "unknown-action",
+        "the policy was asked about a kind of action that it was not written for",
+        "use a server and a policy of the same version",
+    ),
+    rule(
+        "unknown-outcome",
+        "the same call may have happened before, and nobody knows whether it did",
+        "look at the place itself whether it happened, and say so in the session",
+    ),
+    rule(
+        "unplanned",
+        "after somebody else's text was read, a call would be seen outside that was not planned like this before",
+        "a person answers it; a permission that allows the tool vouches for it, as docs/policy.md says",
+    ),
+    rule(
+        "unsaid-object",
+        "after somebody else's text was read, nobody typed a key, a thing that is acted upon, or what a program would run",
+        "type it in the session, or let a person answer; a permission that allows the tool vouches for it",
+    ),
+    rule(
+        "unspecified address",
+        "the host is at 0.0.0.0 or ::, which is nobody's address",
+        "use the address at which other machines reach the server",
+    ),
+    rule(
+        "userinfo",
+        "the address holds a user name or an @ before its path, which hides where it leads",
+        "write the address without; a secret goes into a header by its name",
+    ),
+    rule(
+        "within",
+        "the task may do less than its agent, and this lies outside of it",
+        "`dromia capability list` shows within what the task stays; begin it with more",
+    ),
+    rule(
+        "within-capability",
+        "the built-in policy has nothing against what a grant covers",
+        "nothing: a policy in policies/ of the home can take it away",
+    ),
+    rule(
+        "zone id",
+        "the address names a network interface of this machine",
+        "write the address without the part behind the percent sign",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The crates whose rules are shown.
+    const CRATES: [&str; 5] = ["contracts", "engine", "gateway", "guard", "tools"];
+    /// How a rule is written where it is used.
+    const SIGNS: [&str; 4] = ["rule: \"", "let rule = \"", "Refusing::by(\"", "\"rule\": \""];
+    /// How the text before the name of a rule ends where it has a name in the program.
+    const DOCUMENTED: &str = "/// The rule ";
+
+    /// The rules that a source names.
+    fn named(source: &str) -> BTreeSet<String> {
+        let shipped = shipped(source);
+        let literal = |rest: &str| rest.split('"').next().unwrap_or_default().to_owned();
+        let mut found: BTreeSet<_> =
+            SIGNS.iter().flat_map(|sign| shipped.split(*sign).skip(1)).map(literal).collect();
+        for rest in shipped.split(DOCUMENTED).skip(1) {
+            let mut lines = rest.lines().skip(1).skip_while(|line| line.trim_start().starts_with("///"));
+            let constant =
+                lines.next().filter(|line| line.contains("const ") && line.contains(": &str = \""));
+            found.extend(constant.and_then(|line| line.split('"').nth(1)).map(str::to_owned));
+        }
+        found
+    }
+
+    /// The kinds of addresses that the way out refuses, each a rule.
+    fn addresses(source: &str) -> impl Iterator<Item = String> {
+        let is_rule = |text: &&str| {
+            text.len() < 30
+                && !text.starts_with("it is")
+                && (text.ends_with(" address") || text.starts_with("address of"))
+        };
+        shipped(source).split('"').filter(is_rule).map(str::to_owned)
+    }
+
+    fn shipped(source: &str) -> &str {
+        source.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
+    }
+
+    fn read(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && name != "tests" {
+                read(&path, found);
+            } else if name == "default.rego" || (name.ends_with(".rs") && name != "tests.rs") {
+                let source = fs::read_to_string(&path).unwrap();
+                found.extend(named(&source));
+                if path.ends_with("egress/address.rs") {
+                    found.extend(addresses(&source));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_that_the_sources_show_is_explained() {
+        let mut found = BTreeSet::new();
+        for name in CRATES {
+            read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src"), &mut found);
+        }
+        for known in
+            ["unplanned", "policy-broken", "approval-mismatch", "plan-frozen", "approvals-full", "own door"]
+        {
+            assert!(found.contains(known), "the sources are read wrongly: {known} is not among {found:?}");
+        }
+        let unexplained: Vec<_> = found.iter().filter(|name| find(name).is_none()).collect();
+        assert!(unexplained.is_empty(), "nobody explains {unexplained:?}");
+    }
+
+    #[test]
+    fn a_rule_that_nobody_explains_is_caught() {
+        let source = "/// The rule that denies.\n/// More.\npub(crate) const X: &str = \"mystery\";\n\
+                      let a = Refused { rule: \"riddle\", reason: \"\" };\n#[cfg(test)]\nmod tests { rule: \"test\" }";
+        let found = named(source);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["mystery", "riddle"]);
+        assert!(found.iter().all(|name| find(name).is_none()));
+    }
+
+    #[test]
+    fn a_rule_is_found_as_it_is_shown() {
+        for (typed, name) in [
+            ("unplanned", "unplanned"),
+            ("ask unplanned", "unplanned"),
+            ("policy policy-broken", "policy-broken"),
+            ("delay irreversible", "irreversible"),
+            ("Default-Deny", "default deny"),
+            ("default_deny", "default deny"),
+            ("leak scan", "leak scan"),
+            ("grant file.read", "grant"),
+            ("approval apr_1 of ask unplanned", "approval"),
+            ("within cap_1 block 0", "within"),
+        ] {
+            assert_eq!(find(typed).map(|rule| rule.name), Some(name), "{typed}");
+        }
+        assert!(find("moon").is_none());
+    }
+
+    #[test]
+    fn the_rules_stand_in_order_and_each_text_is_one_sentence_without_a_full_stop() {
+        assert!(RULES.is_sorted_by(|one, next| one.name < next.name));
+        for rule in RULES {
+            for text in [rule.page.meaning, rule.page.todo] {
+                let is_good =
+                    text.len() > 20 && !text.ends_with('.') && text.trim() == text && !text.contains('\n');
+                assert!(is_good, "{}: {text:?}", rule.name);
+            }
+        }
+    }
+}

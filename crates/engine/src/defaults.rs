@@ -1,0 +1,104 @@
+//! Defaults: which arguments of a call have the value that its tool gives them where nobody says one.
+//!
+//! It keeps no table and asks the tool: an argument that can be left out without changing the call is at its default. Whether
+//! a model wrote that value itself cannot be told any more, and need not be: both are the same call, and nobody else can have
+//! chosen what would have been taken anyway.
+
+use dromia_contracts::content::ToolCall;
+use dromia_contracts::tool::{PreparedCall, ToolHost};
+use serde_json::Value;
+
+/// The most bytes that are read to find the defaults of one call; of the arguments beyond them none is one.
+const BYTES_MAX: usize = 4 << 20;
+
+/// Lists the arguments of a call that are at their default, by name.
+pub(crate) fn defaults(host: &dyn ToolHost, call: &PreparedCall) -> Vec<String> {
+    let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
+    let mut room = BYTES_MAX;
+    let is_default = |name: &&String| {
+        let Some(left) = room.checked_sub(call.arguments.len()) else { return false };
+        room = left;
+        let mut without = fields.clone();
+        without.remove(*name);
+        let (id, tool, arguments) = (call.id, call.tool.clone(), Value::Object(without).to_string());
+        let prepared = host.prepare(&ToolCall { id, tool, arguments });
+        prepared.is_ok_and(|prepared| prepared.arguments == call.arguments)
+    };
+    fields.keys().filter(is_default).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::sandbox::Limits;
+    use dromia_contracts::terms::ToolTerms;
+    use dromia_contracts::tool::{
+        EffectClass, Pieces, PrepareError, ToolContext, ToolDescriptor, ToolOutput,
+    };
+    use dromia_contracts::{BoxFuture, CallId, Digest};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A host with one tool, which takes a text and fills in a folder.
+    #[derive(Debug)]
+    struct Filling;
+
+    impl ToolHost for Filling {
+        fn descriptors(&self) -> &[ToolDescriptor] {
+            &[]
+        }
+
+        fn prepare(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+            let problem =
+                |problem: &str| PrepareError::Arguments { tool: "t".to_owned(), problem: problem.to_owned() };
+            let given: Value = serde_json::from_str(&call.arguments).map_err(|_| problem("no JSON"))?;
+            let text = given["text"].as_str().ok_or_else(|| problem("it has no text"))?;
+            let cwd = given["cwd"].as_str().unwrap_or(".");
+            Ok(PreparedCall {
+                id: call.id,
+                tool: call.tool.clone(),
+                effect: EffectClass::Pure,
+                arguments: json!({ "cwd": cwd, "text": text }).to_string(),
+                action: Digest::default(),
+                reaches: None,
+                network: None,
+            })
+        }
+
+        fn call<'a>(
+            &'a self,
+            _: ToolContext,
+            _: PreparedCall,
+            _: &'a dyn Pieces,
+        ) -> BoxFuture<'a, ToolOutput> {
+            Box::pin(std::future::ready(ToolOutput::default()))
+        }
+
+        fn limits(&self, _: &str, _: &ToolTerms) -> Option<Limits> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_default_is_one_whoever_wrote_it_and_nothing_else_is() {
+        let call = CallId { step: 1, index: 0 };
+        for (arguments, found) in [
+            (json!({ "text": "." }), vec!["cwd"]),
+            (json!({ "text": "x", "cwd": "." }), vec!["cwd"]),
+            (json!({ "text": "x", "cwd": "src" }), vec![]),
+            (json!({ "text": "x", "cwd": "" }), vec![]),
+        ] {
+            let asked = ToolCall { id: call, tool: "t".to_owned(), arguments: arguments.to_string() };
+            let prepared = Filling.prepare(&asked).expect("it is a call");
+            assert_eq!(defaults(&Filling, &prepared), found, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn of_a_call_that_is_too_long_to_look_at_nothing_is_a_default() {
+        let arguments = json!({ "text": "x".repeat(BYTES_MAX) }).to_string();
+        let asked = ToolCall { id: CallId { step: 1, index: 0 }, tool: "t".to_owned(), arguments };
+        let prepared = Filling.prepare(&asked).expect("it is a call");
+        assert_eq!(defaults(&Filling, &prepared), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,330 @@
+//! What stands in the files of a layer, looked at before any of it counts.
+//!
+//! The interpreter finds a function when it calls it, so a call of one that is not there waits behind a condition until it
+//! holds, and then everything is denied. So every call of every file is looked up here, and every verdict that is written out
+//! is read. What only an evaluation shows is left to the samples. It evaluates nothing.
+//!
+//! The tree is what the interpreter itself reads; its version is pinned, since it promises the tree to nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::Value;
+use regorus::unstable::{
+    BUILTINS, Expr, Literal, Module, Query, Ref, Rule, RuleAssign, RuleBody, RuleHead, Span,
+};
+
+use super::layer::{Call, PACKAGE, is_rule};
+use super::problem::PolicyProblem;
+
+/// What a verdict must be.
+pub(super) const SHAPE: &str =
+    "a verdict has `verdict` (allow, delay, ask or deny) and `rule` (a name of a-z, 0-9, - and _)";
+/// What `verdicts` must be.
+pub(super) const NO_SET: &str = "`verdicts` is no set; a policy says `verdicts contains {…} if {…}`";
+/// The function that fails whenever it is called.
+pub(super) const RANDOM: &str = "rand.intn";
+/// What a layer is asked for.
+const VERDICTS: &str = "verdicts";
+
+/// How much one file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRules {
+    /// Its name.
+    pub name: String,
+    /// How many rules it has, tests aside.
+    pub rules: usize,
+    /// How many of them say verdicts. A file without any says nothing by itself.
+    pub verdicts: usize,
+    /// How many tests it has.
+    pub tests: usize,
+}
+
+/// Counts the rules of each file, in the order of the files.
+pub(super) fn count(modules: &[Ref<Module>]) -> Vec<FileRules> {
+    let of = |module: &Ref<Module>| {
+        let mut found = FileRules {
+            name: module.package.span.source.get_path().clone(),
+            rules: 0,
+            verdicts: 0,
+            tests: 0,
+        };
+        for rule in &module.policy {
+            let name = name_of(rule);
+            match name.as_deref() {
+                Some(name) if name.starts_with("test_") => found.tests += 1,
+                name => {
+                    found.rules += 1;
+                    found.verdicts += usize::from(name == Some(VERDICTS));
+                }
+            }
+        }
+        found
+    };
+    modules.iter().map(of).collect()
+}
+
+/// Says what of the files would fail whenever it is reached, with its place; the first of it.
+pub(super) fn check(modules: &[Ref<Module>]) -> Result<(), PolicyProblem> {
+    let mut known = Known { functions: BTreeMap::new(), defaults: BTreeSet::new() };
+    for rule in modules.iter().flat_map(|module| &module.policy) {
+        match &**rule {
+            Rule::Spec { head: RuleHead::Func { refr, args, .. }, .. } => {
+                known.functions.extend(path(refr).map(|path| (path, args.len())));
+            }
+            Rule::Default { refr, .. } => known.defaults.extend(path(refr)),
+            Rule::Spec { .. } => {}
+        }
+    }
+    for rule in modules.iter().flat_map(|module| &module.policy) {
+        known.rule(rule)?;
+        verdicts(rule)?;
+    }
+    Ok(())
+}
+
+/// The functions that the files have.
+struct Known {
+    /// How many values each takes, by its path within the package.
+    functions: BTreeMap<String, usize>,
+    /// What has a default, which may be a function that is nothing else.
+    defaults: BTreeSet<String>,
+}
+
+impl Known {
+    /// Looks a call up as the interpreter does.
+    fn call(&self, function: &Expr, given: usize) -> Result<(), PolicyProblem> {
+        let span = start(function);
+        let Some(path) = path(function) else {
+            return Err(at(span, "what is called is no function"));
+        };
+        let own = path.strip_prefix("data.").and_then(|path| path.strip_prefix(PACKAGE));
+        let own = own.and_then(|path| path.strip_prefix('.')).unwrap_or(&path);
+        let takes = match self.functions.get(own) {
+            Some(takes) => *takes,
+            None if self.defaults.contains(own) || path == "print" => return Ok(()),
+            None if path == RANDOM => {
+                return Err(at(span, format!("a policy has no randomness, so `{path}` always fails")));
+            }
+            None => match BUILTINS.get(path.as_str()) {
+                Some((_, takes)) => usize::from(*takes),
+                None => return Err(at(span, format!("there is no function `{path}` here"))),
+            },
+        };
+        // One more is a place for the answer.
+        if given == takes || given == takes + 1 {
+            return Ok(());
+        }
+        Err(at(span, format!("`{path}` takes {takes} values, and is given {given}")))
+    }
+
+    fn rule(&self, rule: &Rule) -> Result<(), PolicyProblem> {
+        match rule {
+            Rule::Default { value, .. } => self.term(value),
+            Rule::Spec { head, bodies, .. } => {
+                match head {
+                    RuleHead::Compr { assign, .. } => self.assigned(assign.as_ref())?,
+                    RuleHead::Set { key, .. } => self.terms(key)?,
+                    RuleHead::Func { args, assign, .. } => {
+                        self.terms(args)?;
+                        self.assigned(assign.as_ref())?;
+                    }
+                }
+                bodies.iter().try_for_each(|RuleBody { assign, query, .. }| {
+                    self.assigned(assign.as_ref())?;
+                    self.query(query)
+                })
+            }
+        }
+    }
+
+    fn assigned(&self, assign: Option<&RuleAssign>) -> Result<(), PolicyProblem> {
+        assign.map_or(Ok(()), |assign| self.term(&assign.value))
+    }
+
+    fn query(&self, query: &Query) -> Result<(), PolicyProblem> {
+        query.stmts.iter().try_for_each(|statement| {
+            statement.with_mods.iter().try_for_each(|with| self.term(&with.r#as))?;
+            match &statement.literal {
+                Literal::SomeVars { .. } => Ok(()),
+                Literal::SomeIn { key, value, collection, .. } => {
+                    self.terms(key)?;
+                    self.terms([value, collection])
+                }
+                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.term(expr),
+                Literal::Every { domain, query, .. } => {
+                    self.term(domain)?;
+                    self.query(query)
+                }
+            }
+        })
+    }
+
+    fn terms<'tree>(&self, terms: impl IntoIterator<Item = &'tree Ref<Expr>>) -> Result<(), PolicyProblem> {
+        terms.into_iter().try_for_each(|term| self.term(term))
+    }
+
+    /// Looks into a term. How deep it goes is bounded where the file is read.
+    fn term(&self, term: &Expr) -> Result<(), PolicyProblem> {
+        match term {
+            Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. }
+            | Expr::Var { .. } => Ok(()),
+            Expr::Array { items, .. } | Expr::Set { items, .. } => self.terms(items),
+            Expr::Object { fields, .. } => {
+                fields.iter().try_for_each(|(_, key, value)| self.terms([key, value]))
+            }
+            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
+                self.term(term)?;
+                self.query(query)
+            }
+            Expr::ObjectCompr { key, value, query, .. } => {
+                self.terms([key, value])?;
+                self.query(query)
+            }
+            Expr::Call { fcn, params, .. } => {
+                self.call(fcn, params.len())?;
+                self.terms(params)
+            }
+            Expr::UnaryExpr { expr, .. } => self.term(expr),
+            Expr::RefDot { refr, .. } => self.term(refr),
+            Expr::RefBrack { refr, index, .. } => self.terms([refr, index]),
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::BoolExpr { lhs, rhs, .. }
+            | Expr::ArithExpr { lhs, rhs, .. }
+            | Expr::AssignExpr { lhs, rhs, .. } => self.terms([lhs, rhs]),
+            Expr::Membership { key, value, collection, .. } => {
+                self.terms(key)?;
+                self.terms([value, collection])
+            }
+        }
+    }
+}
+
+/// Reads what a rule writes out of verdicts.
+fn verdicts(rule: &Rule) -> Result<(), PolicyProblem> {
+    let Rule::Spec { head, bodies, .. } = rule else { return Ok(()) };
+    if name_of(rule).as_deref() != Some(VERDICTS) {
+        return Ok(());
+    }
+    match head {
+        RuleHead::Set { key: Some(key), .. } => verdict(key),
+        RuleHead::Set { span, key: None, .. } | RuleHead::Func { span, .. } => Err(at(span, NO_SET)),
+        RuleHead::Compr { span, assign, .. } => {
+            let Some(assign) = assign else { return Err(at(span, NO_SET)) };
+            let others = bodies.iter().filter_map(|body| body.assign.as_ref());
+            [assign].into_iter().chain(others).try_for_each(|assign| set(&assign.value))
+        }
+    }
+}
+
+/// Reads a set of verdicts, as far as it is written out.
+fn set(term: &Expr) -> Result<(), PolicyProblem> {
+    match term {
+        Expr::Set { items, .. } => items.iter().try_for_each(|item| verdict(item)),
+        Expr::SetCompr { term, .. } => verdict(term),
+        Expr::String { span, .. }
+        | Expr::RawString { span, .. }
+        | Expr::Number { span, .. }
+        | Expr::Bool { span, .. }
+        | Expr::Null { span, .. }
+        | Expr::Array { span, .. }
+        | Expr::ArrayCompr { span, .. }
+        | Expr::Object { span, .. }
+        | Expr::ObjectCompr { span, .. } => Err(at(span, NO_SET)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads one verdict, as far as it is written out.
+fn verdict(term: &Expr) -> Result<(), PolicyProblem> {
+    let fields = match term {
+        Expr::Object { fields, .. } => fields,
+        Expr::String { span, .. }
+        | Expr::RawString { span, .. }
+        | Expr::Number { span, .. }
+        | Expr::Bool { span, .. }
+        | Expr::Null { span, .. }
+        | Expr::Array { span, .. }
+        | Expr::ArrayCompr { span, .. }
+        | Expr::Set { span, .. }
+        | Expr::SetCompr { span, .. } => return Err(at(span, SHAPE)),
+        _ => return Ok(()),
+    };
+    let is_named =
+        |term: &Expr, name: &str| matches!(written(term), Some(Written::Text(text)) if text == name);
+    // A key that is computed may be any.
+    let is_whole = fields.iter().all(|(_, key, _)| written(key).is_some());
+    let needed: [(&str, fn(&str) -> bool); 2] = [("verdict", is_call), ("rule", is_rule)];
+    for (name, is_right) in needed {
+        let found = fields.iter().find(|(_, key, _)| is_named(key, name));
+        match found.map(|(_, _, value)| (value, written(value))) {
+            Some((_, Some(Written::Text(text)))) if is_right(text) => {}
+            Some((value, Some(_))) => {
+                let said = value.span().text();
+                return Err(at(value.span(), format!("`{name}` is {said}; {SHAPE}")));
+            }
+            None if is_whole => return Err(at(term.span(), format!("`{name}` is missing; {SHAPE}"))),
+            Some((_, None)) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_call(word: &str) -> bool {
+    Call::read(word).is_some()
+}
+
+/// What is written out.
+enum Written<'tree> {
+    Text(&'tree str),
+    Other,
+}
+
+fn written(term: &Expr) -> Option<Written<'_>> {
+    match term {
+        Expr::String { value: Value::String(text), .. }
+        | Expr::RawString { value: Value::String(text), .. } => Some(Written::Text(text)),
+        Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => Some(Written::Other),
+        _ => None,
+    }
+}
+
+/// The name of a rule within the package.
+fn name_of(rule: &Rule) -> Option<String> {
+    match rule {
+        Rule::Default { refr, .. }
+        | Rule::Spec {
+            head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. },
+            ..
+        } => path(refr),
+    }
+}
+
+/// Spells a reference as the interpreter does; nothing if it is none.
+fn path(term: &Expr) -> Option<String> {
+    match term {
+        Expr::Var { span, .. } => Some(span.text().to_owned()),
+        Expr::RefDot { refr, field, .. } => Some(format!("{}.{}", path(refr)?, field.0.text())),
+        Expr::RefBrack { refr, index, .. } => match &**index {
+            Expr::String { span, .. } => Some(format!("{}.{}", path(refr)?, span.text())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Where a reference begins; its own place is that of its last sign.
+fn start(term: &Expr) -> &Span {
+    match term {
+        Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => start(refr),
+        term => term.span(),
+    }
+}
+
+fn at(span: &Span, problem: impl Into<String>) -> PolicyProblem {
+    let (file, place) = (span.source.get_path().clone(), Some((span.line, span.col)));
+    PolicyProblem { file, place, problem: problem.into() }
+}

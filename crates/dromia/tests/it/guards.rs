@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 47] = [
+const GUARDS: [Guard; 48] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",

@@ -24,8 +24,17 @@ fn agent(home: &Home, name: &str, more: &[&str]) {
 
 /// Lets an agent make calls one after the other; returns its run and its entries.
 async fn turn(server: &Server, agent: &str, calls: &[(&str, Value)]) -> (String, Vec<Value>) {
+    turn_of(server, agent, &typed(calls)).await
+}
+
+/// What a person types so that the scripted model makes these calls.
+fn typed(calls: &[(&str, Value)]) -> String {
     let lines: Vec<_> = calls.iter().map(|(tool, arguments)| format!("@tool {tool} {arguments}")).collect();
-    let event = json!({"text": lines.join("\n"), "agent": agent, "wait": true});
+    lines.join("\n")
+}
+
+async fn turn_of(server: &Server, agent: &str, text: &str) -> (String, Vec<Value>) {
+    let event = json!({"text": text, "agent": agent, "wait": true});
     let (status, answer) = server.event(&event).await;
     assert_eq!((status, answer["status"].as_str()), (200, Some("completed")), "{answer}");
     let session = answer["session"].as_str().expect("a session");
@@ -101,7 +110,9 @@ fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
         ("exec", json!({"argv": ["true"], "cwd": "."})),
         ("exec", json!({"argv": ["true"], "cwd": "sub"})),
     ];
-    let (run, _) = block_on(turn(&server, "open", &calls));
+    // The words stand in the calls and in nothing that was typed, so nobody said them.
+    let text = typed(&calls).replace("true", r"tru\u0065").replace("sub", r"su\u0062");
+    let (run, _) = block_on(turn_of(&server, "open", &text));
     for (call, chosen) in [("call_2_0", "argv)"), ("call_3_0", "argv)"), ("call_4_0", "argv, cwd)")] {
         let explained = document(&home, &["policy", "explain", &run, call]);
         assert_eq!(explained["rule"], "ask unsaid-object", "{explained}");

@@ -10,10 +10,12 @@ use std::io;
 
 use dromia_contracts::sandbox::Limits;
 
-/// The fewest numbers that the kernel lets a namespace have.
-const NUMBERS_MIN: u64 = 301;
+/// Numbers that the kernel gives once and, when it begins anew, never again. So a namespace that has been through all of its
+/// numbers has those above these.
+const RESERVED: u64 = 300;
 
-/// Numbers of ours, the warden and the one after the last, and one more that proves that the program has too many.
+/// Numbers of ours: what comes before the program's first, the one after the last, and one more that proves that the program
+/// has too many.
 const OURS: u64 = 3;
 
 /// The first kernel whose namespaces have their own.
@@ -25,7 +27,7 @@ pub(super) fn bound(limits: &Limits) -> io::Result<()> {
     if !has_own(&release.release().to_string_lossy()) {
         return Ok(());
     }
-    let most = NUMBERS_MIN.max(u64::from(limits.processes) + OURS);
+    let most = RESERVED + u64::from(limits.processes) + OURS;
     match std::fs::write("/proc/sys/kernel/pid_max", most.to_string()) {
         // Where somebody else made the machine's `/proc` read-only, it is as with an older kernel.
         Err(problem) if is_kept_from_us(&problem) => Ok(()),

@@ -30,7 +30,7 @@ pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 pub use dromia_contracts::approval::{
     ApprovalState, Origin, Rule, RuleAnswer, RuleError, Seen, Suggestion, shown, suggest,
 };
-pub use dromia_contracts::budget::{Measure, Per, Period};
+pub use dromia_contracts::budget::{Exhausted, Measure, Per, Period};
 pub use dromia_contracts::capability::CapabilityUse;
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};

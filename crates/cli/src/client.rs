@@ -125,16 +125,12 @@ impl Client {
         self.within(self.patience, next_piece(body)).await
     }
 
-    /// Opens a stream of events; the answer's headers have the ordinary deadline, its events have none.
-    pub(crate) async fn stream(&self, path: &str, after: u64) -> Outcome<Incoming> {
-        self.stream_after(path, Some(&after.to_string())).await
-    }
-
-    /// The same from a place that is no number, or from wherever the server begins.
-    pub(crate) async fn stream_after(&self, path: &str, after: Option<&str>) -> Outcome<Incoming> {
+    /// Opens a stream of events behind a place, or wherever the server begins; the answer's headers have the ordinary
+    /// deadline, its events have none.
+    pub(crate) async fn stream(&self, path: &str, after: Option<String>) -> Outcome<Incoming> {
         let mut request = self.request(Method::GET, path);
         request.headers.push((ACCEPT.as_str(), "text/event-stream".to_owned()));
-        request.headers.extend(after.map(|after| ("last-event-id", after.to_owned())));
+        request.headers.extend(after.map(|after| ("last-event-id", after)));
         self.opened(request).await
     }
 

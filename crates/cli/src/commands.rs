@@ -1,6 +1,7 @@
 //! One file per noun; here is what they share: the client, the names that are meant, and how a command ends.
 
 mod agent;
+mod answer;
 mod approval;
 mod ask;
 mod audit;
@@ -21,6 +22,7 @@ mod task;
 mod tenant;
 mod token;
 mod tool;
+mod waits;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -28,7 +28,7 @@ pub struct Context {
     pub color_hints: ColorHints,
     /// The fields that the command's document has, for `--json=FIELD,…`; none if it prints no document.
     pub fields: Vec<String>,
-    /// How many columns a table may take.
+    /// How many columns a table may take; no bound if nobody says it.
     pub columns: Option<u16>,
     /// The home of the instance, unless the command line names another.
     pub home: PathBuf,
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// Takes the surroundings of this process.
+    /// Takes the surroundings of this process. The width of a table is what `COLUMNS` says: a terminal is not asked here.
     pub fn of_process() -> Self {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         Self {

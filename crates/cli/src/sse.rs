@@ -1,7 +1,8 @@
-//! Reads server-sent events, and follows a journal across broken connections.
+//! Reads server-sent events, and follows a stream of them across broken connections: a run's journal, the records of
+//! the audit.
 //!
-//! The cursor moves only when an entry was given out, so a connection that breaks anywhere is resumed after the
-//! last entry that was seen, and no entry is seen twice.
+//! Each follower knows the place behind what was given out, so a connection that breaks anywhere is resumed there, and
+//! nothing is seen twice. What a server answered is never asked again.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::client::{Client, next_piece, parse};
 use crate::error::{Error, Outcome};
 
-/// How often a stream is opened again without an entry in between.
+/// How often a stream is opened again without anything new in between.
 const ATTEMPTS: u32 = 8;
 
 /// How long to wait before the second attempt; each further one waits twice as long.
@@ -28,35 +29,49 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// The longest event; an entry's body is at most one batch.
 const EVENT_BYTES_MAX: usize = 16 << 20;
 
-/// What a follower of a run sees.
-#[derive(Debug)]
-pub(crate) enum Seen {
-    Entry(Entry),
-    Delta(Delta),
-    Output(Output),
-    End(StreamEnd),
+/// Makes something of the events of a stream, and knows where it goes on.
+pub(crate) trait Follower {
+    /// What is given out.
+    type Item;
+
+    /// The place behind what was given out; `None` is wherever the server begins.
+    fn after(&self) -> Option<String>;
+
+    /// Takes an event. One that cannot be read counts as a broken connection.
+    fn take(&mut self, event: &Event) -> Outcome<Taken<Self::Item>>;
 }
 
-/// Follows the journal of a run.
+/// What an event is to a follower.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken<T> {
+    /// The stream went on, so connections that broke before do not count any more; there may be nothing to give out.
+    Further(Option<T>),
+    /// It has no place in the stream.
+    Aside(T),
+    /// Nothing.
+    Nothing,
+}
+
+/// Follows a stream of events across broken connections.
 #[derive(Debug)]
-pub(crate) struct Follow<'client> {
+pub(crate) struct Stream<'client, F> {
     client: &'client Client,
     path: String,
-    cursor: u64,
+    follower: F,
     failed: u32,
     open: Option<(Incoming, Parser)>,
 }
 
-impl<'client> Follow<'client> {
-    pub(crate) fn new(client: &'client Client, run: RunId, after: u64) -> Self {
-        Self { client, path: format!("/v1/runs/{run}/journal"), cursor: after, failed: 0, open: None }
+impl<'client, F: Follower> Stream<'client, F> {
+    pub(crate) fn of(client: &'client Client, path: String, follower: F) -> Self {
+        Self { client, path, follower, failed: 0, open: None }
     }
 
-    /// Waits for what comes next. After [`Seen::End`] nothing does.
-    pub(crate) async fn next(&mut self) -> Outcome<Seen> {
+    /// Waits for what comes next.
+    pub(crate) async fn next(&mut self) -> Outcome<F::Item> {
         loop {
             let problem = match self.step().await {
-                Ok(Some(seen)) => return Ok(seen),
+                Ok(Some(item)) => return Ok(item),
                 Ok(None) => continue,
                 // The server answered: asking again would give the same answer.
                 Err(error @ (Error::Problem(_) | Error::Usage(_))) => return Err(error),
@@ -71,41 +86,85 @@ impl<'client> Follow<'client> {
         }
     }
 
-    async fn step(&mut self) -> Outcome<Option<Seen>> {
+    async fn step(&mut self) -> Outcome<Option<F::Item>> {
         let Some((body, parser)) = &mut self.open else {
-            let body = self.client.stream(&self.path, self.cursor).await?;
+            let body = self.client.stream(&self.path, self.follower.after()).await?;
             self.open = Some((body, Parser::default()));
             return Ok(None);
         };
         if let Some(event) = parser.next() {
-            return self.seen(&event);
+            return self.taken(&event);
         }
         let silent = Error::Late { seconds: SILENCE.as_secs() };
         let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
-            return Err(Error::Broken("the stream ended before its run".to_owned()));
+            return Err(Error::Broken("the stream ended before its time".to_owned()));
         };
         parser.push(&piece)?;
         Ok(None)
     }
 
-    fn seen(&mut self, event: &Event) -> Outcome<Option<Seen>> {
-        match event.name.as_str() {
+    fn taken(&mut self, event: &Event) -> Outcome<Option<F::Item>> {
+        if event.name == EVENT_PROBLEM {
+            return Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?)));
+        }
+        match self.follower.take(event)? {
+            Taken::Further(item) => {
+                self.failed = 0;
+                Ok(item)
+            }
+            Taken::Aside(item) => Ok(Some(item)),
+            Taken::Nothing => Ok(None),
+        }
+    }
+}
+
+/// What a follower of a run sees.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Entry(Entry),
+    Delta(Delta),
+    Output(Output),
+    End(StreamEnd),
+}
+
+/// The place in the journal of a run. It moves only when an entry was given out.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    cursor: u64,
+}
+
+impl Follower for Journal {
+    type Item = Seen;
+
+    fn after(&self) -> Option<String> {
+        Some(self.cursor.to_string())
+    }
+
+    fn take(&mut self, event: &Event) -> Outcome<Taken<Seen>> {
+        Ok(match event.name.as_str() {
             EVENT_ENTRY => {
                 let entry: Entry = parse(event.data.as_bytes())?;
                 if entry.seq <= self.cursor {
-                    return Ok(None);
+                    return Ok(Taken::Nothing);
                 }
                 self.cursor = entry.seq;
-                self.failed = 0;
-                Ok(Some(Seen::Entry(entry)))
+                Taken::Further(Some(Seen::Entry(entry)))
             }
-            EVENT_DELTA => Ok(Some(Seen::Delta(parse(event.data.as_bytes())?))),
-            EVENT_OUTPUT => Ok(Some(Seen::Output(parse(event.data.as_bytes())?))),
-            EVENT_END => Ok(Some(Seen::End(parse(event.data.as_bytes())?))),
-            EVENT_PROBLEM => Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?))),
+            EVENT_DELTA => Taken::Aside(Seen::Delta(parse(event.data.as_bytes())?)),
+            EVENT_OUTPUT => Taken::Aside(Seen::Output(parse(event.data.as_bytes())?)),
+            EVENT_END => Taken::Aside(Seen::End(parse(event.data.as_bytes())?)),
             // A newer server may say more.
-            _ => Ok(None),
-        }
+            _ => Taken::Nothing,
+        })
+    }
+}
+
+/// Follows the journal of a run. After [`Seen::End`] nothing comes.
+pub(crate) type Follow<'client> = Stream<'client, Journal>;
+
+impl<'client> Follow<'client> {
+    pub(crate) fn new(client: &'client Client, run: RunId, after: u64) -> Self {
+        Self::of(client, format!("/v1/runs/{run}/journal"), Journal { cursor: after })
     }
 }
 

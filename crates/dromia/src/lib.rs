@@ -30,6 +30,7 @@ mod schemas;
 mod shell;
 mod status_all;
 mod system;
+mod terminal;
 mod terms;
 mod tooltest;
 mod up;

@@ -7,7 +7,8 @@ use dromia_cli::schema::Published;
 
 use crate::change::Edited;
 use crate::{
-    audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, tooltest,
+    audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, terminal,
+    tooltest,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -56,6 +57,10 @@ pub(crate) fn command(matches: &ArgMatches) -> String {
 pub(crate) fn context(command: &str) -> Context {
     let mut context = Context::of_process();
     let found = published().into_iter().find(|one| one.command == command);
+    if context.out_is_terminal {
+        // The variable goes first: whoever sets it means it.
+        context.columns = context.columns.or_else(|| terminal::columns(std::io::stdout()));
+    }
     context.fields = found.map(|one| one.fields()).unwrap_or_default();
     context
 }

@@ -28,7 +28,7 @@ pub enum Audit {
     Explain(RecordName),
     /// Look for anything that was removed or changed, in this home or in an exported file
     #[command(
-        after_help = "Examples:\n  dromia audit verify\n  dromia audit verify --checkpoint 42:9f86d0…\n  dromia audit verify --file audit.jsonl --key 3b6a27…\n\nIt reads the store, its journals with all that was said, and the signed checkpoints beside it; no server is needed, and one may run. Keep the public key, and the number and digest of the last checkpoint, in other hands: whoever owns this machine can write a history of his own, but not one that fits them. Exits with 6 if something was removed or changed, and with 1 if it could not look."
+        after_help = "Examples:\n  dromia audit verify\n  dromia audit verify --checkpoint 42:9f86d0…\n  dromia audit verify --file audit.jsonl --key 3b6a27…\n\nIt reads the store, its journals with all that was said, and the signed checkpoints beside it; no server is needed, and one may run. Keep the public key, and the number and digest of the last checkpoint, in other hands: whoever owns this machine can write a history of his own, but not one that fits them. Exits with 6 if something was removed or changed, or if all of it is signed by another key than --key; with 2 if a newer program wrote it; and with 1 if it could not look."
     )]
     Verify(VerifyAudit),
     /// Write records into a signed file, one line each, without secrets

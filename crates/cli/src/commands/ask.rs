@@ -3,19 +3,19 @@
 //! With a schema the answer is JSON that satisfies it, or the command failed (`shape`).
 //!
 //! With `--jsonl` the entries of the run come as they are made, and the answer is the last line. A person who looks on
-//! sees on stderr what programs say while they run; otherwise one request waits for the answer. The usage file is
-//! written before anything is sent, so that a path which cannot be written costs nothing, and again at the end,
-//! however that comes about.
+//! sees on stderr what programs say while they run; otherwise one request waits for the answer, and the run is looked at
+//! where that takes longer. The usage file is written before anything is sent, so that a path which cannot be written
+//! costs nothing, and again at the end, however that comes about.
 
 use std::path::Path;
 
-use dromia_api::event::{EventAccepted, EventAnswered, Failure, SendEvent};
-use dromia_api::run::{Entry, Run};
+use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
+use dromia_api::run::Run;
 use dromia_api::{RunId, RunStatus, Usage};
 use serde::Serialize;
 
+use super::answer::{Sight, follow};
 use super::event::{PATIENCE, PLATFORM, Waited, ended, print, wait};
-use super::live::Heard;
 use super::{Cli, chat, said};
 use crate::args::Ask;
 use crate::client::parse;
@@ -23,7 +23,6 @@ use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::shape::Shape;
-use crate::sse::{Follow, Seen};
 
 pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
     let shape = ask.schema.as_deref().map(Shape::read).transpose()?;
@@ -72,7 +71,7 @@ async fn answer(
         let answered = stream(cli, event, Sight::Output, shape, used, output).await?;
         return print(&Waited::Answered(answered), output);
     }
-    let mut waited = wait(cli, event, None).await?;
+    let mut waited = wait(cli, event, None, output).await?;
     used.run = match &waited {
         Waited::Answered(answered) => Some(answered.run),
         Waited::Accepted(accepted) => accepted.run,
@@ -92,15 +91,6 @@ fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
     Ok(())
 }
 
-/// What is shown of a run before its answer.
-#[derive(Debug, Clone, Copy)]
-enum Sight {
-    /// Its entries, a line each, for a program.
-    Entries,
-    /// What its programs say, for a person.
-    Output,
-}
-
 /// Shows a run as it goes on, and returns its answer.
 async fn stream(
     cli: &Cli<'_>,
@@ -118,7 +108,7 @@ async fn stream(
     let streamed = async {
         let run = match accepted.run {
             Some(run) => run,
-            None => chat::taker(cli, accepted.session, accepted.item).await?,
+            None => chat::taker(cli, accepted.session, accepted.item, output).await?,
         };
         used.run = Some(run);
         follow(cli, &accepted, run, sight, output).await
@@ -130,73 +120,12 @@ async fn stream(
     Ok(answered)
 }
 
-async fn follow(
-    cli: &Cli<'_>,
-    accepted: &EventAccepted,
-    run: RunId,
-    sight: Sight,
-    output: &mut Output<'_>,
-) -> Outcome<EventAnswered> {
-    let mut follow = Follow::new(&cli.client, run, 0);
-    let (mut said, mut heard) = (Said::default(), Heard::default());
-    loop {
-        match follow.next().await? {
-            Seen::Entry(entry) => {
-                match sight {
-                    Sight::Entries => super::run::print_json_line(&entry, output)?,
-                    Sight::Output => heard.entry(&entry, output)?,
-                }
-                said.take(&entry)?;
-            }
-            Seen::Output(piece) if matches!(sight, Sight::Output) => heard.piece(&piece, output)?,
-            // Live text has no cursor and gives way to its entry: a program waits for the entry.
-            Seen::Delta(_) | Seen::Output(_) => {}
-            Seen::End(_) => break,
-        }
-    }
-    let run: Run = cli.client.get(&format!("/v1/runs/{run}")).await?;
-    Ok(EventAnswered {
-        item: accepted.item,
-        session: accepted.session,
-        position: accepted.position,
-        run: run.id,
-        replayed: accepted.replayed,
-        status: run.status,
-        reply: said.reply,
-        last_seq: run.last_seq,
-        model_calls: run.model_calls,
-        usage: run.usage,
-        cost_micros: run.cost_micros,
-        failure: said.failure,
-    })
-}
-
 /// The last line of a stream; its kind stands where an entry has its own.
 #[derive(Debug, Serialize)]
 struct Answer<'answer> {
     kind: &'static str,
     #[serde(flatten)]
     answered: &'answer EventAnswered,
-}
-
-/// What the entries of a run said so far that belongs to the answer.
-#[derive(Debug, Default)]
-struct Said {
-    reply: String,
-    failure: Option<Failure>,
-}
-
-impl Said {
-    fn take(&mut self, entry: &Entry) -> Outcome {
-        match (entry.kind.as_str(), &entry.body) {
-            ("model_replied", Some(body)) => {
-                self.reply = parse::<chat::Message>(body.get().as_bytes())?.text();
-            }
-            ("run_failed", _) => self.failure = Some(parse(entry.fields.get().as_bytes())?),
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// What a question used, for `--usage-file`.

@@ -1,32 +1,20 @@
 //! `audit`: list records, follow them, have one explained, write them into a file. A history is verified by the program
 //! itself, which needs no server for it.
 
-use std::time::Duration;
-
 use dromia_api::audit::{Begun, Decided, EVENT_BEGUN, EVENT_RECORD, Explained, Record};
-use dromia_api::run::EVENT_PROBLEM;
-use dromia_api::{List, Problem, shown};
-use hyper::body::Incoming;
-use tokio::time::{sleep, timeout};
+use dromia_api::{List, shown};
 
 use super::{Cli, listing, print_list};
 use crate::args::{self, Records};
-use crate::client::{Client, encoded, next_piece, parse};
+use crate::client::{encoded, parse};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
 use crate::saved::save;
-use crate::sse::{Event, Parser};
+use crate::sse::{Event, Follower, Stream, Taken};
 
 /// The columns of a listing; what has no bound of its own comes last.
 const HEADS: [&str; 5] = ["at", "kind", "actor", "id", "what"];
-
-/// How often a stream is opened again without a record in between, and how long to wait before the second attempt.
-const ATTEMPTS: u32 = 8;
-const FIRST_REST: Duration = Duration::from_millis(100);
-
-/// How long the server may say nothing; it sends a keep-alive every 15 s.
-const SILENCE: Duration = Duration::from_secs(45);
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
@@ -113,7 +101,7 @@ async fn follow(cli: &Cli<'_>, asked: &args::TailAudit, output: &mut Output<'_>)
         return Err(Error::Usage(text.to_owned()));
     }
     let path = path("/v1/audit", &filters(cli, &asked.records));
-    let mut tail = Tail::new(&cli.client, path, asked.after.clone());
+    let mut tail = Stream::of(&cli.client, path, Tail::new(asked.after.clone()));
     let mut left = asked.count.unwrap_or(u64::MAX);
     while left > 0 {
         let record = tail.next().await?;
@@ -127,85 +115,52 @@ async fn follow(cli: &Cli<'_>, asked: &args::TailAudit, output: &mut Output<'_>)
     Ok(Exit::Done)
 }
 
-/// Follows records across broken connections. The place moves behind an item when the next one comes, so an item that was
-/// cut off comes again whole, and what was given out of it is left out.
-struct Tail<'client> {
-    client: &'client Client,
-    path: String,
+/// The place among records. It moves behind an item when the next one comes, so an item that was cut off comes again whole,
+/// and what was given out of it is left out.
+#[derive(Default)]
+struct Tail {
     after: Option<String>,
     /// The item that is being given out: its place, and the ids of its records so far.
     place: Option<String>,
     seen: Vec<String>,
-    failed: u32,
-    open: Option<(Incoming, Parser)>,
 }
 
-impl<'client> Tail<'client> {
-    fn new(client: &'client Client, path: String, after: Option<String>) -> Self {
-        Self { client, path, after, place: None, seen: Vec::new(), failed: 0, open: None }
+impl Tail {
+    fn new(after: Option<String>) -> Self {
+        Self { after, ..Self::default() }
+    }
+}
+
+impl Follower for Tail {
+    type Item = Record;
+
+    fn after(&self) -> Option<String> {
+        self.after.clone()
     }
 
-    /// Waits for the next record.
-    async fn next(&mut self) -> Outcome<Record> {
-        loop {
-            let problem = match self.step().await {
-                Ok(Some(record)) => return Ok(record),
-                Ok(None) => continue,
-                // The server answered: asking again would give the same answer.
-                Err(error @ (Error::Problem(_) | Error::Usage(_))) => return Err(error),
-                Err(error) => error,
-            };
-            self.open = None;
-            self.failed += 1;
-            if self.failed >= ATTEMPTS {
-                return Err(problem);
-            }
-            sleep(FIRST_REST * 2_u32.pow(self.failed - 1)).await;
-        }
-    }
-
-    async fn step(&mut self) -> Outcome<Option<Record>> {
-        let Some((body, parser)) = &mut self.open else {
-            let body = self.client.stream_after(&self.path, self.after.as_deref()).await?;
-            self.open = Some((body, Parser::default()));
-            return Ok(None);
-        };
-        if let Some(event) = parser.next() {
-            return self.heard(&event);
-        }
-        let silent = Error::Late { seconds: SILENCE.as_secs() };
-        let Some(piece) = timeout(SILENCE, next_piece(body)).await.unwrap_or(Err(silent))? else {
-            return Err(Error::Broken("the stream ended".to_owned()));
-        };
-        parser.push(&piece)?;
-        Ok(None)
-    }
-
-    fn heard(&mut self, event: &Event) -> Outcome<Option<Record>> {
+    fn take(&mut self, event: &Event) -> Outcome<Taken<Record>> {
         match event.name.as_str() {
             EVENT_BEGUN => {
                 let begun: Begun = parse(event.data.as_bytes())?;
                 // From here on what comes is asked for by its place, whatever breaks.
                 self.after.get_or_insert(begun.place);
-                Ok(None)
+                Ok(Taken::Nothing)
             }
             EVENT_RECORD => {
                 let record: Record = parse(event.data.as_bytes())?;
-                self.failed = 0;
                 if self.place.as_ref() != Some(&record.place) {
                     let before = self.place.replace(record.place.clone());
                     self.after = before.or(self.after.take());
                     self.seen.clear();
                 }
                 if self.seen.contains(&record.id) {
-                    return Ok(None);
+                    return Ok(Taken::Further(None));
                 }
                 self.seen.push(record.id.clone());
-                Ok(Some(record))
+                Ok(Taken::Further(Some(record)))
             }
-            EVENT_PROBLEM => Err(Error::Problem(Box::new(parse::<Problem>(event.data.as_bytes())?))),
             // A newer server may say more.
-            _ => Ok(None),
+            _ => Ok(Taken::Nothing),
         }
     }
 }
@@ -335,16 +290,18 @@ mod tests {
 
     #[test]
     fn an_item_that_was_cut_off_comes_again_and_nothing_of_it_twice() {
-        let client = Client::new("/nowhere".into(), "default".to_owned(), None);
-        let mut tail = Tail::new(&client, String::new(), None);
+        let mut tail = Tail::default();
         let event = |name: &str, data: String| Event { name: name.to_owned(), data };
-        let heard = |tail: &mut Tail<'_>, id: &str, place: &str| {
+        let heard = |tail: &mut Tail, id: &str, place: &str| {
             let record = Record { id: id.to_owned(), place: place.to_owned(), ..record() };
             let data = serde_json::to_string(&record).expect("is JSON");
-            tail.heard(&event(EVENT_RECORD, data)).expect("is read").is_some()
+            match tail.take(&event(EVENT_RECORD, data)).expect("is read") {
+                Taken::Further(record) => record.is_some(),
+                Taken::Aside(_) | Taken::Nothing => panic!("a record goes further"),
+            }
         };
-        let begun = tail.heard(&event(EVENT_BEGUN, r#"{"place":"3.0.0"}"#.to_owned())).expect("is read");
-        assert_eq!((begun, tail.after.as_deref()), (None, Some("3.0.0")));
+        let begun = tail.take(&event(EVENT_BEGUN, r#"{"place":"3.0.0"}"#.to_owned())).expect("is read");
+        assert_eq!((begun, tail.after().as_deref()), (Taken::Nothing, Some("3.0.0")));
         assert!(heard(&mut tail, "run:1", "3.0.1") && heard(&mut tail, "run:1:1", "3.0.1"));
         assert_eq!(tail.after.as_deref(), Some("3.0.0"), "more of it may come");
         assert!(!heard(&mut tail, "run:1", "3.0.1") && !heard(&mut tail, "run:1:1", "3.0.1"));

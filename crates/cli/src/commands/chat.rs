@@ -5,15 +5,18 @@
 
 use std::time::Duration;
 
+use dromia_api::agent::Agent;
 use dromia_api::event::{EventAccepted, SendEvent};
 use dromia_api::run::{Delta, Entry, JournalPage, Run};
-use dromia_api::{ItemId, List, RunId, RunStatus, SessionId};
+use dromia_api::session::Session;
+use dromia_api::{AgentState, ErrorCode, ItemId, List, RunId, RunStatus, SessionId};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::Cli;
 use super::event::PLATFORM;
 use super::live::Heard;
+use super::waits::Waits;
 use crate::args::Chat;
 use crate::client::parse;
 use crate::error::{Error, Outcome};
@@ -24,8 +27,10 @@ use crate::sse::{Follow, Seen};
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// How often to look for the run that takes a waiting input.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long to rest before the second look for the run that takes a waiting input; each further rest is twice as long, up
+/// to the last.
+const LOOK_FIRST: Duration = Duration::from_millis(200);
+const LOOK_LAST: Duration = Duration::from_secs(2);
 
 /// Among how many of the session's newest runs to look for it.
 const RUNS_LOOKED_AT: u32 = 8;
@@ -83,7 +88,7 @@ async fn turn(
     let answer = async {
         let run = match accepted.run {
             Some(run) => run,
-            None => taker(cli, accepted.session, accepted.item).await?,
+            None => taker(cli, accepted.session, accepted.item, output).await?,
         };
         print_live(cli, run, output).await
     };
@@ -91,30 +96,69 @@ async fn turn(
     Ok(accepted.session)
 }
 
-/// Finds the run that took an item which had to wait.
-pub(super) async fn taker(cli: &Cli<'_>, session: SessionId, item: ItemId) -> Outcome<RunId> {
+/// Finds the run that took an item which had to wait. Whoever waits is told once what it waits for; an agent that has ended
+/// answers nothing any more.
+pub(super) async fn taker(
+    cli: &Cli<'_>,
+    session: SessionId,
+    item: ItemId,
+    output: &mut Output<'_>,
+) -> Outcome<RunId> {
     #[derive(Deserialize)]
     struct Started {
         #[serde(default)]
         items: Vec<ItemId>,
     }
     let path = format!("/v1/runs?session={session}&limit={RUNS_LOOKED_AT}");
+    let mut others: Vec<RunId> = Vec::new();
+    let (mut told, mut rest) = (false, LOOK_FIRST);
     loop {
         let runs: List<Run> = cli.client.get(&path).await?;
-        for run in runs.items {
-            let page: JournalPage = cli.client.get(&format!("/v1/runs/{}/journal?limit=1", run.id)).await?;
-            let started = page.entries.first().map(|entry| parse::<Started>(entry.fields.get().as_bytes()));
-            if started.transpose()?.is_some_and(|started| started.items.contains(&item)) {
-                return Ok(run.id);
+        // How a run began never changes.
+        others.retain(|other| runs.items.iter().any(|run| run.id == *other));
+        for run in runs.items.iter().map(|run| run.id) {
+            if others.contains(&run) {
+                continue;
+            }
+            let page: JournalPage = cli.client.get(&format!("/v1/runs/{run}/journal?limit=1")).await?;
+            let Some(first) = page.entries.first() else { continue };
+            if parse::<Started>(first.fields.get().as_bytes())?.items.contains(&item) {
+                return Ok(run);
+            }
+            others.push(run);
+        }
+        let waiting: Session = cli.client.get(&format!("/v1/sessions/{session}")).await?;
+        let agent: Agent = cli.client.get(&format!("/v1/agents/{}", waiting.agent)).await?;
+        match agent.state {
+            AgentState::Terminated | AgentState::Deleting => {
+                let message = format!("{} has ended, so the input is never answered", agent.handle);
+                return Err(Error::Local { exit: Exit::from(ErrorCode::AgentTerminated), message });
+            }
+            AgentState::Running | AgentState::Paused if told => {}
+            AgentState::Paused => {
+                told = true;
+                let handle = agent.handle;
+                output.notice(&format!("the input waits: its agent {handle} is paused"))?;
+                output.notice(&format!("hint: `dromia agent resume {handle}`"))?;
+            }
+            AgentState::Running => {
+                // What is soon over is nothing to wait for.
+                let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
+                if let Some(run) = before {
+                    told = true;
+                    output.notice(&format!("the input waits: {run} of its session goes before it"))?;
+                    output.notice(&format!("hint: `dromia run why {run}`"))?;
+                }
             }
         }
-        sleep(LOOK_EVERY).await;
+        sleep(rest).await;
+        rest = (rest * 2).min(LOOK_LAST);
     }
 }
 
 async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome {
     let mut follow = Follow::new(&cli.client, run, 0);
-    let (mut printed, mut heard) = (Printed::default(), Heard::default());
+    let (mut printed, mut heard, mut waits) = (Printed::default(), Heard::default(), Waits::of(run));
     let began = Instant::now();
     loop {
         match follow.next().await? {
@@ -128,6 +172,7 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
                 heard.entry(&entry, output)?;
                 let piece = printed.entry(&entry)?;
                 output.text(&piece)?;
+                waits.entry(cli, &entry, output).await?;
             }
             Seen::End(end) if end.status == RunStatus::Completed => return Ok(()),
             Seen::End(end) => {

@@ -6,8 +6,10 @@ use dromia_api::event::{EventAccepted, EventAnswered, Failure, SendEvent, WAIT_M
 use dromia_api::{ErrorCode, RunStatus};
 use hyper::StatusCode;
 use schemars::JsonSchema;
+use tokio::time::{Instant, timeout};
 
-use super::{Cli, said};
+use super::answer::{self, Sight};
+use super::{Cli, chat, said};
 use crate::args::{self, Event};
 use crate::client::parse;
 use crate::error::Outcome;
@@ -16,6 +18,9 @@ use crate::output::Output;
 
 /// How long to wait for an agent when the command line does not say.
 pub(super) const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How long a request waits itself.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// What the server may take beyond the wait itself.
 pub(super) const MARGIN: Duration = Duration::from_secs(10);
@@ -27,7 +32,7 @@ pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) ->
     let Event::Send(send) = event;
     let event = event_of(cli, send.clone(), output)?;
     if send.wait {
-        let answer = wait(cli, event, send.idempotency_key.as_deref()).await?;
+        let answer = wait(cli, event, send.idempotency_key.as_deref(), output).await?;
         return print(&answer, output);
     }
     let patience = cli.patience(MARGIN);
@@ -58,16 +63,55 @@ pub(super) enum Waited {
 }
 
 /// Sends an event and waits for its answer.
-pub(super) async fn wait(cli: &Cli<'_>, mut event: SendEvent, key: Option<&str>) -> Outcome<Waited> {
-    let patience = cli.patience(PATIENCE);
+pub(super) async fn wait(
+    cli: &Cli<'_>,
+    mut event: SendEvent,
+    key: Option<&str>,
+    output: &mut Output<'_>,
+) -> Outcome<Waited> {
+    let (patience, began) = (cli.patience(PATIENCE), Instant::now());
     event.wait = true;
-    event.wait_ms = Some(u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX));
+    event.wait_ms = Some(moment_ms(patience));
     let (status, bytes) = cli.client.post_event(&event, key, patience + MARGIN).await?;
-    Ok(if status == StatusCode::OK {
-        Waited::Answered(parse(&bytes)?)
-    } else {
-        Waited::Accepted(parse(&bytes)?)
-    })
+    if status == StatusCode::OK {
+        return Ok(Waited::Answered(parse(&bytes)?));
+    }
+    let mut accepted: EventAccepted = parse(&bytes)?;
+    let left = patience.saturating_sub(began.elapsed());
+    let answered = followed(cli, &mut accepted, left, output).await?;
+    Ok(answered.map_or(Waited::Accepted(accepted), Waited::Answered))
+}
+
+/// How long the request itself waits, of what somebody waits. It is enough for most answers; a run that takes longer is
+/// [`followed`], so that whoever waits hears what it waits for.
+pub(super) fn moment_ms(patience: Duration) -> u64 {
+    u64::try_from(patience.min(MOMENT).as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX)
+}
+
+/// Follows the run that takes an input to its end, and tells what it waits for. If the time is up first there is nothing; the
+/// run is known then if one took the input.
+pub(super) async fn followed(
+    cli: &Cli<'_>,
+    accepted: &mut EventAccepted,
+    left: Duration,
+    output: &mut Output<'_>,
+) -> Outcome<Option<EventAnswered>> {
+    if left.is_zero() {
+        return Ok(None);
+    }
+    let input = accepted.clone();
+    let answered = async {
+        let run = match input.run {
+            Some(run) => run,
+            None => chat::taker(cli, input.session, input.item, output).await?,
+        };
+        accepted.run = Some(run);
+        answer::follow(cli, &input, run, Sight::Waits, output).await
+    };
+    match timeout(left, answered).await {
+        Ok(answered) => answered.map(Some),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Prints the answer only; whatever else there is to say goes to stderr.

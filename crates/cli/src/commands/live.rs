@@ -3,8 +3,8 @@
 //! It goes to stderr, every line behind a bar and dimmed where there is colour, so that results on stdout stay what they
 //! are. It is a hint: how much was left out on the way is said, and the call's result settles it.
 
+use dromia_api::CallId;
 use dromia_api::run::{Entry, Output as Piece};
-use dromia_api::{ApprovalId, CallId};
 use serde::Deserialize;
 
 use crate::client::parse;
@@ -52,19 +52,9 @@ impl Heard {
         if std::mem::take(&mut self.is_open) { output.aside("\n") } else { Ok(()) }
     }
 
-    /// Shows that a call waits for a person, and how the call ended that was heard, with its limits: the first line of its
-    /// result.
+    /// Shows how the call ended that was heard, with its limits: the first line of its result.
     pub(super) fn entry(&mut self, entry: &Entry, output: &mut Output<'_>) -> Outcome {
         self.close(output)?;
-        if entry.kind == "run_parked" {
-            let parked: Parked = parse(entry.fields.get().as_bytes())?;
-            return match parked.approval {
-                Some(id) => {
-                    output.aside(&format!("{BAR}[a call waits for approval: dromia approval show {id}]\n"))
-                }
-                None => Ok(()),
-            };
-        }
         if self.call.is_none() || entry.kind != "tool_finished" {
             return Ok(());
         }
@@ -80,14 +70,6 @@ impl Heard {
             None => Ok(()),
         }
     }
-}
-
-/// What is read of the fields of a `run_parked`.
-#[derive(Debug, Deserialize)]
-struct Parked {
-    /// What it rests for, if it rests for a person.
-    #[serde(default)]
-    approval: Option<ApprovalId>,
 }
 
 /// What is read of the fields of a `tool_finished`.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use self::steps::{HEADS as STEP_HEADS, Step, steps};
 use super::handles::Handles;
 use super::live::Heard;
+use super::waits::Waits;
 use super::{Cli, listing, print_list};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
@@ -148,15 +149,22 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
     let mut follow = Follow::new(&cli.client, watch.id, watch.after);
     let mut entries = Vec::new();
     let by_line = watch.jsonl || output.is_jsonl();
-    let mut heard = Heard::default();
+    let (mut heard, mut waits) = (Heard::default(), Waits::of(watch.id));
     loop {
         match follow.next().await? {
-            Seen::Entry(entry) if by_line => print_json_line(&entry, output)?,
-            Seen::Entry(entry) if output.is_json() => entries.push(entry),
             Seen::Entry(entry) => {
-                heard.close(output)?;
-                output.line(&entry_line(&entry))?;
-                heard.entry(&entry, output)?;
+                let is_kept = output.is_json() && !by_line;
+                if by_line {
+                    print_json_line(&entry, output)?;
+                } else if !is_kept {
+                    heard.close(output)?;
+                    output.line(&entry_line(&entry))?;
+                    heard.entry(&entry, output)?;
+                }
+                waits.entry(cli, &entry, output).await?;
+                if is_kept {
+                    entries.push(entry);
+                }
             }
             Seen::Delta(delta) => {
                 heard.close(output)?;

@@ -1,10 +1,13 @@
 //! `agent spawn`, `agent tasks` and `agent kill`: work that is given to an agent without talking with it.
 
-use dromia_api::event::WAIT_MS_MAX;
+use std::time::Duration;
+
+use dromia_api::event::{EventAccepted, EventAnswered};
 use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskEnded, TaskSpawned};
 use dromia_api::{List, TaskState};
+use tokio::time::Instant;
 
-use super::event::{MARGIN, PATIENCE};
+use super::event::{MARGIN, PATIENCE, followed, moment_ms};
 use super::{Cli, listing, print_list, said};
 use crate::args::{KillAgent, ListTasks, SpawnAgent};
 use crate::client::{encoded, parse};
@@ -15,17 +18,20 @@ use crate::output::{Output, pairs, time};
 pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<'_>) -> Outcome<Exit> {
     let path = format!("/v1/agents/{}/spawn", encoded(&asked.name));
     let task = said(asked.task, output)?;
-    let (patience, wait_ms) = if asked.wait {
-        let patience = cli.patience(PATIENCE);
-        let wait_ms = u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX);
-        (patience + MARGIN, Some(wait_ms))
+    let (patience, began) = (cli.patience(PATIENCE), Instant::now());
+    let (deadline, wait_ms) = if asked.wait {
+        (patience + MARGIN, Some(moment_ms(patience)))
     } else {
         (cli.patience(MARGIN), None)
     };
     let new = SpawnTask { task, wait: asked.wait, wait_ms, rights: asked.rights, under: asked.under };
     let key = asked.idempotency_key.as_deref();
-    let (_, bytes) = cli.client.post_keyed(&path, &new, key, patience).await?;
-    let spawned: TaskSpawned = parse(&bytes)?;
+    let (_, bytes) = cli.client.post_keyed(&path, &new, key, deadline).await?;
+    let mut spawned: TaskSpawned = parse(&bytes)?;
+    if asked.wait && spawned.ended.is_none() {
+        let left = patience.saturating_sub(began.elapsed());
+        follow(cli, &mut spawned, left, output).await?;
+    }
     match &spawned.ended {
         Some(ended) => print_ended(&spawned, ended, output),
         None if asked.wait => {
@@ -44,6 +50,25 @@ pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<
             Ok(Exit::Done)
         }
     }
+}
+
+/// Follows the run of a task to its end, if that comes in time.
+async fn follow(
+    cli: &Cli<'_>,
+    spawned: &mut TaskSpawned,
+    left: Duration,
+    output: &mut Output<'_>,
+) -> Outcome {
+    let TaskSpawned { session, item, run, replayed, .. } = *spawned;
+    // Which place it had in the inbox of its own session nobody asks.
+    let mut accepted = EventAccepted { item, session, position: 0, run, replayed };
+    let answered = followed(cli, &mut accepted, left, output).await?;
+    spawned.run = accepted.run;
+    let Some(answered) = answered else { return Ok(()) };
+    let EventAnswered { status, reply, last_seq, model_calls, usage, cost_micros, failure, .. } = answered;
+    (spawned.state, spawned.status) = (TaskState::of_run(status), Some(status));
+    spawned.ended = Some(TaskEnded { reply, last_seq, model_calls, usage, cost_micros, failure });
+    Ok(())
 }
 
 /// Prints what came of a task, and on stderr why it did not complete.

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use dromia_api::event::{EventAccepted, WAIT_MS_MAX};
+use dromia_api::event::{EventAccepted, EventAnswered};
+use dromia_api::list::LIMIT_MAX;
 use dromia_api::quantity::{size, time};
-use dromia_api::tool::{CallTool, Granted, Tool, ToolCalled, ToolLimits, ToolNetwork};
-use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, Network, RunStatus, Sink};
+use dromia_api::run::JournalPage;
+use dromia_api::tool::{CallResult, CallTool, Granted, Tool, ToolCalled, ToolLimits, ToolNetwork};
+use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, Network, RunId, RunStatus, Sink};
 use hyper::StatusCode;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use super::event::{followed, moment_ms};
 use super::{Cli, print_list, said};
 use crate::args;
 use crate::client::{encoded, parse};
@@ -62,15 +66,22 @@ async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) ->
     let text = said(wanted.data, output)?;
     let arguments = serde_json::from_str(&text)
         .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
-    let patience = cli.patience(PATIENCE);
-    let wait_ms = u64::try_from(patience.as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX);
-    let body = CallTool { arguments, wait_ms: Some(wait_ms) };
+    let (patience, began) = (cli.patience(PATIENCE), Instant::now());
+    let body = CallTool { arguments, wait_ms: Some(moment_ms(patience)) };
     let path = format!("/v1/agents/{}/tools/{}/call", encoded(&agent), encoded(&wanted.name));
     let (status, bytes) = cli.client.post_waiting(&path, &body, patience + MARGIN).await?;
-    if status != StatusCode::OK {
-        return in_vain(parse(&bytes)?, output);
-    }
-    let waited = Waited::Called(parse(&bytes)?);
+    let called: ToolCalled = if status == StatusCode::OK {
+        parse(&bytes)?
+    } else {
+        let mut accepted: EventAccepted = parse(&bytes)?;
+        let left = patience.saturating_sub(began.elapsed());
+        let Some(answered) = followed(cli, &mut accepted, left, output).await? else {
+            return in_vain(accepted, output);
+        };
+        let EventAnswered { run, session, status, failure, .. } = answered;
+        ToolCalled { run, session, status, result: result(cli, run).await?, failure }
+    };
+    let waited = Waited::Called(called);
     output.show(&waited, told)?;
     let Waited::Called(called) = waited else { return Ok(Exit::Done) };
     if called.status != RunStatus::Completed {
@@ -80,6 +91,39 @@ async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) ->
     }
     let is_good = called.result.is_some_and(|result| result.status == CallStatus::Ok);
     Ok(if is_good { Exit::Done } else { Exit::Failed })
+}
+
+/// Reads the result of the one call off the journal of its run.
+async fn result(cli: &Cli<'_>, run: RunId) -> Outcome<Option<CallResult>> {
+    let (mut after, mut found) = (0, None);
+    loop {
+        let path = format!("/v1/runs/{run}/journal?after={after}&limit={LIMIT_MAX}");
+        let page: JournalPage = cli.client.get(&path).await?;
+        let Some(last) = page.entries.last() else { return Ok(found) };
+        after = last.seq;
+        for entry in &page.entries {
+            if let ("tool_finished" | "tool_refused", Some(body)) = (entry.kind.as_str(), &entry.body) {
+                let Given { status, parts } = parse(body.get().as_bytes())?;
+                let texts: Vec<_> = parts.into_iter().filter_map(|part| part.text).collect();
+                found = Some(CallResult { status, text: texts.join("\n") });
+            }
+        }
+    }
+}
+
+/// What is read of the body of a call that has a result.
+#[derive(Debug, Deserialize)]
+struct Given {
+    status: CallStatus,
+    #[serde(default)]
+    parts: Vec<Part>,
+}
+
+/// A part of it; a picture has no text.
+#[derive(Debug, Deserialize)]
+struct Part {
+    #[serde(default)]
+    text: Option<String>,
 }
 
 /// Says where a call goes on whose result did not come in time.

@@ -56,7 +56,7 @@ async fn ask_prints_the_answer_and_nothing_else() {
         body,
         serde_json::json!({
             "type": "channel.message.received", "text": "what is it?", "agent": "ops", "platform": "cli",
-            "wait": true, "wait_ms": 300_000,
+            "wait": true, "wait_ms": 2_000,
         })
     );
 }
@@ -94,7 +94,7 @@ async fn how_a_run_ended_is_the_exit_code() {
         (|_, _| (500, "not json".to_owned()), Exit::Failed, "without a problem"),
     ];
     for (script, exit, says) in cases {
-        let ended = Server::new(script).run(&["ask", "x"]).await;
+        let ended = Server::new(script).run(&["ask", "x", "--timeout", "500ms"]).await;
         assert_eq!(ended.exit, exit, "{ended:?}");
         assert!(ended.err.contains(says), "{says} is not in {ended:?}");
     }
@@ -104,7 +104,7 @@ async fn how_a_run_ended_is_the_exit_code() {
 async fn with_json_stdout_is_one_document_whatever_happens() {
     let cases: [(Script, Vec<&str>); 9] = [
         (|_, _| (200, answered("completed", "")), vec!["ask", "x"]),
-        (|_, _| (202, accepted()), vec!["ask", "x"]),
+        (|_, _| (202, accepted()), vec!["ask", "x", "--timeout", "500ms"]),
         (|_, _| (202, accepted()), vec!["event", "send", "x"]),
         (|_, _| problem(404, "run_not_found"), vec!["run", "list"]),
         (|_, _| (200, r#"{"items":[],"next":null}"#.to_owned()), vec!["agent", "list"]),

@@ -6,4 +6,5 @@
 mod commands;
 mod cost;
 mod server;
+mod waits;
 mod watch;

@@ -13,7 +13,7 @@ const VARIABLES: [(&str, &str); 13] = [
     ("CLICOLOR_FORCE", "set to anything but 0: colour also where no terminal is"),
     ("CLICOLOR", "set to 0: no colour"),
     ("TERM", "dumb: no colour"),
-    ("COLUMNS", "how wide a table may be"),
+    ("COLUMNS", "how wide a table may be; by default as wide as the terminal"),
     ("LC_ALL, LC_CTYPE, LANG", "looked at by `dromia doctor` only; all texts are UTF-8"),
     ("OPENAI_API_KEY", "if it is set, `dromia init` offers that model"),
     ("OPENAI_BASE_URL", "where `dromia init` finds that model's server"),

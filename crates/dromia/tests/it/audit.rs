@@ -105,7 +105,20 @@ fn what_was_decided_is_queried_followed_explained_and_exported() {
     fs::write(&file, &whole).expect("it is written");
     let other = "0".repeat(64);
     let (code, found) = asked(&home, &["audit", "verify", "--file", path, "--key", &other]);
-    assert_eq!((code, problems(&found)), (6, vec!["signature_wrong"]), "{found:#}");
+    assert_eq!((code, problems(&found)), (6, vec!["key_differs"]), "{found:#}");
+    let text = found["findings"][0]["text"].as_str().expect("a text");
+    let signed = verified["key"].as_str().expect("a key");
+    assert!(text.contains(signed) && text.contains(&other), "both keys are named: {text}");
+    assert_eq!((&found["key"], &found["key_is_known"]), (&json!(signed), &json!(false)), "{found:#}");
+    // A key that is another one hides nothing of what is wrong.
+    fs::write(&file, whole.replacen("token_created", "token_forged", 1)).expect("it is written");
+    let (code, found) = asked(&home, &["audit", "verify", "--file", path, "--key", &other]);
+    assert_eq!((code, problems(&found)), (6, vec!["record_removed_or_changed"]), "{found:#}");
+    // What this program cannot read is not said to be changed.
+    fs::write(&file, whole.replacen("{\"dromia_audit\":1", "{\"dromia_audit\":2", 1)).expect("it is written");
+    let (code, refused) = asked(&home, &["audit", "verify", "--file", path]);
+    let message = refused["error"]["message"].as_str().expect("a message");
+    assert!(code == 2 && message.contains("reads up to 1; use the newer program"), "{refused}");
     server.terminate();
 }
 
@@ -165,6 +178,15 @@ fn a_checkpoint_that_is_removed_or_changed_is_missed_by_its_number() {
         let (code, found) = verified(&changed.concat());
         assert!(code == 6 && found["findings"][0]["line"] == at + 1, "line {}: {found:#}", at + 1);
     }
+    let newer = whole.replacen("{\"dromia_checkpoint\":1", "{\"dromia_checkpoint\":2", 1);
+    let (code, refused) = verified(&newer);
+    let message = refused["error"]["message"].as_str().expect("a message");
+    assert!(code == 2 && message.contains("line 1: it has version 2"), "{refused}");
+    fs::write(checkpoints(&home), &whole).expect("is written");
+    let other = "0".repeat(64);
+    let (code, found) = asked(&home, &["audit", "verify", "--key", &other]);
+    assert_eq!((code, problems(&found)), (6, vec!["key_differs"]), "once, and not for each line: {found:#}");
+    assert_eq!(found["key_is_known"], false, "{found:#}");
     fs::remove_file(checkpoints(&home)).expect("is removed");
     let public = fs::read_to_string(home.path().join("audit").join("public.key")).expect("is read");
     let (code, found) = asked(&home, &["audit", "verify", "--key", public.trim()]);

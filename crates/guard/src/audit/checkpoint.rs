@@ -54,7 +54,7 @@ pub enum CheckpointError {
     #[error("the line is not as it was written: {0}")]
     Form(String),
     /// A newer program wrote it.
-    #[error("it has version {0}, and this program knows {known}", known = VERSION)]
+    #[error("it has version {0}, and this program reads up to {known}; use the newer program", known = VERSION)]
     Version(u32),
     /// Nobody signed it, or somebody else.
     #[error("it is not signed by {0}")]
@@ -110,8 +110,10 @@ impl Checkpoint {
         let form = |problem: &str| CheckpointError::Form(problem.to_owned());
         let versioned: Versioned =
             serde_json::from_str(text).map_err(|error| CheckpointError::Form(error.to_string()))?;
-        if versioned.dromia_checkpoint != VERSION {
-            return Err(CheckpointError::Version(versioned.dromia_checkpoint));
+        match versioned.dromia_checkpoint {
+            VERSION => {}
+            newer if newer > VERSION => return Err(CheckpointError::Version(newer)),
+            never => return Err(CheckpointError::Form(format!("there never was a version {never}"))),
         }
         let (open_text, signature) =
             text.rsplit_once(SIGNATURE).ok_or_else(|| form("it has no signature"))?;

@@ -66,7 +66,7 @@ pub enum ExportError {
         problem: String,
     },
     /// A newer program wrote it.
-    #[error("the file has version {0}, and this program knows {known}", known = VERSION)]
+    #[error("the file has version {0}, and this program reads up to {known}; use the newer program", known = VERSION)]
     Version(u32),
     /// A line does not follow the one before.
     #[error(
@@ -90,9 +90,17 @@ pub enum ExportError {
         /// What there is.
         found: u64,
     },
-    /// Nobody signed it, or somebody else.
-    #[error("it is not signed by {0}")]
+    /// Nobody signed it, though it names who did.
+    #[error("it is not signed by {0}, as it says")]
     Signature(PublicKey),
+    /// It is whole, and signed by somebody else than was asked for. Whoever writes a history anew leaves such a file, too.
+    #[error("all of it is signed by {signed}, and not by {wanted}")]
+    OtherKey {
+        /// Who signed it.
+        signed: PublicKey,
+        /// Who was asked for.
+        wanted: PublicKey,
+    },
 }
 
 /// Writes the first line, with its line end. `about` is a JSON object.
@@ -127,7 +135,7 @@ fn follow(before: Digest, record: &str) -> Digest {
 }
 
 /// Reads a file to its end and tells `each` of every record. With a key only what that key signed is taken; without one,
-/// what the key signed that the file names.
+/// what the key signed that the file names. What is wrong with the file itself goes before a key that is another one.
 ///
 /// Lines are taken one at a time, with their line ends, from whoever reads the file: only he knows how long one may be.
 pub fn check_export<E>(
@@ -146,17 +154,17 @@ pub fn check_export<E>(
         number += 1;
         let Some(bare) = text.strip_suffix('\n') else { return Ok(Err(ExportError::Cut { line: number })) };
         if let Some(end) = bare.strip_prefix("{\"end\":") {
-            if let Err(error) = read_last(end, number, link, records, key.unwrap_or(head.key)) {
+            if let Err(error) = read_last(end, number, link, records, head.key) {
                 return Ok(Err(error));
-            }
-            if key.is_some_and(|key| key != head.key) {
-                return Ok(Err(ExportError::Signature(head.key)));
             }
             if lines()?.is_some() {
                 let problem = "it comes after the last one".to_owned();
                 return Ok(Err(ExportError::Form { line: number + 1, problem }));
             }
-            return Ok(Ok(Export { head, records }));
+            return Ok(match key.filter(|wanted| *wanted != head.key) {
+                Some(wanted) => Err(ExportError::OtherKey { signed: head.key, wanted }),
+                None => Ok(Export { head, records }),
+            });
         }
         match read_line(bare, number, link) {
             Ok((record, next)) => {
@@ -181,8 +189,10 @@ fn read_first(text: &str) -> Result<(ExportHead, Digest), ExportError> {
     }
     let bare = text.strip_suffix('\n').ok_or(ExportError::Cut { line: 1 })?;
     let versioned: Versioned = serde_json::from_str(bare).map_err(|error| form(1, error.to_string()))?;
-    if versioned.dromia_audit != VERSION {
-        return Err(ExportError::Version(versioned.dromia_audit));
+    match versioned.dromia_audit {
+        VERSION => {}
+        newer if newer > VERSION => return Err(ExportError::Version(newer)),
+        never => return Err(form(1, format!("there never was a version {never}"))),
     }
     let first: First<'_> = serde_json::from_str(bare).map_err(|error| form(1, error.to_string()))?;
     let head = ExportHead { key: PublicKey::of_digest(first.key), about: first.about.get().to_owned() };

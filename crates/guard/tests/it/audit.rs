@@ -52,7 +52,14 @@ fn a_whole_file_is_taken_and_says_who_signed_it() {
             assert_eq!(export.head.about, r#"{"tenant":"acme","filters":""}"#);
         }
         let other = AuditKey::of([8; 32]).expect("a key").public();
-        assert!(matches!(checked(text.as_bytes(), Some(other)), Err(ExportError::Signature(_))));
+        let refused = ExportError::OtherKey { signed: key().public(), wanted: other };
+        assert_eq!(checked(text.as_bytes(), Some(other)), Err(refused));
+        // What is wrong with the file itself goes before the key.
+        let followed = checked(format!("{text}\n").as_bytes(), Some(other));
+        assert!(matches!(followed, Err(ExportError::Form { .. })), "{followed:?}");
+        let (unsigned, _) = text.rsplit_once("\"signature\":\"").expect("it is signed");
+        let unsigned = format!("{unsigned}\"signature\":\"{}\"}}\n", "0".repeat(128));
+        assert_eq!(checked(unsigned.as_bytes(), Some(other)), Err(ExportError::Signature(key().public())));
     }
 }
 
@@ -95,6 +102,8 @@ fn a_file_that_somebody_else_signed_over_is_not_taken_for_ours() {
     assert!(checked(forged.as_bytes(), Some(key().public())).is_err());
     let newer = forged.replace("{\"dromia_audit\":1", "{\"dromia_audit\":2");
     assert_eq!(checked(newer.as_bytes(), None), Err(ExportError::Version(2)));
+    let never = forged.replace("{\"dromia_audit\":1", "{\"dromia_audit\":0");
+    assert!(matches!(checked(never.as_bytes(), None), Err(ExportError::Form { line: 1, .. })));
 }
 
 fn checkpoint(number: u64, before: Digest) -> (Checkpoint, String) {
@@ -121,6 +130,8 @@ fn a_checkpoint_is_read_as_it_was_made_and_only_from_its_key() {
     assert_eq!(next.head.before, made.mark().digest);
     let newer = text.replace("\"dromia_checkpoint\":1", "\"dromia_checkpoint\":2");
     assert_eq!(Checkpoint::read(&newer, None), Err(CheckpointError::Version(2)));
+    let never = text.replace("\"dromia_checkpoint\":1", "\"dromia_checkpoint\":0");
+    assert!(matches!(Checkpoint::read(&never, None), Err(CheckpointError::Form(_))));
     // The same meaning in another spelling is not the same line.
     let spaced = text.replacen(",\"number\"", ", \"number\"", 1);
     assert!(Checkpoint::read(&spaced, None).is_err());

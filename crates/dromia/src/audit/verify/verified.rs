@@ -1,0 +1,241 @@
+//! What was looked at and what is wrong with it, as a document and in words.
+
+use dromia_api::shown;
+use dromia_cli::output::{pairs, time};
+use dromia_contracts::{RunId, SessionId, TenantId};
+use dromia_guard::audit::PublicKey;
+use dromia_store::AuditFinding;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditVerified")]
+pub(crate) struct Verified {
+    /// Whether nothing is wrong.
+    pub(super) ok: bool,
+    /// The public key that signed; nothing if nothing is signed.
+    pub(super) key: Option<String>,
+    /// Whether that key was named or is the home's own; else only the file itself says that it is the right one.
+    pub(super) key_is_known: bool,
+    /// The last checkpoint as NUMBER:DIGEST, to be kept elsewhere and asked for with `--checkpoint`.
+    pub(super) last_checkpoint: Option<String>,
+    /// Checkpoints.
+    pub(super) checkpoints: u64,
+    /// Tenants.
+    pub(super) tenants: u64,
+    /// Runs.
+    pub(super) runs: u64,
+    /// Entries of their journals.
+    pub(super) entries: u64,
+    /// Seals.
+    pub(super) seals: u64,
+    /// Changes among them.
+    pub(super) acts: u64,
+    /// Spans of entries that were erased with their agents.
+    pub(super) erased: u64,
+    /// Runs that ended before there were seals: chained, and in no seal.
+    pub(super) before: u64,
+    /// Records of an exported file.
+    pub(super) records: u64,
+    /// What an exported file says it is about.
+    pub(super) about: Option<About>,
+    /// What is wrong.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What an exported file says it is about. It has the records that these filters let through, and of no other tenant.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditAbout")]
+pub(super) struct About {
+    /// The tenant's handle.
+    pub(super) tenant: String,
+    /// When it was written.
+    pub(super) at: Timestamp,
+    /// The filters, as they were asked for; empty where every record was.
+    pub(super) filters: String,
+}
+
+/// Something that was removed or changed.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(rename = "AuditFinding")]
+pub(super) struct Finding {
+    /// What is wrong, as a word.
+    pub(super) problem: String,
+    /// What is wrong, in words.
+    pub(super) text: String,
+    /// The tenant.
+    pub(super) tenant: Option<TenantId>,
+    /// The session.
+    pub(super) session: Option<SessionId>,
+    /// The run.
+    pub(super) run: Option<RunId>,
+    /// The number of the entry in the run's journal.
+    pub(super) seq: Option<u64>,
+    /// The number of the seal in the tenant's chain.
+    pub(super) seal: Option<u64>,
+    /// The number of the checkpoint.
+    pub(super) checkpoint: Option<u64>,
+    /// The line of the file.
+    pub(super) line: Option<u64>,
+}
+
+impl Finding {
+    pub(super) fn new(problem: &str, text: impl Into<String>) -> Self {
+        Self { problem: problem.to_owned(), text: text.into(), ..Self::default() }
+    }
+
+    pub(super) fn of_checkpoint(problem: &str, number: u64, text: impl Into<String>) -> Self {
+        Self { checkpoint: Some(number), ..Self::new(problem, text) }
+    }
+
+    /// What is whole and signed by another key. The key that was asked for may be the wrong one, and whoever writes a history
+    /// anew signs it, too: nobody can tell the two apart here.
+    pub(super) fn of_key(signed: PublicKey, wanted: PublicKey, of: &str) -> Self {
+        let text = format!(
+            "all of it is signed by {signed}: either {wanted} is not the key of whoever wrote {of}, and --key names the right \
+             one, or all of it was written anew"
+        );
+        Self::new("key_differs", text)
+    }
+
+    pub(super) fn of_store(found: AuditFinding) -> Self {
+        let text = match found.detail {
+            Some(detail) => format!("{}: {detail}", found.problem.text()),
+            None => found.problem.text().to_owned(),
+        };
+        Self {
+            tenant: Some(found.tenant),
+            session: found.session,
+            run: found.run,
+            seq: found.seq,
+            seal: found.seal,
+            ..Self::new(found.problem.as_str(), text)
+        }
+    }
+
+    fn place(&self) -> String {
+        let mut place = String::new();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                place.extend([" ", name, " ", &value]);
+            }
+        };
+        add("tenant", self.tenant.map(|id| id.to_string()));
+        add("session", self.session.map(|id| id.to_string()));
+        add("run", self.run.map(|id| id.to_string()));
+        add("entry", self.seq.map(|seq| seq.to_string()));
+        add("seal", self.seal.map(|seal| seal.to_string()));
+        add("checkpoint", self.checkpoint.map(|number| number.to_string()));
+        add("line", self.line.map(|line| line.to_string()));
+        place.trim_start().to_owned()
+    }
+}
+
+impl Verified {
+    pub(super) fn new() -> Self {
+        Self {
+            ok: false,
+            key: None,
+            key_is_known: false,
+            last_checkpoint: None,
+            checkpoints: 0,
+            tenants: 0,
+            runs: 0,
+            entries: 0,
+            seals: 0,
+            acts: 0,
+            erased: 0,
+            before: 0,
+            records: 0,
+            about: None,
+            findings: Vec::new(),
+        }
+    }
+}
+
+/// Writes it as lines.
+pub(super) fn text(verified: &Verified) -> String {
+    let key = verified.key.as_ref().map(|key| {
+        let note = if verified.key_is_known { "" } else { " (which nobody vouches for: name it with --key)" };
+        format!("{key}{note}")
+    });
+    let some = |number: u64| if number == 0 { String::new() } else { number.to_string() };
+    let verdict = match (verified.ok, &verified.about) {
+        (false, _) => "NOT AS IT WAS",
+        (true, None) => "nothing is missing and nothing was changed",
+        (true, Some(_)) => "no line is missing and none was changed",
+    };
+    let about = verified.about.as_ref();
+    let only = about.map(|about| match about.filters.as_str() {
+        "" => "every record until then".to_owned(),
+        filters => format!("records with {}", shown(filters)),
+    });
+    let mut text = pairs(&[
+        ("verdict", verdict.to_owned()),
+        ("tenant", about.map(|about| shown(&about.tenant)).unwrap_or_default()),
+        ("written", about.map(|about| time(about.at)).unwrap_or_default()),
+        ("holds", only.unwrap_or_default()),
+        ("tenants", some(verified.tenants)),
+        ("runs", some(verified.runs)),
+        ("entries", some(verified.entries)),
+        ("seals", some(verified.seals)),
+        ("changes", some(verified.acts)),
+        ("erased", some(verified.erased)),
+        ("of before", some(verified.before)),
+        ("records", some(verified.records)),
+        ("checkpoints", some(verified.checkpoints)),
+        ("last checkpoint", verified.last_checkpoint.clone().unwrap_or_default()),
+        ("key", key.unwrap_or_default()),
+    ]);
+    for finding in &verified.findings {
+        text.extend(["\n", &finding.problem, ": ", &finding.text]);
+        let place = finding.place();
+        if !place.is_empty() {
+            text.extend(["\n  ", &place]);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_says_what_and_where() {
+        let mut verified = Verified::new();
+        verified.tenants = 1;
+        verified.findings.push(Finding {
+            tenant: Some(TenantId::from_bytes([1; 16])),
+            seq: Some(4),
+            ..Finding::new("entry_removed", "this entry was removed")
+        });
+        insta::assert_snapshot!(text(&verified), @r"
+        verdict          NOT AS IT WAS
+        tenants          1
+        entry_removed: this entry was removed
+          tenant ten_01010101010101010101010101010101 entry 4
+        ");
+    }
+
+    #[test]
+    fn a_file_says_whose_records_it_holds_and_which() {
+        let mut verified = Verified::new();
+        verified.ok = true;
+        verified.records = 1;
+        verified.about = Some(About {
+            tenant: "acme".to_owned(),
+            at: "2026-01-02T03:04:05Z".parse().expect("a time"),
+            filters: "decision=allow\nverdict".to_owned(),
+        });
+        insta::assert_snapshot!(text(&verified), @r"
+        verdict          no line is missing and none was changed
+        tenant           acme
+        written          2026-01-02 03:04:05Z
+        holds            records with decision=allow\u{a}verdict
+        records          1
+        ");
+    }
+}

@@ -30,6 +30,15 @@ use crate::transcript::Turn;
 
 pub use crate::approval::Reach;
 
+/// Whether the labels in the file of a session are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportLabels {
+    /// Nobody vouches for them: nothing of the file is told with a better one than a claim has.
+    Doubted,
+    /// Whoever imports the file vouches for them, which is an act: they are what they were where the session was lived.
+    Believed,
+}
+
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -304,8 +313,15 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Writes a session into one versioned file: transcript, tool history, bodies and custom state.
     fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>>;
 
-    /// Reads such a file into a new session of an agent.
-    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>>;
+    /// Reads such a file into a new session of an agent. Whoever may import may vouch for the file's labels; the caller
+    /// makes sure of the former.
+    fn import(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        file: Vec<u8>,
+        labels: ImportLabels,
+    ) -> BoxFuture<'_, Result<SessionId, Fault>>;
 
     /// Registers a tenant and its first credential, which may do everything in it, in one commit: there is never a
     /// tenant that nobody can reach. Returns the credential too; it is shown this once.

@@ -3,8 +3,10 @@
 //!
 //! Only closed runs are carried, so the file is cut at a unit border. An import copies: the new session, its
 //! runs and its items get ids of their own, and nothing refers to where they came from. A reader refuses a file
-//! of a newer version or with an entry it does not know, before it writes anything.
+//! of a newer version or with an entry it does not know, before it writes anything. It takes no label at its word unless
+//! whoever imports vouches for the file.
 
+mod doubt;
 mod file;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +17,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunHead, RunStatus};
+use dromia_contracts::runs::ImportLabels;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
     Batch, Claim, Commit, InboxPut, ItemKey, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen,
@@ -22,6 +25,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 
+use self::doubt::doubt_entries;
 use self::file::{FORMAT, File, FileEntry, FileItem, FileRun, FileState, Text, VERSION, read_file};
 use crate::agents::read_fault;
 use crate::answering;
@@ -36,11 +40,15 @@ const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Reads and checks the file of a session as an import does before it writes anything, and writes nothing.
 pub fn check_session_file(bytes: &[u8]) -> Result<(), Fault> {
-    let (file, runs) = read_file(bytes)?;
+    let (file, mut runs) = read_file(bytes)?;
+    for (_, entries) in &mut runs {
+        doubt_entries(entries)?;
+    }
     // The runs as they are: each would get another id, which changes nothing of what is read.
     let renamed: HashMap<RunId, RunId> = runs.iter().map(|(run, _)| (*run, *run)).collect();
     for mut item in file.items {
         item.rename_run(&renamed)?;
+        item.doubt()?;
         item.body.map(Text::bytes).transpose()?;
     }
     for state in file.state {
@@ -125,6 +133,7 @@ impl Core {
         scope: &Scope,
         agent: AgentId,
         bytes: &[u8],
+        labels: ImportLabels,
     ) -> Result<SessionId, Fault> {
         let agent = self.snapshot(scope, agent).await?;
         // A paused agent would take the short runs and refuse the first long one.
@@ -132,22 +141,31 @@ impl Core {
             return Err(not_imported());
         }
         let agent = agent.id;
-        let (file, runs) = read_file(bytes)?;
+        let (file, mut runs) = read_file(bytes)?;
+        let believes = labels == ImportLabels::Believed;
+        if !believes {
+            file.items.iter().try_for_each(FileItem::check)?;
+            runs.iter_mut().try_for_each(|(_, entries)| doubt_entries(entries))?;
+        }
         let session = self.ports.runtime.session_id();
         let key =
             SessionKey { platform: "import".to_owned(), channel: session.to_string(), actor: file.key.actor };
         let at = self.ports.runtime.clock.now();
-        let mut open = Batch::new(scope.tenant());
-        open.lane = Lane::Bulk;
-        open.mutations.push(Mutation::SessionOpen(SessionOpen { session, agent, key, at }));
+        let bulk = || Batch { lane: Lane::Bulk, ..Batch::new(scope.tenant()) };
+        let opened = Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes });
+        let mut open = bulk().with(opened);
+        if believes {
+            // By itself: whoever vouches for the labels wrote none of the custom state by hand.
+            let vouched = std::mem::replace(&mut open, bulk()).wanted_by(scope.actor(), at);
+            self.import_commit(vouched).await?;
+        }
         let mut bytes = 0;
         for state in file.state {
             let value = state.value.bytes()?;
             bytes += value.len();
             if bytes > CHUNK_BYTES || open.mutations.len() > CHUNK_ENTRIES {
-                let full = std::mem::replace(&mut open, Batch::new(scope.tenant()));
+                let full = std::mem::replace(&mut open, bulk());
                 self.import_commit(full).await?;
-                open.lane = Lane::Bulk;
                 bytes = value.len();
             }
             open.mutations.push(Mutation::StatePut(StatePut {
@@ -158,7 +176,9 @@ impl Core {
                 at,
             }));
         }
-        self.import_commit(open).await?;
+        if !open.mutations.is_empty() {
+            self.import_commit(open).await?;
+        }
         let mut items: HashMap<RunId, Vec<FileItem>> = HashMap::new();
         for item in file.items {
             items.entry(item.taken_by).or_default().push(item);
@@ -170,7 +190,11 @@ impl Core {
             let mut taken = Vec::new();
             for mut item in items.remove(&old).unwrap_or_default() {
                 // Of two items that answer the same calls the first one did.
+                // The key is of what the client sent, so that it finds its own results whatever became of their labels.
                 let key = item.rename_run(&renamed)?.filter(|key| answered.insert(key.key.clone()));
+                if !believes {
+                    item.doubt()?;
+                }
                 taken.push((item, key));
             }
             let count = taken.len() as u64;

@@ -20,6 +20,7 @@ mod agents;
 mod answering;
 mod approvals;
 mod ask;
+mod binding;
 mod bounded;
 mod budgets;
 mod carry;
@@ -48,6 +49,7 @@ mod story;
 mod submit;
 mod tokens;
 
+pub use crate::binding::Bound;
 pub use crate::carry::check_session_file;
 pub use crate::config::{ApprovalsConfig, DeclaredRule, EngineConfig, Objection, SecondOpinion};
 pub use crate::core::{Engine, Ports};

@@ -5,7 +5,8 @@ use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{
-    Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs, SentRequest, Submitted, Watch, Why,
+    Answer, End, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs, SentRequest,
+    Submitted, Watch, Why,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, ApprovalId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
@@ -60,8 +61,14 @@ impl Runs for Engine {
         Box::pin(async move { self.core.export(&scope, session).await })
     }
 
-    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>> {
-        Box::pin(async move { self.core.import(&scope, agent, &file).await })
+    fn import(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        file: Vec<u8>,
+        labels: ImportLabels,
+    ) -> BoxFuture<'_, Result<SessionId, Fault>> {
+        Box::pin(async move { self.core.import(&scope, agent, &file, labels).await })
     }
 
     fn tenant_create(

@@ -191,7 +191,7 @@ impl Core {
             Found::Session(session) => *session,
             Found::New(key) | Found::Fresh(key) => {
                 let session = self.ports.runtime.session_id();
-                let open = SessionOpen { session, agent: agent.id, key: key.clone(), at };
+                let open = SessionOpen { session, agent: agent.id, key: key.clone(), at, believes: false };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 session
             }

@@ -118,6 +118,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
                 agent: AGENT,
                 key,
                 at: at(),
+                believes: false,
             }))
         });
         assert!(matches!(store.commit(batch).await, Commit::Done(_)));

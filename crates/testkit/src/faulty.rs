@@ -296,7 +296,7 @@ impl Store for FaultyStore {
         fn budgets(scope: &'a Scope, at: jiff::Timestamp) -> Vec<BudgetUse>;
         fn approval(scope: &'a Scope, approval: ApprovalId) -> Option<Approval>;
         fn approvals(scope: &'a Scope, filter: ApprovalFilter, page: Page<ApprovalId>) -> Vec<Approval>;
-        fn cooling_approvals(operator: &'a Operator, open_at: jiff::Timestamp, limit: usize) -> Vec<CoolingApproval>;
+        fn cooling_approvals(operator: &'a Operator, open_at: jiff::Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
         fn approval_rules(scope: &'a Scope) -> Vec<ApprovalRule>;
         fn token_by_id(scope: &'a Scope, token: TokenId) -> Option<Token>;
         fn agents(scope: &'a Scope, state: Option<AgentState>, page: Page<AgentId>) -> Vec<Agent>;

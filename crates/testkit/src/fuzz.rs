@@ -4,9 +4,10 @@
 //! functions, so what a fuzzer finds becomes a file of the corpus and is tested for ever.
 //!
 //! Rooms that this one does not see hand their reader to the property ([`request`], [`session_file`],
-//! [`configuration`], [`token`], [`policy_input`], [`approval_hash`], [`audit_file`]): their fuzz target does, and so does a
-//! test beside the reader. What is read only by a running program (the command line, headers) is asked through the binary,
-//! with the same corpus and [`mutated()`], and so are the bodies and files once more: see `foreign_bytes` in `dromia`.
+//! [`configuration`], [`token`], [`policy_input`], [`approval_hash`], [`approval_binding`], [`audit_file`]): their fuzz
+//! target does, and so does a test beside the reader. What is read only by a running program (the command line, headers)
+//! is asked through the binary, with the same corpus and [`mutated()`], and so are the bodies and files once more: see
+//! `foreign_bytes` in `dromia`.
 
 mod mutated;
 mod rights;
@@ -30,7 +31,10 @@ use dromia_models::http::sse::{SseError, SseParser};
 use dromia_models::http::{StreamReader, whole_reply};
 
 pub use self::mutated::mutated;
-pub use self::rights::{Canonical, TokenRead, approval_hash, audit_file, label_join, policy_input, token};
+pub use self::rights::{
+    BOUND_TEXTS, Canonical, TokenRead, approval_binding, approval_hash, audit_file, label_join, policy_input,
+    token,
+};
 
 /// The longest that any property may take for one input, unoptimised and on a busy machine.
 pub const TIME_MAX: Duration = Duration::from_secs(10);
@@ -60,7 +64,7 @@ pub const TARGETS: [(&str, Property); 11] = [
 ];
 
 /// The targets whose readers belong to rooms that this one does not see.
-pub const TARGETS_ELSEWHERE: [&str; 10] = [
+pub const TARGETS_ELSEWHERE: [&str; 11] = [
     "chat_request",
     "messages_request",
     "responses_request",
@@ -70,6 +74,7 @@ pub const TARGETS_ELSEWHERE: [&str; 10] = [
     "token",
     "policy_input",
     "approval_hash",
+    "approval_binding",
     "audit_file",
 ];
 

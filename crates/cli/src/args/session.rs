@@ -20,7 +20,9 @@ pub enum Session {
     #[command(after_help = "Examples:\n  dromia session export ses_0199c0de… --file talk.session")]
     Export(ExportSession),
     /// Read a session from a file
-    #[command(after_help = "Examples:\n  dromia session import talk.session --agent ops")]
+    #[command(
+        after_help = "Examples:\n  dromia session import talk.session --agent ops\n  dromia session import own.session --agent ops --trust-labels"
+    )]
     Import(ImportSession),
 }
 
@@ -46,4 +48,7 @@ pub struct ExportSession {
 pub struct ImportSession {
     /// The file
     pub file: PathBuf,
+    /// Vouch for the file: texts in it that say to be trusted are, as if they had been typed here
+    #[arg(long)]
+    pub trust_labels: bool,
 }

@@ -43,7 +43,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             })?;
             let file =
                 std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
-            let path = format!("/v1/sessions/import?agent={}", encoded(&agent));
+            let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
+            let path = format!("/v1/sessions/import?agent={}{trust}", encoded(&agent));
             let imported: Imported = cli.client.post_bytes(&path, file).await?;
             output.show(&imported, |imported| imported.session.to_string())?;
             Ok(Exit::Done)

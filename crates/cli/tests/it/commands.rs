@@ -308,6 +308,10 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
         (asked.line.as_str(), asked.body.as_str()),
         ("POST /v1/sessions/import?agent=a%20b", "a session")
     );
+    let ended = server.run(&["session", "import", name, "--agent", "ops", "--trust-labels"]).await;
+    assert_eq!(ended.out, format!("ses_{ID}\n"));
+    let asked = server.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(asked.line, "POST /v1/sessions/import?agent=ops&trust_labels=true");
     assert_eq!(server.run(&["session", "import", name]).await.exit, Exit::Usage, "no agent is named");
     assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, Exit::Usage);
 }

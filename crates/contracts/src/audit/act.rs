@@ -152,11 +152,18 @@ pub enum Change {
         /// The session.
         session: SessionId,
     },
+    /// A session was read from a file, and its labels were taken at their word.
+    SessionTrusted {
+        /// The new session.
+        session: SessionId,
+        /// Its agent.
+        agent: AgentId,
+    },
 }
 
 impl Change {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 19] = [
+    pub const KINDS: [&'static str; 20] = [
         "tenant_created",
         "token_created",
         "token_revoked",
@@ -176,6 +183,7 @@ impl Change {
         "approval_rule_set",
         "approval_rule_removed",
         "session_exported",
+        "session_trusted",
     ];
 
     /// Returns the kind as it is written.
@@ -200,6 +208,7 @@ impl Change {
             Self::ApprovalRuleSet { .. } => "approval_rule_set",
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
+            Self::SessionTrusted { .. } => "session_trusted",
         }
     }
 
@@ -208,7 +217,8 @@ impl Change {
         match self {
             Self::AgentCreated { agent, .. }
             | Self::AgentStateSet { agent, .. }
-            | Self::ApprovalAnswered { agent, .. } => Some(*agent),
+            | Self::ApprovalAnswered { agent, .. }
+            | Self::SessionTrusted { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }
             | Self::CapabilityDelegated { holder, .. }
             | Self::CapabilityRevoked { holder, .. } => Some(*holder),

@@ -122,11 +122,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Lists approvals of every tenant that are open at a time and have a time to cool. The tenants take turns: of each the
     /// one that is allowed next, these by their time, then of each the one after it, and so on. None of an agent that is
-    /// being erased.
+    /// being erased. The first `skip` of them are passed over: whoever looks knows how many of these it left where they are.
     fn cooling_approvals<'a>(
         &'a self,
         operator: &'a Operator,
         open_at: Timestamp,
+        skip: usize,
         limit: usize,
     ) -> Read<'a, Vec<CoolingApproval>>;
 

@@ -24,6 +24,9 @@ pub struct SessionOpen {
     pub key: SessionKey,
     /// When.
     pub at: Timestamp,
+    /// Whether what will be in it comes from a file whose labels are believed. No row says so; it is an act of whoever
+    /// wants the batch.
+    pub believes: bool,
 }
 
 /// The key of an inbox item, unique in its tenant.

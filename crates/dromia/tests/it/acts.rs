@@ -17,7 +17,7 @@ const VALUE: &str = "a-value-51c0ffee-of-acts";
 const SAID: &str = "said-51c0ffee-of-acts";
 
 /// Every kind of act that the walk leaves, and how often.
-const LEFT: [(&str, usize); 17] = [
+const LEFT: [(&str, usize); 18] = [
     ("agent_created", 2),
     ("agent_state_set", 4),
     ("capability_granted", 1),
@@ -31,6 +31,7 @@ const LEFT: [(&str, usize); 17] = [
     ("approval_rule_set", 1),
     ("approval_rule_removed", 1),
     ("session_exported", 1),
+    ("session_trusted", 1),
     ("state_put", 1),
     ("token_created", 2),
     ("token_revoked", 1),
@@ -147,6 +148,13 @@ fn talk(home: &Home, server: &Server, by: &str) {
     assert!(written.status.success(), "{}", stderr(&written));
     let record = left(home, "session_exported", by, session, None);
     assert_eq!(record["session"], session);
+    let import = ["session", "import", file.to_str().expect("a path"), "--agent", "clerk"];
+    document(home, &import);
+    assert!(of_kind(home, "session_trusted").is_empty(), "nobody vouched for anything");
+    let imported = document(home, &[&import[..], &["--trust-labels"]].concat());
+    let copy = imported["session"].as_str().expect("a session");
+    let record = left(home, "session_trusted", by, copy, None);
+    assert_eq!(record["session"], copy);
     let path = format!("{}/v1/sessions/{session}/state/note", server.url);
     let (status, written) = block_on(async {
         let put = reqwest::Client::new().put(path).bearer_auth(&server.token).json(&json!(1));

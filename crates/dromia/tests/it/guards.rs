@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 41] = [
+const GUARDS: [Guard; 42] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -135,6 +135,12 @@ const GUARDS: [Guard; 41] = [
         "engine/src/owner/approving.rs",
         "given(part, self.story.by_hand)",
         "a_result_that_forgets_what_led_to_its_call_is_caught",
+    ),
+    guard(
+        "labels",
+        "engine/src/carry.rs",
+        "let believes = labels == ImportLabels::Believed;",
+        "a_file_that_is_believed_is_caught",
     ),
     guard(
         "labels",

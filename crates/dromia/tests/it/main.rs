@@ -25,6 +25,7 @@ mod full_disk;
 mod guards;
 mod home;
 mod hops;
+mod imported;
 mod inside;
 mod keys;
 mod killed;

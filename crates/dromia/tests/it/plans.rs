@@ -9,10 +9,10 @@ use crate::egress::create;
 use crate::external::bank;
 use crate::home::{Home, append, block_on, count};
 
-const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
+pub(crate) const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
 
 /// A home with a tool that pays somebody, and what the bank hears.
-fn house(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn house(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex<Vec<String>>>) {
     let (home, (port, heard)) = (Home::new(), bank());
     let pays = "description: Pays., effect: keyed, roles: { to: destination }, \
                 arguments: { properties: { to: { type: string } }, required: [to] }";
@@ -36,7 +36,7 @@ fn event(calls: &[(&str, Value)]) -> Value {
 }
 
 /// What was paid, in order.
-fn paid(heard: &Mutex<Vec<String>>) -> Vec<String> {
+pub(crate) fn paid(heard: &Mutex<Vec<String>>) -> Vec<String> {
     let body = |told: &String| told.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned();
     heard.lock().expect("nobody panics with it").iter().map(body).collect()
 }

@@ -175,8 +175,15 @@ fn a_task_may_do_no_more_than_it_is_given() {
     assert_eq!(judged.iter().map(rule).collect::<Vec<_>>(), expected);
     let explained = told(&home, &["policy", "explain", &run, "call_2_0"]);
     assert_eq!(explained["by"], json!("task"));
+    let acts = || told(&home, &["audit", "query", "--limit", "256"])["items"].as_array().map(Vec::len);
+    let before = acts();
     let again = told(&home, &line);
     assert_eq!((&again["replayed"], &again["run"]), (&json!(true), &json!(run)));
+    // Another request under the key is a conflict, and makes nothing either.
+    let other = ["agent", "spawn", "dev", "--task", "@say hi", "--may", "file:write:out"];
+    let refused = home.run(&[&other[..], &["--idempotency-key", "once"]].concat());
+    assert!(!refused.status.success(), "{}", stderr(&refused));
+    assert_eq!(acts(), before, "nothing happened a second time, so the audit says nothing more");
     let listed = told(&home, &["capability", "list"]);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "a repeated task has one bound: {listed}");
 

@@ -22,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Lost, Owner};
+use crate::binding::Bound;
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
 
 /// What of a rule that asks, or delays, is kept.
@@ -163,34 +164,20 @@ impl Owner {
         let terms = ports.terms.of(&call.tool, Some((&self.scope, self.agent.id))).await;
         let terms = terms.map_err(|_| Lost::Store)?;
         let limits = ports.tools.limits(&call.tool, &terms);
-        let reaches = call.reaches.as_ref().map(|reaches| {
-            serde_json::json!({
-                "method": reaches.method.as_str(),
-                "url": reaches.url,
-                "secrets": reaches.secrets,
-            })
-        });
-        let mut bound = serde_json::json!({
-            "version": 1,
-            "tenant": self.scope.tenant(),
-            "agent": self.agent.id,
-            "author": self.author,
-            "grants": self.agent.grants,
-            "action": call.action,
-            "effect": call.effect,
-            "tool": tool,
-            "reaches": reaches,
-            "limits": limits,
-            "sandbox": terms.sandbox,
-            "network": call.network,
-            "net": terms.net,
-            "rule": asking.rule,
-            "policy": asking.policy,
-        });
-        if asking.cooling.is_some() {
-            bound["verdict"] = Value::from(asking.word());
-        }
-        Ok(Digest::from_bytes(*blake3::hash(bound.to_string().as_bytes()).as_bytes()))
+        let bound = Bound {
+            tenant: self.scope.tenant(),
+            agent: self.agent.id,
+            author: &self.author,
+            grants: &self.agent.grants,
+            call,
+            tool,
+            limits,
+            terms: &terms,
+            rule: &asking.rule,
+            policy: asking.policy,
+            verdict: asking.cooling.is_some().then(|| asking.word()),
+        };
+        Ok(bound.digest())
     }
 
     /// Tells where each argument came from, as far as the conversation tells.

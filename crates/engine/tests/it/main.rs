@@ -3,6 +3,7 @@
 mod approvals;
 mod cost;
 mod decisions;
+mod fuzz;
 mod golden;
 mod opinions;
 mod session_file;

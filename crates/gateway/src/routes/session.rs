@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dromia_api::List;
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
+use dromia_contracts::runs::ImportLabels;
 use dromia_contracts::store::{Batch, Mutation, Page, StatePut, TailLimits};
 use dromia_contracts::{ErrorCode, Scope, SessionId, session};
 use schemars::JsonSchema;
@@ -100,6 +101,10 @@ pub(crate) async fn export(
 pub(crate) struct ImportInto {
     /// The agent that gets the session, by handle or id.
     agent: String,
+    /// Whether the labels in the file are taken at their word, for which whoever asks vouches; an act in the audit. Without
+    /// it nothing of the file is trusted.
+    #[serde(default)]
+    trust_labels: bool,
 }
 
 pub(crate) async fn import(
@@ -114,7 +119,8 @@ pub(crate) async fn import(
         Failure::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
     })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;
-    let session = core.ports.runs.import(caller.scope, agent, file.into()).await?;
+    let labels = if into.trust_labels { ImportLabels::Believed } else { ImportLabels::Doubted };
+    let session = core.ports.runs.import(caller.scope, agent, file.into(), labels).await?;
     Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
 }
 

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dromia_api::List;
 use dromia_api::task::{KillRuns, Killed, SpawnTask, Task, TaskEnded, TaskSpawned};
-use dromia_contracts::agent::AgentState;
+use dromia_contracts::agent::{Agent, AgentState};
 use dromia_contracts::capability::{CapabilityUse, NewCapability};
 use dromia_contracts::client::Offer;
 use dromia_contracts::content::{Part, parts_text};
@@ -20,9 +20,10 @@ use dromia_contracts::label::Label;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{Kill, NewInput, Outcome, Submitted, Target};
 use dromia_contracts::session::{Session, SessionKey};
-use dromia_contracts::store::{Page, RunFilter};
+use dromia_contracts::store::{ItemKey, Page, RunFilter};
 use dromia_contracts::task::{PLATFORM, TaskState, Untaken};
 use dromia_contracts::{Actor, AgentId, CapabilityId, Digest, Scope, SessionId};
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -48,13 +49,14 @@ pub(crate) async fn spawn(
     if new.task.trim().is_empty() {
         return Err(Failure::invalid("`task` is empty"));
     }
-    let agent = super::agent::find(&core, &caller.scope, &name).await?.id;
+    let found = super::agent::find(&core, &caller.scope, &name).await?;
+    let agent = found.id;
     let author = author(&caller.scope, None);
     let key = key.of_request(request_digest(agent, &new, &author));
     // Before anything is made for it: what is refused leaves nothing, in the audit neither.
     let bringer = Bringer::of(&caller, &author);
     let leave = ingress::leave(&core, bringer, &caller.scope, &author, key.as_ref()).await?;
-    let bound = match bound(&core, &caller.scope, agent, &new).await {
+    let bound = match bound(&core, &caller.scope, &found, &new, key.as_ref()).await {
         Ok(bound) => bound,
         Err(failure) => {
             leave.give_back(&core, caller.scope.tenant());
@@ -63,8 +65,9 @@ pub(crate) async fn spawn(
     };
     // The place of a bounded task is the name of what bounds it, so no run of it is ever without.
     let channel = match bound {
-        Some(bound) => bound.to_string(),
-        None => core.ports.runtime.ids.uuid().simple().to_string(),
+        Bound::Grants => core.ports.runtime.ids.uuid().simple().to_string(),
+        Bound::Made(bound) => bound.to_string(),
+        Bound::Nothing => CapabilityId::from_uuid(core.ports.runtime.ids.uuid()).to_string(),
     };
     let place = SessionKey { platform: PLATFORM.to_owned(), channel, actor: author.clone() };
     let input = NewInput {
@@ -80,7 +83,7 @@ pub(crate) async fn spawn(
     };
     let submitted = leave.submit(&core, caller.scope.clone(), input).await;
     let begins = submitted.as_ref().is_ok_and(|submitted| !submitted.replayed);
-    if let Some(bound) = bound
+    if let Bound::Made(bound) = bound
         && !begins
         && let Err(fault) = core.ports.capabilities.forget(caller.scope.clone(), bound).await
     {
@@ -90,20 +93,52 @@ pub(crate) async fn spawn(
     answered(&core, &caller.scope, agent, submitted?, wait).await
 }
 
-/// Makes the capability within which the task stays, if it is to stay within any.
-async fn bound(core: &Core, scope: &Scope, agent: AgentId, new: &SpawnTask) -> Answer<Option<CapabilityId>> {
+/// What a task stays within.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// What its agent may do, and nothing else.
+    Grants,
+    /// The capability that was made for it.
+    Made(CapabilityId),
+    /// One that nobody made, because no task begins. A task that began all the same could do nothing.
+    Nothing,
+}
+
+/// For how long a key must still stand for its input to be counted on by whoever submits next.
+const KEY_SECONDS: i64 = 60;
+
+/// Makes the capability within which the task stays, if it is to stay within any and will begin: what joins a task that is
+/// there, or is refused, makes none, as each that is made and let go of is an act.
+async fn bound(
+    core: &Core,
+    scope: &Scope,
+    agent: &Agent,
+    new: &SpawnTask,
+    key: Option<&ItemKey>,
+) -> Answer<Bound> {
     if new.rights.is_empty() && new.under.is_none() {
-        return Ok(None);
+        return Ok(Bound::Grants);
+    }
+    if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
+        return Ok(Bound::Nothing);
+    }
+    if let Some(key) = key {
+        let now = core.ports.runtime.clock.now();
+        let soon = now.checked_add(SignedDuration::from_secs(KEY_SECONDS)).unwrap_or(now);
+        // The same request joins its task, and another one is a conflict.
+        if core.ports.store.keyed(scope, &key.key, soon).await?.is_some() {
+            return Ok(Bound::Nothing);
+        }
     }
     let new = NewCapability {
-        holder: agent,
+        holder: agent.id,
         from: new.under,
         usage: CapabilityUse::Task,
         rights: new.rights.clone(),
         until: None,
         wall_ms_max: None,
     };
-    Ok(Some(core.ports.capabilities.grant(scope.clone(), new).await?.id))
+    Ok(Bound::Made(core.ports.capabilities.grant(scope.clone(), new).await?.id))
 }
 
 /// Tells how the task stands once it is durable, or what came of it.

@@ -16,7 +16,7 @@ use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
 use dromia_contracts::approval::{Approval, ApprovalRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::run::Run;
-use dromia_contracts::runs::{Live, NewInput, NewToken};
+use dromia_contracts::runs::{ImportLabels, Live, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, Session};
 use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
 use dromia_contracts::token::Token;
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub budgets: Vec<(TenantId, Budget)>,
     pub approvals: Vec<(TenantId, Approval)>,
     pub approval_rules: Vec<(TenantId, ApprovalRule)>,
+    /// How far each import believed its file.
+    pub imported: Vec<ImportLabels>,
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,

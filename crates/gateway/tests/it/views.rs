@@ -3,6 +3,7 @@
 use std::slice;
 
 use dromia_contracts::run::RunStatus;
+use dromia_contracts::runs::ImportLabels;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::{Actor, ItemId};
 use jiff::Timestamp;
@@ -148,6 +149,14 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     assert_eq!(imported.status, 201);
     assert!(imported.json()["session"].as_str().unwrap().starts_with("ses_"));
     assert_eq!(world.ask("POST", "/v1/sessions/import", text).await.code(), "invalid_request");
+    for (asked, status) in
+        [("trust_labels=true", 201), ("trust_labels=false", 201), ("trust_labels=ops", 400)]
+    {
+        let answer = world.ask("POST", &format!("/v1/sessions/import?agent=ops&{asked}"), text).await;
+        assert_eq!(answer.status.as_u16(), status, "{asked}");
+    }
+    let believed = [ImportLabels::Doubted, ImportLabels::Believed, ImportLabels::Doubted];
+    assert_eq!(world.rooms.lock().imported, believed, "nobody vouches for a file by saying nothing");
 
     // Whose record cannot be kept gets no file, and what nobody got leaves no record.
     world.rooms.lock().read_only = Some("no space left".into());

@@ -9,6 +9,7 @@ use dromia_contracts::vault::{SealedSecret, Secret};
 
 use super::approval::RuleChange;
 use super::capability::CapabilityDraft;
+use super::session::SessionDraft;
 use super::vault::SecretDraft;
 use super::{Draft, budget};
 use crate::seal::{Grown, Owner, Span};
@@ -27,6 +28,10 @@ impl Draft<'_> {
         self.note_capabilities(&mut grown);
         self.note_budgets(&mut grown);
         self.note_approvals(&mut grown);
+        for open in self.sessions.iter().filter_map(SessionDraft::opened).filter(|open| open.believes) {
+            let change = Change::SessionTrusted { session: open.session, agent: open.agent };
+            self.note(&mut grown, open.at.as_millisecond(), change);
+        }
         if self.wanted.is_some() {
             for state in &self.states {
                 let change = Change::StatePut { session: state.put.session, name: state.put.name.clone() };

@@ -20,6 +20,13 @@ pub(super) struct SessionDraft<'b> {
     open: Option<&'b SessionOpen>,
 }
 
+impl<'b> SessionDraft<'b> {
+    /// What opens it, if the batch does.
+    pub(super) fn opened(&self) -> Option<&'b SessionOpen> {
+        self.open
+    }
+}
+
 impl<'b> Draft<'b> {
     /// Finds a session of the tenant; an index into `sessions`.
     pub(super) fn session(&mut self, db: &Connection, session: SessionId) -> Checked<usize> {

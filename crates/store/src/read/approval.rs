@@ -70,7 +70,12 @@ pub(crate) fn list(
 
 /// Lists what is allowed by itself. That is looked for when one is due and after a start, so it has no index of its own: it
 /// walks along the open ones. The tenants take turns, and records are read again by their rows, so that none is sorted whole.
-pub(crate) fn cooling(db: &Connection, open_at: Timestamp, most: usize) -> Found<Vec<CoolingApproval>> {
+pub(crate) fn cooling(
+    db: &Connection,
+    open_at: Timestamp,
+    skip: usize,
+    most: usize,
+) -> Found<Vec<CoolingApproval>> {
     let mut select = db.prepare_cached(
         "WITH cooling AS (SELECT rowid AS place, tenant, approval, \
          julianday(json_extract(record, '$.cools_until')) AS until \
@@ -81,9 +86,10 @@ pub(crate) fn cooling(db: &Connection, open_at: Timestamp, most: usize) -> Found
          turns AS (SELECT place, until, \
          row_number() OVER (PARTITION BY tenant ORDER BY until, approval) AS turn FROM cooling) \
          SELECT known.record, known.tenant FROM turns CROSS JOIN approvals known ON known.rowid = turns.place \
-         ORDER BY turns.turn, turns.until, known.tenant, known.approval LIMIT ?2",
+         ORDER BY turns.turn, turns.until, known.tenant, known.approval LIMIT ?2 OFFSET ?3",
     )?;
-    let values = params![open_at.as_millisecond(), limit(&Page::<ApprovalId>::first(most))];
+    let skip = i64::try_from(skip).unwrap_or(i64::MAX);
+    let values = params![open_at.as_millisecond(), limit(&Page::<ApprovalId>::first(most)), skip];
     let rows = select.query_map(values, |row| {
         let approval: Approval = record(row)?;
         let tenant = TenantId::from_bytes(code::bytes(row, 1)?);

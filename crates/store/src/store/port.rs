@@ -88,9 +88,10 @@ impl Store for SqliteStore {
         &'a self,
         _: &'a Operator,
         open_at: jiff::Timestamp,
+        skip: usize,
         limit: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
-        self.read(move |r| read::approval::cooling(&r.db, open_at, limit))
+        self.read(move |r| read::approval::cooling(&r.db, open_at, skip, limit))
     }
 
     fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {

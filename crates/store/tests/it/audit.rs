@@ -344,6 +344,28 @@ fn a_store_of_before_is_sound_and_says_what_is_in_no_seal() {
     assert_eq!((checked.findings.as_slice(), checked.before, checked.entries), (&[][..], 5, 20));
 }
 
+#[test]
+fn a_journal_that_is_said_to_be_older_than_its_tenants_first_seal_is_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    copy(kept().dir.path(), dir.path());
+    let db = Scene::sql(dir.path());
+    // Whoever writes to the database itself leaves what was signed at first, and has all runs be of before.
+    db.execute_batch(
+        "DELETE FROM audit WHERE number > 2; UPDATE audit_heads SET number = 2; \
+         INSERT INTO audit_before SELECT tenant, run, agent, session, last_seq FROM runs;",
+    )
+    .expect("is forged");
+    let chain = db.query_row("SELECT chain FROM audit WHERE number = 2", [], |row| row.get(0));
+    let signed = Checkpointed { checkpoint: 1, seal: 2, chain: Digest::from_bytes(chain.expect("is there")) };
+    drop(db);
+    let checked = check(dir.path(), &[signed]);
+    let found: Vec<_> = checked.findings.iter().map(|one| (one.run, one.seq, one.problem)).collect();
+    let mut forged: Vec<_> =
+        kept().runs.iter().map(|run| (Some(*run), Some(1), AuditProblem::Unsealed)).collect();
+    forged.sort_by_key(|(run, ..)| run.map(|run| *run.as_bytes()));
+    assert_eq!((found, checked.before), (forged, 0));
+}
+
 /// The rows of a table, by its key, with the names of its columns.
 fn rows(db: &Connection, table: &str) -> (Vec<String>, Vec<Vec<Value>>) {
     let mut select = db.prepare(&format!("SELECT * FROM {table}")).expect("is prepared");

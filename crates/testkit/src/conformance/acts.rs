@@ -13,20 +13,20 @@ use dromia_contracts::approval::ApprovalState;
 use dromia_contracts::audit::{Act, AuditCursor, AuditFilter, AuditLog, AuditWhat};
 use dromia_contracts::delivery::DeliveryState;
 use dromia_contracts::store::{
-    AgentStateSet, ApprovalRuleRemove, Batch, BudgetRemove, Commit, DeliveryRedrive, Mutation, StatePut,
-    Store, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
+    AgentStateSet, ApprovalRuleRemove, Batch, BudgetRemove, Commit, DeliveryRedrive, Mutation, SessionOpen,
+    StatePut, Store, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Authority, BoxFuture, Digest, Scope, TenantId};
 use jiff::Timestamp;
 
 use super::random::{Op, TENANTS, Writer, tenant_id};
-use super::scene::{Scene, agent_create, at, pin, session_open};
+use super::scene::{Scene, agent_create, at, pin, session_key, session_open};
 use super::{approval, budget, capability, vault};
 use crate::reference::ReferenceStore;
 
 /// Every kind of record that a mutation leaves. Two have none: `config_applied` and `session_exported` change no row.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     "tenant_created",
     "token_created",
     "token_revoked",
@@ -44,6 +44,7 @@ pub const KINDS: [&str; 17] = [
     "approval_answered",
     "approval_rule_set",
     "approval_rule_removed",
+    "session_trusted",
 ];
 
 /// Reads acts, as a store keeps them.
@@ -102,6 +103,7 @@ fn leaves(mutation: &Mutation) -> Option<&'static str> {
         Mutation::ApprovalAnswer(_) => "approval_answered",
         Mutation::ApprovalRulePut(_) => "approval_rule_set",
         Mutation::ApprovalRuleRemove(_) => "approval_rule_removed",
+        Mutation::SessionOpen(open) if open.believes => "session_trusted",
         // What runs and machinery write: journals tell of it, or it gives nobody more and nobody less.
         Mutation::SessionOpen(_)
         | Mutation::InboxPut(_)
@@ -229,6 +231,13 @@ async fn story(scene: &Scene) -> Vec<Batch> {
         answer,
         approval::rule_of(scene.agent, 5),
         Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name: "r5".to_owned() }),
+        Mutation::SessionOpen(SessionOpen {
+            session: scene.session_id(),
+            agent: scene.agent,
+            key: session_key("from a file"),
+            at: at(13),
+            believes: true,
+        }),
     ];
     let mut story: Vec<_> = mutations.into_iter().map(|mutation| scene.batch().with(mutation)).collect();
     story.push(Batch::new(other).with(Mutation::TenantCreate(create)));

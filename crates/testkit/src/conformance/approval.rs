@@ -292,7 +292,7 @@ pub(super) async fn approvals_are_listed_newest_first_by_agent_and_while_they_ar
 /// What cools at a time, of every tenant.
 async fn cooling(scene: &Scene, open_at: i64, limit: usize) -> Vec<CoolingApproval> {
     let operator = Authority::claim().operator();
-    scene.store.cooling_approvals(&operator, at(open_at), limit).await.expect("a read")
+    scene.store.cooling_approvals(&operator, at(open_at), 0, limit).await.expect("a read")
 }
 
 pub(super) async fn what_cools_is_listed_in_turns_and_by_its_time_while_it_is_open(store: Arc<dyn Store>) {
@@ -313,6 +313,11 @@ pub(super) async fn what_cools_is_listed_in_turns_and_by_its_time_while_it_is_op
     let all = [first, theirs, second];
     assert_eq!(cooling(&scene, 10, 9).await, all, "each tenant has its turn");
     assert_eq!(cooling(&scene, 1_999, 2).await, all[..2], "a page of them");
+    let operator = Authority::claim().operator();
+    for skip in 0..=all.len() + 1 {
+        let behind = scene.store.cooling_approvals(&operator, at(10), skip, 1).await.expect("a read");
+        assert_eq!(behind, all.get(skip..=skip).unwrap_or_default(), "behind {skip}");
+    }
     assert_eq!(cooling(&scene, 2_000, 9).await.len(), 0, "they have expired");
     scene.done(scene.batch().with(answer(approval_id(4), ApprovalState::Holding, false, 10))).await;
     assert_eq!(cooling(&scene, 10, 9).await, [second, theirs], "what is answered cools no more");

@@ -81,8 +81,8 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
     same!(s => s.open_runs(&operator, Page::first(256)));
     same!(s => s.pending_sessions(&operator, Page::first(256)));
     same!(s => s.deleting_agents(&operator));
-    for limit in [2, 256] {
-        same!(s => s.cooling_approvals(&operator, at(9), limit));
+    for (skip, limit) in [(0, 2), (1, 2), (0, 256)] {
+        same!(s => s.cooling_approvals(&operator, at(9), skip, limit));
     }
     same!(s => s.outbox(&operator, Page::first(256)));
     same!(s => s.unnumbered(&operator, 256));

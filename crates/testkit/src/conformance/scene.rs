@@ -219,7 +219,8 @@ pub(super) fn session_key(channel: &str) -> SessionKey {
 }
 
 pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
-    Mutation::SessionOpen(SessionOpen { session, agent, key: session_key(channel), at: at(2) })
+    let key = session_key(channel);
+    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(2), believes: false })
 }
 
 pub(super) fn input(owner: InboxOwner, item: ItemId) -> InboxPut {

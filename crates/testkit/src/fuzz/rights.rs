@@ -132,6 +132,45 @@ pub fn approval_hash(prepare: impl Fn(&str, &str) -> Result<Canonical, String>, 
     }
 }
 
+/// How many texts an approval is bound to, as [`approval_binding`] hands them over.
+pub const BOUND_TEXTS: usize = 10;
+
+/// The longest such text that is tried; an actor's name is cut behind more.
+const BOUND_BYTES_MAX: usize = 200;
+
+/// An approval is bound to each thing that is judged: the same inputs have one binding, and inputs of which any differs have
+/// another one. Two lists of texts with a NUL between them, a text a line.
+pub fn approval_binding(bind: impl Fn(&[&str; BOUND_TEXTS]) -> Digest, data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let texts = |list: &str| -> [String; BOUND_TEXTS] {
+        let mut lines = list.split('\n').map(|line| {
+            let mut end = line.len().min(BOUND_BYTES_MAX);
+            while !line.is_char_boundary(end) {
+                end -= 1;
+            }
+            line[..end].to_owned()
+        });
+        std::array::from_fn(|_| lines.next().unwrap_or_default())
+    };
+    let bound = |texts: &[String; BOUND_TEXTS]| {
+        let texts: [&str; BOUND_TEXTS] = std::array::from_fn(|at| texts[at].as_str());
+        let digest = bind(&texts);
+        assert_eq!(bind(&texts), digest, "it is bound otherwise the second time");
+        digest
+    };
+    let (one, other) = text.split_once('\0').unwrap_or((text, ""));
+    let (one, other) = (texts(one), texts(other));
+    let digest = bound(&one);
+    assert_eq!(one == other, digest == bound(&other), "{one:?} and {other:?}");
+    for (at, text) in other.iter().enumerate() {
+        for changed in [text.clone(), format!("{}x", one[at])] {
+            let mut mixed = one.clone();
+            mixed[at] = changed;
+            assert_eq!(mixed == one, bound(&mixed) == digest, "text {at} is not bound: {mixed:?}");
+        }
+    }
+}
+
 /// A file of the audit is whole as it was made, and refused in few words once anything in it is changed; bytes that nobody
 /// signed are no file. A recipe is one record a line; the reader counts the records.
 pub fn audit_file(
@@ -239,6 +278,25 @@ mod tests {
             Ok((tool.to_owned(), form, Digest::from_bytes(*action.as_bytes())))
         };
         approval_hash(prepare, b"t\n{ \"a\": 1}");
+    }
+
+    #[test]
+    #[should_panic(expected = "text 3 is not bound")]
+    fn a_binding_that_leaves_something_out_is_caught() {
+        let bind = |texts: &[&str; BOUND_TEXTS]| {
+            let left: Vec<_> = texts.iter().enumerate().filter(|(at, _)| *at != 3).collect();
+            Digest::from_bytes(*blake3::hash(format!("{left:?}").as_bytes()).as_bytes())
+        };
+        approval_binding(bind, b"a\nb\0c");
+    }
+
+    #[test]
+    #[should_panic(expected = "and [")]
+    fn a_binding_that_joins_its_texts_is_caught() {
+        let bind = |texts: &[&str; BOUND_TEXTS]| {
+            Digest::from_bytes(*blake3::hash(texts.concat().as_bytes()).as_bytes())
+        };
+        approval_binding(bind, b"ab\nc\0a\nbc");
     }
 
     #[test]

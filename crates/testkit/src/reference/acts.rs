@@ -126,6 +126,9 @@ fn change(
         Mutation::ApprovalRuleRemove(remove) => {
             (now, Change::ApprovalRuleRemoved { name: name(&remove.name) })
         }
+        Mutation::SessionOpen(open) if open.believes => {
+            (Some(open.at), Change::SessionTrusted { session: open.session, agent: open.agent })
+        }
         Mutation::SessionOpen(_)
         | Mutation::InboxPut(_)
         | Mutation::PinPut(_)
@@ -151,6 +154,7 @@ fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
         Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.get(&revoke.token)),
         Mutation::AgentCreate(create) => format!("{:?}", rows.agents.get(&create.agent)),
         Mutation::AgentStateSet(set) => format!("{:?}", rows.agents.get(&set.agent)),
+        Mutation::SessionOpen(open) => format!("{:?}", rows.sessions.get(&open.session).map(|row| row.id)),
         Mutation::StatePut(put) => {
             let row = rows.states.get(&(put.session, put.name.clone()));
             format!("{:?}", row.map(|row| row.version))

@@ -38,7 +38,12 @@ impl State {
     }
 
     /// Lists approvals that are allowed by themselves: of each tenant the next, then of each the one after it.
-    pub(super) fn cooling_approvals(&self, open_at: Timestamp, limit: usize) -> Vec<CoolingApproval> {
+    pub(super) fn cooling_approvals(
+        &self,
+        open_at: Timestamp,
+        skip: usize,
+        limit: usize,
+    ) -> Vec<CoolingApproval> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
             let seen =
                 |agent| rows.agents.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
@@ -53,8 +58,8 @@ impl State {
         });
         let mut rows: Vec<(usize, CoolingApproval)> = rows.collect();
         rows.sort_by_key(|(turn, row)| (*turn, row.until, row.tenant, row.approval));
-        rows.truncate(limit.min(Page::<ApprovalId>::LIMIT_MAX));
-        rows.into_iter().map(|(_, row)| row).collect()
+        let most = limit.min(Page::<ApprovalId>::LIMIT_MAX);
+        rows.into_iter().skip(skip).take(most).map(|(_, row)| row).collect()
     }
 
     /// Lists runs that have not ended.

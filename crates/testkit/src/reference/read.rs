@@ -1,9 +1,11 @@
 //! The port of the reference store: each read looks at the rows through its scope first, so what a scope cannot see is not
 //! there for the rest of the function.
 //!
-//! No read writes, but for the page of an erasure.
+//! No read writes, but for the page of an erasure. What takes more than a look lies beside this file, by what it is about.
 
-use std::collections::BTreeMap;
+mod outgoing;
+mod rights;
+mod talk;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Revision, Tenant};
@@ -12,7 +14,7 @@ use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::Capability;
 use dromia_contracts::delivery::{Delivery, DeliveryRecord, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
-use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::run::Run;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
@@ -55,12 +57,7 @@ impl Store for ReferenceStore {
         name: Option<&'a str>,
         asked: Page<TokenId>,
     ) -> Read<'a, Vec<Token>> {
-        self.seen(scope, |rows| {
-            let tokens = rows.tokens.values().map(|row| row.token.clone());
-            let named = tokens.filter(|token| name.is_none_or(|name| token.name == name));
-            let seen = named.filter(|_| scope.agent().is_none());
-            page(seen.map(|token| (token.id, token)), asked, false)
-        })
+        self.seen(scope, |rows| rows.list_tokens(scope, name, asked))
     }
 
     fn approval<'a>(&'a self, scope: &'a Scope, id: ApprovalId) -> Read<'a, Option<Approval>> {
@@ -75,23 +72,17 @@ impl Store for ReferenceStore {
         filter: ApprovalFilter,
         asked: Page<ApprovalId>,
     ) -> Read<'a, Vec<Approval>> {
-        let wanted = |approval: &&Approval| {
-            filter.agent.is_none_or(|agent| agent == approval.agent)
-                && filter.open_at.is_none_or(|now| approval.state_at(now).is_open())
-        };
-        self.seen(scope, |rows| {
-            let seen = rows.approvals.values().filter(|approval| rows.sees(scope, approval.agent));
-            page(seen.filter(wanted).rev().map(|approval| (approval.id, approval.clone())), asked, true)
-        })
+        self.seen(scope, |rows| rows.list_approvals(scope, filter, asked))
     }
 
     fn cooling_approvals<'a>(
         &'a self,
         _: &'a Operator,
         open_at: jiff::Timestamp,
+        skip: usize,
         limit: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
-        answer(self.state().cooling_approvals(open_at, limit))
+        answer(self.state().cooling_approvals(open_at, skip, limit))
     }
 
     fn approval_rules<'a>(&'a self, scope: &'a Scope) -> Read<'a, Vec<ApprovalRule>> {
@@ -137,13 +128,7 @@ impl Store for ReferenceStore {
         state: Option<AgentState>,
         asked: Page<AgentId>,
     ) -> Read<'a, Vec<Agent>> {
-        self.seen(scope, |rows| {
-            let wanted = rows
-                .agents
-                .values()
-                .filter(|agent| rows.sees(scope, agent.id) && state.is_none_or(|state| state == agent.state));
-            page(wanted.map(|agent| (agent.id, agent.clone())), asked, false)
-        })
+        self.seen(scope, |rows| rows.list_agents(scope, state, asked))
     }
 
     fn agent<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Option<Agent>> {
@@ -178,10 +163,7 @@ impl Store for ReferenceStore {
         agent: AgentId,
         key: &'a SessionKey,
     ) -> Read<'a, Option<Session>> {
-        self.seen(scope, |rows| {
-            let id = rows.session_keys.get(&(agent, key.clone()))?;
-            rows.seen_session(scope, *id).cloned()
-        })
+        self.seen(scope, |rows| rows.find_session(scope, agent, key))
     }
 
     fn sessions<'a>(
@@ -190,12 +172,7 @@ impl Store for ReferenceStore {
         agent: Option<AgentId>,
         asked: Page<SessionId>,
     ) -> Read<'a, Vec<Session>> {
-        self.seen(scope, |rows| {
-            let wanted = rows.sessions.values().rev().filter(|session| {
-                rows.sees(scope, session.agent) && agent.is_none_or(|agent| agent == session.agent)
-            });
-            page(wanted.map(|session| (session.id, session.clone())), asked, true)
-        })
+        self.seen(scope, |rows| rows.list_sessions(scope, agent, asked))
     }
 
     fn session_tail<'a>(
@@ -212,16 +189,7 @@ impl Store for ReferenceStore {
     }
 
     fn runs<'a>(&'a self, scope: &'a Scope, filter: RunFilter, asked: Page<RunId>) -> Read<'a, Vec<Run>> {
-        let RunFilter { session, agent, status } = filter;
-        let wanted = move |run: &&Run| {
-            session.is_none_or(|session| session == run.session)
-                && agent.is_none_or(|agent| agent == run.agent)
-                && status.is_none_or(|status: RunStatus| status == run.head.status)
-        };
-        self.seen(scope, |rows| {
-            let seen = rows.runs.values().rev().filter(|run| rows.sees(scope, run.agent)).filter(wanted);
-            page(seen.map(|run| (run.id, run.clone())), asked, true)
-        })
+        self.seen(scope, |rows| rows.list_runs(scope, filter, asked))
     }
 
     fn run_spending<'a>(
@@ -247,11 +215,7 @@ impl Store for ReferenceStore {
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<StoredEntry>> {
-        self.seen(scope, |rows| {
-            let entries = rows.seen_run(scope, run).map_or(&[][..], |run| rows.journal(run.id));
-            let wanted = entries.iter().filter(|entry| entry.seq > after);
-            wanted.take(limit.min(Page::<RunId>::LIMIT_MAX)).cloned().collect()
-        })
+        self.seen(scope, |rows| rows.list_entries(scope, run, after, limit))
     }
 
     fn inbox<'a>(
@@ -261,12 +225,7 @@ impl Store for ReferenceStore {
         after: u64,
         limit: usize,
     ) -> Read<'a, Vec<InboxItem>> {
-        self.seen(scope, |rows| {
-            let seen = rows.owner_agent(owner).is_some_and(|agent| rows.sees(scope, agent));
-            let items = if seen { rows.inbox(owner) } else { &[] };
-            let wanted = items.iter().filter(|item| item.position > after);
-            wanted.take(limit.min(Page::<RunId>::LIMIT_MAX)).cloned().collect()
-        })
+        self.seen(scope, |rows| rows.list_items(scope, owner, after, limit))
     }
 
     fn keyed<'a>(
@@ -275,15 +234,7 @@ impl Store for ReferenceStore {
         key: &'a str,
         at: jiff::Timestamp,
     ) -> Read<'a, Option<KeyedItem>> {
-        self.seen(scope, |rows| {
-            let row = rows.item_keys.get(key).filter(|_| scope.agent().is_none())?;
-            row.expires_at.is_none_or(|end| at < end).then_some(KeyedItem {
-                item: row.item,
-                owner: row.owner,
-                position: row.position,
-                request: row.key.request,
-            })
-        })
+        self.seen(scope, |rows| rows.find_keyed(scope, key, at))
     }
 
     fn pin<'a>(&'a self, scope: &'a Scope, digest: Digest) -> Read<'a, Option<Bytes>> {
@@ -296,14 +247,7 @@ impl Store for ReferenceStore {
         session: SessionId,
         page: Page<&'a str>,
     ) -> Read<'a, Vec<StateEntry>> {
-        self.seen(scope, |rows| {
-            let seen = rows.seen_session(scope, session).is_some();
-            let entries = rows.states.iter().filter(|((of, _), _)| seen && *of == session);
-            let wanted =
-                entries.filter(|((_, name), _)| page.after.is_none_or(|after| name.as_str() > after));
-            let wanted = wanted.take(page.limit.min(Page::<RunId>::LIMIT_MAX));
-            wanted.map(|((_, name), row)| row.entry(name)).collect()
-        })
+        self.seen(scope, |rows| rows.list_state(scope, session, page))
     }
 
     fn state_entry<'a>(
@@ -312,20 +256,11 @@ impl Store for ReferenceStore {
         session: SessionId,
         name: &'a str,
     ) -> Read<'a, Option<StateEntry>> {
-        self.seen(scope, |rows| {
-            let seen = rows.seen_session(scope, session).is_some();
-            let found = rows.states.get(&(session, name.to_owned())).filter(|_| seen);
-            found.map(|row| row.entry(name))
-        })
+        self.seen(scope, |rows| rows.find_state(scope, session, name))
     }
 
     fn delivery<'a>(&'a self, scope: &'a Scope, delivery: DeliveryId) -> Read<'a, Option<DeliveryRecord>> {
-        self.seen(scope, |rows| {
-            let row = rows.deliveries.get(&delivery).filter(|row| rows.sees(scope, row.delivery.agent))?;
-            let surplus = row.attempts.len().saturating_sub(Page::<DeliveryId>::LIMIT_MAX);
-            let attempts = row.attempts.values().skip(surplus).map(|(_, attempt)| attempt.clone()).collect();
-            Some(DeliveryRecord { delivery: row.delivery.clone(), body: row.body.clone(), attempts })
-        })
+        self.seen(scope, |rows| rows.find_delivery(scope, delivery))
     }
 
     fn deliveries<'a>(
@@ -334,13 +269,7 @@ impl Store for ReferenceStore {
         filter: DeliveryFilter,
         wanted: Page<DeliveryId>,
     ) -> Read<'a, Vec<Delivery>> {
-        self.seen(scope, |rows| {
-            let found = rows.seen_deliveries(scope).map(|row| &row.delivery).rev().filter(|delivery| {
-                filter.state.is_none_or(|state| delivery.state == state)
-                    && filter.target.as_ref().is_none_or(|target| delivery.target == *target)
-            });
-            page(found.map(|delivery| (delivery.id, delivery.clone())), wanted, true)
-        })
+        self.seen(scope, |rows| rows.list_deliveries(scope, &filter, wanted))
     }
 
     fn outbox<'a>(
@@ -360,19 +289,7 @@ impl Store for ReferenceStore {
     }
 
     fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
-        self.seen(scope, |rows| {
-            let numbered = rows.seen_deliveries(scope).filter_map(|row| Some((row.delivery.feed?, row)));
-            let numbered: BTreeMap<_, _> = numbered.filter(|(number, _)| *number > after).collect();
-            let (mut items, mut bytes) = (Vec::new(), 0);
-            for (number, row) in numbered.into_iter().take(limit.min(Page::<DeliveryId>::LIMIT_MAX)) {
-                bytes += row.body.len();
-                items.push(FeedItem { number, delivery: row.delivery.clone(), body: row.body.clone() });
-                if bytes > 1 << 20 {
-                    break;
-                }
-            }
-            items
-        })
+        self.seen(scope, |rows| rows.list_feed(scope, after, limit))
     }
 
     fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {
@@ -391,21 +308,11 @@ impl Store for ReferenceStore {
     }
 
     fn capabilities<'a>(&'a self, scope: &'a Scope, asked: Page<CapabilityId>) -> Read<'a, Vec<Capability>> {
-        self.seen(scope, |rows| {
-            let held = rows.capabilities.iter().filter(|(_, row)| rows.sees(scope, row.holder));
-            page(held.map(|(id, row)| (*id, row.clone())), asked, false)
-        })
+        self.seen(scope, |rows| rows.list_capabilities(scope, asked))
     }
 
     fn file_label<'a>(&'a self, scope: &'a Scope, agent: AgentId, path: &'a str) -> Read<'a, KnownFile> {
-        self.seen(scope, |rows| {
-            if !rows.sees(scope, agent) {
-                return KnownFile::default();
-            }
-            let file = rows.files.get(&agent).and_then(|files| files.get(path)).cloned();
-            let rest = rows.files_rest.get(&agent).copied();
-            KnownFile { file, rest: rest.unwrap_or(KnownFile::default().rest) }
-        })
+        self.seen(scope, |rows| rows.find_file(scope, agent, path))
     }
 
     fn file_labels<'a>(
@@ -414,19 +321,11 @@ impl Store for ReferenceStore {
         agent: AgentId,
         asked: Page<&'a str>,
     ) -> Read<'a, Vec<(String, FileLabel)>> {
-        self.seen(scope, |rows| {
-            let files = rows.files.get(&agent).filter(|_| rows.sees(scope, agent));
-            let files = files.into_iter().flatten();
-            let files = files.map(|(path, file)| (path.as_str(), (path.clone(), file.clone())));
-            page(files, asked, false)
-        })
+        self.seen(scope, |rows| rows.list_files(scope, agent, asked))
     }
 
     fn feed_state<'a>(&'a self, scope: &'a Scope) -> Read<'a, FeedState> {
-        self.seen(scope, |rows| {
-            let subscribers = rows.subscribers.values().filter(|_| scope.agent().is_none());
-            FeedState { last: rows.feed_last, subscribers: subscribers.cloned().collect() }
-        })
+        self.seen(scope, |rows| rows.find_feed_state(scope))
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {

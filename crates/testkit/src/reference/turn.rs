@@ -17,7 +17,7 @@ use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
 
 impl TenantRows {
     pub(super) fn session_open(&mut self, open: &SessionOpen) -> Result<(), Refusal> {
-        let SessionOpen { session, agent, key, at } = open;
+        let SessionOpen { session, agent, key, at, .. } = open;
         if let Some(known) = self.sessions.get(session) {
             let same = (known.agent, &known.key, known.opened_at) == (*agent, key, *at);
             return if same { Ok(()) } else { Err(Refusal::Malformed(format!("{session} exists already"))) };

@@ -412,6 +412,7 @@ impl Store for TwoSessions {
         _: &'a Operator,
         _: jiff::Timestamp,
         _: usize,
+        _: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
         not_asked()
     }

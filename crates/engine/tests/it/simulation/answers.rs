@@ -6,7 +6,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::client::{Answers, ClientTool, Offer, Wishes};
 use dromia_contracts::content::{CallStatus, Part, ToolResult};
 use dromia_contracts::label::Label;
-use dromia_contracts::runs::{NewInput, Runs as _, Submitted, Target};
+use dromia_contracts::runs::{ImportLabels, NewInput, Runs as _, Submitted, Target};
 use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::{Actor, CallId, Digest, ErrorCode, Fault, RunId, SessionId};
@@ -86,7 +86,7 @@ fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let file = scene.engine.export(scope.clone(), session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
-    let copy = scene.engine.import(scope, agent, file);
+    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
     assert_eq!(runs.len(), 2, "{runs:?}");
@@ -112,7 +112,8 @@ fn results_that_came_late_are_joined_by_whoever_repeats_them() {
     for list in ["items", "runs"] {
         file[list].as_array_mut().expect("a list").swap(1, 2);
     }
-    let copy = scene.engine.import(scope, agent, file.to_string().into_bytes());
+    let file = file.to_string().into_bytes();
+    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
     assert_eq!(runs.len(), 3, "{runs:?}");

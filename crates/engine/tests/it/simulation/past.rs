@@ -6,7 +6,7 @@ use dromia_contracts::content::InputMessage;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::label::{Integrity, Label};
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::Runs as _;
+use dromia_contracts::runs::{ImportLabels, Runs as _};
 use dromia_contracts::sent::TaintedPast::{self, Handle, Whole};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{Page, Store as _};
@@ -165,18 +165,38 @@ fn a_takeover_writes_the_same_bytes_whatever_the_configuration_says_now() {
 }
 
 #[test]
-fn an_imported_session_has_the_same_bytes() {
+fn an_imported_session_whose_labels_are_believed_has_the_same_bytes() {
     let mut scene = Scene::told(Options::default(), Handle);
     let run = scene.turn("look");
     let bodies = scene.bodies(run);
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let file = scene.engine.export(scope.clone(), scene.run().session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
-    let copy = scene.engine.import(scope, agent, file);
+    let copy = scene.engine.import(scope, agent, file, ImportLabels::Believed);
     scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let copied = scene.world.runs(scene.world.tenants[0]).pop().expect("four runs").id;
     assert_ne!(copied, run);
     assert_eq!(scene.bodies(copied), bodies);
+}
+
+#[test]
+fn a_session_that_nobody_vouches_for_taints_what_comes_after_it() {
+    for (labels, trust) in
+        [(ImportLabels::Doubted, Integrity::Untrusted), (ImportLabels::Believed, Integrity::Trusted)]
+    {
+        let mut scene = Scene::told(Options::default(), Handle);
+        let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
+        let file = scene.engine.export(scope.clone(), scene.run().session);
+        let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+        let copy = scene.engine.import(scope.clone(), agent, file, labels);
+        let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
+        let key =
+            at_once(scene.world.truth.session(&scope, copy)).expect("it reads").expect("it is there").key;
+        scene.world.places[0].key = key;
+        let run = scene.turn("look");
+        let told: Vec<_> = scene.labels(run).iter().map(|label| label.integrity).collect();
+        assert_eq!(told, [trust], "{labels:?}");
+    }
 }
 
 /// A call that time or a person allows runs in a session of its own, and what it gave, a fact of the runtime that repeats its

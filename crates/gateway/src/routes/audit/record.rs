@@ -112,7 +112,7 @@ fn change(notary: &dyn Notary, place: AuditCursor, at: Timestamp, act: &Act, cha
             action: Some(*rule),
             ..record
         },
-        Change::SessionExported { session } => {
+        Change::SessionExported { session } | Change::SessionTrusted { session, .. } => {
             Record { session: Some(*session), what: Some(session.to_string()), ..record }
         }
     }
@@ -325,6 +325,7 @@ mod tests {
             (rule_set, Some(holder), "(redacted)".to_owned(), Some("deny")),
             (Change::ApprovalRuleRemoved { name: named() }, None, "(redacted)".to_owned(), None),
             (Change::SessionExported { session }, None, session.to_string(), None),
+            (Change::SessionTrusted { session, agent: holder }, Some(holder), session.to_string(), None),
         ] {
             let kind = change.kind();
             let record = told(change);

@@ -112,7 +112,13 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             revision: Digest::default(),
             config,
         }))
-        .with(Mutation::SessionOpen(SessionOpen { session: house.session, agent: house.agent, key, at }));
+        .with(Mutation::SessionOpen(SessionOpen {
+            session: house.session,
+            agent: house.agent,
+            key,
+            at,
+            believes: false,
+        }));
     done(world);
     let item = ItemId::from_bytes(*house.run.as_bytes());
     let started = Entry::RunStarted(RunStarted {

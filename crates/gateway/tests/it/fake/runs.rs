@@ -10,8 +10,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
-    Answer, End, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest, Submitted,
-    Target, Watch, Why,
+    Answer, End, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest,
+    Submitted, Target, Watch, Why,
 };
 use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::store::StoredEntry;
@@ -313,8 +313,15 @@ impl Runs for Rooms {
         ready(self.lock().visible_session(&scope, session).map(|_| b"a session".to_vec()))
     }
 
-    fn import(&self, scope: Scope, agent: AgentId, file: Vec<u8>) -> BoxFuture<'_, Result<SessionId, Fault>> {
+    fn import(
+        &self,
+        scope: Scope,
+        agent: AgentId,
+        file: Vec<u8>,
+        labels: ImportLabels,
+    ) -> BoxFuture<'_, Result<SessionId, Fault>> {
         let mut inner = self.lock();
+        inner.imported.push(labels);
         assert_eq!(file, b"a session", "the file came whole");
         let imported = inner.visible_agent(&scope, agent).map(|_| ());
         let session = SessionId::from_uuid(inner.uuid());

@@ -124,6 +124,7 @@ impl Store for Rooms {
         _: &'a Operator,
         _: jiff::Timestamp,
         _: usize,
+        _: usize,
     ) -> Read<'a, Vec<CoolingApproval>> {
         ready(Vec::new())
     }

@@ -160,7 +160,7 @@ impl Store for Forgetful {
         fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
-        fn cooling_approvals(operator: &'a Operator, open_at: Timestamp, limit: usize) -> Vec<CoolingApproval>;
+        fn cooling_approvals(operator: &'a Operator, open_at: Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
         fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
         fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);

@@ -1,0 +1,235 @@
+//! What an approval is bound to: everything that was judged, as one digest.
+//!
+//! It is a function of its inputs and of nothing else, so the digest that is made when a call is asked about and the one that
+//! is made when it is about to begin are equal if and only if nothing of it changed in between. It decides nothing.
+
+use dromia_contracts::sandbox::Limits;
+use dromia_contracts::terms::ToolTerms;
+use dromia_contracts::tool::{PreparedCall, ToolDescriptor};
+use dromia_contracts::{Actor, AgentId, Digest, TenantId};
+use serde_json::{Value, json};
+
+/// What is judged of a call, and by what.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'a> {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The agent.
+    pub agent: AgentId,
+    /// Who led to the call.
+    pub author: &'a Actor,
+    /// What the agent may do.
+    pub grants: &'a [String],
+    /// The call in canonical form: its action stands for tool and arguments, and where it would reach out to counts as well.
+    /// Which call of its run it is does not.
+    pub call: &'a PreparedCall,
+    /// The tool as it is described; nothing where there is none of that name any more.
+    pub tool: Option<&'a ToolDescriptor>,
+    /// The most that the call may use.
+    pub limits: Option<Limits>,
+    /// What the operator says about the tool: its walls and its hosts.
+    pub terms: &'a ToolTerms,
+    /// The rule that asks.
+    pub rule: &'a str,
+    /// The policy that it stands in.
+    pub policy: Option<Digest>,
+    /// The word of the verdict, where it is another one than to ask.
+    pub verdict: Option<&'a str>,
+}
+
+impl Bound<'_> {
+    /// Digests it. Open approvals hold digests of before, so what is written for the same inputs never changes.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(*blake3::hash(self.written().as_bytes()).as_bytes())
+    }
+
+    /// Writes it as JSON with sorted keys.
+    fn written(&self) -> String {
+        let reaches = self.call.reaches.as_ref().map(|reaches| {
+            json!({
+                "method": reaches.method.as_str(),
+                "url": reaches.url,
+                "secrets": reaches.secrets,
+            })
+        });
+        let mut bound = json!({
+            "version": 1,
+            "tenant": self.tenant,
+            "agent": self.agent,
+            "author": self.author,
+            "grants": self.grants,
+            "action": self.call.action,
+            "effect": self.call.effect,
+            "tool": self.tool,
+            "reaches": reaches,
+            "limits": self.limits,
+            "sandbox": self.terms.sandbox,
+            "network": self.call.network,
+            "net": self.terms.net,
+            "rule": self.rule,
+            "policy": self.policy,
+        });
+        if let Some(verdict) = self.verdict {
+            bound["verdict"] = Value::from(verdict);
+        }
+        bound.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::CallId;
+    use dromia_contracts::egress::{Method, Reaches};
+    use dromia_contracts::label::Label;
+    use dromia_contracts::sandbox::{Level, Network};
+    use dromia_contracts::tool::{ArgumentRole, EffectClass};
+
+    use super::*;
+
+    /// What a binding is made of, owned.
+    #[derive(Clone)]
+    struct Inputs {
+        tenant: TenantId,
+        agent: AgentId,
+        author: Actor,
+        grants: Vec<String>,
+        call: PreparedCall,
+        tool: Option<ToolDescriptor>,
+        limits: Option<Limits>,
+        terms: ToolTerms,
+        rule: String,
+        policy: Option<Digest>,
+        verdict: Option<&'static str>,
+    }
+
+    impl Inputs {
+        fn new() -> Self {
+            Self {
+                tenant: TenantId::from_bytes([1; 16]),
+                agent: AgentId::from_bytes([2; 16]),
+                author: Actor::new("cli:ada"),
+                grants: vec!["exec".to_owned()],
+                call: PreparedCall {
+                    id: CallId { step: 1, index: 0 },
+                    tool: "exec".to_owned(),
+                    effect: EffectClass::Unkeyed,
+                    arguments: "{}".to_owned(),
+                    action: Digest::from_bytes([3; 32]),
+                    reaches: None,
+                    network: None,
+                },
+                tool: Some(ToolDescriptor {
+                    name: "exec".to_owned(),
+                    description: "Runs.".to_owned(),
+                    parameters: json!({"type": "object", "a": 1}),
+                    effect: EffectClass::Unkeyed,
+                    roles: Vec::new(),
+                    result_label: Label::OUTSIDE,
+                }),
+                limits: Some(Limits::DEFAULT),
+                terms: ToolTerms::default(),
+                rule: "ask exec".to_owned(),
+                policy: Some(Digest::from_bytes([4; 32])),
+                verdict: None,
+            }
+        }
+
+        fn bound(&self) -> Bound<'_> {
+            Bound {
+                tenant: self.tenant,
+                agent: self.agent,
+                author: &self.author,
+                grants: &self.grants,
+                call: &self.call,
+                tool: self.tool.as_ref(),
+                limits: self.limits,
+                terms: &self.terms,
+                rule: &self.rule,
+                policy: self.policy,
+                verdict: self.verdict,
+            }
+        }
+    }
+
+    fn tool(inputs: &mut Inputs) -> &mut ToolDescriptor {
+        inputs.tool.as_mut().expect("there is one")
+    }
+
+    /// Every way in which something that is judged may change.
+    const CHANGES: [fn(&mut Inputs); 29] = [
+        |inputs| inputs.tenant = TenantId::from_bytes([9; 16]),
+        |inputs| inputs.agent = AgentId::from_bytes([9; 16]),
+        |inputs| inputs.author = Actor::new("cli:eve"),
+        |inputs| inputs.grants.push("net:h".to_owned()),
+        |inputs| inputs.grants = vec!["ex".to_owned(), "ec".to_owned()],
+        |inputs| inputs.call.action = Digest::from_bytes([9; 32]),
+        |inputs| inputs.call.effect = EffectClass::Pure,
+        |inputs| inputs.call.reaches = Some(reaches(Method::Get, "https://h/", &[])),
+        |inputs| inputs.call.reaches = Some(reaches(Method::Post, "https://h/", &[])),
+        |inputs| inputs.call.reaches = Some(reaches(Method::Get, "https://i/", &[])),
+        |inputs| inputs.call.reaches = Some(reaches(Method::Get, "https://h/", &["key"])),
+        |inputs| inputs.tool = None,
+        |inputs| tool(inputs).name.push('x'),
+        |inputs| tool(inputs).description.push('x'),
+        |inputs| tool(inputs).parameters["a"] = json!(2),
+        |inputs| tool(inputs).parameters["a"] = json!("1"),
+        |inputs| tool(inputs).effect = EffectClass::Keyed,
+        |inputs| tool(inputs).roles.push(("to".to_owned(), ArgumentRole::Destination)),
+        |inputs| tool(inputs).result_label = Label::PUBLIC_FACT,
+        |inputs| inputs.limits = None,
+        |inputs| inputs.limits = Some(Limits { wall_ms: 1, ..Limits::DEFAULT }),
+        |inputs| inputs.limits = Some(Limits { disk_bytes: 1, ..Limits::DEFAULT }),
+        |inputs| inputs.terms.sandbox = Some(Level::Base),
+        |inputs| inputs.call.network = Some(Network::Proxy),
+        |inputs| inputs.terms.net.push("h".to_owned()),
+        |inputs| inputs.rule.push('x'),
+        |inputs| inputs.policy = None,
+        |inputs| inputs.policy = Some(Digest::from_bytes([9; 32])),
+        |inputs| inputs.verdict = Some("delay"),
+    ];
+
+    fn reaches(method: Method, url: &str, secrets: &[&str]) -> Reaches {
+        let secrets = secrets.iter().map(|&name| name.to_owned()).collect();
+        Reaches { method, url: url.to_owned(), secrets }
+    }
+
+    #[test]
+    fn whatever_changes_makes_another_binding_and_no_two_changes_make_the_same() {
+        let mut seen = vec![Inputs::new().bound().digest()];
+        for change in CHANGES {
+            let mut inputs = Inputs::new();
+            change(&mut inputs);
+            let digest = inputs.bound().digest();
+            assert_eq!(inputs.clone().bound().digest(), digest, "it is a function of its inputs");
+            seen.push(digest);
+        }
+        for (at, digest) in seen.iter().enumerate() {
+            assert!(!seen[..at].contains(digest), "change {at} is not bound");
+        }
+    }
+
+    #[test]
+    fn the_order_of_fields_escapes_and_the_number_of_the_call_do_not_matter() {
+        let mut other = Inputs::new();
+        let text = r#"{"\u0061": 1, "type": "obj\u0065ct"}"#;
+        tool(&mut other).parameters = serde_json::from_str(text).expect("it is JSON");
+        other.call.id = CallId { step: 7, index: 7 };
+        assert_eq!(other.bound().digest(), Inputs::new().bound().digest());
+    }
+
+    /// Approvals that are open hold what a program of before bound them to.
+    #[test]
+    fn what_is_bound_is_written_as_ever() {
+        let mut inputs = Inputs::new();
+        (inputs.limits, inputs.verdict) = (None, Some("delay"));
+        inputs.call.reaches = Some(reaches(Method::Get, "https://h/", &["key"]));
+        let (tenant, agent) = (inputs.tenant, inputs.agent);
+        let expected = format!(
+            r#"{{"action":"{}","agent":"{agent}","author":"cli:ada","effect":"unkeyed","grants":["exec"],"limits":null,"net":[],"network":null,"policy":"{}","reaches":{{"method":"{}","secrets":["key"],"url":"https://h/"}},"rule":"ask exec","sandbox":null,"tenant":"{tenant}","tool":{{"description":"Runs.","effect":"unkeyed","name":"exec","parameters":{{"a":1,"type":"object"}},"result_label":"untrusted/agent","roles":[]}},"verdict":"delay","version":1}}"#,
+            "03".repeat(32),
+            "04".repeat(32),
+            Method::Get.as_str(),
+        );
+        assert_eq!(inputs.bound().written(), expected);
+    }
+}

@@ -1,0 +1,20 @@
+//! What approvals are bound to, over the corpus of the fuzz target and what is near it.
+
+mod binding;
+
+use dromia_testkit::fuzz::{corpus, holds, mutated};
+
+/// How many changed forms of each file are tried.
+const MUTATIONS: u64 = 32;
+
+#[test]
+fn two_approvals_are_bound_alike_only_where_all_that_is_bound_is_alike() {
+    let files = corpus("approval_binding");
+    assert!(files.len() > 3, "next to nothing was tried");
+    for (name, seed) in files {
+        holds(&format!("approval_binding/{name}"), binding::property, &seed);
+        for number in 0..MUTATIONS {
+            holds(&format!("approval_binding/{name}~{number}"), binding::property, &mutated(&seed, number));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The journals of a tenant, each read from its first entry on with everything that was said, and compared with how far the
+//! seals go.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::AuditProblem;
+use super::seals::{Place, Walk};
+use crate::code::{self, stored};
+use crate::open::OpenError;
+use crate::read::journal::{Bodies, Checked};
+use crate::reader::Problem;
+use crate::row::{StoredRun, run_columns};
+
+/// How many entries are read at a time; one may be as long as a batch.
+const ENTRIES: i64 = 16;
+
+impl Walk<'_> {
+    /// Reads every journal of the tenant.
+    pub(super) fn journals(&mut self, bodies: Bodies<'_>) -> Result<(), OpenError> {
+        let mut after = Vec::new();
+        while let Some(run) = self.next_run(&after)? {
+            after = run.to_vec();
+            self.journal(bodies, run)?;
+        }
+        Ok(())
+    }
+
+    /// The next run that has a row or an entry.
+    fn next_run(&self, after: &[u8]) -> rusqlite::Result<Option<[u8; 16]>> {
+        let mut next: Option<[u8; 16]> = None;
+        for sql in [
+            "SELECT run FROM runs WHERE tenant = ?1 AND run > ?2 ORDER BY run LIMIT 1",
+            "SELECT run FROM entries WHERE tenant = ?1 AND run > ?2 ORDER BY run LIMIT 1",
+        ] {
+            let found = self
+                .db
+                .prepare_cached(sql)?
+                .query_row(params![self.tenant.as_bytes(), after], |row| code::bytes(row, 0))
+                .optional()?;
+            next = match (next, found) {
+                (Some(one), Some(other)) => Some(std::cmp::min(one, other)),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(next)
+    }
+
+    fn journal(&mut self, bodies: Bodies<'_>, run: [u8; 16]) -> Result<(), OpenError> {
+        self.checked.runs += 1;
+        let found = self
+            .db
+            .prepare_cached(concat!("SELECT ", run_columns!(), " FROM runs WHERE tenant = ?1 AND run = ?2"))?
+            .query_row(params![self.tenant.as_bytes(), run], |row| StoredRun::read(row, 0));
+        let place = Place { run: Some(run), ..Place::default() };
+        let row = match found {
+            Ok(row) => row,
+            Err(rusqlite::Error::QueryReturnedNoRows) => {
+                self.found(AuditProblem::RunRemoved, place);
+                return Ok(());
+            }
+            Err(error) => {
+                let detail = unreadable(error)?;
+                self.found_with(AuditProblem::RunChanged, place, Some(detail));
+                return Ok(());
+            }
+        };
+        let place = Place { session: Some(*row.run.session.as_bytes()), ..place };
+        let mut journal = match Checked::after(bodies, &row, 0) {
+            Ok(journal) => journal,
+            Err(problem) => return self.damaged(place, 1, problem),
+        };
+        loop {
+            match journal.read(ENTRIES, |_| true) {
+                Ok(entries) if entries.is_empty() => break,
+                Ok(entries) => self.checked.entries += entries.len() as u64,
+                Err(problem) => return self.damaged(place, journal.seq() + 1, problem),
+            }
+        }
+        self.said(place, run)?;
+        self.is_covered(place, run, journal.seq())
+    }
+
+    /// Tells of an entry that could not be read.
+    fn damaged(&mut self, place: Place, seq: u64, problem: Problem) -> Result<(), OpenError> {
+        let detail = match problem {
+            Problem::Damaged { problem, .. } => problem,
+            Problem::Sql(error) => unreadable(error)?,
+        };
+        let is_there = self
+            .db
+            .prepare_cached("SELECT 1 FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3")?
+            .exists(params![self.tenant.as_bytes(), place.run, stored(seq)])?;
+        let problem = if is_there { AuditProblem::EntryChanged } else { AuditProblem::EntryRemoved };
+        self.found_with(problem, Place { seq: Some(seq), ..place }, Some(detail));
+        Ok(())
+    }
+
+    /// Nothing of this program takes away what was said and leaves the entry.
+    fn said(&mut self, place: Place, run: [u8; 16]) -> Result<(), OpenError> {
+        let erased: Option<u64> = self
+            .db
+            .prepare_cached(
+                "SELECT seq FROM entries WHERE tenant = ?1 AND run = ?2 AND place = 4 ORDER BY seq LIMIT 1",
+            )?
+            .query_row(params![self.tenant.as_bytes(), run], |row| code::number(row, 0))
+            .optional()?;
+        if let Some(seq) = erased {
+            self.found(AuditProblem::BodyRemoved, Place { seq: Some(seq), ..place });
+        }
+        Ok(())
+    }
+
+    /// Looks whether a journal is sealed to its end.
+    fn is_covered(&mut self, place: Place, run: [u8; 16], last: u64) -> Result<(), OpenError> {
+        if self.covered.get(&run).is_some_and(|covered| covered.to >= last) {
+            return Ok(());
+        }
+        // It may have grown since the seals were read.
+        self.read_on()?;
+        let covered = if let Some(covered) = self.covered.get(&run) {
+            covered.to
+        } else {
+            let before = self.before(&run)?.to;
+            self.checked.before += u64::from(before > 0);
+            before
+        };
+        if covered < last {
+            self.found(AuditProblem::Unsealed, Place { seq: Some(covered + 1), ..place });
+        }
+        Ok(())
+    }
+}
+
+/// Takes an error for what it says about a row; whatever says something about the file is one.
+fn unreadable(error: rusqlite::Error) -> Result<String, OpenError> {
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => Ok(error.to_string()),
+        error => Err(error.into()),
+    }
+}

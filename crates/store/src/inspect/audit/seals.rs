@@ -1,0 +1,255 @@
+//! The seals of a tenant, read in their order: each follows from the one before, and each span of one names the chain of a
+//! journal at an entry. Journals are not read here, but for those chains.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::audit::{Act, Change};
+use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
+
+use super::{AuditChecked, AuditFinding, AuditProblem, Checkpointed};
+use crate::code::{self, stored};
+use crate::seal::{self, Owner, Span};
+
+/// How many seals are read at a time.
+const SEALS: i64 = 64;
+/// The most findings of one tenant; more of them say nothing more.
+const FINDINGS_MAX: usize = 1_000;
+
+/// A seal as it is stored: number, time, kind, record, chain.
+type Sealed = (u64, i64, i64, Vec<u8>, Vec<u8>);
+
+/// Where something was found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) session: Option<[u8; 16]>,
+    pub(super) run: Option<[u8; 16]>,
+    pub(super) seq: Option<u64>,
+    pub(super) seal: Option<u64>,
+}
+
+impl Place {
+    fn seal(number: u64) -> Self {
+        Self { seal: Some(number), ..Self::default() }
+    }
+
+    fn of(span: &Span, owner: Option<Owner>, seq: u64, seal: u64) -> Self {
+        let session = owner.map(|owner| owner.session);
+        Self { session, run: Some(span.run), seq: Some(seq), seal: Some(seal) }
+    }
+}
+
+/// How far a run is sealed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Covered {
+    pub(super) to: u64,
+    owner: Option<Owner>,
+}
+
+/// The way along one tenant's chain, and then along its journals.
+pub(super) struct Walk<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) tenant: TenantId,
+    /// By seal.
+    checkpoints: Vec<Checkpointed>,
+    /// The last seal that was read, and the chain up to it.
+    number: u64,
+    chain: [u8; 32],
+    /// How far each run is sealed, and whose it is.
+    pub(super) covered: HashMap<[u8; 16], Covered>,
+    /// Runs of which something was found already while the seals were read.
+    torn: HashSet<[u8; 16]>,
+    erased: HashSet<AgentId>,
+    /// Whether the chain begins with the tenant's registration, so that nothing of it is older than the seals.
+    is_born: bool,
+    pub(super) checked: AuditChecked,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins before the first seal. The checkpoints are by seal.
+    pub(super) fn new(db: &'a Connection, tenant: TenantId, checkpoints: Vec<Checkpointed>) -> Self {
+        Self {
+            db,
+            tenant,
+            checkpoints,
+            number: 0,
+            chain: seal::ORIGIN,
+            covered: HashMap::new(),
+            torn: HashSet::new(),
+            erased: HashSet::new(),
+            is_born: false,
+            checked: AuditChecked::default(),
+        }
+    }
+
+    pub(super) fn found(&mut self, problem: AuditProblem, place: Place) {
+        self.found_with(problem, place, None);
+    }
+
+    pub(super) fn found_with(&mut self, problem: AuditProblem, place: Place, detail: Option<String>) {
+        if self.checked.findings.len() < FINDINGS_MAX {
+            self.checked.findings.push(AuditFinding {
+                tenant: self.tenant,
+                session: place.session.map(SessionId::from_bytes),
+                run: place.run.map(RunId::from_bytes),
+                seq: place.seq,
+                seal: place.seal,
+                problem,
+                detail,
+            });
+        }
+    }
+
+    /// Learns which agents were erased: what they did is gone by right.
+    pub(super) fn learn_erased(&mut self) -> rusqlite::Result<()> {
+        let mut select = self.db.prepare_cached(
+            "SELECT record FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1",
+        )?;
+        let mut found = select.query([self.tenant.as_bytes()])?;
+        while let Some(row) = found.next()? {
+            let record: Vec<u8> = row.get(0)?;
+            let change = serde_json::from_slice::<Act>(&record).map(|act| act.change);
+            if let Ok(Change::AgentStateSet { agent, to: AgentState::Deleting }) = change {
+                self.erased.insert(agent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the seals that follow.
+    pub(super) fn read_on(&mut self) -> rusqlite::Result<()> {
+        loop {
+            let mut select = self.db.prepare_cached(
+                "SELECT number, at, kind, record, chain FROM audit \
+                 WHERE tenant = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
+            )?;
+            let page: Vec<Sealed> = select
+                .query_map(params![self.tenant.as_bytes(), stored(self.number), SEALS], |row| {
+                    Ok((code::number(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+                })?
+                .collect::<Result<_, _>>()?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for (number, at, kind, record, chain) in page {
+                self.seal(number, at, kind, &record, &chain)?;
+            }
+        }
+    }
+
+    fn seal(&mut self, number: u64, at: i64, kind: i64, record: &[u8], chain: &[u8]) -> rusqlite::Result<()> {
+        let follows = number == self.number + 1;
+        if follows {
+            if seal::next(&self.chain, self.tenant, number, at, kind, record)[..] != *chain {
+                self.found(AuditProblem::SealChanged, Place::seal(number));
+            }
+        } else {
+            self.found(AuditProblem::SealRemoved, Place::seal(self.number + 1));
+        }
+        // What follows is judged by what stands here, so that one fault is told once.
+        self.number = number;
+        self.chain = chain.try_into().unwrap_or(seal::ORIGIN);
+        self.checked.seals += 1;
+        let first = self.checkpoints.partition_point(|one| one.seal < number);
+        let mut signed = self.checkpoints[first..].iter().take_while(|one| one.seal == number);
+        if signed.any(|one| *one.chain.as_bytes() != self.chain) {
+            self.found(AuditProblem::Rewritten, Place::seal(number));
+        }
+        match (kind, Span::read_all(record)) {
+            (seal::SPANS, Some(spans)) => {
+                for span in &spans {
+                    self.span(span, number)?;
+                }
+            }
+            (seal::ACT, _) => {
+                self.checked.acts += 1;
+                self.is_born |= number == 1 && is_birth(record);
+            }
+            // A kind of a newer program is chained like any other.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Compares a span with the journal that it names.
+    fn span(&mut self, span: &Span, seal: u64) -> rusqlite::Result<()> {
+        let known = match self.covered.get(&span.run) {
+            Some(known) => *known,
+            None => self.before(&span.run)?,
+        };
+        let owner = span.owner.or(known.owner);
+        self.covered.insert(span.run, Covered { to: span.to.max(known.to), owner });
+        if span.from != known.to + 1 {
+            self.found(AuditProblem::Unsealed, Place::of(span, owner, known.to + 1, seal));
+        }
+        let chain: Option<Vec<u8>> = self
+            .db
+            .prepare_cached("SELECT chain FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3")?
+            .query_row(params![self.tenant.as_bytes(), span.run, stored(span.to)], |row| row.get(0))
+            .optional()?;
+        match chain {
+            Some(chain) if span.names(&chain) => {}
+            Some(_) => self.once(AuditProblem::EntryChanged, span, owner, seal),
+            None if self.is_erased(owner)? => self.checked.erased += 1,
+            None => self.once(AuditProblem::EntryRemoved, span, owner, seal),
+        }
+        Ok(())
+    }
+
+    /// Tells of a run once, however many spans it has.
+    fn once(&mut self, problem: AuditProblem, span: &Span, owner: Option<Owner>, seal: u64) {
+        if self.torn.insert(span.run) {
+            self.found(problem, Place::of(span, owner, span.to, seal));
+        }
+    }
+
+    fn is_erased(&mut self, owner: Option<Owner>) -> rusqlite::Result<bool> {
+        let Some(Owner { agent, .. }) = owner else { return Ok(false) };
+        let agent = AgentId::from_bytes(agent);
+        if !self.erased.contains(&agent) {
+            // It may have been erased since we began.
+            self.learn_erased()?;
+        }
+        Ok(self.erased.contains(&agent))
+    }
+
+    /// How far a run went before there were seals. No seal names these rows, so they are believed only of a tenant that is
+    /// older than the seals: whoever writes to the database itself could write them for a run of his own.
+    pub(super) fn before(&self, run: &[u8; 16]) -> rusqlite::Result<Covered> {
+        if self.is_born {
+            return Ok(Covered::default());
+        }
+        let found = self
+            .db
+            .prepare_cached("SELECT seq, agent, session FROM audit_before WHERE tenant = ?1 AND run = ?2")?
+            .query_row(params![self.tenant.as_bytes(), run], |row| {
+                let owner = Owner { agent: code::bytes(row, 1)?, session: code::bytes(row, 2)? };
+                Ok(Covered { to: code::number(row, 0)?, owner: Some(owner) })
+            })
+            .optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Compares where the seals end with what else knows where they ended.
+    pub(super) fn ends(&mut self) -> rusqlite::Result<()> {
+        let act: Option<u64> = self
+            .db
+            .prepare_cached("SELECT number FROM audit_heads WHERE tenant = ?1")?
+            .query_row([self.tenant.as_bytes()], |row| code::number(row, 0))
+            .optional()?;
+        let signed = self.checkpoints.last().map(|one| one.seal);
+        if act.max(signed).is_some_and(|known| known > self.number) {
+            self.found(AuditProblem::SealsTruncated, Place::seal(self.number + 1));
+        } else if self.checked.acts > 0 && act.is_none() {
+            self.found(AuditProblem::SealsTruncated, Place::seal(self.number));
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether an act is the registration of its tenant.
+fn is_birth(record: &[u8]) -> bool {
+    serde_json::from_slice::<Act>(record).is_ok_and(|act| matches!(act.change, Change::TenantCreated { .. }))
+}

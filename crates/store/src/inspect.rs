@@ -24,7 +24,7 @@ use crate::code::{Code as _, bytes, time_opt};
 use crate::config::StoreConfig;
 use crate::open::OpenError;
 
-pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed};
+pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed, JournalFold};
 
 /// The most files of bodies that are compared with their rows.
 const FILES_LOOKED_AT: usize = 4096;

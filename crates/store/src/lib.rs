@@ -35,7 +35,9 @@ mod rebuild;
 mod store;
 
 pub use crate::config::StoreConfig;
-pub use crate::inspect::{AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, Soundness};
+pub use crate::inspect::{
+    AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, JournalFold, Soundness,
+};
 pub use crate::migrate::MigrationPlan;
 pub use crate::open::OpenError;
 pub use crate::rebuild::{RebuildError, Rebuilt, rebuild_projections};

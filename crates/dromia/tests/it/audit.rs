@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::egress::create;
 use crate::home::{Home, block_on, stderr};
 
 /// A text that stands nowhere else in a store.
@@ -233,4 +234,40 @@ fn a_bit_that_changes_in_what_was_said_is_found_with_its_session_and_entry() {
     let finding = &found["findings"][0];
     assert_eq!((&finding["run"], &finding["session"]), (&answer["run"], &answer["session"]));
     assert!(finding["seq"].as_u64() >= Some(1) && finding["tenant"].is_string(), "{finding}");
+}
+
+#[test]
+fn a_configuration_that_is_edited_past_the_server_is_found_and_nobody_acts_by_it() {
+    let home = Home::new();
+    let server = home.serve();
+    create(&home, "clerk", &["file.read".to_owned()]);
+    server.terminate();
+    let verified = good(&home, &["audit", "verify"]);
+    assert!(verified["rights"].as_u64() >= Some(3) && verified["older"] == json!([]), "{verified:#}");
+    assert_settled(&home);
+    let database = home.path().join("store").join("dromia.db");
+    let mut bytes = fs::read(&database).expect("the store is there");
+    let (granted, more) = (b"\"file.read\"", b"\"file.edit\"");
+    let places: Vec<_> = bytes
+        .windows(granted.len())
+        .enumerate()
+        .filter(|(_, window)| *window == granted)
+        .map(|(place, _)| place)
+        .collect();
+    assert!(!places.is_empty(), "the grant is not in the main file");
+    for place in places {
+        bytes[place..place + more.len()].copy_from_slice(more);
+    }
+    fs::write(&database, bytes).expect("the store can be written");
+
+    let (code, found) = asked(&home, &["audit", "verify"]);
+    assert_eq!((code, problems(&found)), (6, vec!["row_changed"]), "{found:#}");
+    let row = found["findings"][0]["row"].as_str().expect("a row");
+    assert!(row.starts_with("revision of agent agt_"), "{row}");
+    let server = home.serve();
+    let (_, refused) = asked(&home, &["ask", "--agent", "clerk", "hi"]);
+    assert_eq!(refused["error"]["code"], "journal_damaged", "{refused}");
+    let (code, other) = asked(&home, &["ask", "hi"]);
+    assert_eq!(code, 0, "the other agents work on: {other}");
+    server.terminate();
 }

@@ -145,7 +145,8 @@ impl Pass<'_, '_> {
     ) -> Result<(), OpenError> {
         let (db, tenant) = (self.walk.db, self.walk.tenant);
         // A store that no program of today has opened lacks the newer tables, and there is nothing in them.
-        let mut known = db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+        let mut known =
+            db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
         if !known.exists([table])? {
             return Ok(());
         }

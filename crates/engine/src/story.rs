@@ -37,6 +37,8 @@ pub(crate) struct Story {
     pub(crate) label: Label,
     /// What the model said last.
     pub(crate) reply: Vec<Part>,
+    /// Whether a call of the newest run began.
+    pub(crate) began: bool,
     /// How many agents in a row led to the newest input.
     pub(crate) hops: u32,
     /// What the newest input offers beside what the agent has.
@@ -93,6 +95,7 @@ impl Story {
             history_from,
             label: Label { integrity: Integrity::Trusted, readers: Readers::Public },
             reply: Vec::new(),
+            began: false,
             hops: 0,
             client: Client::default(),
             asked: None,
@@ -153,6 +156,7 @@ impl Story {
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         self.tell_item(item)?;
         self.own_from = self.transcript.turns().len();
+        self.began = false;
         (self.clean_to, self.closed) = (0, false);
         Ok(())
     }
@@ -317,7 +321,10 @@ impl Story {
                 }
                 self.close();
             }
-            (Entry::ToolStarted(started), _) => self.origin.vouched.push(started.call),
+            (Entry::ToolStarted(started), _) => {
+                self.began = true;
+                self.origin.vouched.push(started.call);
+            }
             (Entry::ToolHanded(handed), _) => {
                 self.handed.push(handed.call);
                 self.origin.vouched.push(handed.call);

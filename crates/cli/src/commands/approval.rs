@@ -216,6 +216,7 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
         ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
         ("answer", format!("until {}, by {who}", time(approval.expires_at))),
         ("answered", answered.unwrap_or_default()),
+        ("did not run", unrun(approval)),
         ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
         ("action", approval.action.to_string()),
     ]);
@@ -237,6 +238,15 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
         output.paint(FOUND, "[found]")
     ));
     output.painted_lines(&lines.join("\n"))
+}
+
+/// Says of a call that was allowed and never began why not, as far as it is known here: its session was told more.
+fn unrun(approval: &Approval) -> String {
+    if approval.state == ApprovalState::Withdrawn && approval.answered_by.is_some() {
+        "what was judged has changed since it was allowed, or its run or agent ended first; its session was told".to_owned()
+    } else {
+        String::new()
+    }
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.

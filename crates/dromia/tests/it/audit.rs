@@ -69,6 +69,16 @@ fn what_was_decided_is_queried_followed_explained_and_exported() {
     for kind in ["tenant_created", "token_created", "agent_created", "config_applied", "run_completed"] {
         assert!(kinds.contains(kind), "no {kind} in {kinds}");
     }
+    // Whoever gave the inputs is found with the runs that they began; the newest can be had without all that came before.
+    let begun = good(&home, &["audit", "query", "--kind", "run_started"]);
+    let token = begun["items"][0]["actor"].as_str().expect("whose input began it").to_owned();
+    let mine = good(&home, &["audit", "query", "--actor", &token, "--kind", "run_started"]);
+    assert_eq!(mine["items"].as_array().map(Vec::len), Some(2), "{token}: {mine}");
+    let newest = good(&home, &["audit", "query", "--newest", "--limit", "1"]);
+    let oldest_first = good(&home, &["audit", "query", "--limit", "256"]);
+    let last = oldest_first["items"].as_array().expect("items").last().expect("one");
+    assert_eq!((newest["items"].as_array().map(Vec::len), &newest["items"][0]), (Some(1), last));
+
     let tail = home.run(&["audit", "tail", "--after", "0.0.0", "--count", "3", "--jsonl"]);
     let tail = String::from_utf8(tail.stdout).expect("JSON is text");
     let first: Vec<Value> = tail.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();

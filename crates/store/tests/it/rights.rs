@@ -286,7 +286,7 @@ async fn what_no_record_tells_of_is_told_mildly_where_it_may_be_older_than_the_r
 }
 
 #[tokio::test]
-async fn an_agent_does_not_act_by_a_configuration_that_is_not_what_its_digest_names() {
+async fn a_configuration_that_its_digest_does_not_name_is_caught() {
     let Mutation::AgentCreate(create) = agent_create(AGENT, "ada") else { panic!("an agent") };
     let scene = Scene::open().await;
     let read = scene.store.revision(&Scene::scope(), AGENT, create.revision).await.expect("is read");

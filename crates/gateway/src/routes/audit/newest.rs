@@ -52,7 +52,8 @@ async fn window(
     let (mut records, mut after) = (Vec::new(), from);
     loop {
         let read = read(core, scope, wanted, after, READ_ITEMS).await?;
-        let is_before = |record: &Record| record.place.parse().is_ok_and(|place: AuditCursor| place < before);
+        let is_before =
+            |record: &Record| record.place.parse::<AuditCursor>().is_ok_and(|place| place < before);
         records.extend(read.records.into_iter().filter(is_before));
         if read.is_last || read.next >= before {
             return Ok(records);

@@ -121,7 +121,7 @@ pub(crate) fn run(
 #[schemars(rename = "PolicyExplained")]
 pub(crate) enum Explained {
     /// What was decided.
-    Decided(Decision),
+    Decided(Box<Decision>),
     /// What it waits for: nothing is decided so far.
     Waits(Box<Approval>),
 }
@@ -153,7 +153,7 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
         }
     }
     if let Some(decision) = found {
-        return Ok(Explained::Decided(decision));
+        return Ok(Explained::Decided(Box::new(decision)));
     }
     // So many wait at a time that a few pages hold them.
     let mut path = format!("/v1/approvals?open=true&limit={LIMIT_MAX}");

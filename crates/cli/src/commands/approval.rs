@@ -7,6 +7,7 @@ use dromia_api::approval::{
     AnswerApproval, Approval, ApprovalRule, ArgumentOrigin, ReachKind, SetApprovalRule,
 };
 use dromia_api::list::LIMIT_MAX;
+use dromia_api::run::Decision;
 use dromia_api::{AgentId, ApprovalState, List, Origin, Rule, Seen, shown, suggest};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -60,7 +61,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
         args::Approval::Show(name) => {
             let approval: Approval = cli.client.get(&path(&name.id)).await?;
             let handles = Handles::read(cli, output).await;
-            card(&approval, &handles, output)?;
+            let unrun = unrun(cli, &approval).await;
+            card(&approval, &handles, unrun, output)?;
             Ok(Exit::Done)
         }
         args::Approval::Approve(approve) => {
@@ -190,7 +192,7 @@ fn path(id: &str) -> String {
 }
 
 /// Shows the exact call.
-fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outcome {
+fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &mut Output<'_>) -> Outcome {
     if output.is_json() {
         return output.document(approval);
     }
@@ -216,7 +218,7 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
         ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
         ("answer", format!("until {}, by {who}", time(approval.expires_at))),
         ("answered", answered.unwrap_or_default()),
-        ("did not run", unrun(approval)),
+        ("did not run", unrun.unwrap_or_default()),
         ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
         ("action", approval.action.to_string()),
     ]);
@@ -240,13 +242,22 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
     output.painted_lines(&lines.join("\n"))
 }
 
-/// Says of a call that was allowed and never began why not, as far as it is known here: its session was told more.
-fn unrun(approval: &Approval) -> String {
-    if approval.state == ApprovalState::Withdrawn && approval.answered_by.is_some() {
-        "what was judged has changed since it was allowed, or its run or agent ended first; its session was told".to_owned()
-    } else {
-        String::new()
+/// Says of a call that was allowed and never began why not: what its run decided about it, where that is known; one that would
+/// have begun in a run of its own is told of to its session.
+async fn unrun(cli: &Cli<'_>, approval: &Approval) -> Option<String> {
+    if approval.state != ApprovalState::Withdrawn || approval.answered_by.is_none() {
+        return None;
     }
+    let path = format!("/v1/runs/{}/decisions?limit={LIMIT_MAX}", approval.run);
+    // What cannot be asked is left out.
+    let found = cli.client.get::<List<Decision>>(&path).await.ok();
+    let decided = found.into_iter().flat_map(|page| page.items);
+    let refused = decided.rev().find(|decision| decision.call == approval.call && !decision.allowed);
+    Some(match refused.and_then(|decision| decision.rule.map(|rule| (rule, decision.why))) {
+        Some((rule, why)) => format!("{}: {}", shown(&rule), shown(&why)),
+        None => "what was judged has changed since it was allowed, or its run or agent ended first; its session was told"
+            .to_owned(),
+    })
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.

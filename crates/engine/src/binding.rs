@@ -27,7 +27,7 @@ pub struct Bound<'a> {
     pub tool: Option<&'a ToolDescriptor>,
     /// The most that the call may use.
     pub limits: Option<Limits>,
-    /// What the operator says about the tool: its walls and its hosts.
+    /// What the operator says about the tool: its walls and its hosts. What way out the call would be given is told by the call.
     pub terms: &'a ToolTerms,
     /// The rule that asks.
     pub rule: &'a str,

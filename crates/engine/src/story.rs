@@ -37,8 +37,6 @@ pub(crate) struct Story {
     pub(crate) label: Label,
     /// What the model said last.
     pub(crate) reply: Vec<Part>,
-    /// Whether a call of the newest run began.
-    pub(crate) began: bool,
     /// How many agents in a row led to the newest input.
     pub(crate) hops: u32,
     /// What the newest input offers beside what the agent has.
@@ -57,6 +55,8 @@ pub(crate) struct Story {
     clean_to: u32,
     /// Whether a later step of that run held something else, so that nothing more is planned.
     closed: bool,
+    /// Whether a call of that run began.
+    pub(crate) began: bool,
     /// How untrusted content of earlier turns is told.
     tainted_past: TaintedPast,
     /// What stands behind the handles in it.
@@ -95,7 +95,6 @@ impl Story {
             history_from,
             label: Label { integrity: Integrity::Trusted, readers: Readers::Public },
             reply: Vec::new(),
-            began: false,
             hops: 0,
             client: Client::default(),
             asked: None,
@@ -105,6 +104,7 @@ impl Story {
             own_from: 0,
             clean_to: 0,
             closed: false,
+            began: false,
             tainted_past: TaintedPast::Whole,
             past: Arc::default(),
             stays: Label::PUBLIC_FACT,

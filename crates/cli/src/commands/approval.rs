@@ -7,7 +7,6 @@ use dromia_api::approval::{
     AnswerApproval, Approval, ApprovalRule, ArgumentOrigin, ReachKind, SetApprovalRule,
 };
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::run::Decision;
 use dromia_api::{AgentId, ApprovalState, List, Origin, Rule, Seen, shown, suggest};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -250,7 +249,7 @@ async fn unrun(cli: &Cli<'_>, approval: &Approval) -> Option<String> {
     }
     let path = format!("/v1/runs/{}/decisions?limit={LIMIT_MAX}", approval.run);
     // What cannot be asked is left out.
-    let found = cli.client.get::<List<Decision>>(&path).await.ok();
+    let found = cli.client.get::<List<dromia_api::run::Decision>>(&path).await.ok();
     let decided = found.into_iter().flat_map(|page| page.items);
     let refused = decided.rev().find(|decision| decision.call == approval.call && !decision.allowed);
     Some(match refused.and_then(|decision| decision.rule.map(|rule| (rule, decision.why))) {

@@ -251,8 +251,12 @@ async fn unrun(cli: &Cli<'_>, approval: &Approval) -> Option<String> {
     // What cannot be asked is left out.
     let found = cli.client.get::<List<dromia_api::run::Decision>>(&path).await.ok();
     let decided = found.into_iter().flat_map(|page| page.items);
-    let refused = decided.rev().find(|decision| decision.call == approval.call && !decision.allowed);
-    Some(match refused.and_then(|decision| decision.rule.map(|rule| (rule, decision.why))) {
+    let last = decided.rev().find(|decision| decision.call == approval.call);
+    if last.as_ref().is_some_and(|decision| decision.allowed) {
+        // It began by another right.
+        return None;
+    }
+    Some(match last.and_then(|decision| decision.rule.map(|rule| (rule, decision.why))) {
         Some((rule, why)) => format!("{}: {}", shown(&rule), shown(&why)),
         None => "what was judged has changed since it was allowed, or its run or agent ended first; its session was told"
             .to_owned(),

@@ -94,7 +94,8 @@ pub struct Checked {
     pub tool: String,
     /// The arguments in canonical form, as they would be judged.
     pub arguments: serde_json::Value,
-    /// Whether it would be let through. With a token that was presented: whether that covers it.
+    /// Whether it would be let through. With a token that was presented: whether that covers it and the call is let through
+    /// then.
     pub allowed: bool,
     /// The rule that decides; behind the word `ask` or `delay`, where the call would wait for a person or for its time.
     pub rule: String,

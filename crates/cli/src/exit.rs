@@ -92,7 +92,9 @@ impl Exit {
                 "the run failed, was cancelled, or stopped at its limit; `dromia run why` says more"
             }
             Self::Budget => "a budget stopped the run; `dromia run why` names it and says how to go on",
-            Self::TimedOut => "the wait ended before the run did; the input is stored and the run goes on",
+            Self::TimedOut => {
+                "the wait ended before the run did, or a call waits for a person; what was asked for is stored and goes on"
+            }
             Self::Interrupted => "somebody pressed Ctrl-C; what the server had taken goes on",
         }
     }

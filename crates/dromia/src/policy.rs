@@ -6,6 +6,7 @@ mod own;
 
 use std::process::ExitCode;
 
+use dromia_api::approval::Approval;
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::{DecidedBy, Decision};
 use dromia_api::{CallId, List, Network, RunId, TENANT_DEFAULT, shown, status};
@@ -101,8 +102,8 @@ pub(crate) fn run(
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Explain(asked) => {
-            let decision = decided(home, asked, global)?;
-            output.show(&decision, explained)?;
+            let explained = decided(home, asked, global)?;
+            output.show(&explained, Explained::text)?;
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Test => {
@@ -162,8 +163,29 @@ fn shown_text(policy: &Shown) -> String {
     lines.join("\n")
 }
 
-/// Asks the server what its journal says of a call. Of one that was tried more than once, the last decision counts.
-fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<Decision> {
+/// What is known of a call.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "PolicyExplained")]
+pub(crate) enum Explained {
+    /// What was decided.
+    Decided(Box<Decision>),
+    /// What it waits for: nothing is decided so far.
+    Waits(Box<Approval>),
+}
+
+impl Explained {
+    fn text(&self) -> String {
+        match self {
+            Self::Decided(decision) => explained(decision),
+            Self::Waits(approval) => waiting(approval),
+        }
+    }
+}
+
+/// Asks the server what its journal says of a call. Of one that was tried more than once, the last decision counts; one that
+/// nothing was decided about may wait for approval.
+fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<Explained> {
     let client = client(home, global);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut found, mut after) = (None, "0".to_owned());
@@ -176,13 +198,42 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
             None => break,
         }
     }
-    found.ok_or_else(|| {
-        system::Exit::failed(format!(
-            "nothing is decided of a call {} of {}; `dromia run show {1}` names its calls, and `dromia approval list` \
-             those that wait",
-            asked.call, asked.run
-        ))
-    })
+    if let Some(decision) = found {
+        return Ok(Explained::Decided(Box::new(decision)));
+    }
+    // So many wait at a time that a few pages hold them.
+    let mut path = format!("/v1/approvals?open=true&limit={LIMIT_MAX}");
+    loop {
+        let page: List<Approval> = tokio.block_on(client.get(&path))?;
+        let is_it = |approval: &Approval| (approval.run, approval.call) == (asked.run, asked.call);
+        if let Some(approval) = page.items.into_iter().find(is_it) {
+            return Ok(Explained::Waits(Box::new(approval)));
+        }
+        match page.next {
+            Some(next) => path = format!("/v1/approvals?open=true&limit={LIMIT_MAX}&after={next}"),
+            None => break,
+        }
+    }
+    Err(system::Exit::failed(format!(
+        "nothing is decided of a call {} of {}, and it waits for nobody; `dromia run show {1}` names its calls",
+        asked.call, asked.run
+    )))
+}
+
+fn waiting(approval: &Approval) -> String {
+    let verdict = match approval.cools_until {
+        None => "none so far: it waits for a person".to_owned(),
+        Some(at) => format!("none so far: it is put off until {}, and a person may refuse it", time(at)),
+    };
+    pairs(&[
+        ("call", format!("{} {}", approval.call, shown(&approval.tool))),
+        ("verdict", verdict),
+        ("by", DecidedBy::Approval.as_str().to_owned()),
+        ("rule", shown(&approval.rule)),
+        ("why", shown(&approval.reason)),
+        ("approval", format!("{} ({})", approval.id, approval.state)),
+        ("next", format!("dromia approval show {}", approval.id)),
+    ])
 }
 
 fn client(home: &Home, global: &Global) -> Client {

@@ -33,7 +33,7 @@ pub(crate) fn published() -> Vec<Published> {
         Published::of::<List<model::Routed>>("model route show"),
         Published::of::<policy::Shown>("policy show"),
         Published::of::<policy::Tested>("policy test"),
-        Published::of::<dromia_api::run::Decision>("policy explain"),
+        Published::of::<policy::Explained>("policy explain"),
         Published::of::<sandbox::Tried>("sandbox test"),
         Published::of::<List<tooltest::Tested>>("tool test"),
         Published::of::<audit::Verified>("audit verify"),

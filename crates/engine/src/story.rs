@@ -59,6 +59,8 @@ pub(crate) struct Story {
     clean_to: u32,
     /// Whether a later step of that run held something else, so that nothing more is planned.
     closed: bool,
+    /// Whether a call of that run began.
+    pub(crate) began: bool,
     /// How untrusted content of earlier turns is told.
     tainted_past: TaintedPast,
     /// What stands behind the handles in it.
@@ -108,6 +110,7 @@ impl Story {
             own_from: 0,
             clean_to: 0,
             closed: false,
+            began: false,
             tainted_past: TaintedPast::Whole,
             past: Arc::default(),
             stays: Label::PUBLIC_FACT,
@@ -159,6 +162,7 @@ impl Story {
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         self.tell_item(item)?;
         self.own_from = self.transcript.turns().len();
+        self.began = false;
         (self.clean_to, self.closed) = (0, false);
         Ok(())
     }
@@ -327,7 +331,10 @@ impl Story {
                 }
                 self.close();
             }
-            (Entry::ToolStarted(started), _) => self.origin.vouched.push(started.call),
+            (Entry::ToolStarted(started), _) => {
+                self.began = true;
+                self.origin.vouched.push(started.call);
+            }
             (Entry::ToolHanded(handed), _) => {
                 self.handed.push(handed.call);
                 self.origin.vouched.push(handed.call);

@@ -27,7 +27,7 @@ use crate::config::StoreConfig;
 use crate::open::OpenError;
 use crate::read;
 
-pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed};
+pub use self::audit::{AuditChecked, AuditFinding, AuditProblem, Checkpointed, JournalFold};
 pub use self::names::{Names, TenantNames};
 
 /// The most files of bodies that are compared with their rows.

@@ -12,7 +12,7 @@ pub enum Audit {
     /// List who did and decided what, in the order in which it became durable
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  dromia audit query --since 24h\n  dromia audit query --decision deny --agent ops\n  dromia audit query --kind token_created --json=at,actor,what"
+        after_help = "Examples:\n  dromia audit query --since 24h\n  dromia audit query --newest --limit 20\n  dromia audit query --decision deny --agent ops\n  dromia audit query --kind token_created --json=at,actor,what"
     )]
     Query(QueryAudit),
     /// Print records as they come
@@ -44,7 +44,7 @@ pub struct Records {
     /// Only records of this kind, such as tool_started, egress or token_created
     #[arg(long, value_name = "KIND")]
     pub kind: Option<String>,
-    /// Only what this actor did, such as token:ci
+    /// Only what this actor did, such as token:ci; of a run its beginning
     #[arg(long, value_name = "ACTOR")]
     pub actor: Option<String>,
     /// Only records of this run
@@ -85,6 +85,9 @@ pub struct QueryAudit {
     /// Which page
     #[command(flatten)]
     pub page: super::Listing,
+    /// The newest first; --after goes on with what was before
+    #[arg(long)]
+    pub newest: bool,
     /// Which records
     #[command(flatten)]
     pub records: Records,

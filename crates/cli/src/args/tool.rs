@@ -19,7 +19,7 @@ pub enum Tool {
     Show(ToolName),
     /// Call a tool by hand; it is judged, run and journaled as a run without a model
     #[command(
-        after_help = "Examples:\n  dromia tool call file.list --agent dev\n  dromia tool call exec --agent dev -d '{\"argv\":[\"ls\",\"-l\"]}'\n  dromia tool call file.write --agent dev -d - < arguments.json\n\nExits with 1 if the tool failed or was refused."
+        after_help = "Examples:\n  dromia tool call file.list --agent dev\n  dromia tool call exec --agent dev -d '{\"argv\":[\"ls\",\"-l\"]}'\n  dromia tool call file.write --agent dev -d - < arguments.json\n\nExits with 1 if the tool failed, with 4 if the gate refused the call, and with 124 if the call waits for a person."
     )]
     Call(CallTool),
     /// Call tools on this machine, in a home of their own that goes away, and say which do not work

@@ -67,11 +67,13 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
         args::Approval::Show(name) => {
             let approval: Approval = cli.client.get(&path(&name.id)).await?;
             let handles = Handles::read(cli, output).await;
-            card(&approval, &handles, output)?;
+            let unrun = unrun(cli, &approval).await;
+            card(&approval, &handles, unrun, output)?;
             if !output.is_json()
                 && let Some(text) = told(&approval, &others(cli, &approval).await?)
             {
-                output.painted_lines(&format!("\n{text}"))?;
+                output.painted_lines(&format!("
+{text}"))?;
             }
             Ok(Exit::Done)
         }
@@ -232,7 +234,7 @@ fn path(id: &str) -> String {
 }
 
 /// Shows the exact call.
-fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outcome {
+fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &mut Output<'_>) -> Outcome {
     if output.is_json() {
         return output.document(approval);
     }
@@ -258,6 +260,7 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
         ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
         ("answer", format!("until {}, by {who}", time(approval.expires_at))),
         ("answered", answered.unwrap_or_default()),
+        ("did not run", unrun.unwrap_or_default()),
         ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
         ("action", approval.action.to_string()),
     ]);
@@ -281,6 +284,28 @@ fn card(approval: &Approval, handles: &Handles, output: &mut Output<'_>) -> Outc
         output.paint(FOUND, "[found]")
     ));
     output.painted_lines(&lines.join("\n"))
+}
+
+/// Says of a call that was allowed and never began why not: what its run decided about it, where that is known; one that would
+/// have begun in a run of its own is told of to its session.
+async fn unrun(cli: &Cli<'_>, approval: &Approval) -> Option<String> {
+    if approval.state != ApprovalState::Withdrawn || approval.answered_by.is_none() {
+        return None;
+    }
+    let path = format!("/v1/runs/{}/decisions?limit={LIMIT_MAX}", approval.run);
+    // What cannot be asked is left out.
+    let found = cli.client.get::<List<dromia_api::run::Decision>>(&path).await.ok();
+    let decided = found.into_iter().flat_map(|page| page.items);
+    let last = decided.rev().find(|decision| decision.call == approval.call);
+    if last.as_ref().is_some_and(|decision| decision.allowed) {
+        // It began by another right.
+        return None;
+    }
+    Some(match last.and_then(|decision| decision.rule.map(|rule| (rule, decision.why))) {
+        Some((rule, why)) => format!("{}: {}", shown(&rule), shown(&why)),
+        None => "what was judged has changed since it was allowed, or its run or agent ended first; its session was told"
+            .to_owned(),
+    })
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.

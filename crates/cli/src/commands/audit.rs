@@ -19,7 +19,9 @@ const HEADS: [&str; 5] = ["at", "kind", "actor", "id", "what"];
 pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Audit::Query(query) => {
-            let path = listing("/v1/audit", &query.page, &filters(cli, &query.records));
+            let mut filters = filters(cli, &query.records).to_vec();
+            filters.push(("newest", query.newest.then(|| "true".to_owned())));
+            let path = listing("/v1/audit", &query.page, &filters);
             let list: List<Record> = cli.client.get(&path).await?;
             print_list(output, &list, &HEADS, row)
         }

@@ -2,6 +2,7 @@
 
 mod steps;
 
+use dromia_api::approval::Approval;
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
 use dromia_api::{List, RunId, RunStatus};
@@ -21,6 +22,9 @@ use crate::sse::{Follow, Seen};
 
 /// How many entries are asked for at a time.
 const PAGE_ENTRIES: u32 = 256;
+
+/// Of how many calls that wait the state is told: the newest ones.
+const WAITING_TOLD: usize = 16;
 
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
 pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
@@ -93,7 +97,15 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
     let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
     let journal: JournalPage = cli.client.get(&path).await?;
     let columns = output.context().columns;
-    let shown = Shown { steps: steps(&journal.entries), run, journal };
+    let mut steps = steps(&journal.entries);
+    for step in steps.iter_mut().rev().filter(|step| step.approval.is_some()).take(WAITING_TOLD) {
+        let Some(approval) = step.approval else { continue };
+        // Whoever may not look at it, or finds that it is gone, sees the id all the same.
+        if let Ok(approval) = cli.client.get::<Approval>(&format!("/v1/approvals/{approval}")).await {
+            step.stands(approval);
+        }
+    }
+    let shown = Shown { steps, run, journal };
     output.show(&shown, |shown| {
         let rows = shown.steps.iter().map(Step::row).collect();
         format!("{}\n\n{}", text(&shown.run), table(columns, &STEP_HEADS, rows))

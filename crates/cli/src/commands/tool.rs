@@ -89,8 +89,23 @@ async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) ->
         output.notice(&format!("{} is {}{why}", called.run, called.status.as_str()))?;
         return Ok(Exit::RunFailed);
     }
-    let is_good = called.result.is_some_and(|result| result.status == CallStatus::Ok);
-    Ok(if is_good { Exit::Done } else { Exit::Failed })
+    let status = called.result.map(|result| result.status);
+    if status == Some(CallStatus::Awaiting) {
+        output.notice("the call waits for a person; once it is approved, it runs by itself")?;
+        output.notice("hint: `dromia approval list` shows it")?;
+    }
+    Ok(status.map_or(Exit::Failed, ended))
+}
+
+/// Tells how the command ends for what came of the call.
+const fn ended(status: CallStatus) -> Exit {
+    match status {
+        CallStatus::Ok => Exit::Done,
+        CallStatus::Denied => Exit::Denied,
+        // What was asked for is stored, and the answer did not come in time.
+        CallStatus::Awaiting => Exit::TimedOut,
+        CallStatus::Error | CallStatus::Unknown | CallStatus::Cancelled => Exit::Failed,
+    }
 }
 
 /// Reads the result of the one call off the journal of its run.
@@ -260,6 +275,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn a_call_that_the_gate_refused_or_that_waits_does_not_look_like_one_that_failed() {
+        let exits = [
+            (CallStatus::Ok, Exit::Done),
+            (CallStatus::Denied, Exit::Denied),
+            (CallStatus::Awaiting, Exit::TimedOut),
+            (CallStatus::Error, Exit::Failed),
+            (CallStatus::Unknown, Exit::Failed),
+            (CallStatus::Cancelled, Exit::Failed),
+        ];
+        for (status, exit) in exits {
+            assert_eq!(ended(status), exit, "{status:?}");
+        }
+    }
 
     #[test]
     fn a_tool_is_shown_with_its_limits_and_arguments() {

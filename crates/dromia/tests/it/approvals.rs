@@ -191,6 +191,19 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
         "{card}"
     );
     assert_eq!(lines(&home, "first"), 0);
+    // While the run rests, whoever looks at it, or asks what was decided, is told what it waits for.
+    let (run, call) = (approval["run"].as_str().expect("a run"), approval["call"].as_str().expect("a call"));
+    let shown = home.run(&["run", "show", run]);
+    let waits = format!("waits for {} (holding)", id(&approval));
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(&waits) && shown.contains("tool file.append"), "{shown}");
+    let explained = home.run(&["policy", "explain", run, call]);
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(
+        explained.contains("waits for a person")
+            && explained.contains(&format!("{} (holding)", id(&approval))),
+        "{explained}"
+    );
     let answered = document(&home, &["approval", "approve", id(&approval)]);
     assert_eq!(answered["state"], "approved", "{answered}");
     block_on(async {
@@ -289,6 +302,40 @@ fn what_was_approved_is_not_done_where_the_policy_is_another_by_then() {
     });
     assert_eq!(lines(&home, "third"), 0);
     until(&home, is(&approval, "withdrawn"));
+    let card = home.run(&["approval", "show", id(&approval)]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    assert!(card.contains("did not run") && card.contains("has changed since"), "{card}");
+}
+
+#[test]
+fn a_session_is_not_told_that_a_call_ran_which_was_refused_when_it_was_about_to_begin() {
+    let home = home("hold_ms: 0");
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (session, approval) = asked(&home, "changed");
+    until(&home, is(&approval, "waiting"));
+    server.terminate();
+    let policies = home.path().join("policies");
+    std::fs::create_dir_all(&policies).expect("it is made");
+    let policy = "package dromia.policy\n\nimport rego.v1\n\nverdicts contains {\"verdict\": \"ask\", \"rule\": \
+                  \"sends\", \"reason\": \"it sends\"} if input.action.tool == \"message.send\"\n";
+    std::fs::write(policies.join("other.rego"), policy).expect("it is written");
+    let server = home.serve();
+    document(&home, &["approval", "approve", id(&approval)]);
+    until(&home, is(&approval, "withdrawn"));
+    let end = Instant::now() + DEADLINE;
+    let told = loop {
+        let (_, told) = block_on(server.get(&format!("/v1/sessions/{session}/transcript")));
+        let told = told.to_string();
+        if told.contains("that waited for approval") {
+            break told;
+        }
+        assert!(Instant::now() < end, "the session is not told: {told}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(told.contains("It did not run: nothing was done") && !told.contains("It ran in"), "{told}");
+    assert_eq!(lines(&home, "changed"), 0);
+    drop(server);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::egress::create;
 use crate::home::{Home, block_on, stderr};
 
 /// A text that stands nowhere else in a store.
@@ -68,6 +69,16 @@ fn what_was_decided_is_queried_followed_explained_and_exported() {
     for kind in ["tenant_created", "token_created", "agent_created", "config_applied", "run_completed"] {
         assert!(kinds.contains(kind), "no {kind} in {kinds}");
     }
+    // Whoever gave the inputs is found with the runs that they began; the newest can be had without all that came before.
+    let begun = good(&home, &["audit", "query", "--kind", "run_started"]);
+    let token = begun["items"][0]["actor"].as_str().expect("whose input began it").to_owned();
+    let mine = good(&home, &["audit", "query", "--actor", &token, "--kind", "run_started"]);
+    assert_eq!(mine["items"].as_array().map(Vec::len), Some(2), "{token}: {mine}");
+    let newest = good(&home, &["audit", "query", "--newest", "--limit", "1"]);
+    let oldest_first = good(&home, &["audit", "query", "--limit", "256"]);
+    let last = oldest_first["items"].as_array().expect("items").last().expect("one");
+    assert_eq!((newest["items"].as_array().map(Vec::len), &newest["items"][0]), (Some(1), last));
+
     let tail = home.run(&["audit", "tail", "--after", "0.0.0", "--count", "3", "--jsonl"]);
     let tail = String::from_utf8(tail.stdout).expect("JSON is text");
     let first: Vec<Value> = tail.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
@@ -229,8 +240,45 @@ fn a_bit_that_changes_in_what_was_said_is_found_with_its_session_and_entry() {
     assert_settled(&home);
     change_marks(&home.path().join("store").join("dromia.db"));
     let (code, found) = asked(&home, &["audit", "verify"]);
-    assert_eq!((code, problems(&found)), (6, vec!["entry_changed"]), "{found:#}");
+    // The input stands in its inbox, and the answer that repeats it in the journal.
+    assert_eq!((code, problems(&found)), (6, vec!["entry_changed", "row_changed"]), "{found:#}");
     let finding = &found["findings"][0];
     assert_eq!((&finding["run"], &finding["session"]), (&answer["run"], &answer["session"]));
     assert!(finding["seq"].as_u64() >= Some(1) && finding["tenant"].is_string(), "{finding}");
+}
+
+#[test]
+fn a_configuration_that_is_edited_past_the_server_is_found_and_nobody_acts_by_it() {
+    let home = Home::new();
+    let server = home.serve();
+    create(&home, "clerk", &["file.read".to_owned()]);
+    server.terminate();
+    let verified = good(&home, &["audit", "verify"]);
+    assert!(verified["rights"].as_u64() >= Some(3) && verified["older"] == json!([]), "{verified:#}");
+    assert_settled(&home);
+    let database = home.path().join("store").join("dromia.db");
+    let mut bytes = fs::read(&database).expect("the store is there");
+    let (granted, more) = (b"\"file.read\"", b"\"file.edit\"");
+    let places: Vec<_> = bytes
+        .windows(granted.len())
+        .enumerate()
+        .filter(|(_, window)| *window == granted)
+        .map(|(place, _)| place)
+        .collect();
+    assert!(!places.is_empty(), "the grant is not in the main file");
+    for place in places {
+        bytes[place..place + more.len()].copy_from_slice(more);
+    }
+    fs::write(&database, bytes).expect("the store can be written");
+
+    let (code, found) = asked(&home, &["audit", "verify"]);
+    assert_eq!((code, problems(&found)), (6, vec!["row_changed"]), "{found:#}");
+    let row = found["findings"][0]["row"].as_str().expect("a row");
+    assert!(row.starts_with("revision of agent agt_"), "{row}");
+    let server = home.serve();
+    let (_, refused) = asked(&home, &["ask", "--agent", "clerk", "hi"]);
+    assert_eq!(refused["error"]["code"], "journal_damaged", "{refused}");
+    let (code, other) = asked(&home, &["ask", "hi"]);
+    assert_eq!(code, 0, "the other agents work on: {other}");
+    server.terminate();
 }

@@ -116,6 +116,34 @@ fn rights_are_granted_handed_on_and_taken_back_at_once() {
 }
 
 #[test]
+fn a_token_that_covers_a_call_does_not_say_that_a_forbidden_call_is_allowed() {
+    let home = Home::new();
+    append(&home.path().join("dromia.yaml"), "agents: { scribe: { permissions: { deny: [file.write] } } }\n");
+    let server = home.serve();
+    for agent in ["scribe", "helper"] {
+        create(&home, agent, &[]);
+    }
+    let arguments = json!({"path": "docs/a", "content": ""}).to_string();
+    for (agent, allowed) in [("scribe", false), ("helper", true)] {
+        let granted = told(&home, &["capability", "grant", agent, "file:write:docs"]);
+        let line = ["capability", "check", agent, "file.write", arguments.as_str(), "--json"];
+        let token = ["--token", text(&granted, "token")];
+        let bare = home.run(&line);
+        let presented = home.run(&[&line[..], &token[..]].concat());
+        let code = Some(if allowed { 0 } else { 4 });
+        assert_eq!((bare.status.code(), presented.status.code()), (code, code), "{}", stderr(&presented));
+        let (bare, presented) = (document(&bare), document(&presented));
+        assert_eq!(
+            (&presented["allowed"], &presented["rule"]),
+            (&json!(allowed), &bare["rule"]),
+            "{presented}"
+        );
+        assert_eq!(presented["capabilities"][0]["covers"], true, "the token itself covers it: {presented}");
+    }
+    drop(server);
+}
+
+#[test]
 fn what_a_deleted_agent_handed_on_ends_with_it() {
     let home = Home::new();
     let server = home.serve();

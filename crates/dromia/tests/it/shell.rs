@@ -81,7 +81,7 @@ fn the_topics_are_read_as_they_are_meant() {
         6  conflict        what is there contradicts what was asked: a name is taken, a run has ended, the home is in use, a history is not as it was
         7  the run failed  the run failed, was cancelled, or stopped at its limit; `dromia run why` says more
         9  budget          a budget stopped the run; `dromia run why` names it and says how to go on
-      124  not in time     the wait ended before the run did; the input is stored and the run goes on
+      124  not in time     the wait ended before the run did, or a call waits for a person; what was asked for is stored and goes on
       130  interrupted     somebody pressed Ctrl-C; what the server had taken goes on
 
     With --json, a command that fails prints {"error": {…, "exit": N}} on stdout.

@@ -222,7 +222,7 @@ fn kinds(entries: &[Value]) -> Vec<&str> {
 
 #[test]
 fn a_call_by_hand_is_a_run_of_the_agent_that_asks_no_model() {
-    let home = home("");
+    let home = home("permissions: { ask: [file.append] }\napprovals: { hold_ms: 0 }\n");
     let server = home.serve();
     create(&home, "dev", &grants(&["file.*"]));
     let call = |tool: &str, data: &str| home.run(&["tool", "call", tool, "--agent", "dev", "-d", data]);
@@ -244,8 +244,11 @@ fn a_call_by_hand_is_a_run_of_the_agent_that_asks_no_model() {
     assert!(more.status.success(), "{}", stderr(&more));
 
     let denied = call("exec", r#"{"argv":["true"]}"#);
-    assert_eq!(denied.status.code(), Some(1), "{}", stderr(&denied));
+    assert_eq!(denied.status.code(), Some(4), "{}", stderr(&denied));
     assert!(String::from_utf8_lossy(&denied.stdout).contains("is not granted the tool"));
+    let waits = call("file.append", r#"{"path":"b.txt","content":"x"}"#);
+    assert_eq!(waits.status.code(), Some(124), "{}", stderr(&waits));
+    assert!(stderr(&waits).contains("waits for a person"), "{}", stderr(&waits));
     let wrong = call("file.read", r#"{"pth":"a.txt"}"#);
     assert_eq!(wrong.status.code(), Some(1), "{}", stderr(&wrong));
     assert!(String::from_utf8_lossy(&wrong.stdout).contains("unknown field `pth`"));

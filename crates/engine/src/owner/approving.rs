@@ -224,15 +224,20 @@ impl Owner {
     /// Writes what the session that asked is told, once a call that ran by itself has ended. Nothing for other runs.
     pub(super) fn wake(&self) -> Option<InboxPut> {
         let approved = self.state.approved_call().filter(|_| self.state.is_ended())?;
+        // One that was refused when it was about to begin, because something had changed, did nothing.
+        let ran = if self.story.began { "It ran" } else { "It did not run: nothing was done" };
         let end = match self.state.status() {
-            RunStatus::Completed => "has ended; its result follows".to_owned(),
+            RunStatus::Completed if self.story.began => "has ended; its result follows".to_owned(),
+            RunStatus::Completed => {
+                "was approved and refused when it was about to begin; why follows".to_owned()
+            }
             status => {
                 let why = self.state.fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default();
                 format!("was approved, and its run is {}{why}", status.as_str())
             }
         };
         let text = format!(
-            "The call {} of {} that waited for approval ({}) {end}. It ran in {}.",
+            "The call {} of {} that waited for approval ({}) {end}. {ran} in {}.",
             approved.call, approved.run, approved.approval, self.run
         );
         let mut parts = vec![Part::text(text, Label::PUBLIC_FACT)];

@@ -5,6 +5,7 @@
 
 mod explain;
 mod export;
+mod newest;
 mod record;
 mod tail;
 
@@ -17,8 +18,10 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use dromia_api::List;
 use dromia_api::audit::{Decided, Explained, Record};
-use dromia_contracts::audit::{AuditCursor, AuditFilter, Change};
+use dromia_contracts::audit::{AuditCursor, AuditFilter, AuditItem, AuditWhat, Change};
 use dromia_contracts::entry::Entry;
+use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::ReadError;
 use dromia_contracts::{ErrorCode, RunId, Scope};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -40,8 +43,11 @@ const READ_ITEMS: usize = 128;
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
-    /// Only records after this place; the `next` of the page before.
+    /// Only records after this place; the `next` of the page before. With `newest` only those before it.
     after: Option<String>,
+    /// The newest first; not of a stream.
+    #[serde(default)]
+    newest: bool,
     /// About how many records, from 1 to 256; 50 where it is absent. One entry of a journal may be several records, and
     /// is never torn.
     #[schemars(range(min = 1, max = dromia_api::list::LIMIT_MAX))]
@@ -52,7 +58,7 @@ pub(crate) struct Listing {
     run: Option<RunId>,
     /// Only records of this kind.
     kind: Option<String>,
-    /// Only what this actor did.
+    /// Only what this actor did: changes, and the beginnings of the runs that its inputs began.
     actor: Option<String>,
     /// Only what was decided so.
     decision: Option<Decided>,
@@ -71,7 +77,7 @@ pub(crate) struct Exporting {
     run: Option<RunId>,
     /// Only records of this kind.
     kind: Option<String>,
-    /// Only what this actor did.
+    /// Only what this actor did: changes, and the beginnings of the runs that its inputs began.
     actor: Option<String>,
     /// Only what was decided so.
     decision: Option<Decided>,
@@ -146,9 +152,35 @@ struct Read {
 /// Reads what follows a place once.
 async fn read(core: &Core, scope: &Scope, wanted: &Wanted, after: AuditCursor, most: usize) -> Answer<Read> {
     let page = core.ports.audit.audit_items(scope, wanted.filter, after, most.min(READ_ITEMS)).await?;
-    let records = page.items.into_iter().flat_map(|item| record::records(&*core.ports.notary, item));
-    let records = records.filter(|record| wanted.takes(record)).collect();
+    let mut records = Vec::new();
+    for item in page.items {
+        let by = began_by(core, scope, &item).await?;
+        for mut record in record::records(&*core.ports.notary, item) {
+            if record.actor.is_none() {
+                record.actor.clone_from(&by);
+            }
+            if wanted.takes(&record) {
+                records.push(record);
+            }
+        }
+    }
     Ok(Read { records, next: page.next, is_last: page.is_last })
+}
+
+/// Finds whose input began a run, if an item is the beginning of one; nothing where that input is gone.
+async fn began_by(core: &Core, scope: &Scope, item: &AuditItem) -> Answer<Option<String>> {
+    let AuditWhat::Entry { session, entry, .. } = &item.what else { return Ok(None) };
+    // An entry of a newer program is told without what is in it.
+    let Ok(Entry::RunStarted(started)) = entry.decode() else { return Ok(None) };
+    let inbox = InboxOwner::Session(*session);
+    let found = match core.ports.store.inbox(scope, inbox, started.after, 1).await {
+        Ok(found) => found,
+        // What is damaged elsewhere keeps no record from being told.
+        Err(ReadError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let first = found.into_iter().find(|found| started.items.first() == Some(&found.id));
+    Ok(first.map(|first| core.ports.notary.redacted(first.author.as_str())))
 }
 
 /// Reads a place, which must not be beyond the end.
@@ -171,7 +203,7 @@ pub(crate) async fn list(
     wants: Wants,
 ) -> Answer<Response> {
     let limit = page_limit(listing.limit)?;
-    let Listing { after, agent, run, kind, actor, decision, since, until, .. } = listing;
+    let Listing { after, newest, agent, run, kind, actor, decision, since, until, .. } = listing;
     let asked = Exporting { agent, run, kind, actor, decision, since, until };
     let wanted = Wanted::of(&core, &caller.scope, asked).await?;
     let after = wants.last_event.or(after);
@@ -179,6 +211,16 @@ pub(crate) async fn list(
         Some(text) => Some(place(&core, &caller.scope, text).await?),
         None => None,
     };
+    if newest {
+        if wants.stream {
+            return Err(Failure::invalid("`newest`: a stream tells of records as they come").at("newest"));
+        }
+        let before = match after {
+            Some(before) => before,
+            None => core.ports.audit.audit_end(&caller.scope).await?,
+        };
+        return Ok(Json(newest::page(&core, &caller.scope, &wanted, before, limit).await?).into_response());
+    }
     if wants.stream {
         let after = match after {
             Some(after) => after,

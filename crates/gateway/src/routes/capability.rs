@@ -11,6 +11,7 @@ use dromia_api::List;
 use dromia_api::capability::{
     Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
 };
+use dromia_contracts::agent::Agent;
 use dromia_contracts::capability::{self, CapabilityUse, NewCapability};
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Action, Principal, Verdict};
@@ -149,23 +150,11 @@ pub(crate) async fn check(
     let presented = asked.token.as_deref().map(token).transpose()?;
     let is_presented = presented.is_some();
     let weighed = core.ports.capabilities.weigh(&scope, agent.id, &call, presented).await?;
-    let verdict = if is_presented {
-        // What is presented is looked at by itself: the agent's own rights say nothing of it.
-        presented_verdict(&weighed)
-    } else {
-        let grants = grants(&core, &scope, agent.id, agent.revision).await?;
-        let network = network(&core, &scope, agent.id, &call.tool, &grants).await?;
-        let call = PreparedCall { network, ..call.clone() };
-        let context = Label::PUBLIC_FACT;
-        let principal = Principal {
-            scope: &scope,
-            author: scope.actor(),
-            grants: &grants,
-            context,
-            endorsed: &[],
-            plan: Planning::OPEN,
-        };
-        core.ports.gate.judge(principal, Action::Tool(&call))
+    let verdict = match uncovered(&weighed) {
+        // What is presented and does not cover the call is not made up for by the agent's own rights.
+        Some(denied) if is_presented => denied,
+        // What covers a call is one right among others: permissions and policies may still forbid it.
+        _ => judged(&core, &scope, &agent, &call).await?,
     };
     let (allowed, rule, reason, policy) = match verdict {
         Verdict::Allow { rule, policy } => (true, rule, String::new(), policy),
@@ -183,14 +172,29 @@ pub(crate) async fn check(
     Ok(Json(Checked { tool: call.tool, arguments, allowed, rule, reason, policy, capabilities }))
 }
 
-fn presented_verdict(weighed: &[capability::Weighed]) -> Verdict {
-    let why = |weighed: &capability::Weighed| weighed.why.clone();
-    let rule = "capability presented".to_owned();
+/// Asks the gate, as it is asked before a call of the agent begins.
+async fn judged(core: &Core, scope: &Scope, agent: &Agent, call: &PreparedCall) -> Answer<Verdict> {
+    let grants = grants(core, scope, agent.id, agent.revision).await?;
+    let network = network(core, scope, agent.id, &call.tool, &grants).await?;
+    let call = PreparedCall { network, ..call.clone() };
+    let principal = Principal {
+        scope,
+        author: scope.actor(),
+        grants: &grants,
+        context: Label::PUBLIC_FACT,
+        endorsed: &[],
+        plan: Planning::OPEN,
+    };
+    Ok(core.ports.gate.judge(principal, Action::Tool(&call)))
+}
+
+/// Says why none of what was looked at covers a call; nothing where one does.
+fn uncovered(weighed: &[capability::Weighed]) -> Option<Verdict> {
     if weighed.iter().any(|weighed| weighed.covers) {
-        return Verdict::Allow { rule, policy: None };
+        return None;
     }
-    let reason = weighed.first().map(why).unwrap_or_default();
-    Verdict::Deny { rule, reason, policy: None }
+    let reason = weighed.first().map(|weighed| weighed.why.clone()).unwrap_or_default();
+    Some(Verdict::Deny { rule: "capability presented".to_owned(), reason, policy: None })
 }
 
 fn wire_weighed(weighed: capability::Weighed) -> Weighed {

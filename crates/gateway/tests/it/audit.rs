@@ -87,6 +87,30 @@ async fn pages_of_any_length_are_the_whole_without_a_repeat() {
 }
 
 #[tokio::test]
+async fn the_newest_come_first_where_they_are_asked_for_and_pages_go_back() {
+    let world = World::new().await;
+    history(&world);
+    let mut whole = records(&world, "").await;
+    whole.reverse();
+    assert_eq!(records(&world, "?newest=true").await, whole);
+    for limit in 1..=4 {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        while seen.len() < whole.len() {
+            let path = format!("/v1/audit?newest=true&limit={limit}{after}");
+            let page = world.ask("GET", &path, "").await.json();
+            let items = page["items"].as_array().unwrap();
+            assert!(!items.is_empty(), "by {limit}: {page}");
+            seen.extend(items.clone());
+            after = page["next"].as_str().map(|next| format!("&after={next}")).unwrap_or_default();
+        }
+        assert_eq!(seen, whole, "by {limit}");
+    }
+    let asked = authorized(request("GET", "/v1/audit?newest=true"), &world.ours.token);
+    let asked = asked.header("accept", "text/event-stream").body(full("")).unwrap();
+    assert_eq!(world.open_tcp(asked).await.status(), 400, "a stream goes forward");
+}
+
+#[tokio::test]
 async fn a_stream_resumes_at_every_place_and_sees_each_record_once() {
     let world = World::new().await;
     history(&world);

@@ -99,7 +99,12 @@ async fn a_call_that_nobody_made_is_judged_and_what_is_presented_is_read_or_refu
     assert_eq!((&weighed["covers"], &weighed["block"]), (&json!(false), &json!(0)));
     // `token` in base64 for URLs, then what is none, and what is none of a token.
     let good = world.ask("GET", &format!("{path}?token=dG9rZW4"), "").await.json();
-    assert_eq!(good["rule"], json!("capability presented"));
+    assert_eq!(good["capabilities"][0]["covers"], json!(true));
+    assert_eq!(
+        (&good["allowed"], &good["rule"]),
+        (&json!(false), &json!("default deny")),
+        "the gate is asked"
+    );
     for wrong in ["dG9rZW5z", "!!"] {
         let answer = world.ask("GET", &format!("{path}?token={wrong}"), "").await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "capability_unreadable"));

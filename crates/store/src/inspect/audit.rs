@@ -4,10 +4,16 @@
 //! chain of a journal at an entry; each journal, read from its first entry on with everything that was said, makes that
 //! chain, and no entry is beyond the last seal. So whatever is taken out or changed is found, and where.
 //!
+//! Beside them are rows that no chain covers. What the records say of rights, budgets and approvals is compared with the
+//! rows that stand (`rights`), what a journal says of its run with the run's row (`journals`), and what a digest names with
+//! the digest (`contents`). Rows of which nothing of that is said, such as the labels of files, are not looked at.
+//!
 //! A server may go on writing meanwhile: seals are read before the journals, and on again where a journal is longer.
 //! In memory is one place for each run of the tenant, about 72 bytes.
 
+mod contents;
 mod journals;
+mod rights;
 mod seals;
 
 use std::fmt;
@@ -16,7 +22,9 @@ use rusqlite::OptionalExtension as _;
 
 use dromia_contracts::audit::AuditMark;
 use dromia_contracts::digest::Digest;
+use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{RunId, SessionId, TenantId};
+use dromia_contracts::run::RunStatus;
 
 use super::Inspector;
 use crate::body::FileBodies;
@@ -63,6 +71,12 @@ pub enum AuditProblem {
     RunChanged,
     /// An entry is in no seal.
     Unsealed,
+    /// A row beside the journals is not what its record, or the digest of what it holds, says.
+    RowChanged,
+    /// A row is gone, and no record says that it went.
+    RowRemoved,
+    /// A row stands, and no record tells of it.
+    RowUnrecorded,
 }
 
 impl AuditProblem {
@@ -80,6 +94,9 @@ impl AuditProblem {
             Self::RunRemoved => "run_removed",
             Self::RunChanged => "run_changed",
             Self::Unsealed => "unsealed",
+            Self::RowChanged => "row_changed",
+            Self::RowRemoved => "row_removed",
+            Self::RowUnrecorded => "row_unrecorded",
         }
     }
 
@@ -97,6 +114,9 @@ impl AuditProblem {
             Self::RunRemoved => "the run's row was removed",
             Self::RunChanged => "the run's row was changed",
             Self::Unsealed => "this entry is in no seal: it was put there, or its seal was removed",
+            Self::RowChanged => "this row is not what is known of it",
+            Self::RowRemoved => "this row was removed, and no record says so",
+            Self::RowUnrecorded => "this row stands, and no record tells of it",
         }
     }
 }
@@ -118,8 +138,10 @@ pub struct AuditFinding {
     pub run: Option<RunId>,
     /// The number of the entry in the run's journal.
     pub seq: Option<u64>,
-    /// The number of the seal.
+    /// The number of the seal; of a row, that of the record which tells of it.
     pub seal: Option<u64>,
+    /// The row beside the journals, such as `token tok_…`.
+    pub row: Option<String>,
     /// What is wrong.
     pub problem: AuditProblem,
     /// What the reader says, where it says more.
@@ -141,8 +163,24 @@ pub struct AuditChecked {
     pub erased: u64,
     /// Runs that ended before there were seals: chained, and in no seal.
     pub before: u64,
+    /// Rows that were compared with their records.
+    pub rows: u64,
     /// What is wrong; at most a thousand of them.
     pub findings: Vec<AuditFinding>,
+    /// Rows that no record tells of and that may be older than the records; at most a thousand of them.
+    pub older: Vec<AuditFinding>,
+}
+
+/// Tells how a run stands from its journal. What entries mean is the engine's knowledge, so whoever asks gives this.
+pub trait JournalFold {
+    /// Begins anew, before the first entry of a run.
+    fn begin(&mut self);
+
+    /// Takes the next entry.
+    fn take(&mut self, entry: &Entry);
+
+    /// Returns how the run stands behind what was taken; nothing if that cannot be told.
+    fn status(&self) -> Option<RunStatus>;
 }
 
 impl Inspector {
@@ -161,8 +199,14 @@ impl Inspector {
         Ok(seal::marked(&self.connect()?)?)
     }
 
-    /// Checks the whole history of a tenant, also against what checkpoints say of it, by seal.
-    pub fn audit(&self, tenant: TenantId, checkpoints: &[Checkpointed]) -> Result<AuditChecked, OpenError> {
+    /// Checks the whole history of a tenant, also against what checkpoints say of it, by seal, and the rows beside it as far
+    /// as the history tells of them.
+    pub fn audit(
+        &self,
+        tenant: TenantId,
+        checkpoints: &[Checkpointed],
+        fold: &mut dyn JournalFold,
+    ) -> Result<AuditChecked, OpenError> {
         let db = self.connect()?;
         let key: Option<[u8; 32]> = db
             .query_row("SELECT body_key FROM tenants WHERE tenant = ?1", [tenant.as_bytes()], |row| {
@@ -180,7 +224,10 @@ impl Inspector {
         walk.read_on()?;
         walk.ends()?;
         let files = FileBodies::new(self.config.blobs());
-        walk.journals(Bodies { db: &db, files: &files, tenant, key: &key })?;
+        let bodies = Bodies { db: &db, files: &files, tenant, key: &key };
+        walk.journals(bodies, fold)?;
+        walk.contents(bodies)?;
+        walk.rights()?;
         Ok(walk.checked)
     }
 }

@@ -1,7 +1,7 @@
 //! Budgets and how they stand. They belong to the tenant, so a view of one agent finds none.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use dromia_contracts::budget::{Budget, BudgetUse};
 use dromia_contracts::id::TenantId;
@@ -9,22 +9,25 @@ use dromia_contracts::id::TenantId;
 use super::{Found, View};
 use crate::code;
 
+/// Reads `name, per, about, measure, period, most, declared`, beginning at the first.
+pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Budget> {
+    Ok(Budget {
+        name: row.get(0)?,
+        per: code::coded(row, 1)?,
+        of: row.get(2)?,
+        measure: code::coded(row, 3)?,
+        period: code::coded(row, 4)?,
+        limit: code::number(row, 5)?,
+        declared: row.get(6)?,
+    })
+}
+
 /// Reads all budgets of a tenant, by name.
 pub(crate) fn all(db: &Connection, tenant: TenantId) -> rusqlite::Result<Vec<Budget>> {
     let mut select = db.prepare_cached(
         "SELECT name, per, about, measure, period, most, declared FROM budgets WHERE tenant = ?1 ORDER BY name",
     )?;
-    let budgets = select.query_map([tenant.as_bytes()], |row| {
-        Ok(Budget {
-            name: row.get(0)?,
-            per: code::coded(row, 1)?,
-            of: row.get(2)?,
-            measure: code::coded(row, 3)?,
-            period: code::coded(row, 4)?,
-            limit: code::number(row, 5)?,
-            declared: row.get(6)?,
-        })
-    })?;
+    let budgets = select.query_map([tenant.as_bytes()], read)?;
     budgets.collect()
 }
 

@@ -133,16 +133,16 @@ pub(crate) fn pending(db: &Connection, page: Page<(TenantId, SessionId)>) -> Fou
 }
 
 /// An item's row; its body may lie elsewhere.
-pub(super) struct StoredItem {
-    pub(super) item: InboxItem,
+pub(crate) struct StoredItem {
+    pub(crate) item: InboxItem,
     pub(super) body: StoredBody,
     pub(super) seal: [u8; 8],
 }
 
-pub(super) const ITEM_COLUMNS: &str =
+pub(crate) const ITEM_COLUMNS: &str =
     "position, item, at, kind, author, digest, taken_by, place, body, body_hash";
 
-pub(super) fn read_item(row: &Row<'_>) -> rusqlite::Result<StoredItem> {
+pub(crate) fn read_item(row: &Row<'_>) -> rusqlite::Result<StoredItem> {
     let kind: ItemKind = code::coded(row, 3)?;
     Ok(StoredItem {
         item: InboxItem {
@@ -160,7 +160,7 @@ pub(super) fn read_item(row: &Row<'_>) -> rusqlite::Result<StoredItem> {
 }
 
 /// Completes an item with its body, and checks it.
-pub(super) fn complete_item(bodies: &Bodies<'_>, owner: InboxOwner, row: StoredItem) -> Found<InboxItem> {
+pub(crate) fn complete_item(bodies: &Bodies<'_>, owner: InboxOwner, row: StoredItem) -> Found<InboxItem> {
     let StoredItem { mut item, body, seal } = row;
     let place = || format!("item {} of the inbox of {}", item.position, owner_name(owner));
     let (body, hash) = bodies.resolve(body, place)?;

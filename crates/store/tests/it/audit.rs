@@ -19,6 +19,7 @@ use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, Scope, SessionId, TenantId, TokenId};
 use dromia_store::{AuditChecked, AuditProblem, Checkpointed, Inspector, SqliteStore, StoreConfig};
 
+use crate::rights::Folded;
 use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, session_open};
 
 /// Turns with bodies of every place, and changes by somebody.
@@ -170,7 +171,7 @@ async fn what_is_taken_out_is_sealed_by_whoever_took_it() {
 
 fn check(dir: &Path, checkpoints: &[Checkpointed]) -> AuditChecked {
     let inspector = Inspector::new(StoreConfig::new(dir), Duration::from_mins(1));
-    inspector.audit(TENANT, checkpoints).expect("is checked")
+    inspector.audit(TENANT, checkpoints, &mut Folded::default()).expect("is checked")
 }
 
 /// A closed store with a history, its runs, and the checkpoint that was made at its end.
@@ -351,7 +352,7 @@ fn a_journal_that_is_said_to_be_older_than_its_tenants_first_seal_is_found() {
     let db = Scene::sql(dir.path());
     // Whoever writes to the database itself leaves what was signed at first, and has all runs be of before.
     db.execute_batch(
-        "DELETE FROM audit WHERE number > 2; UPDATE audit_heads SET number = 2; \
+        "DELETE FROM audit WHERE number > 2; UPDATE audit_heads SET number = 2; DELETE FROM tokens; \
          INSERT INTO audit_before SELECT tenant, run, agent, session, last_seq FROM runs;",
     )
     .expect("is forged");

@@ -12,6 +12,7 @@ mod home;
 mod inspect;
 mod keys;
 mod resubmit;
+mod rights;
 mod scene;
 mod tables;
 mod tenants;

@@ -115,19 +115,21 @@ pub(crate) fn at(ms: i64) -> Timestamp {
 }
 
 pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
+    let config = AgentConfig {
+        model: "small".into(),
+        instructions: "Be brief.".into(),
+        grants: vec!["reply".into()],
+        model_calls_max: None,
+    };
+    let json = serde_json::to_vec(&config).expect("a configuration is JSON");
     Mutation::AgentCreate(AgentCreate {
         agent,
         handle: handle.parse().expect("a handle"),
         display_name: handle.to_owned(),
         labels: BTreeMap::new(),
         at: at(0),
-        revision: Digest::from_bytes([4; 32]),
-        config: AgentConfig {
-            model: "small".into(),
-            instructions: "Be brief.".into(),
-            grants: vec!["reply".into()],
-            model_calls_max: None,
-        },
+        revision: Digest::from_bytes(*blake3::hash(&json).as_bytes()),
+        config,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The steps of a run, read off its journal: each attempt of a model and each call of a tool, with what it took.
 
+use dromia_api::approval::Approval;
 use dromia_api::run::Entry;
-use dromia_api::{CallId, Opinion, Usage};
+use dromia_api::{ApprovalId, ApprovalState, CallId, Opinion, Usage};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::output::{money, time};
 /// The columns of the table.
 pub(super) const HEADS: [&str; 11] =
     ["seq", "step", "attempt", "what", "call", "began", "took", "in", "out", "cost", "outcome"];
+
+/// The status of a call without which its run went on.
+const AWAITING: &str = "awaiting";
 
 /// What a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -51,6 +55,12 @@ pub(super) struct Step {
     /// How it ended: why the model stopped, how many answers of a second model say go, the call's status, `handed` to a
     /// client, or a failure's code.
     outcome: Option<String>,
+    /// The approval that the call waits for, or waited for when the run went on without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) approval: Option<ApprovalId>,
+    /// How that approval stands now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<ApprovalState>,
 }
 
 /// What the entries say, as far as steps are made of it.
@@ -63,6 +73,9 @@ struct Facts {
     sent: Option<Sent>,
     call: Option<CallId>,
     tool: String,
+    /// What a run rests for.
+    on: String,
+    approval: Option<ApprovalId>,
     status: String,
     finish: String,
     code: String,
@@ -117,8 +130,16 @@ pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
                 );
                 step.end(entry, outcome);
             }
+            // The run rests until the call is answered; the approval names its tool.
+            "run_parked" if facts.on == "approval" => {
+                let Some(call) = facts.call else { continue };
+                forget_waiting(&mut steps, call);
+                let begun = Step::begun(entry, call.step, 1, StepKind::Tool, String::new());
+                steps.push(Step { call: Some(call), approval: facts.approval, ..begun });
+            }
             "tool_started" => {
                 let Some(call) = facts.call else { continue };
+                forget_waiting(&mut steps, call);
                 let begun = Step::begun(entry, call.step, facts.attempt, StepKind::Tool, facts.tool);
                 steps.push(Step { call: Some(call), ..begun });
             }
@@ -130,8 +151,10 @@ pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
             }
             "tool_refused" => {
                 let Some(call) = facts.call else { continue };
+                forget_waiting(&mut steps, call);
                 let begun = Step::begun(entry, call.step, 1, StepKind::Tool, facts.tool);
-                steps.push(Step { call: Some(call), outcome: Some(facts.status), ..begun });
+                let approval = facts.approval.filter(|_| facts.status == AWAITING);
+                steps.push(Step { call: Some(call), outcome: Some(facts.status), approval, ..begun });
             }
             // It runs elsewhere; what it gave comes with another run.
             "tool_handed" => {
@@ -145,7 +168,18 @@ pub(super) fn steps(entries: &[Entry]) -> Vec<Step> {
     steps
 }
 
+/// Takes out that a call waits: it goes on.
+fn forget_waiting(steps: &mut Vec<Step>, call: CallId) {
+    steps.retain(|step| step.call != Some(call) || step.approval.is_none() || step.outcome.is_some());
+}
+
 impl Step {
+    /// Takes over how the approval stands, and which tool it is about.
+    pub(super) fn stands(&mut self, approval: Approval) {
+        self.state = Some(approval.state);
+        self.name = approval.tool;
+    }
+
     fn begun(entry: &Entry, step: u32, attempt: u32, kind: StepKind, name: String) -> Self {
         Self {
             seq: entry.seq,
@@ -160,6 +194,8 @@ impl Step {
             output_tokens: 0,
             cost_micros: 0,
             outcome: None,
+            approval: None,
+            state: None,
         }
     }
 
@@ -172,6 +208,18 @@ impl Step {
         // A clock that was set back took no time.
         self.took_ms = Some(u64::try_from(took).unwrap_or_default());
         self.outcome = Some(outcome);
+    }
+
+    /// How it ended, or what it waits for.
+    fn end_of(&self) -> String {
+        let outcome = self.outcome.as_deref();
+        match (self.approval, self.state) {
+            (Some(approval), Some(state)) => {
+                format!("{} {approval} ({state})", outcome.unwrap_or("waits for"))
+            }
+            (Some(approval), None) => format!("{} {approval}", outcome.unwrap_or("waits for")),
+            (None, _) => outcome.unwrap_or("open").to_owned(),
+        }
     }
 
     /// The cells of the table.
@@ -193,7 +241,7 @@ impl Step {
             of_model(self.input_tokens.to_string()),
             of_model(self.output_tokens.to_string()),
             of_model(money(self.cost_micros)),
-            self.outcome.clone().unwrap_or_else(|| "open".to_owned()),
+            self.end_of(),
         ]
     }
 }
@@ -252,6 +300,21 @@ mod tests {
         ];
         let ends: Vec<_> = steps(&entries).into_iter().map(|step| (step.outcome, step.cost_micros)).collect();
         assert_eq!(ends, [(Some("2 of 3 go".to_owned()), 5), (Some("lost".to_owned()), 9)]);
+        // A call waits under its approval until it goes on.
+        let id = "apr_0199c0de000000000000000000000000";
+        let parked = format!(r#"{{"on":"approval","approval":"{id}","call":"call_1_0","until":"x"}}"#);
+        let awaiting =
+            format!(r#"{{"call":"call_1_0","tool":"exec","status":"awaiting","approval":"{id}"}}"#);
+        let entries = [
+            entry(1, 1, "run_parked", &parked),
+            entry(2, 2, "run_parked", &parked),
+            entry(3, 3, "tool_refused", &awaiting),
+        ];
+        let ends = |entries: &[Entry]| steps(entries).iter().map(Step::end_of).collect::<Vec<_>>();
+        assert_eq!(ends(&entries[..2]), [format!("waits for {id}")]);
+        assert_eq!(ends(&entries), [format!("awaiting {id}")]);
+        let begun = [entry(3, 3, "tool_started", r#"{"call":"call_1_0","tool":"exec","attempt":1}"#)];
+        assert_eq!(ends(&[&entries[..2], &begun[..]].concat()), ["open"]);
         // A page may begin in the middle.
         assert!(steps(&entries[1..2]).is_empty());
     }

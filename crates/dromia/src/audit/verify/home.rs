@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dromia_contracts::audit::AuditMark;
+use dromia_contracts::entry::Entry;
+use dromia_contracts::run::RunStatus;
+use dromia_engine::{RunState, apply};
 use dromia_guard::audit::PublicKey;
-use dromia_store::{Inspector, StoreConfig};
+use dromia_store::{Inspector, JournalFold, StoreConfig};
 
 use super::signed::{Signed, signed};
 use super::verified::{Finding, Verified};
@@ -60,7 +63,8 @@ pub(super) fn of_home(
     let tenants: BTreeSet<_> = tenants.into_iter().chain(chains.keys().copied()).collect();
     for tenant in tenants {
         let said = chains.remove(&tenant).unwrap_or_default();
-        let checked = inspector.audit(tenant, &said).map_err(|error| up::opened(home, error))?;
+        let checked = inspector.audit(tenant, &said, &mut Folded::default());
+        let checked = checked.map_err(|error| up::opened(home, error))?;
         verified.tenants += 1;
         verified.runs += checked.runs;
         verified.entries += checked.entries;
@@ -68,7 +72,27 @@ pub(super) fn of_home(
         verified.acts += checked.acts;
         verified.erased += checked.erased;
         verified.before += checked.before;
+        verified.rights += checked.rows;
         verified.findings.extend(checked.findings.into_iter().map(Finding::of_store));
+        verified.older.extend(checked.older.into_iter().map(Finding::of_store));
     }
     Ok(verified)
+}
+
+/// How a run stands by its journal, as the engine folds it.
+#[derive(Default)]
+struct Folded(RunState);
+
+impl JournalFold for Folded {
+    fn begin(&mut self) {
+        self.0 = RunState::default();
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        apply(&mut self.0, entry);
+    }
+
+    fn status(&self) -> Option<RunStatus> {
+        Some(self.0.status())
+    }
 }

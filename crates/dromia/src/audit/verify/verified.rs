@@ -37,12 +37,16 @@ pub(crate) struct Verified {
     pub(super) erased: u64,
     /// Runs that ended before there were seals: chained, and in no seal.
     pub(super) before: u64,
+    /// Rows of tokens, agents, secrets, capabilities, budgets, approvals and their rules that were compared with the changes.
+    pub(super) rights: u64,
     /// Records of an exported file.
     pub(super) records: u64,
     /// What an exported file says it is about.
     pub(super) about: Option<About>,
     /// What is wrong.
     pub(super) findings: Vec<Finding>,
+    /// Rows that no record tells of, in a tenant that is older than the records: they may be older, too.
+    pub(super) older: Vec<Finding>,
 }
 
 /// What an exported file says it is about. It has the records that these filters let through, and of no other tenant.
@@ -73,8 +77,10 @@ pub(super) struct Finding {
     pub(super) run: Option<RunId>,
     /// The number of the entry in the run's journal.
     pub(super) seq: Option<u64>,
-    /// The number of the seal in the tenant's chain.
+    /// The number of the seal in the tenant's chain; of a row, that of the record `act:SEAL` which tells of it.
     pub(super) seal: Option<u64>,
+    /// The row, where it stands outside of the journals, such as `token tok_…`.
+    pub(super) row: Option<String>,
     /// The number of the checkpoint.
     pub(super) checkpoint: Option<u64>,
     /// The line of the file.
@@ -111,7 +117,16 @@ impl Finding {
             run: found.run,
             seq: found.seq,
             seal: found.seal,
+            row: found.row,
             ..Self::new(found.problem.as_str(), text)
+        }
+    }
+
+    fn write(&self, text: &mut String, words: &str) {
+        text.extend(["\n", &self.problem, ": ", words]);
+        let place = self.place();
+        if !place.is_empty() {
+            text.extend(["\n  ", &place]);
         }
     }
 
@@ -126,6 +141,7 @@ impl Finding {
         add("session", self.session.map(|id| id.to_string()));
         add("run", self.run.map(|id| id.to_string()));
         add("entry", self.seq.map(|seq| seq.to_string()));
+        add("row", self.row.as_deref().map(shown));
         add("seal", self.seal.map(|seal| seal.to_string()));
         add("checkpoint", self.checkpoint.map(|number| number.to_string()));
         add("line", self.line.map(|line| line.to_string()));
@@ -148,9 +164,11 @@ impl Verified {
             acts: 0,
             erased: 0,
             before: 0,
+            rights: 0,
             records: 0,
             about: None,
             findings: Vec::new(),
+            older: Vec::new(),
         }
     }
 }
@@ -164,7 +182,9 @@ pub(super) fn text(verified: &Verified) -> String {
     let some = |number: u64| if number == 0 { String::new() } else { number.to_string() };
     let verdict = match (verified.ok, &verified.about) {
         (false, _) => "NOT AS IT WAS",
-        (true, None) => "nothing is missing and nothing was changed",
+        (true, None) => {
+            "nothing that is recorded is missing or was changed, and rights are as they were recorded"
+        }
         (true, Some(_)) => "no line is missing and none was changed",
     };
     let about = verified.about.as_ref();
@@ -184,17 +204,17 @@ pub(super) fn text(verified: &Verified) -> String {
         ("changes", some(verified.acts)),
         ("erased", some(verified.erased)),
         ("of before", some(verified.before)),
+        ("rights", some(verified.rights)),
         ("records", some(verified.records)),
         ("checkpoints", some(verified.checkpoints)),
         ("last checkpoint", verified.last_checkpoint.clone().unwrap_or_default()),
         ("key", key.unwrap_or_default()),
     ]);
     for finding in &verified.findings {
-        text.extend(["\n", &finding.problem, ": ", &finding.text]);
-        let place = finding.place();
-        if !place.is_empty() {
-            text.extend(["\n  ", &place]);
-        }
+        finding.write(&mut text, &finding.text);
+    }
+    for finding in &verified.older {
+        finding.write(&mut text, "no record tells of this row; it may be older than the records");
     }
     text
 }
@@ -217,6 +237,21 @@ mod tests {
         tenants          1
         entry_removed: this entry was removed
           tenant ten_01010101010101010101010101010101 entry 4
+        ");
+    }
+
+    #[test]
+    fn a_row_without_a_record_is_told_mildly_where_it_may_be_older() {
+        let mut verified = Verified::new();
+        (verified.ok, verified.rights) = (true, 2);
+        let of =
+            |row: &str| Finding { row: Some(row.to_owned()), ..Finding::new("row_unrecorded", "unknown") };
+        verified.older.push(of("budget a\nb"));
+        insta::assert_snapshot!(text(&verified), @r"
+        verdict          nothing that is recorded is missing or was changed, and rights are as they were recorded
+        rights           2
+        row_unrecorded: no record tells of this row; it may be older than the records
+          row budget a\u{a}b
         ");
     }
 

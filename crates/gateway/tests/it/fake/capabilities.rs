@@ -95,15 +95,17 @@ impl Capabilities for Cabinet {
         _: &'a PreparedCall,
         presented: Option<Bytes>,
     ) -> BoxFuture<'a, Result<Vec<Weighed>, Fault>> {
+        let covers = presented.is_some();
         if presented.is_some_and(|presented| presented != "token") {
             return ready(Err(Fault::new(ErrorCode::CapabilityUnreadable, "it is no token")));
         }
         let own = self.rows.iter().filter(|(tenant, row)| *tenant == scope.tenant() && row.holder == agent);
+        // What is presented covers every call here, and what is held covers none.
         let weighed = own.map(|(_, row)| Weighed {
             capability: Some(row.id),
-            covers: false,
+            covers,
             block: Some(0),
-            why: "block 0 of its token does not cover it".to_owned(),
+            why: format!("block 0 of its token {}", if covers { "covers it" } else { "does not cover it" }),
         });
         ready(Ok(weighed.collect()))
     }

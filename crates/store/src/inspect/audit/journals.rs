@@ -1,10 +1,14 @@
 //! The journals of a tenant, each read from its first entry on with everything that was said, and compared with how far the
-//! seals go.
+//! seals go, and with whose its run is and how it stands by its row.
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::AuditProblem;
+use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::store::StoredEntry;
+
 use super::seals::{Place, Walk};
+use super::{AuditProblem, JournalFold};
 use crate::code::{self, stored};
 use crate::open::OpenError;
 use crate::read::journal::{Bodies, Checked};
@@ -15,12 +19,16 @@ use crate::row::{StoredRun, run_columns};
 const ENTRIES: i64 = 16;
 
 impl Walk<'_> {
-    /// Reads every journal of the tenant.
-    pub(super) fn journals(&mut self, bodies: Bodies<'_>) -> Result<(), OpenError> {
+    /// Reads every journal of the tenant, and has each folded.
+    pub(super) fn journals(
+        &mut self,
+        bodies: Bodies<'_>,
+        fold: &mut dyn JournalFold,
+    ) -> Result<(), OpenError> {
         let mut after = Vec::new();
         while let Some(run) = self.next_run(&after)? {
             after = run.to_vec();
-            self.journal(bodies, run)?;
+            self.journal(bodies, run, fold)?;
         }
         Ok(())
     }
@@ -45,7 +53,12 @@ impl Walk<'_> {
         Ok(next)
     }
 
-    fn journal(&mut self, bodies: Bodies<'_>, run: [u8; 16]) -> Result<(), OpenError> {
+    fn journal(
+        &mut self,
+        bodies: Bodies<'_>,
+        run: [u8; 16],
+        fold: &mut dyn JournalFold,
+    ) -> Result<(), OpenError> {
         self.checked.runs += 1;
         let found = self
             .db
@@ -69,12 +82,21 @@ impl Walk<'_> {
             Ok(journal) => journal,
             Err(problem) => return self.damaged(place, 1, problem),
         };
+        let mut told = Told::new(row.run.last_seq, fold);
         loop {
             match journal.read(ENTRIES, |_| true) {
                 Ok(entries) if entries.is_empty() => break,
-                Ok(entries) => self.checked.entries += entries.len() as u64,
+                Ok(entries) => {
+                    self.checked.entries += entries.len() as u64;
+                    for entry in &entries {
+                        told.take(entry);
+                    }
+                }
                 Err(problem) => return self.damaged(place, journal.seq() + 1, problem),
             }
+        }
+        if let Some(detail) = told.differs(&row.run) {
+            self.found_with(AuditProblem::RunChanged, place, Some(detail));
         }
         self.said(place, run)?;
         self.is_covered(place, run, journal.seq())
@@ -131,8 +153,55 @@ impl Walk<'_> {
     }
 }
 
+/// What a journal tells of its run's row, up to the entry that the row knows.
+struct Told<'f> {
+    last: u64,
+    fold: &'f mut dyn JournalFold,
+    begun: Option<RunStarted>,
+    /// Whether every entry could be read; one of a newer program cannot.
+    is_read: bool,
+}
+
+impl<'f> Told<'f> {
+    fn new(last: u64, fold: &'f mut dyn JournalFold) -> Self {
+        fold.begin();
+        Self { last, fold, begun: None, is_read: true }
+    }
+
+    fn take(&mut self, stored: &StoredEntry) {
+        if stored.seq > self.last {
+            // The run went on since its row was read.
+            return;
+        }
+        match stored.decode() {
+            Ok(entry) => {
+                self.fold.take(&entry);
+                if let Entry::RunStarted(started) = entry {
+                    self.begun.get_or_insert(started);
+                }
+            }
+            Err(_) => self.is_read = false,
+        }
+    }
+
+    /// Says what the row says otherwise.
+    fn differs(&self, row: &Run) -> Option<String> {
+        let is_whose = |begun: &RunStarted| {
+            (begun.agent, begun.session, begun.kind) == (row.agent, row.session, row.kind)
+        };
+        if !self.begun.as_ref().is_none_or(is_whose) {
+            return Some("its journal began for another agent, or in another session".to_owned());
+        }
+        let status = self.fold.status().filter(|_| self.is_read)?;
+        // An import that was cut off is held before its journal says how it ended.
+        let is_held = row.head.status == RunStatus::Held && !status.is_terminal();
+        (status != row.head.status && !is_held)
+            .then(|| format!("it says {}, and its journal {}", row.head.status.as_str(), status.as_str()))
+    }
+}
+
 /// Takes an error for what it says about a row; whatever says something about the file is one.
-fn unreadable(error: rusqlite::Error) -> Result<String, OpenError> {
+pub(super) fn unreadable(error: rusqlite::Error) -> Result<String, OpenError> {
     match error {
         rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)

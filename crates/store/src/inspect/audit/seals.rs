@@ -61,9 +61,9 @@ pub(super) struct Walk<'a> {
     pub(super) covered: HashMap<[u8; 16], Covered>,
     /// Runs of which something was found already while the seals were read.
     torn: HashSet<[u8; 16]>,
-    erased: HashSet<AgentId>,
+    pub(super) erased: HashSet<AgentId>,
     /// Whether the chain begins with the tenant's registration, so that nothing of it is older than the seals.
-    is_born: bool,
+    pub(super) is_born: bool,
     pub(super) checked: AuditChecked,
 }
 
@@ -89,16 +89,52 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn found_with(&mut self, problem: AuditProblem, place: Place, detail: Option<String>) {
+        self.push(AuditFinding {
+            tenant: self.tenant,
+            session: place.session.map(SessionId::from_bytes),
+            run: place.run.map(RunId::from_bytes),
+            seq: place.seq,
+            seal: place.seal,
+            row: None,
+            problem,
+            detail,
+        });
+    }
+
+    /// Tells of a row that stands outside of the journals, by its name, and of the record that it should agree with.
+    pub(super) fn found_row(
+        &mut self,
+        problem: AuditProblem,
+        row: String,
+        record: Option<u64>,
+        detail: Option<String>,
+    ) {
+        let finding = self.of_row(problem, row, record, detail);
+        self.push(finding);
+    }
+
+    /// Tells of a row without a record that may be older than the records.
+    pub(super) fn found_older(&mut self, row: String) {
+        if self.checked.older.len() < FINDINGS_MAX {
+            let finding = self.of_row(AuditProblem::RowUnrecorded, row, None, None);
+            self.checked.older.push(finding);
+        }
+    }
+
+    fn of_row(
+        &self,
+        problem: AuditProblem,
+        row: String,
+        seal: Option<u64>,
+        detail: Option<String>,
+    ) -> AuditFinding {
+        let (tenant, row) = (self.tenant, Some(row));
+        AuditFinding { tenant, session: None, run: None, seq: None, seal, row, problem, detail }
+    }
+
+    fn push(&mut self, finding: AuditFinding) {
         if self.checked.findings.len() < FINDINGS_MAX {
-            self.checked.findings.push(AuditFinding {
-                tenant: self.tenant,
-                session: place.session.map(SessionId::from_bytes),
-                run: place.run.map(RunId::from_bytes),
-                seq: place.seq,
-                seal: place.seal,
-                problem,
-                detail,
-            });
+            self.checked.findings.push(finding);
         }
     }
 

@@ -1,0 +1,63 @@
+//! Pages that begin with the newest record. A chain is read forward only, so windows of it are read one after the other, from
+//! its end to its beginning, and each is given out backward.
+
+use dromia_api::List;
+use dromia_api::audit::Record;
+use dromia_contracts::Scope;
+use dromia_contracts::audit::AuditCursor;
+
+use super::{READ_ITEMS, READS_MAX, Wanted, read};
+use crate::core::Core;
+use crate::failure::Answer;
+
+/// How many seals one window has.
+const SEALS: u64 = 32;
+
+/// Reads the newest records before a place, about `limit` of them; an entry of several records is never torn.
+pub(super) async fn page(
+    core: &Core,
+    scope: &Scope,
+    wanted: &Wanted,
+    mut before: AuditCursor,
+    limit: usize,
+) -> Answer<List<Record>> {
+    let mut page = List { items: Vec::<Record>::new(), next: None };
+    for _ in 0..READS_MAX {
+        let from = AuditCursor { seal: before.seal.saturating_sub(SEALS), ..AuditCursor::default() };
+        for record in window(core, scope, wanted, from, before).await?.into_iter().rev() {
+            let last = page.items.last().map(|last| &last.place);
+            if page.items.len() >= limit && last != Some(&record.place) {
+                page.next = last.cloned();
+                return Ok(page);
+            }
+            page.items.push(record);
+        }
+        if from == AuditCursor::default() {
+            return Ok(page);
+        }
+        before = from;
+    }
+    page.next = Some(before.to_string());
+    Ok(page)
+}
+
+/// Reads what stands between two places, in its order. There are as many reads as the window's seals have entries for.
+async fn window(
+    core: &Core,
+    scope: &Scope,
+    wanted: &Wanted,
+    from: AuditCursor,
+    before: AuditCursor,
+) -> Answer<Vec<Record>> {
+    let (mut records, mut after) = (Vec::new(), from);
+    loop {
+        let read = read(core, scope, wanted, after, READ_ITEMS).await?;
+        let is_before =
+            |record: &Record| record.place.parse::<AuditCursor>().is_ok_and(|place| place < before);
+        records.extend(read.records.into_iter().filter(is_before));
+        if read.is_last || read.next >= before {
+            return Ok(records);
+        }
+        after = read.next;
+    }
+}

@@ -1,0 +1,202 @@
+//! What each record says of its row, and what the row says. What a record does not carry is not compared: of a token its
+//! hash and its end, of a capability its end and its longest call, of a rule its session and its end, of an approval the call,
+//! of an agent its name for people and its labels.
+
+use rusqlite::Row;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState};
+use dromia_contracts::audit::Change;
+use dromia_contracts::id::{AgentId, ApprovalId, CapabilityId, TokenId};
+
+use super::{Kind, Pass, Said, named};
+use crate::code;
+use crate::open::OpenError;
+use crate::read;
+
+/// What is said of a row that its record ended.
+const ENDED: &str = "that it stands";
+
+impl Pass<'_, '_> {
+    /// Compares every row of a right with its records.
+    pub(super) fn compare(&mut self) -> Result<(), OpenError> {
+        let of = "WHERE tenant = ?1";
+        let tokens = format!("SELECT token, name, scopes, at, revoked_at FROM tokens {of} ORDER BY token");
+        self.each(&tokens, "tokens", Self::token)?;
+        let agents = format!("SELECT agent, handle, state, revision, at FROM agents {of} ORDER BY agent");
+        self.each(&agents, "agents", Self::agent)?;
+        let secrets = format!("SELECT name, version, host, changed_at FROM secrets {of} ORDER BY name");
+        self.each(&secrets, "secrets", Self::secret)?;
+        let capabilities = format!(
+            "SELECT capability, holder, parent, rights, revoked_at, at FROM capabilities {of} ORDER BY capability"
+        );
+        self.each(&capabilities, "capabilities", Self::capability)?;
+        let budgets = format!(
+            "SELECT name, per, about, measure, period, most, declared FROM budgets {of} ORDER BY name"
+        );
+        self.each(&budgets, "budgets", Self::budget)?;
+        let approvals =
+            format!("SELECT record, approval, agent, open, expires_at FROM approvals {of} ORDER BY approval");
+        self.each(&approvals, "approvals", Self::approval)?;
+        let rules = format!("SELECT record, name, agent, expires_at FROM approval_rules {of} ORDER BY name");
+        self.each(&rules, "approval_rules", Self::rule)
+    }
+
+    fn token(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::bytes(row, 0)?;
+        let Some(Said { told, made, .. }) = self.said(Kind::Token, id)? else { return Ok(()) };
+        let (name, scopes): (String, _) = (row.get(1)?, code::scopes(row, 2)?);
+        let revoked_at: Option<i64> = row.get(4)?;
+        let what = format!("token {}", TokenId::from_bytes(id));
+        let Some(Change::TokenCreated { name: known, scopes: may, .. }) = made else {
+            self.unrecorded(what, Some(row.get(3)?));
+            return Ok(());
+        };
+        let differs = [
+            ("name", name != known),
+            ("scopes", scopes != may),
+            ("revocation", revoked_at.is_some() != (told.moved > 0)),
+        ];
+        self.differs(what, told, &those(&differs));
+        Ok(())
+    }
+
+    fn agent(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::bytes(row, 0)?;
+        let Some(Said { told, made, moved }) = self.said(Kind::Agent, id)? else { return Ok(()) };
+        let (handle, state): (String, AgentState) = (row.get(1)?, code::coded(row, 2)?);
+        let what = format!("agent {}", AgentId::from_bytes(id));
+        let Some(Change::AgentCreated { handle: known, revision, .. }) = made else {
+            self.unrecorded(what, Some(row.get(4)?));
+            return Ok(());
+        };
+        let set = match moved {
+            Some(Change::AgentStateSet { to, .. }) => to,
+            _ => AgentState::Running,
+        };
+        let differs = [
+            ("handle", handle != known.as_str()),
+            ("configuration", code::digest(row, 3)? != revision),
+            ("state", state != set),
+        ];
+        self.differs(what, told, &those(&differs));
+        Ok(())
+    }
+
+    fn secret(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let (name, version, host): (String, u32, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let Some(Said { told, made, .. }) = self.said(Kind::Secret, named(&name))? else { return Ok(()) };
+        let what = format!("secret {name}");
+        let Some(Change::SecretSet { version: last, host: server, .. }) = made else {
+            self.unrecorded(what, Some(row.get(3)?));
+            return Ok(());
+        };
+        let differs = [("version", version != last), ("host", host != server), (ENDED, told.moved > 0)];
+        self.differs(what, told, &those(&differs));
+        Ok(())
+    }
+
+    fn capability(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::bytes(row, 0)?;
+        let Some(Said { told, made, .. }) = self.said(Kind::Capability, id)? else { return Ok(()) };
+        let whose = AgentId::from_bytes(code::bytes(row, 1)?);
+        let parent = code::bytes_opt(row, 2)?.map(CapabilityId::from_bytes);
+        let (covers, revoked_at): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let what = format!("capability {}", CapabilityId::from_bytes(id));
+        let (holder, rights, from) = match made {
+            Some(Change::CapabilityGranted { holder, rights, .. }) => (holder, rights, None),
+            Some(Change::CapabilityDelegated { holder, rights, from, .. }) => (holder, rights, Some(from)),
+            _ => {
+                self.unrecorded(what, Some(row.get(5)?));
+                return Ok(());
+            }
+        };
+        let differs = [
+            ("holder", whose != holder),
+            ("rights", covers != rights.join("\n")),
+            ("what it was made from", parent != from),
+            ("revocation", revoked_at.is_some() != (told.moved > 0)),
+        ];
+        self.differs(what, told, &those(&differs));
+        Ok(())
+    }
+
+    fn budget(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let budget = read::budget::read(row)?;
+        let Some(Said { told, made, .. }) = self.said(Kind::Budget, named(&budget.name))? else {
+            return Ok(());
+        };
+        let what = format!("budget {}", budget.name);
+        let Some(Change::BudgetSet { budget: known }) = made else {
+            self.unrecorded(what, None);
+            return Ok(());
+        };
+        let differs = [
+            ("limit", budget.limit != known.limit),
+            ("what it counts", !budget.counts_as(&known)),
+            ("who declares it", budget.declared != known.declared),
+            (ENDED, told.moved > 0),
+        ];
+        self.differs(what, told, &those(&differs));
+        Ok(())
+    }
+
+    fn approval(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let id: [u8; 16] = code::bytes(row, 1)?;
+        let Some(Said { told, made, .. }) = self.said(Kind::Approval, id)? else { return Ok(()) };
+        let approval: Approval = read::approval::record(row)?;
+        let what = format!("approval {}", ApprovalId::from_bytes(id));
+        let columns: (AgentId, bool, i64) =
+            (AgentId::from_bytes(code::bytes(row, 2)?), row.get(3)?, row.get(4)?);
+        let own = (approval.agent, approval.state.is_open(), approval.expires_at.as_millisecond());
+        let mut differs =
+            those(&[("its columns", (approval.id, columns) != (ApprovalId::from_bytes(id), own))]);
+        match (&made, approval.state) {
+            (Some(Change::ApprovalAnswered { agent, approved, .. }), state) => {
+                let follows = match state {
+                    ApprovalState::Approved | ApprovalState::Used | ApprovalState::Withdrawn => *approved,
+                    ApprovalState::Denied => !*approved,
+                    ApprovalState::Holding | ApprovalState::Waiting | ApprovalState::Expired => false,
+                };
+                differs.extend(those(&[("agent", approval.agent != *agent), ("answer", !follows)]));
+            }
+            (_, ApprovalState::Approved | ApprovalState::Used) => {
+                let at = approval.answer.as_ref().map_or(approval.asked_at, |answer| answer.at);
+                self.unrecorded(what, Some(at.as_millisecond()));
+                return Ok(());
+            }
+            // Nobody may do anything by it.
+            (_, _) => {}
+        }
+        self.differs(what, told, &differs);
+        Ok(())
+    }
+
+    fn rule(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let name: String = row.get(1)?;
+        let Some(Said { told, made, .. }) = self.said(Kind::Rule, named(&name))? else { return Ok(()) };
+        let rule: ApprovalRule = read::approval::record(row)?;
+        let what = format!("approval rule {name}");
+        let Some(Change::ApprovalRuleSet { answer, agent, rule: digest, .. }) = made else {
+            self.unrecorded(what, Some(rule.created_at.as_millisecond()));
+            return Ok(());
+        };
+        let columns: (Option<AgentId>, i64) =
+            (code::bytes_opt(row, 2)?.map(AgentId::from_bytes), row.get(3)?);
+        let own = (rule.agent, rule.expires_at.as_millisecond());
+        let differs = [
+            ("its columns", rule.name != name || columns != own),
+            ("answer", rule.answer != answer),
+            ("agent", rule.agent != agent),
+            ("the rule itself", blake3::hash(rule.rule.as_bytes()).as_bytes() != digest.as_bytes()),
+            (ENDED, told.moved > 0),
+        ];
+        self.differs(what, told, &those(&differs));
+        Ok(())
+    }
+}
+
+/// Lists what is otherwise.
+fn those(differs: &[(&'static str, bool)]) -> Vec<&'static str> {
+    differs.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect()
+}

@@ -16,6 +16,7 @@ mod handles;
 mod live;
 mod run;
 mod secret;
+mod sending;
 mod session;
 mod status;
 mod task;
@@ -44,14 +45,18 @@ pub use self::documents::published;
 pub async fn run(command: Command, global: &Global, context: &mut Context) -> Exit {
     let mut output = Output::new(context, global);
     let ended = tokio::select! {
-        ended = Box::pin(done(command, global, &mut output)) => ended,
-        Ok(()) = tokio::signal::ctrl_c() => return Exit::Interrupted,
+        ended = Box::pin(done(command, global, &mut output)) => Some(ended),
+        Ok(()) = tokio::signal::ctrl_c() => None,
     };
     match ended {
-        Ok(exit) => exit,
-        Err(error) => {
+        Some(Ok(exit)) => exit,
+        Some(Err(error)) => {
             output.tell(&error);
             error.exit()
+        }
+        None => {
+            output.leave();
+            Exit::Interrupted
         }
     }
 }

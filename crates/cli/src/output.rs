@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::args::Global;
 use crate::context::Context;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Outcome, Standing};
 use crate::format::{Fields, Format};
 use crate::schema::ROWS;
 
@@ -37,6 +37,8 @@ pub struct Output<'context> {
     torn: bool,
     out_is_colored: bool,
     err_is_colored: bool,
+    /// What goes on in the server if this command ends now.
+    left: Option<Standing>,
 }
 
 impl<'context> Output<'context> {
@@ -51,7 +53,7 @@ impl<'context> Output<'context> {
         };
         let torn = global.output == Some(Format::Table) && global.json.is_some();
         let fields = global.json.clone().unwrap_or_default();
-        Self { context, format, fields, torn, out_is_colored, err_is_colored }
+        Self { context, format, fields, torn, out_is_colored, err_is_colored, left: None }
     }
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
@@ -163,10 +165,10 @@ impl<'context> Output<'context> {
 
     /// Tells an error in at most two lines, and with JSON as a document too; nobody is left to tell if that fails.
     pub fn tell(&mut self, error: &Error) {
-        let code = match error {
-            Error::Problem(problem) => format!(" ({}, {})", problem.code, problem.request_id),
-            _ => String::new(),
-        };
+        let code = error
+            .problem()
+            .map(|problem| format!(" ({}, {})", problem.code, problem.request_id))
+            .unwrap_or_default();
         let mut told = self.labelled("error:", ERROR, &format!("{error}{code}"));
         if let Some(hint) = error.hint() {
             told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
@@ -176,6 +178,19 @@ impl<'context> Output<'context> {
             told = told.and_then(|()| self.document(&error.document()));
         }
         drop(told);
+    }
+
+    /// Notes what goes on in the server, for [`Output::leave`].
+    pub(crate) fn goes_on(&mut self, standing: Option<Standing>) {
+        self.left = standing;
+    }
+
+    /// Tells a person who pressed Ctrl-C what goes on without the command.
+    pub(crate) fn leave(&mut self) {
+        let Some(Standing { known, next }) = self.left.take() else { return };
+        // What was printed last may have no end of its line yet.
+        let told = self.notice(&format!("\n{known}"));
+        drop(told.and_then(|()| self.labelled("hint:", HINT, &next)));
     }
 
     fn labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {

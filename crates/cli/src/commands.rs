@@ -28,7 +28,7 @@ mod waits;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dromia_api::{List, TENANT_DEFAULT};
+use dromia_api::{List, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
 
 use crate::args::{Command, Global, Listing};
@@ -108,6 +108,16 @@ impl<'global> Cli<'global> {
     /// The agent that is meant: the one named, else the one this user switched to, else the server's.
     fn agent(&self) -> Option<String> {
         self.global.agent.clone().or_else(|| self.settings.agents.get(&self.tenant).cloned())
+    }
+
+    /// Refuses an agent beside a session, which has its own; the one that this user switched to is not meant then.
+    fn check_session(&self, session: Option<SessionId>) -> Outcome {
+        match (&self.global.agent, session) {
+            (Some(_), Some(session)) => {
+                Err(Error::Usage(format!("{session} has its agent; leave --agent or --session out")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How long to wait for an answer of an agent.

@@ -28,6 +28,7 @@ use crate::output::Output;
 use crate::shape::Shape;
 
 pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
+    cli.check_session(ask.session)?;
     let shape = ask.schema.as_deref().map(Shape::read).transpose()?;
     let text = said(ask.text, output)?;
     let text = match &shape {

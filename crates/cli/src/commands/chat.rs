@@ -40,6 +40,7 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     if output.is_json() {
         return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
     }
+    cli.check_session(chat.session)?;
     let (mut session, mut lines) = (chat.session, 0);
     let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
     if prompts {

@@ -31,6 +31,7 @@ pub(super) const PLATFORM: &str = "cli";
 
 pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) -> Outcome<Exit> {
     let Event::Send(send) = event;
+    cli.check_session(send.session)?;
     let event = event_of(cli, send.clone(), output)?;
     let sending = Sending::of_command(send.idempotency_key, output);
     if send.wait {

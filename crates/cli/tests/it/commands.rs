@@ -176,6 +176,18 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
 }
 
 #[tokio::test]
+async fn an_agent_beside_a_session_is_refused_before_anything_is_sent() {
+    let server = Server::new(one_run);
+    let session = format!("ses_{ID}");
+    for line in [&["ask", "x"][..], &["event", "send", "x"], &["chat"]] {
+        let ended = server.run(&[line, &["--session", &session, "--agent", "nobody"]].concat()).await;
+        assert_eq!((ended.exit, ended.out.as_str()), (Exit::Usage, ""), "{line:?}: {ended:?}");
+        assert!(ended.err.contains("leave --agent or --session out"), "{ended:?}");
+    }
+    assert!(server.lines().is_empty(), "{:?}", server.lines());
+}
+
+#[tokio::test]
 async fn a_listing_is_a_table_and_says_where_it_goes_on() {
     let server = Server::new(|_, _| (200, format!(r#"{{"items":[{}],"next":"agt_{ID}"}}"#, agent())));
     let ended = server.run(&["agents", "ls", "--limit", "1"]).await;

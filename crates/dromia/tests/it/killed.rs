@@ -271,7 +271,8 @@ fn an_ask_whose_server_is_killed_or_ended_says_how_to_go_on_and_stays_one_run() 
         let server = home.serve();
         let line = ["ask", "@slow 8000\n@say done", "--idempotency-key", "once", "--timeout", "120s"];
         let mut command = home.command();
-        let asking = command.args(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let asking =
+            command.args(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         block_on(async {
             let end = Instant::now() + DEADLINE;
             while server.get("/v1/runs").await.1["items"][0]["model_calls"] != 1 {

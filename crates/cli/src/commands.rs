@@ -178,7 +178,7 @@ fn print_list<T: Serialize>(
             return Ok(Exit::Done);
         }
     } else if list.items.is_empty() {
-        output.notice("nothing to list")?;
+        output.notice(if list.next.is_some() { "nothing found so far" } else { "nothing to list" })?;
     } else {
         output.table(heads, list.items.iter().map(row).collect())?;
     }

@@ -222,9 +222,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ShuttingDown => Some("send it again when the server is back"),
         ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
         ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),
-        ErrorCode::JournalDamaged => {
-            Some("the server's log names the row; everything else is served. Restore a backup to get it back")
-        }
+        ErrorCode::JournalDamaged => Some(
+            "the server's log names the row; everything else is served. Restore a backup to get it back: `dromia explain journal_damaged`",
+        ),
         ErrorCode::JournalUnreadable => Some("serve this home with the newer program that wrote the entry"),
         ErrorCode::ModelCut => Some("look at the run before you ask again"),
         ErrorCode::Internal => Some("the server's log tells more under this request's id"),

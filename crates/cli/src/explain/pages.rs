@@ -190,7 +190,7 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ),
         ErrorCode::JournalDamaged => says(
             "a stored row does not match its digest: the file was changed or the disk lost something",
-            "stop the server, keep a copy of the home, run `dromia doctor` and restore a backup",
+            "stop the server, keep a copy of the home, let `dromia audit verify` name what is not as it was, and restore a backup of the whole home, as docs/backup.md says",
         ),
         ErrorCode::JournalUnreadable => says(
             "the journal holds an entry that this version cannot read; a newer program wrote it",

@@ -155,7 +155,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::CallNotOpen
         | ErrorCode::DeliveryUncertain => None,
         ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
-        ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
+        ErrorCode::BodyTooLarge => Some("send less at a time; what is long goes into a file of the agent"),
         ErrorCode::Unauthorized => Some(
             "send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`, and \
                  `dromia --tenant HANDLE token create NAME` makes another",

@@ -19,8 +19,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "read the message, which names the place, and mend the request",
         ),
         ErrorCode::BodyTooLarge => says(
-            "the body of the request is longer than the server takes",
-            "send less, in several messages or as a file of the agent; an operator raises limits.body_bytes_max",
+            "the body of the request, or the text of an input, is longer than the server takes",
+            "send less, in several messages or as a file of the agent; where the message names limits.body_bytes_max, an operator raises it",
         ),
         ErrorCode::Unauthorized => says(
             "the request carries no credential, or one that nobody issued or that no longer counts",

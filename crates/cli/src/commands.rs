@@ -50,6 +50,7 @@ pub async fn run(command: Command, global: &Global, context: &mut Context) -> Ex
     };
     match ended {
         Some(Ok(exit)) => exit,
+        Some(Err(error)) if error.is_unread() => Exit::Done,
         Some(Err(error)) => {
             output.tell(&error);
             error.exit()

@@ -87,6 +87,9 @@ pub struct Standing {
 pub type Outcome<T = ()> = Result<T, Error>;
 
 impl Error {
+    /// What is tried when a result is printed.
+    pub(crate) const WRITE: &str = "write to stdout";
+
     /// Makes an error of the file system, with what was tried.
     pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let action = action.into();
@@ -132,6 +135,12 @@ impl Error {
             Self::UnderWay { why, .. } => why.problem(),
             _ => None,
         }
+    }
+
+    /// Tells whether whoever read the result has gone, as `head` does when it has enough.
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(self, Self::Io { action, source }
+            if action == Self::WRITE && source.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
     /// Tells whether there is no server to talk with just now.

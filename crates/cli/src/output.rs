@@ -147,7 +147,7 @@ impl<'context> Output<'context> {
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Outcome {
         let out = &mut self.context.out;
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io("write to stdout"))
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io(Error::WRITE))
     }
 
     /// Tells something beside the result.

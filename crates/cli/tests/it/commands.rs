@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use dromia_cli::Exit;
 
-use crate::server::{CUT, KEY, Script, Server};
+use crate::server::{CUT, KEY, Script, Server, Unread};
 
 const ID: &str = "0199c0de000000000000000000000000";
 
@@ -173,6 +173,36 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
     let ended = server.run(&["ask", "x", "--idempotency-key", "mine"]).await;
     assert_eq!((ended.exit, server.lines().len()), (Exit::Unreachable, 1), "{ended:?}");
     assert_eq!(server.asked.lock().unwrap()[0].key.as_deref(), Some("mine"));
+}
+
+#[tokio::test]
+async fn a_run_that_failed_prints_no_empty_answer_and_a_reader_who_went_is_no_failure() {
+    let failed: Script = |_, _| {
+        let failure = r#","failure":{"code":"model_rejected","message":"no such model"}"#;
+        (200, answered("failed", failure).replace("forty-two", ""))
+    };
+    let ended = Server::new(failed).run(&["ask", "x"]).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::RunFailed, ""), "{ended:?}");
+
+    let list: Script = |_, _| (200, format!(r#"{{"items":[{}],"next":null}}"#, agent()));
+    for line in [&["agent", "list"][..], &["agent", "list", "--json"]] {
+        let ended = Server::new(list).written(line, "", false, Box::new(Unread)).await;
+        assert_eq!((ended.exit, ended.err.as_str()), (Exit::Done, ""), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
+    let terminated: Script = |_, _| (200, agent().replace("running", "terminated"));
+    let server = Server::new(terminated);
+    let asked = server.run(&["agent", "terminate", "ops"]).await;
+    assert_eq!((asked.exit, server.lines().len()), (Exit::Usage, 0), "{asked:?}");
+    assert!(asked.err.contains("for good?") && asked.err.contains("--yes"), "{asked:?}");
+    let ended = server.run(&["agent", "terminate", "ops", "--yes"]).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "ops is terminated\n"));
+    let switched = server.run(&["agent", "switch", "ops"]).await;
+    assert_eq!(switched.exit, Exit::Conflict, "{switched:?}");
+    assert!(switched.err.contains("ops is terminated"), "{switched:?}");
 }
 
 #[tokio::test]

@@ -38,7 +38,8 @@ fn port(scene: &Scene<'_>) -> Verdict {
     let address = (scene.env)("DROMIA_LISTEN").or(written.map(str::to_owned));
     let address = address.unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
     if let Server::Answers(_) = scene.world.server() {
-        return ok(format!("a server of this home runs; {address} is not tried"));
+        // It may have been told another address than the one that is written.
+        return ok("a server of this home runs; no address is tried");
     }
     let Ok(parsed) = address.parse() else {
         return error(format!("{address:?} is no address"), "write it as 127.0.0.1:7700");

@@ -186,7 +186,7 @@ pub(crate) struct Failure {
     message: String,
     /// The next step.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// The exit code of the command.
     exit: u8,
     /// The request's id, which the server's log carries too.

@@ -153,6 +153,9 @@ fn an_address_that_others_can_reach_is_refused() {
     let output = home.run(&["up", "--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("loopback"), "{}", stderr(&output));
+    let output = home.run(&["up", "--listen", "localhost:7700"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("such as 127.0.0.1:7700"), "{}", stderr(&output));
 }
 
 #[test]

@@ -121,10 +121,7 @@ pub(super) async fn followed(
 pub(super) fn print(waited: &Waited, output: &mut Output<'_>) -> Outcome<Exit> {
     match waited {
         Waited::Answered(answered) => {
-            // A run that failed before it said anything has no answer, and an empty line is one.
-            if output.is_json() || answered.status == RunStatus::Completed || !answered.reply.is_empty() {
-                output.show(answered, |answered| answered.reply.clone())?;
-            }
+            output.show(answered, |answered| answered.reply.clone())?;
             ended(answered, output)
         }
         Waited::Accepted(accepted) => {

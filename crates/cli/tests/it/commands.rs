@@ -199,6 +199,25 @@ async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
 }
 
 #[tokio::test]
+async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_named_it() {
+    let script: Script = |asked, _| match asked.line.as_str() {
+        "GET /v1/agents/ops" => (200, agent()),
+        _ => {
+            let (status, body) = problem(404, "agent_not_found");
+            (status, body.replace("it is so", r#"there is no agent \"ops\""#))
+        }
+    };
+    let server = Server::new(script);
+    assert_eq!(server.run(&["agent", "switch", "ops"]).await.exit, Exit::Done);
+    for line in [&["tool", "show", "exec"][..], &["ask", "x"]] {
+        let ended = server.run(line).await;
+        assert!(ended.err.contains("ops was chosen by `dromia agent switch`"), "{line:?}: {ended:?}");
+    }
+    let ended = server.run(&["ask", "x", "--agent", "ops"]).await;
+    assert!(ended.err.contains("hint: do that"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn an_agent_beside_a_session_is_refused_before_anything_is_sent() {
     let server = Server::new(one_run);
     let session = format!("ses_{ID}");

@@ -26,12 +26,14 @@ pub enum Error {
     #[error("the server's answer broke off: {0}")]
     Severed(String),
     /// Something was sent, and how it ends is not known here.
-    #[error("{why}; {}", .standing.known)]
+    #[error("{why}; {known}")]
     UnderWay {
         /// Why nothing more was heard of it.
         why: Box<Error>,
-        /// How it stands.
-        standing: Standing,
+        /// What is known of it.
+        known: String,
+        /// The next step.
+        next: String,
     },
     /// The server did not answer in time.
     #[error("the server did not answer within {seconds} s")]
@@ -76,11 +78,11 @@ pub enum Error {
 
 /// How something stands that was sent and whose end is not known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// What is known of it.
-    pub known: String,
+    pub(crate) known: String,
     /// The next step.
-    pub next: String,
+    pub(crate) next: String,
 }
 
 /// What a command's step gives.
@@ -113,7 +115,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
-            Self::UnderWay { standing, .. } => Some(standing.next.clone()),
+            Self::UnderWay { next, .. } => Some(next.clone()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
             Self::Unfit { run, .. } => {
                 Some(format!("see what it said with `dromia run export {run}`, and ask again"))
@@ -126,6 +128,11 @@ impl Error {
             | Self::Local { .. }
             | Self::Io { .. } => None,
         }
+    }
+
+    /// Says how something stands of which nothing more was heard.
+    pub(crate) fn under_way(why: Self, Standing { known, next }: Standing) -> Self {
+        Self::UnderWay { why: Box::new(why), known, next }
     }
 
     /// What the server said, if it said no.
@@ -186,7 +193,7 @@ pub(crate) struct Failure {
     message: String,
     /// The next step.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) hint: Option<String>,
+    hint: Option<String>,
     /// The exit code of the command.
     exit: u8,
     /// The request's id, which the server's log carries too.

@@ -25,7 +25,7 @@ pub use crate::args::{Command, Global};
 pub use crate::client::Client;
 pub use crate::commands::{published, run};
 pub use crate::context::{Context, home_of_process};
-pub use crate::error::{Error, Outcome, Standing};
+pub use crate::error::{Error, Outcome};
 pub use crate::exit::Exit;
 pub use crate::output::Output;
 pub use crate::shape::Unfit;

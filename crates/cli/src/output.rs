@@ -197,15 +197,12 @@ impl<'context> Output<'context> {
             .map(|problem| format!(" ({}, {})", problem.code, problem.request_id))
             .unwrap_or_default();
         let mut told = self.labelled("error:", ERROR, &format!("{error}{code}"));
-        let hint = error.hint().map(|hint| self.in_tenant(&hint));
-        if let Some(hint) = &hint {
-            told = told.and_then(|()| self.labelled("hint:", HINT, hint));
+        if let Some(hint) = error.hint().map(|hint| self.in_tenant(&hint)) {
+            told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
         }
         if self.is_json() {
             self.fields = Fields::default();
-            let mut document = error.document();
-            document.error.hint = hint;
-            told = told.and_then(|()| self.document(&document));
+            told = told.and_then(|()| self.document(&error.document()));
         }
         drop(told);
     }

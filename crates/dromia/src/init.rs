@@ -77,6 +77,9 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
     if let Some(token) = token {
         system::private_file(&home.token(), &format!("{token}\n"))?;
     }
+    if is_adopted {
+        anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
+    }
     KeyFile::new(home.vault_key(), crate::world::runtime().ids).make()?;
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
     system::private_file(&home.config(), &text)?;
@@ -84,11 +87,6 @@ pub(crate) fn run(home: &Home, arguments: &InitArguments, global: &Global) -> an
         anstream::println!("Found {}.", found.title);
     }
     anstream::println!("{} is ready.\n", home.root().display());
-    if is_adopted {
-        anstream::println!(
-            "  store         as it was found, with its agents, tokens and runs; dromia.yaml is new"
-        );
-    }
     anstream::println!("  dromia.yaml   the configuration; the model is {}", name(model.as_ref()));
     anstream::println!("  token         the bearer token for HTTP, readable by you only\n");
     anstream::println!("Next: `dromia up`, and in another terminal `dromia ask \"hello\"`.");

@@ -2,7 +2,7 @@
 
 use dromia_api::agent::{Agent, CreateAgent, Deleted};
 use dromia_api::run::Run;
-use dromia_api::{AgentConfig, AgentState, ErrorCode, List, RunStatus};
+use dromia_api::{AgentConfig, List, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -122,9 +122,9 @@ async fn status(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
 async fn switch(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
     // Asked first, so that a misspelt name is not remembered.
     let agent: Agent = cli.client.get(&path(agent, "")).await?;
-    if agent.state == AgentState::Terminated {
+    if agent.state == dromia_api::AgentState::Terminated {
         let message = format!("{} is terminated and answers nothing any more", agent.handle);
-        return Err(Error::Local { exit: Exit::from(ErrorCode::AgentTerminated), message });
+        return Err(Error::Local { exit: Exit::from(dromia_api::ErrorCode::AgentTerminated), message });
     }
     let mut settings: Settings = cli.settings.clone();
     settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());

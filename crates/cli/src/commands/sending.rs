@@ -65,7 +65,7 @@ impl Sending {
             let rest = FIRST_REST * 2_u32.pow(attempt - 1);
             let has_time = attempt < ATTEMPTS && began.elapsed().saturating_add(rest) < patience;
             if !(has_time && (why.is_away() || leaves_open(&why))) {
-                return Err(Error::UnderWay { why: Box::new(why), standing: self.unknown() });
+                return Err(Error::under_way(why, self.unknown()));
             }
             sleep(rest).await;
             attempt += 1;
@@ -124,7 +124,7 @@ pub(super) async fn waited<T>(
     if !why.is_away() {
         return Err(why);
     }
-    Err(Error::UnderWay { why: Box::new(why), standing: stored(accepted, run) })
+    Err(Error::under_way(why, stored(accepted, run)))
 }
 
 #[cfg(test)]

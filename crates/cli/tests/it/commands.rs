@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use dromia_cli::Exit;
 
-use crate::server::{CUT, KEY, Script, Server, Unread};
+use crate::server::{CUT, KEY, Script, Server};
 
 const ID: &str = "0199c0de000000000000000000000000";
 
@@ -173,15 +173,6 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
     let ended = server.run(&["ask", "x", "--idempotency-key", "mine"]).await;
     assert_eq!((ended.exit, server.lines().len()), (Exit::Unreachable, 1), "{ended:?}");
     assert_eq!(server.asked.lock().unwrap()[0].key.as_deref(), Some("mine"));
-}
-
-#[tokio::test]
-async fn a_reader_who_went_is_no_failure() {
-    let list: Script = |_, _| (200, format!(r#"{{"items":[{}],"next":null}}"#, agent()));
-    for line in [&["agent", "list"][..], &["agent", "list", "--json"]] {
-        let ended = Server::new(list).written(line, "", false, Box::new(Unread)).await;
-        assert_eq!((ended.exit, ended.err.as_str()), (Exit::Done, ""), "{line:?}");
-    }
 }
 
 #[tokio::test]

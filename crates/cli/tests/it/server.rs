@@ -93,25 +93,12 @@ impl Server {
 
     /// Runs a command line with something to read.
     pub async fn typed(&self, line: &[&str], input: &str, is_terminal: bool) -> Ended {
-        let out = Buffer::default();
-        let ended = self.written(line, input, is_terminal, Box::new(out.clone())).await;
-        Ended { out: out.text(), ..ended }
-    }
-
-    /// Runs a command line whose result goes elsewhere.
-    pub async fn written(
-        &self,
-        line: &[&str],
-        input: &str,
-        is_terminal: bool,
-        out: Box<dyn Write + Send>,
-    ) -> Ended {
         let cli = Cli::try_parse_from(std::iter::once(&"dromia").chain(line)).unwrap();
-        let err = Buffer::default();
+        let (out, err) = (Buffer::default(), Buffer::default());
         let mut context = Context {
             input: Box::new(io::Cursor::new(input.to_owned().into_bytes())),
             input_is_terminal: is_terminal,
-            out,
+            out: Box::new(out.clone()),
             out_is_terminal: is_terminal,
             err: Box::new(err.clone()),
             err_is_terminal: is_terminal,
@@ -122,7 +109,7 @@ impl Server {
             request_key: KEY.to_owned(),
         };
         let exit = run(cli.command, &cli.global, &mut context).await;
-        Ended { exit, out: String::new(), err: err.text() }
+        Ended { exit, out: out.text(), err: err.text() }
     }
 }
 
@@ -163,19 +150,6 @@ async fn answer(
         return Err(io::ErrorKind::ConnectionReset.into());
     }
     Ok(Response::builder().status(status).body(Full::new(body.into())).unwrap())
-}
-
-/// A pipe whose reader has gone.
-pub struct Unread;
-
-impl Write for Unread {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Check, Scene, Server, Verdict, error, ok, warning};
-use crate::config::{self, Environment};
+use crate::config;
 
 pub(super) const CHECKS: &[Check] = &[
     Check { id: "config.valid", run: valid },
@@ -26,7 +26,7 @@ fn valid(scene: &Scene<'_>) -> Verdict {
     if !scene.home.config().is_file() {
         return ok("there is no dromia.yaml to look at");
     }
-    let environment = Environment::of_process();
+    let environment = config::Environment::of_process();
     let read = |text: &str| {
         config::read(&scene.home.config(), text, &environment, &[])
             .and_then(|loaded| loaded.resolve(&environment))

@@ -188,7 +188,7 @@ fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_seco
     }
     let made = home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted"]);
     assert!(made.status.success(), "{}", stderr(&made));
-    assert!(String::from_utf8_lossy(&made.stdout).contains("store         as it was found"), "{made:?}");
+    assert!(stderr(&made).contains("The store is kept as it was found"), "{made:?}");
     assert_eq!(home.token(), token, "the token of before is kept");
     let server = home.serve();
     let (status, tokens) = block_on(server.get("/v1/tokens"));

@@ -109,7 +109,7 @@ fn what_does_not_exist_is_not_found_and_named_with_where_to_look() {
     assert!(home.run(&["tenant", "create", "acme"]).status.success());
     let output = home.run(&["-T", "acme", "ask", "hi"]);
     let text = stderr(&output);
-    assert!(text.contains("\"assistant\"") && text.contains("`dromia -T acme agent list`"), "{text}");
+    assert!(text.contains("`dromia -T acme agent "), "{text}");
     let output = home.run(&["-T", "nobody", "ask", "hi"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("dromia tenant list"), "{}", stderr(&output));

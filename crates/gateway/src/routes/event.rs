@@ -221,14 +221,7 @@ async fn default_agent(core: &Core, scope: &Scope) -> Answer<AgentId> {
     let Some(handle) = &core.config.default_agent else {
         return Err(Failure::invalid("`agent` is absent and the server has no default agent"));
     };
-    agent_by_handle(core, scope, handle.clone()).await.map_err(|failure| {
-        if failure.code() != ErrorCode::AgentNotFound {
-            return failure;
-        }
-        Failure::absent(ErrorCode::AgentNotFound, "agent", handle.as_str()).with_hint(
-            "it is the one that answers where none is named; name another, which `dromia agent list` lists, or make it",
-        )
-    })
+    agent_by_handle(core, scope, handle.clone()).await
 }
 
 async fn agent_by_handle(core: &Core, scope: &Scope, handle: Handle) -> Answer<AgentId> {

@@ -16,6 +16,10 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Whether it is draining.
     pub draining: bool,
+    /// Where it listens, such as `http://127.0.0.1:7700`, which may be another port than the one that is written; for operators
+    /// only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listening: Option<String>,
     /// How many tenants the caller may see.
     pub tenants: u64,
     /// What the engine holds in memory.

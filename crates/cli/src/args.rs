@@ -107,7 +107,7 @@ pub enum Command {
     Ask(Ask),
     /// Talk with an agent, line by line
     #[command(
-        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave."
+        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave."
     )]
     Chat(Chat),
     /// Send events

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Outcome};
 
@@ -25,6 +25,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// The longest answer that is kept whole; the request of a model call is the largest.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// How often a server that went away is tried while nothing is heard of it.
+pub(crate) const ATTEMPTS: u32 = 8;
+
+/// How long to rest before the second attempt; each further rest is twice as long.
+pub(crate) const FIRST_REST: Duration = Duration::from_millis(100);
 
 /// Speaks to one server about one tenant.
 #[derive(Debug, Clone)]
@@ -43,6 +49,24 @@ impl Client {
     /// Asks for a document.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
         parse(&self.whole(self.request(Method::GET, path), self.patience).await?.1)
+    }
+
+    /// The same for whoever waits meanwhile: a server that goes away for a moment is asked again, which changes nothing.
+    pub(crate) async fn look<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+        let mut attempt = 1;
+        loop {
+            match self.get(path).await {
+                Err(why) if why.is_away() && attempt < ATTEMPTS => {}
+                answer => return answer,
+            }
+            sleep(FIRST_REST * 2_u32.pow(attempt - 1)).await;
+            attempt += 1;
+        }
+    }
+
+    /// Tells whether a server is there, without a word to it.
+    pub(crate) async fn reach(&self) -> Outcome {
+        UnixStream::connect(&self.socket).await.map(drop).map_err(|source| unreachable(&self.socket, source))
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
@@ -159,7 +183,7 @@ impl Client {
     }
 
     async fn send(&self, draft: Draft) -> Outcome<Response<Incoming>> {
-        let broken = |error: hyper::Error| Error::Broken(error.to_string());
+        let broken = |error: hyper::Error| Error::Severed(error.to_string());
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|source| unreachable(&self.socket, source))?;
         let (mut sender, connection) =
@@ -216,7 +240,7 @@ async fn collect(response: Response<Incoming>) -> Outcome<(StatusCode, Bytes)> {
 /// Reads the next piece of a body; `None` at its end.
 pub(crate) async fn next_piece(body: &mut Incoming) -> Outcome<Option<Bytes>> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
+        let frame = frame.map_err(|error| Error::Severed(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

@@ -16,6 +16,7 @@ mod handles;
 mod live;
 mod run;
 mod secret;
+mod sending;
 mod session;
 mod status;
 mod task;
@@ -28,7 +29,7 @@ mod waits;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dromia_api::{List, TENANT_DEFAULT};
+use dromia_api::{ErrorCode, List, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
 
 use crate::args::{Command, Global, Listing};
@@ -45,14 +46,19 @@ pub use self::documents::published;
 pub async fn run(command: Command, global: &Global, context: &mut Context) -> Exit {
     let mut output = Output::new(context, global);
     let ended = tokio::select! {
-        ended = Box::pin(done(command, global, &mut output)) => ended,
-        Ok(()) = tokio::signal::ctrl_c() => return Exit::Interrupted,
+        ended = Box::pin(done(command, global, &mut output)) => Some(ended),
+        Ok(()) = tokio::signal::ctrl_c() => None,
     };
     match ended {
-        Ok(exit) => exit,
-        Err(error) => {
+        Some(Ok(exit)) => exit,
+        Some(Err(error)) if error.is_unread() => Exit::Done,
+        Some(Err(error)) => {
             output.tell(&error);
             error.exit()
+        }
+        None => {
+            output.leave();
+            Exit::Interrupted
         }
     }
 }
@@ -60,7 +66,7 @@ pub async fn run(command: Command, global: &Global, context: &mut Context) -> Ex
 async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Outcome<Exit> {
     output.check()?;
     let cli = Cli::open(global, output)?;
-    match command {
+    let ended = match command {
         Command::Ask(ask) => ask::run(&cli, ask, output).await,
         Command::Chat(chat) => chat::run(&cli, chat, output).await,
         Command::Event(event) => event::run(&cli, event, output).await,
@@ -79,7 +85,8 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Approval(approval) => approval::run(&cli, approval, output).await,
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,
-    }
+    };
+    ended.map_err(|error| cli.blame_switch(error))
 }
 
 /// What every command starts from.
@@ -104,6 +111,33 @@ impl<'global> Cli<'global> {
     /// The agent that is meant: the one named, else the one this user switched to, else the server's.
     fn agent(&self) -> Option<String> {
         self.global.agent.clone().or_else(|| self.settings.agents.get(&self.tenant).cloned())
+    }
+
+    /// Says of an agent that is not there that it was switched to once, where nobody named it now.
+    fn blame_switch(&self, error: Error) -> Error {
+        let chosen = self.settings.agents.get(&self.tenant).filter(|_| self.global.agent.is_none());
+        match (error, chosen) {
+            (Error::Problem(mut problem), Some(agent))
+                if problem.error_code() == Some(ErrorCode::AgentNotFound)
+                    && problem.detail.contains(&format!("{agent:?}")) =>
+            {
+                problem.hint = Some(format!(
+                    "{agent} was chosen by `dromia agent switch`; choose another so, or name one with --agent"
+                ));
+                Error::Problem(problem)
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Refuses an agent beside a session, which has its own; the one that this user switched to is not meant then.
+    fn check_session(&self, session: Option<SessionId>) -> Outcome {
+        match (&self.global.agent, session) {
+            (Some(_), Some(session)) => {
+                Err(Error::Usage(format!("{session} has its agent; leave --agent or --session out")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How long to wait for an answer of an agent.
@@ -164,7 +198,7 @@ fn print_list<T: Serialize>(
             return Ok(Exit::Done);
         }
     } else if list.items.is_empty() {
-        output.notice("nothing to list")?;
+        output.notice(if list.next.is_some() { "nothing found so far" } else { "nothing to list" })?;
     } else {
         output.table(heads, list.items.iter().map(row).collect())?;
     }

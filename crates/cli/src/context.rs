@@ -63,6 +63,8 @@ pub struct Context {
     pub columns: Option<u16>,
     /// The home of the instance, unless the command line names another.
     pub home: PathBuf,
+    /// The idempotency key of what this command sends, or what its keys begin with; no other command has it.
+    pub request_key: String,
 }
 
 impl std::fmt::Debug for Context {
@@ -72,8 +74,9 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// Takes the surroundings of this process. The width of a table is what `COLUMNS` says: a terminal is not asked here.
-    pub fn of_process() -> Self {
+    /// Takes the surroundings of this process, and a key that no other has. The width of a table is what `COLUMNS` says: a
+    /// terminal is not asked here.
+    pub fn of_process(request_key: String) -> Self {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         Self {
             input: Box::new(io::BufReader::new(io::stdin())),
@@ -87,6 +90,7 @@ impl Context {
             fields: Vec::new(),
             columns,
             home: home_of_process(),
+            request_key,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a command did not do what was asked: one line, the next step, and the exit code.
 
-use dromia_api::{Problem, RunId};
+use dromia_api::{ErrorCode, Problem, RunId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -19,9 +19,22 @@ pub enum Error {
         /// The socket.
         socket: String,
     },
-    /// The connection broke, or what came is not HTTP or not the contract.
+    /// What came is not the contract.
     #[error("the server's answer broke off: {0}")]
     Broken(String),
+    /// The connection broke before the whole answer was there.
+    #[error("the server's answer broke off: {0}")]
+    Severed(String),
+    /// Something was sent, and how it ends is not known here.
+    #[error("{why}; {known}")]
+    UnderWay {
+        /// Why nothing more was heard of it.
+        why: Box<Error>,
+        /// What is known of it.
+        known: String,
+        /// The next step.
+        next: String,
+    },
     /// The server did not answer in time.
     #[error("the server did not answer within {seconds} s")]
     Late {
@@ -63,10 +76,22 @@ pub enum Error {
     },
 }
 
+/// How something stands that was sent and whose end is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// What is known of it.
+    pub(crate) known: String,
+    /// The next step.
+    pub(crate) next: String,
+}
+
 /// What a command's step gives.
 pub type Outcome<T = ()> = Result<T, Error>;
 
 impl Error {
+    /// What is tried when a result is printed.
+    pub(crate) const WRITE: &str = "write to stdout";
+
     /// Makes an error of the file system, with what was tried.
     pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let action = action.into();
@@ -77,7 +102,8 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Severed(_) => Exit::Unreachable,
+            Self::UnderWay { why, .. } => why.exit(),
             Self::Late { .. } | Self::TimedOut { .. } => Exit::TimedOut,
             Self::Broken(_) | Self::Unfit { .. } | Self::Io { .. } => Exit::Failed,
             Self::Local { exit, .. } => *exit,
@@ -89,23 +115,50 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
+            Self::UnderWay { next, .. } => Some(next.clone()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
             Self::Unfit { run, .. } => {
                 Some(format!("see what it said with `dromia run export {run}`, and ask again"))
             }
             Self::Problem(problem) => problem.hint.clone(),
-            Self::Usage(_) | Self::Broken(_) | Self::Late { .. } | Self::Local { .. } | Self::Io { .. } => {
-                None
-            }
+            Self::Usage(_)
+            | Self::Broken(_)
+            | Self::Severed(_)
+            | Self::Late { .. }
+            | Self::Local { .. }
+            | Self::Io { .. } => None,
         }
+    }
+
+    /// Says how something stands of which nothing more was heard.
+    pub(crate) fn under_way(why: Self, Standing { known, next }: Standing) -> Self {
+        Self::UnderWay { why: Box::new(why), known, next }
+    }
+
+    /// What the server said, if it said no.
+    pub(crate) fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            Self::UnderWay { why, .. } => why.problem(),
+            _ => None,
+        }
+    }
+
+    /// Tells whether whoever read the result has gone, as `head` does when it has enough.
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(self, Self::Io { action, source }
+            if action == Self::WRITE && source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// Tells whether there is no server to talk with just now.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Severed(_))
+            || self.problem().and_then(Problem::error_code) == Some(ErrorCode::ShuttingDown)
     }
 
     /// Describes the failure for `--json`.
     pub(crate) fn document(&self) -> Document {
-        let problem = match self {
-            Self::Problem(problem) => Some(problem),
-            _ => None,
-        };
+        let problem = self.problem();
         let unfit = match self {
             Self::Unfit { problems, .. } => problems.clone(),
             _ => Vec::new(),

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::args::Global;
 use crate::context::Context;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Outcome, Standing};
 use crate::format::{Fields, Format};
 use crate::schema::ROWS;
 
@@ -37,7 +37,31 @@ pub struct Output<'context> {
     torn: bool,
     out_is_colored: bool,
     err_is_colored: bool,
+    /// What goes on in the server if this command ends now.
+    left: Option<Standing>,
+    /// The tenant that was named, which commands in hints name too.
+    tenant: Option<String>,
 }
+
+/// The commands that look at one tenant, by their first word.
+const OF_A_TENANT: [&str; 16] = [
+    "agent",
+    "approval",
+    "ask",
+    "audit",
+    "budget",
+    "capability",
+    "chat",
+    "cost",
+    "delivery",
+    "event",
+    "run",
+    "secret",
+    "session",
+    "token",
+    "tool",
+    "whoami",
+];
 
 impl<'context> Output<'context> {
     /// Takes the format from the command line. What is wrong with it is told by [`Output::check`].
@@ -51,7 +75,8 @@ impl<'context> Output<'context> {
         };
         let torn = global.output == Some(Format::Table) && global.json.is_some();
         let fields = global.json.clone().unwrap_or_default();
-        Self { context, format, fields, torn, out_is_colored, err_is_colored }
+        let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
+        Self { context, format, fields, torn, out_is_colored, err_is_colored, left: None, tenant }
     }
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
@@ -151,12 +176,16 @@ impl<'context> Output<'context> {
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Outcome {
         let out = &mut self.context.out;
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io("write to stdout"))
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io(Error::WRITE))
     }
 
     /// Tells something beside the result.
     pub fn notice(&mut self, text: &str) -> Outcome {
-        writeln!(self.context.err, "{}", printable(text)).map_err(Error::io("write to stderr"))
+        let text = match text.strip_prefix("hint: ") {
+            Some(hint) => Cow::Owned(format!("hint: {}", self.in_tenant(hint))),
+            None => Cow::Borrowed(text),
+        };
+        writeln!(self.context.err, "{}", printable(&text)).map_err(Error::io("write to stderr"))
     }
 
     /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
@@ -169,18 +198,49 @@ impl<'context> Output<'context> {
 
     /// Tells an error in at most two lines, and with JSON as a document too; nobody is left to tell if that fails.
     pub fn tell(&mut self, error: &Error) {
-        let code = match error {
-            Error::Problem(problem) => format!(" ({}, {})", problem.code, problem.request_id),
-            _ => String::new(),
-        };
+        let code = error
+            .problem()
+            .map(|problem| format!(" ({}, {})", problem.code, problem.request_id))
+            .unwrap_or_default();
         let mut told = self.labelled("error:", ERROR, &format!("{error}{code}"));
-        if let Some(hint) = error.hint() {
+        if let Some(hint) = error.hint().map(|hint| self.in_tenant(&hint)) {
             told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
         }
         if self.is_json() {
             told = told.and_then(|()| self.failure(error));
         }
         drop(told);
+    }
+
+    /// Notes what goes on in the server, for [`Output::leave`].
+    pub(crate) fn goes_on(&mut self, standing: Option<Standing>) {
+        self.left = standing;
+    }
+
+    /// Tells a person who pressed Ctrl-C what goes on without the command.
+    pub(crate) fn leave(&mut self) {
+        let Some(Standing { known, next }) = self.left.take() else { return };
+        // What was printed last may have no end of its line yet.
+        let told = self.notice(&format!("\n{known}"));
+        let next = self.in_tenant(&next);
+        drop(told.and_then(|()| self.labelled("hint:", HINT, &next)));
+    }
+
+    /// Writes the tenant that was named into the commands of a hint: without it they look at another one.
+    fn in_tenant(&self, hint: &str) -> String {
+        const MARK: &str = "`dromia ";
+        let Some(tenant) = &self.tenant else { return hint.to_owned() };
+        let mut pieces = hint.split(MARK);
+        let mut told = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let word = piece.split([' ', '`']).next().unwrap_or_default();
+            told.push_str(MARK);
+            if OF_A_TENANT.contains(&word) {
+                told.extend(["-T ", tenant, " "]);
+            }
+            told.push_str(piece);
+        }
+        told
     }
 
     fn labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {
@@ -324,6 +384,18 @@ pub(crate) fn money(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hint_names_the_tenant_where_its_command_looks_at_one() {
+        let mut context = Context::of_process(String::new());
+        let hint = "`dromia agent list`, `dromia up`, `dromia whoami` or `dromia -T x run list`";
+        assert_eq!(Output::new(&mut context, &Global::default()).in_tenant(hint), hint);
+        let global = Global { tenant: Some("acme".parse().expect("a handle")), ..Global::default() };
+        assert_eq!(
+            Output::new(&mut context, &global).in_tenant(hint),
+            "`dromia -T acme agent list`, `dromia up`, `dromia -T acme whoami` or `dromia -T x run list`"
+        );
+    }
 
     #[test]
     fn a_document_on_a_terminal_is_the_same_and_hides_nothing() {

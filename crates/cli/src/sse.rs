@@ -14,14 +14,8 @@ use dromia_api::run::{
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, next_piece, parse};
+use crate::client::{ATTEMPTS, Client, FIRST_REST, next_piece, parse};
 use crate::error::{Error, Outcome};
-
-/// How often a stream is opened again without anything new in between.
-const ATTEMPTS: u32 = 8;
-
-/// How long to wait before the second attempt; each further one waits twice as long.
-const FIRST_REST: Duration = Duration::from_millis(100);
 
 /// How long the server may say nothing; it sends a keep-alive every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);

@@ -164,8 +164,10 @@ impl Exhausted {
             );
         }
         format!(
-            "the budget {} ({measure} per {per}) is used up: {} of {} used, {} more needed",
+            "the budget {} ({measure} per {per}) {}: {} of {} used, {} more needed",
             self.budget,
+            // A call that is larger than what is left leaves it there for smaller ones.
+            if self.used >= self.limit { "is used up" } else { "has no room for the next call" },
             self.measure.show(self.used),
             self.measure.show(self.limit),
             self.measure.show(self.needed),

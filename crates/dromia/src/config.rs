@@ -82,6 +82,12 @@ pub(crate) fn text(home: &Home) -> anyhow::Result<String> {
     let bytes = fs::read(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
             let root = home.root().display();
+            if home.store().is_dir() {
+                return Exit::usage(format!(
+                    "{root} has a store and no dromia.yaml; put the file back, or have `dromia init` write a new one, which \
+                     keeps the store and the token"
+                ));
+            }
             return Exit::usage(format!("there is no home at {root}; make one with `dromia init`"));
         }
         Exit::usage(format!("failed to read {}: {error}", path.display()))

@@ -106,12 +106,18 @@ pub(crate) fn run(
     let loaded = config::read(&home.config(), &text, &environment, &[]).map_err(Exit::usage_of)?;
     let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
     system::private_dir(home.root())?;
+    // A home that lost its dromia.yaml has both: what was made then goes on to count, and nothing is made beside it.
+    let is_adopted = home.store().is_dir();
+    let has_token = std::fs::read(home.token()).is_ok_and(|token| !token.trim_ascii().is_empty());
     let token = tokio.block_on(async {
         let house = up::build(home, &resolved)?;
-        register(&house).await.map_err(|fault: Fault| anyhow::anyhow!("{fault}"))
+        register(&house, has_token).await.map_err(|fault: Fault| anyhow::anyhow!("{fault}"))
     })?;
     if let Some(token) = token {
         system::private_file(&home.token(), &format!("{token}\n"))?;
+    }
+    if is_adopted {
+        anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
     }
     KeyFile::new(home.vault_key(), crate::world::runtime().ids).make()?;
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
@@ -128,8 +134,8 @@ pub(crate) fn run(
 }
 
 /// Registers tenant, token and agent. A crash before the configuration is written leaves some of them; a second
-/// `init` finds those and makes the rest.
-async fn register(house: &up::House) -> Result<Option<String>, Fault> {
+/// `init` finds those and makes the rest, but no second token beside one that its owner has.
+async fn register(house: &up::House, has_token: bool) -> Result<Option<String>, Fault> {
     let operator = house.authority.operator();
     let known = house.store.tenants(&operator, Page::first(1)).await;
     let known = known
@@ -142,11 +148,11 @@ async fn register(house: &up::House) -> Result<Option<String>, Fault> {
         (tenant.id, Some(token))
     };
     let scope = house.authority.scope(tenant, Actor::new("init"));
-    let token = if let Some(token) = token {
+    let token = if token.is_some() || has_token {
         token
     } else {
         let new = NewToken { name, scopes: TokenScopes::ADMIN, expires_at: None };
-        house.engine.token_create(scope.clone(), new).await?.1
+        Some(house.engine.token_create(scope.clone(), new).await?.1)
     };
     let agent = NewAgent {
         handle: handle("assistant"),
@@ -164,7 +170,7 @@ async fn register(house: &up::House) -> Result<Option<String>, Fault> {
         Err(fault) if fault.code == dromia_contracts::ErrorCode::HandleTaken => {}
         Err(fault) => return Err(fault),
     }
-    Ok(Some(token))
+    Ok(token)
 }
 
 fn handle(text: &'static str) -> dromia_contracts::agent::Handle {

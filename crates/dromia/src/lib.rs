@@ -155,7 +155,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let failure = system::failure(error);
-            Output::new(&mut Context::of_process(), &arguments.global).tell(&failure);
+            Output::new(&mut Context::of_process(world::request_key()), &arguments.global).tell(&failure);
             failure.exit().into()
         }
     }

@@ -8,7 +8,7 @@ use dromia_cli::schema::Published;
 use crate::change::Edited;
 use crate::{
     audit, configure, doctor, migrate, model, policy, provider, sandbox, shell, status_all, terminal,
-    tooltest,
+    tooltest, world,
 };
 
 /// All documents, the client's and those of the local commands.
@@ -56,7 +56,7 @@ pub(crate) fn command(matches: &ArgMatches) -> String {
 
 /// Takes the surroundings of this process for a command.
 pub(crate) fn context(command: &str) -> Context {
-    let mut context = Context::of_process();
+    let mut context = Context::of_process(world::request_key());
     let found = published().into_iter().find(|one| one.command == command);
     if context.out_is_terminal {
         // The variable goes first: whoever sets it means it.

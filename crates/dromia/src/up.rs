@@ -44,13 +44,18 @@ use crate::terms::Table;
 use crate::walls::{self, Walls};
 use crate::world;
 
+/// Reads an address as it is typed. A name is none: it may mean several.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write it as an IP address and a port, such as 127.0.0.1:7700".to_owned())
+}
+
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  dromia up\n  dromia up --listen 127.0.0.1:0     take a free port; the first line says which"
 )]
 pub(crate) struct UpArguments {
     /// The TCP address to serve; beats DROMIA_LISTEN and `listen` in dromia.yaml. Without `http.tls` loopback only.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
 
     #[command(flatten)]

@@ -13,6 +13,11 @@ pub(crate) fn runtime() -> Runtime {
     Runtime { clock: Arc::new(SystemClock), ids: Arc::new(SystemIds), spawn: Arc::new(TokioSpawn) }
 }
 
+/// Makes the idempotency key of a command that sends something: no other command has it.
+pub(crate) fn request_key() -> String {
+    SystemIds.uuid().simple().to_string()
+}
+
 #[derive(Debug)]
 struct SystemClock;
 

@@ -1,7 +1,8 @@
 //! What the engine is made of, and how it starts and stops.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dromia_contracts::delivery::Bell;
 use dromia_contracts::gate::Gate;
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.
     pub(crate) rescan: AtomicBool,
+    /// Agents that a caller erases, who counts what goes; there is one request behind each.
+    pub(crate) erasing: Mutex<BTreeSet<AgentId>>,
     /// When a delayed call may be due.
     pub(crate) delays: Delays,
     draining: AtomicBool,
@@ -97,6 +100,7 @@ impl Engine {
             pins: Bounded::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
+            erasing: Mutex::default(),
             delays: Delays::default(),
             draining: AtomicBool::new(false),
             bell: OnceLock::new(),

@@ -105,6 +105,9 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
         }
     }
     for (tenant, agent) in store.deleting_agents(&operator).await? {
+        if core.is_erasing(agent) {
+            continue;
+        }
         if let Err(fault) = core.erase(tenant, agent).await {
             tracing::warn!(%agent, %fault, "erasing an agent must go on later");
             core.rescan.store(true, Ordering::Release);

@@ -49,6 +49,13 @@ pub(crate) fn agent_ended(agent: AgentId, item: ItemId) -> Fault {
         .with_hint("create another agent with `dromia agent create` and send it there")
 }
 
+/// The fault for an input whose run was erased with its agent while somebody waited for the answer.
+pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
+    let text = format!("{item} gets no answer: {agent} was erased, and the run that had taken it too");
+    Fault::new(ErrorCode::AgentTerminated, text)
+        .with_hint("create another agent with `dromia agent create` and send it there")
+}
+
 /// The fault for a run that was erased with its agent while somebody waited for its end.
 pub(crate) fn run_erased(run: RunId) -> Fault {
     Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))

@@ -1,6 +1,6 @@
 //! Registering tenants and agents, changing what an agent may do, and erasing one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
 use dromia_contracts::run::RunStatus;
@@ -15,11 +15,37 @@ use jiff::SignedDuration;
 use crate::agents::{agent_not_found, read_fault};
 use crate::config::INSTRUCTIONS_BYTES_MAX;
 use crate::core::Core;
-use crate::refusal::{agent_ended, commit_fault};
+use crate::refusal::{commit_fault, item_erased};
 
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
 const END_LOOKS: u32 = 200;
 const END_LOOK_MS: i64 = 10;
+
+/// An erasure whose caller is told what went. The janitor, which any run wakes that ends without its rows, leaves the agent
+/// alone meanwhile; it goes on where this ends too early.
+struct Erasing<'core> {
+    core: &'core Core,
+    agent: AgentId,
+    is_done: bool,
+}
+
+impl<'core> Erasing<'core> {
+    fn begin(core: &'core Core, agent: AgentId) -> Self {
+        core.erasing.lock().unwrap_or_else(PoisonError::into_inner).insert(agent);
+        Self { core, agent, is_done: false }
+    }
+}
+
+impl Drop for Erasing<'_> {
+    fn drop(&mut self) {
+        self.core.erasing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.agent);
+        if !self.is_done {
+            // Once it is marked, the agent is not found any more, so nobody can ask again: the janitor goes on.
+            self.core.forget_agent(self.agent);
+            self.core.request_rescan();
+        }
+    }
+}
 
 impl Core {
     /// Registers a tenant and its first credential, in one commit: a crash leaves both or neither.
@@ -195,17 +221,16 @@ impl Core {
             to: AgentState::Deleting,
         };
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.ports.runtime.clock.now());
-        let marked = self.commit(batch.with(Mutation::AgentStateSet(set))).await;
-        let erased = match marked {
-            Ok(()) => self.erase(scope.tenant(), id).await,
-            Err(fault) => Err(fault),
-        };
-        if erased.is_err() {
-            // Once it is marked, the agent is not found any more, so nobody can ask again: the janitor goes on.
-            self.forget_agent(id);
-            self.request_rescan();
-        }
-        erased
+        let mut erasing = Erasing::begin(self, id);
+        self.commit(batch.with(Mutation::AgentStateSet(set))).await?;
+        let erased = self.erase(scope.tenant(), id).await?;
+        erasing.is_done = true;
+        Ok(erased)
+    }
+
+    /// Tells whether a caller erases an agent just now.
+    pub(crate) fn is_erasing(&self, agent: AgentId) -> bool {
+        self.erasing.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent)
     }
 
     /// Erases an agent that is marked: first its home, then its rows, page by page.
@@ -255,7 +280,7 @@ impl Core {
     /// Answers whoever still waits for an agent whose rows are gone: a parked run has no task that could.
     fn tell_of_erasure(&self, agent: AgentId, watched: &[RunId]) {
         for (item, _) in self.hub.asked_of(agent) {
-            self.hub.resolve(&[item], &Err(agent_ended(agent, item)));
+            self.hub.resolve(&[item], &Err(item_erased(agent, item)));
         }
         for run in watched {
             self.hub.unwatch(*run);

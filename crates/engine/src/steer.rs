@@ -105,7 +105,7 @@ impl Core {
                     .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
                 // A run is resumed once: asking again joins the run that goes on.
                 let key = ItemKey {
-                    key: format!("resume:{run}"),
+                    key: resume_key(run),
                     request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
                     lifetime: KeyLifetime::Forever,
                 };
@@ -182,6 +182,7 @@ impl Core {
                 known.iter().any(|known| known.budget.name == exhausted.budget && known.budget.declared);
             explain_budget(run, exhausted, is_declared, &mut why);
         }
+        self.explain_asked(&scope, &row, &state, &mut why).await?;
         if row.head.status == RunStatus::Completed && !handed.is_empty() {
             let handed = handed.join(", ");
             why.waits_for = format!("nothing; it ended with calls that it handed to its client: {handed}");
@@ -189,6 +190,42 @@ impl Core {
                 .clone_into(&mut why.unblocked_by);
         }
         Ok(why)
+    }
+
+    /// Says what was asked of a run already, so that nobody is told to ask once more: that it ends, or that another goes on
+    /// from it.
+    async fn explain_asked(
+        &self,
+        scope: &Scope,
+        row: &Run,
+        state: &RunState,
+        why: &mut Why,
+    ) -> Result<(), Fault> {
+        let item = |owner, position: u64| self.ports.store.inbox(scope, owner, position.saturating_sub(1), 1);
+        if !state.is_ended() && row.signals_last > 0 {
+            let signals = item(InboxOwner::Run(row.id), row.signals_last).await.map_err(read_fault)?;
+            let ends = |kind: ItemKind| matches!(kind, ItemKind::Cancel | ItemKind::Terminate);
+            if signals.first().is_some_and(|last| last.taken_by.is_none() && ends(last.kind)) {
+                why.waits_for.push_str("; it was told to end");
+                "nobody needs to; it ends by itself".clone_into(&mut why.unblocked_by);
+                why.command = None;
+            }
+        }
+        if row.head.status == RunStatus::Yielded {
+            let (store, at) = (&self.ports.store, self.ports.runtime.clock.now());
+            let known = store.keyed(scope, &resume_key(row.id), at).await.map_err(read_fault)?;
+            let Some(known) = known else { return Ok(()) };
+            let taken = item(known.owner, known.position).await.map_err(read_fault)?;
+            (why.unblocked_by, why.command) = match taken.first().and_then(|item| item.taken_by) {
+                Some(next) => {
+                    (format!("nobody; {next} went on from it"), Some(format!("dromia run why {next}")))
+                }
+                None => {
+                    ("nobody needs to; it was resumed, and a run goes on from it by itself".to_owned(), None)
+                }
+            };
+        }
+        Ok(())
     }
 
     fn explain(&self, run: RunId, state: &RunState, why: &mut Why) {
@@ -255,6 +292,11 @@ impl Core {
             }
         }
     }
+}
+
+/// The key of the one input that goes on from a yielded run.
+fn resume_key(run: RunId) -> String {
+    format!("resume:{run}")
 }
 
 /// Says which budget stopped a run, who can change that and how.

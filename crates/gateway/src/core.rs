@@ -1,5 +1,6 @@
 //! What every request shares: the ports, the checked settings, the caches, the meters and the phase of life.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) started_at: Timestamp,
     /// Who owns this process, as the socket's file tells; unset without a socket.
     pub(crate) owner_uid: OnceLock<u32>,
+    /// The TCP address that was bound; unset without one.
+    pub(crate) tcp: OnceLock<SocketAddr>,
 }
 
 impl Core {
@@ -73,6 +76,7 @@ impl Core {
             phase: Phase::default(),
             started_at: ports.runtime.clock.now(),
             owner_uid: OnceLock::new(),
+            tcp: OnceLock::new(),
             config,
             ports,
         }

@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use bytes::{Bytes, BytesMut};
 use dromia_api::list::{LIMIT_DEFAULT, LIMIT_MAX};
 use dromia_contracts::ErrorCode;
@@ -88,13 +89,15 @@ pub(crate) fn pathed<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     Ok(read)
 }
 
-/// Reads a body within limits of length and time.
+/// Reads a body within limits of length and time. One that is compressed is refused: it would be read as something else.
 pub(crate) async fn read_body(request: Request, core: &Core, bytes_max: usize) -> Answer<Bytes> {
+    check_encoding(request.headers())?;
+    let too_large = || too_large(bytes_max, bytes_max == core.config.body_bytes_max);
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > bytes_max as u64) {
-        return Err(too_large(bytes_max));
+        return Err(too_large());
     }
-    let whole = timeout(core.config.body_time(), collect(request.into_body(), bytes_max));
+    let whole = timeout(core.config.body_time(), collect(request.into_body(), bytes_max, too_large));
     whole.await.unwrap_or_else(|_| {
         core.meters.refused(Refused::SlowBody);
         Err(Failure::invalid("the body did not arrive in time")
@@ -103,21 +106,39 @@ pub(crate) async fn read_body(request: Request, core: &Core, bytes_max: usize) -
     })
 }
 
-async fn collect(body: Body, bytes_max: usize) -> Answer<Bytes> {
+fn check_encoding(headers: &HeaderMap) -> Answer<()> {
+    for encoding in headers.get_all(CONTENT_ENCODING) {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            return Err(Failure::invalid("the body has a Content-Encoding, and this server reads none")
+                .with_status(415)
+                .with_hint("send the body as it is, without the header"));
+        }
+    }
+    Ok(())
+}
+
+async fn collect(body: Body, bytes_max: usize, too_large: impl Fn() -> Failure) -> Answer<Bytes> {
     let mut pieces = body.into_data_stream();
     let mut whole = BytesMut::new();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| Failure::invalid(format!("the body broke off: {error}")))?;
         if whole.len() + piece.len() > bytes_max {
-            return Err(too_large(bytes_max));
+            return Err(too_large());
         }
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
 }
 
-fn too_large(bytes_max: usize) -> Failure {
-    Failure::new(ErrorCode::BodyTooLarge, format!("the body is longer than {bytes_max} bytes"))
+/// Not every limit is one that an operator sets.
+fn too_large(bytes_max: usize, is_configured: bool) -> Failure {
+    let text = format!("the body is longer than {bytes_max} bytes");
+    let failure = Failure::new(ErrorCode::BodyTooLarge, text);
+    if is_configured {
+        failure.with_hint("send less at a time, or raise limits.body_bytes_max in dromia.yaml")
+    } else {
+        failure
+    }
 }
 
 /// Reads the `limit` of a listing.

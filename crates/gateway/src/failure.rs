@@ -155,7 +155,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::CallNotOpen
         | ErrorCode::DeliveryUncertain => None,
         ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
-        ErrorCode::BodyTooLarge => Some("send less at a time, or raise limits.body_bytes_max in dromia.yaml"),
+        ErrorCode::BodyTooLarge => Some("send less at a time; what is long goes into a file of the agent"),
         ErrorCode::Unauthorized => Some(
             "send `Authorization: Bearer TOKEN`; `dromia init` wrote one to the home's file `token`, and \
                  `dromia --tenant HANDLE token create NAME` makes another",
@@ -222,9 +222,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ShuttingDown => Some("send it again when the server is back"),
         ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
         ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),
-        ErrorCode::JournalDamaged => {
-            Some("the server's log names the row; everything else is served. Restore a backup to get it back")
-        }
+        ErrorCode::JournalDamaged => Some(
+            "the server's log names the row; everything else is served. Restore a backup to get it back: `dromia explain journal_damaged`",
+        ),
         ErrorCode::JournalUnreadable => Some("serve this home with the newer program that wrote the entry"),
         ErrorCode::ModelCut => Some("look at the run before you ask again"),
         ErrorCode::Internal => Some("the server's log tells more under this request's id"),

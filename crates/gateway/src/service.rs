@@ -112,6 +112,7 @@ pub async fn build(config: GatewayConfig, ports: Ports) -> Result<(Gateway, Hand
         let failed = |source| BuildError::Bind { door: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        core.tcp.get_or_init(|| address);
         tcp = Some((listener, address));
     }
     let mut unix = None;

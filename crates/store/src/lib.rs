@@ -36,7 +36,8 @@ mod store;
 
 pub use crate::config::StoreConfig;
 pub use crate::inspect::{
-    AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, JournalFold, Kept, Names, Soundness, TenantNames,
+    AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, JournalFold, Kept, Names, Soundness,
+    TenantNames,
 };
 pub use crate::migrate::MigrationPlan;
 pub use crate::open::OpenError;

@@ -38,8 +38,8 @@ pub enum Agent {
     /// Let a paused agent go on
     #[command(after_help = "Examples:\n  dromia agent resume ops")]
     Resume(AgentName),
-    /// End an agent's runs; it takes no more input
-    #[command(after_help = "Examples:\n  dromia agent terminate ops")]
+    /// End an agent for good: its runs end, and it takes no more input
+    #[command(after_help = "Examples:\n  dromia agent terminate ops --yes")]
     Terminate(AgentName),
     /// Give an agent a task, in a session of its own
     #[command(

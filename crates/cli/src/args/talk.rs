@@ -22,6 +22,9 @@ pub struct Ask {
     /// Write what the run used into this file, however it ends
     #[arg(long, value_name = "FILE")]
     pub usage_file: Option<PathBuf>,
+    /// Makes a repeated command one question
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
 }
 
 /// With whom to talk.

@@ -32,7 +32,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output
         args::Agent::Delete(agent) => delete(cli, &agent, output).await,
         args::Agent::Pause(agent) => steer(cli, &agent, "/pause", output).await,
         args::Agent::Resume(agent) => steer(cli, &agent, "/resume", output).await,
-        args::Agent::Terminate(agent) => steer(cli, &agent, "/terminate", output).await,
+        args::Agent::Terminate(agent) => {
+            let question =
+                format!("End {} for good? Its runs end, and it takes no input any more.", agent.name);
+            cli.confirm(&question, output)?;
+            steer(cli, &agent, "/terminate", output).await
+        }
         args::Agent::Switch(agent) => switch(cli, &agent, output).await,
         args::Agent::Spawn(task) => super::task::spawn(cli, task, output).await,
         args::Agent::Tasks(list) => super::task::list(cli, &list, output).await,
@@ -156,6 +161,10 @@ async fn status(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
 async fn switch(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
     // Asked first, so that a misspelt name is not remembered.
     let agent: Agent = cli.client.get(&path(agent, "")).await?;
+    if agent.state == dromia_api::AgentState::Terminated {
+        let message = format!("{} is terminated and answers nothing any more", agent.handle);
+        return Err(Error::Local { exit: Exit::from(dromia_api::ErrorCode::AgentTerminated), message });
+    }
     let mut settings: Settings = cli.settings.clone();
     settings.agents.insert(cli.tenant.clone(), agent.handle.to_string());
     settings.write(&cli.home)?;

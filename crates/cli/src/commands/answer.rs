@@ -53,7 +53,7 @@ pub(super) async fn follow(
             Seen::End(_) => break,
         }
     }
-    let run: Run = cli.client.get(&format!("/v1/runs/{run}")).await?;
+    let run: Run = cli.client.look(&format!("/v1/runs/{run}")).await?;
     Ok(EventAnswered {
         item: accepted.item,
         session: accepted.session,

@@ -72,8 +72,10 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
             if !output.is_json()
                 && let Some(text) = told(&approval, &others(cli, &approval).await?)
             {
-                output.painted_lines(&format!("
-{text}"))?;
+                output.painted_lines(&format!(
+                    "
+{text}"
+                ))?;
             }
             Ok(Exit::Done)
         }

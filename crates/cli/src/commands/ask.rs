@@ -5,9 +5,11 @@
 //! With `--jsonl` the entries of the run come as they are made, and the answer is the last line. A person who looks on
 //! sees on stderr what programs say while they run; otherwise one request waits for the answer, and the run is looked at
 //! where that takes longer. The usage file is written before anything is sent, so that a path which cannot be written
-//! costs nothing, and again at the end, however that comes about.
+//! costs nothing, and again at the end, however that comes about. A server that goes away meanwhile costs no second turn
+//! (`sending`).
 
 use std::path::Path;
+use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
 use dromia_api::run::Run;
@@ -16,6 +18,7 @@ use serde::Serialize;
 
 use super::answer::{Sight, follow};
 use super::event::{PATIENCE, PLATFORM, Waited, ended, print, wait};
+use super::sending::{self, Sending};
 use super::{Cli, chat, said};
 use crate::args::Ask;
 use crate::client::parse;
@@ -25,6 +28,7 @@ use crate::output::Output;
 use crate::shape::Shape;
 
 pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
+    cli.check_session(ask.session)?;
     let shape = ask.schema.as_deref().map(Shape::read).transpose()?;
     let text = said(ask.text, output)?;
     let text = match &shape {
@@ -40,43 +44,46 @@ pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Out
             ..SendEvent::default()
         },
     };
+    let asked =
+        Asked { event, by_line: ask.jsonl, shape, sending: Sending::of_command(ask.idempotency_key, output) };
     let mut used = Used::default();
     let Some(file) = ask.usage_file else {
-        return answer(cli, event, ask.jsonl, shape.as_ref(), &mut used, output).await;
+        return answer(cli, asked, &mut used, output).await;
     };
     used.write(&file)?;
-    let ended = answer(cli, event, ask.jsonl, shape.as_ref(), &mut used, output).await;
+    let ended = answer(cli, asked, &mut used, output).await;
     used.settle(cli).await;
     used.error = ended.as_ref().err().map(|error| error.document().error);
     used.write(&file)?;
     ended
 }
 
-async fn answer(
-    cli: &Cli<'_>,
+/// What is asked, and how.
+struct Asked {
     event: SendEvent,
     by_line: bool,
-    shape: Option<&Shape>,
-    used: &mut Used,
-    output: &mut Output<'_>,
-) -> Outcome<Exit> {
-    if by_line || output.is_jsonl() {
-        let answered = stream(cli, event, Sight::Entries, shape, used, output).await?;
+    shape: Option<Shape>,
+    sending: Sending,
+}
+
+async fn answer(cli: &Cli<'_>, asked: Asked, used: &mut Used, output: &mut Output<'_>) -> Outcome<Exit> {
+    if asked.by_line || output.is_jsonl() {
+        let answered = stream(cli, &asked, Sight::Entries, used, output).await?;
         let line = Answer { kind: "answer", answered: &answered };
         let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
         output.line(&line)?;
         return ended(&answered, output);
     }
     if !output.is_json() && output.context().err_is_terminal {
-        let answered = stream(cli, event, Sight::Output, shape, used, output).await?;
+        let answered = stream(cli, &asked, Sight::Output, used, output).await?;
         return print(&Waited::Answered(answered), output);
     }
-    let mut waited = wait(cli, event, None, output).await?;
+    let mut waited = wait(cli, asked.event, &asked.sending, output).await?;
     used.run = match &waited {
         Waited::Answered(answered) => Some(answered.run),
         Waited::Accepted(accepted) => accepted.run,
     };
-    if let (Some(shape), Waited::Answered(answered)) = (shape, &mut waited) {
+    if let (Some(shape), Waited::Answered(answered)) = (&asked.shape, &mut waited) {
         fit(shape, answered)?;
     }
     print(&waited, output)
@@ -96,15 +103,15 @@ fn fit(shape: &Shape, answered: &mut EventAnswered) -> Outcome {
 /// Shows a run as it goes on, and returns its answer.
 async fn stream(
     cli: &Cli<'_>,
-    event: SendEvent,
+    asked: &Asked,
     sight: Sight,
-    shape: Option<&Shape>,
     used: &mut Used,
     output: &mut Output<'_>,
 ) -> Outcome<EventAnswered> {
     let patience = cli.patience(PATIENCE);
-    let (_, bytes) = cli.client.post_event(&event, None, patience).await?;
+    let (_, bytes) = asked.sending.post(cli, &asked.event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse(&bytes)?;
+    output.goes_on(Some(sending::stored(&accepted, accepted.run)));
     used.run = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let streamed = async {
@@ -113,10 +120,12 @@ async fn stream(
             None => chat::taker(cli, accepted.session, accepted.item, output).await?,
         };
         used.run = Some(run);
+        output.goes_on(Some(sending::stored(&accepted, Some(run))));
         follow(cli, &accepted, run, sight, output).await
     };
-    let mut answered = tokio::time::timeout(patience, streamed).await.unwrap_or(Err(late))?;
-    if let Some(shape) = shape {
+    let ended = tokio::time::timeout(patience, streamed).await;
+    let mut answered = sending::waited(cli, &accepted, used.run, ended).await?.ok_or(late)?;
+    if let Some(shape) = &asked.shape {
         fit(shape, &mut answered)?;
     }
     Ok(answered)

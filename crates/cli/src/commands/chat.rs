@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::Cli;
 use super::event::PLATFORM;
 use super::live::Heard;
+use super::sending::{Sending, stored, waited};
 use super::waits::Waits;
 use crate::args::Chat;
 use crate::client::parse;
@@ -45,7 +46,8 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     if output.is_json() {
         return Err(Error::Usage("chat prints no JSON; use `dromia event send --wait --json`".to_owned()));
     }
-    let mut session = chat.session;
+    cli.check_session(chat.session)?;
+    let (mut session, mut lines) = (chat.session, 0);
     let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
     known(cli, session).await?;
     if prompts {
@@ -66,7 +68,9 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
             continue;
         }
         if !text.is_empty() {
-            session = Some(turn(cli, session, text, output).await?);
+            lines += 1;
+            session = Some(turn(cli, session, text, lines, output).await?);
+            output.goes_on(None);
         }
     }
     if let Some(session) = session {
@@ -91,6 +95,7 @@ async fn turn(
     cli: &Cli<'_>,
     session: Option<SessionId>,
     text: &str,
+    number: u32,
     output: &mut Output<'_>,
 ) -> Outcome<SessionId> {
     let text = text.to_owned();
@@ -104,17 +109,23 @@ async fn turn(
         },
     };
     let patience = cli.patience(PATIENCE);
-    let (_, bytes) = cli.client.post_event(&event, None, patience).await?;
+    let sending = Sending::of_line(number, output);
+    let (_, bytes) = sending.post(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse(&bytes)?;
+    output.goes_on(Some(stored(&accepted, accepted.run)));
+    let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let answer = async {
         let run = match accepted.run {
             Some(run) => run,
             None => taker(cli, accepted.session, accepted.item, output).await?,
         };
+        taken = Some(run);
+        output.goes_on(Some(stored(&accepted, taken)));
         print_live(cli, run, output).await
     };
-    tokio::time::timeout(patience, answer).await.unwrap_or(Err(late))?;
+    let ended = tokio::time::timeout(patience, answer).await;
+    waited(cli, &accepted, taken, ended).await?.ok_or(late)?;
     Ok(accepted.session)
 }
 
@@ -135,22 +146,22 @@ pub(super) async fn taker(
     let mut others: Vec<RunId> = Vec::new();
     let (mut told, mut rest) = (false, LOOK_FIRST);
     loop {
-        let runs: List<Run> = cli.client.get(&path).await?;
+        let runs: List<Run> = cli.client.look(&path).await?;
         // How a run began never changes.
         others.retain(|other| runs.items.iter().any(|run| run.id == *other));
         for run in runs.items.iter().map(|run| run.id) {
             if others.contains(&run) {
                 continue;
             }
-            let page: JournalPage = cli.client.get(&format!("/v1/runs/{run}/journal?limit=1")).await?;
+            let page: JournalPage = cli.client.look(&format!("/v1/runs/{run}/journal?limit=1")).await?;
             let Some(first) = page.entries.first() else { continue };
             if parse::<Started>(first.fields.get().as_bytes())?.items.contains(&item) {
                 return Ok(run);
             }
             others.push(run);
         }
-        let waiting: Session = cli.client.get(&format!("/v1/sessions/{session}")).await?;
-        let agent: Agent = cli.client.get(&format!("/v1/agents/{}", waiting.agent)).await?;
+        let waiting: Session = cli.client.look(&format!("/v1/sessions/{session}")).await?;
+        let agent: Agent = cli.client.look(&format!("/v1/agents/{}", waiting.agent)).await?;
         match agent.state {
             AgentState::Terminated | AgentState::Deleting => {
                 let message = format!("{} has ended, so the input is never answered", agent.handle);

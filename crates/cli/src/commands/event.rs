@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Sight};
+use super::sending::{Sending, stored, waited};
 use super::{Cli, chat, said};
 use crate::args::{self, Event};
 use crate::client::parse;
@@ -30,13 +31,15 @@ pub(super) const PLATFORM: &str = "cli";
 
 pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) -> Outcome<Exit> {
     let Event::Send(send) = event;
+    cli.check_session(send.session)?;
     let event = event_of(cli, send.clone(), output)?;
+    let sending = Sending::of_command(send.idempotency_key, output);
     if send.wait {
-        let answer = wait(cli, event, send.idempotency_key.as_deref(), output).await?;
+        let answer = wait(cli, event, &sending, output).await?;
         return print(&answer, output);
     }
     let patience = cli.patience(MARGIN);
-    let (_, bytes) = cli.client.post_event(&event, send.idempotency_key.as_deref(), patience).await?;
+    let (_, bytes) = sending.post(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse(&bytes)?;
     output.show(&accepted, accepted_text)?;
     Ok(Exit::Done)
@@ -66,13 +69,13 @@ pub(super) enum Waited {
 pub(super) async fn wait(
     cli: &Cli<'_>,
     mut event: SendEvent,
-    key: Option<&str>,
+    sending: &Sending,
     output: &mut Output<'_>,
 ) -> Outcome<Waited> {
     let (patience, began) = (cli.patience(PATIENCE), Instant::now());
     event.wait = true;
     event.wait_ms = Some(moment_ms(patience));
-    let (status, bytes) = cli.client.post_event(&event, key, patience + MARGIN).await?;
+    let (status, bytes) = sending.post(cli, &event, patience, MARGIN, output).await?;
     if status == StatusCode::OK {
         return Ok(Waited::Answered(parse(&bytes)?));
     }
@@ -100,18 +103,18 @@ pub(super) async fn followed(
         return Ok(None);
     }
     let input = accepted.clone();
+    output.goes_on(Some(stored(&input, input.run)));
     let answered = async {
         let run = match input.run {
             Some(run) => run,
             None => chat::taker(cli, input.session, input.item, output).await?,
         };
         accepted.run = Some(run);
+        output.goes_on(Some(stored(&input, Some(run))));
         answer::follow(cli, &input, run, Sight::Waits, output).await
     };
-    match timeout(left, answered).await {
-        Ok(answered) => answered.map(Some),
-        Err(_) => Ok(None),
-    }
+    let ended = timeout(left, answered).await;
+    waited(cli, &input, accepted.run, ended).await
 }
 
 /// Prints the answer only; whatever else there is to say goes to stderr.

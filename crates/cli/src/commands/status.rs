@@ -29,6 +29,7 @@ fn text(status: &Status) -> String {
         ("version", status.version.clone()),
         ("started", format!("{} ({} s ago)", time(status.started_at), status.uptime_seconds)),
         ("draining", if status.draining { "yes".to_owned() } else { String::new() }),
+        ("listening", status.listening.clone().unwrap_or_default()),
         ("tenants", status.tenants.to_string()),
         ("runs", format!("{} of {} active, {} ready", load.active, load.active_max, load.ready)),
         ("store", mode),
@@ -68,6 +69,7 @@ mod tests {
             started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             uptime_seconds: 9,
             draining: false,
+            listening: Some("http://127.0.0.1:7741".into()),
             tenants: 2,
             load: Load { active: 1, ready: 0, active_max: 64 },
             store: Store {
@@ -93,6 +95,7 @@ mod tests {
         insta::assert_snapshot!(text(&status), @r"
         version     0.1.0
         started     2026-01-02 03:04:05Z (9 s ago)
+        listening   http://127.0.0.1:7741
         tenants     2
         runs        1 of 64 active, 0 ready
         store       answers reads only: no space left

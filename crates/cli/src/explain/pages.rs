@@ -19,8 +19,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "read the message, which names the place, and mend the request",
         ),
         ErrorCode::BodyTooLarge => says(
-            "the body of the request is longer than the server takes",
-            "send less, in several messages or as a file of the agent; an operator raises limits.body_bytes_max",
+            "the body of the request, or the text of an input, is longer than the server takes",
+            "send less, in several messages or as a file of the agent; where the message names limits.body_bytes_max, an operator raises it",
         ),
         ErrorCode::Unauthorized => says(
             "the request carries no credential, or one that nobody issued or that no longer counts",
@@ -191,7 +191,7 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ),
         ErrorCode::JournalDamaged => says(
             "a stored row does not match its digest: the file was changed or the disk lost something",
-            "stop the server, keep a copy of the home, run `dromia doctor` and restore a backup",
+            "stop the server, keep a copy of the home, let `dromia audit verify` name what is not as it was, and restore a backup of the whole home, as docs/backup.md says",
         ),
         ErrorCode::JournalUnreadable => says(
             "the journal holds an entry that this version cannot read; a newer program wrote it",

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use dromia_cli::Exit;
 
-use crate::server::{Script, Server};
+use crate::server::{CUT, KEY, Script, Server};
 
 const ID: &str = "0199c0de000000000000000000000000";
 
@@ -119,6 +119,105 @@ async fn with_json_stdout_is_one_document_whatever_happens() {
         let document: Result<serde_json::Value, _> = serde_json::from_str(&ended.out);
         assert!(document.is_ok(), "{line:?}: {ended:?}");
     }
+}
+
+#[tokio::test]
+async fn an_input_whose_connection_breaks_is_sent_again_under_its_key() {
+    let breaks: Script = |asked, before| match before {
+        0 => (CUT, String::new()),
+        1 => problem(503, "outcome_unknown"),
+        _ => one_run(asked, before),
+    };
+    for line in [&["ask", "x"][..], &["event", "send", "x", "--wait"], &["event", "send", "x"], &["chat"]] {
+        let server = Server::new(breaks);
+        let ended = server.typed(line, "hello\n", false).await;
+        assert_eq!(ended.exit, Exit::Done, "{line:?}: {ended:?}");
+        let asked = server.asked.lock().unwrap();
+        let sent: Vec<_> = asked.iter().filter(|asked| asked.line == "POST /v1/events").collect();
+        assert_eq!(sent.len(), 3, "{line:?}");
+        let first = if line == ["chat"] { format!("{KEY}-1") } else { KEY.to_owned() };
+        for again in &sent {
+            assert_eq!(
+                (again.key.as_deref(), &again.body),
+                (Some(first.as_str()), &sent[0].body),
+                "{line:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_go_on() {
+    let line = ["ask", "x", "--timeout", "500ms"];
+    let gone = Server::new(|_, _| (CUT, String::new())).run(&line).await;
+    assert_eq!((gone.exit, gone.out.as_str()), (Exit::Unreachable, ""), "{gone:?}");
+    assert!(
+        gone.err.contains("; whether the input is stored is not known\nhint: repeat the command"),
+        "{gone:?}"
+    );
+    assert!(gone.err.contains(&format!("`--idempotency-key {KEY}`")), "{gone:?}");
+
+    for line in [&["ask", "x"][..], &["ask", "x", "--jsonl"], &["event", "send", "x", "--wait"], &["chat"]] {
+        // The server takes the input and is gone.
+        let server = Server::serving(|_, _| (202, accepted()), 1);
+        let ended = server.typed(&[line, &["--timeout", "1s"]].concat(), "hello\n", false).await;
+        assert_eq!((ended.exit, ended.out.as_str().trim()), (Exit::Unreachable, ""), "{line:?}: {ended:?}");
+        let known = format!("the input is stored in ses_{ID}, and run_{ID} took it\n");
+        assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
+        assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
+        assert_eq!(server.lines(), ["POST /v1/events"]);
+    }
+
+    // What the server said for certain is not asked again, and the key that was given is the one that is sent.
+    let server = Server::new(|_, _| problem(503, "shutting_down"));
+    let ended = server.run(&["ask", "x", "--idempotency-key", "mine"]).await;
+    assert_eq!((ended.exit, server.lines().len()), (Exit::Unreachable, 1), "{ended:?}");
+    assert_eq!(server.asked.lock().unwrap()[0].key.as_deref(), Some("mine"));
+}
+
+#[tokio::test]
+async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
+    let terminated: Script = |_, _| (200, agent().replace("running", "terminated"));
+    let server = Server::new(terminated);
+    let asked = server.run(&["agent", "terminate", "ops"]).await;
+    assert_eq!((asked.exit, server.lines().len()), (Exit::Usage, 0), "{asked:?}");
+    assert!(asked.err.contains("for good?") && asked.err.contains("--yes"), "{asked:?}");
+    let ended = server.run(&["agent", "terminate", "ops", "--yes"]).await;
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "ops is terminated\n"));
+    let switched = server.run(&["agent", "switch", "ops"]).await;
+    assert_eq!(switched.exit, Exit::Conflict, "{switched:?}");
+    assert!(switched.err.contains("ops is terminated"), "{switched:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_named_it() {
+    let script: Script = |asked, _| match asked.line.as_str() {
+        "GET /v1/agents/ops" => (200, agent()),
+        _ => {
+            let (status, body) = problem(404, "agent_not_found");
+            (status, body.replace("it is so", r#"there is no agent \"ops\""#))
+        }
+    };
+    let server = Server::new(script);
+    assert_eq!(server.run(&["agent", "switch", "ops"]).await.exit, Exit::Done);
+    for line in [&["tool", "show", "exec"][..], &["ask", "x"]] {
+        let ended = server.run(line).await;
+        assert!(ended.err.contains("ops was chosen by `dromia agent switch`"), "{line:?}: {ended:?}");
+    }
+    let ended = server.run(&["ask", "x", "--agent", "ops"]).await;
+    assert!(ended.err.contains("hint: do that"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_agent_beside_a_session_is_refused_before_anything_is_sent() {
+    let server = Server::new(one_run);
+    let session = format!("ses_{ID}");
+    for line in [&["ask", "x"][..], &["event", "send", "x"], &["chat"]] {
+        let ended = server.run(&[line, &["--session", &session, "--agent", "nobody"]].concat()).await;
+        assert_eq!((ended.exit, ended.out.as_str()), (Exit::Usage, ""), "{line:?}: {ended:?}");
+        assert!(ended.err.contains("leave --agent or --session out"), "{ended:?}");
+    }
+    assert!(server.lines().is_empty(), "{:?}", server.lines());
 }
 
 #[tokio::test]

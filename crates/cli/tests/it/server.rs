@@ -1,6 +1,5 @@
 //! A server that answers from a script and keeps what it was asked, and a command line to run against it.
 
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -25,6 +24,12 @@ pub struct Asked {
     pub key: Option<String>,
     pub body: String,
 }
+
+/// The key of each command that is run.
+pub const KEY: &str = "key-1";
+
+/// A status that is none: the connection breaks.
+pub const CUT: u16 = 0;
 
 /// What the script says to a request: status and body.
 pub type Script = fn(&Asked, usize) -> (u16, String);
@@ -51,12 +56,18 @@ impl Server {
 
     /// A home with a server that follows the script; it is told how many requests came before.
     pub fn new(script: Script) -> Self {
+        Self::serving(script, usize::MAX)
+    }
+
+    /// The same, and it is gone after so many connections.
+    pub fn serving(script: Script, connections: usize) -> Self {
         let server = Self::absent();
         std::fs::create_dir(server.home.path().join("run")).unwrap();
         let listener = UnixListener::bind(server.socket()).unwrap();
         let asked = server.asked.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            for _ in 0..connections {
+                let Ok((stream, _)) = listener.accept().await else { break };
                 let asked = asked.clone();
                 let service = service_fn(move |request| answer(script, asked.clone(), request));
                 let connection = hyper::server::conn::http1::Builder::new()
@@ -96,6 +107,7 @@ impl Server {
             fields: fields(line),
             columns: None,
             home: self.home.path().to_owned(),
+            request_key: KEY.to_owned(),
         };
         let exit = run(cli.command, &cli.global, &mut context).await;
         Ended { exit, out: out.text(), err: err.text() }
@@ -121,7 +133,7 @@ async fn answer(
     script: Script,
     asked: Arc<Mutex<Vec<Asked>>>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> io::Result<Response<Full<Bytes>>> {
     let (parts, body) = request.into_parts();
     let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let body = body.collect().await.unwrap().to_bytes();
@@ -135,6 +147,9 @@ async fn answer(
     let before = asked.lock().unwrap().len();
     let (status, body) = script(&this, before);
     asked.lock().unwrap().push(this);
+    if status == CUT {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
     Ok(Response::builder().status(status).body(Full::new(body.into())).unwrap())
 }
 

@@ -305,3 +305,23 @@ fn a_budget_says_what_is_wrong_with_it() {
         assert!(bad.problem().is_some(), "{bad:?}");
     }
 }
+
+#[test]
+fn a_budget_with_some_room_is_not_called_used_up() {
+    let exhausted = |used| Exhausted {
+        budget: "small".to_owned(),
+        per: Per::Run,
+        measure: Measure::Tokens,
+        limit: 2_000,
+        used,
+        needed: 5_073,
+        until: None,
+        unpriced: false,
+    };
+    assert!(
+        exhausted(0).text().contains("has no room for the next call: 0 of 2000"),
+        "{}",
+        exhausted(0).text()
+    );
+    assert!(exhausted(2_000).text().contains("is used up: 2000 of 2000"), "{}", exhausted(2_000).text());
+}

@@ -24,14 +24,31 @@ const NAMES_TOLD: usize = 8;
 /// The agent that answers where the file names none.
 const AGENT_DEFAULT: &str = "assistant";
 
+/// What to do where a variable is missing in this shell, and a server that needs it runs.
+const OF_ANOTHER_SHELL: &str = "nothing, if it is set where the server was started; export it here too, so that this shell can start one";
+
 fn valid(scene: &Scene<'_>) -> Verdict {
     if !scene.home.config().is_file() {
         return ok("there is no dromia.yaml to look at");
     }
-    match config::load(scene.home, &[]) {
-        Ok(_) => ok("dromia.yaml is valid"),
+    let environment = config::Environment::of_process();
+    let read = |text: &str| {
+        config::read(&scene.home.config(), text, &environment, &[])
+            .and_then(|loaded| loaded.resolve(&environment))
+    };
+    match config::text(scene.home).map(|text| read(&text)) {
+        Ok(Ok(_)) => ok("dromia.yaml is valid"),
+        Ok(Err(problems)) if is_served(scene) && problems.0.iter().all(|one| one.unset.is_some()) => {
+            warning(problems.to_string(), OF_ANOTHER_SHELL)
+        }
+        Ok(Err(problems)) => error(problems.to_string(), "mend that place in dromia.yaml"),
         Err(problem) => error(format!("{problem:#}"), "mend that place in dromia.yaml"),
     }
+}
+
+/// Tells whether a server runs, whose own environment may be another than this one.
+fn is_served(scene: &Scene<'_>) -> bool {
+    matches!(scene.world.server(), Server::Answers(_))
 }
 
 fn version(scene: &Scene<'_>) -> Verdict {
@@ -75,6 +92,10 @@ fn references(scene: &Scene<'_>) -> Verdict {
     }
     if missing.is_empty() {
         return ok(format!("{found} references to the environment, each is set"));
+    }
+    if is_served(scene) {
+        let text = format!("this environment lacks what dromia.yaml refers to: {}", missing.join(", "));
+        return warning(text, OF_ANOTHER_SHELL);
     }
     let names: Vec<_> = missing.iter().filter_map(|text| text.rsplit(' ').next()).collect();
     error(
@@ -179,6 +200,11 @@ mod tests {
     fn a_reference_that_nobody_set_is_named() {
         let mut planted = Planted::sound();
         planted.configure("models: { default: { kind: openai, base_url: 'http://127.0.0.1:9', model: m, key: 'env:MY_KEY' } }");
+        // The server that runs has an environment of its own.
+        assert_eq!(planted.found("config.references"), Severity::Warning);
+        assert_eq!(planted.found("config.valid"), Severity::Warning);
+        planted.world.server = Server::Absent;
+        assert_eq!(planted.found("config.valid"), Severity::Error);
         let verdict = planted.verdict("config.references");
         assert_eq!(verdict.severity, Severity::Error);
         assert!(verdict.message.ends_with("models.default.key needs MY_KEY"), "{verdict:?}");

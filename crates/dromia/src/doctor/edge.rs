@@ -2,13 +2,14 @@
 //!
 //! Asked of the configuration as it would be resolved now; one that is not valid is told by `config.valid`.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dromia_gateway::TlsFiles;
 use dromia_gateway::tls::inspect;
 
-use super::{Check, Scene, Verdict, error, ok, warning};
+use super::{Check, Scene, Server, Verdict, error, ok, warning};
 use crate::config::{self, Resolved};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -76,9 +77,16 @@ fn expiry(scene: &Scene<'_>) -> Verdict {
     ok(format!("{cert} expires in {days} days"))
 }
 
+/// Where a server listens that runs; it may have been told another address than the one that is written.
+fn listening(scene: &Scene<'_>) -> Option<SocketAddr> {
+    let Server::Answers(answers) = scene.world.server() else { return None };
+    let (_, address) = answers.status.listening.as_deref()?.split_once("://")?;
+    address.parse().ok()
+}
+
 fn reach(scene: &Scene<'_>) -> Verdict {
     let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
-    let address = resolved.listen;
+    let address = listening(scene).unwrap_or(resolved.listen);
     if address.ip().to_canonical().is_loopback() {
         return ok(format!("{address} is reached from this machine only"));
     }

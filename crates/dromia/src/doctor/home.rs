@@ -23,7 +23,10 @@ fn exists(scene: &Scene<'_>) -> Verdict {
         return error(format!("there is no home at {}", root.display()), "make one with `dromia init`");
     }
     if !scene.home.config().is_file() {
-        return error(format!("{} has no dromia.yaml", root.display()), "finish it with `dromia init`");
+        return error(
+            format!("{} has no dromia.yaml", root.display()),
+            "put it back, or finish the home with `dromia init`, which keeps its store",
+        );
     }
     ok(root.display().to_string())
 }

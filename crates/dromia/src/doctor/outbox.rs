@@ -22,7 +22,11 @@ fn stopped(scene: &Scene<'_>) -> Verdict {
         None => ok("nobody could be asked"),
         Some(0) => ok("no message is given up"),
         Some(count) => warning(
-            format!("{count} messages are given up, or were sent and may not have arrived"),
+            if count == 1 {
+                "1 message is given up, or was sent and may not have arrived".to_owned()
+            } else {
+                format!("{count} messages are given up, or were sent and may not have arrived")
+            },
             "`dromia delivery list --state dead` and `--state unknown_after_send`, then `dromia delivery show` and \
              `redrive`",
         ),

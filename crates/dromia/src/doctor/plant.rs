@@ -231,6 +231,7 @@ fn status() -> Status {
         started_at: time("2026-05-31T00:00:00Z"),
         uptime_seconds: 86_400,
         draining: false,
+        listening: None,
         tenants: 1,
         load: Load { active: 0, ready: 0, active_max: 1024 },
         store: Store {

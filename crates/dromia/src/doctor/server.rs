@@ -37,8 +37,12 @@ fn port(scene: &Scene<'_>) -> Verdict {
         scene.written().and_then(|written| written.get("listen")).and_then(|listen| listen.as_str());
     let address = (scene.env)("DROMIA_LISTEN").or(written.map(str::to_owned));
     let address = address.unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
-    if let Server::Answers(_) = scene.world.server() {
-        return ok(format!("a server of this home runs; {address} is not tried"));
+    if let Server::Answers(answers) = scene.world.server() {
+        // It may have been told another address than the one that is written.
+        return ok(match &answers.status.listening {
+            Some(address) => format!("a server of this home listens on {address}"),
+            None => "a server of this home runs; no address is tried".to_owned(),
+        });
     }
     let Ok(parsed) = address.parse() else {
         return error(format!("{address:?} is no address"), "write it as 127.0.0.1:7700");

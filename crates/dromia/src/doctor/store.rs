@@ -19,7 +19,8 @@ const MIB: u64 = 1 << 20;
 /// The log begins anew below this while readers end in time.
 const LOG_WARNING: u64 = 40 * MIB;
 
-const RESTORE: &str = "stop the server, keep a copy of the home, and restore a backup of its store";
+const RESTORE: &str =
+    "stop the server, keep a copy of the home, and restore a backup, as docs/backup.md says";
 
 fn opens(scene: &Scene<'_>) -> Verdict {
     if let Server::Answers(_) = scene.world.server() {
@@ -80,8 +81,13 @@ fn writable(scene: &Scene<'_>) -> Verdict {
 fn integrity(scene: &Scene<'_>) -> Verdict {
     let Some(store) = scene.store() else { return ok("a server has it, or there is none") };
     match store.soundness() {
-        Ok(Soundness::Sound) => ok("every page fits"),
-        Ok(Soundness::SoundSoFar) => ok(format!("what fits into {} s of looking does", PATIENCE.as_secs())),
+        Ok(Soundness::Sound) => ok(
+            "every page, row and index fits; `dromia audit verify` compares what they say with its digests",
+        ),
+        Ok(Soundness::SoundSoFar) => ok(format!(
+            "what could be looked at in {} s fits; `dromia audit verify` takes the time for all of it",
+            PATIENCE.as_secs()
+        )),
         Ok(Soundness::Damaged(problem)) => error(format!("the file is damaged: {problem}"), RESTORE),
         Err(problem) => error(format!("it cannot be read: {}", chain(&problem)), RESTORE),
     }

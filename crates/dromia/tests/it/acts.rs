@@ -74,7 +74,7 @@ fn walked(home: &Home, server: &Server) -> String {
     left(home, "token_created", by, "laptop", Some("read"));
     document(home, &["token", "revoke", "laptop"]);
     left(home, "token_revoked", by, "tok_", None);
-    document(home, &["agent", "terminate", "clerk"]);
+    document(home, &["agent", "terminate", "clerk", "--yes"]);
     left(home, "agent_state_set", by, "", Some("terminated"));
     document(home, &["agent", "delete", "clerk", "--yes"]);
     left(home, "agent_state_set", by, "", Some("deleting"));

@@ -352,7 +352,7 @@ fn an_answer_that_came_and_whose_call_will_not_begin_is_withdrawn() {
         assert!(home.run(&["agent", "pause", "clerk"]).status.success());
         document(&home, &["approval", "approve", id(&approval)]);
         until(&home, is(&approval, "approved"));
-        let ended = home.run(&["agent", end, "clerk"]);
+        let ended = home.run(&["agent", end, "clerk", "--yes"]);
         assert!(ended.status.success(), "{end}: {}", stderr(&ended));
         let withdrawn = until(&home, is(&approval, "withdrawn"));
         assert!(withdrawn["answered_by"].is_string() && withdrawn["used_by"].is_null(), "{withdrawn}");

@@ -1,6 +1,6 @@
 //! Homes and configurations that cannot be served: each a clear line, the next step and its exit code.
 
-use crate::home::{Home, append, stderr};
+use crate::home::{Home, append, block_on, stderr};
 
 #[test]
 fn a_home_that_is_not_there_names_init() {
@@ -153,6 +153,9 @@ fn an_address_that_others_can_reach_is_refused() {
     let output = home.run(&["up", "--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("loopback"), "{}", stderr(&output));
+    let output = home.run(&["up", "--listen", "localhost:7700"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("such as 127.0.0.1:7700"), "{}", stderr(&output));
 }
 
 #[test]
@@ -169,4 +172,25 @@ fn a_command_without_a_server_names_up() {
     let output = home.run(&["ask", "hello"]);
     assert_eq!(output.status.code(), Some(5));
     assert!(stderr(&output).contains("dromia up"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_second_token() {
+    let home = Home::new();
+    let token = home.token();
+    assert!(home.run(&["config", "validate"]).status.success());
+    std::fs::remove_file(home.path().join("dromia.yaml")).expect("it is there");
+    for line in [&["up"][..], &["config", "validate"]] {
+        let told = home.run(line);
+        assert_eq!(told.status.code(), Some(2), "{line:?}: {}", stderr(&told));
+        let text = stderr(&told);
+        assert!(text.contains("has a store and no dromia.yaml") && text.contains("`dromia init`"), "{text}");
+    }
+    let made = home.run(&["init", "--defaults", "--no-input", "--model-source", "scripted"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stderr(&made).contains("The store is kept as it was found"), "{made:?}");
+    assert_eq!(home.token(), token, "the token of before is kept");
+    let server = home.serve();
+    let (status, tokens) = block_on(server.get("/v1/tokens"));
+    assert_eq!((status, tokens["items"].as_array().map(Vec::len)), (200, Some(1)), "{tokens}");
 }

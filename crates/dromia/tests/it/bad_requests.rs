@@ -106,6 +106,10 @@ fn what_does_not_exist_is_not_found_and_named_with_where_to_look() {
     let output = home.run(&["ask", "hi", "--agent", "nobody"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("hint: list the agents"), "{}", stderr(&output));
+    assert!(home.run(&["tenant", "create", "acme"]).status.success());
+    let output = home.run(&["-T", "acme", "ask", "hi"]);
+    let text = stderr(&output);
+    assert!(text.contains("`dromia -T acme agent "), "{text}");
     let output = home.run(&["-T", "nobody", "ask", "hi"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("dromia tenant list"), "{}", stderr(&output));

@@ -66,6 +66,14 @@ fn a_served_home_is_examined_through_its_server() {
     ] {
         assert_eq!(severity(&served, id), "ok", "{id}");
     }
+    // It was told another port than the one that is written.
+    let items = served["items"].as_array().expect("items");
+    let port = items.iter().find(|item| item["id"] == "server.port").expect("it is looked at");
+    assert!(port["message"].as_str().is_some_and(|text| text.contains(&server.url)), "{port}");
+    let status = home.run(&["status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains(&server.url), "{status:?}");
+    let (_, seen) = crate::home::block_on(server.get("/v1/status"));
+    assert!(seen["listening"].is_null(), "a token of one tenant is not told: {seen}");
     drop(server);
     let only = report(&home, &["--only", "disk", "--only", "store.log"], 0);
     let ids: Vec<_> = only["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect();

@@ -145,3 +145,41 @@ fn who_waits_for_a_paused_agent_or_a_parked_run_is_told_at_once_too() {
         "{status}: {problem}"
     );
 }
+
+#[test]
+fn an_erasure_counts_what_went_while_a_turn_ran_and_tells_who_waited_for_it() {
+    let home = Home::new();
+    let server = home.serve();
+    agent(&home, "busy");
+    block_on(async {
+        let (status, answered) = server.event(&json!({"text": "hello", "agent": "busy", "wait": true})).await;
+        assert_eq!(status, 200, "{answered}");
+        let event = json!({"text": "@slow 60000", "agent": "busy", "wait": true, "wait_ms": PATIENCE_MS});
+        let erased = async {
+            let until = Instant::now() + DEADLINE;
+            loop {
+                let (_, runs) = server.get("/v1/runs?agent=busy&status=running").await;
+                if runs["items"][0]["model_calls"] == 1 {
+                    break;
+                }
+                assert!(Instant::now() < until, "the turn does not begin: {runs}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let url = format!("{}/v1/agents/busy", server.url);
+            server.send(reqwest::Client::new().delete(url).bearer_auth(&server.token)).await
+        };
+        let ((status, problem), (code, erased)) = tokio::join!(server.event(&event), erased);
+        // The turn may have ended the run before its rows went.
+        if (status, &problem["status"]) != (200, &json!("cancelled")) {
+            assert_eq!((status, &problem["code"]), (409, &json!("agent_terminated")), "{problem}");
+            let why = problem["detail"].as_str().unwrap_or_default();
+            assert!(why.contains("was erased") && !why.contains("before a turn"), "{why}");
+        }
+        assert_eq!(
+            (code, &erased["erased"]["runs"], &erased["erased"]["sessions"]),
+            (200, &json!(2), &json!(2)),
+            "{erased}"
+        );
+        assert!(erased["erased"]["entries"].as_u64().is_some_and(|entries| entries > 2), "{erased}");
+    });
+}

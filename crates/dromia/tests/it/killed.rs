@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::home::{DEADLINE, Home, block_on, count, tell};
+use crate::home::{DEADLINE, Home, block_on, count, stderr, tell};
 use crate::programs::{self, workspace};
 use crate::tasks::{gone, lines_with};
 use crate::webhook::{NEVER, Receiver, deliveries, say, serve, until_all, with_channel};
@@ -261,5 +261,42 @@ fn a_program_that_is_left_and_a_journal_that_claims_are_caught() {
     gone(&word);
     for (status, times) in [("ok", 0), ("ok", 2), ("error", 0), ("unknown", 2), ("cancelled", 1)] {
         assert!(honest(status, times).is_err(), "{status} {times}");
+    }
+}
+
+#[test]
+fn an_ask_whose_server_is_killed_or_ended_says_how_to_go_on_and_stays_one_run() {
+    for is_killed in [true, false] {
+        let home = Home::new();
+        let server = home.serve();
+        let line = ["ask", "@slow 8000\n@say done", "--idempotency-key", "once", "--timeout", "120s"];
+        let mut command = home.command();
+        let asking =
+            command.args(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        block_on(async {
+            let end = Instant::now() + DEADLINE;
+            while server.get("/v1/runs").await.1["items"][0]["model_calls"] != 1 {
+                assert!(Instant::now() < end, "no run takes the question");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        if is_killed {
+            server.kill();
+        } else {
+            server.terminate();
+        }
+        let ended = asking.wait_with_output().expect("it ends");
+        let told = stderr(&ended);
+        // A server that is ended may wait for the answer first.
+        if is_killed || !ended.status.success() {
+            assert_eq!((ended.status.code(), ended.stdout.len()), (Some(5), 0), "{told}");
+            let goes_on = ["--idempotency-key once`", "`dromia run watch run_"];
+            assert!(goes_on.iter().any(|hint| told.contains(hint)), "{told}");
+        }
+        let server = home.serve();
+        let again = home.run(&line);
+        assert_eq!(String::from_utf8_lossy(&again.stdout), "done\n", "{}", stderr(&again));
+        let (_, runs) = block_on(server.get("/v1/runs"));
+        assert_eq!(runs["items"].as_array().map(Vec::len), Some(1), "{runs}");
     }
 }

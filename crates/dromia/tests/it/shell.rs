@@ -290,3 +290,16 @@ fn the_version_is_one_line_and_one_document() {
     assert_eq!(text(&dromia(&["version"])), format!("dromia {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(text(&dromia(&["version"])), text(&dromia(&["--version"])));
 }
+
+#[test]
+fn a_reader_who_has_gone_is_no_failure() {
+    let home = Home::new();
+    let _server = home.serve();
+    for form in [&[][..], &["--json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = home.command().args(["agent", "list"]).args(form).stdout(writer).output();
+        let ended = ended.expect("the program runs");
+        assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(0), ""), "{form:?}");
+    }
+}

@@ -61,7 +61,7 @@ const LEAVES: &[(&str, How)] = &[
     ("agent spawn", Prints(&["second", "--task", "hello", "--wait"])),
     ("agent tasks", Prints(&["second"])),
     ("agent kill", Prints(&["second"])),
-    ("agent terminate", Prints(&["second"])),
+    ("agent terminate", Prints(&["second", "--yes"])),
     ("agent delete", Prints(&["second", "--yes"])),
     ("tenant create", Prints(&["acme"])),
     ("tenant list", Prints(&[])),

@@ -274,6 +274,8 @@ fn failures(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet<Erro
         codes.push(ErrorCode::BodyTooLarge);
         // A body that does not arrive in time has a status of its own.
         failures.entry(408).or_default().insert(ErrorCode::InvalidRequest);
+        // So has one that is compressed.
+        failures.entry(415).or_default().insert(ErrorCode::InvalidRequest);
     }
     for code in codes.iter().chain(&operation.codes) {
         failures.entry(http_status(*code)).or_default().insert(*code);

@@ -149,9 +149,10 @@ struct Read {
     is_last: bool,
 }
 
-/// Reads what follows a place once.
-async fn read(core: &Core, scope: &Scope, wanted: &Wanted, after: AuditCursor, most: usize) -> Answer<Read> {
-    let page = core.ports.audit.audit_items(scope, wanted.filter, after, most.min(READ_ITEMS)).await?;
+/// Reads what follows a place once. How much is looked at has nothing to do with how much is wanted: a filter may take one
+/// of many.
+async fn read(core: &Core, scope: &Scope, wanted: &Wanted, after: AuditCursor) -> Answer<Read> {
+    let page = core.ports.audit.audit_items(scope, wanted.filter, after, READ_ITEMS).await?;
     let mut records = Vec::new();
     for item in page.items {
         let by = began_by(core, scope, &item).await?;
@@ -234,15 +235,31 @@ pub(crate) async fn list(
     let mut page = List { items: Vec::new(), next: None };
     let mut after = after.unwrap_or_default();
     for _ in 0..READS_MAX {
-        let read = read(&core, &caller.scope, &wanted, after, limit - page.items.len()).await?;
-        page.items.extend(read.records);
+        let read = read(&core, &caller.scope, &wanted, after).await?;
         after = read.next;
         page.next = (!read.is_last).then(|| after.to_string());
+        if let Some(place) = fill(&mut page.items, limit, read.records) {
+            page.next = Some(place);
+        }
         if read.is_last || page.items.len() >= limit {
             break;
         }
     }
     Ok(Json(page).into_response())
+}
+
+/// Takes records until a page is full, but never one of an item without the others. If any are left, it returns the place
+/// behind which they are.
+fn fill(items: &mut Vec<Record>, limit: usize, records: Vec<Record>) -> Option<String> {
+    let mut records = records.into_iter().peekable();
+    while let Some(record) = records.next() {
+        let place = record.place.clone();
+        items.push(record);
+        if items.len() >= limit && records.peek().is_some_and(|next| next.place != place) {
+            return Some(place);
+        }
+    }
+    None
 }
 
 pub(crate) async fn show(

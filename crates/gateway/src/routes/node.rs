@@ -51,6 +51,10 @@ pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer
         started_at: core.started_at,
         uptime_seconds: u64::try_from(uptime.as_secs()).unwrap_or_default(),
         draining: core.phase.closing.is_cancelled(),
+        listening: core.tcp.get().filter(|_| caller.is_operator()).map(|address| {
+            let scheme = if core.config.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{address}")
+        }),
         tenants,
         load: Load {
             active: load.active as u64,

@@ -111,6 +111,26 @@ async fn the_newest_come_first_where_they_are_asked_for_and_pages_go_back() {
 }
 
 #[tokio::test]
+async fn a_short_page_of_a_filter_finds_what_lies_behind_much_else() {
+    let world = World::new().await;
+    history(&world);
+    let first = records(&world, "?kind=tool_refused").await.remove(0);
+    for seq in 4..44 {
+        world.rooms.append(world.ours.run, stored(seq, "tool_started", STARTED, None), RunStatus::Running);
+    }
+    world.rooms.append(world.ours.run, stored(44, "tool_refused", REFUSED, None), RunStatus::Running);
+    let after = first["place"].as_str().unwrap();
+    let query = format!("?kind=tool_refused&limit=1&after={after}");
+    assert_eq!(kinds(&records(&world, &query).await), ["tool_refused"]);
+    let page = world.ask("GET", "/v1/audit?kind=tool_refused&limit=1", "").await.json();
+    assert_eq!(
+        (&page["items"], &page["next"]),
+        (&json!([first]), &json!(after)),
+        "the page is cut behind it"
+    );
+}
+
+#[tokio::test]
 async fn a_stream_resumes_at_every_place_and_sees_each_record_once() {
     let world = World::new().await;
     history(&world);

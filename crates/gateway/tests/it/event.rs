@@ -59,8 +59,33 @@ async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
     let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(4096));
     let answer = send(&world, &body).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (413, "body_too_large"));
+    assert!(answer.json()["hint"].as_str().unwrap().contains("limits.body_bytes_max"), "{:?}", answer.body);
     let fits = format!(r#"{{"text":"{}"}}"#, "x".repeat(1024));
     assert_eq!(send(&world, &fits).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_and_not_taken_for_what_it_holds() {
+    let world = World::new().await;
+    for (encoding, status) in [("gzip", 415), ("identity, br", 415), ("Identity", 202)] {
+        let asked = authorized(request("POST", "/v1/events"), &world.ours.token)
+            .header("content-encoding", encoding)
+            .body(full(r#"{"text":"x"}"#));
+        let answer = world.tcp(asked.unwrap()).await;
+        assert_eq!(answer.status.as_u16(), status, "{encoding}: {:?}", answer.body);
+        if status == 415 {
+            assert_eq!(answer.code(), "invalid_request", "{encoding}");
+            assert!(world.rooms.lock().inputs.is_empty(), "{encoding}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_a_session_beyond_its_limit_names_no_key_that_would_not_help() {
+    let world = World::with(|config| config.import_bytes_max = 1024).await;
+    let answer = world.ask("POST", "/v1/sessions/import?agent=ops", &"x".repeat(2048)).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (413, "body_too_large"));
+    assert!(!answer.json()["hint"].as_str().unwrap().contains("limits."), "{:?}", answer.body);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ fn follow(spec: &ProcessSpec) -> Result<Ending, String> {
     let mut command = warden::command(spec, Path::new(WORKSPACE), "/tmp");
     command.process_group(0);
     walls::bound_memory(&mut command, &spec.limits);
-    let child = command.spawn().map_err(|problem| format!("{}: {problem}", spec.argv[0]))?;
+    let child = command.spawn().map_err(|problem| warden::why_not(spec, Path::new(WORKSPACE), &problem))?;
     let program = Pid::from_child(&child);
     let mut look_at = Instant::now() + LOOK_EVERY;
     loop {

@@ -106,7 +106,7 @@ fn strict(spec: &ProcessSpec) -> Result<Ending, String> {
         .map_err(|(place, problem)| format!("{place}: {problem}"))?;
     let mut command = command(spec, Path::new(WORKSPACE), "/tmp");
     walls::bound_memory(&mut command, &spec.limits);
-    let child = command.spawn().map_err(|problem| format!("{}: {problem}", spec.argv[0]))?;
+    let child = command.spawn().map_err(|problem| why_not(spec, Path::new(WORKSPACE), &problem))?;
     bury(&child).map_err(|problem| problem.to_string())
 }
 
@@ -141,7 +141,16 @@ pub(crate) fn become_program(spec: &ProcessSpec, behind: &Walls) -> String {
     }
     walls::bound_memory(&mut command, &spec.limits);
     let problem = command.exec();
-    format!("{}: {problem}", spec.argv[0])
+    why_not(spec, workspace, &problem)
+}
+
+/// Says why a program was not started. The system tells of a working directory that is missing in the same words as of a
+/// program that is, and whoever reads it looks for the wrong one.
+pub(super) fn why_not(spec: &ProcessSpec, workspace: &Path, problem: &io::Error) -> String {
+    if workspace.join(&spec.cwd).is_dir() {
+        return format!("{}: {problem}", spec.argv[0]);
+    }
+    format!("cwd: the workspace has no directory {}", spec.cwd.display())
 }
 
 /// The program with its words and its environment, for a workspace where it lies.

@@ -57,6 +57,10 @@ fn words_are_executed_as_they_stand_and_a_program_that_is_not_there_is_said() {
     let problem =
         matches!(&told.ending, Ending::NotStarted { problem } if problem.contains("/no/such/program"));
     assert!(problem, "{told:?}");
+    let told =
+        rehearsed(ProcessSpec { cwd: "gone".into(), limits: LIMITS, ..script(dir.path(), "echo ran") });
+    let problem = matches!(&told.ending, Ending::NotStarted { problem } if problem.starts_with("cwd: "));
+    assert!(problem, "{told:?}");
 }
 
 #[test]

@@ -31,6 +31,20 @@ async fn arguments_are_executed_as_they_stand() {
 }
 
 #[tokio::test]
+async fn a_working_directory_that_is_missing_is_not_told_as_a_missing_program() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut spec = script(dir.path(), "echo ran");
+        spec.cwd = "gone/here".into();
+        let told = run(&*backend, spec).await;
+        let said = format!("{told:?}");
+        let is_named = said.contains("cwd: ") && said.contains("gone/here") && !said.contains("/bin/sh");
+        assert!(is_named && told.out.is_empty(), "{} {said}", backend.name());
+        assert_ne!(told.ending, Ending::Exited { code: 0 });
+    }
+}
+
+#[tokio::test]
 async fn the_environment_is_what_the_spec_names_and_four_names_more() {
     for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");

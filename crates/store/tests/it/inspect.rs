@@ -75,6 +75,29 @@ async fn a_damaged_page_is_found() {
 }
 
 #[tokio::test]
+async fn an_index_that_does_not_fit_its_rows_is_found_although_each_page_does() {
+    let scene = Scene::open().await;
+    for turn in 0..4 {
+        scene.turn_done(SESSION, turn, "hi").await;
+    }
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    let db = Scene::sql(dir.path());
+    // The index keeps the entries of its first order.
+    db.execute_batch(
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = 'CREATE INDEX runs_agent ON runs (tenant, run, agent)' WHERE name = 'runs_agent'; \
+         PRAGMA writable_schema = RESET;",
+    )
+    .expect("is changed");
+    let quick: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).expect("is checked");
+    assert_eq!(quick, "ok", "it is found by the longer check only");
+    drop(db);
+    let found = inspector(dir.path()).soundness().expect("is checked");
+    assert!(matches!(found, Soundness::Damaged(_)), "{found:?}");
+}
+
+#[tokio::test]
 async fn a_held_run_and_what_a_crash_left_are_counted() {
     let scene = Scene::open().await;
     scene.turn_done(SESSION, 0, "hi").await;

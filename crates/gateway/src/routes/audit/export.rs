@@ -11,7 +11,7 @@ use dromia_contracts::Digest;
 use dromia_contracts::audit::AuditCursor;
 use futures_util::stream::{self, Stream};
 
-use super::{Exporting, READ_ITEMS, Wanted, read};
+use super::{Exporting, Wanted, read};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::Answer;
@@ -102,7 +102,7 @@ impl File {
     async fn piece(&mut self) -> Answer<String> {
         self.standing.check(&self.core).await?;
         let mut text = self.first.take().unwrap_or_default();
-        let read = read(&self.core, &self.caller.scope, &self.wanted, self.after, READ_ITEMS).await?;
+        let read = read(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
         self.after = read.next;
         for record in &read.records {
             // What came after the file was begun belongs to the next one.

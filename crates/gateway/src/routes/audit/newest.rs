@@ -6,7 +6,7 @@ use dromia_api::audit::Record;
 use dromia_contracts::Scope;
 use dromia_contracts::audit::AuditCursor;
 
-use super::{READ_ITEMS, READS_MAX, Wanted, read};
+use super::{READS_MAX, Wanted, read};
 use crate::core::Core;
 use crate::failure::Answer;
 
@@ -51,7 +51,7 @@ async fn window(
 ) -> Answer<Vec<Record>> {
     let (mut records, mut after) = (Vec::new(), from);
     loop {
-        let read = read(core, scope, wanted, after, READ_ITEMS).await?;
+        let read = read(core, scope, wanted, after).await?;
         let is_before =
             |record: &Record| record.place.parse::<AuditCursor>().is_ok_and(|place| place < before);
         records.extend(read.records.into_iter().filter(is_before));

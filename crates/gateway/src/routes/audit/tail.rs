@@ -17,7 +17,7 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use tokio::time::{Instant, Interval, interval_at, sleep};
 
-use super::{READ_ITEMS, Wanted, read};
+use super::{Wanted, read};
 use crate::caller::Caller;
 use crate::core::Shared;
 use crate::failure::Answer;
@@ -97,7 +97,7 @@ impl Tail {
         }
         self.standing.check(&self.core).await?;
         loop {
-            let read = read(&self.core, &self.caller.scope, &self.wanted, self.after, READ_ITEMS).await?;
+            let read = read(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
             self.after = read.next;
             if !read.records.is_empty() {
                 return Ok(Some(told(&read.records)));

@@ -161,7 +161,7 @@ impl Task {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         walls::build_in_machine(&mut command, &spec.limits, counts_own)
             .map_err(|(place, problem)| format!("{place}: {problem}"))?;
-        command.spawn().map_err(|problem| format!("{}: {problem}", spec.argv[0]))
+        command.spawn().map_err(|problem| warden::why_not(spec, &workspace, &problem))
     }
 
     /// Where the trees lie for the program, and for this process from now on.

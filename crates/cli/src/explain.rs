@@ -94,12 +94,11 @@ pub fn run(code: Option<&str>, global: &Global, context: &mut Context) -> Exit {
 
 fn told(code: Option<&str>, output: &mut Output<'_>) -> Outcome {
     output.check()?;
-    let items = match code {
-        Some(typed) => vec![known(typed)?],
-        None => {
-            let codes = ErrorCode::ALL.iter().map(|code| Explained::of(*code));
-            codes.chain(RULES.iter().map(Explained::of_rule)).collect()
-        }
+    let items = if let Some(typed) = code {
+        vec![known(typed)?]
+    } else {
+        let codes = ErrorCode::ALL.iter().map(|code| Explained::of(*code));
+        codes.chain(RULES.iter().map(Explained::of_rule)).collect()
     };
     if output.is_json() {
         return output.document(&List { items, next: None });

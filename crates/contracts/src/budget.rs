@@ -166,8 +166,8 @@ impl Exhausted {
         format!(
             "the budget {} ({measure} per {per}) {}: {} of {} used, {} more needed",
             self.budget,
-            // A call that is larger than what is left leaves it there for smaller ones.
-            if self.used >= self.limit { "is used up" } else { "has no room for the next call" },
+            // Where nothing is used, the next call alone is larger than all of it.
+            if self.used == 0 { "has no room for the next call" } else { "is used up" },
             self.measure.show(self.used),
             self.measure.show(self.limit),
             self.measure.show(self.needed),

@@ -66,7 +66,10 @@ pub(crate) struct Made {
 
 impl Made {
     fn text(&self) -> String {
-        let mut text: String = self.found.iter().map(|found| format!("Found {found}.\n")).collect();
+        let mut text = String::new();
+        for found in &self.found {
+            text.extend(["Found ", found.as_str(), ".\n"]);
+        }
         text.extend([
             format!("{} is ready.\n\n", self.home),
             format!("  dromia.yaml   the configuration; the model is {}\n", self.model),

@@ -26,6 +26,10 @@ use self::past::{Fresh, Origin};
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of the newest run, and they are independent"
+)]
 pub(crate) struct Story {
     /// Inputs and closed units.
     pub(crate) transcript: Transcript,

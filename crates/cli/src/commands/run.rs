@@ -105,7 +105,7 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
             step.stands(approval);
         }
     }
-    let shown = Shown { steps, run, journal };
+    let shown = Shown { run, steps, journal };
     output.show(&shown, |shown| {
         let rows = shown.steps.iter().map(Step::row).collect();
         format!("{}\n\n{}", text(&shown.run), table(columns, &STEP_HEADS, rows))

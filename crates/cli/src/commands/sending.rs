@@ -116,9 +116,8 @@ pub(super) async fn waited<T>(
         Ok(Ok(answer)) => return Ok(Some(answer)),
         Ok(Err(why)) => why,
         Err(_) => match cli.client.reach().await {
-            Ok(()) => return Ok(None),
             Err(why) if why.is_away() => why,
-            Err(_) => return Ok(None),
+            Ok(()) | Err(_) => return Ok(None),
         },
     };
     if !why.is_away() {

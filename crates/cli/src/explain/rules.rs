@@ -316,7 +316,9 @@ mod tests {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() && name != "tests" {
                 read(&path, found);
-            } else if name == "default.rego" || (name.ends_with(".rs") && name != "tests.rs") {
+            } else if name == "default.rego"
+                || (path.extension().is_some_and(|end| end == "rs") && name != "tests.rs")
+            {
                 let source = fs::read_to_string(&path).unwrap();
                 found.extend(named(&source));
                 if path.ends_with("egress/address.rs") {

@@ -191,12 +191,12 @@ async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
 
 #[tokio::test]
 async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_named_it() {
-    let script: Script = |asked, _| match asked.line.as_str() {
-        "GET /v1/agents/ops" => (200, agent()),
-        _ => {
-            let (status, body) = problem(404, "agent_not_found");
-            (status, body.replace("it is so", r#"there is no agent \"ops\""#))
+    let script: Script = |asked, _| {
+        if asked.line == "GET /v1/agents/ops" {
+            return (200, agent());
         }
+        let (status, body) = problem(404, "agent_not_found");
+        (status, body.replace("it is so", r#"there is no agent \"ops\""#))
     };
     let server = Server::new(script);
     assert_eq!(server.run(&["agent", "switch", "ops"]).await.exit, Exit::Done);

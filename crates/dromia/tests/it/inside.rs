@@ -104,8 +104,10 @@ fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
     let server = home.serve();
     agent(&home, "open", &["net:h.example"]);
     let calls = [
-        // Planned by being the first; what it gives is nobody's word.
+        // Planned by being in the step before anything was read; then names are read that nobody vouches for.
         ("exec", json!({"argv": ["true"]})),
+        ("file.write", json!({"path": "a", "content": "as I was told"})),
+        ("file.list", json!({})),
         ("exec", json!({"argv": ["true"]})),
         ("exec", json!({"argv": ["true"], "cwd": "."})),
         ("exec", json!({"argv": ["true"], "cwd": "sub"})),
@@ -113,7 +115,7 @@ fn nobody_is_asked_who_chose_the_folder_that_a_tool_takes_by_itself() {
     // The words stand in the calls and in nothing that was typed, so nobody said them.
     let text = typed(&calls).replace("true", r"tru\u0065").replace("sub", r"su\u0062");
     let (run, _) = block_on(turn_of(&server, "open", &text));
-    for (call, chosen) in [("call_2_0", "argv)"), ("call_3_0", "argv)"), ("call_4_0", "argv, cwd)")] {
+    for (call, chosen) in [("call_4_0", "argv)"), ("call_5_0", "argv)"), ("call_6_0", "argv, cwd)")] {
         let explained = document(&home, &["policy", "explain", &run, call]);
         assert_eq!(explained["rule"], "ask unsaid-object", "{explained}");
         let why = explained["why"].as_str().unwrap_or_default();

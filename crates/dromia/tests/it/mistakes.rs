@@ -85,7 +85,7 @@ fn a_name_that_nothing_has_is_told_with_those_that_there_are() {
     let empty = home.run(&["-T", "acme", "ask", "hi"]);
     assert!(stderr(&empty).contains("the tenant has no agent yet"), "{}", stderr(&empty));
     assert!(
-        stderr(&empty).contains("`dromia agent create assistant --grant model --grant reply`"),
+        stderr(&empty).contains("`dromia -T acme agent create assistant --grant model --grant reply`"),
         "{}",
         stderr(&empty)
     );

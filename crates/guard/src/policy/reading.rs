@@ -257,8 +257,8 @@ fn verdict(term: &Expr) -> Result<(), PolicyProblem> {
         |term: &Expr, name: &str| matches!(written(term), Some(Written::Text(text)) if text == name);
     // A key that is computed may be any.
     let is_whole = fields.iter().all(|(_, key, _)| written(key).is_some());
-    let needed: [(&str, fn(&str) -> bool); 2] = [("verdict", is_call), ("rule", is_rule)];
-    for (name, is_right) in needed {
+    for name in ["verdict", "rule"] {
+        let is_right = if name == "rule" { is_rule } else { is_call };
         let found = fields.iter().find(|(_, key, _)| is_named(key, name));
         match found.map(|(_, _, value)| (value, written(value))) {
             Some((_, Some(Written::Text(text)))) if is_right(text) => {}

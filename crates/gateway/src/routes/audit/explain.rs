@@ -147,12 +147,12 @@ async fn stopped(
         Ok(Entry::RunYielded(RunYielded { budget: Some(exhausted), .. })) => {
             return Ok(Some(format!("no rule decided this: {}", exhausted.text())));
         }
-        Ok(Entry::ToolRefused(ToolRefused {
-            status: CallStatus::Awaiting,
-            approval: Some(approval),
-            ..
-        })) => approval,
-        Ok(Entry::RunParked(RunParked { park: Park::Approval { approval, .. } })) => approval,
+        Ok(
+            Entry::ToolRefused(ToolRefused {
+                status: CallStatus::Awaiting, approval: Some(approval), ..
+            })
+            | Entry::RunParked(RunParked { park: Park::Approval { approval, .. } }),
+        ) => approval,
         _ => return Ok(None),
     };
     let Some(asked) = core.ports.store.approval(scope, approval).await? else { return Ok(None) };

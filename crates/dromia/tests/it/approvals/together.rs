@@ -87,7 +87,7 @@ fn a_call_that_is_not_shown_whole_is_in_no_command() {
     let server = home.serve();
     agent(&home, "clerk");
     let long = format!("{} and what nobody sees", "x".repeat(400));
-    let (_, approvals) = asked_together(&home, &["first", "second", &long]);
+    let (_, approvals) = asked_together(&home, &["first", "second", long.as_str()]);
     let card = text(&home, &["approval", "show", id(&approvals[0])]);
     let command = format!("dromia {}", about("approve", &approvals[..2]).join(" "));
     assert!(card.trim_end().ends_with(&command), "it names the two that are shown whole: {card}");

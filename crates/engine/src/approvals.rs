@@ -24,7 +24,9 @@ use dromia_contracts::store::{
     ApprovalAnswer, ApprovalRuleRemove, Batch, Commit, InboxPut, Mutation, Refusal, SessionOpen,
 };
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::{Actor, ApprovalId, CapabilityId, ErrorCode, Fault, Scope, SessionId, TenantId};
+use dromia_contracts::{
+    Actor, ApprovalId, CapabilityId, ErrorCode, Fault, RunId, Scope, SessionId, TenantId,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::read_fault;
@@ -42,8 +44,9 @@ const RULE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 const TOGETHER_BYTES_MAX: usize = 384 << 10;
 
 /// Who goes on once an answer is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    Run,
+    Run(RunId),
     Session(SessionId),
 }
 
@@ -84,7 +87,7 @@ impl Core {
             let commit = self.ports.store.commit(batch.clone()).await;
             match commit {
                 Commit::Done(_) => {
-                    self.all_answered(scope, &open, &nexts);
+                    self.all_answered(scope, &nexts);
                     // What the store did, done to what was read before.
                     let given = batch.mutations.iter().find_map(|mutation| match mutation {
                         Mutation::ApprovalAnswer(given) if given.approval == id => Some(given),
@@ -100,7 +103,7 @@ impl Core {
                 Commit::Refused(Refusal::AgentState { .. }) => return Err(agent_terminated(found.agent)),
                 Commit::Unknown { .. } => {
                     // It may be durable, so whoever goes on must look all the same.
-                    self.all_answered(scope, &open, &nexts);
+                    self.all_answered(scope, &nexts);
                     self.request_rescan();
                     return Err(commit_fault(commit));
                 }
@@ -146,10 +149,10 @@ impl Core {
         Ok(others)
     }
 
-    /// Tells whoever waits for one of the answers.
-    fn all_answered(self: &Arc<Self>, scope: &Scope, approvals: &[Approval], nexts: &[Next]) {
-        for (approval, next) in approvals.iter().zip(nexts) {
-            self.answered(scope, approval, next);
+    /// Tells whoever waits for some of the answers, each once.
+    fn all_answered(self: &Arc<Self>, scope: &Scope, nexts: &[Next]) {
+        for next in distinct(nexts) {
+            self.answered(scope, next);
         }
     }
 
@@ -185,7 +188,7 @@ impl Core {
             match self.ports.store.commit(batch).await {
                 Commit::Done(_) => {
                     if let Some(next) = &next {
-                        self.answered(&scope, &found, next);
+                        self.answered(&scope, *next);
                     }
                     return Ok(());
                 }
@@ -194,7 +197,7 @@ impl Core {
                 Commit::Unknown { cause } => {
                     // It may be durable, so whoever goes on must look all the same.
                     if let Some(next) = &next {
-                        self.answered(&scope, &found, next);
+                        self.answered(&scope, *next);
                     }
                     self.request_rescan();
                     return Err(commit_fault(Commit::Unknown { cause }));
@@ -206,14 +209,14 @@ impl Core {
     }
 
     /// Tells whoever waits for the answer.
-    fn answered(self: &Arc<Self>, scope: &Scope, approval: &Approval, next: &Next) {
+    fn answered(self: &Arc<Self>, scope: &Scope, next: Next) {
         match next {
-            Next::Run => {
-                if !self.hub.signal(approval.run) {
-                    self.ready(scope.tenant(), Ready::Run(approval.run));
+            Next::Run(run) => {
+                if !self.hub.signal(run) {
+                    self.ready(scope.tenant(), Ready::Run(run));
                 }
             }
-            Next::Session(session) => self.ready(scope.tenant(), Ready::Session(*session)),
+            Next::Session(session) => self.ready(scope.tenant(), Ready::Session(session)),
         }
     }
 
@@ -263,7 +266,7 @@ impl Core {
                 let owner = InboxOwner::Run(found.run);
                 let body = serde_json::to_vec(&AnswerBody::new(found.id, reason)).map_err(unwritten)?;
                 batch.mutations.push(put(owner, kind, scope.actor(), body));
-                Next::Run
+                Next::Run(found.run)
             }
             (_, true) => {
                 let session = self.ports.runtime.session_id();
@@ -457,6 +460,17 @@ fn to_answer<'a>(
     Ok(open)
 }
 
+/// Lists who goes on, each once: the answers to several calls of a run that waits are one thing to look at.
+fn distinct(nexts: &[Next]) -> Vec<Next> {
+    let mut each = Vec::with_capacity(nexts.len());
+    for next in nexts {
+        if !each.contains(next) {
+            each.push(*next);
+        }
+    }
+    each
+}
+
 fn approval_not_found(id: ApprovalId) -> Fault {
     Fault::new(ErrorCode::ApprovalNotFound, format!("there is no approval {id}"))
         .with_hint("list the approvals with `dromia approval list`")
@@ -514,4 +528,22 @@ fn widened(known: &ApprovalRule, new: &ApprovalRule) -> Result<(), Fault> {
         "name the same agent and session, or take it away first with `dromia approval rule remove {}`",
         known.name
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_goes_on_by_several_answers_is_told_once() {
+        let run = |number| Next::Run(RunId::from_bytes([number; 16]));
+        let session = |number| Next::Session(SessionId::from_bytes([number; 16]));
+        assert_eq!(distinct(&[run(1), run(1), run(1)]), [run(1)]);
+        assert_eq!(
+            distinct(&[session(1), run(1), session(2), run(1), session(1)]),
+            [session(1), run(1), session(2)],
+            "calls that run by themselves have a session each"
+        );
+        assert!(distinct(&[]).is_empty());
+    }
 }

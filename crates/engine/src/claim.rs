@@ -157,6 +157,7 @@ impl Core {
             pending: Vec::new(),
             sends: Vec::new(),
             asks: Vec::new(),
+            looked: 0,
             files: FileLabels::default(),
             prepared: None,
             priced: false,

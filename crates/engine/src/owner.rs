@@ -76,6 +76,8 @@ pub(crate) struct Owner {
     pub(crate) sends: Vec<InboxPut>,
     /// What a person is asked with the pending entries.
     pub(crate) asks: Vec<Approval>,
+    /// How many bytes were looked at for secrets to quote them in what is pending.
+    pub(crate) looked: usize,
     /// What the calls whose results are pending say of the files that they changed.
     pub(crate) files: FileLabels,
     /// The attempt, or the second opinion, whose entry is pending or open: what it sends is what the entry says.
@@ -344,7 +346,7 @@ impl Owner {
     }
 
     /// Judges a call; says with it what else of it the journal keeps, as far as the gate was asked.
-    async fn judge(&self, id: CallId) -> Result<(Judgement, Beside), Lost> {
+    async fn judge(&mut self, id: CallId) -> Result<(Judgement, Beside), Lost> {
         if let Some((call, reason)) = self.story.masked(id) {
             self.core.count_denied(&call.tool);
             let (rule, reason) = (LEAK_SCAN.to_owned(), reason.to_owned());

@@ -125,6 +125,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         pending: Vec::new(),
         sends: Vec::new(),
         asks: Vec::new(),
+        looked: 0,
         files: FileLabels::default(),
         prepared: None,
         priced: false,

@@ -258,9 +258,8 @@ impl Core {
                     (Park::AgentPaused, Some(started)) => {
                         Some(format!("dromia agent resume {}", started.agent))
                     }
-                    (Park::Approval { .. }, _) => {
-                        Some(format!("dromia approval approve {}", asked.join(" ")))
-                    }
+                    // Nothing of a call is told here: whoever answers sees it first, and those of its step with it.
+                    (Park::Approval { approval, .. }, _) => Some(format!("dromia approval show {approval}")),
                     _ => cancel,
                 };
             }

@@ -125,7 +125,7 @@ impl Outbox {
     /// Finds the key that checks what comes in by a channel, in a scope of its tenant, or says why not.
     pub(crate) async fn key(&self, name: &str, channel: &Channel, scope: &Scope) -> Result<Key, String> {
         let ports = &self.pump.ports;
-        self.kept.key((name, channel), &*ports.keys, scope, ports.runtime.clock.now()).await
+        self.kept.key((name, channel), &*ports.keys, scope, &*ports.runtime.clock).await
     }
 
     /// Tells how messages ended since the start.

@@ -194,7 +194,7 @@ impl<'b> Draft<'b> {
                 Mutation::CapabilityRevoke(revoke) => draft.capability_revoke(db, revoke)?,
                 Mutation::CapabilityDrop(drop) => draft.capability_drop(db, drop)?,
                 Mutation::FileLabelsPut(put) => draft.file_labels_put(db, put)?,
-                Mutation::ApprovalAsk(ask) => draft.approval_ask(db, ask)?,
+                Mutation::ApprovalAsk(ask) => draft.approval_ask(db, ask, batch)?,
                 Mutation::ApprovalAnswer(answer) => draft.approval_answer(db, answer)?,
                 Mutation::ApprovalRulePut(rule) => draft.approval_rule_put(db, rule)?,
                 Mutation::ApprovalRuleRemove(remove) => draft.approval_rule_remove(db, remove)?,

@@ -93,6 +93,7 @@ claims! {
     approval::rules_of_approvals_are_kept_by_name_until_one_comes_after_their_end,
     approval::the_end_of_an_agent_withdraws_what_was_approved_and_no_run_has,
     crowded::so_many_approvals_of_a_tenant_are_open_and_one_more_is_refused,
+    crowded::a_request_in_the_place_of_another_is_none_more,
     crowded::of_answered_approvals_the_oldest_go_and_none_that_may_still_be_moved,
     crowded::approvals_that_may_not_go_hold_up_none_behind_them,
     cost::what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempts,

@@ -3,6 +3,8 @@
 //! A batch is data and does nothing. What each mutation says lies beside this file, by what it is about: turns, control,
 //! deliveries. What comes back is an answer.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::control::{
@@ -13,10 +15,10 @@ use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
 };
 use super::turn::{Claim, InboxPut, Pin, RunAppend, RunTakeover, SessionOpen, StatePut};
-use crate::approval::{Approval, ApprovalRule};
+use crate::approval::{Approval, ApprovalRule, Touch, touched};
 use crate::budget::Payer;
 use crate::capability::Capability;
-use crate::id::{RunId, TenantId};
+use crate::id::{ApprovalId, RunId, TenantId};
 use crate::scope::Actor;
 use crate::vault::SealedSecret;
 
@@ -85,6 +87,20 @@ impl Batch {
             .filter(|claim| claim.run == run)
             .map_or(0, |claim| claim.entries.len() as u64);
         appended || (1..=claimed).contains(&seq)
+    }
+
+    /// Lists the approvals that entries of this batch take back. A batch without a payer moves none.
+    pub fn takes_back(&self) -> BTreeSet<ApprovalId> {
+        let appended = self.mutations.iter().filter(|_| self.payer.is_some());
+        let entries = appended.flat_map(|mutation| match mutation {
+            Mutation::RunAppend(append) => &append.entries[..],
+            _ => &[],
+        });
+        let moved = entries.filter_map(|new| touched(&new.entry));
+        moved
+            .filter(|(_, touch)| matches!(touch, Touch::Withdraw | Touch::Retract))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Names who wants it.
@@ -161,8 +177,8 @@ pub enum Mutation {
     FileLabelsPut(FileLabelsPut),
     /// Asks for an approval; one that is there already is left alone. What becomes of it is moved by the entries of runs
     /// that name it, in their commit. Refused with [`Refusal::ApprovalsFull`](super::Refusal::ApprovalsFull) if it is
-    /// open and [`crate::approval::OPEN_MAX`] others are. Of those that are not open the oldest go with it, beyond
-    /// [`crate::approval::KEPT_MAX`].
+    /// open and [`crate::approval::OPEN_MAX`] others are, without those that the same batch [takes back](Batch::takes_back). Of
+    /// those that are not open the oldest go with it, beyond [`crate::approval::KEPT_MAX`].
     ApprovalAsk(Box<Approval>),
     /// Answers an approval. Refused with [`Refusal::ApprovalMoved`](super::Refusal::ApprovalMoved) unless it stands as
     /// the caller found it.

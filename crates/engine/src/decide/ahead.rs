@@ -14,7 +14,7 @@ use super::{Asks, Draft, Next};
 use crate::state::{CallState, Progress, Rest};
 
 impl Draft {
-    /// Asks for a call before its turn, if there is room for it, and looks at the one behind it.
+    /// Asks for a call before its turn, if it may be, and looks at the one behind it.
     pub(super) fn judged_ahead(&mut self, call: CallId, asks: Option<Asks>) -> Next {
         if !self.state.rests_for_approval() {
             return self.go_on();
@@ -48,15 +48,21 @@ impl Draft {
         Some(self.look_ahead(call))
     }
 
-    /// Finds the call behind this one that may be asked for together with what the run rests for; without one, it rests.
+    /// Finds the call behind this one that may be asked for together with what the run rests for; without one, or without room
+    /// for one more, it rests, and judges none for nothing.
     pub(super) fn look_ahead(&self, call: CallId) -> Next {
         match self.state.rest {
             // A run that lets go at once waits for nobody.
-            Some(Rest::Parked(Park::Approval { until, .. })) if until > self.at => {
+            Some(Rest::Parked(Park::Approval { until, .. })) if until > self.at && self.has_room() => {
                 self.state.waiting_after(call).map_or(Next::Rest, Next::JudgeAhead)
             }
             _ => Next::Rest,
         }
+    }
+
+    /// Tells whether one more call may wait. Whoever answers nothing leaves all of them waiting.
+    fn has_room(&self) -> bool {
+        self.state.awaiting.len() + self.state.held().count() < WAITING_MAX
     }
 
     /// Tells whether a call may be asked for before its turn. What may not is judged when its turn comes, and is told why.
@@ -67,9 +73,7 @@ impl Draft {
         let is_known = self.state.held().any(|(held, state)| held == call || of_action(&state.progress))
             || self.state.awaiting.contains(&approval.action)
             || self.state.unknown_actions.contains(&approval.action);
-        // Whoever answers nothing leaves all of them waiting.
-        let has_room = self.state.awaiting.len() + self.state.held().count() < WAITING_MAX;
-        *attended && approval.cools_until.is_none() && has_room && !is_known
+        *attended && approval.cools_until.is_none() && !is_known
     }
 
     /// Goes on where a signal was taken. Whether a time is over is not looked at: what else lies in the inbox may be the answer.

@@ -15,7 +15,7 @@ use crate::decide::{Asks, Judgement};
 impl Owner {
     /// Judges a call before its turn. Nothing if nobody need be asked about it as things stand. All that is asked for in one
     /// commit has no more arguments than one call may have, so that a batch holds it.
-    pub(super) async fn judge_ahead(&self, id: CallId) -> Result<Option<Asks>, Lost> {
+    pub(super) async fn judge_ahead(&mut self, id: CallId) -> Result<Option<Asks>, Lost> {
         let Some(call) = self.story.call(id) else { return Ok(None) };
         if !self.is_attended() || self.story.client.has(&call.tool, self.agent.tools.all()) {
             return Ok(None);

@@ -24,7 +24,7 @@ use dromia_contracts::vault::Spotter;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::quoting::Starred;
+use super::quoting::{LOOKED_BYTES_MAX, Starred};
 use super::{Lost, Owner};
 use crate::binding::Bound;
 use crate::decide::{Asks, FULL, Input, Judgement, Next};
@@ -57,11 +57,17 @@ const TEXTS_MAX: usize = 64;
 
 impl Owner {
     /// Judges a call that a person must allow, or that is delayed: by a rule, or by what somebody answered, or by asking.
-    pub(super) async fn judge_asked(&self, call: PreparedCall, asking: Asking) -> Result<Judgement, Lost> {
+    pub(super) async fn judge_asked(
+        &mut self,
+        call: PreparedCall,
+        asking: Asking,
+    ) -> Result<Judgement, Lost> {
         if let Some(judgement) = self.answered_ahead(&call, &asking).await? {
             return Ok(judgement);
         }
         let binding = self.binding(&call, &asking).await?;
+        let spotter = self.spotter().await;
+        let origins = self.origins(&call, spotter);
         let config = &self.core.config.approvals;
         // What is asked for together is asked for at one time, and has the same times.
         let asked = self.asks.iter().find(|ask| ask.state.is_open()).map(|ask| ask.asked_at);
@@ -88,7 +94,7 @@ impl Owner {
             arguments: call.arguments.clone(),
             action: call.action,
             binding,
-            origins: self.origins(&call, self.spotter().await),
+            origins,
             rule: asking.rule,
             reason: asking.reason,
             approvers: config.approvers.clone(),
@@ -197,17 +203,19 @@ impl Owner {
     }
 
     /// Tells where each argument came from, as far as the conversation tells, and quotes it without the values of secrets.
-    fn origins(&self, call: &PreparedCall, spotter: Option<Arc<dyn Spotter>>) -> Vec<ArgumentOrigin> {
+    fn origins(&mut self, call: &PreparedCall, spotter: Option<Arc<dyn Spotter>>) -> Vec<ArgumentOrigin> {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
         let descriptors = self.core.ports.tools.descriptors();
         let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
         let defaults = defaults(&*self.core.ports.tools, call);
-        let (mut room, mut starred) = (TEXTS_MAX, Starred::new(spotter));
+        let (transcript, label) = (&self.story.transcript, self.story.label);
+        let mut room = TEXTS_MAX;
+        let mut starred = Starred::new(spotter, LOOKED_BYTES_MAX.saturating_sub(self.looked));
         let origin = |(name, value): (String, Value)| {
             let source = if defaults.contains(&name) {
                 Source { origin: Origin::Default, label: Label::PUBLIC_FACT, place: None }
             } else {
-                origin_of(&self.story.transcript, &value, self.story.label, &mut room)
+                origin_of(transcript, &value, label, &mut room)
             };
             let role = roles.unwrap_or_default().iter().find(|(known, _)| *known == name);
             let Source { origin, label, place } = source;
@@ -218,7 +226,9 @@ impl Owner {
             let (role, quote) = (role.map(|(_, role)| *role), Source { origin, label, place }.quote());
             ArgumentOrigin { role, name, origin, label, quote }
         };
-        fields.into_iter().map(origin).collect()
+        let origins = fields.into_iter().map(origin).collect();
+        self.looked = LOOKED_BYTES_MAX - starred.room();
+        origins
     }
 
     /// Writes what the session that asked is told, once a call that ran by itself has ended. Nothing for other runs.

@@ -75,7 +75,7 @@ impl Owner {
                     if rings {
                         self.core.ring();
                     }
-                    (self.before, self.ahead) = (None, None);
+                    (self.before, self.ahead, self.looked) = (None, None, 0);
                     return Ok(Ok(()));
                 }
                 Commit::Refused(Refusal::Overloaded) => {

@@ -2,14 +2,17 @@
 //!
 //! Whoever reaches the server may send messages that nobody signed, and each must meet the key. So that a stranger cannot have
 //! the vault opened for each of them, a channel's is opened once a second at most, and those who come meanwhile wait for that
-//! one. What is kept, why there is no key included, is not used behind a change of the vault ([`ChannelKeys::changes`]), nor in
-//! any case for longer: a change that nobody counted, because whoever made it went away, counts a second later.
+//! one. What is kept, why there is no key included, is not used behind a change of the vault ([`ChannelKeys::changes`]) that came
+//! after the opening began, nor in any case a second after it ended: a change that nobody counted, because whoever made it went
+//! away, counts then. The second begins behind the opening and not before it: else, with a vault that takes longer, each of
+//! those who waited would open it anew, one behind another.
 //!
 //! There is a place for each channel of the configuration and none for another name. Nothing leaves with what is kept: for what
 //! goes out a key is opened anew.
 
 use std::collections::BTreeMap;
 
+use dromia_contracts::runtime::Clock;
 use dromia_contracts::{Scope, TenantId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
@@ -30,6 +33,7 @@ struct Kept {
     tenant: TenantId,
     /// The count of changes before it was opened.
     changes: u64,
+    /// When it had been opened.
     at: Timestamp,
 }
 
@@ -45,11 +49,12 @@ impl KeptKeys {
         (name, channel): (&str, &Channel),
         keys: &dyn ChannelKeys,
         scope: &Scope,
-        now: Timestamp,
+        clock: &dyn Clock,
     ) -> Result<Key, String> {
         let Some(place) = self.0.get(name) else { return Err(format!("there is no channel {name}")) };
         let mut place = place.lock().await;
-        let changes = keys.changes();
+        // Behind the lock: whoever waited for it meets what was opened meanwhile.
+        let (changes, now) = (keys.changes(), clock.now());
         let is_used = |kept: &&Kept| {
             kept.tenant == scope.tenant()
                 && kept.changes == changes
@@ -59,7 +64,88 @@ impl KeptKeys {
             return kept.found.clone();
         }
         let found = channel.key(keys, scope).await;
-        *place = Some(Kept { found: found.clone(), tenant: scope.tenant(), changes, at: now });
+        *place = Some(Kept { found: found.clone(), tenant: scope.tenant(), changes, at: clock.now() });
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use dromia_contracts::{Actor, Authority, BoxFuture};
+    use dromia_testkit::runtime::ManualClock;
+
+    use super::super::ChannelKey;
+    use super::*;
+
+    const SECRET: &str = "whsec_dmF1bHRlZC12YXVsdGVkLXZhdWx0ZWQtdmF1bHRlZA==";
+
+    /// A vault that takes three seconds, during which others come.
+    #[derive(Debug, Default)]
+    struct Slow {
+        clock: ManualClock,
+        opened: AtomicUsize,
+        changes: AtomicU64,
+        /// How many changes there are while it is opened.
+        changing: AtomicU64,
+    }
+
+    impl ChannelKeys for Slow {
+        fn open<'a>(&'a self, _: &'a Scope, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Key, String>> {
+            Box::pin(async move {
+                self.opened.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                self.clock.advance(Duration::from_secs(3));
+                self.changes.fetch_add(self.changing.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+                Ok(SECRET.parse().unwrap())
+            })
+        }
+
+        fn changes(&self) -> u64 {
+            self.changes.load(Ordering::SeqCst)
+        }
+    }
+
+    fn channel() -> Channel {
+        Channel {
+            tenant: "default".parse().unwrap(),
+            agent: "ops".parse().unwrap(),
+            url: "http://receiver.example/hook".to_owned(),
+            key: ChannelKey::InVault("signing".to_owned()),
+            idempotent: true,
+            tolerance: Duration::from_mins(5),
+            attempts_max: 3,
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_mins(1),
+            age_max: Duration::from_hours(24),
+            recovery_max: 1_000,
+            timeout: Duration::from_secs(15),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_vault_that_takes_longer_than_a_key_is_kept_is_opened_once_for_all_who_wait() {
+        let (channel, slow) = (channel(), Slow::default());
+        let kept = KeptKeys::of(&Channels::from_iter([("orders".to_owned(), channel.clone())]));
+        let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("channel:orders"));
+        let ask = || kept.key(("orders", &channel), &slow, &scope, &slow.clock);
+        let opened = || slow.opened.load(Ordering::SeqCst);
+        let (first, second, third) = tokio::join!(ask(), ask(), ask());
+        assert!(first.is_ok() && second.is_ok() && third.is_ok());
+        assert_eq!(opened(), 1, "those who waited meet the same key");
+        slow.clock.advance(Duration::from_millis(999));
+        assert!(ask().await.is_ok());
+        assert_eq!(opened(), 1, "its second began when it was there");
+        slow.clock.advance(Duration::from_millis(1));
+        assert!(ask().await.is_ok());
+        assert_eq!(opened(), 2, "and is over");
+        // What changed while it was opened may not be in it.
+        slow.clock.advance(Duration::from_secs(1));
+        slow.changing.store(1, Ordering::SeqCst);
+        let (first, second, third) = tokio::join!(ask(), ask(), ask());
+        assert!(first.is_ok() && second.is_ok() && third.is_ok());
+        assert_eq!(opened(), 4, "once before the change, and once behind it");
     }
 }

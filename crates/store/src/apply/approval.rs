@@ -13,7 +13,7 @@ use dromia_contracts::approval::{
     Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, sweep_looks, touched,
 };
 use dromia_contracts::id::{AgentId, ApprovalId, RunId};
-use dromia_contracts::store::{ApprovalAnswer, ApprovalRuleRemove, NewEntry, Refusal};
+use dromia_contracts::store::{ApprovalAnswer, ApprovalRuleRemove, Batch, NewEntry, Refusal};
 
 use super::{Checked, Draft};
 use crate::read;
@@ -57,7 +57,7 @@ pub(super) enum RuleChange<'b> {
 }
 
 impl<'b> Draft<'b> {
-    pub(super) fn approval_ask(&mut self, db: &Connection, ask: &Approval) -> Checked {
+    pub(super) fn approval_ask(&mut self, db: &Connection, ask: &Approval, batch: &Batch) -> Checked {
         let index = self.run(db, ask.run)?;
         let run = &self.runs[index];
         if (run.agent, run.session) != (ask.agent, ask.session) {
@@ -73,8 +73,12 @@ impl<'b> Draft<'b> {
                 Err(Refusal::Malformed(format!("{} is another approval", ask.id)).into())
             };
         }
-        if ask.is_open_at(ask.asked_at) && self.approvals_at(db, ask.asked_at)?.1 >= number(OPEN_MAX) {
-            return Err(Refusal::ApprovalsFull { most: OPEN_MAX }.into());
+        if ask.is_open_at(ask.asked_at) {
+            let open = self.approvals_at(db, ask.asked_at)?.1;
+            let most = number(OPEN_MAX);
+            if open >= most && open - self.open_taken_back(db, batch, ask.asked_at)? >= most {
+                return Err(Refusal::ApprovalsFull { most: OPEN_MAX }.into());
+            }
         }
         let approval = ask.clone();
         self.approvals.push(ApprovalDraft {
@@ -85,6 +89,18 @@ impl<'b> Draft<'b> {
             gone: false,
         });
         self.sweep_approvals(db, ask.asked_at)
+    }
+
+    /// Counts the open approvals that this batch takes back behind what it asks for: a request that comes in the place of
+    /// another is none more.
+    fn open_taken_back(&mut self, db: &Connection, batch: &Batch, at: Timestamp) -> Checked<i64> {
+        let mut open = 0;
+        for id in batch.takes_back() {
+            if let Some(index) = self.approval_index(db, id)? {
+                open += i64::from(self.approvals[index].approval.is_open_at(at));
+            }
+        }
+        Ok(open)
     }
 
     /// Counts the tenant's approvals as the batch leaves them so far: all of them, and those that are open at a time.

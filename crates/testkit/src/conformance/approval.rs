@@ -115,10 +115,10 @@ pub(super) fn refused(approval: &Approval, status: CallStatus) -> NewEntry {
     entry(7, Entry::ToolRefused(refused))
 }
 
-/// An entry that rests for an approval.
-fn parked(approval: &Approval) -> NewEntry {
+/// An entry that rests for an approval, in the place of another one.
+pub(super) fn parked(approval: &Approval, replaces: Option<ApprovalId>) -> NewEntry {
     let Approval { id, call, action, binding, holds_until: until, cools_until, .. } = *approval;
-    let park = Park::Approval { approval: id, call, action, binding, until, cools_until, replaces: None };
+    let park = Park::Approval { approval: id, call, action, binding, until, cools_until, replaces };
     entry(6, Entry::RunParked(RunParked { park }))
 }
 
@@ -131,7 +131,7 @@ pub(super) fn answer(id: ApprovalId, from: ApprovalState, approved: bool, ms: i6
 async fn asked(scene: &Scene, number: u8) -> Approval {
     let run = scene.turn(0).await;
     let approval = request(scene, run, number);
-    let rest = append(run, 1, 2, vec![parked(&approval)], RunStatus::Parked);
+    let rest = append(run, 1, 2, vec![parked(&approval, None)], RunStatus::Parked);
     let batch = scene.batch().with(Mutation::ApprovalAsk(Box::new(approval.clone())));
     scene.done(paid(batch.with(Mutation::RunAppend(rest)))).await;
     approval

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use dromia_contracts::approval::{Approval, ApprovalState, KEPT_MAX, OPEN_MAX, SWEEP_LOOKS_MAX};
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{Batch, Mutation, Refusal, Store};
 use dromia_contracts::{ApprovalId, RunId};
 
-use super::approval::{answer, request};
-use super::scene::{Scene, at};
+use super::approval::{answer, paid, parked, request};
+use super::scene::{Scene, append, at};
 
 /// How many requests one batch makes.
 const AT_ONCE: usize = 128;
@@ -84,6 +85,35 @@ pub(super) async fn so_many_approvals_of_a_tenant_are_open_and_one_more_is_refus
     scene.done(more()).await;
     let next = scene.batch().with(ask(asked(&scene, run, OPEN_MAX + 3)));
     assert_eq!(scene.refused(next).await, full);
+}
+
+pub(super) async fn a_request_in_the_place_of_another_is_none_more(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let run = scene.turn(0).await;
+    let held = |number: usize| Approval { id: id(number), ..request(&scene, run, 1) };
+    let mut all = vec![held(0)];
+    all.extend((1..OPEN_MAX).map(|number| asked(&scene, run, number)));
+    ask_all(&scene, &all).await;
+    // What is asked for with the entry that rests for it, behind so many entries of the run.
+    let rests = |number: usize, after: u64, replaces: Option<ApprovalId>| {
+        let rest = append(run, 1, after, vec![parked(&held(number), replaces)], RunStatus::Parked);
+        paid(scene.batch().with(ask(held(number))).with(Mutation::RunAppend(rest)))
+    };
+    let full = Refusal::ApprovalsFull { most: OPEN_MAX };
+    assert_eq!(scene.refused(rests(OPEN_MAX, 2, None)).await, full);
+    let import = Batch { payer: None, ..rests(OPEN_MAX, 2, Some(id(0))) };
+    assert_eq!(scene.refused(import).await, full, "an import takes nothing back");
+    let two = rests(OPEN_MAX, 2, Some(id(0))).with(ask(asked(&scene, run, OPEN_MAX + 1)));
+    assert_eq!(scene.refused(two).await, full, "one of them is one more");
+    assert!(!is_there(&scene, OPEN_MAX).await, "a refused batch leaves no row");
+
+    let receipt = scene.done(rests(OPEN_MAX, 2, Some(id(0)))).await;
+    let before = scene.store.approval(&scene.scope(), id(0)).await.expect("a read");
+    assert_eq!(before.map(|approval| approval.state), Some(ApprovalState::Withdrawn));
+    assert_eq!(scene.done(rests(OPEN_MAX, 2, Some(id(0)))).await, receipt, "the same batch again");
+    assert_eq!(scene.refused(rests(OPEN_MAX + 1, 3, Some(id(0)))).await, full, "it makes room once");
+    scene.done(rests(OPEN_MAX + 1, 3, Some(id(OPEN_MAX)))).await;
+    assert_eq!(scene.refused(scene.batch().with(ask(held(OPEN_MAX + 2)))).await, full);
 }
 
 pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_be_moved(

@@ -5,7 +5,6 @@
 //! handle or a token that is taken, is looked at here; a tenant's own rows know nothing of others.
 
 use dromia_contracts::TenantId;
-use dromia_contracts::budget::Payer;
 use dromia_contracts::store::{Batch, Mutation, Pin, Receipt, Refusal, TenantCreate, TokenCreate};
 use dromia_contracts::token::Token;
 
@@ -29,7 +28,7 @@ impl State {
             if let Mutation::TokenCreate(create) = mutation {
                 self.token_create(batch.tenant, tenant, create)?;
             }
-            if let Some(position) = tenant.mutate(mutation, batch.payer.as_ref())? {
+            if let Some(position) = tenant.mutate(mutation, batch)? {
                 receipt.positions.push(position);
             }
             if let Mutation::RunAppend(append) = mutation {
@@ -109,7 +108,7 @@ impl State {
 
 impl TenantRows {
     /// Applies one mutation; gives a position for an item.
-    fn mutate(&mut self, mutation: &Mutation, payer: Option<&Payer>) -> Result<Option<u64>, Refusal> {
+    fn mutate(&mut self, mutation: &Mutation, batch: &Batch) -> Result<Option<u64>, Refusal> {
         match mutation {
             Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
@@ -129,7 +128,7 @@ impl TenantRows {
             Mutation::PinPut(Pin { digest, bytes }) => {
                 self.pins.entry(*digest).or_insert_with(|| bytes.clone());
             }
-            Mutation::RunAppend(append) => self.run_append(append, payer)?,
+            Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,
             Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
             Mutation::StatePut(put) => self.state_put(put)?,
             Mutation::VaultKeyPut(put) => {
@@ -145,7 +144,7 @@ impl TenantRows {
                 self.capabilities.remove(&drop.capability);
             }
             Mutation::FileLabelsPut(put) => self.file_labels_put(put)?,
-            Mutation::ApprovalAsk(ask) => self.approval_ask(ask)?,
+            Mutation::ApprovalAsk(ask) => self.approval_ask(ask, batch)?,
             Mutation::ApprovalAnswer(answer) => self.approval_answer(answer)?,
             Mutation::ApprovalRulePut(rule) => self.approval_rule_put(rule)?,
             Mutation::ApprovalRuleRemove(remove) => {

@@ -4,21 +4,24 @@ use dromia_contracts::RunId;
 use dromia_contracts::approval::{
     Approval, ApprovalRule, KEPT_MAX, OPEN_MAX, RULES_MAX, SWEEP_LOOKS_MAX, SWEPT_MAX, sweep_looks, touched,
 };
-use dromia_contracts::store::{ApprovalAnswer, NewEntry, Refusal};
+use dromia_contracts::store::{ApprovalAnswer, Batch, NewEntry, Refusal};
 use jiff::Timestamp;
 
 use super::rows::TenantRows;
 
 impl TenantRows {
-    pub(super) fn approval_ask(&mut self, ask: &Approval) -> Result<(), Refusal> {
+    pub(super) fn approval_ask(&mut self, ask: &Approval, batch: &Batch) -> Result<(), Refusal> {
         let run = self.runs.get(&ask.run).ok_or_else(|| Refusal::NotFound(ask.run.to_string()))?;
         if (run.agent, run.session) != (ask.agent, ask.session) {
             return Err(Refusal::NotFound(format!("{} of {}", ask.run, ask.session)));
         }
         match self.approvals.get(&ask.id) {
             None => {
-                let is_open = |known: &&Approval| known.is_open_at(ask.asked_at);
-                if ask.is_open_at(ask.asked_at) && self.approvals.values().filter(is_open).count() >= OPEN_MAX
+                let back = batch.takes_back();
+                let stays_open =
+                    |known: &&Approval| known.is_open_at(ask.asked_at) && !back.contains(&known.id);
+                if ask.is_open_at(ask.asked_at)
+                    && self.approvals.values().filter(stays_open).count() >= OPEN_MAX
                 {
                     return Err(Refusal::ApprovalsFull { most: OPEN_MAX });
                 }

@@ -1,5 +1,5 @@
 //! Calls that one model step asked for: they wait together, are told together, and may be answered by one command that names
-//! each of them. What nobody was shown is in no such command.
+//! each of them. What nobody was shown whole is in no such command.
 
 use dromia_api::approval::Approval;
 use dromia_api::list::LIMIT_MAX;
@@ -9,7 +9,7 @@ use super::Cli;
 use crate::client::encoded;
 use crate::error::Outcome;
 
-/// How many characters of each other call are shown; `approval show` has all of it.
+/// How many characters of each other call are shown; `approval show` has all of a longer one.
 const OTHER_SHOWN: usize = 160;
 
 /// The most pages of open approvals that are looked through: as many as a tenant has.
@@ -63,20 +63,31 @@ fn is_other(approval: &Approval, other: &Approval) -> bool {
     step(other) == step(approval) && other.id != approval.id
 }
 
-/// Says which other calls wait, and the command that approves all of them; nothing where there are none.
+/// Says which other calls wait, and the command that approves all that is shown whole; nothing where there are none.
 pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
     if others.is_empty() {
         return None;
     }
     let mut lines = vec!["the same step asks for these too:".to_owned()];
+    let mut whole = Vec::new();
     for other in others {
         let call = format!("{} {}", shown(&other.tool), shown(&other.arguments));
-        lines.push(format!("  {}  {}", other.id, cut(&call, OTHER_SHOWN)));
+        let short = cut(&call, OTHER_SHOWN);
+        lines.push(format!("  {}  {short}", other.id));
+        if short == call {
+            whole.push(other.id);
+        } else {
+            // On a line of its own, which no call can begin: line breaks are spelled out.
+            lines.push(format!("      see it first: `dromia approval show {}`", other.id));
+        }
     }
-    let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
-    let ids = waits.then_some(approval.id).into_iter().chain(others.iter().map(|other| other.id));
-    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
-    lines.push(format!("approve all of them: dromia approval approve {}", ids.join(" ")));
+    if !whole.is_empty() {
+        let which = if whole.len() == others.len() { "all of them" } else { "those that are shown whole" };
+        let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
+        let ids: Vec<String> =
+            waits.then_some(approval.id).into_iter().chain(whole).map(|id| id.to_string()).collect();
+        lines.push(format!("approve {which}: dromia approval approve {}", ids.join(" ")));
+    }
     Some(lines.join("\n"))
 }
 
@@ -132,17 +143,23 @@ mod tests {
     }
 
     #[test]
-    fn the_command_names_each_call_that_is_shown_and_no_other() {
+    fn the_command_names_each_call_that_is_shown_whole_and_no_other() {
         let (first, second, third) =
             (approval(1, 7, "call_1_0"), approval(2, 7, "call_1_1"), approval(200, 7, "call_1_2"));
         assert!(is_other(&first, &second) && !is_other(&first, &first));
         assert!(!is_other(&first, &approval(4, 7, "call_2_0")), "another step");
         assert!(!is_other(&first, &approval(5, 8, "call_1_1")), "another run");
         assert_eq!(told(&first, &[]), None);
+        let text = told(&first, std::slice::from_ref(&second)).expect("another waits");
+        let command = format!("approve all of them: dromia approval approve {} {}", first.id, second.id);
+        assert!(text.contains(r#"{"path":"xx"}"#) && text.ends_with(&command), "{text}");
         let text = told(&first, &[second.clone(), third.clone()]).expect("others wait");
-        assert!(text.contains(r#"{"path":"xx"}"#) && text.contains('…'), "{text}");
-        let command = format!("dromia approval approve {} {} {}", first.id, second.id, third.id);
-        assert!(text.ends_with(&command), "{text}");
+        let command =
+            format!("approve those that are shown whole: dromia approval approve {} {}", first.id, second.id);
+        assert!(text.contains('…') && text.ends_with(&command), "{text}");
+        assert!(text.contains(&format!("see it first: `dromia approval show {}`", third.id)), "{text}");
+        let text = told(&first, &[third]).expect("another waits");
+        assert!(!text.contains("approval approve"), "nobody was shown it: {text}");
         let answered = Approval { state: ApprovalState::Approved, ..first };
         let text = told(&answered, &[second]).expect("another waits");
         assert!(!text.contains(&answered.id.to_string()), "{text}");

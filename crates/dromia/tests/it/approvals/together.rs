@@ -56,7 +56,8 @@ fn the_asks_of_a_step_wait_together_and_one_answer_allows_them_all() {
     assert!(card.contains("two") && card.contains("three") && card.contains(&command), "{card}");
     let run = approvals[0]["run"].as_str().expect("a run");
     let why = document(&home, &["run", "why", run]);
-    assert_eq!(why["command"], command.as_str(), "{why}");
+    let first = format!("dromia approval show {}", id(&approvals[0]));
+    assert_eq!(why["command"], first.as_str(), "it says nothing of the calls, so it allows none: {why}");
     assert!(approvals.iter().all(|approval| why["waits_for"].to_string().contains(id(approval))), "{why}");
     let answered = document(&home, &about("approve", &approvals));
     assert_eq!(
@@ -77,6 +78,23 @@ fn the_asks_of_a_step_wait_together_and_one_answer_allows_them_all() {
     }
     let again = document(&home, &about("approve", &approvals));
     assert_eq!(again["answered_at"], answered["answered_at"], "the same answer changes nothing: {again}");
+    drop(server);
+}
+
+#[test]
+fn a_call_that_is_not_shown_whole_is_in_no_command() {
+    let home = home("hold_ms: 60000");
+    let server = home.serve();
+    agent(&home, "clerk");
+    let long = format!("{} and what nobody sees", "x".repeat(400));
+    let (_, approvals) = asked_together(&home, &["first", "second", long.as_str()]);
+    let card = text(&home, &["approval", "show", id(&approvals[0])]);
+    let command = format!("dromia {}", about("approve", &approvals[..2]).join(" "));
+    assert!(card.trim_end().ends_with(&command), "it names the two that are shown whole: {card}");
+    assert!(!card.contains("what nobody sees"), "{card}");
+    let see = format!("dromia approval show {}", id(&approvals[2]));
+    assert!(card.contains(&see), "{card}");
+    assert!(text(&home, &["approval", "show", id(&approvals[2])]).contains("what nobody sees"));
     drop(server);
 }
 

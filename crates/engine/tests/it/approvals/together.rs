@@ -267,9 +267,12 @@ fn a_step_leaves_no_more_calls_waiting_than_a_run_may() {
     let calls = WAITING_MAX + 2;
     let mut live = Live::with_calls(calls);
     live.feed(judged(asks_for(0)));
+    let mut judged_ahead = 0;
     while let Next::JudgeAhead(call) = live.next {
+        judged_ahead += 1;
         live.feed(ahead(asks_for(call.index)));
     }
+    assert_eq!(judged_ahead, WAITING_MAX - 1, "no call is judged for which there is no room");
     assert_eq!((live.asked.len(), live.state.unanswered().count()), (WAITING_MAX, WAITING_MAX));
     live.now = second(HOLD);
     while live.next != Next::Plan {

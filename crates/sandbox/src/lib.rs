@@ -27,6 +27,7 @@ mod helper;
 mod order;
 mod running;
 mod spec;
+mod standby;
 mod sys;
 
 use std::ffi::OsString;

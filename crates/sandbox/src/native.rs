@@ -7,8 +7,8 @@ use dromia_contracts::sandbox::{Mount, Process, ProcessSpec, Sandbox, SandboxErr
 
 use crate::door;
 use crate::order::{Order, VERSION, Walls};
-use crate::running::Running;
 use crate::spec::{self, WORKSPACE};
+use crate::standby::Standby;
 
 /// How much of the kernel's walls is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,13 +28,14 @@ pub struct Native {
     helper: PathBuf,
     level: Level,
     groups: Vec<PathBuf>,
+    standby: Standby,
 }
 
 impl Native {
     /// Names the program that is the helper, the level, and the directories of control groups that programs get groups
     /// in. Nothing is looked at; [`crate::probe`] does that.
     pub fn new(helper: PathBuf, level: Level, groups: Vec<PathBuf>) -> Self {
-        Self { helper, level, groups }
+        Self { helper, level, groups, standby: Standby::default() }
     }
 }
 
@@ -77,7 +78,7 @@ impl Sandbox for Native {
             };
             let (spec, groups) = (spec::resolve(spec)?, self.groups.clone());
             let order = Order { version: VERSION, walls, spec, groups };
-            let running = Running::start(&self.helper, &order).await?;
+            let running = self.standby.start(&self.helper, &order).await?;
             Ok(Box::new(running) as Box<dyn Process>)
         })
     }

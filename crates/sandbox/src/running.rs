@@ -57,19 +57,18 @@ pub(crate) struct Running {
     door: Option<TcpListener>,
 }
 
-impl Running {
-    /// Starts the helper and hands it the order.
-    pub(crate) async fn start(helper: &Path, order: &Order) -> Result<Self, SandboxError> {
-        Self::try_start(helper, order)
-            .await
-            .map_err(|problem| SandboxError::Start { problem: problem.to_string() })
-    }
+/// A helper that waits for its order, and has nothing so far but the socket by which that comes.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    helper: Child,
+    control: UnixStream,
+}
 
-    async fn try_start(helper: &Path, order: &Order) -> io::Result<Self> {
-        let limits = order.spec.limits;
-        let text = order.encode()?;
+impl Waiting {
+    /// Starts the helper.
+    pub(crate) fn start(helper: &Path) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        let mut helper = Command::new(helper)
+        let helper = Command::new(helper)
             .arg0(HELPER_NAME)
             .env_clear()
             .current_dir("/")
@@ -78,7 +77,23 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()?;
         ours.set_nonblocking(true)?;
-        let mut control = UnixStream::from_std(ours)?;
+        Ok(Self { helper, control: UnixStream::from_std(ours)? })
+    }
+
+    /// Tells whether it is still there.
+    pub(crate) fn is_there(&mut self) -> bool {
+        matches!(self.helper.try_wait(), Ok(None))
+    }
+
+    /// Hands it the order.
+    pub(crate) async fn begin(self, order: &Order) -> Result<Running, SandboxError> {
+        self.try_begin(order).await.map_err(|problem| SandboxError::Start { problem: problem.to_string() })
+    }
+
+    async fn try_begin(self, order: &Order) -> io::Result<Running> {
+        let Self { mut helper, mut control } = self;
+        let limits = order.spec.limits;
+        let text = order.encode()?;
         let told = tokio::time::timeout(ORDER_WAIT, control.write_all(&text));
         told.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let (door, report) = match order.spec.network {
@@ -89,7 +104,7 @@ impl Running {
             }
         };
         let (out, err) = (helper.stdout.take(), helper.stderr.take());
-        Ok(Self {
+        Ok(Running {
             helper,
             control,
             out,
@@ -102,6 +117,15 @@ impl Running {
             is_over: false,
             door,
         })
+    }
+}
+
+impl Running {
+    /// Starts the helper and hands it the order.
+    pub(crate) async fn start(helper: &Path, order: &Order) -> Result<Self, SandboxError> {
+        let waiting =
+            Waiting::start(helper).map_err(|problem| SandboxError::Start { problem: problem.to_string() })?;
+        waiting.begin(order).await
     }
 
     async fn event(&mut self) -> Option<ProcessEvent> {

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use dromia_contracts::sandbox::{Ending, Limit, Limits, Mount, ProcessEvent, SandboxError};
 
-use crate::support::{backends, run, script};
+use dromia_sandbox::probe::{self, Kind};
+
+use crate::support::{backends, machine, run, script};
 
 #[tokio::test]
 async fn a_program_writes_its_workspace_and_tells_its_outputs_and_its_end() {
@@ -167,4 +169,54 @@ async fn what_cannot_be_started_is_said_and_what_no_process_gets_is_refused() {
         let refused = backend.start(spec).await.map(drop);
         assert!(matches!(refused, Err(SandboxError::Spec { place: "workspace", .. })), "{refused:?}");
     }
+}
+
+/// The processes that this one has started and not buried.
+fn children() -> Vec<u32> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("it is told").flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+async fn children_until(what: &str, are: impl Fn(&[u32]) -> bool) -> Vec<u32> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let found = children();
+        if are(&found) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: {found:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_is_ready_takes_the_next_program_and_goes_with_its_backend() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for kind in [Kind::Strict, Kind::Base] {
+        let backend = probe::one(&machine(None), kind).state.expect("it works");
+        children_until("nothing waits before the first program", |found| found.is_empty()).await;
+        let told = run(&*backend, script(dir.path(), "echo one")).await;
+        assert_eq!(told.out, "one\n", "{told:?}");
+        let ready = children_until("one waits", |found| found.len() == 1).await;
+        let told = run(&*backend, script(dir.path(), "echo two")).await;
+        assert_eq!(told.out, "two\n", "{told:?}");
+        let next = children_until("another one waits", |found| found.len() == 1 && found != ready).await;
+        // One that died while it waited is no loss.
+        let status = std::process::Command::new("kill").args(["-KILL", &next[0].to_string()]).status();
+        assert!(status.expect("it runs").success());
+        children_until("it is gone", |found| !is_alive(found, next[0])).await;
+        let told = run(&*backend, script(dir.path(), "echo three")).await;
+        assert_eq!(told.out, "three\n", "{told:?}");
+        drop(backend);
+        children_until("nobody is left", |found| found.is_empty()).await;
+    }
+}
+
+/// Tells whether one of these is still there, and no corpse.
+fn is_alive(found: &[u32], id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    found.contains(&id) && stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

@@ -1,0 +1,70 @@
+//! One helper that is ready when the next program comes: starting it is a good part of what a small program waits for.
+//!
+//! It is the same helper, started a little earlier. It has read no order, so it has nothing of any program, tenant or agent,
+//! and it takes one order as every other. It is made once a program has begun, and ends when nobody has needed it for
+//! [`KEPT`]: a server whose agents run no programs has none, and no process outlives the server, because its socket closes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dromia_contracts::sandbox::SandboxError;
+use tokio::task::JoinHandle;
+
+use crate::order::Order;
+use crate::running::{Running, Waiting};
+
+/// How long one waits for its order, well below the time after which it ends by itself.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// The place of the one that waits, and who takes it away in the end. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standby(Arc<Mutex<Option<Ready>>>);
+
+#[derive(Debug)]
+struct Ready {
+    waiting: Waiting,
+    ends: JoinHandle<()>,
+}
+
+impl Standby {
+    /// Hands an order to the one that waits, or to a new one, and has the next one made.
+    pub(crate) async fn start(&self, helper: &Path, order: &Order) -> Result<Running, SandboxError> {
+        let waiting = match self.take() {
+            Some(waiting) => waiting,
+            None => Waiting::start(helper)
+                .map_err(|problem| SandboxError::Start { problem: problem.to_string() })?,
+        };
+        let running = waiting.begin(order).await?;
+        self.prepare(helper);
+        Ok(running)
+    }
+
+    /// Takes the one that waits, if it is still there.
+    fn take(&self) -> Option<Waiting> {
+        let Ready { mut waiting, ends } = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        ends.abort();
+        waiting.is_there().then_some(waiting)
+    }
+
+    /// Makes the next one beside the program that begins now. If it cannot be made, the next program says why.
+    fn prepare(&self, helper: &Path) {
+        let (standby, helper) = (self.clone(), helper.to_owned());
+        tokio::spawn(async move {
+            let Ok(waiting) = Waiting::start(&helper) else { return };
+            let place = Arc::downgrade(&standby.0);
+            let ends = tokio::spawn(async move {
+                tokio::time::sleep(KEPT).await;
+                if let Some(place) = place.upgrade() {
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
+            });
+            let ready = Some(Ready { waiting, ends });
+            let before =
+                std::mem::replace(&mut *standby.0.lock().unwrap_or_else(PoisonError::into_inner), ready);
+            if let Some(before) = before {
+                before.ends.abort();
+            }
+        });
+    }
+}

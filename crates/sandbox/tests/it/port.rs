@@ -197,7 +197,7 @@ async fn a_helper_that_is_ready_takes_the_next_program_and_goes_with_its_backend
     let dir = tempfile::tempdir().expect("a directory");
     for kind in [Kind::Strict, Kind::Base] {
         let backend = probe::one(&machine(None), kind).state.expect("it works");
-        children_until("nothing waits before the first program", |found| found.is_empty()).await;
+        children_until("nothing waits before the first program", <[u32]>::is_empty).await;
         let told = run(&*backend, script(dir.path(), "echo one")).await;
         assert_eq!(told.out, "one\n", "{told:?}");
         let ready = children_until("one waits", |found| found.len() == 1).await;
@@ -211,7 +211,7 @@ async fn a_helper_that_is_ready_takes_the_next_program_and_goes_with_its_backend
         let told = run(&*backend, script(dir.path(), "echo three")).await;
         assert_eq!(told.out, "three\n", "{told:?}");
         drop(backend);
-        children_until("nobody is left", |found| found.is_empty()).await;
+        children_until("nobody is left", <[u32]>::is_empty).await;
     }
 }
 

@@ -61,10 +61,12 @@ const SWEEP: Duration = Duration::from_secs(2);
 const ORDER_WAIT: Duration = Duration::from_secs(10);
 
 /// Does the helper's work. Its report is what counts; the exit code says only whether there is one.
-pub(crate) fn run() -> ExitCode {
+/// Told to be `ahead`, it does what every program behind strict walls needs before it knows which one comes.
+pub(crate) fn run(ahead: bool) -> ExitCode {
     let Ok(mut control) = control() else { return ExitCode::FAILURE };
+    let begun = begin(ahead);
     let ending = Order::read(&mut control)
-        .and_then(|order| supervise(&control, &order))
+        .and_then(|order| supervise(&control, &order, &begun?))
         .unwrap_or_else(|problem| Ending::NotStarted { problem: problem.to_string() });
     match Report::new(ending).write(&mut control) {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,15 +117,33 @@ fn control() -> io::Result<UnixStream> {
     Ok(control)
 }
 
-/// Makes the control groups, and takes them away when nothing is left of what was in them.
-fn supervise(control: &UnixStream, order: &Order) -> io::Result<Ending> {
+/// What is done whatever the order says.
+struct Begun {
+    /// The priority that this process came with, which the program gets.
+    priority: i32,
+    /// Whether it has entered the namespaces of strict walls.
+    entered: bool,
+}
+
+fn begin(ahead: bool) -> io::Result<Begun> {
     // A signal to the group of the server is not one to the tools.
     rustix::process::setsid()?;
     // Whoever counts processes that only fork must come to its turn among them. An ordinary user may not ask for it.
     let priority = rustix::process::getpriority_process(None)?;
     let _: rustix::io::Result<()> = rustix::process::setpriority_process(None, priority.min(PRIORITY));
+    if ahead {
+        namespaces::enter(namespaces::INSIDE_ID)?;
+    }
+    Ok(Begun { priority, entered: ahead })
+}
+
+/// Makes the control groups, and takes them away when nothing is left of what was in them.
+fn supervise(control: &UnixStream, order: &Order, begun: &Begun) -> io::Result<Ending> {
+    if begun.entered && !(matches!(order.walls, Walls::Strict) && order.groups.is_empty()) {
+        return Err(io::Error::other("this helper was made ready for other walls"));
+    }
     let groups = Groups::make(&order.groups, &order.spec.limits)?;
-    let ending = started_and_watched(control, order, &groups, priority);
+    let ending = started_and_watched(control, order, &groups, begun);
     groups.remove();
     ending
 }
@@ -133,11 +153,12 @@ fn started_and_watched(
     control: &UnixStream,
     order: &Order,
     groups: &Groups,
-    priority: i32,
+    begun: &Begun,
 ) -> io::Result<Ending> {
     match &order.walls {
         // The engine builds, and this process watches; there is no warden.
         Walls::Docker { engine, work } => return docker::run(control, order, engine, work),
+        Walls::Strict if begun.entered => {}
         Walls::Strict => namespaces::enter(namespaces::INSIDE_ID)?,
         Walls::Gvisor { .. } => namespaces::enter(namespaces::BUILDER_ID)?,
         Walls::Firecracker { .. } => namespaces::enter_as_root()?,
@@ -163,7 +184,7 @@ fn started_and_watched(
     let (go, let_go) = rustix::pipe::pipe_with(cloexec)?;
     let Some(warden) = sys::fork()? else {
         drop((told, let_go));
-        warden::run(order, groups, &go, tell, control, priority);
+        warden::run(order, groups, &go, tell, control, begun.priority);
     };
     drop((tell, go));
     // Closing it is the signal; the warden waits for one byte, so that it never runs on without this process.

@@ -42,6 +42,9 @@ pub use crate::native::{Level, Native};
 /// The name (`argv[0]`) under which this program is the helper.
 pub const HELPER_NAME: &str = "dromia-sandbox-helper";
 
+/// The first argument with which the helper enters the namespaces of strict walls before it has its order.
+pub(crate) const AHEAD_FLAG: &str = "--ahead";
+
 /// The first argument with which this program builds walls inside of those that another program built.
 pub(crate) const INSIDE_FLAG: &str = "--sandbox-inside";
 
@@ -60,7 +63,7 @@ pub const ATTEMPT_FLAG: &str = "--sandbox-attempt";
 pub fn enter(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let name = arguments.next()?;
     if name == HELPER_NAME {
-        return Some(helper::run());
+        return Some(helper::run(arguments.next().is_some_and(|flag| flag == AHEAD_FLAG)));
     }
     if name == GUEST_NAME {
         return Some(helper::run_machine());

@@ -35,7 +35,9 @@ impl Native {
     /// Names the program that is the helper, the level, and the directories of control groups that programs get groups
     /// in. Nothing is looked at; [`crate::probe`] does that.
     pub fn new(helper: PathBuf, level: Level, groups: Vec<PathBuf>) -> Self {
-        Self { helper, level, groups, standby: Standby::default() }
+        // A control group is joined from outside of the namespaces.
+        let standby = Standby::new(level == Level::Strict && groups.is_empty());
+        Self { helper, level, groups, standby }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::Instant;
 
 use crate::order::{Order, Report};
-use crate::{HELPER_NAME, door};
+use crate::{AHEAD_FLAG, HELPER_NAME, door};
 
 /// How long after the last moment that a process may have its helper may take to say so.
 const GRACE: Duration = Duration::from_secs(10);
@@ -65,11 +65,12 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Starts the helper.
-    pub(crate) fn start(helper: &Path) -> io::Result<Self> {
+    /// Starts the helper; `ahead`, it makes itself ready for strict walls in no control group, and can do nothing else.
+    pub(crate) fn start(helper: &Path, ahead: bool) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let helper = Command::new(helper)
             .arg0(HELPER_NAME)
+            .args(ahead.then_some(AHEAD_FLAG))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -123,8 +124,8 @@ impl Waiting {
 impl Running {
     /// Starts the helper and hands it the order.
     pub(crate) async fn start(helper: &Path, order: &Order) -> Result<Self, SandboxError> {
-        let waiting =
-            Waiting::start(helper).map_err(|problem| SandboxError::Start { problem: problem.to_string() })?;
+        let waiting = Waiting::start(helper, false)
+            .map_err(|problem| SandboxError::Start { problem: problem.to_string() })?;
         waiting.begin(order).await
     }
 

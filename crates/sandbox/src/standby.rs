@@ -1,6 +1,7 @@
 //! One helper that is ready when the next program comes: starting it is a good part of what a small program waits for.
 //!
-//! It is the same helper, started a little earlier. It has read no order, so it has nothing of any program, tenant or agent,
+//! It is the same helper, started a little earlier; for strict walls it has entered its namespaces, which are the same for every
+//! program. It has read no order, so it has nothing of any program, tenant or agent,
 //! and it takes one order as every other. It is made once a program has begun, and ends when nobody has needed it for
 //! [`KEPT`]: a server whose agents run no programs has none, and no process outlives the server, because its socket closes.
 
@@ -18,8 +19,11 @@ use crate::running::{Running, Waiting};
 const KEPT: Duration = Duration::from_secs(5);
 
 /// The place of the one that waits, and who takes it away in the end. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Standby(Arc<Mutex<Option<Ready>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Standby {
+    place: Arc<Mutex<Option<Ready>>>,
+    ahead: bool,
+}
 
 #[derive(Debug)]
 struct Ready {
@@ -28,11 +32,16 @@ struct Ready {
 }
 
 impl Standby {
+    /// Makes an empty place. `ahead`, whoever waits there has entered the namespaces of strict walls already.
+    pub(crate) fn new(ahead: bool) -> Self {
+        Self { place: Arc::default(), ahead }
+    }
+
     /// Hands an order to the one that waits, or to a new one, and has the next one made.
     pub(crate) async fn start(&self, helper: &Path, order: &Order) -> Result<Running, SandboxError> {
         let waiting = match self.take() {
             Some(waiting) => waiting,
-            None => Waiting::start(helper)
+            None => Waiting::start(helper, false)
                 .map_err(|problem| SandboxError::Start { problem: problem.to_string() })?,
         };
         let running = waiting.begin(order).await?;
@@ -42,7 +51,7 @@ impl Standby {
 
     /// Takes the one that waits, if it is still there.
     fn take(&self) -> Option<Waiting> {
-        let Ready { mut waiting, ends } = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Ready { mut waiting, ends } = self.place.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         ends.abort();
         waiting.is_there().then_some(waiting)
     }
@@ -51,8 +60,8 @@ impl Standby {
     fn prepare(&self, helper: &Path) {
         let (standby, helper) = (self.clone(), helper.to_owned());
         tokio::spawn(async move {
-            let Ok(waiting) = Waiting::start(&helper) else { return };
-            let place = Arc::downgrade(&standby.0);
+            let Ok(waiting) = Waiting::start(&helper, standby.ahead) else { return };
+            let place = Arc::downgrade(&standby.place);
             let ends = tokio::spawn(async move {
                 tokio::time::sleep(KEPT).await;
                 if let Some(place) = place.upgrade() {
@@ -61,7 +70,7 @@ impl Standby {
             });
             let ready = Some(Ready { waiting, ends });
             let before =
-                std::mem::replace(&mut *standby.0.lock().unwrap_or_else(PoisonError::into_inner), ready);
+                std::mem::replace(&mut *standby.place.lock().unwrap_or_else(PoisonError::into_inner), ready);
             if let Some(before) = before {
                 before.ends.abort();
             }

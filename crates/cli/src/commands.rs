@@ -169,13 +169,8 @@ impl<'global> Cli<'global> {
 }
 
 /// Takes a text from the command line, or from stdin for `-`.
-fn said(text: String, output: &mut Output<'_>) -> Outcome<String> {
-    if text != "-" {
-        return Ok(text);
-    }
-    let mut text = String::new();
-    output.context().input.read_to_string(&mut text).map_err(Error::io("read stdin"))?;
-    Ok(text)
+async fn said(text: String, output: &mut Output<'_>) -> Outcome<String> {
+    if text == "-" { typed::whole("read stdin", output).await } else { Ok(text) }
 }
 
 /// Builds a listing's path.

@@ -32,7 +32,7 @@ pub(super) const PLATFORM: &str = "cli";
 pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) -> Outcome<Exit> {
     let Event::Send(send) = event;
     cli.check_session(send.session)?;
-    let event = event_of(cli, send.clone(), output)?;
+    let event = event_of(cli, send.clone(), output).await?;
     let sending = Sending::of_command(send.idempotency_key, output);
     if send.wait {
         let answer = wait(cli, event, &sending, output).await?;
@@ -45,8 +45,8 @@ pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) ->
     Ok(Exit::Done)
 }
 
-fn event_of(cli: &Cli<'_>, send: args::SendEvent, output: &mut Output<'_>) -> Outcome<SendEvent> {
-    let text = said(send.text, output)?;
+async fn event_of(cli: &Cli<'_>, send: args::SendEvent, output: &mut Output<'_>) -> Outcome<SendEvent> {
+    let text = said(send.text, output).await?;
     if send.session.is_some() {
         return Ok(SendEvent { text, session: send.session, ..SendEvent::default() });
     }

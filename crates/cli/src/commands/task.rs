@@ -18,7 +18,7 @@ use crate::output::{Output, pairs, time};
 
 pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<'_>) -> Outcome<Exit> {
     let path = format!("/v1/agents/{}/spawn", encoded(&asked.name));
-    let task = said(asked.task, output)?;
+    let task = said(asked.task, output).await?;
     let (patience, began) = (cli.patience(PATIENCE), Instant::now());
     let (times, wait_ms) = if asked.wait {
         ((patience, MARGIN), Some(moment_ms(patience)))

@@ -64,7 +64,7 @@ async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) ->
     let agent = cli.agent().ok_or_else(|| {
         Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
     })?;
-    let text = said(wanted.data, output)?;
+    let text = said(wanted.data, output).await?;
     let arguments = serde_json::from_str(&text)
         .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
     let (patience, began) = (cli.patience(PATIENCE), Instant::now());

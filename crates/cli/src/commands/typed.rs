@@ -1,4 +1,4 @@
-//! What a person types: a line at a time, so that Ctrl-C ends the command while nothing is typed; and what nobody else may
+//! What a person types: a line or all of it, so that Ctrl-C ends the command while nothing is typed; and what nobody else may
 //! read, as one line at a terminal that does not show it.
 //!
 //! The terminal is not touched here. Whoever made the [`Context`](crate::Context) hands in how it is told to show nothing,
@@ -6,7 +6,7 @@
 //! this process or by an error, it is dropped and the terminal shows again what is typed. Where nobody handed it in, nothing
 //! is read at all.
 
-use std::io::{self, BufRead as _};
+use std::io::{self, BufRead};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{spawn_blocking, yield_now};
@@ -24,15 +24,28 @@ const LINE_BYTES_MAX: usize = 4095;
 /// A read of a terminal cannot be ended, so it has a thread of its own and signals are heard meanwhile. Whoever drops this
 /// before the line is there ends the command: that thread keeps the input, and nobody gets what is typed later.
 pub(super) async fn line(action: &str, output: &mut Output<'_>) -> Outcome<String> {
+    read(action, |input, text| input.read_line(text), output).await
+}
+
+/// Reads all that there is, in the same way.
+pub(super) async fn whole(action: &str, output: &mut Output<'_>) -> Outcome<String> {
+    read(action, |input, text| input.read_to_string(text), output).await
+}
+
+async fn read(
+    action: &str,
+    how: impl FnOnce(&mut dyn BufRead, &mut String) -> io::Result<usize> + Send + 'static,
+    output: &mut Output<'_>,
+) -> Outcome<String> {
     let mut input = std::mem::replace(&mut output.context().input, Box::new(io::empty()));
     let reading = spawn_blocking(move || {
-        let mut line = String::new();
-        let read = input.read_line(&mut line);
-        (input, read.map(|_| line))
+        let mut text = String::new();
+        let read = how(&mut *input, &mut text);
+        (input, read.map(|_| text))
     });
-    let (input, line) = reading.await.map_err(|error| Error::io(action)(error.into()))?;
+    let (input, text) = reading.await.map_err(|error| Error::io(action)(error.into()))?;
     output.context().input = input;
-    line.map_err(Error::io(action))
+    text.map_err(Error::io(action))
 }
 
 /// Reads one line that is not shown, without its line break, and says how many bytes it took.

@@ -94,39 +94,17 @@ impl Client {
         parse(&self.whole(self.request(Method::POST, path).json(body)?, self.patience).await?.1)
     }
 
-    /// Posts and tells the status too, which says whether a wait was long enough.
-    pub(crate) async fn post_event(
-        &self,
-        body: &impl Serialize,
-        key: Option<&str>,
-        patience: Duration,
-    ) -> Outcome<(StatusCode, Bytes)> {
-        self.post_keyed("/v1/events", body, key, patience).await
-    }
-
-    /// The same anywhere, for what may be repeated under a key.
+    /// Posts what may be repeated under a key, and tells the status too, which says whether a wait was long enough.
     pub(crate) async fn post_keyed(
         &self,
         path: &str,
         body: &impl Serialize,
-        key: Option<&str>,
+        key: &str,
         patience: Duration,
     ) -> Outcome<(StatusCode, Bytes)> {
         let mut request = self.request(Method::POST, path).json(body)?;
-        if let Some(key) = key {
-            request.headers.push((IDEMPOTENCY_HEADER, key.to_owned()));
-        }
+        request.headers.push((IDEMPOTENCY_HEADER, key.to_owned()));
         self.whole(request, patience).await
-    }
-
-    /// Posts something whose answer waits, and tells the status too, which says whether the wait was long enough.
-    pub(crate) async fn post_waiting(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-        patience: Duration,
-    ) -> Outcome<(StatusCode, Bytes)> {
-        self.whole(self.request(Method::POST, path).json(body)?, patience).await
     }
 
     pub(crate) async fn post_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Outcome<T> {

@@ -31,11 +31,12 @@ use std::time::Duration;
 
 use dromia_api::{ErrorCode, List, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
+use tokio::task::yield_now;
 
 use crate::args::{Command, Global, Listing};
 use crate::client::{Client, encoded};
 use crate::context::Context;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Outcome, Standing};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::settings::Settings;
@@ -145,17 +146,21 @@ impl<'global> Cli<'global> {
         self.global.timeout.unwrap_or(default)
     }
 
-    /// Asks for a yes before something that cannot be undone.
-    fn confirm(&self, question: &str, output: &mut Output<'_>) -> Outcome {
+    /// Asks for a yes before something that cannot be undone. Ctrl-C is a no.
+    async fn confirm(&self, question: &str, output: &mut Output<'_>) -> Outcome {
         if self.global.yes {
             return Ok(());
         }
         if self.global.no_input || !output.context().input_is_terminal {
             return Err(Error::Usage(format!("{question} Nobody can be asked: say so with --yes")));
         }
+        let known = "not confirmed, nothing was done".to_owned();
+        output.goes_on(Some(Standing { known, next: "--yes says so beforehand".to_owned() }));
+        // Whoever waits for this command listens for Ctrl-C from the next look at it on, and so before anybody is asked.
+        yield_now().await;
         output.notice(&format!("{question} [y/N]"))?;
-        let mut answer = String::new();
-        output.context().input.read_line(&mut answer).map_err(Error::io("read the answer"))?;
+        let answer = typed::line("read the answer", output).await?;
+        output.goes_on(None);
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(Error::Usage("not confirmed, nothing was done".to_owned())),
@@ -164,13 +169,8 @@ impl<'global> Cli<'global> {
 }
 
 /// Takes a text from the command line, or from stdin for `-`.
-fn said(text: String, output: &mut Output<'_>) -> Outcome<String> {
-    if text != "-" {
-        return Ok(text);
-    }
-    let mut text = String::new();
-    output.context().input.read_to_string(&mut text).map_err(Error::io("read stdin"))?;
-    Ok(text)
+async fn said(text: String, output: &mut Output<'_>) -> Outcome<String> {
+    if text == "-" { typed::whole("read stdin", output).await } else { Ok(text) }
 }
 
 /// Builds a listing's path.

@@ -82,7 +82,7 @@ impl Explained {
 
 /// Explains a code or a rule, or lists them all.
 pub fn run(code: Option<&str>, global: &Global, context: &mut Context) -> Exit {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     match told(code, &mut output) {
         Ok(()) => Exit::Done,
         Err(error) => {

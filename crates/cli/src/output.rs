@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
@@ -41,6 +41,16 @@ pub struct Output<'context> {
     left: Option<Standing>,
     /// The tenant that was named, which commands in hints name too.
     tenant: Option<String>,
+    unread: Unread,
+}
+
+/// What it means that whoever read the result has gone, as `head` does when it has enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// The command ends: it may have been printing what never ends.
+    Ends,
+    /// Nothing: the command does what it does and ends as it would, and what is left to print is dropped.
+    Passes,
 }
 
 /// The commands that look at one tenant, by their first word.
@@ -76,7 +86,23 @@ impl<'context> Output<'context> {
         let torn = global.output == Some(Format::Table) && global.json.is_some();
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
-        Self { context, format, fields, torn, out_is_colored, err_is_colored, left: None, tenant }
+        Self {
+            context,
+            format,
+            fields,
+            torn,
+            out_is_colored,
+            err_is_colored,
+            left: None,
+            tenant,
+            unread: Unread::Ends,
+        }
+    }
+
+    /// The same for a command that works without a server. How it ends may be a verdict, which holds whether anybody reads
+    /// all of the result or not.
+    pub fn of_local(context: &'context mut Context, global: &Global) -> Self {
+        Self { unread: Unread::Passes, ..Self::new(context, global) }
     }
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
@@ -176,7 +202,10 @@ impl<'context> Output<'context> {
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Outcome {
         let out = &mut self.context.out;
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io(Error::WRITE))
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if self.unread == Unread::Passes && error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(Error::io(Error::WRITE)),
+        }
     }
 
     /// Tells something beside the result.

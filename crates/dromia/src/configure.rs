@@ -160,7 +160,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let output = &mut Output::new(context, global);
+    let output = &mut Output::of_local(context, global);
     output.check()?;
     match command {
         ConfigCommand::Validate { file, set } => {

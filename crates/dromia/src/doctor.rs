@@ -221,7 +221,7 @@ pub(crate) fn run(
     let world = RealWorld::new(home, global)?;
     let env = |name: &str| std::env::var(name).ok();
     let scene = Scene::new(home, &env, &world);
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     match told(&scene, arguments, &mut output) {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::from(dromia_cli::Exit::Failed.code())),

@@ -87,7 +87,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     output.check()?;
     if home.config().exists() {
         return Err(Exit::conflict(format!(

@@ -50,7 +50,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     output.check()?;
     let What::State { dry_run } = arguments.what;
     let config = StoreConfig::new(home.store());

@@ -61,7 +61,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let output = &mut Output::new(context, global);
+    let output = &mut Output::of_local(context, global);
     output.check()?;
     match command {
         ModelCommand::List => list::list(&Held::of(home)?.loaded, output)?,

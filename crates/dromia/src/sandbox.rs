@@ -103,7 +103,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     output.check()?;
     let SandboxCommand::Test { backend, class, quick } = command;
     let classes = class.iter().map(|name| known_class(name)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -120,7 +120,7 @@ pub(crate) fn run(
 
 /// Prints by `what`, or tells why not.
 fn print(global: &Global, context: &mut Context, what: impl FnOnce(&mut Output<'_>) -> Outcome) -> Exit {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     match output.check().and_then(|()| what(&mut output)) {
         Ok(()) => Exit::Done,
         Err(error) => {

@@ -63,7 +63,7 @@ pub(crate) fn run(home: &Home, global: &Global, context: &mut Context) -> anyhow
     let world = RealWorld::new(home, global)?;
     let mut variables = redact::variables();
     variables.sort();
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     let told = told(home, &variables, &world, &mut output);
     Ok(match told {
         Ok(true) => ExitCode::SUCCESS,

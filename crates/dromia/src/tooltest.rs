@@ -65,7 +65,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     output.check()?;
     let loaded = settings(home)?;
     let resolved = loaded.resolve(&Environment::default()).map_err(system::Exit::usage_of)?;

@@ -44,6 +44,9 @@ pub struct CallTool {
     /// Its arguments as a JSON object, or - for those on stdin
     #[arg(long, short, value_name = "JSON", default_value = "{}")]
     pub data: String,
+    /// Makes a repeated command one call
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
 }
 
 /// Which tools to test.

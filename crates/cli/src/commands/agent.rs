@@ -35,7 +35,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output
         args::Agent::Terminate(agent) => {
             let question =
                 format!("End {} for good? Its runs end, and it takes no input any more.", agent.name);
-            cli.confirm(&question, output)?;
+            cli.confirm(&question, output).await?;
             steer(cli, &agent, "/terminate", output).await
         }
         args::Agent::Switch(agent) => switch(cli, &agent, output).await,
@@ -76,7 +76,8 @@ async fn steer(cli: &Cli<'_>, agent: &AgentName, verb: &str, output: &mut Output
 }
 
 async fn delete(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Outcome<Exit> {
-    cli.confirm(&format!("Erase {} with all its sessions, runs and files?", agent.name), output)?;
+    let question = format!("Erase {} with all its sessions, runs and files?", agent.name);
+    cli.confirm(&question, output).await?;
     let deleted: Deleted = cli.client.delete(&path(agent, "")).await?;
     output.show(&deleted, |Deleted { erased }| {
         pairs(&[

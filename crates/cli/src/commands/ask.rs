@@ -30,7 +30,7 @@ use crate::shape::Shape;
 pub(super) async fn run(cli: &Cli<'_>, ask: Ask, output: &mut Output<'_>) -> Outcome<Exit> {
     cli.check_session(ask.session)?;
     let shape = ask.schema.as_deref().map(Shape::read).transpose()?;
-    let text = said(ask.text, output)?;
+    let text = said(ask.text, output).await?;
     let text = match &shape {
         Some(shape) => shape.asked_under(&text),
         None => text,

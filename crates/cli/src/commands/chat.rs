@@ -2,7 +2,8 @@
 //!
 //! What is printed live comes from deltas, which are hints; the journal's entry settles it. If a lost attempt was
 //! printed, the whole answer is printed again under it. What is left of an answer is printed once the next entry says that
-//! it was let out; of one that is withheld nothing is. What programs say while they run goes to stderr.
+//! it was let out; of one that is withheld nothing is. What programs say while they run goes to stderr. Ctrl-C leaves
+//! whatever is done just then, also where nothing is typed yet.
 
 use std::time::Duration;
 
@@ -13,16 +14,17 @@ use dromia_api::session::Session;
 use dromia_api::{AgentState, ErrorCode, ItemId, List, RunId, RunStatus, SessionId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::Cli;
 use super::event::PLATFORM;
 use super::live::Heard;
 use super::sending::{Sending, stored, waited};
 use super::waits::Waits;
+use super::{Cli, typed};
 use crate::args::Chat;
 use crate::client::parse;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Outcome, Standing};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::sse::{Follow, Seen};
@@ -40,7 +42,7 @@ const RUNS_LOOKED_AT: u32 = 8;
 
 /// What `/help` prints. It is no word to the agent; what begins otherwise is.
 const HELP: &str =
-    "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so does Ctrl-D";
+    "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so do Ctrl-D and Ctrl-C";
 
 pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> Outcome<Exit> {
     if output.is_json() {
@@ -53,14 +55,16 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     if prompts {
         output.notice("type /quit or press Ctrl-D to leave, /help for what is known here")?;
     }
+    // Whoever waits for this command listens for Ctrl-C from the next look at it on, and so before anybody is asked to type.
+    yield_now().await;
     loop {
+        output.goes_on(session.map(kept));
         if prompts {
             output.text("> ")?;
         }
-        let mut line = String::new();
-        let read = output.context().input.read_line(&mut line).map_err(Error::io("read the line"))?;
+        let line = typed::line("read the line", output).await?;
         let text = line.trim();
-        if read == 0 || text == "/quit" {
+        if line.is_empty() || text == "/quit" {
             break;
         }
         if text == "/help" {
@@ -70,13 +74,20 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         if !text.is_empty() {
             lines += 1;
             session = Some(turn(cli, session, text, lines, output).await?);
-            output.goes_on(None);
         }
     }
     if let Some(session) = session {
         output.notice(&format!("go on with `dromia chat --session {session}`"))?;
     }
     Ok(Exit::Done)
+}
+
+/// How a conversation stands in which nothing is under way.
+fn kept(session: SessionId) -> Standing {
+    Standing {
+        known: format!("nothing is under way in {session}"),
+        next: format!("go on with `dromia chat --session {session}`"),
+    }
 }
 
 /// Looks for the session or the agent that is named, so that a name which nothing has is told before anybody types.

@@ -32,7 +32,7 @@ pub(super) const PLATFORM: &str = "cli";
 pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) -> Outcome<Exit> {
     let Event::Send(send) = event;
     cli.check_session(send.session)?;
-    let event = event_of(cli, send.clone(), output)?;
+    let event = event_of(cli, send.clone(), output).await?;
     let sending = Sending::of_command(send.idempotency_key, output);
     if send.wait {
         let answer = wait(cli, event, &sending, output).await?;
@@ -45,8 +45,8 @@ pub(super) async fn run(cli: &Cli<'_>, event: Event, output: &mut Output<'_>) ->
     Ok(Exit::Done)
 }
 
-fn event_of(cli: &Cli<'_>, send: args::SendEvent, output: &mut Output<'_>) -> Outcome<SendEvent> {
-    let text = said(send.text, output)?;
+async fn event_of(cli: &Cli<'_>, send: args::SendEvent, output: &mut Output<'_>) -> Outcome<SendEvent> {
+    let text = said(send.text, output).await?;
     if send.session.is_some() {
         return Ok(SendEvent { text, session: send.session, ..SendEvent::default() });
     }
@@ -86,9 +86,9 @@ pub(super) async fn wait(
 }
 
 /// How long the request itself waits, of what somebody waits. It is enough for most answers; a run that takes longer is
-/// [`followed`], so that whoever waits hears what it waits for.
+/// [`followed`], so that whoever waits hears what it waits for. Half of a short patience is left for that.
 pub(super) fn moment_ms(patience: Duration) -> u64 {
-    u64::try_from(patience.min(MOMENT).as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX)
+    u64::try_from((patience / 2).min(MOMENT).as_millis()).unwrap_or(WAIT_MS_MAX).clamp(1, WAIT_MS_MAX)
 }
 
 /// Follows the run that takes an input to its end, and tells what it waits for. If the time is up first there is nothing; the
@@ -184,4 +184,16 @@ fn accepted_text(accepted: &EventAccepted) -> String {
         ("position", accepted.position.to_string()),
         ("run", run),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_patience_leaves_time_to_hear_what_is_waited_for() {
+        for (patience, moment) in [(300_000, 2_000), (4_000, 2_000), (2_000, 1_000), (200, 100), (1, 1)] {
+            assert_eq!(moment_ms(Duration::from_millis(patience)), moment, "{patience} ms");
+        }
+    }
 }

@@ -47,7 +47,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             show(&secret, "rotated", output)?;
         }
         args::Secret::Delete(name) => {
-            cli.confirm(&format!("Delete the secret {}? Its value cannot be had back.", name.name), output)?;
+            let question = format!("Delete the secret {}? Its value cannot be had back.", name.name);
+            cli.confirm(&question, output).await?;
             let secret: Secret = cli.client.delete(&format!("/v1/secrets/{}", encoded(&name.name))).await?;
             show(&secret, "deleted", output)?;
         }

@@ -1,6 +1,6 @@
-//! Sends an input so that it is stored once, whatever becomes of the connection.
+//! Sends an input, a task or a call so that it is stored once, whatever becomes of the connection.
 //!
-//! Every input goes under an idempotency key: the caller's, else one of this call alone. If the connection breaks, nobody
+//! Each of them goes under an idempotency key: the caller's, else one of this call alone. If the connection breaks, nobody
 //! here knows whether the input is stored; the same request under the same key joins it if it is, so it is sent again
 //! while there is time. Only what a server said for certain is taken for an answer. When nothing more is heard, the error says
 //! what is known, and the command that goes on from there.
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dromia_api::event::{EventAccepted, SendEvent};
 use dromia_api::{ErrorCode, Problem, RunId};
 use hyper::StatusCode;
+use serde::Serialize;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep};
 
@@ -24,19 +25,31 @@ use crate::output::Output;
 pub(super) struct Sending {
     key: String,
     again: &'static str,
+    /// The word for what is sent.
+    what: &'static str,
 }
 
 impl Sending {
     /// Under the key that the caller gave to a command, else under one that no other call has.
     pub(super) fn of_command(given: Option<String>, output: &mut Output<'_>) -> Self {
         let key = given.unwrap_or_else(|| output.context().request_key.clone());
-        Self { key, again: "repeat the command" }
+        Self { key, again: "repeat the command", what: "input" }
+    }
+
+    /// The same for a task.
+    pub(super) fn of_task(given: Option<String>, output: &mut Output<'_>) -> Self {
+        Self { what: "task", ..Self::of_command(given, output) }
+    }
+
+    /// The same for a call by hand.
+    pub(super) fn of_call(given: Option<String>, output: &mut Output<'_>) -> Self {
+        Self { what: "call", ..Self::of_command(given, output) }
     }
 
     /// A line of a conversation.
     pub(super) fn of_line(number: u32, output: &mut Output<'_>) -> Self {
         let key = format!("{}-{number}", output.context().request_key);
-        Self { key, again: "say it with `dromia ask`, the same --session or --agent" }
+        Self { key, again: "say it with `dromia ask`, the same --session or --agent", what: "input" }
     }
 
     /// Sends the input. Until the patience is over it is sent again where nobody knows whether it was stored; each answer
@@ -49,11 +62,23 @@ impl Sending {
         margin: Duration,
         output: &mut Output<'_>,
     ) -> Outcome<(StatusCode, Bytes)> {
+        self.post_to("/v1/events", event, cli, (patience, margin), output).await
+    }
+
+    /// The same for what has a path of its own; the times are the patience and the margin.
+    pub(super) async fn post_to(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        cli: &Cli<'_>,
+        (patience, margin): (Duration, Duration),
+        output: &mut Output<'_>,
+    ) -> Outcome<(StatusCode, Bytes)> {
         output.goes_on(Some(self.unknown()));
         let (began, mut attempt, mut is_open) = (Instant::now(), 1, false);
         loop {
             let left = patience.saturating_sub(began.elapsed()).saturating_add(margin);
-            let why = match cli.client.post_event(event, Some(&self.key), left).await {
+            let why = match cli.client.post_keyed(path, body, &self.key, left).await {
                 Ok(answer) => return Ok(answer),
                 Err(why) => why,
             };
@@ -73,9 +98,9 @@ impl Sending {
     }
 
     fn unknown(&self) -> Standing {
-        let Self { key, again } = self;
+        let Self { key, again, what } = self;
         Standing {
-            known: "whether the input is stored is not known".to_owned(),
+            known: format!("whether the {what} is stored is not known"),
             next: format!(
                 "{again} with `--idempotency-key {key}` when the server answers: what is stored is not done twice"
             ),

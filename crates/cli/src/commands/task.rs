@@ -8,6 +8,7 @@ use dromia_api::{List, TaskState};
 use tokio::time::Instant;
 
 use super::event::{MARGIN, PATIENCE, followed, moment_ms};
+use super::sending::Sending;
 use super::{Cli, listing, print_list, said};
 use crate::args::{KillAgent, ListTasks, SpawnAgent};
 use crate::client::{encoded, parse};
@@ -17,16 +18,16 @@ use crate::output::{Output, pairs, time};
 
 pub(super) async fn spawn(cli: &Cli<'_>, asked: SpawnAgent, output: &mut Output<'_>) -> Outcome<Exit> {
     let path = format!("/v1/agents/{}/spawn", encoded(&asked.name));
-    let task = said(asked.task, output)?;
+    let task = said(asked.task, output).await?;
     let (patience, began) = (cli.patience(PATIENCE), Instant::now());
-    let (deadline, wait_ms) = if asked.wait {
-        (patience + MARGIN, Some(moment_ms(patience)))
+    let (times, wait_ms) = if asked.wait {
+        ((patience, MARGIN), Some(moment_ms(patience)))
     } else {
-        (cli.patience(MARGIN), None)
+        ((cli.patience(MARGIN), Duration::ZERO), None)
     };
     let new = SpawnTask { task, wait: asked.wait, wait_ms, rights: asked.rights, under: asked.under };
-    let key = asked.idempotency_key.as_deref();
-    let (_, bytes) = cli.client.post_keyed(&path, &new, key, deadline).await?;
+    let sending = Sending::of_task(asked.idempotency_key, output);
+    let (_, bytes) = sending.post_to(&path, &new, cli, times, output).await?;
     let mut spawned: TaskSpawned = parse(&bytes)?;
     if asked.wait && spawned.ended.is_none() {
         let left = patience.saturating_sub(began.elapsed());

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::event::{followed, moment_ms};
+use super::sending::Sending;
 use super::{Cli, print_list, said};
 use crate::args;
 use crate::client::{encoded, parse};
@@ -63,13 +64,14 @@ async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) ->
     let agent = cli.agent().ok_or_else(|| {
         Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
     })?;
-    let text = said(wanted.data, output)?;
+    let text = said(wanted.data, output).await?;
     let arguments = serde_json::from_str(&text)
         .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;
     let (patience, began) = (cli.patience(PATIENCE), Instant::now());
     let body = CallTool { arguments, wait_ms: Some(moment_ms(patience)) };
     let path = format!("/v1/agents/{}/tools/{}/call", encoded(&agent), encoded(&wanted.name));
-    let (status, bytes) = cli.client.post_waiting(&path, &body, patience + MARGIN).await?;
+    let sending = Sending::of_call(wanted.idempotency_key, output);
+    let (status, bytes) = sending.post_to(&path, &body, cli, (patience, MARGIN), output).await?;
     let called: ToolCalled = if status == StatusCode::OK {
         parse(&bytes)?
     } else {

@@ -1,11 +1,12 @@
-//! What a person types that nobody else may read: one line at a terminal that does not show it.
+//! What a person types: a line or all of it, so that Ctrl-C ends the command while nothing is typed; and what nobody else may
+//! read, as one line at a terminal that does not show it.
 //!
 //! The terminal is not touched here. Whoever made the [`Context`](crate::Context) hands in how it is told to show nothing,
 //! and what it gives is held while the line is read: however the reading ends, by the line, by Ctrl-C, by a signal that ends
 //! this process or by an error, it is dropped and the terminal shows again what is typed. Where nobody handed it in, nothing
 //! is read at all.
 
-use std::io::{self, BufRead as _};
+use std::io::{self, BufRead};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{spawn_blocking, yield_now};
@@ -18,6 +19,35 @@ use crate::output::{Output, counted};
 /// The most bytes that Linux takes of one line; what is typed or pasted behind them it drops without a word.
 const LINE_BYTES_MAX: usize = 4095;
 
+/// Reads one line, with its line break; nothing of it is the end of the input.
+///
+/// A read of a terminal cannot be ended, so it has a thread of its own and signals are heard meanwhile. Whoever drops this
+/// before the line is there ends the command: that thread keeps the input, and nobody gets what is typed later.
+pub(super) async fn line(action: &str, output: &mut Output<'_>) -> Outcome<String> {
+    read(action, |input, text| input.read_line(text), output).await
+}
+
+/// Reads all that there is, in the same way.
+pub(super) async fn whole(action: &str, output: &mut Output<'_>) -> Outcome<String> {
+    read(action, |input, text| input.read_to_string(text), output).await
+}
+
+async fn read(
+    action: &str,
+    how: impl FnOnce(&mut dyn BufRead, &mut String) -> io::Result<usize> + Send + 'static,
+    output: &mut Output<'_>,
+) -> Outcome<String> {
+    let mut input = std::mem::replace(&mut output.context().input, Box::new(io::empty()));
+    let reading = spawn_blocking(move || {
+        let mut text = String::new();
+        let read = how(&mut *input, &mut text);
+        (input, read.map(|_| text))
+    });
+    let (input, text) = reading.await.map_err(|error| Error::io(action)(error.into()))?;
+    output.context().input = input;
+    text.map_err(Error::io(action))
+}
+
 /// Reads one line that is not shown, without its line break, and says how many bytes it took.
 pub(super) async fn hidden(what: &str, output: &mut Output<'_>) -> Outcome<String> {
     // Whoever waits for this command listens for Ctrl-C from the next look at it on, and so before the terminal is changed.
@@ -25,23 +55,14 @@ pub(super) async fn hidden(what: &str, output: &mut Output<'_>) -> Outcome<Strin
     let mut ends = Ends::listen().map_err(Error::io("listen for signals"))?;
     let shown_again = hide(output)?;
     output.notice(&format!("{what}, which does not show (with --stdin a pipe gives it):"))?;
-    // A read of a terminal cannot be ended, so it has a thread of its own and the signals are heard meanwhile.
-    let mut input = std::mem::replace(&mut output.context().input, Box::new(io::empty()));
-    let reading = spawn_blocking(move || {
-        let mut line = String::new();
-        let read = input.read_line(&mut line);
-        (input, read.map(|_| line))
-    });
-    let (input, line) = tokio::select! {
-        done = reading => done.map_err(|error| Error::io("read the value")(error.into()))?,
+    let mut line = tokio::select! {
+        line = line("read the value", output) => line?,
         () = ends.any() => {
             let message = "asked to end before the value was typed; nothing was sent".to_owned();
             return Err(Error::Local { exit: Exit::Failed, message });
         }
     };
     drop(shown_again);
-    output.context().input = input;
-    let mut line = line.map_err(Error::io("read the value"))?;
     line.truncate(line.trim_end_matches(['\r', '\n']).len());
     match line.len() {
         0 => Err(Error::Usage("nothing was typed; nothing was sent".to_owned())),

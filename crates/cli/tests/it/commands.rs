@@ -147,6 +147,41 @@ async fn an_input_whose_connection_breaks_is_sent_again_under_its_key() {
 }
 
 #[tokio::test]
+async fn a_task_and_a_call_whose_connection_breaks_are_sent_again_under_their_key() {
+    let breaks: Script = |asked, before| match (before, asked.line.as_str()) {
+        (0, _) => (CUT, String::new()),
+        (1, _) => problem(503, "outcome_unknown"),
+        (_, "POST /v1/agents/ops/spawn") => {
+            let task = format!(
+                r#"{{"agent":"agt_{ID}","session":"ses_{ID}","item":"itm_{ID}","run":"run_{ID}","state":"running",
+                "replayed":true}}"#
+            );
+            (202, task)
+        }
+        _ => {
+            let called = format!(
+                r#"{{"run":"run_{ID}","session":"ses_{ID}","status":"completed",
+                "result":{{"status":"ok","text":"forty-two"}}}}"#
+            );
+            (200, called)
+        }
+    };
+    for line in
+        [&["agent", "spawn", "ops", "--task", "x"][..], &["tool", "call", "file.append", "--agent", "ops"]]
+    {
+        let server = Server::new(breaks);
+        let ended = server.run(line).await;
+        assert_eq!(ended.exit, Exit::Done, "{line:?}: {ended:?}");
+        let asked = server.asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), 3, "{line:?}");
+        for again in &asked {
+            let sent = (again.key.as_deref(), &again.line, &again.body);
+            assert_eq!(sent, (Some(KEY), &asked[0].line, &asked[0].body), "{line:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_go_on() {
     let line = ["ask", "x", "--timeout", "500ms"];
     let gone = Server::new(|_, _| (CUT, String::new())).run(&line).await;
@@ -166,6 +201,25 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
         assert_eq!(server.lines(), ["POST /v1/events"]);
+    }
+
+    // Of what is sent elsewhere too, under the key that was given or one of the command.
+    let keys: [(&[&str], &str); 2] = [(&[], KEY), (&["--idempotency-key", "mine"], "mine")];
+    for (line, what) in [
+        (&["agent", "spawn", "ops", "--task", "x", "--wait"][..], "task"),
+        (&["agent", "spawn", "ops", "--task", "x"], "task"),
+        (&["tool", "call", "file.append", "--agent", "ops"], "call"),
+    ] {
+        for (given, key) in keys {
+            let server = Server::new(|_, _| (CUT, String::new()));
+            let gone = server.run(&[line, &["--timeout", "500ms"], given].concat()).await;
+            assert_eq!((gone.exit, gone.out.as_str()), (Exit::Unreachable, ""), "{line:?}: {gone:?}");
+            let known = format!("; whether the {what} is stored is not known\nhint: repeat the command with");
+            assert!(gone.err.contains(&known), "{line:?}: {gone:?}");
+            assert!(gone.err.contains(&format!("`--idempotency-key {key}`")), "{line:?}: {gone:?}");
+            let asked = server.asked.lock().unwrap();
+            assert!(asked.iter().all(|asked| asked.key.as_deref() == Some(key)), "{asked:?}");
+        }
     }
 
     // What the server said for certain is not asked again, and the key that was given is the one that is sent.

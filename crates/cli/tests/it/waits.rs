@@ -249,6 +249,13 @@ async fn an_input_that_no_run_takes_is_told_about_once_and_not_waited_for_in_vai
     assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "forty-two\n"), "{ended:?}");
     assert_eq!(ended.err, "the input waits: its agent ops is paused\nhint: `dromia agent resume ops`\n");
 
+    let line = ["event", "send", "x", "--wait", "--timeout", "2s"];
+    let (ended, server) = run(|asked, _| queued(asked, 0, "paused"), &line).await;
+    assert_eq!(ended.exit, Exit::TimedOut, "{ended:?}");
+    assert!(ended.err.starts_with("the input waits: its agent ops is paused\n"), "{}", ended.err);
+    let sent = server.asked.lock().unwrap()[0].body.clone();
+    assert!(sent.contains("\"wait_ms\":1000"), "{sent}");
+
     let (ended, server) = run(|asked, before| queued(asked, before, "terminated"), &["ask", "x"]).await;
     assert_eq!(
         (ended.exit, asked(&server, "/runs?")),

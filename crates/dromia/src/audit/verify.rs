@@ -32,7 +32,7 @@ pub(crate) fn run(
     global: &Global,
     context: &mut Context,
 ) -> anyhow::Result<ExitCode> {
-    let mut output = Output::new(context, global);
+    let mut output = Output::of_local(context, global);
     output.check()?;
     let named = asked.key.as_deref().map(key_of).transpose()?;
     let book = Book::of(home);

@@ -23,6 +23,36 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
+fn a_reader_who_has_enough_changes_nothing_in_how_a_command_ends() {
+    let home = Home::new();
+    // So that there is an audit to verify.
+    home.serve().terminate();
+    let unknown = home.path().join("unknown.yaml");
+    std::fs::write(&unknown, "nonsense: 1\n").expect("it is written");
+    let unknown = unknown.to_str().expect("a path of ours");
+    for (line, code, says) in [
+        (&["audit", "verify"][..], 0, ""),
+        (&["policy", "show"], 0, ""),
+        (&["policy", "test"], 0, ""),
+        (&["explain"], 0, ""),
+        (&["explain", "unplanned"], 0, ""),
+        (&["config", "explain"], 0, ""),
+        (&["completions", "bash"], 0, ""),
+        (&["config", "validate", "--file", unknown, "--json"], 2, "nonsense"),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = home.command().args(line).stdout(writer).output().expect("the program runs");
+        let told = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(code), "{line:?}: {told}");
+        assert!(
+            told.contains(says) && !told.contains("pipe") && told.is_empty() == says.is_empty(),
+            "{line:?}: {told}"
+        );
+    }
+}
+
+#[test]
 fn help_of_a_command_is_the_page_of_its_flag() {
     for (words, flag) in [
         (&["help"][..], &["--help"][..]),

@@ -1,4 +1,5 @@
-//! What a person sees at a terminal, over a real one: tables that are as wide as it is, and nothing of a secret that he types.
+//! What a person sees at a terminal, over a real one: tables that are as wide as it is, nothing of a secret that he types, and
+//! that a command which waits for his next line is left like any other.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -80,7 +81,7 @@ fn a_table_is_as_wide_as_the_terminal_unless_columns_says_it() {
 
 const CANARY: &str = "CanaryAtTheTerminal-4711";
 
-/// A person who is asked for a secret. No server runs, so whatever he types is sent nowhere.
+/// A person who is asked to type something.
 struct Asked {
     ours: File,
     /// Held so that how the terminal stands can be asked after the command has ended.
@@ -91,12 +92,18 @@ struct Asked {
 }
 
 impl Asked {
-    /// Begins a command at a terminal, and waits until it asks.
+    /// Begins to ask for a secret. No server runs, so whatever is typed is sent nowhere.
     fn begin(home: &Home) -> Self {
+        let line = ["secret", "set", "bank", "--host", "bank.example", "--placement", "bearer"];
+        Self::of(home, &line, "which does not show")
+    }
+
+    /// Begins a command at a terminal, and waits until it asks so.
+    fn of(home: &Home, line: &[&str], question: &str) -> Self {
         let (ours, theirs) = terminal(200);
         let end = || Stdio::from(theirs.try_clone().expect("another handle"));
         let mut command = home.command();
-        command.args(["secret", "set", "bank", "--host", "bank.example", "--placement", "bearer"]);
+        command.args(line);
         command.env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("the program runs");
         let (tell, pieces) = channel();
@@ -111,7 +118,7 @@ impl Asked {
             }
         });
         let mut asked = Self { ours, theirs, child, pieces, seen: String::new() };
-        asked.sees("which does not show");
+        asked.sees(question);
         asked
     }
 
@@ -174,4 +181,30 @@ fn a_terminal_shows_again_however_the_asking_ends() {
     asked.types("\u{4}");
     assert_eq!(asked.child.wait().expect("it ends").code(), Some(2), "{}", asked.seen);
     assert!(asked.shows(), "after the end of the input");
+}
+
+#[test]
+fn a_chat_that_waits_for_a_line_is_left_at_once_and_says_how_it_goes_on() {
+    let home = Home::new();
+    let mut asked = Asked::of(&home, &["chat"], "> ");
+    let ended = asked.signalled(Signal::INT);
+    assert_eq!(ended.code(), Some(130), "before anything was said: {}", asked.seen);
+
+    let _server = home.serve();
+    let mut asked = Asked::of(&home, &["chat"], "> ");
+    asked.types("@say forty-two is it\n");
+    // What is typed stands there too, behind the mark; the answer has a line of its own, and the next mark follows it.
+    asked.sees("\nforty-two is it\r\n> ");
+    let ended = asked.signalled(Signal::INT);
+    assert_eq!(ended.code(), Some(130), "{}", asked.seen);
+    asked.sees("hint: go on with `dromia chat --session ses_");
+}
+
+#[test]
+fn a_question_is_left_at_once_and_is_a_no() {
+    let home = Home::new();
+    let mut asked = Asked::of(&home, &["agent", "delete", "nobody"], "[y/N]");
+    let ended = asked.signalled(Signal::INT);
+    assert_eq!(ended.code(), Some(130), "{}", asked.seen);
+    asked.sees("not confirmed, nothing was done");
 }

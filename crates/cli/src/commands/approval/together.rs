@@ -68,7 +68,10 @@ pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
     if others.is_empty() {
         return None;
     }
-    let mut lines = vec!["the same step asks for these too:".to_owned()];
+    let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
+    let head =
+        if waits { "the same step asks for these too:" } else { "calls of the same step that still wait:" };
+    let mut lines = vec![head.to_owned()];
     let mut whole = Vec::new();
     for other in others {
         let call = format!("{} {}", shown(&other.tool), shown(&other.arguments));
@@ -82,8 +85,13 @@ pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
         }
     }
     if !whole.is_empty() {
-        let which = if whole.len() == others.len() { "all of them" } else { "those that are shown whole" };
-        let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
+        // What was answered is in no command, so "all" would leave it out.
+        let which = match (whole.len() == others.len(), waits, whole.len()) {
+            (false, ..) => "those that are shown whole",
+            (true, true, _) => "all of them",
+            (true, false, 1) => "it",
+            (true, false, _) => "them",
+        };
         let ids: Vec<String> =
             waits.then_some(approval.id).into_iter().chain(whole).map(|id| id.to_string()).collect();
         lines.push(format!("approve {which}: dromia approval approve {}", ids.join(" ")));
@@ -161,7 +169,8 @@ mod tests {
         let text = told(&first, &[third]).expect("another waits");
         assert!(!text.contains("approval approve"), "nobody was shown it: {text}");
         let answered = Approval { state: ApprovalState::Approved, ..first };
-        let text = told(&answered, &[second]).expect("another waits");
-        assert!(!text.contains(&answered.id.to_string()), "{text}");
+        let text = told(&answered, std::slice::from_ref(&second)).expect("another waits");
+        assert!(!text.contains(&answered.id.to_string()) && !text.contains("these too"), "{text}");
+        assert!(text.ends_with(&format!("approve it: dromia approval approve {}", second.id)), "{text}");
     }
 }

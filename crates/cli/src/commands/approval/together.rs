@@ -20,7 +20,10 @@ fn step(approval: &Approval) -> (RunId, u32) {
     (approval.run, approval.call.step)
 }
 
-/// Numbers the steps of a listing that asked for more than one of its calls, in the order of the listing.
+/// How many of the last digits of a run's id are in the mark of its steps.
+const RUN_DIGITS: usize = 6;
+
+/// Marks the steps of a listing that asked for more than one of its calls: the same in each listing.
 pub(super) struct Steps(Vec<(RunId, u32)>);
 
 impl Steps {
@@ -38,8 +41,13 @@ impl Steps {
 
     /// Returns the mark of a call's step; nothing for a call that is alone.
     pub(super) fn mark(&self, approval: &Approval) -> String {
-        let place = self.0.iter().position(|asked| *asked == step(approval));
-        place.map_or_else(String::new, |place| format!("#{}", place + 1))
+        let (run, number) = step(approval);
+        if !self.0.contains(&(run, number)) {
+            return String::new();
+        }
+        let run = run.to_string();
+        let digits = run.get(run.len().saturating_sub(RUN_DIGITS)..).unwrap_or_default();
+        format!("#{digits}.{number}")
     }
 }
 
@@ -147,7 +155,12 @@ mod tests {
         ];
         let steps = Steps::of(&list);
         let marks: Vec<String> = list.iter().map(|approval| steps.mark(approval)).collect();
-        assert_eq!(marks, ["#1", "#2", "#1", "", "#2"]);
+        assert_eq!(marks, ["#070707.1", "#080808.1", "#070707.1", "", "#080808.1"]);
+        // Where others stand before them, they are marked no otherwise.
+        let mut turned = list.clone();
+        turned.reverse();
+        let steps = Steps::of(&turned);
+        assert_eq!(turned.iter().rev().map(|approval| steps.mark(approval)).collect::<Vec<_>>(), marks);
     }
 
     #[test]

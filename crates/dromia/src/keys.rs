@@ -7,24 +7,66 @@
 //! without it: a server must run for it to be set.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dromia_api::TENANT_DEFAULT;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::{Placement, SecretUse, Slot};
+use dromia_contracts::vault::{KeyError, Placement, SecretUse, Slot};
 use dromia_contracts::{Actor, BoxFuture, Scope};
 use dromia_gateway::signature::Key;
 use dromia_gateway::{ChannelKey, ChannelKeys, Channels};
 use dromia_guard::StoreVault;
-use dromia_guard::vault::is_locked;
+use dromia_guard::vault::{is_locked, tenant_context};
 use dromia_models::{ModelsConfig, Provider};
+use dromia_store::{Inspector, OpenError, StoreConfig};
 
+use crate::home::Home;
+use crate::keyfile::KeyFile;
 use crate::up::House;
+
+/// The most tenants whose keys are tried at the start, as `doctor` does.
+const TENANTS_MAX: u32 = 256;
+
+/// How long the store may take to tell which keys it has.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What to do where secrets do not open.
+const LOOK: &str =
+    "`dromia doctor --only vault` says whether vault.key is the right one, and which secrets do not open";
 
 /// Says whose the keys are, and warns of those that cannot be used.
 pub(crate) async fn find(house: &House, models: &ModelsConfig, channels: &Channels) -> anyhow::Result<()> {
     of_providers(house, models).await?;
     of_channels(house, channels).await
+}
+
+/// Says once, at the start, that secrets of the home do not open: the first answer that is refused would come too late.
+pub(crate) async fn tell_locked(home: &Home, house: &House) {
+    let look = Inspector::new(StoreConfig::new(home.store()), PATIENCE);
+    let file = KeyFile::new(home.vault_key(), Arc::clone(&house.runtime.ids));
+    let looked = tokio::task::spawn_blocking(move || {
+        let sealed = look.vault_keys(TENANTS_MAX)?;
+        let shut = sealed.iter().filter_map(|(tenant, key)| file.opened(&tenant_context(*tenant), key).err());
+        Ok::<Vec<KeyError>, OpenError>(shut.collect())
+    });
+    match looked.await {
+        Ok(Ok(shut)) => {
+            if let Some(error) = shut.first() {
+                tracing::error!(
+                    %error,
+                    tenants = shut.len(),
+                    next = LOOK,
+                    "what is sealed with vault.key does not open: its tenants use no secret, and answers of those that have any do not go out"
+                );
+            }
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "whether the secrets of this home open could not be looked at");
+        }
+        // The looking itself broke, which its own panic tells.
+        Err(_) => {}
+    }
 }
 
 async fn of_providers(house: &House, models: &ModelsConfig) -> anyhow::Result<()> {
@@ -82,11 +124,7 @@ async fn of_channels(house: &House, channels: &Channels) -> anyhow::Result<()> {
 /// What to do about a secret that cannot be used. One that does not open is no better for being set: the vault refuses that
 /// as well, or the others stay as they are.
 fn next(reason: &str, set: &'static str) -> &'static str {
-    if is_locked(reason) {
-        "`dromia doctor --only vault` says whether vault.key is the right one, and which secrets do not open"
-    } else {
-        set
-    }
+    if is_locked(reason) { LOOK } else { set }
 }
 
 /// The scope in which a tenant's secrets are opened, if the tenant is there.

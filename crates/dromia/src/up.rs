@@ -202,6 +202,7 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     let mut interrupt = signal(SignalKind::interrupt())?;
     let house = build(home, &resolved)?;
     log.know(&house.vault);
+    keys::tell_locked(home, &house).await;
     keys::find(&house, &resolved.models, &resolved.channels).await?;
     policy::follow(home, &house.policies, Arc::clone(&house.runtime.clock))?;
     walls::clear(&resolved);

@@ -351,7 +351,11 @@ impl Core {
         }
         let known = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
         if let Some(known) = known.iter().find(|known| known.name == rule.name && known.expires_at > now) {
-            widened(known, &rule)?;
+            let agent = match known.agent {
+                Some(agent) => self.ports.store.agent(scope, agent).await.map_err(read_fault)?,
+                None => None,
+            };
+            widened(known, &rule, agent.map(|agent| agent.handle.to_string()))?;
         }
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
         let batch = batch.with(Mutation::ApprovalRulePut(rule.clone()));
@@ -507,8 +511,8 @@ fn closed(approval: &Approval, state: ApprovalState) -> Fault {
 }
 
 /// Refuses to put a rule in the place of one that answers for fewer calls: what a command leaves out would widen it, and
-/// nobody would have said so.
-fn widened(known: &ApprovalRule, new: &ApprovalRule) -> Result<(), Fault> {
+/// nobody would have said so. `called` is the handle of the agent that the known one answers for, by which commands name it.
+fn widened(known: &ApprovalRule, new: &ApprovalRule, called: Option<String>) -> Result<(), Fault> {
     let how = match (known.answer, new.answer) {
         (RuleAnswer::Deny, RuleAnswer::Allow) => "it denies, and this one would allow".to_owned(),
         // What is refused more widely lets nothing through.
@@ -518,7 +522,8 @@ fn widened(known: &ApprovalRule, new: &ApprovalRule) -> Result<(), Fault> {
                 format!("it answers in {session} only, and this one would answer in every session")
             }
             (Some(agent), _) if new.agent.is_none() => {
-                format!("it answers for {agent} only, and this one would answer for every agent")
+                let called = called.unwrap_or_else(|| agent.to_string());
+                format!("it answers for {called} only, and this one would answer for every agent")
             }
             _ => return Ok(()),
         },

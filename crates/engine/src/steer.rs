@@ -301,14 +301,19 @@ fn resume_key(run: RunId) -> String {
 /// Says which budget stopped a run, who can change that and how.
 fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut Why) {
     why.waits_for = format!("nothing; it stopped because {}", exhausted.text());
-    let Exhausted { budget, until, unpriced, .. } = exhausted;
+    let Exhausted { budget, measure, limit, needed, until, unpriced, .. } = exhausted;
     if unpriced {
         "an operator, who gives the model a `price` in dromia.yaml; then it can be resumed"
             .clone_into(&mut why.unblocked_by);
         why.command = Some(format!("dromia run resume {run}"));
         return;
     }
-    let later = until.map_or_else(String::new, |until| format!("; its count begins anew at {until}"));
+    let later = if needed > limit {
+        // A count that begins anew has no room for it either.
+        format!(", {} at least: the next call alone takes that much", measure.show(needed))
+    } else {
+        until.map_or_else(String::new, |until| format!("; its count begins anew at {until}"))
+    };
     if is_declared {
         why.unblocked_by = format!(
             "an operator, who gives {budget} a higher limit in dromia.yaml and starts the server anew{later}; then it can be \
@@ -349,4 +354,45 @@ fn ended_already(run: RunId, status: RunStatus) -> Result<(), Fault> {
 pub(crate) fn run_not_found(run: RunId) -> Fault {
     Fault::new(ErrorCode::RunNotFound, format!("there is no run {run}"))
         .with_hint("list the runs with `dromia run list`")
+}
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::budget::{Measure, Per};
+
+    use super::*;
+
+    #[test]
+    fn a_call_larger_than_its_budget_is_not_said_to_fit_later() {
+        let run = RunId::from_bytes([1; 16]);
+        let time = || "2026-11-23T00:00:00Z".parse().expect("a time");
+        let told = |limit: u64, is_declared: bool| {
+            let exhausted = Exhausted {
+                budget: "one".to_owned(),
+                per: Per::Run,
+                measure: Measure::Tokens,
+                limit,
+                used: 0,
+                needed: 5_073,
+                until: Some(time()),
+                unpriced: false,
+            };
+            let mut why = Why {
+                status: RunStatus::Yielded,
+                waits_for: String::new(),
+                since: time(),
+                unblocked_by: String::new(),
+                command: None,
+                declared: None,
+            };
+            explain_budget(run, exhausted, is_declared, &mut why);
+            why.unblocked_by
+        };
+        for is_declared in [false, true] {
+            let small = told(2_000, is_declared);
+            assert!(small.contains("5073 at least") && !small.contains("anew at"), "{small}");
+            let later = told(6_000, is_declared);
+            assert!(!later.contains("at least") && later.contains("anew at 2026-11-23"), "{later}");
+        }
+    }
 }

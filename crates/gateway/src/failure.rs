@@ -153,7 +153,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::AgentTerminated
         | ErrorCode::RunNotResumable
         | ErrorCode::CallNotOpen
-        | ErrorCode::DeliveryUncertain => None,
+        | ErrorCode::DeliveryUncertain
+        // The gate's words name the rule, and the grant only where one is missing: none lets a secret through.
+        | ErrorCode::ActionDenied => None,
         ErrorCode::RouteNotFound => Some("`GET /openapi.json` lists the routes"),
         ErrorCode::BodyTooLarge => Some("send less at a time; what is long goes into a file of the agent"),
         ErrorCode::Unauthorized => Some(
@@ -204,9 +206,6 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RunUnanswered => Some("see why with `dromia run why`; asking again begins another run"),
         ErrorCode::ModelRejected => {
             Some("mend the model's entry in dromia.yaml; `dromia model test ALIAS` asks it")
-        }
-        ErrorCode::ActionDenied => {
-            Some("grant it to the agent if it may do it; `dromia agent show` lists what it is granted")
         }
         ErrorCode::RunUnfinished => Some("see how it goes on with `dromia run why`"),
         ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::ModelUnavailable => {
@@ -327,4 +326,17 @@ pub(crate) fn finish(mut response: Response, request_id: HeaderValue) -> Respons
     dialect.name_request(response.headers_mut(), &request_id);
     response.headers_mut().insert(dromia_api::REQUEST_ID_HEADER, request_id);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_no_grant_lifts_advises_none() {
+        let message = "the reply was refused by leak-scan: the answer holds a secret, so it was not sent";
+        let failure = Failure::new(ErrorCode::ActionDenied, message);
+        assert_eq!(failure.text(), message);
+        assert_eq!(failure.problem("req_1").hint, None);
+    }
 }

@@ -1,6 +1,7 @@
 //! Policies of the home: that they can count, and that each file forbids something. A running server goes on with the last good
 //! ones and says since when; none starts with wrong ones.
 
+use dromia_api::status::PolicyRefused;
 use dromia_cli::output::time;
 
 use super::{Check, Scene, Server, Verdict, error, ok, warning};
@@ -14,6 +15,10 @@ fn valid(scene: &Scene<'_>) -> Verdict {
         Ok(texts) => texts,
         Err(problem) => return error(format!("{problem}{}", last_good(scene)), FIX),
     };
+    // What a server misses is not seen in the home: a folder that is gone looks like one that never was.
+    if let Some(PolicyRefused { problem, .. }) = refused(scene) {
+        return error(format!("{problem}{}", last_good(scene)), FIX);
+    }
     let files = match files(scene.home, &texts) {
         Ok(files) => files,
         Err(problem) => return error(problem.to_string(), FIX),
@@ -27,11 +32,15 @@ fn valid(scene: &Scene<'_>) -> Verdict {
     }
 }
 
+/// What a server says that it does not let count.
+fn refused<'a>(scene: &'a Scene<'_>) -> Option<&'a PolicyRefused> {
+    let Server::Answers(answers) = scene.server() else { return None };
+    answers.status.policy.as_ref().and_then(|policy| policy.refused.as_ref())
+}
+
 /// What a server does while what lies in the home is wrong.
 fn last_good(scene: &Scene<'_>) -> String {
-    let Server::Answers(answers) = scene.server() else { return String::new() };
-    let refused = answers.status.policy.as_ref().and_then(|policy| policy.refused.as_ref());
-    refused.map_or_else(String::new, |refused| {
+    refused(scene).map_or_else(String::new, |refused| {
         format!(
             "; so it does not count since {}, and the server goes on with the last good one",
             time(refused.since)
@@ -83,6 +92,27 @@ mod tests {
         assert_eq!(verdict.severity, Severity::Error);
         for part in ["policies/own.rego:5:", "no function `foo`", "does not count since 2026-05-31 07:00:00Z"]
         {
+            assert!(verdict.message.contains(part), "{part}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_and_a_link_that_leads_nowhere_are_told() {
+        let mut planted = Planted::sound();
+        let folder = planted.home.root().join("policies");
+        std::os::unix::fs::symlink(planted.home.root().join("lost"), &folder).expect("is linked");
+        let verdict = planted.verdict("policy.valid");
+        assert_eq!(verdict.severity, Severity::Error);
+        assert!(verdict.message.starts_with("policies: it cannot be read: it is a link"), "{verdict:?}");
+        std::fs::remove_file(&folder).expect("is removed");
+        assert_eq!(planted.found("policy.valid"), Severity::Ok, "there never was one");
+        let since = "2026-05-31T07:00:00Z".parse().expect("a time");
+        let refused = PolicyRefused { problem: "policies: it is gone".to_owned(), since };
+        let policy = Policy { digest: Digest::default(), files: Vec::new(), refused: Some(refused) };
+        planted.world.status().policy = Some(policy);
+        let verdict = planted.verdict("policy.valid");
+        assert_eq!(verdict.severity, Severity::Error);
+        for part in ["policies: it is gone", "does not count since 2026-05-31 07:00:00Z"] {
             assert!(verdict.message.contains(part), "{part}: {verdict:?}");
         }
     }

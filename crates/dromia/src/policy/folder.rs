@@ -3,9 +3,11 @@
 //! Files whose names end with `_test.rego` are tests; a server does not ask them. A server reads the folder when it starts,
 //! where a wrong policy keeps it from starting, and looks again every two seconds: what changed counts from then on, and
 //! where it is wrong the last good one goes on to count and the log says so, with the place. Wrong is what cannot be read,
-//! what calls a function that is not there, and what cannot answer a sample of each kind of question.
+//! what calls a function that is not there, and what cannot answer a sample of each kind of question. Wrong is also a link that
+//! leads nowhere, and a folder whose policies counted and which is gone, as after a lost mount: nobody said that nothing is
+//! forbidden any more. Whoever means it leaves the folder there, empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,8 +44,17 @@ pub(crate) struct Texts {
 impl Texts {
     /// Reads the folder of a home; one that is not there says nothing.
     pub(crate) fn read(home: &Home) -> Result<Self, PolicyProblem> {
+        Self::read_after(home, &BTreeSet::new())
+    }
+
+    /// Reads the folder of a home, in which those folders must be: policies in them count.
+    fn read_after(home: &Home, counted: &BTreeSet<String>) -> Result<Self, PolicyProblem> {
         let root = home.root().join("policies");
+        let mut there = BTreeSet::new();
         let instance = files(&root, "policies")?;
+        if instance.is_some() {
+            there.insert("policies".to_owned());
+        }
         let mut tenants = BTreeMap::new();
         for (name, path) in entries(&root.join("tenants"), "policies/tenants")? {
             let here = format!("policies/tenants/{name}");
@@ -54,9 +65,25 @@ impl Texts {
             if tenants.len() == TENANTS_MAX {
                 return Err(wrong("policies/tenants", format!("it holds at most {TENANTS_MAX} tenants")));
             }
-            tenants.insert(tenant, files(&path, &here)?);
+            if let Some(files) = files(&path, &here)? {
+                tenants.insert(tenant, files);
+                there.insert(tenant_folder(tenant));
+            }
         }
-        Ok(Self { instance, tenants })
+        if let Some(gone) = counted.difference(&there).next() {
+            let problem = "it is gone, and its policies counted; put it back, or leave an empty folder there if they shall not \
+                           count any more";
+            return Err(wrong(gone, problem));
+        }
+        Ok(Self { instance: instance.unwrap_or_default(), tenants })
+    }
+
+    /// The folders that hold policies which a server asks.
+    fn folders(&self) -> BTreeSet<String> {
+        let tenants = self.tenants.iter().map(|(tenant, files)| (tenant_folder(*tenant), files));
+        let all = tenants.chain([("policies".to_owned(), &self.instance)]);
+        let is_asked = |files: &[PolicyText]| files.iter().any(|file| !file.name.ends_with(TEST));
+        all.filter(|(_, files)| is_asked(files)).map(|(folder, _)| folder).collect()
     }
 
     /// Compiles what a server asks, and has it answer the samples, so that nothing counts which breaks on what is usual.
@@ -68,13 +95,33 @@ impl Texts {
         let instance = layer("policies", &self.instance)?;
         let mut tenants = BTreeMap::new();
         for (tenant, files) in &self.tenants {
-            if let Some(layer) = layer(&format!("policies/tenants/{tenant}"), files)? {
+            if let Some(layer) = layer(&tenant_folder(*tenant), files)? {
                 tenants.insert(*tenant, layer);
             }
         }
         let layers = Layers { instance, tenants };
         layers.probe()?;
         Ok(layers)
+    }
+}
+
+/// The folder of a tenant's policies, from the home.
+fn tenant_folder(tenant: TenantId) -> String {
+    format!("policies/tenants/{tenant}")
+}
+
+/// What a server knows of the folder.
+struct Known {
+    /// What the last look found.
+    found: Result<Texts, PolicyProblem>,
+    /// The folders whose policies count: [`Texts::folders`] of the last good texts.
+    counted: BTreeSet<String>,
+}
+
+impl Known {
+    /// Knows what counts.
+    fn good(texts: Texts) -> Self {
+        Self { counted: texts.folders(), found: Ok(texts) }
     }
 }
 
@@ -90,7 +137,7 @@ pub(crate) fn follow(home: &Home, policies: &Policies, clock: Arc<dyn Clock>) ->
     warn(home, &texts);
     let (home, policies) = (home.clone(), policies.clone());
     tokio::spawn(async move {
-        let mut known = Ok(texts);
+        let mut known = Known::good(texts);
         loop {
             tokio::time::sleep(LOOK).await;
             let (home, policies, clock) = (home.clone(), policies.clone(), Arc::clone(&clock));
@@ -109,13 +156,13 @@ pub(crate) fn follow(home: &Home, policies: &Policies, clock: Arc<dyn Clock>) ->
 }
 
 /// Looks once, and says in the log and to whoever asks the server what came of it.
-fn look_and_tell(home: &Home, policies: &Policies, known: &mut Result<Texts, PolicyProblem>, now: Timestamp) {
+fn look_and_tell(home: &Home, policies: &Policies, known: &mut Known, now: Timestamp) {
     match look(home, policies, known) {
         Ok(false) => {}
         Ok(true) => {
-            let files = known.as_ref().map(names).unwrap_or_default();
+            let files = known.found.as_ref().map(names).unwrap_or_default();
             tracing::warn!(digest = %policies.instance_digest(), files, "another policy counts from now on");
-            if let Ok(texts) = known {
+            if let Ok(texts) = &known.found {
                 warn(home, texts);
             }
         }
@@ -170,25 +217,24 @@ pub(super) fn strays(home: &Home) -> Vec<String> {
 }
 
 /// Lets count what changed since the last look, if anything did and all of it is right.
-fn look(
-    home: &Home,
-    policies: &Policies,
-    known: &mut Result<Texts, PolicyProblem>,
-) -> Result<bool, PolicyProblem> {
-    let found = Texts::read(home);
-    if found == *known {
+fn look(home: &Home, policies: &Policies, known: &mut Known) -> Result<bool, PolicyProblem> {
+    let found = Texts::read_after(home, &known.counted);
+    if found == known.found {
         return Ok(false);
     }
-    let layers = found.as_ref().map_err(Clone::clone).and_then(Texts::compile);
-    *known = found;
-    policies.replace(layers?);
+    let good = found.as_ref().map_err(Clone::clone).and_then(|texts| Ok((texts.compile()?, texts.folders())));
+    known.found = found;
+    let (layers, counted) = good?;
+    policies.replace(layers);
+    known.counted = counted;
     Ok(true)
 }
 
-/// Reads the policies of one directory, in the order of their names.
-fn files(dir: &Path, shown: &str) -> Result<Vec<PolicyText>, PolicyProblem> {
+/// Reads the policies of one directory, in the order of their names; nothing where there is no directory.
+fn files(dir: &Path, shown: &str) -> Result<Option<Vec<PolicyText>>, PolicyProblem> {
+    let Some(entries) = listed(dir, shown)? else { return Ok(None) };
     let mut texts = Vec::new();
-    for (name, path) in entries(dir, shown)? {
+    for (name, path) in entries {
         if path.extension().is_none_or(|extension| extension != "rego") {
             continue;
         }
@@ -204,15 +250,31 @@ fn files(dir: &Path, shown: &str) -> Result<Vec<PolicyText>, PolicyProblem> {
         let text = std::fs::read_to_string(&path).map_err(unreadable)?;
         texts.push(PolicyText { name, text });
     }
-    Ok(texts)
+    Ok(Some(texts))
 }
 
+/// Names and paths of what a directory holds.
+type Entries = Vec<(String, PathBuf)>;
+
 /// Lists a directory, sorted; one that is not there is empty.
-fn entries(dir: &Path, shown: &str) -> Result<Vec<(String, PathBuf)>, PolicyProblem> {
+fn entries(dir: &Path, shown: &str) -> Result<Entries, PolicyProblem> {
+    listed(dir, shown).map(Option::unwrap_or_default)
+}
+
+/// Lists a directory, sorted, if it is there. A link that leads nowhere is not taken for one that is not.
+fn listed(dir: &Path, shown: &str) -> Result<Option<Entries>, PolicyProblem> {
     let unreadable = |error: io::Error| wrong(shown, format!("it cannot be read: {error}"));
     let listed = match std::fs::read_dir(dir) {
         Ok(listed) => listed,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match std::fs::symlink_metadata(dir) {
+                Ok(about) if about.is_symlink() => {
+                    Err(wrong(shown, "it cannot be read: it is a link to what is not there"))
+                }
+                Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(None),
+                Ok(_) | Err(_) => Err(unreadable(error)),
+            };
+        }
         Err(error) => return Err(unreadable(error)),
     };
     let mut found = Vec::new();
@@ -221,7 +283,7 @@ fn entries(dir: &Path, shown: &str) -> Result<Vec<(String, PathBuf)>, PolicyProb
         found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
     found.sort();
-    Ok(found)
+    Ok(Some(found))
 }
 
 fn wrong(file: &str, problem: impl Into<String>) -> PolicyProblem {
@@ -283,7 +345,7 @@ mod tests {
             let judged = policies.judge(principal, Action::Model { model: "m" }, "grant model");
             judged.said.call == Call::Deny
         };
-        let mut known = Ok(Texts::default());
+        let mut known = Known::good(Texts::default());
         assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
         assert_eq!(look(&home, &policies, &mut known), Ok(false), "nothing changed");
         std::fs::write(&path, &deny).expect("it is written");
@@ -306,7 +368,7 @@ mod tests {
         let (dir, home) = home(&[("a.rego", RULE)]);
         let path = dir.path().join("policies/a.rego");
         let policies = Policies::built_in().expect("the shipped policy compiles");
-        let mut known = Ok(Texts::default());
+        let mut known = Known::good(Texts::default());
         let at = |second| Timestamp::from_second(second).expect("a time");
         let mut look = |second| {
             look_and_tell(&home, &policies, &mut known, at(second));
@@ -326,6 +388,42 @@ mod tests {
         }
         std::fs::write(&path, RULE).expect("it is written");
         assert_eq!(look(4), good);
+    }
+
+    #[test]
+    fn a_lost_folder_that_is_taken_for_an_empty_one_is_caught() {
+        let tenant = TenantId::from_bytes([7; 16]);
+        let own = format!("tenants/{tenant}/own.rego");
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        for (file, folder) in [("a.rego", "policies".to_owned()), (own.as_str(), tenant_folder(tenant))] {
+            let (dir, home) = home(&[(file, RULE)]);
+            let (there, aside) = (dir.path().join(&folder), dir.path().join("aside"));
+            let mut known = Known::good(Texts::default());
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            let counts = policies.standing(tenant).digest;
+            let said = |problem: PolicyProblem, part: &str| {
+                let told = problem.to_string();
+                assert!(told.starts_with(&folder) && told.contains(part), "{told}");
+                assert_eq!(policies.standing(tenant).digest, counts, "the last good one counts");
+            };
+            std::fs::rename(&there, &aside).expect("it is moved");
+            said(look(&home, &policies, &mut known).expect_err("it is gone"), "it is gone");
+            assert_eq!(look(&home, &policies, &mut known), Ok(false), "it is told once");
+            // A link to it counts as the folder does, and one that leads nowhere is no folder without policies.
+            std::os::unix::fs::symlink(&aside, &there).expect("it is linked");
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            std::fs::rename(&aside, dir.path().join("lost")).expect("it is moved");
+            said(look(&home, &policies, &mut known).expect_err("it leads nowhere"), "it is a link");
+            assert!(Texts::read(&home).is_err(), "no server starts with it");
+            std::fs::remove_file(&there).expect("it is removed");
+            said(look(&home, &policies, &mut known).expect_err("it is gone"), "it is gone");
+            assert_eq!(Texts::read(&home).map(|texts| texts.folders().len()), Ok(0), "a start has nothing");
+            // Whoever means it says so.
+            std::fs::create_dir(&there).expect("it is made");
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            std::fs::remove_dir(&there).expect("it is removed");
+            assert!(look(&home, &policies, &mut known).is_ok(), "nothing in it counted");
+        }
     }
 
     #[test]

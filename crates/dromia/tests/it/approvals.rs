@@ -399,7 +399,10 @@ fn a_rule_that_answers_for_more_by_what_is_left_out_is_caught() {
     assert!(add(&["mine", rule, "--agent", "clerk"]).status.success());
     assert!(add(&["keep", rule, "--answer", "deny"]).status.success());
     for (line, says) in [
-        (&["mine", rule][..], "this one would answer for every agent; nothing was changed"),
+        (
+            &["mine", rule][..],
+            "it answers for clerk only, and this one would answer for every agent; nothing was changed",
+        ),
         (&["keep", rule, "--agent", "clerk"][..], "it denies, and this one would allow; nothing was changed"),
         (&["none", "file.append only"][..], "so the rule would answer no call"),
     ] {

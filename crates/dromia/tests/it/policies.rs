@@ -102,6 +102,40 @@ fn a_policy_that_would_break_does_not_count_and_everybody_says_so() {
 }
 
 #[test]
+fn a_folder_that_is_lost_leaves_the_last_good_policy_and_no_server_starts_with_a_dead_link() {
+    let home = Home::new();
+    write(&home, "own.rego", GOOD);
+    let (folder, aside) = (home.path().join("policies"), home.path().join("aside"));
+    fs::rename(&folder, &aside).expect("is moved");
+    std::os::unix::fs::symlink(&aside, &folder).expect("is linked");
+    let server = home.serve();
+    let before = until(&home, |policy| policy["files"] == json!(["policies/own.rego"]));
+    let lost = home.path().join("lost");
+    fs::rename(&aside, &lost).expect("is moved");
+    let is_told = |policy: &Value, part: &str| {
+        policy["refused"]["problem"].as_str().is_some_and(|problem| problem.contains(part))
+    };
+    let dead = until(&home, |policy| is_told(policy, "it is a link to what is not there"));
+    fs::remove_file(&folder).expect("is removed");
+    let gone = until(&home, |policy| is_told(policy, "it is gone"));
+    let told = page(&home, &["doctor", "--only", "policy"]);
+    assert!(told.contains("it is gone") && told.contains("not count since"), "{told}");
+    for policy in [dead, gone] {
+        let counts = (&policy["digest"], &policy["files"]);
+        assert_eq!(counts, (&before["digest"], &before["files"]), "the last good one goes on to count");
+    }
+    std::os::unix::fs::symlink(&lost, &folder).expect("is linked");
+    until(&home, |policy| policy["refused"].is_null() && policy["digest"] == before["digest"]);
+    server.terminate();
+    fs::rename(&lost, &aside).expect("is moved");
+    let up = home.run(&["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(up.status.code(), Some(2), "{}", stderr(&up));
+    assert!(stderr(&up).contains("policies: it cannot be read: it is a link"), "{}", stderr(&up));
+    let doctor = home.run(&["doctor", "--only", "policy"]);
+    assert_eq!(doctor.status.code(), Some(1), "{}", stderr(&doctor));
+}
+
+#[test]
 fn the_files_of_a_home_are_counted_and_one_that_forbids_nothing_is_named() {
     let home = Home::new();
     write(&home, "own.rego", GOOD);

@@ -172,7 +172,10 @@ fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
         let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
         assert!(doctor.status.code() == Some(exit) && text.contains(says), "{text}");
     };
-    let server = home.serve();
+    let log = home.path().join("../log");
+    let mut command = home.command();
+    command.stderr(File::create(&log).expect("a log"));
+    let server = home.serve_by(command);
     looked(1, "no secret opens");
     fs::remove_file(&key).expect("it goes");
     looked(1, "secrets are sealed with it");
@@ -182,5 +185,8 @@ fn a_value_that_an_agent_would_pass_on_is_refused_and_a_wrong_key_is_told() {
     assert!(stderr(&rotated).contains("cannot be opened"), "{}", stderr(&rotated));
     let deleted = home.run(&["secret", "delete", "mail", "--yes"]);
     assert!(deleted.status.success(), "{}", stderr(&deleted));
-    drop(server);
+    server.terminate();
+    let log = fs::read_to_string(&log).expect("a log");
+    let told = log.lines().filter(|line| line.contains("sealed with vault.key does not open")).count();
+    assert_eq!(told, 1, "it is told at the start, once: {log}");
 }

@@ -20,7 +20,10 @@ fn step(approval: &Approval) -> (RunId, u32) {
     (approval.run, approval.call.step)
 }
 
-/// Numbers the steps of a listing that asked for more than one of its calls, in the order of the listing.
+/// How many of the last digits of a run's id are in the mark of its steps.
+const RUN_DIGITS: usize = 6;
+
+/// Marks the steps of a listing that asked for more than one of its calls: the same in each listing.
 pub(super) struct Steps(Vec<(RunId, u32)>);
 
 impl Steps {
@@ -38,8 +41,13 @@ impl Steps {
 
     /// Returns the mark of a call's step; nothing for a call that is alone.
     pub(super) fn mark(&self, approval: &Approval) -> String {
-        let place = self.0.iter().position(|asked| *asked == step(approval));
-        place.map_or_else(String::new, |place| format!("#{}", place + 1))
+        let (run, number) = step(approval);
+        if !self.0.contains(&(run, number)) {
+            return String::new();
+        }
+        let run = run.to_string();
+        let digits = run.get(run.len().saturating_sub(RUN_DIGITS)..).unwrap_or_default();
+        format!("#{digits}.{number}")
     }
 }
 
@@ -68,7 +76,10 @@ pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
     if others.is_empty() {
         return None;
     }
-    let mut lines = vec!["the same step asks for these too:".to_owned()];
+    let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
+    let head =
+        if waits { "the same step asks for these too:" } else { "calls of the same step that still wait:" };
+    let mut lines = vec![head.to_owned()];
     let mut whole = Vec::new();
     for other in others {
         let call = format!("{} {}", shown(&other.tool), shown(&other.arguments));
@@ -82,8 +93,13 @@ pub(super) fn told(approval: &Approval, others: &[Approval]) -> Option<String> {
         }
     }
     if !whole.is_empty() {
-        let which = if whole.len() == others.len() { "all of them" } else { "those that are shown whole" };
-        let waits = matches!(approval.state, ApprovalState::Holding | ApprovalState::Waiting);
+        // What was answered is in no command, so "all" would leave it out.
+        let which = match (whole.len() == others.len(), waits, whole.len()) {
+            (false, ..) => "those that are shown whole",
+            (true, true, _) => "all of them",
+            (true, false, 1) => "it",
+            (true, false, _) => "them",
+        };
         let ids: Vec<String> =
             waits.then_some(approval.id).into_iter().chain(whole).map(|id| id.to_string()).collect();
         lines.push(format!("approve {which}: dromia approval approve {}", ids.join(" ")));
@@ -139,7 +155,12 @@ mod tests {
         ];
         let steps = Steps::of(&list);
         let marks: Vec<String> = list.iter().map(|approval| steps.mark(approval)).collect();
-        assert_eq!(marks, ["#1", "#2", "#1", "", "#2"]);
+        assert_eq!(marks, ["#070707.1", "#080808.1", "#070707.1", "", "#080808.1"]);
+        // Where others stand before them, they are marked no otherwise.
+        let mut turned = list.clone();
+        turned.reverse();
+        let steps = Steps::of(&turned);
+        assert_eq!(turned.iter().rev().map(|approval| steps.mark(approval)).collect::<Vec<_>>(), marks);
     }
 
     #[test]
@@ -161,7 +182,8 @@ mod tests {
         let text = told(&first, &[third]).expect("another waits");
         assert!(!text.contains("approval approve"), "nobody was shown it: {text}");
         let answered = Approval { state: ApprovalState::Approved, ..first };
-        let text = told(&answered, &[second]).expect("another waits");
-        assert!(!text.contains(&answered.id.to_string()), "{text}");
+        let text = told(&answered, std::slice::from_ref(&second)).expect("another waits");
+        assert!(!text.contains(&answered.id.to_string()) && !text.contains("these too"), "{text}");
+        assert!(text.ends_with(&format!("approve it: dromia approval approve {}", second.id)), "{text}");
     }
 }

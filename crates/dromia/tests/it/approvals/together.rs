@@ -46,15 +46,17 @@ fn the_asks_of_a_step_wait_together_and_one_answer_allows_them_all() {
     assert!(approvals.iter().all(|approval| approval["state"] == "holding"), "{approvals:?}");
     let steps: BTreeSet<String> = approvals.iter().map(|approval| approval["run"].to_string()).collect();
     assert_eq!(steps.len(), 1, "they are of one run");
+    let run = approvals[0]["run"].as_str().expect("a run");
+    let step = approvals[0]["call"].as_str().and_then(|call| call.split('_').nth(1)).expect("a step");
+    let mark = format!("#{}.{step}", &run[run.len() - 6..]);
     assert_eq!(
-        text(&home, &["approval", "list"]).matches("#1").count(),
+        text(&home, &["approval", "list"]).matches(&mark).count(),
         3,
         "the list says what belongs together"
     );
     let card = text(&home, &["approval", "show", id(&approvals[0])]);
     let command = format!("dromia {}", about("approve", &approvals).join(" "));
     assert!(card.contains("two") && card.contains("three") && card.contains(&command), "{card}");
-    let run = approvals[0]["run"].as_str().expect("a run");
     let why = document(&home, &["run", "why", run]);
     let first = format!("dromia approval show {}", id(&approvals[0]));
     assert_eq!(why["command"], first.as_str(), "it says nothing of the calls, so it allows none: {why}");

@@ -82,6 +82,9 @@ pub enum Turn {
         at: Timestamp,
         /// What it said.
         text: String,
+        /// Why nobody was told that, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        withheld: Option<Withheld>,
         /// Its calls, each with its one result.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<Call>,
@@ -89,6 +92,15 @@ pub enum Turn {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         handed: Vec<Handed>,
     },
+}
+
+/// Why nobody was told what an agent said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Withheld {
+    /// The rule that refused it.
+    pub rule: String,
+    /// The reason, for people.
+    pub reason: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use dromia_api::approval::Approval;
 use dromia_api::list::LIMIT_MAX;
-use dromia_api::run::{DecidedBy, Decision};
-use dromia_api::{CallId, List, Network, RunId, TENANT_DEFAULT, shown, status};
+use dromia_api::run::{DecidedBy, Decision, Run};
+use dromia_api::{ApprovalState, CallId, List, Network, RunId, TENANT_DEFAULT, shown, status};
 use dromia_cli::output::{pairs, time};
 use dromia_cli::{Client, Context, Exit, Global, Output};
 use dromia_guard::policy::{DEFAULT, DEFAULT_TESTS, PolicyProblem, PolicyText, VERSION, run_tests};
@@ -184,7 +184,7 @@ impl Explained {
 }
 
 /// Asks the server what its journal says of a call. Of one that was tried more than once, the last decision counts; one that
-/// nothing was decided about may wait for approval.
+/// nothing was decided about may wait for approval, or for its turn behind one that does.
 fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<Explained> {
     let client = client(home, global);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -201,16 +201,20 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
     if let Some(decision) = found {
         return Ok(Explained::Decided(Box::new(decision)));
     }
-    // So many wait at a time that a few pages hold them.
-    let mut path = format!("/v1/approvals?open=true&limit={LIMIT_MAX}");
+    let run: Run = tokio.block_on(client.get(&format!("/v1/runs/{}", asked.run)))?;
+    // The newest come first: those that the agent asked for since the run began, each id minted after the run's.
+    let listed = format!("/v1/approvals?agent={}&limit={LIMIT_MAX}", run.agent);
+    let mut path = listed.clone();
     loop {
         let page: List<Approval> = tokio.block_on(client.get(&path))?;
         let is_it = |approval: &Approval| (approval.run, approval.call) == (asked.run, asked.call);
+        let is_older = |last: &Approval| last.id.as_bytes() < asked.run.as_bytes();
+        let is_last = page.items.last().is_none_or(is_older);
         if let Some(approval) = page.items.into_iter().find(is_it) {
             return Ok(Explained::Waits(Box::new(approval)));
         }
-        match page.next {
-            Some(next) => path = format!("/v1/approvals?open=true&limit={LIMIT_MAX}&after={next}"),
+        match page.next.filter(|_| !is_last) {
+            Some(next) => path = format!("{listed}&after={next}"),
             None => break,
         }
     }
@@ -221,9 +225,21 @@ fn decided(home: &Home, asked: &ExplainCall, global: &Global) -> anyhow::Result<
 }
 
 fn waiting(approval: &Approval) -> String {
-    let verdict = match approval.cools_until {
-        None => "none so far: it waits for a person".to_owned(),
-        Some(at) => format!("none so far: it is put off until {}, and a person may refuse it", time(at)),
+    let by = shown(approval.answered_by.as_deref().unwrap_or("nobody"));
+    let verdict = match (approval.state, approval.cools_until) {
+        (ApprovalState::Holding | ApprovalState::Waiting, None) => {
+            "none so far: it waits for a person".to_owned()
+        }
+        (ApprovalState::Holding | ApprovalState::Waiting, Some(at)) => {
+            format!("none so far: it is put off until {}, and a person may refuse it", time(at))
+        }
+        (ApprovalState::Approved | ApprovalState::Used, _) => {
+            format!("none so far: {by} allowed it, and it is judged again when its turn comes")
+        }
+        (ApprovalState::Denied, _) => format!("none so far: {by} refused it, and its run is told next"),
+        (ApprovalState::Withdrawn | ApprovalState::Expired, _) => {
+            "none: the call did not begin, and nobody is asked any more".to_owned()
+        }
     };
     pairs(&[
         ("call", format!("{} {}", approval.call, shown(&approval.tool))),

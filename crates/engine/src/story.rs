@@ -73,6 +73,8 @@ pub(crate) struct Story {
     stays: Label,
     /// The units of turns that have not ended.
     fresh: Vec<Fresh>,
+    /// The units of them whose words nobody was told, each with its place and the rule.
+    unsaid: Vec<(usize, String)>,
     /// Where the newest unit comes from.
     origin: Origin,
     /// The position of the newest item.
@@ -119,6 +121,7 @@ impl Story {
             past: Arc::default(),
             stays: Label::PUBLIC_FACT,
             fresh: Vec::new(),
+            unsaid: Vec::new(),
             origin: Origin { place: 0, step: 0, said: Label::PUBLIC_FACT, vouched: Vec::new() },
             place: 0,
             by_hand: Label::ACTOR_TEXT,
@@ -164,7 +167,10 @@ impl Story {
 
     /// Adds an inbox item that a run took. What the run does comes after the last of them.
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
+        self.take_back();
         self.tell_item(item)?;
+        // One that waited for its client is closed by the item.
+        self.take_back();
         self.own_from = self.transcript.turns().len();
         self.began = false;
         (self.clean_to, self.closed) = (0, false);

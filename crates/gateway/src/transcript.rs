@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use dromia_api::session::{Call, Handed, Transcript, Turn};
+use dromia_api::session::{Call, Handed, Transcript, Turn, Withheld};
 use dromia_contracts::client::{Answers, HandedCall};
 use dromia_contracts::content::{AssistantMessage, Part, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
@@ -86,6 +86,7 @@ struct Open {
     seq: u64,
     at: Timestamp,
     message: AssistantMessage,
+    withheld: Option<Withheld>,
     results: BTreeMap<CallId, ToolResult>,
     /// The calls that were handed to a client.
     handed: Vec<CallId>,
@@ -140,7 +141,7 @@ impl Open {
             }
         }
         let text = parts_text(&self.message.parts);
-        Turn::Unit { run, seq: self.seq, at: self.at, text, calls, handed }
+        Turn::Unit { run, seq: self.seq, at: self.at, text, withheld: self.withheld, calls, handed }
     }
 }
 
@@ -153,8 +154,9 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
         match entry {
             Entry::ModelReplied(_) | Entry::CallAsked(_) => {
                 let message = stored.body.as_deref().map(read).transpose()?.unwrap_or_default();
-                let (seq, at) = (stored.seq, stored.at);
-                open = Some(Open { seq, at, message, results: BTreeMap::new(), handed: Vec::new() });
+                let (seq, at, withheld) = (stored.seq, stored.at, withheld(entry));
+                let (results, handed) = (BTreeMap::new(), Vec::new());
+                open = Some(Open { seq, at, message, withheld, results, handed });
             }
             Entry::ToolFinished(_) | Entry::ToolRefused(_) => {
                 if let (Some(open), Some(body)) = (&mut open, stored.body.as_deref()) {
@@ -188,6 +190,12 @@ fn units(run: RunId, entries: &[StoredEntry], turns: &mut Vec<Turn>) -> Answer<O
         }
     }
     Ok(open.filter(Open::is_handed))
+}
+
+/// Says why nobody was told what a model said, if so.
+fn withheld(entry: Entry) -> Option<Withheld> {
+    let Entry::ModelReplied(replied) = entry else { return None };
+    replied.withheld.map(|withheld| Withheld { rule: withheld.rule, reason: withheld.reason })
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {

@@ -3,6 +3,7 @@
 //! from.
 
 mod together;
+mod unrun;
 
 use anstyle::{AnsiColor, Style};
 use dromia_api::approval::{
@@ -27,6 +28,7 @@ use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
 
 use self::together::{Steps, also_told, cut, others, told};
+use self::unrun::unrun;
 
 /// What stands word for word in what somebody trusted said.
 const SAID: Style = AnsiColor::Green.on_default();
@@ -286,28 +288,6 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
         output.paint(FOUND, "[found]")
     ));
     output.painted_lines(&lines.join("\n"))
-}
-
-/// Says of a call that was allowed and never began why not: what its run decided about it, where that is known; one that would
-/// have begun in a run of its own is told of to its session.
-async fn unrun(cli: &Cli<'_>, approval: &Approval) -> Option<String> {
-    if approval.state != ApprovalState::Withdrawn || approval.answered_by.is_none() {
-        return None;
-    }
-    let path = format!("/v1/runs/{}/decisions?limit={LIMIT_MAX}", approval.run);
-    // What cannot be asked is left out.
-    let found = cli.client.get::<List<dromia_api::run::Decision>>(&path).await.ok();
-    let decided = found.into_iter().flat_map(|page| page.items);
-    let last = decided.rev().find(|decision| decision.call == approval.call);
-    if last.as_ref().is_some_and(|decision| decision.allowed) {
-        // It began by another right.
-        return None;
-    }
-    Some(match last.and_then(|decision| decision.rule.map(|rule| (rule, decision.why))) {
-        Some((rule, why)) => format!("{}: {}", shown(&rule), shown(&why)),
-        None => "what was judged has changed since it was allowed, or its run or agent ended first; its session was told"
-            .to_owned(),
-    })
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.

@@ -143,8 +143,11 @@ fn turn_text(turn: &Turn) -> String {
             }
             out
         }
-        Turn::Unit { at, text, calls, handed, .. } => {
+        Turn::Unit { at, text, withheld, calls, handed, .. } => {
             let mut out = format!("{} agent", time(*at));
+            if let Some(withheld) = withheld {
+                out.extend([" (withheld, so told to nobody: ", &withheld.rule, ")"]);
+            }
             if !text.is_empty() {
                 out.push('\n');
                 out.push_str(text);

@@ -335,6 +335,11 @@ fn a_session_is_not_told_that_a_call_ran_which_was_refused_when_it_was_about_to_
     };
     assert!(told.contains("It did not run: nothing was done") && !told.contains("It ran in"), "{told}");
     assert_eq!(lines(&home, "changed"), 0);
+    // Why is told by the run that was to begin it, not by the one that left it waiting.
+    let card = home.run(&["approval", "show", id(&approval)]);
+    let card = String::from_utf8_lossy(&card.stdout).into_owned();
+    assert!(card.contains("did not run") && card.contains("approval-mismatch"), "{card}");
+    assert!(!card.contains("This call waits for a person's approval"), "{card}");
     drop(server);
 }
 

@@ -196,6 +196,14 @@ fn an_answer_that_no_grant_lets_out_is_told_by_no_way() {
     let made = home.run(&["agent", "create", AGENT, "--grant", "model"]);
     assert!(made.status.success(), "{}", stderr(&made));
     assert_refused(&home, &server, "default deny");
+    // The record has it, and says that nobody was told.
+    let event = json!({"text": ASKED, "agent": AGENT, "wait": true});
+    let (_, answer) = block_on(server.event(&event));
+    let session = answer["session"].as_str().expect("a session");
+    let shown = printed(&home.run(&["session", "show", session]));
+    assert!(shown.contains(" agent (withheld, so told to nobody: default deny)\n"), "{shown}");
+    let document = printed(&home.run(&["session", "show", session, "--json"]));
+    assert!(document.contains("\"withheld\"") && document.contains("\"default deny\""), "{document}");
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //! without them. So the label of a request is that of what stands in it, and nothing is told with a better label than
 //! it had.
 //!
+//! What was withheld when it was said is told in no later turn, whatever its label: nobody heard it.
+//!
 //! A handle is a place in the session and within its run, `3/call_1_0` or `3/step_2`. It names no run and no session, so
 //! an imported session has the same bytes, and no other session can be named by it.
 
@@ -75,12 +77,33 @@ impl Story {
 
     /// Adds a whole unit of a run.
     pub(super) fn push_unit(&mut self, unit: Unit) {
+        if let Some(withheld) = &self.withheld {
+            self.unsaid.push((self.transcript.turns().len(), withheld.rule.clone()));
+        }
         if self.tainted_past == TaintedPast::Handle {
             // All of a unit that waited for its client belongs to this turn again, what its other calls gave as well.
             self.label = self.label.join(label_of_unit(&unit)).join(self.origin.said);
             self.fresh.push(Fresh { at: self.transcript.turns().len(), origin: self.origin.clone() });
         }
         self.transcript.push_unit(unit);
+    }
+
+    /// Takes back what was said in runs of before and withheld: nobody heard it, so the conversation goes on without it, and
+    /// the model is told so in its place.
+    pub(super) fn take_back(&mut self) {
+        for (at, rule) in std::mem::take(&mut self.unsaid) {
+            let Some(Turn::Unit(unit)) = self.transcript.turns().get(at) else { continue };
+            let parts = &unit.message().parts;
+            if parts.is_empty() {
+                continue;
+            }
+            let text = format!("[what you said here was refused by {rule} and told to nobody]");
+            // The rule of a journal from elsewhere is trusted no more than the words that it refused.
+            let notice = vec![Part::text(text, join_of(parts))];
+            let call = |call: &ToolCall| (call.tool.clone(), call.arguments.clone());
+            let retold = unit.retold(notice, call, |result| result.parts.clone());
+            self.transcript.replace_unit(at, retold);
+        }
     }
 
     /// Ends the turns of before, because somebody says something new.

@@ -223,3 +223,43 @@ fn a_masked_call_is_not_judged_and_the_next_answer_is_another_one() {
     let next = CallId { step: 2, index: 0 };
     assert!(story.call(next).is_some() && story.masked(next).is_none() && story.withheld.is_none());
 }
+
+#[test]
+fn an_answer_that_was_withheld_is_taken_back_when_its_run_is_over_and_another_one_stays() {
+    let (label, said) = (Label::CLAIM, "the till is open");
+    let words = |story: &Story| {
+        let units = story.transcript.turns().iter().filter_map(|turn| match turn {
+            Turn::Unit(unit) => Some(unit.message().parts.clone()),
+            Turn::Input(_) => None,
+        });
+        units.flatten().collect::<Vec<_>>()
+    };
+    for withheld in [None, Some(Withheld { rule: "default deny".into(), reason: "no".into() })] {
+        let message = AssistantMessage { parts: vec![Part::text(said, label)], calls: vec![] };
+        let body = serde_json::to_vec(&message).expect("it is JSON");
+        let replied = Entry::ModelReplied(ModelReplied {
+            step: 1,
+            attempt: 1,
+            usage: Usage::default(),
+            detail: UsageDetail::default(),
+            cost_micros: 0,
+            finish: Finish::Stop,
+            stopped_at: None,
+            tools: Vec::new(),
+            clean: true,
+            withheld: withheld.clone(),
+            masked: Vec::new(),
+        });
+        let mut story = Story::new(1);
+        story.add_entry(&replied, Some(&body)).expect("it is readable");
+        assert_eq!(words(&story), [Part::text(said, label)], "its own run has it");
+        assert_eq!(parts_text(&story.reply), said, "what is judged is what was said");
+        story.end_run(RUN);
+        story.add_item(&item("and?", None, Offer::default())).expect("it is readable");
+        let told = match withheld {
+            None => said,
+            Some(_) => "[what you said here was refused by default deny and told to nobody]",
+        };
+        assert_eq!(words(&story), [Part::text(told, label)]);
+    }
+}

@@ -265,6 +265,25 @@ fn any_row_that_is_removed_is_missed_where_it_was() {
 }
 
 #[test]
+fn an_item_that_a_run_took_is_missed_or_known_to_be_another_one() {
+    for position in 1..=5_i64 {
+        for (sql, problem) in [
+            ("DELETE FROM inbox WHERE position = ?1", AuditProblem::RowRemoved),
+            ("UPDATE inbox SET item = zeroblob(16) WHERE position = ?1", AuditProblem::RowChanged),
+        ] {
+            let (checked, _) = after(|db| assert_eq!(db.execute(sql, [position]).expect("is done"), 1));
+            let row = format!("item {position} of the inbox of {SESSION}");
+            let found = checked.findings.iter().any(|finding| {
+                finding.problem == problem
+                    && finding.row.as_ref() == Some(&row)
+                    && finding.detail.as_ref().is_some_and(|detail| detail.contains(" took "))
+            });
+            assert!(found, "{sql} {position}: {:?}", checked.findings);
+        }
+    }
+}
+
+#[test]
 fn a_tail_that_is_cut_off_is_missed_with_a_checkpoint_and_without() {
     let last = kept().checkpoint.seal;
     for first in 1..=last {

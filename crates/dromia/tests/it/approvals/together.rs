@@ -84,6 +84,26 @@ fn the_asks_of_a_step_wait_together_and_one_answer_allows_them_all() {
 }
 
 #[test]
+fn a_call_that_is_approved_behind_one_that_waits_is_explained_as_it_stands() {
+    let home = home("hold_ms: 60000");
+    let server = home.serve();
+    agent(&home, "clerk");
+    let (_, approvals) = asked_together(&home, &["front", "behind"]);
+    document(&home, &["approval", "approve", id(&approvals[1])]);
+    let told = [("waits for a person", "holding"), ("allowed it, and it is judged again", "approved")];
+    for (approval, (verdict, state)) in approvals.iter().zip(told) {
+        let (run, call) =
+            (approval["run"].as_str().expect("a run"), approval["call"].as_str().expect("a call"));
+        let explained = text(&home, &["policy", "explain", run, call]);
+        let stands = format!("{} ({state})", id(approval));
+        assert!(explained.contains(verdict) && explained.contains(&stands), "{explained}");
+    }
+    let run = approvals[0]["run"].as_str().expect("a run");
+    assert!(!home.run(&["policy", "explain", run, "call_9_0"]).status.success(), "there is no such call");
+    drop(server);
+}
+
+#[test]
 fn a_call_that_is_not_shown_whole_is_in_no_command() {
     let home = home("hold_ms: 60000");
     let server = home.serve();

@@ -1,5 +1,5 @@
 //! The journals of a tenant, each read from its first entry on with everything that was said, and compared with how far the
-//! seals go, and with whose its run is and how it stands by its row.
+//! seals go, with whose its run is and how it stands by its row, and with the items of the inbox that it says it took.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -98,6 +98,9 @@ impl Walk<'_> {
         if let Some(detail) = told.differs(&row.run) {
             self.found_with(AuditProblem::RunChanged, place, Some(detail));
         }
+        if let Some(begun) = told.begun {
+            self.taken(&row.run, &begun)?;
+        }
         self.said(place, run)?;
         self.is_covered(place, run, journal.seq())
     }
@@ -114,6 +117,40 @@ impl Walk<'_> {
             .exists(params![self.tenant.as_bytes(), place.run, stored(seq)])?;
         let problem = if is_there { AuditProblem::EntryChanged } else { AuditProblem::EntryRemoved };
         self.found_with(problem, Place { seq: Some(seq), ..place }, Some(detail));
+        Ok(())
+    }
+
+    /// Looks for the items that a run says it took, each where it stood. Nothing but the erasure of their agent takes items
+    /// away, and that begins with a record.
+    fn taken(&mut self, run: &Run, begun: &RunStarted) -> Result<(), OpenError> {
+        for (index, item) in begun.items.iter().enumerate() {
+            let position = begun.after.saturating_add(index as u64).saturating_add(1);
+            let is_it: Option<bool> = self
+                .db
+                .prepare_cached(
+                    "SELECT item = ?4 FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3",
+                )?
+                .query_row(
+                    params![
+                        self.tenant.as_bytes(),
+                        begun.session.as_bytes(),
+                        stored(position),
+                        item.as_bytes()
+                    ],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let problem = match is_it {
+                Some(true) => continue,
+                Some(false) => AuditProblem::RowChanged,
+                None => AuditProblem::RowRemoved,
+            };
+            if self.is_agent_erased(begun.agent)? {
+                return Ok(());
+            }
+            let row = format!("item {position} of the inbox of {}", begun.session);
+            self.found_row(problem, row, None, Some(format!("{} took {item} from there", run.id)));
+        }
         Ok(())
     }
 

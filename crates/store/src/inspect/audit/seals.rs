@@ -243,7 +243,11 @@ impl<'a> Walk<'a> {
 
     fn is_erased(&mut self, owner: Option<Owner>) -> rusqlite::Result<bool> {
         let Some(Owner { agent, .. }) = owner else { return Ok(false) };
-        let agent = AgentId::from_bytes(agent);
+        self.is_agent_erased(AgentId::from_bytes(agent))
+    }
+
+    /// Tells whether a record says that an agent is erased.
+    pub(super) fn is_agent_erased(&mut self, agent: AgentId) -> rusqlite::Result<bool> {
         if !self.erased.contains(&agent) {
             // It may have been erased since we began.
             self.learn_erased()?;

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -131,8 +132,12 @@ impl Asked {
         }
     }
 
+    /// Types, and waits until the terminal has taken it: that is done beside, and what it takes later is shown or not as it
+    /// stands then. A look at whether something can be read waits for it.
     fn types(&mut self, text: &str) {
         self.ours.write_all(text.as_bytes()).expect("it is typed");
+        let mut looked = [PollFd::new(&self.theirs, PollFlags::IN)];
+        poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).expect("it is looked at");
     }
 
     /// Whether the terminal shows what is typed.

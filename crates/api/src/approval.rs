@@ -1,6 +1,6 @@
 //! Approvals on the wire: calls that wait for a person, answers to them, and rules that answer ahead.
 
-use dromia_contracts::approval::{ApprovalState, Origin, RuleAnswer};
+use dromia_contracts::approval::{ApprovalState, Contents, Origin, RuleAnswer};
 use dromia_contracts::opinion::Opinion;
 use dromia_contracts::tool::ArgumentRole;
 use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
@@ -37,6 +37,9 @@ pub struct Approval {
     pub action: Digest,
     /// The digest of everything that was judged; a call with another one is another call.
     pub binding: Digest,
+    /// The files that its program could execute, to which the binding holds it; absent where it runs no program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
     /// The rule that asks, or delays.
     pub rule: String,
     /// Why it does.

@@ -28,8 +28,8 @@ pub mod tool;
 
 pub use dromia_contracts::agent::{AgentConfig, AgentState, Erased, Handle};
 pub use dromia_contracts::approval::{
-    ApprovalState, Barred, Origin, Rule, RuleAnswer, RuleError, RuleTool, Seen, Suggestion, hides, shown,
-    suggest,
+    ApprovalState, Barred, BoundFiles, Contents, Origin, Rule, RuleAnswer, RuleError, RuleTool, Seen,
+    Suggestion, hides, shown, suggest,
 };
 pub use dromia_contracts::budget::{Exhausted, Measure, Per, Period};
 pub use dromia_contracts::capability::CapabilityUse;

@@ -20,6 +20,7 @@
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
 
 mod barred;
+mod bound;
 mod rule;
 mod suggest;
 
@@ -39,6 +40,7 @@ use crate::scope::Actor;
 use crate::tool::ArgumentRole;
 
 pub use self::barred::{Barred, RuleTool};
+pub use self::bound::{BoundFiles, BoundParts, Contents};
 pub use self::rule::{Rule, RuleError};
 pub use self::suggest::{Seen, Suggestion, suggest};
 
@@ -242,8 +244,11 @@ pub struct Approval {
     pub arguments: String,
     /// The digest of tool and arguments.
     pub action: Digest,
-    /// BLAKE3 of everything that was judged: action, tool, destination, limits, principal, rule and policy.
+    /// BLAKE3 of everything that was judged: action, tool, destination, limits, files, principal, rule and policy.
     pub binding: Digest,
+    /// Of what the binding is made, part by part. Rows of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<BoundParts>,
     /// Where the arguments came from, in their order.
     pub origins: Vec<ArgumentOrigin>,
     /// The rule that asks.

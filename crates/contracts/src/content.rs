@@ -4,14 +4,14 @@
 //! a reader that meets an unknown tag refuses the body instead of dropping a part.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::id::CallId;
 use crate::label::Label;
 use crate::scope::Actor;
 
 /// One labelled piece of content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Part {
     /// Plain text.
@@ -30,6 +30,42 @@ pub enum Part {
         /// How far it may be trusted and who may read it.
         label: Label,
     },
+}
+
+/// What a part is written as, whichever it is. Read at once: a tag that may stand anywhere would have all of it kept first,
+/// and every turn reads its whole past.
+#[derive(Deserialize)]
+struct WrittenPart {
+    r#type: PartKind,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    media: Option<Media>,
+    #[serde(default)]
+    data: Option<String>,
+    label: Label,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PartKind {
+    Text,
+    Image,
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WrittenPart { r#type, text, media, data, label } = WrittenPart::deserialize(deserializer)?;
+        let missing = de::Error::missing_field;
+        Ok(match r#type {
+            PartKind::Text => Self::Text { text: text.ok_or_else(|| missing("text"))?, label },
+            PartKind::Image => Self::Image {
+                media: media.ok_or_else(|| missing("media"))?,
+                data: data.ok_or_else(|| missing("data"))?,
+                label,
+            },
+        })
+    }
 }
 
 /// What the bytes of a picture are.

@@ -8,6 +8,8 @@
 //! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves, [`audit`] what proves it; [`store`] says *how it becomes durable*; the remaining modules are
 //! the ports through which rooms reach one another.
 
+mod parsed;
+
 pub mod id;
 pub mod scope;
 

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
+use crate::approval::{BoundFiles, Contents};
 use crate::content::{Part, ToolCall};
 use crate::digest::Digest;
 use crate::egress::{Decision, Reaches};
@@ -235,6 +236,17 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
 
     /// Tells the most that one call of a tool may use under these terms; nothing for a tool that runs no program.
     fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits>;
+
+    /// Looks at the files that a call's program could execute. Nothing for a call that runs no program, which is every call of
+    /// most hosts; an error says why nobody can look now.
+    fn contents<'a>(
+        &'a self,
+        _agent: AgentId,
+        _call: &'a PreparedCall,
+        _extent: BoundFiles,
+    ) -> BoxFuture<'a, Result<Option<Contents>, String>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Lets go of whatever is kept for the next call of a run, which has come to rest. Most hosts keep nothing.
     fn let_go(&self, _run: RunId) {}

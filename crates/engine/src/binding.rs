@@ -1,8 +1,12 @@
 //! What an approval is bound to: everything that was judged, as one digest.
 //!
+//! Its parts have marks of their own, by which a person is told what changed. Contents of the files that a program could execute
+//! are handed in: whoever looks at them, looks before.
+//!
 //! It is a function of its inputs and of nothing else, so the digest that is made when a call is asked about and the one that
 //! is made when it is about to begin are equal if and only if nothing of it changed in between. It decides nothing.
 
+use dromia_contracts::approval::{BoundParts, Contents};
 use dromia_contracts::sandbox::Limits;
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::tool::{PreparedCall, ToolDescriptor};
@@ -35,6 +39,8 @@ pub struct Bound<'a> {
     pub policy: Option<Digest>,
     /// The word of the verdict, where it is another one than to ask.
     pub verdict: Option<&'a str>,
+    /// The files that the call's program could execute, as they are now; nothing for a call that runs none.
+    pub contents: Option<Contents>,
 }
 
 impl Bound<'_> {
@@ -43,8 +49,30 @@ impl Bound<'_> {
         Digest::from_bytes(*blake3::hash(self.written().as_bytes()).as_bytes())
     }
 
+    /// Marks each part of it.
+    pub fn parts(&self) -> BoundParts {
+        let fields = self.fields();
+        let mark = |names: &[&str]| {
+            let part: Vec<_> = names.iter().map(|name| &fields[*name]).collect();
+            let text = serde_json::to_vec(&part).unwrap_or_default();
+            let [a, b, c, d, ..] = *blake3::hash(&text).as_bytes();
+            u32::from_be_bytes([a, b, c, d])
+        };
+        BoundParts {
+            call: mark(&["action", "effect", "reaches", "network"]),
+            tool: mark(&["tool", "limits", "sandbox", "net"]),
+            asker: mark(&["tenant", "agent", "author", "grants"]),
+            rule: mark(&["rule", "policy", "verdict"]),
+            contents: self.contents,
+        }
+    }
+
     /// Writes it as JSON with sorted keys.
     fn written(&self) -> String {
+        self.fields().to_string()
+    }
+
+    fn fields(&self) -> Value {
         let reaches = self.call.reaches.as_ref().map(|reaches| {
             json!({
                 "method": reaches.method.as_str(),
@@ -72,13 +100,17 @@ impl Bound<'_> {
         if let Some(verdict) = self.verdict {
             bound["verdict"] = Value::from(verdict);
         }
-        bound.to_string()
+        if let Some(Contents { digest, files, extent, is_cut }) = self.contents {
+            bound["contents"] = json!({ "digest": digest, "files": files, "extent": extent, "cut": is_cut });
+        }
+        bound
     }
 }
 
 #[cfg(test)]
 mod tests {
     use dromia_contracts::CallId;
+    use dromia_contracts::approval::BoundFiles;
     use dromia_contracts::egress::{Method, Reaches};
     use dromia_contracts::label::Label;
     use dromia_contracts::sandbox::{Level, Network};
@@ -100,6 +132,7 @@ mod tests {
         rule: String,
         policy: Option<Digest>,
         verdict: Option<&'static str>,
+        contents: Option<Contents>,
     }
 
     impl Inputs {
@@ -131,6 +164,7 @@ mod tests {
                 rule: "ask exec".to_owned(),
                 policy: Some(Digest::from_bytes([4; 32])),
                 verdict: None,
+                contents: None,
             }
         }
 
@@ -147,6 +181,7 @@ mod tests {
                 rule: &self.rule,
                 policy: self.policy,
                 verdict: self.verdict,
+                contents: self.contents,
             }
         }
     }
@@ -156,7 +191,7 @@ mod tests {
     }
 
     /// Every way in which something that is judged may change.
-    const CHANGES: [fn(&mut Inputs); 29] = [
+    const CHANGES: [fn(&mut Inputs); 34] = [
         |inputs| inputs.tenant = TenantId::from_bytes([9; 16]),
         |inputs| inputs.agent = AgentId::from_bytes([9; 16]),
         |inputs| inputs.author = Actor::new("cli:eve"),
@@ -186,7 +221,15 @@ mod tests {
         |inputs| inputs.policy = None,
         |inputs| inputs.policy = Some(Digest::from_bytes([9; 32])),
         |inputs| inputs.verdict = Some("delay"),
+        |inputs| inputs.contents = Some(HELD),
+        |inputs| inputs.contents = Some(Contents { digest: Digest::from_bytes([9; 32]), ..HELD }),
+        |inputs| inputs.contents = Some(Contents { files: 2, ..HELD }),
+        |inputs| inputs.contents = Some(Contents { extent: BoundFiles::Named, ..HELD }),
+        |inputs| inputs.contents = Some(Contents { is_cut: true, ..HELD }),
     ];
+
+    const HELD: Contents =
+        Contents { digest: Digest::from_bytes([8; 32]), files: 1, extent: BoundFiles::All, is_cut: false };
 
     fn reaches(method: Method, url: &str, secrets: &[&str]) -> Reaches {
         let secrets = secrets.iter().map(|&name| name.to_owned()).collect();
@@ -200,6 +243,8 @@ mod tests {
             let mut inputs = Inputs::new();
             change(&mut inputs);
             let digest = inputs.bound().digest();
+            let parts = Inputs::new().bound().parts().changed(&inputs.bound().parts());
+            assert_eq!(parts.len(), 1, "what changed is told, and nothing else: {parts:?}");
             assert_eq!(inputs.clone().bound().digest(), digest, "it is a function of its inputs");
             seen.push(digest);
         }

@@ -1,7 +1,7 @@
 //! What the operator decides about the engine, with its defaults.
 
 use dromia_contracts::Actor;
-use dromia_contracts::approval::{Rule, RuleAnswer};
+use dromia_contracts::approval::{BoundFiles, Rule, RuleAnswer};
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use jiff::SignedDuration;
@@ -69,6 +69,8 @@ pub struct ApprovalsConfig {
     pub approvers: Vec<Actor>,
     /// The platforms of sessions that nobody attends: what must be asked there is refused.
     pub unattended: Vec<String>,
+    /// Which files a call is bound to that runs a program.
+    pub files: BoundFiles,
     /// The rules that answer for every tenant.
     pub rules: Vec<DeclaredRule>,
 }
@@ -90,6 +92,7 @@ impl Default for ApprovalsConfig {
             cooling: SignedDuration::from_mins(10),
             approvers: Vec::new(),
             unattended: vec![dromia_contracts::delivery::WEBHOOK.to_owned()],
+            files: BoundFiles::default(),
             rules: Vec::new(),
         }
     }

@@ -181,6 +181,8 @@ pub struct Asks {
     pub call: PreparedCall,
     /// The request, as it stands if it is made. Its binding is what the call is bound to now.
     pub approval: Approval,
+    /// What of that is another one than what was approved, in words; empty where nothing was approved, and where nobody knows.
+    pub changed: Vec<&'static str>,
     /// The policy that was asked.
     pub policy: Option<Digest>,
     /// Whether there is anybody who could be asked; a call that time allows needs nobody.

@@ -151,6 +151,7 @@ impl Story {
             {
                 if says_nothing(stored) {
                     story.goes_on = true;
+                    story.completed |= stored.kind == COMPLETED;
                     continue;
                 }
                 let entry = stored
@@ -415,11 +416,21 @@ impl Story {
     }
 }
 
+/// The kind that tells a model nothing but that its run has ended well.
+const COMPLETED: &str = "run_completed";
+
 /// Tells whether an entry is one of those that tell a model nothing, so that it is not even read: every turn tells all of
 /// the past anew. One that this program does not know is read, and refused.
 fn says_nothing(stored: &StoredEntry) -> bool {
-    const SILENT: [&str; 6] =
-        ["run_started", "model_called", "opinion_called", "opinion_given", "signal_taken", "run_parked"];
+    const SILENT: [&str; 7] = [
+        "run_started",
+        "model_called",
+        "opinion_called",
+        "opinion_given",
+        "signal_taken",
+        "run_parked",
+        COMPLETED,
+    ];
     let kind = stored.kind.as_str();
     SILENT.contains(&kind) && Entry::KINDS.contains(&(kind, stored.version))
 }

@@ -104,6 +104,7 @@ pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::App
         context: approval.context.to_string(),
         action,
         binding,
+        contents: approval.bound.and_then(|bound| bound.contents),
         rule,
         reason,
         approvers: approval.approvers.iter().map(ToString::to_string).collect(),

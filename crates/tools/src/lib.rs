@@ -16,6 +16,7 @@ pub mod toolbox;
 
 mod arguments;
 mod catalogue;
+mod contents;
 mod path;
 
 mod edit;

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_contracts::approval::{BoundFiles, Contents};
 use dromia_contracts::content::{Part, ToolCall};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::Line;
@@ -27,7 +28,7 @@ use dromia_contracts::tool::{
     Manifest, Pieces, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::vault::{Leaks, mask};
-use dromia_contracts::{BoxFuture, RunId};
+use dromia_contracts::{AgentId, BoxFuture, RunId};
 use tokio::sync::Semaphore;
 
 use crate::arguments::{HttpRequest, parse};
@@ -219,6 +220,15 @@ impl ToolHost for Toolbox {
 
     fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits> {
         Self::runs_programs(tool).then(|| limits::most(terms))
+    }
+
+    fn contents<'a>(
+        &'a self,
+        agent: AgentId,
+        call: &'a PreparedCall,
+        extent: BoundFiles,
+    ) -> BoxFuture<'a, Result<Option<Contents>, String>> {
+        Box::pin(self.contents_of(agent, call, extent))
     }
 
     fn let_go(&self, run: RunId) {

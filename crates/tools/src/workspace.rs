@@ -70,6 +70,11 @@ pub(crate) enum Entry {
     Directory(OwnedFd),
 }
 
+/// A name as the kernel takes it. Programs may leave some that are no text.
+pub(crate) trait Name: rustix::path::Arg + Copy {}
+
+impl<T: rustix::path::Arg + Copy> Name for T {}
+
 /// A held workspace.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -138,7 +143,7 @@ impl Workspace {
     }
 
     /// Opens whatever a name in a held directory is, a file for reading or a directory.
-    pub(crate) fn entry(&self, parent: BorrowedFd<'_>, name: &str) -> Result<Entry, FileError> {
+    pub(crate) fn entry(&self, parent: BorrowedFd<'_>, name: impl Name) -> Result<Entry, FileError> {
         let handle = open_child(parent, name, OFlags::RDONLY, Mode::empty(), self.resolver)?;
         match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
             FileType::RegularFile => Ok(Entry::File(File::from(handle))),
@@ -164,7 +169,7 @@ impl Workspace {
 }
 
 /// Tells what a name in a held directory is, without following it; `None` if there is nothing.
-pub(crate) fn kind(parent: BorrowedFd<'_>, name: &str) -> Result<Option<FileType>, FileError> {
+pub(crate) fn kind(parent: BorrowedFd<'_>, name: impl Name) -> Result<Option<FileType>, FileError> {
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
         Err(Errno::NOENT) => Ok(None),
@@ -203,7 +208,7 @@ fn child_directory(
 
 fn open_child(
     parent: BorrowedFd<'_>,
-    name: &str,
+    name: impl Name,
     flags: OFlags,
     mode: Mode,
     resolver: Resolver,
@@ -220,7 +225,7 @@ fn open_child(
     }
 }
 
-fn beneath(directory: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+fn beneath(directory: BorrowedFd<'_>, path: impl Name, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 1..AGAIN_MAX {
         match rustix::fs::openat2(directory, path, flags, mode, resolve) {

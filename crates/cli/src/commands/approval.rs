@@ -12,7 +12,8 @@ use dromia_api::approval::{
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::tool::Tool;
 use dromia_api::{
-    AgentId, ApprovalId, ApprovalState, List, Origin, Rule, RuleAnswer, RuleTool, Seen, shown, suggest,
+    AgentId, ApprovalId, ApprovalState, BoundFiles, Contents, List, Origin, Rule, RuleAnswer, RuleTool, Seen,
+    shown, suggest,
 };
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -266,6 +267,7 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
         ("answered", answered.unwrap_or_default()),
         ("did not run", unrun.unwrap_or_default()),
         ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
+        ("files", approval.contents.map(held).unwrap_or_default()),
         ("action", approval.action.to_string()),
     ]);
     let mut lines = vec![text, String::new(), shown(&approval.tool)];
@@ -288,6 +290,26 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
         output.paint(FOUND, "[found]")
     ));
     output.painted_lines(&lines.join("\n"))
+}
+
+/// Says to which files the approval of a program is bound.
+fn held(contents: Contents) -> String {
+    let Contents { files, extent, is_cut, .. } = contents;
+    let which = match (extent, files) {
+        (BoundFiles::All, 0) => "none, as long as the workspace stays empty".to_owned(),
+        (BoundFiles::All, 1) => "the 1 of the workspace, as it was when it was asked for".to_owned(),
+        (BoundFiles::All, _) => format!("all {files} of the workspace, as they were when it was asked for"),
+        (BoundFiles::Named, 0) => {
+            "none: the call names none, and no others are held to (approvals.files)".to_owned()
+        }
+        (BoundFiles::Named, _) => {
+            format!(
+                "{files} that the call names, as they were when it was asked for; no others (approvals.files)"
+            )
+        }
+    };
+    let more = if is_cut { "; there are more, which are too many to be looked at" } else { "" };
+    format!("{which}{more}")
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.

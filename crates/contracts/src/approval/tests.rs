@@ -271,6 +271,7 @@ fn approval() -> Approval {
         arguments: "{}".to_owned(),
         action: Digest::from_bytes([5; 32]),
         binding: Digest::from_bytes([6; 32]),
+        bound: None,
         origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: String::new(),

@@ -4,7 +4,7 @@
 //! program is told, and one that allows says where the tool aims.
 
 use dromia_contracts::Actor;
-use dromia_contracts::approval::{Barred, Rule, RuleAnswer, RuleTool};
+use dromia_contracts::approval::{Barred, BoundFiles, Rule, RuleAnswer, RuleTool};
 use dromia_engine::{ApprovalsConfig, DeclaredRule};
 use dromia_tools::Toolbox;
 use jiff::SignedDuration;
@@ -34,6 +34,9 @@ pub(crate) struct WrittenApprovals {
     pub(crate) approvers: Vec<String>,
     /// The platforms of sessions that nobody attends, such as `webhook`: what would be asked there is refused, and listed.
     pub(crate) unattended: Vec<String>,
+    /// Which files an approval of a program is bound to: `all` of the workspace, or only those that the call has `named`, which
+    /// is for workspaces in which other runs write all the time.
+    pub(crate) files: BoundFiles,
     /// Rules for calls that need nobody's answer, such as `file.write path=notes/**`.
     pub(crate) allow: Vec<String>,
     /// Rules for calls that are refused instead of being asked for; one of these goes before any that allows.
@@ -42,13 +45,14 @@ pub(crate) struct WrittenApprovals {
 
 impl Default for WrittenApprovals {
     fn default() -> Self {
-        let ApprovalsConfig { hold, expire, unattended, .. } = ApprovalsConfig::default();
+        let ApprovalsConfig { hold, expire, unattended, files, .. } = ApprovalsConfig::default();
         let ms = |time: SignedDuration| u64::try_from(time.as_millis()).unwrap_or(TIME_MS_MAX);
         Self {
             hold_ms: ms(hold),
             expire_ms: ms(expire),
             approvers: Vec::new(),
             unattended,
+            files,
             allow: Vec::new(),
             deny: Vec::new(),
         }
@@ -62,7 +66,7 @@ pub(super) fn resolve(
     external: &[External],
     check: &mut Check<'_>,
 ) -> ApprovalsConfig {
-    let WrittenApprovals { hold_ms, expire_ms, approvers, unattended, allow, deny } = written;
+    let WrittenApprovals { hold_ms, expire_ms, approvers, unattended, files, allow, deny } = written;
     let mut time = |key: &str, ms: u64| {
         if ms > TIME_MS_MAX {
             check.wrong(key, format!("must be {TIME_MS_MAX} at most, and is {ms}"));
@@ -101,6 +105,7 @@ pub(super) fn resolve(
         cooling,
         approvers: approvers.iter().map(|name| Actor::new(name)).collect(),
         unattended: unattended.clone(),
+        files: *files,
         rules,
     }
 }

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 49] = [
+const GUARDS: [Guard; 50] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -181,6 +181,12 @@ const GUARDS: [Guard; 49] = [
     ),
     guard("asking", "guard/src/gate.rs", "Call::Ask if", "a_gate_that_takes_an_ask_for_a_yes_is_caught"),
     guard("asking", "engine/src/owner.rs", "self.advised(", "an_opinion_that_is_not_asked_for_is_caught"),
+    guard(
+        "asking",
+        "engine/src/owner/approving.rs",
+        "ports.tools.contents(",
+        "a_program_whose_files_changed_since_is_caught",
+    ),
     guard(
         "asking",
         "engine/src/opinion.rs",

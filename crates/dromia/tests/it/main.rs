@@ -14,6 +14,7 @@ mod canaries;
 mod compat;
 mod completions;
 mod configuring;
+mod contents;
 mod cost;
 mod damage;
 mod doctor;

@@ -34,7 +34,7 @@ pub(crate) const FULL: &str = "approvals-full";
 impl Draft {
     /// Begins a call that was approved, or asks for it.
     pub(super) fn asks(&mut self, call: CallId, tool: String, before: &Progress, asks: Asks) -> Next {
-        let Asks { call: prepared, approval, policy, attended, chained } = asks;
+        let Asks { call: prepared, approval, changed, policy, attended, chained } = asks;
         if let Progress::Started { .. } = before {
             self.finish(call, CallStatus::Unknown, vec![Part::text(UNKNOWN_TEXT, Label::PUBLIC_FACT)]);
             return self.go_on();
@@ -52,9 +52,17 @@ impl Draft {
             // It was approved before its turn, and what came before it made it another: it is asked for anew.
             Some(_) if ahead.is_some() => {}
             Some(_) => {
-                let text = "What was approved is not what would happen now: the call, the tool, where it leads, who asks, \
-                            or what the policy says has changed since. Nothing was done.";
-                return self.refuse(call, tool, CallStatus::Denied, Refusing::by(MISMATCH), text);
+                let changed = if changed.is_empty() {
+                    "the call, the tool, where it leads, who asks, or what the policy says has changed since"
+                        .to_owned()
+                } else {
+                    format!("changed since: {}", changed.join("; "))
+                };
+                let text = format!(
+                    "What was approved is not what would happen now: {changed}. Nothing was done. Ask for it again if it is \
+                     still wanted."
+                );
+                return self.refuse(call, tool, CallStatus::Denied, Refusing::by(MISMATCH), &text);
             }
             None => {}
         }

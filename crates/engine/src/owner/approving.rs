@@ -7,10 +7,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::Digest;
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, OPEN_MAX, Origin, QUOTE_BYTES_MAX, Rule,
-    RuleAnswer,
+    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, BoundParts, OPEN_MAX, Origin, QUOTE_BYTES_MAX,
+    Rule, RuleAnswer,
 };
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::{Integrity, Label};
@@ -21,6 +20,7 @@ use dromia_contracts::store::InboxPut;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::transcript::{Transcript, Turn};
 use dromia_contracts::vault::Spotter;
+use dromia_contracts::{CallId, Digest};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -65,7 +65,8 @@ impl Owner {
         if let Some(judgement) = self.answered_ahead(&call, &asking).await? {
             return Ok(judgement);
         }
-        let binding = self.binding(&call, &asking).await?;
+        let (binding, parts) = self.binding(&call, &asking).await?;
+        let changed = self.changed(call.id, binding, &parts).await?;
         let spotter = self.spotter().await;
         let origins = self.origins(&call, spotter);
         let config = &self.core.config.approvals;
@@ -94,6 +95,7 @@ impl Owner {
             arguments: call.arguments.clone(),
             action: call.action,
             binding,
+            bound: Some(parts),
             origins,
             rule: asking.rule,
             reason: asking.reason,
@@ -112,7 +114,14 @@ impl Owner {
             self.core.count_denied(&call.tool);
         }
         let chained = self.story.hops >= self.core.config.hops_max;
-        Ok(Judgement::Asks(Box::new(Asks { call, approval, policy: asking.policy, attended, chained })))
+        Ok(Judgement::Asks(Box::new(Asks {
+            call,
+            approval,
+            changed,
+            policy: asking.policy,
+            attended,
+            chained,
+        })))
     }
 
     /// Tells whether anybody could be asked in this session.
@@ -179,9 +188,15 @@ impl Owner {
     }
 
     /// The digest of everything that is judged: the canonical action, the tool as it is described, where it would reach
-    /// out to, what it may use, who asks and with which grants, the rule and the policy.
-    async fn binding(&self, call: &PreparedCall, asking: &Asking) -> Result<Digest, Lost> {
+    /// out to, what it may use, the files that it could execute, who asks and with which grants, the rule and the policy.
+    async fn binding(&self, call: &PreparedCall, asking: &Asking) -> Result<(Digest, BoundParts), Lost> {
         let ports = &self.core.ports;
+        let contents = ports.tools.contents(self.agent.id, call, self.core.config.approvals.files).await;
+        let contents = contents.map_err(|problem| {
+            // Whoever owns the run next looks again: a call that nobody can bind is neither asked for nor begun.
+            tracing::warn!(run = %self.run, tool = %call.tool, problem, "the files of a workspace cannot be looked at");
+            Lost::Store
+        })?;
         let tool = ports.tools.descriptors().iter().find(|descriptor| descriptor.name == call.tool);
         let terms = ports.terms.of(&call.tool, Some((&self.scope, self.agent.id))).await;
         let terms = terms.map_err(|_| Lost::Store)?;
@@ -198,8 +213,25 @@ impl Owner {
             rule: &asking.rule,
             policy: asking.policy,
             verdict: asking.cooling.is_some().then(|| asking.word()),
+            contents,
         };
-        Ok(bound.digest())
+        Ok((bound.digest(), bound.parts()))
+    }
+
+    /// Names what is another one now than when a call was asked for that was approved; nothing where all is the same, or where
+    /// the request does not say.
+    async fn changed(
+        &self,
+        call: CallId,
+        binding: Digest,
+        now: &BoundParts,
+    ) -> Result<Vec<&'static str>, Lost> {
+        let Some((asked, _)) = self.state.approved(call).filter(|(_, known)| *known != binding) else {
+            return Ok(Vec::new());
+        };
+        let asked = self.core.ports.store.approval(&self.scope, asked).await.map_err(|_| Lost::Store)?;
+        let then = asked.and_then(|asked| asked.bound);
+        Ok(then.map(|then| then.changed(now)).unwrap_or_default())
     }
 
     /// Tells where each argument came from, as far as the conversation tells, and quotes it without the values of secrets.

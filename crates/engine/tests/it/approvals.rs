@@ -67,6 +67,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         arguments: "{}".into(),
         action,
         binding: Digest::from_bytes([binding; 32]),
+        bound: None,
         origins: Vec::new(),
         rule: "permission".into(),
         reason: "a person looks".into(),
@@ -80,7 +81,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         answer: None,
         used_by: None,
     };
-    Asks { call: prepared, approval, policy: None, attended: true, chained: false }
+    Asks { call: prepared, approval, changed: Vec::new(), policy: None, attended: true, chained: false }
 }
 
 fn judged(asks: Asks) -> Input {

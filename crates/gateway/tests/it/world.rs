@@ -225,6 +225,7 @@ fn asked(house: &House) -> Approval {
         arguments: r#"{"path":"notes"}"#.to_owned(),
         action: Digest::default(),
         binding: Digest::default(),
+        bound: None,
         origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: String::new(),

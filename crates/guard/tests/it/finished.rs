@@ -135,6 +135,7 @@ impl House {
             arguments: "{}".to_owned(),
             action: Digest::from_bytes([number; 32]),
             binding: Digest::from_bytes([number; 32]),
+            bound: None,
             origins: Vec::new(),
             rule: "permission".to_owned(),
             reason: "a person looks".to_owned(),

@@ -110,6 +110,7 @@ fn quoting(run: RunId, id: [u8; 16]) -> Approval {
         arguments: r#"{"to":"eve"}"#.to_owned(),
         action: Digest::from_bytes([1; 32]),
         binding: Digest::from_bytes([2; 32]),
+        bound: None,
         origins: vec![ArgumentOrigin { name: "to".to_owned(), role: None, origin, label, quote }],
         rule: "permission".to_owned(),
         reason: "a person looks".to_owned(),

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::approval::{Answered, Approval, ApprovalRule, ApprovalState, RULES_MAX, RuleAnswer};
+use dromia_contracts::approval::{
+    Answered, Approval, ApprovalRule, ApprovalState, BoundFiles, BoundParts, Contents, RULES_MAX, RuleAnswer,
+};
 use dromia_contracts::budget::Payer;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::entry::{Entry, Park, RunParked, ToolRefused, ToolStarted};
@@ -52,6 +54,8 @@ pub(super) fn rule_of(agent: AgentId, number: u8) -> Mutation {
 }
 
 fn of(agent: AgentId, session: SessionId, run: RunId, number: u8) -> Approval {
+    let contents =
+        Contents { digest: Digest::from_bytes([3; 32]), files: 1, extent: BoundFiles::All, is_cut: true };
     Approval {
         id: approval_id(number),
         agent,
@@ -66,6 +70,7 @@ fn of(agent: AgentId, session: SessionId, run: RunId, number: u8) -> Approval {
         arguments: r#"{"argv":["true"]}"#.to_owned(),
         action: Digest::from_bytes([number; 32]),
         binding: Digest::from_bytes([number ^ 0xff; 32]),
+        bound: Some(BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) }),
         origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: "a person looks".to_owned(),

@@ -5,18 +5,22 @@
 
 use std::sync::Arc;
 
+use dromia_contracts::AgentId;
+use dromia_contracts::approval::{BoundFiles, Contents};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{Family, Network};
 use dromia_contracts::terms::ToolTerms;
-use dromia_contracts::tool::{Pieces, ToolContext, ToolOutput};
+use dromia_contracts::tool::{Pieces, PreparedCall, ToolContext, ToolOutput};
 
 use super::Toolbox;
+use crate::arguments::{Exec, ShellExecute, parse};
 use crate::catalogue::Builtin;
+use crate::contents;
 use crate::marks;
 use crate::program::{self, Program};
 use crate::proxy::{Watched, Way};
-use crate::workspace::workspace_path;
+use crate::workspace::{Missing, Workspace, workspace_path};
 
 impl Toolbox {
     /// Asks what the operator says about a tool in these hands. Without an answer nothing runs.
@@ -43,6 +47,22 @@ impl Toolbox {
             grants: context.grants.clone(),
             share: context.scope.tenant().to_string(),
         })
+    }
+
+    /// Looks at the files that a call's program could execute.
+    pub(super) async fn contents_of(
+        &self,
+        agent: AgentId,
+        call: &PreparedCall,
+        extent: BoundFiles,
+    ) -> Result<Option<Contents>, String> {
+        let words = match Builtin::find(&call.tool).filter(|_| self.external(&call.tool).is_none()) {
+            Some(Builtin::Exec) => parse::<Exec>(&call.arguments)?.argv,
+            Some(Builtin::ShellExecute) => vec![parse::<ShellExecute>(&call.arguments)?.command],
+            Some(_) | None => return Ok(None),
+        };
+        let look = move |workspace: Option<&Workspace>| contents::look(workspace, &words, extent);
+        self.file(agent, Missing::Leave, look).await.map(Some)
     }
 
     pub(super) async fn program(

@@ -214,6 +214,9 @@ const CASES: &[Case] = &[
     ("approvals.unattended", "", "approvals: { unattended: [task] }", |resolved| {
         format!("{:?}", resolved.engine.approvals.unattended)
     }),
+    ("approvals.files", "", "approvals: { files: named }", |resolved| {
+        format!("{:?}", resolved.engine.approvals.files)
+    }),
     ("approvals.allow", "", "approvals: { allow: ['file.write path=notes/**'] }", |resolved| {
         format!("{:?}", resolved.engine.approvals.rules)
     }),

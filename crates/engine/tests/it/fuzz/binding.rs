@@ -41,6 +41,7 @@ fn bind(texts: &[&str; BOUND_TEXTS]) -> Digest {
         rule,
         policy: None,
         verdict: Some(verdict),
+        contents: None,
     };
     bound.digest()
 }

@@ -1,0 +1,102 @@
+//! What an approval is bound to, part by part, so that a person can be told which part is another one by now.
+//!
+//! It decides nothing: whether a call may begin, the whole binding tells. The marks are too short for that, and rows of
+//! before have none.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// Which files a call is bound to whose program could execute them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BoundFiles {
+    /// Every file of the workspace: what a program reads, nobody can say before it runs.
+    #[default]
+    All,
+    /// Those that the call names, by the name of the file or of a directory on its way.
+    Named,
+}
+
+/// The files that a call's program could execute, as they were when somebody looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Contents {
+    /// BLAKE3 of their names and of what they hold.
+    pub digest: Digest,
+    /// How many there are.
+    pub files: u32,
+    /// Which of the workspace they are.
+    pub extent: BoundFiles,
+    /// Whether there are more than were looked at; of those nothing is bound.
+    #[serde(default, rename = "cut", skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
+}
+
+/// Marks of the parts of a binding: the first bytes of a digest of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundParts {
+    /// The call: tool and arguments, its effect, and where it would reach out to.
+    pub call: u32,
+    /// The tool as it is described, its limits and walls.
+    pub tool: u32,
+    /// Who asks: tenant, agent, actor, and what the agent is granted.
+    pub asker: u32,
+    /// The rule that asks, and its policy.
+    pub rule: u32,
+    /// The files that its program could execute; nothing for a call that runs no program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
+}
+
+impl BoundParts {
+    /// Names the parts that are other ones now.
+    pub fn changed(&self, now: &Self) -> Vec<&'static str> {
+        let parts = [
+            (self.call != now.call, "where the call would reach out to, or its effect"),
+            (self.tool != now.tool, "the tool, its limits or its walls"),
+            (self.asker != now.asker, "who asks, or what the agent is granted"),
+            (self.rule != now.rule, "the rule that asks, or its policy"),
+            (self.contents != now.contents, "files of its workspace that its program could execute"),
+        ];
+        parts.into_iter().filter(|(changed, _)| *changed).map(|(_, part)| part).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_is_told_by_name_and_rows_of_before_say_nothing_of_files() {
+        let contents = Contents {
+            digest: Digest::from_bytes([1; 32]),
+            files: 2,
+            extent: BoundFiles::Named,
+            is_cut: false,
+        };
+        let known = BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) };
+        assert!(known.changed(&known).is_empty());
+        let more = Contents { is_cut: true, ..contents };
+        for (number, now) in [
+            BoundParts { call: 9, ..known },
+            BoundParts { tool: 9, ..known },
+            BoundParts { asker: 9, ..known },
+            BoundParts { rule: 9, ..known },
+            BoundParts { contents: Some(more), ..known },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let told = known.changed(&now);
+            assert_eq!(told.len(), 1, "{number}");
+            let word = ["reach", "tool", "who", "rule", "files"][number];
+            assert!(told[0].contains(word), "{told:?}");
+        }
+        let other = BoundParts { rule: 9, contents: None, ..known };
+        assert_eq!(known.changed(&other).len(), 2);
+        let text = serde_json::to_string(&BoundParts { contents: None, ..known }).expect("it is data");
+        assert_eq!(text, r#"{"call":1,"tool":2,"asker":3,"rule":4}"#);
+        assert_eq!(serde_json::from_str::<BoundParts>(&text).expect("it is one").contents, None);
+    }
+}

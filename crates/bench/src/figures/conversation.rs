@@ -35,9 +35,7 @@ pub(crate) async fn measure(scene: &Scene) -> anyhow::Result<Vec<Goal>> {
     let growth = ratio(second, first);
 
     let server = home.up(&scene.dir).await?;
-    let late = late_turns(&server).await?;
-    let large = request_bytes(&model).await?;
-    let early = early_turns(&server, &model, large).await?;
+    let (late, early, large) = turns(&server, &model).await?;
     server.child.stop().await?;
     let slower = ratio(late, early);
     let flat = "on disk per turn 501-1,000, over that of turn 1-500: flat, <= 1.2";
@@ -67,31 +65,28 @@ fn event(channel: &str, text: &str) -> Value {
     json!({"text": text, "wait": true, "channel": channel})
 }
 
-async fn late_turns(server: &Server) -> anyhow::Result<f64> {
-    // The first one reads the conversation back, which is a start's cost and not a late turn's.
-    server.turn(&event("long", "hello")).await?;
-    let mut took = Vec::new();
-    for _ in 0..SAMPLES {
-        took.push(server.timed_turn(&event("long", "hello")).await?);
-    }
-    Ok(median(&took))
-}
-
-/// Fills young sessions so that the tenth turn's request is as large as a late one's, and times that turn.
-async fn early_turns(server: &Server, model: &Child, large: u64) -> anyhow::Result<f64> {
+/// Times late turns and early ones in turn, so that both meet the same minutes and the same warm program. A young session is
+/// filled so that its tenth turn's request is as large as a late one's. Returns the medians, and how large that is.
+async fn turns(server: &Server, model: &Child) -> anyhow::Result<(f64, f64, u64)> {
     server.turn(&event("size", "hello")).await?;
     let small = request_bytes(model).await?;
+    // The first one reads the conversation back, which is a start's cost and not a late turn's.
+    server.turn(&event("long", "hello")).await?;
+    let large = request_bytes(model).await?;
     let filling = usize::try_from(large.saturating_sub(small))? / EARLY;
     let filler = "x".repeat(filling.max(1));
-    let mut took = Vec::new();
+    let (mut late, mut early) = (Vec::new(), Vec::new());
     for number in 0..SAMPLES {
         let channel = format!("early{number}");
         for _ in 0..EARLY {
             server.turn(&event(&channel, &filler)).await?;
         }
-        took.push(server.timed_turn(&event(&channel, "hello")).await?);
+        early.push(server.timed_turn(&event(&channel, "hello")).await?);
+        // As an early one, it comes after a turn of its own session.
+        server.turn(&event("long", "hello")).await?;
+        late.push(server.timed_turn(&event("long", "hello")).await?);
     }
-    Ok(median(&took))
+    Ok((median(&late), median(&early), large))
 }
 
 async fn request_bytes(model: &Child) -> anyhow::Result<u64> {

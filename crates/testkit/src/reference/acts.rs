@@ -66,7 +66,8 @@ fn change(
         }
         Mutation::TokenCreate(create) => {
             let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
-            (Some(create.at), Change::TokenCreated { token, name, scopes })
+            let (hash, expires_at) = (Some(create.hash), create.expires_at);
+            (Some(create.at), Change::TokenCreated { token, name, scopes, hash, expires_at })
         }
         Mutation::TokenRevoke(revoke) => (Some(revoke.at), Change::TokenRevoked { token: revoke.token }),
         Mutation::AgentCreate(create) => {
@@ -121,7 +122,9 @@ fn change(
         Mutation::ApprovalRulePut(put) => {
             let rule = Digest::from_bytes(*blake3::hash(put.rule.as_bytes()).as_bytes());
             let (name, answer, agent) = (name(&put.name), put.answer, put.agent);
-            (Some(put.created_at), Change::ApprovalRuleSet { name, answer, agent, rule })
+            let (session, expires_at) = (put.session, Some(put.expires_at));
+            let change = Change::ApprovalRuleSet { name, answer, agent, session, expires_at, rule };
+            (Some(put.created_at), change)
         }
         Mutation::ApprovalRuleRemove(remove) => {
             (now, Change::ApprovalRuleRemoved { name: name(&remove.name) })

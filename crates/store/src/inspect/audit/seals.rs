@@ -61,6 +61,8 @@ pub(super) struct Walk<'a> {
     pub(super) covered: HashMap<[u8; 16], Covered>,
     /// Runs of which something was found already while the seals were read.
     torn: HashSet<[u8; 16]>,
+    /// Sessions whose rows were missed already.
+    pub(super) strayed: HashSet<[u8; 16]>,
     pub(super) erased: HashSet<AgentId>,
     /// Whether the chain begins with the tenant's registration, so that nothing of it is older than the seals.
     pub(super) is_born: bool,
@@ -78,6 +80,7 @@ impl<'a> Walk<'a> {
             chain: seal::ORIGIN,
             covered: HashMap::new(),
             torn: HashSet::new(),
+            strayed: HashSet::new(),
             erased: HashSet::new(),
             is_born: false,
             checked: AuditChecked::default(),

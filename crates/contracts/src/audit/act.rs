@@ -172,11 +172,20 @@ pub enum Change {
         /// Its agent.
         agent: AgentId,
     },
+    /// What a tenant had before there were seals was sealed, as it stood then: nothing that is said to be older comes to it later.
+    BeforeSealed {
+        /// How many runs that is.
+        runs: u64,
+        /// BLAKE3 of the list of them.
+        list: Digest,
+    },
+    /// The key of a tenant's secrets, which nobody could open any more, gave way to another one.
+    VaultKeyReplaced,
 }
 
 impl Change {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 20] = [
+    pub const KINDS: [&'static str; 22] = [
         "tenant_created",
         "token_created",
         "token_revoked",
@@ -197,6 +206,8 @@ impl Change {
         "approval_rule_removed",
         "session_exported",
         "session_trusted",
+        "before_sealed",
+        "vault_key_replaced",
     ];
 
     /// Returns the kind as it is written.
@@ -222,6 +233,8 @@ impl Change {
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
             Self::SessionTrusted { .. } => "session_trusted",
+            Self::BeforeSealed { .. } => "before_sealed",
+            Self::VaultKeyReplaced => "vault_key_replaced",
         }
     }
 
@@ -247,7 +260,9 @@ impl Change {
             | Self::BudgetSet { .. }
             | Self::BudgetRemoved { .. }
             | Self::ApprovalRuleRemoved { .. }
-            | Self::SessionExported { .. } => None,
+            | Self::SessionExported { .. }
+            | Self::BeforeSealed { .. }
+            | Self::VaultKeyReplaced => None,
         }
     }
 }

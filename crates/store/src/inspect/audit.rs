@@ -223,6 +223,7 @@ impl Inspector {
         walk.learn_erased()?;
         walk.read_on()?;
         walk.ends()?;
+        walk.sealed_before()?;
         let files = FileBodies::new(self.config.blobs());
         let bodies = Bodies { db: &db, files: &files, tenant, key: &key };
         walk.journals(bodies, fold)?;

@@ -25,7 +25,8 @@ use super::scene::{Scene, agent_create, at, pin, session_key, session_open};
 use super::{approval, budget, capability, vault};
 use crate::reference::ReferenceStore;
 
-/// Every kind of record that a mutation leaves. Two have none: `config_applied` and `session_exported` change no row.
+/// Every kind of record that a mutation leaves. Three have none: `config_applied`, `before_sealed` and
+/// `session_exported` change no row.
 pub const KINDS: [&str; 18] = [
     "tenant_created",
     "token_created",

@@ -115,6 +115,10 @@ fn change(notary: &dyn Notary, place: AuditCursor, at: Timestamp, act: &Act, cha
         Change::SessionExported { session } | Change::SessionTrusted { session, .. } => {
             Record { session: Some(*session), what: Some(session.to_string()), ..record }
         }
+        Change::BeforeSealed { runs, list } => {
+            Record { what: Some(format!("{runs} runs")), action: Some(*list), ..record }
+        }
+        Change::VaultKeyReplaced => record,
     }
 }
 

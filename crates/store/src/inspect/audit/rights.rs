@@ -329,6 +329,8 @@ fn about(change: &Change) -> Option<(Kind, [u8; 16], bool)> {
         | Change::DeliveryRedriven { .. }
         | Change::ConfigApplied { .. }
         | Change::SessionExported { .. }
-        | Change::SessionTrusted { .. } => return None,
+        | Change::SessionTrusted { .. }
+        | Change::BeforeSealed { .. }
+        | Change::VaultKeyReplaced => return None,
     })
 }

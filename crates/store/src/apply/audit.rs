@@ -96,6 +96,9 @@ impl Draft<'_> {
                 SecretDraft::Same(_) => {}
             }
         }
+        if self.vault_key.is_some_and(|put| put.replaces.is_some()) {
+            self.note_wanted(grown, Change::VaultKeyReplaced);
+        }
     }
 
     fn note_capabilities(&self, grown: &mut Grown) {

@@ -89,6 +89,7 @@ fn change(
             (Some(secret.changed_at), Change::SecretSet { name, version, host })
         }
         Mutation::SecretErase(erase) => (now, Change::SecretErased { name: name(&erase.name) }),
+        Mutation::VaultKeyPut(put) if put.replaces.is_some() => (now, Change::VaultKeyReplaced),
         Mutation::CapabilityPut(put) => {
             let (capability, holder, rights) = (put.id, put.holder, put.rights.clone());
             let change = match put.parent {
@@ -168,6 +169,7 @@ fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
         }
         Mutation::SecretPut(sealed) => version(rows, &sealed.secret.name),
         Mutation::SecretErase(erase) => version(rows, &erase.name),
+        Mutation::VaultKeyPut(_) => format!("{:?}", rows.vault_key),
         Mutation::CapabilityPut(put) => format!("{:?}", rows.capabilities.get(&put.id)),
         Mutation::CapabilityRevoke(revoke) => format!("{:?}", rows.capabilities.get(&revoke.capability)),
         Mutation::CapabilityDrop(drop) => format!("{:?}", rows.capabilities.get(&drop.capability)),

@@ -7,7 +7,7 @@ use dromia_contracts::{ErrorCode, Fault};
 
 /// What is said where the instance's key is there and may be the right one.
 const UNUSABLE: &str = "the secrets of this home cannot be opened: its key cannot be read as it is. `dromia doctor --only vault` \
-                        says what is wrong with it";
+                        says what is wrong with it; a file that is no key at all is moved aside";
 
 pub(super) fn invalid(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)

@@ -130,6 +130,11 @@ pub trait Vault: Send + Sync + fmt::Debug {
 
     /// Erases a secret with its key, and returns what it was.
     fn delete(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Secret, Fault>>;
+
+    /// Gives up what nobody can open any more: erases all secrets of the tenant, whose key the instance's does not open, and makes
+    /// the tenant another key, in one commit. Returns what they were, by name. Refused while the key opens, and while the instance's
+    /// key is there and cannot be read as it is: it may be the right one.
+    fn reset(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Secret>, Fault>>;
 }
 
 /// A place of a text where a secret's value stands, in one of the forms that are looked for.
@@ -197,7 +202,13 @@ pub fn mask(text: &mut [u8], leaks: &[Leak]) {
 /// Why the instance's key cannot be used. The words are for the operator and hold nothing of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It is not there, or cannot be used as it is.
+    /// It is not there.
+    #[error("{place} is not there; put it back from where you keep a copy")]
+    Missing {
+        /// Where it should be.
+        place: String,
+    },
+    /// It cannot be used as it is, or nobody can tell whether it is there.
     #[error("{problem}")]
     Unusable {
         /// What is wrong and what to do.

@@ -60,7 +60,7 @@ impl KeyFile {
 
     fn read(&self) -> Result<KeyBytes, KeyError> {
         let text = fs::read_to_string(&self.path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => self.unusable("is not there; put it back from where you keep a copy"),
+            ErrorKind::NotFound => KeyError::Missing { place: self.path.display().to_string() },
             _ => self.unusable(&format!("cannot be read: {error}")),
         })?;
         let mode =

@@ -180,6 +180,7 @@ routes! {
     POST "/v1/secrets" Tenant(Admin) => secret::set;
     POST "/v1/secrets/{secret}/rotate" Tenant(Admin) => secret::rotate;
     DELETE "/v1/secrets/{secret}" Tenant(Admin) => secret::delete;
+    POST "/v1/vault/reset" Tenant(Admin) => secret::reset;
     GET "/v1/capabilities" Tenant(Read) => capability::list;
     POST "/v1/capabilities" Tenant(Admin) => capability::grant;
     POST "/v1/capabilities/{capability}/delegate" Tenant(Admin) => capability::delegate;

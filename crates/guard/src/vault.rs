@@ -28,7 +28,7 @@ use dromia_contracts::vault::{
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use tokio::sync::Mutex;
 
-use self::fault::{commit_fault, damaged, invalid, locked, not_found, read_fault};
+use self::fault::{commit_fault, damaged, invalid, is_lost, locked, not_found, read_fault};
 use self::rule::{check, fits};
 use self::scan::Scanner;
 use self::seal::Unopened;
@@ -75,6 +75,8 @@ pub struct StoreVault {
     known: RwLock<HashMap<TenantId, Arc<Scanner>>>,
     /// Counts changes, so that what was read before one is not kept after it.
     changes: AtomicU64,
+    /// Counts tenants' keys that gave way to others.
+    resets: AtomicU64,
 }
 
 impl StoreVault {
@@ -87,6 +89,7 @@ impl StoreVault {
             turn: Mutex::default(),
             known: RwLock::default(),
             changes: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
         }
     }
 
@@ -137,6 +140,12 @@ impl StoreVault {
     /// key that it opened before the count moved has an old one.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Counts keys of tenants that gave way to others, of whichever tenant: what was derived from one before the count moved may
+    /// not count any more.
+    pub(crate) fn resets(&self) -> u64 {
+        self.resets.load(Ordering::SeqCst)
     }
 
     /// Says why a secret could not be used at an address, if it could not. Its value is opened and dropped.
@@ -191,7 +200,7 @@ impl StoreVault {
         let new = KeyBytes::new(self.runtime.ids.secret());
         let sealed =
             self.keys.seal(&tenant_context(scope.tenant()), &new).await.map_err(|error| locked(&error))?;
-        let put = VaultKeyPut { key: sealed.into() };
+        let put = VaultKeyPut { key: sealed.into(), replaces: None };
         self.commit(scope, Mutation::VaultKeyPut(put)).await?;
         // Whatever is there now is the tenant's key; it proves that it can be opened, too.
         let key = self.tenant_key(scope).await?;
@@ -199,8 +208,17 @@ impl StoreVault {
     }
 
     async fn commit(&self, scope: &Scope, mutation: Mutation) -> Result<(), Fault> {
-        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.runtime.clock.now());
-        let answer = self.store.commit(batch.with(mutation)).await;
+        self.commit_all(scope, [mutation]).await
+    }
+
+    async fn commit_all(
+        &self,
+        scope: &Scope,
+        mutations: impl IntoIterator<Item = Mutation>,
+    ) -> Result<(), Fault> {
+        let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.runtime.clock.now());
+        batch.mutations.extend(mutations);
+        let answer = self.store.commit(batch).await;
         // Whatever came of it: what is known may be old now.
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&scope.tenant());
@@ -321,6 +339,32 @@ impl Vault for StoreVault {
             let erase = SecretErase { name, version: found.secret.version };
             self.commit(&scope, Mutation::SecretErase(erase)).await?;
             Ok(found.secret)
+        })
+    }
+
+    fn reset(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            let old = self.store.vault_key(&scope).await.map_err(|error| read_fault(&error))?;
+            let old = old.ok_or_else(|| invalid("the tenant has no key of secrets to give up".to_owned()))?;
+            let context = tenant_context(scope.tenant());
+            is_lost(self.keys.open(&context, &old).await)?;
+            let secrets = self.store.secrets(&scope, Page::first(Page::<&str>::LIMIT_MAX)).await;
+            let secrets = secrets.map_err(|error| read_fault(&error))?;
+            let new = KeyBytes::new(self.runtime.ids.secret());
+            let key = self.keys.seal(&context, &new).await.map_err(|error| locked(&error))?;
+            let erased = secrets.iter().map(|sealed| {
+                let Secret { name, version, .. } = &sealed.secret;
+                Mutation::SecretErase(SecretErase { name: name.clone(), version: *version })
+            });
+            let put = Mutation::VaultKeyPut(VaultKeyPut { key: key.into(), replaces: Some(old) });
+            let mutations: Vec<_> = erased.chain([put]).collect();
+            let answer = self.commit_all(&scope, mutations).await;
+            // Whatever came of it: what was derived from the old key is derived anew.
+            self.resets.fetch_add(1, Ordering::SeqCst);
+            answer?;
+            tracing::warn!(tenant = %scope.tenant(), secrets = secrets.len(), "a key of secrets that does not open was given up");
+            Ok(secrets.into_iter().map(|sealed| sealed.secret).collect())
         })
     }
 }

@@ -333,7 +333,8 @@ impl Seals {
         Ok(number)
     }
 
-    /// Seals under which configuration a tenant is served, unless the last one was the same.
+    /// Seals under which configuration a tenant is served, unless the last one was the same; and before its first such seal
+    /// what it had before there were seals, if that is not sealed yet.
     pub(crate) fn config(
         &mut self,
         db: &Connection,
@@ -341,10 +342,20 @@ impl Seals {
         config: Digest,
         at: i64,
     ) -> rusqlite::Result<()> {
+        self.before(db, tenant, at)?;
         if last_config(db, tenant)? == Some(config) {
             return Ok(());
         }
         self.noted(db, tenant, &Act { by: None, change: Change::ConfigApplied { config } }, at)
+    }
+
+    /// Seals once which runs of a tenant are older than the seals, where its chain does not begin with its registration.
+    fn before(&mut self, db: &Connection, tenant: TenantId, at: i64) -> rusqlite::Result<()> {
+        if is_born(db, tenant)? || before_sealed(db, tenant)?.is_some() {
+            return Ok(());
+        }
+        let (runs, list) = before(db, tenant)?;
+        self.noted(db, tenant, &Act { by: None, change: Change::BeforeSealed { runs, list } }, at)
     }
 
     /// Seals an act that changes no row, unless nobody knows the tenant.
@@ -370,6 +381,57 @@ fn last_config(db: &Connection, tenant: TenantId) -> rusqlite::Result<Option<Dig
         let record: Vec<u8> = row.get(0)?;
         if let Ok(Act { change: Change::ConfigApplied { config }, .. }) = serde_json::from_slice(&record) {
             return Ok(Some(config));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells whether a tenant's chain begins with its registration, so that nothing of it is older than the seals.
+fn is_born(db: &Connection, tenant: TenantId) -> rusqlite::Result<bool> {
+    let record: Option<Vec<u8>> = db
+        .prepare_cached("SELECT record FROM audit WHERE tenant = ?1 AND number = 1 AND kind = 1")?
+        .query_row([tenant.as_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(record.is_some_and(|record| is_birth(&record)))
+}
+
+/// Tells whether an act is the registration of its tenant.
+pub(crate) fn is_birth(record: &[u8]) -> bool {
+    serde_json::from_slice::<Act>(record).is_ok_and(|act| matches!(act.change, Change::TenantCreated { .. }))
+}
+
+/// Counts the runs that are said to be older than the seals, and digests the list of them.
+pub(crate) fn before(db: &Connection, tenant: TenantId) -> rusqlite::Result<(u64, Digest)> {
+    let mut select = db
+        .prepare_cached("SELECT run, agent, session, seq FROM audit_before WHERE tenant = ?1 ORDER BY run")?;
+    let mut found = select.query([tenant.as_bytes()])?;
+    let (mut runs, mut hasher) = (0, blake3::Hasher::new());
+    while let Some(row) = found.next()? {
+        for column in 0..3 {
+            // Of 16 bytes each; whoever writes others makes another list.
+            let id: Vec<u8> = row.get(column)?;
+            hasher.update(&(id.len() as u64).to_be_bytes());
+            hasher.update(&id);
+        }
+        hasher.update(&row.get::<_, i64>(3)?.to_be_bytes());
+        runs += 1;
+    }
+    Ok((runs, Digest::from_bytes(*hasher.finalize().as_bytes())))
+}
+
+/// Returns what the first seal of what was before the seals says, with its number. A later one says nothing.
+pub(crate) fn before_sealed(
+    db: &Connection,
+    tenant: TenantId,
+) -> rusqlite::Result<Option<(u64, u64, Digest)>> {
+    let mut select = db.prepare_cached(
+        "SELECT number, record FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1 ORDER BY number",
+    )?;
+    let mut found = select.query([tenant.as_bytes()])?;
+    while let Some(row) = found.next()? {
+        let record: Vec<u8> = row.get(1)?;
+        if let Ok(Act { change: Change::BeforeSealed { runs, list }, .. }) = serde_json::from_slice(&record) {
+            return Ok(Some((code::number(row, 0)?, runs, list)));
         }
     }
     Ok(None)

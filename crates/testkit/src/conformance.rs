@@ -120,6 +120,7 @@ claims! {
     token::a_token_that_expired_is_found_and_says_so,
     token::a_stranger_sees_and_revokes_no_token,
     vault::a_tenants_key_of_secrets_is_put_once,
+    vault::a_tenants_key_of_secrets_gives_way_to_another_by_its_name,
     vault::a_version_of_a_secret_takes_the_place_of_the_one_before,
     vault::an_erased_secret_is_gone,
     vault::secrets_are_listed_by_name_in_pages,

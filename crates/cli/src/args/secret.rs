@@ -26,6 +26,11 @@ pub enum Secret {
     /// Erase a secret with its key
     #[command(visible_alias = "rm", after_help = "Examples:\n  dromia secret delete github --yes")]
     Delete(SecretName),
+    /// Give up all secrets of a tenant that no key opens any more, so that it takes new ones
+    #[command(
+        after_help = "Examples:\n  dromia secret reset --tenant acme\n  dromia secret reset --yes --json\n\nFor a vault.key that is lost for good: put it back instead, if you can. Refused while the key of the home opens the secrets. Capabilities of the tenant end, too, because they are signed with the same key: grant them anew."
+    )]
+    Reset,
 }
 
 /// A secret to set.

@@ -62,6 +62,7 @@ pub fn published() -> Vec<Published> {
         Published::of::<List<Secret>>("secret list"),
         Published::of::<Secret>("secret rotate"),
         Published::of::<Secret>("secret delete"),
+        Published::of::<List<Secret>>("secret reset"),
         Published::of::<CapabilityMade>("capability grant"),
         Published::of::<CapabilityMade>("capability delegate"),
         Published::of::<Capability>("capability revoke"),

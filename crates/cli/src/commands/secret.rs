@@ -1,4 +1,5 @@
-//! `secret`: set, list, rotate and delete secrets of a tenant. A value comes from a person or a pipe and is never printed.
+//! `secret`: set, list, rotate and delete secrets of a tenant, and give up those that no key opens any more. A value comes from a
+//! person or a pipe and is never printed.
 
 use std::io::Read as _;
 
@@ -51,6 +52,19 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             cli.confirm(&question, output).await?;
             let secret: Secret = cli.client.delete(&format!("/v1/secrets/{}", encoded(&name.name))).await?;
             show(&secret, "deleted", output)?;
+        }
+        args::Secret::Reset => {
+            let question = "Give up all secrets of this tenant, and its capabilities? If vault.key is not lost for good, put it back \
+                            instead.";
+            cli.confirm(question, output).await?;
+            let erased: List<Secret> = cli.client.post("/v1/vault/reset").await?;
+            output.show(&erased, |erased| {
+                let names: Vec<_> = erased.items.iter().map(|secret| secret.name.as_str()).collect();
+                match names.len() {
+                    0 => "there was no secret; the tenant has a new key".to_owned(),
+                    count => format!("{count} given up; set them anew: {}", names.join(" ")),
+                }
+            })?;
         }
     }
     Ok(Exit::Done)

@@ -85,8 +85,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             "the tenant has secrets, and they cannot be opened: the key of this home is missing, or it is another one than \
              they were sealed with",
             "put the right vault.key back into the home, readable by its owner only; `dromia doctor --only vault` says what does \
-             not open. If it is lost, so are the values, and the tenant takes no new ones: delete each secret with \
-             `dromia secret delete NAME`, so that answers go out again, and keep new ones in another tenant or a new home",
+             not open. If it is lost, so are the values: `dromia secret reset` gives up the secrets of the tenant with its \
+             capabilities, so that its answers go out again and it takes new ones",
         ),
         ErrorCode::ToolNotFound => says(
             "the server has no tool of this name",

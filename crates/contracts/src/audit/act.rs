@@ -2,6 +2,7 @@
 //!
 //! An act is told of, never carried out from here, and says nothing that is secret or that was said to anybody.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentState, Handle};
@@ -31,6 +32,12 @@ pub enum Change {
         name: String,
         /// What it may do.
         scopes: TokenScopes,
+        /// What it is found by: BLAKE3 of its text, which nobody guesses. A record of before says neither this nor its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
+        /// When it ends, if it ends by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
     },
     /// A credential was taken back.
     TokenRevoked {
@@ -139,6 +146,12 @@ pub enum Change {
         /// The one agent that it is for, if it is for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentId>,
+        /// The one session that it is for, if it is for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// From when on it answers nothing. Every rule ends; a record of before does not say when, nor names the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
         /// BLAKE3 of the rule as it is written; the rule itself may quote a call's arguments.
         rule: Digest,
     },
@@ -159,11 +172,20 @@ pub enum Change {
         /// Its agent.
         agent: AgentId,
     },
+    /// What a tenant had before there were seals was sealed, as it stood then: nothing that is said to be older comes to it later.
+    BeforeSealed {
+        /// How many runs that is.
+        runs: u64,
+        /// BLAKE3 of the list of them.
+        list: Digest,
+    },
+    /// The key of a tenant's secrets, which nobody could open any more, gave way to another one.
+    VaultKeyReplaced,
 }
 
 impl Change {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 20] = [
+    pub const KINDS: [&'static str; 22] = [
         "tenant_created",
         "token_created",
         "token_revoked",
@@ -184,6 +206,8 @@ impl Change {
         "approval_rule_removed",
         "session_exported",
         "session_trusted",
+        "before_sealed",
+        "vault_key_replaced",
     ];
 
     /// Returns the kind as it is written.
@@ -209,6 +233,8 @@ impl Change {
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
             Self::SessionTrusted { .. } => "session_trusted",
+            Self::BeforeSealed { .. } => "before_sealed",
+            Self::VaultKeyReplaced => "vault_key_replaced",
         }
     }
 
@@ -234,7 +260,9 @@ impl Change {
             | Self::BudgetSet { .. }
             | Self::BudgetRemoved { .. }
             | Self::ApprovalRuleRemoved { .. }
-            | Self::SessionExported { .. } => None,
+            | Self::SessionExported { .. }
+            | Self::BeforeSealed { .. }
+            | Self::VaultKeyReplaced => None,
         }
     }
 }
@@ -264,6 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn records_of_before_are_read_and_those_of_today_say_how_long() {
+        let (token, scopes) = (TokenId::from_bytes([7; 16]), TokenScopes::default());
+        let ends: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
+        let created = |hash: Option<Digest>| {
+            let (name, expires_at) = ("t".to_owned(), hash.map(|_| ends));
+            Change::TokenCreated { token, name, scopes, hash, expires_at }
+        };
+        let of_before = format!(r#"{{"kind":"token_created","token":"{token}","name":"t","scopes":[]}}"#);
+        assert_eq!(serde_json::from_str::<Change>(&of_before).expect("is read"), created(None));
+        assert_eq!(serde_json::to_string(&created(None)).expect("serializes"), of_before);
+        let of_today = serde_json::to_string(&created(Some(Digest::default()))).expect("serializes");
+        assert!(of_today.contains(r#""expires_at":"2026-11-22T12:00:00Z""#), "{of_today}");
+        let read = serde_json::from_str::<Change>(&of_today).expect("is read");
+        assert_eq!(read, created(Some(Digest::default())));
+    }
+
+    #[test]
     fn an_act_says_its_kind_and_is_read_back() {
         let token = TokenId::from_bytes([7; 16]);
         let (capability, holder) = (CapabilityId::from_bytes([8; 16]), AgentId::from_bytes([9; 16]));
@@ -279,7 +324,7 @@ mod tests {
         };
         let rule_set = |agent| {
             let (name, answer, rule) = ("r".to_owned(), RuleAnswer::Deny, Digest::default());
-            Change::ApprovalRuleSet { name, answer, agent, rule }
+            Change::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule }
         };
         let by = Some(Actor::new("cli:0"));
         for (act, text) in [

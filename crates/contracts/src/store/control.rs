@@ -119,8 +119,10 @@ pub struct ApprovalRuleRemove {
 /// The key under which the keys of a tenant's secrets are sealed, itself sealed with the instance's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultKeyPut {
-    /// The sealed key.
+    /// The sealed key. One that is there stays, unless it is the one to be replaced.
     pub key: Bytes,
+    /// The sealed key that gives way to this one, where nobody can open it any more; refused where another one is there.
+    pub replaces: Option<Bytes>,
 }
 
 /// Erases a secret. Refused with [`Refusal::SecretVersion`](super::Refusal::SecretVersion) where another version is

@@ -30,9 +30,8 @@ const SECRETS_MAX: u32 = 4096;
 /// The most secrets that are named.
 const NAMED_MAX: usize = 8;
 
-const LOST: &str = "put it back from where you keep a copy; if it is lost, so are the values, and their tenants take no new ones: \
-                    delete theirs with `dromia secret delete`, so that answers go out again, and keep new ones in another \
-                    tenant or a new home";
+const LOST: &str = "put it back from where you keep a copy; if it is lost, so are the values: `dromia secret reset` gives up \
+                    those of a tenant, so that its answers go out again and it takes new ones";
 
 const CHANGED: &str = "somebody changed them in the store: restore a backup of it; or `dromia secret delete` each and set it \
                        anew, with a host that you name";
@@ -172,7 +171,10 @@ mod tests {
             let rows = Rows::open(Arc::new(store), 1).await;
             let context = tenant_context(rows.scope().tenant());
             let key = file.seal(&context, &KeyBytes::new([7; 32])).await.expect("it is sealed");
-            rows.done(rows.batch().with(Mutation::VaultKeyPut(VaultKeyPut { key: key.into() }))).await;
+            rows.done(
+                rows.batch().with(Mutation::VaultKeyPut(VaultKeyPut { key: key.into(), replaces: None })),
+            )
+            .await;
         });
         planted
     }

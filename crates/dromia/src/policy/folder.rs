@@ -6,9 +6,14 @@
 //! what calls a function that is not there, and what cannot answer a sample of each kind of question. Wrong is also a link that
 //! leads nowhere, and a folder whose policies counted and which is gone, as after a lost mount: nobody said that nothing is
 //! forbidden any more. Whoever means it leaves the folder there, empty.
+//!
+//! A mount that is lost may also leave a folder: the empty one that it hid. So a folder whose policies counted and which is
+//! empty is believed only where it is the same directory as before (device and number), or was seen to be gone in between:
+//! whoever removes it and makes it anew means it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +37,15 @@ pub(super) const TEST: &str = "_test.rego";
 /// The most files that are named though nobody reads them.
 const STRAYS_MAX: usize = 16;
 
+/// Which directory stands at a path: its device, and its number there.
+type Place = (u64, u64);
+/// Finds out which directory stands at a path; nothing where none does, or nobody can tell.
+type PlaceOf = fn(&Path) -> Option<Place>;
+/// The policies of one directory, and which directory it is.
+type Placed = (Vec<PolicyText>, Option<Place>);
+/// Folders whose policies count, from the home, and which directory each was; nothing of one that was gone since.
+type Counted = BTreeMap<String, Option<Place>>;
+
 /// Every file of the folder, by layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Texts {
@@ -44,16 +58,22 @@ pub(crate) struct Texts {
 impl Texts {
     /// Reads the folder of a home; one that is not there says nothing.
     pub(crate) fn read(home: &Home) -> Result<Self, PolicyProblem> {
-        Self::read_after(home, &BTreeSet::new())
+        Self::read_after(home, &Counted::new(), place_of).map(|(texts, _)| texts)
     }
 
-    /// Reads the folder of a home, in which those folders must be: policies in them count.
-    fn read_after(home: &Home, counted: &BTreeSet<String>) -> Result<Self, PolicyProblem> {
+    /// Reads the folder of a home, in which those folders must be: policies in them count. Tells with the texts which folders
+    /// hold policies that a server asks.
+    fn read_after(
+        home: &Home,
+        counted: &Counted,
+        place_of: PlaceOf,
+    ) -> Result<(Self, Counted), PolicyProblem> {
         let root = home.root().join("policies");
-        let mut there = BTreeSet::new();
-        let instance = files(&root, "policies")?;
-        if instance.is_some() {
-            there.insert("policies".to_owned());
+        let mut there = Counted::new();
+        let mut instance = Vec::new();
+        if let Some((files, place)) = placed(&root, "policies", place_of)? {
+            there.insert("policies".to_owned(), place);
+            instance = files;
         }
         let mut tenants = BTreeMap::new();
         for (name, path) in entries(&root.join("tenants"), "policies/tenants")? {
@@ -65,17 +85,28 @@ impl Texts {
             if tenants.len() == TENANTS_MAX {
                 return Err(wrong("policies/tenants", format!("it holds at most {TENANTS_MAX} tenants")));
             }
-            if let Some(files) = files(&path, &here)? {
+            if let Some((files, place)) = placed(&path, &here, place_of)? {
                 tenants.insert(tenant, files);
-                there.insert(tenant_folder(tenant));
+                there.insert(tenant_folder(tenant), place);
             }
         }
-        if let Some(gone) = counted.difference(&there).next() {
-            let problem = "it is gone, and its policies counted; put it back, or leave an empty folder there if they shall not \
-                           count any more";
-            return Err(wrong(gone, problem));
+        let texts = Self { instance, tenants };
+        let asked = texts.folders();
+        for (folder, known) in counted {
+            let Some(place) = there.get(folder) else {
+                let problem = "it is gone, and its policies counted; put it back, or leave an empty folder there if they shall not \
+                               count any more";
+                return Err(wrong(folder, problem));
+            };
+            if known.is_some() && known != place && !asked.contains(folder) {
+                let problem = "it is empty and not the folder that it was, as after a lost mount, and its policies counted; put \
+                               them back, or remove the folder and, once the log says that it is gone, make it again if they \
+                               shall not count any more";
+                return Err(wrong(folder, problem));
+            }
         }
-        Ok(Self { instance: instance.unwrap_or_default(), tenants })
+        there.retain(|folder, _| asked.contains(folder));
+        Ok((texts, there))
     }
 
     /// The folders that hold policies which a server asks.
@@ -114,21 +145,34 @@ fn tenant_folder(tenant: TenantId) -> String {
 struct Known {
     /// What the last look found.
     found: Result<Texts, PolicyProblem>,
-    /// The folders whose policies count: [`Texts::folders`] of the last good texts.
-    counted: BTreeSet<String>,
+    /// The folders whose policies count: those of the last good texts.
+    counted: Counted,
+    place_of: PlaceOf,
 }
 
 impl Known {
     /// Knows what counts.
-    fn good(texts: Texts) -> Self {
-        Self { counted: texts.folders(), found: Ok(texts) }
+    fn good(texts: Texts, counted: Counted) -> Self {
+        Self { found: Ok(texts), counted, place_of }
+    }
+
+    /// Forgets which directory a folder was that is gone: what stands there next was put there by somebody. A link that leads
+    /// nowhere and what cannot be looked at are not gone.
+    fn forget_gone(&mut self, home: &Home) {
+        for (folder, place) in &mut self.counted {
+            let looked = std::fs::symlink_metadata(home.root().join(folder));
+            if looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                *place = None;
+            }
+        }
     }
 }
 
 /// Lets the folder's policy count, or says why it cannot; goes on to look for changes in the background.
 pub(crate) fn follow(home: &Home, policies: &Policies, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
-    let texts = Texts::read(home).and_then(|texts| texts.compile().map(|layers| (texts, layers)));
-    let (texts, layers) = texts.map_err(|problem| {
+    let read = Texts::read_after(home, &Counted::new(), place_of);
+    let read = read.and_then(|(texts, counted)| texts.compile().map(|layers| (texts, counted, layers)));
+    let (texts, counted, layers) = read.map_err(|problem| {
         tracing::error!(%problem, "a policy is wrong, so the server does not start");
         Exit::usage_of(problem)
     })?;
@@ -137,7 +181,7 @@ pub(crate) fn follow(home: &Home, policies: &Policies, clock: Arc<dyn Clock>) ->
     warn(home, &texts);
     let (home, policies) = (home.clone(), policies.clone());
     tokio::spawn(async move {
-        let mut known = Known::good(texts);
+        let mut known = Known::good(texts, counted);
         loop {
             tokio::time::sleep(LOOK).await;
             let (home, policies, clock) = (home.clone(), policies.clone(), Arc::clone(&clock));
@@ -218,16 +262,43 @@ pub(super) fn strays(home: &Home) -> Vec<String> {
 
 /// Lets count what changed since the last look, if anything did and all of it is right.
 fn look(home: &Home, policies: &Policies, known: &mut Known) -> Result<bool, PolicyProblem> {
-    let found = Texts::read_after(home, &known.counted);
+    let (found, there) = match Texts::read_after(home, &known.counted, known.place_of) {
+        Ok((texts, there)) => (Ok(texts), there),
+        Err(problem) => {
+            known.forget_gone(home);
+            (Err(problem), Counted::new())
+        }
+    };
+    // The same policies may stand in another directory from now on.
+    for (folder, place) in &mut known.counted {
+        if let Some(now) = there.get(folder) {
+            *place = *now;
+        }
+    }
     if found == known.found {
         return Ok(false);
     }
-    let good = found.as_ref().map_err(Clone::clone).and_then(|texts| Ok((texts.compile()?, texts.folders())));
+    let good = found.as_ref().map_err(Clone::clone).and_then(Texts::compile);
     known.found = found;
-    let (layers, counted) = good?;
+    let layers = good?;
     policies.replace(layers);
-    known.counted = counted;
+    known.counted = there;
     Ok(true)
+}
+
+/// Tells which directory stands at a path, behind links.
+fn place_of(dir: &Path) -> Option<Place> {
+    std::fs::metadata(dir).ok().map(|about| (about.dev(), about.ino()))
+}
+
+/// Reads the policies of one directory, and which directory it is. One that gave way to another meanwhile is neither.
+fn placed(dir: &Path, shown: &str, place_of: PlaceOf) -> Result<Option<Placed>, PolicyProblem> {
+    let place = place_of(dir);
+    let files = files(dir, shown)?;
+    if place_of(dir) != place {
+        return Err(wrong(shown, "another folder took its place while it was read"));
+    }
+    Ok(files.map(|files| (files, place)))
 }
 
 /// Reads the policies of one directory, in the order of their names; nothing where there is no directory.
@@ -292,6 +363,8 @@ fn wrong(file: &str, problem: impl Into<String>) -> PolicyProblem {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use dromia_contracts::gate::{Action, Principal};
     use dromia_contracts::label::Label;
     use dromia_contracts::plan::Planning;
@@ -345,7 +418,7 @@ mod tests {
             let judged = policies.judge(principal, Action::Model { model: "m" }, "grant model");
             judged.said.call == Call::Deny
         };
-        let mut known = Known::good(Texts::default());
+        let mut known = Known::good(Texts::default(), Counted::new());
         assert_eq!((look(&home, &policies, &mut known), is_denied()), (Ok(true), false));
         assert_eq!(look(&home, &policies, &mut known), Ok(false), "nothing changed");
         std::fs::write(&path, &deny).expect("it is written");
@@ -368,7 +441,7 @@ mod tests {
         let (dir, home) = home(&[("a.rego", RULE)]);
         let path = dir.path().join("policies/a.rego");
         let policies = Policies::built_in().expect("the shipped policy compiles");
-        let mut known = Known::good(Texts::default());
+        let mut known = Known::good(Texts::default(), Counted::new());
         let at = |second| Timestamp::from_second(second).expect("a time");
         let mut look = |second| {
             look_and_tell(&home, &policies, &mut known, at(second));
@@ -398,7 +471,7 @@ mod tests {
         for (file, folder) in [("a.rego", "policies".to_owned()), (own.as_str(), tenant_folder(tenant))] {
             let (dir, home) = home(&[(file, RULE)]);
             let (there, aside) = (dir.path().join(&folder), dir.path().join("aside"));
-            let mut known = Known::good(Texts::default());
+            let mut known = Known::good(Texts::default(), Counted::new());
             assert_eq!(look(&home, &policies, &mut known), Ok(true));
             let counts = policies.standing(tenant).digest;
             let said = |problem: PolicyProblem, part: &str| {
@@ -423,6 +496,51 @@ mod tests {
             assert_eq!(look(&home, &policies, &mut known), Ok(true));
             std::fs::remove_dir(&there).expect("it is removed");
             assert!(look(&home, &policies, &mut known).is_ok(), "nothing in it counted");
+        }
+    }
+
+    #[test]
+    fn an_unmounted_folder_that_is_taken_for_an_empty_one_is_caught() {
+        // A mount looks like another device at the same path.
+        static MOUNTED: AtomicU64 = AtomicU64::new(0);
+        let on_device = |path: &Path| {
+            let (device, number) = place_of(path)?;
+            Some((device + MOUNTED.load(Ordering::SeqCst), number))
+        };
+        let tenant = TenantId::from_bytes([7; 16]);
+        let own = format!("tenants/{tenant}/own.rego");
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        for (file, folder) in [("a.rego", "policies".to_owned()), (own.as_str(), tenant_folder(tenant))] {
+            let (dir, home) = home(&[(file, RULE)]);
+            let (there, path) = (dir.path().join(&folder), dir.path().join("policies").join(file));
+            let mut known = Known { place_of: on_device, ..Known::good(Texts::default(), Counted::new()) };
+            let unmounted = || MOUNTED.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            let counts = policies.standing(tenant).digest;
+            unmounted();
+            assert_eq!(look(&home, &policies, &mut known), Ok(false), "elsewhere, with the same policies");
+            unmounted();
+            std::fs::remove_file(&path).expect("it is removed");
+            let lost = look(&home, &policies, &mut known).expect_err("it is empty, elsewhere").to_string();
+            assert!(lost.starts_with(&folder) && lost.contains("lost mount"), "{lost}");
+            assert_eq!(policies.standing(tenant).digest, counts, "the last good one counts");
+            assert_eq!(look(&home, &policies, &mut known), Ok(false), "it is told once");
+            // It comes back, and whoever removes the file from the folder as it is means it.
+            std::fs::write(&path, RULE).expect("it is written");
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            std::fs::remove_file(&path).expect("it is removed");
+            assert_eq!(look(&home, &policies, &mut known), Ok(true), "nothing of it counts any more");
+            assert_ne!(policies.standing(tenant).digest, counts);
+            // So does whoever removes the folder, is told so, and makes it anew.
+            std::fs::write(&path, RULE).expect("it is written");
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            std::fs::remove_dir_all(&there).expect("it is removed");
+            unmounted();
+            assert!(look(&home, &policies, &mut known).is_err(), "it is gone");
+            assert_eq!(policies.standing(tenant).digest, counts);
+            std::fs::create_dir(&there).expect("it is made");
+            assert_eq!(look(&home, &policies, &mut known), Ok(true));
+            assert_ne!(policies.standing(tenant).digest, counts);
         }
     }
 

@@ -78,6 +78,8 @@ const LEAVES: &[(&str, How)] = &[
     ("capability check", Prints(&["tree", "file.list"])),
     ("capability explain", Prints(&["tree", "file.list"])),
     ("capability revoke", Prints(&["{capability}"])),
+    // Behind everything that needs the key, which is lost for it.
+    ("secret reset", Prints(&["--yes"])),
     ("budget set", Prints(&["hourly", "--measure", "calls", "--period", "hour", "--limit", "100000"])),
     ("budget list", Prints(&[])),
     ("budget remove", Prints(&["hourly"])),
@@ -300,6 +302,9 @@ fn the_command_tree_keeps_its_word() {
     let scene = Scene::new(home, &server);
     for (command, how) in LEAVES {
         let Prints(arguments) = how else { continue };
+        if *command == "secret reset" {
+            std::fs::remove_file(scene.home.path().join("vault.key")).expect("the key goes");
+        }
         let output = scene.run(command, arguments, &["--json"]);
         assert_eq!(output.status.code(), Some(0), "{command}: {}", stderr(&output));
         let found = document(command, &output);

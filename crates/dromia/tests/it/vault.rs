@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::audit::good;
 use crate::egress::create;
 use crate::home::{Home, Server, append, block_on, count, stderr};
 
@@ -136,6 +137,53 @@ fn a_secret_is_used_where_it_belongs_and_seen_nowhere() {
     // The search itself finds what is there.
     fs::write(home.path().join("planted"), CANARY).expect("a file");
     assert_eq!(holding(&home.path(), CANARY.as_bytes()).len(), 1);
+}
+
+#[test]
+fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has_it() {
+    let home = Home::new();
+    let key = home.path().join("vault.key");
+    let server = home.serve();
+    let set = ["secret", "set", "mail", "--stdin", "--host", "mail.example", "--placement", "bearer"];
+    assert!(piped(&home, &set, CANARY).status.success());
+    let reset = |more: &[&str]| home.run(&[&["secret", "reset"][..], more].concat());
+    let names = || good(&home, &["secret", "list"])["items"].as_array().map(Vec::len);
+    let early = reset(&["--yes"]);
+    assert!(!early.status.success() && stderr(&early).contains("opens the secrets"), "{}", stderr(&early));
+    // A key that is there and cannot be read as it is may be the right one.
+    let own = fs::read_to_string(&key).expect("the key");
+    fs::write(&key, "garbage").expect("it is written");
+    let unread = reset(&["--yes"]);
+    assert!(
+        !unread.status.success() && stderr(&unread).contains("doctor --only vault"),
+        "{}",
+        stderr(&unread)
+    );
+    fs::write(&key, &own).expect("it is written");
+    assert!(piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY).status.success());
+
+    fs::remove_file(&key).expect("it goes");
+    let locked = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
+    assert_eq!(locked.status.code(), Some(1));
+    assert!(stderr(&locked).contains("dromia secret reset"), "{}", stderr(&locked));
+    let unsaid = reset(&[]);
+    assert_eq!((unsaid.status.code(), names()), (Some(2), Some(1)), "{}", stderr(&unsaid));
+    let given_up = good(&home, &["secret", "reset", "--yes"]);
+    assert_eq!((&given_up["items"][0]["name"], names()), (&json!("mail"), Some(0)), "{given_up}");
+    assert!(key.is_file(), "the home has a key again");
+    assert!(piped(&home, &set, CANARY).status.success());
+    let doctor = home.run(&["doctor", "--only", "vault"]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.status.success() && text.contains("1 of 1 secrets open"), "{text}");
+    let who = good(&home, &["whoami"])["actor"].clone();
+    for kind in ["secret_erased", "vault_key_replaced"] {
+        let records = good(&home, &["audit", "query", "--kind", kind]);
+        let actors: Vec<_> =
+            records["items"].as_array().expect("items").iter().map(|one| &one["actor"]).collect();
+        assert_eq!(actors, [&who], "{kind}: {records}");
+    }
+    server.terminate();
+    good(&home, &["audit", "verify"]);
 }
 
 #[test]

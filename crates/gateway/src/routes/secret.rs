@@ -1,4 +1,4 @@
-//! Secrets of a tenant: list, set, rotate, delete. Values come in and never go out.
+//! Secrets of a tenant: list, set, rotate, delete, and give up what nobody can open any more. Values come in and never go out.
 
 use axum::Json;
 use axum::extract::State;
@@ -61,6 +61,11 @@ pub(crate) async fn delete(
     Segments(name): Segments<String>,
 ) -> Answer<Json<Secret>> {
     Ok(Json(wire::secret(core.ports.vault.delete(caller.scope, name).await?)))
+}
+
+pub(crate) async fn reset(State(core): State<Shared>, caller: Caller) -> Answer<Json<List<Secret>>> {
+    let secrets = core.ports.vault.reset(caller.scope).await?;
+    Ok(Json(List { items: secrets.into_iter().map(wire::secret).collect(), next: None }))
 }
 
 fn read(SecretText(text): SecretText) -> Answer<SecretValue> {

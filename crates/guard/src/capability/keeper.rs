@@ -64,7 +64,7 @@ impl StoreCapabilities {
 
     /// Returns the tenant's capabilities, from memory where they are there.
     async fn held(&self, scope: &Scope) -> Result<Arc<Held>, ReadError> {
-        if let Some(held) = self.live.of(scope.tenant()).filter(|held| held.roots.is_some()) {
+        if let Some(held) = self.known(scope.tenant()) {
             return Ok(held);
         }
         let turn = self.turns.of(scope.tenant());
@@ -72,10 +72,15 @@ impl StoreCapabilities {
         self.loaded(scope).await
     }
 
+    /// What memory holds of a tenant, if its roots are derived from the tenant's key of today.
+    fn known(&self, tenant: TenantId) -> Option<Arc<Held>> {
+        self.live.of(tenant).filter(|held| held.roots.is_some() && held.resets == self.vault.resets())
+    }
+
     /// The same, for whoever has the turn.
     async fn loaded(&self, scope: &Scope) -> Result<Arc<Held>, ReadError> {
         let tenant = scope.tenant();
-        if let Some(held) = self.live.of(tenant).filter(|held| held.roots.is_some()) {
+        if let Some(held) = self.known(tenant) {
             return Ok(held);
         }
         if scope.agent().is_some() {
@@ -94,8 +99,11 @@ impl StoreCapabilities {
             }
         }
         // Why the key cannot be opened is in the log already; until it can, nothing is covered.
+        let resets = self.vault.resets();
         let roots = if rows.is_empty() { None } else { self.vault.capability_roots(scope).await.ok() };
-        self.live.set(tenant, Held::new(rows, roots));
+        let mut held = Held::new(rows, roots);
+        held.resets = resets;
+        self.live.set(tenant, held);
         Ok(self.live.of(tenant).unwrap_or_default())
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Held {
     pub(super) rows: BTreeMap<CapabilityId, Arc<Row>>,
     /// The keys with which its tokens begin; none where they could not be had.
     pub(super) roots: Option<Roots>,
+    /// How often a key of the vault had given way to another one when the roots were derived.
+    pub(super) resets: u64,
     revoked: BTreeSet<RevocationId>,
 }
 

@@ -2,8 +2,12 @@
 //! the tenant reads no file name of the machine.
 
 use dromia_contracts::store::{Commit, ReadError, Refusal};
-use dromia_contracts::vault::KeyError;
+use dromia_contracts::vault::{KeyBytes, KeyError};
 use dromia_contracts::{ErrorCode, Fault};
+
+/// What is said where the instance's key is there and may be the right one.
+const UNUSABLE: &str = "the secrets of this home cannot be opened: its key cannot be read as it is. `dromia doctor --only vault` \
+                        says what is wrong with it; a file that is no key at all is moved aside";
 
 pub(super) fn invalid(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
@@ -17,10 +21,27 @@ pub(super) fn not_found() -> Fault {
 /// The words of the error name a file of the machine, so they go to the log and not to the tenant.
 pub(super) fn locked(error: &KeyError) -> Fault {
     tracing::error!(%error, "the vault cannot be opened");
-    Fault::new(
-        ErrorCode::VaultLocked,
-        "the secrets of this home cannot be opened: its key is missing or another one",
-    )
+    let text = match error {
+        KeyError::Missing { .. } | KeyError::Wrong { .. } => {
+            "the secrets of this home cannot be opened: its key is missing or another one. Put vault.key back; if it is lost, \
+             `dromia secret reset` gives up the secrets of this tenant"
+        }
+        KeyError::Unusable { .. } => UNUSABLE,
+    };
+    Fault::new(ErrorCode::VaultLocked, text)
+}
+
+/// Says why the secrets of a tenant are not given up, if they are not: only those that no key of this home opens are lost. A key that
+/// is there and cannot be read may be the right one.
+pub(super) fn is_lost(opened: Result<KeyBytes, KeyError>) -> Result<(), Fault> {
+    match opened {
+        Ok(_) => Err(invalid(
+            "the key of this home opens the secrets of this tenant, so none is given up; `dromia secret delete NAME` erases one"
+                .to_owned(),
+        )),
+        Err(KeyError::Missing { .. } | KeyError::Wrong { .. }) => Ok(()),
+        Err(error @ KeyError::Unusable { .. }) => Err(locked(&error)),
+    }
 }
 
 pub(super) fn damaged(problem: &str) -> Fault {

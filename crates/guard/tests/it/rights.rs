@@ -18,6 +18,7 @@ use dromia_contracts::plan::Planning;
 use dromia_contracts::runtime::{Clock as _, Runtime};
 use dromia_contracts::store::{AgentCreate, AgentStateSet, CapabilityDrop, Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
+use dromia_contracts::vault::Vault as _;
 use dromia_contracts::{AgentId, CallId, CapabilityId, Digest, ErrorCode, Fault, Scope};
 use dromia_guard::capability::{Asked, ROOT_ID, Resource, Right, RootKey, Roots, Token};
 use dromia_guard::{GrantGate, Policies, StoreCapabilities, StoreVault};
@@ -26,7 +27,7 @@ use dromia_testkit::{ManualClock, ReferenceStore, tokio_runtime_seeded};
 use proptest::prelude::*;
 
 use crate::server::{egress, get, granted, limits};
-use crate::vault::Keys;
+use crate::vault::{Changing, Keys};
 
 fn shipped() -> Policies {
     static SHIPPED: LazyLock<Policies> =
@@ -480,6 +481,28 @@ async fn a_row_that_somebody_widened_in_the_store_is_caught() {
         let judged = later.judged(agent, &call).await;
         assert!(judged.as_ref().is_err_and(|rule| rule.starts_with("capability cap_")), "{judged:?}");
     }
+}
+
+#[tokio::test]
+async fn a_capability_of_a_key_that_was_given_up_is_caught() {
+    let house = House::new().await;
+    let keys = Arc::new(Changing::new(7));
+    let store = Arc::clone(&house.scene.store);
+    let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(6) };
+    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::clone(&keys) as _, runtime.clone()));
+    let capabilities = Arc::new(StoreCapabilities::new(store, Arc::clone(&vault), runtime));
+    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
+    let house = House { capabilities, gate, ..house };
+    house.grant(0, &["file:write:docs"]).await;
+    assert!(house.judged(0, &write("docs/a")).await.is_ok());
+    keys.becomes(8);
+    assert!(house.judged(0, &write("docs/a")).await.is_ok(), "it was opened before");
+    vault.reset(house.scope()).await.expect("nobody opens the tenant's key any more");
+    let after = house.judged(0, &write("docs/a")).await;
+    assert!(after.is_err(), "its root key is gone: {after:?}");
+    // Without a restart, what is granted from now on counts.
+    house.grant(0, &["file:write:docs"]).await;
+    assert!(house.judged(0, &write("docs/a")).await.is_ok());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! them is said.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use dromia_contracts::egress::{
     Egress as _, EgressError, Line, Method, Plan, Reaches, Request, Response, Route,
@@ -40,6 +41,58 @@ impl KeyProvider for Keys {
         let opened = seal::open(&KeyBytes::new([self.0; 32]), context, sealed);
         let key = opened.map(|key| KeyBytes::new(key.as_slice().try_into().expect("32 bytes")));
         Box::pin(std::future::ready(key.map_err(|_| KeyError::Wrong { place: "memory".to_owned() })))
+    }
+}
+
+/// A key of the instance in memory that is lost for another one.
+#[derive(Debug)]
+pub(crate) struct Changing(AtomicU8);
+
+impl Changing {
+    pub(crate) fn new(key: u8) -> Self {
+        Self(AtomicU8::new(key))
+    }
+
+    pub(crate) fn becomes(&self, key: u8) {
+        self.0.store(key, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> Keys {
+        Keys(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl KeyProvider for Changing {
+    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        Box::pin(async move {
+            let keys = self.now();
+            keys.seal(context, key).await
+        })
+    }
+
+    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        Box::pin(async move {
+            let keys = self.now();
+            keys.open(context, sealed).await
+        })
+    }
+}
+
+/// A key that is there and that nobody can read as it is.
+#[derive(Debug)]
+struct Unreadable;
+
+fn unreadable() -> KeyError {
+    KeyError::Unusable { problem: "it can be read by others".to_owned() }
+}
+
+impl KeyProvider for Unreadable {
+    fn seal<'a>(&'a self, _: &'a [u8], _: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        Box::pin(std::future::ready(Err(unreadable())))
+    }
+
+    fn open<'a>(&'a self, _: &'a [u8], _: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        Box::pin(std::future::ready(Err(unreadable())))
     }
 }
 
@@ -322,6 +375,47 @@ async fn without_the_right_key_nothing_is_sent_and_nothing_is_said_to_be_clean()
     // What cannot be opened can still be deleted.
     locked.vault.delete(scope.clone(), "github".to_owned()).await.expect("it is deleted");
     assert_eq!(locked.found("anything").await, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_is_given_up_though_it_may_open_is_caught() {
+    let house = House::new().await;
+    house.set("api.example.com".to_owned(), "bearer").await;
+    let scope = house.scope();
+    let key = house.store.vault_key(&scope).await.expect("a read");
+    let refused = house.vault.reset(scope.clone()).await.expect_err("the key opens");
+    assert_eq!(refused.code, ErrorCode::InvalidRequest);
+    let runtime = dromia_testkit::tokio_runtime();
+    let unread = StoreVault::new(Arc::clone(&house.store), Arc::new(Unreadable), runtime);
+    let refused = unread.reset(scope.clone()).await.expect_err("it may be the right one");
+    assert_eq!(refused.code, ErrorCode::VaultLocked);
+    assert!(!refused.message.contains("reset"), "{refused:?}");
+    assert_eq!(house.store.vault_key(&scope).await, Ok(key));
+    assert_eq!(house.found(VALUE).await, 1, "nothing was given up");
+}
+
+#[tokio::test]
+async fn what_no_key_opens_is_given_up_and_the_tenant_takes_new_secrets() {
+    let house = House::new().await;
+    house.set("api.example.com".to_owned(), "bearer").await;
+    let lost = House { vault: vault(&house.store, 8), ..house };
+    let scope = lost.scope();
+    let refused = lost.vault.rotate(scope.clone(), "github".to_owned(), value(VALUE)).await;
+    let refused = refused.expect_err("it does not open");
+    assert_eq!(refused.code, ErrorCode::VaultLocked);
+    assert!(refused.message.contains("`dromia secret reset`"), "{refused:?}");
+    let changes = lost.vault.changes();
+    let given_up = lost.vault.reset(scope.clone()).await.expect("nobody opens it any more");
+    assert_eq!(given_up.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["github"]);
+    assert!(lost.vault.changes() > changes, "who keeps a key of before knows");
+    assert_eq!(lost.store.secret(&scope, "github").await, Ok(None));
+    assert_eq!(lost.set("api.example.com".to_owned(), "bearer").await.version, 1);
+    assert_eq!(lost.found(VALUE).await, 1);
+    let again = lost.vault.reset(scope.clone()).await.map_err(|fault| fault.code);
+    assert_eq!(again, Err(ErrorCode::InvalidRequest), "its key opens now");
+    // The old key comes back, too late for this tenant.
+    let late = vault(&lost.store, 7).find(&scope, b"anything").await.map_err(|fault| fault.code);
+    assert_eq!(late, Err(ErrorCode::VaultLocked));
 }
 
 #[tokio::test]

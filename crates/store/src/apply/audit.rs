@@ -51,8 +51,14 @@ impl Draft<'_> {
             self.note(grown, tenant.create.at.as_millisecond(), change);
         }
         for draft in &self.tokens {
-            let TokenCreate { token, name, scopes, at, .. } = draft.create;
-            let change = Change::TokenCreated { token: *token, name: name.clone(), scopes: *scopes };
+            let TokenCreate { token, hash, name, scopes, expires_at, at } = draft.create;
+            let change = Change::TokenCreated {
+                token: *token,
+                name: name.clone(),
+                scopes: *scopes,
+                hash: Some(*hash),
+                expires_at: *expires_at,
+            };
             self.note(grown, at.as_millisecond(), change);
             if let Some(at) = draft.revoked_at {
                 self.note(grown, at.as_millisecond(), Change::TokenRevoked { token: *token });
@@ -89,6 +95,9 @@ impl Draft<'_> {
                 }
                 SecretDraft::Same(_) => {}
             }
+        }
+        if self.vault_key.is_some_and(|put| put.replaces.is_some()) {
+            self.note_wanted(grown, Change::VaultKeyReplaced);
         }
     }
 
@@ -139,10 +148,16 @@ impl Draft<'_> {
         for change in self.approval_rules.iter().flat_map(|draft| &draft.changes) {
             match change {
                 RuleChange::Put(rule) => {
-                    let ApprovalRule { name, answer, agent, rule, created_at, .. } = rule;
-                    let rule = Digest::from_bytes(*blake3::hash(rule.as_bytes()).as_bytes());
-                    let change =
-                        Change::ApprovalRuleSet { name: name.clone(), answer: *answer, agent: *agent, rule };
+                    let ApprovalRule { name, answer, agent, session, rule, created_at, expires_at, .. } =
+                        rule;
+                    let change = Change::ApprovalRuleSet {
+                        name: name.clone(),
+                        answer: *answer,
+                        agent: *agent,
+                        session: *session,
+                        expires_at: Some(*expires_at),
+                        rule: Digest::from_bytes(*blake3::hash(rule.as_bytes()).as_bytes()),
+                    };
                     self.note(grown, created_at.as_millisecond(), change);
                 }
                 RuleChange::Remove(name) => {

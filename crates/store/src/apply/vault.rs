@@ -31,12 +31,22 @@ impl SecretDraft<'_> {
 
 impl<'b> Draft<'b> {
     pub(super) fn vault_key_put(&mut self, db: &Connection, put: &'b VaultKeyPut) -> Checked {
-        let is_there = self.vault_key.is_some()
-            || db
-                .prepare_cached("SELECT 1 FROM vault_keys WHERE tenant = ?1")?
-                .exists([self.tenant.as_bytes()])?;
-        if !is_there {
-            self.vault_key = Some(put);
+        let known: Option<Vec<u8>> = match self.vault_key {
+            Some(drafted) => Some(drafted.key.to_vec()),
+            None => db
+                .prepare_cached("SELECT key FROM vault_keys WHERE tenant = ?1")?
+                .query_row([self.tenant.as_bytes()], |row| row.get(0))
+                .optional()?,
+        };
+        match (known, &put.replaces) {
+            (None, None) => self.vault_key = Some(put),
+            (Some(_), None) => {}
+            // The batch comes again.
+            (Some(known), Some(_)) if known[..] == put.key[..] => {}
+            (Some(known), Some(old)) if known[..] == old[..] => self.vault_key = Some(put),
+            (_, Some(_)) => {
+                return Err(Refusal::Malformed("the tenant's key of secrets is another one".into()).into());
+            }
         }
         Ok(())
     }
@@ -89,7 +99,7 @@ impl<'b> Draft<'b> {
     pub(super) fn write_vault(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut rows = 0;
         if let Some(put) = self.vault_key {
-            db.prepare_cached("INSERT INTO vault_keys (tenant, key) VALUES (?1, ?2)")?
+            db.prepare_cached("INSERT OR REPLACE INTO vault_keys (tenant, key) VALUES (?1, ?2)")?
                 .execute(params![self.tenant.as_bytes(), &put.key[..]])?;
             rows += 1;
         }

@@ -5,7 +5,7 @@
 //! chain, and no entry is beyond the last seal. So whatever is taken out or changed is found, and where.
 //!
 //! Beside them are rows that no chain covers. What the records say of rights, budgets and approvals is compared with the
-//! rows that stand (`rights`), what a journal says of its run with the run's row and with the items that it took (`journals`),
+//! rows that stand (`rights`), what a journal says of its run with the run's row, its session's and the items that it took (`journals`),
 //! and what a digest names with the digest (`contents`). Rows of which nothing of that is said, such as the labels of files, are not looked at.
 //!
 //! A server may go on writing meanwhile: seals are read before the journals, and on again where a journal is longer.
@@ -223,6 +223,7 @@ impl Inspector {
         walk.learn_erased()?;
         walk.read_on()?;
         walk.ends()?;
+        walk.sealed_before()?;
         let files = FileBodies::new(self.config.blobs());
         let bodies = Bodies { db: &db, files: &files, tenant, key: &key };
         walk.journals(bodies, fold)?;

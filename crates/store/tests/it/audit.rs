@@ -17,7 +17,9 @@ use dromia_contracts::audit::{
 use dromia_contracts::store::{AgentStateSet, Batch, Mutation, Page, Store as _, TokenCreate, TokenRevoke};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Authority, Digest, RunId, Scope, SessionId, TenantId, TokenId};
-use dromia_store::{AuditChecked, AuditProblem, Checkpointed, Inspector, SqliteStore, StoreConfig};
+use dromia_store::{
+    AuditChecked, AuditFinding, AuditProblem, Checkpointed, Inspector, SqliteStore, StoreConfig,
+};
 
 use crate::rights::Folded;
 use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, session_open};
@@ -362,6 +364,52 @@ fn a_store_of_before_is_sound_and_says_what_is_in_no_seal() {
     drop(db);
     let checked = check(dir.path(), &[]);
     assert_eq!((checked.findings.as_slice(), checked.before, checked.entries), (&[][..], 5, 20));
+}
+
+/// Takes a directory back to schema 7, which knows no seals.
+fn of_the_seventh_schema(dir: &Path) {
+    let tables = ["audit", "audit_heads", "audit_mark", "audit_before", "approvals", "approval_rules"];
+    let db = Scene::sql(dir);
+    for table in tables.iter().chain(&["capabilities", "file_labels"]) {
+        db.execute_batch(&format!("DROP TABLE {table};")).expect("is taken back");
+    }
+    db.pragma_update(None, "user_version", 7).expect("is taken back");
+}
+
+#[tokio::test]
+async fn a_run_that_is_said_to_be_older_than_the_seals_after_they_began_is_caught() {
+    let scene = Scene::open().await;
+    history(&scene).await;
+    let scene = scene.reopen(of_the_seventh_schema);
+    let operator = Authority::claim().operator();
+    // The first start seals what was there before, and no later one does.
+    for (byte, time) in [(1, 1_000_000), (1, 1_000_001), (2, 1_000_002)] {
+        let config = Digest::from_bytes([byte; 32]);
+        scene.store.audit_config(&operator, TENANT, config, at(time)).await.expect("is noted");
+    }
+    let noted = kinds(&all(&scene, &Scene::scope(), AuditFilter::default(), 256).await);
+    assert_eq!(noted, ["before_sealed", "config_applied", "config_applied"]);
+    scene.turn_done(SESSION, 5, "the chain goes on").await;
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    let checked = check(dir.path(), &[]);
+    assert_eq!((checked.findings.as_slice(), checked.before), (&[][..], 5));
+    for forged in [
+        "INSERT INTO audit_before SELECT tenant, zeroblob(16), agent, session, 4 FROM audit_before LIMIT 1",
+        "UPDATE audit_before SET seq = seq + 1",
+        "UPDATE audit_before SET agent = zeroblob(16)",
+        "DELETE FROM audit_before",
+    ] {
+        let copied = tempfile::tempdir().expect("a directory");
+        copy(dir.path(), copied.path());
+        assert!(Scene::sql(copied.path()).execute(forged, []).expect("is forged") > 0);
+        let checked = check(copied.path(), &[]);
+        let is_it = |finding: &&AuditFinding| {
+            finding.row.as_deref() == Some("list audit_before") && finding.seal == Some(1)
+        };
+        let found = checked.findings.iter().find(is_it).map(|finding| finding.problem);
+        assert_eq!(found, Some(AuditProblem::RowChanged), "{forged}: {:?}", checked.findings);
+    }
 }
 
 #[test]

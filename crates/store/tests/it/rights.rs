@@ -56,7 +56,8 @@ fn token(number: u8, scope: TokenScope) -> Mutation {
         hash: Digest::from_bytes([number; 32]),
         name: format!("token-{number}"),
         scopes: TokenScopes::from_iter([scope]),
-        expires_at: None,
+        // One of them ends by itself.
+        expires_at: (number == 0x43).then(|| at(9_000)),
         at: at(5),
     })
 }
@@ -104,7 +105,7 @@ fn rule(name: &str, answer: RuleAnswer) -> Mutation {
         answer,
         rule: "exec".to_owned(),
         agent: Some(AGENT),
-        session: None,
+        session: Some(SESSION),
         owner: Actor::new("cli:0"),
         created_at: at(8),
         expires_at: at(1_000_000),
@@ -141,7 +142,9 @@ async fn world() -> Scene {
         let batch = Batch::new(TENANT).wanted_by(&by, at(10));
         scene.done(mutations.into_iter().fold(batch, Batch::with))
     };
-    done(vec![token(0x41, TokenScope::Read), token(0x42, TokenScope::Admin), secret("bank")]).await;
+    let tokens =
+        [token(0x41, TokenScope::Read), token(0x42, TokenScope::Admin), token(0x43, TokenScope::Read)];
+    done(tokens.into_iter().chain([secret("bank")]).collect()).await;
     let revoked = TokenId::from_bytes([0x42; 16]);
     done(vec![Mutation::TokenRevoke(TokenRevoke { token: revoked, at: at(10) })]).await;
     done(vec![capability(0x51, None), capability(0x52, Some(0x51)), capability(0x53, None)]).await;
@@ -183,8 +186,8 @@ async fn rows_that_nobody_edited_are_what_their_records_say() {
     let scene = world().await;
     let checked = check(scene.dir.path());
     assert_eq!((checked.findings.as_slice(), checked.older.as_slice()), (&[][..], &[][..]));
-    // An agent, two tokens, a secret, three capabilities, a budget, three approvals and a rule.
-    assert_eq!(checked.rows, 12);
+    // The tenant, an agent, three tokens, a secret, three capabilities, a budget, three approvals and a rule.
+    assert_eq!(checked.rows, 14);
 }
 
 #[tokio::test]
@@ -196,7 +199,17 @@ async fn any_right_that_is_edited_past_the_store_is_caught() {
             "UPDATE tokens SET revoked_at = NULL WHERE name = 'token-66'",
             "row_changed token tok_4242: revocation",
         ),
+        (
+            "UPDATE tokens SET revoked_at = revoked_at + 1 WHERE name = 'token-66'",
+            "row_changed token tok_4242: revocation",
+        ),
+        ("UPDATE tokens SET hash = zeroblob(32) WHERE name = 'token-65'", "row_changed token tok_4141: hash"),
+        ("UPDATE tokens SET expires_at = 1 WHERE name = 'token-65'", "row_changed token tok_4141: end"),
+        ("UPDATE tokens SET expires_at = NULL WHERE name = 'token-67'", "row_changed token tok_4343: end"),
         ("DELETE FROM tokens WHERE name = 'token-65'", "row_removed token tok_4141"),
+        ("UPDATE tenants SET handle = 'theirs'", "row_changed tenant ten_0101: handle"),
+        ("UPDATE sessions SET agent = zeroblob(16)", "row_changed session ses_0303: agent"),
+        ("DELETE FROM sessions", "row_removed session ses_0303: agent"),
         (
             "INSERT INTO tokens SELECT zeroblob(32), tenant, zeroblob(16), 'mine', 31, at, NULL, NULL FROM tokens LIMIT 1",
             "row_unrecorded token tok_0000",
@@ -237,6 +250,15 @@ async fn any_right_that_is_edited_past_the_store_is_caught() {
             "UPDATE approval_rules SET record = replace(record, '\"rule\":\"exec\"', '\"rule\":\"file.read\"')",
             "row_changed approval rule no-exec: the rule itself",
         ),
+        (
+            "UPDATE approval_rules SET expires_at = 0, \
+             record = json_set(record, '$.expires_at', '1970-01-01T00:00:00Z')",
+            "row_changed approval rule no-exec: end",
+        ),
+        (
+            "UPDATE approval_rules SET record = json_remove(record, '$.session')",
+            "row_changed approval rule no-exec: session",
+        ),
         ("DELETE FROM approval_rules", "row_removed approval rule no-exec"),
         (
             "UPDATE revisions SET config = replace(config, 'reply', 'exec')",
@@ -270,6 +292,39 @@ async fn a_finding_names_the_record_that_says_otherwise() {
 }
 
 #[tokio::test]
+async fn a_rule_that_denies_and_went_before_its_end_is_missed_though_another_one_was_set() {
+    let scene = world().await.reopen(|dir| {
+        assert_eq!(Scene::sql(dir).execute("DELETE FROM approval_rules", []).expect("is edited"), 1);
+    });
+    let set = async |name: &str, from: i64, to: i64| {
+        let Mutation::ApprovalRulePut(rule) = rule(name, RuleAnswer::Deny) else { panic!("a rule") };
+        let rule = ApprovalRule { created_at: at(from), expires_at: at(to), ..rule };
+        let batch = Batch::new(TENANT).wanted_by(&Actor::new("cli:0"), at(from));
+        scene.done(batch.with(Mutation::ApprovalRulePut(rule))).await;
+    };
+    // The one in between has ended when the last one is set, and goes by right.
+    set("short", 20, 30).await;
+    set("last", 40, 1_000_000).await;
+    let checked = check(scene.dir.path());
+    let [found] = checked.findings.as_slice() else { panic!("one finding: {:?}", checked.findings) };
+    assert_eq!(
+        (found.problem, found.row.as_deref()),
+        (AuditProblem::RowRemoved, Some("approval rule no-exec"))
+    );
+}
+
+#[tokio::test]
+async fn a_record_of_before_says_nothing_of_a_tokens_hash_and_end() {
+    // As a program of before wrote it; what follows from its seal is found, and no row.
+    let old = "UPDATE audit SET record = CAST(json_remove(CAST(record AS TEXT), '$.hash', '$.expires_at') AS BLOB) \
+               WHERE kind = 1 AND CAST(record AS TEXT) LIKE '%token_created%'; \
+               UPDATE tokens SET expires_at = 1, hash = randomblob(32)";
+    let checked = edited(old).await;
+    let rows: Vec<_> = checked.findings.iter().filter(|found| found.row.is_some()).collect();
+    assert!(rows.is_empty(), "{rows:?}");
+}
+
+#[tokio::test]
 async fn what_no_record_tells_of_is_told_mildly_where_it_may_be_older_than_the_records() {
     // As a store of before the seals is left by its step.
     let checked = edited("DELETE FROM audit; DELETE FROM audit_heads").await;
@@ -278,7 +333,7 @@ async fn what_no_record_tells_of_is_told_mildly_where_it_may_be_older_than_the_r
         *older.entry(row.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
     }
     let expected =
-        [("agent", 1), ("approval", 2), ("budget", 1), ("capability", 3), ("secret", 1), ("token", 2)];
+        [("agent", 1), ("approval", 2), ("budget", 1), ("capability", 3), ("secret", 1), ("token", 3)];
     // Of the approvals it is the one that was allowed, and the rule.
     assert_eq!(older, BTreeMap::from(expected.map(|(kind, count)| (kind.to_owned(), count))));
     let rows: Vec<_> = checked.findings.iter().filter(|found| found.row.is_some()).collect();

@@ -14,7 +14,7 @@ use dromia_contracts::audit::{Act, AuditCursor, AuditFilter, AuditLog, AuditWhat
 use dromia_contracts::delivery::DeliveryState;
 use dromia_contracts::store::{
     AgentStateSet, ApprovalRuleRemove, Batch, BudgetRemove, Commit, DeliveryRedrive, Mutation, SessionOpen,
-    StatePut, Store, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
+    StatePut, Store, TenantCreate, TokenCreate, TokenRevoke,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, AgentId, Authority, BoxFuture, Digest, Scope, TenantId};
@@ -25,8 +25,9 @@ use super::scene::{Scene, agent_create, at, pin, session_key, session_open};
 use super::{approval, budget, capability, vault};
 use crate::reference::ReferenceStore;
 
-/// Every kind of record that a mutation leaves. Two have none: `config_applied` and `session_exported` change no row.
-pub const KINDS: [&str; 18] = [
+/// Every kind of record that a mutation leaves. Three have none: `config_applied`, `before_sealed` and
+/// `session_exported` change no row.
+pub const KINDS: [&str; 19] = [
     "tenant_created",
     "token_created",
     "token_revoked",
@@ -45,6 +46,7 @@ pub const KINDS: [&str; 18] = [
     "approval_rule_set",
     "approval_rule_removed",
     "session_trusted",
+    "vault_key_replaced",
 ];
 
 /// Reads acts, as a store keeps them.
@@ -104,6 +106,7 @@ fn leaves(mutation: &Mutation) -> Option<&'static str> {
         Mutation::ApprovalRulePut(_) => "approval_rule_set",
         Mutation::ApprovalRuleRemove(_) => "approval_rule_removed",
         Mutation::SessionOpen(open) if open.believes => "session_trusted",
+        Mutation::VaultKeyPut(put) if put.replaces.is_some() => "vault_key_replaced",
         // What runs and machinery write: journals tell of it, or it gives nobody more and nobody less.
         Mutation::SessionOpen(_)
         | Mutation::InboxPut(_)
@@ -219,6 +222,8 @@ async fn story(scene: &Scene) -> Vec<Batch> {
         Mutation::SecretPut(vault::sealed("key", 1)),
         Mutation::SecretPut(vault::sealed("key", 2)),
         vault::erase("key", 2),
+        vault::key("first", None),
+        vault::key("next", Some("first")),
         Mutation::CapabilityPut(capability::capability(scene.agent, 1)),
         Mutation::CapabilityPut(capability::capability(scene.agent, 2)),
         Mutation::CapabilityPut(capability::capability(scene.agent, 3)),
@@ -246,12 +251,11 @@ async fn story(scene: &Scene) -> Vec<Batch> {
 
 /// What changes no rights, and what changes nothing any more.
 fn machinery(scene: &Scene) -> Vec<Batch> {
-    let key = VaultKeyPut { key: Bytes::from_static(b"sealed") };
     let mutations = vec![
         session_open(scene.session_id(), scene.agent, "more"),
         Mutation::InboxPut(scene.put(scene.item_id())),
         Mutation::PinPut(pin("a text")),
-        Mutation::VaultKeyPut(key),
+        vault::key("sealed", None),
         // It was taken back, so nobody has less for it.
         capability::forget(1),
         Mutation::BudgetRemove(BudgetRemove { name: "b".to_owned() }),

@@ -239,7 +239,7 @@ impl<'a> World<'a> {
         let version = 1 + u32::from(self.dice.below(3) == 0);
         let bytes = |what: &str| Bytes::from(format!("{what} {version} of t{tenant}"));
         let change = match self.dice.below(6) {
-            0 => Mutation::VaultKeyPut(VaultKeyPut { key: bytes("key of all") }),
+            0 => Mutation::VaultKeyPut(VaultKeyPut { key: bytes("key of all"), replaces: None }),
             1 => Mutation::SecretErase(SecretErase { name, version }),
             _ => Mutation::SecretPut(SealedSecret {
                 secret: Secret {

@@ -39,14 +39,33 @@ async fn names(scene: &Scene, page: Page<&str>) -> Vec<String> {
     secrets.into_iter().map(|sealed| sealed.secret.name).collect()
 }
 
+/// Puts a tenant's key, in the place of another one where that is named.
+pub(super) fn key(text: &'static str, replaces: Option<&'static str>) -> Mutation {
+    let sealed = |text: &'static str| Bytes::from_static(text.as_bytes());
+    Mutation::VaultKeyPut(VaultKeyPut { key: sealed(text), replaces: replaces.map(sealed) })
+}
+
 pub(super) async fn a_tenants_key_of_secrets_is_put_once(store: Arc<dyn Store>) {
     let scene = Scene::open(store, 1).await;
-    let key =
-        |text: &'static str| Mutation::VaultKeyPut(VaultKeyPut { key: Bytes::from_static(text.as_bytes()) });
     assert_eq!(scene.store.vault_key(&scene.scope()).await, Ok(None));
     for text in ["first", "first", "second"] {
-        scene.done(scene.batch().with(key(text))).await;
+        scene.done(scene.batch().with(key(text, None))).await;
         assert_eq!(scene.store.vault_key(&scene.scope()).await, Ok(Some(Bytes::from_static(b"first"))));
+    }
+}
+
+pub(super) async fn a_tenants_key_of_secrets_gives_way_to_another_by_its_name(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let replaced = || scene.batch().with(key("second", Some("first")));
+    assert!(matches!(scene.refused(replaced()).await, Refusal::Malformed(_)), "there is none");
+    scene.done(scene.batch().with(key("first", None))).await;
+    let other = scene.batch().with(key("second", Some("third")));
+    assert!(matches!(scene.refused(other).await, Refusal::Malformed(_)), "it is another one");
+    assert_eq!(scene.store.vault_key(&scene.scope()).await, Ok(Some(Bytes::from_static(b"first"))));
+    // A batch that comes again changes nothing more.
+    for _ in 0..2 {
+        scene.done(replaced()).await;
+        assert_eq!(scene.store.vault_key(&scene.scope()).await, Ok(Some(Bytes::from_static(b"second"))));
     }
 }
 
@@ -99,8 +118,7 @@ pub(super) async fn secrets_are_listed_by_name_in_pages(store: Arc<dyn Store>) {
 pub(super) async fn a_stranger_sees_and_changes_no_secret(store: Arc<dyn Store>) {
     let mine = Scene::open(store, 1).await;
     let theirs = Scene::open(Arc::clone(&mine.store), 2).await;
-    let key = VaultKeyPut { key: Bytes::from_static(b"mine") };
-    mine.done(mine.batch().with(Mutation::VaultKeyPut(key))).await;
+    mine.done(mine.batch().with(key("mine", None))).await;
     put(&mine, &sealed("a", 1)).await;
     assert_eq!(theirs.store.vault_key(&theirs.scope()).await, Ok(None));
     assert_eq!(found(&theirs, "a").await, None);

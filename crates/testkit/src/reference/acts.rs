@@ -66,7 +66,8 @@ fn change(
         }
         Mutation::TokenCreate(create) => {
             let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
-            (Some(create.at), Change::TokenCreated { token, name, scopes })
+            let (hash, expires_at) = (Some(create.hash), create.expires_at);
+            (Some(create.at), Change::TokenCreated { token, name, scopes, hash, expires_at })
         }
         Mutation::TokenRevoke(revoke) => (Some(revoke.at), Change::TokenRevoked { token: revoke.token }),
         Mutation::AgentCreate(create) => {
@@ -88,6 +89,7 @@ fn change(
             (Some(secret.changed_at), Change::SecretSet { name, version, host })
         }
         Mutation::SecretErase(erase) => (now, Change::SecretErased { name: name(&erase.name) }),
+        Mutation::VaultKeyPut(put) if put.replaces.is_some() => (now, Change::VaultKeyReplaced),
         Mutation::CapabilityPut(put) => {
             let (capability, holder, rights) = (put.id, put.holder, put.rights.clone());
             let change = match put.parent {
@@ -121,7 +123,9 @@ fn change(
         Mutation::ApprovalRulePut(put) => {
             let rule = Digest::from_bytes(*blake3::hash(put.rule.as_bytes()).as_bytes());
             let (name, answer, agent) = (name(&put.name), put.answer, put.agent);
-            (Some(put.created_at), Change::ApprovalRuleSet { name, answer, agent, rule })
+            let (session, expires_at) = (put.session, Some(put.expires_at));
+            let change = Change::ApprovalRuleSet { name, answer, agent, session, expires_at, rule };
+            (Some(put.created_at), change)
         }
         Mutation::ApprovalRuleRemove(remove) => {
             (now, Change::ApprovalRuleRemoved { name: name(&remove.name) })
@@ -165,6 +169,7 @@ fn standing(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
         }
         Mutation::SecretPut(sealed) => version(rows, &sealed.secret.name),
         Mutation::SecretErase(erase) => version(rows, &erase.name),
+        Mutation::VaultKeyPut(_) => format!("{:?}", rows.vault_key),
         Mutation::CapabilityPut(put) => format!("{:?}", rows.capabilities.get(&put.id)),
         Mutation::CapabilityRevoke(revoke) => format!("{:?}", rows.capabilities.get(&revoke.capability)),
         Mutation::CapabilityDrop(drop) => format!("{:?}", rows.capabilities.get(&drop.capability)),

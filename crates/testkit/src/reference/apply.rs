@@ -131,9 +131,7 @@ impl TenantRows {
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,
             Mutation::RunTakeover(takeover) => self.run_takeover(takeover)?,
             Mutation::StatePut(put) => self.state_put(put)?,
-            Mutation::VaultKeyPut(put) => {
-                self.vault_key.get_or_insert_with(|| put.key.clone());
-            }
+            Mutation::VaultKeyPut(put) => self.vault_key_put(put)?,
             Mutation::SecretPut(sealed) => self.secret_put(sealed)?,
             Mutation::SecretErase(erase) => self.secret_erase(erase)?,
             Mutation::BudgetSet(set) => self.budget_set(&set.budget)?,

@@ -7,6 +7,7 @@ use dromia_contracts::capability::Capability;
 use dromia_contracts::file::FILE_LABELS_MAX;
 use dromia_contracts::store::{
     AgentCreate, AgentStateSet, CapabilityRevoke, FileLabelsPut, Refusal, SecretErase, TokenRevoke,
+    VaultKeyPut,
 };
 use dromia_contracts::vault::SealedSecret;
 
@@ -104,6 +105,19 @@ impl TenantRows {
         let row = self.capabilities.get_mut(&revoke.capability);
         let row = row.ok_or_else(|| Refusal::NotFound(revoke.capability.to_string()))?;
         row.revoked_at.get_or_insert(revoke.at);
+        Ok(())
+    }
+
+    pub(super) fn vault_key_put(&mut self, put: &VaultKeyPut) -> Result<(), Refusal> {
+        match (&self.vault_key, &put.replaces) {
+            (None, None) => self.vault_key = Some(put.key.clone()),
+            (Some(_), None) => {}
+            (Some(known), Some(_)) if *known == put.key => {}
+            (Some(known), Some(old)) if known == old => self.vault_key = Some(put.key.clone()),
+            (_, Some(_)) => {
+                return Err(Refusal::Malformed("the tenant's key of secrets is another one".into()));
+            }
+        }
         Ok(())
     }
 

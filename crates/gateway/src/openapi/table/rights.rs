@@ -78,6 +78,15 @@ pub(super) fn secrets() -> Vec<Operation> {
             .gives::<Secret>(200, "What it was, without its value.")
             .writes()
             .fails(&[ErrorCode::SecretNotFound, ErrorCode::VersionConflict]),
+        Operation::new(
+            "POST",
+            "/v1/vault/reset",
+            "vault_reset",
+            "Give up secrets that nobody can open any more",
+        )
+        .gives::<List<Secret>>(200, "The secrets that were erased.")
+        .writes()
+        .fails(&[ErrorCode::VaultLocked, ErrorCode::VersionConflict]),
     ]
 }
 

@@ -70,7 +70,7 @@ fn change(notary: &dyn Notary, place: AuditCursor, at: Timestamp, act: &Act, cha
         Change::TenantCreated { handle } | Change::AgentCreated { handle, .. } => {
             Record { what: said(handle.as_str()), ..record }
         }
-        Change::TokenCreated { token, name, scopes } => Record {
+        Change::TokenCreated { token, name, scopes, .. } => Record {
             what: said(&format!("{token} {name}")),
             outcome: Some(scopes.iter().map(TokenScope::as_str).collect::<Vec<_>>().join(" ")),
             ..record
@@ -115,6 +115,10 @@ fn change(notary: &dyn Notary, place: AuditCursor, at: Timestamp, act: &Act, cha
         Change::SessionExported { session } | Change::SessionTrusted { session, .. } => {
             Record { session: Some(*session), what: Some(session.to_string()), ..record }
         }
+        Change::BeforeSealed { runs, list } => {
+            Record { what: Some(format!("{runs} runs")), action: Some(*list), ..record }
+        }
+        Change::VaultKeyReplaced => record,
     }
 }
 
@@ -287,7 +291,8 @@ mod tests {
         };
         let covers = Some("file:write:(redacted) tool:exec");
         let (name, rule) = (named(), Digest::from_bytes([6; 32]));
-        let rule_set = Change::ApprovalRuleSet { name, answer: RuleAnswer::Deny, agent: Some(holder), rule };
+        let (answer, agent) = (RuleAnswer::Deny, Some(holder));
+        let rule_set = Change::ApprovalRuleSet { name, answer, agent, session: None, expires_at: None, rule };
         for (change, agent, what, outcome) in [
             (
                 Change::SecretSet { name: named(), version: 3, host: "https://h:443".to_owned() },

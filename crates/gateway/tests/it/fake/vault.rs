@@ -48,4 +48,8 @@ impl Vault for Locker {
     fn delete(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Secret, Fault>> {
         ready(self.find(&scope, &name))
     }
+
+    fn reset(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
+        self.list(scope, None, usize::MAX)
+    }
 }

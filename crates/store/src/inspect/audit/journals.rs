@@ -1,5 +1,6 @@
 //! The journals of a tenant, each read from its first entry on with everything that was said, and compared with how far the
-//! seals go, with whose its run is and how it stands by its row, and with the items of the inbox that it says it took.
+//! seals go, with whose its run is and how it stands by its row, with the row of its session, and with the items of the inbox
+//! that it says it took.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -100,6 +101,7 @@ impl Walk<'_> {
         }
         if let Some(begun) = told.begun {
             self.taken(&row.run, &begun)?;
+            self.in_session(&row.run, &begun)?;
         }
         self.said(place, run)?;
         self.is_covered(place, run, journal.seq())
@@ -151,6 +153,26 @@ impl Walk<'_> {
             let row = format!("item {position} of the inbox of {}", begun.session);
             self.found_row(problem, row, None, Some(format!("{} took {item} from there", run.id)));
         }
+        Ok(())
+    }
+
+    /// Looks for the row of the session in which a run began, as one of its agent. Nothing but the erasure of the agent takes
+    /// it away, and that begins with a record.
+    fn in_session(&mut self, run: &Run, begun: &RunStarted) -> Result<(), OpenError> {
+        let (db, tenant) = (self.db, self.tenant);
+        let (agent, session) = (begun.agent.as_bytes(), begun.session.as_bytes());
+        let is_there = db
+            .prepare_cached("SELECT 1 FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3")?
+            .exists(params![tenant.as_bytes(), agent, session])?;
+        if is_there || self.is_agent_erased(begun.agent)? || !self.strayed.insert(*session) {
+            return Ok(());
+        }
+        let is_elsewhere = db
+            .prepare_cached("SELECT 1 FROM sessions WHERE tenant = ?1 AND session = ?2")?
+            .exists(params![tenant.as_bytes(), session])?;
+        let problem = if is_elsewhere { AuditProblem::RowChanged } else { AuditProblem::RowRemoved };
+        let detail = Some(format!("agent: {} began in it as one of {}", run.id, begun.agent));
+        self.found_row(problem, format!("session {}", begun.session), None, detail);
         Ok(())
     }
 

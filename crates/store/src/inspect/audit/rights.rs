@@ -62,6 +62,8 @@ struct Said {
     told: Told,
     made: Option<Change>,
     moved: Option<Change>,
+    /// When it was ended or moved, in milliseconds.
+    moved_at: Option<i64>,
 }
 
 /// One pass over the records and the rows.
@@ -71,8 +73,10 @@ struct Pass<'w, 'a> {
     number: u64,
     of: u64,
     told: HashMap<(Kind, [u8; 16]), Told>,
-    /// The seal of the last record of a rule that was set: only with one do rules go that have ended.
+    /// The seal of the last record of a rule that was set, and the latest time of one: with one of those go the rules that had
+    /// ended by then, and no others.
     rule_set: u64,
+    rule_set_at: i64,
     /// When the first seal was made.
     since: Option<i64>,
 }
@@ -87,12 +91,34 @@ impl Walk<'_> {
         self.learn_erased()?;
         let of = self.checked.acts / ACTS_OF_PASS + 1;
         for number in 0..of {
-            let mut pass = Pass { walk: self, number, of, told: HashMap::new(), rule_set: 0, since: None };
+            let (told, since) = (HashMap::new(), None);
+            let mut pass = Pass { walk: self, number, of, told, rule_set: 0, rule_set_at: i64::MIN, since };
             pass.learn()?;
             pass.compare()?;
             pass.missed()?;
         }
+        self.registered()?;
         Ok(snapshot.finish()?)
+    }
+
+    /// Compares the row of the tenant with its registration, with which the chain begins if it is not older.
+    fn registered(&mut self) -> rusqlite::Result<()> {
+        let (db, tenant) = (self.db, self.tenant);
+        let first: Option<Vec<u8>> = db
+            .prepare_cached("SELECT record FROM audit WHERE tenant = ?1 AND number = 1")?
+            .query_row([tenant.as_bytes()], |row| row.get(0))
+            .optional()?;
+        let act = first.and_then(|record| serde_json::from_slice::<Act>(&record).ok());
+        let Some(Change::TenantCreated { handle }) = act.map(|act| act.change) else { return Ok(()) };
+        self.checked.rows += 1;
+        let is_it = db
+            .prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1 AND handle = ?2")?
+            .exists(params![tenant.as_bytes(), handle.as_str()])?;
+        if !is_it {
+            let detail = Some(format!("handle, as {} has it", record(Some(1))));
+            self.found_row(AuditProblem::RowChanged, format!("tenant {tenant}"), Some(1), detail);
+        }
+        Ok(())
     }
 }
 
@@ -105,7 +131,7 @@ impl Pass<'_, '_> {
             .query_row([tenant.as_bytes()], |row| row.get(0))
             .optional()?;
         let mut select = db.prepare_cached(
-            "SELECT number, record FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1 ORDER BY number",
+            "SELECT number, record, at FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1 ORDER BY number",
         )?;
         let mut found = select.query([tenant.as_bytes()])?;
         while let Some(row) = found.next()? {
@@ -114,6 +140,7 @@ impl Pass<'_, '_> {
             let Ok(act) = serde_json::from_slice::<Act>(&record) else { continue };
             if let Change::ApprovalRuleSet { .. } = act.change {
                 self.rule_set = seal;
+                self.rule_set_at = self.rule_set_at.max(row.get(2)?);
             }
             let Some((kind, id, is_made)) = about(&act.change) else { continue };
             if !self.has(id) {
@@ -172,22 +199,32 @@ impl Pass<'_, '_> {
             told.is_met = true;
             *told
         });
-        Ok(Some(Said { told, made: self.change(told.made)?, moved: self.change(told.moved)? }))
+        let (moved, moved_at) = self.act(told.moved)?.unzip();
+        Ok(Some(Said { told, made: self.change(told.made)?, moved, moved_at }))
     }
 
-    /// Reads a record again; nothing where there is none.
+    /// Reads what a record says; nothing where there is none.
     fn change(&self, seal: u64) -> rusqlite::Result<Option<Change>> {
+        Ok(self.act(seal)?.map(|(change, _)| change))
+    }
+
+    /// Reads a record again, with its time; nothing where there is none.
+    fn act(&self, seal: u64) -> rusqlite::Result<Option<(Change, i64)>> {
         if seal == 0 {
             return Ok(None);
         }
-        let record: Option<Vec<u8>> = self
+        let found: Option<(Vec<u8>, i64)> = self
             .walk
             .db
-            .prepare_cached("SELECT record FROM audit WHERE tenant = ?1 AND number = ?2")?
-            .query_row(params![self.walk.tenant.as_bytes(), stored(seal)], |row| row.get(0))
+            .prepare_cached("SELECT record, at FROM audit WHERE tenant = ?1 AND number = ?2")?
+            .query_row(params![self.walk.tenant.as_bytes(), stored(seal)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
-        let act = record.and_then(|record| serde_json::from_slice::<Act>(&record).ok());
-        Ok(act.map(|act| act.change))
+        Ok(found.and_then(|(record, at)| {
+            let act = serde_json::from_slice::<Act>(&record).ok()?;
+            Some((act.change, at))
+        }))
     }
 
     /// Tells of a row that no record tells of, which says itself when it was written, if it does.
@@ -217,9 +254,7 @@ impl Pass<'_, '_> {
             let may_go = match kind {
                 // Nothing removes the row of a token, also of one that was revoked.
                 Kind::Token | Kind::Agent => false,
-                Kind::Secret | Kind::Budget => told.moved > 0,
-                // One that ended goes when another one is set, and leaves no record.
-                Kind::Rule => told.moved > 0 || told.made < self.rule_set,
+                Kind::Secret | Kind::Budget | Kind::Rule => told.moved > 0,
                 // Those of tasks that ended, and what is over, give way to others.
                 Kind::Capability | Kind::Approval => true,
             };
@@ -236,6 +271,14 @@ impl Pass<'_, '_> {
                 (Kind::Agent, _) => format!("agent {}", AgentId::from_bytes(id)),
                 (Kind::Rule, Some(Change::ApprovalRuleSet { agent: Some(agent), .. }))
                     if is_erased(agent) =>
+                {
+                    continue;
+                }
+                // One that had ended goes when another one is set, and leaves no record. A record of before does not say when
+                // it ended.
+                (Kind::Rule, Some(Change::ApprovalRuleSet { expires_at, .. }))
+                    if told.made < self.rule_set
+                        && expires_at.is_none_or(|end| end.as_millisecond() <= self.rule_set_at) =>
                 {
                     continue;
                 }
@@ -286,6 +329,8 @@ fn about(change: &Change) -> Option<(Kind, [u8; 16], bool)> {
         | Change::DeliveryRedriven { .. }
         | Change::ConfigApplied { .. }
         | Change::SessionExported { .. }
-        | Change::SessionTrusted { .. } => return None,
+        | Change::SessionTrusted { .. }
+        | Change::BeforeSealed { .. }
+        | Change::VaultKeyReplaced => return None,
     })
 }

@@ -61,6 +61,8 @@ pub(super) struct Walk<'a> {
     pub(super) covered: HashMap<[u8; 16], Covered>,
     /// Runs of which something was found already while the seals were read.
     torn: HashSet<[u8; 16]>,
+    /// Sessions whose rows were missed already.
+    pub(super) strayed: HashSet<[u8; 16]>,
     pub(super) erased: HashSet<AgentId>,
     /// Whether the chain begins with the tenant's registration, so that nothing of it is older than the seals.
     pub(super) is_born: bool,
@@ -78,6 +80,7 @@ impl<'a> Walk<'a> {
             chain: seal::ORIGIN,
             covered: HashMap::new(),
             torn: HashSet::new(),
+            strayed: HashSet::new(),
             erased: HashSet::new(),
             is_born: false,
             checked: AuditChecked::default(),
@@ -201,7 +204,7 @@ impl<'a> Walk<'a> {
             }
             (seal::ACT, _) => {
                 self.checked.acts += 1;
-                self.is_born |= number == 1 && is_birth(record);
+                self.is_born |= number == 1 && seal::is_birth(record);
             }
             // A kind of a newer program is chained like any other.
             _ => {}
@@ -272,6 +275,20 @@ impl<'a> Walk<'a> {
         Ok(found.unwrap_or_default())
     }
 
+    /// Compares the runs that are said to be older than the seals with the seal of them, once there is one: from then on none
+    /// comes to them. Rows that are not believed are nobody's.
+    pub(super) fn sealed_before(&mut self) -> rusqlite::Result<()> {
+        if self.is_born {
+            return Ok(());
+        }
+        let Some((number, runs, list)) = seal::before_sealed(self.db, self.tenant)? else { return Ok(()) };
+        if seal::before(self.db, self.tenant)? != (runs, list) {
+            let detail = Some(format!("runs that are older than the seals, as act:{number} has them"));
+            self.found_row(AuditProblem::RowChanged, "list audit_before".to_owned(), Some(number), detail);
+        }
+        Ok(())
+    }
+
     /// Compares where the seals end with what else knows where they ended.
     pub(super) fn ends(&mut self) -> rusqlite::Result<()> {
         let act: Option<u64> = self
@@ -287,9 +304,4 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
-}
-
-/// Tells whether an act is the registration of its tenant.
-fn is_birth(record: &[u8]) -> bool {
-    serde_json::from_slice::<Act>(record).is_ok_and(|act| matches!(act.change, Change::TenantCreated { .. }))
 }

@@ -1,7 +1,8 @@
-//! What each record says of its row, and what the row says. What a record does not carry is not compared: of a token its
-//! hash and its end, of a capability its end and its longest call, of a rule its session and its end, of an approval the call,
-//! of an agent its name for people and its labels.
+//! What each record says of its row, and what the row says. What a record does not carry is not compared: of a
+//! capability its end and its longest call, of an approval the call, of an agent its name for people and its labels; where the
+//! record is one of before, of a token its hash and its end, and of a rule its session and its end.
 
+use jiff::Timestamp;
 use rusqlite::Row;
 
 use dromia_contracts::agent::AgentState;
@@ -21,7 +22,9 @@ impl Pass<'_, '_> {
     /// Compares every row of a right with its records.
     pub(super) fn compare(&mut self) -> Result<(), OpenError> {
         let of = "WHERE tenant = ?1";
-        let tokens = format!("SELECT token, name, scopes, at, revoked_at FROM tokens {of} ORDER BY token");
+        let tokens = format!(
+            "SELECT token, name, scopes, at, revoked_at, hash, expires_at FROM tokens {of} ORDER BY token"
+        );
         self.each(&tokens, "tokens", Self::token)?;
         let agents = format!("SELECT agent, handle, state, revision, at FROM agents {of} ORDER BY agent");
         self.each(&agents, "agents", Self::agent)?;
@@ -44,18 +47,22 @@ impl Pass<'_, '_> {
 
     fn token(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let id: [u8; 16] = code::bytes(row, 0)?;
-        let Some(Said { told, made, .. }) = self.said(Kind::Token, id)? else { return Ok(()) };
+        let Some(Said { told, made, moved_at, .. }) = self.said(Kind::Token, id)? else { return Ok(()) };
         let (name, scopes): (String, _) = (row.get(1)?, code::scopes(row, 2)?);
-        let revoked_at: Option<i64> = row.get(4)?;
+        let (revoked_at, expires_at): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(6)?);
+        let hash = code::digest(row, 5)?;
         let what = format!("token {}", TokenId::from_bytes(id));
-        let Some(Change::TokenCreated { name: known, scopes: may, .. }) = made else {
+        let Some(Change::TokenCreated { name: known, scopes: may, hash: own, expires_at: end, .. }) = made
+        else {
             self.unrecorded(what, Some(row.get(3)?));
             return Ok(());
         };
         let differs = [
             ("name", name != known),
             ("scopes", scopes != may),
-            ("revocation", revoked_at.is_some() != (told.moved > 0)),
+            ("hash", own.is_some_and(|own| own != hash)),
+            ("end", own.is_some() && expires_at != end.map(Timestamp::as_millisecond)),
+            ("revocation", revoked_at != moved_at),
         ];
         self.differs(what, told, &those(&differs));
         Ok(())
@@ -63,7 +70,7 @@ impl Pass<'_, '_> {
 
     fn agent(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let id: [u8; 16] = code::bytes(row, 0)?;
-        let Some(Said { told, made, moved }) = self.said(Kind::Agent, id)? else { return Ok(()) };
+        let Some(Said { told, made, moved, .. }) = self.said(Kind::Agent, id)? else { return Ok(()) };
         let (handle, state): (String, AgentState) = (row.get(1)?, code::coded(row, 2)?);
         let what = format!("agent {}", AgentId::from_bytes(id));
         let Some(Change::AgentCreated { handle: known, revision, .. }) = made else {
@@ -177,7 +184,8 @@ impl Pass<'_, '_> {
         let Some(Said { told, made, .. }) = self.said(Kind::Rule, named(&name))? else { return Ok(()) };
         let rule: ApprovalRule = read::approval::record(row)?;
         let what = format!("approval rule {name}");
-        let Some(Change::ApprovalRuleSet { answer, agent, rule: digest, .. }) = made else {
+        let Some(Change::ApprovalRuleSet { answer, agent, session, expires_at, rule: digest, .. }) = made
+        else {
             self.unrecorded(what, Some(rule.created_at.as_millisecond()));
             return Ok(());
         };
@@ -188,6 +196,8 @@ impl Pass<'_, '_> {
             ("its columns", rule.name != name || columns != own),
             ("answer", rule.answer != answer),
             ("agent", rule.agent != agent),
+            ("session", expires_at.is_some() && rule.session != session),
+            ("end", expires_at.is_some_and(|end| rule.expires_at != end)),
             ("the rule itself", blake3::hash(rule.rule.as_bytes()).as_bytes() != digest.as_bytes()),
             (ENDED, told.moved > 0),
         ];

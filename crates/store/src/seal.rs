@@ -538,7 +538,9 @@ mod tests {
         for seed in 0..200 {
             let spans = random_spans(seed, usize::try_from(seed).expect("small"));
             let mut records = Records::new(0);
-            spans.iter().for_each(|span| records.add(span));
+            for span in &spans {
+            records.add(span);
+        }
             let records: Vec<_> = records.all().collect();
             assert!(records.iter().all(|record| !record.is_empty() && record.len() <= RECORD_BYTES));
             let read = records.iter().map(|record| Span::read_all(record).expect("each is read by itself"));

@@ -67,6 +67,10 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub json: Option<Fields>,
+    /// Print one line of JSON per row, as `-o jsonl` does
+    // A command whose lines are something else has its own words for the same flag.
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub jsonl: bool,
     /// When to use colour: auto, always or never
     #[arg(
         long,

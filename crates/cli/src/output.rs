@@ -1,5 +1,5 @@
 //! What people and scripts see: tables and texts on stdout, notices on stderr, one JSON document with `--json`, one
-//! line per row with `-o jsonl`.
+//! line per row with `-o jsonl` or `--jsonl`.
 //!
 //! This is the only place that knows formats. JSON is never coloured; texts are, by us, where
 //! [`ColorHints`](crate::format::ColorHints) say so. Texts of others lose their control characters before they reach
@@ -33,8 +33,8 @@ pub struct Output<'context> {
     context: &'context mut Context,
     format: Format,
     fields: Fields,
-    /// A table was asked for and JSON too.
-    torn: bool,
+    /// What was asked for beside a form that it cannot be: JSON beside a table, lines beside a document.
+    torn: Option<&'static str>,
     out_is_colored: bool,
     err_is_colored: bool,
     /// What goes on in the server if this command ends now.
@@ -80,10 +80,16 @@ impl<'context> Output<'context> {
         let (out_is_colored, err_is_colored) =
             (color(context.out_is_terminal), color(context.err_is_terminal));
         let format = match (global.output, &global.json) {
+            _ if global.jsonl => Format::Jsonl,
             (Some(Format::Table) | None, Some(_)) => Format::Json,
             (format, _) => format.unwrap_or_default(),
         };
-        let torn = global.output == Some(Format::Table) && global.json.is_some();
+        let torn = match global.output {
+            Some(Format::Table) if global.jsonl => Some("--jsonl and -o table"),
+            Some(Format::Json) if global.jsonl => Some("--jsonl and -o json"),
+            Some(Format::Table) if global.json.is_some() => Some("--json and -o table"),
+            Some(Format::Table | Format::Json | Format::Jsonl) | None => None,
+        };
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         Self {
@@ -107,8 +113,8 @@ impl<'context> Output<'context> {
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
     pub fn check(&self) -> Outcome {
-        if self.torn {
-            return Err(Error::Usage("--json and -o table cannot both be meant; leave one out".to_owned()));
+        if let Some(both) = self.torn {
+            return Err(Error::Usage(format!("{both} cannot both be meant; leave one out")));
         }
         let known = &self.context.fields;
         let Some(unknown) = self.fields.names().iter().find(|name| !known.contains(name)) else {

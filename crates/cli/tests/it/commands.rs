@@ -196,7 +196,11 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         // The server takes the input and is gone.
         let server = Server::serving(|_, _| (202, accepted()), 1);
         let ended = server.typed(&[line, &["--timeout", "1s"]].concat(), "hello\n", false).await;
-        assert_eq!((ended.exit, ended.out.as_str().trim()), (Exit::Unreachable, ""), "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, Exit::Unreachable, "{line:?}: {ended:?}");
+        // A program learns of a failure on stdout, in the form that it asked for.
+        let documents = usize::from(line.contains(&"--jsonl"));
+        assert_eq!(ended.out.matches("{\"error\":{").count(), documents, "{line:?}: {ended:?}");
+        assert_eq!(ended.out.trim().lines().count(), documents, "{line:?}: {ended:?}");
         let known = format!("the input is stored in ses_{ID}, and run_{ID} took it\n");
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
@@ -585,8 +589,19 @@ async fn a_format_is_a_choice_of_the_caller() {
     "#);
     let ended = Server::new(list).run(&["agent", "list", "-o", "jsonl", "--json=state,handle"]).await;
     assert_eq!(ended.out.lines().next(), Some(r#"{"state":"running","handle":"ops"}"#));
-    let ended = Server::new(|_, _| (200, agent())).run(&["agent", "show", "ops", "-o", "jsonl"]).await;
-    assert_eq!(ended.out.lines().count(), 1);
+    for form in [&["-o", "jsonl"][..], &["--jsonl"]] {
+        let line = [&["agent", "show", "ops"][..], form].concat();
+        let ended = Server::new(|_, _| (200, agent())).run(&line).await;
+        assert_eq!(ended.out.lines().count(), 1, "{form:?}: {ended:?}");
+        let rows = Server::new(list).run(&[&["agent", "list", "--json=handle"][..], form].concat()).await;
+        assert_eq!(rows.out, "{\"handle\":\"ops\"}\n{\"handle\":\"ops\"}\n", "{form:?}: {rows:?}");
+    }
+    for torn in ["table", "json"] {
+        let server = Server::new(list);
+        let ended = server.run(&["agent", "list", "--jsonl", "-o", torn]).await;
+        assert_eq!((ended.exit, server.lines().len()), (Exit::Usage, 0), "{ended:?}");
+        assert!(ended.err.contains(&format!("--jsonl and -o {torn} cannot both be meant")), "{ended:?}");
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub(super) fn problem(path: &Path, text: &str, error: &Error) -> Problem {
     // What is wrong with the text as a text explains the rest.
     let (error, nodes) = match &nodes {
         Ok(nodes) => (error.without_snippet(), nodes.as_slice()),
-        Err(unread) => (unread.without_snippet(), &[][..]),
+        Err(unread) => (unread.without_snippet(), <&[Node]>::default()),
     };
     let at = error.location().map(|at| Place { line: at.line(), column: at.column() });
     let place = match at {

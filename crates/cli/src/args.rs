@@ -111,7 +111,7 @@ pub enum Command {
     Ask(Ask),
     /// Talk with an agent, line by line
     #[command(
-        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave."
+        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave. What comes from a pipe ends with the exit code of the last turn\nthat failed, or 0 if none did."
     )]
     Chat(Chat),
     /// Send events

@@ -92,18 +92,25 @@ impl Said {
             ("model_replied", Some(body)) => {
                 self.reply = parse::<chat::Message>(body.get().as_bytes())?.text();
             }
-            ("run_failed", _) => self.failure = Some(parse(entry.fields.get().as_bytes())?),
-            ("run_yielded", _) => {
-                let yielded: Yielded = parse(entry.fields.get().as_bytes())?;
-                self.failure = yielded.budget.map(|exhausted| Failure {
-                    code: ErrorCode::BudgetExhausted.as_str().to_owned(),
-                    message: exhausted.text(),
-                });
-            }
-            _ => {}
+            _ => self.failure = failure(entry, self.failure.take())?,
         }
         Ok(())
     }
+}
+
+/// Why a run ended that did not complete, as far as an entry says so; else what was known before it.
+pub(super) fn failure(entry: &Entry, before: Option<Failure>) -> Outcome<Option<Failure>> {
+    Ok(match entry.kind.as_str() {
+        "run_failed" => Some(parse(entry.fields.get().as_bytes())?),
+        "run_yielded" => {
+            let yielded: Yielded = parse(entry.fields.get().as_bytes())?;
+            yielded.budget.map(|exhausted| Failure {
+                code: ErrorCode::BudgetExhausted.as_str().to_owned(),
+                message: exhausted.text(),
+            })
+        }
+        _ => before,
+    })
 }
 
 #[cfg(test)]

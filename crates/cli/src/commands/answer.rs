@@ -73,7 +73,7 @@ pub(super) async fn follow(
 
 /// What the entries of a run said so far that belongs to the answer.
 #[derive(Debug, Default)]
-struct Said {
+pub(super) struct Said {
     reply: String,
     failure: Option<Failure>,
 }
@@ -87,7 +87,13 @@ struct Yielded {
 }
 
 impl Said {
-    fn take(&mut self, entry: &Entry) -> Outcome {
+    /// The answer of a run that ended so, if it gave one.
+    pub(super) fn answer(&self, status: RunStatus) -> Option<&str> {
+        let is_answer = status == RunStatus::Completed && !self.reply.is_empty();
+        is_answer.then_some(self.reply.as_str())
+    }
+
+    pub(super) fn take(&mut self, entry: &Entry) -> Outcome {
         match (entry.kind.as_str(), &entry.body) {
             ("model_replied", Some(body)) => {
                 self.reply = parse::<chat::Message>(body.get().as_bytes())?.text();

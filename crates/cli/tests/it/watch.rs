@@ -45,9 +45,17 @@ async fn a_broken_stream_is_resumed_and_each_entry_is_seen_once() {
 
 #[tokio::test]
 async fn a_watch_is_told_line_by_line_or_as_one_document() {
-    let ended = Server::new(breaking).run(&["run", "watch", RUN]).await;
+    let named: Script = |asked, before| {
+        let fields = r#""fields":{"call":"call_1_0","tool":"exec","rule":"grant exec","attempt":1}"#;
+        let (status, stream) = breaking(asked, before);
+        (status, stream.replace("\"fields\":{}", fields))
+    };
+    let ended = Server::new(named).run(&["run", "watch", RUN]).await;
     assert_eq!(ended.out.lines().count(), 4);
-    assert_eq!(ended.out.lines().next().unwrap(), "   1  2026-01-02 03:04:05Z  tool_started    {}");
+    assert_eq!(
+        ended.out.lines().next().unwrap(),
+        "   1  2026-01-02 03:04:05Z  tool_started    exec call_1_0, by grant exec"
+    );
     assert_eq!(ended.err, format!("{RUN} is completed\n"));
     let ended = Server::new(breaking).run(&["run", "watch", RUN, "--json"]).await;
     let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
@@ -195,7 +203,8 @@ const SPOKEN: &str = "  | one\n  | two\n  | [5 bytes are not shown]\n  | \u{fffd
 async fn what_a_program_says_is_shown_beside_the_result_and_dimmed_only_on_a_terminal() {
     let watched = Server::new(speaking).run(&["run", "watch", RUN]).await;
     assert_eq!(watched.err, format!("{SPOKEN}{RUN} is completed\n"));
-    assert_eq!(watched.out.lines().count(), 3, "{}", watched.out);
+    assert_eq!(watched.out.lines().count(), 5, "{}", watched.out);
+    assert!(watched.out.ends_with("call_1_0: ok\n   3  2026-01-02 03:04:05Z  model_replied   ; 0 tokens in, 0 out, cost 0.000000\n\nforty-two\n"), "{}", watched.out);
     let talked = Server::new(speaking).typed(&["chat"], "what?\n/quit\n", false).await;
     assert!(talked.err.starts_with(SPOKEN), "{}", talked.err);
     assert_eq!(talked.out, "forty-two\n");

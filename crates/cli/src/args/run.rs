@@ -22,7 +22,7 @@ pub enum Run {
         after_help = "Examples:\n  dromia run show run_0199c0de…\n  dromia run show run_0199c0de… --step 1 --request > request.json"
     )]
     Show(ShowRun),
-    /// Follow a run until it ends
+    /// Follow a run until it ends, and print its answer
     #[command(
         after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
     )]

@@ -28,7 +28,8 @@ pub(super) fn problem(path: &Path, text: &str, error: &Error) -> Problem {
     // What is wrong with the text as a text explains the rest.
     let (error, nodes) = match &nodes {
         Ok(nodes) => (error.without_snippet(), nodes.as_slice()),
-        Err(unread) => (unread.without_snippet(), <&[Node]>::default()),
+        Err(unread) if unread.location().is_some() => (unread.without_snippet(), <&[Node]>::default()),
+        Err(_) => (error.without_snippet(), <&[Node]>::default()),
     };
     let at = error.location().map(|at| Place { line: at.line(), column: at.column() });
     let place = match at {
@@ -169,12 +170,12 @@ fn next(path: &str) -> String {
 
 /// What belongs where the reader expected something of its own.
 fn belonging(expected: &str) -> String {
-    let whole = |least: i64, most: u64| format!("a whole number from {least} to {most}");
+    let whole = |most: u64| format!("a whole number from 0 to {most}");
     match expected.trim() {
-        "u8" => whole(0, u8::MAX.into()),
-        "u16" => whole(0, u16::MAX.into()),
-        "u32" => whole(0, u32::MAX.into()),
-        "u64" | "usize" => whole(0, u64::MAX),
+        "u8" => whole(u8::MAX.into()),
+        "u16" => whole(u16::MAX.into()),
+        "u32" => whole(u32::MAX.into()),
+        "u64" | "usize" => whole(u64::MAX),
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
         "f32" | "f64" | "floating point" => "a number".to_owned(),
         "bool" | "boolean" | "a boolean" => "true or false".to_owned(),
@@ -195,7 +196,12 @@ fn of_the_text(error: &Error) -> String {
              one before it",
             first_line(msg)
         ),
-        Error::Eof { .. } => "the text ends too early; close what is open, a bracket or a quote".to_owned(),
+        Error::Eof { .. }
+        | Error::ContainerEndMismatch { .. }
+        | Error::UnexpectedSequenceEnd { .. }
+        | Error::UnexpectedMappingEnd { .. } => {
+            "a bracket or a quote is not closed, or closed where none is open; close what is open".to_owned()
+        }
         Error::MultipleDocuments { .. } => {
             "a second document begins here; a configuration is one, so take the line `---` out".to_owned()
         }

@@ -100,6 +100,9 @@ pub struct Whoami {
     pub tenant: TenantId,
     /// Its handle.
     pub tenant_handle: Handle,
+    /// The agent that is meant where none is named, by the server's configuration; it need not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_agent: Option<Handle>,
     /// Under which name things are said and done.
     pub actor: String,
     /// By what the caller is known.

@@ -67,6 +67,10 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub json: Option<Fields>,
+    /// Print one line of JSON per row, as `-o jsonl` does
+    // A command whose lines are something else has its own words for the same flag.
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub jsonl: bool,
     /// When to use colour: auto, always or never
     #[arg(
         long,
@@ -107,7 +111,7 @@ pub enum Command {
     Ask(Ask),
     /// Talk with an agent, line by line
     #[command(
-        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave."
+        after_help = "Examples:\n  dromia chat\n  dromia chat --agent ops\n  dromia chat --session ses_0199c0de…\n\nType /quit or press Ctrl-D to leave. What comes from a pipe ends with the exit code of the last turn\nthat failed, or 0 if none did."
     )]
     Chat(Chat),
     /// Send events

@@ -29,6 +29,7 @@ mod waits;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dromia_api::token::Whoami;
 use dromia_api::{ErrorCode, List, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
 use tokio::task::yield_now;
@@ -112,6 +113,22 @@ impl<'global> Cli<'global> {
     /// The agent that is meant: the one named, else the one this user switched to, else the server's.
     fn agent(&self) -> Option<String> {
         self.global.agent.clone().or_else(|| self.settings.agents.get(&self.tenant).cloned())
+    }
+
+    /// The agent that is meant, and where nobody chose one that of the server's configuration, which `ask` means too.
+    async fn agent_or_default(&self) -> Outcome<Option<String>> {
+        if let Some(agent) = self.agent() {
+            return Ok(Some(agent));
+        }
+        let who: Whoami = self.client.get("/v1/whoami").await?;
+        Ok(who.default_agent.map(|agent| agent.as_str().to_owned()))
+    }
+
+    /// The same for a command that cannot be without one.
+    async fn some_agent(&self) -> Outcome<String> {
+        self.agent_or_default().await?.ok_or_else(|| {
+            Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
+        })
     }
 
     /// Says of an agent that is not there that it was switched to once, where nobody named it now.

@@ -230,6 +230,17 @@ mod tests {
         assert!(json.get("exit").is_none() && json.get("http_status").is_none(), "{json}");
     }
 
+    /// Whoever was refused looks first; a grant is the last way out, not the first.
+    #[test]
+    fn a_refused_action_is_looked_at_before_anything_is_granted() {
+        let page = page(ErrorCode::ActionDenied);
+        assert!(page.meaning.starts_with("the gate refused an action"), "{}", page.meaning);
+        let ways =
+            ["dromia run why", "dromia policy explain", "leave it refused", "permissions.ask", "by itself"];
+        let found: Vec<_> = ways.iter().map(|way| page.todo.find(*way)).collect();
+        assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in {}", page.todo);
+    }
+
     #[test]
     fn a_code_is_explained_in_five_lines() {
         insta::assert_snapshot!(text(&Explained::of(ErrorCode::Overloaded)), @r"

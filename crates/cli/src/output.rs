@@ -1,5 +1,5 @@
 //! What people and scripts see: tables and texts on stdout, notices on stderr, one JSON document with `--json`, one
-//! line per row with `-o jsonl`.
+//! line per row with `-o jsonl` or `--jsonl`.
 //!
 //! This is the only place that knows formats. JSON is never coloured; texts are, by us, where
 //! [`ColorHints`](crate::format::ColorHints) say so. Texts of others lose their control characters before they reach
@@ -33,8 +33,8 @@ pub struct Output<'context> {
     context: &'context mut Context,
     format: Format,
     fields: Fields,
-    /// A table was asked for and JSON too.
-    torn: bool,
+    /// What was asked for beside a form that it cannot be: JSON beside a table, lines beside a document.
+    torn: Option<&'static str>,
     out_is_colored: bool,
     err_is_colored: bool,
     /// What goes on in the server if this command ends now.
@@ -80,10 +80,16 @@ impl<'context> Output<'context> {
         let (out_is_colored, err_is_colored) =
             (color(context.out_is_terminal), color(context.err_is_terminal));
         let format = match (global.output, &global.json) {
+            _ if global.jsonl => Format::Jsonl,
             (Some(Format::Table) | None, Some(_)) => Format::Json,
             (format, _) => format.unwrap_or_default(),
         };
-        let torn = global.output == Some(Format::Table) && global.json.is_some();
+        let torn = match global.output {
+            Some(Format::Table) if global.jsonl => Some("--jsonl and -o table"),
+            Some(Format::Json) if global.jsonl => Some("--jsonl and -o json"),
+            Some(Format::Table) if global.json.is_some() => Some("--json and -o table"),
+            Some(Format::Table | Format::Json | Format::Jsonl) | None => None,
+        };
         let fields = global.json.clone().unwrap_or_default();
         let tenant = global.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
         Self {
@@ -107,8 +113,8 @@ impl<'context> Output<'context> {
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
     pub fn check(&self) -> Outcome {
-        if self.torn {
-            return Err(Error::Usage("--json and -o table cannot both be meant; leave one out".to_owned()));
+        if let Some(both) = self.torn {
+            return Err(Error::Usage(format!("{both} cannot both be meant; leave one out")));
         }
         let known = &self.context.fields;
         let Some(unknown) = self.fields.names().iter().find(|name| !known.contains(name)) else {
@@ -210,11 +216,24 @@ impl<'context> Output<'context> {
 
     /// Tells something beside the result.
     pub fn notice(&mut self, text: &str) -> Outcome {
-        let text = match text.strip_prefix("hint: ") {
+        let text = self.hinted(text);
+        writeln!(self.context.err, "{}", printable(&text)).map_err(Error::io("write to stderr"))
+    }
+
+    /// The same for what is longer than a line: on a terminal it is broken between words, and no command is.
+    pub(crate) fn notice_wrapped(&mut self, text: &str) -> Outcome {
+        let text = self.hinted(text);
+        let columns = self.context.columns.filter(|_| self.context.err_is_terminal);
+        let text = columns.map_or_else(|| text.to_string(), |columns| wrapped(&text, columns.into()));
+        writeln!(self.context.err, "{}", printable(&text)).map_err(Error::io("write to stderr"))
+    }
+
+    /// A notice with the tenant in the commands of its hint.
+    fn hinted<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        match text.strip_prefix("hint: ") {
             Some(hint) => Cow::Owned(format!("hint: {}", self.in_tenant(hint))),
             None => Cow::Borrowed(text),
-        };
-        writeln!(self.context.err, "{}", printable(&text)).map_err(Error::io("write to stderr"))
+        }
     }
 
     /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
@@ -368,6 +387,32 @@ pub fn pairs(pairs: &[(&str, String)]) -> String {
     lines.map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
 
+/// What stands before the further lines of a text.
+const FURTHER: &str = "  ";
+
+/// Breaks a text between words. What stands in backticks is to be copied, so it stays whole, whatever the width.
+fn wrapped(text: &str, columns: usize) -> String {
+    let mut is_command = false;
+    let words = text.split(|c: char| {
+        is_command ^= c == '`';
+        c == ' ' && !is_command
+    });
+    let (mut told, mut column) = (String::with_capacity(text.len()), 0);
+    for (index, word) in words.enumerate() {
+        let length = word.chars().count();
+        if index > 0 && column + 1 + length > columns {
+            told.extend(["\n", FURTHER]);
+            column = FURTHER.len();
+        } else if index > 0 {
+            told.push(' ');
+            column += 1;
+        }
+        told.push_str(word);
+        column += length;
+    }
+    told
+}
+
 /// Spells out in JSON what a terminal would act on or not show. It stands in strings only, where JSON may say so, so it is the
 /// same document.
 fn spelled_out(json: &str) -> Cow<'_, str> {
@@ -424,6 +469,54 @@ mod tests {
             Output::new(&mut context, &global).in_tenant(hint),
             "`dromia -T acme agent list`, `dromia up`, `dromia -T acme whoami` or `dromia -T x run list`"
         );
+    }
+
+    #[test]
+    fn a_long_notice_is_broken_between_words_and_never_in_a_command() {
+        let hint =
+            "hint: `dromia approval show apr_1` shows all of it; answer with `dromia approval deny apr_1`";
+        insta::assert_snapshot!(wrapped(hint, 40), @r"
+        hint: `dromia approval show apr_1` shows
+          all of it; answer with
+          `dromia approval deny apr_1`
+        ");
+        // A command that is longer than the line is still one.
+        let narrow = wrapped(hint, 10);
+        assert!(narrow.contains("\n  `dromia approval show apr_1`\n"), "{narrow}");
+        assert_eq!(
+            narrow.split_whitespace().collect::<Vec<_>>(),
+            hint.split_whitespace().collect::<Vec<_>>()
+        );
+        assert_eq!(wrapped(hint, 400), hint);
+    }
+
+    #[test]
+    fn a_notice_is_broken_on_a_terminal_alone() {
+        #[derive(Clone, Default)]
+        struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().expect("nobody panicked").write(bytes)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        for (is_terminal, lines) in [(true, 2), (false, 1)] {
+            let kept = Kept::default();
+            let mut context = Context::of_process(String::new());
+            context.err = Box::new(kept.clone());
+            context.err_is_terminal = is_terminal;
+            context.columns = Some(40);
+            let global = Global { tenant: Some("acme".parse().expect("a handle")), ..Global::default() };
+            let told = Output::new(&mut context, &global)
+                .notice_wrapped("hint: `dromia run list` and `dromia run why x`");
+            told.expect("it is written");
+            let text = String::from_utf8(kept.0.lock().expect("nobody panicked").clone()).expect("text");
+            assert_eq!(text.lines().count(), lines, "{text}");
+            assert!(text.contains("`dromia -T acme run why x`"), "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod budgets;
 mod channels;
 mod egress;
 mod external;
+mod form;
 mod irreversible;
 mod layers;
 mod origin;
@@ -116,17 +117,8 @@ pub(crate) fn read(
 
 /// Reads the text of a configuration file, and nothing beside it.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Written, Problem> {
-    serde_saphyr::from_str::<Option<Written>>(text).map(Option::unwrap_or_default).map_err(|error| {
-        let place = error.location().map_or_else(
-            || path.display().to_string(),
-            |at| format!("{}:{}:{}", path.display(), at.line(), at.column()),
-        );
-        let plain = error.without_snippet().to_string();
-        let first = plain.lines().next().unwrap_or_default();
-        let problem = first.split(" at line").next().unwrap_or_default().trim_end_matches(':');
-        let problem = problem.rsplit_once("error: ").map_or(problem, |(_, rest)| rest);
-        Problem::new(place, format!("{problem}{}", suggestion(problem)))
-    })
+    let read = serde_saphyr::from_str::<Option<Written>>(text);
+    read.map(Option::unwrap_or_default).map_err(|error| form::problem(path, text, &error))
 }
 
 /// Reads a text with nothing above it; returns what is wrong with its meaning.
@@ -136,16 +128,6 @@ pub(crate) fn check(text: &str) -> Result<Vec<Problem>, Problem> {
     let origins = Origins::of_file(path, places::places(text));
     let resolved = Loaded { written, origins }.resolve(&Environment::default());
     Ok(resolved.err().map_or_else(Vec::new, |Problems(problems)| problems))
-}
-
-/// Names the key that was probably meant, from a message such as "unknown field `a`, expected one of b, c".
-fn suggestion(problem: &str) -> String {
-    let Some((unknown, expected)) = problem.split_once(", expected ") else { return String::new() };
-    let Some(unknown) = unknown.split('`').nth(1).filter(|_| unknown.starts_with("unknown")) else {
-        return String::new();
-    };
-    let known = expected.trim_start_matches("one of ").split(", ").map(|known| known.trim_matches('`'));
-    did_you_mean(unknown, known)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use dromia_cli::{Context, Exit, Global, Output};
 use dromia_contracts::sandbox::Sandbox;
-use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Row};
+use dromia_sandbox::battery::{Battery, Class, Hole, Outcome, Pace, Progress, Row};
 use dromia_sandbox::probe::{self, Backend, Kind, Machine};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -130,7 +130,7 @@ pub(crate) fn run(
             continue;
         }
         let one = probe::one(&machine, kind);
-        let (rows, tested) = tokio.block_on(test(&battery, one))?;
+        let (rows, tested) = tokio.block_on(test(&battery, one, Told::on(&mut output)))?;
         tried.items.extend(rows);
         tried.backends.push(tested);
     }
@@ -151,8 +151,47 @@ fn known_class(name: &str) -> anyhow::Result<Class> {
     })
 }
 
+/// After how many attempts of one class a person is told again.
+const TOLD_EVERY: usize = 8;
+
+/// Tells a person who looks on how far it is: what takes minutes in silence looks as if it hung.
+struct Told<'output, 'context> {
+    /// Nothing where nobody looks on.
+    output: Option<&'output mut Output<'context>>,
+    /// What was told last.
+    last: Option<Progress>,
+}
+
+impl<'output, 'context> Told<'output, 'context> {
+    fn on(output: &'output mut Output<'context>) -> Self {
+        let is_seen = !output.is_json() && output.context().err_is_terminal;
+        Self { output: is_seen.then_some(output), last: None }
+    }
+
+    fn tell(&mut self, backend: &str, what: &str, progress: Progress) {
+        let Some(output) = &mut self.output else { return };
+        let is_old = |last: Progress| {
+            let since = last.done..last.done + TOLD_EVERY;
+            last.class == progress.class && last.of == progress.of && since.contains(&progress.done)
+        };
+        if self.last.is_some_and(is_old) {
+            return;
+        }
+        self.last = Some(progress);
+        let Progress { class, done, of } = progress;
+        // A battery does not end because nobody hears how far it is.
+        drop(
+            output.notice(&format!("{backend}: {what}{done} of {of} attempts done, now {}", class.as_str())),
+        );
+    }
+}
+
 /// Tests one backend, if it works here.
-async fn test(battery: &Battery, backend: Backend) -> anyhow::Result<(Vec<Attempted>, Tested)> {
+async fn test(
+    battery: &Battery,
+    backend: Backend,
+    mut told: Told<'_, '_>,
+) -> anyhow::Result<(Vec<Attempted>, Tested)> {
     let mut tested = Tested {
         backend: backend.name,
         tier: backend.tier.as_str(),
@@ -172,9 +211,11 @@ async fn test(battery: &Battery, backend: Backend) -> anyhow::Result<(Vec<Attemp
         }
     };
     let is_shared = backend.kind.is_shared();
-    let holed = battery.run(&*sandbox, is_shared, Hole::Planted).await?;
+    let mut tell = |progress| told.tell(backend.name, "with a planted hole ", progress);
+    let holed = battery.run_told(&*sandbox, is_shared, Hole::Planted, &mut tell).await?;
     tested.hole_found = Some(count(&holed, Outcome::Escaped) > 0);
-    let rows = battery.run(&*sandbox, is_shared, Hole::None).await?;
+    let mut tell = |progress| told.tell(backend.name, "", progress);
+    let rows = battery.run_told(&*sandbox, is_shared, Hole::None, &mut tell).await?;
     tested.held = count(&rows, Outcome::Held);
     tested.escaped = count(&rows, Outcome::Escaped);
     tested.unproven = count(&rows, Outcome::Unproven);
@@ -232,4 +273,55 @@ fn summary(backend: &Tested) -> String {
     }
     let hole = if backend.hole_found == Some(true) { "was found" } else { "was NOT found" };
     format!("{name} ({tier}): {held} held, {escaped} escaped; the planted hole {hole}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use dromia_cli::format::Format;
+
+    use super::*;
+
+    /// A stderr that is kept.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panicked").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is told of a battery on such a stderr.
+    fn told(is_terminal: bool, format: Format) -> String {
+        let kept = Kept::default();
+        let mut context = Context::of_process(String::new());
+        context.err = Box::new(kept.clone());
+        context.err_is_terminal = is_terminal;
+        let global = Global { output: Some(format), ..Global::default() };
+        let mut output = Output::of_local(&mut context, &global);
+        let mut told = Told::on(&mut output);
+        for (class, done) in [(Class::Files, 0), (Class::Files, 4), (Class::Files, 8), (Class::Bombs, 9)] {
+            told.tell("native/strict", "", Progress { class, done, of: 20 });
+        }
+        let bytes = kept.0.lock().expect("nobody panicked").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn a_person_is_told_how_far_it_is_and_nobody_else() {
+        assert_eq!(
+            told(true, Format::Table),
+            "native/strict: 0 of 20 attempts done, now files\nnative/strict: 8 of 20 attempts done, now files\n\
+             native/strict: 9 of 20 attempts done, now bombs\n"
+        );
+        assert_eq!(told(false, Format::Table), "");
+        assert_eq!(told(true, Format::Json), "");
+    }
 }

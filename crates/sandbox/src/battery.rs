@@ -131,6 +131,17 @@ pub enum Pace {
     Quick,
 }
 
+/// How far a battery is at one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is attempted next.
+    pub class: Class,
+    /// How many attempts have been made.
+    pub done: usize,
+    /// How many are made in all.
+    pub of: usize,
+}
+
 /// The attempts of one class that a quick battery makes at a planted hole: to read, to list and to change.
 const QUICK_HOLE: usize = 3;
 
@@ -144,6 +155,17 @@ impl Battery {
         backend: &dyn Sandbox,
         is_shared: bool,
         hole: Hole,
+    ) -> Result<Vec<Row>, BatteryError> {
+        self.run_told(backend, is_shared, hole, &mut |_| ()).await
+    }
+
+    /// The same, and tells how far it is before it goes on.
+    pub async fn run_told(
+        &self,
+        backend: &dyn Sandbox,
+        is_shared: bool,
+        hole: Hole,
+        told: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Vec<Row>, BatteryError> {
         let at_once = |class: Class| match (class, backend.tier(), self.pace) {
             (Class::Bombs, _, _) => 1,
@@ -162,6 +184,7 @@ impl Battery {
         let mut rows = Vec::new();
         for attempts in wanted.chunk_by(are_together) {
             for some in attempts.chunks(at_once(attempts[0].class)) {
+                told(Progress { class: some[0].class, done: rows.len(), of: wanted.len() });
                 let made = some.iter().map(|attempt| self.row(attempt, backend, is_shared, hole));
                 for row in join_all(made).await {
                     rows.push(row?);

@@ -236,7 +236,13 @@ fn timeout_default() -> u32 {
 fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
         0 => Err(de::Error::custom("the timeout is at least 1")),
-        seconds => Ok(seconds.min(TIMEOUT_S_MAX)),
+        // What is cut in silence is found out by whoever waited for the rest.
+        seconds if seconds > TIMEOUT_S_MAX => {
+            let problem =
+                format!("{seconds} seconds are more than the {TIMEOUT_S_MAX} allowed; ask for less");
+            Err(de::Error::custom(problem))
+        }
+        seconds => Ok(seconds),
     }
 }
 
@@ -351,7 +357,7 @@ mod tests {
             (canonical::<FileList>(""), Ok(r#"{"path":"."}"#.to_owned())),
             (canonical::<TimeNow>("{}"), Ok("{}".to_owned())),
             (
-                canonical::<Exec>(r#"{"timeout_s":9999,"argv":["ls","-l"]}"#),
+                canonical::<Exec>(r#"{"timeout_s":600,"argv":["ls","-l"]}"#),
                 Ok(r#"{"argv":["ls","-l"],"cwd":".","timeout_s":600}"#.to_owned()),
             ),
             (
@@ -400,6 +406,14 @@ mod tests {
             (canonical::<Exec>(r#"{"argv":["a\u0000"]}"#), "argv: a word holds a NUL byte"),
             (canonical::<Exec>(r#"{"argv":["a"],"cwd":".."}"#), "cwd: a path does not hold .."),
             (canonical::<Exec>(r#"{"argv":["a"],"timeout_s":0}"#), "timeout_s: the timeout is at least 1"),
+            (
+                canonical::<Exec>(r#"{"argv":["a"],"timeout_s":601}"#),
+                "timeout_s: 601 seconds are more than the 600 allowed; ask for less",
+            ),
+            (
+                canonical::<ShellExecute>(r#"{"command":"a","timeout_s":700}"#),
+                "timeout_s: 700 seconds are more than the 600 allowed; ask for less",
+            ),
             (canonical::<ShellExecute>(r#"{"command":" "}"#), "command: the command is empty"),
             (canonical::<MessageSend>(r#"{"session":"run_1","text":"x"}"#), "session: expected ses_"),
             (

@@ -22,7 +22,7 @@ pub enum Run {
         after_help = "Examples:\n  dromia run show run_0199c0de…\n  dromia run show run_0199c0de… --step 1 --request > request.json"
     )]
     Show(ShowRun),
-    /// Follow a run until it ends
+    /// Follow a run until it ends, and print its answer
     #[command(
         after_help = "Examples:\n  dromia run watch run_0199c0de…\n  dromia run watch run_0199c0de… --exit-status && echo answered"
     )]
@@ -74,7 +74,7 @@ pub struct ShowRun {
     #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]
     pub step: Option<u32>,
     /// Print the request that the step's model was sent, exactly as it was sent, and nothing else
-    #[arg(long, requires = "step", conflicts_with_all = ["json", "output"])]
+    #[arg(long, requires = "step", conflicts_with_all = ["json", "jsonl", "output"])]
     pub request: bool,
     /// The attempt at the step; the last one without it
     #[arg(long, value_name = "N", requires = "request", value_parser = clap::value_parser!(u32).range(1..))]

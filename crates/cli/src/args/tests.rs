@@ -64,6 +64,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "run show run_0199c0de000000000000000000000000 --step 0 --request",
         "run show run_0199c0de000000000000000000000000 --step 1 --request --json",
         "run show run_0199c0de000000000000000000000000 --step 1 --request -o json",
+        "run show run_0199c0de000000000000000000000000 --step 1 --request --jsonl",
         "run list --limit 0",
         "cost summary --by moon",
         "cost show ses_0199c0de000000000000000000000000",
@@ -119,6 +120,25 @@ fn json_is_a_flag_that_may_name_fields() {
     assert_eq!(fields("run list --json=id,status --limit 3"), Some("id status".to_owned()));
     // What follows the bare flag is never its value.
     assert_eq!(fields("ask --json hello"), Some(String::new()));
+}
+
+#[test]
+fn lines_are_a_flag_of_every_command_wherever_it_stands() {
+    let by_line = |line: &str| parsed(line).unwrap().global.jsonl;
+    assert!(!by_line("run list"));
+    for line in [
+        "run list --jsonl",
+        "--jsonl run list",
+        "run list --jsonl --json=id",
+        "agent show ops --jsonl",
+        "status --jsonl",
+        // Those that say in words of their own what their lines are.
+        "ask hello --jsonl",
+        "--jsonl ask hello",
+        "audit tail --jsonl",
+    ] {
+        assert!(by_line(line), "{line}");
+    }
 }
 
 #[test]

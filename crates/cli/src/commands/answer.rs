@@ -73,7 +73,7 @@ pub(super) async fn follow(
 
 /// What the entries of a run said so far that belongs to the answer.
 #[derive(Debug, Default)]
-struct Said {
+pub(super) struct Said {
     reply: String,
     failure: Option<Failure>,
 }
@@ -87,23 +87,36 @@ struct Yielded {
 }
 
 impl Said {
-    fn take(&mut self, entry: &Entry) -> Outcome {
+    /// The answer of a run that ended so, if it gave one.
+    pub(super) fn answer(&self, status: RunStatus) -> Option<&str> {
+        let is_answer = status == RunStatus::Completed && !self.reply.is_empty();
+        is_answer.then_some(self.reply.as_str())
+    }
+
+    pub(super) fn take(&mut self, entry: &Entry) -> Outcome {
         match (entry.kind.as_str(), &entry.body) {
             ("model_replied", Some(body)) => {
                 self.reply = parse::<chat::Message>(body.get().as_bytes())?.text();
             }
-            ("run_failed", _) => self.failure = Some(parse(entry.fields.get().as_bytes())?),
-            ("run_yielded", _) => {
-                let yielded: Yielded = parse(entry.fields.get().as_bytes())?;
-                self.failure = yielded.budget.map(|exhausted| Failure {
-                    code: ErrorCode::BudgetExhausted.as_str().to_owned(),
-                    message: exhausted.text(),
-                });
-            }
-            _ => {}
+            _ => self.failure = failure(entry, self.failure.take())?,
         }
         Ok(())
     }
+}
+
+/// Why a run ended that did not complete, as far as an entry says so; else what was known before it.
+pub(super) fn failure(entry: &Entry, before: Option<Failure>) -> Outcome<Option<Failure>> {
+    Ok(match entry.kind.as_str() {
+        "run_failed" => Some(parse(entry.fields.get().as_bytes())?),
+        "run_yielded" => {
+            let yielded: Yielded = parse(entry.fields.get().as_bytes())?;
+            yielded.budget.map(|exhausted| Failure {
+                code: ErrorCode::BudgetExhausted.as_str().to_owned(),
+                message: exhausted.text(),
+            })
+        }
+        _ => before,
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use dromia_api::agent::Agent;
-use dromia_api::event::{EventAccepted, Failure, SendEvent};
+use dromia_api::event::{EventAccepted, SendEvent};
 use dromia_api::run::{Delta, Entry, JournalPage, Run};
 use dromia_api::session::Session;
 use dromia_api::{AgentState, ErrorCode, ItemId, List, RunId, RunStatus, SessionId};
@@ -17,11 +17,11 @@ use serde::de::IgnoredAny;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::event::PLATFORM;
+use super::event::{PLATFORM, is_unfunded};
 use super::live::Heard;
 use super::sending::{Sending, stored, waited};
 use super::waits::Waits;
-use super::{Cli, typed};
+use super::{Cli, answer, typed};
 use crate::args::Chat;
 use crate::client::parse;
 use crate::error::{Error, Outcome, Standing};
@@ -50,7 +50,8 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     }
     cli.check_session(chat.session)?;
     let (mut session, mut lines) = (chat.session, 0);
-    let prompts = output.context().input_is_terminal && output.context().out_is_terminal;
+    let (mut last, typed_in) = (Exit::Done, output.context().input_is_terminal);
+    let prompts = typed_in && output.context().out_is_terminal;
     known(cli, session).await?;
     if prompts {
         output.notice("type /quit or press Ctrl-D to leave, /help for what is known here")?;
@@ -73,13 +74,24 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         }
         if !text.is_empty() {
             lines += 1;
-            session = Some(turn(cli, session, text, lines, output).await?);
+            let ended = turn(cli, session, text, lines, output).await?;
+            session = Some(ended.session);
+            if ended.exit != Exit::Done {
+                last = ended.exit;
+            }
         }
     }
     if let Some(session) = session {
         output.notice(&format!("go on with `dromia chat --session {session}`"))?;
     }
-    Ok(Exit::Done)
+    // A person has seen which turn failed and went on; a script sees only this.
+    Ok(if typed_in { Exit::Done } else { last })
+}
+
+/// A turn that has ended.
+struct Turn {
+    session: SessionId,
+    exit: Exit,
 }
 
 /// How a conversation stands in which nothing is under way.
@@ -108,7 +120,7 @@ async fn turn(
     text: &str,
     number: u32,
     output: &mut Output<'_>,
-) -> Outcome<SessionId> {
+) -> Outcome<Turn> {
     let text = text.to_owned();
     let event = match session {
         Some(_) => SendEvent { text, session, ..SendEvent::default() },
@@ -136,8 +148,8 @@ async fn turn(
         print_live(cli, run, output).await
     };
     let ended = tokio::time::timeout(patience, answer).await;
-    waited(cli, &accepted, taken, ended).await?.ok_or(late)?;
-    Ok(accepted.session)
+    let exit = waited(cli, &accepted, taken, ended).await?.ok_or(late)?;
+    Ok(Turn { session: accepted.session, exit })
 }
 
 /// Finds the run that took an item which had to wait. Whoever waits is told once what it waits for; an agent that has ended
@@ -200,7 +212,8 @@ pub(super) async fn taker(
     }
 }
 
-async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome {
+/// Prints the answer of a run as it is made, and says how the run ended.
+async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outcome<Exit> {
     let mut follow = Follow::new(&cli.client, run, 0);
     let (mut printed, mut heard, mut waits) = (Printed::default(), Heard::default(), Waits::of(run));
     let (began, mut failure) = (Instant::now(), None);
@@ -214,25 +227,26 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
             Seen::Output(piece) => heard.piece(&piece, output)?,
             Seen::Entry(entry) => {
                 heard.entry(&entry, output)?;
-                if entry.kind == "run_failed" {
-                    failure = Some(parse::<Failure>(entry.fields.get().as_bytes())?);
-                }
+                failure = answer::failure(&entry, failure)?;
                 let piece = printed.entry(&entry)?;
                 output.text(&piece)?;
                 waits.entry(cli, &entry, output).await?;
             }
             Seen::End(end) if end.status == RunStatus::Completed => {
                 let piece = printed.end();
-                return output.text(&piece);
+                output.text(&piece)?;
+                return Ok(Exit::Done);
             }
             Seen::End(end) => {
                 let seconds = began.elapsed().as_secs();
+                let is_unfunded = end.status == RunStatus::Yielded && is_unfunded(failure.as_ref());
                 let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
-                return output.notice(&format!(
+                output.notice(&format!(
                     "{run} is {} after {seconds} s{}; see `dromia run why {run}`",
                     end.status.as_str(),
                     why.unwrap_or_default()
-                ));
+                ))?;
+                return Ok(if is_unfunded { Exit::Budget } else { Exit::RunFailed });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `run`: look at runs, follow them, steer them.
 
+mod lines;
 mod steps;
 
 use dromia_api::approval::Approval;
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::steps::{HEADS as STEP_HEADS, Step, steps};
+use super::answer::Said;
 use super::handles::Handles;
 use super::live::Heard;
 use super::waits::Waits;
@@ -162,6 +164,7 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
     let mut entries = Vec::new();
     let by_line = watch.jsonl || output.is_jsonl();
     let (mut heard, mut waits) = (Heard::default(), Waits::of(watch.id));
+    let mut said = Said::default();
     loop {
         match follow.next().await? {
             Seen::Entry(entry) => {
@@ -170,8 +173,9 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
                     print_json_line(&entry, output)?;
                 } else if !is_kept {
                     heard.close(output)?;
-                    output.line(&entry_line(&entry))?;
+                    output.line(&lines::line(&entry))?;
                     heard.entry(&entry, output)?;
+                    said.take(&entry)?;
                 }
                 waits.entry(cli, &entry, output).await?;
                 if is_kept {
@@ -190,6 +194,9 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
                 if output.is_json() && !by_line {
                     output.document(&Watched { run, status, last_seq, entries })?;
                 } else {
+                    if let (false, Some(reply)) = (by_line, said.answer(status)) {
+                        output.line(&format!("\n{reply}"))?;
+                    }
                     output.notice(&format!("{run} is {}", status.as_str()))?;
                 }
                 return Ok(status);
@@ -269,10 +276,6 @@ fn text(run: &Run) -> String {
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
         ("cost", money(run.cost_micros)),
     ])
-}
-
-fn entry_line(entry: &Entry) -> String {
-    format!("{:>4}  {}  {:<14}  {}", entry.seq, time(entry.at), entry.kind, entry.fields.get())
 }
 
 fn why_text(why: &Why) -> String {

@@ -37,11 +37,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             Ok(Exit::Done)
         }
         args::Session::Import(import) => {
-            let agent = cli.agent().ok_or_else(|| {
-                Error::Usage(
-                    "name the agent with --agent, or choose one with `dromia agent switch`".to_owned(),
-                )
-            })?;
+            let agent = cli.some_agent().await?;
             let file =
                 std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };

@@ -1,7 +1,7 @@
 //! `token`: make, list and take back credentials of a tenant; `whoami`: who asks.
 
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
-use dromia_api::{List, TokenScopes};
+use dromia_api::{Handle, List, TokenScopes};
 
 use super::{Cli, listing, print_list};
 use crate::args;
@@ -56,12 +56,17 @@ fn row(token: &Token) -> Vec<String> {
     ]
 }
 
+fn meant(agent: &Handle) -> String {
+    format!("{agent}, where none is named")
+}
+
 pub(super) async fn whoami(cli: &Cli<'_>, output: &mut Output<'_>) -> Outcome<Exit> {
     let whoami: Whoami = cli.client.get("/v1/whoami").await?;
     output.show(&whoami, |who| {
         pairs(&[
             ("server", format!("dromia {}", who.version)),
             ("tenant", format!("{} ({})", who.tenant_handle, who.tenant)),
+            ("agent", who.default_agent.as_ref().map(meant).unwrap_or_default()),
             ("actor", who.actor.clone()),
             ("credential", who.credential.as_str().to_owned()),
             ("token", who.token.map(|token| token.to_string()).unwrap_or_default()),

@@ -7,7 +7,9 @@ use dromia_api::list::LIMIT_MAX;
 use dromia_api::quantity::{size, time};
 use dromia_api::run::JournalPage;
 use dromia_api::tool::{CallResult, CallTool, Granted, Tool, ToolCalled, ToolLimits, ToolNetwork};
-use dromia_api::{ArgumentRole, CallStatus, EffectClass, List, Network, RunId, RunStatus, Sink};
+use dromia_api::{
+    ArgumentRole, CallStatus, EffectClass, ErrorCode, List, Network, Problem, RunId, RunStatus, Sink,
+};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,14 +31,13 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const MARGIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<'_>) -> Outcome<Exit> {
-    let asked = cli.agent().map_or_else(String::new, |agent| format!("?agent={}", encoded(&agent)));
     match command {
         args::Tool::List => {
-            let list: List<Tool> = cli.client.get(&format!("/v1/tools{asked}")).await?;
+            let list = listed(cli).await?;
             print_list(output, &list, &["name", "effect", "result", "granted", "about"], row)
         }
         args::Tool::Show(tool) => {
-            let path = format!("/v1/tools/{}{asked}", encoded(&tool.name));
+            let path = format!("/v1/tools/{}{}", encoded(&tool.name), in_hands_of(cli.agent().as_deref()));
             let tool: Tool = cli.client.get(&path).await?;
             let columns = output.context().columns;
             output.show(&tool, |tool| text(columns, tool))?;
@@ -46,6 +47,25 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Tool, output: &mut Output<
         args::Tool::Test(_) => {
             Err(Error::Usage("tools are tested by `dromia` itself, on the machine that has them".to_owned()))
         }
+    }
+}
+
+/// Asks for a tool, or all of them, in the hands of an agent.
+fn in_hands_of(agent: Option<&str>) -> String {
+    agent.map(|agent| format!("?agent={}", encoded(agent))).unwrap_or_default()
+}
+
+/// Lists the tools, and what of them the agent that is meant may use.
+async fn listed(cli: &Cli<'_>) -> Outcome<List<Tool>> {
+    let agent = cli.agent_or_default().await?;
+    let path = format!("/v1/tools{}", in_hands_of(agent.as_deref()));
+    let list: Outcome<List<Tool>> = cli.client.get(&path).await;
+    let is_absent =
+        |error: &Error| error.problem().and_then(Problem::error_code) == Some(ErrorCode::AgentNotFound);
+    match list {
+        // Nobody named the agent of the configuration: a tenant without it has its tools all the same.
+        Err(error) if cli.agent().is_none() && is_absent(&error) => cli.client.get("/v1/tools").await,
+        list => list,
     }
 }
 
@@ -61,9 +81,7 @@ pub(super) enum Waited {
 }
 
 async fn call(cli: &Cli<'_>, wanted: args::CallTool, output: &mut Output<'_>) -> Outcome<Exit> {
-    let agent = cli.agent().ok_or_else(|| {
-        Error::Usage("name the agent with --agent, or choose one with `dromia agent switch`".to_owned())
-    })?;
+    let agent = cli.some_agent().await?;
     let text = said(wanted.data, output).await?;
     let arguments = serde_json::from_str(&text)
         .map_err(|error| Error::Usage(format!("the arguments are no JSON object: {error}")))?;

@@ -88,9 +88,14 @@ impl Waits {
             // It waits for all we know, and whoever looks at it sees more.
             Err(_) => format!("a call waits for approval ({id})"),
         };
+        let is_first = self.open.is_empty();
         self.open.push(id);
-        output.notice(&text)?;
-        output.notice(&format!(
+        output.notice_wrapped(&text)?;
+        if !is_first {
+            // The commands are the same, and the id stands in the line.
+            return Ok(());
+        }
+        output.notice_wrapped(&format!(
             "hint: `dromia approval show {id}` shows all of it; answer with `dromia approval approve {id}` or \
              `dromia approval deny {id}`"
         ))
@@ -113,7 +118,7 @@ impl Waits {
         if !rests || self.because.as_ref() == Some(&why.waits_for) {
             return Ok(());
         }
-        output.notice(&format!("the run waits for {}", shown(&why.waits_for)))?;
+        output.notice_wrapped(&format!("the run waits for {}", shown(&why.waits_for)))?;
         self.because = Some(why.waits_for);
         match (rest, why.command) {
             (Rest::Other, Some(command)) => output.notice(&format!("hint: go on with `{command}`")),

@@ -243,10 +243,14 @@ pub(super) const fn page(code: ErrorCode) -> Page {
             says("no rule of approvals has this name", "`dromia approval rule list` lists them")
         }
         ErrorCode::ActionDenied => says(
-            "the gate refused the action: the agent is not granted it, a policy forbids it, or what would leave holds a \
-             secret; the message names the rule",
-            "grant it to the agent if it may do it; `dromia agent show` lists what it is granted, and `dromia policy \
-             explain` says who decided about a call",
+            "the gate refused an action of the agent, so it was not done: a policy or a rule of the operator forbids it, what \
+             would leave holds a secret, or the agent is not granted it; the message names the rule",
+            "look by which rule it was: `dromia run why RUN` says how the run stands, `dromia policy explain RUN CALL` who \
+             decided about a call, and `dromia explain RULE` what a rule means. Then, the safest way first: leave it refused \
+             and ask for something that the agent may do (`dromia agent show` lists what it is granted); take the secret out \
+             of what would leave; if the agent should have the tool, grant it with a permission that asks a person about each \
+             call (`permissions.ask` in dromia.yaml); and only if it is to do this by itself from now on, grant it alone, or \
+             change the rule",
         ),
         ErrorCode::Internal => says(
             "a defect of this program",

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use dromia_cli::Exit;
 
-use crate::server::{CUT, KEY, Script, Server};
+use crate::server::{Asked, CUT, KEY, Script, Server};
 
 const ID: &str = "0199c0de000000000000000000000000";
 
@@ -196,7 +196,11 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         // The server takes the input and is gone.
         let server = Server::serving(|_, _| (202, accepted()), 1);
         let ended = server.typed(&[line, &["--timeout", "1s"]].concat(), "hello\n", false).await;
-        assert_eq!((ended.exit, ended.out.as_str().trim()), (Exit::Unreachable, ""), "{line:?}: {ended:?}");
+        assert_eq!(ended.exit, Exit::Unreachable, "{line:?}: {ended:?}");
+        // A program learns of a failure on stdout, in the form that it asked for.
+        let documents = usize::from(line.contains(&"--jsonl"));
+        assert_eq!(ended.out.matches("{\"error\":{").count(), documents, "{line:?}: {ended:?}");
+        assert_eq!(ended.out.trim().lines().count(), documents, "{line:?}: {ended:?}");
         let known = format!("the input is stored in ses_{ID}, and run_{ID} took it\n");
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
@@ -412,14 +416,53 @@ async fn tokens_are_listed_and_taken_back_by_name() {
     assert_eq!(server.lines(), ["GET /v1/tokens?limit=50", "DELETE /v1/tokens/ci%231"]);
 }
 
+/// Who asks, with what else the server says.
+fn who(more: &str) -> String {
+    format!(
+        r#"{{"version":"0.1.0","tenant":"ten_{ID}","tenant_handle":"acme",{more}"actor":"cli:0","credential":"socket","scopes":["admin"]}}"#
+    )
+}
+
+/// A server whose configuration names an agent that the tenant has, or has not.
+fn with_default(asked: &Asked, there: bool) -> (u16, String) {
+    match asked.line.as_str() {
+        "GET /v1/whoami" => (200, who(r#""default_agent":"clerk","#)),
+        "GET /v1/tools?agent=clerk" if !there => problem(404, "agent_not_found"),
+        line if line.starts_with("GET /v1/tools") => (200, r#"{"items":[],"next":null}"#.to_owned()),
+        line if line.starts_with("POST /v1/sessions/import") => (201, format!(r#"{{"session":"ses_{ID}"}}"#)),
+        _ => problem(409, "agent_terminated"),
+    }
+}
+
+#[tokio::test]
+async fn the_agent_of_the_configuration_is_meant_wherever_none_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+    for (line, last) in [
+        (&["tool", "list"][..], "GET /v1/tools?agent=clerk"),
+        (&["tool", "call", "file.list"], "POST /v1/agents/clerk/tools/file.list/call"),
+        (&["session", "import", file], "POST /v1/sessions/import?agent=clerk"),
+    ] {
+        let server = Server::new(|asked, _| with_default(asked, true));
+        server.run(line).await;
+        assert_eq!(server.lines(), ["GET /v1/whoami", last], "{line:?}");
+        // Whoever is named is meant, and nobody else is asked for.
+        let server = Server::new(|asked, _| with_default(asked, true));
+        server.run(&[line, &["--agent", "ops"]].concat()).await;
+        assert_eq!(server.lines(), [last.replace("clerk", "ops")], "{line:?}");
+    }
+    // A tenant without it still has its tools.
+    let server = Server::new(|asked, _| with_default(asked, false));
+    assert_eq!(server.run(&["tool", "list"]).await.exit, Exit::Done);
+    assert_eq!(server.lines(), ["GET /v1/whoami", "GET /v1/tools?agent=clerk", "GET /v1/tools"]);
+}
+
 #[tokio::test]
 async fn whoami_tells_server_tenant_and_rights() {
-    let script: Script = |_, _| {
-        let body = format!(
-            r#"{{"version":"0.1.0","tenant":"ten_{ID}","tenant_handle":"acme","actor":"cli:0","credential":"socket","scopes":["admin"]}}"#
-        );
-        (200, body)
-    };
+    let script: Script = |_, _| (200, who(""));
+    let named: Script = |_, _| (200, who(r#""default_agent":"clerk","#));
+    let told = Server::new(named).run(&["whoami"]).await;
+    assert!(told.out.contains("\nagent       clerk, where none is named\n"), "{told:?}");
     insta::assert_snapshot!(Server::new(script).run(&["whoami"]).await.out, @r"
     server      dromia 0.1.0
     tenant      acme (ten_0199c0de000000000000000000000000)
@@ -444,6 +487,7 @@ async fn what_an_agent_says_cannot_drive_the_terminal() {
 #[tokio::test]
 async fn a_session_is_written_to_a_file_and_read_from_one() {
     let server = Server::new(|asked, _| match asked.line.split(' ').next() {
+        _ if asked.line == "GET /v1/whoami" => (200, who("")),
         Some("GET") => (200, "a session".to_owned()),
         _ => (201, format!(r#"{{"session":"ses_{ID}"}}"#)),
     });
@@ -585,8 +629,19 @@ async fn a_format_is_a_choice_of_the_caller() {
     "#);
     let ended = Server::new(list).run(&["agent", "list", "-o", "jsonl", "--json=state,handle"]).await;
     assert_eq!(ended.out.lines().next(), Some(r#"{"state":"running","handle":"ops"}"#));
-    let ended = Server::new(|_, _| (200, agent())).run(&["agent", "show", "ops", "-o", "jsonl"]).await;
-    assert_eq!(ended.out.lines().count(), 1);
+    for form in [&["-o", "jsonl"][..], &["--jsonl"]] {
+        let line = [&["agent", "show", "ops"][..], form].concat();
+        let ended = Server::new(|_, _| (200, agent())).run(&line).await;
+        assert_eq!(ended.out.lines().count(), 1, "{form:?}: {ended:?}");
+        let rows = Server::new(list).run(&[&["agent", "list", "--json=handle"][..], form].concat()).await;
+        assert_eq!(rows.out, "{\"handle\":\"ops\"}\n{\"handle\":\"ops\"}\n", "{form:?}: {rows:?}");
+    }
+    for torn in ["table", "json"] {
+        let server = Server::new(list);
+        let ended = server.run(&["agent", "list", "--jsonl", "-o", torn]).await;
+        assert_eq!((ended.exit, server.lines().len()), (Exit::Usage, 0), "{ended:?}");
+        assert!(ended.err.contains(&format!("--jsonl and -o {torn} cannot both be meant")), "{ended:?}");
+    }
 }
 
 #[tokio::test]

@@ -137,6 +137,29 @@ async fn an_approval_is_told_once_with_its_call_and_the_commands_wherever_a_run_
 }
 
 #[tokio::test]
+async fn how_a_call_is_answered_is_said_once_and_every_call_is_told() {
+    const OTHER: &str = "0199c0de000000000000000000000001";
+    let two: Script = |asked, _| {
+        let answer = approval("holding", None);
+        let (status, text) = for_approval(asked, &answer);
+        let (first, other) = (format!("apr_{ID}"), format!("apr_{OTHER}"));
+        if asked.line.ends_with("/journal") {
+            let (begin, rest) = text.split_once("\n\n").unwrap();
+            return (status, format!("{begin}\n\n{}", rest.replacen(&first, &other, 1)));
+        }
+        let is_other = asked.line.ends_with(&other);
+        (status, if is_other { text.replace(&first, &other) } else { text })
+    };
+    let (ended, _) = run(two, &["ask", "x"]).await;
+    for id in [ID, OTHER] {
+        let told = format!("a call waits for approval (apr_{id}): file.append ");
+        assert_eq!(ended.err.matches(&told).count(), 1, "{}", ended.err);
+    }
+    assert_eq!(ended.err.matches("hint: ").count(), 1, "{}", ended.err);
+    assert!(ended.err.contains(&format!("`dromia approval approve apr_{ID}`")), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn what_is_put_off_is_told_with_the_time_that_is_left() {
     let script: Script = |asked, _| for_approval(asked, &approval("waiting", Some(600)));
     let (ended, _) = run(script, &["ask", "x"]).await;

@@ -2,7 +2,7 @@
 
 use dromia_cli::Exit;
 
-use crate::server::{Asked, Server};
+use crate::server::{Asked, Script, Server};
 
 const RUN: &str = "run_0199c0de000000000000000000000000";
 
@@ -45,9 +45,17 @@ async fn a_broken_stream_is_resumed_and_each_entry_is_seen_once() {
 
 #[tokio::test]
 async fn a_watch_is_told_line_by_line_or_as_one_document() {
-    let ended = Server::new(breaking).run(&["run", "watch", RUN]).await;
+    let named: Script = |asked, before| {
+        let fields = r#""fields":{"call":"call_1_0","tool":"exec","rule":"grant exec","attempt":1}"#;
+        let (status, stream) = breaking(asked, before);
+        (status, stream.replace("\"fields\":{}", fields))
+    };
+    let ended = Server::new(named).run(&["run", "watch", RUN]).await;
     assert_eq!(ended.out.lines().count(), 4);
-    assert_eq!(ended.out.lines().next().unwrap(), "   1  2026-01-02 03:04:05Z  tool_started    {}");
+    assert_eq!(
+        ended.out.lines().next().unwrap(),
+        "   1  2026-01-02 03:04:05Z  tool_started    exec call_1_0, by grant exec"
+    );
     assert_eq!(ended.err, format!("{RUN} is completed\n"));
     let ended = Server::new(breaking).run(&["run", "watch", RUN, "--json"]).await;
     let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
@@ -59,14 +67,14 @@ async fn a_watch_is_told_line_by_line_or_as_one_document() {
 
 #[tokio::test]
 async fn the_exit_status_is_told_only_when_asked_for() {
-    let failed: crate::server::Script = |_, _| (200, end("failed"));
+    let failed: Script = |_, _| (200, end("failed"));
     assert_eq!(Server::new(failed).run(&["run", "watch", RUN]).await.exit, Exit::Done);
     assert_eq!(Server::new(failed).run(&["run", "watch", RUN, "--exit-status"]).await.exit, Exit::RunFailed);
 }
 
 #[tokio::test]
 async fn a_problem_ends_the_watch_at_once() {
-    let refused: crate::server::Script = |_, _| {
+    let refused: Script = |_, _| {
         (404, r#"{"type":"about:blank","title":"t","status":404,"code":"run_not_found","detail":"no such run","request_id":"r"}"#.to_owned())
     };
     let server = Server::new(refused);
@@ -110,6 +118,40 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
     assert_eq!((&sent[0]["text"], sent[0].get("session")), (&"what?".into(), None));
     assert_eq!(sent[1]["session"], "ses_0199c0de000000000000000000000000");
     assert!(ended.err.contains("dromia chat --session ses_"), "{}", ended.err);
+}
+
+/// Two turns, of which the first ends so.
+fn turns(asked: &Asked, before: usize, first: String) -> (u16, String) {
+    let id = "0199c0de000000000000000000000000";
+    match asked.line.as_str() {
+        "POST /v1/events" => {
+            let ids = format!(r#""item":"itm_{id}","session":"ses_{id}","run":"run_{id}""#);
+            (202, format!(r#"{{{ids},"position":1,"replayed":false}}"#))
+        }
+        _ if before == 1 => (200, first),
+        _ => (200, end("completed")),
+    }
+}
+
+#[tokio::test]
+async fn a_piped_chat_ends_with_the_code_of_its_last_failed_turn_and_a_typed_one_with_none() {
+    let failed: Script = |asked, before| turns(asked, before, end("failed"));
+    let unfunded: Script = |asked, before| {
+        let budget = r#""fields":{"model_calls":2,"budget":{"budget":"small","per":"tenant","measure":"tokens","limit":10,"used":9,"needed":5}}"#;
+        let yielded = entry(1).replace("tool_started", "run_yielded").replace("\"fields\":{}", budget);
+        turns(asked, before, yielded + &end("yielded"))
+    };
+    let good: Script = |asked, before| turns(asked, before, end("completed"));
+    for (script, is_terminal, exit) in [
+        (failed, false, Exit::RunFailed),
+        (unfunded, false, Exit::Budget),
+        (good, false, Exit::Done),
+        (failed, true, Exit::Done),
+    ] {
+        let server = Server::new(script);
+        let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", is_terminal).await;
+        assert_eq!((ended.exit, server.lines().len()), (exit, 4), "{ended:?}");
+    }
 }
 
 fn output(offset: u64, bytes: u64, text: &str) -> String {
@@ -161,7 +203,8 @@ const SPOKEN: &str = "  | one\n  | two\n  | [5 bytes are not shown]\n  | \u{fffd
 async fn what_a_program_says_is_shown_beside_the_result_and_dimmed_only_on_a_terminal() {
     let watched = Server::new(speaking).run(&["run", "watch", RUN]).await;
     assert_eq!(watched.err, format!("{SPOKEN}{RUN} is completed\n"));
-    assert_eq!(watched.out.lines().count(), 3, "{}", watched.out);
+    assert_eq!(watched.out.lines().count(), 5, "{}", watched.out);
+    assert!(watched.out.ends_with("call_1_0: ok\n   3  2026-01-02 03:04:05Z  model_replied   ; 0 tokens in, 0 out, cost 0.000000\n\nforty-two\n"), "{}", watched.out);
     let talked = Server::new(speaking).typed(&["chat"], "what?\n/quit\n", false).await;
     assert!(talked.err.starts_with(SPOKEN), "{}", talked.err);
     assert_eq!(talked.out, "forty-two\n");

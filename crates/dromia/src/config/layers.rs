@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::form;
 use super::origin::{Origin, Origins};
 use super::problem::{Problem, Problems, did_you_mean};
 use super::schema::{self, Key};
@@ -127,7 +128,8 @@ fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
     } else {
         Value::from(value)
     };
-    serde_json::from_value(document).map_err(|error| format!("{value:?} does not fit: {error}"))
+    serde_json::from_value(document)
+        .map_err(|error| format!("{value:?} does not fit: {}", form::unfit(&error.to_string())))
 }
 
 #[cfg(test)]
@@ -195,9 +197,17 @@ mod tests {
     fn a_wrong_value_names_its_variable_or_flag() {
         for (name, value, says) in [
             ("DROMIA_ENGINE_ACTIVE_MAX", "many", "engine.active_max: \"many\" is no whole number"),
-            ("DROMIA_ENGINE_MODEL_CALLS_MAX", "5000000000", "\"5000000000\" does not fit"),
+            (
+                "DROMIA_ENGINE_MODEL_CALLS_MAX",
+                "5000000000",
+                "\"5000000000\" does not fit: it must be a whole number from 0 to 4294967295",
+            ),
             ("DROMIA_EGRESS_HTTPS_ONLY", "perhaps", "\"perhaps\" is neither true nor false"),
-            ("DROMIA_LISTEN", "nowhere", "listen: \"nowhere\" does not fit"),
+            (
+                "DROMIA_LISTEN",
+                "nowhere",
+                "listen: \"nowhere\" does not fit: it must be an IP address and a port",
+            ),
             ("DROMIA_DEFAULT_AGENT", "No Handle", "default_agent"),
         ] {
             let problems = laid(&Environment::from([(name, value)]), &[]).expect_err("it is wrong");

@@ -8,13 +8,81 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 /// A line and a column, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) line: u64,
     pub(crate) column: u64,
+}
+
+/// What stands at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    Text(String),
+    /// A number, or true or false, as it is written in JSON.
+    Plain(String),
+    List,
+    Mapping,
+}
+
+/// A key or an item of a list, with what stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Its path, and the path of what it belongs to, which is empty at the top.
+    pub(crate) path: String,
+    pub(crate) above: String,
+    /// The place of the key; an item has none.
+    pub(crate) key: Option<Place>,
+    pub(crate) value: Place,
+    pub(crate) found: Found,
+}
+
+/// Lists every key and item, each before what lies below it. A key that stands twice is there twice. Fails with what is wrong
+/// with the text whatever it is meant to say.
+pub(crate) fn nodes(text: &str) -> Result<Vec<Node>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let mut nodes = Vec::new();
+    if let Some(tree) = serde_saphyr::from_str_with_options::<Option<Tree>>(text, options)? {
+        list("", tree, &mut nodes);
+    }
+    Ok(nodes)
+}
+
+fn list(above: &str, tree: Tree, nodes: &mut Vec<Node>) {
+    let mut add = |name: &str, key: Option<Place>, value: Spanned<Tree>| {
+        let path = if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") };
+        let place = place(value.referenced);
+        let (found, below) = match value.value {
+            Tree::Leaf(found) => (found, None),
+            Tree::List(items) => (Found::List, Some(Tree::List(items))),
+            Tree::Mapping(entries) => (Found::Mapping, Some(Tree::Mapping(entries))),
+        };
+        nodes.push(Node { path: path.clone(), above: above.to_owned(), key, value: place, found });
+        if let Some(below) = below {
+            list(&path, below, nodes);
+        }
+    };
+    match tree {
+        Tree::Leaf(_) => {}
+        Tree::List(items) => {
+            for (index, item) in items.into_iter().enumerate() {
+                add(&index.to_string(), None, item);
+            }
+        }
+        Tree::Mapping(entries) => {
+            for (key, value) in entries {
+                let at = place(key.referenced);
+                add(&key.value, Some(at), value);
+            }
+        }
+    }
+}
+
+fn place(at: Location) -> Place {
+    Place { line: at.line(), column: at.column() }
 }
 
 /// Finds the place of every key. A text that cannot be read has none.
@@ -30,12 +98,12 @@ fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mu
     for (key, value) in entries {
         let path = if above.is_empty() { key.value } else { format!("{above}.{}", key.value) };
         let at = match value.value {
-            Tree::Leaf => value.referenced,
+            Tree::Leaf(_) => value.referenced,
             Tree::List(_) | Tree::Mapping(_) => key.referenced,
         };
         places.insert(path.clone(), Place { line: at.line(), column: at.column() });
         match value.value {
-            Tree::Leaf => {}
+            Tree::Leaf(_) => {}
             Tree::Mapping(entries) => walk(&path, entries, places),
             Tree::List(items) => {
                 for (index, item) in items.into_iter().enumerate() {
@@ -49,7 +117,7 @@ fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mu
 
 /// A text without types.
 enum Tree {
-    Leaf,
+    Leaf(Found),
     List(Vec<Spanned<Tree>>),
     Mapping(Vec<(Spanned<String>, Spanned<Tree>)>),
 }
@@ -69,32 +137,32 @@ impl<'de> Visitor<'de> for Any {
         f.write_str("any value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Found::Plain(value.to_string())))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Found::Plain(value.to_string())))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Found::Plain(value.to_string())))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Found::Plain(format!("{value:?}"))))
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Found::Text(value.to_owned())))
     }
 
     fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+        Ok(Tree::Leaf(Found::Nothing))
     }
 
     fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+        Ok(Tree::Leaf(Found::Nothing))
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {

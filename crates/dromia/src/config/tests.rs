@@ -7,6 +7,7 @@ use dromia_engine::EngineConfig;
 
 mod effects;
 mod foreign;
+mod forms;
 mod roles;
 mod tools;
 

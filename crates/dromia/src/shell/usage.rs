@@ -60,6 +60,7 @@ fn format(words: &[String]) -> Option<Format> {
         match named {
             "jsonl" => found = Some(Format::Jsonl),
             "json" => found = found.or(Some(Format::Json)),
+            _ if word == "--jsonl" => found = Some(Format::Jsonl),
             _ if word == "--json" || word.starts_with("--json=") => found = found.or(Some(Format::Json)),
             _ => {}
         }
@@ -104,6 +105,7 @@ mod tests {
             ("dromia nosuch -o=json", Some(Format::Json)),
             ("dromia nosuch --output=jsonl", Some(Format::Jsonl)),
             ("dromia nosuch --output jsonl --json=id", Some(Format::Jsonl)),
+            ("dromia nosuch --json=id --jsonl", Some(Format::Jsonl)),
             ("dromia nosuch -o table", None),
             ("dromia ask", None),
             ("dromia ask -- --json", None),

@@ -252,6 +252,15 @@ fn a_call_by_hand_is_a_run_of_the_agent_that_asks_no_model() {
     let wrong = call("file.read", r#"{"pth":"a.txt"}"#);
     assert_eq!(wrong.status.code(), Some(1), "{}", stderr(&wrong));
     assert!(String::from_utf8_lossy(&wrong.stdout).contains("unknown field `pth`"));
+    create(&home, "maker", &grants(&["exec"]));
+    let long = r#"{"argv":["true"],"timeout_s":700}"#;
+    let long = home.run(&["tool", "call", "exec", "--agent", "maker", "-d", long]);
+    assert_eq!(long.status.code(), Some(1), "{}", stderr(&long));
+    assert!(
+        String::from_utf8_lossy(&long.stdout)
+            .contains("timeout_s: 700 seconds are more than the 600 allowed"),
+        "{long:?}"
+    );
     assert_eq!(call("file.raed", "{}").status.code(), Some(1), "there is no such tool");
     assert_eq!(call("file.read", "[]").status.code(), Some(2), "arguments are an object");
 }

@@ -318,7 +318,10 @@ fn the_command_tree_keeps_its_word() {
         let whole = document(command, &scene.run(command, &[], &["--json"]));
         let first = &whole["items"][0];
         let field = first.as_object().and_then(|row| row.keys().next()).expect("a row has fields");
-        let lines = scene.run(command, &[], &["-o", "jsonl", &format!("--json={field}")]);
+        let fields = format!("--json={field}");
+        let lines = scene.run(command, &[], &["-o", "jsonl", &fields]);
+        let short = scene.run(command, &[], &["--jsonl", &fields]);
+        assert_eq!(short.status.code(), Some(0), "{command}: {}", stderr(&short));
         let lines = String::from_utf8(lines.stdout).expect("JSON is text");
         assert!(!lines.is_empty(), "{command}");
         for line in lines.lines() {

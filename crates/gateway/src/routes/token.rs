@@ -146,12 +146,13 @@ async fn find(core: &Core, scope: &Scope, name: &str) -> Answer<TokenId> {
     standing.or(revoked).ok_or_else(absent)
 }
 
-pub(crate) async fn whoami(caller: Caller) -> Json<Whoami> {
+pub(crate) async fn whoami(State(core): State<Shared>, caller: Caller) -> Json<Whoami> {
     let token = caller.token();
     Json(Whoami {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tenant: caller.scope.tenant(),
         tenant_handle: caller.tenant_handle().clone(),
+        default_agent: core.config.default_agent.clone(),
         actor: caller.scope.actor().as_str().to_owned(),
         credential: caller.kind(),
         token: token.map(|token| token.id),

@@ -212,7 +212,7 @@ async fn whoever_asks_learns_who_that_is() {
         who.json(),
         json!({
             "version": env!("CARGO_PKG_VERSION"), "tenant": world.ours.tenant, "tenant_handle": "default",
-            "actor": "token:bot", "credential": "token", "token": created["id"], "scopes": ["invoke"],
+            "default_agent": "ops", "actor": "token:bot", "credential": "token", "token": created["id"], "scopes": ["invoke"],
             "expires_at": "1970-01-01T00:01:00Z",
         })
     );

@@ -59,9 +59,14 @@ async fn nothing_escapes_from_a_guest_and_a_planted_hole_is_caught() {
     let backend = probe::one(&machine(None), Kind::Gvisor).state.expect("what is installed works");
     let scratch = tempfile::tempdir().expect("a directory");
     let battery = Battery { pace: Pace::Quick, ..battery(&scratch) };
-    let rows = battery.run(&*backend, false, Hole::None).await.expect("it runs");
+    let mut told = Vec::new();
+    let rows = battery.run_told(&*backend, false, Hole::None, &mut |progress| told.push(progress)).await;
+    let rows = rows.expect("it runs");
     assert_eq!(named(&rows, Outcome::Escaped), [""; 0], "{rows:#?}");
     assert_eq!(rows.len(), Class::ALL.len());
+    assert!(told.iter().all(|progress| progress.of == rows.len()), "{told:?}");
+    assert!(told.iter().all(|progress| rows[progress.done].class == progress.class), "{told:?}");
+    assert!(told.is_sorted_by_key(|progress| progress.done) && told.len() > 1, "{told:?}");
     assert!(named(&rows, Outcome::Held).len() >= Class::ALL.len() - 2, "{rows:#?}");
     let rows = battery.run(&*backend, false, Hole::Planted).await.expect("it runs");
     let escaped = named(&rows, Outcome::Escaped);

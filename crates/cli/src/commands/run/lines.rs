@@ -1,0 +1,183 @@
+//! What a watch of a run shows of each entry: its number, its time, its kind, and what it says in words.
+//!
+//! Of what somebody said nothing is shown here; the answer comes at the end of a watch, whole. An entry of a newer server,
+//! whose fields mean nothing to this program, is shown with its fields as they are.
+
+use dromia_api::run::Entry;
+use dromia_api::{Exhausted, Opinion, Usage, shown};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::output::{counted, money, time};
+
+/// What is read of the fields of an entry, whatever its kind; ids are shown and nothing else, so they are texts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Facts {
+    kind: String,
+    items: Vec<IgnoredAny>,
+    resumes: Option<String>,
+    step: u32,
+    attempt: u32,
+    model: String,
+    sent: Option<Sent>,
+    usage: Usage,
+    cost_micros: u64,
+    finish: String,
+    withheld: Option<Withheld>,
+    code: String,
+    message: String,
+    call: Option<String>,
+    tool: String,
+    status: String,
+    rule: Option<String>,
+    approval: Option<String>,
+    opinion: Option<Opinion>,
+    signal: String,
+    by: String,
+    on: String,
+    until: Option<Timestamp>,
+    reason: String,
+    /// A text of an entry that is held; numbers of one that replied.
+    detail: Value,
+    model_calls: u64,
+    budget: Option<Exhausted>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sent {
+    by: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Withheld {
+    rule: String,
+}
+
+/// Writes an entry as one line.
+pub(super) fn line(entry: &Entry) -> String {
+    let said = serde_json::from_str(entry.fields.get()).ok().and_then(|facts| words(&entry.kind, facts));
+    let said = said.map_or_else(|| entry.fields.get().to_owned(), |words| shown(&words));
+    let line = format!("{:>4}  {}  {:<14}  {said}", entry.seq, time(entry.at), entry.kind);
+    line.trim_end().to_owned()
+}
+
+/// Says what an entry says; nothing of a kind that this program does not know.
+fn words(kind: &str, facts: Facts) -> Option<String> {
+    let call = facts.call.unwrap_or_default();
+    let model = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
+    let rule = facts.rule.map(|rule| format!(", by {rule}")).unwrap_or_default();
+    Some(match kind {
+        "run_started" => {
+            let resumes = facts.resumes.map(|run| format!(", goes on from {run}")).unwrap_or_default();
+            format!("{} of {}{resumes}", facts.kind, counted(facts.items.len(), "input"))
+        }
+        "model_called" => format!("{model} (step {}, attempt {})", facts.step, facts.attempt),
+        "model_replied" => {
+            let Usage { input_tokens, output_tokens } = facts.usage;
+            let withheld = facts.withheld.map(|withheld| format!("; withheld by {}", withheld.rule));
+            format!(
+                "{}; {input_tokens} tokens in, {output_tokens} out, cost {}{}",
+                facts.finish,
+                money(facts.cost_micros),
+                withheld.unwrap_or_default()
+            )
+        }
+        "model_failed" | "run_failed" => format!("{} ({})", facts.message, facts.code),
+        "call_asked" | "tool_handed" => format!("{} {call}", facts.tool),
+        "opinion_called" => format!("{model} about {call}"),
+        "opinion_given" => match facts.opinion {
+            Some(told) => format!("{} of {} let {call} go", told.go, told.samples()),
+            None => format!("about {call}: lost"),
+        },
+        "tool_started" => {
+            format!("{} {call}{rule}", facts.tool)
+        }
+        "tool_finished" => format!("{call}: {}", facts.status),
+        "tool_refused" => format!("{} {call}: {}{rule}", facts.tool, facts.status),
+        "signal_taken" => format!("{} of {}", facts.signal, facts.by),
+        "run_parked" => match (facts.on.as_str(), facts.until, facts.approval) {
+            ("approval", _, Some(approval)) => format!("{call} waits for {approval}"),
+            ("retry", Some(until), _) => format!("a model is asked again at {}", time(until)),
+            ("agent_paused", _, _) => "its agent is paused".to_owned(),
+            _ => return None,
+        },
+        "run_held" => format!("{}: {}", facts.reason, facts.detail.as_str().unwrap_or_default()),
+        "run_completed" => rule.trim_start_matches(", ").to_owned(),
+        "run_yielded" => match facts.budget {
+            Some(exhausted) => exhausted.text(),
+            None => format!("at its limit, after {} model calls", facts.model_calls),
+        },
+        "run_cancelled" => format!("by {}", facts.by),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(kind: &str, fields: &str) -> String {
+        let text = format!(
+            r#"{{"seq":7,"at":"2026-01-02T03:04:05Z","epoch":1,"kind":"{kind}","version":1,"fields":{fields},"body":null,
+            "chain":"{}"}}"#,
+            "0".repeat(64)
+        );
+        line(&serde_json::from_str(&text).expect("an entry"))
+    }
+
+    #[test]
+    fn an_entry_is_one_line_in_words() {
+        for (kind, fields, words) in [
+            ("run_started", r#"{"kind":"turn","items":["itm_1"]}"#, "turn of 1 input"),
+            (
+                "model_called",
+                r#"{"step":1,"attempt":2,"model":"default","sent":{"by":"stand-in"}}"#,
+                "stand-in (step 1, attempt 2)",
+            ),
+            (
+                "model_replied",
+                r#"{"usage":{"input_tokens":3,"output_tokens":4},"detail":{},"cost_micros":5,"finish":"stop"}"#,
+                "stop; 3 tokens in, 4 out, cost 0.000005",
+            ),
+            (
+                "model_replied",
+                r#"{"finish":"stop","withheld":{"rule":"leak scan","reason":"no"}}"#,
+                "stop; 0 tokens in, 0 out, cost 0.000000; withheld by leak scan",
+            ),
+            (
+                "tool_started",
+                r#"{"call":"call_1_0","tool":"exec","rule":"grant exec","attempt":1}"#,
+                "exec call_1_0, by grant exec",
+            ),
+            ("tool_finished", r#"{"call":"call_1_0","status":"ok"}"#, "call_1_0: ok"),
+            (
+                "tool_refused",
+                r#"{"call":"call_1_0","tool":"exec","status":"denied","rule":null}"#,
+                "exec call_1_0: denied",
+            ),
+            (
+                "run_parked",
+                r#"{"on":"retry","until":"2026-01-02T03:04:09Z"}"#,
+                "a model is asked again at 2026-01-02 03:04:09Z",
+            ),
+            (
+                "run_parked",
+                r#"{"on":"approval","approval":"apr_1","call":"call_1_0"}"#,
+                "call_1_0 waits for apr_1",
+            ),
+            ("run_held", r#"{"reason":"claims","detail":"three times"}"#, "claims: three times"),
+            ("run_failed", r#"{"code":"model_cut","message":"cut\nhere"}"#, "cut\\u{a}here (model_cut)"),
+            ("run_completed", r#"{"rule":"grant reply"}"#, "by grant reply"),
+            ("run_yielded", r#"{"model_calls":9}"#, "at its limit, after 9 model calls"),
+            ("run_cancelled", r#"{"by":"cli:0","signal":"cancel"}"#, "by cli:0"),
+            // What a newer server says is not hidden.
+            ("run_parked", r#"{"on":"tide"}"#, r#"{"on":"tide"}"#),
+            ("tide_turned", r#"{"step":"x"}"#, r#"{"step":"x"}"#),
+        ] {
+            assert_eq!(told(kind, fields), format!("   7  2026-01-02 03:04:05Z  {kind:<14}  {words}"));
+        }
+    }
+}

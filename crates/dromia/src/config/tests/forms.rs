@@ -1,0 +1,128 @@
+//! Files of the wrong form, each by all that a person is told: the place, the key, what stands there, what belongs there,
+//! and what to do next. No word of the library that reads them, and no type of the program.
+
+use super::problem;
+
+/// What only a programmer of this program or of the library knows.
+const FOREIGN: [&str; 15] = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "usize",
+    "Policy",
+    "invalid type",
+    "invalid value",
+    "unknown field",
+    "unknown variant",
+    "missing field",
+    "struct ",
+    "scalar",
+    "mapping start",
+    "deserial",
+];
+
+const WHOLE_32: &str = "must be a whole number from 0 to 4294967295, and is";
+const WHOLE_64: &str = "must be a whole number from 0 to 18446744073709551615, and is";
+const KEYS: &str = "must be keys with their values, each on a line of its own below it, and is";
+
+/// Says of a key what explains it.
+fn more(key: &str) -> String {
+    format!("; `dromia config explain {key}` says more")
+}
+
+#[test]
+fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_step() {
+    for (text, says) in [
+        (
+            "engine:\n  active_max: many\n",
+            format!("dromia.yaml:2:15: engine.active_max: {WHOLE_64} \"many\"{}", more("engine.active_max")),
+        ),
+        (
+            "engine:\n  model_calls_max: 5000000000\n",
+            format!(
+                "dromia.yaml:2:20: engine.model_calls_max: {WHOLE_32} 5000000000{}",
+                more("engine.model_calls_max")
+            ),
+        ),
+        (
+            "tools: { message_hops_max: -1 }\n",
+            format!("tools.message_hops_max: {WHOLE_32} -1{}", more("tools.message_hops_max")),
+        ),
+        (
+            "models:\n  a: { kind: openai, model: m, price: { input: cheap, output: 1 } }\n",
+            format!("models.a.price.input: {WHOLE_64} \"cheap\"{}", more("models.a.price.input")),
+        ),
+        (
+            "engine:\n  active_max: [1]\n",
+            format!("engine.active_max: must be a whole number, and is a list{}", more("engine.active_max")),
+        ),
+        (
+            "egress:\n  https_only: perhaps\n",
+            format!("egress.https_only: must be true or false, and is \"perhaps\"{}", more("egress.https_only")),
+        ),
+        (
+            "listen: nowhere\n",
+            format!(
+                "listen: must be an IP address and a port, such as 127.0.0.1:7700, and is \"nowhere\"{}",
+                more("listen")
+            ),
+        ),
+        (
+            "default_agent: No Handle\n",
+            format!(
+                "default_agent: a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit; found \"No \
+                 Handle\"{}",
+                more("default_agent")
+            ),
+        ),
+        ("models: [a]\n", format!("dromia.yaml:1:9: models: {KEYS} a list{}", more("models"))),
+        ("providers:\n  openai: sk-live-0123456789\n", format!("providers.openai: {KEYS} a text")),
+        (
+            "egress:\n  private_tools: 10.0.0.0/8\n",
+            format!(
+                "egress.private_tools: must be a list, such as [a, b], and is a text{}",
+                more("egress.private_tools")
+            ),
+        ),
+        (
+            "tenants:\n  acme: { trust: hostil }\n",
+            "tenants.acme.trust: must be one of standard, hostile, and is \"hostil\"; did you mean `hostile`?"
+                .to_owned(),
+        ),
+        (
+            "engine:\n  active_max: 1\n  active_max: 2\n",
+            "dromia.yaml:3:3: engine.active_max: stands here for the second time; keep one of the two".to_owned(),
+        ),
+        (
+            "engnie:\n  active_max: 1\n",
+            "dromia.yaml:1:1: there is no key `engnie`; did you mean `engine`?".to_owned(),
+        ),
+        (
+            "engine:\n  colour: red\n",
+            "dromia.yaml:2:3: there is no key `colour` in `engine`; there are active_max, model_calls_max, \
+             output_tokens_max, loop_same, loop_window"
+                .to_owned(),
+        ),
+        (
+            "channels:\n  w: { kind: webhook, url: 'http://h/', secret: 'env:S' }\n",
+            format!("channels.w: needs `agent`{}", more("channels.w.agent")),
+        ),
+        ("---\nversion: 1\n---\nversion: 1\n", "a second document begins here".to_owned()),
+    ] {
+        let told = problem(text);
+        assert!(told.starts_with("dromia.yaml:") && told.contains(&says), "{text}\n{told}\n{says}");
+        let foreign = FOREIGN.iter().find(|word| told.contains(**word));
+        assert_eq!(foreign, None, "{told}");
+        assert!(!told.contains("sk-live") && !told.contains('\n'), "{told}");
+    }
+}
+
+#[test]
+fn a_text_that_is_no_yaml_says_what_to_look_at() {
+    for text in ["listen: [\n", "engine: { active_max: 1\n", "listen: \"127.0.0.1:1\n"] {
+        let told = problem(text);
+        assert!(told.starts_with("dromia.yaml:"), "{told}");
+        assert!(told.contains("brackets") || told.contains("close what is open"), "{told}");
+    }
+}

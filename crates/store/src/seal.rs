@@ -539,8 +539,8 @@ mod tests {
             let spans = random_spans(seed, usize::try_from(seed).expect("small"));
             let mut records = Records::new(0);
             for span in &spans {
-            records.add(span);
-        }
+                records.add(span);
+            }
             let records: Vec<_> = records.all().collect();
             assert!(records.iter().all(|record| !record.is_empty() && record.len() <= RECORD_BYTES));
             let read = records.iter().map(|record| Span::read_all(record).expect("each is read by itself"));

@@ -94,6 +94,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::BudgetDeclared
         | ErrorCode::CapabilityRefused
         | ErrorCode::ApprovalClosed
+        | ErrorCode::ApprovalOutdated
         | ErrorCode::LoopDetected => 409,
         ErrorCode::BudgetExhausted => 402,
         ErrorCode::VersionConflict => 412,

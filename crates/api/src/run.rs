@@ -72,8 +72,8 @@ impl DecidedBy {
             "policy" => Self::Policy,
             // Rules of the engine: another action, a person's refusal, too many that wait of the run or of the tenant, too
             // much in a row without a person.
-            "approval-mismatch" | "approval-denied" | "approval-waiting" | "approvals-full"
-            | "delay-hops" | "ask" | "delay" | "approval" => Self::Approval,
+            "approval-mismatch" | "approval-denied" | "approval-waiting" | "approval-files"
+            | "approvals-full" | "delay-hops" | "ask" | "delay" | "approval" => Self::Approval,
             _ => Self::Other,
         }
     }

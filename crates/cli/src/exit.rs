@@ -158,6 +158,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::BudgetDeclared
             | ErrorCode::CapabilityRefused
             | ErrorCode::ApprovalClosed
+            | ErrorCode::ApprovalOutdated
             | ErrorCode::CallNotOpen => Self::Conflict,
             ErrorCode::BudgetExhausted => Self::Budget,
             ErrorCode::ModelUnavailable

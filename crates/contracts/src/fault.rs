@@ -154,6 +154,8 @@ error_codes! {
     ApprovalNotFound = "approval_not_found", Change;
     /// The approval was answered, has expired or is not needed any more.
     ApprovalClosed = "approval_closed", Change;
+    /// What would be approved is not what was asked for: files that the call's program could execute have changed.
+    ApprovalOutdated = "approval_outdated", Change;
     /// No rule of approvals has this name.
     ApprovalRuleNotFound = "approval_rule_not_found", Change;
     /// The gate refused the action.

@@ -133,6 +133,8 @@ pub struct PreparedCall {
     /// What the program would be given that it starts. It depends on whose call it is, so whoever has it judged says it,
     /// and the host gives no more than was judged. Without it nobody looked, or it starts none.
     pub network: Option<Network>,
+    /// The files to which somebody holds it who allowed it: its program starts with them or not at all.
+    pub contents: Option<Contents>,
 }
 
 /// Says why a call cannot be prepared; the model is told, nothing ran.
@@ -238,7 +240,7 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
     fn limits(&self, tool: &str, terms: &ToolTerms) -> Option<Limits>;
 
     /// Looks at the files that a call's program could execute. Nothing for a call that runs no program, which is every call of
-    /// most hosts; an error says why nobody can look now.
+    /// most hosts; an error says why there is no holding it to them, in words that name none of them.
     fn contents<'a>(
         &'a self,
         _agent: AgentId,

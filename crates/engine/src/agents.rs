@@ -274,6 +274,7 @@ fn visible_tools(
             action: Digest::default(),
             reaches: None,
             network: networks.get(&descriptor.name).copied(),
+            contents: None,
         };
         let context = Label::PUBLIC_FACT;
         let principal =

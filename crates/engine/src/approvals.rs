@@ -16,7 +16,7 @@ use dromia_contracts::approval::{
     REASON_BYTES_MAX, Rule, RuleAnswer, RuleTool,
 };
 use dromia_contracts::capability::{self, approved_at};
-use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::content::{InputMessage, Part, ToolCall};
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{Answer, NewRule, Reach};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
@@ -75,6 +75,11 @@ impl Core {
             let open = to_answer(scope, std::iter::once(&found).chain(&others), reach.as_ref(), now)?;
             if open.is_empty() {
                 return Ok(found);
+            }
+            if matches!(answer, Answer::Approve(_)) {
+                for asked in &open {
+                    self.check_files(asked).await?;
+                }
             }
             let bound = self.bound_of(scope, &found).await?;
             let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), now);
@@ -217,6 +222,25 @@ impl Core {
                 }
             }
             Next::Session(session) => self.ready(scope.tenant(), Ready::Session(session)),
+        }
+    }
+
+    /// Refuses to approve a call whose program would meet other files than when it was asked for: it would not begin, and who
+    /// looks at them now looks at something else than what was asked for. Where nobody can look, its start decides.
+    async fn check_files(&self, asked: &Approval) -> Result<(), Fault> {
+        let Some(known) = asked.bound.and_then(|bound| bound.contents) else { return Ok(()) };
+        let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
+        let Ok(call) = self.ports.tools.prepare(&ToolCall { id, tool, arguments }) else { return Ok(()) };
+        match self.ports.tools.contents(asked.agent, &call, known.extent).await {
+            Ok(Some(now)) if now != known => {
+                let text = format!(
+                    "files that the program of {} could execute have changed since it was asked for, so it would not begin; \
+                     nothing was answered",
+                    asked.id
+                );
+                Err(Fault::new(ErrorCode::ApprovalOutdated, text))
+            }
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 

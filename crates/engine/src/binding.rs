@@ -25,7 +25,7 @@ pub struct Bound<'a> {
     /// What the agent may do.
     pub grants: &'a [String],
     /// The call in canonical form: its action stands for tool and arguments, and where it would reach out to counts as well.
-    /// Which call of its run it is does not.
+    /// The files to which it is held count, and which call of its run it is does not.
     pub call: &'a PreparedCall,
     /// The tool as it is described; nothing where there is none of that name any more.
     pub tool: Option<&'a ToolDescriptor>,
@@ -39,8 +39,6 @@ pub struct Bound<'a> {
     pub policy: Option<Digest>,
     /// The word of the verdict, where it is another one than to ask.
     pub verdict: Option<&'a str>,
-    /// The files that the call's program could execute, as they are now; nothing for a call that runs none.
-    pub contents: Option<Contents>,
 }
 
 impl Bound<'_> {
@@ -63,7 +61,7 @@ impl Bound<'_> {
             tool: mark(&["tool", "limits", "sandbox", "net"]),
             asker: mark(&["tenant", "agent", "author", "grants"]),
             rule: mark(&["rule", "policy", "verdict"]),
-            contents: self.contents,
+            contents: self.call.contents,
         }
     }
 
@@ -100,8 +98,8 @@ impl Bound<'_> {
         if let Some(verdict) = self.verdict {
             bound["verdict"] = Value::from(verdict);
         }
-        if let Some(Contents { digest, files, extent, is_cut }) = self.contents {
-            bound["contents"] = json!({ "digest": digest, "files": files, "extent": extent, "cut": is_cut });
+        if let Some(Contents { digest, files, extent }) = self.call.contents {
+            bound["contents"] = json!({ "digest": digest, "files": files, "extent": extent });
         }
         bound
     }
@@ -132,7 +130,6 @@ mod tests {
         rule: String,
         policy: Option<Digest>,
         verdict: Option<&'static str>,
-        contents: Option<Contents>,
     }
 
     impl Inputs {
@@ -150,6 +147,7 @@ mod tests {
                     action: Digest::from_bytes([3; 32]),
                     reaches: None,
                     network: None,
+                    contents: None,
                 },
                 tool: Some(ToolDescriptor {
                     name: "exec".to_owned(),
@@ -164,7 +162,6 @@ mod tests {
                 rule: "ask exec".to_owned(),
                 policy: Some(Digest::from_bytes([4; 32])),
                 verdict: None,
-                contents: None,
             }
         }
 
@@ -181,7 +178,6 @@ mod tests {
                 rule: &self.rule,
                 policy: self.policy,
                 verdict: self.verdict,
-                contents: self.contents,
             }
         }
     }
@@ -191,7 +187,7 @@ mod tests {
     }
 
     /// Every way in which something that is judged may change.
-    const CHANGES: [fn(&mut Inputs); 34] = [
+    const CHANGES: [fn(&mut Inputs); 33] = [
         |inputs| inputs.tenant = TenantId::from_bytes([9; 16]),
         |inputs| inputs.agent = AgentId::from_bytes([9; 16]),
         |inputs| inputs.author = Actor::new("cli:eve"),
@@ -221,15 +217,14 @@ mod tests {
         |inputs| inputs.policy = None,
         |inputs| inputs.policy = Some(Digest::from_bytes([9; 32])),
         |inputs| inputs.verdict = Some("delay"),
-        |inputs| inputs.contents = Some(HELD),
-        |inputs| inputs.contents = Some(Contents { digest: Digest::from_bytes([9; 32]), ..HELD }),
-        |inputs| inputs.contents = Some(Contents { files: 2, ..HELD }),
-        |inputs| inputs.contents = Some(Contents { extent: BoundFiles::Named, ..HELD }),
-        |inputs| inputs.contents = Some(Contents { is_cut: true, ..HELD }),
+        |inputs| inputs.call.contents = Some(HELD),
+        |inputs| inputs.call.contents = Some(Contents { digest: Digest::from_bytes([9; 32]), ..HELD }),
+        |inputs| inputs.call.contents = Some(Contents { files: 2, ..HELD }),
+        |inputs| inputs.call.contents = Some(Contents { extent: BoundFiles::Named, ..HELD }),
     ];
 
     const HELD: Contents =
-        Contents { digest: Digest::from_bytes([8; 32]), files: 1, extent: BoundFiles::All, is_cut: false };
+        Contents { digest: Digest::from_bytes([8; 32]), files: 1, extent: BoundFiles::All };
 
     fn reaches(method: Method, url: &str, secrets: &[&str]) -> Reaches {
         let secrets = secrets.iter().map(|&name| name.to_owned()).collect();

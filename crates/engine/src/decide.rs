@@ -11,7 +11,7 @@ mod call;
 mod opinion;
 mod outside;
 
-pub(crate) use self::approval::FULL;
+pub(crate) use self::approval::{FULL, UNHELD};
 
 use bytes::Bytes;
 use dromia_contracts::approval::Approval;

@@ -62,6 +62,7 @@ mod tests {
                 action: Digest::default(),
                 reaches: None,
                 network: None,
+                contents: None,
             })
         }
 

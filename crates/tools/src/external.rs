@@ -163,6 +163,7 @@ impl ExternalTool {
             // Where it goes is the operator's matter: the grant for the tool covers it.
             reaches: None,
             network: None,
+            contents: None,
         })
     }
 

@@ -31,7 +31,7 @@ const SCAN_MAX: usize = 4096;
 const GONE_SAID_MAX: usize = 16;
 
 /// Where results lie in the workspace.
-const DIRECTORY: &str = "output";
+pub(crate) const DIRECTORY: &str = "output";
 const SUFFIX: &str = ".txt";
 /// The digits of a name before its suffix.
 const DIGITS: usize = 16;
@@ -110,7 +110,8 @@ fn forget(directory: &OwnedFd, newest: &str) -> Result<Vec<String>, FileError> {
     Ok(gone.into_iter().take(GONE_SAID_MAX).collect())
 }
 
-fn is_result(name: &str) -> bool {
+/// Tells whether a file of that directory is named as a result is.
+pub(crate) fn is_result(name: &str) -> bool {
     let digits = name.strip_suffix(SUFFIX).unwrap_or_default();
     digits.len() == DIGITS && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -53,8 +53,8 @@ pub(crate) struct Program {
     pub(crate) terms: ToolTerms,
     /// Where its requests go, if it may reach anything.
     pub(crate) way: Option<Way>,
-    /// Whose it is.
-    pub(crate) family: Family,
+    /// Whose it is, if it may have something in common with others.
+    pub(crate) family: Option<Family>,
 }
 
 /// What a program did.
@@ -82,7 +82,7 @@ pub(crate) async fn run(
     let limits = limits::of_call(timeout_s, &terms);
     let cwd = cwd.names().collect();
     let network = if way.is_some() { Network::Proxy } else { Network::None };
-    let (env, mounts, family) = (Vec::new(), Vec::new(), Some(family));
+    let (env, mounts) = (Vec::new(), Vec::new());
     let spec = ProcessSpec { argv, env, workspace, cwd, mounts, limits, network, family };
     let mut process = sandbox.start(spec).await?;
     let proxy = match way.zip(process.take_door()) {

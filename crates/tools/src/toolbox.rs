@@ -190,6 +190,7 @@ pub fn prepare(call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         arguments,
         action,
         network: None,
+        contents: None,
     })
 }
 

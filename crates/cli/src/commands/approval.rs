@@ -294,8 +294,8 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
 
 /// Says to which files the approval of a program is bound.
 fn held(contents: Contents) -> String {
-    let Contents { files, extent, is_cut, .. } = contents;
-    let which = match (extent, files) {
+    let Contents { files, extent, .. } = contents;
+    match (extent, files) {
         (BoundFiles::All, 0) => "none, as long as the workspace stays empty".to_owned(),
         (BoundFiles::All, 1) => "the 1 of the workspace, as it was when it was asked for".to_owned(),
         (BoundFiles::All, _) => format!("all {files} of the workspace, as they were when it was asked for"),
@@ -307,9 +307,7 @@ fn held(contents: Contents) -> String {
                 "{files} that the call names, as they were when it was asked for; no others (approvals.files)"
             )
         }
-    };
-    let more = if is_cut { "; there are more, which are too many to be looked at" } else { "" };
-    format!("{which}{more}")
+    }
 }
 
 /// Says when a delayed call begins, and how long that is while it waits.

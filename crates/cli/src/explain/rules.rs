@@ -47,9 +47,15 @@ pub(super) const RULES: &[Rule] = &[
         "`dromia approval list` names it, and `dromia approval show` the reason; ask that person",
     ),
     rule(
+        "approval-files",
+        "the call needs a person, and the files of its workspace that its program could execute cannot be looked at as a whole",
+        "its result says why: take pipes, very deep directories or very many files out of the workspace, or set `approvals.files` \
+         to `named` in dromia.yaml; `dromia config explain approvals.files`",
+    ),
+    rule(
         "approval-mismatch",
-        "what was approved is not what would happen now: the call, the tool, where it leads, who asks or what the policy says \
-         changed since",
+        "what was approved is not what would happen now: the call, the tool, where it leads, the files that its program could \
+         execute, who asks or what the policy says changed since",
         "let the agent ask again, and look at what it asks for now; an approval is for one action only",
     ),
     rule(

@@ -15,7 +15,7 @@ pub enum BoundFiles {
     /// Every file of the workspace: what a program reads, nobody can say before it runs.
     #[default]
     All,
-    /// Those that the call names, by the name of the file or of a directory on its way.
+    /// Those that the call names, by the name of the file or of a directory on its way, and what links among them lead to.
     Named,
 }
 
@@ -28,9 +28,6 @@ pub struct Contents {
     pub files: u32,
     /// Which of the workspace they are.
     pub extent: BoundFiles,
-    /// Whether there are more than were looked at; of those nothing is bound.
-    #[serde(default, rename = "cut", skip_serializing_if = "std::ops::Not::not")]
-    pub is_cut: bool,
 }
 
 /// Marks of the parts of a binding: the first bytes of a digest of each.
@@ -69,15 +66,10 @@ mod tests {
 
     #[test]
     fn each_part_is_told_by_name_and_rows_of_before_say_nothing_of_files() {
-        let contents = Contents {
-            digest: Digest::from_bytes([1; 32]),
-            files: 2,
-            extent: BoundFiles::Named,
-            is_cut: false,
-        };
+        let contents = Contents { digest: Digest::from_bytes([1; 32]), files: 2, extent: BoundFiles::Named };
         let known = BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) };
         assert!(known.changed(&known).is_empty());
-        let more = Contents { is_cut: true, ..contents };
+        let more = Contents { files: 3, ..contents };
         for (number, now) in [
             BoundParts { call: 9, ..known },
             BoundParts { tool: 9, ..known },

@@ -43,9 +43,8 @@ pub(crate) struct Node {
 /// Lists every key and item, each before what lies below it. A key that stands twice is there twice. Fails with what is wrong
 /// with the text whatever it is meant to say.
 pub(crate) fn nodes(text: &str) -> Result<Vec<Node>, serde_saphyr::Error> {
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     let mut nodes = Vec::new();
-    if let Some(tree) = serde_saphyr::from_str_with_options::<Option<Tree>>(text, options)? {
+    if let Some(tree) = read(text, DuplicateKeyPolicy::LastWins)? {
         list("", tree, &mut nodes);
     }
     Ok(nodes)
@@ -88,7 +87,7 @@ fn place(at: Location) -> Place {
 /// Finds the place of every key. A text that cannot be read has none.
 pub(crate) fn places(text: &str) -> BTreeMap<String, Place> {
     let mut places = BTreeMap::new();
-    if let Ok(Some(Tree::Mapping(entries))) = serde_saphyr::from_str::<Option<Tree>>(text) {
+    if let Ok(Some(Tree::Mapping(entries))) = read(text, DuplicateKeyPolicy::Error) {
         walk("", entries, &mut places);
     }
     places
@@ -114,6 +113,18 @@ fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mu
         }
     }
 }
+
+/// Reads a text without types. What is nested too deeply is refused, because each level takes some of the stack.
+fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Option<Tree>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+    };
+    serde_saphyr::from_str_with_options(text, options)
+}
+
+/// How deeply lists and mappings may be nested; the deepest key of Dromia's own lies at the tenth level.
+const DEPTH_MAX: usize = 32;
 
 /// A text without types.
 enum Tree {

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::approvals::{document, id, is, until};
-use crate::home::{Home, Server, append, block_on, count};
+use crate::home::{Home, Server, append, block_on, count, stderr};
 
-/// A home where running programs must be approved.
-fn home(approvals: &str) -> Home {
+/// What the script says.
+const SCRIPT: &str = "echo built > done\n";
+
+/// A home where programs wait.
+fn home(file: &str) -> Home {
     let home = Home::new();
-    let file = format!("permissions: {{ ask: [exec] }}\napprovals: {{ hold_ms: 60000{approvals} }}\n");
-    append(&home.path().join("dromia.yaml"), &file);
+    append(&home.path().join("dromia.yaml"), file);
     home
 }
 
@@ -19,30 +21,31 @@ fn home(approvals: &str) -> Home {
 fn workspace(home: &Home, server: &Server) -> PathBuf {
     let grants = ["--grant", "model", "--grant", "reply", "--grant", "exec", "--grant", "file.*"];
     let agent = document(home, &[&["agent", "create", "clerk"][..], &grants].concat());
-    let script = json!({"path": "build.sh", "content": "echo built > done\n"});
+    let script = json!({"path": "build.sh", "content": SCRIPT});
     let notes = json!({"path": "notes", "content": "one\n"});
     let task = format!("@tool file.write {script}\n@tool file.write {notes}");
     let spawned = document(home, &["agent", "spawn", "clerk", "--task", &task]);
-    let session = spawned["session"].as_str().expect("a session");
-    let ended = |entries: &[Value]| count(entries, "run_completed") == 1;
-    block_on(server.journal_until(session, ended));
+    ended(server, spawned["session"].as_str().expect("a session"));
     home.path().join("agents").join(agent["id"].as_str().expect("an id")).join("workspace")
 }
 
-/// Asks for the script to be run; lets something happen, and approves it. Returns the approval's card before that, and the
-/// journal of the run when it has ended.
-fn approved(home: &Home, server: &Server, meanwhile: impl FnOnce()) -> (Value, Vec<Value>) {
+/// Asks for the script to be run. Returns the session of the task, and the approval.
+fn asked(home: &Home) -> (String, Value) {
     let task = format!("@tool exec {}", json!({"argv": ["sh", "./build.sh"]}));
     let spawned = document(home, &["agent", "spawn", "clerk", "--task", &task]);
     let session = spawned["session"].as_str().expect("a session").to_owned();
     let approval = until(home, |approval| approval["session"] == session.as_str());
-    let card = document(home, &["approval", "show", id(&approval)]);
-    meanwhile();
-    document(home, &["approval", "approve", id(&approval)]);
-    let entries = block_on(server.journal_until(&session, |entries| count(entries, "run_completed") == 1));
-    let state = if count(&entries, "tool_started") == 1 { "used" } else { "withdrawn" };
-    until(home, is(&approval, state));
-    (card, entries)
+    (session, document(home, &["approval", "show", id(&approval)]))
+}
+
+/// Another run of the agent writes a file.
+fn write(home: &Home, path: &str, content: &str) {
+    let task = format!("@tool file.write {}", json!({"path": path, "content": content}));
+    document(home, &["agent", "spawn", "clerk", "--task", &task, "--wait"]);
+}
+
+fn ended(server: &Server, session: &str) -> Vec<Value> {
+    block_on(server.journal_until(session, |entries| count(entries, "run_completed") == 1))
 }
 
 fn refusal(entries: &[Value]) -> Option<&Value> {
@@ -50,45 +53,89 @@ fn refusal(entries: &[Value]) -> Option<&Value> {
 }
 
 #[test]
-fn a_program_whose_files_changed_since_is_caught() {
-    let home = home("");
+fn who_looks_at_other_files_than_were_asked_about_approves_nothing() {
+    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);
-    // Another run of the agent has the time in which a person looks.
-    let other = |path: &str, content: &str| {
-        let task = format!("@tool file.write {}", json!({"path": path, "content": content}));
-        document(&home, &["agent", "spawn", "clerk", "--task", &task, "--wait"]);
-    };
-    for (path, content) in [("build.sh", "echo fake > done\n"), ("lib.sh", "echo fake\n")] {
-        let (card, entries) = approved(&home, &server, || other(path, content));
+    for (path, content, before) in
+        [("build.sh", "echo fake > done\n", Some(SCRIPT)), ("lib.sh", "echo\n", None)]
+    {
+        let (session, card) = asked(&home);
         assert_eq!(card["contents"]["extent"], "all", "{card}");
-        assert_eq!(count(&entries, "tool_started"), 0, "{path}: {entries:?}");
-        let refused = refusal(&entries).expect("it is refused");
-        assert_eq!(refused["fields"]["rule"], "approval-mismatch", "{refused}");
-        let told = refused.to_string();
+        write(&home, path, content);
+        let answer = home.run(&["approval", "approve", id(&card)]);
+        assert_eq!(answer.status.code(), Some(6), "{path}: {}", stderr(&answer));
+        let told = stderr(&answer);
         assert!(
-            told.contains("changed since: files of its workspace that its program could execute"),
+            told.contains("have changed since it was asked for") && told.contains("dromia approval deny"),
             "{told}"
         );
+        assert_eq!(document(&home, &["approval", "show", id(&card)])["state"], "holding", "{path}");
         assert!(!workspace.join("done").exists(), "{path}: it did not run");
+        // As it was when it was asked for, it may be allowed.
+        match before {
+            Some(before) => write(&home, path, before),
+            None => std::fs::remove_file(workspace.join(path)).expect("removed"),
+        }
+        document(&home, &["approval", "approve", id(&card)]);
+        let entries = ended(&server, &session);
+        assert_eq!((count(&entries, "tool_started"), refusal(&entries)), (1, None), "{entries:?}");
+        assert_eq!(std::fs::read_to_string(workspace.join("done")).expect("it ran"), "built\n");
+        std::fs::remove_file(workspace.join("done")).expect("removed");
     }
-    // Looked at as it is now, it runs.
-    let (card, entries) = approved(&home, &server, || {});
-    assert_eq!(card["contents"]["files"], 3, "{card}");
-    assert_eq!((count(&entries, "tool_started"), refusal(&entries)), (1, None), "{entries:?}");
-    assert_eq!(std::fs::read_to_string(workspace.join("done")).expect("it ran"), "fake\n");
+}
+
+/// Nobody looks at a delayed call again, so its start does.
+#[test]
+fn a_program_whose_files_changed_since_is_caught() {
+    let home = home(
+        "permissions: { delay: [exec] }\nirreversible: { cooling_ms: 5000 }\napprovals: { hold_ms: 60000 }\n",
+    );
+    let server = home.serve();
+    let workspace = workspace(&home, &server);
+    let (session, card) = asked(&home);
+    write(&home, "build.sh", "echo fake > done\n");
+    let entries = ended(&server, &session);
+    assert_eq!(count(&entries, "tool_started"), 0, "{entries:?}");
+    let refused = refusal(&entries).expect("it is refused");
+    assert_eq!(refused["fields"]["rule"], "approval-mismatch", "{refused}");
+    let told = refused.to_string();
+    assert!(told.contains("changed since: files of its workspace that its program could execute"), "{told}");
+    assert!(!workspace.join("done").exists(), "it did not run");
+    until(&home, is(&card, "withdrawn"));
 }
 
 #[test]
 fn where_only_named_files_count_others_may_change() {
-    let home = home(", files: named");
+    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000, files: named }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);
-    let write = |path: &str, content: &str| std::fs::write(workspace.join(path), content).expect("written");
-    let (card, entries) = approved(&home, &server, || write("notes", "two\n"));
+    let (session, card) = asked(&home);
     assert_eq!((&card["contents"]["extent"], &card["contents"]["files"]), (&json!("named"), &json!(1)));
-    assert_eq!(refusal(&entries), None, "{entries:?}");
-    let (_, entries) = approved(&home, &server, || write("build.sh", "echo fake > done\n"));
-    assert_eq!(count(&entries, "tool_started"), 0, "{entries:?}");
+    let page = home.run(&["approval", "show", id(&card)]);
+    let page = String::from_utf8_lossy(&page.stdout).into_owned();
+    assert!(page.contains("1 that the call names, as they were when it was asked for"), "{page}");
+    write(&home, "notes", "two\n");
+    document(&home, &["approval", "approve", id(&card)]);
+    assert_eq!(refusal(&ended(&server, &session)), None);
+    let (_, card) = asked(&home);
+    write(&home, "build.sh", "echo fake > done\n");
+    assert!(!home.run(&["approval", "approve", id(&card)]).status.success());
     assert_eq!(std::fs::read_to_string(workspace.join("done")).expect("it ran once"), "built\n");
+}
+
+/// What nobody can look at as a whole, nobody is asked about.
+#[test]
+fn a_workspace_that_cannot_be_looked_at_is_told_and_nothing_runs() {
+    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
+    let server = home.serve();
+    let workspace = workspace(&home, &server);
+    std::fs::create_dir_all(workspace.join(["d"; 65].join("/"))).expect("made");
+    let task = format!("@tool exec {}", json!({"argv": ["sh", "./build.sh"]}));
+    let spawned = document(&home, &["agent", "spawn", "clerk", "--task", &task]);
+    let entries = ended(&server, spawned["session"].as_str().expect("a session"));
+    let refused = refusal(&entries).expect("it is refused");
+    assert_eq!(refused["fields"]["rule"], "approval-files", "{refused}");
+    assert!(refused.to_string().contains("more than 64 deep"), "{refused}");
+    assert!(!workspace.join("done").exists(), "it did not run");
 }

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 51] = [
+const GUARDS: [Guard; 52] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -190,7 +190,7 @@ const GUARDS: [Guard; 51] = [
     guard(
         "asking",
         "engine/src/owner/approving.rs",
-        "ports.tools.contents(",
+        ".tools.contents(",
         "a_program_whose_files_changed_since_is_caught",
     ),
     guard(
@@ -252,6 +252,12 @@ const GUARDS: [Guard; 51] = [
         "engine/src/decide/call.rs",
         "Entry::ToolStarted(",
         "an_effect_before_its_start_is_caught",
+    ),
+    guard(
+        "execution",
+        "tools/src/toolbox/programs.rs",
+        "self.holds(agent, call)",
+        "a_program_that_would_start_with_other_files_than_were_allowed_is_caught",
     ),
     guard(
         "execution",

@@ -28,6 +28,9 @@ pub(super) const TOO_MANY: &str = "approval-waiting";
 /// The rule that leaves no call to time where too much in a row happened without a person.
 pub(super) const CHAINED: &str = "delay-hops";
 
+/// The rule that refuses a call whose program nobody can hold to the files that it could execute.
+pub(crate) const UNHELD: &str = "approval-files";
+
 /// The rule that refuses a call of a tenant of which as many wait for people as may.
 pub(crate) const FULL: &str = "approvals-full";
 

@@ -35,6 +35,7 @@ fn call(arguments: &str) -> PreparedCall {
         action: Digest::default(),
         reaches: None,
         network: None,
+        contents: None,
     }
 }
 

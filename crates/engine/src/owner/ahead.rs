@@ -4,9 +4,10 @@
 //! first is judged when its turn comes, and nothing is counted twice.
 
 use dromia_contracts::CallId;
-use dromia_contracts::approval::ARGUMENTS_BYTES_MAX;
+use dromia_contracts::approval::{ARGUMENTS_BYTES_MAX, BoundFiles};
 use dromia_contracts::gate::{Action, Verdict};
 use dromia_contracts::plan::DECLARE;
+use dromia_contracts::terms::ToolTerms;
 
 use super::approving::Asking;
 use super::{Before, Lost, Owner};
@@ -24,6 +25,11 @@ impl Owner {
         let shown: usize = self.asks.iter().map(|ask| ask.arguments.len()).sum();
         let is_too_late = call.tool == DECLARE && self.story.is_closed();
         if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || is_too_late {
+            return Ok(None);
+        }
+        // Whatever comes before it may change a file, and then a person would have to be asked again.
+        let is_held_to_all = self.core.config.approvals.files == BoundFiles::All;
+        if is_held_to_all && self.core.ports.tools.limits(&call.tool, &ToolTerms::default()).is_some() {
             return Ok(None);
         }
         let call = self.with_network(call).await?;

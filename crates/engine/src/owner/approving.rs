@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::approval::{
-    Approval, ApprovalRule, ApprovalState, ArgumentOrigin, BoundParts, OPEN_MAX, Origin, QUOTE_BYTES_MAX,
-    Rule, RuleAnswer,
+    ARGUMENTS_BYTES_MAX, Approval, ApprovalRule, ApprovalState, ArgumentOrigin, BoundParts, OPEN_MAX, Origin,
+    QUOTE_BYTES_MAX, Rule, RuleAnswer, WAITING_MAX,
 };
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::{Integrity, Label};
@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::quoting::{LOOKED_BYTES_MAX, Starred};
 use super::{Lost, Owner};
 use crate::binding::Bound;
-use crate::decide::{Asks, FULL, Input, Judgement, Next};
+use crate::decide::{Asks, FULL, Input, Judgement, Next, UNHELD};
 use crate::defaults::defaults;
 use crate::outcome::answer;
 
@@ -65,6 +65,11 @@ impl Owner {
         if let Some(judgement) = self.answered_ahead(&call, &asking).await? {
             return Ok(judgement);
         }
+        let attended = self.is_attended();
+        let call = match self.held(call, attended || asking.cooling.is_some()).await {
+            Ok(call) => call,
+            Err(problem) => return Ok(unheld(&problem, asking.policy)),
+        };
         let (binding, parts) = self.binding(&call, &asking).await?;
         let changed = self.changed(call.id, binding, &parts).await?;
         let spotter = self.spotter().await;
@@ -109,7 +114,6 @@ impl Owner {
             answer: None,
             used_by: None,
         };
-        let attended = self.is_attended();
         if !attended && asking.cooling.is_none() {
             self.core.count_denied(&call.tool);
         }
@@ -122,6 +126,20 @@ impl Owner {
             attended,
             chained,
         })))
+    }
+
+    /// Holds a call to the files that its program could execute, as they are now. One that is refused anyway, because nobody
+    /// could be asked about it, is not looked at.
+    async fn held(&self, call: PreparedCall, askable: bool) -> Result<PreparedCall, String> {
+        let is_allowed = self.state.approved(call.id).is_some();
+        let is_told = call.arguments.len() <= ARGUMENTS_BYTES_MAX && self.state.awaiting.len() < WAITING_MAX;
+        let is_looked_at = is_allowed || askable && is_told;
+        if !is_looked_at {
+            return Ok(call);
+        }
+        let extent = self.core.config.approvals.files;
+        let contents = self.core.ports.tools.contents(self.agent.id, &call, extent).await?;
+        Ok(PreparedCall { contents, ..call })
     }
 
     /// Tells whether anybody could be asked in this session.
@@ -191,12 +209,6 @@ impl Owner {
     /// out to, what it may use, the files that it could execute, who asks and with which grants, the rule and the policy.
     async fn binding(&self, call: &PreparedCall, asking: &Asking) -> Result<(Digest, BoundParts), Lost> {
         let ports = &self.core.ports;
-        let contents = ports.tools.contents(self.agent.id, call, self.core.config.approvals.files).await;
-        let contents = contents.map_err(|problem| {
-            // Whoever owns the run next looks again: a call that nobody can bind is neither asked for nor begun.
-            tracing::warn!(run = %self.run, tool = %call.tool, problem, "the files of a workspace cannot be looked at");
-            Lost::Store
-        })?;
         let tool = ports.tools.descriptors().iter().find(|descriptor| descriptor.name == call.tool);
         let terms = ports.terms.of(&call.tool, Some((&self.scope, self.agent.id))).await;
         let terms = terms.map_err(|_| Lost::Store)?;
@@ -213,7 +225,6 @@ impl Owner {
             rule: &asking.rule,
             policy: asking.policy,
             verdict: asking.cooling.is_some().then(|| asking.word()),
-            contents,
         };
         Ok((bound.digest(), bound.parts()))
     }
@@ -298,6 +309,16 @@ impl Owner {
             key: None,
         })
     }
+}
+
+/// Refuses a call that nobody can be asked about, because what it would execute cannot be looked at.
+fn unheld(problem: &str, policy: Option<Digest>) -> Judgement {
+    let reason = format!(
+        "this needs a person's approval, and the files of the workspace that the program could execute cannot be looked at: \
+         {problem}. Nothing was done. Tidy the workspace, or let an operator hold programs to the files that they name \
+         (approvals.files)"
+    );
+    Judgement::Denied { rule: UNHELD.to_owned(), reason, policy }
 }
 
 /// What a call gave, told as an input: whatever it is worth, nobody typed it, and so it endorses nothing. A result may repeat

@@ -59,6 +59,7 @@ impl ToolHost for Shelf {
             action: Digest::default(),
             reaches: None,
             network: None,
+            contents: None,
         })
     }
 

@@ -52,6 +52,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> Asks {
         action,
         reaches: None,
         network: None,
+        contents: None,
     };
     let approval = Approval {
         id: ApprovalId::from_bytes([binding; 16]),

@@ -67,6 +67,7 @@ fn prepared(id: CallId, effect: EffectClass, action: u8) -> PreparedCall {
         action,
         reaches: None,
         network: None,
+        contents: None,
     }
 }
 

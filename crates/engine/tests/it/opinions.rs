@@ -44,6 +44,7 @@ fn call() -> PreparedCall {
         action: Digest::from_bytes([5; 32]),
         reaches: None,
         network: None,
+        contents: None,
     }
 }
 

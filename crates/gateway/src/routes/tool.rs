@@ -130,6 +130,7 @@ fn probe(tool: &str, network: Option<Network>) -> PreparedCall {
         action: Digest::default(),
         reaches: None,
         network,
+        contents: None,
     }
 }
 

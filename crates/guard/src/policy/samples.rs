@@ -244,6 +244,7 @@ mod tests {
                 secrets: Vec::new(),
             }),
             network: Some(Network::Proxy),
+            contents: None,
         };
         let manifest = Manifest { sink: Sink::Outside, roles: BTreeMap::new() };
         let manifests = BTreeMap::from([(call.tool.clone(), manifest)]);

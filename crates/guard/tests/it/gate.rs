@@ -50,6 +50,7 @@ fn judge(grants: &[String], action: &Planned) -> Verdict {
                 action: Digest::from_bytes([4; 32]),
                 reaches: None,
                 network: None,
+                contents: None,
             };
             gate.judge(principal, Action::Tool(&call))
         }
@@ -145,6 +146,7 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
             action: Digest::from_bytes([4; 32]),
             reaches: None,
             network: None,
+            contents: None,
         };
         let grants = texts(grants);
         let principal = Principal {
@@ -214,6 +216,7 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> Verdi
         action: Digest::from_bytes([4; 32]),
         reaches: None,
         network: None,
+        contents: None,
     };
     GrantGate::new(policies, ["file.write"]).judge(principal, Action::Tool(&call))
 }
@@ -335,6 +338,7 @@ verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
             action: Digest::from_bytes([4; 32]),
             reaches: None,
             network: None,
+            contents: None,
         };
         allowed(&GrantGate::new(policies, ["crm.send"]).judge(principal, Action::Tool(&call)))
     };
@@ -372,6 +376,7 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
             action: Digest::from_bytes([4; 32]),
             reaches: None,
             network: None,
+            contents: None,
         };
         assert_eq!(allowed(&gate.judge(principal, Action::Tool(&call))), is_allowed, "{endorsed:?}");
     }
@@ -401,6 +406,7 @@ fn what_cannot_be_undone_is_judged_as_the_operator_says() {
             action: Digest::from_bytes([4; 32]),
             reaches: None,
             network: None,
+            contents: None,
         };
         let gate = GrantGate::new(policies, ["crm.send"]);
         let reply = gate.judge(principal, Action::Reply { session: SessionId::from_bytes([5; 16]) });
@@ -577,6 +583,7 @@ fn a_program_stays_inside_where_it_is_known_to_be_given_no_way_out() {
         action: Digest::from_bytes([4; 32]),
         reaches: None,
         network,
+        contents: None,
     };
     let scope = Authority::claim().scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let standing = Standing::default();

@@ -72,6 +72,7 @@ fn call(tool: &str, arguments: &str, reaches: Option<Reaches>) -> PreparedCall {
         action: Digest::default(),
         reaches,
         network: None,
+        contents: None,
     }
 }
 

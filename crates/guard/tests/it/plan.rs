@@ -50,6 +50,7 @@ fn judge(more: &str, context: Label, plan: Planning<'_>) -> Verdict {
         action: Digest::from_bytes([4; 32]),
         reaches: None,
         network: None,
+        contents: None,
     };
     GrantGate::new(policies, ["bank.pay"]).judge(principal, Action::Tool(&call))
 }

@@ -125,6 +125,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
             action: Digest::from_bytes([4; 32]),
             reaches: Some(Reaches { method: Method::Get, url: url.to_owned(), secrets: Vec::new() }),
             network: None,
+            contents: None,
         };
         let principal = Principal {
             scope: &scope,

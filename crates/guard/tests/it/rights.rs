@@ -159,6 +159,7 @@ fn call(tool: &str, arguments: &str) -> PreparedCall {
         action: Digest::from_bytes([4; 32]),
         reaches: None,
         network: None,
+        contents: None,
     }
 }
 

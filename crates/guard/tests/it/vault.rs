@@ -468,6 +468,7 @@ fn the_gate_asks_for_the_grant_of_each_secret_that_a_call_names() {
         action: Digest::default(),
         reaches: Some(Reaches { method: Method::Get, url, secrets }),
         network: None,
+        contents: None,
     };
     for (more, allowed) in [
         (&["secret:a", "secret:b"][..], true),

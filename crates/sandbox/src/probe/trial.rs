@@ -19,17 +19,28 @@ use crate::order::{Order, Report};
 /// How long a trial may take, beside the time in which the walls rise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Up to which number a name that is taken is passed over.
+const ROOMS_TRIED: u64 = 1024;
+
 /// An empty directory for a trial. One that others use would be measured with all that lies there.
 pub(super) struct Room(PathBuf);
 
 impl Room {
     pub(super) fn make() -> Result<Self, Missing> {
         static ROOMS: AtomicU64 = AtomicU64::new(0);
-        let number = ROOMS.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/tmp/dromia-trial-{}-{number}", std::process::id()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|problem| Missing::new(format!("{}: {problem}", path.display()), "make /tmp writable"))?;
-        Ok(Self(path))
+        for number in ROOMS.fetch_add(1, Ordering::Relaxed).. {
+            let path = PathBuf::from(format!("/tmp/dromia-trial-{}-{number}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // One that was killed had the same number, and left it.
+                Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists && number < ROOMS_TRIED => {}
+                Err(problem) => {
+                    let what = format!("{}: {problem}", path.display());
+                    return Err(Missing::new(what, "make /tmp writable"));
+                }
+            }
+        }
+        Err(Missing::new("no name for an empty directory is left in /tmp".to_owned(), "make /tmp writable"))
     }
 }
 

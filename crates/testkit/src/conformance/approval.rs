@@ -54,8 +54,7 @@ pub(super) fn rule_of(agent: AgentId, number: u8) -> Mutation {
 }
 
 fn of(agent: AgentId, session: SessionId, run: RunId, number: u8) -> Approval {
-    let contents =
-        Contents { digest: Digest::from_bytes([3; 32]), files: 1, extent: BoundFiles::All, is_cut: true };
+    let contents = Contents { digest: Digest::from_bytes([3; 32]), files: 1, extent: BoundFiles::All };
     Approval {
         id: approval_id(number),
         agent,

@@ -80,17 +80,17 @@ impl Toolbox {
             Builtin::Exec => {
                 let Exec { argv, cwd, timeout_s } = parse(&call.arguments)?;
                 let terms = self.terms(tool, &context).await?;
-                let (way, family) = (self.way(&context, &terms, call.network), family(&context));
+                let (way, family) = (self.way(&context, &terms, call.network), family(&context, &call));
                 let program = Program { argv, cwd, timeout_s, terms, way, family };
-                self.program(&context, program, pieces).await
+                self.program(&context, &call, program, pieces).await
             }
             Builtin::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse(&call.arguments)?;
                 let argv = vec![program::SHELL.to_owned(), "-c".to_owned(), command];
                 let terms = self.terms(tool, &context).await?;
-                let (way, family) = (self.way(&context, &terms, call.network), family(&context));
+                let (way, family) = (self.way(&context, &terms, call.network), family(&context, &call));
                 let program = Program { argv, cwd, timeout_s, terms, way, family };
-                self.program(&context, program, pieces).await
+                self.program(&context, &call, program, pieces).await
             }
             Builtin::FileRead => {
                 let arguments: FileRead = parse(&call.arguments)?;

@@ -49,7 +49,7 @@ impl Toolbox {
         })
     }
 
-    /// Looks at the files that a call's program could execute.
+    /// Looks at the files that a call's program could execute. It takes a permit for file work.
     pub(super) async fn contents_of(
         &self,
         agent: AgentId,
@@ -57,17 +57,43 @@ impl Toolbox {
         extent: BoundFiles,
     ) -> Result<Option<Contents>, String> {
         let words = match Builtin::find(&call.tool).filter(|_| self.external(&call.tool).is_none()) {
-            Some(Builtin::Exec) => parse::<Exec>(&call.arguments)?.argv,
-            Some(Builtin::ShellExecute) => vec![parse::<ShellExecute>(&call.arguments)?.command],
+            Some(Builtin::Exec) => {
+                let Exec { mut argv, cwd, .. } = parse(&call.arguments)?;
+                argv.extend(cwd.names().map(str::to_owned));
+                argv
+            }
+            Some(Builtin::ShellExecute) => {
+                let ShellExecute { command, cwd, .. } = parse(&call.arguments)?;
+                [command].into_iter().chain(cwd.names().map(str::to_owned)).collect()
+            }
             Some(_) | None => return Ok(None),
         };
-        let look = move |workspace: Option<&Workspace>| contents::look(workspace, &words, extent);
-        self.file(agent, Missing::Leave, look).await.map(Some)
+        let clock = Arc::clone(&self.runtime.clock);
+        let look = move |workspace: Option<&Workspace>| {
+            Ok(contents::look(workspace, &words, extent, &*clock).map_err(|problem| problem.to_string()))
+        };
+        // Why it cannot be opened may name what only the operator should see; that it cannot is enough.
+        let looked = self.file(agent, Missing::Leave, look).await;
+        looked.unwrap_or_else(|_| Err("it cannot be opened".to_owned())).map(Some)
+    }
+
+    /// Tells whether the files are those to which somebody holds the call who allowed it.
+    async fn holds(&self, agent: AgentId, call: &PreparedCall) -> Result<(), String> {
+        let Some(held) = call.contents else { return Ok(()) };
+        match self.contents_of(agent, call, held.extent).await {
+            Ok(Some(now)) if now == held => Ok(()),
+            Ok(_) => {
+                Err("files that the program could execute have changed since it was allowed; nothing ran"
+                    .to_owned())
+            }
+            Err(problem) => Err(format!("nobody can say whether the files changed: {problem}; nothing ran")),
+        }
     }
 
     pub(super) async fn program(
         &self,
         context: &ToolContext,
+        call: &PreparedCall,
         program: Program,
         pieces: &dyn Pieces,
     ) -> Result<ToolOutput, String> {
@@ -94,6 +120,8 @@ impl Toolbox {
         self.marks.begin(context, read);
         let path = workspace_path(&self.config.root, agent);
         let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
+        // As late as can be: it waited for its turn, and others of the agent did not.
+        self.holds(agent, call).await?;
         let done = program::run(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
         let mut done = done.map_err(|error| error.to_string())?;
         let (files, label) = self.looked_after(context, read).await;
@@ -124,7 +152,9 @@ impl Toolbox {
     }
 }
 
-/// Whose a program is: of one run of one agent, as long as what the run has seen has one label.
-pub(super) fn family(context: &ToolContext) -> Family {
-    Family { run: context.run, agent: context.agent, label: context.label }
+/// Whose a program is: of one run of one agent, as long as what the run has seen has one label. One that somebody allowed has
+/// nothing in common with those before it: what they left beside the workspace nobody looked at.
+pub(super) fn family(context: &ToolContext, call: &PreparedCall) -> Option<Family> {
+    let family = Family { run: context.run, agent: context.agent, label: context.label };
+    call.contents.is_none().then_some(family)
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::approval::BoundFiles;
 use dromia_contracts::content::Part;
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{
@@ -164,6 +165,50 @@ async fn what_was_judged_is_what_the_sandbox_is_asked_for() {
         let Family { run, agent, label } = spec.family.expect("a program of an agent has one");
         assert_eq!((run, agent, label), (context().run, context().agent, Label::ACTOR_TEXT));
     }
+}
+
+/// Between the judgement and its start a program waits for its turn, and others of its agent do not.
+#[tokio::test]
+async fn a_program_that_would_start_with_other_files_than_were_allowed_is_caught() {
+    let bench = Bench::new().made();
+    plays(&bench, &[b"built\n"], Ending::Exited { code: 0 });
+    let script = bench.workspace().join("build.sh");
+    std::fs::write(&script, "make").expect("written");
+    for (tool, arguments) in
+        [("exec", r#"{"argv":["sh","build.sh"]}"#), ("shell.execute", r#"{"command":"sh ./build.sh"}"#)]
+    {
+        for extent in [BoundFiles::All, BoundFiles::Named] {
+            let call = bench.prepare(tool, arguments);
+            let contents = bench.toolbox.contents(context().agent, &call, extent).await.expect("looked at");
+            assert_eq!(contents.map(|contents| (contents.files, contents.extent)), Some((1, extent)));
+            let call = PreparedCall { contents, ..call };
+            std::fs::write(&script, "fake").expect("written");
+            let asked = || bench.sandboxes.asked.lock().expect("nobody panicked").clone();
+            let before = asked().len();
+            let told = bench.toolbox.call(context(), call.clone(), &Unwatched).await;
+            let text = dromia_contracts::content::parts_text(&told.parts);
+            assert!(told.failed && text.contains("have changed since it was allowed; nothing ran"), "{text}");
+            assert_eq!(asked().len(), before, "nothing was started");
+            std::fs::write(&script, "make").expect("written");
+            let told = bench.toolbox.call(context(), call, &Unwatched).await;
+            assert!(!told.failed, "{told:?}");
+            let started = asked().pop().expect("it was started");
+            assert_eq!(started.family, None, "it has nothing in common with those before it");
+        }
+    }
+    let call = bench.prepare("file.read", r#"{"path":"build.sh"}"#);
+    let looked = bench.toolbox.contents(context().agent, &call, BoundFiles::All).await;
+    assert_eq!(looked, Ok(None), "what runs no program is held to no files");
+}
+
+#[tokio::test]
+async fn what_the_call_names_includes_where_it_runs() {
+    let bench = Bench::new().made();
+    std::fs::create_dir(bench.workspace().join("proj")).expect("made");
+    std::fs::write(bench.workspace().join("proj/Makefile"), "all:").expect("written");
+    let call = bench.prepare("exec", r#"{"argv":["make"],"cwd":"proj"}"#);
+    let looked = bench.toolbox.contents(context().agent, &call, BoundFiles::Named).await;
+    assert_eq!(looked.expect("looked at").map(|contents| contents.files), Some(1));
 }
 
 #[tokio::test]

@@ -118,6 +118,18 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
     }
 }
 
+/// Each level takes some of the stack, also of a thread that has little of it.
+#[test]
+fn a_text_that_is_nested_without_end_is_refused_and_takes_no_stack() {
+    for (open, close) in [("[", "]"), ("{a: ", "}"), ("{limits: [", "]}"), ("- ", "")] {
+        for depth in [40, 3_000] {
+            let text = format!("limits: {}{}", open.repeat(depth), close.repeat(depth));
+            let text = if open == "- " { open.repeat(depth) } else { text };
+            assert!(crate::read_configuration(&text).is_err(), "{open} {depth}");
+        }
+    }
+}
+
 #[test]
 fn a_text_that_is_no_yaml_says_what_to_look_at() {
     for text in ["listen: [\n", "engine: { active_max: 1\n", "listen: \"127.0.0.1:1\n"] {

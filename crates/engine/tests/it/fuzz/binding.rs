@@ -20,6 +20,7 @@ fn bind(texts: &[&str; BOUND_TEXTS]) -> Digest {
         action: Digest::default(),
         reaches: Some(reaches),
         network: None,
+        contents: None,
     };
     let tool = ToolDescriptor {
         name: name.to_owned(),
@@ -41,7 +42,6 @@ fn bind(texts: &[&str; BOUND_TEXTS]) -> Digest {
         rule,
         policy: None,
         verdict: Some(verdict),
-        contents: None,
     };
     bound.digest()
 }

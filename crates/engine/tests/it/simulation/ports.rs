@@ -340,6 +340,7 @@ impl ToolHost for Outside {
             action,
             reaches: None,
             network: None,
+            contents: None,
         })
     }
 

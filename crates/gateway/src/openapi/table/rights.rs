@@ -28,7 +28,12 @@ pub(super) fn approvals() -> Vec<Operation> {
         .takes::<AnswerApproval>()
         .gives::<Approval>(200, "The approval as it stands now.")
         .writes()
-        .fails(&[ErrorCode::ApprovalNotFound, ErrorCode::ApprovalClosed, ErrorCode::AgentTerminated]),
+        .fails(&[
+            ErrorCode::ApprovalNotFound,
+            ErrorCode::ApprovalClosed,
+            ErrorCode::ApprovalOutdated,
+            ErrorCode::AgentTerminated,
+        ]),
         Operation::new("GET", "/v1/approval-rules", "approval_rule_list", "List rules that answer approvals")
             .gives::<List<ApprovalRule>>(200, "All rules, by name."),
         Operation::new("PUT", "/v1/approval-rules/{rule}", "approval_rule_set", "Set a rule")

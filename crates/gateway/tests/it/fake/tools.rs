@@ -48,6 +48,7 @@ impl ToolHost for Shelf {
             action: Digest::default(),
             reaches: None,
             network: None,
+            contents: None,
         })
     }
 

@@ -46,6 +46,7 @@ fn judged(tool: &str, context: Label, arguments: &str, lower: bool) -> (Call, St
         action: Digest::default(),
         reaches: None,
         network: None,
+        contents: None,
     };
     let principal = Principal {
         scope: &scope,

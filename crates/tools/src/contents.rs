@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 use crate::file_error::FileError;
 use crate::kept;
-use crate::path::WorkspacePath;
+use crate::path::{TEMPORARY_PREFIX, WorkspacePath};
 use crate::workspace::{Entry, Missing, Workspace};
 
 /// The most names of one look.
@@ -36,11 +36,15 @@ const BYTES_MAX: u64 = 512 << 20;
 const DEPTH_MAX: usize = 64;
 /// How long one look takes at most.
 const TIME_MAX: Duration = Duration::from_secs(30);
-/// How often links that the words name may lead on to further names.
+/// How often links that the words name may lead on to further names, and how many of those there may be.
 const ROUNDS_MAX: usize = 8;
+const LINKS_MAX: usize = 1_024;
 const CHUNK_BYTES: usize = 64 << 10;
+/// How many words are looked through between two looks at the clock.
+const WORDS_AT_ONCE: usize = 256;
 
-/// Why nobody can be held to the files of a workspace. It names none of them.
+/// Why nobody can be held to the files of a workspace. It names none of them. Names, depth and time are those of the whole
+/// workspace, whichever of its files count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unheld {
     #[error("it holds more than {NAMES_MAX} names")]
@@ -55,7 +59,7 @@ pub(crate) enum Unheld {
     Unreadable,
     #[error("it cannot be read in {} seconds", TIME_MAX.as_secs())]
     Time,
-    #[error("links in it lead on too often")]
+    #[error("links in it lead on too often, or to too many names")]
     Links,
 }
 
@@ -131,14 +135,18 @@ impl<'a> Look<'a> {
         depth: Depth,
     ) -> Result<(), Unheld> {
         for name in self.names(directory, depth.below)? {
+            self.check_time()?;
             let stat = match rustix::fs::statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
                 Err(_) => return Err(Unheld::Unreadable),
             };
             let kind = FileType::from_raw_mode(stat.st_mode);
-            let is_said = depth.is_said || self.is_said(&name);
-            let counts = is_said || self.extent == BoundFiles::All && !is_kept(path, &name, kind, &stat);
+            let counts_anyway = self.extent == BoundFiles::All && !is_kept(path, &name, kind, &stat);
+            let is_output = kind == FileType::Directory && path.is_empty();
+            // What counts anyway need not be named, but for a directory that may hold what does not.
+            let is_said = depth.is_said || (!counts_anyway || is_output) && self.is_said(&name)?;
+            let counts = is_said || counts_anyway;
             let length = path.len();
             path.push(b'/');
             path.extend_from_slice(name.as_bytes());
@@ -186,11 +194,19 @@ impl<'a> Look<'a> {
     }
 
     /// Tells whether a word names it. One that is no text may be named in ways that nobody foresees.
-    fn is_said(&self, name: &CStr) -> bool {
-        match name.to_str() {
-            Ok(name) => self.words.iter().any(|word| word.contains(name)),
-            Err(_) => true,
+    fn is_said(&self, name: &CStr) -> Result<bool, Unheld> {
+        name.to_str().map_or(Ok(true), |name| self.is_word(name))
+    }
+
+    /// Tells whether a text stands in a word.
+    fn is_word(&self, text: &str) -> Result<bool, Unheld> {
+        for words in self.words.chunks(WORDS_AT_ONCE) {
+            self.check_time()?;
+            if words.iter().any(|word| word.contains(text)) {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
     fn file(
@@ -232,7 +248,10 @@ impl<'a> Look<'a> {
         };
         if self.extent == BoundFiles::Named {
             let to = to.to_str().map_err(|_| Unheld::Links)?;
-            if !self.words.iter().any(|word| word.contains(to)) {
+            if !self.is_word(to)? {
+                if self.links.len() >= LINKS_MAX {
+                    return Err(Unheld::Links);
+                }
                 self.links.push(to.to_owned());
             }
         }
@@ -273,7 +292,7 @@ fn is_kept(path: &[u8], name: &CStr, kind: FileType, stat: &Stat) -> bool {
         FileType::Directory => path.is_empty() && name == kept::DIRECTORY,
         FileType::RegularFile => {
             path.strip_prefix(b"/") == Some(kept::DIRECTORY.as_bytes())
-                && kept::is_result(name)
+                && (kept::is_result(name) || name.starts_with(TEMPORARY_PREFIX))
                 && stat.st_mode & 0o111 == 0
         }
         _ => false,

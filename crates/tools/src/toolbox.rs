@@ -44,6 +44,9 @@ use crate::workspace::Resolver;
 /// The most file calls that run at once; more of them wait their turn.
 pub const FILE_WORK_MAX: usize = 32;
 
+/// The most workspaces that are looked at as a whole at once, to hold programs to what lies there.
+pub const SURVEYS_MAX: usize = 8;
+
 /// How the built-in tools are set up.
 #[derive(Debug, Clone)]
 pub struct ToolsConfig {
@@ -74,6 +77,7 @@ pub struct Toolbox {
     line: Arc<dyn Line>,
     external: Vec<Registered>,
     file_work: Arc<Semaphore>,
+    surveys: Arc<Semaphore>,
     turns: Arc<Turns>,
     marks: Marks,
     programs: Semaphore,
@@ -92,6 +96,7 @@ impl Toolbox {
             line,
             external: Vec::new(),
             file_work: Arc::new(Semaphore::new(FILE_WORK_MAX)),
+            surveys: Arc::new(Semaphore::new(SURVEYS_MAX)),
             turns: Arc::new(Turns::new()),
             programs: Semaphore::new(PROGRAMS_MAX),
         }

@@ -49,8 +49,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "approval-files",
         "the call needs a person, and the files of its workspace that its program could execute cannot be looked at as a whole",
-        "its result says why: take pipes, very deep directories or very many files out of the workspace, or set `approvals.files` \
-         to `named` in dromia.yaml; `dromia config explain approvals.files`",
+        "its result says why: take very deep directories, very many names, or what the server may not read out of the workspace; \
+         where pipes or the sheer size of files are the reason, `approvals.files: named` in dromia.yaml helps too",
     ),
     rule(
         "approval-mismatch",

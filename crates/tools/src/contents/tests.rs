@@ -181,6 +181,8 @@ fn long_results_that_are_kept_count_only_where_they_are_named_or_may_be_executed
         let held = room.look(words, BoundFiles::All).expect("held to");
         assert_eq!(held.files, before.files + 1, "{words:?}");
     }
+    room.write("output/.dromia-tmp-0123456789abcdef", "half of one");
+    assert_eq!(room.all(), before, "one that is being written is one");
     room.mode("output/0123456789abcdef.txt", 0o755);
     assert_ne!(room.all(), before, "one that may be executed is no result");
     room.write("lib/output/0123456789abcdee.txt", "elsewhere");

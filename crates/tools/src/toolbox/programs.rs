@@ -20,7 +20,7 @@ use crate::contents;
 use crate::marks;
 use crate::program::{self, Program};
 use crate::proxy::{Watched, Way};
-use crate::workspace::{Missing, Workspace, workspace_path};
+use crate::workspace::{Workspace, workspace_path};
 
 impl Toolbox {
     /// Asks what the operator says about a tool in these hands. Without an answer nothing runs.
@@ -49,7 +49,7 @@ impl Toolbox {
         })
     }
 
-    /// Looks at the files that a call's program could execute. It takes a permit for file work.
+    /// Looks at the files that a call's program could execute.
     pub(super) async fn contents_of(
         &self,
         agent: AgentId,
@@ -72,9 +72,8 @@ impl Toolbox {
         let look = move |workspace: Option<&Workspace>| {
             Ok(contents::look(workspace, &words, extent, &*clock).map_err(|problem| problem.to_string()))
         };
-        // Why it cannot be opened may name what only the operator should see; that it cannot is enough.
-        let looked = self.file(agent, Missing::Leave, look).await;
-        looked.unwrap_or_else(|_| Err("it cannot be opened".to_owned())).map(Some)
+        let looked = self.survey(agent, look).await;
+        looked.unwrap_or_else(Err).map(Some)
     }
 
     /// Tells whether the files are those to which somebody holds the call who allowed it.

@@ -9,11 +9,14 @@ use dromia_contracts::AgentId;
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::tool::{ToolContext, ToolOutput};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Toolbox;
 use crate::file_error::FileError;
 use crate::files;
 use crate::kept::Long;
 use crate::marks::{self, Holds};
+use crate::program;
 use crate::walk::{self, Seen};
 use crate::workspace::{Missing, Workspace};
 
@@ -67,6 +70,32 @@ impl Toolbox {
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
         let permit = Arc::clone(&self.file_work).acquire_owned().await.map_err(|error| error.to_string())?;
+        self.with_permit(permit, agent, missing, work).await
+    }
+
+    /// Looks at all that lies in a workspace, which may take a while: it keeps none of those waiting who work on files.
+    pub(super) async fn survey<T, F>(&self, agent: AgentId, work: F) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
+        let permit =
+            tokio::time::timeout(program::TURN_WAIT, Arc::clone(&self.surveys).acquire_owned()).await;
+        let permit = permit.map_err(|_| "too many workspaces are looked at".to_owned())?;
+        self.with_permit(permit.map_err(|error| error.to_string())?, agent, Missing::Leave, work).await
+    }
+
+    async fn with_permit<T, F>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        agent: AgentId,
+        missing: Missing,
+        work: F,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
+    {
         let (root, resolver) = (self.config.root.clone(), self.resolver);
         let told = tokio::task::spawn_blocking(move || {
             // The permit goes with the work, which goes on if the caller is dropped.

@@ -34,7 +34,7 @@ impl KeyFile {
     }
 
     /// Makes the file if it is not there.
-    pub(crate) fn make(&self) -> Result<(), KeyError> {
+    pub(crate) fn made(&self) -> Result<(), KeyError> {
         match fs::symlink_metadata(&self.path) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -42,8 +42,8 @@ impl KeyFile {
         }
         // It is no digest, and is written like one.
         let digits = Digest::from_bytes(self.ids.secret());
-        let made = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
-        made.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
+        let written = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
+        written.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
     }
 
     /// Opens what was sealed.
@@ -89,9 +89,12 @@ impl KeyFile {
 }
 
 impl KeyProvider for KeyFile {
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(async move { self.made() })
+    }
+
     fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(async move {
-            self.make()?;
             let own = self.read()?;
             seal::seal(&own, self.ids.secret(), context, key.expose()).map_err(|_| self.wrong())
         })
@@ -121,12 +124,14 @@ mod tests {
         let keys = file(&dir);
         let (mine, place) = (KeyBytes::new([7; 32]), &b"place"[..]);
         assert!(block_on(keys.open(place, b"x")).is_err(), "opening makes no key");
+        assert!(block_on(keys.seal(place, &mine)).is_err(), "sealing makes no key");
         assert!(!keys.path.exists());
+        block_on(keys.make()).expect("it is made");
         let sealed = block_on(keys.seal(place, &mine)).expect("it is sealed");
         let mode = fs::metadata(&keys.path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let text = fs::read_to_string(&keys.path).expect("it is read");
-        keys.make().expect("it is there");
+        block_on(keys.make()).expect("it is there");
         assert_eq!(fs::read_to_string(&keys.path).expect("it is read"), text, "a key is never made anew");
         let opened = block_on(file(&dir).open(place, &sealed)).expect("it opens");
         assert_eq!(opened.expose(), mine.expose());
@@ -136,6 +141,7 @@ mod tests {
     fn another_key_an_open_file_and_garbage_are_told_with_the_next_step() {
         let dir = tempfile::tempdir().expect("a directory");
         let keys = file(&dir);
+        keys.made().expect("it is made");
         let sealed = block_on(keys.seal(b"", &KeyBytes::new([7; 32]))).expect("it is sealed");
         let told = || block_on(keys.open(b"", &sealed)).expect_err("it does not open").to_string();
         fs::set_permissions(&keys.path, fs::Permissions::from_mode(0o644)).expect("it is changed");

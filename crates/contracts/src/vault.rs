@@ -236,7 +236,11 @@ pub enum KeyError {
 ///
 /// Guarantee: what was sealed is opened under the same context only.
 pub trait KeyProvider: Send + Sync + fmt::Debug {
-    /// Makes the instance's key if there is none; one that is there stays as it is.
+    /// Makes the instance's key where there is none and nothing was ever sealed with one; one that is there stays as it is.
+    /// [`KeyError::Missing`] where something was: that key is elsewhere, and another one in its place would hide it.
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>>;
+
+    /// Makes the instance's key if there is none, whatever was sealed: for whoever owns it and gave up the one of before.
     fn make(&self) -> BoxFuture<'_, Result<(), KeyError>>;
 
     /// Seals a tenant's key. It never makes a key.

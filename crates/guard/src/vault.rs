@@ -198,7 +198,7 @@ impl StoreVault {
         if let Some(key) = self.tenant_key(scope).await? {
             return Ok(key);
         }
-        self.keys.make().await.map_err(|error| locked(&error))?;
+        self.keys.begin().await.map_err(|error| locked(&error))?;
         let new = KeyBytes::new(self.runtime.ids.secret());
         let sealed =
             self.keys.seal(&tenant_context(scope.tenant()), &new).await.map_err(|error| locked(&error))?;
@@ -358,8 +358,8 @@ impl Vault for StoreVault {
             let secrets = secrets.map_err(|error| read_fault(&error))?;
             let new = KeyBytes::new(self.runtime.ids.secret());
             let key = self.keys.seal(&context, &new).await.map_err(|error| locked(&error))?;
-            // The operator may have put the right key back since the first look.
-            is_lost(self.keys.open(&context, &old).await, by)?;
+            // The operator may have put the right key back since the first look. Whoever asks, the key that sealed must be there.
+            is_lost(self.keys.open(&context, &old).await, GivenUpBy::Tenant)?;
             let erased = secrets.iter().map(|sealed| {
                 let Secret { name, version, .. } = &sealed.secret;
                 Mutation::SecretErase(SecretErase { name: name.clone(), version: *version })

@@ -32,6 +32,10 @@ const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 pub(crate) struct Keys(pub(crate) u8);
 
 impl KeyProvider for Keys {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.make()
+    }
+
     fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -76,6 +80,10 @@ impl Changing {
 }
 
 impl KeyProvider for Changing {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(std::future::ready(self.now().map(drop)))
+    }
+
     fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         let _made = self.0.compare_exchange(ABSENT, MADE, Ordering::SeqCst, Ordering::SeqCst);
         Box::pin(std::future::ready(Ok(())))
@@ -104,6 +112,10 @@ struct PutBack {
 }
 
 impl KeyProvider for PutBack {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.keys.begin()
+    }
+
     fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         self.keys.make()
     }
@@ -130,6 +142,10 @@ fn unreadable() -> KeyError {
 }
 
 impl KeyProvider for Unreadable {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.make()
+    }
+
     fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
         Box::pin(std::future::ready(Err(unreadable())))
     }
@@ -459,6 +475,14 @@ async fn a_tenant_that_gives_up_secrets_whose_key_is_only_absent_is_caught() {
     let refused = absent.reset(scope.clone(), GivenUpBy::Tenant).await.expect_err("it may come back");
     assert_eq!(refused.code, ErrorCode::VaultLocked);
     assert!(refused.message.contains("the owner of the home"), "{refused:?}");
+    assert!(keys.now().is_err(), "no key was made");
+    // Nor does the first secret of another tenant make one.
+    let other = Scene::open(Arc::clone(&house.store), 2).await;
+    let placement = "bearer".parse().expect("a placement");
+    let host = "api.example.com".to_owned();
+    let first = NewSecret { name: "github".to_owned(), value: value(VALUE), host, placement };
+    let first = absent.set(other.scope(), first).await.map_err(|fault| fault.code);
+    assert_eq!(first, Err(ErrorCode::VaultLocked));
     assert!(keys.now().is_err(), "no key was made");
     assert_eq!(house.store.vault_key(&scope).await, before);
     assert_eq!(house.found(VALUE).await, 1, "the key came back, and nothing was given up");

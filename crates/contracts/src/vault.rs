@@ -109,6 +109,15 @@ pub struct NewSecret {
     pub placement: Placement,
 }
 
+/// Who says that secrets are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUpBy {
+    /// Somebody with admin rights in the tenant: knows nothing of where the instance's key is kept.
+    Tenant,
+    /// Whoever owns the home, and with it the instance's key.
+    Owner,
+}
+
 /// The port to the secrets of tenants.
 ///
 /// Guarantee: a value that was given is never given back. An answer follows durability; a value that was replaced or
@@ -133,8 +142,9 @@ pub trait Vault: Send + Sync + fmt::Debug {
 
     /// Gives up what nobody can open any more: erases all secrets of the tenant, whose key the instance's does not open, and makes
     /// the tenant another key, in one commit. Returns what they were, by name. Refused while the key opens, and while the instance's
-    /// key is there and cannot be read as it is: it may be the right one.
-    fn reset(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Secret>, Fault>>;
+    /// key is there and cannot be read as it is: it may be the right one. Where the instance's key is not there, only the owner of
+    /// the home gives up anything, and that makes the instance another key.
+    fn reset(&self, scope: Scope, by: GivenUpBy) -> BoxFuture<'_, Result<Vec<Secret>, Fault>>;
 }
 
 /// A place of a text where a secret's value stands, in one of the forms that are looked for.
@@ -226,7 +236,14 @@ pub enum KeyError {
 ///
 /// Guarantee: what was sealed is opened under the same context only.
 pub trait KeyProvider: Send + Sync + fmt::Debug {
-    /// Seals a tenant's key. A provider without a key makes one first.
+    /// Makes the instance's key where there is none and nothing was ever sealed with one; one that is there stays as it is.
+    /// [`KeyError::Missing`] where something was: that key is elsewhere, and another one in its place would hide it.
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>>;
+
+    /// Makes the instance's key if there is none, whatever was sealed: for whoever owns it and gave up the one of before.
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>>;
+
+    /// Seals a tenant's key. It never makes a key.
     fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>>;
 
     /// Opens a tenant's key. It never makes a key.

@@ -122,7 +122,7 @@ pub(crate) fn run(
     if is_adopted {
         anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
     }
-    KeyFile::new(home.vault_key(), crate::world::runtime().ids).make()?;
+    KeyFile::new(home.vault_key(), crate::world::runtime().ids).made()?;
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
     system::private_file(&home.config(), &text)?;
     let made = Made {

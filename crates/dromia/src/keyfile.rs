@@ -1,49 +1,60 @@
 //! The key of an instance in a file of its home: what the keys of tenants' secrets are sealed with.
 //!
-//! `init` makes the file, and a home of before gets it with its first secret. It is read each time that a tenant's key is
-//! opened and is not kept. A file that others may read is refused. Whoever has the file and the store has the secrets;
-//! whoever loses the file has none any more.
+//! `init` makes the file, and a home of before gets it with its first secret: where the store has anything that was sealed, a
+//! file that is missing is elsewhere, and none is made in its place but by whoever owns the home and gives that one up. It is
+//! read each time that a tenant's key is opened and is not kept. A file that others may read is refused. Whoever has the file
+//! and the store has the secrets; whoever loses the file has none any more.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dromia_contracts::runtime::IdSource;
 use dromia_contracts::vault::{KeyBytes, KeyError, KeyProvider};
 use dromia_contracts::{BoxFuture, Digest};
 use dromia_guard::vault::seal;
+use dromia_store::{Inspector, StoreConfig};
 
 use crate::system;
 
 /// What stands before the key; another version is another word.
 const FORM: &str = "dromia-vault-key-1 ";
 
+/// How long the store may take to tell whether it has anything that was sealed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A key in a file.
 #[derive(Debug)]
 pub(crate) struct KeyFile {
     path: PathBuf,
     ids: Arc<dyn IdSource>,
+    /// What is sealed with it.
+    store: Option<StoreConfig>,
 }
 
 impl KeyFile {
     /// Names the file; nothing is read or made.
     pub(crate) fn new(path: PathBuf, ids: Arc<dyn IdSource>) -> Self {
-        Self { path, ids }
+        Self { path, ids, store: None }
+    }
+
+    /// Names the store whose tenants' keys are sealed with it. Without one, no first secret makes the file.
+    pub(crate) fn beside(self, store: StoreConfig) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// Makes the file if it is not there.
-    pub(crate) fn make(&self) -> Result<(), KeyError> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(self.unusable(&format!("cannot be looked at: {error}"))),
+    pub(crate) fn made(&self) -> Result<(), KeyError> {
+        if self.is_there()? {
+            return Ok(());
         }
         // It is no digest, and is written like one.
         let digits = Digest::from_bytes(self.ids.secret());
-        let made = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
-        made.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
+        let written = system::private_file(&self.path, &format!("{FORM}{digits}\n"));
+        written.map_err(|error| self.unusable(&format!("cannot be made: {error:#}")))
     }
 
     /// Opens what was sealed.
@@ -58,9 +69,31 @@ impl KeyFile {
         self.read().map(drop)
     }
 
+    fn is_there(&self) -> Result<bool, KeyError> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.unusable(&format!("cannot be looked at: {error}"))),
+        }
+    }
+
+    /// Tells whether the store has nothing that was sealed, so that no other key belongs here. What cannot be read is not taken
+    /// for nothing.
+    async fn is_first(&self) -> Result<bool, KeyError> {
+        let Some(store) = self.store.clone() else { return Ok(false) };
+        let look = move || Inspector::new(store, PATIENCE).vault_keys(1);
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(sealed)) => Ok(sealed.is_empty()),
+            Ok(Err(error)) => {
+                Err(self.unusable(&format!("is not there, and whether it should be cannot be read: {error}")))
+            }
+            Err(_) => Err(self.unusable("is not there, and whether it should be could not be looked at")),
+        }
+    }
+
     fn read(&self) -> Result<KeyBytes, KeyError> {
         let text = fs::read_to_string(&self.path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => KeyError::Missing { place: self.path.display().to_string() },
+            ErrorKind::NotFound => self.missing(),
             _ => self.unusable(&format!("cannot be read: {error}")),
         })?;
         let mode =
@@ -79,6 +112,10 @@ impl KeyFile {
         key.ok_or_else(|| self.unusable("holds no key of this program; put the right one back"))
     }
 
+    fn missing(&self) -> KeyError {
+        KeyError::Missing { place: self.path.display().to_string() }
+    }
+
     fn unusable(&self, problem: &str) -> KeyError {
         KeyError::Unusable { problem: format!("{} {problem}", self.path.display()) }
     }
@@ -89,9 +126,21 @@ impl KeyFile {
 }
 
 impl KeyProvider for KeyFile {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(async move {
+            if self.is_there()? {
+                return Ok(());
+            }
+            if self.is_first().await? { self.made() } else { Err(self.missing()) }
+        })
+    }
+
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(async move { self.made() })
+    }
+
     fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(async move {
-            self.make()?;
             let own = self.read()?;
             seal::seal(&own, self.ids.secret(), context, key.expose()).map_err(|_| self.wrong())
         })
@@ -121,12 +170,16 @@ mod tests {
         let keys = file(&dir);
         let (mine, place) = (KeyBytes::new([7; 32]), &b"place"[..]);
         assert!(block_on(keys.open(place, b"x")).is_err(), "opening makes no key");
+        assert!(block_on(keys.seal(place, &mine)).is_err(), "sealing makes no key");
         assert!(!keys.path.exists());
+        assert!(block_on(keys.begin()).is_err(), "nobody knows whether another one belongs here");
+        assert!(!keys.path.exists());
+        block_on(keys.make()).expect("it is made");
         let sealed = block_on(keys.seal(place, &mine)).expect("it is sealed");
         let mode = fs::metadata(&keys.path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let text = fs::read_to_string(&keys.path).expect("it is read");
-        keys.make().expect("it is there");
+        block_on(keys.make()).expect("it is there");
         assert_eq!(fs::read_to_string(&keys.path).expect("it is read"), text, "a key is never made anew");
         let opened = block_on(file(&dir).open(place, &sealed)).expect("it opens");
         assert_eq!(opened.expose(), mine.expose());
@@ -136,6 +189,7 @@ mod tests {
     fn another_key_an_open_file_and_garbage_are_told_with_the_next_step() {
         let dir = tempfile::tempdir().expect("a directory");
         let keys = file(&dir);
+        keys.made().expect("it is made");
         let sealed = block_on(keys.seal(b"", &KeyBytes::new([7; 32]))).expect("it is sealed");
         let told = || block_on(keys.open(b"", &sealed)).expect_err("it does not open").to_string();
         fs::set_permissions(&keys.path, fs::Permissions::from_mode(0o644)).expect("it is changed");

@@ -111,6 +111,7 @@ pub(crate) fn build(home: &Home, resolved: &Resolved) -> anyhow::Result<House> {
         Arc::new(SqliteStore::open(StoreConfig::new(home.store())).map_err(|error| opened(home, error))?);
     let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
     let keys = KeyFile::new(home.vault_key(), Arc::clone(&runtime.ids));
+    let keys = keys.beside(StoreConfig::new(home.store()));
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(keys), runtime.clone()));
     let capabilities = StoreCapabilities::new(Arc::clone(&store), Arc::clone(&vault), runtime.clone());
     let capabilities = Arc::new(capabilities);

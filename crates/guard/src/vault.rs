@@ -8,6 +8,7 @@
 //! Memory holds a tenant's values as long as they are looked for, for 64 tenants at most.
 
 mod fault;
+mod resets;
 mod rule;
 mod scan;
 pub mod seal;
@@ -22,13 +23,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::{Batch, Mutation, Page, SecretErase, Store, VaultKeyPut};
 use dromia_contracts::vault::{
-    KeyBytes, KeyProvider, Leaks, NewSecret, Placement, SECRETS_MAX, SealedSecret, Secret, SecretUse,
-    SecretValue, Spotter, Vault, mask,
+    GivenUpBy, KeyBytes, KeyProvider, Leaks, NewSecret, Placement, SECRETS_MAX, SealedSecret, Secret,
+    SecretUse, SecretValue, Spotter, Vault, mask,
 };
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use tokio::sync::Mutex;
 
-use self::fault::{commit_fault, damaged, invalid, is_lost, locked, not_found, read_fault};
+use self::fault::{Loss, commit_fault, damaged, invalid, is_lost, locked, not_found, read_fault};
+pub(crate) use self::resets::Resets;
 use self::rule::{check, fits};
 use self::scan::Scanner;
 use self::seal::Unopened;
@@ -76,7 +78,7 @@ pub struct StoreVault {
     /// Counts changes, so that what was read before one is not kept after it.
     changes: AtomicU64,
     /// Counts tenants' keys that gave way to others.
-    resets: AtomicU64,
+    resets: Arc<Resets>,
 }
 
 impl StoreVault {
@@ -89,7 +91,7 @@ impl StoreVault {
             turn: Mutex::default(),
             known: RwLock::default(),
             changes: AtomicU64::new(0),
-            resets: AtomicU64::new(0),
+            resets: Arc::default(),
         }
     }
 
@@ -142,10 +144,9 @@ impl StoreVault {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Counts keys of tenants that gave way to others, of whichever tenant: what was derived from one before the count moved may
-    /// not count any more.
-    pub(crate) fn resets(&self) -> u64 {
-        self.resets.load(Ordering::SeqCst)
+    /// Counts keys of tenants that gave way to others, for whoever keeps what was derived from one.
+    pub(crate) fn resets(&self) -> Arc<Resets> {
+        Arc::clone(&self.resets)
     }
 
     /// Says why a secret could not be used at an address, if it could not. Its value is opened and dropped.
@@ -197,6 +198,7 @@ impl StoreVault {
         if let Some(key) = self.tenant_key(scope).await? {
             return Ok(key);
         }
+        self.keys.begin().await.map_err(|error| locked(&error))?;
         let new = KeyBytes::new(self.runtime.ids.secret());
         let sealed =
             self.keys.seal(&tenant_context(scope.tenant()), &new).await.map_err(|error| locked(&error))?;
@@ -342,17 +344,22 @@ impl Vault for StoreVault {
         })
     }
 
-    fn reset(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
+    fn reset(&self, scope: Scope, by: GivenUpBy) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
             let old = self.store.vault_key(&scope).await.map_err(|error| read_fault(&error))?;
             let old = old.ok_or_else(|| invalid("the tenant has no key of secrets to give up".to_owned()))?;
             let context = tenant_context(scope.tenant());
-            is_lost(self.keys.open(&context, &old).await)?;
+            if is_lost(self.keys.open(&context, &old).await, by)? == Loss::KeyAbsent {
+                // Whoever owns the home says that the key will not come back, so another one takes its place.
+                self.keys.make().await.map_err(|error| locked(&error))?;
+            }
             let secrets = self.store.secrets(&scope, Page::first(Page::<&str>::LIMIT_MAX)).await;
             let secrets = secrets.map_err(|error| read_fault(&error))?;
             let new = KeyBytes::new(self.runtime.ids.secret());
             let key = self.keys.seal(&context, &new).await.map_err(|error| locked(&error))?;
+            // The operator may have put the right key back since the first look. Whoever asks, the key that sealed must be there.
+            is_lost(self.keys.open(&context, &old).await, GivenUpBy::Tenant)?;
             let erased = secrets.iter().map(|sealed| {
                 let Secret { name, version, .. } = &sealed.secret;
                 Mutation::SecretErase(SecretErase { name: name.clone(), version: *version })
@@ -361,7 +368,7 @@ impl Vault for StoreVault {
             let mutations: Vec<_> = erased.chain([put]).collect();
             let answer = self.commit_all(&scope, mutations).await;
             // Whatever came of it: what was derived from the old key is derived anew.
-            self.resets.fetch_add(1, Ordering::SeqCst);
+            self.resets.count(scope.tenant());
             answer?;
             tracing::warn!(tenant = %scope.tenant(), secrets = secrets.len(), "a key of secrets that does not open was given up");
             Ok(secrets.into_iter().map(|sealed| sealed.secret).collect())

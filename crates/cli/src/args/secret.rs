@@ -28,7 +28,7 @@ pub enum Secret {
     Delete(SecretName),
     /// Give up all secrets of a tenant that no key opens any more, so that it takes new ones
     #[command(
-        after_help = "Examples:\n  dromia secret reset --tenant acme\n  dromia secret reset --yes --json\n\nFor a vault.key that is lost for good: put it back instead, if you can. Refused while the key of the home opens the secrets. Capabilities of the tenant end, too, because they are signed with the same key: grant them anew."
+        after_help = "Examples:\n  dromia secret reset --tenant acme\n  dromia secret reset --yes --json\n\nFor a vault.key that is lost for good: put it back instead, if you can. Refused while the key of the home opens the secrets. Where the file is missing, only the owner of the home gives up secrets, and that makes another one. Capabilities of the tenant end, too, because they are signed with the same key: grant them anew."
     )]
     Reset,
 }

@@ -54,9 +54,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             show(&secret, "deleted", output)?;
         }
         args::Secret::Reset => {
-            let question = "Give up all secrets of this tenant, and its capabilities? If vault.key is not lost for good, put it back \
-                            instead.";
-            cli.confirm(question, output).await?;
+            let question = format!(
+                "Give up all secrets of the tenant {}, and its capabilities? If vault.key is not lost for good, put it back \
+                 instead.",
+                cli.tenant
+            );
+            cli.confirm(&question, output).await?;
             let erased: List<Secret> = cli.client.post("/v1/vault/reset").await?;
             output.show(&erased, |erased| {
                 let names: Vec<_> = erased.items.iter().map(|secret| secret.name.as_str()).collect();

@@ -86,7 +86,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
              they were sealed with",
             "put the right vault.key back into the home, readable by its owner only; `dromia doctor --only vault` says what does \
              not open. If it is lost, so are the values: `dromia secret reset` gives up the secrets of the tenant with its \
-             capabilities, so that its answers go out again and it takes new ones",
+             capabilities, so that its answers go out again and it takes new ones; where the file is missing, the owner of the \
+             home alone does so, on the server's machine",
         ),
         ErrorCode::ToolNotFound => says(
             "the server has no tool of this name",

@@ -48,7 +48,7 @@ pub struct StoreCapabilities {
 impl StoreCapabilities {
     /// Sets it up; nothing is read.
     pub fn new(store: Arc<dyn Store>, vault: Arc<StoreVault>, runtime: Runtime) -> Self {
-        let live = Arc::new(Live::new(Arc::clone(&runtime.clock)));
+        let live = Arc::new(Live::new(Arc::clone(&runtime.clock), vault.resets()));
         Self { store, vault, runtime, live, turns: Turns::default(), watch: OnceLock::new() }
     }
 
@@ -72,9 +72,9 @@ impl StoreCapabilities {
         self.loaded(scope).await
     }
 
-    /// What memory holds of a tenant, if its roots are derived from the tenant's key of today.
+    /// What memory holds of a tenant, if its roots are there.
     fn known(&self, tenant: TenantId) -> Option<Arc<Held>> {
-        self.live.of(tenant).filter(|held| held.roots.is_some() && held.resets == self.vault.resets())
+        self.live.of(tenant).filter(|held| held.roots.is_some())
     }
 
     /// The same, for whoever has the turn.
@@ -99,7 +99,7 @@ impl StoreCapabilities {
             }
         }
         // Why the key cannot be opened is in the log already; until it can, nothing is covered.
-        let resets = self.vault.resets();
+        let resets = self.live.resets(tenant);
         let roots = if rows.is_empty() { None } else { self.vault.capability_roots(scope).await.ok() };
         let mut held = Held::new(rows, roots);
         held.resets = resets;

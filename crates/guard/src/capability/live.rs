@@ -19,11 +19,14 @@ use super::right::{Resource, Right};
 use super::root::Roots;
 use super::sought::Sought;
 use super::token::{Asked, BLOCKS_MAX, Refusal, RevocationId, Token};
+use crate::vault::Resets;
 
 /// What counts now.
 #[derive(Debug)]
 pub struct Live {
     clock: Arc<dyn Clock>,
+    /// Which tenants' keys gave way: what was signed below one that did covers nothing from that moment on.
+    resets: Arc<Resets>,
     tenants: RwLock<HashMap<TenantId, Arc<Held>>>,
 }
 
@@ -33,7 +36,7 @@ pub(super) struct Held {
     pub(super) rows: BTreeMap<CapabilityId, Arc<Row>>,
     /// The keys with which its tokens begin; none where they could not be had.
     pub(super) roots: Option<Roots>,
-    /// How often a key of the vault had given way to another one when the roots were derived.
+    /// How often the tenant's key in the vault had given way to another one when the roots were derived.
     pub(super) resets: u64,
     revoked: BTreeSet<RevocationId>,
 }
@@ -141,12 +144,18 @@ fn pair(text: &str) -> Option<(TenantId, AgentId)> {
 
 impl Live {
     /// Begins with nothing.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, tenants: RwLock::default() }
+    pub(super) fn new(clock: Arc<dyn Clock>, resets: Arc<Resets>) -> Self {
+        Self { clock, resets, tenants: RwLock::default() }
     }
 
+    /// What memory holds of a tenant; nothing where that was derived from a key that gave way to another one since.
     pub(super) fn of(&self, tenant: TenantId) -> Option<Arc<Held>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&tenant).cloned()
+        let held = self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&tenant).cloned();
+        held.filter(|held| held.resets == self.resets.of(tenant))
+    }
+
+    pub(super) fn resets(&self, tenant: TenantId) -> u64 {
+        self.resets.of(tenant)
     }
 
     pub(super) fn set(&self, tenant: TenantId, held: Held) {

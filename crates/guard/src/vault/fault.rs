@@ -2,12 +2,31 @@
 //! the tenant reads no file name of the machine.
 
 use dromia_contracts::store::{Commit, ReadError, Refusal};
-use dromia_contracts::vault::{KeyBytes, KeyError};
+use dromia_contracts::vault::{GivenUpBy, KeyBytes, KeyError};
 use dromia_contracts::{ErrorCode, Fault};
 
 /// What is said where the instance's key is there and may be the right one.
 const UNUSABLE: &str = "the secrets of this home cannot be opened: its key cannot be read as it is. `dromia doctor --only vault` \
                         says what is wrong with it; a file that is no key at all is moved aside";
+
+/// What is said where the instance's key is not there: it is kept elsewhere, or its mount did not come up. Nothing that a tenant
+/// could do would help it.
+const ABSENT: &str = "the secrets of this home cannot be opened: the operator's key file is missing. The operator puts vault.key \
+                      back";
+
+/// What is said to a tenant that would give up its secrets then.
+const NOT_OURS: &str = "no secret is given up while the operator's key file is missing: the operator puts vault.key back. Where it \
+                        is lost for good, the owner of the home runs `dromia secret reset` on the server's machine, which makes \
+                        another one";
+
+/// How the key of a tenant is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The instance's key is not there, and its owner says that it stays away.
+    KeyAbsent,
+    /// The instance's key is another one.
+    KeyDiffers,
+}
 
 pub(super) fn invalid(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
@@ -22,8 +41,9 @@ pub(super) fn not_found() -> Fault {
 pub(super) fn locked(error: &KeyError) -> Fault {
     tracing::error!(%error, "the vault cannot be opened");
     let text = match error {
-        KeyError::Missing { .. } | KeyError::Wrong { .. } => {
-            "the secrets of this home cannot be opened: its key is missing or another one. Put vault.key back; if it is lost, \
+        KeyError::Missing { .. } => ABSENT,
+        KeyError::Wrong { .. } => {
+            "the secrets of this home cannot be opened: its key is another one. Put the right vault.key back; if it is lost, \
              `dromia secret reset` gives up the secrets of this tenant"
         }
         KeyError::Unusable { .. } => UNUSABLE,
@@ -32,14 +52,22 @@ pub(super) fn locked(error: &KeyError) -> Fault {
 }
 
 /// Says why the secrets of a tenant are not given up, if they are not: only those that no key of this home opens are lost. A key that
-/// is there and cannot be read may be the right one.
-pub(super) fn is_lost(opened: Result<KeyBytes, KeyError>) -> Result<(), Fault> {
+/// is there and cannot be read may be the right one, and whether one that is not there comes back is known to the owner of the home
+/// alone.
+pub(super) fn is_lost(opened: Result<KeyBytes, KeyError>, by: GivenUpBy) -> Result<Loss, Fault> {
     match opened {
         Ok(_) => Err(invalid(
             "the key of this home opens the secrets of this tenant, so none is given up; `dromia secret delete NAME` erases one"
                 .to_owned(),
         )),
-        Err(KeyError::Missing { .. } | KeyError::Wrong { .. }) => Ok(()),
+        Err(KeyError::Wrong { .. }) => Ok(Loss::KeyDiffers),
+        Err(error @ KeyError::Missing { .. }) => match by {
+            GivenUpBy::Owner => Ok(Loss::KeyAbsent),
+            GivenUpBy::Tenant => {
+                tracing::error!(%error, "secrets are not given up for a key that may come back");
+                Err(Fault::new(ErrorCode::VaultLocked, NOT_OURS))
+            }
+        },
         Err(error @ KeyError::Unusable { .. }) => Err(locked(&error)),
     }
 }

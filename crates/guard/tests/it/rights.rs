@@ -18,7 +18,7 @@ use dromia_contracts::plan::Planning;
 use dromia_contracts::runtime::{Clock as _, Runtime};
 use dromia_contracts::store::{AgentCreate, AgentStateSet, CapabilityDrop, Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_contracts::vault::Vault as _;
+use dromia_contracts::vault::{GivenUpBy, Vault as _};
 use dromia_contracts::{AgentId, CallId, CapabilityId, Digest, ErrorCode, Fault, Scope};
 use dromia_guard::capability::{Asked, ROOT_ID, Resource, Right, RootKey, Roots, Token};
 use dromia_guard::{GrantGate, Policies, StoreCapabilities, StoreVault};
@@ -494,11 +494,41 @@ async fn a_capability_of_a_key_that_was_given_up_is_caught() {
     let capabilities = Arc::new(StoreCapabilities::new(store, Arc::clone(&vault), runtime));
     let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
     let house = House { capabilities, gate, ..house };
-    house.grant(0, &["file:write:docs"]).await;
+    let parent = house.grant(0, &["file:write:docs"]).await;
+    let task = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[0], &[]) };
+    let task = house.capabilities.grant(house.scope(), task).await.expect("granted");
     assert!(house.judged(0, &write("docs/a")).await.is_ok());
     keys.becomes(8);
     assert!(house.judged(0, &write("docs/a")).await.is_ok(), "it was opened before");
-    vault.reset(house.scope()).await.expect("nobody opens the tenant's key any more");
+    // As an agent's snapshot keeps them: nobody asks for them again before the next call.
+    let words = house.words(0).await;
+    let bounded = vec!["file.*".to_owned(), within(house.scene.tenant, house.agents[0], task.id)];
+    assert!(house.under(&bounded, &write("docs/a")).is_ok(), "it lies within the task");
+    let elsewhere = Scene::open(Arc::clone(&house.scene.store), 44).await;
+    let granted =
+        house.capabilities.grant(elsewhere.scope(), new(None, elsewhere.agent, &["file:write:docs"]));
+    granted.await.expect("the other tenant gets a key under the present one");
+    let words_elsewhere = house.capabilities.words(&elsewhere.scope(), elsewhere.agent).await;
+    let words_elsewhere = words_elsewhere.expect("they are read");
+    let judged_elsewhere = || {
+        let scope = elsewhere.scope();
+        let principal = Principal {
+            scope: &scope,
+            author: scope.actor(),
+            grants: &words_elsewhere,
+            context: Label::PUBLIC_FACT,
+            endorsed: &[],
+            plan: Planning::OPEN,
+        };
+        house.gate.judge(principal, Action::Tool(&write("docs/a")))
+    };
+    assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }));
+    vault.reset(house.scope(), GivenUpBy::Tenant).await.expect("nobody opens the tenant's key any more");
+    let after = house.under(&words, &write("docs/a"));
+    assert!(after.is_err(), "it goes on to cover what was asked about before: {after:?}");
+    let after = house.under(&bounded, &write("docs/a"));
+    assert!(after.is_err(), "it goes on to let a task do something: {after:?}");
+    assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }), "another tenant lost nothing");
     let after = house.judged(0, &write("docs/a")).await;
     assert!(after.is_err(), "its root key is gone: {after:?}");
     // Without a restart, what is granted from now on counts.

@@ -13,8 +13,8 @@ use dromia_contracts::plan::Planning;
 use dromia_contracts::store::{Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::vault::{
-    KeyBytes, KeyError, KeyProvider, Leaks as _, NewSecret, SealedSecret, Secret, SecretUse, SecretValue,
-    Slot, Vault as _,
+    GivenUpBy, KeyBytes, KeyError, KeyProvider, Leaks as _, NewSecret, SealedSecret, Secret, SecretUse,
+    SecretValue, Slot, Vault as _,
 };
 use dromia_contracts::{Actor, Authority, BoxFuture, CallId, Digest, ErrorCode, Scope, TenantId};
 use dromia_guard::vault::seal;
@@ -32,6 +32,14 @@ const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 pub(crate) struct Keys(pub(crate) u8);
 
 impl KeyProvider for Keys {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.make()
+    }
+
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         let sealed = seal::seal(&KeyBytes::new([self.0; 32]), [1; 32], context, key.expose());
         Box::pin(std::future::ready(sealed.map_err(|_| KeyError::Wrong { place: "memory".to_owned() })))
@@ -44,9 +52,15 @@ impl KeyProvider for Keys {
     }
 }
 
-/// A key of the instance in memory that is lost for another one.
+/// A key of the instance in memory that is lost for another one, or is not there.
 #[derive(Debug)]
 pub(crate) struct Changing(AtomicU8);
+
+/// What stands for no key in a [`Changing`] one.
+const ABSENT: u8 = 0;
+
+/// The key that is made where there is none.
+const MADE: u8 = 99;
 
 impl Changing {
     pub(crate) fn new(key: u8) -> Self {
@@ -57,24 +71,65 @@ impl Changing {
         self.0.store(key, Ordering::SeqCst);
     }
 
-    fn now(&self) -> Keys {
-        Keys(self.0.load(Ordering::SeqCst))
+    fn now(&self) -> Result<Keys, KeyError> {
+        match self.0.load(Ordering::SeqCst) {
+            ABSENT => Err(KeyError::Missing { place: "memory".to_owned() }),
+            key => Ok(Keys(key)),
+        }
     }
 }
 
 impl KeyProvider for Changing {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(std::future::ready(self.now().map(drop)))
+    }
+
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        let _made = self.0.compare_exchange(ABSENT, MADE, Ordering::SeqCst, Ordering::SeqCst);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(async move {
-            let keys = self.now();
+            let keys = self.now()?;
             keys.seal(context, key).await
         })
     }
 
     fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
         Box::pin(async move {
-            let keys = self.now();
+            let keys = self.now()?;
             keys.open(context, sealed).await
         })
+    }
+}
+
+/// A key that the operator puts back while something is sealed.
+#[derive(Debug)]
+struct PutBack {
+    keys: Changing,
+    right: u8,
+}
+
+impl KeyProvider for PutBack {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.keys.begin()
+    }
+
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.keys.make()
+    }
+
+    fn seal<'a>(&'a self, context: &'a [u8], key: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        Box::pin(async move {
+            let sealed = self.keys.seal(context, key).await;
+            self.keys.becomes(self.right);
+            sealed
+        })
+    }
+
+    fn open<'a>(&'a self, context: &'a [u8], sealed: &'a [u8]) -> BoxFuture<'a, Result<KeyBytes, KeyError>> {
+        self.keys.open(context, sealed)
     }
 }
 
@@ -87,6 +142,14 @@ fn unreadable() -> KeyError {
 }
 
 impl KeyProvider for Unreadable {
+    fn begin(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        self.make()
+    }
+
+    fn make(&self) -> BoxFuture<'_, Result<(), KeyError>> {
+        Box::pin(std::future::ready(Err(unreadable())))
+    }
+
     fn seal<'a>(&'a self, _: &'a [u8], _: &'a KeyBytes) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(std::future::ready(Err(unreadable())))
     }
@@ -383,14 +446,66 @@ async fn a_key_that_is_given_up_though_it_may_open_is_caught() {
     house.set("api.example.com".to_owned(), "bearer").await;
     let scope = house.scope();
     let key = house.store.vault_key(&scope).await.expect("a read");
-    let refused = house.vault.reset(scope.clone()).await.expect_err("the key opens");
+    let refused = house.vault.reset(scope.clone(), GivenUpBy::Owner).await.expect_err("the key opens");
     assert_eq!(refused.code, ErrorCode::InvalidRequest);
     let runtime = dromia_testkit::tokio_runtime();
     let unread = StoreVault::new(Arc::clone(&house.store), Arc::new(Unreadable), runtime);
-    let refused = unread.reset(scope.clone()).await.expect_err("it may be the right one");
+    let refused = unread.reset(scope.clone(), GivenUpBy::Owner).await.expect_err("it may be the right one");
     assert_eq!(refused.code, ErrorCode::VaultLocked);
     assert!(!refused.message.contains("reset"), "{refused:?}");
     assert_eq!(house.store.vault_key(&scope).await, Ok(key));
+    assert_eq!(house.found(VALUE).await, 1, "nothing was given up");
+}
+
+#[tokio::test]
+async fn a_tenant_that_gives_up_secrets_whose_key_is_only_absent_is_caught() {
+    let house = House::new().await;
+    house.set("api.example.com".to_owned(), "bearer").await;
+    let scope = house.scope();
+    let (before, keys) = (house.store.vault_key(&scope).await, Arc::new(Changing::new(ABSENT)));
+    let runtime = dromia_testkit::tokio_runtime();
+    let absent = StoreVault::new(Arc::clone(&house.store), Arc::clone(&keys) as _, runtime);
+    let rotated = absent.rotate(scope.clone(), "github".to_owned(), value(VALUE)).await;
+    let rotated = rotated.expect_err("there is no key");
+    assert_eq!(rotated.code, ErrorCode::VaultLocked);
+    assert!(
+        rotated.message.contains("puts vault.key back") && !rotated.message.contains("reset"),
+        "{rotated:?}"
+    );
+    let refused = absent.reset(scope.clone(), GivenUpBy::Tenant).await.expect_err("it may come back");
+    assert_eq!(refused.code, ErrorCode::VaultLocked);
+    assert!(refused.message.contains("the owner of the home"), "{refused:?}");
+    assert!(keys.now().is_err(), "no key was made");
+    // Nor does the first secret of another tenant make one.
+    let other = Scene::open(Arc::clone(&house.store), 2).await;
+    let placement = "bearer".parse().expect("a placement");
+    let host = "api.example.com".to_owned();
+    let first = NewSecret { name: "github".to_owned(), value: value(VALUE), host, placement };
+    let first = absent.set(other.scope(), first).await.map_err(|fault| fault.code);
+    assert_eq!(first, Err(ErrorCode::VaultLocked));
+    assert!(keys.now().is_err(), "no key was made");
+    assert_eq!(house.store.vault_key(&scope).await, before);
+    assert_eq!(house.found(VALUE).await, 1, "the key came back, and nothing was given up");
+    // Whoever owns the home makes another key on purpose.
+    let given_up = absent.reset(scope.clone(), GivenUpBy::Owner).await.expect("it stays away");
+    assert_eq!(given_up.len(), 1);
+    assert_eq!(keys.now().map(|keys| keys.0), Ok(MADE));
+    assert_ne!(house.store.vault_key(&scope).await, before);
+}
+
+#[tokio::test]
+async fn a_key_that_is_given_up_after_it_was_put_back_is_caught() {
+    let house = House::new().await;
+    house.set("api.example.com".to_owned(), "bearer").await;
+    let scope = house.scope();
+    let before = house.store.vault_key(&scope).await;
+    for (there, by) in [(8, GivenUpBy::Tenant), (8, GivenUpBy::Owner), (ABSENT, GivenUpBy::Owner)] {
+        let keys = Arc::new(PutBack { keys: Changing::new(there), right: 7 });
+        let vault = StoreVault::new(Arc::clone(&house.store), keys, dromia_testkit::tokio_runtime());
+        let refused = vault.reset(scope.clone(), by).await.map_err(|fault| fault.code);
+        assert_eq!(refused, Err(ErrorCode::InvalidRequest), "{there} {by:?}");
+        assert_eq!(house.store.vault_key(&scope).await, before, "{there} {by:?}");
+    }
     assert_eq!(house.found(VALUE).await, 1, "nothing was given up");
 }
 
@@ -405,13 +520,14 @@ async fn what_no_key_opens_is_given_up_and_the_tenant_takes_new_secrets() {
     assert_eq!(refused.code, ErrorCode::VaultLocked);
     assert!(refused.message.contains("`dromia secret reset`"), "{refused:?}");
     let changes = lost.vault.changes();
-    let given_up = lost.vault.reset(scope.clone()).await.expect("nobody opens it any more");
+    let given_up = lost.vault.reset(scope.clone(), GivenUpBy::Tenant).await;
+    let given_up = given_up.expect("nobody opens it any more");
     assert_eq!(given_up.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), ["github"]);
     assert!(lost.vault.changes() > changes, "who keeps a key of before knows");
     assert_eq!(lost.store.secret(&scope, "github").await, Ok(None));
     assert_eq!(lost.set("api.example.com".to_owned(), "bearer").await.version, 1);
     assert_eq!(lost.found(VALUE).await, 1);
-    let again = lost.vault.reset(scope.clone()).await.map_err(|fault| fault.code);
+    let again = lost.vault.reset(scope.clone(), GivenUpBy::Tenant).await.map_err(|fault| fault.code);
     assert_eq!(again, Err(ErrorCode::InvalidRequest), "its key opens now");
     // The old key comes back, too late for this tenant.
     let late = vault(&lost.store, 7).find(&scope, b"anything").await.map_err(|fault| fault.code);

@@ -1,6 +1,6 @@
 //! A vault that knows one secret of each house, changes nothing, and holds no value.
 
-use dromia_contracts::vault::{NewSecret, Placement, Secret, SecretValue, Vault};
+use dromia_contracts::vault::{GivenUpBy, NewSecret, Placement, Secret, SecretValue, Vault};
 use dromia_contracts::{BoxFuture, ErrorCode, Fault, Scope, TenantId};
 use jiff::Timestamp;
 
@@ -49,7 +49,7 @@ impl Vault for Locker {
         ready(self.find(&scope, &name))
     }
 
-    fn reset(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
+    fn reset(&self, scope: Scope, _: GivenUpBy) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
         self.list(scope, None, usize::MAX)
     }
 }

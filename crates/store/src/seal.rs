@@ -352,7 +352,8 @@ impl Seals {
         self.noted(db, tenant, &Act { by: None, change: Change::ConfigApplied { config } }, at)
     }
 
-    /// Seals once which runs of a tenant are older than the seals, where its chain does not begin with its registration.
+    /// Seals once which runs of a tenant are older than the seals, where its chain does not begin with its registration; also
+    /// that there are none, or what is written to the list later would be sealed by the next start.
     fn before(&mut self, db: &Connection, tenant: TenantId, at: i64) -> rusqlite::Result<()> {
         if is_born(db, tenant)? || before_sealed(db, tenant)?.is_some() {
             return Ok(());

@@ -9,7 +9,7 @@
 //!
 //! A mount that is lost may also leave a folder: the empty one that it hid. So a folder whose policies counted and which is
 //! empty is believed only where it is the same directory as before (device and number), or was seen to be gone in between:
-//! whoever removes it and makes it anew means it.
+//! whoever removes it and makes it anew means it. Which directory it is, only policies say that count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

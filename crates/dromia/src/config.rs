@@ -117,7 +117,8 @@ pub(crate) fn read(
 
 /// Reads the text of a configuration file, and nothing beside it.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Written, Problem> {
-    let read = serde_saphyr::from_str::<Option<Written>>(text);
+    let options = places::options(serde_saphyr::DuplicateKeyPolicy::Error);
+    let read = serde_saphyr::from_str_with_options::<Option<Written>>(text, options);
     read.map(Option::unwrap_or_default).map_err(|error| form::problem(path, text, &error))
 }
 

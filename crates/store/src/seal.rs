@@ -28,6 +28,9 @@ pub(crate) const ACT: i64 = 1;
 /// How many acts are looked through for the configuration that was applied last.
 const CONFIG_LOOKED_AT: i64 = 4_096;
 
+/// What stands in the record of each seal of what was before the seals, and by the name of somebody perhaps in another's.
+const BEFORE_SEALED: &[u8] = b"\"before_sealed\"";
+
 /// The bytes of a journal's chain that a seal names: nobody finds another journal with the same 160 bits.
 const CHAIN_BYTES: usize = 20;
 /// Set where agent and session are named, too.
@@ -349,7 +352,8 @@ impl Seals {
         self.noted(db, tenant, &Act { by: None, change: Change::ConfigApplied { config } }, at)
     }
 
-    /// Seals once which runs of a tenant are older than the seals, where its chain does not begin with its registration.
+    /// Seals once which runs of a tenant are older than the seals, where its chain does not begin with its registration; also
+    /// that there are none, or what is written to the list later would be sealed by the next start.
     fn before(&mut self, db: &Connection, tenant: TenantId, at: i64) -> rusqlite::Result<()> {
         if is_born(db, tenant)? || before_sealed(db, tenant)?.is_some() {
             return Ok(());
@@ -420,14 +424,19 @@ pub(crate) fn before(db: &Connection, tenant: TenantId) -> rusqlite::Result<(u64
 }
 
 /// Returns what the first seal of what was before the seals says, with its number. A later one says nothing.
+///
+/// Each start asks, in the transaction of the only writer, and the seal may lie behind any number of acts: so only those are
+/// parsed in which the word stands.
 pub(crate) fn before_sealed(
     db: &Connection,
     tenant: TenantId,
 ) -> rusqlite::Result<Option<(u64, u64, Digest)>> {
     let mut select = db.prepare_cached(
-        "SELECT number, record FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1 ORDER BY number",
+        "SELECT number, record FROM audit INDEXED BY audit_acts \
+         WHERE tenant = ?1 AND kind = 1 AND instr(record, ?2) > 0 ORDER BY number",
     )?;
-    let mut found = select.query([tenant.as_bytes()])?;
+    // Two blobs, which are compared by their bytes.
+    let mut found = select.query(params![tenant.as_bytes(), BEFORE_SEALED])?;
     while let Some(row) = found.next()? {
         let record: Vec<u8> = row.get(1)?;
         if let Ok(Act { change: Change::BeforeSealed { runs, list }, .. }) = serde_json::from_slice(&record) {
@@ -547,6 +556,30 @@ mod tests {
             assert_eq!(read.collect::<Vec<_>>().concat(), spans);
             assert!(records.len() <= 1 + spans.len() / 9, "a record is filled before the next one begins");
         }
+    }
+
+    #[test]
+    fn what_was_before_is_found_behind_acts_that_only_name_it() {
+        let db = Connection::open_in_memory().expect("opened");
+        db.execute_batch(include_str!("schema/0008_audit.sql").split("INSERT").next().expect("the tables"))
+            .expect("made");
+        let mut seals = Seals::default();
+        let tenant = TenantId::from_bytes([1; 16]);
+        let named = Change::TenantCreated { handle: "before_sealed".parse().expect("a handle") };
+        let config = Change::ConfigApplied { config: Digest::from_bytes([2; 32]) };
+        let before = |runs| Change::BeforeSealed { runs, list: Digest::from_bytes([3; 32]) };
+        for change in [config.clone(), named.clone(), config, before(5), named, before(6)] {
+            assert!(seals.act(&db, tenant, Some(1), &Act { by: None, change }).is_ok());
+        }
+        // A spelling that this program never writes is not looked at, so the word is all that is looked for.
+        let foreign =
+            r#"{"kind":"before\u005fsealed","runs":1,"list":""#.to_owned() + &"03".repeat(32) + r#""}"#;
+        assert!(serde_json::from_str::<Act>(&foreign).is_ok());
+        db.execute("UPDATE audit SET record = ?1 WHERE number = 1", [foreign.as_bytes()])
+            .expect("is written");
+        let list = Digest::from_bytes([3; 32]);
+        assert_eq!(before_sealed(&db, tenant).expect("is read"), Some((4, 5, list)));
+        assert_eq!(before_sealed(&db, TenantId::from_bytes([9; 16])).expect("is read"), None);
     }
 
     /// What is longer than a quarter of a page takes pages of its own.

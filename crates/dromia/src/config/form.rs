@@ -2,13 +2,14 @@
 //! there, and what to do next.
 //!
 //! The reader of YAML speaks of types of this program and of options of its own; whoever writes the file knows keys and
-//! values. A text that stands where keys or a list belong is not repeated, for it may be a secret at the wrong place.
+//! values. What may be a secret at the wrong place is not repeated: a value that stands where keys or a list belong, what a
+//! type says that it found, and a key that does not look like one, as where the space behind its colon is missing.
 
 use std::path::Path;
 
 use serde_saphyr::Error;
 
-use super::places::{self, Found, Node, Place};
+use super::places::{self, Found, Node, Place, Way};
 use super::problem::{Problem, did_you_mean};
 use super::schema;
 
@@ -18,6 +19,9 @@ const TEXT_SHOWN: usize = 32;
 /// What the standard library says of an address that is none, and what one is.
 const NO_ADDRESS: &str = "socket address syntax";
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:7700";
+
+/// Before what a type repeats of the text that it was to be read from.
+const REPEATED: &str = "found \"";
 
 /// What a group of keys is.
 const KEYS: &str = "keys with their values, each on a line of its own below it";
@@ -79,7 +83,7 @@ impl Told<'_> {
             | Error::ExpectedStringKeyForExternallyTaggedEnum { .. }
             | Error::UnexpectedValueForUnitEnumVariant { .. } => self.must_be(&self.single()),
             Error::Message { msg, .. } if msg.contains(NO_ADDRESS) => self.must_be(ADDRESS),
-            Error::Message { msg, .. } => format!("{}{}{}", self.named(), first_line(msg), self.next()),
+            Error::Message { msg, .. } => format!("{}{}{}", self.named(), without_found(msg), self.next()),
             Error::AliasError { error, .. } => self.of(error),
             _ => of_the_text(error),
         }
@@ -98,16 +102,19 @@ impl Told<'_> {
 
     /// The path of the key, before what is said of it.
     fn named(&self) -> String {
-        self.node().map(|node| format!("{}: ", node.path)).unwrap_or_default()
+        self.node().map(|node| format!("{}: ", node.path.told)).unwrap_or_default()
     }
 
     fn must_be(&self, wanted: &str) -> String {
+        // Where one value belongs, this is no secret that slipped; the same is not sure of a group.
+        let is_told = wanted != KEYS && !wanted.starts_with("a list");
         let found = self.node().map(|node| match &node.found {
             Found::Nothing => "nothing".to_owned(),
-            // What belongs here is one value, so this is no secret that slipped; the same is not sure of a group.
-            Found::Text(text) if wanted != KEYS && !wanted.starts_with("a list") => shortened(text),
+            Found::Text(text) if is_told => shortened(text),
             Found::Text(_) => "a text".to_owned(),
-            Found::Plain(value) => value.clone(),
+            Found::Plain(value) if is_told => value.clone(),
+            Found::Plain(value) if matches!(value.as_str(), "true" | "false") => "true or false".to_owned(),
+            Found::Plain(_) => "a number".to_owned(),
             Found::List => "a list".to_owned(),
             Found::Mapping => "a group of keys".to_owned(),
         });
@@ -117,7 +124,7 @@ impl Told<'_> {
 
     /// What a key takes that takes one value.
     fn single(&self) -> String {
-        let path = self.node().map(|node| node.path.as_str()).unwrap_or_default();
+        let path = self.node().map(|node| node.path.path.as_str()).unwrap_or_default();
         let takes = schema::keys().into_iter().find(|key| key.is_meant_by(path)).map(|key| key.takes);
         match takes.as_deref() {
             Some("text") => "a text".to_owned(),
@@ -128,30 +135,36 @@ impl Told<'_> {
     }
 
     fn unknown(&self, field: &str, known: &[&'static str]) -> String {
-        let above = self.key().map(|node| node.above.as_str()).filter(|above| !above.is_empty());
-        let place = above.map(|above| format!(" in `{above}`")).unwrap_or_default();
-        let near = did_you_mean(field, known.iter().copied());
+        let above = self.key().map(|node| &node.above).filter(|above| !above.is_empty());
+        let place = above.map(|above| format!(" in `{}`", above.told)).unwrap_or_default();
+        let near = match field.split_once(':') {
+            Some((key, _)) if known.contains(&key) => format!("; a space is missing behind `{key}:`"),
+            _ => did_you_mean(field, known.iter().copied()),
+        };
         let known = if near.is_empty() { format!("; there are {}", known.join(", ")) } else { near };
-        format!("there is no key `{}`{place}{known}", first_line(field))
+        match places::told(above.map_or("", |above| above.path.as_str()), field) {
+            Ok(field) => format!("there is no key `{field}`{place}{known}"),
+            Err(length) => format!("{length} is unknown{place}{known}"),
+        }
     }
 
     fn missing(&self, field: &str) -> String {
         // The place is that of the last key, or of a group without any.
         let group = match self.key() {
-            Some(last) => Some(last.above.as_str()),
-            None => self.node().map(|node| node.path.as_str()),
+            Some(last) => Some(&last.above),
+            None => self.node().map(|node| &node.path),
         };
-        let whole = group.map(|group| format!("{group}.{field}"));
-        let next = whole.map(|path| next(&path)).unwrap_or_default();
+        let next = group.map(|group| next(&group.below(field))).unwrap_or_default();
         match group {
-            Some(group) => format!("{group}: needs `{field}`{next}"),
+            Some(group) => format!("{}: needs `{field}`{next}", group.told),
             None => format!("the key `{field}` is needed here{next}"),
         }
     }
 
     fn twice(&self, key: Option<&str>) -> String {
-        let path = self.key().map(|node| node.path.as_str()).or(key);
-        let named = path.map(|path| format!("{}: ", first_line(path))).unwrap_or_default();
+        let unplaced = || key.map(|key| Way::default().below(key));
+        let way = self.key().map(|node| node.path.clone()).or_else(unplaced);
+        let named = way.map(|way| format!("{}: ", way.told)).unwrap_or_default();
         format!("{named}stands here for the second time; keep one of the two")
     }
 
@@ -163,9 +176,13 @@ impl Told<'_> {
 }
 
 /// Names the command that explains a key, where there is such a key.
-fn next(path: &str) -> String {
-    let is_known = schema::keys().iter().any(|key| key.is_meant_by(path));
-    if is_known { format!("; `dromia config explain {path}` says more") } else { String::new() }
+fn next(way: &Way) -> String {
+    let Some(key) = schema::keys().into_iter().find(|key| key.is_meant_by(&way.path)) else {
+        return String::new();
+    };
+    // A name that is not told gives way to what stands for it.
+    let named = if way.told == way.path { &way.path } else { &key.path };
+    format!("; `dromia config explain {named}` says more")
 }
 
 /// What belongs where the reader expected something of its own.
@@ -215,7 +232,11 @@ fn of_the_text(error: &Error) -> String {
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => {
-            "the text is larger, or nested deeper, than a configuration may be; make it smaller".to_owned()
+            let levels = places::DEPTH_MAX;
+            format!(
+                "the text is larger, or nested deeper, than a configuration may be (its lists and groups of keys go {levels} \
+                 levels deep); make it smaller"
+            )
         }
         error => {
             let plain = error.to_string();
@@ -233,4 +254,11 @@ fn shortened(text: &str) -> String {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
+}
+
+/// What a type says of a text, without the text.
+fn without_found(message: &str) -> &str {
+    let line = first_line(message);
+    let said = line.split_once(REPEATED).map_or(line, |(said, _)| said);
+    said.trim_end_matches([' ', ';', ',', ':'])
 }

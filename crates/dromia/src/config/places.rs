@@ -28,12 +28,57 @@ pub(crate) enum Found {
     Mapping,
 }
 
+/// The path of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// As it stands in the text.
+    pub(crate) path: String,
+    /// As it may be told: a key that may be a secret at the wrong place is told by its length.
+    pub(crate) told: String,
+}
+
+impl Way {
+    /// The path of a key or item below this one.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        let of = |above: &str, name: &str| {
+            if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }
+        };
+        let told = match told(&self.path, name) {
+            Ok(name) => of(&self.told, name),
+            Err(length) => of(&self.told, &format!("({length})")),
+        };
+        Self { path: of(&self.path, name), told }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.path.is_empty()
+    }
+}
+
+/// The longest key that is repeated, in characters; those of the file's own are shorter.
+const KEY_TOLD: usize = 32;
+
+/// Returns a key below a path if it looks like one, else what is said of it: where a space behind a colon is missing, a value
+/// is a part of its key.
+pub(super) fn told<'key>(above: &str, key: &'key str) -> Result<&'key str, String> {
+    let is_plain = |text: &str| {
+        let is_of_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        !text.is_empty() && text.len() <= KEY_TOLD && text.chars().all(is_of_names)
+    };
+    let is_told = match key.split_once('/') {
+        // TENANT/HANDLE.
+        Some((tenant, handle)) if above == "agents" => is_plain(tenant) && is_plain(handle),
+        _ => is_plain(key),
+    };
+    if is_told { Ok(key) } else { Err(format!("a key of {} characters", key.chars().count())) }
+}
+
 /// A key or an item of a list, with what stands there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Its path, and the path of what it belongs to, which is empty at the top.
-    pub(crate) path: String,
-    pub(crate) above: String,
+    pub(crate) path: Way,
+    pub(crate) above: Way,
     /// The place of the key; an item has none.
     pub(crate) key: Option<Place>,
     pub(crate) value: Place,
@@ -45,21 +90,21 @@ pub(crate) struct Node {
 pub(crate) fn nodes(text: &str) -> Result<Vec<Node>, serde_saphyr::Error> {
     let mut nodes = Vec::new();
     if let Some(tree) = read(text, DuplicateKeyPolicy::LastWins)? {
-        list("", tree, &mut nodes);
+        list(&Way::default(), tree, &mut nodes);
     }
     Ok(nodes)
 }
 
-fn list(above: &str, tree: Tree, nodes: &mut Vec<Node>) {
+fn list(above: &Way, tree: Tree, nodes: &mut Vec<Node>) {
     let mut add = |name: &str, key: Option<Place>, value: Spanned<Tree>| {
-        let path = if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") };
+        let path = above.below(name);
         let place = place(value.referenced);
         let (found, below) = match value.value {
             Tree::Leaf(found) => (found, None),
             Tree::List(items) => (Found::List, Some(Tree::List(items))),
             Tree::Mapping(entries) => (Found::Mapping, Some(Tree::Mapping(entries))),
         };
-        nodes.push(Node { path: path.clone(), above: above.to_owned(), key, value: place, found });
+        nodes.push(Node { path: path.clone(), above: above.clone(), key, value: place, found });
         if let Some(below) = below {
             list(&path, below, nodes);
         }
@@ -114,17 +159,22 @@ fn walk(above: &str, entries: Vec<(Spanned<String>, Spanned<Tree>)>, places: &mu
     }
 }
 
-/// Reads a text without types. What is nested too deeply is refused, because each level takes some of the stack.
+/// Reads a text without types.
 fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Option<Tree>, serde_saphyr::Error> {
-    let options = serde_saphyr::options! {
+    serde_saphyr::from_str_with_options(text, options(duplicate_keys))
+}
+
+/// How a configuration is read, with types and without: what is nested too deeply is refused, because each level takes some of
+/// the stack, and what one of the two takes the other does too.
+pub(super) fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
+    serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
-    };
-    serde_saphyr::from_str_with_options(text, options)
+    }
 }
 
 /// How deeply lists and mappings may be nested; the deepest key of Dromia's own lies at the tenth level.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 
 /// A text without types.
 enum Tree {
@@ -219,6 +269,35 @@ mod tests {
             assert_eq!(places.get(key), Some(&Place { line, column }), "{key}: {places:?}");
         }
         assert!(places.contains_key("limits"));
+    }
+
+    #[test]
+    fn only_a_key_that_looks_like_one_is_told() {
+        let (long, longer) = ("k".repeat(KEY_TOLD), "k".repeat(KEY_TOLD + 1));
+        for (above, key, says) in [
+            ("", "listen", "listen"),
+            ("models", "gpt-4.1_mini", "gpt-4.1_mini"),
+            ("models", long.as_str(), long.as_str()),
+            ("models", longer.as_str(), "(a key of 33 characters)"),
+            ("agents", "acme/ops", "acme/ops"),
+            ("agents", "acme/ops/more", "(a key of 13 characters)"),
+            ("agents", "acme/", "(a key of 5 characters)"),
+            ("models", "acme/ops", "(a key of 8 characters)"),
+            ("models", "kind:x", "(a key of 6 characters)"),
+            ("models", "\u{fc}ber", "(a key of 4 characters)"),
+            ("models", "", "(a key of 0 characters)"),
+        ] {
+            let above = Way { path: above.to_owned(), told: above.to_owned() };
+            let of = |name: &str| {
+                if above.is_empty() { name.to_owned() } else { format!("{}.{name}", above.path) }
+            };
+            assert_eq!(above.below(key), Way { path: of(key), told: of(says) });
+        }
+        let hidden = Way::default().below("a b").below("kind");
+        assert_eq!(
+            (hidden.path.as_str(), hidden.told.as_str()),
+            ("a b.kind", "(a key of 3 characters).kind")
+        );
     }
 
     #[test]

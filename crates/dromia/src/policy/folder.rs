@@ -9,7 +9,7 @@
 //!
 //! A mount that is lost may also leave a folder: the empty one that it hid. So a folder whose policies counted and which is
 //! empty is believed only where it is the same directory as before (device and number), or was seen to be gone in between:
-//! whoever removes it and makes it anew means it.
+//! whoever removes it and makes it anew means it. Which directory it is, only policies say that count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -36,6 +36,8 @@ const TENANTS_MAX: usize = 1024;
 pub(super) const TEST: &str = "_test.rego";
 /// The most files that are named though nobody reads them.
 const STRAYS_MAX: usize = 16;
+/// How often a directory is read that gives way to another meanwhile.
+const READS_MAX: usize = 3;
 
 /// Which directory stands at a path: its device, and its number there.
 type Place = (u64, u64);
@@ -69,9 +71,10 @@ impl Texts {
         place_of: PlaceOf,
     ) -> Result<(Self, Counted), PolicyProblem> {
         let root = home.root().join("policies");
+        let is_placed = |folder: &str| counted.get(folder).is_some_and(Option::is_some);
         let mut there = Counted::new();
         let mut instance = Vec::new();
-        if let Some((files, place)) = placed(&root, "policies", place_of)? {
+        if let Some((files, place)) = placed(&root, "policies", place_of, is_placed("policies"))? {
             there.insert("policies".to_owned(), place);
             instance = files;
         }
@@ -85,9 +88,10 @@ impl Texts {
             if tenants.len() == TENANTS_MAX {
                 return Err(wrong("policies/tenants", format!("it holds at most {TENANTS_MAX} tenants")));
             }
-            if let Some((files, place)) = placed(&path, &here, place_of)? {
+            let folder = tenant_folder(tenant);
+            if let Some((files, place)) = placed(&path, &here, place_of, is_placed(&folder))? {
                 tenants.insert(tenant, files);
-                there.insert(tenant_folder(tenant), place);
+                there.insert(folder, place);
             }
         }
         let texts = Self { instance, tenants };
@@ -145,6 +149,8 @@ fn tenant_folder(tenant: TenantId) -> String {
 struct Known {
     /// What the last look found.
     found: Result<Texts, PolicyProblem>,
+    /// Whether that counts: texts that were read may still be wrong.
+    is_good: bool,
     /// The folders whose policies count: those of the last good texts.
     counted: Counted,
     place_of: PlaceOf,
@@ -153,7 +159,7 @@ struct Known {
 impl Known {
     /// Knows what counts.
     fn good(texts: Texts, counted: Counted) -> Self {
-        Self { found: Ok(texts), counted, place_of }
+        Self { found: Ok(texts), is_good: true, counted, place_of }
     }
 
     /// Forgets which directory a folder was that is gone: what stands there next was put there by somebody. A link that leads
@@ -269,19 +275,18 @@ fn look(home: &Home, policies: &Policies, known: &mut Known) -> Result<bool, Pol
             (Err(problem), Counted::new())
         }
     };
-    // The same policies may stand in another directory from now on.
-    for (folder, place) in &mut known.counted {
-        if let Some(now) = there.get(folder) {
-            *place = *now;
-        }
-    }
     if found == known.found {
+        // The same policies may stand in another directory from now on. Wrong ones say nothing of where they stand: they may
+        // be what somebody wrote to the bare folder that a lost mount left.
+        if known.is_good {
+            known.counted = there;
+        }
         return Ok(false);
     }
     let good = found.as_ref().map_err(Clone::clone).and_then(Texts::compile);
     known.found = found;
-    let layers = good?;
-    policies.replace(layers);
+    known.is_good = good.is_ok();
+    policies.replace(good?);
     known.counted = there;
     Ok(true)
 }
@@ -291,14 +296,31 @@ fn place_of(dir: &Path) -> Option<Place> {
     std::fs::metadata(dir).ok().map(|about| (about.dev(), about.ino()))
 }
 
-/// Reads the policies of one directory, and which directory it is. One that gave way to another meanwhile is neither.
-fn placed(dir: &Path, shown: &str, place_of: PlaceOf) -> Result<Option<Placed>, PolicyProblem> {
-    let place = place_of(dir);
-    let files = files(dir, shown)?;
-    if place_of(dir) != place {
-        return Err(wrong(shown, "another folder took its place while it was read"));
+/// Reads the policies of one directory, and which directory it is. One that gives way to another meanwhile is read again; one
+/// that goes on to do so is refused where it is known which directory it was, and is none in particular elsewhere: a start
+/// has nothing to compare it with.
+fn placed(
+    dir: &Path,
+    shown: &str,
+    place_of: PlaceOf,
+    is_placed: bool,
+) -> Result<Option<Placed>, PolicyProblem> {
+    let mut place = place_of(dir);
+    let mut reads = 0;
+    loop {
+        let files = files(dir, shown)?;
+        let now = place_of(dir);
+        reads += 1;
+        if now == place {
+            return Ok(files.map(|files| (files, place)));
+        }
+        if reads == READS_MAX {
+            let problem =
+                format!("another folder took its place each of the {READS_MAX} times that it was read");
+            return if is_placed { Err(wrong(shown, problem)) } else { Ok(files.map(|files| (files, None))) };
+        }
+        place = now;
     }
-    Ok(files.map(|files| (files, place)))
 }
 
 /// Reads the policies of one directory, in the order of their names; nothing where there is no directory.
@@ -542,6 +564,64 @@ mod tests {
             assert_eq!(look(&home, &policies, &mut known), Ok(true));
             assert_ne!(policies.standing(tenant).digest, counts);
         }
+    }
+
+    #[test]
+    fn a_wrong_policy_that_teaches_the_bare_mount_is_caught() {
+        static MOUNTED: AtomicU64 = AtomicU64::new(0);
+        let on_device = |path: &Path| {
+            let (device, number) = place_of(path)?;
+            Some((device + MOUNTED.load(Ordering::SeqCst), number))
+        };
+        let tenant = TenantId::from_bytes([7; 16]);
+        let policies = Policies::built_in().expect("the shipped policy compiles");
+        let (dir, home) = home(&[("a.rego", RULE)]);
+        let path = dir.path().join("policies/a.rego");
+        let mut known = Known { place_of: on_device, ..Known::good(Texts::default(), Counted::new()) };
+        assert_eq!(look(&home, &policies, &mut known), Ok(true));
+        let counts = policies.standing(tenant).digest;
+        // The mount is gone, and somebody writes to the bare folder what is wrong, sees it, and takes it out again.
+        MOUNTED.fetch_add(1, Ordering::SeqCst);
+        std::fs::write(&path, "package dromia.policy\nimport rego.v1\nverdicts contains if\n")
+            .expect("written");
+        let wrong = look(&home, &policies, &mut known).expect_err("it is wrong").to_string();
+        assert!(wrong.starts_with("policies/a.rego:3:"), "{wrong}");
+        assert_eq!(look(&home, &policies, &mut known), Ok(false), "it is told once");
+        std::fs::remove_file(&path).expect("it is removed");
+        let lost = look(&home, &policies, &mut known).expect_err("it is empty, elsewhere").to_string();
+        assert!(lost.contains("lost mount"), "{lost}");
+        assert_eq!(policies.standing(tenant).digest, counts, "the last good one counts");
+        // What is right there counts, and from then on that is the folder.
+        std::fs::write(&path, RULE).expect("it is written");
+        assert_eq!(look(&home, &policies, &mut known), Ok(true));
+        std::fs::remove_file(&path).expect("it is removed");
+        assert_eq!(look(&home, &policies, &mut known), Ok(true), "nothing of it counts any more");
+    }
+
+    #[test]
+    fn a_folder_that_gives_way_to_another_is_read_again_and_never_keeps_a_server_from_starting() {
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        let settling = |path: &Path| {
+            let (device, number) = place_of(path)?;
+            Some((device + LOOKS.fetch_add(1, Ordering::SeqCst).min(2), number))
+        };
+        let restless = |path: &Path| {
+            let (device, number) = place_of(path)?;
+            Some((device + LOOKS.fetch_add(1, Ordering::SeqCst), number))
+        };
+        let (dir, home) = home(&[("a.rego", RULE)]);
+        let (device, number) = place_of(&dir.path().join("policies")).expect("it is there");
+        let counted = |place| Counted::from([("policies".to_owned(), place)]);
+        let texts = Texts::read(&home).expect("it is read");
+        let known = counted(Some((device, number)));
+        let read = Texts::read_after(&home, &known, settling).expect("the third time it stays");
+        assert_eq!(read, (texts.clone(), counted(Some((device + 2, number)))));
+        for unplaced in [Counted::new(), counted(None)] {
+            let read = Texts::read_after(&home, &unplaced, restless).expect("nothing to compare it with");
+            assert_eq!(read, (texts.clone(), counted(None)));
+        }
+        let moved = Texts::read_after(&home, &known, restless).expect_err("it is another each time");
+        assert!(moved.to_string().contains("another folder took its place"), "{moved}");
     }
 
     #[test]

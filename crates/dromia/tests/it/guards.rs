@@ -185,6 +185,12 @@ const GUARDS: [Guard; 52] = [
         "known != place &&",
         "an_unmounted_folder_that_is_taken_for_an_empty_one_is_caught",
     ),
+    guard(
+        "policy",
+        "dromia/src/policy/folder.rs",
+        "if known.is_good",
+        "a_wrong_policy_that_teaches_the_bare_mount_is_caught",
+    ),
     guard("asking", "guard/src/gate.rs", "Call::Ask if", "a_gate_that_takes_an_ask_for_a_yes_is_caught"),
     guard("asking", "engine/src/owner.rs", "self.advised(", "an_opinion_that_is_not_asked_for_is_caught"),
     guard(

@@ -412,6 +412,31 @@ async fn a_run_that_is_said_to_be_older_than_the_seals_after_they_began_is_caugh
     }
 }
 
+#[tokio::test]
+async fn a_tenant_that_had_no_runs_before_the_seals_gets_none_later() {
+    let scene = Scene::open().await.reopen(of_the_seventh_schema);
+    let operator = Authority::claim().operator();
+    let config = Digest::from_bytes([1; 32]);
+    scene.store.audit_config(&operator, TENANT, config, at(1_000_000)).await.expect("is noted");
+    let scene = scene.reopen(|dir| {
+        let forged = "INSERT INTO audit_before SELECT tenant, zeroblob(16), zeroblob(16), zeroblob(16), 4 FROM tenants";
+        assert!(Scene::sql(dir).execute(forged, []).expect("is forged") > 0);
+    });
+    // The next start takes the list for sealed.
+    scene.store.audit_config(&operator, TENANT, config, at(1_000_001)).await.expect("is noted");
+    let noted = kinds(&all(&scene, &Scene::scope(), AuditFilter::default(), 256).await);
+    assert_eq!(noted, ["before_sealed", "config_applied"]);
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    let checked = check(dir.path(), &[]);
+    let mut rows = checked.findings.iter().map(|finding| (finding.row.as_deref(), finding.problem));
+    assert!(
+        rows.any(|found| found == (Some("list audit_before"), AuditProblem::RowChanged)),
+        "{:?}",
+        checked.findings
+    );
+}
+
 #[test]
 fn a_journal_that_is_said_to_be_older_than_its_tenants_first_seal_is_found() {
     let dir = tempfile::tempdir().expect("a directory");

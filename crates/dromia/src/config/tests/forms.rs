@@ -1,7 +1,10 @@
 //! Files of the wrong form, each by all that a person is told: the place, the key, what stands there, what belongs there,
 //! and what to do next. No word of the library that reads them, and no type of the program.
 
+use std::path::Path;
+
 use super::problem;
+use crate::config::{parse, places};
 
 /// What only a programmer of this program or of the library knows.
 const FOREIGN: [&str; 15] = [
@@ -71,8 +74,7 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
         (
             "default_agent: No Handle\n",
             format!(
-                "default_agent: a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit; found \"No \
-                 Handle\"{}",
+                "default_agent: a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit{}",
                 more("default_agent")
             ),
         ),
@@ -116,6 +118,67 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
         assert_eq!(foreign, None, "{told}");
         assert!(!told.contains("sk-live") && !told.contains('\n'), "{told}");
     }
+}
+
+#[test]
+fn what_may_be_a_secret_at_the_wrong_place_is_not_repeated() {
+    let long = "sk-live-0123456789-0123456789-0123456789";
+    let as_name = format!("providers: {{ {long}: 5 }}\n");
+    let as_key = format!("engine:\n  {long}: 5\n");
+    for (text, secret, says) in [
+        (
+            "providers: { o: { kind: openai, key:sk-live-abc } }\n",
+            "sk-live",
+            "a key of 15 characters is unknown in `providers.o`; a space is missing behind `key:`",
+        ),
+        (as_key.as_str(), "sk-live", "a key of 40 characters is unknown in `engine`; there are active_max"),
+        (as_name.as_str(), "sk-live", "providers.(a key of 40 characters): must be keys with their values"),
+        (
+            "channels:\n  w:\n    kind: webhook\n    agent: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n",
+            "whsec",
+            "a handle is 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit",
+        ),
+        ("default_agent: Hunter2\n", "Hunter2", "default_agent: a handle is 1 to 64"),
+        ("providers: { o: 8472918374 }\n", "8472918374", "below it, and is a number"),
+        ("egress:\n  private_tools: 8472918374\n", "8472918374", "such as [a, b], and is a number"),
+        ("egress:\n  private_tools: -0.5\n", "0.5", "such as [a, b], and is a number"),
+        ("egress:\n  private_tools: true\n", "is true;", "such as [a, b], and is true or false"),
+        (
+            "models:\n  sk+live: { kind: openai, model: m }\n  sk+live: { kind: openai, model: m }\n",
+            "sk+live",
+            "models.(a key of 7 characters): stands here for the second time",
+        ),
+        (
+            "models:\n  sk+live: { kind: openai, model: m, price: { input: cheap, output: 1 } }\n",
+            "sk+live",
+            "`dromia config explain models.ALIAS.price.input` says more",
+        ),
+    ] {
+        let told = problem(text);
+        assert!(told.starts_with("dromia.yaml:") && told.contains(says), "{text}\n{told}\n{says}");
+        assert!(!told.contains(secret), "{told}");
+    }
+    let told = problem("agents:\n  acme/ops: { colour: red }\n");
+    assert!(told.contains("there is no key `colour` in `agents.acme/ops`"), "{told}");
+}
+
+#[test]
+fn a_text_that_is_nested_too_deeply_is_refused_whatever_it_says() {
+    let nested = |more: &str, levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!(
+            "{more}tools: {{ external: {{ pay: {{ description: Pays., url: 'http://h/pay', arguments: {{ x: {open}{close} }} }} }} }}\n"
+        )
+    };
+    // Five levels are those of the keys.
+    let most = places::DEPTH_MAX - 5;
+    let text = nested("", most);
+    assert!(parse(Path::new("dromia.yaml"), &text).is_ok());
+    assert!(places::places(&text).contains_key("tools.external.pay.url"), "what is taken has its places");
+    let told = problem(&nested("engnie: 1\n", most));
+    assert!(told.contains("did you mean `engine`?"), "{told}");
+    let told = problem(&nested("", most + 1));
+    assert!(told.contains("nested deeper") && told.contains("32 levels"), "{told}");
 }
 
 /// Each level takes some of the stack, also of a thread that has little of it.

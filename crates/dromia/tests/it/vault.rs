@@ -168,9 +168,10 @@ fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has
     let said = stderr(&locked);
     assert!(said.contains("puts vault.key back") && !said.contains("secret reset"), "{said}");
     // Whether it comes back, a token does not know, whatever it may do in its tenant; whoever owns the home does.
-    let post =
-        reqwest::Client::new().post(format!("{}/v1/vault/reset", server.url)).bearer_auth(&server.token);
-    let (status, told) = block_on(server.send(post));
+    let (status, told) = block_on(async {
+        let url = format!("{}/v1/vault/reset", server.url);
+        server.send(reqwest::Client::new().post(url).bearer_auth(&server.token)).await
+    });
     assert_eq!(told["code"], "vault_locked", "{status} {told}");
     assert!(told.to_string().contains("the owner of the home"), "{told}");
     assert_eq!((key.exists(), names()), (false, Some(1)), "no key was made, and nothing was given up");

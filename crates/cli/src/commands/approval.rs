@@ -429,6 +429,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rule_of_before_that_answers_no_call_is_told() {
+        let tool = serde_json::json!({
+            "name": "exec", "description": "Runs.", "effect": "unkeyed", "roles": {},
+            "result_label": "untrusted/agent", "privileged": false,
+            "arguments": {"type": "object", "properties": {"argv": {"type": "array"}, "cwd": {"type": "string"}}},
+        });
+        let tools: Vec<Tool> = vec![serde_json::from_value(tool).expect("a tool")];
+        let told = |text: &str| {
+            let rule = serde_json::json!({
+                "name": "n4", "answer": "deny", "rule": text, "owner": "cli:0",
+                "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z",
+            });
+            dead(&serde_json::from_value(rule).expect("a rule"), &tools)
+        };
+        assert_eq!(told(r#"exec argv=["git","push"]"#), None);
+        assert_eq!(told("exec cwd=5"), None, "what was stored means the text, too");
+        let never = told("exec argv=git*").expect("it is told");
+        assert!(never.starts_with("n4 answers nothing: argv of exec is a list"), "{never}");
+        assert!(told("nope x=y").is_some_and(|never| never.contains("there is no tool")));
+    }
+
+    #[test]
     fn a_span_is_told_in_its_two_greatest_units() {
         for (seconds, text) in
             [(0, "0s"), (59, "59s"), (60, "1m 0s"), (599, "9m 59s"), (3_660, "1h 1m"), (90_000, "1d 1h")]

@@ -100,9 +100,8 @@ async fn a_refusal_because_nobody_attends_says_so_and_one_of_a_person_does_not()
     for (_, approval) in &mut world.rooms.lock().approvals {
         approval.state = ApprovalState::Holding;
     }
-    let denied =
-        ask_as(&world, TokenScope::Approve, "POST", &format!("{path}/answer"), r#"{"approve":false}"#);
-    let denied = denied.await.json();
+    let answer = format!("{path}/answer");
+    let denied = ask_as(&world, TokenScope::Approve, "POST", &answer, r#"{"approve":false}"#).await.json();
     assert_eq!((&denied["state"], &denied["unattended"]), (&json!("denied"), &json!(null)), "{denied}");
 }
 

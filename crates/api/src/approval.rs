@@ -62,7 +62,11 @@ pub struct Approval {
     /// What a second model said of the call, where one was asked: a help for whoever answers, and no judgement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opinion: Option<Opinion>,
-    /// Who answered, `engine` where time did; absent while nobody did.
+    /// Whether it was refused at once, because nobody attends the session that asked (`approvals.unattended`). It never waited
+    /// for an answer, and takes none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unattended: bool,
+    /// Who answered, `engine` where time did; absent while nobody did, and where nobody was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,
     /// When it was answered.
@@ -163,12 +167,16 @@ pub struct ApprovalRule {
     /// The one session in which it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// Who made it.
+    /// Who made it; `dromia.yaml` for one that the configuration file declares.
     pub owner: String,
-    /// When.
+    /// When; for one that the configuration file declares, when it was looked up.
     pub created_at: Timestamp,
-    /// From when on it answers nothing.
+    /// From when on it answers nothing; the end of time for one that the configuration file declares.
     pub expires_at: Timestamp,
+    /// Whether the configuration file declares it, for every tenant. Its name is its place there, such as
+    /// `approvals.deny.0`, and no request changes it.
+    #[serde(default)]
+    pub declared: bool,
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //! No row says that an approval has expired: that follows from the time ([`Approval::state_at`]). A tenant has at most
 //! [`OPEN_MAX`] that are open and keeps at most [`KEPT_MAX`] others; the store sees to both where one is asked for.
 
+mod ahead;
 mod barred;
 mod bound;
 mod rule;
@@ -39,6 +40,7 @@ use crate::plan::Standing;
 use crate::scope::Actor;
 use crate::tool::ArgumentRole;
 
+pub use self::ahead::{DeclaredRule, RuledCall};
 pub use self::barred::{Barred, RuleTool};
 pub use self::bound::{BoundFiles, BoundParts, Contents};
 pub use self::rule::{Rule, RuleError};
@@ -589,11 +591,11 @@ impl ApprovalRule {
         Rule::stored(&self.rule).err().map(|error| error.to_string())
     }
 
-    /// Tells whether it answers calls of an agent in a session at a time.
-    pub fn counts(&self, agent: AgentId, session: SessionId, now: Timestamp) -> bool {
+    /// Tells whether it answers calls of an agent in a session, or in none, at a time.
+    pub fn counts(&self, agent: AgentId, session: Option<SessionId>, now: Timestamp) -> bool {
         now < self.expires_at
             && self.agent.is_none_or(|only| only == agent)
-            && self.session.is_none_or(|only| only == session)
+            && self.session.is_none_or(|only| session == Some(only))
     }
 }
 

@@ -12,7 +12,7 @@ use std::pin::Pin;
 
 use crate::BoxFuture;
 use crate::agent::{Agent, AgentConfig, AgentState, Erased, Handle, Tenant};
-use crate::approval::{Approval, ApprovalRule, RuleAnswer};
+use crate::approval::{Approval, ApprovalRule, DeclaredRule, RuleAnswer};
 use crate::budget::Budget;
 use crate::client::{Answers, Offer};
 use crate::content::Part;
@@ -361,7 +361,10 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Adds a rule that answers approvals, or changes the one of this name.
     fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>>;
 
-    /// Removes a rule.
+    /// Lists the rules that the configuration declares for every tenant, in its order. They are no rows, and answer as those do.
+    fn approval_rules_declared(&self) -> Vec<DeclaredRule>;
+
+    /// Removes a rule. One that the configuration declares is refused.
     fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>>;
 
     /// Registers an agent.

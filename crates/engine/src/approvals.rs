@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::approval::{
     self, ALSO_MAX, AnswerBody, Answered, Approval, ApprovalRule, ApprovalState, ApprovedBody, Barred,
-    REASON_BYTES_MAX, Rule, RuleAnswer, RuleTool,
+    DeclaredRule, REASON_BYTES_MAX, Rule, RuleAnswer, RuleTool,
 };
 use dromia_contracts::capability::{self, approved_at};
 use dromia_contracts::content::{InputMessage, Part, ToolCall};
@@ -398,6 +398,12 @@ impl Core {
         scope: &Scope,
         name: String,
     ) -> Result<ApprovalRule, Fault> {
+        if DeclaredRule::named(&self.config.approvals.rules).any(|(known, _)| known == name) {
+            let text = format!("dromia.yaml sets the rule {name}, so no request removes it");
+            let place = name.rsplit_once('.').map_or(name.as_str(), |(list, _)| list);
+            return Err(Fault::new(ErrorCode::InvalidRequest, text)
+                .with_hint(format!("change `{place}` in dromia.yaml and restart the server")));
+        }
         let rules = self.ports.store.approval_rules(scope).await.map_err(read_fault)?;
         let rule = rules.into_iter().find(|rule| rule.name == name).ok_or_else(|| {
             Fault::new(ErrorCode::ApprovalRuleNotFound, format!("there is no rule {name:?}"))

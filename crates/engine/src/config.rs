@@ -1,7 +1,7 @@
 //! What the operator decides about the engine, with its defaults.
 
 use dromia_contracts::Actor;
-use dromia_contracts::approval::{BoundFiles, Rule, RuleAnswer};
+use dromia_contracts::approval::{BoundFiles, DeclaredRule};
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use jiff::SignedDuration;
@@ -73,15 +73,6 @@ pub struct ApprovalsConfig {
     pub files: BoundFiles,
     /// The rules that answer for every tenant.
     pub rules: Vec<DeclaredRule>,
-}
-
-/// A rule of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeclaredRule {
-    /// What it answers.
-    pub answer: RuleAnswer,
-    /// Which calls it answers.
-    pub rule: Rule,
 }
 
 impl Default for ApprovalsConfig {

@@ -52,7 +52,7 @@ mod tokens;
 
 pub use crate::binding::Bound;
 pub use crate::carry::check_session_file;
-pub use crate::config::{ApprovalsConfig, DeclaredRule, EngineConfig, Objection, SecondOpinion};
+pub use crate::config::{ApprovalsConfig, EngineConfig, Objection, SecondOpinion};
 pub use crate::core::{Engine, Ports};
 pub use crate::decide::{Decision, Input, Next, decide};
 pub use crate::state::{RunState, apply};

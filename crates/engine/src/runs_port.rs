@@ -1,7 +1,7 @@
 //! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::approval::{Approval, ApprovalRule, DeclaredRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{
@@ -108,6 +108,10 @@ impl Runs for Engine {
 
     fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
         Box::pin(async move { self.core.approval_rule_add(&scope, rule).await })
+    }
+
+    fn approval_rules_declared(&self) -> Vec<DeclaredRule> {
+        self.core.config.approvals.rules.clone()
     }
 
     fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {

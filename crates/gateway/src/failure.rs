@@ -187,7 +187,10 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ApprovalNotFound => Some("list the approvals with `dromia approval list --all`"),
         ErrorCode::ApprovalClosed => Some("see how it came to that with `dromia approval show`"),
         ErrorCode::ApprovalOutdated => {
-            Some("deny it with `dromia approval deny`; the agent may ask again for what is there now")
+            Some(
+                "put the files back as they were, or deny it with `dromia approval deny`; the agent may ask again for what is \
+                 there now",
+            )
         }
         ErrorCode::ApprovalRuleNotFound => Some("list the rules with `dromia approval rule list`"),
         ErrorCode::LoopDetected => Some("look at its calls with `dromia run show` and ask in other words"),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState, DeclaredRule};
 use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::Capability;
 use dromia_contracts::cost::Attempt;
@@ -114,6 +114,8 @@ pub(crate) fn approval(approval: Approval, now: Timestamp) -> api::approval::App
         cools_until: approval.cools_until,
         cools_in_seconds: cooling,
         opinion: approval.standing.opinion,
+        // Whoever refuses leaves an answer; the server does where nobody could be asked, and leaves none.
+        unattended: state == ApprovalState::Denied && answer.is_none(),
         answered_by: answer.as_ref().map(|answer| answer.by.to_string()),
         answered_at: answer.as_ref().map(|answer| answer.at),
         answer_reason: answer.map(|answer| answer.reason).filter(|reason| !reason.is_empty()),
@@ -131,6 +133,26 @@ pub(crate) fn approval_rule(rule: ApprovalRule) -> api::approval::ApprovalRule {
         owner: rule.owner.to_string(),
         created_at: rule.created_at,
         expires_at: rule.expires_at,
+        declared: false,
+    }
+}
+
+/// Writes a rule of the configuration, which is no row: it ends with the file that says it.
+pub(crate) fn declared_rule(
+    name: String,
+    rule: &DeclaredRule,
+    now: Timestamp,
+) -> api::approval::ApprovalRule {
+    api::approval::ApprovalRule {
+        name,
+        answer: rule.answer,
+        rule: rule.rule.to_string(),
+        agent: None,
+        session: None,
+        owner: "dromia.yaml".to_owned(),
+        created_at: now,
+        expires_at: Timestamp::MAX,
+        declared: true,
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Capability {
     List(Listing),
     /// Ask whether the gate would let a call through; exits with 4 if it would not
     #[command(
-        after_help = "Examples:\n  dromia capability check scribe file.write '{\"path\":\"out/a.md\",\"content\":\"\"}'\n  dromia capability check scribe file.read '{\"path\":\"a\"}' --token \"$TOKEN\"\n\nNothing is done. With --token the call is allowed if that token covers it and the gate lets it through then."
+        after_help = "Examples:\n  dromia capability check scribe file.write '{\"path\":\"out/a.md\",\"content\":\"\"}'\n  dromia capability check scribe file.read '{\"path\":\"a\"}' --token \"$TOKEN\"\n\nNothing is done. Rules of approvals (dromia approval rule list) are asked too, but for those of one session. With --token the call is allowed if that token covers it and the gate lets it through then."
     )]
     Check(CheckCapability),
     /// Show what each capability of an agent says of a call, and which block of it decides

@@ -176,9 +176,16 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
     match command {
         args::ApprovalRule::List => {
             let list: List<ApprovalRule> = cli.client.get("/v1/approval-rules").await?;
-            let heads = ["name", "answer", "agent", "owner", "until", "rule"];
+            let heads = ["name", "answer", "agent", "owner", "until", "set in", "rule"];
             let handles = Handles::read(cli, output).await;
-            print_list(output, &list, &heads, |rule| rule_row(rule, &handles))
+            let done = print_list(output, &list, &heads, |rule| rule_row(rule, &handles))?;
+            if !output.is_json() && !list.items.is_empty() {
+                let tools: List<Tool> = cli.client.get("/v1/tools").await?;
+                for text in list.items.iter().filter_map(|rule| dead(rule, &tools.items)) {
+                    output.notice(&text)?;
+                }
+            }
+            Ok(done)
         }
         args::ApprovalRule::Add(add) => {
             let body = SetApprovalRule {
@@ -211,6 +218,11 @@ async fn rule(cli: &Cli<'_>, command: args::ApprovalRule, output: &mut Output<'_
         }
         args::ApprovalRule::Test(test) => {
             let rule = Rule::parse(&test.rule).map_err(|error| Error::Usage(error.to_string()))?;
+            let tools: List<Tool> = cli.client.get("/v1/tools").await?;
+            // What answers no call would be taken for a rule for which no call has come yet.
+            if let Some(problem) = never_answers(&rule, &tools.items) {
+                return Err(Error::Usage(problem));
+            }
             let known = newest(cli).await?;
             let fits = |approval: &Approval| rule.matches(&approval.tool, &approval.arguments);
             let list = List { items: known.into_iter().filter(fits).collect(), next: None };
@@ -226,6 +238,25 @@ fn may_stand(rule: &Rule, tools: &[Tool]) -> bool {
     let roles: Vec<_> = tool.roles.iter().map(|(name, role)| (name.clone(), *role)).collect();
     let known = RuleTool { parameters: &tool.arguments, roles: &roles, runs_programs: tool.limits.is_some() };
     rule.barred(RuleAnswer::Allow, &known).is_none()
+}
+
+/// Says why a rule answers no call at all, whatever it answers, and what to write instead.
+fn never_answers(rule: &Rule, tools: &[Tool]) -> Option<String> {
+    let Some(tool) = tools.iter().find(|tool| tool.name == rule.tool()) else {
+        return Some(format!("there is no tool {:?}; `dromia tool list` lists them", rule.tool()));
+    };
+    let known = RuleTool { parameters: &tool.arguments, roles: &[], runs_programs: false };
+    // A rule that denies may be as wide as it likes, so nothing else bars it.
+    let barred = rule.barred(RuleAnswer::Deny, &known)?;
+    let hint = barred.hint.map(|hint| format!("; {hint}"));
+    Some(format!("{}{}", barred.problem, hint.unwrap_or_default()))
+}
+
+/// Says that a rule which stands answers no call, as one may that was added before such were refused, or whose tool is gone.
+fn dead(rule: &ApprovalRule, tools: &[Tool]) -> Option<String> {
+    let read = Rule::stored(&rule.rule).ok()?;
+    let problem = never_answers(&read, tools)?;
+    Some(format!("{} answers nothing: {}", rule.name, shown(&problem)))
 }
 
 /// The newest approvals, whether they need an answer or not.
@@ -253,6 +284,9 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
     } else {
         shown(&approval.approvers.join(", "))
     };
+    // What is over waits for nobody, and takes no answer.
+    let while_open = |text: String| if approval.state.is_open() { text } else { String::new() };
+    let refused = "at once: nobody attends the session that asked (approvals.unattended)";
     let text = pairs(&[
         ("approval", approval.id.to_string()),
         ("state", approval.state.to_string()),
@@ -261,9 +295,13 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
         ("run", format!("{} {}", approval.run, approval.call)),
         ("asked by", format!("{}: {}", shown(&approval.rule), shown(&approval.reason))),
         ("second opinion", approval.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
-        ("run waits", format!("until {}", time(approval.holds_until))),
-        ("begins by itself", approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
-        ("answer", format!("until {}, by {who}", time(approval.expires_at))),
+        ("refused", if approval.unattended { refused.to_owned() } else { String::new() }),
+        ("run waits", while_open(format!("until {}", time(approval.holds_until)))),
+        (
+            "begins by itself",
+            while_open(approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
+        ),
+        ("answer", while_open(format!("until {}, by {who}", time(approval.expires_at)))),
         ("answered", answered.unwrap_or_default()),
         ("did not run", unrun.unwrap_or_default()),
         ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
@@ -356,7 +394,8 @@ fn row(approval: &Approval, handles: &Handles, steps: &Steps) -> Vec<String> {
     let until = match approval.cools_in_seconds {
         // Until then it may be refused.
         Some(seconds) => format!("begins in {}", span(seconds)),
-        None => time(approval.expires_at),
+        None if approval.state.is_open() => time(approval.expires_at),
+        None => String::new(),
     };
     let (id, state) = (approval.id.to_string(), approval.state.to_string());
     // Calls of one step have one mark.
@@ -368,8 +407,10 @@ fn rule_row(rule: &ApprovalRule, handles: &Handles) -> Vec<String> {
         rule.name.clone(),
         rule.answer.to_string(),
         whose(rule, handles),
-        rule.owner.clone(),
-        time(rule.expires_at),
+        if rule.declared { String::new() } else { rule.owner.clone() },
+        if rule.declared { String::new() } else { time(rule.expires_at) },
+        // No command changes one of the file.
+        if rule.declared { "dromia.yaml" } else { "" }.to_owned(),
         shown(&rule.rule),
     ]
 }
@@ -386,6 +427,28 @@ fn whose(rule: &ApprovalRule, handles: &Handles) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_of_before_that_answers_no_call_is_told() {
+        let tool = serde_json::json!({
+            "name": "exec", "description": "Runs.", "effect": "unkeyed", "roles": {},
+            "result_label": "untrusted/agent", "privileged": false,
+            "arguments": {"type": "object", "properties": {"argv": {"type": "array"}, "cwd": {"type": "string"}}},
+        });
+        let tools: Vec<Tool> = vec![serde_json::from_value(tool).expect("a tool")];
+        let told = |text: &str| {
+            let rule = serde_json::json!({
+                "name": "n4", "answer": "deny", "rule": text, "owner": "cli:0",
+                "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z",
+            });
+            dead(&serde_json::from_value(rule).expect("a rule"), &tools)
+        };
+        assert_eq!(told(r#"exec argv=["git","push"]"#), None);
+        assert_eq!(told("exec cwd=5"), None, "what was stored means the text, too");
+        let never = told("exec argv=git*").expect("it is told");
+        assert!(never.starts_with("n4 answers nothing: argv of exec is a list"), "{never}");
+        assert!(told("nope x=y").is_some_and(|never| never.contains("there is no tool")));
+    }
 
     #[test]
     fn a_span_is_told_in_its_two_greatest_units() {

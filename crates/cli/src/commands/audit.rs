@@ -4,6 +4,7 @@
 use dromia_api::audit::{Begun, Decided, EVENT_BEGUN, EVENT_RECORD, Explained, Record};
 use dromia_api::{List, shown};
 
+use super::handles::Handles;
 use super::{Cli, listing, print_list};
 use crate::args::{self, Records};
 use crate::client::{encoded, parse};
@@ -14,7 +15,10 @@ use crate::saved::save;
 use crate::sse::{Event, Follower, Stream, Taken};
 
 /// The columns of a listing; what has no bound of its own comes last.
-const HEADS: [&str; 5] = ["at", "kind", "actor", "id", "what"];
+const HEADS: [&str; 6] = ["at", "kind", "actor", "agent", "id", "what"];
+
+/// How many characters of what an agent is called stand in a listing, which the ids of records fill already.
+const AGENT_SHOWN: usize = 16;
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
@@ -23,7 +27,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output
             filters.push(("newest", query.newest.then(|| "true".to_owned())));
             let path = listing("/v1/audit", &query.page, &filters);
             let list: List<Record> = cli.client.get(&path).await?;
-            print_list(output, &list, &HEADS, row)
+            let handles = Handles::read(cli, output).await;
+            print_list(output, &list, &HEADS, |record| listed(record, &handles))
         }
         args::Audit::Tail(tail) => follow(cli, &tail, output).await,
         args::Audit::Explain(record) => {
@@ -172,6 +177,20 @@ fn followed(record: &Record) -> String {
     row(record).iter().map(|cell| shown(cell)).collect::<Vec<_>>().join("  ")
 }
 
+/// A record in a listing, with what its agent is called.
+fn listed(record: &Record, handles: &Handles) -> Vec<String> {
+    let mut cells = row(record);
+    let agent = record.agent.map(|agent| handles.of(agent)).unwrap_or_default();
+    let mut shown: String = agent.chars().take(AGENT_SHOWN).collect();
+    if shown.len() < agent.len() {
+        shown.push('…');
+    }
+    // Behind who did it.
+    cells.insert(3, shown);
+    cells
+}
+
+/// A record as far as nobody need be asked for names.
 fn row(record: &Record) -> Vec<String> {
     vec![
         time(record.at),
@@ -215,8 +234,8 @@ fn text(explained: &Explained) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dromia_api::Digest;
     use dromia_api::audit::Fact;
+    use dromia_api::{AgentId, Digest};
 
     use super::*;
 
@@ -269,14 +288,16 @@ mod tests {
             what: Some("exec".to_owned()),
             decision: Some(Decided::Allow),
             rule: Some("grant exec".to_owned()),
+            agent: Some(AgentId::from_bytes([9; 16])),
             ..record()
         };
-        let rows = [record(), ended, judged].iter().map(row).collect();
+        let rows =
+            [record(), ended, judged].iter().map(|record| listed(record, &Handles::default())).collect();
         insta::assert_snapshot!(crate::output::table(None, &HEADS, rows), @r"
-        AT                    KIND           ACTOR  ID      WHAT
-        2026-01-02 03:04:05Z  token_revoked  cli:0  act:17  tok_1
-        2026-01-02 03:04:05Z  token_revoked  cli:0  act:17  ok
-        2026-01-02 03:04:05Z  tool_started          act:17  exec: allow, grant exec
+        AT                    KIND           ACTOR  AGENT              ID      WHAT
+        2026-01-02 03:04:05Z  token_revoked  cli:0                     act:17  tok_1
+        2026-01-02 03:04:05Z  token_revoked  cli:0                     act:17  ok
+        2026-01-02 03:04:05Z  tool_started          agt_090909090909…  act:17  exec: allow, grant exec
         ");
     }
 

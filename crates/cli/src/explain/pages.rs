@@ -243,8 +243,8 @@ pub(super) const fn page(code: ErrorCode) -> Page {
         ErrorCode::ApprovalOutdated => says(
             "files that the call's program could execute have changed since the approval was asked for, so the call would not \
              begin; nothing was answered",
-            "`dromia approval deny ID` tells the agent, which may ask again for what is there now; where other runs write to the \
-             workspace all the time, `dromia config explain approvals.files`",
+            "put the files back as they were and approve again, or `dromia approval deny ID` tells the agent, which may ask again \
+             for what is there now; where other runs write to the workspace all the time, `dromia config explain approvals.files`",
         ),
         ErrorCode::ApprovalRuleNotFound => {
             says("no rule of approvals has this name", "`dromia approval rule list` lists them")

@@ -35,6 +35,9 @@ impl Rule {
         if let Some(problem) = self.never_answers(tool.parameters) {
             return barred(problem);
         }
+        if let Some(mistyped) = self.mistyped(tool.parameters) {
+            return Some(mistyped);
+        }
         if answer == RuleAnswer::Deny {
             return None;
         }

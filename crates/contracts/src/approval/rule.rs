@@ -11,6 +11,8 @@
 //!
 //! Which rules may stand is not decided here: who adds one knows which tools run programs.
 
+mod typed;
+
 use std::cmp::Ordering;
 use std::fmt;
 

@@ -4,8 +4,8 @@
 //! program is told, and one that allows says where the tool aims.
 
 use dromia_contracts::Actor;
-use dromia_contracts::approval::{Barred, BoundFiles, Rule, RuleAnswer, RuleTool};
-use dromia_engine::{ApprovalsConfig, DeclaredRule};
+use dromia_contracts::approval::{Barred, BoundFiles, DeclaredRule, Rule, RuleAnswer, RuleTool};
+use dromia_engine::ApprovalsConfig;
 use dromia_tools::Toolbox;
 use jiff::SignedDuration;
 use schemars::JsonSchema;

@@ -195,6 +195,12 @@ const GUARDS: [Guard; 53] = [
     guard("asking", "engine/src/owner.rs", "self.advised(", "an_opinion_that_is_not_asked_for_is_caught"),
     guard(
         "asking",
+        "contracts/src/approval/barred.rs",
+        "self.mistyped(",
+        "a_rule_that_no_call_can_fit_is_caught",
+    ),
+    guard(
+        "asking",
         "engine/src/owner/approving.rs",
         ".tools.contents(",
         "a_program_whose_files_changed_since_is_caught",

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::approval::{
-    ARGUMENTS_BYTES_MAX, Approval, ApprovalRule, ApprovalState, ArgumentOrigin, BoundParts, OPEN_MAX, Origin,
-    QUOTE_BYTES_MAX, Rule, RuleAnswer, WAITING_MAX,
+    ARGUMENTS_BYTES_MAX, Approval, ApprovalState, ArgumentOrigin, BoundParts, OPEN_MAX, Origin,
+    QUOTE_BYTES_MAX, RuleAnswer, RuledCall, WAITING_MAX,
 };
 use dromia_contracts::content::{InputMessage, Part};
 use dromia_contracts::label::{Integrity, Label};
@@ -176,17 +176,13 @@ impl Owner {
         let standing = self.core.ports.store.approval_rules(&self.scope).await.map_err(|_| Lost::Store)?;
         // A call that runs by itself was asked for in another session.
         let session = self.state.approved_call().map_or(self.session, |approved| approved.session);
-        let counts = |rule: &&ApprovalRule| {
-            rule.counts(self.agent.id, session, now)
-                && Rule::stored(&rule.rule).is_ok_and(|rule| rule.matches(&call.tool, &call.arguments))
+        let ruled = RuledCall {
+            agent: self.agent.id,
+            session: Some(session),
+            tool: &call.tool,
+            arguments: &call.arguments,
         };
-        let standing = standing.iter().filter(counts).map(|rule| (rule.answer, rule.name.clone()));
-        let declared = self.core.config.approvals.rules.iter();
-        let declared = declared
-            .filter(|declared| declared.rule.matches(&call.tool, &call.arguments))
-            .map(|declared| (declared.answer, format!("dromia.yaml: {}", declared.rule)));
-        // Deny is the greater answer.
-        let strongest = declared.chain(standing).max_by_key(|(answer, _)| *answer);
+        let strongest = ruled.answered_by(&self.core.config.approvals.rules, &standing, now);
         Ok(strongest.map(|(answer, name)| match answer {
             RuleAnswer::Allow => Judgement::Allowed {
                 call: call.clone(),

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::List;
 use dromia_api::approval::{AnswerApproval, Approval, ApprovalRule, ReachKind, SetApprovalRule};
-use dromia_contracts::approval::{ALSO_MAX, RULES_MAX};
+use dromia_contracts::approval::{ALSO_MAX, DeclaredRule};
 use dromia_contracts::runs::{Answer as Given, NewRule, Reach};
 use dromia_contracts::store::{ApprovalFilter, Page};
 use dromia_contracts::token::TokenScope;
@@ -111,9 +111,14 @@ pub(crate) async fn answer(
 }
 
 pub(crate) async fn rules(State(core): State<Shared>, caller: Caller) -> Answer<Json<List<ApprovalRule>>> {
+    let now = core.ports.runtime.clock.now();
+    let declared = core.ports.runs.approval_rules_declared();
+    let declared = DeclaredRule::named(&declared).map(|(name, rule)| wire::declared_rule(name, rule, now));
+    let mut items: Vec<ApprovalRule> = declared.collect();
     let rules = core.ports.store.approval_rules(&caller.scope).await?;
-    let items = rules.into_iter().map(wire::approval_rule).collect();
-    Ok(Json(List::page(items, RULES_MAX + 1, |rule: &ApprovalRule| rule.name.clone())))
+    items.extend(rules.into_iter().map(wire::approval_rule));
+    // Both are bounded where they are made.
+    Ok(Json(List { items, next: None }))
 }
 
 pub(crate) async fn rule_set(

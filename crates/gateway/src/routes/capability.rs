@@ -12,6 +12,7 @@ use dromia_api::capability::{
     Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
 };
 use dromia_contracts::agent::Agent;
+use dromia_contracts::approval::{RuleAnswer, RuledCall};
 use dromia_contracts::capability::{self, CapabilityUse, NewCapability};
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Action, Principal, Verdict};
@@ -154,7 +155,7 @@ pub(crate) async fn check(
         // What is presented and does not cover the call is not made up for by the agent's own rights.
         Some(denied) if is_presented => denied,
         // What covers a call is one right among others: permissions and policies may still forbid it.
-        _ => judged(&core, &scope, &agent, &call).await?,
+        _ => ruled(&core, &scope, agent.id, &call, judged(&core, &scope, &agent, &call).await?).await?,
     };
     let (allowed, rule, reason, policy) = match verdict {
         Verdict::Allow { rule, policy } => (true, rule, String::new(), policy),
@@ -186,6 +187,37 @@ async fn judged(core: &Core, scope: &Scope, agent: &Agent, call: &PreparedCall) 
         plan: Planning::OPEN,
     };
     Ok(core.ports.gate.judge(principal, Action::Tool(&call)))
+}
+
+/// Asks the rules of approvals, where the call would wait for a person or for its time. They answer ahead, and nobody is asked.
+/// The call is of no session, so those of a session say nothing.
+async fn ruled(
+    core: &Core,
+    scope: &Scope,
+    agent: AgentId,
+    call: &PreparedCall,
+    verdict: Verdict,
+) -> Answer<Verdict> {
+    let (word, rule, reason, policy) = match &verdict {
+        Verdict::Ask { rule, reason, policy } => (Checked::ASK, rule, reason, *policy),
+        Verdict::Delay { rule, reason, policy } => (Checked::DELAY, rule, reason, *policy),
+        Verdict::Allow { .. } | Verdict::Deny { .. } => return Ok(verdict),
+    };
+    let standing = core.ports.store.approval_rules(scope).await?;
+    let declared = core.ports.runs.approval_rules_declared();
+    let now = core.ports.runtime.clock.now();
+    let asked = RuledCall { agent, session: None, tool: &call.tool, arguments: &call.arguments };
+    Ok(match asked.answered_by(&declared, &standing, now) {
+        None => verdict,
+        Some((RuleAnswer::Allow, name)) => {
+            Verdict::Allow { rule: format!("approval rule {name} for {word} {rule}"), policy }
+        }
+        Some((RuleAnswer::Deny, name)) => Verdict::Deny {
+            rule: format!("approval rule {name}"),
+            reason: format!("a rule refuses it ahead, so nobody is asked ({reason})"),
+            policy,
+        },
+    })
 }
 
 /// Says why none of what was looked at covers a call; nothing where one does.

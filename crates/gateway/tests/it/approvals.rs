@@ -1,7 +1,7 @@
 //! Approvals over HTTP: the exact call is shown, an answer goes as far as it may, and a rule takes more than an answer.
 
 use dromia_contracts::ApprovalId;
-use dromia_contracts::approval::{ALSO_MAX, Approval, ApprovalState};
+use dromia_contracts::approval::{ALSO_MAX, Approval, ApprovalState, DeclaredRule, Rule, RuleAnswer};
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::token::{TokenScope, TokenScopes};
 use jiff::Timestamp;
@@ -71,6 +71,38 @@ async fn whoever_may_answer_may_not_answer_for_calls_that_nobody_saw() {
         let refused = ask_as(&world, scope, "PUT", "/v1/approval-rules/mine", rule).await;
         assert_eq!(refused.status, 403, "{scope}");
     }
+}
+
+#[tokio::test]
+async fn rules_of_the_configuration_are_listed_before_those_of_the_tenant() {
+    let world = World::new().await;
+    let rule = Rule::parse("file.write path=notes/**").expect("it is read");
+    world.rooms.lock().declared_rules.push(DeclaredRule { answer: RuleAnswer::Deny, rule });
+    let listed = world.ask("GET", "/v1/approval-rules", "").await.json();
+    let rules = listed["items"].as_array().expect("rules");
+    assert_eq!(rules.len(), 2, "{listed}");
+    assert_eq!(
+        (&rules[0]["name"], &rules[0]["declared"], &rules[0]["rule"]),
+        (&json!("approvals.deny.0"), &json!(true), &json!("file.write path=notes/**"))
+    );
+    assert_eq!(rules[1]["declared"], json!(false), "{listed}");
+    assert!(listed["next"].is_null(), "it is one page: {listed}");
+}
+
+#[tokio::test]
+async fn a_refusal_because_nobody_attends_says_so_and_one_of_a_person_does_not() {
+    let world = World::new().await;
+    let path = format!("/v1/approvals/{}", world.ours.approval);
+    for (_, approval) in &mut world.rooms.lock().approvals {
+        approval.state = ApprovalState::Denied;
+    }
+    assert_eq!(world.ask("GET", &path, "").await.json()["unattended"], json!(true));
+    for (_, approval) in &mut world.rooms.lock().approvals {
+        approval.state = ApprovalState::Holding;
+    }
+    let answer = format!("{path}/answer");
+    let denied = ask_as(&world, TokenScope::Approve, "POST", &answer, r#"{"approve":false}"#).await.json();
+    assert_eq!((&denied["state"], &denied["unattended"]), (&json!("denied"), &json!(null)), "{denied}");
 }
 
 #[tokio::test]

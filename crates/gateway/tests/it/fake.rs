@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{Agent, AgentConfig, Tenant};
-use dromia_contracts::approval::{Approval, ApprovalRule};
+use dromia_contracts::approval::{Approval, ApprovalRule, DeclaredRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{ImportLabels, Live, NewInput, NewToken};
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub budgets: Vec<(TenantId, Budget)>,
     pub approvals: Vec<(TenantId, Approval)>,
     pub approval_rules: Vec<(TenantId, ApprovalRule)>,
+    /// The rules of the configuration.
+    pub declared_rules: Vec<DeclaredRule>,
     /// How far each import believed its file.
     pub imported: Vec<ImportLabels>,
     /// Who took which session out.

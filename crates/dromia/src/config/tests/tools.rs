@@ -311,6 +311,16 @@ fn a_rule_of_the_file_may_speak_of_a_tool_of_ones_own_and_says_where_it_aims() {
         let told = refused(&format!("{bank}approvals: {{ allow: ['{rule}'] }}\n"));
         assert!(told.contains(says), "{rule}\n{told}");
     }
+    for rule in ["exec argv=git*", "exec argv=**push**", "exec timeout_s=*", "file.write path:=3"] {
+        for answer in ["allow", "deny"] {
+            let told = refused(&format!("approvals: {{ {answer}: ['{rule}'] }}\n"));
+            let place = format!("approvals.{answer}.0: ");
+            assert!(
+                told.contains(&place) && told.contains("so the rule would answer no call: write"),
+                "{told}"
+            );
+        }
+    }
     let told = refused("approvals: { deny: ['file.write pth=a'] }\n");
     assert!(told.contains("approvals.deny.0: file.write takes no argument pth"), "{told}");
 }

@@ -35,7 +35,10 @@ pub(super) fn approvals() -> Vec<Operation> {
             ErrorCode::AgentTerminated,
         ]),
         Operation::new("GET", "/v1/approval-rules", "approval_rule_list", "List rules that answer approvals")
-            .gives::<List<ApprovalRule>>(200, "All rules, by name."),
+            .gives::<List<ApprovalRule>>(
+                200,
+                "All rules: those of the configuration, then the others by name.",
+            ),
         Operation::new("PUT", "/v1/approval-rules/{rule}", "approval_rule_set", "Set a rule")
             .takes::<SetApprovalRule>()
             .gives::<ApprovalRule>(200, "The rule, as it matches.")

@@ -1,7 +1,7 @@
 //! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
-use dromia_contracts::approval::{Answered, Approval, ApprovalRule};
+use dromia_contracts::approval::{Answered, Approval, ApprovalRule, DeclaredRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::content::{AssistantMessage, Part, parts_text};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
@@ -421,6 +421,10 @@ impl Runs for Rooms {
         inner.approval_rules.retain(|(tenant, known)| *tenant != scope.tenant() || known.name != rule.name);
         inner.approval_rules.push((scope.tenant(), rule.clone()));
         ready(Ok(rule))
+    }
+
+    fn approval_rules_declared(&self) -> Vec<DeclaredRule> {
+        self.lock().declared_rules.clone()
     }
 
     fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {

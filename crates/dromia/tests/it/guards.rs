@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 53] = [
+const GUARDS: [Guard; 54] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",

@@ -22,6 +22,7 @@ mod live;
 mod right;
 mod root;
 mod sought;
+mod standing;
 mod token;
 
 pub use self::keeper::StoreCapabilities;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentState};
 use dromia_contracts::capability::{
-    Capabilities as _, Capability, CapabilityUse, NewCapability, held_by, within,
+    Capabilities as _, Capability, CapabilityState, CapabilityUse, NewCapability, held_by, within,
 };
 use dromia_contracts::egress::{Line, Method, Reaches};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
@@ -298,7 +298,11 @@ async fn what_an_erased_agent_handed_on_ends_at_once() {
 
     // Whoever reads the store from then on finds the same, also before the last row is gone.
     let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
-    assert_eq!((listed.len(), listed.iter().any(|row| row.id == parent.id)), (3, false));
+    assert_eq!((listed.len(), listed.iter().any(|(row, _)| row.id == parent.id)), (3, false));
+    let state = |id: CapabilityId| listed.iter().find(|(row, _)| row.id == id).map(|(_, state)| *state);
+    let gone = Some(CapabilityState::ParentGone);
+    assert_eq!([child.id, grandchild.id].map(state), [gone; 2]);
+    assert_eq!(state(own.id), Some(CapabilityState::Active));
     let later = House::later(house);
     assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
     assert_eq!(later.words(0).await, Vec::<String>::new());
@@ -501,6 +505,8 @@ async fn a_capability_of_a_key_that_was_given_up_is_caught() {
     vault.reset(house.scope()).await.expect("nobody opens the tenant's key any more");
     let after = house.judged(0, &write("docs/a")).await;
     assert!(after.is_err(), "its root key is gone: {after:?}");
+    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
+    assert!(listed.iter().all(|(_, state)| *state != CapabilityState::Active), "{listed:?}");
     // Without a restart, what is granted from now on counts.
     house.grant(0, &["file:write:docs"]).await;
     assert!(house.judged(0, &write("docs/a")).await.is_ok());

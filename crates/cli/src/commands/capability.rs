@@ -40,7 +40,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
         args::Capability::Revoke(name) => {
             let path = format!("/v1/capabilities/{}", name.capability);
             let revoked: Capability = cli.client.delete(&path).await?;
-            output.show(&revoked, |revoked| format!("{} is {}", revoked.id, revoked.state.as_str()))?;
+            output.show(&revoked, ended)?;
             output.notice("what was made from it counts no more either")?;
             Ok(Exit::Done)
         }
@@ -101,6 +101,12 @@ async fn made(cli: &Cli<'_>, made: &CapabilityMade, output: &mut Output<'_>) -> 
         record.id
     ))?;
     Ok(Exit::Done)
+}
+
+/// Says how one stands that was taken back, and since when: it may have been taken back before.
+fn ended(revoked: &Capability) -> String {
+    let since = revoked.revoked_at.map(|at| format!(" since {}", time(at))).unwrap_or_default();
+    format!("{} is {}{since}", revoked.id, revoked.state.as_str())
 }
 
 fn verdict(checked: &Checked) -> String {
@@ -206,5 +212,9 @@ mod tests {
         let row = row(&capability, &Handles::default());
         assert_eq!(row[3], "parent_revoked");
         assert!(row[5].starts_with("all, 30000 ms a call of cap_0101"), "{row:?}");
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let revoked = Capability { state: CapabilityState::Revoked, revoked_at: Some(at), ..capability };
+        let told = ended(&revoked);
+        assert!(told.ends_with(&format!(" is revoked since {}", time(at))), "{told}");
     }
 }

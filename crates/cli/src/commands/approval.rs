@@ -415,6 +415,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_span_is_told_in_its_two_greatest_units() {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m 0s"), (599, "9m 59s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
     fn the_legend_keeps_to_the_width_of_a_terminal_whatever_is_painted() {
         let plain = |_: Style, word: &str| word.to_owned();
         let wide = "[default] what the tool takes by itself · [said] said by somebody trusted · [written] written by the \
@@ -427,15 +436,6 @@ mod tests {
             assert_eq!(told.replace('\n', " · "), wide);
             assert_eq!(told.lines().count(), lines, "{told}");
             assert_eq!(legend(Some(columns), &painted).lines().count(), lines);
-        }
-    }
-
-    #[test]
-    fn a_span_is_told_in_its_two_greatest_units() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m 0s"), (599, "9m 59s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
-        {
-            assert_eq!(span(seconds), text);
         }
     }
 }

@@ -284,7 +284,10 @@ mod tests {
 
     /// Puts a secret of another tenant beside what is there, sealed with a key that the home does not have.
     fn sealed_otherwise_too(planted: &Planted) {
-        let file = KeyFile::new(planted.home.root().join("other.key"), world::runtime().ids);
+        let path = planted.home.root().join("other.key");
+        fs::write(&path, format!("dromia-vault-key-1 {}\n", "1e".repeat(32))).expect("is written");
+        chmod(&path, 0o600);
+        let file = KeyFile::new(path, world::runtime().ids);
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let store =

@@ -1,7 +1,6 @@
 //! Capabilities on the wire: rights of agents that are signed, narrowed, handed on and taken back.
 
-use dromia_contracts::capability::CapabilityUse;
-use dromia_contracts::token::TokenState;
+use dromia_contracts::capability::{CapabilityState, CapabilityUse};
 use dromia_contracts::{AgentId, CapabilityId, Digest};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -46,7 +45,7 @@ pub struct DelegateCapability {
     pub wall_ms_max: Option<u32>,
 }
 
-/// A capability, as it stands by itself.
+/// A capability, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capability {
     /// Its id.
@@ -60,8 +59,8 @@ pub struct Capability {
     pub usage: CapabilityUse,
     /// What it covers, of what its parent does.
     pub rights: Vec<String>,
-    /// Whether it counts by itself; one whose parent does not, does not either.
-    pub state: TokenState,
+    /// Whether it counts; one whose parent was taken back or is gone does not.
+    pub state: CapabilityState,
     /// From when on it counts no more, if ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

@@ -32,7 +32,7 @@ pub use dromia_contracts::approval::{
     Suggestion, hides, shown, suggest,
 };
 pub use dromia_contracts::budget::{Exhausted, Measure, Per, Period};
-pub use dromia_contracts::capability::CapabilityUse;
+pub use dromia_contracts::capability::{CapabilityState, CapabilityUse};
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{Charge, Spent};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};

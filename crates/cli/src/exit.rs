@@ -129,6 +129,24 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// How a command ends that waited for a run which ended with this code, where that is not how a refused request ends:
+    /// nobody refused the command, whose run was begun and failed.
+    pub fn of_run(code: ErrorCode) -> Option<Self> {
+        let ends = match code {
+            ErrorCode::BudgetExhausted => Self::Budget,
+            ErrorCode::ActionDenied
+            | ErrorCode::ModelUnavailable
+            | ErrorCode::ModelRejected
+            | ErrorCode::ModelCut
+            | ErrorCode::ContextExceeded
+            | ErrorCode::LoopDetected => Self::RunFailed,
+            _ => return None,
+        };
+        (ends != Self::from(code)).then_some(ends)
+    }
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
@@ -223,6 +241,13 @@ mod tests {
             let line = topic.lines().find(|line| line.trim().starts_with(&format!("{} ", exit.code())));
             assert!(line.is_some_and(|line| line.ends_with(exit.meaning())), "{exit:?}: {topic}");
         }
+    }
+
+    #[test]
+    fn a_run_that_a_refusal_ended_has_failed_and_the_command_was_not_refused() {
+        let other: Vec<_> = ErrorCode::ALL.iter().filter(|code| Exit::of_run(**code).is_some()).collect();
+        assert_eq!(other, [&ErrorCode::ActionDenied], "the others end with one code either way");
+        assert_eq!(Exit::of_run(ErrorCode::ActionDenied), Some(Exit::RunFailed));
     }
 
     #[test]

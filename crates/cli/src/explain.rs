@@ -41,6 +41,9 @@ pub(crate) struct Explained {
     /// The exit code of a command that meets it; a rule has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<u8>,
+    /// The exit code of a command whose run ended with it, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_exit: Option<u8>,
 }
 
 impl Explained {
@@ -58,17 +61,28 @@ impl Explained {
             todo: page.todo,
             http_status: Some(http_status(code)),
             exit: Some(Exit::from(code).code()),
+            run_exit: Exit::of_run(code).map(Exit::code),
         }
     }
 
     /// What a rule refused is refused again.
     fn of_rule(rule: &Rule) -> Self {
         let (meaning, todo) = (rule.page.meaning, rule.page.todo);
-        Self { code: rule.name, kind: "rule", meaning, retry: "no", todo, http_status: None, exit: None }
+        Self {
+            code: rule.name,
+            kind: "rule",
+            meaning,
+            retry: "no",
+            todo,
+            http_status: None,
+            exit: None,
+            run_exit: None,
+        }
     }
 
     fn travels(&self) -> Option<String> {
-        Some(format!("HTTP {}, exit code {}", self.http_status?, self.exit?))
+        let of_run = self.run_exit.map(|exit| format!("; {exit} where it ends a run")).unwrap_or_default();
+        Some(format!("HTTP {}, exit code {}{of_run}", self.http_status?, self.exit?))
     }
 
     fn retry_text(&self) -> &'static str {
@@ -250,6 +264,14 @@ mod tests {
         do      wait as long as Retry-After says and send it again with the same idempotency key; send fewer at once
         status  HTTP 429, exit code 1
         ");
+    }
+
+    #[test]
+    fn a_code_that_ends_a_run_tells_the_exit_code_of_the_run_too() {
+        let denied = text(&Explained::of(ErrorCode::ActionDenied));
+        assert!(denied.ends_with("HTTP 403, exit code 4; 7 where it ends a run"), "{denied}");
+        let cut = text(&Explained::of(ErrorCode::ModelCut));
+        assert!(cut.ends_with("exit code 7"), "one code is said once: {cut}");
     }
 
     #[test]

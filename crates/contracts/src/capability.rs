@@ -86,6 +86,52 @@ impl CapabilityUse {
     }
 }
 
+/// How a capability stands, with all that it was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CapabilityState {
+    /// It counts.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// Somebody took it back.
+    Revoked,
+    /// Somebody took back what it was made from, so it counts no more.
+    ParentRevoked,
+    /// What it was made from is gone, so it counts no more.
+    ParentGone,
+    /// Its token does not open: it was changed, or signed with a key that the tenant no longer has. It covers nothing.
+    Unreadable,
+}
+
+impl CapabilityState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Active, Self::Expired, Self::Revoked, Self::ParentRevoked, Self::ParentGone, Self::Unreadable];
+
+    /// Returns the state as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::ParentRevoked => "parent_revoked",
+            Self::ParentGone => "parent_gone",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl From<TokenState> for CapabilityState {
+    fn from(own: TokenState) -> Self {
+        match own {
+            TokenState::Active => Self::Active,
+            TokenState::Expired => Self::Expired,
+            TokenState::Revoked => Self::Revoked,
+        }
+    }
+}
+
 /// A capability, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
@@ -166,13 +212,13 @@ pub trait RightsWatch: Send + Sync + fmt::Debug {
 ///
 /// Guarantee: what is answered counts at once, for every call that is judged later in this process.
 pub trait Capabilities: Send + Sync + fmt::Debug {
-    /// Lists the tenant's capabilities, by id.
+    /// Lists the tenant's capabilities, by id, each with how it stands now.
     fn list(
         &self,
         scope: Scope,
         after: Option<CapabilityId>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Capability>, Fault>>;
+    ) -> BoxFuture<'_, Result<Vec<(Capability, CapabilityState)>, Fault>>;
 
     /// Makes a capability: from the tenant's root key, or from one that is there, which it only narrows.
     fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>>;
@@ -215,6 +261,14 @@ mod tests {
         assert_eq!(bound_of(&key("task", capability.to_string())), Some(capability));
         assert_eq!(bound_of(&key("task", "0199c0de".to_owned())), None);
         assert_eq!(bound_of(&key("cli", capability.to_string())), None, "a person may name a place so");
+    }
+
+    #[test]
+    fn a_state_is_written_as_it_is_sent() {
+        for state in CapabilityState::ALL {
+            let sent = serde_json::to_value(state).expect("it is JSON");
+            assert_eq!(sent, serde_json::json!(state.as_str()));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use dromia_api as api;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle, Tenant};
 use dromia_contracts::approval::{Approval, ApprovalRule, ApprovalState, DeclaredRule};
 use dromia_contracts::budget::BudgetUse;
-use dromia_contracts::capability::Capability;
+use dromia_contracts::capability::{Capability, CapabilityState};
 use dromia_contracts::cost::Attempt;
 use dromia_contracts::delivery::{Delivery, DeliveryAttempt, DeliveryRecord, FeedItem};
 use dromia_contracts::run::Run;
@@ -49,9 +49,9 @@ pub(crate) fn token(token: Token, now: Timestamp) -> api::token::Token {
     }
 }
 
-pub(crate) fn capability(capability: Capability, now: Timestamp) -> api::capability::Capability {
+pub(crate) fn capability(capability: Capability, state: CapabilityState) -> api::capability::Capability {
     api::capability::Capability {
-        state: capability.state(now),
+        state,
         id: capability.id,
         holder: capability.holder,
         parent: capability.parent,

@@ -16,12 +16,14 @@
 //! Bounds: [`TOKEN_BYTES_MAX`], [`BLOCKS_MAX`], [`RIGHTS_MAX`] of a block, and [`TIME_MAX`] for a check; what exceeds one is
 //! refused. Randomness and time come in with the call.
 
+mod beside;
 mod finished;
 mod keeper;
 mod live;
 mod right;
 mod root;
 mod sought;
+mod standing;
 mod token;
 
 pub use self::keeper::StoreCapabilities;
@@ -29,7 +31,7 @@ pub(crate) use self::live::Denied;
 pub use self::live::{Fallen, Live, Lost};
 pub use self::right::{Access, COMPONENTS_MAX, PLACE_BYTES_MAX, Resource, Right, RightError};
 pub use self::root::{PublicRoot, ROOT_ID, ROOTS_MAX, RootKey, Roots};
-pub(crate) use self::sought::Sought;
+pub(crate) use self::sought::{HOSTS, Sought};
 pub use self::token::{
     Asked, BLOCKS_MAX, RIGHTS_MAX, Refusal, RevocationId, TIME_MAX, TOKEN_BYTES_MAX, Token, TokenError,
 };

@@ -17,7 +17,7 @@ use dromia_contracts::id::TenantId;
 use dromia_contracts::past;
 use dromia_contracts::tool::{PreparedCall, Sink};
 
-use crate::capability::{Denied, Live, Sought};
+use crate::capability::{Denied, HOSTS, Live, Sought};
 use crate::egress::reach;
 use crate::egress::target::Target;
 use crate::grant::{Grant, parse_grants};
@@ -31,6 +31,10 @@ pub const PRIVILEGED: &str = "privileged";
 
 /// The rule that lets every agent read what its session was told before.
 pub const BUILT_IN: &str = "built in";
+
+/// What is said where nothing lets an agent reach a host.
+const NO_HOST: &str = "this agent is not granted to reach that host in this way; nothing was sent. Trying again will not \
+                       help: only an operator can add \"net:\" or \"net.read:\" and the host to the agent's grants.";
 
 /// Judges by the grants of the agent's configuration, and by the policy whatever they cover.
 #[derive(Debug, Clone)]
@@ -172,8 +176,23 @@ impl GrantGate {
             }
             (Ok(rule), _) => Ok(rule),
             (Err(Some(denied)), _) => Err(Refusal::of(denied)),
+            (Err(None), Action::Tool(call)) => {
+                let beside = self.beside(principal, &Sought::kinds(call));
+                let reason = beside.unwrap_or_else(|| reason(action));
+                Err(Refusal { rule: DEFAULT_DENY.to_owned(), reason })
+            }
             (Err(None), _) => Err(Refusal { rule: DEFAULT_DENY.to_owned(), reason: reason(action) }),
         }
+    }
+
+    /// Says which capability of the principal allows the same at another place, where one does; it decides nothing.
+    fn beside(&self, principal: Principal<'_>, kinds: &[&str]) -> Option<String> {
+        let capabilities = self.capabilities.as_ref()?;
+        let held = capabilities.beside(principal.scope.tenant(), principal.grants, kinds)?;
+        Some(format!(
+            "{held}; nothing was done. Trying again will not help: only an operator can grant more, and `dromia capability \
+             explain` says what each capability allows."
+        ))
     }
 
     /// Finds the capability of the principal that covers what is sought. Whoever holds none is asked nothing.
@@ -239,10 +258,7 @@ impl GrantGate {
             Err(Some(denied)) => Err(Refusal::of(denied)),
             Err(None) => Err(Refusal {
                 rule: DEFAULT_DENY.to_owned(),
-                reason: "this agent is not granted to reach that host in this way; nothing was sent. Trying again \
-                         will not help: only an operator can add \"net:\" or \"net.read:\" and the host to the \
-                         agent's grants."
-                    .to_owned(),
+                reason: self.beside(principal, &[HOSTS]).unwrap_or_else(|| NO_HOST.to_owned()),
             }),
         }
     }

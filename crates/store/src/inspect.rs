@@ -157,6 +157,13 @@ impl Inspector {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The handle of a tenant; nothing where there is no such tenant.
+    pub fn tenant_handle(&self, tenant: TenantId) -> Result<Option<String>, OpenError> {
+        let db = self.connect()?;
+        let mut select = db.prepare("SELECT handle FROM tenants WHERE tenant = ?1")?;
+        Ok(select.query_row([tenant.as_bytes()], |row| row.get(0)).optional()?)
+    }
+
     /// The secrets of a tenant by its handle: their names, servers and placements, as they are stored; 256 at most.
     pub fn secrets(&self, tenant: &str) -> Result<Vec<(String, String, String)>, OpenError> {
         let db = self.connect()?;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use dromia_api::CapabilityId;
 
 use super::Listing;
-use super::value::{duration, lifetime};
+use super::value::{bounded_lifetime, duration};
 
 /// What to do with capabilities.
 #[derive(Debug, Clone, Subcommand)]
@@ -76,7 +76,7 @@ pub struct DelegateCapability {
 #[derive(Debug, Clone, Args)]
 pub struct CapabilityLimits {
     /// How long it counts, such as 10m, 8h or 30d; without it until it is revoked
-    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    #[arg(long, value_name = "TIME", value_parser = bounded_lifetime)]
     pub expires: Option<u64>,
     /// The most time of one call of a program, such as 30s; a call must say that it takes no longer
     #[arg(long, value_name = "TIME", value_parser = duration)]

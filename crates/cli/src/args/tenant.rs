@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use dromia_api::{Handle, TokenScope};
 
 use super::Listing;
-use super::value::lifetime;
+use super::value::bounded_lifetime;
 
 /// What to do with tenants.
 #[derive(Debug, Clone, Subcommand)]
@@ -57,7 +57,7 @@ pub struct CreateToken {
     #[arg(long, value_name = "ROLE", conflicts_with = "scopes")]
     pub role: Option<String>,
     /// How long it works, such as 12h, 30d or 8w; without it until it is revoked
-    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    #[arg(long, value_name = "TIME", value_parser = bounded_lifetime)]
     pub expires: Option<u64>,
 }
 

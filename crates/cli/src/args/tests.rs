@@ -87,6 +87,8 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "token create ci --expires 30",
         "token create ci --expires 0d",
         "token create ci --expires 3y",
+        "token create ci --expires 3651d",
+        "capability grant ops tool:time.now --expires 3651d",
     ] {
         let refused = parsed(line).err().map(|error| error.exit_code());
         assert_eq!(refused, Some(2), "{line}");
@@ -106,6 +108,15 @@ fn a_token_talks_and_reads_unless_scopes_are_named() {
     let seconds =
         ["90s", "5m", "12h", "30d"].map(|time| created(&format!("token new x --expires {time}")).expires);
     assert_eq!(seconds, [Some(90), Some(300), Some(43_200), Some(2_592_000)]);
+}
+
+#[test]
+fn a_life_that_is_too_long_is_told_by_the_word_that_was_typed() {
+    for line in ["token create ci", "capability grant ops tool:time.now"] {
+        let refused = parsed(&format!("{line} --expires 3651d")).unwrap_err().to_string();
+        assert!(refused.contains("--expires") && refused.contains("at most 3650d"), "{refused}");
+        assert!(parsed(&format!("{line} --expires 3650d")).is_ok(), "{line}");
+    }
 }
 
 #[test]

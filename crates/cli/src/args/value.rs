@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dromia_api::cost::CostBy;
+use dromia_api::token::EXPIRES_IN_SECONDS_MAX;
 use dromia_api::{RuleAnswer, RunStatus, TaskState};
 
 /// Reads what cost is grouped by.
@@ -45,6 +46,15 @@ pub(super) fn lifetime(text: &str) -> Result<u64, String> {
         0 => Err("the time must not be zero".to_owned()),
         seconds => Ok(seconds),
     }
+}
+
+/// Reads a life that the server bounds, as of a token or a capability.
+pub(super) fn bounded_lifetime(text: &str) -> Result<u64, String> {
+    let seconds = lifetime(text)?;
+    if seconds > EXPIRES_IN_SECONDS_MAX {
+        return Err(format!("the time is at most {}d", EXPIRES_IN_SECONDS_MAX / (24 * 60 * 60)));
+    }
+    Ok(seconds)
 }
 
 /// Reads a label.

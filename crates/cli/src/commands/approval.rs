@@ -319,15 +319,42 @@ fn card(approval: &Approval, handles: &Handles, unrun: Option<String>, output: &
         lines.push(format!("  {}", shown(&approval.arguments)));
     }
     lines.push(String::new());
-    lines.push(format!(
-        "{} what the tool takes by itself · {} said by somebody trusted · {} written by the model · {} found in something \
-         nobody vouches for",
-        output.paint(SAID, "[default]"),
-        output.paint(SAID, "[said]"),
-        output.paint(WRITTEN, "[written]"),
-        output.paint(FOUND, "[found]")
-    ));
+    let context = output.context();
+    let columns = context.columns.filter(|_| context.out_is_terminal);
+    lines.push(legend(columns, &|style, word| output.paint(style, word)));
     output.painted_lines(&lines.join("\n"))
+}
+
+/// Says what the words behind the arguments mean; on a terminal as many of them in a line as there is place for.
+fn legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String {
+    const BETWEEN: &str = " · ";
+    let words = [
+        (SAID, "[default]", "what the tool takes by itself"),
+        (SAID, "[said]", "said by somebody trusted"),
+        (WRITTEN, "[written]", "written by the model"),
+        (FOUND, "[found]", "found in something nobody vouches for"),
+    ];
+    let (mut told, mut column) = (String::new(), 0);
+    for (style, word, meaning) in words {
+        // What paints a word takes no place.
+        let length = word.len() + 1 + meaning.len();
+        let between = BETWEEN.chars().count();
+        let fits = columns.is_none_or(|columns| column + between + length <= usize::from(columns));
+        match column {
+            0 => {}
+            _ if fits => {
+                told.push_str(BETWEEN);
+                column += between;
+            }
+            _ => {
+                told.push('\n');
+                column = 0;
+            }
+        }
+        told.extend([paint(style, word).as_str(), " ", meaning]);
+        column += length;
+    }
+    told
 }
 
 /// Says to which files the approval of a program is bound.
@@ -456,6 +483,22 @@ mod tests {
             [(0, "0s"), (59, "59s"), (60, "1m 0s"), (599, "9m 59s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
         {
             assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn the_legend_keeps_to_the_width_of_a_terminal_whatever_is_painted() {
+        let plain = |_: Style, word: &str| word.to_owned();
+        let wide = "[default] what the tool takes by itself · [said] said by somebody trusted · [written] written by the \
+                    model · [found] found in something nobody vouches for";
+        assert_eq!(legend(None, &plain), wide, "nothing is broken for a pipe");
+        let painted = |_: Style, word: &str| format!("\u{1b}[1;31m{word}\u{1b}[0m");
+        for (columns, lines) in [(160, 1), (80, 2), (50, 4)] {
+            let told = legend(Some(columns), &plain);
+            assert!(told.lines().all(|line| line.chars().count() <= usize::from(columns)), "{told}");
+            assert_eq!(told.replace('\n', " · "), wide);
+            assert_eq!(told.lines().count(), lines, "{told}");
+            assert_eq!(legend(Some(columns), &painted).lines().count(), lines);
         }
     }
 }

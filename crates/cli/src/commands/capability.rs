@@ -1,13 +1,12 @@
 //! `capability`: grant, hand on, take back, list, and ask what the gate would say.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dromia_api::List;
 use dromia_api::agent::Agent;
 use dromia_api::capability::{
     Capability, CapabilityMade, Checked, DelegateCapability, GrantCapability, Weighed,
 };
-use dromia_api::{CapabilityId, List, TokenState};
 
 use super::handles::Handles;
 use super::{Cli, listing, print_list};
@@ -41,7 +40,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
         args::Capability::Revoke(name) => {
             let path = format!("/v1/capabilities/{}", name.capability);
             let revoked: Capability = cli.client.delete(&path).await?;
-            output.show(&revoked, |revoked| format!("{} is {}", revoked.id, revoked.state.as_str()))?;
+            output.show(&revoked, ended)?;
             output.notice("what was made from it counts no more either")?;
             Ok(Exit::Done)
         }
@@ -49,14 +48,11 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Capability, output: &mut O
             let mut list: List<Capability> = cli.client.get(&listing("/v1/capabilities", &page, &[])).await?;
             let heads = ["id", "holder", "use", "state", "expires", "rights"];
             let handles = Handles::read(cli, output).await;
-            // What one was made from may be somebody else's.
-            let all = list.items.clone();
-            let known: BTreeMap<_, _> = all.iter().map(|capability| (capability.id, capability)).collect();
             if let Some(name) = &cli.global.agent {
                 let agent: Agent = cli.client.get(&format!("/v1/agents/{}", encoded(name))).await?;
                 list.items.retain(|capability| capability.holder == agent.id);
             }
-            print_list(output, &list, &heads, |capability| row(capability, &handles, &known))
+            print_list(output, &list, &heads, |capability| row(capability, &handles))
         }
         args::Capability::Check(asked) => {
             let checked = ask(cli, &asked).await?;
@@ -107,6 +103,12 @@ async fn made(cli: &Cli<'_>, made: &CapabilityMade, output: &mut Output<'_>) -> 
     Ok(Exit::Done)
 }
 
+/// Says how one stands that was taken back, and since when: it may have been taken back before.
+fn ended(revoked: &Capability) -> String {
+    let since = revoked.revoked_at.map(|at| format!(" since {}", time(at))).unwrap_or_default();
+    format!("{} is {}{since}", revoked.id, revoked.state.as_str())
+}
+
 fn verdict(checked: &Checked) -> String {
     let said = match checked.rule.split_once(' ') {
         _ if checked.allowed => "allowed",
@@ -129,17 +131,13 @@ fn said(weighed: &Weighed) -> String {
     format!("{whose} {covers}: {}", weighed.why)
 }
 
-fn row(
-    capability: &Capability,
-    handles: &Handles,
-    known: &BTreeMap<CapabilityId, &Capability>,
-) -> Vec<String> {
+fn row(capability: &Capability, handles: &Handles) -> Vec<String> {
     let from = capability.parent.map(|parent| format!(" of {parent}")).unwrap_or_default();
     vec![
         capability.id.to_string(),
         handles.of(capability.holder),
         capability.usage.as_str().to_owned(),
-        state(capability, known),
+        capability.state.as_str().to_owned(),
         capability.expires_at.map_or_else(|| "never".to_owned(), time),
         format!("{}{from}", rights(capability)),
     ]
@@ -154,28 +152,9 @@ fn rights(capability: &Capability) -> String {
     }
 }
 
-/// How a capability stands: by itself, or by the first above it that counts no more, as far as those are on this page. What
-/// was made from it is younger, so a page that begins at the first capability has all of them.
-fn state(capability: &Capability, known: &BTreeMap<CapabilityId, &Capability>) -> String {
-    let own = capability.state;
-    if own != TokenState::Active {
-        return own.as_str().to_owned();
-    }
-    let mut above = capability.parent;
-    // A chain that came back to its beginning would have no end; none is longer than the page.
-    for _ in 0..known.len() {
-        let Some(parent) = above.and_then(|id| known.get(&id)) else { break };
-        if parent.state != TokenState::Active {
-            return format!("parent {}", parent.state.as_str());
-        }
-        above = parent.parent;
-    }
-    own.as_str().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use dromia_api::{AgentId, CapabilityUse};
+    use dromia_api::{AgentId, CapabilityId, CapabilityState, CapabilityUse};
 
     use super::*;
 
@@ -216,32 +195,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_from_a_revoked_capability_is_not_called_active() {
-        let one = |id: u8, parent: Option<u8>, state| Capability {
-            id: CapabilityId::from_bytes([id; 16]),
+    fn a_row_has_the_state_that_the_server_tells_and_what_it_was_made_from() {
+        let capability = Capability {
+            id: CapabilityId::from_bytes([2; 16]),
             holder: AgentId::from_bytes([9; 16]),
-            parent: parent.map(|parent| CapabilityId::from_bytes([parent; 16])),
+            parent: Some(CapabilityId::from_bytes([1; 16])),
             usage: CapabilityUse::Held,
             rights: Vec::new(),
-            state,
+            state: CapabilityState::ParentRevoked,
             expires_at: None,
             wall_ms_max: Some(30_000),
             by: "cli:0".to_owned(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             revoked_at: None,
         };
-        let list = [
-            one(1, None, TokenState::Revoked),
-            one(2, Some(1), TokenState::Active),
-            one(3, Some(2), TokenState::Active),
-            one(4, None, TokenState::Active),
-            one(5, Some(4), TokenState::Active),
-            one(6, Some(7), TokenState::Active),
-        ];
-        let known: BTreeMap<_, _> = list.iter().map(|capability| (capability.id, capability)).collect();
-        let states: Vec<_> = list.iter().map(|capability| state(capability, &known)).collect();
-        assert_eq!(states, ["revoked", "parent revoked", "parent revoked", "active", "active", "active"]);
-        let row = row(&list[1], &Handles::default(), &known);
+        let row = row(&capability, &Handles::default());
+        assert_eq!(row[3], "parent_revoked");
         assert!(row[5].starts_with("all, 30000 ms a call of cap_0101"), "{row:?}");
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let revoked = Capability { state: CapabilityState::Revoked, revoked_at: Some(at), ..capability };
+        let told = ended(&revoked);
+        assert!(told.ends_with(&format!(" is revoked since {}", time(at))), "{told}");
     }
 }

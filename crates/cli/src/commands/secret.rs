@@ -64,8 +64,12 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Secret, output: &mut Outpu
             output.show(&erased, |erased| {
                 let names: Vec<_> = erased.items.iter().map(|secret| secret.name.as_str()).collect();
                 match names.len() {
-                    0 => "there was no secret; the tenant has a new key".to_owned(),
-                    count => format!("{count} given up; set them anew: {}", names.join(" ")),
+                    0 => "there was no secret; the tenant has a new key, and its capabilities have ended: grant them anew"
+                        .to_owned(),
+                    count => format!(
+                        "{count} given up; set them anew: {}; the tenant's capabilities have ended: grant them anew",
+                        names.join(" ")
+                    ),
                 }
             })?;
         }

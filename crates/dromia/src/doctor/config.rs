@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::edge::{NOTHING, resolved};
+use super::edge::{resolved, unlooked};
 use super::{Check, Scene, Server, Verdict, error, ok, warning};
 use crate::config::{self, names};
 
@@ -147,7 +147,9 @@ fn default_agent(scene: &Scene<'_>) -> Verdict {
 
 /// Names that nothing has: what is said of them counts for nobody. The default agent has a check of its own.
 fn named(scene: &Scene<'_>) -> Verdict {
-    let Some(mut mentions) = resolved(scene).map(|resolved| resolved.mentions) else { return ok(NOTHING) };
+    let Some(mut mentions) = resolved(scene).map(|resolved| resolved.mentions) else {
+        return unlooked(scene);
+    };
     mentions.retain(|mention| mention.key != names::DEFAULT_AGENT);
     let platforms = names::platforms(&mentions);
     let found = match scene.world.server() {

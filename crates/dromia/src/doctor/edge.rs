@@ -23,19 +23,33 @@ pub(super) const CHECKS: &[Check] = &[
 /// From how many days on a certificate should be renewed.
 const DAYS_WARNING: i64 = 21;
 
-pub(super) const NOTHING: &str = "there is no valid dromia.yaml to look at";
+/// What is said where the configuration cannot be asked: what was not looked at is not called sound.
+pub(super) fn unlooked(scene: &Scene<'_>) -> Verdict {
+    if !scene.home.config().is_file() {
+        return ok("there is no dromia.yaml to look at");
+    }
+    warning(
+        "it was not looked at: dromia.yaml is not valid",
+        "`dromia doctor --only config` says what is wrong with it",
+    )
+}
 
 pub(super) fn resolved(scene: &Scene<'_>) -> Option<Resolved> {
     scene.home.config().is_file().then(|| config::load(scene.home, &[]).ok()).flatten()
 }
 
-/// The files of TLS, if there is TLS.
-fn tls(scene: &Scene<'_>) -> Option<TlsFiles> {
-    resolved(scene)?.tls.map(|files| files.below(scene.home.root()))
+/// The files of TLS, or what is said without them.
+fn tls(scene: &Scene<'_>) -> Result<TlsFiles, Verdict> {
+    let resolved = resolved(scene).ok_or_else(|| unlooked(scene))?;
+    let files = resolved.tls.map(|files| files.below(scene.home.root()));
+    files.ok_or_else(|| ok("TLS is not used"))
 }
 
 fn files(scene: &Scene<'_>) -> Verdict {
-    let Some(files) = tls(scene) else { return ok("TLS is not used") };
+    let files = match tls(scene) {
+        Ok(files) => files,
+        Err(verdict) => return verdict,
+    };
     if let Err(problem) = inspect(&files) {
         return error(
             problem.to_string(),
@@ -56,7 +70,10 @@ fn is_open_to_all(path: &Path) -> bool {
 }
 
 fn expiry(scene: &Scene<'_>) -> Verdict {
-    let Some(files) = tls(scene) else { return ok("TLS is not used") };
+    let files = match tls(scene) {
+        Ok(files) => files,
+        Err(verdict) => return verdict,
+    };
     let Ok(validity) = inspect(&files) else { return ok("there is no certificate to look at") };
     let cert = files.cert.display();
     let renew = format!("renew {cert}; a running server takes the new one within a minute");
@@ -85,7 +102,7 @@ fn listening(scene: &Scene<'_>) -> Option<SocketAddr> {
 }
 
 fn reach(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
     let address = listening(scene).unwrap_or(resolved.listen);
     if address.ip().to_canonical().is_loopback() {
         return ok(format!("{address} is reached from this machine only"));
@@ -100,7 +117,7 @@ fn reach(scene: &Scene<'_>) -> Verdict {
 }
 
 fn limits(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
     let limits = &resolved.limits;
     let at_a_time =
         format!("{} requests and {} streams at a time", limits.token_requests_max, limits.token_streams_max);
@@ -119,7 +136,7 @@ fn limits(scene: &Scene<'_>) -> Verdict {
 
 /// Whoever speaks through a channel is known to the other system alone, so the channel's key bounds nobody.
 fn actors(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
     let rate = resolved.limits.actor_inputs_per_minute_max;
     if rate > 0 {
         return ok(format!("an actor may say {rate} things a minute"));
@@ -189,6 +206,30 @@ mod tests {
         ] {
             planted.world.now = now.parse().expect("a time");
             assert_eq!(planted.found("tls.expiry"), found, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_not_called_sound() {
+        let planted = planted(CERTIFICATE, KEY);
+        let ids = [
+            "tls.files",
+            "tls.expiry",
+            "edge.reach",
+            "edge.limits",
+            "edge.actors",
+            "vault.named",
+            "config.names",
+        ];
+        planted.configure("version: 1\nlisten: [\n");
+        for id in ids {
+            let verdict = planted.verdict(id);
+            assert_eq!(verdict.severity, Severity::Warning, "{id}: {verdict:?}");
+            assert!(verdict.fix.is_some_and(|fix| fix.contains("--only config")), "{id}");
+        }
+        std::fs::remove_file(planted.home.config()).expect("is removed");
+        for id in ids {
+            assert_eq!(planted.found(id), Severity::Ok, "{id}: a home may do without the file");
         }
     }
 

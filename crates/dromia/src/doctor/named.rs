@@ -8,7 +8,7 @@ use dromia_api::{Placement, TENANT_DEFAULT};
 use dromia_gateway::ChannelKey;
 use dromia_models::Provider;
 
-use super::edge::{NOTHING, resolved};
+use super::edge::{resolved, unlooked};
 use super::world::Kept;
 use super::{Scene, Server, Verdict, error, ok};
 use crate::config::Resolved;
@@ -26,7 +26,7 @@ struct Named {
 }
 
 pub(super) fn named(scene: &Scene<'_>) -> Verdict {
-    let Some(resolved) = resolved(scene) else { return ok(NOTHING) };
+    let Some(resolved) = resolved(scene) else { return unlooked(scene) };
     let wanted = wanted(&resolved);
     if wanted.is_empty() {
         return ok("no key is in the vault");

@@ -3,11 +3,13 @@
 //!
 //! The store is read beside a server, too, as `audit verify` does: the server says `vault_locked` and not which secret it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
+use dromia_cli::output::counted;
+use dromia_contracts::TenantId;
 use dromia_guard::vault::{opens as opens_with, tenant_context};
 use dromia_store::{Inspector, Kept};
 
@@ -84,15 +86,45 @@ fn key(scene: &Scene<'_>) -> Verdict {
         return error(problem.to_string(), LOST);
     }
     let sealed = looked.and_then(Result::ok).unwrap_or_default();
-    for (tenant, key) in &sealed {
-        if let Err(problem) = file.opened(&tenant_context(*tenant), key) {
-            return error(problem.to_string(), LOST);
+    let problem = |(tenant, key): &(TenantId, Vec<u8>)| {
+        let problem = file.opened(&tenant_context(*tenant), key).err()?;
+        Some((*tenant, problem))
+    };
+    let shut: Vec<_> = sealed.iter().filter_map(problem).collect();
+    match shut.first() {
+        None if sealed.is_empty() => ok("the key is readable by its owner only"),
+        None => ok(format!("the key opens the secrets of {}", counted(sealed.len(), "tenant"))),
+        Some((_, problem)) if shut.len() == sealed.len() => error(problem.to_string(), LOST),
+        Some(_) => {
+            let look = store(scene);
+            let handle = |tenant: TenantId| {
+                let found = look.as_ref().and_then(|look| look.tenant_handle(tenant).ok().flatten());
+                found.unwrap_or_else(|| tenant.to_string())
+            };
+            let handles: Vec<_> = shut.iter().map(|(tenant, _)| handle(*tenant)).collect();
+            let (found, fix) = sealed_otherwise(&handles);
+            error(found, fix)
         }
     }
-    match sealed.len() {
-        0 => ok("the key is readable by its owner only"),
-        tenants => ok(format!("the key opens the secrets of {tenants} tenants")),
-    }
+}
+
+/// What is said of tenants whose keys do not open while those of others do: they are sealed with another key of the home, as
+/// after one was lost and only some tenants got another one. Nobody need have changed anything.
+fn sealed_otherwise(handles: &[String]) -> (String, String) {
+    let some = || handles.iter().take(NAMED_MAX);
+    let named = some().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let resets: Vec<_> = some().map(|handle| format!("`dromia secret reset --tenant {handle}`")).collect();
+    let more = handles.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (noun, verb) = if handles.len() == 1 { ("tenant", "is") } else { ("tenants", "are") };
+    (
+        format!("{noun} {named}{more} {verb} sealed with another key"),
+        format!(
+            "{} gives up what that key sealed, so that the tenant takes new secrets; keep a copy of the store if you may still \
+             find the key",
+            resets.join(" and ")
+        ),
+    )
 }
 
 /// Opens every secret, up to a bound, with what it was sealed for: tenant, name, version, server and place.
@@ -110,13 +142,16 @@ fn opens(scene: &Scene<'_>) -> Verdict {
     }
     let are_all_keys = sealed.len() < TENANTS_MAX as usize;
     let file = KeyFile::new(scene.home.vault_key(), world::runtime().ids);
-    let (mut keys, mut wrong) = (HashMap::new(), None);
+    let (mut keys, mut wrong, mut others) = (HashMap::new(), None, BTreeSet::new());
     for (tenant, key) in &sealed {
         match file.opened(&tenant_context(*tenant), key) {
             Ok(key) => {
                 keys.insert(*tenant, key);
             }
-            Err(problem) => wrong = Some(problem),
+            Err(problem) => {
+                wrong = Some(problem);
+                others.insert(*tenant);
+            }
         }
     }
     // Nothing below a key opens where the key does not.
@@ -124,8 +159,13 @@ fn opens(scene: &Scene<'_>) -> Verdict {
         return error(format!("no secret opens: {problem}"), LOST);
     }
     let (mut opened, mut shut) = (0, Vec::new());
+    let (mut otherwise, mut handles) = (0, BTreeSet::new());
     for Kept { tenant, handle, name, sealed } in &secrets {
         match keys.get(tenant) {
+            None if others.contains(tenant) => {
+                otherwise += 1;
+                handles.insert(handle.clone());
+            }
             None if !are_all_keys => {}
             Some(key) if sealed.as_ref().is_some_and(|sealed| opens_with(*tenant, key, sealed)) => {
                 opened += 1;
@@ -134,14 +174,26 @@ fn opens(scene: &Scene<'_>) -> Verdict {
         }
     }
     let total = secrets.len();
+    let handles: Vec<_> = handles.into_iter().collect();
+    let of_others = (otherwise > 0).then(|| {
+        let (found, fix) = sealed_otherwise(&handles);
+        (format!("{found}, so {otherwise} of {total} secrets do not open"), fix)
+    });
     if shut.is_empty() {
+        if let Some((found, fix)) = of_others {
+            return error(found, fix);
+        }
         let rest = if total >= SECRETS_MAX as usize { ", as many as are tried" } else { "" };
         return ok(format!("{opened} of {total} secrets open{rest}"));
     }
     let named = shut.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = shut.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    error(format!("{} of {total} secrets do not open: {named}{more}", shut.len()), CHANGED)
+    let found = format!("{} of {total} secrets do not open: {named}{more}", shut.len());
+    match of_others {
+        None => error(found, CHANGED),
+        Some((also, fix)) => error(format!("{found}; and {also}"), format!("{CHANGED}; and {fix}")),
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +236,7 @@ mod tests {
         let planted = sealed();
         let verdict = planted.verdict("vault.key");
         assert_eq!(verdict.severity, Severity::Ok, "{verdict:?}");
-        assert!(verdict.message.contains("of 1 tenants"), "{verdict:?}");
+        assert!(verdict.message.ends_with("the secrets of 1 tenant"), "{verdict:?}");
     }
 
     #[test]
@@ -228,6 +280,54 @@ mod tests {
         fs::remove_file(planted.home.vault_key()).expect("is removed");
         let verdict = planted.verdict("vault.key");
         assert_eq!(verdict.severity, Severity::Error, "{verdict:?}");
+    }
+
+    /// Puts a secret of another tenant beside what is there, sealed with a key that the home does not have.
+    fn sealed_otherwise_too(planted: &Planted) {
+        let path = planted.home.root().join("other.key");
+        fs::write(&path, format!("dromia-vault-key-1 {}\n", "1e".repeat(32))).expect("is written");
+        chmod(&path, 0o600);
+        let file = KeyFile::new(path, world::runtime().ids);
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        tokio.block_on(async {
+            let store =
+                Arc::new(SqliteStore::open(StoreConfig::new(planted.home.store())).expect("it opens"));
+            let rows = Rows::open(Arc::clone(&store) as _, 2).await;
+            let vault = StoreVault::new(store as _, Arc::new(file), world::runtime());
+            let value = SecretValue::new("the value of desk".to_owned()).expect("it is long enough");
+            let (host, placement) = ("desk.example".to_owned(), Placement::Bearer);
+            let new = NewSecret { name: "desk".to_owned(), value, host, placement };
+            vault.set(rows.scope(), new).await.expect("it is set");
+        });
+    }
+
+    #[test]
+    fn a_tenant_that_is_sealed_with_another_key_is_named_and_nobody_is_accused() {
+        let planted = with_secrets(false);
+        sealed_otherwise_too(&planted);
+        for (id, says) in [
+            ("vault.key", "tenant t2 is sealed with another key"),
+            ("vault.opens", "tenant t2 is sealed with another key, so 1 of 3 secrets do not open"),
+        ] {
+            let verdict = planted.verdict(id);
+            assert_eq!((verdict.severity, verdict.message.as_str()), (Severity::Error, says));
+            let fix = verdict.fix.expect("a next step");
+            assert!(fix.contains("`dromia secret reset --tenant t2`"), "{fix}");
+            assert!(!fix.contains("somebody") && !fix.contains("secret delete"), "{fix}");
+        }
+        // What somebody moved is told beside it.
+        let planted = with_secrets(true);
+        sealed_otherwise_too(&planted);
+        let verdict = planted.verdict("vault.opens");
+        assert!(
+            verdict.message.starts_with("1 of 3 secrets do not open: t1/mail; and tenant t2"),
+            "{verdict:?}"
+        );
+        assert!(
+            verdict
+                .fix
+                .is_some_and(|fix| fix.contains("restore a backup") && fix.contains("reset --tenant t2"))
+        );
     }
 
     /// A home with two secrets; with `is_moved` the second one holds what was sealed as the first.

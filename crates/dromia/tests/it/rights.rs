@@ -48,6 +48,22 @@ fn decisions(server: &Server, run: &str) -> Vec<Value> {
     page["items"].as_array().expect("a list").clone()
 }
 
+/// How capabilities are said to stand: in the document, and in the table that a person reads.
+fn states<const N: usize>(home: &Home, ids: [&str; N]) -> [String; N] {
+    let listed = told(home, &["capability", "list"]);
+    let table = home.run(&["capability", "list"]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    ids.map(|id| {
+        let mut items = listed["items"].as_array().expect("a list").iter();
+        let item = items.find(|item| item["id"] == id).unwrap_or_else(|| panic!("{id} in {listed}"));
+        let state = text(item, "state").to_owned();
+        let line =
+            table.lines().find(|line| line.starts_with(id)).unwrap_or_else(|| panic!("{id} in {table}"));
+        assert!(line.split_whitespace().any(|word| word == state), "{state} in {line}");
+        state
+    })
+}
+
 fn rule(decision: &Value) -> (bool, &str) {
     (decision["allowed"] == true, text(decision, "rule"))
 }
@@ -72,7 +88,8 @@ fn rights_are_granted_handed_on_and_taken_back_at_once() {
     assert!(explained["policy"].is_string(), "the policy was asked as well: {explained}");
     let explained = told(&home, &["policy", "explain", &run, "call_2_0"]);
     assert_eq!((&explained["by"], &explained["allowed"]), (&json!("grants"), &json!(false)));
-    assert!(text(&explained, "why").contains("not granted"), "{explained}");
+    let says = format!("does not cover this call ({id}: its block 0 allows file:write under docs)");
+    assert!(text(&explained, "why").contains(&says), "{explained}");
     let unknown = home.run(&["policy", "explain", &run, "call_9_0", "--json"]);
     assert_eq!(unknown.status.code(), Some(1), "{}", stderr(&unknown));
 
@@ -81,6 +98,8 @@ fn rights_are_granted_handed_on_and_taken_back_at_once() {
     let (_, helped) = decided(&server, "helper", &[write("docs/h/x"), write("docs/a.md")]);
     assert_eq!(rule(&helped[0]), (true, format!("capability {handed} block 1 file:write:docs/h").as_str()));
     assert_eq!(rule(&helped[1]), (false, "default deny"));
+
+    assert_eq!(states(&home, [&id, &handed]), ["active", "active"]);
 
     let arguments = json!({"path": "docs/h/y", "content": ""}).to_string();
     let checked = told(&home, &["capability", "check", "helper", "file.write", &arguments]);
@@ -107,9 +126,11 @@ fn rights_are_granted_handed_on_and_taken_back_at_once() {
         text(&explained["capabilities"][0], "why").contains("block 0 of its token was revoked"),
         "{explained}"
     );
+    assert_eq!(states(&home, [&id, &handed]), ["revoked", "parent_revoked"]);
     // What is durable is durable: a killed server comes back with the same answer.
     server.kill();
     let server = home.serve();
+    assert_eq!(states(&home, [&id, &handed]), ["revoked", "parent_revoked"]);
     let (_, late) = decided(&server, "helper", &[write("docs/h/z")]);
     assert_eq!(rule(&late[0]), (false, format!("capability {handed} block 0").as_str()));
     drop(server);
@@ -160,6 +181,7 @@ fn what_a_deleted_agent_handed_on_ends_with_it() {
     assert_eq!(rule(&after[0]), (false, format!("capability {handed}").as_str()), "no restart was needed");
     let listed = told(&home, &["capability", "list"]);
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(states(&home, [&handed]), ["parent_gone"]);
     drop(server);
 }
 

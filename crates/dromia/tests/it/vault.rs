@@ -162,6 +162,14 @@ fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has
     fs::write(&key, &own).expect("it is written");
     assert!(piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY).status.success());
 
+    create(&home, "scribe", &[]);
+    good(&home, &["capability", "grant", "scribe", "file:write:docs"]);
+    let active = || {
+        let listed = good(&home, &["capability", "list"]);
+        let items = listed["items"].as_array().expect("items").iter();
+        items.filter(|one| one["state"] == "active").count()
+    };
+    assert_eq!(active(), 1);
     fs::remove_file(&key).expect("it goes");
     let locked = piped(&home, &["secret", "rotate", "mail", "--stdin"], CANARY);
     assert_eq!(locked.status.code(), Some(1));
@@ -186,6 +194,7 @@ fn secrets_whose_key_is_lost_are_given_up_by_a_word_of_its_own_and_the_audit_has
     let given_up = good(&home, &["secret", "reset", "--yes"]);
     assert_eq!((&given_up["items"][0]["name"], names()), (&json!("mail"), Some(0)), "{given_up}");
     assert!(key.is_file(), "the home has a key again");
+    assert_eq!(active(), 0, "what was signed with the key before counts no more, and is said so");
     assert!(piped(&home, &set, CANARY).status.success());
     assert!(piped(&home, &[&["--tenant", "acme"][..], &set[..]].concat(), CANARY).status.success());
     let doctor = home.run(&["doctor", "--only", "vault"]);

@@ -60,8 +60,7 @@ pub(crate) async fn list(
 ) -> Answer<Json<List<Capability>>> {
     let limit = page_limit(listing.limit)?;
     let found = core.ports.capabilities.list(caller.scope, listing.after, limit).await?;
-    let now = core.ports.runtime.clock.now();
-    let items = found.into_iter().map(|capability| wire::capability(capability, now)).collect();
+    let items = found.into_iter().map(|(capability, state)| wire::capability(capability, state)).collect();
     Ok(Json(List::page(items, limit, |capability| capability.id.to_string())))
 }
 
@@ -97,7 +96,8 @@ async fn made(core: &Core, scope: Scope, new: NewCapability) -> Answer<Response>
     check_tools(core, &new.rights, new.wall_ms_max)?;
     let capability = core.ports.capabilities.grant(scope, new).await?;
     let token = URL_SAFE_NO_PAD.encode(&capability.token);
-    let record = wire::capability(capability, core.ports.runtime.clock.now());
+    // What it is made from stood a moment ago, or it would not have been made.
+    let record = by_itself(core, capability);
     Ok((StatusCode::CREATED, Json(CapabilityMade { record, token })).into_response())
 }
 
@@ -136,7 +136,13 @@ pub(crate) async fn revoke(
     Segments(name): Segments<String>,
 ) -> Answer<Json<Capability>> {
     let revoked = core.ports.capabilities.revoke(caller.scope, named(&name)?).await?;
-    Ok(Json(wire::capability(revoked, core.ports.runtime.clock.now())))
+    Ok(Json(by_itself(&core, revoked)))
+}
+
+/// A capability as it stands whatever became of what it was made from.
+fn by_itself(core: &Core, capability: capability::Capability) -> Capability {
+    let state = capability.state(core.ports.runtime.clock.now());
+    wire::capability(capability, state.into())
 }
 
 pub(crate) async fn check(

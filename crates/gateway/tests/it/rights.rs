@@ -89,6 +89,14 @@ async fn a_task_that_is_given_less_is_at_a_place_that_names_what_bounds_it() {
 }
 
 #[tokio::test]
+async fn a_list_tells_how_each_capability_stands_with_what_it_was_made_from() {
+    let world = World::new().await;
+    let listed = world.ask("GET", "/v1/capabilities", "").await.json();
+    assert_eq!(listed["items"][0]["id"], json!(world.ours.capability()), "{listed}");
+    assert_eq!(listed["items"][0]["state"], json!("parent_revoked"), "its own row says active: {listed}");
+}
+
+#[tokio::test]
 async fn a_call_that_nobody_made_is_judged_and_what_is_presented_is_read_or_refused() {
     let world = World::new().await;
     let path = format!("/v1/agents/{}/tools/file.read/check", world.ours.agent);

@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dromia_contracts::capability::{
-    CAPABILITIES_MAX, Capabilities, Capability, CapabilityUse, NewCapability, RightsWatch, Weighed, held_by,
+    CAPABILITIES_MAX, Capabilities, Capability, CapabilityState, CapabilityUse, NewCapability, RightsWatch,
+    Weighed, held_by,
 };
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::{
@@ -167,10 +168,17 @@ impl Capabilities for StoreCapabilities {
         scope: Scope,
         after: Option<CapabilityId>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Capability>, Fault>> {
+    ) -> BoxFuture<'_, Result<Vec<(Capability, CapabilityState)>, Fault>> {
         Box::pin(async move {
             let page = Page { after, limit };
-            self.store.capabilities(&scope, page).await.map_err(|error| read_fault(&error))
+            let rows = self.store.capabilities(&scope, page).await.map_err(|error| read_fault(&error))?;
+            let held = self.held(&scope).await.map_err(|error| read_fault(&error))?;
+            let now = self.live.now();
+            let with_state = |row: Capability| {
+                let state = held.state(&row, now);
+                (row, state)
+            };
+            Ok(rows.into_iter().map(with_state).collect())
         })
     }
 

@@ -94,7 +94,11 @@ impl fmt::Display for Fallen {
             Lost::Expired => f.write_str("has expired"),
             Lost::Uncovered => f.write_str("does not cover it"),
             Lost::TooLong { wall_ms_max } => {
-                write!(f, "covers calls of at most {wall_ms_max} ms, and this one does not say so little")
+                write!(f, "covers calls of at most {wall_ms_max} ms")?;
+                match wall_ms_max / 1_000 {
+                    0 => f.write_str(", and no `timeout_s` is that short"),
+                    seconds => write!(f, ": set `timeout_s` to {seconds} or less"),
+                }
             }
             Lost::Gone => f.write_str("counts no more: what it was made from is gone"),
             Lost::NotHolder => f.write_str("is held by another agent"),
@@ -140,6 +144,11 @@ impl Words {
 fn pair(text: &str) -> Option<(TenantId, AgentId)> {
     let (tenant, agent) = text.split_once('/')?;
     Some((tenant.parse().ok()?, agent.parse().ok()?))
+}
+
+/// Whose grants these are.
+pub(super) fn holder(grants: &[String]) -> Option<(TenantId, AgentId)> {
+    Words::read(grants).holder
 }
 
 impl Live {

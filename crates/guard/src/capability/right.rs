@@ -49,9 +49,12 @@ impl Resource {
             let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
             !label.is_empty() && label.bytes().all(is_plain)
         };
-        if !name.split('.').all(is_label) || name.split('.').count() < labels_min {
-            let problem = "a host is written in lower case, with two labels behind *.";
+        if !name.split('.').all(is_label) {
+            let problem = "a host is written without scheme, port or path, in lower case";
             return Err(RightError::Malformed { problem });
+        }
+        if name.split('.').count() < labels_min {
+            return Err(RightError::Malformed { problem: "a host has at least two labels behind *." });
         }
         Self::new("net:http", host, '.')
     }

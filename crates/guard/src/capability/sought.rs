@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::right::{Access, Resource, Right};
 use crate::egress::target::Target;
 
+/// The kind of a right to hosts.
+pub(crate) const HOSTS: &str = "net:http";
+
 /// What a call asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct Sought {
@@ -36,7 +39,7 @@ impl Sought {
         }
         match &call.reaches {
             Some(reaches) => any_of.extend(Target::read(&reaches.url).ok().and_then(|to| Self::place(&to))),
-            None if call.id == CallId::PROBE && call.tool == "http.request" => kinds.push("net:http"),
+            None if call.id == CallId::PROBE && call.tool == "http.request" => kinds.push(HOSTS),
             None => {}
         }
         let seconds = arguments["timeout_s"].as_u64();
@@ -47,6 +50,13 @@ impl Sought {
     /// What a request to a server asks for, if it is at the port that its scheme has.
     pub(crate) fn of_target(target: &Target) -> Self {
         Self { any_of: Self::place(target).into_iter().collect(), wall_ms: u32::MAX, kinds: Vec::new() }
+    }
+
+    /// The kinds of right by whose place a call may be covered; a tool by itself has none.
+    pub(crate) fn kinds(call: &PreparedCall) -> Vec<&'static str> {
+        let file = access(&call.tool).and_then(|access| Resource::file(access, "").ok());
+        let host = call.reaches.is_some().then_some(HOSTS);
+        file.as_ref().map(Resource::kind).into_iter().chain(host).collect()
     }
 
     fn place(target: &Target) -> Option<Resource> {

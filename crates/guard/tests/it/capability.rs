@@ -77,6 +77,14 @@ fn what_is_spelled_in_two_ways_is_no_resource() {
     for host in ["", "Example.com", "*.com", "*", "a..b", "a b.com", "*.*.com", "a.*.com"] {
         assert!(Resource::host(host).is_err(), "{host:?}");
     }
+    for (host, says) in [
+        ("x.example:8443", "without scheme, port or path, in lower case"),
+        ("https://x.example/", "without scheme, port or path, in lower case"),
+        ("*.com", "two labels behind *."),
+    ] {
+        let told = Resource::host(host).expect_err("it is no host").to_string();
+        assert!(told.contains(says), "{host:?}: {told}");
+    }
     for tool in ["", "*", "a.", "a.*.b", "A", "a b", ".*"] {
         assert!(Resource::tool(tool).is_err(), "{tool:?}");
     }

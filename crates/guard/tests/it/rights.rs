@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentState};
 use dromia_contracts::capability::{
-    Capabilities as _, Capability, CapabilityUse, NewCapability, held_by, within,
+    Capabilities as _, Capability, CapabilityState, CapabilityUse, NewCapability, held_by, within,
 };
 use dromia_contracts::egress::{Line, Method, Reaches};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
@@ -102,8 +102,25 @@ impl House {
         self.under(&self.words(agent).await, call)
     }
 
+    /// Says why a call of an agent is denied.
+    async fn why(&self, agent: usize, call: &PreparedCall) -> String {
+        match self.verdict(&self.words(agent).await, call) {
+            Verdict::Deny { reason, .. } => reason,
+            other => panic!("it is not denied: {other:?}"),
+        }
+    }
+
     /// Judges a call under grants; gives the rule in any case.
     fn under(&self, grants: &[String], call: &PreparedCall) -> Result<String, String> {
+        match self.verdict(grants, call) {
+            Verdict::Allow { rule, .. } => Ok(rule),
+            Verdict::Deny { rule, .. } => Err(rule),
+            Verdict::Ask { rule, .. } => Err(format!("ask {rule}")),
+            Verdict::Delay { rule, .. } => Err(format!("delay {rule}")),
+        }
+    }
+
+    fn verdict(&self, grants: &[String], call: &PreparedCall) -> Verdict {
         let scope = self.scope();
         let principal = Principal {
             scope: &scope,
@@ -113,12 +130,7 @@ impl House {
             endorsed: &[],
             plan: Planning::OPEN,
         };
-        match self.gate.judge(principal, Action::Tool(call)) {
-            Verdict::Allow { rule, .. } => Ok(rule),
-            Verdict::Deny { rule, .. } => Err(rule),
-            Verdict::Ask { rule, .. } => Err(format!("ask {rule}")),
-            Verdict::Delay { rule, .. } => Err(format!("delay {rule}")),
-        }
+        self.gate.judge(principal, Action::Tool(call))
     }
 
     async fn revoke(&self, id: CapabilityId) {
@@ -205,6 +217,38 @@ async fn a_capability_lets_its_holder_do_what_it_covers_and_nobody_else() {
     let probe = PreparedCall { id: CallId::PROBE, ..call("file.write", "{}") };
     assert!(house.judged(0, &probe).await.is_ok(), "its model is told of the tool");
     assert_eq!(house.judged(1, &probe).await, default_deny());
+}
+
+#[tokio::test]
+async fn whoever_holds_a_capability_for_another_place_is_told_of_it() {
+    let house = House::new().await;
+    let made = house.grant(0, &["file:write:docs", "net:http:api.example.com"]).await;
+    let beside = |kind: &str, allows: &str| {
+        format!(
+            "a capability for {kind} is held, and does not cover this call ({}: its block 0 allows {kind} {allows}); ",
+            made.id
+        )
+    };
+    for (asked, says) in [
+        (write("etc/a"), beside("file:write", "under docs")),
+        (request("https://x.example/"), beside("net:http", "to api.example.com at the port of the scheme")),
+        (
+            request("https://api.example.com:8443/"),
+            beside("net:http", "to api.example.com at the port of the scheme"),
+        ),
+    ] {
+        assert_eq!(house.judged(0, &asked).await, default_deny(), "the rule stays");
+        let why = house.why(0, &asked).await;
+        assert!(why.starts_with(&says) && why.contains("`dromia capability explain`"), "{why}");
+        let of_another = house.why(1, &asked).await;
+        assert!(of_another.contains("is not granted") && !of_another.contains("cap_"), "{of_another}");
+    }
+    // Another kind, another tool, and what counts no more are not beside it.
+    for asked in [call("file.read", r#"{"path":"a"}"#), call("message.send", "{}")] {
+        assert!(house.why(0, &asked).await.contains("is not granted the tool"), "{}", asked.tool);
+    }
+    house.revoke(made.id).await;
+    assert!(house.why(0, &write("etc/a")).await.contains("is not granted the tool"));
 }
 
 #[tokio::test]
@@ -298,7 +342,11 @@ async fn what_an_erased_agent_handed_on_ends_at_once() {
 
     // Whoever reads the store from then on finds the same, also before the last row is gone.
     let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
-    assert_eq!((listed.len(), listed.iter().any(|row| row.id == parent.id)), (3, false));
+    assert_eq!((listed.len(), listed.iter().any(|(row, _)| row.id == parent.id)), (3, false));
+    let state = |id: CapabilityId| listed.iter().find(|(row, _)| row.id == id).map(|(_, state)| *state);
+    let gone = Some(CapabilityState::ParentGone);
+    assert_eq!([child.id, grandchild.id].map(state), [gone; 2]);
+    assert_eq!(state(own.id), Some(CapabilityState::Active));
     let later = House::later(house);
     assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
     assert_eq!(later.words(0).await, Vec::<String>::new());
@@ -318,6 +366,8 @@ async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
     let too_long = Err(format!("capability {} block 0", limited.id));
     assert_eq!(house.judged(2, &run(r#","timeout_s":6"#)).await, too_long);
     assert_eq!(house.judged(2, &run("")).await, too_long, "who does not say it may take for ever");
+    let why = house.why(2, &run("")).await;
+    assert!(why.contains("at most 5000 ms: set `timeout_s` to 5 or less"), "{why}");
     let of_files = NewCapability { wall_ms_max: Some(1), ..new(None, house.agents[2], &["file:read:"]) };
     let refused = house.capabilities.grant(house.scope(), of_files).await.map(|made| made.id);
     assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::InvalidRequest));
@@ -531,6 +581,8 @@ async fn a_capability_of_a_key_that_was_given_up_is_caught() {
     assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }), "another tenant lost nothing");
     let after = house.judged(0, &write("docs/a")).await;
     assert!(after.is_err(), "its root key is gone: {after:?}");
+    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
+    assert!(listed.iter().all(|(_, state)| *state != CapabilityState::Active), "{listed:?}");
     // Without a restart, what is granted from now on counts.
     house.grant(0, &["file:write:docs"]).await;
     assert!(house.judged(0, &write("docs/a")).await.is_ok());

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use dromia_contracts::ItemId;
 use dromia_contracts::store::{Batch, Mutation};
+use dromia_contracts::{ItemId, TenantId};
 use dromia_store::{Inspector, OpenError, Soundness, StoreConfig};
 
 use crate::scene::{SESSION, Scene, TENANT, at, put};
@@ -38,6 +38,9 @@ async fn a_closed_store_is_seen_whole_and_left_as_it_was() {
     assert_eq!(look.has_agent("acme", "ada").expect("is found"), Some(true));
     assert_eq!(look.has_agent("acme", "bob").expect("is looked for"), Some(false));
     assert_eq!(look.has_agent("other", "ada").expect("is looked for"), Some(false));
+    assert_eq!(look.tenant_handle(TENANT).expect("is found").as_deref(), Some("acme"));
+    let nobody = TenantId::from_bytes([0xdd; 16]);
+    assert_eq!(look.tenant_handle(nobody).expect("is looked for"), None);
     let asked = ["cli", "slak"].map(str::to_owned);
     let names = look.names(&asked).expect("are listed").expect("there was time");
     let acme = names.tenants.get("acme").expect("the tenant");

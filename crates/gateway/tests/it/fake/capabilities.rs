@@ -1,7 +1,9 @@
 //! A cabinet with one capability of each tenant. What is granted is shown and not kept.
 
 use bytes::Bytes;
-use dromia_contracts::capability::{Capabilities, Capability, CapabilityUse, NewCapability, Weighed};
+use dromia_contracts::capability::{
+    Capabilities, Capability, CapabilityState, CapabilityUse, NewCapability, Weighed,
+};
 use dromia_contracts::store::Read;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{Actor, AgentId, BoxFuture, CapabilityId, ErrorCode, Fault, Scope, TenantId};
@@ -54,10 +56,12 @@ impl Capabilities for Cabinet {
         scope: Scope,
         after: Option<CapabilityId>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Capability>, Fault>> {
+    ) -> BoxFuture<'_, Result<Vec<(Capability, CapabilityState)>, Fault>> {
         let own =
             self.rows.iter().filter(|(tenant, _)| *tenant == scope.tenant()).map(|(_, row)| row.clone());
-        ready(Ok(own.filter(|row| after.is_none_or(|after| row.id > after)).take(limit).collect()))
+        let page = own.filter(|row| after.is_none_or(|after| row.id > after)).take(limit);
+        // What it was made from was taken back, which only this port knows.
+        ready(Ok(page.map(|row| (row, CapabilityState::ParentRevoked)).collect()))
     }
 
     fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>> {

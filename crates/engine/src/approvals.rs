@@ -27,12 +27,16 @@ use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::{
     Actor, ApprovalId, CapabilityId, ErrorCode, Fault, RunId, Scope, SessionId, TenantId,
 };
+use futures_util::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::read_fault;
 use crate::core::Core;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::Ready;
+
+/// How long an answer looks at the files of the programs that it allows, all together.
+const LOOK_TIME: SignedDuration = SignedDuration::from_secs(10);
 
 /// How often an approval that moves while it is answered is looked at again.
 const TRIES: u32 = 4;
@@ -67,6 +71,7 @@ impl Core {
             let text = format!("a reason has at most {REASON_BYTES_MAX} bytes");
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
+        let looked_until = self.ports.runtime.clock.now().checked_add(LOOK_TIME).unwrap_or(Timestamp::MAX);
         for _ in 0..TRIES {
             let found = self.ports.store.approval(scope, id).await.map_err(read_fault)?;
             let mut found = found.ok_or_else(|| approval_not_found(id))?;
@@ -78,7 +83,7 @@ impl Core {
             }
             if matches!(answer, Answer::Approve(_)) {
                 for asked in &open {
-                    self.check_files(asked).await?;
+                    self.check_files(asked, looked_until).await?;
                 }
             }
             let bound = self.bound_of(scope, &found).await?;
@@ -226,12 +231,18 @@ impl Core {
     }
 
     /// Refuses to approve a call whose program would meet other files than when it was asked for: it would not begin, and who
-    /// looks at them now looks at something else than what was asked for. Where nobody can look, its start decides.
-    async fn check_files(&self, asked: &Approval) -> Result<(), Fault> {
+    /// looks at them now looks at something else than what was asked for. Where nobody can look, or not in the time that whoever
+    /// answers has, its start decides.
+    async fn check_files(&self, asked: &Approval, until: Timestamp) -> Result<(), Fault> {
         let Some(known) = asked.bound.and_then(|bound| bound.contents) else { return Ok(()) };
         let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
         let Ok(call) = self.ports.tools.prepare(&ToolCall { id, tool, arguments }) else { return Ok(()) };
-        match self.ports.tools.contents(asked.agent, &call, known.extent).await {
+        let look = self.ports.tools.contents(asked.agent, &call, known.extent);
+        let looked = match select(look, self.ports.runtime.clock.sleep_until(until)).await {
+            Either::Left((looked, _)) => looked,
+            Either::Right(_) => return Ok(()),
+        };
+        match looked {
             Ok(Some(now)) if now != known => {
                 let text = format!(
                     "files that the program of {} could execute have changed since it was asked for, so it would not begin; \

@@ -172,7 +172,7 @@ impl<'a> Look<'a> {
 
     /// Lists a directory in the order of its names.
     fn names(&mut self, directory: &OwnedFd, depth: usize) -> Result<Vec<CString>, Unheld> {
-        if depth >= DEPTH_MAX {
+        if depth > DEPTH_MAX {
             return Err(Unheld::Depth);
         }
         let mut names = Vec::new();

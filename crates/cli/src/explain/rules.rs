@@ -49,8 +49,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "approval-files",
         "the call needs a person, and the files of its workspace that its program could execute cannot be looked at as a whole",
-        "its result says why: take very deep directories, very many names, or what the server may not read out of the workspace; \
-         where pipes or the sheer size of files are the reason, `approvals.files: named` in dromia.yaml helps too",
+        "its result says why: take very deep directories, very many names, what the server may not read, or what takes more than \
+         30 seconds to read out of the workspace; where too many are looked at just now, let it ask again; where pipes or the sheer size of files are the reason, `approvals.files: named` in dromia.yaml helps too",
     ),
     rule(
         "approval-mismatch",

@@ -54,7 +54,7 @@ fn refusal(entries: &[Value]) -> Option<&Value> {
 
 #[test]
 fn who_looks_at_other_files_than_were_asked_about_approves_nothing() {
-    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
+    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 600000 }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);
     for (path, content, before) in
@@ -89,7 +89,7 @@ fn who_looks_at_other_files_than_were_asked_about_approves_nothing() {
 #[test]
 fn a_program_whose_files_changed_since_is_caught() {
     let home = home(
-        "permissions: { delay: [exec] }\nirreversible: { cooling_ms: 5000 }\napprovals: { hold_ms: 60000 }\n",
+        "permissions: { delay: [exec] }\nirreversible: { cooling_ms: 15000 }\napprovals: { hold_ms: 600000 }\n",
     );
     let server = home.serve();
     let workspace = workspace(&home, &server);
@@ -108,7 +108,7 @@ fn a_program_whose_files_changed_since_is_caught() {
 
 #[test]
 fn where_only_named_files_count_others_may_change() {
-    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000, files: named }\n");
+    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 600000, files: named }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);
     let (session, card) = asked(&home);
@@ -128,7 +128,7 @@ fn where_only_named_files_count_others_may_change() {
 /// What nobody can look at as a whole, nobody is asked about.
 #[test]
 fn a_workspace_that_cannot_be_looked_at_is_told_and_nothing_runs() {
-    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 60000 }\n");
+    let home = home("permissions: { ask: [exec] }\napprovals: { hold_ms: 600000 }\n");
     let server = home.serve();
     let workspace = workspace(&home, &server);
     std::fs::create_dir_all(workspace.join(["d"; 65].join("/"))).expect("made");

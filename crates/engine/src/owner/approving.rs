@@ -311,7 +311,7 @@ impl Owner {
 fn unheld(problem: &str, policy: Option<Digest>) -> Judgement {
     let reason = format!(
         "this needs a person's approval, and the files of the workspace that the program could execute cannot be looked at: \
-         {problem}. Nothing was done. Tidy the workspace and ask again"
+         {problem}. Nothing was done. Ask again later, or tidy the workspace"
     );
     Judgement::Denied { rule: UNHELD.to_owned(), reason, policy }
 }

@@ -196,7 +196,7 @@ fn what_cannot_be_read_as_a_whole_is_not_held_to() {
         file.set_len(BYTES_MAX + 1).expect("sparse");
     };
     let deep = |room: &Room| {
-        std::fs::create_dir_all(room.path(&["d"; DEPTH_MAX].join("/"))).expect("made");
+        std::fs::create_dir_all(room.path(&["d"; DEPTH_MAX + 1].join("/"))).expect("made");
     };
     let pipe = |room: &Room| {
         let mode = rustix::fs::Mode::RWXU;

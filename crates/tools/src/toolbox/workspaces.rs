@@ -81,7 +81,7 @@ impl Toolbox {
     {
         let permit =
             tokio::time::timeout(program::TURN_WAIT, Arc::clone(&self.surveys).acquire_owned()).await;
-        let permit = permit.map_err(|_| "too many workspaces are looked at".to_owned())?;
+        let permit = permit.map_err(|_| "too many workspaces are looked at just now".to_owned())?;
         self.with_permit(permit.map_err(|error| error.to_string())?, agent, Missing::Leave, work).await
     }
 

@@ -17,6 +17,23 @@ fn id(index: u32) -> CallId {
     CallId { step: 1, index }
 }
 
+/// The entry of a reply that asks for calls of these tools; it ends there where it asks for none.
+fn replied_with(step: u32, tools: &[&str], withheld: Option<Withheld>, masked: Vec<MaskedCall>) -> Entry {
+    Entry::ModelReplied(ModelReplied {
+        step,
+        attempt: 1,
+        usage: Usage::default(),
+        detail: UsageDetail::default(),
+        cost_micros: 0,
+        finish: if tools.is_empty() { Finish::Stop } else { Finish::ToolCalls },
+        stopped_at: None,
+        tools: tools.iter().map(|&tool| tool.into()).collect(),
+        clean: true,
+        withheld,
+        masked,
+    })
+}
+
 /// A story whose last run completed with two calls, the second of them handed to the client if so wished.
 fn ended(both: bool) -> Story {
     let mut story = asked(both);
@@ -30,19 +47,7 @@ fn ended(both: bool) -> Story {
 fn asked(both: bool) -> Story {
     let call = |index| ToolCall { id: id(index), tool: "weather".into(), arguments: "{}".into() };
     let message = AssistantMessage { parts: vec![], calls: vec![call(0), call(1)] };
-    let replied = Entry::ModelReplied(ModelReplied {
-        step: 1,
-        attempt: 1,
-        usage: Usage::default(),
-        detail: UsageDetail::default(),
-        cost_micros: 0,
-        finish: Finish::ToolCalls,
-        stopped_at: None,
-        tools: vec!["weather".into(); 2],
-        clean: true,
-        withheld: None,
-        masked: Vec::new(),
-    });
+    let replied = replied_with(1, &["weather"; 2], None, Vec::new());
     let mut story = Story::new(1);
     let body = serde_json::to_vec(&message).expect("it is JSON");
     story.add_entry(&replied, Some(&body)).expect("it is readable");
@@ -191,19 +196,7 @@ fn a_masked_call_is_not_judged_and_the_next_answer_is_another_one() {
         let call = CallId { step, index: 0 };
         let calls = vec![ToolCall { id: call, tool: "look".into(), arguments: "{}".into() }];
         let body = serde_json::to_vec(&AssistantMessage { parts: vec![], calls }).expect("it is JSON");
-        let entry = Entry::ModelReplied(ModelReplied {
-            step,
-            attempt: 1,
-            usage: Usage::default(),
-            detail: UsageDetail::default(),
-            cost_micros: 0,
-            finish: Finish::ToolCalls,
-            stopped_at: None,
-            tools: vec!["look".into()],
-            clean: true,
-            withheld,
-            masked,
-        });
+        let entry = replied_with(step, &["look"], withheld, masked);
         (entry, body)
     };
     let withheld = Withheld { rule: "leak scan".into(), reason: "no".into() };
@@ -237,19 +230,7 @@ fn an_answer_that_was_withheld_is_taken_back_when_its_run_is_over_and_another_on
     for withheld in [None, Some(Withheld { rule: "default deny".into(), reason: "no".into() })] {
         let message = AssistantMessage { parts: vec![Part::text(said, label)], calls: vec![] };
         let body = serde_json::to_vec(&message).expect("it is JSON");
-        let replied = Entry::ModelReplied(ModelReplied {
-            step: 1,
-            attempt: 1,
-            usage: Usage::default(),
-            detail: UsageDetail::default(),
-            cost_micros: 0,
-            finish: Finish::Stop,
-            stopped_at: None,
-            tools: Vec::new(),
-            clean: true,
-            withheld: withheld.clone(),
-            masked: Vec::new(),
-        });
+        let replied = replied_with(1, &[], withheld.clone(), Vec::new());
         let mut story = Story::new(1);
         story.add_entry(&replied, Some(&body)).expect("it is readable");
         assert_eq!(words(&story), [Part::text(said, label)], "its own run has it");

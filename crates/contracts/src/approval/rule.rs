@@ -424,3 +424,6 @@ fn like(pattern: &str, text: &str) -> bool {
     }
     fits.last().copied().unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,74 @@ fn common(tool: &str, calls: &[Map<String, Value>]) -> Option<Rule> {
     }
     Rule::like(tool, arguments)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::approval::{RuleAnswer, RuleTool};
+    use crate::tool::ArgumentRole;
+
+    fn rule(text: &str) -> Rule {
+        Rule::parse(text).expect("the rule is read")
+    }
+
+    #[test]
+    fn what_is_approved_again_and_again_is_proposed_as_it_would_match() {
+        let seen = |arguments: &'static str, approved| Seen {
+            agent: "ada",
+            tool: "file.write",
+            arguments,
+            approved,
+        };
+        let notes = [
+            seen(r#"{"path":"notes/a/1.md","text":"x"}"#, true),
+            seen(r#"{"path":"notes/b.md","text":"y"}"#, true),
+            seen(r#"{"path":"notes/a/2.md","text":"z"}"#, true),
+        ];
+        let found = suggest(&notes, |_| true);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].rule.as_str(), found[0].times), ("file.write path=notes/**", 3));
+        assert!(notes.iter().all(|call| rule(&found[0].rule).matches(call.tool, call.arguments)));
+        assert_eq!(suggest(&notes[..2], |_| true), [], "twice is no habit");
+        let refused = [&notes[..], &[seen(r#"{"path":"etc/x","text":""}"#, false)]].concat();
+        assert_eq!(suggest(&refused, |_| true), [], "a person refused one");
+        let run = |arguments: &'static str| Seen { agent: "ada", tool: "exec", arguments, approved: true };
+        let same = [run(r#"{"argv":["git","status"]}"#); 3];
+        assert_eq!(suggest(&same, |_| true)[0].rule, r#"exec argv=["git","status"] only"#);
+        let others = [same[0], same[1], run(r#"{"argv":["git","push"]}"#)];
+        assert_eq!(suggest(&others, |_| true), [], "no prefix of a program is proposed");
+    }
+
+    #[test]
+    fn what_may_not_stand_as_a_rule_is_not_proposed() {
+        let parameters = serde_json::json!({
+            "type": "object", "properties": {"path": {}, "content": {}}, "additionalProperties": false
+        });
+        let roles =
+            [("path".to_owned(), ArgumentRole::Object), ("content".to_owned(), ArgumentRole::Payload)];
+        let tool = RuleTool { parameters: &parameters, roles: &roles, runs_programs: false };
+        let stands = |rule: &Rule| rule.barred(RuleAnswer::Allow, &tool).is_none();
+        let seen =
+            |arguments: &'static str| Seen { agent: "ada", tool: "file.write", arguments, approved: true };
+        let everywhere = ["a", "b", "c"].map(|path| match path {
+            "a" => seen(r#"{"path":"a.md","content":"x"}"#),
+            "b" => seen(r#"{"path":"b.md","content":"x"}"#),
+            _ => seen(r#"{"path":"c.md","content":"x"}"#),
+        });
+        let found = suggest(&everywhere, |_| true);
+        assert_eq!(
+            found[0].rule, "file.write content=x",
+            "all that these have in common says nothing of where"
+        );
+        assert_eq!(suggest(&everywhere, stands), []);
+        let barred = rule(&found[0].rule).barred(RuleAnswer::Allow, &tool).expect("it may not stand");
+        assert_eq!(barred.problem, "a rule that allows file.write says what path must be");
+        assert_eq!(barred.hint.as_deref(), Some("add path=PATTERN; path=** is anything"));
+        assert_eq!(rule(&found[0].rule).barred(RuleAnswer::Deny, &tool), None, "it may refuse");
+        let below = [everywhere[0]; 3];
+        assert!(suggest(&below, stands)[0].rule.ends_with(" only"), "the very same call leaves nothing open");
+        let program = RuleTool { runs_programs: true, ..tool };
+        let shell = rule(r#"file.write path=["sh","-c","x"]"#);
+        assert!(shell.barred(RuleAnswer::Allow, &program).is_some(), "a program is named with all its words");
+    }
+}

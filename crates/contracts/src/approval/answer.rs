@@ -1,0 +1,101 @@
+//! What was answered: by whom, how far it goes, and how the run that waits is told.
+//!
+//! Whether an answer counts is not decided here: [`Approval::answer`](super::Approval::answer) does that.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::ApprovalId;
+use crate::scope::Actor;
+
+/// How far an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// This one call.
+    Once,
+    /// This call, and the very same one as often as it comes in this session, until the rule ends.
+    Session,
+    /// This call, and whatever this rule matches of its agent, until the rule ends.
+    Always {
+        /// The rule.
+        rule: String,
+    },
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Once => f.write_str("once"),
+            Self::Session => f.write_str("session"),
+            Self::Always { rule } => write!(f, "always `{rule}`"),
+        }
+    }
+}
+
+/// Who answered, and what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the words of whoever answered; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How far it goes, its rule in canonical form. A refusal has none, and rows of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+}
+
+/// The body of a signal that answers an approval for the run that waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBody {
+    /// The form of the body; this program writes and reads 1.
+    pub version: u32,
+    /// The approval.
+    pub approval: ApprovalId,
+    /// Why, in the words of whoever answered; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl AnswerBody {
+    /// The form that this program writes.
+    pub const VERSION: u32 = 1;
+
+    /// Answers an approval.
+    pub fn new(approval: ApprovalId, reason: &str) -> Self {
+        Self { version: Self::VERSION, approval, reason: reason.to_owned() }
+    }
+
+    /// Reads which approval a signal answers, and why. What a program of before wrote is the reason alone: its run waited for
+    /// one call at a time.
+    pub fn read(body: &[u8]) -> (Option<ApprovalId>, String) {
+        match serde_json::from_slice::<Self>(body) {
+            Ok(body) if body.version == Self::VERSION => (Some(body.approval), body.reason),
+            Ok(_) | Err(_) => (None, String::from_utf8_lossy(body).trim().to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_says_which_approval_it_answers_and_one_of_before_says_why_only() {
+        let id = ApprovalId::from_bytes([6; 16]);
+        for reason in ["", "not on a Friday"] {
+            let body = serde_json::to_vec(&AnswerBody::new(id, reason)).expect("it is data");
+            assert_eq!(AnswerBody::read(&body), (Some(id), reason.to_owned()));
+        }
+        assert_eq!(AnswerBody::read(b""), (None, String::new()));
+        assert_eq!(AnswerBody::read(b" not today "), (None, "not today".to_owned()));
+        let later = format!(r#"{{"version":2,"approval":"{id}"}}"#);
+        assert_eq!(AnswerBody::read(later.as_bytes()), (None, later.clone()), "nobody knows what it answers");
+    }
+}

@@ -1,0 +1,91 @@
+//! Answers given ahead: the rules of a tenant, each by somebody and for a time.
+//!
+//! Which calls a rule's text means, [`Rule`] reads; which rule answers a call, [`RuledCall`](super::RuledCall) finds.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Rule;
+use crate::id::{AgentId, SessionId};
+use crate::scope::Actor;
+
+/// What a rule answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleAnswer {
+    /// The call may happen.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+impl RuleAnswer {
+    /// Returns the answer as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl fmt::Display for RuleAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An answer given ahead, by somebody, for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalRule {
+    /// Its name, unique in the tenant.
+    pub name: String,
+    /// What it answers.
+    pub answer: RuleAnswer,
+    /// Which calls it answers, as [`Rule::stored`] reads it.
+    pub rule: String,
+    /// The one agent whose calls it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// The one session in which it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Who made it.
+    pub owner: Actor,
+    /// When.
+    pub created_at: Timestamp,
+    /// From when on it answers nothing.
+    pub expires_at: Timestamp,
+}
+
+impl ApprovalRule {
+    /// Says what is wrong with it, if anything is.
+    pub fn problem(&self) -> Option<String> {
+        if !is_rule_name(&self.name) {
+            return Some(format!("a rule's name is {RULE_NAME}"));
+        }
+        if self.expires_at <= self.created_at {
+            return Some("a rule ends after it was made".to_owned());
+        }
+        Rule::stored(&self.rule).err().map(|error| error.to_string())
+    }
+
+    /// Tells whether it answers calls of an agent in a session, or in none, at a time.
+    pub fn counts(&self, agent: AgentId, session: Option<SessionId>, now: Timestamp) -> bool {
+        now < self.expires_at
+            && self.agent.is_none_or(|only| only == agent)
+            && self.session.is_none_or(|only| session == Some(only))
+    }
+}
+
+/// What a rule's name looks like, in words for people.
+pub const RULE_NAME: &str = "1 to 64 characters of a-z, 0-9, - and _";
+
+/// Tells whether a text may name a rule.
+pub fn is_rule_name(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+}

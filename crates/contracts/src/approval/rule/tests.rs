@@ -1,0 +1,206 @@
+//! What a rule says, how it is spelled, which calls it answers and what it may not allow.
+
+use super::*;
+
+fn rule(text: &str) -> Rule {
+    Rule::parse(text).expect("the rule is read")
+}
+
+#[test]
+fn a_rule_matches_what_it_says_and_is_written_as_it_is_read() {
+    for (text, tool, arguments, fits) in [
+        ("file.write", "file.write", r#"{"path":"a"}"#, true),
+        ("file.write", "file.read", r#"{"path":"a"}"#, false),
+        ("file.write path=notes/**", "file.write", r#"{"path":"notes/a/b.md","text":"x"}"#, true),
+        ("file.write path=notes/**", "file.write", r#"{"path":"notes.md"}"#, false),
+        ("file.write path=notes/*", "file.write", r#"{"path":"notes/a/b.md"}"#, false),
+        ("file.write path=notes/*.md", "file.write", r#"{"path":"notes/a.md"}"#, true),
+        ("file.write path=notes/*.md", "file.write", r#"{"text":"notes/a.md"}"#, false),
+        (r#"exec argv=["git","status"]"#, "exec", r#"{"argv":["git","status"],"cwd":"."}"#, true),
+        (r#"exec argv=["git","status"]"#, "exec", r#"{"argv":["git","status","-s"]}"#, false),
+        (r#"send text="a b""#, "send", r#"{"text":"a b"}"#, true),
+        (
+            "http.request url=https://api.example.com/**",
+            "http.request",
+            r#"{"url":"https://api.example.com.evil/"}"#,
+            false,
+        ),
+        ("wait seconds:=5 loud:=true", "wait", r#"{"loud":true,"seconds":5}"#, true),
+        ("wait seconds=*", "wait", r#"{"seconds":5}"#, false),
+        ("wait seconds:=5 only", "wait", r#"{"seconds":5}"#, true),
+        ("wait seconds:=5 only", "wait", r#"{"loud":true,"seconds":5}"#, false),
+        ("wait only", "wait", r#"{"seconds":5}"#, false),
+        ("wait only:=5", "wait", r#"{"only":5,"seconds":5}"#, true),
+        // A value is of the type that the rule says.
+        ("wait seconds:=5", "wait", r#"{"seconds":"5"}"#, false),
+        ("wait seconds:=5", "wait", r#"{"seconds":5.0}"#, true),
+        ("wait seconds:=5", "wait", r#"{"seconds":5.5}"#, false),
+        ("wait seconds:=9007199254740993", "wait", r#"{"seconds":9007199254740992}"#, false),
+        ("run on=[1,2]", "run", r#"{"on":[1.0,2]}"#, true),
+        ("run on=[1,2]", "run", r#"{"on":[1,2,2]}"#, false),
+        (r#"wait seconds="5""#, "wait", r#"{"seconds":"5"}"#, true),
+        (r#"wait seconds="5""#, "wait", r#"{"seconds":5}"#, false),
+        (r#"wait seconds="true""#, "wait", r#"{"seconds":true}"#, false),
+        ("wait seconds:=null", "wait", r#"{"seconds":null}"#, true),
+        ("wait seconds:=null", "wait", "{}", false),
+        ("wait seconds=5s", "wait", r#"{"seconds":"5s"}"#, true),
+        (r#"send to:="a*""#, "send", r#"{"to":"a*"}"#, true),
+        (r#"send to:="a*""#, "send", r#"{"to":"ab"}"#, false),
+    ] {
+        let read = rule(text);
+        assert_eq!(read.matches(tool, arguments), fits, "{text} {arguments}");
+        assert_eq!(read.to_string(), text);
+        assert!(!read.matches(tool, "no json"));
+    }
+    assert_eq!(rule("  t   a=x ").to_string(), "t a=x");
+    assert_eq!(rule("t  a=x  only ").to_string(), "t a=x only");
+    assert_eq!(rule(r#"t a:=["x"] b:=1"#).to_string(), r#"t a=["x"] b:=1"#, "a list has one spelling");
+}
+
+#[test]
+fn a_stored_rule_means_what_it_meant_when_it_was_stored() {
+    let stored = |text: &str| Rule::stored(text).expect("it is read");
+    for (arguments, fits) in [
+        (r#"{"loud":true,"seconds":5}"#, true),
+        (r#"{"loud":"true","seconds":"5"}"#, true),
+        (r#"{"loud":true,"seconds":6}"#, false),
+        (r#"{"loud":true,"seconds":[5]}"#, false),
+        (r#"{"loud":true}"#, false),
+    ] {
+        assert_eq!(stored("wait seconds=5 loud=true").matches("wait", arguments), fits, "{arguments}");
+    }
+    assert_eq!(stored("wait seconds=5").to_string(), "wait seconds=5");
+    // What is stored today is read as it is written.
+    for text in ["wait seconds:=5", r#"wait seconds="5""#, "file.write path=notes/**", r#"t a=["x"] only"#] {
+        assert_eq!(stored(text), rule(text));
+    }
+}
+
+#[test]
+fn what_is_no_rule_is_refused_with_its_place() {
+    for (text, at) in [
+        ("", 0),
+        ("*", 0),
+        ("file.* path=a", 0),
+        ("t a", 2),
+        ("t only a=1", 2),
+        ("t a=x onlY", 6),
+        ("t =a", 2),
+        ("t :=1", 2),
+        ("t a=x a=y", 6),
+        ("t a=x a:=1", 6),
+        ("t a=[1", 4),
+        ("t a:=x", 5),
+        ("t a:=", 5),
+        ("t a:= 1", 5),
+        ("t a:=1x", 5),
+        // It could be the text or the number.
+        ("t a=1", 4),
+        ("t a=true", 4),
+        ("t a=null", 4),
+        ("t a=-1.5e3", 4),
+        (r#"t a="x"y"#, 7),
+        ("t a=\u{7}", 4),
+    ] {
+        let refused = Rule::parse(text).expect_err("it is none");
+        assert_eq!(refused.at, at, "{text:?}: {refused}");
+    }
+    assert!(Rule::parse(&format!("t a={}", "x".repeat(2000))).is_err());
+}
+
+#[test]
+fn a_rule_for_a_program_names_it_whole_and_is_for_no_shell() {
+    for (text, good) in [
+        (r#"exec argv=["git","status"]"#, true),
+        (r#"exec argv=["git","status"] cwd=work"#, true),
+        (r#"exec argv=["git","status"] cwd=**"#, false),
+        ("exec", false),
+        ("exec cwd=.", false),
+        (r#"exec argv=["/bin/zsh"]"#, false),
+        (r#"exec argv=["python3.12","-c","1"]"#, false),
+        (r#"exec argv=["env","sh","-c","x"]"#, false),
+        (r#"exec argv=["timeout","5","./x"]"#, false),
+        (r#"exec argv=["npm","test"]"#, false),
+        (r#"shell.execute command="git status""#, false),
+        (r#"exec argv=["/usr/bin/git","status"]"#, true),
+        (r#"exec argv=["./build"]"#, false),
+        (r#"exec argv=["bin/build","--all"]"#, false),
+        (r#"exec argv=["../build"]"#, false),
+        (r#"exec argv=["/proc/self/cwd/build"]"#, false),
+        (r#"exec argv=["./build"] cwd=."#, true),
+        (r#"exec argv=["bin/build"] cwd=work"#, true),
+        (r#"exec argv=["bin/build"] cwd=*"#, false),
+        // The rule of a whole call names everything.
+        (r#"exec argv=["./build"] cwd=. timeout_s:=60 only"#, true),
+    ] {
+        assert_eq!(rule(text).allows_too_much().is_none(), good, "{text}");
+    }
+}
+
+#[test]
+fn a_rule_says_where_its_tool_aims_or_that_there_is_nothing_else() {
+    let roles = [
+        ("body".to_owned(), ArgumentRole::Payload),
+        ("cc".to_owned(), ArgumentRole::Destination),
+        ("file".to_owned(), ArgumentRole::Object),
+        ("key".to_owned(), ArgumentRole::Credential),
+        ("sum".to_owned(), ArgumentRole::Amount),
+    ];
+    for (text, open) in [
+        ("send", Some("cc")),
+        ("send body=x sum:=1", Some("cc")),
+        ("send cc=ada@example.com", Some("file")),
+        ("send cc=** file=notes/*", Some("key")),
+        ("send cc=** file=** key=k1", None),
+        ("send cc=ada@example.com only", None),
+    ] {
+        assert_eq!(rule(text).leaves_open(&roles), open, "{text}");
+    }
+    assert_eq!(rule("send").leaves_open(&roles[..1]), None, "what is carried may be anything");
+}
+
+#[test]
+fn a_rule_that_looks_at_what_its_tool_does_not_take_says_so() {
+    let closed = serde_json::json!({
+        "type": "object", "properties": {"path": {}, "text": {}}, "additionalProperties": false
+    });
+    assert_eq!(rule("send path=a text=b only").never_answers(&closed), None);
+    assert_eq!(
+        rule("send path=a pth=b").never_answers(&closed).as_deref(),
+        Some("send takes no argument pth, so the rule would answer no call; it takes path, text")
+    );
+    let needs = serde_json::json!({
+        "type": "object", "properties": {"path": {}, "text": {}}, "required": ["path", "text"],
+    });
+    for (text, answers) in
+        [("send", true), ("send only", false), ("send path=a only", false), ("send path=a", true)]
+    {
+        assert_eq!(rule(text).never_answers(&needs).is_none(), answers, "{text}");
+    }
+    assert_eq!(rule("send path=a text=b only").never_answers(&needs), None);
+    let open = serde_json::json!({"type": "object", "properties": {"path": {}}});
+    assert_eq!(rule("send only").never_answers(&open), None, "a call may have no argument");
+    assert_eq!(rule("send pth=b").never_answers(&open), None, "others may be there");
+}
+
+#[test]
+fn the_exact_rule_of_a_call_matches_it_and_no_other() {
+    for arguments in [
+        r#"{"path":"a b","text":"\"quoted\" [x"}"#,
+        r#"{"argv":["sh","-c","x y"],"cwd":".","timeout_s":60}"#,
+        r#"{"path":""}"#,
+        "{}",
+    ] {
+        let exact = Rule::exact("t", arguments).expect("it is spelled");
+        assert!(exact.matches("t", arguments), "{exact}");
+        assert!(!exact.is_wide());
+        assert_eq!(rule(&exact.to_string()), exact);
+    }
+    let exact = Rule::exact("t", r#"{"a":"x"}"#).expect("it is spelled");
+    assert!(!exact.matches("t", r#"{"a":"y"}"#) && !exact.matches("u", r#"{"a":"x"}"#));
+    assert!(!exact.matches("t", r#"{"a":"x","b":"y"}"#), "what it leaves out may send something");
+    let star = Rule::exact("t", r#"{"a":"x*"}"#).expect("it is spelled");
+    assert!(star.matches("t", r#"{"a":"x*"}"#) && !star.matches("t", r#"{"a":"xy"}"#), "{star}");
+    let number = Rule::exact("t", r#"{"a":5}"#).expect("it is spelled");
+    assert!(number.matches("t", r#"{"a":5}"#) && !number.matches("t", r#"{"a":"5"}"#), "{number}");
+}

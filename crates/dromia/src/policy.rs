@@ -1,6 +1,7 @@
 //! `dromia policy`: what the built-in policy says, and the tests of every layer, for which no server is needed; and who
 //! decided about a call, which a server reads off its journal.
 
+mod directory;
 mod folder;
 mod own;
 

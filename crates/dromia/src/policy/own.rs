@@ -3,12 +3,18 @@
 //! A rule with a misspelt name and a file in a folder that nobody reads look like policies and forbid nothing. Neither is an
 //! error: helpers stand in files of their own, and a folder may hold anything. So they are named.
 
+use std::path::PathBuf;
+
 use dromia_guard::policy::{FileRules, PolicyProblem, PolicyText, file_rules};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::folder::{TEST, Texts, strays};
+use super::directory::entries;
+use super::folder::{TEST, Texts, tenant_folder};
 use crate::home::Home;
+
+/// The most files that are named though nobody reads them.
+const STRAYS_MAX: usize = 16;
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -52,7 +58,7 @@ pub(crate) fn files(home: &Home, texts: &Texts) -> Result<Vec<FileRow>, PolicyPr
     };
     add("policies", &texts.instance)?;
     for (tenant, files) in &texts.tenants {
-        add(&format!("policies/tenants/{tenant}"), files)?;
+        add(&tenant_folder(*tenant), files)?;
     }
     rows.extend(strays(home).into_iter().map(|file| {
         let warning =
@@ -70,4 +76,31 @@ fn row(found: FileRules) -> FileRow {
         _ => None,
     };
     FileRow { file, rules, verdicts, tests, warning: warning.map(str::to_owned) }
+}
+
+/// Names the policies that lie where nobody reads them: one folder deeper than those that are read.
+fn strays(home: &Home) -> Vec<String> {
+    let root = home.root().join("policies");
+    let mut read = vec![(root.clone(), "policies".to_owned())];
+    for (name, path) in entries(&root.join("tenants"), "policies/tenants").unwrap_or_default() {
+        read.push((path, format!("policies/tenants/{name}")));
+    }
+    let mut found = Vec::new();
+    for (dir, shown) in read {
+        for (name, path) in entries(&dir, &shown).unwrap_or_default() {
+            // The tenants' folder is read as such.
+            if !path.is_dir() || (dir == root && name == "tenants") {
+                continue;
+            }
+            let shown = format!("{shown}/{name}");
+            let inside = entries(&path, &shown).unwrap_or_default().into_iter();
+            let is_policy = |(_, path): &(String, PathBuf)| path.extension().is_some_and(|is| is == "rego");
+            found.extend(inside.filter(is_policy).map(|(name, _)| format!("{shown}/{name}")));
+            if found.len() >= STRAYS_MAX {
+                found.truncate(STRAYS_MAX);
+                return found;
+            }
+        }
+    }
+    found
 }

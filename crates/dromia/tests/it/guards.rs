@@ -187,7 +187,7 @@ const GUARDS: [Guard; 54] = [
     ),
     guard(
         "policy",
-        "dromia/src/policy/folder.rs",
+        "dromia/src/policy/folder/follow.rs",
         "if known.is_good",
         "a_wrong_policy_that_teaches_the_bare_mount_is_caught",
     ),

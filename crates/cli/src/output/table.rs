@@ -1,0 +1,95 @@
+//! Tables and pairs of names and values, without borders.
+//!
+//! No id is cut or broken: it could not be copied. Cells lose what would drive a terminal; which of them are shown, the
+//! commands say.
+
+use anstyle::Style;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+
+use super::Output;
+use super::words::printable;
+use crate::error::Outcome;
+
+const HEAD: Style = Style::new().bold();
+
+/// The longest word that no width breaks, in characters: the id of a record of the audit has 39.
+const WORD_MAX: usize = 48;
+
+impl Output<'_> {
+    /// Prints a table.
+    pub fn table(&mut self, heads: &[&str], rows: Vec<Vec<String>>) -> Outcome {
+        let text = table(self.context.columns, heads, rows);
+        let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let head = self.paint(HEAD, head);
+        // The cells have lost their control characters already; the head's are ours.
+        self.painted_lines(&if rest.is_empty() { head } else { format!("{head}\n{rest}") })
+    }
+}
+
+/// Draws a table without borders. Cells beyond the width wrap between words: an id in pieces cannot be copied, so a table of
+/// ids is rather wider than it should be.
+pub fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut widest: Vec<usize> = heads.iter().map(|head| word(head)).collect();
+    for row in &rows {
+        for (widest, cell) in widest.iter_mut().zip(row) {
+            *widest = word(cell).max(*widest);
+        }
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(heads.iter().map(|head| head.to_uppercase()));
+    if let Some(columns) = columns {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell).replace(['\n', '\t'], " ")));
+    }
+    if columns.is_some() {
+        // A bound counts the blank on both sides of a cell, too.
+        let bounds = widest.iter().map(|widest| u16::try_from(widest + 2).unwrap_or(u16::MAX));
+        table.set_constraints(bounds.map(|bound| ColumnConstraint::LowerBoundary(Width::Fixed(bound))));
+    }
+    let text = table.to_string();
+    text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// How long the longest word is that is to stay whole.
+fn word(cell: &str) -> usize {
+    let words = cell.split_whitespace().map(|word| word.chars().count());
+    words.filter(|length| *length <= WORD_MAX).max().unwrap_or_default()
+}
+
+/// Draws names and values, one pair per line.
+pub fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines = pairs.iter().filter(|(_, value)| !value.is_empty());
+    lines.map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_has_no_border_and_no_trailing_space() {
+        let rows = vec![vec!["ops".into(), "running".into()], vec!["reviewer".into(), "paused".into()]];
+        insta::assert_snapshot!(table(None, &["handle", "state"], rows), @r"
+        HANDLE    STATE
+        ops       running
+        reviewer  paused
+        ");
+    }
+
+    #[test]
+    fn a_narrow_table_wraps_between_words_and_breaks_no_id() {
+        let id = "run_0199c0de0199c0de0199c0de0199c0de";
+        let row = |what: &str| vec![id.to_owned(), "2026-01-02 03:04:05Z".to_owned(), what.to_owned()];
+        let rows = vec![row("some words that do not fit beside it"), row(&"x".repeat(200))];
+        for columns in [20, 40, 60, 80] {
+            let text = table(Some(columns), &["id", "at", "what"], rows.clone());
+            assert_eq!(text.matches(id).count(), 2, "at {columns}:\n{text}");
+            assert!(text.contains("2026-01-02") && text.contains("03:04:05Z"), "at {columns}:\n{text}");
+        }
+        let wide = table(Some(300), &["id", "at", "what"], rows);
+        assert_eq!(wide.lines().count(), 3, "{wide}");
+    }
+}

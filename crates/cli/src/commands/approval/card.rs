@@ -1,0 +1,179 @@
+//! One approval as a person reads it before he answers: the exact call, and where each argument comes from.
+//!
+//! What is shown is what would be executed, with everything that could hide in it spelled out. Nothing is asked of the server
+//! here, and nothing is left out because it is long.
+
+use anstyle::{AnsiColor, Style};
+use dromia_api::approval::{Approval, ArgumentOrigin};
+use dromia_api::{BoundFiles, Contents, Origin, shown};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::span;
+use crate::commands::handles::Handles;
+use crate::error::Outcome;
+use crate::output::{Output, pairs, time};
+
+/// What stands word for word in what somebody trusted said.
+const SAID: Style = AnsiColor::Green.on_default();
+/// What the model wrote.
+const WRITTEN: Style = AnsiColor::Yellow.on_default();
+/// What stands in something that nobody vouches for.
+const FOUND: Style = AnsiColor::Red.on_default().bold();
+
+/// Shows the exact call.
+pub(super) fn card(
+    approval: &Approval,
+    handles: &Handles,
+    unrun: Option<String>,
+    output: &mut Output<'_>,
+) -> Outcome {
+    if output.is_json() {
+        return output.document(approval);
+    }
+    let answered = approval.answered_by.as_ref().map(|by| {
+        let at = approval.answered_at.map(|at| format!(", {}", time(at))).unwrap_or_default();
+        let reason = approval.answer_reason.as_deref().map(|why| format!(": {}", shown(why)));
+        format!("{}{at}{}", shown(by), reason.unwrap_or_default())
+    });
+    let who = if approval.approvers.is_empty() {
+        "whoever has the scope `approve`".to_owned()
+    } else {
+        shown(&approval.approvers.join(", "))
+    };
+    // What is over waits for nobody, and takes no answer.
+    let while_open = |text: String| if approval.state.is_open() { text } else { String::new() };
+    let refused = "at once: nobody attends the session that asked (approvals.unattended)";
+    let text = pairs(&[
+        ("approval", approval.id.to_string()),
+        ("state", approval.state.to_string()),
+        ("agent", handles.whole(approval.agent)),
+        ("for", shown(&approval.author)),
+        ("run", format!("{} {}", approval.run, approval.call)),
+        ("asked by", format!("{}: {}", shown(&approval.rule), shown(&approval.reason))),
+        ("second opinion", approval.opinion.as_ref().map(|told| shown(&told.text())).unwrap_or_default()),
+        ("refused", if approval.unattended { refused.to_owned() } else { String::new() }),
+        ("run waits", while_open(format!("until {}", time(approval.holds_until)))),
+        (
+            "begins by itself",
+            while_open(approval.cools_until.map(|at| begins(at, approval)).unwrap_or_default()),
+        ),
+        ("answer", while_open(format!("until {}, by {who}", time(approval.expires_at)))),
+        ("answered", answered.unwrap_or_default()),
+        ("did not run", unrun.unwrap_or_default()),
+        ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
+        ("files", approval.contents.map(held).unwrap_or_default()),
+        ("action", approval.action.to_string()),
+    ]);
+    let mut lines = vec![text, String::new(), shown(&approval.tool)];
+    if let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.arguments) {
+        for (name, value) in &fields {
+            let origin = approval.origins.iter().find(|known| known.name == *name);
+            lines.push(argument(name, value, origin, output));
+        }
+    } else {
+        // What is no object is shown as it stands.
+        lines.push(format!("  {}", shown(&approval.arguments)));
+    }
+    lines.push(String::new());
+    let context = output.context();
+    let columns = context.columns.filter(|_| context.out_is_terminal);
+    lines.push(legend(columns, &|style, word| output.paint(style, word)));
+    output.painted_lines(&lines.join("\n"))
+}
+
+/// Says what the words behind the arguments mean; on a terminal as many of them in a line as there is place for.
+fn legend(columns: Option<u16>, paint: &dyn Fn(Style, &str) -> String) -> String {
+    const BETWEEN: &str = " · ";
+    let words = [
+        (SAID, "[default]", "what the tool takes by itself"),
+        (SAID, "[said]", "said by somebody trusted"),
+        (WRITTEN, "[written]", "written by the model"),
+        (FOUND, "[found]", "found in something nobody vouches for"),
+    ];
+    let (mut told, mut column) = (String::new(), 0);
+    for (style, word, meaning) in words {
+        // What paints a word takes no place.
+        let length = word.len() + 1 + meaning.len();
+        let between = BETWEEN.chars().count();
+        let fits = columns.is_none_or(|columns| column + between + length <= usize::from(columns));
+        match column {
+            0 => {}
+            _ if fits => {
+                told.push_str(BETWEEN);
+                column += between;
+            }
+            _ => {
+                told.push('\n');
+                column = 0;
+            }
+        }
+        told.extend([paint(style, word).as_str(), " ", meaning]);
+        column += length;
+    }
+    told
+}
+
+/// Says to which files the approval of a program is bound.
+fn held(contents: Contents) -> String {
+    let Contents { files, extent, .. } = contents;
+    match (extent, files) {
+        (BoundFiles::All, 0) => "none, as long as the workspace stays empty".to_owned(),
+        (BoundFiles::All, 1) => "the 1 of the workspace, as it was when it was asked for".to_owned(),
+        (BoundFiles::All, _) => format!("all {files} of the workspace, as they were when it was asked for"),
+        (BoundFiles::Named, 0) => {
+            "none: the call names none, and no others are held to (approvals.files)".to_owned()
+        }
+        (BoundFiles::Named, _) => {
+            format!(
+                "{files} that the call names, as they were when it was asked for; no others (approvals.files)"
+            )
+        }
+    }
+}
+
+/// Says when a delayed call begins, and how long that is while it waits.
+fn begins(at: Timestamp, approval: &Approval) -> String {
+    let left = approval.cools_in_seconds.map(|seconds| format!(", in {}", span(seconds)));
+    format!("{}{}", time(at), left.unwrap_or_default())
+}
+
+fn argument(name: &str, value: &Value, origin: Option<&ArgumentOrigin>, output: &Output<'_>) -> String {
+    let text = match value {
+        Value::String(text) => shown(text),
+        value => shown(&value.to_string()),
+    };
+    let (style, word) = match origin.map(|known| known.origin) {
+        Some(Origin::Default) => (SAID, "default"),
+        Some(Origin::Said) => (SAID, "said"),
+        Some(Origin::Found) => (FOUND, "found"),
+        Some(Origin::Written) | None => (WRITTEN, "written"),
+    };
+    let label = origin.map(|known| format!(" {}", known.label)).unwrap_or_default();
+    // On a line of its own, which no value can begin: line breaks are spelled out.
+    let quote = origin.and_then(|known| known.quote.as_deref());
+    let quote = quote.map(|quote| format!("\n      it stands in: {}", shown(quote))).unwrap_or_default();
+    // The mark goes first: behind the value, a value could end with a mark of its own.
+    format!("  [{word}{label}]  {}  {}{quote}", shown(name), output.paint(style, &text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_legend_keeps_to_the_width_of_a_terminal_whatever_is_painted() {
+        let plain = |_: Style, word: &str| word.to_owned();
+        let wide = "[default] what the tool takes by itself · [said] said by somebody trusted · [written] written by the \
+                    model · [found] found in something nobody vouches for";
+        assert_eq!(legend(None, &plain), wide, "nothing is broken for a pipe");
+        let painted = |_: Style, word: &str| format!("\u{1b}[1;31m{word}\u{1b}[0m");
+        for (columns, lines) in [(160, 1), (80, 2), (50, 4)] {
+            let told = legend(Some(columns), &plain);
+            assert!(told.lines().all(|line| line.chars().count() <= usize::from(columns)), "{told}");
+            assert_eq!(told.replace('\n', " · "), wide);
+            assert_eq!(told.lines().count(), lines, "{told}");
+            assert_eq!(legend(Some(columns), &painted).lines().count(), lines);
+        }
+    }
+}

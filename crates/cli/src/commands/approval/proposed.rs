@@ -17,7 +17,7 @@ use crate::output::Output;
 
 /// A rule that would have answered calls of before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(crate) struct Proposed {
+pub(in crate::commands) struct Proposed {
     /// The agent whose calls it would have answered.
     agent: String,
     /// The rule, as it would match.

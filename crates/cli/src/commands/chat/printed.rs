@@ -1,0 +1,175 @@
+//! What of an answer stands on the screen, and what is still to print of it.
+//!
+//! Deltas are hints; the journal's entry settles them. If a lost attempt was printed, the whole answer is printed again under
+//! it. What is left of an answer is printed once the next entry says that it was let out; of one that is withheld nothing is.
+//! Nothing is written here.
+
+use dromia_api::run::{Delta, Entry};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::client::parse;
+use crate::error::Outcome;
+
+/// What of the current step stands on the screen.
+#[derive(Debug, Default)]
+pub(super) struct Printed {
+    attempt: Option<(u32, u32)>,
+    text: String,
+    /// What is left to print of the last answer.
+    rest: String,
+    /// Whether some of that answer stands on the screen, in a line that has no end yet.
+    stands: bool,
+}
+
+impl Printed {
+    /// Returns what to print for a live piece.
+    pub(super) fn delta(&mut self, delta: &Delta) -> String {
+        let mut out = String::new();
+        if !self.rest.is_empty() {
+            // What is left of the answer before comes first; the entry will settle this one.
+            return out;
+        }
+        if self.attempt != Some((delta.step, delta.attempt)) {
+            if !self.text.is_empty() {
+                out.push('\n');
+            }
+            self.attempt = Some((delta.step, delta.attempt));
+            self.text.clear();
+        }
+        // A piece that does not follow what is printed was lost in between; the entry will settle it.
+        if delta.offset == self.text.len() as u64 {
+            self.text.push_str(&delta.text);
+            out.push_str(&delta.text);
+        }
+        out
+    }
+
+    /// Returns what is left to print of the answer before an entry, which says whether it was let out.
+    pub(super) fn entry(&mut self, entry: &Entry) -> Outcome<String> {
+        let stands = std::mem::take(&mut self.stands);
+        let out = match entry.kind.as_str() {
+            // It was refused, or nobody judged it.
+            "run_failed" | "run_cancelled" | "run_yielded" => {
+                self.rest.clear();
+                if stands { "\n".to_owned() } else { String::new() }
+            }
+            _ => self.end(),
+        };
+        if entry.kind == "model_replied" {
+            self.rest = self.settle(entry)?;
+        }
+        Ok(out)
+    }
+
+    /// Returns what is left to print of an answer that was let out.
+    pub(super) fn end(&mut self) -> String {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// Settles the live text with an entry; returns what is left to print if the answer is let out.
+    fn settle(&mut self, entry: &Entry) -> Outcome<String> {
+        let Some(body) = &entry.body else { return Ok(String::new()) };
+        let text = parse::<Message>(body.get().as_bytes())?.text();
+        let live = std::mem::take(self).text;
+        self.stands = !live.is_empty();
+        let Marks { withheld } = parse(entry.fields.get().as_bytes())?;
+        if withheld.is_some() {
+            // All that is told of it stands there.
+            return Ok(if live.is_empty() { String::new() } else { "\n".to_owned() });
+        }
+        Ok(match text.strip_prefix(&live) {
+            Some("") if live.is_empty() => String::new(),
+            Some(rest) => format!("{rest}\n"),
+            None => format!("\n{text}\n"),
+        })
+    }
+}
+
+/// What is read of the fields of a `model_replied`.
+#[derive(Debug, Deserialize)]
+struct Marks {
+    #[serde(default)]
+    withheld: Option<IgnoredAny>,
+}
+
+/// What an assistant message says.
+#[derive(Debug, Default, Deserialize)]
+pub(in crate::commands) struct Message {
+    #[serde(default)]
+    parts: Vec<Piece>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Piece {
+    #[serde(default)]
+    text: String,
+}
+
+impl Message {
+    pub(in crate::commands) fn text(&self) -> String {
+        self.parts.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(attempt: u32, offset: u64, text: &str) -> Delta {
+        Delta { step: 1, attempt, offset, text: text.to_owned() }
+    }
+
+    fn reply(text: &str) -> Entry {
+        entry("model_replied", &serde_json::json!({}), text)
+    }
+
+    fn entry(kind: &str, fields: &serde_json::Value, text: &str) -> Entry {
+        let body = serde_json::json!({"parts": [{"type": "text", "text": text, "label": "untrusted/actor"}]});
+        let entry = serde_json::json!({
+            "seq": 3, "at": "2026-01-01T00:00:00Z", "epoch": 1, "kind": kind, "version": 1,
+            "fields": fields, "body": body, "chain": "0".repeat(64),
+        });
+        serde_json::from_str(&entry.to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_screen_ends_with_the_settled_answer() {
+        for (pieces, screen) in [
+            (vec![delta(1, 0, "Hel"), delta(1, 3, "lo")], "Hello\n"),
+            (vec![delta(1, 0, "Hel")], "Hello\n"),
+            (vec![], "Hello\n"),
+            // A lost piece.
+            (vec![delta(1, 0, "He"), delta(1, 3, "lo")], "Hello\n"),
+            // A lost attempt.
+            (vec![delta(1, 0, "Good d"), delta(2, 0, "Hel")], "Good d\nHello\n"),
+            (vec![delta(1, 0, "Good d")], "Good d\nHello\n"),
+        ] {
+            let mut printed = Printed::default();
+            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
+            out.push_str(&printed.entry(&reply("Hello")).unwrap());
+            out.push_str(&printed.entry(&entry("run_completed", &serde_json::json!({}), "")).unwrap());
+            assert_eq!(out, screen, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_printed_of_an_answer_that_is_not_let_out() {
+        let none = serde_json::json!({});
+        let withheld = serde_json::json!({"withheld": {"rule": "leak scan", "reason": "no"}});
+        for (pieces, fields, end, screen) in [
+            (vec![], &withheld, "run_failed", ""),
+            (vec![], &withheld, "tool_started", ""),
+            (vec![delta(1, 0, "*****")], &withheld, "run_failed", "*****\n"),
+            (vec![delta(1, 0, "*****")], &withheld, "model_called", "*****\n"),
+            (vec![], &none, "run_failed", ""),
+            (vec![delta(1, 0, "Hel")], &none, "run_failed", "Hel\n"),
+        ] {
+            let mut printed = Printed::default();
+            let mut out: String = pieces.iter().map(|piece| printed.delta(piece)).collect();
+            out.push_str(&printed.entry(&entry("model_replied", fields, "Hello")).unwrap());
+            out.push_str(&printed.entry(&entry(end, &none, "")).unwrap());
+            assert_eq!(out, screen, "{pieces:?} {fields} {end}");
+        }
+    }
+}

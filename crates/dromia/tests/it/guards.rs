@@ -132,7 +132,7 @@ const GUARDS: [Guard; 54] = [
     ),
     guard(
         "labels",
-        "engine/src/owner/approving.rs",
+        "engine/src/owner/approving/waking.rs",
         "given(part, self.story.by_hand)",
         "a_result_that_forgets_what_led_to_its_call_is_caught",
     ),

@@ -4,36 +4,28 @@
 //! keys and equal calls have equal bytes. Defaults are filled in and limits are applied here, so that the gate
 //! sees what will happen. Nothing is ignored: an unknown field is refused.
 
+mod program;
+mod request;
 mod text;
 
-use std::collections::BTreeMap;
-
-use dromia_contracts::egress::Method;
 use dromia_contracts::id::SessionId;
-use dromia_contracts::vault;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+pub(crate) use self::program::{Exec, ShellExecute, TIMEOUT_S_MAX};
+pub(crate) use self::request::{HeaderText, HttpRequest, NamedSecret, REQUEST_BYTES_MAX};
 pub(crate) use self::text::{FileEdit, FileSearch, Place};
 use crate::path::{FilePath, WorkspacePath};
-use crate::web::HttpUrl;
 
 /// The most bytes that one read gives.
 pub(crate) const READ_BYTES_MAX: u32 = 64 << 10;
 /// The most bytes that one write or append takes: with a model's usual escapes it fits an answer's bound.
-pub(crate) const WRITE_BYTES_MAX: usize = 512 << 10;
-/// The longest command line, in bytes.
-pub(crate) const COMMAND_BYTES_MAX: usize = 128 << 10;
-/// How long a program may run if nobody says, and at most, in seconds.
-pub(crate) const TIMEOUT_S: u32 = 60;
-pub(crate) const TIMEOUT_S_MAX: u32 = 600;
+const WRITE_BYTES_MAX: usize = 512 << 10;
 /// The most bytes of one message.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// The most bytes that one request carries.
-pub(crate) const REQUEST_BYTES_MAX: usize = 256 << 10;
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,82 +86,12 @@ pub(crate) struct FileDelete {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HttpRequest {
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "request_body")]
-    pub(crate) body: String,
-    /// Texts, or {"secret":"NAME"} for a secret of this host.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "request_headers")]
-    #[schemars(with = "BTreeMap<String, Value>")]
-    pub(crate) headers: BTreeMap<String, HeaderText>,
-    /// Bytes shown, at most 65536.
-    #[serde(default = "read_limit_default", deserialize_with = "read_limit")]
-    pub(crate) limit: u32,
-    /// GET by default.
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub(crate) method: Method,
-    /// First byte shown.
-    #[serde(default)]
-    pub(crate) offset: u64,
-    /// Parameters that are secrets: {"secret":"NAME"}.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, Value>")]
-    pub(crate) query: BTreeMap<String, NamedSecret>,
-    #[schemars(with = "String")]
-    pub(crate) url: HttpUrl,
-}
-
-/// What a header says: a text, or a secret that only the way out knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub(crate) enum HeaderText {
-    Plain(String),
-    Secret(NamedSecret),
-}
-
-/// A secret by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NamedSecret {
-    #[serde(deserialize_with = "secret_name")]
-    pub(crate) secret: String,
-}
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct MessageSend {
     /// ses_…
     #[schemars(with = "String")]
     pub(crate) session: SessionId,
     #[serde(deserialize_with = "message_text")]
     pub(crate) text: String,
-}
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Exec {
-    /// Program and arguments; no shell.
-    #[serde(deserialize_with = "argv")]
-    pub(crate) argv: Vec<String>,
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub(crate) cwd: WorkspacePath,
-    /// Seconds, at most 600.
-    #[serde(default = "timeout_default", deserialize_with = "timeout")]
-    pub(crate) timeout_s: u32,
-}
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ShellExecute {
-    #[serde(deserialize_with = "command")]
-    pub(crate) command: String,
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub(crate) cwd: WorkspacePath,
-    /// Seconds, at most 600.
-    #[serde(default = "timeout_default", deserialize_with = "timeout")]
-    pub(crate) timeout_s: u32,
 }
 
 /// Reads arguments; says what is wrong and where.
@@ -229,50 +151,6 @@ fn read_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
     }
 }
 
-fn timeout_default() -> u32 {
-    TIMEOUT_S
-}
-
-fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        0 => Err(de::Error::custom("the timeout is at least 1")),
-        // What is cut in silence is found out by whoever waited for the rest.
-        seconds if seconds > TIMEOUT_S_MAX => {
-            let problem =
-                format!("{seconds} seconds are more than the {TIMEOUT_S_MAX} allowed; ask for less");
-            Err(de::Error::custom(problem))
-        }
-        seconds => Ok(seconds),
-    }
-}
-
-fn argv<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let argv = Vec::<String>::deserialize(deserializer)?;
-    if argv.first().is_none_or(String::is_empty) {
-        return Err(de::Error::custom("there is no program"));
-    }
-    let bytes: usize = argv.iter().map(String::len).sum();
-    if bytes > COMMAND_BYTES_MAX {
-        let problem = format!("{bytes} bytes are more than the {COMMAND_BYTES_MAX} allowed");
-        return Err(de::Error::custom(problem));
-    }
-    if argv.iter().any(|word| word.contains('\0')) {
-        return Err(de::Error::custom("a word holds a NUL byte"));
-    }
-    Ok(argv)
-}
-
-fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let command = bounded(deserializer, COMMAND_BYTES_MAX)?;
-    if command.trim().is_empty() {
-        return Err(de::Error::custom("the command is empty"));
-    }
-    if command.contains('\0') {
-        return Err(de::Error::custom("the command holds a NUL byte"));
-    }
-    Ok(command)
-}
-
 fn write_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     bounded(deserializer, WRITE_BYTES_MAX)
 }
@@ -280,39 +158,6 @@ fn write_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 fn message_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = bounded(deserializer, MESSAGE_BYTES_MAX)?;
     if text.is_empty() { Err(de::Error::custom("the text is empty")) } else { Ok(text) }
-}
-
-fn request_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    bounded(deserializer, REQUEST_BYTES_MAX)
-}
-
-fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    if vault::is_name(&name) {
-        Ok(name)
-    } else {
-        Err(de::Error::custom("a secret is named by its name alone"))
-    }
-}
-
-/// Reads headers by their names in lower case, so that equal calls have equal bytes.
-fn request_headers<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, HeaderText>, D::Error> {
-    let mut headers = BTreeMap::new();
-    for (name, value) in BTreeMap::<String, Value>::deserialize(deserializer)? {
-        let value = match value {
-            Value::String(text) => HeaderText::Plain(text),
-            Value::Object(_) => {
-                serde_json::from_value(value).map(HeaderText::Secret).map_err(de::Error::custom)?
-            }
-            _ => return Err(de::Error::custom("a header is a text or {\"secret\":\"NAME\"}")),
-        };
-        if headers.insert(name.to_ascii_lowercase(), value).is_some() {
-            return Err(de::Error::custom("a header stands there twice"));
-        }
-    }
-    Ok(headers)
 }
 
 fn bounded<'de, D: Deserializer<'de>>(deserializer: D, bytes_max: usize) -> Result<String, D::Error> {

@@ -132,7 +132,7 @@ const GUARDS: [Guard; 54] = [
     ),
     guard(
         "labels",
-        "engine/src/owner/approving.rs",
+        "engine/src/owner/approving/waking.rs",
         "given(part, self.story.by_hand)",
         "a_result_that_forgets_what_led_to_its_call_is_caught",
     ),
@@ -219,13 +219,13 @@ const GUARDS: [Guard; 54] = [
     ),
     guard(
         "asking",
-        "engine/src/approvals.rs",
+        "engine/src/approvals/rules.rs",
         "self.read_rule(&exact",
         "a_rule_of_a_session_for_a_shell_is_caught",
     ),
     guard(
         "asking",
-        "engine/src/approvals.rs",
+        "engine/src/approvals/together.rs",
         "found.run != first.run",
         "an_answer_that_goes_beyond_its_run_is_caught",
     ),

@@ -1,33 +1,27 @@
 //! Capabilities as they count: at the gate and at the way out, narrowed, handed on, taken back, and never across tenants.
-//!
-//! The reference of the last test knows no token and no row: it compares components of paths and names by itself.
-//! `DROMIA_CAPABILITY_TREES` says how many random trees are compared, by default 200.
+
+mod ends;
+mod forged;
+mod reference;
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use bytes::Bytes;
-use dromia_contracts::agent::{AgentConfig, AgentState};
-use dromia_contracts::capability::{
-    Capabilities as _, Capability, CapabilityState, CapabilityUse, NewCapability, held_by, within,
-};
+use dromia_contracts::agent::AgentConfig;
+use dromia_contracts::capability::{Capabilities as _, Capability, CapabilityUse, NewCapability, within};
 use dromia_contracts::egress::{Line, Method, Reaches};
 use dromia_contracts::gate::{Action, Gate as _, Principal, Verdict};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::Planning;
 use dromia_contracts::runtime::{Clock as _, Runtime};
-use dromia_contracts::store::{AgentCreate, AgentStateSet, CapabilityDrop, Mutation, Store};
+use dromia_contracts::store::{AgentCreate, Mutation, Store};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_contracts::vault::{GivenUpBy, Vault as _};
 use dromia_contracts::{AgentId, CallId, CapabilityId, Digest, ErrorCode, Fault, Scope};
-use dromia_guard::capability::{Asked, ROOT_ID, Resource, Right, RootKey, Roots, Token};
 use dromia_guard::{GrantGate, Policies, StoreCapabilities, StoreVault};
 use dromia_testkit::conformance::Scene;
 use dromia_testkit::{ManualClock, ReferenceStore, tokio_runtime_seeded};
-use proptest::prelude::*;
 
 use crate::server::{egress, get, granted, limits};
-use crate::vault::{Changing, Keys};
+use crate::vault::Keys;
 
 fn shipped() -> Policies {
     static SHIPPED: LazyLock<Policies> =
@@ -121,22 +115,26 @@ impl House {
     }
 
     fn verdict(&self, grants: &[String], call: &PreparedCall) -> Verdict {
-        let scope = self.scope();
-        let principal = Principal {
-            scope: &scope,
-            author: scope.actor(),
-            grants,
-            context: Label::PUBLIC_FACT,
-            endorsed: &[],
-            plan: Planning::OPEN,
-        };
-        self.gate.judge(principal, Action::Tool(call))
+        judge(&self.gate, &self.scope(), grants, call)
     }
 
     async fn revoke(&self, id: CapabilityId) {
         let revoked = self.capabilities.revoke(self.scope(), id).await.expect("it is taken back");
         assert!(revoked.revoked_at.is_some());
     }
+}
+
+/// Asks a gate about a call of whoever has a scope, under grants.
+fn judge(gate: &GrantGate, scope: &Scope, grants: &[String], call: &PreparedCall) -> Verdict {
+    let principal = Principal {
+        scope,
+        author: scope.actor(),
+        grants,
+        context: Label::PUBLIC_FACT,
+        endorsed: &[],
+        plan: Planning::OPEN,
+    };
+    gate.judge(principal, Action::Tool(call))
 }
 
 fn new(from: Option<CapabilityId>, holder: AgentId, rights: &[&str]) -> NewCapability {
@@ -287,100 +285,6 @@ async fn what_is_handed_on_is_narrowed_and_ends_with_what_it_was_made_from() {
 }
 
 #[tokio::test]
-async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs"]).await;
-    // A run keeps the grants that it began with.
-    let grants = house.words(0).await;
-    assert_eq!(grants, [held_by(house.scene.tenant, house.agents[0])]);
-    assert!(house.under(&grants, &write("docs/a")).is_ok());
-    house.revoke(made.id).await;
-    assert_eq!(house.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
-    let again = house.capabilities.revoke(house.scope(), made.id).await.expect("again");
-    assert_eq!(again.revoked_at, Some(house.clock.now()), "the first time counts");
-    // What a later life of the process reads says the same.
-    let store = Arc::clone(&house.scene.store);
-    let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(5) };
-    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
-    let later = StoreCapabilities::new(store, vault, runtime);
-    assert_eq!(later.words(&house.scope(), house.agents[0]).await, Ok(grants.clone()));
-    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(later.live());
-    let scope = house.scope();
-    let principal = Principal {
-        scope: &scope,
-        author: scope.actor(),
-        grants: &grants,
-        context: Label::PUBLIC_FACT,
-        endorsed: &[],
-        plan: Planning::OPEN,
-    };
-    assert!(matches!(gate.judge(principal, Action::Tool(&write("docs/a"))), Verdict::Deny { .. }));
-}
-
-#[tokio::test]
-async fn what_an_erased_agent_handed_on_ends_at_once() {
-    let house = House::new().await;
-    let parent = house.grant(0, &["file:write:docs"]).await;
-    let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
-    let grandchild = house.make(Some(child.id), 2, &[], None).await.expect("handed on");
-    let own = house.grant(2, &["file:write:own"]).await;
-    assert!(house.judged(2, &write("docs/a")).await.is_ok());
-    let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
-    let set = AgentStateSet { agent: house.agents[0], from, to };
-    house.scene.done(house.scene.batch().with(Mutation::AgentStateSet(set))).await;
-    house.capabilities.erased(house.scene.tenant, house.agents[0]).await;
-    assert_eq!(house.words(0).await, Vec::<String>::new());
-    for (agent, id) in [(1, child.id), (2, grandchild.id)] {
-        assert_eq!(house.judged(agent, &write("docs/a")).await, Err(format!("capability {id}")));
-    }
-    assert_eq!(
-        house.judged(2, &write("own/a")).await,
-        Ok(format!("capability {} block 0 file:write:own", own.id))
-    );
-    let again = house.make(Some(parent.id), 1, &[], None).await.map(|made| made.id);
-    assert_eq!(again.map_err(|fault| fault.code), Err(ErrorCode::CapabilityNotFound));
-
-    // Whoever reads the store from then on finds the same, also before the last row is gone.
-    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
-    assert_eq!((listed.len(), listed.iter().any(|(row, _)| row.id == parent.id)), (3, false));
-    let state = |id: CapabilityId| listed.iter().find(|(row, _)| row.id == id).map(|(_, state)| *state);
-    let gone = Some(CapabilityState::ParentGone);
-    assert_eq!([child.id, grandchild.id].map(state), [gone; 2]);
-    assert_eq!(state(own.id), Some(CapabilityState::Active));
-    let later = House::later(house);
-    assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
-    assert_eq!(later.words(0).await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
-    let house = House::new().await;
-    let short = house.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
-    let longer = house.make(Some(short.id), 1, &[], Some(600)).await.expect("handed on");
-    assert_eq!(longer.until, short.until, "none lasts longer than what it is made from");
-    let limited = NewCapability { wall_ms_max: Some(5_000), ..new(None, house.agents[2], &["tool:exec"]) };
-    let limited = house.capabilities.grant(house.scope(), limited).await.expect("granted");
-    let by = Ok(format!("capability {} block 0 tool:exec", limited.id));
-    let run = |seconds: &str| call("exec", &format!(r#"{{"argv":["true"]{seconds}}}"#));
-    assert_eq!(house.judged(2, &run(r#","timeout_s":5"#)).await, by);
-    let too_long = Err(format!("capability {} block 0", limited.id));
-    assert_eq!(house.judged(2, &run(r#","timeout_s":6"#)).await, too_long);
-    assert_eq!(house.judged(2, &run("")).await, too_long, "who does not say it may take for ever");
-    let why = house.why(2, &run("")).await;
-    assert!(why.contains("at most 5000 ms: set `timeout_s` to 5 or less"), "{why}");
-    let of_files = NewCapability { wall_ms_max: Some(1), ..new(None, house.agents[2], &["file:read:"]) };
-    let refused = house.capabilities.grant(house.scope(), of_files).await.map(|made| made.id);
-    assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::InvalidRequest));
-
-    house.clock.advance(Duration::from_secs(59));
-    assert!(house.judged(0, &write("docs/a")).await.is_ok());
-    assert!(house.judged(1, &write("docs/a")).await.is_ok());
-    house.clock.advance(Duration::from_secs(1));
-    assert_eq!(house.judged(0, &write("docs/a")).await, Err(format!("capability {} block 0", short.id)));
-    assert_eq!(house.judged(1, &write("docs/a")).await, Err(format!("capability {} block 0", longer.id)));
-}
-
-#[tokio::test]
 async fn a_task_stays_within_its_capability_whatever_its_agent_may_do() {
     let house = House::new().await;
     let parent = house.grant(0, &["file:write:docs", "tool:time.now"]).await;
@@ -421,75 +325,6 @@ async fn a_task_stays_within_its_capability_whatever_its_agent_may_do() {
     assert_eq!(house.under(&bounded, &write("docs/a")), Err(format!("within {}", bound.id)));
 }
 
-#[tokio::test]
-async fn a_stranger_finds_and_uses_no_capability() {
-    let mine = House::new().await;
-    let theirs = House::over(Arc::clone(&mine.scene.store), 2).await;
-    let made = mine.grant(0, &["file:write:docs"]).await;
-    let listed = theirs.capabilities.list(theirs.scope(), None, 99).await.expect("a list");
-    assert_eq!(listed, []);
-    let code = |answer: Result<Capability, Fault>| answer.map(|made| made.id).map_err(|fault| fault.code);
-    let revoked = theirs.capabilities.revoke(theirs.scope(), made.id).await;
-    assert_eq!(code(revoked), Err(ErrorCode::CapabilityNotFound));
-    assert_eq!(code(theirs.make(Some(made.id), 0, &[], None).await), Err(ErrorCode::CapabilityNotFound));
-    let foreign = theirs.capabilities.grant(theirs.scope(), new(None, mine.agents[0], &["tool:exec"])).await;
-    assert_eq!(code(foreign), Err(ErrorCode::AgentNotFound));
-    // The word of a tenant is no word in another, even where one gate serves both.
-    let word = mine.words(0).await;
-    assert_eq!(theirs.under(&word, &write("docs/a")), default_deny());
-    let stranger = theirs.scope();
-    let principal = Principal {
-        scope: &stranger,
-        author: stranger.actor(),
-        grants: &word,
-        context: Label::PUBLIC_FACT,
-        endorsed: &[],
-        plan: Planning::OPEN,
-    };
-    assert!(matches!(mine.gate.judge(principal, Action::Tool(&write("docs/a"))), Verdict::Deny { .. }));
-    assert!(mine.judged(0, &write("docs/a")).await.is_ok());
-}
-
-#[tokio::test]
-async fn what_is_no_token_foreign_handed_over_expired_or_replayed_is_told_so() {
-    let mine = House::new().await;
-    let theirs = House::over(Arc::clone(&mine.scene.store), 2).await;
-    let made = mine.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
-    theirs.grant(0, &["file:write:docs"]).await;
-    let call = write("docs/a");
-    let weigh = async |house: &House, agent: usize, token: Bytes| {
-        let scope = house.scope();
-        let answer = house.capabilities.weigh(&scope, house.agents[agent], &call, Some(token)).await;
-        answer.map(|weighed| (weighed[0].covers, weighed[0].why.clone())).map_err(|fault| fault.code)
-    };
-    assert!(weigh(&mine, 0, made.token.clone()).await.is_ok_and(|(covers, _)| covers));
-    let mut torn = made.token.to_vec();
-    let middle = torn.len() / 2;
-    torn[middle] ^= 1;
-    for wrong in [Bytes::new(), Bytes::from_static(b"nonsense"), torn.into(), vec![0_u8; 70 << 10].into()] {
-        assert_eq!(weigh(&mine, 0, wrong).await, Err(ErrorCode::CapabilityUnreadable));
-    }
-    // The numbers of two tenants' keys are alike, so a foreign signature does not hold; another number is no key here.
-    assert_eq!(weigh(&theirs, 0, made.token.clone()).await, Err(ErrorCode::CapabilityUnreadable));
-    let other = RootKey::new(ROOT_ID + 1, &[3; 32]).expect("a key");
-    let write = Resource::parse("file:write:docs").expect("a right");
-    let foreign = Token::grant(&other, mine.agents[0], &[Right::to(write)], &[4; 32]).expect("granted");
-    let foreign = Bytes::from(foreign.to_bytes().expect("bytes"));
-    assert_eq!(weigh(&mine, 0, foreign).await, Err(ErrorCode::CapabilityForeign));
-    let told = |answer: Result<(bool, String), ErrorCode>| answer.expect("it is a token of the tenant");
-    let (covers, why) = told(weigh(&mine, 1, made.token.clone()).await);
-    assert!(!covers && why.contains("held by another agent"), "{why}");
-    mine.clock.advance(Duration::from_mins(1));
-    let (covers, why) = told(weigh(&mine, 0, made.token.clone()).await);
-    assert!(!covers && why.contains("block 0 of its token has expired"), "{why}");
-    mine.revoke(made.id).await;
-    let (covers, why) = told(weigh(&mine, 0, made.token.clone()).await);
-    assert!(!covers && why.contains("block 0 of its token was revoked"), "{why}");
-    mine.capabilities.forget(mine.scope(), made.id).await.expect("let go of");
-    let (covers, why) = told(weigh(&mine, 0, made.token.clone()).await);
-    assert!(!covers && why.contains("counts no more"), "a token without a row is none: {why}");
-}
-
 /// Asks for an address whose name nobody knows, and returns the rule by which it was judged.
 async fn judged_outside(line: &dyn Line, url: &str, grants: &[String]) -> String {
     let error = line.send(get(url, grants)).await.expect_err("no such name is known here");
@@ -511,305 +346,4 @@ async fn the_way_out_asks_capabilities_at_every_request() {
     assert_eq!(judged_outside(&*line, "http://api.example.com/", &bounded).await, "within");
     house.revoke(made.id).await;
     assert_eq!(judged_outside(&*line, "http://api.example.com/", &words).await, "default deny");
-}
-
-#[tokio::test]
-async fn a_row_that_somebody_widened_in_the_store_is_caught() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs"]).await;
-    let widened = Capability {
-        id: CapabilityId::from_bytes([8; 16]),
-        rights: vec!["file:write:".to_owned(), "tool:exec".to_owned()],
-        ..made.clone()
-    };
-    let handed_over =
-        Capability { id: CapabilityId::from_bytes([9; 16]), holder: house.agents[1], ..made.clone() };
-    let batch = house.scene.batch().with(Mutation::CapabilityPut(widened));
-    house.scene.done(batch.with(Mutation::CapabilityPut(handed_over))).await;
-    let later = House::later(house);
-    assert!(later.judged(0, &write("docs/a")).await.is_ok());
-    for (agent, call) in [(0, write("a")), (0, call("exec", r#"{"argv":["true"]}"#)), (1, write("docs/a"))] {
-        let judged = later.judged(agent, &call).await;
-        assert!(judged.as_ref().is_err_and(|rule| rule.starts_with("capability cap_")), "{judged:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_capability_of_a_key_that_was_given_up_is_caught() {
-    let house = House::new().await;
-    let keys = Arc::new(Changing::new(7));
-    let store = Arc::clone(&house.scene.store);
-    let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(6) };
-    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::clone(&keys) as _, runtime.clone()));
-    let capabilities = Arc::new(StoreCapabilities::new(store, Arc::clone(&vault), runtime));
-    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live());
-    let house = House { capabilities, gate, ..house };
-    let parent = house.grant(0, &["file:write:docs"]).await;
-    let task = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[0], &[]) };
-    let task = house.capabilities.grant(house.scope(), task).await.expect("granted");
-    assert!(house.judged(0, &write("docs/a")).await.is_ok());
-    keys.becomes(8);
-    assert!(house.judged(0, &write("docs/a")).await.is_ok(), "it was opened before");
-    // As an agent's snapshot keeps them: nobody asks for them again before the next call.
-    let words = house.words(0).await;
-    let bounded = vec!["file.*".to_owned(), within(house.scene.tenant, house.agents[0], task.id)];
-    assert!(house.under(&bounded, &write("docs/a")).is_ok(), "it lies within the task");
-    let elsewhere = Scene::open(Arc::clone(&house.scene.store), 44).await;
-    let granted =
-        house.capabilities.grant(elsewhere.scope(), new(None, elsewhere.agent, &["file:write:docs"]));
-    granted.await.expect("the other tenant gets a key under the present one");
-    let words_elsewhere = house.capabilities.words(&elsewhere.scope(), elsewhere.agent).await;
-    let words_elsewhere = words_elsewhere.expect("they are read");
-    let judged_elsewhere = || {
-        let scope = elsewhere.scope();
-        let principal = Principal {
-            scope: &scope,
-            author: scope.actor(),
-            grants: &words_elsewhere,
-            context: Label::PUBLIC_FACT,
-            endorsed: &[],
-            plan: Planning::OPEN,
-        };
-        house.gate.judge(principal, Action::Tool(&write("docs/a")))
-    };
-    assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }));
-    vault.reset(house.scope(), GivenUpBy::Tenant).await.expect("nobody opens the tenant's key any more");
-    let after = house.under(&words, &write("docs/a"));
-    assert!(after.is_err(), "it goes on to cover what was asked about before: {after:?}");
-    let after = house.under(&bounded, &write("docs/a"));
-    assert!(after.is_err(), "it goes on to let a task do something: {after:?}");
-    assert!(matches!(judged_elsewhere(), Verdict::Allow { .. }), "another tenant lost nothing");
-    let after = house.judged(0, &write("docs/a")).await;
-    assert!(after.is_err(), "its root key is gone: {after:?}");
-    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
-    assert!(listed.iter().all(|(_, state)| *state != CapabilityState::Active), "{listed:?}");
-    // Without a restart, what is granted from now on counts.
-    house.grant(0, &["file:write:docs"]).await;
-    assert!(house.judged(0, &write("docs/a")).await.is_ok());
-}
-
-#[tokio::test]
-async fn a_look_at_the_signature_alone_is_caught() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs"]).await;
-    house.revoke(made.id).await;
-    // A check that knows no revocations lets it pass; the gate does not.
-    let root = house.root().await;
-    let token = root.open(&made.token).expect("its signature holds");
-    let resource = Resource::parse("file:write:docs/a").expect("a file");
-    let presenter = house.agents[0];
-    let asked = Asked { presenter, resource: &resource, wall_ms: 1, at: house.clock.now() };
-    assert_eq!(token.check(&asked, &std::collections::BTreeSet::new()), Ok(()));
-    assert!(house.judged(0, &write("docs/a")).await.is_err());
-}
-
-#[tokio::test]
-async fn a_gate_that_asks_no_capabilities_is_caught() {
-    let house = House::new().await;
-    house.grant(0, &["file:write:docs"]).await;
-    let grants = house.words(0).await;
-    let unplugged = House { gate: GrantGate::new(shipped(), ["exec"]), ..house };
-    assert_eq!(unplugged.under(&grants, &write("docs/a")), default_deny());
-    let word = within(unplugged.scene.tenant, unplugged.agents[0], CapabilityId::from_bytes([9; 16]));
-    let bounded = vec!["file.*".to_owned(), word];
-    assert_eq!(unplugged.under(&bounded, &write("docs/a")), Err("within".to_owned()));
-}
-
-#[tokio::test]
-async fn a_child_that_outlives_the_row_of_its_parent_is_caught() {
-    let house = House::new().await;
-    let parent = house.grant(0, &["file:write:docs"]).await;
-    let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
-    assert!(house.judged(1, &write("docs/a")).await.is_ok());
-    house.scene.done(house.scene.batch().with(forget(parent.id))).await;
-    let store = Arc::clone(&house.scene.store);
-    let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(5) };
-    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
-    let later = Arc::new(StoreCapabilities::new(store, vault, runtime));
-    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(later.live());
-    let later = House { capabilities: later, gate, ..house };
-    assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
-}
-
-fn forget(capability: CapabilityId) -> Mutation {
-    Mutation::CapabilityDrop(CapabilityDrop { capability })
-}
-
-impl House {
-    /// The key that checks the tenant's tokens, derived as the keeper does it.
-    async fn root(&self) -> Roots {
-        let runtime = Runtime { clock: Arc::new(self.clock.clone()), ..tokio_runtime_seeded(6) };
-        let vault = StoreVault::new(Arc::clone(&self.scene.store), Arc::new(Keys(7)), runtime);
-        vault.capability_roots(&self.scope()).await.expect("the tenant has a key")
-    }
-}
-
-/// A right as the reference knows it: of a tool, or of a file below a directory.
-#[derive(Debug, Clone, PartialEq)]
-enum Known {
-    Tool(Vec<&'static str>),
-    Family(Vec<&'static str>),
-    Write(Vec<&'static str>),
-}
-
-impl Known {
-    fn text(&self) -> String {
-        match self {
-            Self::Tool(words) => format!("tool:{}", words.join(".")),
-            Self::Family(words) => format!("tool:{}.*", words.join(".")),
-            Self::Write(names) => format!("file:write:{}", names.join("/")),
-        }
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tool(mine), Self::Tool(words)) => mine == words,
-            (Self::Family(mine), Self::Tool(words)) => words.len() > mine.len() && words.starts_with(mine),
-            (Self::Family(mine), Self::Family(words)) => words.starts_with(mine),
-            (Self::Write(mine), Self::Write(names)) => names.starts_with(mine),
-            _ => false,
-        }
-    }
-}
-
-/// A capability of the tree: made from an earlier one or from the root, for an agent, for so many seconds or for ever.
-#[derive(Debug, Clone)]
-struct Node {
-    from: Option<usize>,
-    holder: usize,
-    rights: Vec<Known>,
-    seconds: Option<i64>,
-    revoked: bool,
-}
-
-fn place() -> impl Strategy<Value = Vec<&'static str>> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "ab"]), 0..3)
-}
-
-fn right() -> impl Strategy<Value = Known> {
-    prop_oneof![
-        4 => place().prop_map(Known::Write),
-        1 => Just(Known::Tool(vec!["file", "write"])),
-        1 => Just(Known::Family(vec!["file"])),
-        1 => Just(Known::Tool(vec!["time", "now"])),
-    ]
-}
-
-fn node() -> impl Strategy<Value = Node> {
-    let from = prop::option::weighted(0.7, any::<usize>());
-    let rights = prop::collection::vec(right(), 1..4);
-    (from, 0..3_usize, rights, prop::option::of(1..4_i64), prop::bool::weighted(0.15))
-        .prop_map(|(from, holder, rights, seconds, revoked)| Node { from, holder, rights, seconds, revoked })
-}
-
-fn trees() -> u32 {
-    std::env::var("DROMIA_CAPABILITY_TREES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
-}
-
-/// Those of the gate are signed and stored one by one, so there are fewer of them.
-fn stored_trees() -> u32 {
-    (trees() / 10).max(100)
-}
-
-/// What the reference says of a tree: for each node the chain that leads to it, or nothing if it cannot be made.
-fn chains(nodes: &[Node]) -> Vec<Option<Vec<usize>>> {
-    let mut chains: Vec<Option<Vec<usize>>> = Vec::new();
-    for (index, node) in nodes.iter().enumerate() {
-        let parent = match node.from {
-            Some(from) if index > 0 => match &chains[from % index] {
-                // What could not be made cannot be handed on: this one is left out as well.
-                None => {
-                    chains.push(None);
-                    continue;
-                }
-                Some(chain) => chain.clone(),
-            },
-            Some(_) | None => Vec::new(),
-        };
-        let is_within = node
-            .rights
-            .iter()
-            .all(|right| parent.iter().all(|&at| nodes[at].rights.iter().any(|known| known.covers(right))));
-        chains.push(is_within.then(|| [parent, vec![index]].concat()));
-    }
-    chains
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(stored_trees()))]
-
-    #[test]
-    fn the_gate_allows_what_the_reference_allows(
-        nodes in prop::collection::vec(node(), 1..7),
-        questions in prop::collection::vec((0..3_usize, place(), any::<bool>()), 6),
-        waits in 0..4_u64,
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let house = House::new().await;
-            let chains = chains(&nodes);
-            let mut made: Vec<Option<CapabilityId>> = Vec::new();
-            for (index, node) in nodes.iter().enumerate() {
-                let from = node.from.filter(|_| index > 0).map(|from| made[from % index]);
-                if from == Some(None) {
-                    made.push(None);
-                    continue;
-                }
-                let rights: Vec<_> = node.rights.iter().map(Known::text).collect();
-                let rights: Vec<_> = rights.iter().map(String::as_str).collect();
-                let answer = house.make(from.flatten(), node.holder, &rights, node.seconds).await;
-                let found = answer.as_ref().map(|made| made.id).map_err(|fault| fault.code);
-                assert_eq!(found.is_ok(), chains[index].is_some(), "{index} of {nodes:?}: {found:?}");
-                made.push(found.ok());
-            }
-            for (node, id) in nodes.iter().zip(&made) {
-                if let Some(id) = id.filter(|_| node.revoked) {
-                    house.revoke(id).await;
-                }
-            }
-            house.clock.advance(Duration::from_secs(waits));
-            for (agent, place, is_write) in &questions {
-                let (call, sought) = if *is_write && !place.is_empty() {
-                    let tool = Known::Tool(vec!["file", "write"]);
-                    (write(&place.join("/")), vec![tool, Known::Write(place.clone())])
-                } else {
-                    (call("time.now", "{}"), vec![Known::Tool(vec!["time", "now"])])
-                };
-                let stands = |at: usize| {
-                    let seconds = nodes[at].seconds.map(i64::unsigned_abs);
-                    !nodes[at].revoked && seconds.is_none_or(|seconds| waits < seconds)
-                };
-                let covers = |chain: &Vec<usize>| sought.iter().any(|sought| {
-                    chain.iter().all(|&at| nodes[at].rights.iter().any(|right| right.covers(sought)))
-                });
-                let expected = chains.iter().flatten().any(|chain| {
-                    let holder = chain.last().map(|&at| nodes[at].holder);
-                    holder == Some(*agent) && chain.iter().all(|&at| stands(at)) && covers(chain)
-                });
-                let found = house.judged(*agent, &call).await;
-                assert_eq!(found.is_ok(), expected, "{agent} {} in {nodes:?}: {found:?}", call.arguments);
-            }
-        });
-    }
-}
-
-proptest! {
-    #[test]
-    fn any_text_is_a_right_that_is_spelled_one_way_or_is_refused(
-        text in prop_oneof![
-            "\\PC{0,24}",
-            "(file:(read|write)(:[a-z./ ]{0,12})?|net:http:[a-z.*-]{0,12}|tool:[a-z.*_-]{0,12})",
-        ],
-    ) {
-        if let Ok(right) = Resource::parse(&text) {
-            prop_assert_eq!(Resource::parse(&right.to_string()), Ok(right.clone()), "{}", text);
-            prop_assert!(right.covers(&right), "{}", text);
-        }
-    }
-
-    #[test]
-    fn any_bytes_are_no_token(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let roots = RootKey::new(ROOT_ID, &[7; 32]).and_then(|root| Roots::new(vec![root.public()]));
-        prop_assert!(roots.expect("a key").open(&bytes).is_err());
-    }
 }

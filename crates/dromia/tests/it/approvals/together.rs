@@ -2,7 +2,9 @@
 //! that names each of them answers them all or none.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 
+use super::crashes::{kills, reap};
 use super::*;
 
 /// Gives an agent a task that appends lines in one step, and waits until somebody is asked about each. Returns the task's

@@ -1,0 +1,112 @@
+//! What an answer to an approval makes durable: the approval first, then what goes on by it, then the rule that goes with it.
+//!
+//! One batch, of which nothing is committed here. An approval that is looked at again has its batch written anew.
+
+use bytes::Bytes;
+use dromia_contracts::approval::{self, AnswerBody, Answered, Approval, ApprovalState, ApprovedBody, Rule};
+use dromia_contracts::capability::approved_at;
+use dromia_contracts::content::{InputMessage, Part};
+use dromia_contracts::label::Label;
+use dromia_contracts::runs::{Answer, Reach};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{ApprovalAnswer, Batch, InboxPut, Mutation, SessionOpen};
+use dromia_contracts::{Actor, CapabilityId, ErrorCode, Fault, Scope};
+use jiff::Timestamp;
+
+use super::Next;
+use crate::core::Core;
+
+impl Core {
+    /// Writes an answer.
+    pub(super) fn answer_batch(
+        &self,
+        scope: &Scope,
+        found: &Approval,
+        answer: &Answer,
+        bound: Option<CapabilityId>,
+        now: Timestamp,
+    ) -> Result<(Batch, Next), Fault> {
+        let (approved, reason) = match answer {
+            Answer::Approve(_) => (true, ""),
+            Answer::Deny { reason } => (false, reason.as_str()),
+        };
+        let (by, reach) = (scope.actor().clone(), reach_of(answer)?);
+        let answered = Answered { by, at: now, reason: reason.to_owned(), reach };
+        let mut batch = Batch::new(scope.tenant()).with(Mutation::ApprovalAnswer(ApprovalAnswer {
+            approval: found.id,
+            from: found.state,
+            approved,
+            answered,
+        }));
+        let put = |owner, kind, author: &Actor, body: Vec<u8>| {
+            Mutation::InboxPut(InboxPut {
+                owner,
+                item: self.ports.runtime.item_id(),
+                at: now,
+                kind,
+                author: author.clone(),
+                body: Bytes::from(body),
+                key: None,
+            })
+        };
+        let unwritten = |error: serde_json::Error| Fault::new(ErrorCode::Internal, error.to_string());
+        let next = match (found.state, approved) {
+            (ApprovalState::Holding, _) => {
+                let kind = if approved { ItemKind::Approve } else { ItemKind::Deny };
+                let owner = InboxOwner::Run(found.run);
+                let body = serde_json::to_vec(&AnswerBody::new(found.id, reason)).map_err(unwritten)?;
+                batch.mutations.push(put(owner, kind, scope.actor(), body));
+                Next::Run(found.run)
+            }
+            (_, true) => {
+                let session = self.ports.runtime.session_id();
+                let key = SessionKey {
+                    platform: approval::PLATFORM.to_owned(),
+                    channel: approved_at(found.id, bound),
+                    actor: found.author.clone(),
+                };
+                let open = SessionOpen { session, agent: found.agent, key, at: now, believes: false };
+                batch.mutations.push(Mutation::SessionOpen(open));
+                let body = serde_json::to_vec(&ApprovedBody::of(found)).map_err(unwritten)?;
+                let owner = InboxOwner::Session(session);
+                batch.mutations.push(put(owner, ItemKind::Approved, &found.author, body));
+                Next::Session(session)
+            }
+            (_, false) => {
+                let why = if reason.is_empty() { String::new() } else { format!(" and says: {reason}") };
+                let text = format!(
+                    "The call {} of {} that waited for approval ({}) is refused: {} will not allow it{why}. Nothing \
+                     was done. Do not ask for it again.",
+                    found.call,
+                    found.run,
+                    found.id,
+                    scope.actor()
+                );
+                let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+                let message = InputMessage { author: found.author.clone(), parts, hops: found.hops };
+                let body = serde_json::to_vec(&message).map_err(unwritten)?;
+                let owner = InboxOwner::Session(found.session);
+                batch.mutations.push(put(owner, ItemKind::Input, &found.author, body));
+                Next::Session(found.session)
+            }
+        };
+        if let Some(rule) = self.rule_of(scope, found, answer, now)? {
+            batch.mutations.push(Mutation::ApprovalRulePut(rule));
+        }
+        Ok((batch, next))
+    }
+}
+
+/// How far an answer goes, as it is kept: a rule in its canonical form. Nothing for a refusal.
+pub(super) fn reach_of(answer: &Answer) -> Result<Option<Reach>, Fault> {
+    match answer {
+        Answer::Approve(Reach::Always { rule }) => {
+            let rule = Rule::parse(rule)
+                .map_err(|error| Fault::new(ErrorCode::InvalidRequest, error.to_string()))?
+                .to_string();
+            Ok(Some(Reach::Always { rule }))
+        }
+        Answer::Approve(reach @ (Reach::Once | Reach::Session)) => Ok(Some(reach.clone())),
+        Answer::Deny { .. } => Ok(None),
+    }
+}

@@ -1,0 +1,119 @@
+//! Calls that are not between the model and the agent's tools: those that are handed to the client, and those that somebody asked
+//! for by hand. Each is closed once, and what it gave leaves through the gate.
+
+use dromia_contracts::CallId;
+use dromia_contracts::content::{CallStatus, Part};
+use dromia_contracts::entry::Entry;
+use dromia_contracts::gate::Verdict;
+use dromia_contracts::input::AskedCall;
+use dromia_contracts::label::Label;
+use dromia_contracts::run::RunStatus;
+use dromia_contracts::tool::{EffectClass, ToolOutput};
+use dromia_engine::decide::Judgement;
+use dromia_engine::{Input, Next};
+
+use super::{Live, calls_asked, kinds, prepared, results};
+
+#[test]
+fn a_clients_call_is_handed_over_after_the_agents_own_have_run_and_ends_the_run() {
+    let mut live = calls_asked(3);
+    for index in 0..3 {
+        let id = CallId { step: 1, index };
+        assert_eq!(live.next, Next::Judge(id));
+        if index == 1 {
+            let call = prepared(id, EffectClass::Pure, 1);
+            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
+            let parts = vec![Part::text("done", Label::PUBLIC_FACT)];
+            live.feed(Input::Finished(id, ToolOutput { failed: false, parts, ..ToolOutput::default() }));
+        } else {
+            live.feed(Input::Judged(id, Judgement::ForClient));
+        }
+    }
+    assert_eq!(live.next, Next::JudgeReply, "the calls leave with the reply, through the gate");
+    live.answer(1);
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Completed, Next::Rest));
+    assert_eq!(
+        kinds(&live.journal)[3..],
+        ["tool_handed", "tool_started", "tool_finished", "tool_handed", "run_completed"]
+    );
+    assert_eq!(live.state.model_calls, 1, "the model is asked again when the client has answered");
+}
+
+#[test]
+fn a_crash_between_handed_calls_hands_each_over_once() {
+    let mut live = calls_asked(2);
+    live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
+    for length in 3..=live.journal.len() {
+        let mut again = Live::recover(&live.journal[..length], 1);
+        while let Next::Judge(id) = again.next {
+            again.feed(Input::Judged(id, Judgement::ForClient));
+        }
+        again.settle();
+        assert_eq!(again.state.status(), RunStatus::Completed);
+        assert!(results(&again.journal).values().all(|times| *times == 1), "{:?}", kinds(&again.journal));
+    }
+}
+
+#[test]
+fn a_refused_reply_takes_handed_calls_back_with_the_run() {
+    let mut live = calls_asked(1);
+    live.feed(Input::Judged(CallId { step: 1, index: 0 }, Judgement::ForClient));
+    live.feed(Input::ReplyJudged(Verdict::Deny { rule: "reply".into(), reason: "no".into(), policy: None }));
+    assert_eq!(live.state.status(), RunStatus::Failed);
+}
+
+/// Drives a run to the point where the one call that somebody asked for is to be judged.
+fn asked_by_hand() -> Live {
+    let mut live = Live::begin(12);
+    assert_eq!(live.next, Next::Plan);
+    live.feed(Input::Asked(AskedCall { tool: "t".into(), arguments: "{}".into() }));
+    live
+}
+
+#[test]
+fn a_call_by_hand_is_judged_and_its_result_ends_the_run_without_a_model() {
+    let id = CallId { step: 1, index: 0 };
+    for denied in [false, true] {
+        let mut live = asked_by_hand();
+        assert_eq!(live.next, Next::Judge(id));
+        if denied {
+            live.feed(Input::Judged(
+                id,
+                Judgement::Denied { rule: "no".into(), reason: "no".into(), policy: None },
+            ));
+        } else {
+            let call = prepared(id, EffectClass::Unkeyed, 1);
+            live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
+            live.feed(Input::Finished(id, ToolOutput { failed: true, ..ToolOutput::default() }));
+        }
+        assert_eq!(live.next, Next::JudgeReply, "what it gave leaves through the gate");
+        live.answer(1);
+        assert_eq!((live.state.status(), live.state.model_calls), (RunStatus::Completed, 0));
+        let expected: &[&str] = if denied {
+            &["run_started", "call_asked", "tool_refused", "run_completed"]
+        } else {
+            &["run_started", "call_asked", "tool_started", "tool_finished", "run_completed"]
+        };
+        assert_eq!(kinds(&live.journal), expected);
+    }
+}
+
+#[test]
+fn a_call_by_hand_that_a_crash_cut_off_is_unknown_and_is_not_made_again() {
+    let id = CallId { step: 1, index: 0 };
+    let mut live = asked_by_hand();
+    let before = Live::recover(&live.journal, 1);
+    assert_eq!(before.next, Next::Judge(id), "what was asked for and did not begin is judged after a crash");
+    let call = prepared(id, EffectClass::Unkeyed, 1);
+    live.feed(Input::Judged(id, Judgement::Allowed { call, rule: "r".into(), policy: None }));
+    let mut again = Live::recover(&live.journal, 1);
+    assert_eq!(again.next, Next::JudgeReply);
+    again.answer(1);
+    assert_eq!(
+        kinds(&again.journal),
+        ["run_started", "call_asked", "tool_started", "tool_finished", "run_completed"]
+    );
+    assert!(again.journal.iter().any(
+        |entry| matches!(entry, Entry::ToolFinished(finished) if finished.status == CallStatus::Unknown)
+    ));
+}

@@ -1,0 +1,93 @@
+//! When a capability counts no more: taken back, with its time, and with the agent that handed it on.
+
+use std::time::Duration;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::capability::{Capabilities as _, CapabilityState, NewCapability, held_by};
+use dromia_contracts::gate::Verdict;
+use dromia_contracts::runtime::Clock as _;
+use dromia_contracts::store::{AgentStateSet, Mutation};
+use dromia_contracts::{CapabilityId, ErrorCode};
+
+use super::{House, call, new, write};
+
+#[tokio::test]
+async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
+    let house = House::new().await;
+    let made = house.grant(0, &["file:write:docs"]).await;
+    // A run keeps the grants that it began with.
+    let grants = house.words(0).await;
+    assert_eq!(grants, [held_by(house.scene.tenant, house.agents[0])]);
+    assert!(house.under(&grants, &write("docs/a")).is_ok());
+    house.revoke(made.id).await;
+    assert_eq!(house.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
+    let again = house.capabilities.revoke(house.scope(), made.id).await.expect("again");
+    assert_eq!(again.revoked_at, Some(house.clock.now()), "the first time counts");
+    // What a later life of the process reads says the same.
+    let later = House::later(house);
+    assert_eq!(later.words(0).await, grants);
+    assert!(matches!(later.verdict(&grants, &write("docs/a")), Verdict::Deny { .. }));
+}
+
+#[tokio::test]
+async fn what_an_erased_agent_handed_on_ends_at_once() {
+    let house = House::new().await;
+    let parent = house.grant(0, &["file:write:docs"]).await;
+    let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
+    let grandchild = house.make(Some(child.id), 2, &[], None).await.expect("handed on");
+    let own = house.grant(2, &["file:write:own"]).await;
+    assert!(house.judged(2, &write("docs/a")).await.is_ok());
+    let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
+    let set = AgentStateSet { agent: house.agents[0], from, to };
+    house.scene.done(house.scene.batch().with(Mutation::AgentStateSet(set))).await;
+    house.capabilities.erased(house.scene.tenant, house.agents[0]).await;
+    assert_eq!(house.words(0).await, Vec::<String>::new());
+    for (agent, id) in [(1, child.id), (2, grandchild.id)] {
+        assert_eq!(house.judged(agent, &write("docs/a")).await, Err(format!("capability {id}")));
+    }
+    assert_eq!(
+        house.judged(2, &write("own/a")).await,
+        Ok(format!("capability {} block 0 file:write:own", own.id))
+    );
+    let again = house.make(Some(parent.id), 1, &[], None).await.map(|made| made.id);
+    assert_eq!(again.map_err(|fault| fault.code), Err(ErrorCode::CapabilityNotFound));
+
+    // Whoever reads the store from then on finds the same, also before the last row is gone.
+    let listed = house.capabilities.list(house.scope(), None, 9).await.expect("a list");
+    assert_eq!((listed.len(), listed.iter().any(|(row, _)| row.id == parent.id)), (3, false));
+    let state = |id: CapabilityId| listed.iter().find(|(row, _)| row.id == id).map(|(_, state)| *state);
+    let gone = Some(CapabilityState::ParentGone);
+    assert_eq!([child.id, grandchild.id].map(state), [gone; 2]);
+    assert_eq!(state(own.id), Some(CapabilityState::Active));
+    let later = House::later(house);
+    assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
+    assert_eq!(later.words(0).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_capability_ends_with_its_time_and_bounds_how_long_a_call_takes() {
+    let house = House::new().await;
+    let short = house.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
+    let longer = house.make(Some(short.id), 1, &[], Some(600)).await.expect("handed on");
+    assert_eq!(longer.until, short.until, "none lasts longer than what it is made from");
+    let limited = NewCapability { wall_ms_max: Some(5_000), ..new(None, house.agents[2], &["tool:exec"]) };
+    let limited = house.capabilities.grant(house.scope(), limited).await.expect("granted");
+    let by = Ok(format!("capability {} block 0 tool:exec", limited.id));
+    let run = |seconds: &str| call("exec", &format!(r#"{{"argv":["true"]{seconds}}}"#));
+    assert_eq!(house.judged(2, &run(r#","timeout_s":5"#)).await, by);
+    let too_long = Err(format!("capability {} block 0", limited.id));
+    assert_eq!(house.judged(2, &run(r#","timeout_s":6"#)).await, too_long);
+    assert_eq!(house.judged(2, &run("")).await, too_long, "who does not say it may take for ever");
+    let why = house.why(2, &run("")).await;
+    assert!(why.contains("at most 5000 ms: set `timeout_s` to 5 or less"), "{why}");
+    let of_files = NewCapability { wall_ms_max: Some(1), ..new(None, house.agents[2], &["file:read:"]) };
+    let refused = house.capabilities.grant(house.scope(), of_files).await.map(|made| made.id);
+    assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::InvalidRequest));
+
+    house.clock.advance(Duration::from_secs(59));
+    assert!(house.judged(0, &write("docs/a")).await.is_ok());
+    assert!(house.judged(1, &write("docs/a")).await.is_ok());
+    house.clock.advance(Duration::from_secs(1));
+    assert_eq!(house.judged(0, &write("docs/a")).await, Err(format!("capability {} block 0", short.id)));
+    assert_eq!(house.judged(1, &write("docs/a")).await, Err(format!("capability {} block 0", longer.id)));
+}

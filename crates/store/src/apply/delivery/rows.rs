@@ -1,0 +1,120 @@
+//! The rows of deliveries and of their attempts, written as the batch leaves them.
+//!
+//! No precondition is looked at here. The message of a delivery is written once, under its digest, and never again.
+
+use rusqlite::{Connection, params};
+
+use dromia_contracts::digest::Digest;
+
+use crate::apply::Draft;
+use crate::code::{Code, stored};
+use crate::row::{delivery_columns, delivery_seal};
+
+impl Draft<'_> {
+    /// Writes the deliveries that the batch changed, and their attempts. Returns how many rows there are.
+    pub(in crate::apply) fn write_deliveries(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for draft in self.deliveries.iter().filter(|draft| draft.changed) {
+            let row = &draft.row;
+            let reason = row.reason.map(Code::code);
+            let holder = row.holder.as_ref().map(Digest::as_bytes);
+            if let Some(body) = draft.body {
+                db.prepare_cached(concat!(
+                    "INSERT INTO deliveries (tenant, ",
+                    delivery_columns!(),
+                    ", digest, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+                     ?16, ?17, ?18, ?19, ?20, ?21)"
+                ))?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    row.id.as_bytes(),
+                    row.target,
+                    stored(row.position),
+                    row.agent.as_bytes(),
+                    row.session.as_bytes(),
+                    row.run.as_bytes(),
+                    stored(row.seq),
+                    row.prepared_at.as_millisecond(),
+                    row.state.code(),
+                    reason,
+                    row.attempts,
+                    row.redrives,
+                    row.spent,
+                    row.since.as_millisecond(),
+                    row.due_at.as_millisecond(),
+                    holder,
+                    row.updated_at.as_millisecond(),
+                    row.feed.map(stored),
+                    delivery_seal(row, body),
+                    &body[..],
+                ])?;
+            } else {
+                db.prepare_cached(
+                    "UPDATE deliveries SET state = ?3, reason = ?4, attempts = ?5, redrives = ?6, spent = ?7, \
+                     since = ?8, due_at = ?9, holder = ?10, updated_at = ?11, feed = ?12 \
+                     WHERE tenant = ?1 AND delivery = ?2",
+                )?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    row.id.as_bytes(),
+                    row.state.code(),
+                    reason,
+                    row.attempts,
+                    row.redrives,
+                    row.spent,
+                    row.since.as_millisecond(),
+                    row.due_at.as_millisecond(),
+                    holder,
+                    row.updated_at.as_millisecond(),
+                    row.feed.map(stored),
+                ])?;
+            }
+            rows += 1;
+        }
+        Ok(rows + self.write_attempts(db)?)
+    }
+
+    fn write_attempts(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let mut rows = 0;
+        for draft in self.attempts.iter().filter(|draft| draft.changed) {
+            let end = draft.end.as_ref();
+            let (ended_at, outcome) =
+                (end.map(|end| end.at.as_millisecond()), end.map(|end| end.outcome.code()));
+            let (status, detail) = (end.and_then(|end| end.status), end.map(|end| end.detail.as_str()));
+            if draft.new {
+                db.prepare_cached(
+                    "INSERT INTO delivery_attempts \
+                     (tenant, delivery, number, holder, began_at, ended_at, outcome, status, detail) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    draft.delivery.as_bytes(),
+                    draft.number,
+                    draft.holder.as_bytes(),
+                    draft.began_at.as_millisecond(),
+                    ended_at,
+                    outcome,
+                    status,
+                    detail,
+                ])?;
+            } else {
+                db.prepare_cached(
+                    "UPDATE delivery_attempts SET ended_at = ?4, outcome = ?5, status = ?6, detail = ?7 \
+                     WHERE tenant = ?1 AND delivery = ?2 AND number = ?3",
+                )?
+                .execute(params![
+                    self.tenant.as_bytes(),
+                    draft.delivery.as_bytes(),
+                    draft.number,
+                    ended_at,
+                    outcome,
+                    status,
+                    detail,
+                ])?;
+            }
+            rows += 1;
+        }
+        Ok(rows)
+    }
+}

@@ -45,19 +45,35 @@ pub(crate) async fn measure(scene: &Scene) -> anyhow::Result<Vec<Goal>> {
     for subject in [&echo, &bare_model, &probed, &dromia] {
         closed_loop(&subject.plan(CONNECTIONS), Extent::For(WARM_UP)).await?;
     }
+    let (mut cpu_of_probe, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..scene.scale.rounds {
-        for subject in [&mut echo, &mut bare_model, &mut probed] {
+        for subject in [&mut echo, &mut bare_model] {
             subject.together().await?;
             subject.alone().await?;
         }
+        cpu_of_probe.push(probed.together_counting(&probe).await?.1);
+        probed.alone().await?;
         let before = server.written().await?;
-        let together = dromia.together().await?;
+        let (together, micros) = dromia.together_counting(&server.child).await?;
+        cpu.push(micros);
         let between = server.written().await?;
         let alone = dromia.alone().await?;
         cost_together.add(before, between, together.answered);
         cost.add(between, server.written().await?, alone.answered);
     }
     goals.extend(throughput(&echo, &bare_model, &probed, &dromia));
+    goals.push(Goal::printed(
+        "P1.cpu",
+        median(&cpu),
+        "us",
+        "processor time of the server for one of these turns",
+    ));
+    goals.push(Goal::printed(
+        "P1.cpu_probe",
+        median(&cpu_of_probe),
+        "us",
+        "processor time of the probe for one",
+    ));
     goals.extend(latency(&bare_model, &probed, &dromia));
     goals.extend(cost.goals());
     goals.extend(cost_together.goals_together());
@@ -96,6 +112,14 @@ impl Subject {
         let summary = closed_loop(&self.plan(CONNECTIONS), Extent::For(TOGETHER)).await?;
         self.together.push(summary);
         Ok(summary)
+    }
+
+    /// The same, with the processor time that the server used for a turn, in microseconds.
+    async fn together_counting(&mut self, server: &Child) -> anyhow::Result<(Summary, f64)> {
+        let before = server.cpu_micros()?;
+        let summary = self.together().await?;
+        let used = server.cpu_micros()?.saturating_sub(before);
+        Ok((summary, ratio(count(used), count(summary.answered))))
     }
 
     async fn alone(&mut self) -> anyhow::Result<Summary> {

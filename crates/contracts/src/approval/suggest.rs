@@ -1,8 +1,8 @@
 //! Which rules would have answered what people approved again and again.
 //!
-//! A proposal and nothing more: nobody is bound by it, and whoever adds it as a rule is its owner. What is proposed is as narrow
-//! as what was approved lets it be. Where a person refused
-//! a call of a tool, none is proposed for that tool in the hands of that agent; nor is one that may not stand as a rule.
+//! A proposal and nothing more: nobody is bound by it, and whoever adds it as a rule is its owner. Where a person refused
+//! a call of a tool, none is proposed for that tool in the hands of that agent; nor is one that may not stand as a rule. What
+//! is proposed is as narrow as what was approved lets it be.
 
 use std::collections::BTreeMap;
 

@@ -227,46 +227,6 @@ fn what_is_approved_again_and_again_is_proposed_as_it_would_match() {
 }
 
 #[test]
-fn each_call_or_destination_that_comes_again_gets_a_rule_of_its_own() {
-    let call = |arguments: &'static str| Seen { agent: "ada", tool: "web.post", arguments, approved: true };
-    let proposed = |calls: &[Seen<'_>], stands: &dyn Fn(&Rule) -> bool| {
-        let found = suggest(calls, stands);
-        let rule_of = |one: &Suggestion| rule(&one.rule);
-        for seen in calls {
-            let answers = found.iter().filter(|one| rule_of(one).matches(seen.tool, seen.arguments)).count();
-            assert!(answers <= 1, "{seen:?} {found:?}");
-        }
-        found.into_iter().map(|one| (one.rule, one.times)).collect::<Vec<_>>()
-    };
-    let told = |rules: &[(&str, usize)]| {
-        rules.iter().map(|(rule, times)| ((*rule).to_owned(), *times)).collect::<Vec<_>>()
-    };
-    // The same calls: one rule each, and what was not approved is answered by none.
-    let (one, two) = (call(r#"{"body":"x","host":"a"}"#), call(r#"{"body":"y","host":"b"}"#));
-    let calls = [one, one, one, two, two, two, two];
-    let exact = told(&[("web.post body=y host=b only", 4), ("web.post body=x host=a only", 3)]);
-    assert_eq!(proposed(&calls, &|_| true), exact);
-    // Two destinations with whatever they are told.
-    let bodies = [
-        call(r#"{"body":"1","host":"a","kind":"k"}"#),
-        call(r#"{"body":"2","host":"a","kind":"k"}"#),
-        call(r#"{"body":"3","host":"a","kind":"k"}"#),
-        call(r#"{"body":"4","host":"b","kind":"k"}"#),
-        call(r#"{"body":"5","host":"b","kind":"k"}"#),
-        call(r#"{"body":"6","host":"b","kind":"k"}"#),
-    ];
-    let apart = told(&[("web.post host=a kind=k", 3), ("web.post host=b kind=k", 3)]);
-    assert_eq!(proposed(&bodies, &|_| true), apart);
-    // A destination that came less often is no habit, and nothing narrower covers it.
-    assert_eq!(proposed(&bodies[..5], &|_| true), told(&[("web.post kind=k", 5)]));
-    let says_where = |rule: &Rule| rule.names().any(|name| name == "host");
-    assert!(proposed(&bodies[..5], &says_where).is_empty());
-    // Where what all have in common may not stand, the call that comes again does.
-    let mixed = [one, one, one, two];
-    assert_eq!(proposed(&mixed, &says_where), told(&[("web.post body=x host=a only", 3)]));
-}
-
-#[test]
 fn what_may_not_stand_as_a_rule_is_not_proposed() {
     let parameters = serde_json::json!({
         "type": "object", "properties": {"path": {}, "content": {}}, "additionalProperties": false
@@ -362,6 +322,46 @@ fn an_answer_stands_as_far_as_it_went() {
     let before = Approval { state: ApprovalState::Approved, answer: Some(answered(5)), ..approval() };
     assert!(before.is_answered_so(&ops, Some(&Reach::Once)));
     assert!(!before.is_answered_so(&ops, Some(&Reach::Session)));
+}
+
+#[test]
+fn each_call_or_destination_that_comes_again_gets_a_rule_of_its_own() {
+    let call = |arguments: &'static str| Seen { agent: "ada", tool: "web.post", arguments, approved: true };
+    let proposed = |calls: &[Seen<'_>], stands: &dyn Fn(&Rule) -> bool| {
+        let found = suggest(calls, stands);
+        let rule_of = |one: &Suggestion| Rule::parse(&one.rule).expect("it is spelled");
+        for seen in calls {
+            let answers = found.iter().filter(|one| rule_of(one).matches(seen.tool, seen.arguments)).count();
+            assert!(answers <= 1, "{seen:?} {found:?}");
+        }
+        found.into_iter().map(|one| (one.rule, one.times)).collect::<Vec<_>>()
+    };
+    let told = |rules: &[(&str, usize)]| {
+        rules.iter().map(|(rule, times)| ((*rule).to_owned(), *times)).collect::<Vec<_>>()
+    };
+    // The same calls: one rule each, and what was not approved is answered by none.
+    let (one, two) = (call(r#"{"body":"x","host":"a"}"#), call(r#"{"body":"y","host":"b"}"#));
+    let calls = [one, one, one, two, two, two, two];
+    let exact = told(&[("web.post body=y host=b only", 4), ("web.post body=x host=a only", 3)]);
+    assert_eq!(proposed(&calls, &|_| true), exact);
+    // Two destinations with whatever they are told.
+    let bodies = [
+        call(r#"{"body":"1","host":"a","kind":"k"}"#),
+        call(r#"{"body":"2","host":"a","kind":"k"}"#),
+        call(r#"{"body":"3","host":"a","kind":"k"}"#),
+        call(r#"{"body":"4","host":"b","kind":"k"}"#),
+        call(r#"{"body":"5","host":"b","kind":"k"}"#),
+        call(r#"{"body":"6","host":"b","kind":"k"}"#),
+    ];
+    let apart = told(&[("web.post host=a kind=k", 3), ("web.post host=b kind=k", 3)]);
+    assert_eq!(proposed(&bodies, &|_| true), apart);
+    // A destination that came less often is no habit, and nothing narrower covers it.
+    assert_eq!(proposed(&bodies[..5], &|_| true), told(&[("web.post kind=k", 5)]));
+    let says_where = |rule: &Rule| rule.names().any(|name| name == "host");
+    assert!(proposed(&bodies[..5], &says_where).is_empty());
+    // Where what all have in common may not stand, the call that comes again does.
+    let mixed = [one, one, one, two];
+    assert_eq!(proposed(&mixed, &says_where), told(&[("web.post body=x host=a only", 3)]));
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Locked {
         let Self { error, tenants } = self;
         Exit::conflict(format!(
             "{error}: the secrets and capabilities of {} in this store are sealed with the vault.key that the store had, and no \
-             other opens them; nothing was made. Put that vault.key into the home, readable by its owner only, and run `dromia \
+             other opens them, so none was made. Put that vault.key into the home, readable by its owner only, and run `dromia \
              init` again. If it is lost, `dromia init --locked` makes the home without it; then start `dromia up`, and `dromia \
              secret reset` gives up what it sealed, for each tenant",
             counted(*tenants, "tenant")

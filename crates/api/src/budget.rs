@@ -21,6 +21,31 @@ pub struct SetBudget {
     pub limit: u64,
 }
 
+/// What one of an amount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A token.
+    Tokens,
+    /// A millionth of the currency unit of the price table.
+    Micros,
+    /// A millisecond.
+    Ms,
+    /// A call.
+    Calls,
+}
+
+impl From<Measure> for Unit {
+    fn from(measure: Measure) -> Self {
+        match measure {
+            Measure::Tokens => Self::Tokens,
+            Measure::Money => Self::Micros,
+            Measure::Time => Self::Ms,
+            Measure::Calls => Self::Calls,
+        }
+    }
+}
+
 /// A budget, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Budget {
@@ -35,9 +60,12 @@ pub struct Budget {
     pub measure: Measure,
     /// After which time the count begins anew.
     pub period: Period,
+    /// What one of `limit` and of `used` is; absent where an older server answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// The most of it.
     pub limit: u64,
-    /// How much is used or reserved in the present period, by whoever used most.
+    /// How much is used or reserved in the present period, by whoever used most. Of runs only those count that have not ended.
     pub used: u64,
     /// Who that is; absent for the tenant, or if nobody used any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +77,16 @@ pub struct Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_amount_has_its_unit_beside_it_and_an_answer_of_before_is_read() {
+        let of = |measure| serde_json::to_value(Unit::from(measure)).expect("it is data");
+        assert_eq!(Measure::ALL.map(of), ["tokens", "micros", "ms", "calls"]);
+        let before = r#"{"name":"a","per":"run","measure":"money","period":"total","limit":5,"used":0,"declared":false}"#;
+        let read: Budget = serde_json::from_str(before).expect("it is one");
+        assert_eq!(read.unit, None);
+        assert_eq!(serde_json::to_string(&read).expect("it is data"), before);
+    }
 
     #[test]
     fn a_limit_below_nothing_and_a_word_nobody_knows_are_refused() {

@@ -21,6 +21,7 @@ mod resolve;
 mod roles;
 mod schema;
 mod tools;
+mod unfit;
 mod written;
 
 pub(crate) mod edit;
@@ -40,6 +41,7 @@ pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, 
 pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
 pub(crate) use self::tools::{Named, Said};
+use self::unfit::Unfit;
 pub(crate) use self::written::{Kind, Minimum, Written, WrittenModel, WrittenPrice, WrittenProvider};
 
 use crate::home::Home;
@@ -73,8 +75,8 @@ impl Loaded {
 pub(crate) fn load(home: &Home, flags: &[Flag]) -> anyhow::Result<Resolved> {
     let environment = Environment::of_process();
     let path = home.config();
-    let loaded = read(&path, &text(home)?, &environment, flags).map_err(Exit::usage_of)?;
-    loaded.resolve(&environment).map_err(Exit::usage_of)
+    let understood = understand(&path, &text(home)?, &environment, flags).map_err(Exit::usage_of)?;
+    Ok(understood.1)
 }
 
 /// Reads the text of a home's configuration.
@@ -102,20 +104,57 @@ pub(crate) fn text(home: &Home) -> anyhow::Result<String> {
     })
 }
 
-/// Reads a configuration with what lies above it.
+/// Reads a configuration with what lies above it, and resolves it. Tells everything that is wrong with it: where the form
+/// is, also what is wrong with the meaning of the rest, as far as that cannot follow from what has no form.
+pub(crate) fn understand(
+    path: &Path,
+    text: &str,
+    environment: &Environment,
+    flags: &[Flag],
+) -> Result<(Loaded, Resolved), Problems> {
+    let first = match parse(path, text) {
+        Ok(written) => {
+            let loaded = lay_over(path, text, written, environment, flags)?;
+            let resolved = loaded.resolve(environment)?;
+            return Ok((loaded, resolved));
+        }
+        Err(first) => first,
+    };
+    let Unfit { mut problems, rest, left_out } = unfit::look(path, text, first);
+    if let Some(rest) = rest {
+        let meant = lay_over(path, text, rest, environment, flags)
+            .and_then(|loaded| loaded.resolve(environment))
+            .err();
+        let meant = meant.map_or_else(Vec::new, |Problems(found)| found).into_iter();
+        problems.extend(meant.filter(|problem| unfit::stands_by_itself(problem, &left_out)));
+    }
+    Err(Problems::of(problems))
+}
+
+/// Reads a configuration with what lies above it. Tells everything that is wrong with its form.
 pub(crate) fn read(
     path: &Path,
     text: &str,
     environment: &Environment,
     flags: &[Flag],
 ) -> Result<Loaded, Problems> {
-    let written = parse(path, text)?;
+    let written = parse(path, text).map_err(|first| Problems::of(unfit::look(path, text, first).problems))?;
+    lay_over(path, text, written, environment, flags)
+}
+
+fn lay_over(
+    path: &Path,
+    text: &str,
+    written: Written,
+    environment: &Environment,
+    flags: &[Flag],
+) -> Result<Loaded, Problems> {
     let mut origins = Origins::of_file(path, places::places(text));
     let written = layers::overlay(written, environment, flags, &mut origins)?;
     Ok(Loaded { written, origins })
 }
 
-/// Reads the text of a configuration file, and nothing beside it.
+/// Reads the text of a configuration file, and nothing beside it; tells the first that is wrong with its form.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Written, Problem> {
     let options = places::options(serde_saphyr::DuplicateKeyPolicy::Error);
     let read = serde_saphyr::from_str_with_options::<Option<Written>>(text, options);

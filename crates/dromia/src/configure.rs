@@ -200,10 +200,8 @@ fn validate(
         }
         None => (home.config(), config::text(home)?),
     };
-    let checked = config::read(&path, &text, &environment, flags).and_then(|loaded| {
-        let resolved = loaded.resolve(&environment)?;
-        Ok((loaded, names::unmatched(&resolved.mentions, None)))
-    });
+    let checked = config::understand(&path, &text, &environment, flags)
+        .map(|(loaded, resolved)| (loaded, names::unmatched(&resolved.mentions, None)));
     let file = path.display().to_string();
     match checked {
         Ok((loaded, warnings)) => {

@@ -2,6 +2,7 @@
 
 mod detect;
 mod file;
+mod locked;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::detect::Found;
+use self::locked::Locked;
 use crate::config::{self, Environment};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
@@ -36,6 +38,10 @@ pub(crate) struct InitArguments {
     /// Where the first model comes from.
     #[arg(long, value_enum, default_value_t = ModelSource::Detect)]
     model_source: ModelSource,
+
+    /// Take over a store whose secrets do not open, because their vault.key is lost; `dromia secret reset` then gives them up.
+    #[arg(long)]
+    locked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -112,9 +118,14 @@ pub(crate) fn run(
     // A home that lost its dromia.yaml has both: what was made then goes on to count, and nothing is made beside it.
     let is_adopted = home.store().is_dir();
     let has_token = std::fs::read(home.token()).is_ok_and(|token| !token.trim_ascii().is_empty());
-    let token = tokio.block_on(async {
+    let (token, is_locked) = tokio.block_on(async {
         let house = up::build(home, &resolved)?;
-        register(&house, has_token).await.map_err(|fault: Fault| anyhow::anyhow!("{fault}"))
+        let locked = if is_adopted { Locked::of(home)? } else { None };
+        if let (Some(locked), false) = (&locked, arguments.locked) {
+            return Err(locked.refusal());
+        }
+        let token = register(&house, has_token).await.map_err(|fault: Fault| anyhow::anyhow!("{fault}"))?;
+        Ok((token, locked.is_some()))
     })?;
     if let Some(token) = token {
         system::private_file(&home.token(), &format!("{token}\n"))?;
@@ -122,7 +133,13 @@ pub(crate) fn run(
     if is_adopted {
         anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
     }
-    KeyFile::new(home.vault_key(), crate::world::runtime().ids).made()?;
+    if is_locked {
+        anstream::eprintln!(
+            "Its secrets do not open: put their vault.key back, or give them up with `dromia secret reset` while `dromia up` runs."
+        );
+    } else {
+        KeyFile::new(home.vault_key(), crate::world::runtime().ids).made()?;
+    }
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
     system::private_file(&home.config(), &text)?;
     let made = Made {

@@ -200,9 +200,10 @@ impl Core {
         match looked {
             Ok(Some(now)) if now != known => {
                 let text = format!(
-                    "files that the program of {} could execute have changed since it was asked for, so it would not begin; \
-                     nothing was answered",
-                    asked.id
+                    "files that the program of {} could execute have changed since it was asked for ({}), so it would not \
+                     begin; nothing was answered",
+                    asked.id,
+                    known.differs(&now)
                 );
                 Err(Fault::new(ErrorCode::ApprovalOutdated, text))
             }

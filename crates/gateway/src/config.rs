@@ -190,22 +190,44 @@ impl GatewayConfig {
     }
 
     /// Checks every setting and binds nothing.
+    ///
+    /// # Errors
+    /// Fails with the first of its [`problems`](Self::problems).
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Lists every setting that is wrong: the doors first, then the numbers.
+    #[must_use]
+    pub fn problems(&self) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
         let open = self.listen.filter(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(address), None) = (open, &self.tls) {
-            return Err(ConfigError::Unencrypted { address });
+            problems.push(ConfigError::Unencrypted { address });
         }
-        if let Some(index) = self.hosts.iter().position(|host| !is_host(host)) {
-            return Err(ConfigError::Host { index, found: self.hosts[index].clone() });
+        for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| !is_host(host)) {
+            problems.push(ConfigError::Host { index, found: host.clone() });
         }
-        if let Some(index) = self.origins.iter().position(|origin| !is_origin(origin)) {
-            return Err(ConfigError::Origin { index, found: self.origins[index].clone() });
+        for (index, origin) in self.origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin)) {
+            problems.push(ConfigError::Origin { index, found: origin.clone() });
         }
         if self.listen.is_none() && self.socket.is_none() {
-            return Err(ConfigError::NoDoor);
+            problems.push(ConfigError::NoDoor);
         }
+        let numbers = self.numbers().into_iter().filter(|(_, found, min, max)| found < min || found > max);
+        problems.extend(numbers.map(|(key, found, min, max)| ConfigError::OutOfRange {
+            key,
+            min,
+            max,
+            found,
+        }));
+        problems
+    }
+
+    /// Every number with the smallest and the largest that it may be.
+    fn numbers(&self) -> [(&'static str, u64, u64, u64); 19] {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        for (key, found, min, max) in [
+        [
             ("body_bytes_max", count(self.body_bytes_max), 1024, 64 << 20),
             ("import_bytes_max", count(self.import_bytes_max), 1024, 1 << 30),
             ("imports_max", count(self.imports_max), 1, 64),
@@ -225,12 +247,7 @@ impl GatewayConfig {
             ("write_ms", self.write_ms, 10, 600_000),
             ("drain_ms", self.drain_ms, 0, 600_000),
             ("cache_ms", self.cache_ms, 0, 60_000),
-        ] {
-            if found < min || found > max {
-                return Err(ConfigError::OutOfRange { key, min, max, found });
-            }
-        }
-        Ok(())
+        ]
     }
 
     pub(crate) fn header_time(&self) -> Duration {
@@ -296,5 +313,26 @@ mod tests {
         let none = GatewayConfig { listen, requests_max: 0, ..GatewayConfig::default() };
         let refused = none.validate().unwrap_err();
         assert_eq!(refused.to_string(), "`requests_max` must be from 1 to 1048576, and is 0");
+    }
+
+    #[test]
+    fn a_count_and_a_time_that_are_wrong_are_listed_beside_a_host_that_is() {
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let hosts = vec!["https://agents.example".to_owned()];
+        let wrong =
+            GatewayConfig { listen, hosts, requests_max: 0, drain_ms: 600_001, ..GatewayConfig::default() };
+        let problems = wrong.problems();
+        assert!(
+            matches!(
+                problems.as_slice(),
+                [
+                    ConfigError::Host { index: 0, .. },
+                    ConfigError::OutOfRange { key: "requests_max", .. },
+                    ConfigError::OutOfRange { key: "drain_ms", .. },
+                ]
+            ),
+            "{problems:?}"
+        );
+        assert_eq!(wrong.validate().as_ref(), problems.first().map_or(Ok(&()), Err));
     }
 }

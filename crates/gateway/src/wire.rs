@@ -164,6 +164,7 @@ pub(crate) fn budget(known: BudgetUse) -> api::budget::Budget {
         of: budget.of,
         measure: budget.measure,
         period: budget.period,
+        unit: Some(budget.measure.into()),
         limit: budget.limit,
         used,
         subject: (!subject.is_empty()).then_some(subject),

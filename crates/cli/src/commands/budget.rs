@@ -60,12 +60,12 @@ async fn set(cli: &Cli<'_>, new: args::SetBudget, output: &mut Output<'_>) -> Ou
             period @ (Period::Day | Period::Month) => format!("a {period}"),
         };
         format!(
-            "{}: {} of {} per {}{of} {period}; {} used",
+            "{}: {} of {} per {}{of} {period}; {}",
             set.name,
             set.measure.show(set.limit),
             set.measure,
             set.per,
-            set.measure.show(set.used)
+            if is_idle(set) { IDLE.to_owned() } else { format!("{} used", set.measure.show(set.used)) }
         )
     })?;
     Ok(Exit::Done)
@@ -84,6 +84,14 @@ fn call(budget: &mut Budget, handles: &Handles) {
     }
 }
 
+/// What is said in the place of an amount that nobody has: a run that ended spends no more, and its count goes with it.
+const IDLE: &str = "per run; none runs";
+
+/// Tells whether each run has a count of its own and there is no run that has one.
+fn is_idle(budget: &Budget) -> bool {
+    budget.per == Per::Run && budget.subject.is_none()
+}
+
 fn row(budget: &Budget) -> Vec<String> {
     vec![
         budget.name.clone(),
@@ -91,7 +99,7 @@ fn row(budget: &Budget) -> Vec<String> {
         budget.of.clone().unwrap_or_default(),
         budget.period.to_string(),
         budget.measure.to_string(),
-        budget.measure.show(budget.used),
+        if is_idle(budget) { IDLE.to_owned() } else { budget.measure.show(budget.used) },
         budget.measure.show(budget.limit),
         // No command changes one of the file.
         if budget.declared { "dromia.yaml" } else { "" }.to_owned(),

@@ -30,6 +30,24 @@ pub struct Contents {
     pub extent: BoundFiles,
 }
 
+impl Contents {
+    /// Says in words how these files differ from others of the same extent. Which of them is another one, nobody knows: one
+    /// digest is kept of all.
+    pub fn differs(&self, now: &Self) -> String {
+        let of = match self.extent {
+            BoundFiles::All => "of the whole workspace",
+            BoundFiles::Named => "of those that the call names",
+        };
+        let files = |count: u32| if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        match (self.files, now.files) {
+            (before, after) if before == after => {
+                format!("{of}, {} as before, with other contents, names or rights", files(after))
+            }
+            (before, after) => format!("{of}, {} then and {} now", files(before), files(after)),
+        }
+    }
+}
+
 /// Marks of the parts of a binding: the first bytes of a digest of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundParts {
@@ -63,6 +81,16 @@ impl BoundParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_changed_are_told_by_their_number_and_by_where_they_were_looked_for() {
+        let held = Contents { digest: Digest::from_bytes([1; 32]), files: 1, extent: BoundFiles::All };
+        let more = Contents { digest: Digest::from_bytes([2; 32]), files: 3, ..held };
+        assert_eq!(held.differs(&more), "of the whole workspace, 1 file then and 3 files now");
+        let other = Contents { digest: Digest::from_bytes([2; 32]), ..held };
+        let told = Contents { extent: BoundFiles::Named, ..held }.differs(&other);
+        assert!(told.starts_with("of those that the call names, 1 file as before"), "{told}");
+    }
 
     #[test]
     fn each_part_is_told_by_name_and_rows_of_before_say_nothing_of_files() {

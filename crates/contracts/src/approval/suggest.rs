@@ -1,7 +1,8 @@
 //! Which rules would have answered what people approved again and again.
 //!
 //! A proposal and nothing more: nobody is bound by it, and whoever adds it as a rule is its owner. Where a person refused
-//! a call of a tool, none is proposed for that tool in the hands of that agent; nor is one that may not stand as a rule.
+//! a call of a tool, none is proposed for that tool in the hands of that agent; nor is one that may not stand as a rule. What
+//! is proposed is as narrow as what was approved lets it be.
 
 use std::collections::BTreeMap;
 
@@ -49,21 +50,73 @@ pub fn suggest(seen: &[Seen<'_>], may_stand: impl Fn(&Rule) -> bool) -> Vec<Sugg
         }
         let fields = |call: &&Seen<'_>| serde_json::from_str::<Map<String, Value>>(call.arguments).ok();
         let Some(fields) = calls.iter().map(fields).collect::<Option<Vec<_>>>() else { continue };
-        let rule = match fields.split_first() {
-            Some((first, rest)) if rest.iter().all(|other| other == first) => {
-                calls.first().and_then(|call| Rule::exact(tool, call.arguments))
-            }
-            _ => common(tool, &fields),
-        };
-        let rule = rule.filter(|rule| rule.names().next().is_some() && may_stand(rule));
-        suggestions.extend(rule.map(|rule| Suggestion {
+        let texts: Vec<_> = calls.iter().map(|call| call.arguments).collect();
+        let found =
+            narrowest(tool, &texts, &fields, &|rule: &Rule| rule.names().next().is_some() && may_stand(rule));
+        suggestions.extend(found.into_iter().map(|(rule, times)| Suggestion {
             agent: agent.to_owned(),
             rule: rule.to_string(),
-            times: calls.len(),
+            times,
         }));
     }
     suggestions.sort_by(|a, b| b.times.cmp(&a.times).then_with(|| a.rule.cmp(&b.rule)));
     suggestions
+}
+
+/// The narrowest rules that may stand for calls of one tool, each with how many of them it answers: for each call that comes
+/// again and again; else for each value of an argument that does, so that two destinations are two rules; else for what all have
+/// in common; and where that may not stand, for the calls that come again all the same.
+fn narrowest(
+    tool: &str,
+    texts: &[&str],
+    fields: &[Map<String, Value>],
+    may_stand: &dyn Fn(&Rule) -> bool,
+) -> Vec<(Rule, usize)> {
+    let mut same: BTreeMap<&str, usize> = BTreeMap::new();
+    for text in texts.iter().copied() {
+        *same.entry(text).or_default() += 1;
+    }
+    let is_each_repeated = same.values().all(|times| *times >= TIMES_MIN);
+    let repeated = same.into_iter().filter(|(_, times)| *times >= TIMES_MIN);
+    let exact = repeated.filter_map(|(text, times)| Some((Rule::exact(tool, text)?, times)));
+    let exact: Vec<_> = exact.filter(|(rule, _)| may_stand(rule)).collect();
+    if is_each_repeated && !exact.is_empty() {
+        return exact;
+    }
+    if let Some(rules) = by_argument(tool, fields, may_stand) {
+        return rules;
+    }
+    match common(tool, fields).filter(|rule| may_stand(rule)) {
+        Some(rule) => vec![(rule, fields.len())],
+        None => exact,
+    }
+}
+
+/// A rule for each value of one argument, if every value comes again and again and every rule may stand: of the argument that
+/// has the most such values.
+fn by_argument(
+    tool: &str,
+    fields: &[Map<String, Value>],
+    may_stand: &dyn Fn(&Rule) -> bool,
+) -> Option<Vec<(Rule, usize)>> {
+    let mut most: Option<Vec<(Rule, usize)>> = None;
+    for name in fields.first()?.keys() {
+        let mut groups: BTreeMap<&str, Vec<Map<String, Value>>> = BTreeMap::new();
+        for call in fields {
+            // A star in a rule stands for anything, so such a value would tell nothing apart.
+            let value = call.get(name).and_then(Value::as_str).filter(|value| !value.contains('*'));
+            groups.entry(value.unwrap_or("*")).or_default().push(call.clone());
+        }
+        let tells_apart = groups.len() > most.as_ref().map_or(1, Vec::len);
+        let is_each_repeated = groups.values().all(|calls| calls.len() >= TIMES_MIN);
+        if !tells_apart || !is_each_repeated || groups.contains_key("*") {
+            continue;
+        }
+        let rules = groups.values().map(|calls| Some((common(tool, calls)?, calls.len())));
+        let rules = rules.collect::<Option<Vec<_>>>();
+        most = rules.filter(|rules| rules.iter().all(|(rule, _)| may_stand(rule))).or(most);
+    }
+    most
 }
 
 /// The rule for what the calls have in common: values that never change, and directories that all values lie below.

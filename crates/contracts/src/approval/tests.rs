@@ -73,6 +73,46 @@ fn an_answer_stands_as_far_as_it_went() {
 }
 
 #[test]
+fn each_call_or_destination_that_comes_again_gets_a_rule_of_its_own() {
+    let call = |arguments: &'static str| Seen { agent: "ada", tool: "web.post", arguments, approved: true };
+    let proposed = |calls: &[Seen<'_>], stands: &dyn Fn(&Rule) -> bool| {
+        let found = suggest(calls, stands);
+        let rule_of = |one: &Suggestion| Rule::parse(&one.rule).expect("it is spelled");
+        for seen in calls {
+            let answers = found.iter().filter(|one| rule_of(one).matches(seen.tool, seen.arguments)).count();
+            assert!(answers <= 1, "{seen:?} {found:?}");
+        }
+        found.into_iter().map(|one| (one.rule, one.times)).collect::<Vec<_>>()
+    };
+    let told = |rules: &[(&str, usize)]| {
+        rules.iter().map(|(rule, times)| ((*rule).to_owned(), *times)).collect::<Vec<_>>()
+    };
+    // The same calls: one rule each, and what was not approved is answered by none.
+    let (one, two) = (call(r#"{"body":"x","host":"a"}"#), call(r#"{"body":"y","host":"b"}"#));
+    let calls = [one, one, one, two, two, two, two];
+    let exact = told(&[("web.post body=y host=b only", 4), ("web.post body=x host=a only", 3)]);
+    assert_eq!(proposed(&calls, &|_| true), exact);
+    // Two destinations with whatever they are told.
+    let bodies = [
+        call(r#"{"body":"1","host":"a","kind":"k"}"#),
+        call(r#"{"body":"2","host":"a","kind":"k"}"#),
+        call(r#"{"body":"3","host":"a","kind":"k"}"#),
+        call(r#"{"body":"4","host":"b","kind":"k"}"#),
+        call(r#"{"body":"5","host":"b","kind":"k"}"#),
+        call(r#"{"body":"6","host":"b","kind":"k"}"#),
+    ];
+    let apart = told(&[("web.post host=a kind=k", 3), ("web.post host=b kind=k", 3)]);
+    assert_eq!(proposed(&bodies, &|_| true), apart);
+    // A destination that came less often is no habit, and nothing narrower covers it.
+    assert_eq!(proposed(&bodies[..5], &|_| true), told(&[("web.post kind=k", 5)]));
+    let says_where = |rule: &Rule| rule.names().any(|name| name == "host");
+    assert!(proposed(&bodies[..5], &says_where).is_empty());
+    // Where what all have in common may not stand, the call that comes again does.
+    let mixed = [one, one, one, two];
+    assert_eq!(proposed(&mixed, &says_where), told(&[("web.post body=x host=a only", 3)]));
+}
+
+#[test]
 fn an_approval_is_answered_once_and_used_once_by_the_run_that_it_is_for() {
     let (own, other) = (RunId::from_bytes([4; 16]), RunId::from_bytes([9; 16]));
     for released in [false, true] {

@@ -36,11 +36,16 @@ pub(super) fn problem(path: &Path, text: &str, error: &Error) -> Problem {
         Err(_) => (error.without_snippet(), <&[Node]>::default()),
     };
     let at = error.location().map(|at| Place { line: at.line(), column: at.column() });
-    let place = match at {
+    problem_at(path, at, nodes, error)
+}
+
+/// Says what is wrong with the form of a text at a place of it.
+pub(super) fn problem_at(path: &Path, at: Option<Place>, nodes: &[Node], error: &Error) -> Problem {
+    let told = match at {
         Some(Place { line, column }) => format!("{}:{line}:{column}", path.display()),
         None => path.display().to_string(),
     };
-    Problem::new(place, Told { at, nodes }.of(error))
+    Problem { place: at, ..Problem::new(told, Told { at, nodes }.of(error)) }
 }
 
 /// Says in our words why a value above the file does not fit, from the words of serde.

@@ -108,7 +108,7 @@ pub(crate) fn overlay(
             Err(problem) => problems.push(Problem::new(at, format!("{}: {problem}", key.path))),
         }
     }
-    if problems.is_empty() { Ok(written) } else { Err(Problems(problems)) }
+    if problems.is_empty() { Ok(written) } else { Err(Problems::of(problems)) }
 }
 
 /// Sets one key by its path.

@@ -75,15 +75,23 @@ impl Origins {
             Some(Origin::Flag(flag)) => return (*flag).to_owned(),
             _ => {}
         }
+        match self.place(key) {
+            Some(Place { line, column }) => format!("{}:{line}:{column}", self.file.display()),
+            None => self.file.display().to_string(),
+        }
+    }
+
+    /// Finds the place in the file where a key must be mended; none where it comes from above the file.
+    pub(crate) fn place(&self, key: &str) -> Option<Place> {
+        if matches!(self.above.get(key), Some(Origin::Env(_) | Origin::Flag(_))) {
+            return None;
+        }
         let mut path = key;
         loop {
-            if let Some(Place { line, column }) = self.places.get(path) {
-                return format!("{}:{line}:{column}", self.file.display());
+            if let Some(place) = self.places.get(path) {
+                return Some(*place);
             }
-            match path.rsplit_once('.') {
-                Some((above, _)) => path = above,
-                None => return self.file.display().to_string(),
-            }
+            path = path.rsplit_once('.')?.0;
         }
     }
 }

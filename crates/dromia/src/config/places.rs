@@ -79,10 +79,21 @@ pub(crate) struct Node {
     /// Its path, and the path of what it belongs to, which is empty at the top.
     pub(crate) path: Way,
     pub(crate) above: Way,
+    /// How many keys and items it lies below; 0 at the top.
+    pub(crate) depth: usize,
     /// The place of the key; an item has none.
     pub(crate) key: Option<Place>,
     pub(crate) value: Place,
     pub(crate) found: Found,
+}
+
+impl Node {
+    /// The key itself, without what it lies below.
+    pub(crate) fn name(&self) -> &str {
+        let above = self.above.path.as_str();
+        let below = self.path.path.strip_prefix(above).and_then(|rest| rest.strip_prefix('.'));
+        below.filter(|_| !above.is_empty()).unwrap_or(&self.path.path)
+    }
 }
 
 /// Lists every key and item, each before what lies below it. A key that stands twice is there twice. Fails with what is wrong
@@ -90,12 +101,12 @@ pub(crate) struct Node {
 pub(crate) fn nodes(text: &str) -> Result<Vec<Node>, serde_saphyr::Error> {
     let mut nodes = Vec::new();
     if let Some(tree) = read(text, DuplicateKeyPolicy::LastWins)? {
-        list(&Way::default(), tree, &mut nodes);
+        list(&Way::default(), 0, tree, &mut nodes);
     }
     Ok(nodes)
 }
 
-fn list(above: &Way, tree: Tree, nodes: &mut Vec<Node>) {
+fn list(above: &Way, depth: usize, tree: Tree, nodes: &mut Vec<Node>) {
     let mut add = |name: &str, key: Option<Place>, value: Spanned<Tree>| {
         let path = above.below(name);
         let place = place(value.referenced);
@@ -104,9 +115,9 @@ fn list(above: &Way, tree: Tree, nodes: &mut Vec<Node>) {
             Tree::List(items) => (Found::List, Some(Tree::List(items))),
             Tree::Mapping(entries) => (Found::Mapping, Some(Tree::Mapping(entries))),
         };
-        nodes.push(Node { path: path.clone(), above: above.clone(), key, value: place, found });
+        nodes.push(Node { path: path.clone(), above: above.clone(), depth, key, value: place, found });
         if let Some(below) = below {
-            list(&path, below, nodes);
+            list(&path, depth + 1, below, nodes);
         }
     };
     match tree {

@@ -2,6 +2,14 @@
 
 use std::fmt;
 
+use super::places::Place;
+
+/// The most problems that are told at once; of the others it is said how many there are.
+const TOLD_MAX: usize = 20;
+
+/// The most mistakes of form that are looked for in one text.
+pub(super) const FOUND_MAX: usize = 100;
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -11,12 +19,16 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// The variable that the environment of this process does not have, where that is all.
     pub(crate) unset: Option<String>,
+    /// The key whose meaning is wrong; none where it is the form.
+    pub(super) key: Option<String>,
+    /// The place in the file, where it has one.
+    pub(super) place: Option<Place>,
 }
 
 impl Problem {
     /// A mistake at a place.
     pub(crate) fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { at: at.into(), message: message.into(), unset: None }
+        Self { at: at.into(), message: message.into(), unset: None, key: None, place: None }
     }
 }
 
@@ -26,23 +38,29 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every mistake that was found, one per line.
+/// Every mistake that was found. The first of them are told, one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
-        Self(vec![problem])
+impl Problems {
+    /// Lists mistakes in the order of the file; what has no line comes first.
+    pub(super) fn of(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.place.map(|Place { line, column }| (line, column)));
+        Self(problems)
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            let end = if index + 1 < self.0.len() { "\n" } else { "" };
-            write!(f, "{problem}{end}")?;
+        for (index, problem) in self.0.iter().take(TOLD_MAX).enumerate() {
+            let start = if index > 0 { "\n" } else { "" };
+            write!(f, "{start}{problem}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(TOLD_MAX) {
+            0 => Ok(()),
+            more if self.0.len() >= FOUND_MAX => write!(f, "\nand at least {more} more"),
+            more => write!(f, "\nand {more} more"),
+        }
     }
 }
 
@@ -70,6 +88,23 @@ pub(crate) fn did_you_mean<'known>(unknown: &str, known: impl IntoIterator<Item 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn twenty_are_told_in_the_order_of_the_file_and_the_others_are_counted() {
+        let at = |line| Problem {
+            place: Some(Place { line, column: 1 }),
+            ..Problem::new(format!("dromia.yaml:{line}:1"), "is wrong")
+        };
+        let told = |count| Problems::of((1..=count).rev().map(at).collect()).to_string();
+        assert_eq!(told(2), "dromia.yaml:1:1: is wrong\ndromia.yaml:2:1: is wrong");
+        assert_eq!(told(20).lines().count(), 20);
+        let many = told(23);
+        assert_eq!(many.lines().count(), 21);
+        assert!(many.ends_with("dromia.yaml:20:1: is wrong\nand 3 more"), "{many}");
+        assert!(told(100).ends_with("\nand at least 80 more"));
+        let mixed = Problems::of(vec![at(1), Problem::new("DROMIA_LISTEN", "is wrong")]).to_string();
+        assert_eq!(mixed, "DROMIA_LISTEN: is wrong\ndromia.yaml:1:1: is wrong");
+    }
 
     #[test]
     fn only_a_name_that_is_near_is_suggested() {

@@ -127,12 +127,16 @@ impl<'origins> Check<'origins> {
 
     /// Ends with what was noted, if anything was.
     pub(super) fn into_result(self) -> Result<(), Problems> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems::of(self.problems)) }
     }
 
     /// Notes a mistake at a key.
     pub(crate) fn wrong(&mut self, key: &str, message: impl std::fmt::Display) {
-        self.problems.push(Problem::new(self.origins.at(key), format!("{key}: {message}")));
+        self.problems.push(Problem {
+            key: Some(key.to_owned()),
+            place: self.origins.place(key),
+            ..Problem::new(self.origins.at(key), format!("{key}: {message}"))
+        });
     }
 
     /// Notes a variable that this process does not have.
@@ -220,7 +224,7 @@ pub(crate) fn resolve(
         irreversible,
         mentions: names::mentioned(written, origins),
     };
-    if let Err(error) = resolved.gateway(None).validate() {
+    for error in resolved.gateway(None).problems() {
         match &error {
             ConfigError::OutOfRange { key, min, max, found } => {
                 let key = format!("limits.{key}");

@@ -32,10 +32,7 @@ fn valid(scene: &Scene<'_>) -> Verdict {
         return ok("there is no dromia.yaml to look at");
     }
     let environment = config::Environment::of_process();
-    let read = |text: &str| {
-        config::read(&scene.home.config(), text, &environment, &[])
-            .and_then(|loaded| loaded.resolve(&environment))
-    };
+    let read = |text: &str| config::understand(&scene.home.config(), text, &environment, &[]);
     match config::text(scene.home).map(|text| read(&text)) {
         Ok(Ok(_)) => ok("dromia.yaml is valid"),
         Ok(Err(problems)) if is_served(scene) && problems.0.iter().all(|one| one.unset.is_some()) => {

@@ -137,6 +137,37 @@ fn validate_tells_every_mistake_with_its_place_and_exit_code_2() {
 }
 
 #[test]
+fn mistakes_of_form_and_of_meaning_are_told_in_one_pass_and_the_others_are_counted() {
+    let home = Home::new();
+    let file = home.path().join("dromia.yaml");
+    let text = "limits:\n  drain_ms: 600001\n  requests_max: many\nengine:\n  colour: red\nlisten: nowhere\n";
+    std::fs::write(&file, text).expect("written");
+    let told = [
+        "dromia.yaml:2:13: limits.drain_ms: must be from 0 to 600000, and is 600001",
+        "dromia.yaml:3:17: limits.requests_max: must be a whole number",
+        "dromia.yaml:5:3: there is no key `colour` in `engine`",
+        "dromia.yaml:6:9: listen: must be an IP address and a port",
+    ];
+    for line in [&["config", "check"][..], &["up"]] {
+        let output = home.run(line);
+        assert_eq!(output.status.code(), Some(2), "{line:?}");
+        let said = stderr(&output);
+        let places: Vec<_> = told.iter().map(|told| said.find(told)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{line:?}: {said}");
+    }
+    let output = home.run(&["config", "check", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    assert_eq!(mismatch(&published("config validate"), &document), None, "{document}");
+    assert_eq!(document["problems"].as_array().map(Vec::len), Some(4), "{document}");
+
+    let many: String = (0..25).map(|number| format!("  colour{number}: red\n")).collect();
+    std::fs::write(&file, format!("engine:\n{many}")).expect("written");
+    let said = stderr(&home.run(&["config", "check"]));
+    assert!(said.contains("dromia.yaml:21:3: ") && !said.contains("dromia.yaml:22:3: "), "{said}");
+    assert!(said.contains("and 5 more"), "{said}");
+}
+
+#[test]
 fn a_wrong_variable_or_flag_stops_a_start_by_its_name() {
     let home = Home::new();
     for (name, value, says) in [

@@ -70,6 +70,8 @@ fn who_looks_at_other_files_than_were_asked_about_approves_nothing() {
             told.contains("have changed since it was asked for") && told.contains("dromia approval deny"),
             "{told}"
         );
+        let how = if before.is_some() { "as before, with other contents, names or rights" } else { " now)" };
+        assert!(told.contains("of the whole workspace, ") && told.contains(how), "{told}");
         assert_eq!(document(&home, &["approval", "show", id(&card)])["state"], "holding", "{path}");
         assert!(!workspace.join("done").exists(), "{path}: it did not run");
         // As it was when it was asked for, it may be allowed.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -137,6 +138,60 @@ fn a_secret_is_used_where_it_belongs_and_seen_nowhere() {
     // The search itself finds what is there.
     fs::write(home.path().join("planted"), CANARY).expect("a file");
     assert_eq!(holding(&home.path(), CANARY.as_bytes()).len(), 1);
+}
+
+#[test]
+fn init_over_a_store_whose_key_is_missing_makes_no_other_and_names_both_ways_out() {
+    let home = Home::new();
+    let (key, config) = (home.path().join("vault.key"), home.path().join("dromia.yaml"));
+    let init = ["init", "--defaults", "--no-input", "--model-source", "scripted"];
+    let set = ["secret", "set", "mail", "--stdin", "--host", "mail.example", "--placement", "bearer"];
+    let server = home.serve();
+    assert!(piped(&home, &set, CANARY).status.success());
+    server.terminate();
+    let own = fs::read_to_string(&key).expect("the key");
+    let other = format!("dromia-vault-key-1 {}\n", "7".repeat(64));
+    for there in [None, Some(&other)] {
+        fs::remove_file(&config).expect("it goes");
+        match there {
+            None => fs::remove_file(&key).expect("it goes"),
+            Some(other) => private_file(&key, other),
+        }
+        let refused = home.run(&init);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(6), "{said}");
+        for says in
+            ["vault.key", "1 tenant", "run `dromia init` again", "dromia init --locked", "secret reset"]
+        {
+            assert!(said.contains(says), "{says}: {said}");
+        }
+        assert_eq!((key.exists(), config.exists()), (there.is_some(), false), "{said}");
+        // The first way out: the file is put back, and what it sealed opens.
+        private_file(&key, &own);
+        let made = home.run(&init);
+        assert!(made.status.success(), "{}", stderr(&made));
+        assert_eq!(fs::read_to_string(&key).expect("the key"), own);
+        let doctor = home.run(&["doctor", "--only", "vault"]);
+        assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
+    }
+    // The second: it is lost for good.
+    fs::remove_file(&config).expect("it goes");
+    fs::remove_file(&key).expect("it goes");
+    let made = home.run(&[&init[..], &["--locked"]].concat());
+    assert!(made.status.success() && stderr(&made).contains("secret reset"), "{}", stderr(&made));
+    assert!(!key.exists(), "no key was made");
+    let server = home.serve();
+    let given_up = good(&home, &["secret", "reset", "--yes"]);
+    assert_eq!(given_up["items"][0]["name"], "mail", "{given_up}");
+    assert!(key.is_file(), "the home has a key again");
+    assert!(piped(&home, &set, CANARY).status.success());
+    server.terminate();
+}
+
+/// Writes a file that only its owner reads.
+fn private_file(path: &Path, text: &str) {
+    fs::write(path, text).expect("it is written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its owner's alone");
 }
 
 #[test]

@@ -70,20 +70,17 @@ pub(super) fn look(path: &Path, text: &str, first: Problem) -> Unfit {
         if unfit.problems.is_empty() && problem != first {
             break;
         }
-        let wrong = match error {
-            Error::SerdeMissingField { field, .. } => {
-                let group = kept.group(index, at);
-                let lacks = nodes[group].path.below(field).path;
-                let is_known = unfit.problems.iter().any(|known| known.message == problem.message);
-                if !is_known && !unfit.left_out.contains(&lacks) {
-                    unfit.problems.push(problem);
-                }
-                group
-            }
-            _ => {
+        let wrong = if let Error::SerdeMissingField { field, .. } = error {
+            let group = kept.group(index, at);
+            let lacks = nodes[group].path.below(field).path;
+            let is_known = unfit.problems.iter().any(|known| known.message == problem.message);
+            if !is_known && !unfit.left_out.contains(&lacks) {
                 unfit.problems.push(problem);
-                index
             }
+            group
+        } else {
+            unfit.problems.push(problem);
+            index
         };
         unfit.left_out.push(nodes[wrong].path.path.clone());
         kept.leave_out(wrong);
@@ -277,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_search_has_an_end() {
-        let many: String = (0..300).map(|number| format!("  colour{number}: red\n")).collect();
+        let many = (0..300).fold(String::new(), |text, number| text + &format!("  colour{number}: red\n"));
         let problems =
             understand(Path::new("dromia.yaml"), &format!("engine:\n{many}"), &Environment::default(), &[]);
         let problems = problems.expect_err("it is wrong");

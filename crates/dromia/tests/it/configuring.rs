@@ -160,7 +160,7 @@ fn mistakes_of_form_and_of_meaning_are_told_in_one_pass_and_the_others_are_count
     assert_eq!(mismatch(&published("config validate"), &document), None, "{document}");
     assert_eq!(document["problems"].as_array().map(Vec::len), Some(4), "{document}");
 
-    let many: String = (0..25).map(|number| format!("  colour{number}: red\n")).collect();
+    let many = (0..25).fold(String::new(), |text, number| text + &format!("  colour{number}: red\n"));
     std::fs::write(&file, format!("engine:\n{many}")).expect("written");
     let said = stderr(&home.run(&["config", "check"]));
     assert!(said.contains("dromia.yaml:21:3: ") && !said.contains("dromia.yaml:22:3: "), "{said}");

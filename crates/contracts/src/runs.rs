@@ -272,6 +272,11 @@ pub struct NewRule {
 }
 
 /// The port to the engine.
+///
+/// A call that may write is carried through once its future was polled ([`Runtime::carried_through`]): a caller that drops it
+/// hears nothing and takes nothing back. The outcome of an input is waited for apart from that, and that wait ends with its caller.
+///
+/// [`Runtime::carried_through`]: crate::runtime::Runtime::carried_through
 pub trait Runs: Send + Sync + fmt::Debug {
     /// Stores an input; when the future ends well, the input is durable. Never refused because a turn runs.
     fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>>;

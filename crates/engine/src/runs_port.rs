@@ -1,4 +1,10 @@
 //! The engine as the rest of the house sees it: the `Runs` port, each call handed to the part that does it.
+//!
+//! A call that may write is carried through once it has begun, here and for all of them: whoever asks may go away while the
+//! batch lies in the store's queue, and what follows the commit must not go with him. A call that reads ends with its
+//! caller, and so does the wait for an outcome, which is no part of the call.
+
+use std::sync::Arc;
 
 use dromia_contracts::agent::{Agent, AgentState, Erased, Handle, Tenant};
 use dromia_contracts::approval::{Approval, ApprovalRule, DeclaredRule};
@@ -11,11 +17,26 @@ use dromia_contracts::runs::{
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, ApprovalId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
 
-use crate::core::Engine;
+use crate::core::{Core, Engine};
+
+impl Engine {
+    /// Makes a call that may write.
+    ///
+    /// It becomes a task only where its caller drops it, so a turn whose caller stays does not pay for one. What bounds these tasks
+    /// is what bounds the calls: each of their steps has a place in a bounded queue of the store or is refused, and each wait
+    /// between two steps is counted.
+    fn writing<T, C>(&self, call: impl FnOnce(Arc<Core>) -> C) -> BoxFuture<'_, T>
+    where
+        T: Send + 'static,
+        C: Future<Output = T> + Send + 'static,
+    {
+        self.core.ports.runtime.carried_through(call(Arc::clone(&self.core)))
+    }
+}
 
 impl Runs for Engine {
     fn submit(&self, scope: Scope, input: NewInput) -> BoxFuture<'_, Result<Submitted, Fault>> {
-        Box::pin(self.core.submit(scope, input))
+        self.writing(move |core| async move { core.submit(scope, input).await })
     }
 
     fn count(&self, scope: Scope, agent: AgentId, body: InputBody) -> BoxFuture<'_, Result<u32, Fault>> {
@@ -41,7 +62,7 @@ impl Runs for Engine {
     }
 
     fn end(&self, scope: Scope, run: RunId, end: End) -> BoxFuture<'_, Result<(), Fault>> {
-        Box::pin(self.core.end(scope, run, end))
+        self.writing(move |core| async move { core.end(scope, run, end).await })
     }
 
     fn agent_kill(
@@ -50,11 +71,11 @@ impl Runs for Engine {
         agent: AgentId,
         what: Kill,
     ) -> BoxFuture<'_, Result<Vec<RunId>, Fault>> {
-        Box::pin(async move { self.core.kill(&scope, agent, what).await })
+        self.writing(move |core| async move { core.kill(&scope, agent, what).await })
     }
 
     fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>> {
-        Box::pin(self.core.resume(scope, run))
+        self.writing(move |core| async move { core.resume(scope, run).await })
     }
 
     fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>> {
@@ -68,7 +89,7 @@ impl Runs for Engine {
         file: Vec<u8>,
         labels: ImportLabels,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
-        Box::pin(async move { self.core.import(&scope, agent, &file, labels).await })
+        self.writing(move |core| async move { core.import(&scope, agent, &file, labels).await })
     }
 
     fn tenant_create(
@@ -77,23 +98,23 @@ impl Runs for Engine {
         handle: Handle,
         token_name: String,
     ) -> BoxFuture<'_, Result<(Tenant, String), Fault>> {
-        Box::pin(self.core.tenant_create(handle, token_name))
+        self.writing(move |core| async move { core.tenant_create(handle, token_name).await })
     }
 
     fn token_create(&self, scope: Scope, token: NewToken) -> BoxFuture<'_, Result<(Token, String), Fault>> {
-        Box::pin(async move { self.core.token_create(&scope, token).await })
+        self.writing(move |core| async move { core.token_create(&scope, token).await })
     }
 
     fn token_revoke(&self, scope: Scope, token: TokenId) -> BoxFuture<'_, Result<Token, Fault>> {
-        Box::pin(async move { self.core.token_revoke(&scope, token).await })
+        self.writing(move |core| async move { core.token_revoke(&scope, token).await })
     }
 
     fn budget_set(&self, scope: Scope, budget: Budget) -> BoxFuture<'_, Result<Budget, Fault>> {
-        Box::pin(async move { self.core.budget_set(&scope, budget).await })
+        self.writing(move |core| async move { core.budget_set(&scope, budget).await })
     }
 
     fn budget_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Budget, Fault>> {
-        Box::pin(async move { self.core.budget_remove(&scope, name).await })
+        self.writing(move |core| async move { core.budget_remove(&scope, name).await })
     }
 
     fn approval_answer(
@@ -103,11 +124,11 @@ impl Runs for Engine {
         also: Vec<ApprovalId>,
         answer: Answer,
     ) -> BoxFuture<'_, Result<Approval, Fault>> {
-        Box::pin(async move { self.core.approval_answer(&scope, approval, &also, &answer).await })
+        self.writing(move |core| async move { core.approval_answer(&scope, approval, &also, &answer).await })
     }
 
     fn approval_rule_add(&self, scope: Scope, rule: NewRule) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
-        Box::pin(async move { self.core.approval_rule_add(&scope, rule).await })
+        self.writing(move |core| async move { core.approval_rule_add(&scope, rule).await })
     }
 
     fn approval_rules_declared(&self) -> Vec<DeclaredRule> {
@@ -115,11 +136,11 @@ impl Runs for Engine {
     }
 
     fn approval_rule_remove(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<ApprovalRule, Fault>> {
-        Box::pin(async move { self.core.approval_rule_remove(&scope, name).await })
+        self.writing(move |core| async move { core.approval_rule_remove(&scope, name).await })
     }
 
     fn agent_create(&self, scope: Scope, agent: NewAgent) -> BoxFuture<'_, Result<Agent, Fault>> {
-        Box::pin(async move { self.core.agent_create(&scope, agent).await })
+        self.writing(move |core| async move { core.agent_create(&scope, agent).await })
     }
 
     fn agent_set_state(
@@ -128,11 +149,11 @@ impl Runs for Engine {
         agent: AgentId,
         to: AgentState,
     ) -> BoxFuture<'_, Result<Agent, Fault>> {
-        Box::pin(async move { self.core.agent_set_state(&scope, agent, to).await })
+        self.writing(move |core| async move { core.agent_set_state(&scope, agent, to).await })
     }
 
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>> {
-        Box::pin(async move { self.core.agent_delete(&scope, agent).await })
+        self.writing(move |core| async move { core.agent_delete(&scope, agent).await })
     }
 
     fn load(&self) -> Load {

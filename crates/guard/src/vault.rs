@@ -66,17 +66,18 @@ const NO_SIGNING_KEY: Refused = Refused {
     reason: "the secret is no key that signs, which is whsec_ and 24 to 64 bytes in base64",
 };
 
-/// The vault over a store.
-#[derive(Debug)]
+/// The vault over a store; a handle that is cheap to clone. A change is carried through: whoever hangs up on one leaves nobody who
+/// looks for the values of before.
+#[derive(Debug, Clone)]
 pub struct StoreVault {
     store: Arc<dyn Store>,
     keys: Arc<dyn KeyProvider>,
     runtime: Runtime,
     /// One change at a time, so that versions follow one another and the bound holds.
-    turn: Mutex<()>,
-    known: RwLock<HashMap<TenantId, Arc<Scanner>>>,
+    turn: Arc<Mutex<()>>,
+    known: Arc<RwLock<HashMap<TenantId, Arc<Scanner>>>>,
     /// Counts changes, so that what was read before one is not kept after it.
-    changes: AtomicU64,
+    changes: Arc<AtomicU64>,
     /// Counts tenants' keys that gave way to others.
     resets: Arc<Resets>,
 }
@@ -88,9 +89,9 @@ impl StoreVault {
             store,
             keys,
             runtime,
-            turn: Mutex::default(),
-            known: RwLock::default(),
-            changes: AtomicU64::new(0),
+            turn: Arc::default(),
+            known: Arc::default(),
+            changes: Arc::default(),
             resets: Arc::default(),
         }
     }
@@ -308,67 +309,71 @@ impl Vault for StoreVault {
     }
 
     fn set(&self, scope: Scope, new: NewSecret) -> BoxFuture<'_, Result<Secret, Fault>> {
-        Box::pin(async move {
+        let this = self.clone();
+        self.runtime.carried_through(async move {
             let host = check(&new)?;
-            let _turn = self.turn.lock().await;
-            let before = self.stored(&scope, &new.name).await?;
+            let _turn = this.turn.lock().await;
+            let before = this.stored(&scope, &new.name).await?;
             if before.is_none() {
-                let there = self.store.secrets(&scope, Page::first(SECRETS_MAX)).await;
+                let there = this.store.secrets(&scope, Page::first(SECRETS_MAX)).await;
                 if there.map_err(|error| read_fault(&error))?.len() >= SECRETS_MAX {
                     return Err(invalid(format!(
                         "a tenant has at most {SECRETS_MAX} secrets; delete one first"
                     )));
                 }
             }
-            self.write(&scope, before, NewSecret { host, ..new }).await
+            this.write(&scope, before, NewSecret { host, ..new }).await
         })
     }
 
     fn rotate(&self, scope: Scope, name: String, value: SecretValue) -> BoxFuture<'_, Result<Secret, Fault>> {
-        Box::pin(async move {
-            let _turn = self.turn.lock().await;
-            let before = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
+        let this = self.clone();
+        self.runtime.carried_through(async move {
+            let _turn = this.turn.lock().await;
+            let before = this.stored(&scope, &name).await?.ok_or_else(not_found)?;
             let Secret { host, placement, .. } = before.secret.clone();
             fits(&placement, &value)?;
-            self.write(&scope, Some(before), NewSecret { name, value, host, placement }).await
+            this.write(&scope, Some(before), NewSecret { name, value, host, placement }).await
         })
     }
 
     fn delete(&self, scope: Scope, name: String) -> BoxFuture<'_, Result<Secret, Fault>> {
-        Box::pin(async move {
-            let _turn = self.turn.lock().await;
-            let found = self.stored(&scope, &name).await?.ok_or_else(not_found)?;
+        let this = self.clone();
+        self.runtime.carried_through(async move {
+            let _turn = this.turn.lock().await;
+            let found = this.stored(&scope, &name).await?.ok_or_else(not_found)?;
             let erase = SecretErase { name, version: found.secret.version };
-            self.commit(&scope, Mutation::SecretErase(erase)).await?;
+            this.commit(&scope, Mutation::SecretErase(erase)).await?;
             Ok(found.secret)
         })
     }
 
     fn reset(&self, scope: Scope, by: GivenUpBy) -> BoxFuture<'_, Result<Vec<Secret>, Fault>> {
-        Box::pin(async move {
-            let _turn = self.turn.lock().await;
-            let old = self.store.vault_key(&scope).await.map_err(|error| read_fault(&error))?;
+        let this = self.clone();
+        self.runtime.carried_through(async move {
+            let _turn = this.turn.lock().await;
+            let old = this.store.vault_key(&scope).await.map_err(|error| read_fault(&error))?;
             let old = old.ok_or_else(|| invalid("the tenant has no key of secrets to give up".to_owned()))?;
             let context = tenant_context(scope.tenant());
-            if is_lost(self.keys.open(&context, &old).await, by)? == Loss::KeyAbsent {
+            if is_lost(this.keys.open(&context, &old).await, by)? == Loss::KeyAbsent {
                 // Whoever owns the home says that the key will not come back, so another one takes its place.
-                self.keys.make().await.map_err(|error| locked(&error))?;
+                this.keys.make().await.map_err(|error| locked(&error))?;
             }
-            let secrets = self.store.secrets(&scope, Page::first(Page::<&str>::LIMIT_MAX)).await;
+            let secrets = this.store.secrets(&scope, Page::first(Page::<&str>::LIMIT_MAX)).await;
             let secrets = secrets.map_err(|error| read_fault(&error))?;
-            let new = KeyBytes::new(self.runtime.ids.secret());
-            let key = self.keys.seal(&context, &new).await.map_err(|error| locked(&error))?;
+            let new = KeyBytes::new(this.runtime.ids.secret());
+            let key = this.keys.seal(&context, &new).await.map_err(|error| locked(&error))?;
             // The operator may have put the right key back since the first look. Whoever asks, the key that sealed must be there.
-            is_lost(self.keys.open(&context, &old).await, GivenUpBy::Tenant)?;
+            is_lost(this.keys.open(&context, &old).await, GivenUpBy::Tenant)?;
             let erased = secrets.iter().map(|sealed| {
                 let Secret { name, version, .. } = &sealed.secret;
                 Mutation::SecretErase(SecretErase { name: name.clone(), version: *version })
             });
             let put = Mutation::VaultKeyPut(VaultKeyPut { key: key.into(), replaces: Some(old) });
             let mutations: Vec<_> = erased.chain([put]).collect();
-            let answer = self.commit_all(&scope, mutations).await;
+            let answer = this.commit_all(&scope, mutations).await;
             // Whatever came of it: what was derived from the old key is derived anew.
-            self.resets.count(scope.tenant());
+            this.resets.count(scope.tenant());
             answer?;
             tracing::warn!(tenant = %scope.tenant(), secrets = secrets.len(), "a key of secrets that does not open was given up");
             Ok(secrets.into_iter().map(|sealed| sealed.secret).collect())

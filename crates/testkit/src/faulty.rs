@@ -2,8 +2,8 @@
 //!
 //! It knows three moments that matter to a caller: before anything was written, after it was written and before
 //! the caller heard of it, and never again. A page of an erasure writes as a batch does, so it counts as a commit
-//! and fails like one. It keeps a line about every commit, so that a sweep can say where it went. Reads always go
-//! through.
+//! and fails like one. It keeps a line about every commit, so that a sweep can say where it went. Batches can be made to
+//! wait, as in the queue of a writer that is busy. Reads always go through.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +31,7 @@ use dromia_contracts::{
     AgentId, ApprovalId, BoxFuture, CapabilityId, DeliveryId, Digest, Operator, RunId, Scope, SessionId,
     TenantId, TokenId,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +65,9 @@ pub enum Moment {
 
 type Callback = Arc<dyn Fn(u64, Moment) + Send + Sync>;
 
+/// A batch that waits, and who is to hear what becomes of it.
+type Waiting = (Batch, oneshot::Sender<BoxFuture<'static, Commit>>);
+
 /// A store that fails on demand.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
@@ -74,6 +77,8 @@ pub struct FaultyStore {
     on_commit: Mutex<Option<Callback>>,
     commits: AtomicU64,
     log: Mutex<Vec<String>>,
+    /// Batches that wait to be written; absent while none is to wait.
+    waiting: Mutex<Option<Vec<Waiting>>>,
     dead: AtomicBool,
     death: Notify,
 }
@@ -109,6 +114,7 @@ impl FaultyStore {
             on_commit: Mutex::new(None),
             commits: AtomicU64::new(0),
             log: Mutex::new(Vec::new()),
+            waiting: Mutex::new(None),
             dead: AtomicBool::new(false),
             death: Notify::new(),
         }
@@ -127,6 +133,25 @@ impl FaultyStore {
     /// Calls back at each moment of each commit.
     pub fn on_commit(&self, callback: impl Fn(u64, Moment) + Send + Sync + 'static) {
         *self.on_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(callback));
+    }
+
+    /// Lets batches wait from now on, unwritten.
+    pub fn hold_back(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+    }
+
+    /// Counts the batches that wait.
+    pub fn held_back(&self) -> usize {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, Vec::len)
+    }
+
+    /// Writes what waits, in order, whoever still listens, and lets nothing wait any more.
+    pub fn let_go(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for (batch, listener) in waiting.unwrap_or_default() {
+            // Whoever hung up has nobody who hears of it; the batch is written all the same.
+            drop(listener.send(self.spoiled(batch)));
+        }
     }
 
     /// Returns how many commits arrived.
@@ -281,6 +306,18 @@ macro_rules! pass_through {
 
 impl Store for FaultyStore {
     fn commit(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = waiting.as_mut() {
+            let (listener, written) = oneshot::channel();
+            waiting.push((batch, listener));
+            return Box::pin(async move {
+                match written.await {
+                    Ok(commit) => commit.await,
+                    Err(_) => Commit::Unknown { cause: "the store is gone".to_owned() },
+                }
+            });
+        }
+        drop(waiting);
         self.spoiled(batch)
     }
 

@@ -111,11 +111,17 @@ impl Sim {
     /// Drops every task without running it on, as a crash does.
     pub fn crash(&mut self) {
         self.tasks.clear();
-        let mut queue = self.shared.queue();
-        queue.ready.clear();
-        let spawned = std::mem::take(&mut queue.spawned);
-        drop(queue);
-        drop(spawned);
+        loop {
+            let mut queue = self.shared.queue();
+            queue.ready.clear();
+            let spawned = std::mem::take(&mut queue.spawned);
+            drop(queue);
+            if spawned.is_empty() {
+                return;
+            }
+            // What is dropped may spawn what is left of it, as a call does that is carried through.
+            drop(spawned);
+        }
     }
 
     /// Runs until the future has its result. Tasks that are not finished stay and go on with the next call.
@@ -337,6 +343,26 @@ mod tests {
         runtime.spawn.spawn(Box::pin(async move {
             std::future::pending::<()>().await;
             drop(held);
+        }));
+        sim.settle().expect("one step");
+        assert_eq!(Arc::strong_count(&alive), 2);
+        sim.crash();
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[test]
+    fn a_crash_ends_what_is_carried_through_too() {
+        let mut sim = Sim::new(1);
+        let runtime = sim.runtime();
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let calls = runtime.clone();
+        runtime.spawn.spawn(Box::pin(async move {
+            let call = async move {
+                std::future::pending::<()>().await;
+                drop(held);
+            };
+            calls.carried_through(call).await;
         }));
         sim.settle().expect("one step");
         assert_eq!(Arc::strong_count(&alive), 2);

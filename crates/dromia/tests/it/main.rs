@@ -26,6 +26,7 @@ mod external;
 mod foreign_bytes;
 mod full_disk;
 mod guards;
+mod hang_ups;
 mod home;
 mod hops;
 mod imported;

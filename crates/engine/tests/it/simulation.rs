@@ -17,6 +17,7 @@
 //! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | labels (past) | an earlier turn taints a later one only where what it told is read again | `a_body_read_again_that_is_trusted_is_caught` in `past.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
+//! | B (hang-ups) | what follows a commit does not go with the caller who drops his call | `a_call_that_goes_with_its_caller_is_caught` in `hang_ups.rs` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -26,6 +27,7 @@ mod approvals;
 mod budgets;
 mod check;
 mod clients;
+mod hang_ups;
 mod kills;
 mod live;
 mod opinions;
@@ -165,11 +167,11 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 /// Runs all seeds and fails with the first ones that found something.
-fn sweep(name: &str, zombies: bool) -> Vec<Tally> {
+fn sweep(name: &str, options: Options) -> Vec<Tally> {
     let mut tallies = Vec::new();
     let mut found = Vec::new();
     for seed in seeds() {
-        let report = simulate(seed, Options { zombies, ..Options::default() });
+        let report = simulate(seed, options);
         if !report.wrong.is_empty() {
             found.push((seed, report.wrong));
         }
@@ -188,7 +190,7 @@ fn sweep(name: &str, zombies: bool) -> Vec<Tally> {
 
 #[test]
 fn no_seed_breaks_an_invariant() {
-    let tallies = sweep("no_seed_breaks_an_invariant", false);
+    let tallies = sweep("no_seed_breaks_an_invariant", Options::default());
     if tallies.len() < 100 {
         return;
     }
@@ -215,7 +217,14 @@ fn no_seed_breaks_an_invariant() {
 
 #[test]
 fn no_seed_breaks_an_invariant_while_a_fenced_engine_works_on() {
-    sweep("no_seed_breaks_an_invariant_while_a_fenced_engine_works_on", true);
+    let options = Options { zombies: true, ..Options::default() };
+    sweep("no_seed_breaks_an_invariant_while_a_fenced_engine_works_on", options);
+}
+
+#[test]
+fn no_seed_breaks_an_invariant_while_callers_hang_up() {
+    let options = Options { hang_ups: Some(4), ..Options::default() };
+    sweep("no_seed_breaks_an_invariant_while_callers_hang_up", options);
 }
 
 #[test]

@@ -61,9 +61,14 @@ pub(crate) async fn create(
     }
     let config = new.config.clone();
     let new = NewAgent { handle: new.handle, display_name, labels: new.labels, config: new.config };
-    let agent = core.ports.runs.agent_create(caller.scope, new).await?;
-    // The handle may have named another agent a moment ago.
-    core.agents.forget_all();
+    let shared = Shared::clone(&core);
+    let created = core.ports.runtime.carried_through(async move {
+        let created = shared.ports.runs.agent_create(caller.scope, new).await;
+        // The handle may have named another agent a moment ago.
+        shared.agents.forget_all();
+        created
+    });
+    let agent = created.await?;
     Ok((StatusCode::CREATED, Json(wire::agent(agent, Some(config)))).into_response())
 }
 
@@ -83,9 +88,13 @@ pub(crate) async fn delete(
     Segments(name): Segments<String>,
 ) -> Answer<Json<Deleted>> {
     let agent = find(&core, &caller.scope, &name).await?.id;
-    let erased = core.ports.runs.agent_delete(caller.scope, agent).await?;
-    core.agents.forget_all();
-    Ok(Json(Deleted { erased }))
+    let shared = Shared::clone(&core);
+    let erased = core.ports.runtime.carried_through(async move {
+        let erased = shared.ports.runs.agent_delete(caller.scope, agent).await;
+        shared.agents.forget_all();
+        erased
+    });
+    Ok(Json(Deleted { erased: erased.await? }))
 }
 
 pub(crate) async fn pause(

@@ -83,14 +83,20 @@ pub(crate) async fn redrive(
     let redrive = DeliveryRedrive { delivery, redrives: record.delivery.redrives, at };
     let batch = Batch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), redrive.at);
     let batch = batch.with(Mutation::DeliveryRedrive(redrive));
-    match core.ports.store.commit(batch).await {
+    let shared = Shared::clone(&core);
+    let answer = core.ports.runtime.carried_through(async move {
+        let answer = shared.ports.store.commit(batch).await;
+        // Also where the client hangs up, and whatever came of it: the outbox looks.
+        shared.ports.outbox.ring();
+        answer
+    });
+    match answer.await {
         // Somebody else asked at the same time; one of the two is enough.
         Commit::Refused(Refusal::DeliveryMoved { .. }) => {}
         answer => {
             committed(answer)?;
         }
     }
-    core.ports.outbox.ring();
     let record = find(&core, &caller.scope, delivery).await?;
     Ok(Json(wire::delivery_record(record)))
 }

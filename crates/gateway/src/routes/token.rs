@@ -16,7 +16,6 @@ use dromia_contracts::{ErrorCode, Scope, TokenId};
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::oneshot;
 
 use crate::caller::Caller;
 use crate::core::{Core, Shared};
@@ -105,18 +104,15 @@ pub(crate) async fn revoke(
 ) -> Answer<Json<Token>> {
     let id = find(&core, &caller.scope, &name).await?;
     let now = core.ports.runtime.clock.now();
-    let (told, answer) = oneshot::channel();
-    let spawn = core.ports.runtime.spawn.clone();
-    // In a task of its own: a client that goes away must not leave the commit done and the cache untouched.
-    spawn.spawn(Box::pin(async move {
-        let revoked = core.ports.runs.token_revoke(caller.scope, id).await;
+    let shared = Shared::clone(&core);
+    // With what follows it: a client that goes away must not leave the commit done and the cache untouched.
+    let revoked = core.ports.runtime.carried_through(async move {
+        let revoked = shared.ports.runs.token_revoke(caller.scope, id).await;
         // Whatever came of it: a token that may be revoked is looked up anew.
-        core.tokens.forget(|known| known.token().is_some_and(|token| token.id == id));
-        // Nobody waits any more if the client is gone.
-        drop(told.send(revoked));
-    }));
-    let gone = |_| Failure::new(ErrorCode::Internal, "the revocation ended without an answer");
-    Ok(Json(wire::token(answer.await.map_err(gone)??, now)))
+        shared.tokens.forget(|known| known.token().is_some_and(|token| token.id == id));
+        revoked
+    });
+    Ok(Json(wire::token(revoked.await?, now)))
 }
 
 /// Finds a token by its id or name. Of several that share a name the one that is not revoked is meant.

@@ -2,7 +2,8 @@
 //!
 //! A tenant's root key is derived from the tenant's key in the vault, and is nowhere but in the call that signs. A row and
 //! its token say the same; whoever changes rows in the store can take rights away and give none. A change is durable
-//! first and counts at once.
+//! first and counts at once: a change is carried through, so whoever hangs up on it leaves no right in memory that the store took
+//! away.
 //!
 //! A tenant that has as many as it may loses one that ended, or else those of tasks that have finished
 //! (`capability/finished.rs`), in the commit of the next one. None that counts for anything open is let go of.
@@ -35,22 +36,22 @@ use super::root::Roots;
 use super::sought::Sought;
 use crate::vault::StoreVault;
 
-/// Capabilities over a store.
-#[derive(Debug)]
+/// Capabilities over a store; a handle that is cheap to clone.
+#[derive(Debug, Clone)]
 pub struct StoreCapabilities {
     store: Arc<dyn Store>,
     vault: Arc<StoreVault>,
     runtime: Runtime,
     live: Arc<Live>,
-    turns: Turns,
-    watch: OnceLock<Arc<dyn RightsWatch>>,
+    turns: Arc<Turns>,
+    watch: Arc<OnceLock<Arc<dyn RightsWatch>>>,
 }
 
 impl StoreCapabilities {
     /// Sets it up; nothing is read.
     pub fn new(store: Arc<dyn Store>, vault: Arc<StoreVault>, runtime: Runtime) -> Self {
         let live = Arc::new(Live::new(Arc::clone(&runtime.clock), vault.resets()));
-        Self { store, vault, runtime, live, turns: Turns::default(), watch: OnceLock::new() }
+        Self { store, vault, runtime, live, turns: Arc::default(), watch: Arc::default() }
     }
 
     /// What counts now, for whoever judges.
@@ -183,20 +184,21 @@ impl Capabilities for StoreCapabilities {
     }
 
     fn grant(&self, scope: Scope, new: NewCapability) -> BoxFuture<'_, Result<Capability, Fault>> {
-        Box::pin(async move {
-            let agent = self.store.agent(&scope, new.holder).await.map_err(|error| read_fault(&error))?;
+        let this = self.clone();
+        self.runtime.carried_through(async move {
+            let agent = this.store.agent(&scope, new.holder).await.map_err(|error| read_fault(&error))?;
             if agent.is_none() {
                 return Err(Fault::new(ErrorCode::AgentNotFound, "no such agent"));
             }
-            let turn = self.turns.of(scope.tenant());
+            let turn = this.turns.of(scope.tenant());
             let _turn = turn.lock().await;
-            let capability = self.sign(&scope, new).await?;
-            let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
-            let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
+            let capability = this.sign(&scope, new).await?;
+            let before = this.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let mut batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
             let mut dropped = Vec::new();
             let most = most(capability.usage);
             if before.rows.len() >= most {
-                dropped = self.giving_way(&scope, &before).await.map_err(|error| read_fault(&error))?;
+                dropped = this.giving_way(&scope, &before).await.map_err(|error| read_fault(&error))?;
                 if dropped.is_empty() {
                     return Err(full(capability.usage, most));
                 }
@@ -204,35 +206,36 @@ impl Capabilities for StoreCapabilities {
                     batch = batch.with(Mutation::CapabilityDrop(CapabilityDrop { capability: *ended }));
                 }
             }
-            self.commit(&scope, batch.with(Mutation::CapabilityPut(capability.clone()))).await?;
+            this.commit(&scope, batch.with(Mutation::CapabilityPut(capability.clone()))).await?;
             let mut after = Held::clone(&before);
             if after.roots.is_none() {
                 // The first one of the tenant, for which its key was made.
-                after.roots = Some(self.vault.capability_roots(&scope).await?);
+                after.roots = Some(this.vault.capability_roots(&scope).await?);
             }
             for dropped in &dropped {
                 after.rows.remove(dropped);
             }
             after.put(capability.clone());
-            self.live.set(scope.tenant(), after);
-            self.tell([capability.holder]);
+            this.live.set(scope.tenant(), after);
+            this.tell([capability.holder]);
             Ok(capability)
         })
     }
 
     fn revoke(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<Capability, Fault>> {
-        Box::pin(async move {
-            let turn = self.turns.of(scope.tenant());
+        let this = self.clone();
+        self.runtime.carried_through(async move {
+            let turn = this.turns.of(scope.tenant());
             let _turn = turn.lock().await;
-            let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let before = this.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let found = before.rows.get(&capability).ok_or_else(|| not_found(capability))?;
             if found.capability.revoked_at.is_some() {
                 return Ok(found.capability.clone());
             }
-            let at = self.live.now();
+            let at = this.live.now();
             let revoke = Mutation::CapabilityRevoke(CapabilityRevoke { capability, at });
             let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at);
-            self.commit(&scope, batch.with(revoke)).await?;
+            this.commit(&scope, batch.with(revoke)).await?;
             let revoked = Capability { revoked_at: Some(at), ..found.capability.clone() };
             let made_from = |id: &CapabilityId| {
                 let chain = before.chain(*id).unwrap_or_default();
@@ -246,23 +249,24 @@ impl Capabilities for StoreCapabilities {
                 .collect();
             let mut after = Held::clone(&before);
             after.put(revoked.clone());
-            self.live.set(scope.tenant(), after);
-            self.tell(agents);
+            this.live.set(scope.tenant(), after);
+            this.tell(agents);
             Ok(revoked)
         })
     }
 
     fn forget(&self, scope: Scope, capability: CapabilityId) -> BoxFuture<'_, Result<(), Fault>> {
-        Box::pin(async move {
-            let turn = self.turns.of(scope.tenant());
+        let this = self.clone();
+        self.runtime.carried_through(async move {
+            let turn = this.turns.of(scope.tenant());
             let _turn = turn.lock().await;
-            let before = self.loaded(&scope).await.map_err(|error| read_fault(&error))?;
+            let before = this.loaded(&scope).await.map_err(|error| read_fault(&error))?;
             let drop = Mutation::CapabilityDrop(CapabilityDrop { capability });
-            let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), self.live.now());
-            self.commit(&scope, batch.with(drop)).await?;
+            let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), this.live.now());
+            this.commit(&scope, batch.with(drop)).await?;
             let mut after = Held::clone(&before);
             after.rows.remove(&capability);
-            self.live.set(scope.tenant(), after);
+            this.live.set(scope.tenant(), after);
             Ok(())
         })
     }

@@ -8,6 +8,7 @@ mod fuzz;
 mod gate;
 mod grant;
 mod guards;
+mod hang_ups;
 mod network;
 mod plan;
 mod policy;

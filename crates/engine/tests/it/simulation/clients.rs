@@ -122,9 +122,11 @@ impl Client {
             }),
             wait: self.world.chance.one_in(2),
         };
-        let submitted = match self.engine.submit(scope_of(place.tenant), input).await {
-            Ok(submitted) => submitted,
-            Err(fault) => {
+        let submitted = match self.world.called(self.engine.submit(scope_of(place.tenant), input)).await {
+            Some(Ok(submitted)) => submitted,
+            // He hung up, and may send it again.
+            None => return false,
+            Some(Err(fault)) => {
                 if !is_trouble(fault.code) {
                     self.world.witness.blame("S3", &format!("input {number} was refused: {fault:?}"));
                 }
@@ -165,21 +167,24 @@ impl Client {
         let end = if self.world.chance.one_in(2) { End::Cancel } else { End::Terminate };
         let run = open[self.world.chance.below(open.len())].id;
         // It may have ended in between, or the store may be in trouble; a person would ask again.
-        let _answer = self.engine.end(scope_of(tenant), run, end).await;
+        let _answer = self.world.called(self.engine.end(scope_of(tenant), run, end)).await;
     }
 
     async fn pause_an_agent(&self) {
         let (tenant, agent) = self.world.agents[self.world.chance.below(self.world.agents.len())];
-        let _answer = self.engine.agent_set_state(scope_of(tenant), agent, AgentState::Paused).await;
+        let paused = self.engine.agent_set_state(scope_of(tenant), agent, AgentState::Paused);
+        let _answer = self.world.called(paused).await;
         self.world.sleep(self.world.chance.below(3_000)).await;
         if !self.world.chance.one_in(4) {
-            let _answer = self.engine.agent_set_state(scope_of(tenant), agent, AgentState::Running).await;
+            let woken = self.engine.agent_set_state(scope_of(tenant), agent, AgentState::Running);
+            let _answer = self.world.called(woken).await;
         }
     }
 
     async fn wake_an_agent(&self) {
         let (tenant, agent) = self.world.agents[self.world.chance.below(self.world.agents.len())];
-        let _answer = self.engine.agent_set_state(scope_of(tenant), agent, AgentState::Running).await;
+        let woken = self.engine.agent_set_state(scope_of(tenant), agent, AgentState::Running);
+        let _answer = self.world.called(woken).await;
     }
 
     async fn resume_a_run(&self) {
@@ -187,7 +192,7 @@ impl Client {
         let runs = self.world.runs(tenant);
         let rests = |status| matches!(status, RunStatus::Yielded | RunStatus::Held);
         for run in runs.iter().filter(|run| rests(run.head.status)) {
-            let _answer = self.engine.resume(scope_of(tenant), run.id).await;
+            let _answer = self.world.called(self.engine.resume(scope_of(tenant), run.id)).await;
         }
     }
 

@@ -56,10 +56,11 @@ impl Scene {
         self.engine = self.world.engine(&self.weather);
     }
 
-    pub(super) fn say(&mut self, plan: &str, wait: bool) -> Result<Submitted, Fault> {
+    /// What somebody says at the first place.
+    pub(super) fn input(&self, plan: &str, wait: bool) -> NewInput {
         let place = &self.world.places[0];
         let text = format!("r{plan}|{}|{plan}", place.name);
-        let input = NewInput {
+        NewInput {
             target: Target::Key { agent: place.agent, key: place.key.clone() },
             author: Actor::new("cli:ada"),
             history: Vec::new(),
@@ -69,8 +70,12 @@ impl Scene {
             parts: vec![Part::text(text, Label::ACTOR_TEXT)],
             key: None,
             wait,
-        };
-        self.sim.block_on(self.engine.submit(scope_of(place.tenant), input)).expect("submitting ends")
+        }
+    }
+
+    pub(super) fn say(&mut self, plan: &str, wait: bool) -> Result<Submitted, Fault> {
+        let (scope, input) = (scope_of(self.world.places[0].tenant), self.input(plan, wait));
+        self.sim.block_on(self.engine.submit(scope, input)).expect("submitting ends")
     }
 
     pub(super) fn set(&mut self, state: AgentState) {
@@ -94,7 +99,11 @@ impl Scene {
 
     /// A run that is parked because its agent was paused under it.
     fn paused(seed: u64) -> Self {
-        let mut scene = Self::new(seed);
+        Self::paused_with(seed, Options::default())
+    }
+
+    pub(super) fn paused_with(seed: u64, options: Options) -> Self {
+        let mut scene = Self::with(seed, options);
         scene.say("look;look;look;look", false).expect("nothing fails");
         scene.set(AgentState::Paused);
         scene.pass(1_000);

@@ -96,6 +96,21 @@ impl Weather {
         self.below.fail(self.below.commits() + 1, fault);
     }
 
+    /// Lets batches wait from now on, unwritten.
+    pub(crate) fn hold_back(&self) {
+        self.below.hold_back();
+    }
+
+    /// Counts the batches that wait.
+    pub(crate) fn held_back(&self) -> usize {
+        self.below.held_back()
+    }
+
+    /// Writes what waits, and lets nothing wait any more.
+    pub(crate) fn let_go(&self) {
+        self.below.let_go();
+    }
+
     /// Refuses the next takeovers, the last refusal first.
     pub(crate) fn refuse_takeovers(&self, refusals: Vec<Refusal>) {
         *self.refusals.lock().expect("no test panics in here") = refusals;
@@ -248,7 +263,8 @@ impl Weather {
             | Lie::KeyPerAttempt
             | Lie::UnkeyedAsIdempotent
             | Lie::PlanHoldsAll
-            | Lie::PastIsTrusted => None,
+            | Lie::PastIsTrusted
+            | Lie::CallsGoWithCallers => None,
         }
     }
 

@@ -12,13 +12,13 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::{DeliveryRecord, WEBHOOK};
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{NewAgent, Runs as _};
-use dromia_contracts::runtime::Runtime;
+use dromia_contracts::runtime::{Runtime, Spawn};
 use dromia_contracts::sent::TaintedPast;
 use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::{ApprovalFilter, DeliveryFilter, Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::terms::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
-use dromia_contracts::{Actor, AgentId, Authority, RunId, Scope, TenantId};
+use dromia_contracts::{Actor, AgentId, Authority, BoxFuture, RunId, Scope, TenantId};
 use dromia_engine::{Engine, EngineConfig, Objection, Ports, SecondOpinion};
 use dromia_testkit::sim::Dice;
 use dromia_testkit::{ReferenceStore, Sim};
@@ -76,6 +76,8 @@ pub(crate) enum Lie {
     PlanHoldsAll,
     /// What is read again by its handle is told as the runtime's own fact.
     PastIsTrusted,
+    /// A call goes with the caller who drops it, wherever it stands.
+    CallsGoWithCallers,
 }
 
 /// What kind of world it is.
@@ -95,6 +97,23 @@ pub(crate) struct Options {
     pub(crate) crowded: Option<usize>,
     /// What becomes of a call that cannot be undone and to which a second model does not agree, where one is asked.
     pub(crate) opinions: Option<Objection>,
+    /// On one of how many calls people hang up, where they do.
+    pub(crate) hang_ups: Option<usize>,
+}
+
+/// Where tasks run; nothing is spawned while a caller hangs up on a call that goes with him.
+#[derive(Debug)]
+struct Deaf {
+    below: Arc<dyn Spawn>,
+    hanging_up: Arc<AtomicBool>,
+}
+
+impl Spawn for Deaf {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        if !self.hanging_up.load(Ordering::SeqCst) {
+            self.below.spawn(task);
+        }
+    }
 }
 
 /// Somewhere to talk to an agent.
@@ -121,6 +140,8 @@ pub(crate) struct World {
     /// How engines tell what is untrusted of earlier turns.
     pub(crate) tainted_past: TaintedPast,
     active_max: usize,
+    /// Whether somebody drops a call at this moment.
+    hanging_up: Arc<AtomicBool>,
 }
 
 /// Takes the answer of something that does not wait.
@@ -177,6 +198,7 @@ impl World {
             places: Vec::new(),
             tainted_past: TaintedPast::Handle,
             active_max,
+            hanging_up: Arc::default(),
         };
         let weather = world.weather(false);
         weather.calm();
@@ -237,7 +259,7 @@ impl World {
             terms: Arc::new(ToolTerms::default()),
             leaks: Arc::new(NoSecrets),
             homes: Arc::clone(&self.outside) as _,
-            runtime: self.runtime.clone(),
+            runtime: self.place_to_run(),
             authority: Authority::claim(),
         };
         let (active_max, tainted_past) = (self.active_max, self.tainted_past);
@@ -255,6 +277,40 @@ impl World {
             objection,
         });
         Engine::new(ports, config)
+    }
+
+    /// Time, identity and a place to run, as an engine meets them.
+    fn place_to_run(&self) -> Runtime {
+        let mut runtime = self.runtime.clone();
+        if self.options.lie == Some(Lie::CallsGoWithCallers) {
+            let (below, hanging_up) = (Arc::clone(&runtime.spawn), Arc::clone(&self.hanging_up));
+            runtime.spawn = Arc::new(Deaf { below, hanging_up });
+        }
+        runtime
+    }
+
+    /// Drops a call where it stands, as somebody does who hangs up.
+    pub(crate) fn hang_up<T>(&self, call: T) {
+        self.hanging_up.store(true, Ordering::SeqCst);
+        drop(call);
+        self.hanging_up.store(false, Ordering::SeqCst);
+    }
+
+    /// Makes a call. Where people hang up, some do so before they are answered; nobody does once the storm is over.
+    pub(crate) async fn called<T>(&self, mut call: BoxFuture<'_, T>) -> Option<T> {
+        let share = self.options.hang_ups.filter(|_| self.outside.storm.load(Ordering::SeqCst));
+        if !share.is_some_and(|share| self.chance.one_in(share)) {
+            return Some(call.await);
+        }
+        for _ in 0..=self.chance.below(8) {
+            // Whoever looks again each time needs nobody to wake him.
+            if let Some(answer) = (&mut call).now_or_never() {
+                return Some(answer);
+            }
+            step().await;
+        }
+        self.hang_up(call);
+        None
     }
 
     /// Lets model and tools succeed from now on.

@@ -1,6 +1,7 @@
 //! When a capability counts no more: taken back, with its time, and with the agent that handed it on.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::capability::{Capabilities as _, CapabilityState, NewCapability, held_by};
@@ -8,8 +9,10 @@ use dromia_contracts::gate::Verdict;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::store::{AgentStateSet, Mutation};
 use dromia_contracts::{CapabilityId, ErrorCode};
+use dromia_testkit::{FaultyStore, ReferenceStore};
 
 use super::{House, call, new, write};
+use crate::hang_ups::hang_up_on;
 
 #[tokio::test]
 async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
@@ -27,6 +30,24 @@ async fn a_revocation_counts_at_the_next_look_of_a_run_that_goes_on() {
     let later = House::later(house);
     assert_eq!(later.words(0).await, grants);
     assert!(matches!(later.verdict(&grants, &write("docs/a")), Verdict::Deny { .. }));
+}
+
+#[tokio::test]
+async fn a_revocation_counts_though_whoever_made_it_hung_up() {
+    let store = Arc::new(FaultyStore::new(Arc::new(ReferenceStore::new())));
+    let house = House::over(Arc::clone(&store) as _, 1).await;
+    let made = house.grant(0, &["file:write:docs"]).await;
+    let grants = house.words(0).await;
+    assert!(house.under(&grants, &write("docs/a")).is_ok());
+    hang_up_on(&store, house.capabilities.revoke(house.scope(), made.id)).await;
+    let end = Instant::now() + Duration::from_mins(1);
+    while house.under(&grants, &write("docs/a")).is_ok() {
+        assert!(Instant::now() < end, "memory keeps what the store took away");
+        tokio::task::yield_now().await;
+    }
+    // What is granted next is added to what counts now.
+    house.grant(1, &["file:write:docs"]).await;
+    assert_eq!(house.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
 }
 
 #[tokio::test]

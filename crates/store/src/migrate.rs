@@ -6,6 +6,8 @@
 //! own: an older copy is of other data. A newer store is refused before anything is touched: its number is read from
 //! the file's header, without SQLite.
 
+mod pins;
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -22,29 +24,35 @@ pub(crate) struct Migration {
     pub(crate) name: &'static str,
     /// The statements.
     pub(crate) sql: &'static str,
+    /// What statements cannot do, after them and in their transaction.
+    pub(crate) fill: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
 impl Migration {
     /// Does the step in a transaction of the caller's, and raises the version there.
     fn play(&self, db: &Connection, version: u32) -> rusqlite::Result<()> {
         db.execute_batch(self.sql)?;
+        if let Some(fill) = self.fill {
+            fill(db)?;
+        }
         db.pragma_update(None, "user_version", version)
     }
 }
 
 /// Every step, in order; the first leads to version 1.
 pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") },
-    Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql") },
-    Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql") },
-    Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql") },
-    Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql") },
-    Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql") },
-    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql") },
-    Migration { name: "audit", sql: include_str!("schema/0008_audit.sql") },
-    Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql") },
-    Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql") },
-    Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql") },
+    Migration { name: "first schema", sql: include_str!("schema/0001_first.sql"), fill: None },
+    Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql"), fill: None },
+    Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql"), fill: None },
+    Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql"), fill: None },
+    Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql"), fill: None },
+    Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql"), fill: None },
+    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql"), fill: None },
+    Migration { name: "audit", sql: include_str!("schema/0008_audit.sql"), fill: None },
+    Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql"), fill: None },
+    Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql"), fill: None },
+    Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql"), fill: None },
+    Migration { name: "whose pins", sql: include_str!("schema/0012_pin_refs.sql"), fill: Some(pins::fill) },
 ];
 
 /// What opening a directory would do to it.
@@ -175,8 +183,10 @@ mod tests {
     use crate::open::open_writer_with;
 
     const FIRST: &[Migration] = &[MIGRATIONS[0]];
-    const TWO: &[Migration] =
-        &[MIGRATIONS[0], Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;" }];
+    const TWO: &[Migration] = &[
+        MIGRATIONS[0],
+        Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;", fill: None },
+    ];
 
     fn version(db: &Connection) -> u32 {
         db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("the version is readable")
@@ -286,6 +296,7 @@ mod tests {
             Migration {
                 name: "half",
                 sql: "ALTER TABLE pins ADD COLUMN note TEXT; ALTER TABLE nowhere ADD x;",
+                fill: None,
             },
         ];
         let dir = tempfile::tempdir().expect("a directory");

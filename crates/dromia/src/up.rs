@@ -360,6 +360,10 @@ pub(crate) fn opened(home: &Home, error: OpenError) -> anyhow::Error {
             "the store in {place} has schema {found} and this program knows {known}; use the newer program"
         )),
         OpenError::NotOurs => Exit::conflict(format!("the database in {place} belongs to another program")),
+        OpenError::LogHeld => Exit::conflict(format!(
+            "another process reads the database in {place}, so what an earlier run left in its log could not be made \
+             durable; end it (a `dromia audit verify` that still runs, an open `sqlite3`) and start again"
+        )),
         OpenError::Damaged { problem } => Exit {
             code: 1,
             message: format!("the store in {place} is damaged: {problem}; restore it from a backup"),

@@ -45,7 +45,7 @@ impl Beginning {
     pub(crate) fn claim(&mut self, batch: &mut Batch, session: SessionId) {
         let owner = &self.owner;
         let pin = &owner.agent.prompt;
-        if owner.core.pins.get(&(batch.tenant, pin.digest)).is_none() {
+        if owner.core.pins.get(&(batch.tenant, owner.agent.id, pin.digest)).is_none() {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
         // A run that ends before its first model call, and its answer with it.
@@ -195,7 +195,7 @@ impl Core {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
         }
-        self.pins.insert((owner.scope.tenant(), owner.agent.prompt.digest), ());
+        self.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
         self.ports.runtime.spawn.spawn(Box::pin(owner.drive(next)));
     }
 }

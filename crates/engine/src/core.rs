@@ -67,8 +67,8 @@ pub(crate) struct Core {
     /// Counts changes of agents, so that a row read before one is not kept after it.
     pub(crate) agent_changes: AtomicU64,
     pub(crate) session_keys: Bounded<(TenantId, AgentId, SessionKey), SessionId>,
-    /// Prompts that are known to be pinned.
-    pub(crate) pins: Bounded<(TenantId, Digest), ()>,
+    /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
+    pub(crate) pins: Bounded<(TenantId, AgentId, Digest), ()>,
     /// Wakes the janitor: a run was parked, or one was lost.
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.

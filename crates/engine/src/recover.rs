@@ -87,6 +87,11 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         Commit::Refused(refusal @ (Refusal::Overloaded | Refusal::ReadOnly { .. })) => {
             return Err(Trouble::Later(refusal.to_string()));
         }
+        // It would stay what it is however often it is asked; the next start looks once more.
+        Commit::Refused(refusal @ Refusal::Damaged { .. }) => {
+            tracing::error!(run = %id, %refusal, "the run stays where it is until the store is mended");
+            return Err(Trouble::Settled);
+        }
         Commit::Refused(_) => return Err(Trouble::Settled),
         Commit::Unknown { cause } => return Err(Trouble::Later(cause)),
     }
@@ -280,7 +285,7 @@ async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail:
     let answer = core.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::RunAppend(append))).await;
     if matches!(answer, Commit::Done(_)) {
         core.counts.count_rest(RunStatus::Held);
-    } else {
+    } else if !matches!(answer, Commit::Refused(Refusal::Damaged { .. })) {
         core.request_rescan();
     }
 }

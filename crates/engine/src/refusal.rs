@@ -16,6 +16,14 @@ pub(crate) fn commit_fault(answer: Commit) -> Fault {
             Fault::new(ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
                 .with_hint("free disk space or mend the disk; the server goes on by itself")
         }
+        Commit::Refused(Refusal::Damaged { problem }) => {
+            tracing::warn!(%problem, "a write met what is damaged");
+            Fault::new(
+                ErrorCode::JournalDamaged,
+                "what the write touches is damaged, and nothing was written",
+            )
+            .with_hint("look with `dromia doctor`, and restore the home from a backup")
+        }
         Commit::Refused(Refusal::Overloaded) => {
             Fault::new(ErrorCode::Overloaded, "the tenant's share of the writer is used up")
                 .with_hint("send it again later")
@@ -60,4 +68,17 @@ pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
 pub(crate) fn run_erased(run: RunId) -> Fault {
     Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))
         .with_hint("create another agent with `dromia agent create` and send it there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_meets_damage_is_told_as_a_read_that_does() {
+        let problem = "the page of /home/x is torn".to_owned();
+        let fault = commit_fault(Commit::Refused(Refusal::Damaged { problem }));
+        assert_eq!(fault.code, ErrorCode::JournalDamaged);
+        assert!(!fault.message.contains("/home/x"), "what failed inside is for the log: {}", fault.message);
+    }
 }

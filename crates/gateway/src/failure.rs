@@ -272,6 +272,11 @@ impl From<Refusal> for Failure {
             Refusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store answers reads only").with_cause(cause)
             }
+            Refusal::Damaged { problem } => Self::new(
+                ErrorCode::JournalDamaged,
+                "what the write touches is damaged, and nothing was written",
+            )
+            .with_cause(problem),
             Refusal::ApprovalMoved { .. } => Self::new(ErrorCode::ApprovalClosed, message),
             Refusal::BudgetExhausted(_) => Self::new(ErrorCode::BudgetExhausted, message),
             Refusal::SessionExists { .. }

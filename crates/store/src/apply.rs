@@ -31,7 +31,8 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use dromia_contracts::id::TenantId;
+use dromia_contracts::digest::Digest;
+use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::store::{
     Batch, Claim, DeliveryRedrive, Mutation, Pin, Receipt, Refusal, TokenRevoke, VaultKeyPut, Wanted,
 };
@@ -95,6 +96,8 @@ pub(crate) struct Draft<'b> {
     taker: Option<&'b Claim>,
     taken: Vec<u64>,
     pins: Vec<&'b Pin>,
+    /// Pins that an agent names for the first time.
+    pin_refs: Vec<(Digest, AgentId)>,
     states: Vec<StateDraft<'b>>,
     runs: Vec<RunDraft>,
     claims: Vec<ClaimDraft>,
@@ -139,6 +142,7 @@ impl<'b> Draft<'b> {
             taker: None,
             taken: Vec::new(),
             pins: Vec::new(),
+            pin_refs: Vec::new(),
             states: Vec::new(),
             runs: Vec::new(),
             claims: Vec::new(),
@@ -202,6 +206,7 @@ impl<'b> Draft<'b> {
         }
         if let Some(claim) = &batch.claim {
             draft.receipt.claimed = draft.claim(db, claim, before, batch.payer.as_ref())?;
+            draft.name_pins(db, batch, claim)?;
         }
         draft.deliver(db, batch)?;
         Ok(draft)

@@ -1,6 +1,7 @@
 //! Erasing an agent, a page of rows at a time.
 //!
-//! Messages on their way out go first, then runs, sessions, configurations and last the agent itself. Each page removes the rows that are
+//! Messages on their way out go first, then runs, sessions, configurations, the prompts that only its runs name, and last
+//! the agent itself. Each page removes the rows that are
 //! found by others before those others, so a crash between two pages loses nothing that the next page needs, and
 //! any page may be repeated. Only an agent in state `deleting` is erased.
 
@@ -112,6 +113,10 @@ impl Page<'_> {
         if self.left == 0 {
             return Ok(false);
         }
+        // Last of all and in one transaction with the agent: a claim that is refused meanwhile may still have kept one.
+        if !self.erase_pins()? {
+            return Ok(false);
+        }
         self.db
             .prepare_cached("DELETE FROM agents WHERE tenant = ?1 AND agent = ?2")?
             .execute(params![self.tenant.as_bytes(), self.agent.as_bytes()])?;
@@ -139,6 +144,32 @@ impl Page<'_> {
             self.erased.deliveries += 1;
         }
         Ok(true)
+    }
+
+    /// Erases the prompts that runs of no other agent name; returns whether the agent names none any more.
+    fn erase_pins(&mut self) -> rusqlite::Result<bool> {
+        let (db, tenant, agent) = (self.db, self.tenant, self.agent);
+        let mut first = db.prepare_cached(
+            "SELECT digest FROM pin_refs INDEXED BY pin_refs_agent WHERE tenant = ?1 AND agent = ?2 \
+             ORDER BY digest LIMIT 1",
+        )?;
+        // A pin and what names it go together or wait together for the next page.
+        while self.left >= 2 {
+            let digest: Option<[u8; 32]> = first
+                .query_row(params![tenant.as_bytes(), agent.as_bytes()], |row| code::bytes(row, 0))
+                .optional()?;
+            let Some(digest) = digest else { return Ok(true) };
+            self.left -= db
+                .prepare_cached("DELETE FROM pin_refs WHERE tenant = ?1 AND digest = ?2 AND agent = ?3")?
+                .execute(params![tenant.as_bytes(), digest, agent.as_bytes()])?;
+            self.left -= db
+                .prepare_cached(
+                    "DELETE FROM pins WHERE tenant = ?1 AND digest = ?2 \
+                     AND NOT EXISTS (SELECT 1 FROM pin_refs r WHERE r.tenant = ?1 AND r.digest = ?2)",
+                )?
+                .execute(params![tenant.as_bytes(), digest])?;
+        }
+        Ok(false)
     }
 
     /// Erases what the agent asked approval for, and the rules that answer for it alone; returns whether all is gone.

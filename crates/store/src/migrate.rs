@@ -2,8 +2,11 @@
 //!
 //! `PRAGMA user_version` is the number of the last step that was applied. Each step is one transaction that
 //! raises it, so a crash between two steps is a store of the version in between, and the next start goes on from
-//! there. Before the first step touches a store with data, a copy is written beside it. A newer store is refused
-//! before anything is touched: its number is read from the file's header, without SQLite.
+//! there. Before the first step touches a store with data, a copy is written beside it, each time under a name of its
+//! own: an older copy is of other data. A newer store is refused before anything is touched: its number is read from
+//! the file's header, without SQLite.
+
+mod pins;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
@@ -21,21 +24,35 @@ pub(crate) struct Migration {
     pub(crate) name: &'static str,
     /// The statements.
     pub(crate) sql: &'static str,
+    /// What statements cannot do, after them and in their transaction.
+    pub(crate) fill: Option<fn(&Connection) -> rusqlite::Result<()>>,
+}
+
+impl Migration {
+    /// Does the step in a transaction of the caller's, and raises the version there.
+    fn play(&self, db: &Connection, version: u32) -> rusqlite::Result<()> {
+        db.execute_batch(self.sql)?;
+        if let Some(fill) = self.fill {
+            fill(db)?;
+        }
+        db.pragma_update(None, "user_version", version)
+    }
 }
 
 /// Every step, in order; the first leads to version 1.
 pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration { name: "first schema", sql: include_str!("schema/0001_first.sql") },
-    Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql") },
-    Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql") },
-    Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql") },
-    Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql") },
-    Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql") },
-    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql") },
-    Migration { name: "audit", sql: include_str!("schema/0008_audit.sql") },
-    Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql") },
-    Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql") },
-    Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql") },
+    Migration { name: "first schema", sql: include_str!("schema/0001_first.sql"), fill: None },
+    Migration { name: "key lifetimes", sql: include_str!("schema/0002_key_lifetimes.sql"), fill: None },
+    Migration { name: "tokens with scopes", sql: include_str!("schema/0003_tokens.sql"), fill: None },
+    Migration { name: "packed fields", sql: include_str!("schema/0004_packed_fields.sql"), fill: None },
+    Migration { name: "deliveries", sql: include_str!("schema/0005_deliveries.sql"), fill: None },
+    Migration { name: "secrets", sql: include_str!("schema/0006_vault.sql"), fill: None },
+    Migration { name: "budgets", sql: include_str!("schema/0007_budgets.sql"), fill: None },
+    Migration { name: "audit", sql: include_str!("schema/0008_audit.sql"), fill: None },
+    Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql"), fill: None },
+    Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql"), fill: None },
+    Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql"), fill: None },
+    Migration { name: "whose pins", sql: include_str!("schema/0012_pin_refs.sql"), fill: Some(pins::fill) },
 ];
 
 /// What opening a directory would do to it.
@@ -63,7 +80,7 @@ impl MigrationPlan {
             return Err(OpenError::NewerSchema { found, known });
         }
         let steps: Vec<_> = migrations.iter().skip(found as usize).map(|migration| migration.name).collect();
-        let backup = (found > 0 && !steps.is_empty()).then(|| dir.join(format!("backup-schema-{found}.db")));
+        let backup = (found > 0 && !steps.is_empty()).then(|| free_name(dir, found));
         Ok(Self { found, known, steps, backup })
     }
 }
@@ -80,14 +97,35 @@ pub(crate) fn apply(
     if let Some(backup) = &plan.backup {
         write_backup(db, dir, backup)?;
     }
+    let mut untouched = true;
     for (version, migration) in (1_u32..).zip(migrations).skip(found as usize) {
         tracing::info!(step = migration.name, version, "schema step");
         let step = db.transaction()?;
-        step.execute_batch(migration.sql)?;
-        step.pragma_update(None, "user_version", version)?;
+        if let Err(error) = migration.play(&step, version) {
+            drop(step);
+            // The store is what its copy is: a start that is tried again and again must not fill the disk with them.
+            if let Some(backup) = plan.backup.filter(|_| untouched)
+                && let Err(error) = fs::remove_file(backup)
+            {
+                tracing::warn!(%error, "a copy of a store that did not change stays");
+            }
+            return Err(error.into());
+        }
+        untouched = false;
         step.commit()?;
     }
     Ok(())
+}
+
+/// The name of a copy that no earlier one has: a store may be restored from its copy, used, and migrated again.
+fn free_name(dir: &Path, found: u32) -> PathBuf {
+    let mut name = dir.join(format!("backup-schema-{found}.db"));
+    let mut number = 1_u32;
+    while name.exists() {
+        number += 1;
+        name = dir.join(format!("backup-schema-{found}-{number}.db"));
+    }
+    name
 }
 
 fn known(migrations: &[Migration]) -> u32 {
@@ -96,9 +134,6 @@ fn known(migrations: &[Migration]) -> u32 {
 
 /// A copy is complete as soon as it has its name: a crash before the renaming leaves a file that is written anew.
 fn write_backup(db: &Connection, dir: &Path, backup: &Path) -> Result<(), OpenError> {
-    if backup.exists() {
-        return Ok(());
-    }
     let partial = backup.with_extension("partial");
     match fs::remove_file(&partial) {
         Ok(()) => {}
@@ -148,8 +183,10 @@ mod tests {
     use crate::open::open_writer_with;
 
     const FIRST: &[Migration] = &[MIGRATIONS[0]];
-    const TWO: &[Migration] =
-        &[MIGRATIONS[0], Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;" }];
+    const TWO: &[Migration] = &[
+        MIGRATIONS[0],
+        Migration { name: "a column", sql: "ALTER TABLE pins ADD COLUMN note TEXT;", fill: None },
+    ];
 
     fn version(db: &Connection) -> u32 {
         db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("the version is readable")
@@ -175,6 +212,41 @@ mod tests {
 
         let again = MigrationPlan::of(dir.path(), TWO).expect("is planned");
         assert_eq!((again.steps.len(), again.backup), (0, None));
+    }
+
+    fn pinned(db: &Connection) -> Vec<String> {
+        let mut select =
+            db.prepare("SELECT CAST(bytes AS TEXT) FROM pins ORDER BY bytes").expect("is prepared");
+        let rows = select.query_map([], |row| row.get(0)).expect("runs");
+        rows.collect::<Result<_, _>>().expect("is read")
+    }
+
+    fn pin(config: &StoreConfig, text: &str) {
+        let db = Connection::open(config.database()).expect("opens");
+        db.execute("INSERT INTO pins VALUES (x'01', CAST(?1 AS BLOB), CAST(?1 AS BLOB))", [text])
+            .expect("is put");
+    }
+
+    #[test]
+    fn a_store_that_was_restored_and_used_is_copied_again_before_it_is_migrated_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig::new(dir.path());
+        drop(open_writer_with(&config, FIRST).expect("opens"));
+        pin(&config, "before");
+        drop(open_writer_with(&config, TWO).expect("migrates"));
+        let first = dir.path().join("backup-schema-1.db");
+
+        // The way back, as it is told: the copy takes the place of the database.
+        fs::copy(&first, config.database()).expect("is restored");
+        drop(open_writer_with(&config, FIRST).expect("opens with the program of before"));
+        pin(&config, "later");
+        let plan = MigrationPlan::of(dir.path(), TWO).expect("is planned");
+        let second = dir.path().join("backup-schema-1-2.db");
+        assert_eq!(plan.backup.as_deref(), Some(second.as_path()));
+        drop(open_writer_with(&config, TWO).expect("migrates again"));
+        let held = |backup: &Path| pinned(&Connection::open(backup).expect("the copy opens"));
+        assert_eq!(held(&first), ["before"], "an earlier copy stays as it is");
+        assert_eq!(held(&second), ["before", "later"]);
     }
 
     #[test]
@@ -224,12 +296,17 @@ mod tests {
             Migration {
                 name: "half",
                 sql: "ALTER TABLE pins ADD COLUMN note TEXT; ALTER TABLE nowhere ADD x;",
+                fill: None,
             },
         ];
         let dir = tempfile::tempdir().expect("a directory");
         let config = StoreConfig::new(dir.path());
         drop(open_writer_with(&config, FIRST).expect("opens"));
-        open_writer_with(&config, BROKEN).expect_err("the step fails");
+        for _ in 0..2 {
+            open_writer_with(&config, BROKEN).expect_err("the step fails");
+            let backup = dir.path().join("backup-schema-1.db");
+            assert!(!backup.exists(), "a copy of what is there as it was is not kept");
+        }
         let db = open_writer_with(&config, TWO).expect("the sound step applies");
         assert_eq!(version(&db), 2);
     }

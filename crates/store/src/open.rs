@@ -12,6 +12,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::config::{APPLICATION_ID, StoreConfig};
 use crate::migrate::{self, Migration, MigrationPlan};
 
+/// How long a start waits for a process that is in the log; `doctor` looks for less.
+const LOG_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long the writer waits for a lock that only another process can have.
+const BUSY_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// Says why a store cannot be opened; the variants are what the operator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -41,6 +46,9 @@ pub enum OpenError {
         /// What does not fit.
         problem: String,
     },
+    /// Another process is in the database, so what lies in the log could not be copied in time: end it first.
+    #[error("another process reads the database, and its log could not be copied")]
+    LogHeld,
     /// The file system failed.
     #[error("the file system failed")]
     Io(#[from] std::io::Error),
@@ -101,13 +109,23 @@ pub(crate) fn open_writer_with(
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
     prepare_writer(&db)?;
-    migrate::apply(&mut db, &config.dir, migrations)?;
     // An earlier life may have ended after a sync that failed: what it left in the log is not known to be durable,
-    // and nothing may be acknowledged behind it. From here on the header, which the next start reads first, tells
-    // the schema too.
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    // and nothing may be acknowledged, or migrated, behind it.
+    empty_log(&db)?;
+    migrate::apply(&mut db, &config.dir, migrations)?;
+    // From here on the header, which the next start reads first, tells the schema too.
+    empty_log(&db)?;
     fs::File::open(&config.dir).and_then(|dir| dir.sync_all())?;
     Ok(db)
+}
+
+/// Copies the whole log into the main file, syncs both and empties the log. SQLite waits for whoever is in it.
+fn empty_log(db: &Connection) -> Result<(), OpenError> {
+    db.busy_timeout(LOG_WAIT_MAX)?;
+    let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    db.busy_timeout(BUSY_WAIT_MAX)?;
+    // An answer is no proof: where a reader stays, SQLite copies what it can and says here that it was not all.
+    if busy { Err(OpenError::LogHeld) } else { Ok(()) }
 }
 
 /// Opens the writer's connection again after a failed write: the schema stands.
@@ -142,7 +160,7 @@ fn prepare_writer(db: &Connection) -> Result<(), rusqlite::Error> {
     db.pragma_update(None, "foreign_keys", false)?;
     db.pragma_update(None, "cache_size", -4096)?;
     db.set_prepared_statement_cache_capacity(96);
-    db.busy_timeout(Duration::from_millis(100))?;
+    db.busy_timeout(BUSY_WAIT_MAX)?;
     Ok(())
 }
 

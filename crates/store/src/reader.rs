@@ -53,21 +53,25 @@ impl From<Problem> for ReadError {
     fn from(problem: Problem) -> Self {
         match problem {
             Problem::Damaged { place, problem } => Self::Damaged { place, problem },
-            Problem::Sql(error) => match &error {
-                rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::Utf8Error(..) => {
-                    Self::Damaged { place: "a row".into(), problem: error.to_string() }
-                }
-                _ => match error.sqlite_error_code() {
-                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                        Self::Damaged { place: "the main file".into(), problem: error.to_string() }
-                    }
-                    _ => Self::Unavailable { cause: error.to_string() },
-                },
+            Problem::Sql(error) => match damaged_place(&error) {
+                Some(place) => Self::Damaged { place: place.into(), problem: error.to_string() },
+                None => Self::Unavailable { cause: error.to_string() },
             },
         }
+    }
+}
+
+/// Says what is damaged if that is why SQLite failed, or why a column is not what its reader expects.
+pub(crate) fn damaged_place(error: &rusqlite::Error) -> Option<&'static str> {
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => Some("a row"),
+        _ => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Some("the main file"),
+            _ => None,
+        },
     }
 }
 

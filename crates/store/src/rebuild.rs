@@ -81,6 +81,8 @@ pub fn rebuild_projections<E: fmt::Display>(
         db.commit()?;
         Rebuilt { runs, sessions }
     };
+    // A courtesy to the next start, which does the same: the commit is durable, and opening made sure that nothing
+    // doubtful lay before it. Who is in the log by now does not matter.
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(rebuilt)
 }

@@ -2,7 +2,8 @@
 //!
 //! A batch is acknowledged after the COMMIT of its group, which syncs the log. Each batch is checked before any
 //! row of it is written, so a refused one leaves nothing. If SQLite fails in a way that is one batch's own, the
-//! group is rolled back and played again batch by batch.
+//! group is rolled back and played again batch by batch. A batch that meets a damaged page or row then is refused and
+//! has left no row: the rest of the file is served, and the writes of others go on.
 //!
 //! If the disk fails, nobody knows what of the group is durable: all of it answers unknown, and the writer takes
 //! nothing until it has closed its connection, opened the file anew, and copied and synced the whole log. A sync
@@ -24,6 +25,7 @@ use crate::config::{GROUP_ROWS_MAX, REOPEN_WAIT_MAX, REOPEN_WAIT_MIN, StoreConfi
 use crate::gauge::{Gauge, count};
 use crate::open;
 use crate::read::recent::Recent;
+use crate::reader::{Problem, damaged_place};
 use crate::seal::{self, Seals};
 use crate::{erase, sweep};
 use log::Log;
@@ -45,12 +47,16 @@ pub(crate) struct Writer {
     seals: Seals,
     files: FileBodies,
     log: Log,
+    /// Whether the log of the process says already that the file is damaged.
+    damage_told: bool,
 }
 
 /// How a group failed.
 enum Failure {
     /// In a way that concerns one batch; the disk is sound.
     Row(rusqlite::Error),
+    /// At a page or a row that is damaged; who does not need it is not concerned.
+    Damaged(rusqlite::Error),
     /// Nobody knows what the disk holds.
     Disk(String),
 }
@@ -70,6 +76,7 @@ impl From<rusqlite::Error> for Failure {
                 | ErrorCode::NotADatabase
                 | ErrorCode::PermissionDenied,
             ) => Self::Disk(error.to_string()),
+            _ if damaged_place(&error).is_some() => Self::Damaged(error),
             _ => Self::Row(error),
         }
     }
@@ -87,7 +94,8 @@ impl Writer {
         log.attach(&mut db)?;
         let files = FileBodies::new(config.blobs());
         let (keys, seals) = (BodyKeys::default(), Seals::default());
-        Ok(Self { config, db: Some(db), queue, gauge, recent, keys, seals, files, log })
+        let damage_told = false;
+        Ok(Self { config, db: Some(db), queue, gauge, recent, keys, seals, files, log, damage_told })
     }
 
     /// Serves the queue until it is closed and empty.
@@ -169,7 +177,14 @@ impl Writer {
                     answer(write.ack, Commit::Unknown { cause: error.to_string() });
                 }
             }
-            Err(Failure::Row(_)) => {
+            Err(Failure::Damaged(error)) if writes.len() == 1 => {
+                self.tell_damage(&error);
+                for write in writes {
+                    let problem = error.to_string();
+                    answer(write.ack, Commit::Refused(Refusal::Damaged { problem }));
+                }
+            }
+            Err(Failure::Row(_) | Failure::Damaged(_)) => {
                 for write in writes {
                     if let Some(cause) = self.gauge.read_only() {
                         answer(write.ack, Commit::Refused(Refusal::ReadOnly { cause }));
@@ -224,11 +239,28 @@ impl Writer {
         };
         done.map_err(|failure| match failure {
             Failure::Row(error) => ReadError::Unavailable { cause: error.to_string() },
+            Failure::Damaged(error) => {
+                self.tell_damage(&error);
+                Problem::from(error).into()
+            }
             Failure::Disk(cause) => {
                 self.fail(Vec::new(), &cause);
                 ReadError::Unavailable { cause }
             }
         })
+    }
+
+    /// Says that the file is damaged, once: whoever needs what is damaged comes again and again.
+    fn tell_damage(&mut self, error: &rusqlite::Error) {
+        if std::mem::replace(&mut self.damage_told, true) {
+            tracing::debug!(%error, "a write met what is damaged");
+        } else {
+            tracing::error!(
+                %error,
+                "the database is damaged, writes that need the damaged part are refused; stop the server, look with \
+                 `dromia doctor --only store` and restore a backup"
+            );
+        }
     }
 
     /// Looks after the log; returns whether an idle writer has nothing more to do about it.

@@ -61,6 +61,7 @@ claims! {
     commit::a_key_that_was_used_again_outlives_the_agent_of_its_first_item,
     commit::an_agents_state_changes_only_from_the_states_named,
     commit::erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbour,
+    commit::a_pin_goes_with_the_last_agent_whose_runs_name_it,
     claim::a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch,
     claim::a_claim_that_cannot_be_had_leaves_the_mutations_standing,
     claim::at_most_one_turn_is_active_under_many_claimers,

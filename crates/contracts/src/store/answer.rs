@@ -139,6 +139,12 @@ pub enum Refusal {
     /// The tenant's share of the writer's queue is used up.
     #[error("the writer's queue is full for this tenant")]
     Overloaded,
+    /// What the batch touches is damaged in the file. Sent again it is refused again; batches that touch other rows are not.
+    #[error("what the write touches is damaged: {problem}")]
+    Damaged {
+        /// What does not fit, for the log.
+        problem: String,
+    },
     /// A write failed earlier, and the store has not been reopened since.
     #[error("the store answers reads only: {cause}")]
     ReadOnly {

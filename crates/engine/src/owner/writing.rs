@@ -83,7 +83,9 @@ impl Owner {
                     let later = clock.now().checked_add(SignedDuration::from_millis(20));
                     clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;
                 }
-                Commit::Refused(Refusal::ReadOnly { .. }) => return Err(Lost::Store),
+                Commit::Refused(Refusal::ReadOnly { .. } | Refusal::Damaged { .. }) => {
+                    return Err(Lost::Store);
+                }
                 Commit::Unknown { .. } => {
                     // They may be durable by now, or soon.
                     self.core.delays.look_at_all(&asks);

@@ -163,7 +163,8 @@ impl Pump {
         loop {
             match self.ports.store.commit(batch.clone()).await {
                 Commit::Done(_) => return true,
-                Commit::Refused(Refusal::Overloaded | Refusal::ReadOnly { .. }) | Commit::Unknown { .. } => {}
+                Commit::Refused(Refusal::Overloaded | Refusal::ReadOnly { .. } | Refusal::Damaged { .. })
+                | Commit::Unknown { .. } => {}
                 Commit::Refused(refusal) => {
                     tracing::debug!(%refusal, "the outbox was not the first");
                     return false;

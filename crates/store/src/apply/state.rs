@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use dromia_contracts::entry::Entry;
 use dromia_contracts::id::SessionId;
-use dromia_contracts::store::{Pin, Refusal, StatePut};
+use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Refusal, StatePut};
 
 use super::{Checked, Draft};
 use crate::code::{self, stored};
@@ -104,6 +105,32 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
+    /// Notes what the agent of a claim names: the prompt of a run that begins, and what the batch keeps for it though the
+    /// claim may not be granted. By these notes an erasure finds the pins of an agent.
+    pub(super) fn name_pins(&mut self, db: &Connection, batch: &Batch, claim: &Claim) -> Checked {
+        let begun = match self.taker.and_then(|_| claim.entries.first()).map(|first| &first.entry) {
+            Some(Entry::RunStarted(started)) => Some(started.prompt),
+            Some(_) | None => None,
+        };
+        let kept = batch.mutations.iter().filter_map(|mutation| match mutation {
+            Mutation::PinPut(pin) => Some(pin.digest),
+            _ => None,
+        });
+        for digest in begun.into_iter().chain(kept) {
+            let named = (digest, claim.agent);
+            let stands = self.pin_refs.contains(&named)
+                || db
+                    .prepare_cached(
+                        "SELECT 1 FROM pin_refs WHERE tenant = ?1 AND digest = ?2 AND agent = ?3",
+                    )?
+                    .exists(params![self.tenant.as_bytes(), digest.as_bytes(), claim.agent.as_bytes()])?;
+            if !stands {
+                self.pin_refs.push(named);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn write_states(&self, db: &Connection) -> rusqlite::Result<u64> {
         for StateDraft { put, version } in &self.states {
             db.prepare_cached(
@@ -127,6 +154,10 @@ impl<'b> Draft<'b> {
             db.prepare_cached("INSERT INTO pins (tenant, digest, bytes) VALUES (?1, ?2, ?3)")?
                 .execute(params![self.tenant.as_bytes(), pin.digest.as_bytes(), &pin.bytes[..]])?;
         }
-        Ok(self.pins.len() as u64)
+        for (digest, agent) in &self.pin_refs {
+            db.prepare_cached("INSERT INTO pin_refs (tenant, digest, agent) VALUES (?1, ?2, ?3)")?
+                .execute(params![self.tenant.as_bytes(), digest.as_bytes(), agent.as_bytes()])?;
+        }
+        Ok((self.pins.len() + self.pin_refs.len()) as u64)
     }
 }

@@ -1,9 +1,12 @@
 //! Damaged rows are named and never given out, and never look like an empty list.
 
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{ReadError, Store as _, TailLimits};
+use dromia_contracts::store::{
+    Batch, Commit, Mutation, ReadError, Refusal, Store as _, TailLimits, TenantCreate,
+};
+use dromia_contracts::{AgentId, ItemId, SessionId, TenantId};
 
-use crate::scene::{SESSION, Scene};
+use crate::scene::{SESSION, Scene, TENANT, agent_create, at, put, session_open};
 
 const LIMITS: TailLimits = TailLimits { items: 100, bytes: 1 << 20 };
 
@@ -146,4 +149,71 @@ async fn a_damaged_page_is_no_empty_list() {
     assert!(matches!(tail, Err(ReadError::Damaged { .. })), "{tail:?}");
     let session = scene.store.session(&Scene::scope(), SESSION).await;
     assert!(matches!(session, Ok(Some(_))), "other tables are read");
+}
+
+/// A batch that puts some items into the inbox of a session.
+fn inputs(scene: &Scene, tenant: TenantId, session: SessionId, bodies: &[&str]) -> Batch {
+    bodies.iter().fold(Batch::new(tenant), |batch, body| {
+        batch.with(Mutation::InboxPut(put(session, ItemId::from_bytes(scene.id()), body, None)))
+    })
+}
+
+/// Overwrites the pages of the main file that hold one of these texts, but for the root of the inbox.
+fn damage_pages_with(dir: &std::path::Path, texts: [&str; 2]) {
+    const PAGE: usize = 4096;
+    let root: i64 = Scene::sql(dir)
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'inbox'", [], |row| row.get(0))
+        .expect("the table is there");
+    let root = usize::try_from(root - 1).expect("is small");
+    let path = dir.join("dromia.db");
+    let mut bytes = std::fs::read(&path).expect("is readable");
+    let mut damaged = 0;
+    for (number, page) in bytes.chunks_mut(PAGE).enumerate() {
+        let holds = |text: &str| page.windows(text.len()).any(|window| window == text.as_bytes());
+        if number != root && texts.into_iter().any(holds) {
+            page.fill(0xa5);
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "no page holds {texts:?}");
+    std::fs::write(path, bytes).expect("is written");
+}
+
+#[tokio::test]
+async fn a_damaged_page_refuses_the_writes_that_need_it_and_no_other() {
+    const LAST: &str = "the last input of the first tenant";
+    const FIRST: &str = "the first input of the second tenant";
+    let scene = Scene::open().await;
+    let (other, bob, bobs) =
+        (TenantId::from_bytes([2; 16]), AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
+    let tenant = TenantCreate { handle: "other".parse().expect("a handle"), at: at(0), body_key: [8; 32] };
+    let world = Batch::new(other).with(Mutation::TenantCreate(tenant)).with(agent_create(bob, "bob"));
+    scene.done(world.with(session_open(bobs, bob, "b"))).await;
+    // The rows of the two tenants lie in one table, one tenant's after the other's, on several pages each. A further
+    // row of the first would lie between these two, so on a page with one of them.
+    let filler = ["a quiet input that says nothing of any interest to anybody who reads it"; 20];
+    scene.done(inputs(&scene, TENANT, SESSION, &filler)).await;
+    scene.done(inputs(&scene, TENANT, SESSION, &filler)).await;
+    scene.done(inputs(&scene, TENANT, SESSION, &[LAST])).await;
+    scene.done(inputs(&scene, other, bobs, &[FIRST])).await;
+    for _ in 0..8 {
+        scene.done(inputs(&scene, other, bobs, &filler)).await;
+    }
+    let scene = scene.reopen(|dir| damage_pages_with(dir, [LAST, FIRST]));
+
+    for round in 0..2_u64 {
+        // Both wait at once, so the writer meets them in one group.
+        let refused = scene.store.commit(inputs(&scene, TENANT, SESSION, &["x"]));
+        let neighbour = scene.store.commit(inputs(&scene, other, bobs, &["y"]));
+        let refused = refused.await;
+        assert!(matches!(refused, Commit::Refused(Refusal::Damaged { .. })), "{refused:?}");
+        let neighbour = neighbour.await;
+        assert!(
+            matches!(&neighbour, Commit::Done(receipt) if receipt.positions == [162 + round]),
+            "the writes of others go on: {neighbour:?}"
+        );
+    }
+    assert_eq!(scene.store.health().read_only, None);
+    let session = scene.store.session(&Scene::scope(), SESSION).await.expect("reads go on");
+    assert_eq!(session.map(|session| session.head.last), Some(41), "what was refused left no row");
 }

@@ -15,7 +15,7 @@ use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{
-    AgentCreate, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, NewEntry, Receipt,
+    AgentCreate, Batch, Claim, Commit, InboxPut, ItemKey, KeyLifetime, Mutation, NewEntry, Pin, Receipt,
     RunAppend, SessionOpen, Store as _, TenantCreate,
 };
 use dromia_contracts::{Actor, AgentId, Authority, Digest, ItemId, RunId, Scope, SessionId, TenantId};
@@ -187,6 +187,20 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         entries: entries.map(|entry| NewEntry { at: at(2), entry, body: None }).into(),
         head: head(RunStatus::Running),
     }
+}
+
+/// Has the run that a batch begins be an agent's and pinned to a text, which the batch keeps. Returns the text's digest.
+pub(crate) fn pinned(begin: Batch, agent: AgentId, text: &str) -> (Digest, Batch) {
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
+    let mut begin = begin.with(Mutation::PinPut(Pin { digest, bytes }));
+    let claim = begin.claim.as_mut().expect("a claim");
+    claim.agent = agent;
+    match claim.entries.first_mut().map(|first| &mut first.entry) {
+        Some(Entry::RunStarted(started)) => (started.agent, started.prompt) = (agent, digest),
+        other => panic!("a claim begins a run: {other:?}"),
+    }
+    (digest, begin)
 }
 
 pub(crate) fn replied(body: impl Into<Bytes>) -> NewEntry {

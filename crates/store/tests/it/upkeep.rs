@@ -11,7 +11,7 @@ use dromia_contracts::store::{
 use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};
 use dromia_store::{StoreConfig, rebuild_projections};
 
-use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, head, put, session_open};
+use crate::scene::{AGENT, SESSION, Scene, TENANT, agent_create, at, head, pinned, put, session_open};
 
 fn counts(scene: &Scene) -> Vec<(String, i64)> {
     let db = Scene::sql(scene.dir.path());
@@ -142,10 +142,78 @@ async fn what_an_approval_quotes_goes_with_the_agent_whose_bodies_are_erased() {
         scene.done(Batch::new(TENANT).with(ask)).await;
     }
     assert_eq!(quotes(&scene), MANY);
-    let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
-    while !scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page").1 {}
+    erase(&scene, AGENT).await;
     assert_eq!(quotes(&scene), 0);
+}
+
+/// Erases an agent to its end.
+async fn erase(scene: &Scene, agent: AgentId) {
+    let set = AgentStateSet { agent, from: vec![AgentState::Running], to: AgentState::Deleting };
+    scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
+    while !scene.store.erase_agent_page(&Scene::scope(), agent).await.expect("a page").1 {}
+}
+
+/// Plays a turn that is pinned to a text.
+async fn pinned_turn(scene: &Scene, agent: AgentId, session: SessionId, after: u64, text: &str) -> Digest {
+    let (_, begin, end) = scene.turn(session, after, "hi");
+    let (digest, begin) = pinned(begin, agent, text);
+    assert!(scene.done(begin).await.claimed);
+    scene.done(end).await;
+    digest
+}
+
+#[tokio::test]
+async fn a_prompt_goes_with_the_last_agent_that_named_it_and_is_nowhere_in_the_file() {
+    const OWN: &str = "what only the erased agent was told ";
+    let holds = |dir: &std::path::Path| {
+        let bytes = std::fs::read(dir.join("dromia.db")).expect("is readable");
+        bytes.windows(OWN.len()).any(|window| window == OWN.as_bytes())
+    };
+    let scene = Scene::open().await;
+    let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
+    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    let own = pinned_turn(&scene, AGENT, SESSION, 0, &OWN.repeat(600)).await;
+    let shared = pinned_turn(&scene, AGENT, SESSION, 1, "what both were told").await;
+    assert_eq!(pinned_turn(&scene, bob, bobs, 0, "what both were told").await, shared);
+    let scene = scene.reopen(|dir| assert!(holds(dir), "the look finds what is there"));
+
+    erase(&scene, AGENT).await;
+    assert_eq!(scene.store.pin(&Scene::scope(), own).await, Ok(None));
+    let kept = scene.store.pin(&Scene::scope(), shared).await.expect("a read");
+    assert!(kept.is_some(), "a run of another agent is pinned to it");
+    let scene = scene.reopen(|dir| assert!(!holds(dir), "the text is still in the file"));
+    erase(&scene, bob).await;
+    assert_eq!(scene.store.pin(&Scene::scope(), shared).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_prompt_of_a_claim_that_was_not_granted_goes_with_its_agent_too() {
+    let scene = Scene::open().await;
+    // Other inputs came first, as far as its owner knew.
+    let (_, begin, _) = scene.turn(SESSION, 7, "hi");
+    let (digest, begin) = pinned(begin, AGENT, "what was said in vain");
+    assert!(!scene.done(begin).await.claimed);
+    let kept = scene.store.pin(&Scene::scope(), digest).await.expect("a read");
+    assert!(kept.is_some(), "the mutations of such a batch stand");
+    erase(&scene, AGENT).await;
+    assert_eq!(scene.store.pin(&Scene::scope(), digest).await, Ok(None));
+}
+
+#[tokio::test]
+async fn who_named_a_pin_before_there_were_notes_of_it_is_read_from_the_journals() {
+    let scene = Scene::open().await;
+    let (bob, bobs) = (AgentId::from_bytes([0x20; 16]), SessionId::from_bytes([0x30; 16]));
+    scene.done(Batch::new(TENANT).with(agent_create(bob, "bob")).with(session_open(bobs, bob, "b"))).await;
+    let own = pinned_turn(&scene, AGENT, SESSION, 0, "what one was told").await;
+    let shared = pinned_turn(&scene, AGENT, SESSION, 1, "what both were told").await;
+    pinned_turn(&scene, bob, bobs, 0, "what both were told").await;
+    let scene = scene.reopen(|dir| {
+        let older = "DROP TABLE pin_refs; PRAGMA user_version = 11;";
+        Scene::sql(dir).execute_batch(older).expect("is taken back");
+    });
+    erase(&scene, AGENT).await;
+    assert_eq!(scene.store.pin(&Scene::scope(), own).await, Ok(None));
+    assert!(scene.store.pin(&Scene::scope(), shared).await.expect("a read").is_some());
 }
 
 fn dump(scene: &Scene) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use dromia_contracts::ItemId;
 use dromia_contracts::store::{Batch, Commit, Mutation, Refusal, Store as _};
+use dromia_store::{OpenError, SqliteStore, StoreConfig};
 
 use crate::scene::{SESSION, Scene, TENANT, put};
 
@@ -61,6 +62,26 @@ async fn a_stuck_reader_stops_the_writes_before_the_log_has_64_mib_and_its_end_f
     }
     scene.turn_begin_after_wait(session.head.last).await;
     assert!(scene.store.health().wal_bytes < 8 * MIB);
+}
+
+#[tokio::test]
+async fn a_start_is_refused_while_another_process_keeps_the_log_from_being_copied() {
+    let scene = Scene::open().await;
+    // A reader of another process, and behind it a batch that cannot be copied before that one has gone.
+    let stuck = Scene::sql(scene.dir.path());
+    stuck.execute_batch("BEGIN").expect("begins");
+    let _: i64 = stuck.query_row("SELECT count(*) FROM inbox", [], |row| row.get(0)).expect("is read");
+    scene.turn_done(SESSION, 0, "hi").await;
+    let Scene { dir, store, .. } = scene;
+    drop(store);
+    let config = StoreConfig::new(dir.path());
+    assert!(std::fs::metadata(dir.path().join("dromia.db-wal")).expect("a log is left").len() > 0);
+    let refused = SqliteStore::open(config.clone()).expect_err("nothing may be acknowledged behind that log");
+    assert!(matches!(refused, OpenError::LogHeld), "{refused}");
+    stuck.execute_batch("COMMIT").expect("ends");
+    let store = SqliteStore::open(config).expect("the store opens");
+    let session = store.session(&Scene::scope(), SESSION).await.expect("a read").expect("a session");
+    assert_eq!(session.head.last, 1, "what the log held is there");
 }
 
 impl Scene {

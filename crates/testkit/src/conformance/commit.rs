@@ -7,14 +7,15 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, InboxPut, ItemKey, KeyLifetime, KeyedItem, Mutation, Page, Pin, Refusal, RunFilter,
-    StatePut, Store, TenantCreate, TokenCreate,
+    AgentStateSet, Batch, Claim, InboxPut, ItemKey, KeyLifetime, KeyedItem, Mutation, Page, Pin, Refusal,
+    RunFilter, StatePut, Store, TenantCreate, TokenCreate,
 };
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Digest, ItemId};
 
 use super::scene::{
-    Scene, agent_create, append, at, completed, model_replied, pin, session_key, session_open,
+    Scene, agent_create, append, at, completed, input, model_called, model_replied, pin, session_key,
+    session_open, started,
 };
 
 pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(store: Arc<dyn Store>) {
@@ -343,4 +344,40 @@ pub(super) async fn erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbo
     let neighbour = store.session_by_key(&scope, bob, &session_key("main")).await.expect("a read");
     assert_eq!(neighbour.map(|session| session.id), Some(bobs));
     scene.done(scene.batch().with(agent_create(scene.agent_id(), "ada"))).await;
+}
+
+pub(super) async fn a_pin_goes_with_the_last_agent_whose_runs_name_it(store: Arc<dyn Store>) {
+    let scene = Scene::open(store, 1).await;
+    let (bob, bobs) = (scene.agent_id(), scene.session_id());
+    let setup = scene.batch().with(agent_create(bob, "bob")).with(session_open(bobs, bob, "main"));
+    scene.done(setup.with(Mutation::PinPut(pin("of nobody")))).await;
+    for (agent, session) in [(scene.agent, scene.session), (bob, bobs)] {
+        let item = scene.item_id();
+        let mut batch = scene.batch().with(Mutation::InboxPut(input(InboxOwner::Session(session), item)));
+        batch = batch.with(Mutation::PinPut(pin("of both")));
+        if agent == bob {
+            batch = batch.with(Mutation::PinPut(pin("of bob")));
+        }
+        let entries = vec![started(agent, session, 0, &[item]), model_called(1)];
+        let claim = scene.claim(scene.run_id(), 0, &[item]);
+        batch.claim = Some(Claim { session, agent, entries, ..claim });
+        assert!(scene.done(batch).await.claimed, "a free session is claimed");
+    }
+    assert_eq!(pins_left(&scene).await, ["of nobody", "of both", "of bob"]);
+    for (agent, expected) in [(bob, &["of nobody", "of both"][..]), (scene.agent, &["of nobody"][..])] {
+        let set = AgentStateSet { agent, from: vec![AgentState::Running], to: AgentState::Deleting };
+        scene.done(scene.batch().with(Mutation::AgentStateSet(set))).await;
+        while !scene.store.erase_agent_page(&scene.scope(), agent).await.expect("a page").1 {}
+        assert_eq!(pins_left(&scene).await, expected);
+    }
+}
+
+/// Which of the texts that the claim above keeps are there.
+async fn pins_left(scene: &Scene) -> Vec<&'static str> {
+    let mut left = Vec::new();
+    for text in ["of nobody", "of both", "of bob"] {
+        let found = scene.store.pin(&scene.scope(), pin(text).digest).await.expect("a read");
+        left.extend(found.map(|_| text));
+    }
+    left
 }

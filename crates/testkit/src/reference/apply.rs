@@ -5,7 +5,8 @@
 //! handle or a token that is taken, is looked at here; a tenant's own rows know nothing of others.
 
 use dromia_contracts::TenantId;
-use dromia_contracts::store::{Batch, Mutation, Pin, Receipt, Refusal, TenantCreate, TokenCreate};
+use dromia_contracts::entry::Entry;
+use dromia_contracts::store::{Batch, Claim, Mutation, Pin, Receipt, Refusal, TenantCreate, TokenCreate};
 use dromia_contracts::token::Token;
 
 use super::State;
@@ -39,6 +40,7 @@ impl State {
         let mut tenant = copy.ok_or_else(|| Refusal::NotFound(batch.tenant.to_string()))?;
         if let Some(claim) = &batch.claim {
             receipt.claimed = tenant.claim(claim, batch.payer.as_ref())?;
+            tenant.name_pins(batch, claim, receipt.claimed);
         }
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> = redrives.map(|one| Candidate::of(Some(&tenant), one, wanted)).collect();
@@ -107,6 +109,20 @@ impl State {
 }
 
 impl TenantRows {
+    /// Notes what the agent of a claim names: the prompt of a run that began, and what the batch keeps.
+    fn name_pins(&mut self, batch: &Batch, claim: &Claim, claimed: bool) {
+        if let (true, Some(Entry::RunStarted(started))) =
+            (claimed, claim.entries.first().map(|new| &new.entry))
+        {
+            self.pin_refs.insert((started.prompt, claim.agent));
+        }
+        for mutation in &batch.mutations {
+            if let Mutation::PinPut(pin) = mutation {
+                self.pin_refs.insert((pin.digest, claim.agent));
+            }
+        }
+    }
+
     /// Applies one mutation; gives a position for an item.
     fn mutate(&mut self, mutation: &Mutation, batch: &Batch) -> Result<Option<u64>, Refusal> {
         match mutation {

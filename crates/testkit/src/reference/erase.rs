@@ -1,6 +1,6 @@
 //! What goes with an agent that is erased.
 //!
-//! Pins stay, whoever named them: a text is its tenant's, and another agent may name it by the same digest.
+//! A pin goes with the last agent whose runs name it; one that no run ever named stays.
 
 use dromia_contracts::AgentId;
 use dromia_contracts::agent::Erased;
@@ -45,6 +45,14 @@ impl TenantRows {
         self.revisions.retain(|(of, _), _| *of != agent);
         self.approvals.retain(|_, approval| approval.agent != agent);
         self.approval_rules.retain(|_, rule| rule.agent != Some(agent));
+        let named: Vec<_> =
+            self.pin_refs.iter().filter(|(_, of)| *of == agent).map(|(pin, _)| *pin).collect();
+        self.pin_refs.retain(|(_, of)| *of != agent);
+        for pin in named {
+            if !self.pin_refs.iter().any(|(other, _)| *other == pin) {
+                self.pins.remove(&pin);
+            }
+        }
         self.agents.remove(&agent);
         self.forget_subject(&agent.to_string());
         self.capabilities.retain(|_, row| row.holder != agent);

@@ -1,6 +1,6 @@
 //! The rows of one tenant, each kind in a map of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use dromia_contracts::agent::{Agent, AgentConfig, Handle};
@@ -42,6 +42,8 @@ pub(super) struct TenantRows {
     pub(super) takeovers: BTreeMap<(RunId, u64), Digest>,
     pub(super) journals: BTreeMap<RunId, Vec<StoredEntry>>,
     pub(super) pins: BTreeMap<Digest, Bytes>,
+    /// Which agents' runs name a pin.
+    pub(super) pin_refs: BTreeSet<(Digest, AgentId)>,
     pub(super) states: BTreeMap<(SessionId, String), StateRow>,
     pub(super) deliveries: BTreeMap<DeliveryId, DeliveryRow>,
     /// The last number of the feed.
@@ -120,6 +122,7 @@ impl TenantRows {
             takeovers: BTreeMap::new(),
             journals: BTreeMap::new(),
             pins: BTreeMap::new(),
+            pin_refs: BTreeSet::new(),
             states: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             feed_last: 0,

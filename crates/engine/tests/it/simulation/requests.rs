@@ -63,6 +63,32 @@ fn a_run_that_was_taken_over_goes_on_with_the_prompt_that_it_is_pinned_to() {
     assert!(!body.contains(SHOWN) && body.contains("done rlook;look"), "{body}");
 }
 
+/// Planted fault: an engine that takes a prompt for pinned because another agent of the tenant pinned the same one, which
+/// then goes with that agent.
+#[test]
+fn a_prompt_that_went_with_one_agent_is_there_for_the_next_that_has_the_same() {
+    let mut scene = Scene::new(26);
+    let tenant = scene.world.tenants[0];
+    let prompt = |scene: &Scene, run: RunId| match scene.world.journal(tenant, run)[0].decode() {
+        Ok(Entry::RunStarted(started)) => started.prompt,
+        other => panic!("a journal begins with its start: {other:?}"),
+    };
+    scene.say("look", false).expect("nothing fails");
+    scene.pass(20_000);
+    let first = prompt(&scene, scene.run().id);
+    let gone = scene.engine.agent_delete(scope_of(tenant), scene.world.places[0].agent);
+    scene.sim.block_on(gone).expect("it ends").expect("nothing fails");
+
+    // The next place of the tenant is one of its other agent.
+    let deleted = scene.world.places[0].agent;
+    scene.world.places.retain(|place| place.agent != deleted);
+    scene.say("look", false).expect("nothing fails");
+    scene.pass(20_000);
+    let run = scene.run();
+    assert_eq!((run.head.status, prompt(&scene, run.id)), (RunStatus::Completed, first));
+    assert!(scene.request(run.id, 1, None).is_ok(), "the run names a prompt that is there");
+}
+
 #[test]
 fn a_request_is_told_exactly_or_not_at_all() {
     let mut scene = Scene::new(22);

@@ -49,6 +49,9 @@ pub(super) fn commit_fault(answer: Commit) -> Result<(), Fault> {
         Commit::Refused(Refusal::ReadOnly { .. }) => {
             (ErrorCode::StoreReadOnly, "the store answers reads only, because a write failed")
         }
+        Commit::Refused(Refusal::Damaged { .. }) => {
+            (ErrorCode::JournalDamaged, "what the write touches is damaged, and nothing was written")
+        }
         Commit::Refused(Refusal::Overloaded) => {
             (ErrorCode::Overloaded, "the tenant's share of the writer is used up")
         }

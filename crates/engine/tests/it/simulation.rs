@@ -17,6 +17,7 @@
 //! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | labels (past) | an earlier turn taints a later one only where what it told is read again | `a_body_read_again_that_is_trusted_is_caught` in `past.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
+//! | E7 (panics) | a panic costs a run one claim, and nobody else anything | the planted ones in `panics.rs` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -29,6 +30,7 @@ mod clients;
 mod kills;
 mod live;
 mod opinions;
+mod panics;
 mod past;
 mod plans;
 mod planted;

@@ -19,6 +19,7 @@ mod keys;
 mod log;
 mod migrate;
 mod model;
+mod obstacle;
 mod outside;
 mod policy;
 mod post;

@@ -35,6 +35,7 @@ use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::keys::{self, VaultKeys};
 use crate::log::{Form, Log};
+use crate::obstacle;
 use crate::outside;
 use crate::policy;
 use crate::post::HttpPost;
@@ -345,17 +346,15 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
 
 /// Says what an operator can do about a store that does not open.
 pub(crate) fn opened(home: &Home, error: OpenError) -> anyhow::Error {
+    if let Some(message) = obstacle::told(home.root(), &error) {
+        return Exit { code: 1, message }.into();
+    }
     let place = home.root().display();
     match error {
         OpenError::HomeLocked { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             Exit::conflict(format!("{place} is in use by {who}; stop it, or use another home with --home"))
         }
-        OpenError::ReadOnlyHome(source) => Exit {
-            code: 1,
-            message: format!("{place} cannot be written: {source}; change its owner or mode"),
-        }
-        .into(),
         OpenError::NewerSchema { found, known } => Exit::conflict(format!(
             "the store in {place} has schema {found} and this program knows {known}; use the newer program"
         )),

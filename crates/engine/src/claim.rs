@@ -23,10 +23,11 @@ use crate::decide::{Input, Next};
 use crate::live::Active;
 use crate::owner::Owner;
 use crate::refusal::{commit_fault, session_not_found};
-use crate::scheduler::Slot;
+use crate::scheduler::{Ready, Slot};
 use crate::state::RunState;
 use crate::story::Story;
 use crate::submit::Found;
+use crate::unwound::minded;
 
 /// A turn whose first entries are decided and not yet durable.
 pub(crate) struct Beginning {
@@ -196,7 +197,9 @@ impl Core {
             return;
         }
         self.pins.insert((owner.scope.tenant(), owner.agent.id, owner.agent.prompt.digest), ());
-        self.ports.runtime.spawn.spawn(Box::pin(owner.drive(next)));
+        let ready = Ready::Run(owner.run);
+        let work = minded(Arc::clone(self), ready, Box::pin(owner.drive(next)));
+        self.ports.runtime.spawn.spawn(work);
     }
 }
 

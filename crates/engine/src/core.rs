@@ -115,7 +115,7 @@ impl Engine {
     /// Starts to find and take over what an earlier life left, and to wake what is parked.
     pub fn start(&self) {
         let core = Arc::clone(&self.core);
-        self.core.ports.runtime.spawn.spawn(Box::pin(crate::janitor::run(core)));
+        self.core.ports.runtime.spawn.spawn(crate::unwound::minded_janitor(core));
     }
 
     /// Says who counts calls of tools; the first who is named stays.
@@ -179,7 +179,7 @@ impl Core {
     pub(crate) fn dispatch(self: &Arc<Self>) {
         while let Some((tenant, ready, slot)) = self.scheduler.next() {
             let core = Arc::clone(self);
-            self.ports.runtime.spawn.spawn(Box::pin(async move {
+            let work = Box::pin(async move {
                 match ready {
                     Ready::Session(session) => {
                         crate::claim::claim_waiting(&core, tenant, session, slot).await;
@@ -187,7 +187,8 @@ impl Core {
                     Ready::Run(run) => crate::recover::recover(&core, tenant, run, slot).await,
                 }
                 core.dispatch();
-            }));
+            });
+            self.ports.runtime.spawn.spawn(crate::unwound::minded(Arc::clone(self), ready, work));
         }
         if self.scheduler.take_overflow() {
             self.request_rescan();

@@ -74,6 +74,8 @@ pub enum Input {
     ReplyJudged(Verdict),
     /// A call ended.
     Finished(CallId, ToolOutput),
+    /// A defect of its tool cut a call off, and whether it had its effect nobody knows.
+    CutOff(CallId),
     /// A signal lies in the run's inbox.
     Signal(InboxItem),
     /// The run's agent is paused.
@@ -273,6 +275,7 @@ impl Draft {
                 | Verdict::Delay { rule, reason, .. },
             ) => self.fail(ErrorCode::ActionDenied, format!("the reply was refused by {rule}: {reason}")),
             Input::Finished(call, output) => self.finished(call, output),
+            Input::CutOff(call) => self.cut_off(call),
             Input::Signal(item) => self.signal(&item),
             Input::AgentPaused => self.paused(),
             Input::Ended { by } => self.ended(by, ItemKind::Terminate),

@@ -49,6 +49,7 @@ mod steer;
 mod story;
 mod submit;
 mod tokens;
+mod unwound;
 
 pub use crate::binding::Bound;
 pub use crate::carry::check_session_file;

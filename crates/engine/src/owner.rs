@@ -47,6 +47,7 @@ use crate::plan;
 use crate::scheduler::{Ready, Slot};
 use crate::state::{Rest, RunState, apply};
 use crate::story::Story;
+use crate::unwound::Abandon;
 
 use self::approving::Asking;
 use self::consulting::Advised;
@@ -138,8 +139,10 @@ pub(crate) enum Lost {
 impl Owner {
     /// Drives the run until it rests, then lets go of it.
     pub(crate) async fn drive(mut self, next: Next) {
+        let abandon = Abandon::armed(&self.core, self.scope.tenant(), self.run, &self.items);
         let result = self.turn(next).await;
         self.slot.charge(self.state.model_calls);
+        abandon.disarm();
         self.core.hub.deactivate(self.run);
         self.core.ports.tools.let_go(self.run);
         let session = Ready::Session(self.session);

@@ -22,10 +22,10 @@ use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::Snapshot;
 use crate::core::Core;
-use crate::decide::{Input, Next};
+use crate::decide::{CLAIMS_MAX, Input, Next};
 use crate::live::Active;
 use crate::owner::Owner;
-use crate::scheduler::Slot;
+use crate::scheduler::{Ready, Slot};
 use crate::state::RunState;
 use crate::story::{Story, StoryError};
 
@@ -96,6 +96,17 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         Commit::Unknown { cause } => return Err(Trouble::Later(cause)),
     }
     let run = Run { epoch: run.epoch + 1, ..run };
+    if run.claims_without_entry() > CLAIMS_MAX + 1 && run.head.status != RunStatus::Held {
+        // Owners that ended before they could count their claims, as one does that panics over what it reads: nothing more
+        // is read of the run. A signal that waits is looked at once more; a run that is held is not looked for again.
+        let detail = format!("{} claims without a new entry", run.claims_without_entry());
+        hold(core, scope, &run, HoldReason::Claims, detail).await;
+        drop(guard);
+        if is_asked(core, scope, &run).await? {
+            core.scheduler.push(scope.tenant(), Ready::Run(id));
+        }
+        return Err(Trouble::Settled);
+    }
     // Its state is durable before its runs are told to end, so a crash may have come in between.
     let agent_ended = agent.state == AgentState::Terminated;
 

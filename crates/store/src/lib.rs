@@ -11,6 +11,7 @@
 mod config;
 mod lock;
 mod migrate;
+mod obstacle;
 mod open;
 
 mod code;
@@ -40,6 +41,7 @@ pub use crate::inspect::{
     TenantNames,
 };
 pub use crate::migrate::MigrationPlan;
+pub use crate::obstacle::Obstacle;
 pub use crate::open::OpenError;
 pub use crate::rebuild::{RebuildError, Rebuilt, rebuild_projections};
 pub use crate::store::SqliteStore;

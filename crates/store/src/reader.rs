@@ -2,11 +2,12 @@
 //!
 //! A read is one transaction, sees one snapshot and ends after one page. If the writer needs the log to begin anew, it is
 //! interrupted and begins again with a newer snapshot, at most [`YIELDS_MAX`] times; after five seconds in all it is
-//! interrupted for good. What does not come to its end is [`ReadError::Unavailable`]. A row that does not match its digest is
-//! [`ReadError::Damaged`] and is never given out.
+//! interrupted for good. What does not come to its end, be it by a panic, is [`ReadError::Unavailable`]. A row that does not
+//! match its digest is [`ReadError::Damaged`] and is never given out.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -155,7 +156,10 @@ impl Readers {
             if let Some(cause) = refused {
                 return Err(ReadError::Unavailable { cause: cause.to_owned() });
             }
-            rx.await.unwrap_or_else(|_| Err(ReadError::Unavailable { cause: "the reader ended".to_owned() }))
+            // Dropped unsent: the read panicked.
+            let lost =
+                || ReadError::Unavailable { cause: "a defect of this program ended the read".to_owned() };
+            rx.await.unwrap_or_else(|_| Err(lost()))
         })
     }
 }
@@ -217,7 +221,12 @@ impl Reader {
                 .unwrap_or_else(PoisonError::into_inner);
             let Some(job) = waiting.jobs.pop_front() else { return };
             drop(waiting);
-            job(self);
+            // The thread outlives the read: behind a dead one reads would wait for ever. Its caller is answered, because what
+            // it would have been told with is dropped.
+            if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
+                self.reading = None;
+                tracing::error!("a read panicked; its connection is opened anew");
+            }
         }
     }
 
@@ -339,5 +348,21 @@ mod tests {
         });
         assert!(matches!(result, Err(ReadError::Unavailable { .. })), "{result:?}");
         assert_eq!(attempts.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_is_answered_and_its_thread_reads_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = StoreConfig { readers: 1, ..StoreConfig::new(dir.path()) };
+        let readers = Readers::start(&config, &Arc::default(), &Arc::default()).expect("a thread");
+        let planted = readers.read(|reading: &mut Reading| -> Result<i64, Problem> {
+            let read = long(reading)?;
+            panic!("planted after {read} rows")
+        });
+        let behind = readers.read(|reading: &mut Reading| long(reading));
+        let answer = planted.await;
+        assert!(matches!(answer, Err(ReadError::Unavailable { .. })), "{answer:?}");
+        assert_eq!(behind.await, Ok(100_000));
+        assert_eq!(readers.read(|reading: &mut Reading| long(reading)).await, Ok(100_000));
     }
 }

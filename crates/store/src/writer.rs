@@ -8,9 +8,12 @@
 //! If the disk fails, nobody knows what of the group is durable: all of it answers unknown, and the writer takes
 //! nothing until it has closed its connection, opened the file anew, and copied and synced the whole log. A sync
 //! that failed is never repeated: the kernel may have dropped the pages and would call the second one good.
+//!
+//! A panic is no end of it: the group answers unknown and the file is opened anew, as after a disk that failed.
 
 mod log;
 pub(crate) mod queue;
+mod unwound;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,16 +103,18 @@ impl Writer {
 
     /// Serves the queue until it is closed and empty.
     pub(crate) fn run(mut self) {
+        let _last = unwound::Last::of(&self);
         let mut patience = IDLE;
         loop {
             match self.queue.next(patience, self.log.rows_max(GROUP_ROWS_MAX)) {
                 Next::Group(group) => {
-                    self.serve(group);
+                    self.mind(|writer| writer.serve(group));
                     patience = IDLE;
                 }
                 Next::Idle => {
                     // Nothing changes while nothing is written, so a log that is settled is left alone.
-                    patience = if self.tend_log(true) { IDLE_SETTLED } else { IDLE };
+                    let settled = self.mind(|writer| writer.tend_log(true));
+                    patience = if settled == Some(true) { IDLE_SETTLED } else { IDLE };
                 }
                 Next::Closed => break,
             }

@@ -1,5 +1,9 @@
 //! Homes and configurations that cannot be served: each a clear line, the next step and its exit code.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
 use crate::home::{Home, append, block_on, stderr};
 
 #[test]
@@ -71,6 +75,45 @@ fn set_modes(home: &Home, directories: u32, files: u32) {
     }
 }
 
+/// What lies at a path: its mode, when it was written last, and its bytes where it is a file.
+type Lies = (u32, SystemTime, Option<Vec<u8>>);
+
+/// Everything in a home by its path there, the home itself included.
+fn tree(home: &Home) -> BTreeMap<PathBuf, Lies> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = home.path();
+    let (mut found, mut left) = (BTreeMap::new(), vec![root.clone()]);
+    while let Some(path) = left.pop() {
+        let about = std::fs::symlink_metadata(&path).expect("it lies there");
+        let bytes = about.is_file().then(|| std::fs::read(&path).expect("it is ours"));
+        if about.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a directory");
+            left.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+        let below = path.strip_prefix(&root).expect("it lies below").to_owned();
+        let written = about.modified().expect("a file system that keeps times");
+        found.insert(below, (about.permissions().mode(), written, bytes));
+    }
+    found
+}
+
+#[test]
+fn a_touched_home_is_caught() {
+    let home = Home::new();
+    let before = tree(&home);
+    assert_eq!(before, tree(&home), "looking changes nothing");
+    let config = home.path().join("dromia.yaml");
+    let text = std::fs::read(&config).expect("it is there");
+    // The same bytes, written again.
+    std::fs::write(&config, &text).expect("it can be written");
+    let file = std::fs::File::options().write(true).open(&config).expect("it is there");
+    file.set_modified(SystemTime::UNIX_EPOCH).expect("it is ours");
+    assert_ne!(before, tree(&home));
+    let before = tree(&home);
+    std::fs::write(home.path().join("new"), "").expect("it can be written");
+    assert_ne!(before, tree(&home));
+}
+
 /// A command that has no right that the modes do not give: root becomes nobody, anybody else stays who he is.
 fn without_rights(home: &Home) -> std::process::Command {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -93,10 +136,16 @@ fn without_rights(home: &Home) -> std::process::Command {
 fn a_home_that_cannot_be_written_is_refused_with_the_way_out_and_left_as_it_is() {
     let home = Home::new();
     set_modes(&home, 0o555, 0o444);
+    let before = tree(&home);
+    assert!(before.len() > 3 && before.contains_key(Path::new("dromia.yaml")), "{:?}", before.keys());
     let mut command = without_rights(&home);
     let output = command.args(["up", "--listen", "127.0.0.1:0"]).output().expect("the program runs");
+    let after = tree(&home);
     // The temporary directory must be able to go away.
     set_modes(&home, 0o755, 0o644);
+    let touched: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let touched: Vec<_> = touched.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(touched.is_empty(), "{touched:?} is not as it was");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let text = stderr(&output);
     assert!(text.contains("cannot be written") && text.contains("change its owner or mode"), "{text}");

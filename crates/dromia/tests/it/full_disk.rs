@@ -1,5 +1,5 @@
 //! A file system without space: input is refused with a typed problem, reads and health go on, and the server takes
-//! input again by itself once there is space.
+//! input again by itself once there is space. A server that is to start there says what is missing and what to do.
 //!
 //! The small file system is a tmpfs. Where mounting is not permitted, and in a test of its own in any case, a limit
 //! on the size of the server's files stands for it. The last test sees that what is called small is small.
@@ -7,13 +7,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::home::{DEADLINE, Home, Server, block_on};
+use crate::home::{DEADLINE, Home, Server, block_on, stderr};
 
 /// Bytes of each input.
 const TEXT_BYTES: usize = 40_000;
@@ -201,6 +201,41 @@ fn a_full_file_system_stops_input_and_nothing_else() {
 #[test]
 fn files_that_may_not_grow_stop_input_and_nothing_else() {
     a_full_disk_stops_input_and_nothing_else(&Small::Limit);
+}
+
+/// A start that is refused names the place, what is missing there and the next step.
+fn says_that_it_is_full(home: &Home, output: &Output) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for said in ["there is no room to write", &home.path().display().to_string(), "`df ", "try again"] {
+        assert!(text.contains(said), "{said} is not in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_start_on_a_full_file_system_says_so_and_the_next_one_serves() {
+    // Without the right to mount, the limit of the test below stands for it.
+    let small = Small::tmpfs_or_limit();
+    let Some(ballast) = small.ballast() else { return };
+    let home = small.home();
+    small.fill();
+    says_that_it_is_full(&home, &home.run(&["up", "--listen", "127.0.0.1:0"]));
+    std::fs::remove_file(ballast).expect("the ballast goes");
+    let server = home.serve();
+    assert_eq!(block_on(server.get("/ready")).0, 200);
+}
+
+#[test]
+fn a_start_where_no_file_may_grow_says_so_and_the_next_one_serves() {
+    let home = Home::new();
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg("trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\"");
+    limited.arg(env!("CARGO_BIN_EXE_dromia")).args(["up", "--listen", "127.0.0.1:0"]);
+    limited.env("DROMIA_HOME", home.path()).env_remove("OPENAI_API_KEY");
+    says_that_it_is_full(&home, &limited.output().expect("sh runs"));
+    let server = home.serve();
+    assert_eq!(block_on(server.get("/ready")).0, 200);
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl Draft {
         }
     }
 
+    pub(super) fn cut_off(&mut self, call: CallId) -> Next {
+        self.finish(call, CallStatus::Unknown, vec![Part::text(CUT_OFF_TEXT, Label::PUBLIC_FACT)]);
+        self.go_on()
+    }
+
     pub(super) fn recovered(&mut self, claims: u64) -> Next {
         if matches!(self.state.rest, Some(Rest::Held { .. })) {
             return Next::Rest;
@@ -201,6 +206,10 @@ impl Draft {
 
 const ENDED_TEXT: &str = "The outcome of this call is unknown: it began, and the run was ended before it could \
                           report. It may have had its effect, a part of it, or none. Look before you go on.";
+
+const CUT_OFF_TEXT: &str = "The outcome of this call is unknown: it began, and a defect of its tool ended it before it could \
+                            report. It may have had its effect, a part of it, or none. It was not repeated. Look before \
+                            you go on.";
 
 pub(super) const UNKNOWN_TEXT: &str = "The outcome of this call is unknown: it began, and the process ended before it could \
                             report. It may have had its effect or not. It was not repeated. Look before you go on.";

@@ -1,5 +1,6 @@
 //! How an owner runs a call: through the tools, until its end or until somebody ends the run.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::Refusal;
 use dromia_contracts::tool::{CallEnd, EffectClass, PreparedCall, ToolContext, ToolOutput};
+use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 
 use super::telling::LivePieces;
@@ -19,7 +21,8 @@ use crate::decide::{Input, Next};
 impl Owner {
     pub(super) async fn run_tool(&mut self, call: PreparedCall) -> Result<Next, Lost> {
         // A transactional call has no effect before its result commits, so its start commits with its result.
-        let transactional = call.effect == EffectClass::Transactional;
+        let effect = call.effect;
+        let transactional = effect == EffectClass::Transactional;
         if !transactional && let Some(ended) = self.commit().await? {
             return Ok(ended);
         }
@@ -40,17 +43,18 @@ impl Owner {
         let cancelled = AtomicBool::new(false);
         let pieces = LivePieces::new(&self.core, self.run, id, self.spotter().await);
         let ended = {
-            let work = self.core.ports.tools.call(context, call, &pieces);
+            // A defect of a tool ends its call and not its run.
+            let work = AssertUnwindSafe(self.core.ports.tools.call(context, call, &pieces)).catch_unwind();
             let terminated = pin!(self.terminated(&cancelled));
             match select(work, terminated).await {
-                Either::Left((output, _)) => Ok(output),
+                Either::Left((output, _)) => Ok(output.ok()),
                 Either::Right((item, _)) => Err(item),
             }
         };
         pieces.end();
         let end = match &ended {
-            Ok(output) if output.failed => CallEnd::Failed,
-            Ok(_) => CallEnd::Done,
+            Ok(Some(output)) if !output.failed => CallEnd::Done,
+            Ok(_) => CallEnd::Failed,
             Err(_) => CallEnd::Cut,
         };
         self.core.count_call(&tool, end, began);
@@ -58,16 +62,24 @@ impl Owner {
             // A cancel waits for the border of its unit: leave it signalled.
             self.core.hub.signal(self.run);
         }
-        match ended {
-            Err(Some(item)) => Ok(self.decide(Input::Signal(item))),
-            Err(None) => Err(Lost::Store),
-            Ok(output) if transactional => self.finish_transactional(id, output).await,
-            Ok(mut output) => {
-                // What it says of files becomes durable with its result, and is forgotten with it.
-                self.files.extend(std::mem::take(&mut output.files));
-                Ok(self.decide(Input::Finished(id, output)))
+        let mut output = match ended {
+            Err(Some(item)) => return Ok(self.decide(Input::Signal(item))),
+            Err(None) => return Err(Lost::Store),
+            Ok(Some(output)) => output,
+            Ok(None) => {
+                tracing::error!(run = %self.run, call = %id, tool, "a tool panicked; its call is ended");
+                match broken(effect) {
+                    Some(output) => output,
+                    None => return Ok(self.decide(Input::CutOff(id))),
+                }
             }
+        };
+        if transactional {
+            return self.finish_transactional(id, output).await;
         }
+        // What it says of files becomes durable with its result, and is forgotten with it.
+        self.files.extend(std::mem::take(&mut output.files));
+        Ok(self.decide(Input::Finished(id, output)))
     }
 
     /// Commits a transactional call's result together with what it sends. If the store refuses what it sends,
@@ -103,4 +115,21 @@ impl Owner {
             }
         }
     }
+}
+
+/// What a call gave whose tool panicked. Nothing where whoever asks for it again may do it twice, which another call of a
+/// keyed tool does too: its key is its own.
+fn broken(effect: EffectClass) -> Option<ToolOutput> {
+    let text = match effect {
+        EffectClass::Pure | EffectClass::Transactional => {
+            "A defect of the tool ended this call before it could report. It had no effect."
+        }
+        EffectClass::Idempotent => {
+            "A defect of the tool ended this call before it could report. It may have had its effect, a part of it, or \
+             none; to do it again does no harm."
+        }
+        EffectClass::Keyed | EffectClass::Unkeyed => return None,
+    };
+    let parts = vec![Part::text(text, Label::PUBLIC_FACT)];
+    Some(ToolOutput { failed: true, parts, ..ToolOutput::default() })
 }

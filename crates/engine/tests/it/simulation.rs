@@ -18,6 +18,7 @@
 //! | labels (past) | an earlier turn taints a later one only where what it told is read again | `a_body_read_again_that_is_trusted_is_caught` in `past.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | B (hang-ups) | what follows a commit does not go with the caller who drops his call | `a_call_that_goes_with_its_caller_is_caught` in `hang_ups.rs` |
+//! | E7 (panics) | a panic costs a run one claim, and nobody else anything | the planted ones in `panics.rs` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -31,6 +32,7 @@ mod hang_ups;
 mod kills;
 mod live;
 mod opinions;
+mod panics;
 mod past;
 mod plans;
 mod planted;

@@ -55,6 +55,9 @@ pub(crate) struct Weather {
     refusals: Mutex<Vec<Refusal>>,
     /// The kind and version under which every `model_called` is read, as if a newer program had written it.
     foreign: Mutex<Option<(&'static str, u16)>>,
+    /// Whether the next read panics, and whether each one of a journal does.
+    read_panics: AtomicBool,
+    journal_panics: AtomicBool,
 }
 
 impl Weather {
@@ -78,6 +81,8 @@ impl Weather {
             held_back: Mutex::default(),
             refusals: Mutex::default(),
             foreign: Mutex::default(),
+            read_panics: AtomicBool::new(false),
+            journal_panics: AtomicBool::new(false),
         })
     }
 
@@ -121,6 +126,16 @@ impl Weather {
         *self.foreign.lock().expect("no test panics in here") = foreign;
     }
 
+    /// Panics at the next read.
+    pub(crate) fn panic_at_next_read(&self) {
+        self.read_panics.store(true, Ordering::SeqCst);
+    }
+
+    /// Panics whenever a journal is read.
+    pub(crate) fn panic_at_journals(&self) {
+        self.journal_panics.store(true, Ordering::SeqCst);
+    }
+
     fn translate(&self, entries: &mut [StoredEntry]) {
         let Some((kind, version)) = *self.foreign.lock().expect("no test panics in here") else { return };
         for entry in entries.iter_mut().filter(|entry| entry.kind == "model_called") {
@@ -134,6 +149,7 @@ impl Weather {
 
     /// Lets others go first, a few times.
     async fn delay(&self) {
+        assert!(!self.read_panics.swap(false, Ordering::SeqCst), "planted");
         for _ in 0..self.chance.below(3) {
             step().await;
         }
@@ -394,6 +410,7 @@ impl Store for Weather {
     ) -> Read<'a, Vec<StoredEntry>> {
         Box::pin(async move {
             self.delay().await;
+            assert!(!self.journal_panics.load(Ordering::SeqCst), "planted");
             let mut entries = self.below.journal(scope, run, after, limit).await?;
             self.translate(&mut entries);
             self.delay().await;

@@ -1,0 +1,74 @@
+//! What an operator can do about a machine that keeps the store from being opened: a full disk, a file system that takes no
+//! writes, too many open files.
+
+use std::error::Error as _;
+use std::path::Path;
+
+use dromia_store::{Obstacle, OpenError};
+
+/// With less room than this, in bytes, a failure that nobody explains is a full disk: the database begins with as much.
+const ROOM_MIN: u64 = 64 << 10;
+
+/// Says what stands in the way of the store of a home, and the next step; nothing where it is not the machine.
+pub(crate) fn told(home: &Path, error: &OpenError) -> Option<String> {
+    let obstacle = match error.obstacle()? {
+        Obstacle::Failed | Obstacle::Unopened if is_full(home) => Obstacle::Full,
+        obstacle => obstacle,
+    };
+    let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let place = home.display();
+    Some(match obstacle {
+        Obstacle::Full => format!(
+            "there is no room to write in {place}: {cause}; make some on its file system (`df {place}` shows it), or raise the \
+             limit on the size of files (`ulimit -f`), and try again"
+        ),
+        Obstacle::ReadOnly => format!(
+            "{place} cannot be written: {cause}; change its owner or mode, or mount its file system for writing"
+        ),
+        Obstacle::Files => format!(
+            "too many files are open to open the store in {place}: {cause}; raise the limit (`ulimit -n`) and try again"
+        ),
+        Obstacle::Unopened => format!(
+            "a file of the store in {place} cannot be opened: {cause}; see who owns the files there, raise the limit on open \
+             files if it is low (`ulimit -n`), and try again"
+        ),
+        Obstacle::Failed => format!(
+            "the disk failed under the store in {place}: {cause}; look at its file system and at the log of the system, and \
+             restore a backup if the disk is gone"
+        ),
+    })
+}
+
+fn is_full(home: &Path) -> bool {
+    rustix::fs::statvfs(home).is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < ROOM_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn each_obstacle_names_the_place_the_cause_and_the_next_step() {
+        let home = std::env::temp_dir();
+        for (errno, next) in [
+            (Errno::NOSPC, "`df "),
+            (Errno::FBIG, "`ulimit -f`"),
+            (Errno::ROFS, "mount its file system for writing"),
+            (Errno::ACCESS, "change its owner or mode"),
+            (Errno::MFILE, "`ulimit -n`"),
+            (Errno::NFILE, "`ulimit -n`"),
+        ] {
+            let cause = io::Error::from_raw_os_error(errno.raw_os_error());
+            let (told, cause) = (told(&home, &OpenError::Io(cause)), errno.to_string());
+            let told = told.expect("it is the machine");
+            for said in [&home.display().to_string(), next, &cause] {
+                assert!(told.contains(said), "{said} is not in: {told}");
+            }
+        }
+        assert_eq!(told(&home, &OpenError::NotOurs), None);
+    }
+}

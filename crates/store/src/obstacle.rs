@@ -29,7 +29,11 @@ impl OpenError {
     /// Says what of the machine stands in the way; nothing where it is the store itself, or another program.
     pub fn obstacle(&self) -> Option<Obstacle> {
         match self {
-            Self::HomeLocked { .. } | Self::NewerSchema { .. } | Self::NotOurs | Self::Damaged { .. } => None,
+            Self::HomeLocked { .. }
+            | Self::LogHeld
+            | Self::NewerSchema { .. }
+            | Self::NotOurs
+            | Self::Damaged { .. } => None,
             Self::ReadOnlyHome(_) => Some(Obstacle::ReadOnly),
             Self::Io(error) => Some(of_file(error)),
             Self::Database(error) => of_database(error),

@@ -9,7 +9,7 @@ use dromia_contracts::entry::{
 use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{Actor, ApprovalId, ErrorCode};
+use dromia_contracts::{Actor, ApprovalId, CallId, ErrorCode};
 
 use super::call::Refusing;
 use super::{CLAIMS_MAX, Draft, Next};

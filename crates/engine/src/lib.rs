@@ -32,6 +32,7 @@ mod counts;
 mod defaults;
 mod delays;
 mod endorse;
+mod erasures;
 mod held;
 mod janitor;
 mod kill;
@@ -49,6 +50,7 @@ mod steer;
 mod story;
 mod submit;
 mod tokens;
+mod wake;
 
 pub use crate::binding::Bound;
 pub use crate::carry::check_session_file;

@@ -36,6 +36,7 @@ mod ports;
 mod requests;
 mod rests;
 mod store;
+mod wakes;
 mod witness;
 mod world;
 

@@ -109,9 +109,9 @@ impl Store for ReferenceStore {
     fn parked_runs<'a>(
         &'a self,
         _: &'a Operator,
-        page: Page<(Timestamp, TenantId, RunId)>,
+        asked: Page<(jiff::Timestamp, TenantId, RunId)>,
     ) -> Read<'a, Vec<OpenRun>> {
-        answer(self.state().parked_runs(page))
+        answer(self.state().parked_runs(asked))
     }
 
     fn pending_sessions<'a>(

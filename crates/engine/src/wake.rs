@@ -42,7 +42,8 @@ impl Walk {
 
     /// Begins anew where it is time to. It comes to its end before, so that nobody stands behind its beginnings.
     fn begin(&mut self, core: &Core, now: Timestamp) {
-        if self.is_done && self.anew_at(core) <= now {
+        // Where the clock was set back, what is parked from now on stands before its place.
+        if now < self.began || (self.is_done && self.anew_at(core) <= now) {
             core.wake_anew.store(false, Ordering::Release);
             *self = Self::new(now);
         }

@@ -129,5 +129,9 @@ pub const OPINION_SECONDS: i64 = 60;
 pub const OPINION_TOKENS_MAX: u32 = 1024;
 /// The most bytes of what actors typed that a second model is shown, the newest first.
 pub const OPINION_TYPED_BYTES_MAX: usize = 16 * 1024;
+/// The most callers of one tenant that wait for answers.
+pub const WAITERS_MAX: usize = 16 * 1024;
+/// The most erasures at once that the engine goes on with by itself; a tenant has one of them.
+pub const ERASURES_MAX: usize = 4;
 /// The longest time between two looks at the store for parked runs and lost ones.
 pub const JANITOR_SECONDS: i64 = 5;

@@ -22,6 +22,7 @@ use crate::bounded::Bounded;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX};
 use crate::counts::Counts;
 use crate::delays::Delays;
+use crate::erasures::Erasures;
 use crate::live::Hub;
 use crate::scheduler::{Ready, Scheduler};
 
@@ -73,6 +74,10 @@ pub(crate) struct Core {
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.
     pub(crate) rescan: AtomicBool,
+    /// The walk along parked runs that are due must begin anew.
+    pub(crate) wake_anew: AtomicBool,
+    /// What is erased without a caller.
+    pub(crate) erasures: Erasures,
     /// Agents that a caller erases, who counts what goes; there is one request behind each.
     pub(crate) erasing: Mutex<BTreeSet<AgentId>>,
     /// When a delayed call may be due.
@@ -100,6 +105,8 @@ impl Engine {
             pins: Bounded::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
+            wake_anew: AtomicBool::new(false),
+            erasures: Erasures::default(),
             erasing: Mutex::default(),
             delays: Delays::default(),
             draining: AtomicBool::new(false),
@@ -190,8 +197,12 @@ impl Core {
             });
             self.ports.runtime.spawn.spawn(crate::unwound::minded(Arc::clone(self), ready, work));
         }
-        if self.scheduler.take_overflow() {
+        let left = self.scheduler.take_left();
+        if left.lost {
             self.request_rescan();
+        }
+        if left.due {
+            self.request_wake();
         }
     }
 

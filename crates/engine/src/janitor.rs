@@ -1,7 +1,8 @@
 //! The one background loop: finds what memory does not hold and wakes what is due.
 //!
 //! It runs once at the start, whenever something was lost, and when the earliest parked run is due. It holds no
-//! list: what it needs to know it reads from the store, page by page.
+//! list: what it needs to know it reads from the store, page by page. It waits for no turn and for no erasure: these have
+//! tasks of their own.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::delays;
 use crate::recover::is_asked;
 use crate::refusal::run_erased;
 use crate::scheduler::Ready;
+use crate::wake::{self, Walk};
 
 const PAGE: usize = Page::<RunId>::LIMIT_MAX;
 /// The time from one look at everything to the next.
@@ -30,6 +32,7 @@ const RESCAN_PAUSE: SignedDuration = SignedDuration::from_millis(200);
 pub(crate) async fn run(core: Arc<Core>) {
     let clock = &core.ports.runtime.clock;
     let mut not_before = clock.now();
+    let mut walk = Walk::new(not_before);
     while !core.is_draining() {
         // What fails asks to be looked for again at once; while the store keeps failing that must not be a spin.
         clock.sleep_until(not_before).await;
@@ -41,13 +44,20 @@ pub(crate) async fn run(core: Arc<Core>) {
                 tracing::warn!(%error, "looking for lost runs failed");
                 core.rescan.store(true, Ordering::Release);
             }
+            // A takeover that failed lies behind the walk.
+            core.wake_anew.store(true, Ordering::Release);
+        } else if core.erasures.take_ended()
+            && let Err(error) = core.erase_left().await
+        {
+            tracing::warn!(%error, "looking for erasures failed");
+            core.rescan.store(true, Ordering::Release);
         }
         if let Err(error) = answer_waiters_of_lost_runs(&core).await {
             tracing::warn!(%error, "looking for the ends of lost runs failed");
         }
         let now = clock.now();
-        let due = match wake(&core, now).await {
-            Ok(due) => due,
+        let due = match wake::look(&core, &mut walk, now).await {
+            Ok(due) => Some(due),
             Err(error) => {
                 tracing::warn!(%error, "looking for parked runs failed");
                 None
@@ -66,7 +76,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Queues every open run without a task, every waiting session, and goes on with every erasure.
+/// Queues every open run without a task and every waiting session, and has what is left of erasures go on.
 async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
     let operator = core.operator();
     let store = &core.ports.store;
@@ -104,15 +114,7 @@ async fn rescan(core: &Arc<Core>) -> Result<(), ReadError> {
             _ => break,
         }
     }
-    for (tenant, agent) in store.deleting_agents(&operator).await? {
-        if core.is_erasing(agent) {
-            continue;
-        }
-        if let Err(fault) = core.erase(tenant, agent).await {
-            tracing::warn!(%agent, %fault, "erasing an agent must go on later");
-            core.rescan.store(true, Ordering::Release);
-        }
-    }
+    core.erase_left().await?;
     core.answer_queued_everywhere().await;
     Ok(())
 }
@@ -152,30 +154,6 @@ async fn answer_waiters_of_lost_runs(core: &Arc<Core>) -> Result<(), ReadError> 
         }
     }
     Ok(())
-}
-
-/// Queues the parked runs that are due; returns when the next one is.
-async fn wake(core: &Arc<Core>, now: Timestamp) -> Result<Option<Timestamp>, ReadError> {
-    let parked = core.ports.store.parked_runs(&core.operator(), PAGE).await?;
-    let mut next = None;
-    let mut due = Vec::new();
-    for open in parked {
-        match open.run.head.wake_at {
-            Some(at) if at <= now => due.push((open.tenant, open.run.id)),
-            Some(at) => {
-                next = Some(at);
-                break;
-            }
-            None => {}
-        }
-    }
-    for (tenant, run) in due {
-        if !core.hub.is_active(run) {
-            core.scheduler.push(tenant, Ready::Run(run));
-        }
-    }
-    core.dispatch();
-    Ok(next)
 }
 
 impl Core {

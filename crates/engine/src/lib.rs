@@ -32,6 +32,7 @@ mod counts;
 mod defaults;
 mod delays;
 mod endorse;
+mod erasures;
 mod held;
 mod janitor;
 mod kill;
@@ -50,6 +51,7 @@ mod story;
 mod submit;
 mod tokens;
 mod unwound;
+mod wake;
 
 pub use crate::binding::Bound;
 pub use crate::carry::check_session_file;

@@ -11,7 +11,8 @@ use dromia_contracts::runs::{Live, Outcome};
 use dromia_contracts::{AgentId, Fault, ItemId, RunId, SessionId, TenantId};
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use crate::config::WATCH_BUFFER;
+use crate::config::{WAITERS_MAX, WATCH_BUFFER};
+use crate::refusal::too_many_wait;
 
 type Waiter = oneshot::Sender<Result<Outcome, Fault>>;
 
@@ -19,7 +20,7 @@ type Waiter = oneshot::Sender<Result<Outcome, Fault>>;
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     active: Mutex<HashMap<RunId, Arc<Active>>>,
-    waiters: Mutex<HashMap<ItemId, Awaited>>,
+    waiters: Arc<Mutex<Waiters>>,
     watchers: Mutex<HashMap<RunId, broadcast::Sender<Live>>>,
     /// Runs that were dropped from memory while somebody waited for them.
     lost: Mutex<Vec<LostRun>>,
@@ -39,6 +40,75 @@ impl Awaited {
     /// Tells whether anybody still listens.
     fn is_heard(&self) -> bool {
         self.waiters.iter().any(|waiter| !waiter.is_closed())
+    }
+}
+
+/// Who waits for which item, and how many of each tenant there are.
+#[derive(Debug, Default)]
+struct Waiters {
+    items: HashMap<ItemId, Awaited>,
+    counts: HashMap<TenantId, usize>,
+}
+
+impl Waiters {
+    fn add(&mut self, asked: (TenantId, AgentId), item: ItemId, waiter: Waiter) {
+        let new = || Awaited { asked, place: None, waiters: Vec::new() };
+        self.items.entry(item).or_insert_with(new).waiters.push(waiter);
+        *self.counts.entry(asked.0).or_default() += 1;
+    }
+
+    fn is_full(&self, tenant: TenantId) -> bool {
+        self.counts.get(&tenant).is_some_and(|count| *count >= WAITERS_MAX)
+    }
+
+    /// Forgets those who wait for an item no more.
+    fn forget_unheard(&mut self, item: ItemId) {
+        let Some(awaited) = self.items.get_mut(&item) else { return };
+        let (before, tenant) = (awaited.waiters.len(), awaited.asked.0);
+        awaited.waiters.retain(|waiter| !waiter.is_closed());
+        let left = awaited.waiters.len();
+        if left == 0 {
+            self.items.remove(&item);
+        }
+        self.count_off(tenant, before - left);
+    }
+
+    /// Takes everybody who waits for an item.
+    fn take(&mut self, item: ItemId) -> Vec<Waiter> {
+        let Some(awaited) = self.items.remove(&item) else { return Vec::new() };
+        self.count_off(awaited.asked.0, awaited.waiters.len());
+        awaited.waiters
+    }
+
+    fn count_off(&mut self, tenant: TenantId, gone: usize) {
+        if let Some(count) = self.counts.get_mut(&tenant) {
+            *count = count.saturating_sub(gone);
+            if *count == 0 {
+                self.counts.remove(&tenant);
+            }
+        }
+    }
+}
+
+/// A caller that waits for the run that takes an item; forgotten when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    answer: oneshot::Receiver<Result<Outcome, Fault>>,
+    item: ItemId,
+    waiters: Arc<Mutex<Waiters>>,
+}
+
+impl Waiting {
+    /// Waits for the answer; nothing where nobody is left who could give it.
+    pub(crate) async fn answer(mut self) -> Option<Result<Outcome, Fault>> {
+        (&mut self.answer).await.ok()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.answer.close();
+        lock(&self.waiters).forget_unheard(self.item);
     }
 }
 
@@ -123,38 +193,30 @@ impl Hub {
         active.iter().filter(|(_, entry)| entry.agent == agent).map(|(run, _)| *run).collect()
     }
 
-    /// Registers a caller that waits for the run that takes an item.
-    pub(crate) fn wait(
-        &self,
-        asked: (TenantId, AgentId),
-        item: ItemId,
-    ) -> oneshot::Receiver<Result<Outcome, Fault>> {
-        let (tx, rx) = oneshot::channel();
+    /// Registers a caller that waits for the run that takes an item. Where too many of its tenant wait, it is told so at
+    /// once.
+    pub(crate) fn wait(&self, asked: (TenantId, AgentId), item: ItemId) -> Waiting {
+        let (tx, answer) = oneshot::channel();
         let mut waiters = lock(&self.waiters);
-        let awaited =
-            waiters.entry(item).or_insert_with(|| Awaited { asked, place: None, waiters: Vec::new() });
-        let list = &mut awaited.waiters;
-        // A caller that gave up leaves its sender behind; it goes with the next one that comes.
-        list.retain(|waiter| !waiter.is_closed());
-        list.push(tx);
-        rx
+        if waiters.is_full(asked.0) {
+            // The receiver is at hand, so the word arrives.
+            drop(tx.send(Err(too_many_wait(item))));
+        } else {
+            waiters.add(asked, item, tx);
+        }
+        drop(waiters);
+        Waiting { answer, item, waiters: Arc::clone(&self.waiters) }
     }
 
     /// Forgets callers of an item that gave up waiting. Another one may have joined the item meanwhile, if it was
     /// stored after all.
     pub(crate) fn unwait(&self, item: ItemId) {
-        let mut waiters = lock(&self.waiters);
-        if let Some(awaited) = waiters.get_mut(&item) {
-            awaited.waiters.retain(|waiter| !waiter.is_closed());
-            if awaited.waiters.is_empty() {
-                waiters.remove(&item);
-            }
-        }
+        lock(&self.waiters).forget_unheard(item);
     }
 
     /// Remembers where an item lies that waits for its turn, if anybody still waits for it.
     pub(crate) fn queue(&self, item: ItemId, place: Place) {
-        if let Some(awaited) = lock(&self.waiters).get_mut(&item) {
+        if let Some(awaited) = lock(&self.waiters).items.get_mut(&item) {
             awaited.place = Some(place);
         }
     }
@@ -162,7 +224,7 @@ impl Hub {
     /// Lists what was asked of an agent and has no answer yet.
     pub(crate) fn asked_of(&self, agent: AgentId) -> Vec<(ItemId, Option<Place>)> {
         let waiters = lock(&self.waiters);
-        let of_agent = waiters.iter().filter(|(_, awaited)| awaited.asked.1 == agent);
+        let of_agent = waiters.items.iter().filter(|(_, awaited)| awaited.asked.1 == agent);
         let mut asked: Vec<_> = of_agent.map(|(item, awaited)| (*item, awaited.place)).collect();
         asked.sort_unstable_by_key(|(item, _)| *item);
         asked
@@ -171,7 +233,7 @@ impl Hub {
     /// Lists the agents whose answers are awaited behind a turn.
     pub(crate) fn queued_agents(&self) -> BTreeSet<(TenantId, AgentId)> {
         let waiters = lock(&self.waiters);
-        let queued = waiters.values().filter(|awaited| awaited.place.is_some() && awaited.is_heard());
+        let queued = waiters.items.values().filter(|awaited| awaited.place.is_some() && awaited.is_heard());
         queued.map(|awaited| awaited.asked).collect()
     }
 
@@ -191,14 +253,14 @@ impl Hub {
 
     fn is_awaited(&self, items: &[ItemId]) -> bool {
         let waiters = lock(&self.waiters);
-        items.iter().any(|item| waiters.get(item).is_some_and(Awaited::is_heard))
+        items.iter().any(|item| waiters.items.get(item).is_some_and(Awaited::is_heard))
     }
 
     /// Answers everybody who waits for one of the items.
     pub(crate) fn resolve(&self, items: &[ItemId], outcome: &Result<Outcome, Fault>) {
         let mut waiters = lock(&self.waiters);
         for item in items {
-            for waiter in waiters.remove(item).map(|awaited| awaited.waiters).unwrap_or_default() {
+            for waiter in waiters.take(*item) {
                 // A caller that hung up needs no answer; the journal has it.
                 drop(waiter.send(outcome.clone()));
             }
@@ -250,6 +312,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use dromia_contracts::CallId;
+    use futures_util::FutureExt as _;
     use tokio::sync::broadcast::error::TryRecvError;
 
     use super::*;
@@ -273,5 +336,44 @@ mod tests {
             assert_eq!(slow.try_recv(), Ok(piece(offset)));
         }
         assert_eq!(slow.try_recv(), Err(TryRecvError::Empty));
+    }
+
+    const ASKED: (TenantId, AgentId) = (TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
+
+    fn item(n: usize) -> ItemId {
+        ItemId::from_bytes((n as u128).to_be_bytes())
+    }
+
+    fn erased() -> Result<Outcome, Fault> {
+        Err(crate::refusal::run_erased(RunId::from_bytes([1; 16])))
+    }
+
+    #[test]
+    fn a_caller_that_hangs_up_is_forgotten_and_the_other_one_is_answered() {
+        let hub = Hub::default();
+        let (gone, stays) = (hub.wait(ASKED, item(1)), hub.wait(ASKED, item(1)));
+        let alone = hub.wait(ASKED, item(2));
+        assert_eq!(hub.asked_of(ASKED.1).len(), 2);
+        drop((gone, alone));
+        let left: Vec<_> = hub.asked_of(ASKED.1).into_iter().map(|(item, _)| item).collect();
+        assert_eq!(left, [item(1)], "what nobody waits for is gone");
+        assert_eq!(lock(&hub.waiters).counts.get(&ASKED.0), Some(&1));
+        hub.resolve(&[item(1)], &erased());
+        assert_eq!(stays.answer().now_or_never(), Some(Some(erased())));
+        let waiters = lock(&hub.waiters);
+        assert!(waiters.items.is_empty() && waiters.counts.is_empty(), "{waiters:?}");
+    }
+
+    #[test]
+    fn so_many_callers_of_a_tenant_wait_and_one_more_is_told_at_once() {
+        let hub = Hub::default();
+        let mut waiting: Vec<_> = (0..WAITERS_MAX).map(|n| hub.wait(ASKED, item(n))).collect();
+        let told = hub.wait(ASKED, item(WAITERS_MAX)).answer().now_or_never().flatten();
+        let fault = told.expect("it is answered").expect_err("with a fault");
+        assert_eq!(fault.code, dromia_contracts::ErrorCode::RunUnfinished);
+        let other = (TenantId::from_bytes([9; 16]), ASKED.1);
+        assert!(hub.wait(other, item(1 << 20)).answer().now_or_never().is_none(), "another tenant waits");
+        waiting.pop();
+        assert!(hub.wait(ASKED, item(WAITERS_MAX)).answer().now_or_never().is_none(), "there is room again");
     }
 }

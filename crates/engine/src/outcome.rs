@@ -1,7 +1,8 @@
 //! How a caller learns of the end of the run that takes its input: at once if it has ended, or when it does.
 //!
 //! An agent that is terminated or erased takes no more input, so whoever waits behind a turn of it is told at once that
-//! no answer will come. Beyond that nobody is kept from waiting here; how long a caller waits is the caller's own affair.
+//! no answer will come. Beyond that, and a bound for each tenant, nobody is kept from waiting here; how long a caller waits
+//! is the caller's own affair, and one that hangs up is forgotten.
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::Part;
@@ -25,9 +26,9 @@ impl Core {
         agent: AgentId,
         item: ItemId,
     ) -> BoxFuture<'static, Result<Outcome, Fault>> {
-        let answer = self.hub.wait((scope.tenant(), agent), item);
+        let waiting = self.hub.wait((scope.tenant(), agent), item);
         Box::pin(async move {
-            answer.await.unwrap_or_else(|_| {
+            waiting.answer().await.unwrap_or_else(|| {
                 Err(Fault::new(ErrorCode::ShuttingDown, "the server stopped waiting; the input is durable"))
             })
         })

@@ -156,7 +156,7 @@ impl Owner {
                     self.core.scheduler.push(self.scope.tenant(), session);
                 }
                 if self.state.rest.is_some() {
-                    self.core.janitor.notify_one();
+                    self.core.rests(self.state.head().wake_at);
                 }
                 self.look_at_agent_again().await;
             }

@@ -3,6 +3,8 @@
 use dromia_contracts::store::{Commit, Refusal};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, SessionId};
 
+use crate::config::WAITERS_MAX;
+
 /// The fault for a commit that was not done.
 pub(crate) fn commit_fault(answer: Commit) -> Fault {
     match answer {
@@ -68,6 +70,14 @@ pub(crate) fn item_erased(agent: AgentId, item: ItemId) -> Fault {
 pub(crate) fn run_erased(run: RunId) -> Fault {
     Fault::new(ErrorCode::AgentTerminated, format!("{run} gives no answer: it was erased with its agent"))
         .with_hint("create another agent with `dromia agent create` and send it there")
+}
+
+/// The fault for a caller that would wait where too many of its tenant wait already. What it sent is let in all the same,
+/// so it is not told to send it again.
+pub(crate) fn too_many_wait(item: ItemId) -> Fault {
+    let text = format!("{item} is stored, but {WAITERS_MAX} callers of the tenant wait for answers already");
+    Fault::new(ErrorCode::RunUnfinished, text)
+        .with_hint("find its run with `dromia run list`, and the answer with `dromia run show`")
 }
 
 #[cfg(test)]

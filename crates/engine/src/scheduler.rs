@@ -1,7 +1,9 @@
 //! Which session or run gets a task next: deficit round robin by tenant under one bound of active runs.
 //!
-//! A tenant with ten thousand queued turns delays another's single turn by at most one round. Nothing here is
-//! durable: a queue that overflows, and everything at a crash, is found again in the store.
+//! A tenant with ten thousand queued turns delays another's single turn by at most one round. A debt of model calls is
+//! paid while something waits and goes with the last of it: kept, it would have a single turn that comes later wait for
+//! more than one round. Nothing here is durable: a queue that overflows, and everything at a crash, is found again in the
+//! store.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +45,23 @@ struct Queue {
     deficit: i64,
     /// Something did not fit and waits in the store only.
     overflowed: bool,
+    /// The same of a parked run that is due.
+    left_due: bool,
+}
+
+impl Queue {
+    fn is_needed(&self) -> bool {
+        self.overflowed || self.left_due || !self.items.is_empty()
+    }
+}
+
+/// What waits in the store only and has room now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Left {
+    /// A session or a run.
+    pub lost: bool,
+    /// A parked run that is due.
+    pub due: bool,
 }
 
 /// The right to run one task; given back when dropped.
@@ -94,21 +113,12 @@ impl Scheduler {
 
     /// Queues something. What is queued already, or does not fit, is not queued twice or at all.
     pub fn push(&self, tenant: TenantId, ready: Ready) {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let queue = inner.queues.entry(tenant).or_default();
-        if queue.items.len() >= READY_MAX {
-            queue.overflowed = true;
-            return;
-        }
-        if !queue.known.insert(ready) {
-            return;
-        }
-        if queue.items.is_empty() {
-            inner.round.push_back(tenant);
-        }
-        queue.items.push_back(ready);
-        inner.ready += 1;
+        self.lock().push(tenant, ready, |queue| queue.overflowed = true);
+    }
+
+    /// Queues a parked run that is due. Where it does not fit, [`Scheduler::take_left`] tells of it by itself.
+    pub fn push_due(&self, tenant: TenantId, run: RunId) {
+        self.lock().push(tenant, Ready::Run(run), |queue| queue.left_due = true);
     }
 
     /// Takes the next one together with a slot for it.
@@ -138,7 +148,7 @@ impl Scheduler {
             inner.ready -= 1;
             if queue.items.is_empty() {
                 inner.round.pop_front();
-                if !queue.overflowed {
+                if !queue.is_needed() {
                     inner.queues.remove(&tenant);
                 }
             }
@@ -147,17 +157,18 @@ impl Scheduler {
         }
     }
 
-    /// Tells, once, that something of a tenant waits in the store only.
-    pub fn take_overflow(&self) -> bool {
+    /// Tells, once, what of a tenant waits in the store only, as soon as half of its queue is free.
+    pub fn take_left(&self) -> Left {
         let mut inner = self.lock();
-        let mut overflowed = false;
+        let mut left = Left::default();
         inner.queues.retain(|_, queue| {
             if queue.items.len() < READY_MAX / 2 {
-                overflowed |= std::mem::take(&mut queue.overflowed);
+                left.lost |= std::mem::take(&mut queue.overflowed);
+                left.due |= std::mem::take(&mut queue.left_due);
             }
-            queue.overflowed || !queue.items.is_empty()
+            queue.is_needed()
         });
-        overflowed
+        left
     }
 
     /// Hands out nothing from now on.
@@ -174,6 +185,25 @@ impl Scheduler {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code panics while it holds the lock, and the counters stay true even if one did.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn push(&mut self, tenant: TenantId, ready: Ready, turn_away: impl FnOnce(&mut Queue)) {
+        let queue = self.queues.entry(tenant).or_default();
+        if queue.known.contains(&ready) {
+            return;
+        }
+        if queue.items.len() >= READY_MAX {
+            turn_away(queue);
+            return;
+        }
+        queue.known.insert(ready);
+        if queue.items.is_empty() {
+            self.round.push_back(tenant);
+        }
+        queue.items.push_back(ready);
+        self.ready += 1;
     }
 }
 
@@ -247,9 +277,47 @@ mod tests {
             bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
             scheduler.push(FLOOD, Ready::Session(SessionId::from_bytes(bytes)));
         }
-        assert!(!scheduler.take_overflow(), "the queue is still full");
+        assert_eq!(scheduler.take_left(), Left::default(), "the queue is still full");
         while scheduler.next().is_some() {}
-        assert!(scheduler.take_overflow());
-        assert!(!scheduler.take_overflow());
+        assert_eq!(scheduler.take_left(), Left { lost: true, due: false });
+        assert_eq!(scheduler.take_left(), Left::default());
+    }
+
+    #[test]
+    fn a_due_run_that_does_not_fit_is_told_of_by_itself_once_half_of_the_queue_is_free() {
+        let run = |n: usize| RunId::from_bytes((n as u128).to_be_bytes());
+        let scheduler = Scheduler::new(1);
+        for n in 0..=READY_MAX {
+            scheduler.push_due(FLOOD, run(n));
+        }
+        scheduler.push_due(FLOOD, run(0));
+        assert_eq!(scheduler.load().1, READY_MAX);
+        for taken in 0..=READY_MAX / 2 {
+            assert_eq!(scheduler.take_left(), Left::default(), "{taken} are gone");
+            scheduler.next().expect("the slot of the one before is free");
+        }
+        assert_eq!(scheduler.take_left(), Left { lost: false, due: true });
+        assert_eq!(scheduler.take_left(), Left::default());
+    }
+
+    /// Were a debt kept while nothing waits, a tenant of long turns would pay for each with many rounds of the others.
+    #[test]
+    fn a_single_turn_waits_for_one_round_whatever_the_turn_before_it_took() {
+        let scheduler = Scheduler::new(1);
+        for n in 0..100 {
+            scheduler.push(FLOOD, session(n));
+        }
+        for n in 0..10 {
+            scheduler.push(QUIET, session(1_000 + n));
+            let mut waited = 0;
+            while let Some((tenant, _, slot)) = scheduler.next() {
+                slot.charge(if tenant == QUIET { 50 } else { 1 });
+                if tenant == QUIET {
+                    break;
+                }
+                waited += 1;
+            }
+            assert!(waited <= 2, "turn {n} waited for {waited}");
+        }
     }
 }

@@ -50,6 +50,10 @@ pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
 /// The most rows of one transaction, which bounds by how much one commit may lengthen the log.
 pub(crate) const GROUP_ROWS_MAX: usize = 1024;
 
+/// After so many groups of turns, one job of the bulk lane is served though turns wait: a sixteenth of the writer's groups
+/// is enough for erasures to come to an end, and little enough that no turn notices.
+pub(crate) const BULK_AFTER_GROUPS: usize = 16;
+
 /// The most batches that wait in a lane, and those of one tenant.
 pub(crate) const LANE_BATCHES_MAX: usize = 16_384;
 pub(crate) const TENANT_BATCHES_MAX: usize = 4_096;

@@ -77,6 +77,7 @@ claims! {
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
+    journal::runs_that_time_wakes_are_listed_by_their_time_in_pages_and_none_of_what_is_erased,
     budget::a_call_is_reserved_with_its_entry_and_settled_with_its_answer,
     budget::a_batch_that_a_budget_has_no_room_for_leaves_no_row,
     budget::two_runs_do_not_both_get_the_last_of_a_budget,

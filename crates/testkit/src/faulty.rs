@@ -326,7 +326,7 @@ impl Store for FaultyStore {
         fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
         fn token(operator: &'a Operator, hash: Digest) -> Option<TokenOwner>;
         fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a Operator, page: Page<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;

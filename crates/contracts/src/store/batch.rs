@@ -28,7 +28,7 @@ pub enum Lane {
     /// Turns, input and whatever somebody waits for.
     #[default]
     Turn,
-    /// Imports and erasure: served when no turn waits.
+    /// Imports and erasure: served when no turn waits, or now and then between many.
     Bulk,
 }
 

@@ -81,8 +81,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         page: Page<(TenantId, RunId)>,
     ) -> Read<'a, Vec<OpenRun>>;
 
-    /// Lists parked runs that are woken by time, the earliest first.
-    fn parked_runs<'a>(&'a self, operator: &'a Operator, limit: usize) -> Read<'a, Vec<OpenRun>>;
+    /// Lists parked runs that are woken by time, the earliest first, then in the order of tenant and run. None of an agent
+    /// that is being erased.
+    fn parked_runs<'a>(
+        &'a self,
+        operator: &'a Operator,
+        page: Page<(Timestamp, TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>>;
 
     /// Lists sessions of running agents with waiting items and no active turn, in the order of tenant and session.
     fn pending_sessions<'a>(

@@ -40,6 +40,7 @@ mod ports;
 mod requests;
 mod rests;
 mod store;
+mod wakes;
 mod witness;
 mod world;
 

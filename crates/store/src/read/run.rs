@@ -1,5 +1,6 @@
 //! Runs.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
@@ -109,15 +110,22 @@ pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<
     Ok(runs)
 }
 
-/// Lists parked runs that are woken by time, of every tenant, the earliest first.
-pub(crate) fn parked(db: &Connection, most: usize) -> Found<Vec<OpenRun>> {
+/// Lists parked runs that are woken by time, of every tenant, the earliest first. The key of the table ends each row of
+/// the index, so a page begins where the one before ended.
+pub(crate) fn parked(db: &Connection, page: Page<(Timestamp, TenantId, RunId)>) -> Found<Vec<OpenRun>> {
+    let (wake_at, tenant, run) = match &page.after {
+        Some((at, tenant, run)) => (at.as_millisecond(), &tenant.as_bytes()[..], &run.as_bytes()[..]),
+        None => (i64::MIN, &FIRST[..], &FIRST[..]),
+    };
     let mut select = db.prepare_cached(concat!(
         "SELECT tenant, ",
         run_columns!(),
-        " FROM runs INDEXED BY runs_parked WHERE wake_at IS NOT NULL ORDER BY wake_at, tenant, run LIMIT ?1"
+        " FROM runs INDEXED BY runs_parked WHERE wake_at IS NOT NULL AND (wake_at, tenant, run) > (?1, ?2, ?3) \
+         AND EXISTS (SELECT 1 FROM agents a WHERE a.tenant = runs.tenant AND a.agent = runs.agent AND a.state <> 3) \
+         ORDER BY wake_at, tenant, run LIMIT ?4"
     ))?;
     let runs = select
-        .query_map([limit(&Page::<RunId>::first(most))], |row| {
+        .query_map(params![wake_at, tenant, run, limit(&page)], |row| {
             Ok(OpenRun {
                 tenant: TenantId::from_bytes(code::bytes(row, 0)?),
                 run: StoredRun::read(row, 1)?.run,

@@ -103,8 +103,12 @@ impl Store for SqliteStore {
         self.read(move |r| read::run::open(&r.db, page))
     }
 
-    fn parked_runs<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<OpenRun>> {
-        self.read(move |r| read::run::parked(&r.db, limit))
+    fn parked_runs<'a>(
+        &'a self,
+        _: &'a Operator,
+        page: Page<(jiff::Timestamp, TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        self.read(move |r| read::run::parked(&r.db, page))
     }
 
     fn pending_sessions<'a>(

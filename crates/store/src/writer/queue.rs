@@ -1,7 +1,8 @@
 //! The writer's queue: two lanes, and in each a share per tenant.
 //!
 //! A drain goes round the tenants, one job each, so a flooding tenant delays another by one group at most. The
-//! bulk lane is served only when no turn waits. Jobs of one tenant in one lane keep their order.
+//! bulk lane gives way to turns, but not for ever: after [`BULK_AFTER_GROUPS`] groups of turns that passed it, one job of
+//! it is served. Jobs of one tenant in one lane keep their order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,8 +18,8 @@ use dromia_contracts::store::{Batch, Commit, Lane, ReadError};
 
 use crate::apply::Size;
 use crate::config::{
-    GROUP_BATCHES_MAX, GROUP_BYTES_MAX, LANE_BATCHES_MAX, LANE_BYTES_MAX, TENANT_BATCHES_MAX,
-    TENANT_BYTES_MAX,
+    BULK_AFTER_GROUPS, GROUP_BATCHES_MAX, GROUP_BYTES_MAX, LANE_BATCHES_MAX, LANE_BYTES_MAX,
+    TENANT_BATCHES_MAX, TENANT_BYTES_MAX,
 };
 
 /// Work for the writer.
@@ -108,7 +109,27 @@ pub(crate) struct Queue {
 struct State {
     turn: Jobs,
     bulk: Jobs,
+    /// How many groups of turns passed what waits in the bulk lane since it was served last.
+    passed: usize,
     closed: bool,
+}
+
+impl State {
+    /// Takes one group: of turns while any wait, but one job of the bulk lane once so many groups passed it.
+    fn take_group(&mut self, rows_max: usize, passed_max: usize) -> Vec<Job> {
+        let both_wait = !self.turn.ring.is_empty() && !self.bulk.ring.is_empty();
+        if both_wait && self.passed < passed_max {
+            self.passed += 1;
+            return self.turn.drain(rows_max, GROUP_BATCHES_MAX);
+        }
+        self.passed = 0;
+        if both_wait {
+            // One, and not a whole group: turns wait behind it.
+            return self.bulk.drain(rows_max, 1);
+        }
+        let lane = if self.turn.ring.is_empty() { &mut self.bulk } else { &mut self.turn };
+        lane.drain(rows_max, GROUP_BATCHES_MAX)
+    }
 }
 
 impl Queue {
@@ -131,6 +152,11 @@ impl Queue {
 
     /// Waits for work and takes one group of it.
     pub(crate) fn next(&self, wait: Duration, rows_max: usize) -> Next {
+        self.next_passing(wait, rows_max, BULK_AFTER_GROUPS)
+    }
+
+    /// The same, with the most groups of turns that pass what waits in the bulk lane.
+    fn next_passing(&self, wait: Duration, rows_max: usize, passed_max: usize) -> Next {
         let state = self.lock();
         let (mut state, _) = self
             .changed
@@ -138,8 +164,7 @@ impl Queue {
                 state.turn.ring.is_empty() && state.bulk.ring.is_empty() && !state.closed
             })
             .unwrap_or_else(PoisonError::into_inner);
-        let lane = if state.turn.ring.is_empty() { &mut state.bulk } else { &mut state.turn };
-        let group = lane.drain(rows_max);
+        let group = state.take_group(rows_max, passed_max);
         match (group.is_empty(), state.closed) {
             (false, _) => Next::Group(group),
             (true, false) => Next::Idle,
@@ -209,10 +234,10 @@ impl Jobs {
         true
     }
 
-    fn drain(&mut self, rows_max: usize) -> Vec<Job> {
+    fn drain(&mut self, rows_max: usize, jobs_max: usize) -> Vec<Job> {
         let mut group = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
-        while group.len() < GROUP_BATCHES_MAX {
+        while group.len() < jobs_max {
             let Some(tenant) = self.ring.front().copied() else { break };
             let Some((job, size)) = self.tenants.get(&tenant).and_then(|share| share.jobs.front()) else {
                 self.forget(tenant);
@@ -258,5 +283,75 @@ impl Jobs {
     fn take_all(&mut self) -> impl Iterator<Item = Job> + use<> {
         let taken = std::mem::take(self);
         taken.tenants.into_values().flat_map(|share| share.jobs).map(|(job, _)| job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+    const OTHER: TenantId = TenantId::from_bytes([2; 16]);
+
+    fn write(tenant: TenantId, lane: Lane) -> Job {
+        let mut batch = Batch::new(tenant);
+        batch.lane = lane;
+        Job::Write(Write { batch, ack: oneshot::channel().0 })
+    }
+
+    fn erase(tenant: TenantId) -> Job {
+        Job::Erase { tenant, agent: AgentId::from_bytes([3; 16]), ack: oneshot::channel().0 }
+    }
+
+    fn lanes(next: Next) -> Vec<Lane> {
+        match next {
+            Next::Group(group) => group.iter().map(Job::lane).collect(),
+            other => panic!("work waits: {other:?}"),
+        }
+    }
+
+    /// Keeps a turn waiting all the time. Returns behind how many groups of turns each page of an erasure is served.
+    fn served_behind(pages: usize, passed_max: usize) -> Vec<usize> {
+        let queue = Queue::default();
+        for _ in 0..pages {
+            queue.push(erase(OTHER)).expect("there is room");
+        }
+        let (mut behind, mut passed) = (Vec::new(), 0);
+        for _ in 0..1_000 {
+            queue.push(write(TENANT, Lane::Turn)).expect("there is room");
+            match lanes(queue.next_passing(Duration::ZERO, 1024, passed_max)).as_slice() {
+                [Lane::Bulk] => behind.push(std::mem::take(&mut passed)),
+                turns => {
+                    assert!(turns.iter().all(|lane| *lane == Lane::Turn), "{turns:?}");
+                    passed += 1;
+                }
+            }
+        }
+        behind
+    }
+
+    #[test]
+    fn an_erasure_goes_on_while_turns_never_end() {
+        assert_eq!(served_behind(3, BULK_AFTER_GROUPS), [BULK_AFTER_GROUPS; 3]);
+    }
+
+    /// Planted fault: a bulk lane that is served only where no turn waits.
+    #[test]
+    fn a_bulk_lane_that_does_not_age_is_caught() {
+        assert_eq!(served_behind(3, usize::MAX), Vec::<usize>::new(), "nothing notices it");
+    }
+
+    #[test]
+    fn of_what_has_waited_long_one_job_is_served_and_all_of_it_where_no_turn_waits() {
+        let queue = Queue::default();
+        for _ in 0..3 {
+            queue.push(write(OTHER, Lane::Bulk)).expect("there is room");
+        }
+        queue.push(write(TENANT, Lane::Turn)).expect("there is room");
+        queue.push(write(TENANT, Lane::Turn)).expect("there is room");
+        assert_eq!(lanes(queue.next_passing(Duration::ZERO, 1024, 0)), [Lane::Bulk]);
+        assert_eq!(lanes(queue.next_passing(Duration::ZERO, 1024, 1)), [Lane::Turn; 2]);
+        assert_eq!(lanes(queue.next(Duration::ZERO, 1024)), [Lane::Bulk; 2]);
+        assert!(matches!(queue.next(Duration::ZERO, 1024), Next::Idle));
     }
 }

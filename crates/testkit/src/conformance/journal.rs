@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use dromia_contracts::Digest;
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Mutation, Page, Refusal, RunFilter, RunTakeover, Store};
+use dromia_contracts::store::{
+    AgentStateSet, Mutation, OpenRun, Page, Refusal, RunFilter, RunTakeover, Store,
+};
 
 use super::scene::{Scene, append, at, completed, input, model_called, model_replied, signal_taken};
 
@@ -168,4 +171,47 @@ pub(super) async fn a_run_that_has_not_ended_is_open(store: Arc<dyn Store>) {
     let filter = RunFilter { status: Some(RunStatus::Parked), ..RunFilter::default() };
     let parked = owner.store.runs(&owner.scope(), filter, Page::first(9)).await.expect("a read");
     assert_eq!(parked.iter().map(|run| run.head.wake_at).collect::<Vec<_>>(), [Some(at(60_000))]);
+}
+
+pub(super) async fn runs_that_time_wakes_are_listed_by_their_time_in_pages_and_none_of_what_is_erased(
+    store: Arc<dyn Store>,
+) {
+    let (mut scenes, mut expected) = (Vec::new(), Vec::new());
+    for (seed, wakes) in [(1, 2_000), (2, 1_000), (3, 1_000), (4, 3_000)] {
+        let scene = Scene::open(Arc::clone(&store), seed).await;
+        let run = scene.turn(0).await;
+        let mut rests = append(run, 1, 2, vec![model_called(2)], RunStatus::Parked);
+        rests.head.wake_at = Some(at(wakes));
+        scene.done(scene.batch().with(Mutation::RunAppend(rests))).await;
+        expected.push((at(wakes), scene.tenant, run));
+        scenes.push(scene);
+    }
+    // A run that goes on and one that no time wakes are not among them.
+    Scene::open(Arc::clone(&store), 5).await.turn(0).await;
+    let rests = Scene::open(Arc::clone(&store), 6).await;
+    let mut paused = append(rests.turn(0).await, 1, 2, vec![model_called(2)], RunStatus::Parked);
+    paused.head.wake_at = None;
+    rests.done(rests.batch().with(Mutation::RunAppend(paused))).await;
+    expected.sort_unstable();
+    let parked = |page| {
+        let store = Arc::clone(&store);
+        async move {
+            let rows = store.parked_runs(&Scene::operator(), page).await.expect("a read");
+            let place = |row: &OpenRun| Some((row.run.head.wake_at?, row.tenant, row.run.id));
+            rows.iter().filter_map(place).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(parked(Page::first(9)).await, expected);
+    for read in 0..=expected.len() {
+        let after = read.checked_sub(1).map(|last| expected[last]);
+        assert_eq!(parked(Page { after, limit: 9 }).await, expected[read..], "after {read}");
+        let one = expected.len().min(read + 1);
+        assert_eq!(parked(Page { after, limit: 1 }).await, expected[read..one], "one after {read}");
+    }
+    let gone = &scenes[0];
+    let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
+    let mark = Mutation::AgentStateSet(AgentStateSet { agent: gone.agent, from, to });
+    gone.done(gone.batch().with(mark)).await;
+    expected.retain(|(_, tenant, _)| *tenant != gone.tenant);
+    assert_eq!(parked(Page::first(9)).await, expected);
 }

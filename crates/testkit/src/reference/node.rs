@@ -72,15 +72,16 @@ impl State {
     }
 
     /// Lists parked runs that time wakes, the earliest first.
-    pub(super) fn parked_runs(&self, limit: usize) -> Vec<OpenRun> {
+    pub(super) fn parked_runs(&self, asked: Page<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun> {
         let runs = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let parked = rows.runs.values().filter(|run| run.head.wake_at.is_some());
-            parked.map(|run| OpenRun { tenant: *tenant, run: run.clone() })
+            let seen = |id| rows.agents.get(id).is_some_and(|agent| agent.state != AgentState::Deleting);
+            let seen = rows.runs.values().filter(move |run| seen(&run.agent));
+            let parked = seen.filter_map(|run| Some((run.head.wake_at?, run)));
+            parked.map(|(at, run)| ((at, *tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
-        let mut runs: Vec<OpenRun> = runs.collect();
-        runs.sort_by_key(|open| (open.run.head.wake_at, open.tenant, open.run.id));
-        runs.truncate(limit.min(Page::<RunId>::LIMIT_MAX));
-        runs
+        let mut runs: Vec<_> = runs.collect();
+        runs.sort_by_key(|(place, _)| *place);
+        page(runs.into_iter(), asked, false)
     }
 
     /// Lists sessions with waiting items and no active turn.

@@ -106,8 +106,12 @@ impl Store for ReferenceStore {
         answer(self.state().open_runs(asked))
     }
 
-    fn parked_runs<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<OpenRun>> {
-        answer(self.state().parked_runs(limit))
+    fn parked_runs<'a>(
+        &'a self,
+        _: &'a Operator,
+        asked: Page<(jiff::Timestamp, TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        answer(self.state().parked_runs(asked))
     }
 
     fn pending_sessions<'a>(

@@ -442,7 +442,11 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn parked_runs<'a>(&'a self, _: &'a Operator, _: usize) -> Read<'a, Vec<OpenRun>> {
+    fn parked_runs<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: Page<(Timestamp, TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
         not_asked()
     }
 

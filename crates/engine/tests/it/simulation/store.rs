@@ -53,6 +53,8 @@ pub(crate) struct Weather {
     held_back: Mutex<Vec<Batch>>,
     /// What the next takeovers are answered.
     refusals: Mutex<Vec<Refusal>>,
+    /// Whether no page of an erasure is ever answered.
+    endless: AtomicBool,
     /// The kind and version under which every `model_called` is read, as if a newer program had written it.
     foreign: Mutex<Option<(&'static str, u16)>>,
     /// Whether the next read panics, and whether each one of a journal does.
@@ -80,6 +82,7 @@ impl Weather {
             deadly,
             held_back: Mutex::default(),
             refusals: Mutex::default(),
+            endless: AtomicBool::new(false),
             foreign: Mutex::default(),
             read_panics: AtomicBool::new(false),
             journal_panics: AtomicBool::new(false),
@@ -119,6 +122,11 @@ impl Weather {
     /// Refuses the next takeovers, the last refusal first.
     pub(crate) fn refuse_takeovers(&self, refusals: Vec<Refusal>) {
         *self.refusals.lock().expect("no test panics in here") = refusals;
+    }
+
+    /// Answers no page of an erasure from now on.
+    pub(crate) fn erase_for_ever(&self) {
+        self.endless.store(true, Ordering::SeqCst);
     }
 
     /// Shows every `model_called` as an entry of another kind or version.
@@ -337,7 +345,7 @@ impl Store for Weather {
         fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
         fn token(operator: &'a Operator, hash: Digest) -> Option<TokenOwner>;
         fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a Operator, page: Page<(jiff::Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn tokens(scope: &'a Scope, name: Option<&'a str>, page: Page<TokenId>) -> Vec<Token>;
@@ -362,7 +370,6 @@ impl Store for Weather {
         fn pin(scope: &'a Scope, digest: Digest) -> Option<Bytes>;
         fn state(scope: &'a Scope, session: SessionId, page: Page<&'a str>) -> Vec<StateEntry>;
         fn state_entry(scope: &'a Scope, session: SessionId, name: &'a str) -> Option<StateEntry>;
-        fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);
         fn delivery(scope: &'a Scope, delivery: DeliveryId) -> Option<DeliveryRecord>;
         fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
         fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
@@ -376,6 +383,22 @@ impl Store for Weather {
         fn capabilities(scope: &'a Scope, page: Page<CapabilityId>) -> Vec<Capability>;
         fn file_label(scope: &'a Scope, agent: AgentId, path: &'a str) -> KnownFile;
         fn file_labels(scope: &'a Scope, agent: AgentId, page: Page<&'a str>) -> Vec<(String, FileLabel)>;
+    }
+
+    fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)> {
+        Box::pin(async move {
+            self.delay().await;
+            if self.endless.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            if self.storms(150) {
+                self.witness.book().losses += 1;
+                return Err(ReadError::Unavailable { cause: "a storm".to_owned() });
+            }
+            let answer = self.below.erase_agent_page(scope, agent).await;
+            self.delay().await;
+            answer
+        })
     }
 
     fn session_tail<'a>(

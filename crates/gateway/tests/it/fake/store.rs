@@ -99,7 +99,11 @@ impl Store for Rooms {
         ready(page(&self.lock().tenants, &wanted, |tenant| tenant.id))
     }
 
-    fn parked_runs<'a>(&'a self, _: &'a Operator, _: usize) -> Read<'a, Vec<OpenRun>> {
+    fn parked_runs<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: Page<(jiff::Timestamp, TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
         ready(Vec::new())
     }
 

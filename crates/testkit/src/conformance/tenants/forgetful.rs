@@ -157,7 +157,7 @@ impl Store for Forgetful {
         fn tenants(operator: &'a Operator, page: Page<TenantId>) -> Vec<Tenant>;
         fn tenant_by_handle(operator: &'a Operator, handle: &'a Handle) -> Option<Tenant>;
         fn open_runs(operator: &'a Operator, page: Page<(TenantId, RunId)>) -> Vec<OpenRun>;
-        fn parked_runs(operator: &'a Operator, limit: usize) -> Vec<OpenRun>;
+        fn parked_runs(operator: &'a Operator, page: Page<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun>;
         fn pending_sessions(operator: &'a Operator, page: Page<(TenantId, SessionId)>) -> Vec<PendingSession>;
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn cooling_approvals(operator: &'a Operator, open_at: Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;

@@ -1,0 +1,104 @@
+//! Erasures that no caller counts: of agents that were marked in an earlier life, or whose caller gave up.
+//!
+//! They run beside the janitor and not in it: a page of an erasure waits behind the turns of every tenant, an agent may
+//! have any number of pages, and a parked run waits for none of them. Each has a task of its own, a tenant has one at a
+//! time, and all together are bounded. What fails is begun again by the next look for lost runs, behind all others.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dromia_contracts::store::ReadError;
+use dromia_contracts::{AgentId, TenantId};
+
+use crate::config::ERASURES_MAX;
+use crate::core::Core;
+
+/// What the engine erases by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Erasures {
+    begun: Mutex<Begun>,
+    /// One has come to its end, so another may begin.
+    has_ended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Begun {
+    running: BTreeMap<TenantId, AgentId>,
+    /// Which was begun last; those behind it are next.
+    last: Option<(TenantId, AgentId)>,
+}
+
+impl Erasures {
+    /// Tells, once, whether one has come to its end.
+    pub(crate) fn take_ended(&self) -> bool {
+        self.has_ended.swap(false, Ordering::AcqRel)
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        // A map and a place: nothing that a panic could leave half done.
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An erasure and its place among those that run; the place is free again when it is dropped.
+#[derive(Debug)]
+struct Erasure {
+    core: Arc<Core>,
+    tenant: TenantId,
+    agent: AgentId,
+}
+
+impl Erasure {
+    fn begin(core: &Arc<Core>, tenant: TenantId, agent: AgentId) -> Option<Self> {
+        let mut begun = core.erasures.begun();
+        if begun.running.len() >= ERASURES_MAX || begun.running.contains_key(&tenant) {
+            return None;
+        }
+        begun.running.insert(tenant, agent);
+        begun.last = Some((tenant, agent));
+        Some(Self { core: Arc::clone(core), tenant, agent })
+    }
+
+    async fn run(self) {
+        let (core, agent) = (Arc::clone(&self.core), self.agent);
+        let erased = core.erase(self.tenant, agent).await;
+        drop(self);
+        match erased {
+            Ok(_) => {
+                core.erasures.has_ended.store(true, Ordering::Release);
+                core.janitor.notify_one();
+            }
+            Err(fault) => {
+                tracing::warn!(%agent, %fault, "erasing an agent must go on later");
+                core.request_rescan();
+            }
+        }
+    }
+}
+
+impl Drop for Erasure {
+    fn drop(&mut self) {
+        self.core.erasures.begun().running.remove(&self.tenant);
+    }
+}
+
+impl Core {
+    /// Begins the erasures that were left, as many as may run; each end asks for the next.
+    pub(crate) async fn erase_left(self: &Arc<Self>) -> Result<(), ReadError> {
+        let mut left = self.ports.store.deleting_agents(&self.operator()).await?;
+        left.sort_unstable();
+        let last = self.erasures.begun().last;
+        let next = left.partition_point(|one| Some(*one) <= last);
+        left.rotate_left(next);
+        for (tenant, agent) in left {
+            if self.is_erasing(agent) {
+                continue;
+            }
+            if let Some(erasure) = Erasure::begin(self, tenant, agent) {
+                self.ports.runtime.spawn.spawn(Box::pin(erasure.run()));
+            }
+        }
+        Ok(())
+    }
+}

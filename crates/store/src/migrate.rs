@@ -36,6 +36,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "approvals", sql: include_str!("schema/0009_approvals.sql") },
     Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql") },
     Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql") },
+    Migration { name: "imports", sql: include_str!("schema/0012_imports.sql") },
 ];
 
 /// What opening a directory would do to it.

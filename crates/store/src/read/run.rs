@@ -6,9 +6,17 @@ use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::store::{OpenRun, Page, RunFilter};
 
+use super::session::is_importing;
 use super::{FIRST, Found, LAST, View, limit};
 use crate::code::{self, Code as _};
 use crate::row::{StoredRun, run_columns};
+
+/// Holds for runs of sessions that no import fills.
+macro_rules! there {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM imports i WHERE i.tenant = runs.tenant AND i.session = runs.session)"
+    };
+}
 
 /// Reads a run's row, for whoever knows already that its agent is found.
 pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
@@ -22,7 +30,11 @@ pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option
 
 pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
     match row(db, view.tenant, run)? {
-        Some(found) if view.finds(db, found.run.agent)? => Ok(Some(found)),
+        Some(found)
+            if view.finds(db, found.run.agent)? && !is_importing(db, view.tenant, found.run.session)? =>
+        {
+            Ok(Some(found))
+        }
         _ => Ok(None),
     }
 }
@@ -68,7 +80,9 @@ pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<Ru
             "SELECT ",
             run_columns!(),
             " FROM runs WHERE tenant = ?1 AND run < ?2{} AND EXISTS (SELECT 1 FROM agents a \
-              WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) ORDER BY run DESC LIMIT ?6"
+              WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) AND ",
+            there!(),
+            " ORDER BY run DESC LIMIT ?6"
         ),
         conditions
     ))?;
@@ -95,8 +109,9 @@ pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<
     let mut select = db.prepare_cached(concat!(
         "SELECT tenant, ",
         run_columns!(),
-        " FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) \
-         ORDER BY tenant, run LIMIT ?3"
+        " FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) AND ",
+        there!(),
+        " ORDER BY tenant, run LIMIT ?3"
     ))?;
     let runs = select
         .query_map(params![tenant, run, limit(&page)], |row| {
@@ -114,7 +129,9 @@ pub(crate) fn parked(db: &Connection, most: usize) -> Found<Vec<OpenRun>> {
     let mut select = db.prepare_cached(concat!(
         "SELECT tenant, ",
         run_columns!(),
-        " FROM runs INDEXED BY runs_parked WHERE wake_at IS NOT NULL ORDER BY wake_at, tenant, run LIMIT ?1"
+        " FROM runs INDEXED BY runs_parked WHERE wake_at IS NOT NULL AND ",
+        there!(),
+        " ORDER BY wake_at, tenant, run LIMIT ?1"
     ))?;
     let runs = select
         .query_map([limit(&Page::<RunId>::first(most))], |row| {

@@ -26,6 +26,7 @@ fn of_the_second_schema(dir: &std::path::Path) {
          DROP TABLE audit_before;
          DROP TABLE capabilities;
          DROP TABLE file_labels;
+         DROP TABLE imports;
          DROP TABLE approvals;
          DROP TABLE approval_rules;
          DROP TABLE tokens;

@@ -65,7 +65,10 @@ impl State {
     /// Lists runs that have not ended.
     pub(super) fn open_runs(&self, asked: Page<(TenantId, RunId)>) -> Vec<OpenRun> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let open = rows.runs.values().filter(|run| !run.head.status.is_terminal());
+            let open = rows
+                .runs
+                .values()
+                .filter(|run| !run.head.status.is_terminal() && !rows.imports.contains(&run.session));
             open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
         page(rows, asked, false)
@@ -74,7 +77,10 @@ impl State {
     /// Lists parked runs that time wakes, the earliest first.
     pub(super) fn parked_runs(&self, limit: usize) -> Vec<OpenRun> {
         let runs = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let parked = rows.runs.values().filter(|run| run.head.wake_at.is_some());
+            let parked = rows
+                .runs
+                .values()
+                .filter(|run| run.head.wake_at.is_some() && !rows.imports.contains(&run.session));
             parked.map(|run| OpenRun { tenant: *tenant, run: run.clone() })
         });
         let mut runs: Vec<OpenRun> = runs.collect();
@@ -91,6 +97,7 @@ impl State {
                 session.head.active.is_none()
                     && session.head.last > session.head.taken
                     && running(&session.agent)
+                    && !rows.imports.contains(&session.id)
             });
             pending.map(|session| {
                 let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };

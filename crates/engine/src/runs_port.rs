@@ -67,8 +67,9 @@ impl Runs for Engine {
         agent: AgentId,
         file: Vec<u8>,
         labels: ImportLabels,
+        copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
-        Box::pin(async move { self.core.import(&scope, agent, &file, labels).await })
+        Box::pin(async move { self.core.import(&scope, agent, &file, labels, copy.as_deref()).await })
     }
 
     fn tenant_create(

@@ -1,5 +1,7 @@
 //! `session`: look at conversations, and carry them in and out.
 
+use std::time::Duration;
+
 use dromia_api::agent::Agent;
 use dromia_api::session::{Imported, Session, Transcript, Turn};
 use dromia_api::{AgentState, List};
@@ -9,10 +11,13 @@ use serde::Serialize;
 use super::{Cli, listing, print_list};
 use crate::args;
 use crate::client::encoded;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Outcome, Standing};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
 use crate::saved::save;
+
+/// How long a file may take to be read in; a large one is written in many parts.
+const IMPORT: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
@@ -41,12 +46,29 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             let file =
                 std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
-            let path = format!("/v1/sessions/import?agent={}{trust}", encoded(&agent));
-            let imported: Imported = cli.client.post_bytes(&path, file).await?;
+            let copy = import.copy.as_deref().map_or_else(String::new, |name| format!("&copy={}", encoded(name)));
+            let path = format!("/v1/sessions/import?agent={}{trust}{copy}", encoded(&agent));
+            let imported = cli.client.post_bytes(&path, file, cli.patience(IMPORT)).await;
+            let imported: Imported = imported.map_err(again)?;
             output.show(&imported, |imported| imported.session.to_string())?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// Says how an import stands whose answer did not come.
+fn again(why: Error) -> Error {
+    if !matches!(why, Error::Severed(_) | Error::Late { .. }) {
+        return why;
+    }
+    Error::under_way(
+        why,
+        Standing {
+            known: "the session is there whole or not at all".to_owned(),
+            next: "run the same command again: it goes on where the import stopped, and makes no second session"
+                .to_owned(),
+        },
+    )
 }
 
 /// A session and what was said in it.

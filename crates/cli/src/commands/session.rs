@@ -46,7 +46,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             let file =
                 std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
-            let copy = import.copy.as_deref().map_or_else(String::new, |name| format!("&copy={}", encoded(name)));
+            let copy =
+                import.copy.as_deref().map_or_else(String::new, |name| format!("&copy={}", encoded(name)));
             let path = format!("/v1/sessions/import?agent={}{trust}{copy}", encoded(&agent));
             let imported = cli.client.post_bytes(&path, file, cli.patience(IMPORT)).await;
             let imported: Imported = imported.map_err(again)?;
@@ -65,8 +66,9 @@ fn again(why: Error) -> Error {
         why,
         Standing {
             known: "the session is there whole or not at all".to_owned(),
-            next: "run the same command again: it goes on where the import stopped, and makes no second session"
-                .to_owned(),
+            next:
+                "run the same command again: it goes on where the import stopped, and makes no second session"
+                    .to_owned(),
         },
     )
 }

@@ -154,11 +154,10 @@ fn unfinished(fault: Fault) -> Fault {
 }
 
 pub(super) fn not_imported() -> Fault {
-    Fault::new(
-        ErrorCode::InvalidRequest,
-        "the session could not be imported: its agent must be running",
-    )
-    .with_hint("once the agent runs, import the same file again; until then nothing of the session is there")
+    Fault::new(ErrorCode::InvalidRequest, "the session could not be imported: its agent must be running")
+        .with_hint(
+            "once the agent runs, import the same file again; until then nothing of the session is there",
+        )
 }
 
 #[cfg(test)]

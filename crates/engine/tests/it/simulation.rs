@@ -17,6 +17,7 @@
 //! | E7 (opinions) | what cannot be undone begins only where a second model agrees, and each question is paid for | `an_opinion_that_is_not_asked_for_is_caught` in `opinions.rs` |
 //! | labels (past) | an earlier turn taints a later one only where what it told is read again | `a_body_read_again_that_is_trusted_is_caught` in `past.rs` |
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
+//! | imports | an import is whole or not there, whatever commit of it breaks | `an_import_that_is_shown_half_is_caught` in `imports.rs` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -26,6 +27,7 @@ mod approvals;
 mod budgets;
 mod check;
 mod clients;
+mod imports;
 mod kills;
 mod live;
 mod opinions;

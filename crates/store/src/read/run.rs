@@ -28,13 +28,17 @@ pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option
     Ok(found)
 }
 
-pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
+/// Finds a run, also one that an import writes still: the audit tells of every entry that is durable.
+pub(super) fn kept(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
     match row(db, view.tenant, run)? {
-        Some(found)
-            if view.finds(db, found.run.agent)? && !is_importing(db, view.tenant, found.run.session)? =>
-        {
-            Ok(Some(found))
-        }
+        Some(found) if view.finds(db, found.run.agent)? => Ok(Some(found)),
+        _ => Ok(None),
+    }
+}
+
+pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
+    match kept(db, view, run)? {
+        Some(found) if !is_importing(db, view.tenant, found.run.session)? => Ok(Some(found)),
         _ => Ok(None),
     }
 }

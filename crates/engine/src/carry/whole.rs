@@ -7,7 +7,7 @@
 //! session. Nothing here says what is in a file.
 
 use dromia_contracts::runs::ImportLabels;
-use dromia_contracts::session::SessionKey;
+use dromia_contracts::session::{IMPORT, SessionKey};
 use dromia_contracts::store::{Batch, Commit, Lane, Mutation, Refusal, SessionOpen};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use jiff::SignedDuration;
@@ -78,7 +78,7 @@ pub(super) fn key(file: &[u8], labels: ImportLabels, copy: Option<&str>, actor: 
     hasher.update(b"dromia import").update(&[WAY, believes, u8::from(copy.is_some())]);
     hasher.update(blake3::hash(file).as_bytes()).update(copy.unwrap_or_default().as_bytes());
     let channel = Digest::from_bytes(*hasher.finalize().as_bytes()).to_string();
-    SessionKey { platform: "import".to_owned(), channel, actor }
+    SessionKey { platform: IMPORT.to_owned(), channel, actor }
 }
 
 /// Begins a batch of an import.

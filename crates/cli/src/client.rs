@@ -107,10 +107,15 @@ impl Client {
         self.whole(request, patience).await
     }
 
-    pub(crate) async fn post_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Outcome<T> {
+    pub(crate) async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Outcome<T> {
         let mut request = self.request(Method::POST, path);
         request.body = body.into();
-        parse(&self.whole(request, self.patience).await?.1)
+        parse(&self.whole(request, patience).await?.1)
     }
 
     pub(crate) async fn get_bytes(&self, path: &str) -> Outcome<Bytes> {

@@ -320,14 +320,16 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Writes a session into one versioned file: transcript, tool history, bodies and custom state.
     fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>>;
 
-    /// Reads such a file into a new session of an agent. Whoever may import may vouch for the file's labels; the caller
-    /// makes sure of the former.
+    /// Reads such a file into a new session of an agent, which is there whole or not at all. The same file, labels and name
+    /// of a copy give the same session, so a try that broke off is repeated and goes on. Whoever may import may vouch for the
+    /// file's labels; the caller makes sure of the former.
     fn import(
         &self,
         scope: Scope,
         agent: AgentId,
         file: Vec<u8>,
         labels: ImportLabels,
+        copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>>;
 
     /// Registers a tenant and its first credential, which may do everything in it, in one commit: there is never a

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentId, ItemId, RunId, SessionId};
 use crate::scope::Actor;
 
+/// The platform of sessions that came as files. What an import fills is found by its key, so no client opens a session under one.
+pub const IMPORT: &str = "import";
+
 /// Where a conversation takes place and with whom. With tenant and agent it finds the session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

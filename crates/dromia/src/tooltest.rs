@@ -180,7 +180,8 @@ impl Bench {
             channel: "tool-test".to_owned(),
             actor: scope.actor().clone(),
         };
-        let open = Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes: false });
+        let open =
+            Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes: false, importing: false });
         match house.store.commit(Batch::new(tenant.id).with(open)).await {
             Commit::Done(_) => {}
             other => return Err(anyhow::anyhow!("{other:?}")).context("failed to open a session to test in"),

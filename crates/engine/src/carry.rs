@@ -4,10 +4,11 @@
 //! Only closed runs are carried, so the file is cut at a unit border. An import copies: the new session, its
 //! runs and its items get ids of their own, and nothing refers to where they came from. A reader refuses a file
 //! of a newer version or with an entry it does not know, before it writes anything. It takes no label at its word unless
-//! whoever imports vouches for the file.
+//! whoever imports vouches for the file. A session is imported whole or is not there.
 
 mod doubt;
 mod file;
+mod whole;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,22 +17,22 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
-use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::runs::ImportLabels;
-use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
-    Batch, Claim, Commit, InboxPut, ItemKey, Lane, Mutation, NewEntry, Page, RunAppend, SessionOpen,
-    StateEntry, StatePut,
+    Claim, InboxPut, ItemKey, Mutation, NewEntry, Page, RunAppend, StateEntry, StatePut,
 };
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
+use jiff::Timestamp;
 
 use self::doubt::doubt_entries;
 use self::file::{FORMAT, File, FileEntry, FileItem, FileRun, FileState, Text, VERSION, read_file};
+use self::whole::{Filling, Opened, bulk, not_imported};
 use crate::agents::read_fault;
 use crate::answering;
 use crate::core::Core;
 use crate::recover::journal;
-use crate::refusal::{commit_fault, session_not_found};
+use crate::refusal::session_not_found;
 use crate::state::{RunState, apply};
 
 /// Entries and bytes of one batch of an import; the limits of a batch leave room for the rest.
@@ -127,13 +128,15 @@ impl Core {
         Ok(FileRun { id: run, entries })
     }
 
-    /// Reads such a file into a new session of an agent.
+    /// Reads such a file into a new session of an agent. The same file under the same name of a copy gives the same session,
+    /// also where an earlier try broke off.
     pub(crate) async fn import(
         self: &Arc<Self>,
         scope: &Scope,
         agent: AgentId,
         bytes: &[u8],
         labels: ImportLabels,
+        copy: Option<&str>,
     ) -> Result<SessionId, Fault> {
         let agent = self.snapshot(scope, agent).await?;
         // A paused agent would take the short runs and refuse the first long one.
@@ -147,38 +150,12 @@ impl Core {
             file.items.iter().try_for_each(FileItem::check)?;
             runs.iter_mut().try_for_each(|(_, entries)| doubt_entries(entries))?;
         }
-        let session = self.ports.runtime.session_id();
-        let key =
-            SessionKey { platform: "import".to_owned(), channel: session.to_string(), actor: file.key.actor };
-        let at = self.ports.runtime.clock.now();
-        let bulk = || Batch { lane: Lane::Bulk, ..Batch::new(scope.tenant()) };
-        let opened = Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes });
-        let mut open = bulk().with(opened);
-        if believes {
-            // By itself: whoever vouches for the labels wrote none of the custom state by hand.
-            let vouched = std::mem::replace(&mut open, bulk()).wanted_by(scope.actor(), at);
-            self.import_commit(vouched).await?;
-        }
-        let mut bytes = 0;
-        for state in file.state {
-            let value = state.value.bytes()?;
-            bytes += value.len();
-            if bytes > CHUNK_BYTES || open.mutations.len() > CHUNK_ENTRIES {
-                let full = std::mem::replace(&mut open, bulk());
-                self.import_commit(full).await?;
-                bytes = value.len();
-            }
-            open.mutations.push(Mutation::StatePut(StatePut {
-                session,
-                name: state.name,
-                expected: None,
-                value,
-                at,
-            }));
-        }
-        if !open.mutations.is_empty() {
-            self.import_commit(open).await?;
-        }
+        let key = whole::key(bytes, labels, copy, file.key.actor);
+        let mut filling = match self.import_open(scope, agent, key, believes).await? {
+            Opened::Whole(session) => return Ok(session),
+            Opened::Begun(filling) => filling,
+        };
+        self.import_state(scope, filling.session, file.opened_at, file.state).await?;
         let mut items: HashMap<RunId, Vec<FileItem>> = HashMap::new();
         for item in file.items {
             items.entry(item.taken_by).or_default().push(item);
@@ -198,30 +175,57 @@ impl Core {
                 taken.push((item, key));
             }
             let count = taken.len() as u64;
-            let new = self.import_run(scope, agent, session, after, taken, entries).await?;
+            let new = self.import_run(scope, agent, &mut filling, after, taken, entries).await?;
             renamed.insert(old, new);
             after += count;
         }
-        Ok(session)
+        // By itself, so that it stands only behind all the others.
+        self.import_commit(bulk(scope).with(Mutation::ImportEnd(filling.session))).await?;
+        Ok(filling.session)
     }
 
-    /// Writes one closed run. Until its last entries are durable its row says `held`, so that a crash in between
-    /// leaves a run that nobody continues.
+    /// Writes the custom state. Its time is the file's, so that a try that is repeated finds what it wrote.
+    async fn import_state(
+        &self,
+        scope: &Scope,
+        session: SessionId,
+        at: Timestamp,
+        state: Vec<FileState>,
+    ) -> Result<(), Fault> {
+        let (mut batch, mut bytes) = (bulk(scope), 0);
+        for FileState { name, value } in state {
+            let value = value.bytes()?;
+            bytes += value.len();
+            let count = batch.mutations.len();
+            if count > 0 && (bytes > CHUNK_BYTES || count == CHUNK_ENTRIES) {
+                self.import_commit(std::mem::replace(&mut batch, bulk(scope))).await?;
+                bytes = value.len();
+            }
+            let expected = Some(0);
+            batch.mutations.push(Mutation::StatePut(StatePut { session, name, expected, value, at }));
+        }
+        if batch.mutations.is_empty() {
+            return Ok(());
+        }
+        self.import_commit(batch).await
+    }
+
+    /// Writes one closed run. After each commit its row says what its entries do, and nobody sees either: the session is
+    /// not there yet.
     async fn import_run(
         &self,
         scope: &Scope,
         agent: AgentId,
-        session: SessionId,
+        filling: &mut Filling,
         after: u64,
         items: Vec<(FileItem, Option<ItemKey>)>,
         mut entries: Vec<NewEntry>,
     ) -> Result<RunId, Fault> {
-        let run = self.ports.runtime.run_id();
-        let mut batch = Batch::new(scope.tenant());
-        batch.lane = Lane::Bulk;
+        let (session, run) = (filling.session, filling.run_id());
+        let mut batch = bulk(scope);
         let mut take = Vec::new();
         for (item, key) in items {
-            let id = self.ports.runtime.item_id();
+            let id = filling.item_id();
             take.push(id);
             batch.mutations.push(Mutation::InboxPut(InboxPut {
                 owner: InboxOwner::Session(session),
@@ -247,36 +251,18 @@ impl Core {
             for new in &chunk {
                 apply(&mut state, &new.entry);
             }
-            let head = match rest.peek() {
-                None => state.head(),
-                Some(_) => RunHead { status: RunStatus::Held, wake_at: None, ..state.head() },
-            };
+            let head = state.head();
             let batch = if let Some((mut batch, take)) = first.take() {
                 batch.claim = Some(Claim { session, agent, run, after, take, entries: chunk, head });
                 batch
             } else {
                 let append = RunAppend { run, epoch: 1, after: from, entries: chunk, head };
-                Batch { lane: Lane::Bulk, ..Batch::new(scope.tenant()).with(Mutation::RunAppend(append)) }
+                bulk(scope).with(Mutation::RunAppend(append))
             };
             self.import_commit(batch).await?;
         }
         Ok(run)
     }
-
-    async fn import_commit(&self, batch: Batch) -> Result<(), Fault> {
-        match self.ports.store.commit(batch).await {
-            Commit::Done(receipt) if receipt.claimed => Ok(()),
-            Commit::Done(_) => Err(not_imported()),
-            other => Err(commit_fault(other)),
-        }
-    }
-}
-
-fn not_imported() -> Fault {
-    Fault::new(
-        ErrorCode::InvalidRequest,
-        "the session could not be imported: its agent must be running, and nobody may write to it meanwhile",
-    )
 }
 
 /// How many state entries are read at a time; a value may be long.

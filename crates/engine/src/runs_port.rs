@@ -88,8 +88,11 @@ impl Runs for Engine {
         agent: AgentId,
         file: Vec<u8>,
         labels: ImportLabels,
+        copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
-        self.writing(move |core| async move { core.import(&scope, agent, &file, labels).await })
+        self.writing(
+            move |core| async move { core.import(&scope, agent, &file, labels, copy.as_deref()).await },
+        )
     }
 
     fn tenant_create(

@@ -191,7 +191,14 @@ impl Core {
             Found::Session(session) => *session,
             Found::New(key) | Found::Fresh(key) => {
                 let session = self.ports.runtime.session_id();
-                let open = SessionOpen { session, agent: agent.id, key: key.clone(), at, believes: false };
+                let open = SessionOpen {
+                    session,
+                    agent: agent.id,
+                    key: key.clone(),
+                    at,
+                    believes: false,
+                    importing: false,
+                };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 session
             }

@@ -119,6 +119,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
                 key,
                 at: at(),
                 believes: false,
+                importing: false,
             }))
         });
         assert!(matches!(store.commit(batch).await, Commit::Done(_)));

@@ -184,6 +184,7 @@ impl<'b> Draft<'b> {
                 Mutation::AgentCreate(create) => draft.agent_create(db, create)?,
                 Mutation::AgentStateSet(set) => draft.agent_state_set(db, set)?,
                 Mutation::SessionOpen(open) => draft.session_open(db, open)?,
+                Mutation::ImportEnd(session) => draft.import_end(db, *session)?,
                 Mutation::InboxPut(put) => draft.inbox_put(db, put, standing)?,
                 Mutation::PinPut(pin) => draft.pin_put(db, pin)?,
                 Mutation::RunAppend(append) => draft.run_append(db, append, batch.payer.as_ref())?,

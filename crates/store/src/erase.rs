@@ -251,6 +251,9 @@ impl Page<'_> {
             .prepare_cached("DELETE FROM session_heads WHERE tenant = ?1 AND session = ?2")?
             .execute(params![self.tenant.as_bytes(), session])?;
         self.db
+            .prepare_cached("DELETE FROM imports WHERE tenant = ?1 AND session = ?2")?
+            .execute(params![self.tenant.as_bytes(), session])?;
+        self.db
             .prepare_cached("DELETE FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3")?
             .execute(params![self.tenant.as_bytes(), self.agent.as_bytes(), session])?;
         self.left -= 2;

@@ -53,6 +53,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "capabilities", sql: include_str!("schema/0010_capabilities.sql"), fill: None },
     Migration { name: "labels of files", sql: include_str!("schema/0011_file_labels.sql"), fill: None },
     Migration { name: "whose pins", sql: include_str!("schema/0012_pin_refs.sql"), fill: Some(pins::fill) },
+    Migration { name: "imports", sql: include_str!("schema/0013_imports.sql"), fill: None },
 ];
 
 /// What opening a directory would do to it.

@@ -20,6 +20,7 @@ mod crowded;
 mod deliver;
 mod feed;
 mod file;
+mod import;
 mod journal;
 mod scene;
 mod tenancy;
@@ -70,6 +71,8 @@ claims! {
     claim::a_paused_agent_grants_a_claim_that_begins_nothing,
     claim::a_session_with_waiting_items_and_no_turn_is_pending,
     claim::a_tail_holds_whole_runs_and_what_waits,
+    import::what_an_import_fills_is_there_only_when_it_ends,
+    import::an_item_that_waits_in_an_import_is_nobodys_work,
     journal::an_append_holds_only_at_the_runs_epoch_and_number,
     journal::a_takeover_raises_the_epoch_and_fences_the_old_owner,
     journal::an_ended_run_never_changes,

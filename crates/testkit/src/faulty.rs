@@ -254,6 +254,7 @@ fn line_of(batch: &Batch) -> String {
         Mutation::AgentCreate(_) => "agent_create".to_owned(),
         Mutation::AgentStateSet(set) => format!("agent_state_set {}", set.to.as_str()),
         Mutation::SessionOpen(_) => "session_open".to_owned(),
+        Mutation::ImportEnd(_) => "import_end".to_owned(),
         Mutation::InboxPut(put) => format!("inbox_put {:?}", put.kind).to_lowercase(),
         Mutation::PinPut(_) => "pin_put".to_owned(),
         Mutation::RunAppend(append) => format!("run_append [{}]", entries(&append.entries)),

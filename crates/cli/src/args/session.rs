@@ -21,7 +21,7 @@ pub enum Session {
     Export(ExportSession),
     /// Read a session from a file
     #[command(
-        after_help = "Examples:\n  dromia session import talk.session --agent ops\n  dromia session import own.session --agent ops --trust-labels"
+        after_help = "Examples:\n  dromia session import talk.session --agent ops\n  dromia session import own.session --agent ops --trust-labels\n  dromia session import talk.session --agent ops --copy second"
     )]
     Import(ImportSession),
 }
@@ -51,4 +51,7 @@ pub struct ImportSession {
     /// Vouch for the file: texts in it that say to be trusted are, as if they had been typed here
     #[arg(long)]
     pub trust_labels: bool,
+    /// Import the file once more, as the copy of this name; the same file and name give the same session
+    #[arg(long, value_name = "NAME")]
+    pub copy: Option<String>,
 }

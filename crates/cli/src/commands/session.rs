@@ -1,5 +1,7 @@
 //! `session`: look at conversations, and carry them in and out.
 
+use std::time::Duration;
+
 use dromia_api::agent::Agent;
 use dromia_api::session::{Imported, Session, Transcript, Turn};
 use dromia_api::{AgentState, List};
@@ -9,10 +11,16 @@ use serde::Serialize;
 use super::{Cli, listing, print_list};
 use crate::args;
 use crate::client::encoded;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Outcome, Standing};
 use crate::exit::Exit;
 use crate::output::{Output, pairs, time};
 use crate::saved::save;
+
+/// How long a file may take to be read in; a large one is written in many parts.
+const IMPORT: Duration = Duration::from_mins(10);
+
+/// A file that is longer takes so long that a person is told.
+const LARGE_BYTES: usize = 4 << 20;
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
@@ -41,11 +49,35 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             let file =
                 std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
-            let path = format!("/v1/sessions/import?agent={}{trust}", encoded(&agent));
-            let imported: Imported = cli.client.post_bytes(&path, file).await?;
+            let copy =
+                import.copy.as_deref().map_or_else(String::new, |name| format!("&copy={}", encoded(name)));
+            let path = format!("/v1/sessions/import?agent={}{trust}{copy}", encoded(&agent));
+            if file.len() > LARGE_BYTES && output.context().err_is_terminal {
+                output.notice(&format!("reading in {} MiB; this may take a while", file.len() >> 20))?;
+            }
+            output.goes_on(Some(importing()));
+            let imported = cli.client.post_bytes(&path, file, cli.patience(IMPORT)).await;
+            let imported: Imported = imported.map_err(again)?;
             output.show(&imported, |imported| imported.session.to_string())?;
             Ok(Exit::Done)
         }
+    }
+}
+
+/// How an import stands of which nothing more was heard.
+fn importing() -> Standing {
+    Standing {
+        known: "the session is there whole or not at all".to_owned(),
+        next: "run the same command again: it goes on where the import stopped, and makes no second session"
+            .to_owned(),
+    }
+}
+
+/// Says so where the answer to an import did not come.
+fn again(why: Error) -> Error {
+    match why {
+        Error::Severed(_) | Error::Late { .. } => Error::under_way(why, importing()),
+        _ => why,
     }
 }
 

@@ -509,6 +509,10 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     assert_eq!(ended.out, format!("ses_{ID}\n"));
     let asked = server.asked.lock().unwrap().pop().unwrap();
     assert_eq!(asked.line, "POST /v1/sessions/import?agent=ops&trust_labels=true");
+    let ended = server.run(&["session", "import", name, "--agent", "ops", "--copy", "a b"]).await;
+    assert_eq!(ended.exit, Exit::Done);
+    let asked = server.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(asked.line, "POST /v1/sessions/import?agent=ops&copy=a%20b");
     assert_eq!(server.run(&["session", "import", name]).await.exit, Exit::Usage, "no agent is named");
     assert_eq!(server.typed(&["session", "export", &id], "", true).await.exit, Exit::Usage);
 }

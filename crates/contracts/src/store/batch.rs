@@ -18,7 +18,7 @@ use super::turn::{Claim, InboxPut, Pin, RunAppend, RunTakeover, SessionOpen, Sta
 use crate::approval::{Approval, ApprovalRule, Touch, touched};
 use crate::budget::Payer;
 use crate::capability::Capability;
-use crate::id::{ApprovalId, RunId, TenantId};
+use crate::id::{ApprovalId, RunId, SessionId, TenantId};
 use crate::scope::Actor;
 use crate::vault::SealedSecret;
 
@@ -130,6 +130,10 @@ pub enum Mutation {
     AgentStateSet(AgentStateSet),
     /// Opens a session.
     SessionOpen(SessionOpen),
+    /// Ends the import that fills a session: from now on the session is there, with all that was written into it. Refused
+    /// with [`Refusal::Malformed`](super::Refusal::Malformed) while a run holds the session or an item of it waits. A
+    /// session that no import fills is left alone.
+    ImportEnd(SessionId),
     /// Puts an item into an inbox.
     InboxPut(InboxPut),
     /// Keeps a text that journals name by digest; a text that is there already is left alone.

@@ -56,6 +56,7 @@ pub enum ReadError {
 ///   free for an item whose time is as late as its end or later.
 /// - After a failed write no batch is acknowledged until the store has been reopened; reads go on.
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
+/// - What an import fills is absent from every read until the import ends, sessions and runs that look for work included.
 /// - Chained digests are checked on every journal read.
 ///
 /// Listings are newest first for sessions, runs, deliveries and approvals, by id for tenants, tokens and agents.

@@ -27,6 +27,9 @@ pub struct SessionOpen {
     /// Whether what will be in it comes from a file whose labels are believed. No row says so; it is an act of whoever
     /// wants the batch.
     pub believes: bool,
+    /// Whether an import fills it. Until [`Mutation::ImportEnd`](super::Mutation::ImportEnd) no read shows the session, nor
+    /// anything that is in it, and only its key is taken.
+    pub importing: bool,
 }
 
 /// The key of an inbox item, unique in its tenant.

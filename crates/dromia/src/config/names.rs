@@ -14,6 +14,7 @@ use dromia_api::event::PLATFORM_DEFAULT;
 use dromia_contracts::agent::Handle;
 use dromia_contracts::budget::Per;
 use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::session::IMPORT;
 use dromia_contracts::{approval, task};
 use dromia_store::Names;
 
@@ -24,7 +25,7 @@ use super::written::{Written, WrittenBudget};
 
 /// The platforms of sessions that this program opens itself, and those that its clients name.
 const PLATFORMS: [&str; 8] =
-    ["cli", PLATFORM_DEFAULT, "openai", "anthropic", WEBHOOK, task::PLATFORM, approval::PLATFORM, "import"];
+    ["cli", PLATFORM_DEFAULT, "openai", "anthropic", WEBHOOK, task::PLATFORM, approval::PLATFORM, IMPORT];
 
 /// What the name of an actor begins with.
 const ACTORS: [&str; 4] = ["cli", "token", WEBHOOK, "agent"];

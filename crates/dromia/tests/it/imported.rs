@@ -1,11 +1,15 @@
 //! The file of a session from somebody else, through the real binary: what it says that was typed is nobody's word here,
-//! unless whoever imports it vouches for it.
+//! unless whoever imports it vouches for it. And a file is imported whole or not at all, though the server is killed under it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::approvals::document;
 use crate::egress::create;
-use crate::home::{Home, Server, block_on, count, stderr};
+use crate::home::{DEADLINE, Home, Server, block_on, count, stderr};
 use crate::plans::{ENDORSED, house, paid};
 
 /// Says something in a session and returns it, and the entries of its run.
@@ -58,4 +62,113 @@ fn what_a_file_says_that_somebody_typed_endorses_nothing_unless_its_labels_are_t
     assert_eq!(end["kind"], "tool_finished", "{end}");
     assert_eq!(paid(&heard), [r#"{"to":"account-of-eve"}"#]);
     drop(server);
+}
+
+/// How many turns the large file has, and how long each answer in it is. Each turn takes a commit of its own.
+const TURNS: usize = 400;
+const ANSWER_BYTES: usize = 40_000;
+
+/// Writes the file of a session whose one turn took place so many times, each time with another answer.
+fn repeated(file: &Path, turns: usize) {
+    let text = std::fs::read_to_string(file).expect("it is written");
+    let mut talk: Value = serde_json::from_str(&text).expect("it is JSON");
+    let (item, run) = (talk["items"][0].clone(), talk["runs"][0].clone());
+    let (mut items, mut runs) = (Vec::new(), Vec::new());
+    for turn in 0..turns {
+        let id = format!("run_{turn:032x}");
+        let (mut item, mut run) = (item.clone(), run.clone());
+        item["id"] = json!(format!("itm_{turn:032x}"));
+        item["taken_by"] = json!(id);
+        run["id"] = json!(id);
+        for entry in run["entries"].as_array_mut().expect("entries") {
+            if entry["kind"] != "model_replied" {
+                continue;
+            }
+            let body = entry["body"]["utf8"].as_str().expect("a body");
+            let mut body: Value = serde_json::from_str(body).expect("it is JSON");
+            body["parts"][0]["text"] = json!(format!("{turn} {}", "x".repeat(ANSWER_BYTES)));
+            entry["body"]["utf8"] = json!(body.to_string());
+        }
+        items.push(item);
+        runs.push(run);
+    }
+    talk["items"] = json!(items);
+    talk["runs"] = json!(runs);
+    std::fs::write(file, talk.to_string()).expect("it can be written");
+}
+
+/// How many bytes the store has on the disk.
+fn stored(home: &Home) -> u64 {
+    let size =
+        |name: &str| std::fs::metadata(home.path().join("store").join(name)).map_or(0, |found| found.len());
+    size("dromia.db") + size("dromia.db-wal")
+}
+
+fn rows(home: &Home, noun: &str) -> usize {
+    let listed = document(home, &[noun, "list", "--limit", "256"]);
+    listed["items"].as_array().expect("items").len()
+}
+
+#[test]
+fn an_import_under_which_the_server_is_killed_is_not_there_and_is_whole_when_it_is_repeated() {
+    let home = Home::new();
+    let server = home.serve();
+    let (session, _) =
+        block_on(says(&server, &json!({"text": "@say hello", "agent": "assistant", "wait": true})));
+    let path = home.path().join("talk.session");
+    let file = path.to_str().expect("a path");
+    let written = home.run(&["session", "export", &session, "--file", file]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    repeated(&path, TURNS);
+    let line = ["session", "import", file, "--agent", "assistant"];
+
+    let before = stored(&home);
+    let mut command = home.command();
+    command.args(line).stdout(Stdio::null()).stderr(Stdio::piped());
+    let import = command.spawn().expect("the program runs");
+    let end = Instant::now() + DEADLINE;
+    while stored(&home) < before + (1 << 20) {
+        assert!(Instant::now() < end, "nothing is written");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    server.kill();
+    let broken = import.wait_with_output().expect("it ends");
+    let told = stderr(&broken);
+    assert!(!broken.status.success(), "it had ended already: {told}");
+    assert!(told.contains("whole or not at all") && told.contains("run the same command again"), "{told}");
+
+    let server = home.serve();
+    assert_eq!((rows(&home, "session"), rows(&home, "run")), (1, 1), "half a session is shown");
+    let copy = document(&home, &line)["session"].clone();
+    let copy = copy.as_str().expect("a session");
+    assert_ne!(copy, session);
+    assert_eq!(document(&home, &line)["session"], copy, "it is there already");
+    assert_eq!(rows(&home, "session"), 2);
+    let further = document(&home, &[&line[..], &["--copy", "second"]].concat());
+    assert_ne!(further["session"], copy);
+    assert_eq!(rows(&home, "session"), 3);
+
+    let taken = home.path().join("again.session");
+    let written = home.run(&["session", "export", copy, "--file", taken.to_str().expect("a path")]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let taken: Value =
+        serde_json::from_slice(&std::fs::read(&taken).expect("it is written")).expect("it is JSON");
+    let talk: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("it is there")).expect("it is JSON");
+    for list in ["items", "runs"] {
+        assert_eq!(taken[list].as_array().map(Vec::len), Some(TURNS), "{list}");
+    }
+    let kinds = |talk: &Value| -> Vec<Value> {
+        let runs = talk["runs"].as_array().expect("runs").iter();
+        runs.flat_map(|run| run["entries"].as_array().expect("entries"))
+            .map(|entry| entry["kind"].clone())
+            .collect()
+    };
+    assert!(kinds(&taken) == kinds(&talk), "other entries came out than went in");
+    // It is a session like any other.
+    block_on(async {
+        let said = json!({"text": "@say hello again", "session": copy, "wait": true});
+        let (status, answer) = server.event(&said).await;
+        assert_eq!((status, answer["status"].as_str()), (200, Some("completed")), "{answer}");
+    });
 }

@@ -65,7 +65,14 @@ impl Core {
                     channel: approved_at(found.id, bound),
                     actor: found.author.clone(),
                 };
-                let open = SessionOpen { session, agent: found.agent, key, at: now, believes: false };
+                let open = SessionOpen {
+                    session,
+                    agent: found.agent,
+                    key,
+                    at: now,
+                    believes: false,
+                    importing: false,
+                };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 let body = serde_json::to_vec(&ApprovedBody::of(found)).map_err(unwritten)?;
                 let owner = InboxOwner::Session(session);

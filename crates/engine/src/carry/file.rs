@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::CHUNK_ENTRIES;
 use crate::config::INPUT_BYTES_MAX;
 use crate::decide::BODY_BYTES_MAX;
-use crate::state::RunState;
+use crate::state::{RunState, apply};
 
 pub(super) const FORMAT: &str = "dromia.session";
 pub(super) const VERSION: u32 = 1;
@@ -91,7 +91,11 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
     if file.state.len() > StatePut::ENTRIES_MAX {
         return Err(bad(format!("{} state entries, at most {}", file.state.len(), StatePut::ENTRIES_MAX)));
     }
+    let mut names = HashSet::new();
     for state in &file.state {
+        if !names.insert(&state.name) {
+            return Err(bad(format!("the state entry {:?} is in the file twice", state.name)));
+        }
         let fits =
             state.name.len() <= StatePut::NAME_BYTES_MAX && state.value.len() <= StatePut::VALUE_BYTES_MAX;
         if !fits {
@@ -117,7 +121,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
         if !known.insert(run.id) {
             return Err(bad(format!("{} is in the file twice", run.id)));
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut state) = (Vec::new(), RunState::default());
         for (index, entry) in run.entries.into_iter().enumerate() {
             let decoded = Entry::decode(&entry.kind, entry.version, &entry.fields.to_string());
             let decoded = decoded.map_err(|error| bad(format!("{} entry {}: {error}", run.id, index + 1)))?;
@@ -125,9 +129,13 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Checked, Fault> {
             if body.as_ref().is_some_and(|body| body.len() > BODY_BYTES_MAX) {
                 return Err(bad(format!("{} entry {}: its body is too long", run.id, index + 1)));
             }
+            // What an ended run takes no more would leave the rest of the import unwritten.
+            if state.is_ended() {
+                return Err(bad(format!("{} entry {}: the run has ended before it", run.id, index + 1)));
+            }
+            apply(&mut state, &decoded);
             entries.push(NewEntry { at: entry.at, entry: decoded, body });
         }
-        let state = RunState::fold(entries.iter().map(|new| &new.entry));
         if !state.is_ended() || !matches!(entries.first().map(|new| &new.entry), Some(Entry::RunStarted(_))) {
             return Err(bad(format!("{} is not a whole run", run.id)));
         }

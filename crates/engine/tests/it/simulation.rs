@@ -19,6 +19,7 @@
 //! | J4 (requests) | every request is written again with the bytes that were sent, whatever crashed since | |
 //! | B (hang-ups) | what follows a commit does not go with the caller who drops his call | `a_call_that_goes_with_its_caller_is_caught` in `hang_ups.rs` |
 //! | E7 (panics) | a panic costs a run one claim, and nobody else anything | the planted ones in `panics.rs` |
+//! | imports | an import is whole or not there, whatever commit of it breaks | `an_import_that_is_shown_half_is_caught` in `imports.rs` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -29,6 +30,7 @@ mod budgets;
 mod check;
 mod clients;
 mod hang_ups;
+mod imports;
 mod kills;
 mod live;
 mod opinions;

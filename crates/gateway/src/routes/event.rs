@@ -18,7 +18,7 @@ use dromia_contracts::content::{Part, parts_text};
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{NewInput, Outcome, Submitted, Target};
-use dromia_contracts::session::SessionKey;
+use dromia_contracts::session::{IMPORT, SessionKey};
 use dromia_contracts::store::{ItemKey, KeyLifetime, Page};
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use dromia_contracts::{approval, task};
@@ -165,6 +165,10 @@ pub(crate) fn checked(event: &SendEvent) -> Answer<Option<Duration>> {
             "`platform` {} belongs to calls that were approved",
             approval::PLATFORM
         )));
+    }
+    if event.platform.as_deref() == Some(IMPORT) {
+        let text = format!("`platform` {IMPORT} belongs to sessions that came as files");
+        return Err(Failure::invalid(text).with_hint("name the session with `session`"));
     }
     Ok(wait)
 }

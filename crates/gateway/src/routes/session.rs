@@ -32,6 +32,9 @@ const STATE_READ: usize = 16;
 /// A page of state ends with the entry that passes this many bytes.
 const STATE_PAGE_BYTES: usize = 4 << 20;
 
+/// The longest name of a copy of a file.
+const COPY_BYTES_MAX: usize = 128;
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
@@ -105,6 +108,9 @@ pub(crate) struct ImportInto {
     /// it nothing of the file is trusted.
     #[serde(default)]
     trust_labels: bool,
+    /// The name of a further copy, at most 128 bytes. The same file, labels and name give the same session, so what broke
+    /// off is simply sent again; another name gives another session.
+    copy: Option<String>,
 }
 
 pub(crate) async fn import(
@@ -113,6 +119,9 @@ pub(crate) async fn import(
     Params(into): Params<ImportInto>,
     request: Request,
 ) -> Answer<Response> {
+    if into.copy.as_ref().is_some_and(|name| name.len() > COPY_BYTES_MAX) {
+        return Err(Failure::invalid(format!("the name of a copy has at most {COPY_BYTES_MAX} bytes")));
+    }
     let agent = super::agent::find(&core, &caller.scope, &into.agent).await?.id;
     // A file is held whole in memory, so few are read at a time.
     let _share = core.imports.try_acquire().map_err(|_| {
@@ -120,7 +129,7 @@ pub(crate) async fn import(
     })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;
     let labels = if into.trust_labels { ImportLabels::Believed } else { ImportLabels::Doubted };
-    let session = core.ports.runs.import(caller.scope, agent, file.into(), labels).await?;
+    let session = core.ports.runs.import(caller.scope, agent, file.into(), labels, into.copy).await?;
     Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
 }
 

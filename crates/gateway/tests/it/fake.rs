@@ -71,6 +71,7 @@ pub(crate) struct Inner {
     pub declared_rules: Vec<DeclaredRule>,
     /// How far each import believed its file.
     pub imported: Vec<ImportLabels>,
+    pub copies: Vec<String>,
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,

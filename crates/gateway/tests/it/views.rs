@@ -157,6 +157,17 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     }
     let believed = [ImportLabels::Doubted, ImportLabels::Believed, ImportLabels::Doubted];
     assert_eq!(world.rooms.lock().imported, believed, "nobody vouches for a file by saying nothing");
+    for (name, status) in [("second", 201), ("x".repeat(129).as_str(), 400)] {
+        let answer = world.ask("POST", &format!("/v1/sessions/import?agent=ops&copy={name}"), text).await;
+        assert_eq!(answer.status.as_u16(), status, "{name}");
+    }
+    assert_eq!(world.rooms.lock().copies, ["second"]);
+    // Nobody waits under the key of a file for the session that it will find.
+    let opened =
+        world.ask("POST", "/v1/events", r#"{"agent":"ops","platform":"import","channel":"x","text":"x"}"#);
+    let opened = opened.await;
+    assert_eq!((opened.status.as_u16(), opened.code().as_str()), (400, "invalid_request"));
+    assert!(opened.json()["hint"].as_str().unwrap().contains("`session`"));
 
     // Whose record cannot be kept gets no file, and what nobody got leaves no record.
     world.rooms.lock().read_only = Some("no space left".into());

@@ -83,8 +83,14 @@ impl House {
     async fn open(&mut self, platform: &str, channel: String, actor: Actor) {
         let session = self.scene.session_id();
         let key = SessionKey { platform: platform.to_owned(), channel, actor };
-        let open =
-            SessionOpen { session, agent: self.scene.agent, key, at: self.clock.now(), believes: false };
+        let open = SessionOpen {
+            session,
+            agent: self.scene.agent,
+            key,
+            at: self.clock.now(),
+            believes: false,
+            importing: false,
+        };
         self.scene.done(self.scene.batch().with(Mutation::SessionOpen(open))).await;
         self.scene.session = session;
     }

@@ -18,6 +18,8 @@ pub(super) struct SessionDraft<'b> {
     pub(super) head: SessionHead,
     pub(super) changed: bool,
     open: Option<&'b SessionOpen>,
+    /// Whether the batch ends the import that fills it.
+    import_ended: bool,
 }
 
 impl<'b> SessionDraft<'b> {
@@ -52,6 +54,7 @@ impl<'b> Draft<'b> {
                     },
                     changed: false,
                     open: None,
+                    import_ended: false,
                 })
             })
             .optional()?;
@@ -85,7 +88,29 @@ impl<'b> Draft<'b> {
             head: SessionHead::default(),
             changed: true,
             open: Some(open),
+            import_ended: false,
         });
+        Ok(())
+    }
+
+    pub(super) fn import_end(&mut self, db: &Connection, session: SessionId) -> Checked {
+        let index = self.session(db, session)?;
+        let draft = &self.sessions[index];
+        let is_importing = match draft.open {
+            Some(open) => open.importing && !draft.import_ended,
+            None => db
+                .prepare_cached("SELECT 1 FROM imports WHERE tenant = ?1 AND session = ?2")?
+                .exists(params![self.tenant.as_bytes(), session.as_bytes()])?,
+        };
+        if !is_importing {
+            return Ok(());
+        }
+        if draft.head.active.is_some() || draft.head.last > draft.head.taken {
+            return Err(Refusal::Malformed(format!("the import of {session} is not whole")).into());
+        }
+        let draft = &mut self.sessions[index];
+        draft.import_ended = true;
+        draft.changed = true;
         Ok(())
     }
 
@@ -181,6 +206,15 @@ impl<'b> Draft<'b> {
                 stored(draft.head.taken),
                 draft.head.active.as_ref().map(RunId::as_bytes),
             ])?;
+            rows += 1;
+            let import = match draft.open {
+                Some(open) if open.importing && !draft.import_ended => {
+                    "INSERT INTO imports (tenant, session) VALUES (?1, ?2)"
+                }
+                None if draft.import_ended => "DELETE FROM imports WHERE tenant = ?1 AND session = ?2",
+                Some(_) | None => continue,
+            };
+            db.prepare_cached(import)?.execute(params![self.tenant.as_bytes(), draft.session.as_bytes()])?;
             rows += 1;
         }
         Ok(rows)

@@ -27,6 +27,7 @@ impl Size {
                 }
                 Mutation::TokenRevoke(_)
                 | Mutation::AgentStateSet(_)
+                | Mutation::ImportEnd(_)
                 | Mutation::RunTakeover(_)
                 | Mutation::DeliveryStart(_)
                 | Mutation::DeliveryDrop(_)

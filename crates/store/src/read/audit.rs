@@ -214,7 +214,7 @@ impl Gathered<'_> {
         if self.filter.run.is_some_and(|only| only != id) || from > span.to {
             return Ok(None);
         }
-        let Some(run) = run::stored(self.bodies.db, self.view, id)? else { return Ok(None) };
+        let Some(run) = run::kept(self.bodies.db, self.view, id)? else { return Ok(None) };
         if self.filter.agent.is_some_and(|only| only != run.run.agent) {
             return Ok(None);
         }

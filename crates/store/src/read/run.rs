@@ -7,9 +7,17 @@ use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::run::{Run, RunStatus};
 use dromia_contracts::store::{OpenRun, Page, RunFilter};
 
+use super::session::is_importing;
 use super::{FIRST, Found, LAST, View, limit};
 use crate::code::{self, Code as _};
 use crate::row::{StoredRun, run_columns};
+
+/// Holds for runs of sessions that no import fills.
+macro_rules! there {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM imports i WHERE i.tenant = runs.tenant AND i.session = runs.session)"
+    };
+}
 
 /// Reads a run's row, for whoever knows already that its agent is found.
 pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
@@ -21,9 +29,17 @@ pub(super) fn row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option
     Ok(found)
 }
 
-pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
+/// Finds a run, also one that an import writes still: the audit tells of every entry that is durable.
+pub(super) fn kept(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
     match row(db, view.tenant, run)? {
         Some(found) if view.finds(db, found.run.agent)? => Ok(Some(found)),
+        _ => Ok(None),
+    }
+}
+
+pub(super) fn stored(db: &Connection, view: View, run: RunId) -> Found<Option<StoredRun>> {
+    match kept(db, view, run)? {
+        Some(found) if !is_importing(db, view.tenant, found.run.session)? => Ok(Some(found)),
         _ => Ok(None),
     }
 }
@@ -69,7 +85,9 @@ pub(crate) fn list(db: &Connection, view: View, filter: RunFilter, page: Page<Ru
             "SELECT ",
             run_columns!(),
             " FROM runs WHERE tenant = ?1 AND run < ?2{} AND EXISTS (SELECT 1 FROM agents a \
-              WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) ORDER BY run DESC LIMIT ?6"
+              WHERE a.tenant = ?1 AND a.agent = runs.agent AND a.state <> 3) AND ",
+            there!(),
+            " ORDER BY run DESC LIMIT ?6"
         ),
         conditions
     ))?;
@@ -96,8 +114,9 @@ pub(crate) fn open(db: &Connection, page: Page<(TenantId, RunId)>) -> Found<Vec<
     let mut select = db.prepare_cached(concat!(
         "SELECT tenant, ",
         run_columns!(),
-        " FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) \
-         ORDER BY tenant, run LIMIT ?3"
+        " FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) AND ",
+        there!(),
+        " ORDER BY tenant, run LIMIT ?3"
     ))?;
     let runs = select
         .query_map(params![tenant, run, limit(&page)], |row| {
@@ -121,8 +140,9 @@ pub(crate) fn parked(db: &Connection, page: Page<(Timestamp, TenantId, RunId)>) 
         "SELECT tenant, ",
         run_columns!(),
         " FROM runs INDEXED BY runs_parked WHERE wake_at IS NOT NULL AND (wake_at, tenant, run) > (?1, ?2, ?3) \
-         AND EXISTS (SELECT 1 FROM agents a WHERE a.tenant = runs.tenant AND a.agent = runs.agent AND a.state <> 3) \
-         ORDER BY wake_at, tenant, run LIMIT ?4"
+         AND EXISTS (SELECT 1 FROM agents a WHERE a.tenant = runs.tenant AND a.agent = runs.agent AND a.state <> 3) AND ",
+        there!(),
+        " ORDER BY wake_at, tenant, run LIMIT ?4"
     ))?;
     let runs = select
         .query_map(params![wake_at, tenant, run, limit(&page)], |row| {

@@ -17,6 +17,17 @@ use crate::row::{ItemSeal, item_seal};
 
 const COLUMNS: &str = "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active";
 
+/// Holds for the heads of sessions that no import fills. Few sessions are ever being filled, so that is a look into an
+/// empty table.
+const THERE: &str =
+    "NOT EXISTS (SELECT 1 FROM imports i WHERE i.tenant = h.tenant AND i.session = h.session)";
+
+/// Tells whether an import fills a session, so that nobody sees it yet.
+pub(super) fn is_importing(db: &Connection, tenant: TenantId, session: SessionId) -> Found<bool> {
+    let mut select = db.prepare_cached("SELECT 1 FROM imports WHERE tenant = ?1 AND session = ?2")?;
+    Ok(select.exists(params![tenant.as_bytes(), session.as_bytes()])?)
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
     Ok(Session {
         id: SessionId::from_bytes(code::bytes(row, 0)?),
@@ -39,7 +50,7 @@ pub(crate) fn by_id(db: &Connection, view: View, session: SessionId) -> Found<Op
     let mut select = db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM session_heads h \
          JOIN sessions s ON s.tenant = h.tenant AND s.agent = h.agent AND s.session = h.session \
-         WHERE h.tenant = ?1 AND h.session = ?2"
+         WHERE h.tenant = ?1 AND h.session = ?2 AND {THERE}"
     ))?;
     let found = select.query_row(params![view.tenant.as_bytes(), session.as_bytes()], read).optional()?;
     match found {
@@ -52,7 +63,8 @@ fn by_key_sql() -> String {
     format!(
         "SELECT {COLUMNS} FROM sessions s \
          JOIN session_heads h ON h.tenant = s.tenant AND h.session = s.session \
-         WHERE s.tenant = ?1 AND s.agent = ?2 AND s.platform = ?3 AND s.channel = ?4 AND s.actor = ?5"
+         WHERE s.tenant = ?1 AND s.agent = ?2 AND s.platform = ?3 AND s.channel = ?4 AND s.actor = ?5 \
+         AND {THERE}"
     )
 }
 
@@ -91,7 +103,8 @@ pub(crate) fn list(
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM sessions s \
                  JOIN session_heads h ON h.tenant = s.tenant AND h.session = s.session \
-                 WHERE s.tenant = ?1 AND s.agent = ?4 AND s.session < ?2 ORDER BY s.session DESC LIMIT ?3"
+                 WHERE s.tenant = ?1 AND s.agent = ?4 AND s.session < ?2 AND {THERE} \
+                 ORDER BY s.session DESC LIMIT ?3"
             ))?
             .query_map(params![tenant, before, limit(&page), agent.as_bytes()], read)?
             .collect::<Result<_, _>>()?,
@@ -100,7 +113,8 @@ pub(crate) fn list(
                 "SELECT {COLUMNS} FROM session_heads h \
                  JOIN sessions s ON s.tenant = h.tenant AND s.agent = h.agent AND s.session = h.session \
                  JOIN agents a ON a.tenant = h.tenant AND a.agent = h.agent AND a.state <> 3 \
-                 WHERE h.tenant = ?1 AND h.session < ?2 ORDER BY h.session DESC LIMIT ?3"
+                 WHERE h.tenant = ?1 AND h.session < ?2 AND {THERE} \
+                 ORDER BY h.session DESC LIMIT ?3"
             ))?
             .query_map(params![tenant, before, limit(&page)], read)?
             .collect::<Result<_, _>>()?,
@@ -114,12 +128,12 @@ pub(crate) fn pending(db: &Connection, page: Page<(TenantId, SessionId)>) -> Fou
         Some((tenant, session)) => (&tenant.as_bytes()[..], &session.as_bytes()[..]),
         None => (&FIRST[..], &FIRST[..]),
     };
-    let mut select = db.prepare_cached(
+    let mut select = db.prepare_cached(&format!(
         "SELECT h.tenant, h.agent, h.session FROM session_heads h INDEXED BY heads_pending \
          CROSS JOIN agents a ON a.tenant = h.tenant AND a.agent = h.agent \
          WHERE h.last > h.taken AND h.active IS NULL AND a.state = 0 AND (h.tenant, h.session) > (?1, ?2) \
-         ORDER BY h.tenant, h.session LIMIT ?3",
-    )?;
+         AND {THERE} ORDER BY h.tenant, h.session LIMIT ?3"
+    ))?;
     let sessions = select
         .query_map(params![tenant, session, limit(&page)], |row| {
             Ok(PendingSession {

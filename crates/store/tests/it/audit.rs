@@ -370,7 +370,7 @@ fn a_store_of_before_is_sound_and_says_what_is_in_no_seal() {
 fn of_the_seventh_schema(dir: &Path) {
     let tables = ["audit", "audit_heads", "audit_mark", "audit_before", "approvals", "approval_rules"];
     let db = Scene::sql(dir);
-    for table in tables.iter().chain(&["capabilities", "file_labels", "pin_refs"]) {
+    for table in tables.iter().chain(&["capabilities", "file_labels", "pin_refs", "imports"]) {
         db.execute_batch(&format!("DROP TABLE {table};")).expect("is taken back");
     }
     db.pragma_update(None, "user_version", 7).expect("is taken back");

@@ -135,7 +135,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
 
 pub(crate) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
     let key = SessionKey { platform: "cli".into(), channel: channel.into(), actor: Actor::new("cli:ada") };
-    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(0), believes: false })
+    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(0), believes: false, importing: false })
 }
 
 pub(crate) fn put(session: SessionId, item: ItemId, body: &str, key: Option<&str>) -> InboxPut {

@@ -27,6 +27,7 @@ fn of_the_second_schema(dir: &std::path::Path) {
          DROP TABLE capabilities;
          DROP TABLE file_labels;
          DROP TABLE pin_refs;
+         DROP TABLE imports;
          DROP TABLE approvals;
          DROP TABLE approval_rules;
          DROP TABLE tokens;

@@ -6,7 +6,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::Standing;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{
-    AgentStateSet, Batch, Mutation, Page, RunTakeover, StatePut, Store as _, StoredEntry, TailLimits,
+    AgentStateSet, Batch, Mutation, Page, RunTakeover, SessionOpen, StatePut, Store as _, StoredEntry,
+    TailLimits,
 };
 use dromia_contracts::{Actor, AgentId, ApprovalId, CallId, Digest, ItemId, RunId, SessionId};
 use dromia_store::{StoreConfig, rebuild_projections};
@@ -55,6 +56,11 @@ async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
     let state =
         StatePut { session: SESSION, name: "mood".into(), expected: None, value: "1".into(), at: at(1) };
     scene.done(Batch::new(TENANT).with(Mutation::StatePut(state))).await;
+    // One that an import fills goes, too, though nobody sees it.
+    let half = session_open(SessionId::from_bytes([0x31; 16]), AGENT, "from a file");
+    let Mutation::SessionOpen(half) = half else { panic!("{half:?} opens a session") };
+    let half = Mutation::SessionOpen(SessionOpen { importing: true, ..half });
+    scene.done(Batch::new(TENANT).with(half)).await;
     let set = AgentStateSet { agent: AGENT, from: vec![AgentState::Running], to: AgentState::Deleting };
     scene.done(Batch::new(TENANT).with(Mutation::AgentStateSet(set))).await;
 
@@ -78,7 +84,7 @@ async fn erasing_an_agent_pages_resumes_and_leaves_no_row_or_file_of_it() {
         let tail = scene.store.session(&Scene::scope(), SESSION).await;
         assert_eq!(tail, Ok(None), "half an agent is never seen");
     }
-    assert_eq!((total.sessions, total.runs, total.entries, total.items), (1, 150, 600, 450));
+    assert_eq!((total.sessions, total.runs, total.entries, total.items), (2, 150, 600, 450));
     assert!(pages >= 5, "at most 256 rows per page, in {pages} pages");
     let left: Vec<_> = counts(&scene);
     for ((name, left), ((_, with_bob), (_, empty))) in left.into_iter().zip(with_bob.into_iter().zip(empty)) {

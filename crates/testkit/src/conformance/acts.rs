@@ -109,6 +109,7 @@ fn leaves(mutation: &Mutation) -> Option<&'static str> {
         Mutation::VaultKeyPut(put) if put.replaces.is_some() => "vault_key_replaced",
         // What runs and machinery write: journals tell of it, or it gives nobody more and nobody less.
         Mutation::SessionOpen(_)
+        | Mutation::ImportEnd(_)
         | Mutation::InboxPut(_)
         | Mutation::PinPut(_)
         | Mutation::RunAppend(_)
@@ -242,6 +243,7 @@ async fn story(scene: &Scene) -> Vec<Batch> {
             key: session_key("from a file"),
             at: at(13),
             believes: true,
+            importing: false,
         }),
     ];
     let mut story: Vec<_> = mutations.into_iter().map(|mutation| scene.batch().with(mutation)).collect();

@@ -220,7 +220,15 @@ pub(super) fn session_key(channel: &str) -> SessionKey {
 
 pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
     let key = session_key(channel);
-    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(2), believes: false })
+    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(2), believes: false, importing: false })
+}
+
+/// Has an import fill the session that a mutation opens.
+pub(super) fn imported(open: Mutation) -> Mutation {
+    match open {
+        Mutation::SessionOpen(open) => Mutation::SessionOpen(SessionOpen { importing: true, ..open }),
+        other => other,
+    }
 }
 
 pub(super) fn input(owner: InboxOwner, item: ItemId) -> InboxPut {

@@ -134,6 +134,7 @@ fn change(
             (Some(open.at), Change::SessionTrusted { session: open.session, agent: open.agent })
         }
         Mutation::SessionOpen(_)
+        | Mutation::ImportEnd(_)
         | Mutation::InboxPut(_)
         | Mutation::PinPut(_)
         | Mutation::RunAppend(_)

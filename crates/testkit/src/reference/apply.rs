@@ -140,6 +140,7 @@ impl TenantRows {
             Mutation::AgentCreate(create) => self.agent_create(create)?,
             Mutation::AgentStateSet(set) => self.agent_state_set(set)?,
             Mutation::SessionOpen(open) => self.session_open(open)?,
+            Mutation::ImportEnd(session) => self.import_end(*session)?,
             Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
             Mutation::PinPut(Pin { digest, bytes }) => {
                 self.pins.entry(*digest).or_insert_with(|| bytes.clone());

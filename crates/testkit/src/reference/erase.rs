@@ -38,6 +38,7 @@ impl TenantRows {
         erased.deliveries = (before - self.deliveries.len()) as u64;
         for session in &sessions {
             self.sessions.remove(session);
+            self.imports.remove(session);
             self.states.retain(|(of, _), _| of != session);
             self.forget_subject(&session.to_string());
         }

@@ -90,6 +90,7 @@ pub(super) fn measure(batch: &Batch) -> Result<usize, Refusal> {
             | Mutation::TokenRevoke(_)
             | Mutation::AgentStateSet(_)
             | Mutation::SessionOpen(_)
+            | Mutation::ImportEnd(_)
             | Mutation::RunTakeover(_) => (1, 0),
         };
         rows += more_rows;

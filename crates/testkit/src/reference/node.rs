@@ -65,7 +65,10 @@ impl State {
     /// Lists runs that have not ended.
     pub(super) fn open_runs(&self, asked: Page<(TenantId, RunId)>) -> Vec<OpenRun> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let open = rows.runs.values().filter(|run| !run.head.status.is_terminal());
+            let open = rows
+                .runs
+                .values()
+                .filter(|run| !run.head.status.is_terminal() && !rows.imports.contains(&run.session));
             open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
         page(rows, asked, false)
@@ -75,7 +78,10 @@ impl State {
     pub(super) fn parked_runs(&self, asked: Page<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun> {
         let runs = self.tenants.iter().flat_map(|(tenant, rows)| {
             let seen = |id| rows.agents.get(id).is_some_and(|agent| agent.state != AgentState::Deleting);
-            let seen = rows.runs.values().filter(move |run| seen(&run.agent));
+            let seen = rows
+                .runs
+                .values()
+                .filter(move |run| seen(&run.agent) && !rows.imports.contains(&run.session));
             let parked = seen.filter_map(|run| Some((run.head.wake_at?, run)));
             parked.map(|(at, run)| ((at, *tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
@@ -92,6 +98,7 @@ impl State {
                 session.head.active.is_none()
                     && session.head.last > session.head.taken
                     && running(&session.agent)
+                    && !rows.imports.contains(&session.id)
             });
             pending.map(|session| {
                 let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };

@@ -33,6 +33,8 @@ pub(super) struct TenantRows {
     pub(super) revisions: BTreeMap<(AgentId, Digest), AgentConfig>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) session_keys: BTreeMap<(AgentId, SessionKey), SessionId>,
+    /// The sessions that an import fills; no read shows them.
+    pub(super) imports: BTreeSet<SessionId>,
     /// Items in the order of their positions, which count from 1 without gap.
     pub(super) inboxes: BTreeMap<InboxOwner, Vec<InboxItem>>,
     pub(super) items: BTreeMap<ItemId, ItemRow>,
@@ -115,6 +117,7 @@ impl TenantRows {
             revisions: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_keys: BTreeMap::new(),
+            imports: BTreeSet::new(),
             inboxes: BTreeMap::new(),
             items: BTreeMap::new(),
             item_keys: BTreeMap::new(),
@@ -146,6 +149,14 @@ impl TenantRows {
         match owner {
             InboxOwner::Session(id) => self.sessions.get(&id).map(|session| session.agent),
             InboxOwner::Run(id) => self.runs.get(&id).map(|run| run.agent),
+        }
+    }
+
+    /// Tells whether an import fills the session that the inbox belongs to, itself or by its run.
+    pub(super) fn is_importing(&self, owner: InboxOwner) -> bool {
+        match owner {
+            InboxOwner::Session(id) => self.imports.contains(&id),
+            InboxOwner::Run(id) => self.runs.get(&id).is_some_and(|run| self.imports.contains(&run.session)),
         }
     }
 

@@ -55,11 +55,13 @@ impl TenantRows {
     }
 
     pub(super) fn seen_session(&self, scope: &Scope, id: SessionId) -> Option<&Session> {
-        self.sessions.get(&id).filter(|session| self.sees(scope, session.agent))
+        let found = self.sessions.get(&id).filter(|session| self.sees(scope, session.agent));
+        found.filter(|_| !self.imports.contains(&id))
     }
 
     pub(super) fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&Run> {
-        self.runs.get(&id).filter(|run| self.sees(scope, run.agent))
+        let found = self.runs.get(&id).filter(|run| self.sees(scope, run.agent));
+        found.filter(|run| !self.imports.contains(&run.session))
     }
 
     pub(super) fn tail(&self, scope: &Scope, id: SessionId, limits: TailLimits) -> Option<SessionTail> {

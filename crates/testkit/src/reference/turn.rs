@@ -10,7 +10,7 @@ use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionHead};
 use dromia_contracts::store::{
     Claim, InboxPut, NewEntry, Refusal, RunAppend, RunTakeover, SessionOpen, StatePut, StoredEntry,
 };
-use dromia_contracts::{Digest, RunId};
+use dromia_contracts::{Digest, RunId, SessionId};
 
 use super::chain::chain;
 use super::rows::{ItemRow, KeyRow, StateRow, TenantRows};
@@ -33,6 +33,21 @@ impl TenantRows {
         let head = SessionHead::default();
         let row = Session { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head };
         self.sessions.insert(*session, row);
+        if open.importing {
+            self.imports.insert(*session);
+        }
+        Ok(())
+    }
+
+    pub(super) fn import_end(&mut self, id: SessionId) -> Result<(), Refusal> {
+        let session = self.sessions.get(&id).ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+        if !self.imports.contains(&id) {
+            return Ok(());
+        }
+        if session.head.active.is_some() || session.head.last > session.head.taken {
+            return Err(Refusal::Malformed(format!("the import of {id} is not whole")));
+        }
+        self.imports.remove(&id);
         Ok(())
     }
 

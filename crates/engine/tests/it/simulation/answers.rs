@@ -86,7 +86,7 @@ fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let file = scene.engine.export(scope.clone(), session);
     let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
-    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted);
+    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted, None);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
     assert_eq!(runs.len(), 2, "{runs:?}");
@@ -113,7 +113,7 @@ fn results_that_came_late_are_joined_by_whoever_repeats_them() {
         file[list].as_array_mut().expect("a list").swap(1, 2);
     }
     let file = file.to_string().into_bytes();
-    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted);
+    let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted, None);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
     assert_eq!(runs.len(), 3, "{runs:?}");

@@ -51,6 +51,8 @@ pub(crate) struct Weather {
     deadly: bool,
     /// What a lying store has acknowledged and not written yet.
     held_back: Mutex<Vec<Batch>>,
+    /// For how many commits there is no room.
+    full_for: Mutex<usize>,
     /// What the next takeovers are answered.
     refusals: Mutex<Vec<Refusal>>,
     /// Whether no page of an erasure is ever answered.
@@ -81,6 +83,7 @@ impl Weather {
             storm: AtomicBool::new(true),
             deadly,
             held_back: Mutex::default(),
+            full_for: Mutex::default(),
             refusals: Mutex::default(),
             endless: AtomicBool::new(false),
             foreign: Mutex::default(),
@@ -117,6 +120,21 @@ impl Weather {
     /// Writes what waits, and lets nothing wait any more.
     pub(crate) fn let_go(&self) {
         self.below.let_go();
+    }
+
+    /// Spoils a commit, counted from 1 from now on.
+    pub(crate) fn spoil_in(&self, nth: u64, fault: CommitFault) {
+        self.below.fail(self.below.commits() + nth, fault);
+    }
+
+    /// Returns how many commits arrived in this life.
+    pub(crate) fn commits(&self) -> u64 {
+        self.below.commits()
+    }
+
+    /// Has no room for the next commits.
+    pub(crate) fn refuse_commits(&self, next: usize) {
+        *self.full_for.lock().expect("no test panics in here") = next;
     }
 
     /// Refuses the next takeovers, the last refusal first.
@@ -166,6 +184,15 @@ impl Weather {
     fn write(&self, mut batch: Batch) -> BoxFuture<'static, Commit> {
         for held in std::mem::take(&mut *self.held_back.lock().expect("no test panics in here")) {
             at_once(self.truth.commit(held));
+        }
+        let is_full = {
+            let mut left = self.full_for.lock().expect("no test panics in here");
+            let is_full = *left > 0;
+            *left = left.saturating_sub(1);
+            is_full
+        };
+        if is_full {
+            return Box::pin(std::future::ready(Commit::Refused(Refusal::Overloaded)));
         }
         if batch.mutations.iter().any(|mutation| matches!(mutation, Mutation::RunTakeover(_)))
             && let Some(refusal) = self.refusals.lock().expect("no test panics in here").pop()
@@ -281,6 +308,14 @@ impl Weather {
             }
             Lie::ForgetsFiles => {
                 batch.mutations.retain(|mutation| !matches!(mutation, Mutation::FileLabelsPut(_)));
+                None
+            }
+            Lie::HalfImport => {
+                for mutation in &mut batch.mutations {
+                    if let Mutation::SessionOpen(open) = mutation {
+                        open.importing = false;
+                    }
+                }
                 None
             }
             Lie::SecondClaimer

@@ -85,7 +85,7 @@ impl Scene {
         world.calm();
         let weather = world.weather(false);
         weather.calm();
-        let until = world.runtime.clock.now() + Duration::from_secs(60);
+        let until = world.runtime.clock.now() + Duration::from_mins(1);
         let outside = Arc::clone(&world.outside);
         let model = Arc::new(Refusing { outside, until, answered: Mutex::default() });
         let ports = Ports {

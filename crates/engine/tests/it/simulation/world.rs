@@ -74,6 +74,8 @@ pub(crate) enum Lie {
     ForgetsFiles,
     /// The gate takes every call for a planned one.
     PlanHoldsAll,
+    /// The store shows what an import has not ended.
+    HalfImport,
     /// What is read again by its handle is told as the runtime's own fact.
     PastIsTrusted,
     /// A call goes with the caller who drops it, wherever it stands.

@@ -128,6 +128,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             key,
             at,
             believes: false,
+            importing: false,
         }));
     done(world);
     let item = ItemId::from_bytes(*house.run.as_bytes());

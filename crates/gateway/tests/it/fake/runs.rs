@@ -322,9 +322,11 @@ impl Runs for Rooms {
         agent: AgentId,
         file: Vec<u8>,
         labels: ImportLabels,
+        copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
         let mut inner = self.lock();
         inner.imported.push(labels);
+        inner.copies.extend(copy);
         assert_eq!(file, b"a session", "the file came whole");
         let imported = inner.visible_agent(&scope, agent).map(|_| ());
         let session = SessionId::from_uuid(inner.uuid());

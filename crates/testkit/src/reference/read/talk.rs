@@ -18,7 +18,9 @@ impl TenantRows {
         asked: Page<SessionId>,
     ) -> Vec<Session> {
         let wanted = self.sessions.values().rev().filter(|session| {
-            self.sees(scope, session.agent) && agent.is_none_or(|agent| agent == session.agent)
+            self.sees(scope, session.agent)
+                && agent.is_none_or(|agent| agent == session.agent)
+                && !self.imports.contains(&session.id)
         });
         page(wanted.map(|session| (session.id, session.clone())), asked, true)
     }
@@ -29,6 +31,7 @@ impl TenantRows {
             session.is_none_or(|session| session == run.session)
                 && agent.is_none_or(|agent| agent == run.agent)
                 && status.is_none_or(|status: RunStatus| status == run.head.status)
+                && !self.imports.contains(&run.session)
         };
         let seen = self.runs.values().rev().filter(|run| self.sees(scope, run.agent)).filter(wanted);
         page(seen.map(|run| (run.id, run.clone())), asked, true)
@@ -54,7 +57,7 @@ impl TenantRows {
         limit: usize,
     ) -> Vec<InboxItem> {
         let seen = self.owner_agent(owner).is_some_and(|agent| self.sees(scope, agent));
-        let items = if seen { self.inbox(owner) } else { &[] };
+        let items = if seen && !self.is_importing(owner) { self.inbox(owner) } else { &[] };
         let wanted = items.iter().filter(|item| item.position > after);
         wanted.take(limit.min(Page::<RunId>::LIMIT_MAX)).cloned().collect()
     }

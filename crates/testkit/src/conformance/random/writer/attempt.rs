@@ -19,7 +19,7 @@ use super::Writer;
 use crate::conformance::approval;
 use crate::conformance::random::place::{Place, id_of, token_hash, token_id};
 use crate::conformance::scene::{
-    agent_create, append, at, head, model_called, session_open, settle, start, started,
+    agent_create, append, at, head, imported, model_called, session_open, settle, start, started,
 };
 
 impl Writer {
@@ -42,7 +42,14 @@ impl Writer {
         let number = self.number();
         let channel = if number.is_multiple_of(2) { "c0".to_owned() } else { format!("n{number}") };
         let session = SessionId::from_bytes(id_of(8, number));
-        Batch::new(place.tenant_id()).with(session_open(session, place.agent_id(), &channel))
+        let open = session_open(session, place.agent_id(), &channel);
+        let batch = Batch::new(place.tenant_id());
+        // Of those under a new key some are filled by an import, which may end at once.
+        match number % 8 {
+            1 => batch.with(imported(open)),
+            5 => batch.with(imported(open)).with(Mutation::ImportEnd(session)),
+            _ => batch.with(open),
+        }
     }
 
     pub(super) fn put(

@@ -41,6 +41,7 @@ mod mutations;
 mod names;
 mod opinions;
 mod past;
+mod plain_turn;
 mod plans;
 mod policies;
 mod programs;

@@ -29,6 +29,7 @@ mod clients;
 mod kills;
 mod live;
 mod opinions;
+mod parked;
 mod past;
 mod plans;
 mod planted;

@@ -23,6 +23,7 @@ mod egress;
 mod ends;
 mod executed;
 mod external;
+mod flooded;
 mod foreign_bytes;
 mod full_disk;
 mod guards;

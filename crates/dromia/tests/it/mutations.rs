@@ -10,7 +10,7 @@
 
 mod check;
 mod client;
-mod house;
+pub(crate) mod house;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -92,7 +92,7 @@ fn played(site: Option<Site>) -> Result<Vec<String>, String> {
     play(directory().path(), site)
 }
 
-fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     // What is swept is the order of commits, not how long a disk takes: memory is quicker.
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")

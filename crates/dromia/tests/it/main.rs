@@ -24,6 +24,7 @@ mod ends;
 mod executed;
 mod external;
 mod flooded;
+mod followed;
 mod foreign_bytes;
 mod full_disk;
 mod guards;

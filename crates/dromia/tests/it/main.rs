@@ -18,6 +18,7 @@ mod contents;
 mod cost;
 mod damage;
 mod doctor;
+mod draining;
 mod edge;
 mod egress;
 mod ends;

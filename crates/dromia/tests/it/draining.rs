@@ -71,8 +71,10 @@ fn home(model: &Model, drain_ms: u32) -> (Home, Server) {
 }
 
 fn event(number: usize, channel: usize, wait: bool) -> Value {
-    let text = format!("number-{number}");
-    json!({"text": text, "agent": "held", "platform": "drain", "channel": format!("c{channel}"), "wait": wait})
+    let (text, channel) = (format!("number-{number}"), format!("c{channel}"));
+    json!({
+        "text": text, "agent": "held", "platform": "drain", "channel": channel, "wait": wait, "wait_ms": 60_000
+    })
 }
 
 /// What is in flight.

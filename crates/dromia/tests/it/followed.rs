@@ -111,6 +111,12 @@ impl Reader {
         self.entries.iter().filter(|(_, entry)| entry["kind"] == "tool_finished").count()
     }
 
+    /// Tells whether the model was asked after so many calls, and nothing came since.
+    fn is_asked_after(&self, calls: usize) -> bool {
+        let is_last = self.entries.last().is_some_and(|(_, entry)| entry["kind"] == "model_called");
+        is_last && self.calls_done() == calls
+    }
+
     fn take(&mut self, event: Event) {
         match (event.name.as_str(), event.id) {
             ("entry", Some(id)) => self.entries.push((id, event.data)),
@@ -123,11 +129,7 @@ impl Reader {
 
     /// Reads until so many calls are done and the model is asked again, and waits until it is silent.
     async fn until_silent(&mut self, stream: &mut Stream, calls: usize, times: usize, silent: &AtomicUsize) {
-        let is_asked = |reader: &Self| {
-            let last = reader.entries.last().is_some_and(|(_, entry)| entry["kind"] == "model_called");
-            last && reader.calls_done() == calls
-        };
-        while !is_asked(self) {
+        while !self.is_asked_after(calls) {
             let event = stream.next().await.expect("the stream goes on");
             self.take(event);
         }

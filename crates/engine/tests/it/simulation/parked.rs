@@ -16,7 +16,7 @@ use super::world::{Options, scope_of};
 /// Worlds with a model that is unwell.
 const SEEDS: u64 = 40;
 /// Looks at one world, 20 ms apart: longer than its run lasts.
-const LOOKS: usize = 3_000;
+const LOOKS: usize = 10_000;
 const PLAN: &str = "look;look;look;look";
 
 /// Tells whether the run rests, or says what the engine holds for it all the same.

@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check api docs test built killed clients crash races delegations tenants approvals foreign chaos eval-security fuzz bench demo picture
+.PHONY: help setup check api docs test built killed clients crash races delegations sequences tenants approvals foreign chaos eval-security fuzz bench demo picture
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ races: ## Swap links under every file operation N times each (N=1000000), in mem
 delegations: ## Compare N random trees of capability tokens (N=100000) with a reference that knows no token
 	@DROMIA_CAPABILITY_TREES=$(if $(filter file,$(origin N)),100000,$(N)) \
 		$(CARGO) test --workspace --test it -- allows_what_the_reference_allows
+
+sequences: ## Compare N random sequences of batches (N=2000) on SQLite with the reference, from SEED or from anywhere
+	@first="$(SEED)"; first=$${first:-$$((RANDOM * 32768 + RANDOM))}; \
+		end=$$((first + $(if $(filter file,$(origin N)),2000,$(N)))); echo "sequences $$first..$$end"; \
+		DROMIA_SEQUENCES=$$first..$$end TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \
+		$(CARGO) test --workspace --test it -- --nocapture sqlite_answers_random_sequences
 
 tenants: ## Play N random operations of two tenants (N=100000) on each store, and fewer over the routes: B must not see A
 	@DROMIA_TENANT_OPS=$(if $(filter file,$(origin N)),100000,$(N)) TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \

@@ -76,8 +76,8 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
         detail(&format!("{:>2}  {}", entry["seq"], entry["kind"].as_str().unwrap_or_default()));
     }
 
-    kill_in_model_call(&mut server, &mut ledger).await?;
-    let unknown = kill_in_tool_call(&mut server, &mut ledger).await?;
+    kill_in_model_call(&mut server, &mut ledger, &home).await?;
+    let unknown = kill_in_tool_call(&mut server, &mut ledger, &home).await?;
 
     let stranger = server.stranger_token().await?;
     let status = server.status_of(&format!("/v1/runs/{unknown}"), &stranger).await?;
@@ -109,9 +109,10 @@ async fn show(keep: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Step 4: the process dies while the model is thinking.
-async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger) -> anyhow::Result<()> {
-    let script = "@tool file.write {\"path\":\"plan.txt\",\"content\":\"written once\\n\"}\n@slow 2500\n@say The plan is written.";
+/// Step 4: the process dies while the model is thinking. What ran before is an append: done twice it would leave two lines,
+/// which the file shows whatever the journal says.
+async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger, home: &Home) -> anyhow::Result<()> {
+    let script = "@tool file.append {\"path\":\"plan.txt\",\"content\":\"written once\\n\"}\n@slow 2500\n@say The plan is written.";
     let accepted = server.send(script, "demo-model").await?;
     ledger.acknowledged(&accepted)?;
     let run = server.run_of(&accepted).await?;
@@ -123,17 +124,20 @@ async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger) -> anyhow:
     let entries = server.wait_for(&run, "the end", |entries| count(entries, "run_completed") == 1).await?;
     let (started, finished) = (count(&entries, "tool_started"), count(&entries, "tool_finished"));
     ensure!((started, finished) == (1, 1), "the tool began {started} times and ended {finished} times");
+    let lines = lines_of(home, "plan.txt")?;
+    ensure!(lines == ["written once"], "plan.txt should have one line, and has {lines:?}");
     step(4, "kill -9 during the model call", &format!("process {pid} died in the middle of {run}"));
     detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
     detail(&format!(
         "tool calls begun {started}, ended {finished}; model calls {}, one of them cut off",
         count(&entries, "model_called")
     ));
+    detail("the file itself has its line once");
     Ok(())
 }
 
 /// Step 5: the process dies in the middle of a call that must not be repeated.
-async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger) -> anyhow::Result<String> {
+async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger, home: &Home) -> anyhow::Result<String> {
     // The tools are slowed down for this one start, so that the call is surely in flight when the process dies.
     server.stop().await?;
     server.start_with_pace(20_000).await?;
@@ -172,8 +176,33 @@ async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger) -> anyhow::
         entry["body"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned()
     });
     detail(&format!("the agent says: {said}"));
-    ensure!(entries.iter().any(|entry| entry["fields"]["status"] == "unknown"), "no call is unknown");
+    looked_at(&entries)?;
+    let lines = lines_of(home, "orders.txt")?;
+    ensure!(lines.len() <= 1, "orders.txt was appended to more than once: {lines:?}");
     Ok(run)
+}
+
+/// Checks that the outcome of a call is unknown, and that the agent looked before it said anything.
+fn looked_at(entries: &[Value]) -> anyhow::Result<()> {
+    let unknown = entries.iter().position(|entry| entry["fields"]["status"] == "unknown");
+    let unknown = unknown.context("no call is unknown")?;
+    let is_look = |entry: &Value| entry["kind"] == "tool_started" && entry["fields"]["tool"] == "file.read";
+    ensure!(entries[unknown..].iter().any(is_look), "the agent did not look into the file");
+    Ok(())
+}
+
+/// Reads the lines of a file in the agents' workspaces, past the server. One that is not there has none.
+fn lines_of(home: &Home, name: &str) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for agent in std::fs::read_dir(home.root().join("agents")).context("no agent has a workspace")? {
+        let path = agent?.path().join("workspace").join(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => lines.extend(text.lines().map(str::to_owned)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
+        }
+    }
+    Ok(lines)
 }
 
 fn step(number: u32, name: &str, fact: &str) {
@@ -237,5 +266,36 @@ impl Drop for Directory {
 fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_dir_all(path) {
         anstream::eprintln!("note: {} could not be removed: {error}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: &str, fields: &Value) -> Value {
+        json!({"kind": kind, "fields": fields})
+    }
+
+    #[test]
+    fn an_agent_that_did_not_look_is_caught() {
+        let unknown = entry("tool_finished", &json!({"call": "call_1_0", "status": "unknown"}));
+        let look = entry("tool_started", &json!({"call": "call_2_0", "tool": "file.read"}));
+        assert!(looked_at(&[unknown.clone(), look.clone()]).is_ok());
+        for wrong in [vec![unknown.clone()], vec![look.clone()], vec![look, unknown]] {
+            assert!(looked_at(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_written_twice_is_seen_past_the_server() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let home = Home::find(Some(directory.path()));
+        assert!(lines_of(&home, "plan.txt").is_err(), "there is no agent");
+        let workspace = directory.path().join("agents").join("one").join("workspace");
+        std::fs::create_dir_all(&workspace).expect("it is made");
+        assert_eq!(lines_of(&home, "plan.txt").expect("it is read"), Vec::<String>::new());
+        std::fs::write(workspace.join("plan.txt"), "once\nonce\n").expect("it is written");
+        assert_eq!(lines_of(&home, "plan.txt").expect("it is read"), ["once", "once"]);
     }
 }

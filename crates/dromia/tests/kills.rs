@@ -1,9 +1,14 @@
 //! A loaded server is killed with SIGKILL again and again; this process, which is not the server, keeps the list of
-//! what was acknowledged and counts at the end what was lost, doubled or reordered.
+//! what was acknowledged and what callers were answered, and counts at the end what was lost, doubled, reordered,
+//! not answered, or answered with other words than the journal's.
+//!
+//! What a run may come to here is `completed` and nothing else. A call that a kill cut off may be `unknown`; its run is
+//! told so and completes. A run is `held` after too many kills at one place, and goes on when it is released. Nobody
+//! cancels, no model fails, and no run comes near the most model calls, in a circle or beyond a window.
 //!
 //! `DROMIA_CRASH_N` says how many kills (100), `DROMIA_CRASH_SEED` makes the moments repeatable. The planted fault
-//! that turns this red is in `a_lost_answer_is_caught` and `a_doubled_call_is_caught`: the count itself is tested on
-//! histories that are known to be bad.
+//! that turns this red is in the tests that end in `_is_caught`: the count itself is tested on histories that are known
+//! to be bad.
 
 #![expect(clippy::print_stdout, reason = "the count is what the test is run for")]
 
@@ -47,10 +52,18 @@ impl Server {
     }
 }
 
-/// What each client was promised: input items in the order in which they were acknowledged.
+/// An input that was acknowledged.
+#[derive(Debug)]
+struct Promise {
+    item: String,
+    /// What its caller was told, if it waited long enough to be told how the run ended.
+    answer: Option<Value>,
+}
+
+/// What each client was promised, in the order of the acknowledgements.
 #[derive(Debug, Default)]
 struct Promises {
-    items: Mutex<BTreeMap<usize, Vec<String>>>,
+    items: Mutex<BTreeMap<usize, Vec<Promise>>>,
     /// Somebody was promised something since the last look.
     more: Notify,
 }
@@ -81,9 +94,11 @@ async fn client(
         if !response.status().is_success() {
             return;
         }
+        let is_answered = response.status().as_u16() == 200;
         let Ok(answer) = response.json::<Value>().await else { return };
         let item = answer["item"].as_str().expect("an answer names its item").to_owned();
-        ledger.items.lock().expect("no client panics").entry(number).or_default().push(item);
+        let promise = Promise { item, answer: is_answered.then_some(answer) };
+        ledger.items.lock().expect("no client panics").entry(number).or_default().push(promise);
         ledger.more.notify_one();
     }
 }
@@ -118,17 +133,50 @@ struct Count {
     doubled: usize,
     reordered: usize,
     unknown: usize,
+    /// Inputs whose run ended and did not complete.
+    unanswered: usize,
+    /// Callers that were told how their run ended.
+    told: usize,
+    /// Those of them that were told something else than the journal says.
+    misquoted: usize,
+}
+
+/// A run as the server shows it at the end.
+#[derive(Debug)]
+struct Run {
+    id: String,
+    status: String,
+    entries: Vec<Value>,
+}
+
+impl Run {
+    /// What its last reply says.
+    fn last_words(&self) -> Option<String> {
+        let replied = self.entries.iter().rev().find(|entry| entry["kind"] == "model_replied")?;
+        let parts = replied["body"]["parts"].as_array()?;
+        Some(parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Tells whether a caller was told what stands here.
+    fn says(&self, answer: &Value) -> bool {
+        answer["run"] == self.id
+            && answer["status"] == self.status
+            && answer["last_seq"] == self.entries.len()
+            && answer["reply"].as_str() == self.last_words().as_deref()
+    }
 }
 
 /// Counts over the journals of one session, in the order of the runs.
-fn count(acknowledged: &[String], runs: &[(String, Vec<Value>)]) -> Count {
+fn count(acknowledged: &[Promise], runs: &[Run]) -> Count {
     let mut counted = Count { acknowledged: acknowledged.len(), ..Count::default() };
-    let mut taken = Vec::new();
-    for (status, entries) in runs {
+    let (mut taken, mut takers) = (Vec::new(), BTreeMap::new());
+    for run in runs {
+        let Run { status, entries, .. } = run;
         let ended = matches!(status.as_str(), "completed" | "yielded" | "failed" | "cancelled");
         for item in entries.iter().filter_map(|entry| entry["fields"]["items"].as_array()).flatten() {
             if ended {
                 taken.push(item.as_str().unwrap_or_default().to_owned());
+                takers.insert(item.as_str().unwrap_or_default(), run);
             }
         }
         let mut started = BTreeMap::<String, usize>::new();
@@ -150,10 +198,19 @@ fn count(acknowledged: &[String], runs: &[(String, Vec<Value>)]) -> Count {
     }
     let unique: BTreeSet<&String> = taken.iter().collect();
     counted.doubled += taken.len() - unique.len();
-    counted.lost += acknowledged.iter().filter(|item| !unique.contains(item)).count();
-    let order: Vec<&String> = taken.iter().filter(|item| acknowledged.contains(item)).collect();
-    counted.reordered +=
-        usize::from(!order.iter().copied().eq(acknowledged.iter().filter(|item| unique.contains(item))));
+    let promised: Vec<&String> = acknowledged.iter().map(|promise| &promise.item).collect();
+    counted.lost += promised.iter().filter(|item| !unique.contains(*item)).count();
+    let order: Vec<&String> = taken.iter().filter(|item| promised.contains(item)).collect();
+    let expected = promised.iter().copied().filter(|item| unique.contains(item));
+    counted.reordered += usize::from(!order.iter().copied().eq(expected));
+    for promise in acknowledged {
+        let taker = takers.get(promise.item.as_str());
+        counted.unanswered += usize::from(taker.is_some_and(|run| run.status != "completed"));
+        if let Some(answer) = &promise.answer {
+            counted.told += 1;
+            counted.misquoted += usize::from(taker.is_none_or(|run| !run.says(answer)));
+        }
+    }
     counted
 }
 
@@ -212,18 +269,22 @@ fn kill_storm_loses_doubles_and_reorders_nothing() {
     server.kill();
     let doubled_lines = doubled_lines(&home);
     println!(
-        "{kills} kills in {} s: acknowledged {}, lost {}, doubled {}, reordered {}, unknown {} (at most {} in flight), \
-         held and released {held}",
+        "{kills} kills in {} s: acknowledged {}, lost {}, doubled {}, reordered {}, unanswered {}, told {}, of them \
+         misquoted {}, unknown {} (at most {} in flight), held and released {held}",
         began.elapsed().as_secs(),
         total.acknowledged,
         total.lost,
         total.doubled + doubled_lines,
         total.reordered,
+        total.unanswered,
+        total.told,
+        total.misquoted,
         total.unknown,
         kills * CLIENTS
     );
     assert!(total.acknowledged > kills, "the server did hardly any work");
     assert_eq!((total.lost, total.doubled, total.reordered, doubled_lines), (0, 0, 0, 0));
+    assert_eq!((total.unanswered, total.misquoted), (0, 0));
     assert!(total.unknown <= kills * CLIENTS);
 }
 
@@ -247,27 +308,32 @@ async fn settle_and_count(url: &str, token: &str, ledger: &Ledger) -> Count {
         let runs = loop {
             let runs = all_runs(&get, id).await;
             let counted = count(&acknowledged, &runs);
-            let open =
-                runs.iter().any(|(status, _)| matches!(status.as_str(), "running" | "parked" | "held"));
+            let open = runs.iter().any(|run| matches!(run.status.as_str(), "running" | "parked" | "held"));
             release_held(&http, url, token).await;
             if (!open && counted.lost == 0) || Instant::now() > until {
                 break runs;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
+        for run in runs.iter().filter(|run| run.status != "completed") {
+            println!("{} is {}: {:?}", run.id, run.status, run.entries.last());
+        }
         let counted = count(&acknowledged, &runs);
         total.acknowledged += counted.acknowledged;
         total.lost += counted.lost;
         total.doubled += counted.doubled;
         total.reordered += counted.reordered;
         total.unknown += counted.unknown;
+        total.unanswered += counted.unanswered;
+        total.told += counted.told;
+        total.misquoted += counted.misquoted;
     }
     total.lost += ledger.items.lock().expect("no client panics").values().map(Vec::len).sum::<usize>();
     total
 }
 
 /// The runs of a session, oldest first, with their journals.
-async fn all_runs(get: &impl AsyncFn(String) -> Value, session: &str) -> Vec<(String, Vec<Value>)> {
+async fn all_runs(get: &impl AsyncFn(String) -> Value, session: &str) -> Vec<Run> {
     let mut ids = Vec::new();
     let mut after = String::new();
     loop {
@@ -286,7 +352,8 @@ async fn all_runs(get: &impl AsyncFn(String) -> Value, session: &str) -> Vec<(St
     let mut runs = Vec::new();
     for (id, status) in ids.into_iter().rev() {
         let journal = get(format!("/v1/runs/{id}/journal?limit=256")).await;
-        runs.push((status, journal["entries"].as_array().cloned().unwrap_or_default()));
+        let entries = journal["entries"].as_array().cloned().unwrap_or_default();
+        runs.push(Run { id, status, entries });
     }
     runs
 }
@@ -308,24 +375,28 @@ fn doubled_lines(home: &Path) -> usize {
     doubled
 }
 
-fn history(items: &[&str], calls: &[(&str, &str)]) -> (String, Vec<Value>) {
+fn history(items: &[&str], calls: &[(&str, &str)]) -> Run {
     let mut entries = vec![json!({"kind": "run_started", "fields": {"items": items}})];
     for (kind, call) in calls {
         entries.push(json!({"kind": kind, "fields": {"call": call, "effect": "unkeyed", "status": "ok"}}));
     }
-    ("completed".to_owned(), entries)
+    Run { id: "run_1".to_owned(), status: "completed".to_owned(), entries }
+}
+
+fn promised(items: &[&str]) -> Vec<Promise> {
+    items.iter().map(|item| Promise { item: (*item).to_owned(), answer: None }).collect()
 }
 
 #[test]
 fn a_lost_answer_is_caught() {
-    let promised = ["a".to_owned(), "b".to_owned()];
+    let promised = promised(&["a", "b"]);
     assert_eq!(count(&promised, &[history(&["a"], &[])]).lost, 1);
     assert_eq!(count(&promised, &[history(&["a"], &[]), history(&["b"], &[])]).lost, 0);
 }
 
 #[test]
 fn a_doubled_call_is_caught() {
-    let promised = ["a".to_owned()];
+    let promised = promised(&["a"]);
     let once = [("tool_started", "call_1_0"), ("tool_finished", "call_1_0")];
     assert_eq!(count(&promised, &[history(&["a"], &once)]).doubled, 0);
     let twice = [once[0], once[0], once[1]];
@@ -335,6 +406,46 @@ fn a_doubled_call_is_caught() {
 
 #[test]
 fn a_reordered_session_is_caught() {
-    let promised = ["a".to_owned(), "b".to_owned()];
+    let promised = promised(&["a", "b"]);
     assert_eq!(count(&promised, &[history(&["b"], &[]), history(&["a"], &[])]).reordered, 1);
+}
+
+#[test]
+fn an_input_whose_run_did_not_complete_is_caught() {
+    let promised = promised(&["a"]);
+    assert_eq!(count(&promised, &[history(&["a"], &[])]).unanswered, 0);
+    for status in ["failed", "cancelled", "yielded"] {
+        let ended = Run { status: status.to_owned(), ..history(&["a"], &[]) };
+        let counted = count(&promised, &[ended]);
+        assert_eq!((counted.lost, counted.unanswered), (0, 1), "{status}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_the_journals_is_caught() {
+    let told = || {
+        let mut run = history(&["a"], &[]);
+        run.entries
+            .push(json!({"kind": "model_replied", "body": {"parts": [{"type": "text", "text": "hello"}]}}));
+        run
+    };
+    let right = json!({"item": "a", "run": "run_1", "status": "completed", "last_seq": 2, "reply": "hello"});
+    let misquoted = |answer: Value, runs: &[Run]| {
+        let counted = count(&[Promise { item: "a".to_owned(), answer: Some(answer) }], runs);
+        assert_eq!(counted.told, 1);
+        counted.misquoted
+    };
+    assert_eq!(misquoted(right.clone(), &[told()]), 0);
+    for (field, other) in [
+        ("run", json!("run_2")),
+        ("status", json!("failed")),
+        ("last_seq", json!(3)),
+        ("reply", json!("hullo")),
+        ("reply", Value::Null),
+    ] {
+        let mut wrong = right.clone();
+        wrong[field] = other;
+        assert_eq!(misquoted(wrong, &[told()]), 1, "{field}");
+    }
+    assert_eq!(misquoted(right, &[]), 1, "nobody took it");
 }

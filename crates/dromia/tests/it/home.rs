@@ -99,12 +99,22 @@ impl Server {
     }
 
     /// Ends it with SIGTERM and returns how long that took.
-    pub(crate) fn terminate(mut self) -> Duration {
+    pub(crate) fn terminate(self) -> Duration {
         let began = Instant::now();
+        self.tell_to_end();
+        self.ended();
+        began.elapsed()
+    }
+
+    /// Sends it SIGTERM, and waits for nothing.
+    pub(crate) fn tell_to_end(&self) {
         let kill = Command::new("kill").arg(self.pid().to_string()).status().expect("kill runs");
         assert!(kill.success());
+    }
+
+    /// Waits until it has ended, and ended well.
+    pub(crate) fn ended(mut self) {
         assert!(self.child.wait().expect("the server ends").success());
-        began.elapsed()
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {

@@ -1,4 +1,4 @@
-//! `SECURITY.md` names tests beside threats; each of them is there.
+//! `SECURITY.md` names tests beside threats, and `docs/architecture.md` beside invariants; each of them is there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,16 @@ fn sources(directory: &Path, text: &mut String) {
     }
 }
 
+/// Gathers the text of the Python files of a directory; what else was put below it is not ours.
+fn scripts(directory: &Path, text: &mut String) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            text.push_str(&fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
 /// Lists the names of tests in a page: what stands in backticks and is made of words with `_` between them.
 fn named(page: &str) -> Vec<&str> {
     let is_name = |text: &&str| {
@@ -33,7 +43,9 @@ fn named(page: &str) -> Vec<&str> {
 
 /// Lists the names that no source has as a function.
 fn missing<'p>(page: &'p str, sources: &str) -> Vec<&'p str> {
-    named(page).into_iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect()
+    let is_there =
+        |name: &&str| ["fn", "def"].iter().any(|word| sources.contains(&format!("{word} {name}(")));
+    named(page).into_iter().filter(|name| !is_there(name)).collect()
 }
 
 #[test]
@@ -49,6 +61,25 @@ fn every_test_that_a_threat_names_is_there() {
         ["nothing_of_this_is_a_test"],
         "a name that is not there is noticed"
     );
+}
+
+#[test]
+fn every_test_that_the_table_of_invariants_names_is_there() {
+    let page = fs::read_to_string(repository().join("docs/architecture.md")).expect("the page");
+    let (_, table) = page.split_once("\n## Invariants and the tests that keep them\n").expect("its heading");
+    let (table, _) = table.split_once("\n## ").expect("another one follows");
+    let mut text = String::new();
+    sources(&repository().join("crates"), &mut text);
+    for directory in ["tests/foreign", "eval/security"] {
+        scripts(&repository().join(directory), &mut text);
+    }
+    assert!(named(table).len() > 300, "the table names tests");
+    assert_eq!(missing(table, &text), Vec::<&str>::new());
+    let planted = table.replacen("no_seed_breaks_an_invariant", "no_seed_breaks_the_rules", 1);
+    assert_eq!(missing(&planted, &text), ["no_seed_breaks_the_rules"], "a name that is not there is noticed");
+    // A row that names no function says nothing; the first one is the heading.
+    let is_empty = |row: &&str| row.starts_with("| ") && named(row).is_empty();
+    assert_eq!(table.lines().filter(is_empty).collect::<Vec<_>>(), ["| id | test |"]);
 }
 
 #[test]

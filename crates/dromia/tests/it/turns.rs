@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::home::{Home, append, block_on, count, tell};
+use crate::home::{Home, append, block_on, count};
 
 #[test]
 fn a_waiting_caller_gets_the_answer_of_a_durable_turn() {
@@ -141,28 +141,6 @@ fn a_limit_yields_and_resuming_starts_a_run_that_names_the_old() {
             })
             .await;
         assert_eq!(entries[0]["fields"]["resumes"], json!(run));
-    });
-}
-
-#[test]
-fn sigterm_under_load_drains_and_loses_nothing() {
-    let home = Home::new();
-    let server = home.serve();
-    let accepted: Vec<String> = block_on(async {
-        let mut accepted = Vec::new();
-        for number in 0..20 {
-            let (status, answer) = server.event(&json!({"text": format!("hello {number}")})).await;
-            assert_eq!(status, 202);
-            accepted.push(answer["session"].as_str().expect("a session").to_owned());
-        }
-        accepted
-    });
-    tell("the drain, of five seconds that it may, took", server.terminate());
-    let server = home.serve();
-    block_on(async {
-        for session in accepted {
-            server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
-        }
     });
 }
 

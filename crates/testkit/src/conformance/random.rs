@@ -9,6 +9,8 @@ mod place;
 mod writer;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 pub use self::place::{AGENTS, Place, SESSIONS, TENANTS, agent_id, tenant_id, token_hash, token_id};
 pub use self::writer::Writer;
@@ -186,6 +188,21 @@ pub enum Op {
 /// Sequences of at most so many operations.
 pub fn sequences(ops_max: usize) -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op(), 1..=ops_max)
+}
+
+/// Draws one sequence of at most so many operations: the same one from the same seed.
+pub fn sequence(seed: u64, ops_max: usize) -> Vec<Op> {
+    let drawn = sequences(ops_max).new_tree(&mut runner(seed));
+    drawn.expect("a strategy without filters").current()
+}
+
+/// What draws from a seed.
+pub(super) fn runner(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    TestRunner::new_with_rng(config, rng)
 }
 
 /// Sequences of exactly so many operations.

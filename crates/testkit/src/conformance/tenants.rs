@@ -19,10 +19,9 @@ use dromia_contracts::store::{AgentStateSet, Batch, Commit, Mutation, SecretEras
 use dromia_contracts::vault::{Placement, SealedSecret, Secret};
 use dromia_contracts::{Actor, Authority, Digest, Operator, Scope, TenantId};
 use proptest::strategy::{Strategy as _, ValueTree as _};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use self::ask::{Known, Question};
-use super::random::{Op, Writer, agent_id, sequence_of, tenant_id};
+use super::random::{Op, Writer, agent_id, runner, sequence_of, tenant_id};
 use super::scene::at;
 use crate::reference::ReferenceStore;
 use crate::sim::Dice;
@@ -120,12 +119,7 @@ pub async fn play(
 
 /// Draws the writes of a world; some of them give way to other operations.
 fn drawn(seed: u64, operations: usize) -> Vec<Op> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let config = Config { failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    sequence_of(operations).new_tree(&mut runner).expect("a strategy without filters").current()
+    sequence_of(operations).new_tree(&mut runner(seed)).expect("a strategy without filters").current()
 }
 
 /// Leaves agents alive, funds where they are, and more bodies in files of their own, so that there is something to keep

@@ -12,7 +12,7 @@ use dromia_contracts::store::{Page, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::{CallId, ItemId, RunId, Scope};
 use dromia_engine::RunState;
 
-use super::client::{Client, LINE, MESSAGE, Stop};
+use super::client::{Client, LINE, MESSAGE, STATE, Stop};
 use super::house::{House, words};
 
 type Finding<T = ()> = Result<T, String>;
@@ -40,6 +40,10 @@ pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
     }
     appended(house, client, &runs)?;
     erased(house, &scope, client).await?;
+    let session = client.acked_of("plain").map_err(said)?.session;
+    let state = house.store.state_entry(&scope, session, STATE.0).await.map_err(words)?;
+    let state = state.map(|state| (state.version, state.value.to_vec()));
+    same("the custom state", &state, &Some((1, STATE.1.to_vec())))?;
     let token = client.token_id().map_err(said)?;
     let revoked = house.store.token_by_id(&scope, token).await.map_err(words)?;
     if revoked.is_none_or(|token| token.revoked_at.is_none()) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentState};
 use dromia_contracts::approval::{Approval, ApprovalState};
 use dromia_contracts::client::Offer;
@@ -15,7 +16,9 @@ use dromia_contracts::runs::{
     Answer, End, NewAgent, NewInput, NewToken, Reach, Runs as _, Submitted, Target,
 };
 use dromia_contracts::session::{InboxOwner, SessionKey};
-use dromia_contracts::store::{ApprovalFilter, ItemKey, KeyLifetime, Page, Store as _};
+use dromia_contracts::store::{
+    ApprovalFilter, Batch, Commit, ItemKey, KeyLifetime, Mutation, Page, Refusal, StatePut, Store as _,
+};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{
     Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
@@ -28,6 +31,8 @@ use crate::home::DEADLINE;
 pub(crate) const LINE: &str = "a line of ada";
 /// The message that the transactional call sends.
 pub(crate) const MESSAGE: &str = "a message for bob";
+/// The custom state that is written once, in ada's session.
+pub(crate) const STATE: (&str, &[u8]) = ("mood", b"\"calm\"");
 
 /// Why the client stops.
 #[derive(Debug)]
@@ -59,7 +64,7 @@ pub(crate) struct Client {
 
 type Done<T = ()> = Result<T, Stop>;
 
-const STEPS: usize = 17;
+const STEPS: usize = 19;
 
 impl Client {
     /// Goes through the scenario from where it stands.
@@ -103,11 +108,13 @@ impl Client {
                 self.turn(house, "loop", "bob", "@loop time.now {}").await?;
                 self.resume(house).await
             }
-            11 => self.cancel(house).await,
-            12 => self.pause(house).await,
-            13 => self.asked(house).await,
-            14 => self.delayed(house).await,
-            15 => {
+            11 => self.end(house, "slow", End::Cancel).await,
+            12 => self.end(house, "slower", End::Terminate).await,
+            13 => self.state(house).await,
+            14 => self.pause(house).await,
+            15 => self.asked(house).await,
+            16 => self.delayed(house).await,
+            17 => {
                 let text = "@tool file.append {\"path\":\"log\",\"content\":\"a line of eve\\n\"}\n@say kept";
                 self.turn(house, "eve", "eve", text).await
             }
@@ -264,16 +271,33 @@ impl Client {
         }
     }
 
-    /// Cancels a turn whose model takes its time.
-    async fn cancel(&mut self, house: &House) -> Done {
-        let said = self.say(house, "slow", "ada", "@slow 600000\n@say never").await?;
+    /// Ends a turn whose model takes its time.
+    async fn end(&mut self, house: &House, key: &'static str, end: End) -> Done {
+        let said = self.say(house, key, "ada", "@slow 600000\n@say never").await?;
         drop(said);
         let scope = house.scope(self.tenant()?);
-        let run = self.taken(house, "slow").await?;
-        tried(house, || house.engine.end(scope.clone(), run, End::Cancel)).await?;
+        let run = self.taken(house, key).await?;
+        tried(house, || house.engine.end(scope.clone(), run, end)).await?;
         match ended(house, self.tenant()?, run).await? {
             RunStatus::Cancelled => Ok(()),
-            status => Err(Stop::Wrong(format!("the cancelled run is {}", status.as_str()))),
+            status => Err(Stop::Wrong(format!("{key}, which was ended, is {}", status.as_str()))),
+        }
+    }
+
+    /// Writes custom state as the route does. A second request for the first version is the same one.
+    async fn state(&self, house: &House) -> Done {
+        let scope = house.scope(self.tenant()?);
+        let (session, at) = (self.acked_of("plain")?.session, dromia_testkit::tokio_runtime().clock.now());
+        let (name, value) = (STATE.0.to_owned(), Bytes::from_static(STATE.1));
+        let put = StatePut { session, name, expected: Some(0), value, at };
+        let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at).with(Mutation::StatePut(put));
+        loop {
+            match alive(house, house.store.commit(batch.clone())).await? {
+                Commit::Done(_) => return Ok(()),
+                _ if house.store.is_dead() => return Err(Stop::Crashed),
+                Commit::Unknown { .. } | Commit::Refused(Refusal::ReadOnly { .. } | Refusal::Overloaded) => {}
+                other @ Commit::Refused(_) => return Err(Stop::Wrong(format!("the state: {other:?}"))),
+            }
         }
     }
 

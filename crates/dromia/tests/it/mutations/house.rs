@@ -99,6 +99,15 @@ pub(crate) struct House {
 impl House {
     /// Opens the directory and starts the engine. Must be called inside a tokio runtime.
     pub(crate) fn open(root: &Path, spoil: impl FnOnce(&FaultyStore)) -> Self {
+        Self::open_with(root, spoil, |_| {})
+    }
+
+    /// The same with an engine that is configured otherwise.
+    pub(crate) fn open_with(
+        root: &Path,
+        spoil: impl FnOnce(&FaultyStore),
+        configure: impl FnOnce(&mut EngineConfig),
+    ) -> Self {
         let sqlite = SqliteStore::open(StoreConfig::new(root.join("store"))).expect("the store opens");
         let store = Arc::new(FaultyStore::new(Arc::new(sqlite)));
         spoil(&store);
@@ -129,6 +138,7 @@ impl House {
         };
         let mut config = EngineConfig::default();
         config.approvals.cooling = SignedDuration::from_millis(50);
+        configure(&mut config);
         let engine = Engine::new(ports, config);
         engine.start();
         Self { store, engine, authority, root: root.to_owned() }

@@ -1,0 +1,103 @@
+//! B2: a run that is parked holds no task and no place in a queue, whatever it is parked for. The engine is asked at rest: no
+//! task can run on before the clock moves, so what it still counts is held by somebody who waits.
+
+use std::sync::atomic::Ordering;
+
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::run::{Run, RunStatus};
+use dromia_contracts::runs::{Answer, Load, Reach, Runs as _};
+use dromia_contracts::store::ApprovalFilter;
+use jiff::{SignedDuration, Timestamp};
+
+use super::approvals::{self, GATED};
+use super::rests::Scene;
+use super::world::{Options, scope_of};
+
+/// Worlds with a model that is unwell.
+const SEEDS: u64 = 40;
+/// Looks at one world, 20 ms apart: longer than its run lasts.
+const LOOKS: usize = 10_000;
+const PLAN: &str = "look;look;look;look";
+
+/// Tells whether the run rests, or says what the engine holds for it all the same.
+fn judged(run: &Run, now: Timestamp, load: Load) -> Result<bool, String> {
+    let rests = run.head.status == RunStatus::Parked && run.head.wake_at.is_none_or(|at| at > now);
+    if rests && load.active + load.ready > 0 {
+        return Err(format!("{} is parked until {:?}, and there is {load:?}", run.id, run.head.wake_at));
+    }
+    Ok(rests)
+}
+
+/// Lets everything run that can, and looks at the only run.
+fn look(scene: &mut Scene) -> Result<bool, String> {
+    scene.sim.settle().expect("the tasks come to rest");
+    judged(&scene.run(), scene.world.runtime.clock.now(), scene.engine.load())
+}
+
+#[test]
+fn a_run_that_is_parked_for_a_retry_holds_no_task() {
+    let (mut rested, mut worked) = (0, 0);
+    for seed in 0..SEEDS {
+        let mut scene = Scene::new(seed);
+        scene.world.outside.storm.store(true, Ordering::SeqCst);
+        scene.say(PLAN, false).expect("nothing fails");
+        for _ in 0..LOOKS {
+            scene.pass(20);
+            let rests = look(&mut scene).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+            rested += usize::from(rests);
+            worked += usize::from(!rests && scene.engine.active() == 1);
+            if scene.run().head.status.is_terminal() {
+                break;
+            }
+        }
+        let status = scene.run().head.status;
+        assert!(status.is_terminal(), "seed {seed}: it is {status:?}: {:?}", scene.kinds());
+    }
+    // Worlds without a pause, or a count that never counts, prove nothing.
+    assert!(rested > 0 && worked > 0, "it rested {rested} times and worked {worked} times");
+}
+
+#[test]
+fn a_run_that_waits_for_an_approval_holds_no_task() {
+    let mut scene = Scene::with(2, Options { approvals: true, ..Options::default() });
+    scene.say(GATED, false).expect("nothing fails");
+    scene.pass(500);
+    assert_eq!(look(&mut scene), Ok(true), "{:?}", scene.kinds());
+    let tenant = scene.world.tenants[0];
+    let asked = approvals::all(&scene.world, tenant, ApprovalFilter::default());
+    let [asked] = asked.as_slice() else { panic!("one call is asked for: {asked:?}") };
+    let answer = Answer::Approve(Reach::Once);
+    let answered = scene.engine.approval_answer(scope_of(tenant), asked.id, Vec::new(), answer);
+    scene.sim.block_on(answered).expect("it ends").expect("nothing fails");
+    scene.pass(5_000);
+    assert_eq!(scene.run().head.status, RunStatus::Completed, "{:?}", scene.kinds());
+}
+
+#[test]
+fn a_run_of_a_paused_agent_holds_no_task() {
+    let mut scene = Scene::new(3);
+    scene.say(PLAN, false).expect("nothing fails");
+    scene.set(AgentState::Paused);
+    scene.pass(1_000);
+    assert_eq!(look(&mut scene), Ok(true), "{:?}", scene.kinds());
+}
+
+#[test]
+fn a_parked_run_that_keeps_its_task_is_caught() {
+    let mut scene = Scene::new(4);
+    scene.say(PLAN, false).expect("nothing fails");
+    let mut looks = 0;
+    // Into the middle of a call.
+    while look(&mut scene) != Ok(false) || scene.engine.active() != 1 {
+        looks += 1;
+        assert!(looks < 500, "it never works: {:?}", scene.kinds());
+        scene.pass(1);
+    }
+    // What the store would say of a run whose owner waits in its task.
+    let now = scene.world.runtime.clock.now();
+    let mut run = scene.run();
+    run.head.status = RunStatus::Parked;
+    run.head.wake_at = now.checked_add(SignedDuration::from_secs(1)).ok();
+    let found = judged(&run, now, scene.engine.load()).expect_err("its task is seen");
+    assert!(found.contains("is parked until"), "{found}");
+}

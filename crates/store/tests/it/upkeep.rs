@@ -214,7 +214,7 @@ async fn who_named_a_pin_before_there_were_notes_of_it_is_read_from_the_journals
     let shared = pinned_turn(&scene, AGENT, SESSION, 1, "what both were told").await;
     pinned_turn(&scene, bob, bobs, 0, "what both were told").await;
     let scene = scene.reopen(|dir| {
-        let older = "DROP TABLE pin_refs; PRAGMA user_version = 11;";
+        let older = "DROP TABLE imports; DROP TABLE pin_refs; PRAGMA user_version = 11;";
         Scene::sql(dir).execute_batch(older).expect("is taken back");
     });
     erase(&scene, AGENT).await;

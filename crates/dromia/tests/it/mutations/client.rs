@@ -24,6 +24,8 @@ use dromia_contracts::{
     Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
 };
 
+use jiff::Timestamp;
+
 use super::house::{House, words};
 use crate::home::DEADLINE;
 
@@ -60,6 +62,8 @@ pub(crate) struct Client {
     pub(crate) agents: BTreeMap<&'static str, AgentId>,
     /// Acknowledged inputs in the order of their acknowledgements, by key.
     pub(crate) acked: Vec<(&'static str, Acked)>,
+    /// When the custom state was written first.
+    state_at: Option<Timestamp>,
 }
 
 type Done<T = ()> = Result<T, Stop>;
@@ -285,9 +289,11 @@ impl Client {
     }
 
     /// Writes custom state as the route does. A second request for the first version is the same one.
-    async fn state(&self, house: &House) -> Done {
+    async fn state(&mut self, house: &House) -> Done {
         let scope = house.scope(self.tenant()?);
-        let (session, at) = (self.acked_of("plain")?.session, dromia_testkit::tokio_runtime().clock.now());
+        let session = self.acked_of("plain")?.session;
+        // Of this time is the same write again after a crash, too.
+        let at = *self.state_at.get_or_insert_with(|| dromia_testkit::tokio_runtime().clock.now());
         let (name, value) = (STATE.0.to_owned(), Bytes::from_static(STATE.1));
         let put = StatePut { session, name, expected: Some(0), value, at };
         let batch = Batch::new(scope.tenant()).wanted_by(scope.actor(), at).with(Mutation::StatePut(put));

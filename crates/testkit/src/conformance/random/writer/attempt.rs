@@ -46,7 +46,7 @@ impl Writer {
         let batch = Batch::new(place.tenant_id());
         // Of those under a new key some are filled by an import, which may end at once.
         match number % 8 {
-            1 => batch.with(imported(open)),
+            1 | 3 => batch.with(imported(open)),
             5 => batch.with(imported(open)).with(Mutation::ImportEnd(session)),
             _ => batch.with(open),
         }

@@ -23,7 +23,7 @@ use crate::format::{Fields, Format};
 pub use self::table::{pairs, table};
 pub(crate) use self::words::money;
 use self::words::printable;
-pub use self::words::{counted, time};
+pub use self::words::{counted, shell_word, time, wrapped};
 
 /// Writes the results of one command.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 
-use super::words::printable;
+use super::words::{printable, wrapped};
 use super::{Output, painted};
 use crate::error::{Error, Outcome, Standing};
 
@@ -49,7 +49,8 @@ impl Output<'_> {
     pub(crate) fn notice_wrapped(&mut self, text: &str) -> Outcome {
         let text = self.hinted(text);
         let columns = self.context.columns.filter(|_| self.context.err_is_terminal);
-        let text = columns.map_or_else(|| text.to_string(), |columns| wrapped(&text, columns.into()));
+        let text =
+            columns.map_or_else(|| text.to_string(), |columns| wrapped(&text, columns.into(), FURTHER));
         self.err_line(&printable(&text))
     }
 
@@ -126,29 +127,6 @@ impl Output<'_> {
     }
 }
 
-/// Breaks a text between words. What stands in backticks is to be copied, so it stays whole, whatever the width.
-fn wrapped(text: &str, columns: usize) -> String {
-    let mut is_command = false;
-    let words = text.split(|c: char| {
-        is_command ^= c == '`';
-        c == ' ' && !is_command
-    });
-    let (mut told, mut column) = (String::with_capacity(text.len()), 0);
-    for (index, word) in words.enumerate() {
-        let length = word.chars().count();
-        if index > 0 && column + 1 + length > columns {
-            told.extend(["\n", FURTHER]);
-            column = FURTHER.len();
-        } else if index > 0 {
-            told.push(' ');
-            column += 1;
-        }
-        told.push_str(word);
-        column += length;
-    }
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,19 +149,19 @@ mod tests {
     fn a_long_notice_is_broken_between_words_and_never_in_a_command() {
         let hint =
             "hint: `dromia approval show apr_1` shows all of it; answer with `dromia approval deny apr_1`";
-        insta::assert_snapshot!(wrapped(hint, 40), @r"
+        insta::assert_snapshot!(wrapped(hint, 40, FURTHER), @r"
         hint: `dromia approval show apr_1` shows
           all of it; answer with
           `dromia approval deny apr_1`
         ");
         // A command that is longer than the line is still one.
-        let narrow = wrapped(hint, 10);
+        let narrow = wrapped(hint, 10, FURTHER);
         assert!(narrow.contains("\n  `dromia approval show apr_1`\n"), "{narrow}");
         assert_eq!(
             narrow.split_whitespace().collect::<Vec<_>>(),
             hint.split_whitespace().collect::<Vec<_>>()
         );
-        assert_eq!(wrapped(hint, 400), hint);
+        assert_eq!(wrapped(hint, 400, FURTHER), hint);
     }
 
     #[test]

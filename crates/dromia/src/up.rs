@@ -78,6 +78,7 @@ pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCo
         value: address.to_string(),
     }));
     let resolved = config::load(home, &flags)?;
+    home.check_store()?;
     let written = serde_saphyr::from_str::<serde_json::Value>(&config::text(home)?).ok();
     let redactor = Redactor::of(home, &redact::variables(), written.as_ref());
     let log = Log::start(redactor, if arguments.log_json { Form::Json } else { Form::Text });

@@ -140,7 +140,8 @@ pub(crate) fn run(
         model: if is_written { "what it says".to_owned() } else { name(model.as_ref()) },
         found: found.into_iter().map(|found| found.title).collect(),
     };
-    output.show(&made, Made::text)?;
+    let text = output.placed(&made.text()).into_owned();
+    output.show(&made, |_| text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ fn a_home_that_is_not_there_names_init() {
     let output =
         home.command().args(["up", "--home", "/nonexistent/home"]).output().expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("dromia init"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("`dromia --home /nonexistent/home init`"), "{}", stderr(&output));
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod resolve;
 mod roles;
 mod schema;
 mod tools;
+mod variables;
 mod written;
 
 pub(crate) mod edit;
@@ -40,6 +41,7 @@ pub(crate) use self::providers::{Refused, Route, SCRIPTED, filled, host, route, 
 pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
 pub(crate) use self::tools::{Named, Said};
+pub(crate) use self::variables::misspelt;
 pub(crate) use self::written::{Kind, Minimum, Written, WrittenModel, WrittenPrice, WrittenProvider};
 
 use crate::home::Home;

@@ -202,7 +202,9 @@ fn validate(
     };
     let checked = config::read(&path, &text, &environment, flags).and_then(|loaded| {
         let resolved = loaded.resolve(&environment)?;
-        Ok((loaded, names::unmatched(&resolved.mentions, None)))
+        let mut warnings = names::unmatched(&resolved.mentions, None);
+        warnings.extend(config::misspelt(&environment, &text));
+        Ok((loaded, warnings))
     });
     let file = path.display().to_string();
     match checked {

@@ -31,7 +31,7 @@ use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
 use tokio::time::Instant;
 
 use crate::audit::{Book, HouseNotary, Keeper};
-use crate::config::{self, External, Flag, Problem, Resolved, SetArguments, names};
+use crate::config::{self, Environment, External, Flag, Problem, Resolved, SetArguments, names};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::keys::{self, VaultKeys};
@@ -82,9 +82,13 @@ pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCo
     }));
     let resolved = config::load(home, &flags)?;
     home.check_store()?;
-    let written = serde_saphyr::from_str::<serde_json::Value>(&config::text(home)?).ok();
+    let text = config::text(home)?;
+    let written = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
     let redactor = Redactor::of(home, &redact::variables(), written.as_ref());
     let log = Log::start(redactor, if arguments.log_json { Form::Json } else { Form::Text });
+    for Problem { at, message, .. } in config::misspelt(&Environment::of_process(), &text) {
+        tracing::warn!(%at, problem = %message, "a variable looks like a key's and is none");
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = tokio.block_on(serve(home, resolved, &log));
     // Tasks that did not end in time are dropped: recovery takes their runs over.

@@ -5,6 +5,7 @@
 //! value knows where it comes from ([`origin`]), so a mistake names its line and column, or its variable.
 
 mod approvals;
+mod bounds;
 mod budgets;
 mod channels;
 mod egress;

@@ -208,7 +208,7 @@ async fn register(house: &up::House, has_token: bool, resolved: &Resolved) -> Re
 fn first_model(resolved: &Resolved) -> String {
     let known = &resolved.models.models;
     let alias = known.get_key_value("default").or_else(|| known.first_key_value()).map(|(alias, _)| alias);
-    alias.map_or_else(|| "scripted".to_owned(), Clone::clone)
+    alias.cloned().unwrap_or_else(|| "scripted".to_owned())
 }
 
 fn handle(text: &'static str) -> dromia_contracts::agent::Handle {

@@ -89,9 +89,9 @@ bench: ## The figures of the README, beside the limits of this machine
 	@$(CARGO) build --release --workspace --bins
 	@$(TARGET)/release/dromia-bench run
 
-demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1 leaves the server running)
+demo: ## A killed turn loses nothing: offline, half a minute (KEEP=1, and nothing else, leaves the server running)
 	@$(CARGO) build --quiet --workspace --bin dromia
-	@$(TARGET)/debug/dromia demo $(if $(KEEP),--keep)
+	@$(TARGET)/debug/dromia demo $(if $(filter 1,$(KEEP)),--keep)
 
 docs: ## Write docs/errors.md and docs/schemas anew from the program
 	@DROMIA_WRITE_DOCS=1 $(CARGO) test --quiet --workspace --lib --bins -- the_page_of_errors the_published_schemas

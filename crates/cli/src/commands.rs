@@ -88,7 +88,7 @@ async fn done(command: Command, global: &Global, output: &mut Output<'_>) -> Out
         Command::Status(_) => status::run(&cli, output).await,
         Command::Whoami => token::whoami(&cli, output).await,
     };
-    ended.map_err(|error| cli.blame_switch(error))
+    ended.map_err(|error| cli.blame_home(cli.blame_switch(error)))
 }
 
 /// What every command starts from.
@@ -145,6 +145,17 @@ impl<'global> Cli<'global> {
                 Error::Problem(problem)
             }
             (error, _) => error,
+        }
+    }
+
+    /// Says of a server that is not there that there is no home that one could serve, where that is so.
+    fn blame_home(&self, error: Error) -> Error {
+        let is_homeless = self.global.socket.is_none() && !self.home.exists();
+        match error {
+            Error::Unreachable { .. } if is_homeless => {
+                Error::Homeless { home: self.home.display().to_string() }
+            }
+            error => error,
         }
     }
 

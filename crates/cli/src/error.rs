@@ -19,6 +19,12 @@ pub enum Error {
         /// The socket.
         socket: String,
     },
+    /// No server answers, and none can: there is no home that it could serve.
+    #[error("there is no home at {home}")]
+    Homeless {
+        /// The home.
+        home: String,
+    },
     /// What came is not the contract.
     #[error("the server's answer broke off: {0}")]
     Broken(String),
@@ -102,7 +108,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::Severed(_) => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Homeless { .. } | Self::Severed(_) => Exit::Unreachable,
             Self::UnderWay { why, .. } => why.exit(),
             Self::Late { .. } | Self::TimedOut { .. } => Exit::TimedOut,
             Self::Broken(_) | Self::Unfit { .. } | Self::Io { .. } => Exit::Failed,
@@ -115,6 +121,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("start one with `dromia up`".to_owned()),
+            Self::Homeless { .. } => {
+                Some("make one with `dromia init`, and serve it with `dromia up`".to_owned())
+            }
             Self::UnderWay { next, .. } => Some(next.clone()),
             Self::TimedOut { next } => Some(format!("go on waiting with `{next}`")),
             Self::Unfit { run, .. } => {

@@ -23,7 +23,7 @@ use crate::format::{Fields, Format};
 pub use self::table::{pairs, table};
 pub(crate) use self::words::money;
 use self::words::printable;
-pub use self::words::{counted, time};
+pub use self::words::{counted, shell_word, time, wrapped};
 
 /// Writes the results of one command.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Output<'context> {
     left: Option<Standing>,
     /// The tenant that was named, which commands in hints name too.
     tenant: Option<String>,
+    /// The home that was named, as a shell reads it, for the same.
+    home: Option<String>,
     unread: Unread,
 }
 
@@ -79,6 +81,7 @@ impl<'context> Output<'context> {
             err_is_colored,
             left: None,
             tenant,
+            home: global.home.as_ref().map(|home| shell_word(&home.to_string_lossy()).into_owned()),
             unread: Unread::Ends,
         }
     }

@@ -5,6 +5,7 @@
 //! value knows where it comes from ([`origin`]), so a mistake names its line and column, or its variable.
 
 mod approvals;
+mod bounds;
 mod budgets;
 mod channels;
 mod egress;
@@ -22,6 +23,7 @@ mod roles;
 mod schema;
 mod tools;
 mod unfit;
+mod variables;
 mod written;
 
 pub(crate) mod edit;
@@ -42,6 +44,7 @@ pub(crate) use self::resolve::Resolved;
 pub(crate) use self::schema::{Key, keys, text as schema_text};
 pub(crate) use self::tools::{Named, Said};
 use self::unfit::Unfit;
+pub(crate) use self::variables::misspelt;
 pub(crate) use self::written::{Kind, Minimum, Written, WrittenModel, WrittenPrice, WrittenProvider};
 
 use crate::home::Home;

@@ -200,8 +200,11 @@ fn validate(
         }
         None => (home.config(), config::text(home)?),
     };
-    let checked = config::understand(&path, &text, &environment, flags)
-        .map(|(loaded, resolved)| (loaded, names::unmatched(&resolved.mentions, None)));
+    let checked = config::understand(&path, &text, &environment, flags).map(|(loaded, resolved)| {
+        let mut warnings = names::unmatched(&resolved.mentions, None);
+        warnings.extend(config::misspelt(&environment, &text));
+        (loaded, warnings)
+    });
     let file = path.display().to_string();
     match checked {
         Ok((loaded, warnings)) => {

@@ -2,23 +2,28 @@
 //!
 //! The server is this same binary in another process, killed with SIGKILL where it hurts most. The verdict is
 //! counted by a third process that sees only the HTTP API, the agent's files and the list of what was
-//! acknowledged. Nothing leaves the machine: the model is the built-in scripted one.
+//! acknowledged. Nothing leaves the machine: the model is the built-in scripted one. However the demo ends, the server ends
+//! with it and the home goes, unless both are to be kept.
 
 mod ledger;
+mod screen;
 mod server;
 mod witness;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use dromia_cli::output::shell_word;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::home::Home;
 
 use self::ledger::Ledger;
-use self::server::Server;
+use self::screen::Screen;
+use self::server::{Server, Tie};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  dromia demo --keep     leave the server running afterwards")]
@@ -36,82 +41,126 @@ enum Part {
     /// Count what was lost and doubled; the demo runs this as a process of its own.
     #[command(hide = true)]
     Witness(witness::WitnessArguments),
+    /// Serve the home until the demo ends; the demo runs this as a process of its own.
+    #[command(hide = true)]
+    Server(server::ServerArguments),
 }
 
-/// Runs the demo, or its witness.
-pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+/// How a program ends that was told to by Ctrl-C, and by SIGTERM.
+const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
+
+/// Runs the demo, or one of its processes.
+pub(crate) fn run(home: &Home, arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+    if let Some(Part::Server(server)) = &arguments.part {
+        return server::serve(home, server);
+    }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &arguments.part {
         Some(Part::Witness(witness)) => tokio.block_on(witness::run(witness)),
-        None => tokio.block_on(show(arguments.keep)),
+        Some(Part::Server(_)) | None => tokio.block_on(play(arguments.keep)),
     }
 }
 
-async fn show(keep: bool) -> anyhow::Result<ExitCode> {
-    anstream::println!(
-        "The model of this demo is built in and scripted. It is not an LLM, and nothing leaves this machine.\n"
-    );
-    let directory = Directory::new(keep)?;
+/// Plays the demo until its end, or until somebody ends it.
+async fn play(keep: bool) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut directory = Directory::new(keep)?;
     let home = Home::find(Some(&directory.path));
-    let began = Instant::now();
-    let mut server = Server::init_and_start(&home).await?;
-    let mut ledger = Ledger::create(&directory.path.join("demo-ledger.jsonl"))?;
-    step(
-        1,
-        "start",
-        &format!("{} by process {} in {} ms", server.url(), server.pid(), began.elapsed().as_millis()),
+    let mut server = Server::new(&home, if keep { Tie::Free } else { Tie::ToThis });
+    let played = tokio::select! {
+        // Ctrl-C ends the processes of the demo too; that is not told as their failure.
+        biased;
+        _ = interrupt.recv() => Err(("interrupted", INTERRUPTED)),
+        _ = terminate.recv() => Err(("terminated", TERMINATED)),
+        played = Box::pin(show(&home, &mut server, keep)) => Ok(played),
+    };
+    // The server goes before its home does; one that was left to itself is not here any more.
+    let pid = server.end().await;
+    let (why, code) = match played {
+        Ok(shown) => return shown,
+        Err(told) => told,
+    };
+    directory.keep = false;
+    let server =
+        pid.map_or("no server runs".to_owned(), |pid| format!("the server, process {pid}, was stopped"));
+    anstream::eprintln!("{why}: {server}, and {} is removed", directory.path.display());
+    Ok(ExitCode::from(code))
+}
+
+async fn show(home: &Home, server: &mut Server, keep: bool) -> anyhow::Result<ExitCode> {
+    let screen = Screen::of_process();
+    screen.line(
+        "The model of this demo is built in and scripted. It is not an LLM, and nothing leaves this machine.\n",
     );
+    let began = Instant::now();
+    server.init_and_start().await?;
+    let mut ledger = Ledger::create(&home.root().join("demo-ledger.jsonl"))?;
+    let ms = began.elapsed().as_millis();
+    screen.step(1, "start", &format!("{} by process {} in {ms} ms", server.url(), server.pid()));
 
     let began = Instant::now();
     let answer = server.ask("Who are you?", "demo-hello").await?;
     ledger.acknowledged(&answer)?;
     let ms = began.elapsed().as_millis();
-    step(2, "ask", &format!("{} model call, answered in {ms} ms:", answer["model_calls"]));
-    detail(answer["reply"].as_str().unwrap_or_default());
+    screen.step(2, "ask", &format!("{} model call, answered in {ms} ms:", answer["model_calls"]));
+    screen.detail(answer["reply"].as_str().unwrap_or_default());
 
     let run = text(&answer, "run")?;
     let journal = server.journal(&run).await?;
-    step(3, "the journal", &format!("{} entries, each durable before it was acted on:", journal.len()));
+    let fact = format!("{} entries, each durable before it was acted on:", journal.len());
+    screen.step(3, "the journal", &fact);
     for entry in &journal {
-        detail(&format!("{:>2}  {}", entry["seq"], entry["kind"].as_str().unwrap_or_default()));
+        screen.detail(&format!("{:>2}  {}", entry["seq"], entry["kind"].as_str().unwrap_or_default()));
     }
 
-    kill_in_model_call(&mut server, &mut ledger, &home).await?;
-    let unknown = kill_in_tool_call(&mut server, &mut ledger, &home).await?;
+    kill_in_model_call(screen, server, &mut ledger, home).await?;
+    let unknown = kill_in_tool_call(screen, server, &mut ledger, home).await?;
 
     let stranger = server.stranger_token().await?;
     let status = server.status_of(&format!("/v1/runs/{unknown}"), &stranger).await?;
     ensure!(status == 404, "the stranger got {status}");
-    step(6, "a stranger", &format!("another tenant asks for {unknown} and gets {status}"));
+    screen.step(6, "a stranger", &format!("another tenant asks for {unknown} and gets {status}"));
 
-    let verdict = server.witness(&home, ledger.path()).await?;
-    step(
-        7,
-        "the verdict",
-        &format!("counted by process {}, which is neither this one nor the server:", verdict.pid),
-    );
-    detail(&verdict.text);
-    step(8, "next", "what to try:");
-    if keep {
-        let home = directory.path.display();
-        detail(&format!(
-            "dromia --home {home} run list           the server goes on as process {}",
-            server.pid()
-        ));
-        detail(&format!("dromia --home {home} run show {run}"));
-        server.leave();
-    } else {
-        detail("dromia init && dromia up              a home of your own");
-        detail("dromia ask \"what time is it?\"         its first agent");
-        server.stop().await?;
-    }
+    let verdict = server.witness(ledger.path()).await?;
+    let counted = format!("counted by process {}, which is neither this one nor the server:", verdict.pid);
+    screen.step(7, "the verdict", &counted);
+    screen.detail(&verdict.text);
+    next(screen, server, keep.then_some(home), &run).await?;
     ensure!(verdict.good, "the witness found something lost or doubled");
     Ok(ExitCode::SUCCESS)
 }
 
+/// Step 8: what to type now, and how to be rid of what was kept.
+async fn next(screen: Screen, server: &mut Server, kept: Option<&Home>, run: &str) -> anyhow::Result<()> {
+    screen.step(8, "next", "what to try:");
+    let program = screen::program();
+    let Some(home) = kept else {
+        screen.detail(&format!("`{program} init` makes a home of your own"));
+        screen.detail(&format!("`{program} up` serves it; then, in another terminal:"));
+        screen.detail(&format!("`{program} ask '@tool time.now'` has its first agent look at the clock"));
+        return server.stop().await;
+    };
+    let pid = server.pid();
+    let home = home.root().display().to_string();
+    let home = shell_word(&home);
+    screen.detail(&format!("the server goes on as process {pid}:"));
+    screen.detail(&format!("`{program} --home {home} run list`"));
+    screen.detail(&format!("`{program} --home {home} run show {run}`"));
+    screen.detail(&format!("`kill {pid}` stops it, and then `rm -r {home}` removes its home"));
+    server.leave();
+    Ok(())
+}
+
 /// Step 4: the process dies while the model is thinking. What ran before is an append: done twice it would leave two lines,
 /// which the file shows whatever the journal says.
-async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger, home: &Home) -> anyhow::Result<()> {
+async fn kill_in_model_call(
+    screen: Screen,
+    server: &mut Server,
+    ledger: &mut Ledger,
+    home: &Home,
+) -> anyhow::Result<()> {
     let script = "@tool file.append {\"path\":\"plan.txt\",\"content\":\"written once\\n\"}\n@slow 2500\n@say The plan is written.";
     let accepted = server.send(script, "demo-model").await?;
     ledger.acknowledged(&accepted)?;
@@ -126,22 +175,27 @@ async fn kill_in_model_call(server: &mut Server, ledger: &mut Ledger, home: &Hom
     ensure!((started, finished) == (1, 1), "the tool began {started} times and ended {finished} times");
     let lines = lines_of(home, "plan.txt")?;
     ensure!(lines == ["written once"], "plan.txt should have one line, and has {lines:?}");
-    step(4, "kill -9 during the model call", &format!("process {pid} died in the middle of {run}"));
-    detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
-    detail(&format!(
+    screen.step(4, "kill -9 during the model call", &format!("process {pid} died in the middle of {run}"));
+    screen.detail(&format!("restarted; the same turn finished {} ms later", began.elapsed().as_millis()));
+    screen.detail(&format!(
         "tool calls begun {started}, ended {finished}; model calls {}, one of them cut off",
         count(&entries, "model_called")
     ));
-    detail("the file itself has its line once");
+    screen.detail("the file itself has its line once");
     Ok(())
 }
 
 /// Step 5: the process dies in the middle of a call that must not be repeated.
-async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger, home: &Home) -> anyhow::Result<String> {
+async fn kill_in_tool_call(
+    screen: Screen,
+    server: &mut Server,
+    ledger: &mut Ledger,
+    home: &Home,
+) -> anyhow::Result<String> {
     // The tools are slowed down for this one start, so that the call is surely in flight when the process dies.
     server.stop().await?;
     server.start_with_pace(20_000).await?;
-    let script = "@tool file.append {\"path\":\"orders.txt\",\"content\":\"one order\\n\"}";
+    let script = "@tool file.append {\"path\":\"orders.txt\",\"content\":\"one order\\n\"}\n@say This is how it stands.";
     let accepted = server.send(script, "demo-tool").await?;
     ledger.acknowledged(&accepted)?;
     let run = server.run_of(&accepted).await?;
@@ -150,32 +204,19 @@ async fn kill_in_tool_call(server: &mut Server, ledger: &mut Ledger, home: &Home
     server.kill().await?;
     server.start().await?;
     let entries = server.wait_for(&run, "the end", |entries| count(entries, "run_completed") == 1).await?;
-    step(
+    screen.step(
         5,
         "kill -9 during file.append",
         &format!("process {pid} died; nobody can know whether the line was written"),
     );
-    for entry in &entries {
-        let fields = &entry["fields"];
-        match entry["kind"].as_str() {
-            Some("tool_started") => detail(&format!(
-                "{} began ({})",
-                fields["tool"].as_str().unwrap_or_default(),
-                fields["effect"].as_str().unwrap_or_default()
-            )),
-            Some("tool_finished" | "tool_refused") => detail(&format!(
-                "  {} -> {}",
-                fields["call"].as_str().unwrap_or_default(),
-                fields["status"].as_str().unwrap_or_default()
-            )),
-            _ => {}
-        }
+    for call in screen::calls(&entries) {
+        screen.detail(&call);
     }
     let reply = entries.iter().rev().find(|entry| entry["kind"] == "model_replied");
     let said = reply.map_or(String::new(), |entry| {
         entry["body"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned()
     });
-    detail(&format!("the agent says: {said}"));
+    screen.detail(&format!("the agent says: {said}"));
     looked_at(&entries)?;
     let lines = lines_of(home, "orders.txt")?;
     ensure!(lines.len() <= 1, "orders.txt was appended to more than once: {lines:?}");
@@ -203,17 +244,6 @@ fn lines_of(home: &Home, name: &str) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(lines)
-}
-
-fn step(number: u32, name: &str, fact: &str) {
-    let bold = anstyle::Style::new().bold();
-    anstream::println!("{bold}{number} {name}{bold:#}  {fact}");
-}
-
-fn detail(text: &str) {
-    for line in text.lines() {
-        anstream::println!("    {line}");
-    }
 }
 
 fn text(value: &Value, key: &str) -> anyhow::Result<String> {
@@ -263,9 +293,19 @@ impl Drop for Directory {
     }
 }
 
+/// How often a directory is tried to be removed: what was killed a moment ago may still write its last file into it.
+const REMOVALS_MAX: u32 = 50;
+
 fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path) {
-        anstream::eprintln!("note: {} could not be removed: {error}", path.display());
+    for attempt in 1..=REMOVALS_MAX {
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) if attempt == REMOVALS_MAX => {
+                anstream::eprintln!("note: {} could not be removed: {error}", path.display());
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
     }
 }
 

@@ -240,7 +240,7 @@ fn told(scene: &Scene<'_>, arguments: &DoctorArguments, output: &mut Output<'_>)
         output.document(&report)?;
     } else {
         let paint = |style, word: &str| output.paint(style, word);
-        let text = text(&report, &paint);
+        let text = output.placed(&text(&report, &paint)).into_owned();
         output.painted_lines(&text)?;
     }
     Ok(report.is_sound())

@@ -1,11 +1,27 @@
 //! Where everything of one instance lies: `$DROMIA_HOME`, by default `~/.dromia`.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::system::Exit;
 
 /// The longest path of a Unix socket, in bytes; Linux takes one more, which ends it.
 const SOCKET_BYTES_MAX: usize = 107;
+
+/// What a home has of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Its database.
+    Store,
+    /// Nothing, and nothing says that there was one.
+    Nothing,
+    /// Nothing, where there was one before.
+    Remains {
+        /// What was lost, and what tells of it.
+        told: String,
+    },
+}
 
 /// A home, which may not exist yet.
 #[derive(Debug, Clone)]
@@ -32,6 +48,52 @@ impl Home {
     /// The directory of the store.
     pub(crate) fn store(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    /// The database of the store.
+    fn database(&self) -> PathBuf {
+        self.store().join("dromia.db")
+    }
+
+    /// Looks whether the store is there. A database that is missing or empty beside what was made with it is lost: an empty one
+    /// in its place would look as if nothing had ever been.
+    pub(crate) fn kept(&self) -> Kept {
+        let database = self.database();
+        let how = match fs::metadata(&database) {
+            Ok(found) if found.len() > 0 => return Kept::Store,
+            Ok(_) => "is empty",
+            Err(error) if error.kind() == ErrorKind::NotFound => "is gone",
+            // Whoever opens it says what is wrong with it.
+            Err(_) => return Kept::Store,
+        };
+        let made = [self.token(), self.vault_key(), self.audit()];
+        match made.iter().find(|made| made.exists()) {
+            Some(made) => {
+                let told = format!("{} {how}, and {} was made with it", database.display(), made.display());
+                Kept::Remains { told }
+            }
+            None => Kept::Nothing,
+        }
+    }
+
+    /// Refuses to go on without a store, as `up` does: a server would make an empty one.
+    pub(crate) fn check_store(&self) -> anyhow::Result<()> {
+        let root = self.root.display();
+        match self.kept() {
+            Kept::Store => Ok(()),
+            Kept::Nothing => Err(Exit::usage(format!(
+                "{root} has a dromia.yaml and no store; make the rest with `dromia init`, which keeps the file"
+            ))),
+            Kept::Remains { told } => Err(Exit::failed(format!("{told}; {}", self.restore()))),
+        }
+    }
+
+    /// The ways out where the store is lost.
+    pub(crate) fn restore(&self) -> String {
+        format!(
+            "restore a backup of {0}, as docs/backup.md says, or move {0} away and make a new home with `dromia init`",
+            self.root.display()
+        )
     }
 
     /// The key that the secrets of tenants are sealed with, in the end.
@@ -66,5 +128,29 @@ impl Home {
     /// The Unix socket of the CLI.
     pub(crate) fn socket(&self) -> PathBuf {
         self.root.join("run").join("dromia.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_gone_is_told_by_what_was_made_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::find(Some(dir.path()));
+        assert_eq!(home.kept(), Kept::Nothing);
+        fs::create_dir(home.store()).expect("is made");
+        fs::write(home.database(), "").expect("is written");
+        assert_eq!(home.kept(), Kept::Nothing, "nothing was ever kept in it");
+        fs::write(home.vault_key(), "key").expect("is written");
+        let Kept::Remains { told } = home.kept() else { panic!("an empty database is taken for a store") };
+        assert!(told.contains("dromia.db is empty") && told.contains("vault.key"), "{told}");
+        fs::remove_dir_all(home.store()).expect("it goes");
+        let Kept::Remains { told } = home.kept() else { panic!("a lost store is taken for none") };
+        assert!(told.contains("dromia.db is gone"), "{told}");
+        fs::create_dir(home.store()).expect("is made");
+        fs::write(home.database(), "x").expect("is written");
+        assert_eq!(home.kept(), Kept::Store);
     }
 }

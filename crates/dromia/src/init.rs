@@ -1,4 +1,5 @@
-//! `dromia init`: makes a home. It writes the configuration last, so a home that has one is whole.
+//! `dromia init`: makes a home. It writes the configuration last, so a home that has one is whole, unless whoever owns it wrote
+//! the file first: then it is kept as it is, and the rest is made beside it.
 
 mod detect;
 mod file;
@@ -6,6 +7,7 @@ mod locked;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use dromia_cli::{Context, Global, Output};
@@ -14,13 +16,14 @@ use dromia_contracts::runs::{NewAgent, NewToken, Runs as _};
 use dromia_contracts::store::{Page, Store as _};
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{Actor, Fault};
+use dromia_store::{Inspector, StoreConfig};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::detect::Found;
 use self::locked::Locked;
-use crate::config::{self, Environment};
-use crate::home::Home;
+use crate::config::{self, Environment, Resolved};
+use crate::home::{Home, Kept};
 use crate::keyfile::KeyFile;
 use crate::system::{self, Exit};
 use crate::up;
@@ -95,7 +98,8 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let mut output = Output::of_local(context, global);
     output.check()?;
-    if home.config().exists() {
+    let is_written = home.config().exists();
+    if is_written && !is_unfinished(home)? {
         return Err(Exit::conflict(format!(
             "{} is a home already; serve it with `dromia up`, or choose another with --home",
             home.root().display()
@@ -105,18 +109,18 @@ pub(crate) fn run(
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let environment = Environment::of_process();
     let found = match arguments.model_source {
-        ModelSource::Scripted => Vec::new(),
-        ModelSource::Detect => tokio.block_on(detect::detect(&environment, &detect::locals())),
+        ModelSource::Detect if !is_written => tokio.block_on(detect::detect(&environment, &detect::locals())),
+        ModelSource::Detect | ModelSource::Scripted => Vec::new(),
     };
     // What is asked goes to stdout, where a program would take it for a part of the document.
     let can_ask = !output.is_json() && std::io::stdin().is_terminal();
     let model = choose(&found, arguments.defaults || global.no_input, can_ask)?;
-    let text = file::yaml(model.as_ref());
+    let text = if is_written { config::text(home)? } else { file::yaml(model.as_ref()) };
     let loaded = config::read(&home.config(), &text, &environment, &[]).map_err(Exit::usage_of)?;
     let resolved = loaded.resolve(&environment).map_err(Exit::usage_of)?;
     system::private_dir(home.root())?;
     // A home that lost its dromia.yaml has both: what was made then goes on to count, and nothing is made beside it.
-    let is_adopted = home.store().is_dir();
+    let is_adopted = home.kept() == Kept::Store;
     let has_token = std::fs::read(home.token()).is_ok_and(|token| !token.trim_ascii().is_empty());
     let (token, is_locked) = tokio.block_on(async {
         let house = up::build(home, &resolved)?;
@@ -124,13 +128,17 @@ pub(crate) fn run(
         if let (Some(locked), false) = (&locked, arguments.locked) {
             return Err(locked.refusal());
         }
-        let token = register(&house, has_token).await.map_err(|fault: Fault| anyhow::anyhow!("{fault}"))?;
+        let token = register(&house, has_token, &resolved)
+            .await
+            .map_err(|fault: Fault| anyhow::anyhow!("{fault}"))?;
         Ok((token, locked.is_some()))
     })?;
     if let Some(token) = token {
         system::private_file(&home.token(), &format!("{token}\n"))?;
     }
-    if is_adopted {
+    if is_written {
+        anstream::eprintln!("{} is kept as it was found.", home.config().display());
+    } else if is_adopted {
         anstream::eprintln!("The store is kept as it was found, with its agents, tokens and runs.");
     }
     if is_locked {
@@ -141,21 +149,43 @@ pub(crate) fn run(
         KeyFile::new(home.vault_key(), crate::world::runtime().ids).made()?;
     }
     system::private_file(&home.root().join(file::SCHEMA), &config::schema_text())?;
-    system::private_file(&home.config(), &text)?;
+    if !is_written {
+        system::private_file(&home.config(), &text)?;
+    }
     let made = Made {
         home: home.root().display().to_string(),
         config: home.config().display().to_string(),
         token: home.token().display().to_string(),
-        model: name(model.as_ref()),
+        model: if is_written { "what it says".to_owned() } else { name(model.as_ref()) },
         found: found.into_iter().map(|found| found.title).collect(),
     };
-    output.show(&made, Made::text)?;
+    let text = output.placed(&made.text()).into_owned();
+    output.show(&made, |_| text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long a store may take to tell whether it has a tenant.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a home has a dromia.yaml and was never made: nothing was kept there yet, or what a server of before made by itself,
+/// without a tenant. A home that lost its store is refused.
+fn is_unfinished(home: &Home) -> anyhow::Result<bool> {
+    match home.kept() {
+        Kept::Nothing => Ok(true),
+        Kept::Remains { .. } => home.check_store().map(|()| false),
+        // An `init` that broke off.
+        Kept::Store if !home.token().exists() && !home.vault_key().exists() => Ok(true),
+        Kept::Store => {
+            let found = Inspector::new(StoreConfig::new(home.store()), PATIENCE).names(&[]);
+            // A store that cannot be read is told by whoever serves it.
+            Ok(matches!(found, Ok(Some(names)) if names.tenants.is_empty()))
+        }
+    }
 }
 
 /// Registers tenant, token and agent. A crash before the configuration is written leaves some of them; a second
 /// `init` finds those and makes the rest, but no second token beside one that its owner has.
-async fn register(house: &up::House, has_token: bool) -> Result<Option<String>, Fault> {
+async fn register(house: &up::House, has_token: bool, resolved: &Resolved) -> Result<Option<String>, Fault> {
     let operator = house.authority.operator();
     let known = house.store.tenants(&operator, Page::first(1)).await;
     let known = known
@@ -175,11 +205,11 @@ async fn register(house: &up::House, has_token: bool) -> Result<Option<String>, 
         Some(house.engine.token_create(scope.clone(), new).await?.1)
     };
     let agent = NewAgent {
-        handle: handle("assistant"),
+        handle: resolved.default_agent.clone(),
         display_name: "Assistant".to_owned(),
         labels: std::collections::BTreeMap::new(),
         config: AgentConfig {
-            model: "default".to_owned(),
+            model: first_model(resolved),
             instructions: "You are a helpful assistant. Be brief and say what you do not know.".to_owned(),
             grants: GRANTS.map(str::to_owned).to_vec(),
             model_calls_max: None,
@@ -191,6 +221,13 @@ async fn register(house: &up::House, has_token: bool) -> Result<Option<String>, 
         Err(fault) => return Err(fault),
     }
     Ok(token)
+}
+
+/// The alias that the first agent names: a file that was written first may have others than `init` writes, or none.
+fn first_model(resolved: &Resolved) -> String {
+    let known = &resolved.models.models;
+    let alias = known.get_key_value("default").or_else(|| known.first_key_value()).map(|(alias, _)| alias);
+    alias.cloned().unwrap_or_else(|| "scripted".to_owned())
 }
 
 fn handle(text: &'static str) -> dromia_contracts::agent::Handle {

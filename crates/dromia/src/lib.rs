@@ -115,7 +115,7 @@ pub fn run() -> ExitCode {
             init::run(&home, &init, &arguments.global, context)
         }
         Command::Up(up) => up::run(&home, &up),
-        Command::Demo(demo) => demo::run(&demo),
+        Command::Demo(demo) => demo::run(&home, &demo),
         Command::Migrate(migrate) => {
             let context = &mut schemas::context(&schemas::command(&matches));
             migrate::run(&home, &migrate, &arguments.global, context)

@@ -171,6 +171,7 @@ fn add(held: &Held, arguments: &AddArguments, output: &mut Output<'_>) -> anyhow
         written.providers.insert(name.clone(), server);
     })?;
     let next = format!("{name} is in dromia.yaml. {}\n\nNext: {steps}", change::HEARD);
+    let next = output.placed(&next).into_owned();
     output.show(&changed, |_| next)?;
     Ok(())
 }
@@ -308,7 +309,8 @@ fn test(held: Held, name: &str, wait: Duration, output: &mut Output<'_>) -> anyh
     });
     tested.aliases = listed.collect();
     tested.models = answer.models;
-    output.show(&tested, |tested| tested_text(tested, &host))?;
+    let text = output.placed(&tested_text(&tested, &host)).into_owned();
+    output.show(&tested, |_| text)?;
     Ok(())
 }
 

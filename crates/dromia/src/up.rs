@@ -3,7 +3,9 @@
 //! Order: read the configuration, open the store (which takes the home's lock), build, bind, announce, run. The
 //! first line on standard output is the address. On SIGTERM or Ctrl-C: take no more, let turns end, leave; what
 //! did not end is taken over at the next start. From the word to the end it takes `limits.drain_ms` at most: doors and
-//! turns have one deadline.
+//! turns have one deadline. A second word ends it at once.
+
+mod stop;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -26,11 +28,10 @@ use dromia_guard::{GrantGate, GuardedEgress, Policies, StoreCapabilities, StoreV
 use dromia_models::Models;
 use dromia_store::{Inspector, OpenError, SqliteStore, StoreConfig};
 use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::audit::{Book, HouseNotary, Keeper};
-use crate::config::{self, External, Flag, Problem, Resolved, SetArguments, names};
+use crate::config::{self, Environment, External, Flag, Problem, Resolved, SetArguments, names};
 use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::keys::{self, VaultKeys};
@@ -44,6 +45,8 @@ use crate::system::{self, Exit};
 use crate::terms::Table;
 use crate::walls::{self, Walls};
 use crate::world;
+
+use self::stop::{Ear, Word};
 
 /// Reads an address as it is typed. A name is none: it may mean several.
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -79,9 +82,14 @@ pub(crate) fn run(home: &Home, arguments: &UpArguments) -> anyhow::Result<ExitCo
         value: address.to_string(),
     }));
     let resolved = config::load(home, &flags)?;
-    let written = serde_saphyr::from_str::<serde_json::Value>(&config::text(home)?).ok();
+    home.check_store()?;
+    let text = config::text(home)?;
+    let written = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
     let redactor = Redactor::of(home, &redact::variables(), written.as_ref());
     let log = Log::start(redactor, if arguments.log_json { Form::Json } else { Form::Text });
+    for Problem { at, message, .. } in config::misspelt(&Environment::of_process(), &text) {
+        tracing::warn!(%at, problem = %message, "a variable looks like a key's and is none");
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = tokio.block_on(serve(home, resolved, &log));
     // Tasks that did not end in time are dropped: recovery takes their runs over.
@@ -200,8 +208,7 @@ fn outbox(house: &House, channels: Channels) -> Outbox {
 }
 
 async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (mut ear, mut hurry) = (Ear::open()?, Ear::open()?);
     let house = build(home, &resolved)?;
     log.know(&house.vault);
     keys::tell_locked(home, &house).await;
@@ -256,24 +263,31 @@ async fn serve(home: &Home, resolved: Resolved, log: &Log) -> anyhow::Result<Exi
     let (engine, stopping) = (house.engine.clone(), outbox.clone());
     let told = OnceLock::new();
     let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        if ear.word().await == Word::Interrupt {
+            anstream::eprintln!("{}", stop::told(engine.active(), drain));
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
         engine.drain();
         stopping.drain();
     };
-    gateway.run(stop).await;
-    // The gateway used up some of that time; what is left of it is the turns' and the messages'.
-    let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
-    let is_at_work = || house.engine.active() > 0 || outbox.in_flight() > 0;
-    while is_at_work() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let drained = async {
+        gateway.run(stop).await;
+        // The gateway used up some of that time; what is left of it is the turns' and the messages'.
+        let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
+        let is_at_work = || house.engine.active() > 0 || outbox.in_flight() > 0;
+        while is_at_work() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        keeping.stop().await;
+    };
+    tokio::select! {
+        () = Box::pin(drained) => Ok(ExitCode::SUCCESS),
+        () = hurry.twice() => {
+            tracing::warn!("told to end at once; what is open goes on at the next start");
+            Ok(dromia_cli::Exit::Interrupted.into())
+        }
     }
-    keeping.stop().await;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Says which names of the configuration nothing has, as `doctor` does. What nobody could look up is not told.

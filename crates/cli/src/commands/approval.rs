@@ -50,6 +50,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Approval, output: &mut Out
             if !output.is_json()
                 && let Some(text) = told(&approval, &others(cli, &approval).await?)
             {
+                let text = output.placed(&text).into_owned();
                 output.painted_lines(&format!("\n{text}"))?;
             }
             Ok(Exit::Done)

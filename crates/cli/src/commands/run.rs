@@ -55,7 +55,8 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
         args::Run::Watch(watch) => follow(cli, &watch, output).await,
         args::Run::Why(run) => {
             let why: Why = cli.client.get(&format!("/v1/runs/{}/why", run.id)).await?;
-            output.show(&why, why_text)?;
+            let text = output.placed(&why_text(&why)).into_owned();
+            output.show(&why, |_| text)?;
             Ok(Exit::Done)
         }
         args::Run::Resume(run) => {

@@ -1,13 +1,14 @@
 //! What is told beside the result, on stderr: notices, errors with their hints, and what goes on once the command has ended.
 //!
-//! The result is never told here. A hint names the tenant that was named, so that its command looks at the same one.
+//! The result is never told here. A command that is proposed names the home and the tenant that were named, so that it looks at
+//! the same ones.
 
 use std::borrow::Cow;
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 
-use super::words::printable;
+use super::words::{printable, wrapped};
 use super::{Output, painted};
 use crate::error::{Error, Outcome, Standing};
 
@@ -35,30 +36,28 @@ const OF_A_TENANT: [&str; 16] = [
     "whoami",
 ];
 
+/// The other commands that look at a home.
+const OF_A_HOME: [&str; 11] = [
+    "config", "doctor", "init", "migrate", "model", "policy", "provider", "sandbox", "status", "tenant", "up",
+];
+
 /// What stands before the further lines of a text.
 const FURTHER: &str = "  ";
 
 impl Output<'_> {
     /// Tells something beside the result.
     pub fn notice(&mut self, text: &str) -> Outcome {
-        let text = self.hinted(text);
+        let text = self.placed(text);
         self.err_line(&printable(&text))
     }
 
     /// The same for what is longer than a line: on a terminal it is broken between words, and no command is.
     pub(crate) fn notice_wrapped(&mut self, text: &str) -> Outcome {
-        let text = self.hinted(text);
+        let text = self.placed(text);
         let columns = self.context.columns.filter(|_| self.context.err_is_terminal);
-        let text = columns.map_or_else(|| text.to_string(), |columns| wrapped(&text, columns.into()));
+        let text =
+            columns.map_or_else(|| text.to_string(), |columns| wrapped(&text, columns.into(), FURTHER));
         self.err_line(&printable(&text))
-    }
-
-    /// A notice with the tenant in the commands of its hint.
-    fn hinted<'text>(&self, text: &'text str) -> Cow<'text, str> {
-        match text.strip_prefix("hint: ") {
-            Some(hint) => Cow::Owned(format!("hint: {}", self.in_tenant(hint))),
-            None => Cow::Borrowed(text),
-        }
     }
 
     /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
@@ -75,8 +74,11 @@ impl Output<'_> {
             .problem()
             .map(|problem| format!(" ({}, {})", problem.code, problem.request_id))
             .unwrap_or_default();
-        let mut told = self.labelled("error:", ERROR, &format!("{error}{code}"));
-        if let Some(hint) = error.hint().map(|hint| self.in_tenant(&hint)) {
+        let said = format!("{error}{code}");
+        let said = self.placed(&said).into_owned();
+        let mut told = self.labelled("error:", ERROR, &said);
+        if let Some(hint) = error.hint() {
+            let hint = self.placed(&hint).into_owned();
             told = told.and_then(|()| self.labelled("hint:", HINT, &hint));
         }
         if self.is_json() {
@@ -95,25 +97,34 @@ impl Output<'_> {
         let Some(Standing { known, next }) = self.left.take() else { return };
         // What was printed last may have no end of its line yet.
         let told = self.notice(&format!("\n{known}"));
-        let next = self.in_tenant(&next);
+        let next = self.placed(&next).into_owned();
         drop(told.and_then(|()| self.labelled("hint:", HINT, &next)));
     }
 
-    /// Writes the tenant that was named into the commands of a hint: without it they look at another one.
-    fn in_tenant(&self, hint: &str) -> String {
-        const MARK: &str = "`dromia ";
-        let Some(tenant) = &self.tenant else { return hint.to_owned() };
-        let mut pieces = hint.split(MARK);
+    /// Writes the home and the tenant that were named into the commands of a text of ours: without them they look at others. A
+    /// command stands in backticks, after a colon, or at the beginning of a line.
+    pub fn placed<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        const NAME: &str = "dromia ";
+        if self.home.is_none() && self.tenant.is_none() {
+            return Cow::Borrowed(text);
+        }
+        let mut pieces = text.split(NAME);
         let mut told = pieces.next().unwrap_or_default().to_owned();
         for piece in pieces {
+            let is_command = told.is_empty() || told.ends_with(['`', '\n']) || told.ends_with(": ");
             let word = piece.split([' ', '`']).next().unwrap_or_default();
-            told.push_str(MARK);
-            if OF_A_TENANT.contains(&word) {
+            let of_a_tenant = is_command && OF_A_TENANT.contains(&word);
+            let of_a_home = of_a_tenant || (is_command && (OF_A_HOME.contains(&word) || word == "-T"));
+            told.push_str(NAME);
+            if let Some(home) = self.home.as_deref().filter(|_| of_a_home) {
+                told.extend(["--home ", home, " "]);
+            }
+            if let Some(tenant) = self.tenant.as_deref().filter(|_| of_a_tenant) {
                 told.extend(["-T ", tenant, " "]);
             }
             told.push_str(piece);
         }
-        told
+        Cow::Owned(told)
     }
 
     fn labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {
@@ -126,29 +137,6 @@ impl Output<'_> {
     }
 }
 
-/// Breaks a text between words. What stands in backticks is to be copied, so it stays whole, whatever the width.
-fn wrapped(text: &str, columns: usize) -> String {
-    let mut is_command = false;
-    let words = text.split(|c: char| {
-        is_command ^= c == '`';
-        c == ' ' && !is_command
-    });
-    let (mut told, mut column) = (String::with_capacity(text.len()), 0);
-    for (index, word) in words.enumerate() {
-        let length = word.chars().count();
-        if index > 0 && column + 1 + length > columns {
-            told.extend(["\n", FURTHER]);
-            column = FURTHER.len();
-        } else if index > 0 {
-            told.push(' ');
-            column += 1;
-        }
-        told.push_str(word);
-        column += length;
-    }
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,34 +144,51 @@ mod tests {
     use crate::context::Context;
 
     #[test]
-    fn a_hint_names_the_tenant_where_its_command_looks_at_one() {
+    fn a_command_that_is_proposed_names_the_tenant_and_the_home_where_it_looks_at_one() {
         let mut context = Context::of_process(String::new());
         let hint = "`dromia agent list`, `dromia up`, `dromia whoami` or `dromia -T x run list`";
-        assert_eq!(Output::new(&mut context, &Global::default()).in_tenant(hint), hint);
+        assert_eq!(Output::new(&mut context, &Global::default()).placed(hint), hint);
         let global = Global { tenant: Some("acme".parse().expect("a handle")), ..Global::default() };
         assert_eq!(
-            Output::new(&mut context, &global).in_tenant(hint),
+            Output::new(&mut context, &global).placed(hint),
             "`dromia -T acme agent list`, `dromia up`, `dromia -T acme whoami` or `dromia -T x run list`"
         );
+        let global = Global { home: Some("my home".into()), ..global };
+        assert_eq!(
+            Output::new(&mut context, &global).placed(hint),
+            "`dromia --home 'my home' -T acme agent list`, `dromia --home 'my home' up`, \
+             `dromia --home 'my home' -T acme whoami` or `dromia --home 'my home' -T x run list`"
+        );
+        let global = Global { home: Some("/h".into()), ..Global::default() };
+        let output = Output::new(&mut context, &global);
+        for (text, told) in [
+            ("approve it: dromia approval approve a", "approve it: dromia --home /h approval approve a"),
+            ("dromia run why x", "dromia --home /h run why x"),
+            // What is about no home, and what is no command.
+            ("`dromia explain x` and `dromia help`", "`dromia explain x` and `dromia help`"),
+            ("this dromia up there", "this dromia up there"),
+        ] {
+            assert_eq!(output.placed(text), told);
+        }
     }
 
     #[test]
     fn a_long_notice_is_broken_between_words_and_never_in_a_command() {
         let hint =
             "hint: `dromia approval show apr_1` shows all of it; answer with `dromia approval deny apr_1`";
-        insta::assert_snapshot!(wrapped(hint, 40), @r"
+        insta::assert_snapshot!(wrapped(hint, 40, FURTHER), @r"
         hint: `dromia approval show apr_1` shows
           all of it; answer with
           `dromia approval deny apr_1`
         ");
         // A command that is longer than the line is still one.
-        let narrow = wrapped(hint, 10);
+        let narrow = wrapped(hint, 10, FURTHER);
         assert!(narrow.contains("\n  `dromia approval show apr_1`\n"), "{narrow}");
         assert_eq!(
             narrow.split_whitespace().collect::<Vec<_>>(),
             hint.split_whitespace().collect::<Vec<_>>()
         );
-        assert_eq!(wrapped(hint, 400), hint);
+        assert_eq!(wrapped(hint, 400, FURTHER), hint);
     }
 
     #[test]

@@ -17,6 +17,39 @@ pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
+/// Breaks a text between words; `further` stands before each further line. What stands in backticks is to be copied, so it
+/// stays whole, whatever the width.
+pub fn wrapped(text: &str, columns: usize, further: &str) -> String {
+    let mut is_command = false;
+    let words = text.split(|c: char| {
+        is_command ^= c == '`';
+        c == ' ' && !is_command
+    });
+    let (mut told, mut column) = (String::with_capacity(text.len()), 0);
+    for (index, word) in words.enumerate() {
+        let length = word.chars().count();
+        if index > 0 && column + 1 + length > columns {
+            told.extend(["\n", further]);
+            column = further.chars().count();
+        } else if index > 0 {
+            told.push(' ');
+            column += 1;
+        }
+        told.push_str(word);
+        column += length;
+    }
+    told
+}
+
+/// Writes a word of a command so that a shell reads it as it is.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
 /// Writes how many there are of something, which has a plural with `s`.
 pub fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -37,6 +70,12 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\tc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}\n\tc\u{fffd}d");
         let rows = vec![vec!["two\nlines\u{7}".into()]];
         assert_eq!(table(None, &["x"], rows).lines().count(), 2);
+    }
+
+    #[test]
+    fn a_word_with_more_than_letters_is_quoted_for_the_shell() {
+        let told = ["/tmp/h-1", "my home", "it's", ""].map(shell_word);
+        assert_eq!(told, ["/tmp/h-1", "'my home'", "'it'\\''s'", "''"]);
     }
 
     #[test]

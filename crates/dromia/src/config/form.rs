@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_saphyr::Error;
 
+use super::bounds;
 use super::places::{self, Found, Node, Place, Way};
 use super::problem::{Problem, did_you_mean};
 use super::schema;
@@ -111,6 +112,8 @@ impl Told<'_> {
     }
 
     fn must_be(&self, wanted: &str) -> String {
+        let bounded = self.node().and_then(|node| bounds::of(&node.path.path, wanted));
+        let wanted = bounded.as_deref().unwrap_or(wanted);
         // Where one value belongs, this is no secret that slipped; the same is not sure of a group.
         let is_told = wanted != KEYS && !wanted.starts_with("a list");
         let found = self.node().map(|node| match &node.found {
@@ -192,7 +195,7 @@ fn next(way: &Way) -> String {
 
 /// What belongs where the reader expected something of its own.
 fn belonging(expected: &str) -> String {
-    let whole = |most: u64| format!("a whole number from 0 to {most}");
+    let whole = |most: u64| format!("{}{most}", bounds::FROM_ZERO);
     match expected.trim() {
         "u8" => whole(u8::MAX.into()),
         "u16" => whole(u16::MAX.into()),

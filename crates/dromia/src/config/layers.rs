@@ -112,7 +112,7 @@ pub(crate) fn overlay(
 }
 
 /// Sets one key by its path.
-fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
+pub(super) fn set(written: &Written, key: &Key, value: &str) -> Result<Written, String> {
     let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
     let mut place = &mut document;
     for part in key.parts() {

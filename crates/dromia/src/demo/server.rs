@@ -1,24 +1,59 @@
 //! The server of the demo: this binary in a process of its own, which can be killed and started again.
+//!
+//! Every process of the demo ends with it: what it waits for is killed when it is dropped, and the kernel kills the server
+//! where this process is killed itself. A server that is to be kept is tied to nothing.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::{event, text};
 use crate::home::Home;
+use crate::up::{self, UpArguments};
 
 /// The longest wait for anything.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// What ends the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tie {
+    /// The end of this process, however it comes.
+    ToThis,
+    /// Nothing: it may be left behind.
+    Free,
+}
+
+/// What the server of a demo is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServerArguments {
+    /// The process that it ends with.
+    #[arg(long)]
+    demo: u32,
+
+    #[command(flatten)]
+    up: UpArguments,
+}
+
+/// Serves until this is told to stop, or until the demo is gone.
+pub(super) fn serve(home: &Home, arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("failed to tie the server to the demo")?;
+    // The demo may have ended before that was said.
+    ensure!(std::os::unix::process::parent_id() == arguments.demo, "the demo has ended");
+    up::run(home, &arguments.up)
+}
+
 /// A server and how to reach it.
 pub(super) struct Server {
     home: Home,
-    child: Child,
+    tie: Tie,
+    /// None before the first start and after the end.
+    child: Option<Child>,
     url: String,
     token: String,
     client: reqwest::Client,
@@ -32,22 +67,28 @@ pub(super) struct Verdict {
 }
 
 impl Server {
+    /// Names the home; nothing is made or started.
+    pub(super) fn new(home: &Home, tie: Tie) -> Self {
+        Self {
+            home: home.clone(),
+            tie,
+            child: None,
+            url: String::new(),
+            token: String::new(),
+            client: reqwest::Client::new(),
+        }
+    }
+
     /// Makes the home and starts the server.
-    pub(super) async fn init_and_start(home: &Home) -> anyhow::Result<Self> {
-        let init = program(home)?
+    pub(super) async fn init_and_start(&mut self) -> anyhow::Result<()> {
+        let init = program(&self.home)?
             .args(["init", "--defaults", "--no-input", "--model-source", "scripted"])
             .output()
             .await?;
-        ensure!(init.status.success(), "init failed: {}", String::from_utf8_lossy(&init.stderr));
-        let token = std::fs::read_to_string(home.token()).context("failed to read the token")?;
-        let (child, url) = spawn(home).await?;
-        Ok(Self {
-            home: home.clone(),
-            child,
-            url,
-            token: token.trim().to_owned(),
-            client: reqwest::Client::new(),
-        })
+        ensure!(init.status.success(), "init failed: {}", told(&init.stderr));
+        let token = std::fs::read_to_string(self.home.token()).context("failed to read the token")?;
+        token.trim().clone_into(&mut self.token);
+        self.spawn().await
     }
 
     pub(super) fn url(&self) -> &str {
@@ -55,43 +96,76 @@ impl Server {
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.child.id().unwrap_or_default()
+        self.child.as_ref().and_then(Child::id).unwrap_or_default()
     }
 
     /// Kills the process with SIGKILL, in the middle of whatever it does.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
-        self.child.kill().await.context("failed to kill the server")
+        let Some(child) = &mut self.child else { return Ok(()) };
+        child.kill().await.context("failed to kill the server")
     }
 
     /// Ends the process with SIGTERM.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(pid) =
-            self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
-        {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let Some(child) = &mut self.child else { return Ok(()) };
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM)?;
         }
-        tokio::time::timeout(DEADLINE, self.child.wait()).await.context("the server did not drain")??;
+        tokio::time::timeout(DEADLINE, child.wait()).await.context("the server did not drain")??;
         Ok(())
+    }
+
+    /// Ends the process at once if it still runs, and returns its id.
+    pub(super) async fn end(&mut self) -> Option<u32> {
+        let mut child = self.child.take()?;
+        let pid = child.id()?;
+        // One that ended just now needs no second end.
+        drop(child.kill().await);
+        Some(pid)
     }
 
     /// Starts the server again on the same home.
     pub(super) async fn start(&mut self) -> anyhow::Result<()> {
-        self.set_pace(0)?;
-        (self.child, self.url) = spawn(&self.home).await?;
-        Ok(())
+        self.start_with_pace(0).await
     }
 
     /// Starts it with tools that take this much longer.
     pub(super) async fn start_with_pace(&mut self, pace_ms: u64) -> anyhow::Result<()> {
         self.set_pace(pace_ms)?;
-        (self.child, self.url) = spawn(&self.home).await?;
-        Ok(())
+        self.spawn().await
     }
 
     /// Lets the process go on after this one has ended.
-    pub(super) fn leave(self) {
+    pub(super) fn leave(&mut self) {
         // Dropping the handle would kill the process.
-        std::mem::forget(self.child);
+        std::mem::forget(self.child.take());
+    }
+
+    /// Starts the process and waits until it says where it is reached. It is known here from its first moment on, so whoever
+    /// gives up the wait can end it.
+    async fn spawn(&mut self) -> anyhow::Result<()> {
+        let mut command = program(&self.home)?;
+        match self.tie {
+            Tie::ToThis => command.args(["demo", "server", "--demo", &std::process::id().to_string()]),
+            Tie::Free => command.arg("up"),
+        };
+        let child = command
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("failed to start the server")?;
+        let stdout = self.child.insert(child).stdout.take().context("the server has no output")?;
+        let mut line = String::new();
+        let mut lines = BufReader::new(stdout);
+        tokio::time::timeout(DEADLINE, lines.read_line(&mut line))
+            .await
+            .context("the server did not come up")??;
+        let Some(url) = line.trim().strip_prefix("listening ") else {
+            bail!("the server did not come up: {line}")
+        };
+        url.clone_into(&mut self.url);
+        Ok(())
     }
 
     fn set_pace(&self, pace_ms: u64) -> anyhow::Result<()> {
@@ -152,11 +226,7 @@ impl Server {
     /// Registers another tenant and returns its token.
     pub(super) async fn stranger_token(&self) -> anyhow::Result<String> {
         let created = program(&self.home)?.args(["tenant", "create", "stranger", "--json"]).output().await?;
-        ensure!(
-            created.status.success(),
-            "tenant create failed: {}",
-            String::from_utf8_lossy(&created.stderr)
-        );
+        ensure!(created.status.success(), "tenant create failed: {}", told(&created.stderr));
         text(&serde_json::from_slice(&created.stdout)?, "token")
     }
 
@@ -167,13 +237,13 @@ impl Server {
     }
 
     /// Has a process of its own count.
-    pub(super) async fn witness(&self, home: &Home, ledger: &Path) -> anyhow::Result<Verdict> {
-        let child = program(home)?
+    pub(super) async fn witness(&self, ledger: &Path) -> anyhow::Result<Verdict> {
+        let child = program(&self.home)?
             .args(["demo", "witness", "--url", &self.url])
             .arg("--ledger")
             .arg(ledger)
             .arg("--home")
-            .arg(home.root())
+            .arg(self.home.root())
             .stdout(Stdio::piped())
             .spawn()?;
         let pid = child.id().unwrap_or_default();
@@ -198,31 +268,18 @@ impl Server {
     }
 }
 
-/// This program, on a home.
+/// This program, on a home. What is not waited for any more is killed.
 fn program(home: &Home) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
-    command.env("DROMIA_HOME", home.root()).stdin(Stdio::null());
+    command.env("DROMIA_HOME", home.root()).stdin(Stdio::null()).kill_on_drop(true);
     Ok(command)
 }
 
-async fn spawn(home: &Home) -> anyhow::Result<(Child, String)> {
-    let mut child = program(home)?
-        .args(["up", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .context("failed to start the server")?;
-    let stdout = child.stdout.take().context("the server has no output")?;
-    let mut line = String::new();
-    let mut lines = BufReader::new(stdout);
-    tokio::time::timeout(DEADLINE, lines.read_line(&mut line))
-        .await
-        .context("the server did not come up")??;
-    let Some(url) = line.trim().strip_prefix("listening ") else {
-        bail!("the server did not come up: {line}")
-    };
-    Ok((child, url.to_owned()))
+/// What a command of this program said of its failure, without the label that is put before it again.
+fn told(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let text = text.trim();
+    text.strip_prefix("error: ").unwrap_or(text).to_owned()
 }
 
 /// A short rest between two looks.

@@ -10,6 +10,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { id: "config.valid", run: valid },
     Check { id: "config.version", run: version },
     Check { id: "config.references", run: references },
+    Check { id: "config.variables", run: variables },
     Check { id: "config.default_model", run: default_model },
     Check { id: "config.default_agent", run: default_agent },
     Check { id: "config.names", run: named },
@@ -99,6 +100,17 @@ fn references(scene: &Scene<'_>) -> Verdict {
         format!("the environment lacks what dromia.yaml refers to: {}", missing.join(", ")),
         format!("export {} where `dromia up` is started, or remove the entry", names.join(" and ")),
     )
+}
+
+/// Variables that look like a key's and are none. Those of this process are looked at, as a server that it starts would.
+fn variables(scene: &Scene<'_>) -> Verdict {
+    let text = config::text(scene.home).unwrap_or_default();
+    let found = config::misspelt(&config::Environment::of_process(), &text);
+    if found.is_empty() {
+        return ok("no variable looks like a key's and is none");
+    }
+    let told: Vec<_> = found.iter().take(NAMES_TOLD).map(ToString::to_string).collect();
+    warning(told.join("; "), "unset it, or set the one that is meant; `dromia config explain` lists them")
 }
 
 fn default_model(scene: &Scene<'_>) -> Verdict {

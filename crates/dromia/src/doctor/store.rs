@@ -5,6 +5,7 @@
 use dromia_store::{OpenError, Soundness, SqliteStore, StoreConfig};
 
 use super::{Check, PATIENCE, Scene, Server, Verdict, error, ok, warning};
+use crate::home::Kept;
 
 pub(super) const CHECKS: &[Check] = &[
     Check { id: "store.opens", run: opens },
@@ -26,16 +27,17 @@ fn opens(scene: &Scene<'_>) -> Verdict {
     if let Server::Answers(_) = scene.world.server() {
         return ok("a server has it");
     }
-    let Some(store) = scene.store() else {
-        return if scene.home.config().is_file() && !scene.home.store().is_dir() {
-            error(
-                "the home has no store",
-                "restore the directory store, or make a new home with `dromia init`",
-            )
-        } else {
-            ok("there is none to look at")
-        };
-    };
+    if scene.home.config().is_file() {
+        match scene.home.kept() {
+            Kept::Store => {}
+            Kept::Nothing => {
+                let fix = "make the rest of the home with `dromia init`, which keeps dromia.yaml";
+                return error("the home has no store", fix);
+            }
+            Kept::Remains { told } => return error(told, scene.home.restore()),
+        }
+    }
+    let Some(store) = scene.store() else { return ok("there is none to look at") };
     match store.open() {
         Ok(()) => ok("it can be read"),
         Err(problem) => error(format!("it cannot be read: {}", chain(&problem)), RESTORE),
@@ -167,6 +169,8 @@ mod tests {
     #[test]
     fn a_store_that_is_gone_is_an_error() {
         let planted = alone();
+        fs::write(planted.home.store().join("dromia.db"), "").expect("is written");
+        assert_eq!(planted.found("store.opens"), Severity::Error, "an empty file is no store");
         fs::remove_dir_all(planted.home.store()).expect("is removed");
         assert_eq!(planted.found("store.opens"), Severity::Error);
     }

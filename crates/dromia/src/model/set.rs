@@ -88,6 +88,7 @@ pub(super) fn run(held: &Held, assignment: &Assignment, output: &mut Output<'_>)
         "{alias} is in dromia.yaml. {}\n\nNext: `dromia model test {alias}` makes a real call.",
         change::HEARD
     );
+    let text = output.placed(&text).into_owned();
     output.show(&changed, |_| text)?;
     Ok(())
 }

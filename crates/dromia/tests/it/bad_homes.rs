@@ -12,7 +12,7 @@ fn a_home_that_is_not_there_names_init() {
     let output =
         home.command().args(["up", "--home", "/nonexistent/home"]).output().expect("the program runs");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("dromia init"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("`dromia --home /nonexistent/home init`"), "{}", stderr(&output));
 }
 
 #[test]
@@ -242,4 +242,59 @@ fn a_home_that_lost_its_configuration_is_told_so_and_gets_it_back_without_a_seco
     let server = home.serve();
     let (status, tokens) = block_on(server.get("/v1/tokens"));
     assert_eq!((status, tokens["items"].as_array().map(Vec::len)), (200, Some(1)), "{tokens}");
+}
+
+#[test]
+fn a_home_that_lost_its_store_is_refused_with_the_way_out_and_gets_no_empty_one() {
+    for (how, says) in
+        [("removed", "dromia.db is gone"), ("emptied", "dromia.db is empty"), ("all", "dromia.db is gone")]
+    {
+        let home = Home::new();
+        let store = home.path().join("store");
+        match how {
+            "removed" => std::fs::remove_file(store.join("dromia.db")).expect("it is there"),
+            "emptied" => std::fs::write(store.join("dromia.db"), "").expect("it can be written"),
+            _ => std::fs::remove_dir_all(&store).expect("it is there"),
+        }
+        for line in [&["up", "--listen", "127.0.0.1:0"][..], &["init", "--defaults", "--no-input"]] {
+            let told = home.run(line);
+            assert_eq!(told.status.code(), Some(1), "{how}: {line:?}: {}", stderr(&told));
+            let text = stderr(&told);
+            assert!(text.contains(says) && text.contains("docs/backup.md"), "{how}: {line:?}: {text}");
+        }
+        let made = std::fs::metadata(store.join("dromia.db")).map_or(0, |made| made.len());
+        assert_eq!(made, 0, "{how}: an empty store was made");
+        let doctor = home.run(&["doctor", "--only", "store.opens"]);
+        let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        assert!(text.contains(says) && text.contains("docs/backup.md"), "{how}: {text}");
+    }
+}
+
+#[test]
+fn a_configuration_that_was_written_first_is_kept_and_the_rest_is_made_beside_it() {
+    let home = Home::new();
+    let fresh = home.path().with_file_name("fresh");
+    std::fs::create_dir(&fresh).expect("can be made");
+    let written = "version: 1\ndefault_agent: ops # mine\n";
+    std::fs::write(fresh.join("dromia.yaml"), written).expect("can be written");
+    let at = |arguments: &[&str]| {
+        home.command().env("DROMIA_HOME", &fresh).args(arguments).output().expect("the program runs")
+    };
+    let up = at(&["up", "--listen", "127.0.0.1:0"]);
+    assert_eq!(up.status.code(), Some(2), "{}", stderr(&up));
+    assert!(stderr(&up).contains("`dromia init`, which keeps the file"), "{}", stderr(&up));
+    let made = at(&["init", "--defaults"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stderr(&made).contains("dromia.yaml is kept as it was found"), "{}", stderr(&made));
+    assert_eq!(std::fs::read_to_string(fresh.join("dromia.yaml")).expect("it is there"), written);
+    assert!(fresh.join("token").is_file() && fresh.join("vault.key").is_file());
+    let again = at(&["init", "--defaults"]);
+    assert_eq!(again.status.code(), Some(6), "{}", stderr(&again));
+    let mut command = home.command();
+    command.env("DROMIA_HOME", &fresh);
+    let _server = home.serve_by(command);
+    let told = at(&["ask", "hello"]);
+    assert!(told.status.success(), "{}", stderr(&told));
+    let agents = at(&["agent", "list"]);
+    assert!(String::from_utf8_lossy(&agents.stdout).contains("ops"), "{agents:?}");
 }

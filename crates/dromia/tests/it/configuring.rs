@@ -193,6 +193,30 @@ fn a_wrong_variable_or_flag_stops_a_start_by_its_name() {
 }
 
 #[test]
+fn a_misspelt_variable_is_told_by_whoever_would_have_used_it() {
+    let home = Home::new();
+    let with = |line: &[&str]| {
+        let mut command = home.command();
+        command.env("DROMIA_ENGINE_ACTIVE_MX", "3").args(line);
+        // A server gets so far and no further: somebody has its address.
+        let output = command.output().expect("the program runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output)
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for line in [
+        &["config", "validate"][..],
+        &["doctor", "--only", "config.variables"],
+        &["up", "--listen", &address],
+    ] {
+        let told = with(line);
+        assert!(told.contains("did you mean `DROMIA_ENGINE_ACTIVE_MAX`?"), "{line:?}: {told}");
+    }
+    let plain = home.run(&["config", "validate"]);
+    assert!(!stderr(&plain).contains("warning: "), "{}", stderr(&plain));
+}
+
+#[test]
 fn show_names_the_origin_of_every_value() {
     let (home, address) = served_home();
     let mut command = home.command();

@@ -97,7 +97,7 @@ fn a_ruined_home_ends_with_one_and_every_finding_says_what_to_do() {
     let nowhere = ["doctor", "--home", "/nowhere/at/all", "--only", "home"];
     let nowhere = home.command().args(nowhere).output().expect("it runs");
     assert_eq!(nowhere.status.code(), Some(1), "{}", stderr(&nowhere));
-    assert!(String::from_utf8_lossy(&nowhere.stdout).contains("dromia init"));
+    assert!(String::from_utf8_lossy(&nowhere.stdout).contains("`dromia --home /nowhere/at/all init`"));
 }
 
 /// Secrets as they are planted, each in a place of its own.

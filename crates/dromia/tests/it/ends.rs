@@ -1,7 +1,10 @@
 //! Whoever waits for an agent that ends meanwhile is told so at once, and not by a deadline of their own.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::home::{DEADLINE, Home, Server, block_on, stderr};
@@ -182,4 +185,45 @@ fn an_erasure_counts_what_went_while_a_turn_ran_and_tells_who_waited_for_it() {
         );
         assert!(erased["erased"]["entries"].as_u64().is_some_and(|entries| entries > 2), "{erased}");
     });
+}
+
+#[test]
+fn ctrl_c_on_a_server_says_what_it_waits_for_and_a_second_one_ends_it_at_once() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["up", "--listen", "127.0.0.1:0", "--set", "limits.drain_ms=60000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("it announces itself");
+    assert!(line.starts_with("listening "), "{line}");
+    let sent = home.run(&["event", "send", "@slow 120000", "--json"]);
+    assert!(sent.status.success(), "{}", stderr(&sent));
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let status = home.run(&["status", "--json"]);
+        let found: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        if found["load"]["active"] == 1 {
+            break;
+        }
+        assert!(Instant::now() < until, "the run does not begin: {found}");
+    }
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::INT).expect("it runs");
+    let mut told = String::new();
+    let mut err = BufReader::new(child.stderr.take().expect("a pipe"));
+    while !told.contains("stopping: ") {
+        assert!(err.read_line(&mut told).expect("it tells") > 0, "it ended: {told}");
+    }
+    assert!(told.contains("1 run is open; up to 60 s, and Ctrl-C again ends it at once"), "{told}");
+    kill_process(pid, Signal::INT).expect("it waits for the run");
+    // One that drains would end with 0.
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{told}");
+    // What was open goes on: nothing is lost by that.
+    let server = home.serve();
+    let session = serde_json::from_slice::<Value>(&sent.stdout).expect("a document")["session"].clone();
+    let session = session.as_str().expect("a session").to_owned();
+    block_on(server.journal_until(&session, |entries| {
+        entries.iter().filter(|entry| entry["kind"] == "model_called").count() == 2
+    }));
 }

@@ -17,6 +17,7 @@ mod configuring;
 mod contents;
 mod cost;
 mod damage;
+mod demo;
 mod doctor;
 mod draining;
 mod edge;

@@ -165,3 +165,42 @@ fn budgets_call_agents_by_what_people_call_them() {
     let of = document(&home.run(&["budget", "list", "--json"]))["items"][0]["of"].clone();
     assert!(of.as_str().is_some_and(|of| of.starts_with("agt_")), "{of}");
 }
+
+#[test]
+fn what_is_proposed_names_the_home_that_was_named() {
+    let home = Home::new();
+    let fresh = home.path().with_file_name("fresh");
+    let path = fresh.to_str().expect("a path");
+    let at = |line: &[&str]| home.run(&[&["--home", path][..], line].concat());
+    // Where there is no home yet, no server can be started.
+    let early = at(&["ask", "hi"]);
+    assert_eq!(early.status.code(), Some(5), "{}", stderr(&early));
+    assert!(stderr(&early).contains(&format!("`dromia --home {path} init`")), "{}", stderr(&early));
+    let made = at(&["init", "--model-source", "scripted"]);
+    let told = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(told.contains(&format!("Next: `dromia --home {path} up`")), "{told}{}", stderr(&made));
+    assert!(told.contains(&format!("`dromia --home {path} ask \"hello\"`")), "{told}");
+    for line in [&["init", "--defaults"][..], &["ask", "hi"], &["doctor", "--only", "server.answers"]] {
+        let output = at(line);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        assert!(told.contains(&format!("`dromia --home {path} up`")), "{line:?}: {told}");
+    }
+    // Who named none is told the command as it is.
+    let plain = home.run(&["ask", "hi"]);
+    assert!(stderr(&plain).contains("`dromia up`"), "{}", stderr(&plain));
+}
+
+#[test]
+fn a_chat_is_gone_on_with_in_the_tenant_that_was_named() {
+    let home = Home::new();
+    let _server = home.serve();
+    assert!(home.run(&["tenant", "create", "beta"]).status.success());
+    assert!(home.run(&["-T", "beta", "agent", "create", "ops", "--grant", "model"]).status.success());
+    let mut command = home.command();
+    command.args(["-T", "beta", "--agent", "ops", "chat"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(b"hello\n").expect("is typed");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(stderr(&output).contains("`dromia -T beta chat --session ses_"), "{}", stderr(&output));
+}

@@ -27,6 +27,8 @@ const FOREIGN: [&str; 15] = [
 
 const WHOLE_32: &str = "must be a whole number from 0 to 4294967295, and is";
 const WHOLE_64: &str = "must be a whole number from 0 to 18446744073709551615, and is";
+const FROM_ONE_32: &str = "must be a whole number from 1 to 4294967295, and is";
+const FROM_ONE_64: &str = "must be a whole number from 1 to 18446744073709551615, and is";
 const KEYS: &str = "must be keys with their values, each on a line of its own below it, and is";
 
 /// Says of a key what explains it.
@@ -39,12 +41,12 @@ fn a_wrong_form_is_told_in_words_of_ours_with_the_place_the_key_and_the_next_ste
     for (text, says) in [
         (
             "engine:\n  active_max: many\n",
-            format!("dromia.yaml:2:15: engine.active_max: {WHOLE_64} \"many\"{}", more("engine.active_max")),
+            format!("dromia.yaml:2:15: engine.active_max: {FROM_ONE_64} \"many\"{}", more("engine.active_max")),
         ),
         (
             "engine:\n  model_calls_max: 5000000000\n",
             format!(
-                "dromia.yaml:2:20: engine.model_calls_max: {WHOLE_32} 5000000000{}",
+                "dromia.yaml:2:20: engine.model_calls_max: {FROM_ONE_32} 5000000000{}",
                 more("engine.model_calls_max")
             ),
         ),

@@ -23,7 +23,6 @@ use dromia_contracts::token::TokenScopes;
 use dromia_contracts::{
     Actor, AgentId, Digest, ErrorCode, Fault, ItemId, RunId, SessionId, TenantId, TokenId,
 };
-
 use jiff::Timestamp;
 
 use super::house::{House, words};

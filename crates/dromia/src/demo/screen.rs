@@ -1,0 +1,139 @@
+//! What the demo tells, step by step, no wider than the terminal. Texts of others are told by the line that they are in.
+//!
+//! Nothing is judged here, and nothing is known of the server.
+
+use dromia_cli::output::{shell_word, wrapped};
+use serde_json::Value;
+
+use crate::schemas;
+
+/// What stands before what belongs to a step.
+const INDENT: &str = "    ";
+const INDENT_COLUMNS: u16 = 4;
+
+/// Where the steps are told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Screen {
+    columns: Option<u16>,
+}
+
+impl Screen {
+    /// The terminal of this process, or whatever `COLUMNS` says; without both, lines are as long as they are.
+    pub(super) fn of_process() -> Self {
+        Self { columns: schemas::context("demo").columns }
+    }
+
+    /// Tells a line of its own.
+    pub(super) fn line(self, text: &str) {
+        anstream::println!("{}", self.fitted(text, ""));
+    }
+
+    /// Begins a step.
+    pub(super) fn step(self, number: u32, name: &str, fact: &str) {
+        let bold = anstyle::Style::new().bold();
+        let head = format!("{number} {name}");
+        let text = self.fitted(&format!("{head}  {fact}"), INDENT);
+        match text.strip_prefix(&head) {
+            Some(fact) => anstream::println!("{bold}{head}{bold:#}{fact}"),
+            // The terminal is narrower than the head.
+            None => anstream::println!("{text}"),
+        }
+    }
+
+    /// Tells what belongs to a step.
+    pub(super) fn detail(self, text: &str) {
+        for line in self.below(text) {
+            anstream::println!("{line}");
+        }
+    }
+
+    fn below(self, text: &str) -> Vec<String> {
+        let room = Self { columns: self.columns.map(|columns| columns.saturating_sub(INDENT_COLUMNS)) };
+        let lines = text.lines().map(|line| room.fitted(line, ""));
+        lines
+            .flat_map(|line| line.lines().map(|piece| format!("{INDENT}{piece}")).collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn fitted(self, text: &str, further: &str) -> String {
+        self.columns.map_or_else(|| text.to_owned(), |columns| wrapped(text, columns.into(), further))
+    }
+}
+
+/// Tells every call of a journal in a line of its own: its tool, how it ended, and the first sentence of what the agent
+/// was told of that.
+pub(super) fn calls(entries: &[Value]) -> Vec<String> {
+    let mut told = Vec::new();
+    for entry in entries {
+        if !matches!(entry["kind"].as_str(), Some("tool_finished" | "tool_refused")) {
+            continue;
+        }
+        let word = |entry: &Value, name: &str| entry["fields"][name].as_str().unwrap_or_default().to_owned();
+        let call = word(entry, "call");
+        let started = entries
+            .iter()
+            .rfind(|entry| entry["kind"] == "tool_started" && entry["fields"]["call"] == call.as_str());
+        // A call that was refused began nowhere, and says itself which tool it names.
+        let tool = match started {
+            Some(started) => format!("{} ({})", word(started, "tool"), word(started, "effect")),
+            None => word(entry, "tool"),
+        };
+        let said = entry["body"]["parts"][0]["text"].as_str().unwrap_or_default();
+        told.push(format!("{call} {tool} -> {}: {}", word(entry, "status"), first_sentence(said)));
+    }
+    told
+}
+
+/// This program as it was called, for a command that a person copies.
+pub(super) fn program() -> String {
+    let called = std::env::args_os().next().filter(|called| !called.is_empty());
+    let called = called.map_or_else(|| "dromia".to_owned(), |called| called.to_string_lossy().into_owned());
+    shell_word(&called).into_owned()
+}
+
+fn first_sentence(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.split_once(". ").map_or(line, |(first, _)| first).trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_call_is_told_with_its_own_tool_and_once() {
+        let entries = [
+            json!({"kind": "tool_started", "fields": {"call": "call_1_0", "tool": "file.append", "effect": "unkeyed"}}),
+            json!({"kind": "tool_finished", "fields": {"call": "call_1_0", "status": "unknown"},
+                "body": {"parts": [{"text": "The outcome is unknown: it began. Look before you go on."}]}}),
+            json!({"kind": "tool_started", "fields": {"call": "call_2_0", "tool": "file.read", "effect": "pure"}}),
+            json!({"kind": "tool_finished", "fields": {"call": "call_2_0", "status": "error"},
+                "body": {"parts": [{"text": "refused: there is no such file"}]}}),
+            json!({"kind": "tool_refused", "fields": {"call": "call_3_0", "tool": "file.append", "status": "denied"},
+                "body": {"parts": [{"text": "It began earlier. It is not repeated."}]}}),
+        ];
+        assert_eq!(
+            calls(&entries),
+            [
+                "call_1_0 file.append (unkeyed) -> unknown: The outcome is unknown: it began",
+                "call_2_0 file.read (pure) -> error: refused: there is no such file",
+                "call_3_0 file.append -> denied: It began earlier",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_told_is_broken_between_words_and_stays_below_its_step() {
+        let screen = Screen { columns: Some(24) };
+        assert_eq!(
+            screen.below("the same turn finished in time"),
+            ["    the same turn", "    finished in time"]
+        );
+        // A command is to be copied, so it stays whole.
+        let command = "`dromia run show run_0123456789`";
+        assert_eq!(screen.below(command), [format!("    {command}")]);
+        assert_eq!(Screen { columns: None }.fitted("1 start  a b", ""), "1 start  a b");
+    }
+}

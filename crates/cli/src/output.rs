@@ -40,6 +40,16 @@ pub struct Output<'context> {
     /// The tenant that was named, which commands in hints name too.
     tenant: Option<String>,
     unread: Unread,
+    server: Server,
+    /// Whether the last line of the result has no end yet.
+    is_open: bool,
+}
+
+/// Whether somebody who waits was told that no server is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Answers,
+    Away,
 }
 
 /// What it means that whoever read the result has gone, as `head` does when it has enough.
@@ -80,6 +90,8 @@ impl<'context> Output<'context> {
             left: None,
             tenant,
             unread: Unread::Ends,
+            server: Server::Answers,
+            is_open: false,
         }
     }
 
@@ -146,6 +158,9 @@ impl<'context> Output<'context> {
 
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Outcome {
+        if let Some(last) = bytes.last() {
+            self.is_open = *last != b'\n';
+        }
         let out = &mut self.context.out;
         match out.write_all(bytes).and_then(|()| out.flush()) {
             Err(error) if self.unread == Unread::Passes && error.kind() == ErrorKind::BrokenPipe => Ok(()),

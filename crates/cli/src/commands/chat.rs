@@ -97,6 +97,11 @@ fn kept(session: SessionId) -> Standing {
     }
 }
 
+/// The same of an answer, whose conversation goes on too.
+fn talked(Standing { known, next }: Standing, session: SessionId) -> Standing {
+    Standing { known, next: format!("{next}; talk on with `dromia chat --session {session}`") }
+}
+
 /// Looks for the session or the agent that is named, so that a name which nothing has is told before anybody types.
 async fn known(cli: &Cli<'_>, session: Option<SessionId>) -> Outcome {
     if let Some(session) = session {
@@ -127,10 +132,10 @@ async fn turn(
         },
     };
     let patience = cli.patience(PATIENCE);
-    let sending = Sending::of_line(number, output);
+    let sending = Sending::of_line(number, session, output);
     let (_, bytes) = sending.post(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse(&bytes)?;
-    output.goes_on(Some(stored(&accepted, accepted.run)));
+    output.goes_on(Some(talked(stored(&accepted, accepted.run), accepted.session)));
     let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let answer = async {
@@ -139,11 +144,17 @@ async fn turn(
             None => taker(cli, accepted.session, accepted.item, output).await?,
         };
         taken = Some(run);
-        output.goes_on(Some(stored(&accepted, taken)));
+        output.goes_on(Some(talked(stored(&accepted, taken), accepted.session)));
         print_live(cli, run, output).await
     };
     let ended = tokio::time::timeout(patience, answer).await;
-    let exit = waited(cli, &accepted, taken, ended).await?.ok_or(late)?;
+    let ended = waited(cli, &accepted, taken, ended).await.map_err(|error| match error {
+        Error::UnderWay { why, known, next } => {
+            Error::under_way(*why, talked(Standing { known, next }, accepted.session))
+        }
+        error => error,
+    });
+    let exit = ended?.ok_or(late)?;
     Ok(Turn { session: accepted.session, exit })
 }
 
@@ -153,7 +164,7 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
     let (mut printed, mut heard, mut waits) = (Printed::default(), Heard::default(), Waits::of(run));
     let (began, mut failure) = (Instant::now(), None);
     loop {
-        match follow.next().await? {
+        match follow.next(output).await? {
             Seen::Delta(delta) => {
                 heard.close(output)?;
                 let piece = printed.delta(&delta);

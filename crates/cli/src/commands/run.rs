@@ -166,7 +166,7 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
     let (mut heard, mut waits) = (Heard::default(), Waits::of(watch.id));
     let mut said = Said::default();
     loop {
-        match follow.next().await? {
+        match follow.next(output).await? {
             Seen::Entry(entry) => {
                 let is_kept = output.is_json() && !by_line;
                 if by_line {

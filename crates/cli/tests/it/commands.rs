@@ -204,6 +204,12 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         let known = format!("the input is stored in ses_{ID}, and run_{ID} took it\n");
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
+        // Without a server nothing goes on; that it is away was told once, while it was waited for.
+        let hint = "hint: start the server with `dromia up`; then it goes on by itself";
+        assert!(ended.err.contains(hint), "{line:?}: {ended:?}");
+        assert_eq!(ended.err.matches("waiting for it to come back\n").count(), 1, "{line:?}: {ended:?}");
+        let talks_on = ended.err.contains(&format!("`dromia chat --session ses_{ID}`"));
+        assert_eq!(talks_on, line == ["chat"], "{line:?}: {ended:?}");
         assert_eq!(server.lines(), ["POST /v1/events"]);
     }
 

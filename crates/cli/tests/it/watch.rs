@@ -154,6 +154,39 @@ async fn a_piped_chat_ends_with_the_code_of_its_last_failed_turn_and_a_typed_one
     }
 }
 
+#[tokio::test]
+async fn a_line_is_kept_while_the_server_is_away_between_two_turns() {
+    let away: Script = |asked, before| match before {
+        2 => {
+            let problem = r#"{"type":"about:blank","title":"t","status":503,"code":"shutting_down","detail":"it stops","request_id":"r"}"#;
+            (503, problem.to_owned())
+        }
+        _ => turns(asked, before, end("completed")),
+    };
+    let server = Server::new(away);
+    let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", false).await;
+    assert_eq!((ended.exit, server.lines().len()), (Exit::Done, 5), "{ended:?}");
+    let asked = server.asked.lock().unwrap().clone();
+    assert_eq!((&asked[2].key, &asked[2].body), (&asked[3].key, &asked[3].body));
+    assert!(asked[3].body.contains("\"two\""), "{}", asked[3].body);
+
+    // It does not come back in time.
+    let server = Server::serving(|asked, before| turns(asked, before, end("completed")), 2);
+    let ended = server.typed(&["chat", "--timeout", "1s"], "one\ntwo\n", false).await;
+    assert_eq!(ended.exit, Exit::Unreachable, "{ended:?}");
+    let session = "ses_0199c0de000000000000000000000000";
+    let told = format!(
+        "; the line is not sent\nhint: start the server with `dromia up`, then go on with `dromia chat --session {session}`\n"
+    );
+    assert!(ended.err.ends_with(&told), "{ended:?}");
+    assert_eq!(ended.err.matches("waiting for it to come back\n").count(), 1, "{ended:?}");
+
+    // Where no conversation has begun, nothing is waited for.
+    let ended = Server::absent().typed(&["chat"], "one\n", false).await;
+    assert_eq!(ended.exit, Exit::Unreachable, "{ended:?}");
+    assert!(!ended.err.contains("waiting"), "{ended:?}");
+}
+
 fn output(offset: u64, bytes: u64, text: &str) -> String {
     let text = serde_json::to_string(text).unwrap();
     format!(

@@ -21,7 +21,23 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output
         args::Agent::Create(new) => create(cli, new, output).await,
         args::Agent::List(page) => {
             let list: List<Agent> = cli.client.get(&listing("/v1/agents", &page, &[])).await?;
-            print_list(output, &list, &["handle", "name", "state", "created", "id"], row)
+            let chosen = cli.agent();
+            let is_chosen = |agent: &Agent| {
+                chosen.as_ref().is_some_and(|chosen| {
+                    agent.handle.as_str() == chosen.as_str() || agent.id.to_string() == *chosen
+                })
+            };
+            let ended = print_list(output, &list, &["handle", "name", "state", "created", "id"], |agent| {
+                let mut row = row(agent);
+                if is_chosen(agent) {
+                    row[0].push_str(" *");
+                }
+                row
+            })?;
+            if !output.is_json() && list.items.iter().any(is_chosen) {
+                output.notice("* is the agent that commands mean which name none")?;
+            }
+            Ok(ended)
         }
         args::Agent::Show(agent) => {
             let agent: Agent = cli.client.get(&path(&agent, "")).await?;

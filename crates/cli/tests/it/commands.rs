@@ -479,6 +479,34 @@ async fn whoami_tells_server_tenant_and_rights() {
 }
 
 #[tokio::test]
+async fn the_agent_that_is_meant_is_told_and_marked() {
+    let server = Server::new(|asked, _| match asked.line.as_str() {
+        "GET /v1/whoami" => (200, who(r#""default_agent":"clerk","#)),
+        "GET /v1/agents/ops" => (200, agent()),
+        _ => (200, format!(r#"{{"items":[{},{}],"next":null}}"#, agent(), agent().replace("ops", "other"))),
+    });
+    let listed = server.run(&["agent", "list"]).await;
+    assert!(!listed.out.contains('*') && listed.err.is_empty(), "{listed:?}");
+    server.run(&["agent", "switch", "ops"]).await;
+    for (named, told, agent) in
+        [(&[][..], "ops, chosen by `dromia agent switch`", "ops"), (&["--agent", "w"], "w, by --agent", "w")]
+    {
+        let shown = server.run(&[&["whoami"], named].concat()).await;
+        assert!(shown.out.contains(&format!("\nagent       {told}\n")), "{shown:?}");
+        let document = server.run(&[&["whoami", "--json"], named].concat()).await.out;
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!((&document["agent"], &document["default_agent"]), (&agent.into(), &"clerk".into()));
+    }
+    let listed = server.run(&["agent", "list"]).await;
+    insta::assert_snapshot!(listed.out, @r"
+    HANDLE  NAME  STATE    CREATED               ID
+    ops *   Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
+    other   Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
+    ");
+    assert_eq!(listed.err, "* is the agent that commands mean which name none\n");
+}
+
+#[tokio::test]
 async fn what_an_agent_says_cannot_drive_the_terminal() {
     let server = Server::new(|asked, before| {
         let (status, body) = one_run(asked, before);

@@ -6,6 +6,7 @@
 //! a terminal, and JSON spells them out: what an agent says cannot move the cursor or set the clipboard.
 
 mod document;
+mod narrow;
 mod notice;
 mod table;
 mod words;
@@ -20,6 +21,8 @@ use crate::context::Context;
 use crate::error::{Error, Outcome, Standing};
 use crate::format::{Fields, Format};
 
+pub(crate) use self::narrow::Way;
+pub(crate) use self::table::fitted;
 pub use self::table::{pairs, table};
 pub(crate) use self::words::money;
 use self::words::printable;

@@ -10,16 +10,16 @@ use dromia_api::{List, RunId, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::steps::{HEADS as STEP_HEADS, Step, steps};
+use self::steps::{HEADS as STEP_HEADS, Step, WAYS as STEP_WAYS, steps};
 use super::answer::Said;
 use super::handles::Handles;
 use super::live::Heard;
 use super::waits::Waits;
-use super::{Cli, listing, print_list};
+use super::{Cli, listing, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
-use crate::output::{Output, money, pairs, table, time};
+use crate::output::{Output, Way, fitted, money, pairs, time};
 use crate::sse::{Follow, Seen};
 
 /// How many entries are asked for at a time.
@@ -31,6 +31,18 @@ const WAITING_TOLD: usize = 16;
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
 pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
 
+/// How such a listing gives way on a narrow terminal.
+pub(super) const WAYS: [Way; 8] = [
+    Way::Without("session"),
+    Way::Short("started"),
+    Way::WithoutNought("cost"),
+    Way::Without("out"),
+    Way::Without("in"),
+    Way::Without("cost"),
+    Way::Without("calls"),
+    Way::Cut("agent", 8),
+];
+
 pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Run::List(list) => {
@@ -41,10 +53,11 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
             ];
             let list: List<Run> = cli.client.get(&listing("/v1/runs", &list.page, &filters)).await?;
             let handles = Handles::read(cli, output).await;
-            let heads = [&HEADS[..2], &["agent"], &HEADS[2..]].concat();
-            print_list(output, &list, &heads, |run| {
+            let heads = [&HEADS[..2], &["agent"], &HEADS[2..], &["session"]].concat();
+            print_narrow(output, &list, &heads, &WAYS, |run| {
                 let mut row = row(run);
                 row.insert(2, handles.of(run.agent));
+                row.push(run.session.to_string());
                 row
             })
         }
@@ -98,7 +111,6 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
     let after = run.last_seq.saturating_sub(u64::from(PAGE_ENTRIES));
     let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
     let journal: JournalPage = cli.client.get(&path).await?;
-    let columns = output.context().columns;
     let mut steps = steps(&journal.entries);
     for step in steps.iter_mut().rev().filter(|step| step.approval.is_some()).take(WAITING_TOLD) {
         let Some(approval) = step.approval else { continue };
@@ -108,10 +120,9 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
         }
     }
     let shown = Shown { run, steps, journal };
-    output.show(&shown, |shown| {
-        let rows = shown.steps.iter().map(Step::row).collect();
-        format!("{}\n\n{}", text(&shown.run), table(columns, &STEP_HEADS, rows))
-    })?;
+    let rows = shown.steps.iter().map(Step::row).collect();
+    let table = fitted(output.context(), &STEP_HEADS, &STEP_WAYS, rows);
+    output.show(&shown, |shown| format!("{}\n\n{table}", text(&shown.run)))?;
     if after > 0 && !output.is_json() {
         output.notice(&format!(
             "of {} entries the newest {PAGE_ENTRIES} are shown: `dromia run export {id}`",

@@ -6,25 +6,35 @@ use dromia_api::{AgentState, List};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Cli, listing, print_list};
+use super::handles::Handles;
+use super::{Cli, listing, print_narrow};
 use crate::args;
 use crate::client::encoded;
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
+use crate::output::{Output, Way, pairs, time};
 use crate::saved::save;
+
+/// The columns of a listing, and how it gives way on a narrow terminal. A channel may be an id of the server's own.
+const HEADS: [&str; 8] = ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel"];
+const WAYS: [Way; 8] = [
+    Way::Without("channel"),
+    Way::Short("opened"),
+    Way::Without("platform"),
+    Way::Without("actor"),
+    Way::WithoutNought("active"),
+    Way::WithoutNought("waiting"),
+    Way::Cut("agent", 8),
+    Way::Without("opened"),
+];
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Session::List(page) => {
             let path = listing("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
             let list: List<Session> = cli.client.get(&path).await?;
-            print_list(
-                output,
-                &list,
-                &["id", "platform", "actor", "opened", "waiting", "active", "channel"],
-                row,
-            )
+            let handles = Handles::read(cli, output).await;
+            print_narrow(output, &list, &HEADS, &WAYS, |session| row(session, &handles))
         }
         args::Session::Show(session) => show(cli, &session, output).await,
         args::Session::Export(export) => {
@@ -91,15 +101,16 @@ async fn show(cli: &Cli<'_>, name: &args::SessionName, output: &mut Output<'_>) 
     Ok(Exit::Done)
 }
 
-fn row(session: &Session) -> Vec<String> {
+fn row(session: &Session, handles: &Handles) -> Vec<String> {
     vec![
         session.id.to_string(),
-        session.platform.clone(),
-        session.actor.clone(),
+        handles.of(session.agent),
         time(session.opened_at),
         session.waiting.to_string(),
         // Which run it is, `session show` tells.
         session.active.map(|_| "yes".to_owned()).unwrap_or_default(),
+        session.platform.clone(),
+        session.actor.clone(),
         session.channel.clone(),
     ]
 }

@@ -93,6 +93,20 @@ impl Server {
 
     /// Runs a command line with something to read. A terminal says on stderr since when, and until when, it shows nothing.
     pub async fn typed(&self, line: &[&str], input: &str, is_terminal: bool) -> Ended {
+        self.within(line, input, is_terminal, None).await
+    }
+
+    /// Runs a command line on a terminal of so many columns.
+    pub async fn shown(&self, line: &[&str], columns: u16) -> Ended {
+        self.within(&[line, &["--color", "never"]].concat(), "", true, Some(columns)).await
+    }
+
+    /// Runs a command line whose result goes into a pipe, where a variable says how wide a table may be.
+    pub async fn piped(&self, line: &[&str], columns: u16) -> Ended {
+        self.within(line, "", false, Some(columns)).await
+    }
+
+    async fn within(&self, line: &[&str], input: &str, is_terminal: bool, columns: Option<u16>) -> Ended {
         let cli = Cli::try_parse_from(std::iter::once(&"dromia").chain(line)).unwrap();
         let (out, err) = (Buffer::default(), Buffer::default());
         let mut context = Context {
@@ -105,7 +119,7 @@ impl Server {
             err_is_terminal: is_terminal,
             color_hints: ColorHints::default(),
             fields: fields(line),
-            columns: None,
+            columns,
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),
         };

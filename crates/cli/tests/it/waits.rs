@@ -227,7 +227,7 @@ async fn another_rest_is_told_as_why_tells_it_unless_it_is_short_or_over() {
     assert_eq!((ended.err.as_str(), asked(&server, "/why")), ("", 0));
 
     let over: Script = |asked, _| {
-        parked(asked, &json!({"on": "agent_paused"}), &why("completed", "nothing; it is completed", ""))
+        parked(asked, &json!({"on": "agent_paused"}), &why("completed", "it is completed", ""))
     };
     assert_eq!(run(over, &["ask", "x"]).await.0.err, "");
 }

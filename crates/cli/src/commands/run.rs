@@ -3,12 +3,15 @@
 mod lines;
 mod steps;
 
+use std::time::Duration;
+
 use dromia_api::approval::Approval;
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
 use dromia_api::{List, RunId, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::sleep;
 
 use self::steps::{HEADS as STEP_HEADS, Step, WAYS as STEP_WAYS, steps};
 use super::answer::Said;
@@ -77,21 +80,69 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
                 Some(run) => run.to_string(),
                 None => format!("waits in {} at position {}", accepted.session, accepted.position),
             })?;
+            // A held run is released, and goes on under its own id.
+            if accepted.run == Some(run.id) {
+                let is_held = |run: &Run| run.status == RunStatus::Held;
+                let released = settled(cli, run.id, is_held).await.is_some_and(|run| !is_held(&run));
+                output.notice(if released { "released; it goes on" } else { "released; it goes on soon" })?;
+            }
             Ok(Exit::Done)
         }
         args::Run::Cancel(run) => end(cli, run.id, "cancel", output).await,
-        args::Run::Terminate(run) => end(cli, run.id, "terminate", output).await,
+        args::Run::Terminate(run) => {
+            // A script that names a run means it.
+            if output.context().input_is_terminal && !cli.global.no_input {
+                let question = format!("End {} now? A tool that runs just now is broken off.", run.id);
+                cli.confirm(&question, output).await?;
+            }
+            end(cli, run.id, "terminate", output).await
+        }
         args::Run::Export(export) => print_journal(cli, &export, output).await,
     }
 }
 
 async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> Outcome<Exit> {
-    let run: Run = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
-    output.show(&run, |run| format!("{} is {}", run.id, run.status.as_str()))?;
+    let told: Run = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
+    let now = verb == "terminate";
+    let run = if now && !told.status.is_terminal() {
+        settled(cli, run, |run| !run.status.is_terminal()).await.unwrap_or(told)
+    } else {
+        told
+    };
+    output.show(&run, |run| {
+        if run.status.is_terminal() {
+            format!("{} is {}", run.id, run.status.as_str())
+        } else {
+            format!("{} was told to end", run.id)
+        }
+    })?;
     if !run.status.is_terminal() {
-        output.notice(&format!("it ends at its next safe point: `dromia run watch {}`", run.id))?;
+        let how = if now {
+            "what it does just now is broken off"
+        } else {
+            "it ends once a tool that runs just now is done, which `dromia run terminate` breaks off"
+        };
+        output.notice(&format!("{how}: `dromia run watch {}`", run.id))?;
     }
     Ok(Exit::Done)
+}
+
+/// How often, and after which rests, a run is looked at that was told something: 1.5 s in all.
+const RESTS_MS: [u64; 4] = [100, 200, 400, 800];
+
+/// Looks at a run while it stands as before, for a moment; nothing if nobody tells how it stands.
+async fn settled(cli: &Cli<'_>, run: RunId, is_before: impl Fn(&Run) -> bool) -> Option<Run> {
+    let mut seen = None;
+    for rest in RESTS_MS {
+        sleep(Duration::from_millis(rest)).await;
+        let run: Run = cli.client.get(&format!("/v1/runs/{run}")).await.ok()?;
+        let stands = is_before(&run);
+        seen = Some(run);
+        if !stands {
+            break;
+        }
+    }
+    seen
 }
 
 /// A run, its steps, and the newest page of what happened in it.

@@ -253,6 +253,60 @@ async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
     assert!(switched.err.contains("ops is terminated"), "{switched:?}");
 }
 
+/// A run that stands so, and so after it was looked at.
+fn stands(asked: &Asked, first: &str, then: &str) -> (u16, String) {
+    let line = asked.line.as_str();
+    if line.ends_with("/resume") {
+        return (202, accepted());
+    }
+    let status = if line.starts_with("POST") { first } else { then };
+    let run = format!(
+        r#"{{"id":"run_{ID}","kind":"turn","agent":"agt_{ID}","session":"ses_{ID}","status":"{status}",
+        "started_at":"2026-01-02T03:04:05Z","updated_at":"2026-01-02T03:04:05Z","wake_at":null,"last_seq":3,"epoch":1,
+        "model_calls":1,"usage":{{"input_tokens":1,"output_tokens":2}},"cost_micros":3}}"#
+    );
+    (202, run)
+}
+
+#[tokio::test]
+async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
+    let run = format!("run_{ID}");
+    let ends: Script = |asked, _| stands(asked, "running", "cancelled");
+    for (more, typed, is_terminal, exit) in [
+        (&[][..], "n\n", true, Exit::Usage),
+        (&[], "y\n", true, Exit::Done),
+        (&["--yes"], "", true, Exit::Done),
+        (&["--no-input"], "", true, Exit::Done),
+        (&[], "", false, Exit::Done),
+    ] {
+        let server = Server::new(ends);
+        let line = [&["run", "terminate", &run, "--color", "never"], more].concat();
+        let ended = server.typed(&line, typed, is_terminal).await;
+        assert_eq!(ended.exit, exit, "{more:?}: {ended:?}");
+        let expected = if exit == Exit::Done { format!("{run} is cancelled\n") } else { String::new() };
+        assert_eq!((ended.out, server.lines().is_empty()), (expected, exit == Exit::Usage), "{more:?}");
+    }
+    let works: Script = |asked, _| stands(asked, "running", "running");
+    for (verb, says) in [("cancel", "once a tool that runs just now is done"), ("terminate", "is broken off")] {
+        let ended = Server::new(works).run(&["run", verb, &run]).await;
+        assert_eq!(ended.out, format!("{run} was told to end\n"));
+        assert!(ended.err.contains(says) && ended.err.contains("`dromia run watch"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_run_that_is_resumed_is_told_to_go_on_once_it_does() {
+    let run = format!("run_{ID}");
+    let goes_on: Script = |asked, _| stands(asked, "held", "running");
+    let ended = Server::new(goes_on).run(&["run", "resume", &run]).await;
+    assert_eq!((ended.out, ended.err.as_str()), (format!("{run}\n"), "released; it goes on\n"));
+    let held: Script = |asked, _| stands(asked, "held", "held");
+    let server = Server::new(held);
+    let ended = server.run(&["run", "resume", &run]).await;
+    assert_eq!(ended.err, "released; it goes on soon\n");
+    assert_eq!(server.lines().len(), 5, "it is looked at for a moment");
+}
+
 #[tokio::test]
 async fn an_agent_that_went_after_it_was_switched_to_is_told_so_where_nobody_named_it() {
     let script: Script = |asked, _| {

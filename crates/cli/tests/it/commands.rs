@@ -280,14 +280,15 @@ async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
         (&[], "", false, Exit::Done),
     ] {
         let server = Server::new(ends);
-        let line = [&["run", "terminate", &run, "--color", "never"], more].concat();
+        let line = [&["run", "terminate", &run, "--color", "never"][..], more].concat();
         let ended = server.typed(&line, typed, is_terminal).await;
         assert_eq!(ended.exit, exit, "{more:?}: {ended:?}");
         let expected = if exit == Exit::Done { format!("{run} is cancelled\n") } else { String::new() };
         assert_eq!((ended.out, server.lines().is_empty()), (expected, exit == Exit::Usage), "{more:?}");
     }
     let works: Script = |asked, _| stands(asked, "running", "running");
-    for (verb, says) in [("cancel", "once a tool that runs just now is done"), ("terminate", "is broken off")] {
+    for (verb, says) in [("cancel", "once a tool that runs just now is done"), ("terminate", "is broken off")]
+    {
         let ended = Server::new(works).run(&["run", verb, &run]).await;
         assert_eq!(ended.out, format!("{run} was told to end\n"));
         assert!(ended.err.contains(says) && ended.err.contains("`dromia run watch"), "{ended:?}");
@@ -545,9 +546,9 @@ async fn the_agent_that_is_meant_is_told_and_marked() {
     for (named, told, agent) in
         [(&[][..], "ops, chosen by `dromia agent switch`", "ops"), (&["--agent", "w"], "w, by --agent", "w")]
     {
-        let shown = server.run(&[&["whoami"], named].concat()).await;
+        let shown = server.run(&[&["whoami"][..], named].concat()).await;
         assert!(shown.out.contains(&format!("\nagent       {told}\n")), "{shown:?}");
-        let document = server.run(&[&["whoami", "--json"], named].concat()).await.out;
+        let document = server.run(&[&["whoami", "--json"][..], named].concat()).await.out;
         let document: serde_json::Value = serde_json::from_str(&document).unwrap();
         assert_eq!((&document["agent"], &document["default_agent"]), (&agent.into(), &"clerk".into()));
     }

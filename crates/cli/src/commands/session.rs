@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::handles::Handles;
-use super::{Cli, listing, print_narrow};
+use super::{Cli, listing, print_narrow, typed};
 use crate::args;
 use crate::client::encoded;
 use crate::error::{Error, Outcome};
@@ -41,6 +41,10 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             if export.file.is_none() && output.context().out_is_terminal {
                 return Err(Error::Usage("the file is not for a terminal: name one with --file".to_owned()));
             }
+            if let Some(file) = export.file.as_ref().filter(|file| !export.force && file.is_file()) {
+                let question = format!("{} is there. Write over it? (--force does)", file.display());
+                cli.confirm(&question, output).await?;
+            }
             let path = format!("/v1/sessions/{}/export", export.id);
             let saved = save(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
             saved.map_or(Ok(()), |saved| saved.keep(output))?;
@@ -48,8 +52,11 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
         }
         args::Session::Import(import) => {
             let agent = cli.some_agent().await?;
-            let file =
-                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
+            let file = if import.file.as_os_str() == "-" {
+                typed::bytes("read stdin", output).await?
+            } else {
+                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?
+            };
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
             let path = format!("/v1/sessions/import?agent={}{trust}", encoded(&agent));
             let imported: Imported = cli.client.post_bytes(&path, file).await?;

@@ -69,6 +69,21 @@ async fn ask_reads_its_question_from_stdin() {
 }
 
 #[tokio::test]
+async fn what_is_no_text_is_refused_with_its_place_and_not_sent() {
+    let server = Server::new(|_, _| (200, answered("completed", "")));
+    for (line, input, place) in [
+        (&["ask", "-"][..], &b"one\ntw\xffo\n"[..], "not UTF-8 from byte 7 on, in line 2;"),
+        (&["event", "send", "-"], b"\xc3", "not UTF-8 from byte 1 on;"),
+        (&["chat"], b"tw\xffo\n", "not UTF-8 from byte 3 on;"),
+    ] {
+        let ended = server.fed(line, input).await;
+        assert_eq!(ended.exit, Exit::Usage, "{line:?}: {ended:?}");
+        assert!(ended.err.contains(place), "{line:?}: {ended:?}");
+    }
+    assert!(server.lines().is_empty(), "{:?}", server.lines());
+}
+
+#[tokio::test]
 async fn how_a_run_ended_is_the_exit_code() {
     let cases: [(Script, Exit, &str); 11] = [
         (|_, _| (200, answered("yielded", "")), Exit::RunFailed, "dromia run resume run_"),
@@ -272,13 +287,14 @@ fn stands(asked: &Asked, first: &str, then: &str) -> (u16, String) {
 async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
     let run = format!("run_{ID}");
     let ends: Script = |asked, _| stands(asked, "running", "cancelled");
-    for (more, typed, is_terminal, exit) in [
-        (&[][..], "n\n", true, Exit::Usage),
+    let cases: [(&[&str], &str, bool, Exit); 5] = [
+        (&[], "n\n", true, Exit::Usage),
         (&[], "y\n", true, Exit::Done),
         (&["--yes"], "", true, Exit::Done),
         (&["--no-input"], "", true, Exit::Done),
         (&[], "", false, Exit::Done),
-    ] {
+    ];
+    for (more, typed, is_terminal, exit) in cases {
         let server = Server::new(ends);
         let line = [&["run", "terminate", &run, "--color", "never"][..], more].concat();
         let ended = server.typed(&line, typed, is_terminal).await;
@@ -543,9 +559,9 @@ async fn the_agent_that_is_meant_is_told_and_marked() {
     let listed = server.run(&["agent", "list"]).await;
     assert!(!listed.out.contains('*') && listed.err.is_empty(), "{listed:?}");
     server.run(&["agent", "switch", "ops"]).await;
-    for (named, told, agent) in
-        [(&[][..], "ops, chosen by `dromia agent switch`", "ops"), (&["--agent", "w"], "w, by --agent", "w")]
-    {
+    let cases: [(&[&str], &str, &str); 2] =
+        [(&[], "ops, chosen by `dromia agent switch`", "ops"), (&["--agent", "w"], "w, by --agent", "w")];
+    for (named, told, agent) in cases {
         let shown = server.run(&[&["whoami"][..], named].concat()).await;
         assert!(shown.out.contains(&format!("\nagent       {told}\n")), "{shown:?}");
         let document = server.run(&[&["whoami", "--json"][..], named].concat()).await.out;
@@ -584,7 +600,17 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     let (id, name) = (format!("ses_{ID}"), file.to_str().unwrap());
     std::fs::write(&file, "of before").unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(server.run(&["session", "export", &id, "--file", name]).await.exit, Exit::Done);
+    // What is there stays, unless somebody says otherwise.
+    let export = ["session", "export", &id, "--file", name, "--color", "never"];
+    for (typed, is_terminal) in [("", false), ("n\n", true)] {
+        let kept = server.typed(&export, typed, is_terminal).await;
+        assert_eq!((kept.exit, server.lines().len()), (Exit::Usage, 0), "{kept:?}");
+        assert!(kept.err.contains("is there. Write over it?") && kept.err.contains("--force"), "{kept:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "of before");
+    }
+    assert_eq!(server.typed(&export, "y\n", true).await.exit, Exit::Done);
+    std::fs::write(&file, "of before").unwrap();
+    assert_eq!(server.run(&[&export[..], &["--force"]].concat()).await.exit, Exit::Done);
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode & 0o777), ("a session", 0o600));
     let ended = server.run(&["session", "import", name, "--agent", "a b"]).await;
@@ -594,6 +620,8 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
         (asked.line.as_str(), asked.body.as_str()),
         ("POST /v1/sessions/import?agent=a%20b", "a session")
     );
+    server.typed(&["session", "import", "-", "--agent", "ops"], "a session in a pipe", false).await;
+    assert_eq!(server.asked.lock().unwrap().pop().unwrap().body, "a session in a pipe");
     let ended = server.run(&["session", "import", name, "--agent", "ops", "--trust-labels"]).await;
     assert_eq!(ended.out, format!("ses_{ID}\n"));
     let asked = server.asked.lock().unwrap().pop().unwrap();

@@ -41,9 +41,9 @@ pub(super) async fn bytes(action: &str, output: &mut Output<'_>) -> Outcome<Vec<
 fn text(bytes: Vec<u8>) -> Outcome<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = match error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() {
-            0 => String::new(),
-            lines => format!(", in line {}", lines + 1),
+        let line = match error.as_bytes()[..at].split(|byte| *byte == b'\n').count() {
+            1 => String::new(),
+            line => format!(", in line {line}"),
         };
         Error::Usage(format!(
             "what stdin says is not UTF-8 from byte {} on{line}; none of it was sent",

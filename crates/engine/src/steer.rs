@@ -177,6 +177,11 @@ impl Core {
             }
         }
         self.explain(run, &state, &mut why);
+        if let Some(Rest::Parked(Park::AgentPaused)) = &state.rest
+            && let Some(agent) = self.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
+        {
+            why.command = Some(format!("dromia agent resume {}", agent.handle));
+        }
         if let Some(ended) = cancelled {
             let how = if ended.signal == ItemKind::Terminate { "terminated" } else { "cancelled" };
             why.waits_for = format!("it was {how} by {}", ended.by);

@@ -36,8 +36,7 @@ use self::printed::Printed;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What `/help` prints. It is no word to the agent; what begins otherwise is.
-const HELP: &str =
-    "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so do Ctrl-D and Ctrl-C";
+const HELP: &str = "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so do /exit, Ctrl-D and Ctrl-C\nwhat begins with // is said with one /";
 
 pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> Outcome<Exit> {
     if output.is_json() {
@@ -60,13 +59,20 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         }
         let line = typed::line("read the line", output).await?;
         let text = line.trim();
-        if line.is_empty() || text == "/quit" {
+        if line.is_empty() || matches!(text, "/quit" | "/exit") {
             break;
         }
         if text == "/help" {
             output.notice(HELP)?;
             continue;
         }
+        // What comes from a pipe is no slip of the fingers.
+        if typed_in && let Some(word) = mistyped(text) {
+            output.notice(&format!("{word} is no command here, and nothing was said: /help lists them"))?;
+            output.notice(&format!("hint: to say it to the agent type /{text}"))?;
+            continue;
+        }
+        let text = text.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(text);
         if !text.is_empty() {
             lines += 1;
             let ended = turn(cli, session, text, lines, output).await?;
@@ -81,6 +87,13 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     }
     // A person has seen which turn failed and went on; a script sees only this.
     Ok(if typed_in { Exit::Done } else { last })
+}
+
+/// The word with which a line begins like a command; a path is none.
+fn mistyped(text: &str) -> Option<&str> {
+    let word = text.split_whitespace().next()?;
+    let name = word.strip_prefix('/')?;
+    (!name.is_empty() && name.chars().all(char::is_alphabetic)).then_some(word)
 }
 
 /// A turn that has ended.

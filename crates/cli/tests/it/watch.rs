@@ -120,6 +120,30 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
     assert!(ended.err.contains("dromia chat --session ses_"), "{}", ended.err);
 }
 
+#[tokio::test]
+async fn a_mistyped_command_is_not_said_and_how_to_say_it_is_told() {
+    let good: Script = |asked, before| turns(asked, before, end("completed"));
+    let typed = "/qiut now\n//qiut now\n/etc/hosts is what?\n/exit\nnever sent\n";
+    for (is_terminal, expected) in [
+        (true, &["/qiut now", "/etc/hosts is what?"][..]),
+        (false, &["/qiut now", "/qiut now", "/etc/hosts is what?"]),
+    ] {
+        let server = Server::new(good);
+        let ended = server.typed(&["chat", "--color", "never"], typed, is_terminal).await;
+        assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+        let asked = server.asked.lock().unwrap().clone();
+        let said: Vec<String> = asked
+            .iter()
+            .filter(|asked| asked.line == "POST /v1/events")
+            .map(|asked| serde_json::from_str::<serde_json::Value>(&asked.body).unwrap()["text"].to_string())
+            .collect();
+        let expected: Vec<_> = expected.iter().map(|text| format!("\"{text}\"")).collect();
+        assert_eq!(said, expected, "{ended:?}");
+        let is_told = ended.err.contains("hint: to say it to the agent type //qiut now\n");
+        assert_eq!(is_told, is_terminal, "{ended:?}");
+    }
+}
+
 /// Two turns, of which the first ends so.
 fn turns(asked: &Asked, before: usize, first: String) -> (u16, String) {
     let id = "0199c0de000000000000000000000000";

@@ -80,11 +80,12 @@ impl Sending {
         (patience, margin): (Duration, Duration),
         output: &mut Output<'_>,
     ) -> Outcome<(StatusCode, Bytes)> {
-        output.goes_on(Some(self.unknown()));
         let (began, mut attempt, mut is_open) = (Instant::now(), 1, false);
         // Whoever typed the line would have to type it again, so they may wait until they have started the server.
         let is_typed = self.session.is_some() && output.context().input_is_terminal;
         loop {
+            // Whoever leaves while it is on its way learns no more than that.
+            output.goes_on(Some(self.unknown()));
             let left = patience.saturating_sub(began.elapsed()).saturating_add(margin);
             let why = match cli.client.post_keyed(path, body, &self.key, left).await {
                 Ok(answer) => {

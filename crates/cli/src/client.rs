@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Outcome};
+use crate::output::Output;
 
 /// How long an ordinary answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -51,13 +52,19 @@ impl Client {
         parse(&self.whole(self.request(Method::GET, path), self.patience).await?.1)
     }
 
-    /// The same for whoever waits meanwhile: a server that goes away for a moment is asked again, which changes nothing.
-    pub(crate) async fn look<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+    /// The same for whoever waits meanwhile: a server that goes away for a moment is asked again, which changes nothing, and
+    /// whoever waits is told that it is away.
+    pub(crate) async fn look<T: DeserializeOwned>(&self, path: &str, output: &mut Output<'_>) -> Outcome<T> {
         let mut attempt = 1;
         loop {
             match self.get(path).await {
+                Err(Error::Unreachable { .. }) if attempt < ATTEMPTS => output.away()?,
                 Err(why) if why.is_away() && attempt < ATTEMPTS => {}
-                answer => return answer,
+                Err(why) => return Err(why),
+                Ok(answer) => {
+                    output.back();
+                    return Ok(answer);
+                }
             }
             sleep(FIRST_REST * 2_u32.pow(attempt - 1)).await;
             attempt += 1;

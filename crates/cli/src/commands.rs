@@ -39,7 +39,7 @@ use crate::client::{Client, encoded};
 use crate::context::Context;
 use crate::error::{Error, Outcome, Standing};
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, Way};
 use crate::settings::Settings;
 
 pub use self::documents::published;
@@ -220,6 +220,17 @@ fn print_list<T: Serialize>(
     heads: &[&str],
     row: impl Fn(&T) -> Vec<String>,
 ) -> Outcome<Exit> {
+    print_narrow(output, list, heads, &[], row)
+}
+
+/// The same for a listing whose table gives way where it is too wide for a terminal.
+fn print_narrow<T: Serialize>(
+    output: &mut Output<'_>,
+    list: &List<T>,
+    heads: &[&str],
+    ways: &[Way],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Outcome<Exit> {
     if output.is_json() {
         output.document(list)?;
         if !output.is_jsonl() {
@@ -228,7 +239,7 @@ fn print_list<T: Serialize>(
     } else if list.items.is_empty() {
         output.notice(if list.next.is_some() { "nothing found so far" } else { "nothing to list" })?;
     } else {
-        output.table(heads, list.items.iter().map(row).collect())?;
+        output.fitted_table(heads, ways, list.items.iter().map(row).collect())?;
     }
     if let Some(next) = &list.next {
         output.notice(&format!("there may be more: --after {next}"))?;

@@ -6,6 +6,7 @@
 //! a terminal, and JSON spells them out: what an agent says cannot move the cursor or set the clipboard.
 
 mod document;
+mod narrow;
 mod notice;
 mod table;
 mod words;
@@ -20,6 +21,8 @@ use crate::context::Context;
 use crate::error::{Error, Outcome, Standing};
 use crate::format::{Fields, Format};
 
+pub(crate) use self::narrow::Way;
+pub(crate) use self::table::fitted;
 pub use self::table::{pairs, table};
 pub(crate) use self::words::money;
 use self::words::printable;
@@ -42,6 +45,16 @@ pub struct Output<'context> {
     /// The home that was named, as a shell reads it, for the same.
     home: Option<String>,
     unread: Unread,
+    server: Server,
+    /// Whether the last line of the result has no end yet.
+    is_open: bool,
+}
+
+/// Whether somebody who waits was told that no server is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Answers,
+    Away,
 }
 
 /// What it means that whoever read the result has gone, as `head` does when it has enough.
@@ -83,6 +96,8 @@ impl<'context> Output<'context> {
             tenant,
             home: global.home.as_ref().map(|home| shell_word(&home.to_string_lossy()).into_owned()),
             unread: Unread::Ends,
+            server: Server::Answers,
+            is_open: false,
         }
     }
 
@@ -149,6 +164,9 @@ impl<'context> Output<'context> {
 
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Outcome {
+        if let Some(last) = bytes.last() {
+            self.is_open = *last != b'\n';
+        }
         let out = &mut self.context.out;
         match out.write_all(bytes).and_then(|()| out.flush()) {
             Err(error) if self.unread == Unread::Passes && error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::client::Client;
 use crate::error::{Error, Outcome};
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Nobody but the owner.
 const MODE: u32 = 0o600;
@@ -82,7 +82,8 @@ impl Saved {
             moved.map_err(Error::io(format!("write {}", self.path.display())))?;
             self.part = None;
         }
-        output.notice(&format!("wrote {} bytes to {}", self.bytes, self.path.display()))
+        let bytes = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        output.notice(&format!("wrote {} to {}", counted(bytes, "byte"), self.path.display()))
     }
 }
 

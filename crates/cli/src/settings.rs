@@ -28,7 +28,8 @@ impl Settings {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| Error::Usage(format!("{} cannot be read: {error}", path.display()))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+            // As a dromia.yaml that cannot be read.
+            Err(error) => Err(Error::Usage(format!("failed to read {}: {error}", path.display()))),
         }
     }
 
@@ -59,6 +60,14 @@ mod tests {
         settings.agents.insert("default".into(), "ops".into());
         settings.write(home.path()).unwrap();
         assert_eq!(Settings::read(home.path()).unwrap(), settings);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_like_what_cannot_be_understood() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(path(home.path())).unwrap();
+        let refused = Settings::read(home.path()).unwrap_err();
+        assert!(matches!(&refused, Error::Usage(text) if text.contains("cli.json")), "{refused}");
     }
 
     #[test]

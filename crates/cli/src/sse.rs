@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::{ATTEMPTS, Client, FIRST_REST, next_piece, parse};
 use crate::error::{Error, Outcome};
+use crate::output;
 
 /// How long the server may say nothing; it sends a keep-alive every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -61,12 +62,17 @@ impl<'client, F: Follower> Stream<'client, F> {
         Self { client, path, follower, failed: 0, open: None }
     }
 
-    /// Waits for what comes next.
-    pub(crate) async fn next(&mut self) -> Outcome<F::Item> {
+    /// Waits for what comes next. Whoever waits is told that no server is there.
+    pub(crate) async fn next(&mut self, output: &mut output::Output<'_>) -> Outcome<F::Item> {
         loop {
             let problem = match self.step().await {
-                Ok(Some(item)) => return Ok(item),
-                Ok(None) => continue,
+                Ok(item) => {
+                    output.back();
+                    match item {
+                        Some(item) => return Ok(item),
+                        None => continue,
+                    }
+                }
                 // The server answered: asking again would give the same answer.
                 Err(error @ (Error::Problem(_) | Error::Usage(_))) => return Err(error),
                 Err(error) => error,
@@ -75,6 +81,9 @@ impl<'client, F: Follower> Stream<'client, F> {
             self.failed += 1;
             if self.failed >= ATTEMPTS {
                 return Err(problem);
+            }
+            if matches!(problem, Error::Unreachable { .. }) {
+                output.away()?;
             }
             sleep(FIRST_REST * 2_u32.pow(self.failed - 1)).await;
         }

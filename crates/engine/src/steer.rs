@@ -162,7 +162,7 @@ impl Core {
         }
         let journal = crate::recover::journal(self, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
-        let (mut handed, mut stopped) = (Vec::new(), None);
+        let (mut handed, mut stopped, mut cancelled) = (Vec::new(), None, None);
         for stored in &journal {
             let entry = stored.decode();
             let entry = entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
@@ -172,20 +172,40 @@ impl Core {
                     handed.push(format!("{} ({})", call.tool, HandedCall { run, call: call.call }));
                 }
                 Entry::RunYielded(yielded) => stopped = yielded.budget,
+                Entry::RunCancelled(ended) => cancelled = Some(ended),
                 _ => {}
             }
         }
         self.explain(run, &state, &mut why);
+        if let Some(Rest::Parked(Park::AgentPaused)) = &state.rest
+            && let Some(agent) = self.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
+        {
+            why.command = Some(format!("dromia agent resume {}", agent.handle));
+        }
+        if let Some(ended) = cancelled {
+            let how = if ended.signal == ItemKind::Terminate { "terminated" } else { "cancelled" };
+            why.waits_for = format!("it was {how} by {}", ended.by);
+        }
         if let Some(exhausted) = stopped {
             let known = self.budgets(&scope).await?;
-            let is_declared =
-                known.iter().any(|known| known.budget.name == exhausted.budget && known.budget.declared);
-            explain_budget(run, exhausted, is_declared, &mut why);
+            let mut same = known.iter().filter(|known| known.budget.name == exhausted.budget).peekable();
+            if same.peek().is_some() {
+                let is_declared = same.any(|known| known.budget.declared);
+                explain_budget(run, exhausted, is_declared, &mut why);
+            } else {
+                explain_gone(run, &exhausted, &mut why);
+            }
+        }
+        if let Some(Rest::Parked(Park::Approval { approval, cools_until: None, .. })) = &state.rest
+            && let Some(asked) = self.ports.store.approval(&scope, *approval).await.map_err(read_fault)?
+        {
+            // The run goes on before that, and a later answer has the call run by itself.
+            why.waits_for = format!("{}; an answer counts until {:.0}", why.waits_for, asked.expires_at);
         }
         self.explain_asked(&scope, &row, &state, &mut why).await?;
         if row.head.status == RunStatus::Completed && !handed.is_empty() {
             let handed = handed.join(", ");
-            why.waits_for = format!("nothing; it ended with calls that it handed to its client: {handed}");
+            why.waits_for = format!("it ended with calls that it handed to its client: {handed}");
             "nobody; it has ended, and a new run goes on with the client's results"
                 .clone_into(&mut why.unblocked_by);
         }
@@ -235,14 +255,14 @@ impl Core {
             (Phase::Ended(status), _) => {
                 why.waits_for = match (&state.failure, status) {
                     (Some(failure), _) => {
-                        format!("nothing; it failed with {}: {}", failure.code, failure.message)
+                        format!("it failed with {}: {}", failure.code, failure.message)
                     }
                     (None, RunStatus::Yielded) => {
                         "whoever asks for more iterations".clone_into(&mut why.unblocked_by);
                         why.command = Some(format!("dromia run resume {run}"));
-                        format!("nothing; it stopped at its limit of {} model calls", state.model_calls)
+                        format!("it stopped at its limit of {} model calls", state.model_calls)
                     }
-                    (None, status) => format!("nothing; it is {}", status.as_str()),
+                    (None, status) => format!("it is {}", status.as_str()),
                 };
             }
             (_, Some(Rest::Parked(park))) => {
@@ -300,7 +320,7 @@ fn resume_key(run: RunId) -> String {
 
 /// Says which budget stopped a run, who can change that and how.
 fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut Why) {
-    why.waits_for = format!("nothing; it stopped because {}", exhausted.text());
+    why.waits_for = format!("it stopped because {}", exhausted.text());
     let Exhausted { budget, measure, limit, needed, until, unpriced, .. } = exhausted;
     if unpriced {
         "an operator, who gives the model a `price` in dromia.yaml; then it can be resumed"
@@ -325,6 +345,14 @@ fn explain_budget(run: RunId, exhausted: Exhausted, is_declared: bool, why: &mut
     }
     why.unblocked_by = format!("an admin, who gives {budget} a higher limit{later}; then it can be resumed");
     why.command = Some(format!("dromia budget set {budget} --limit MORE && dromia run resume {run}"));
+}
+
+/// Says that the budget which stopped a run is gone, so that nothing keeps another from going on.
+fn explain_gone(run: RunId, exhausted: &Exhausted, why: &mut Why) {
+    let budget = &exhausted.budget;
+    why.waits_for = format!("it stopped because {}; {budget} was removed since", exhausted.text());
+    "whoever resumes it".clone_into(&mut why.unblocked_by);
+    why.command = Some(format!("dromia run resume {run}"));
 }
 
 /// Who gets a held run going, and what must come first.

@@ -10,11 +10,22 @@ use dromia_api::list::{LIMIT_DEFAULT, LIMIT_MAX};
 use dromia_contracts::ErrorCode;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use tokio::time::timeout;
 
 use crate::core::{Core, Shared};
 use crate::failure::{Answer, Failure};
 use crate::metrics::Refused;
+
+/// What to do about a request that is not what its route takes.
+const NEXT: &str = "`GET /openapi.json` says what each route takes";
+
+/// What the library says of a number that is none, and what we say.
+const NUMBERS: [(&str, &str); 3] = [
+    ("invalid digit found in string", "it must be a whole number, 0 or greater"),
+    ("cannot parse integer from empty string", "it must be a whole number, and is empty"),
+    ("number too large to fit in target type", "the number is too great"),
+];
 
 /// The variable segments of the path.
 #[derive(Debug, FromRequestParts)]
@@ -37,7 +48,11 @@ impl From<QueryRejection> for Failure {
         let text = rejection.body_text();
         // What a library says of itself says nothing to whoever asked.
         let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-        Self::invalid(format!("the query is not what this route takes: {text}"))
+        let mut text = text.to_owned();
+        for (theirs, ours) in NUMBERS {
+            text = text.replace(theirs, ours);
+        }
+        Self::invalid(format!("the query is not what this route takes: {text}")).with_hint(NEXT)
     }
 }
 
@@ -55,10 +70,39 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
 
 /// Reads the bytes of a JSON body.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        // The message ends with the line and column of the byte that does not fit.
-        Failure::invalid(format!("the body is not what this route takes: {error}"))
-    })
+    serde_json::from_slice(bytes).map_err(|error| unfit(bytes, &error))
+}
+
+/// Says of a body that does not fit what is wrong with it, and where.
+fn unfit(bytes: &[u8], error: &serde_json::Error) -> Failure {
+    let Some(at) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+        return Failure::invalid("the body is empty, and this route takes a JSON object").with_hint(NEXT);
+    };
+    let text = match error.classify() {
+        Category::Data if bytes[at] == b'{' => told(error),
+        Category::Data => {
+            let line = bytes[..at].split(|byte| *byte == b'\n').count();
+            let column = bytes[..=at].rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+            format!("it must be a JSON object, and is none, at line {line} column {column}")
+        }
+        Category::Eof => {
+            format!("its JSON ends too early, at line {} column {}", error.line(), error.column())
+        }
+        Category::Syntax | Category::Io => format!("it is not JSON: {}", told(error)),
+    };
+    Failure::invalid(format!("the body is not what this route takes: {text}")).with_hint(NEXT)
+}
+
+/// The words of an error, none of them about this program, and the line and column of the byte that does not fit.
+fn told(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!("at line {} column {}", error.line(), error.column());
+    let Some(words) = text.strip_suffix(&place) else { return text };
+    let words = words.trim_end();
+    match words.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object, {place}"),
+        None => format!("{words}, {place}"),
+    }
 }
 
 /// A JSON body of another API: what does not fit is named by its path, such as `messages[3].content`.
@@ -80,12 +124,11 @@ pub(crate) fn pathed<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
         let place = error.path().to_string();
         let problem = error.into_inner();
         if place == "." {
-            return Failure::invalid(format!("the body is not what this route takes: {problem}"));
+            return unfit(bytes, &problem);
         }
-        Failure::invalid(format!("`{place}`: {problem}")).at(place)
+        Failure::invalid(format!("`{place}`: {}", told(&problem))).at(place)
     })?;
-    json.end()
-        .map_err(|error| Failure::invalid(format!("the body is not what this route takes: {error}")))?;
+    json.end().map_err(|error| unfit(bytes, &error))?;
     Ok(read)
 }
 

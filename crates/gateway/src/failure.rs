@@ -228,7 +228,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::StoreReadOnly => Some("free disk space or mend the disk; the server goes on by itself"),
         ErrorCode::OutcomeUnknown => Some("look, or repeat the request with the same idempotency key"),
         ErrorCode::JournalDamaged => Some(
-            "the server's log names the row; everything else is served. Restore a backup to get it back: `dromia explain journal_damaged`",
+            "everything else is served. Restore a backup to get it back: `dromia explain journal_damaged`",
         ),
         ErrorCode::JournalUnreadable => Some("serve this home with the newer program that wrote the entry"),
         ErrorCode::ModelCut => Some("look at the run before you ask again"),
@@ -249,8 +249,8 @@ impl From<ReadError> for Failure {
             ReadError::Unavailable { .. } => {
                 Self::new(ErrorCode::StoreUnavailable, "the store did not answer").with_cause(cause)
             }
-            ReadError::Damaged { .. } => {
-                Self::new(ErrorCode::JournalDamaged, "a stored row is damaged and is not given out")
+            ReadError::Damaged { place, .. } => {
+                Self::new(ErrorCode::JournalDamaged, format!("{place} is damaged and is not given out"))
                     .with_cause(cause)
             }
         }

@@ -237,7 +237,10 @@ impl Model for Models {
 fn unknown(alias: &str) -> ModelError {
     ModelError {
         code: ErrorCode::ModelRejected,
-        message: format!("no model is configured under the alias {alias:?}"),
+        message: format!(
+            "no model is configured under the alias {alias:?}; an operator sets one with \
+             `dromia model set {alias}=PROVIDER/MODEL`"
+        ),
         retry_after: None,
     }
 }

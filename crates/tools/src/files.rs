@@ -73,7 +73,8 @@ pub(crate) fn read(workspace: Option<&Workspace>, arguments: &FileRead, mark: &M
 /// Replaces a file as a whole. `key` is the call's, so that a repeated call finds what it left half-done.
 pub(crate) fn write(workspace: &Workspace, arguments: &FileContent, key: &str) -> Told {
     replace(workspace, &arguments.path, arguments.content.as_bytes(), key, None)?;
-    Ok(vec![fact(format!("wrote {} bytes", arguments.content.len()))])
+    let bytes = arguments.content.len();
+    Ok(vec![fact(format!("wrote {bytes} byte{}", if bytes == 1 { "" } else { "s" }))])
 }
 
 /// Puts a file with this content in a path's place; `mode` is that of the file before, where it shall stay.

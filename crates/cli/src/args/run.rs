@@ -33,11 +33,14 @@ pub enum Run {
     /// Go on from a yielded run, or release a held one
     #[command(after_help = "Examples:\n  dromia run resume run_0199c0de…")]
     Resume(RunName),
-    /// End a run at its next safe point
+    /// End a run; a tool that runs just now is done first
     #[command(after_help = "Examples:\n  dromia run cancel run_0199c0de…")]
     Cancel(RunName),
-    /// End a run now
-    #[command(visible_alias = "kill", after_help = "Examples:\n  dromia run terminate run_0199c0de…")]
+    /// End a run now; a tool that runs just now is broken off
+    #[command(
+        visible_alias = "kill",
+        after_help = "Examples:\n  dromia run terminate run_0199c0de…\n  dromia run terminate run_0199c0de… --yes"
+    )]
     Terminate(RunName),
     /// Print a run's journal as JSON, whole or line by line
     #[command(after_help = "Examples:\n  dromia run export run_0199c0de… --jsonl > run.jsonl")]

@@ -41,12 +41,15 @@ pub struct ExportSession {
     /// The file; stdout without it
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Write over a file that is there
+    #[arg(long, requires = "file")]
+    pub force: bool,
 }
 
 /// A session to read.
 #[derive(Debug, Clone, Args)]
 pub struct ImportSession {
-    /// The file
+    /// The file; `-` reads it from stdin
     pub file: PathBuf,
     /// Vouch for the file: texts in it that say to be trusted are, as if they had been typed here
     #[arg(long)]

@@ -8,20 +8,41 @@ use dromia_api::{AgentConfig, AgentState, List, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Cli, listing, print_list};
+use super::{Cli, listing, print_narrow};
 use crate::args::{self, AgentName};
 use crate::client::encoded;
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
-use crate::output::{Output, pairs, table, time};
+use crate::output::{Output, Way, fitted, pairs, time};
 use crate::settings::Settings;
+
+/// The columns of a listing, and how it gives way on a narrow terminal.
+const HEADS: [&str; 5] = ["handle", "name", "state", "created", "id"];
+const WAYS: [Way; 4] =
+    [Way::Short("created"), Way::Cut("name", 6), Way::Without("name"), Way::Without("created")];
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Agent::Create(new) => create(cli, new, output).await,
         args::Agent::List(page) => {
             let list: List<Agent> = cli.client.get(&listing("/v1/agents", &page, &[])).await?;
-            print_list(output, &list, &["handle", "name", "state", "created", "id"], row)
+            let chosen = cli.agent();
+            let is_chosen = |agent: &Agent| {
+                chosen.as_ref().is_some_and(|chosen| {
+                    agent.handle.as_str() == chosen.as_str() || agent.id.to_string() == *chosen
+                })
+            };
+            let ended = print_narrow(output, &list, &HEADS, &WAYS, |agent| {
+                let mut row = row(agent);
+                if is_chosen(agent) {
+                    row[0].push_str(" *");
+                }
+                row
+            })?;
+            if !output.is_json() && list.items.iter().any(is_chosen) {
+                output.notice("* is the agent that commands mean which name none")?;
+            }
+            Ok(ended)
         }
         args::Agent::Show(agent) => {
             let agent: Agent = cli.client.get(&path(&agent, "")).await?;
@@ -146,15 +167,15 @@ async fn status(cli: &Cli<'_>, agent: &AgentName, output: &mut Output<'_>) -> Ou
         open_runs.extend(cli.client.get::<List<Run>>(&path).await?.items);
     }
     let waiting = waiting(cli, &agent).await?;
-    let columns = output.context().columns;
+    let rows = open_runs.iter().map(super::run::row).collect();
+    let table = fitted(output.context(), &super::run::HEADS, &super::run::WAYS, rows);
     output.show(&Status { agent, open_runs, waiting }, |Status { agent, open_runs, waiting }| {
         let state = format!("{} is {}", agent.handle, agent.state.as_str());
         let inputs = waiting_text(agent, *waiting);
         if open_runs.is_empty() {
             return format!("{state}; no open runs{inputs}");
         }
-        let rows = open_runs.iter().map(super::run::row).collect();
-        format!("{state}{inputs}\n\n{}", table(columns, &super::run::HEADS, rows))
+        format!("{state}{inputs}\n\n{table}")
     })?;
     Ok(Exit::Done)
 }

@@ -37,7 +37,7 @@ pub(super) async fn follow(
     let mut follow = Follow::new(&cli.client, run, 0);
     let (mut said, mut heard, mut waits) = (Said::default(), Heard::default(), Waits::of(run));
     loop {
-        match follow.next().await? {
+        match follow.next(output).await? {
             Seen::Entry(entry) => {
                 match sight {
                     Sight::Entries => super::run::print_json_line(&entry, output)?,
@@ -53,7 +53,7 @@ pub(super) async fn follow(
             Seen::End(_) => break,
         }
     }
-    let run: Run = cli.client.look(&format!("/v1/runs/{run}")).await?;
+    let run: Run = cli.client.look(&format!("/v1/runs/{run}"), output).await?;
     Ok(EventAnswered {
         item: accepted.item,
         session: accepted.session,

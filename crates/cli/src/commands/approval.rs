@@ -13,12 +13,12 @@ use dromia_api::list::LIMIT_MAX;
 use dromia_api::{ApprovalId, ApprovalState, List, shown};
 
 use super::handles::Handles;
-use super::{Cli, listing, print_list};
+use super::{Cli, listing, print_narrow};
 use crate::args;
 use crate::client::encoded;
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
-use crate::output::{Output, time};
+use crate::output::{Output, Way, time};
 
 pub(super) use self::proposed::Proposed;
 
@@ -28,7 +28,21 @@ use self::together::{Steps, also_told, cut, others, told};
 use self::unrun::unrun;
 
 /// The columns of a listing; what has no bound of its own comes last.
-const HEADS: [&str; 6] = ["id", "state", "agent", "answer until", "step", "call"];
+const HEADS: [&str; 7] = ["id", "state", "agent", "run waits until", "answer until", "step", "call"];
+
+/// How it gives way on a narrow terminal: what is asked stays.
+const WAYS: [Way; 10] = [
+    Way::WithoutNought("step"),
+    Way::WithoutNought("run waits until"),
+    Way::Short("answer until"),
+    Way::Short("run waits until"),
+    Way::Cut("call", 30),
+    Way::Without("run waits until"),
+    Way::Cut("call", 24),
+    Way::Without("agent"),
+    Way::Without("step"),
+    Way::Cut("call", 12),
+];
 
 /// How many characters a call has in a list; `approval show` has all of it.
 const CALL_SHOWN: usize = 40;
@@ -114,7 +128,7 @@ async fn newest(cli: &Cli<'_>) -> Outcome<Vec<Approval>> {
 /// Prints approvals, one per row.
 async fn print(cli: &Cli<'_>, list: &List<Approval>, output: &mut Output<'_>) -> Outcome<Exit> {
     let (handles, steps) = (Handles::read(cli, output).await, Steps::of(&list.items));
-    print_list(output, list, &HEADS, |approval| row(approval, &handles, &steps))
+    print_narrow(output, list, &HEADS, &WAYS, |approval| row(approval, &handles, &steps))
 }
 
 fn row(approval: &Approval, handles: &Handles, steps: &Steps) -> Vec<String> {
@@ -125,9 +139,26 @@ fn row(approval: &Approval, handles: &Handles, steps: &Steps) -> Vec<String> {
         None if approval.state.is_open() => time(approval.expires_at),
         None => String::new(),
     };
-    let (id, state) = (approval.id.to_string(), approval.state.to_string());
+    let waits = match (approval.state, approval.cools_in_seconds) {
+        (ApprovalState::Holding, None) => time(approval.holds_until),
+        _ => String::new(),
+    };
+    let (id, state) = (approval.id.to_string(), standing(approval.state).to_owned());
     // Calls of one step have one mark.
-    vec![id, state, handles.of(approval.agent), until, steps.mark(approval), call]
+    vec![id, state, handles.of(approval.agent), waits, until, steps.mark(approval), call]
+}
+
+/// How an approval stands, for people: of an open one it counts what its run does.
+const fn standing(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::Holding => "run waits",
+        ApprovalState::Waiting => "run went on",
+        ApprovalState::Approved
+        | ApprovalState::Denied
+        | ApprovalState::Used
+        | ApprovalState::Withdrawn
+        | ApprovalState::Expired => state.as_str(),
+    }
 }
 
 /// Writes a span of time in its two greatest units.

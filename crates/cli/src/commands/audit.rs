@@ -111,7 +111,7 @@ async fn follow(cli: &Cli<'_>, asked: &args::TailAudit, output: &mut Output<'_>)
     let mut tail = Stream::of(&cli.client, path, Tail::new(asked.after.clone()));
     let mut left = asked.count.unwrap_or(u64::MAX);
     while left > 0 {
-        let record = tail.next().await?;
+        let record = tail.next(output).await?;
         if by_line {
             output.line(&serde_json::to_string(&record).unwrap_or_default())?;
         } else {

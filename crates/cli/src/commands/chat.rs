@@ -36,8 +36,7 @@ use self::printed::Printed;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What `/help` prints. It is no word to the agent; what begins otherwise is.
-const HELP: &str =
-    "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so do Ctrl-D and Ctrl-C";
+const HELP: &str = "each line is said to the agent, except\n  /help  this page\n  /quit  leave; so do /exit, Ctrl-D and Ctrl-C\nwhat begins with // is said with one /";
 
 pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> Outcome<Exit> {
     if output.is_json() {
@@ -60,13 +59,20 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
         }
         let line = typed::line("read the line", output).await?;
         let text = line.trim();
-        if line.is_empty() || text == "/quit" {
+        if line.is_empty() || matches!(text, "/quit" | "/exit") {
             break;
         }
         if text == "/help" {
             output.notice(HELP)?;
             continue;
         }
+        // What comes from a pipe is no slip of the fingers.
+        if typed_in && let Some(word) = mistyped(text) {
+            output.notice(&format!("{word} is no command here, and nothing was said: /help lists them"))?;
+            output.notice(&format!("hint: to say it to the agent type /{text}"))?;
+            continue;
+        }
+        let text = text.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(text);
         if !text.is_empty() {
             lines += 1;
             let ended = turn(cli, session, text, lines, output).await?;
@@ -83,6 +89,13 @@ pub(super) async fn run(cli: &Cli<'_>, chat: Chat, output: &mut Output<'_>) -> O
     Ok(if typed_in { Exit::Done } else { last })
 }
 
+/// The word with which a line begins like a command; a path is none.
+fn mistyped(text: &str) -> Option<&str> {
+    let word = text.split_whitespace().next()?;
+    let name = word.strip_prefix('/')?;
+    (!name.is_empty() && name.chars().all(char::is_alphabetic)).then_some(word)
+}
+
 /// A turn that has ended.
 struct Turn {
     session: SessionId,
@@ -95,6 +108,11 @@ fn kept(session: SessionId) -> Standing {
         known: format!("nothing is under way in {session}"),
         next: format!("go on with `dromia chat --session {session}`"),
     }
+}
+
+/// The same of an answer, whose conversation goes on too.
+fn talked(Standing { known, next }: Standing, session: SessionId) -> Standing {
+    Standing { known, next: format!("{next}; talk on with `dromia chat --session {session}`") }
 }
 
 /// Looks for the session or the agent that is named, so that a name which nothing has is told before anybody types.
@@ -127,10 +145,10 @@ async fn turn(
         },
     };
     let patience = cli.patience(PATIENCE);
-    let sending = Sending::of_line(number, output);
+    let sending = Sending::of_line(number, session, output);
     let (_, bytes) = sending.post(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse(&bytes)?;
-    output.goes_on(Some(stored(&accepted, accepted.run)));
+    output.goes_on(Some(talked(stored(&accepted, accepted.run), accepted.session)));
     let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let answer = async {
@@ -139,11 +157,17 @@ async fn turn(
             None => taker(cli, accepted.session, accepted.item, output).await?,
         };
         taken = Some(run);
-        output.goes_on(Some(stored(&accepted, taken)));
+        output.goes_on(Some(talked(stored(&accepted, taken), accepted.session)));
         print_live(cli, run, output).await
     };
     let ended = tokio::time::timeout(patience, answer).await;
-    let exit = waited(cli, &accepted, taken, ended).await?.ok_or(late)?;
+    let ended = waited(cli, &accepted, taken, ended).await.map_err(|error| match error {
+        Error::UnderWay { why, known, next } => {
+            Error::under_way(*why, talked(Standing { known, next }, accepted.session))
+        }
+        error => error,
+    });
+    let exit = ended?.ok_or(late)?;
     Ok(Turn { session: accepted.session, exit })
 }
 
@@ -153,7 +177,7 @@ async fn print_live(cli: &Cli<'_>, run: RunId, output: &mut Output<'_>) -> Outco
     let (mut printed, mut heard, mut waits) = (Printed::default(), Heard::default(), Waits::of(run));
     let (began, mut failure) = (Instant::now(), None);
     loop {
-        match follow.next().await? {
+        match follow.next(output).await? {
             Seen::Delta(delta) => {
                 heard.close(output)?;
                 let piece = printed.delta(&delta);

@@ -3,11 +3,21 @@
 use dromia_api::delivery::{Delivery, DeliveryShown, Receipt};
 use dromia_api::{DeliveryState, List};
 
-use super::{Cli, listing, print_list};
+use super::{Cli, listing, print_narrow};
 use crate::args;
 use crate::error::Outcome;
 use crate::exit::Exit;
-use crate::output::{Output, pairs, table, time};
+use crate::output::{Output, Way, pairs, table, time};
+
+/// The columns of a listing, and how it gives way on a narrow terminal.
+const HEADS: [&str; 6] = ["id", "target", "state", "attempts", "prepared", "run"];
+const WAYS: [Way; 5] = [
+    Way::Without("run"),
+    Way::Short("prepared"),
+    Way::Without("attempts"),
+    Way::Cut("target", 12),
+    Way::Without("prepared"),
+];
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Delivery, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
@@ -16,7 +26,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Delivery, output: &mut Out
             let filters = [("state", state), ("target", wanted.target)];
             let list: List<Delivery> =
                 cli.client.get(&listing("/v1/deliveries", &wanted.page, &filters)).await?;
-            print_list(output, &list, &["id", "target", "state", "attempts", "prepared", "run"], row)
+            print_narrow(output, &list, &HEADS, &WAYS, row)
         }
         args::Delivery::Show(delivery) => {
             let shown: DeliveryShown = cli.client.get(&format!("/v1/deliveries/{}", delivery.id)).await?;

@@ -15,11 +15,11 @@ use dromia_api::session::{Imported, Session};
 use dromia_api::status::Status;
 use dromia_api::task::{Killed, Task, TaskSpawned};
 use dromia_api::tenant::{Tenant, TenantCreated};
-use dromia_api::token::{Token, TokenCreated, Whoami};
+use dromia_api::token::{Token, TokenCreated};
 use dromia_api::tool::Tool;
 
 use super::event::Waited;
-use super::{agent, approval, run, session, tool};
+use super::{agent, approval, run, session, token, tool};
 use crate::error::Document;
 use crate::explain::Explained;
 use crate::schema::Published;
@@ -92,7 +92,7 @@ pub fn published() -> Vec<Published> {
         Published::of::<CostSummary>("cost summary"),
         Published::of::<RunCost>("cost show"),
         Published::of::<Status>("status"),
-        Published::of::<Whoami>("whoami"),
+        Published::of::<token::Who>("whoami"),
         Published::of::<List<Explained>>("explain"),
     ]
 }

@@ -3,23 +3,26 @@
 mod lines;
 mod steps;
 
+use std::time::Duration;
+
 use dromia_api::approval::Approval;
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{Delta, Entry, JournalPage, Run, Why};
 use dromia_api::{List, RunId, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::sleep;
 
-use self::steps::{HEADS as STEP_HEADS, Step, steps};
+use self::steps::{HEADS as STEP_HEADS, Step, WAYS as STEP_WAYS, steps};
 use super::answer::Said;
 use super::handles::Handles;
 use super::live::Heard;
 use super::waits::Waits;
-use super::{Cli, listing, print_list};
+use super::{Cli, listing, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::Exit;
-use crate::output::{Output, money, pairs, table, time};
+use crate::output::{Output, Way, fitted, money, pairs, time};
 use crate::sse::{Follow, Seen};
 
 /// How many entries are asked for at a time.
@@ -31,6 +34,18 @@ const WAITING_TOLD: usize = 16;
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
 pub(super) const HEADS: [&str; 7] = ["id", "status", "started", "calls", "in", "out", "cost"];
 
+/// How such a listing gives way on a narrow terminal.
+pub(super) const WAYS: [Way; 8] = [
+    Way::Without("session"),
+    Way::Short("started"),
+    Way::WithoutNought("cost"),
+    Way::Without("out"),
+    Way::Without("in"),
+    Way::Without("cost"),
+    Way::Without("calls"),
+    Way::Cut("agent", 8),
+];
+
 pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Run::List(list) => {
@@ -41,10 +56,11 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
             ];
             let list: List<Run> = cli.client.get(&listing("/v1/runs", &list.page, &filters)).await?;
             let handles = Handles::read(cli, output).await;
-            let heads = [&HEADS[..2], &["agent"], &HEADS[2..]].concat();
-            print_list(output, &list, &heads, |run| {
+            let heads = [&HEADS[..2], &["agent"], &HEADS[2..], &["session"]].concat();
+            print_narrow(output, &list, &heads, &WAYS, |run| {
                 let mut row = row(run);
                 row.insert(2, handles.of(run.agent));
+                row.push(run.session.to_string());
                 row
             })
         }
@@ -65,21 +81,69 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Run, output: &mut Output<'
                 Some(run) => run.to_string(),
                 None => format!("waits in {} at position {}", accepted.session, accepted.position),
             })?;
+            // A held run is released, and goes on under its own id.
+            if accepted.run == Some(run.id) {
+                let is_held = |run: &Run| run.status == RunStatus::Held;
+                let released = settled(cli, run.id, is_held).await.is_some_and(|run| !is_held(&run));
+                output.notice(if released { "released; it goes on" } else { "released; it goes on soon" })?;
+            }
             Ok(Exit::Done)
         }
         args::Run::Cancel(run) => end(cli, run.id, "cancel", output).await,
-        args::Run::Terminate(run) => end(cli, run.id, "terminate", output).await,
+        args::Run::Terminate(run) => {
+            // A script that names a run means it.
+            if output.context().input_is_terminal && !cli.global.no_input {
+                let question = format!("End {} now? A tool that runs just now is broken off.", run.id);
+                cli.confirm(&question, output).await?;
+            }
+            end(cli, run.id, "terminate", output).await
+        }
         args::Run::Export(export) => print_journal(cli, &export, output).await,
     }
 }
 
 async fn end(cli: &Cli<'_>, run: RunId, verb: &str, output: &mut Output<'_>) -> Outcome<Exit> {
-    let run: Run = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
-    output.show(&run, |run| format!("{} is {}", run.id, run.status.as_str()))?;
+    let told: Run = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
+    let now = verb == "terminate";
+    let run = if now && !told.status.is_terminal() {
+        settled(cli, run, |run| !run.status.is_terminal()).await.unwrap_or(told)
+    } else {
+        told
+    };
+    output.show(&run, |run| {
+        if run.status.is_terminal() {
+            format!("{} is {}", run.id, run.status.as_str())
+        } else {
+            format!("{} was told to end", run.id)
+        }
+    })?;
     if !run.status.is_terminal() {
-        output.notice(&format!("it ends at its next safe point: `dromia run watch {}`", run.id))?;
+        let how = if now {
+            "what it does just now is broken off"
+        } else {
+            "it ends once a tool that runs just now is done, which `dromia run terminate` breaks off"
+        };
+        output.notice(&format!("{how}: `dromia run watch {}`", run.id))?;
     }
     Ok(Exit::Done)
+}
+
+/// How often, and after which rests, a run is looked at that was told something: 1.5 s in all.
+const RESTS_MS: [u64; 4] = [100, 200, 400, 800];
+
+/// Looks at a run while it stands as before, for a moment; nothing if nobody tells how it stands.
+async fn settled(cli: &Cli<'_>, run: RunId, is_before: impl Fn(&Run) -> bool) -> Option<Run> {
+    let mut seen = None;
+    for rest in RESTS_MS {
+        sleep(Duration::from_millis(rest)).await;
+        let run: Run = cli.client.get(&format!("/v1/runs/{run}")).await.ok()?;
+        let stands = is_before(&run);
+        seen = Some(run);
+        if !stands {
+            break;
+        }
+    }
+    seen
 }
 
 /// A run, its steps, and the newest page of what happened in it.
@@ -99,7 +163,6 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
     let after = run.last_seq.saturating_sub(u64::from(PAGE_ENTRIES));
     let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
     let journal: JournalPage = cli.client.get(&path).await?;
-    let columns = output.context().columns;
     let mut steps = steps(&journal.entries);
     for step in steps.iter_mut().rev().filter(|step| step.approval.is_some()).take(WAITING_TOLD) {
         let Some(approval) = step.approval else { continue };
@@ -109,10 +172,9 @@ async fn show(cli: &Cli<'_>, id: RunId, output: &mut Output<'_>) -> Outcome<Exit
         }
     }
     let shown = Shown { run, steps, journal };
-    output.show(&shown, |shown| {
-        let rows = shown.steps.iter().map(Step::row).collect();
-        format!("{}\n\n{}", text(&shown.run), table(columns, &STEP_HEADS, rows))
-    })?;
+    let rows = shown.steps.iter().map(Step::row).collect();
+    let table = fitted(output.context(), &STEP_HEADS, &STEP_WAYS, rows);
+    output.show(&shown, |shown| format!("{}\n\n{table}", text(&shown.run)))?;
     if after > 0 && !output.is_json() {
         output.notice(&format!(
             "of {} entries the newest {PAGE_ENTRIES} are shown: `dromia run export {id}`",
@@ -167,7 +229,7 @@ async fn follow_to_end(cli: &Cli<'_>, watch: &WatchRun, output: &mut Output<'_>)
     let (mut heard, mut waits) = (Heard::default(), Waits::of(watch.id));
     let mut said = Said::default();
     loop {
-        match follow.next().await? {
+        match follow.next(output).await? {
             Seen::Entry(entry) => {
                 let is_kept = output.is_json() && !by_line;
                 if by_line {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_api::event::{EventAccepted, SendEvent};
-use dromia_api::{ErrorCode, Problem, RunId};
+use dromia_api::{ErrorCode, Problem, RunId, SessionId};
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::error::Elapsed;
@@ -27,13 +27,18 @@ pub(super) struct Sending {
     again: &'static str,
     /// The word for what is sent.
     what: &'static str,
+    /// The conversation that a line belongs to. A server that goes away between two lines is waited for.
+    session: Option<SessionId>,
 }
+
+/// The longest rest before a line is sent again that no server has taken.
+const REST_LAST: Duration = Duration::from_secs(2);
 
 impl Sending {
     /// Under the key that the caller gave to a command, else under one that no other call has.
     pub(super) fn of_command(given: Option<String>, output: &mut Output<'_>) -> Self {
         let key = given.unwrap_or_else(|| output.context().request_key.clone());
-        Self { key, again: "repeat the command", what: "input" }
+        Self { key, again: "repeat the command", what: "input", session: None }
     }
 
     /// The same for a task.
@@ -47,9 +52,10 @@ impl Sending {
     }
 
     /// A line of a conversation.
-    pub(super) fn of_line(number: u32, output: &mut Output<'_>) -> Self {
+    pub(super) fn of_line(number: u32, session: Option<SessionId>, output: &mut Output<'_>) -> Self {
         let key = format!("{}-{number}", output.context().request_key);
-        Self { key, again: "say it with `dromia ask`, the same --session or --agent", what: "input" }
+        let again = "say it with `dromia ask`, the same --session or --agent";
+        Self { key, again, what: "input", session }
     }
 
     /// Sends the input. Until the patience is over it is sent again where nobody knows whether it was stored; each answer
@@ -74,35 +80,55 @@ impl Sending {
         (patience, margin): (Duration, Duration),
         output: &mut Output<'_>,
     ) -> Outcome<(StatusCode, Bytes)> {
-        output.goes_on(Some(self.unknown()));
         let (began, mut attempt, mut is_open) = (Instant::now(), 1, false);
+        // Whoever typed the line would have to type it again, so they may wait until they have started the server.
+        let is_typed = self.session.is_some() && output.context().input_is_terminal;
         loop {
+            // Whoever leaves while it is on its way learns no more than that.
+            output.goes_on(Some(self.unknown()));
             let left = patience.saturating_sub(began.elapsed()).saturating_add(margin);
             let why = match cli.client.post_keyed(path, body, &self.key, left).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    output.back();
+                    return Ok(answer);
+                }
                 Err(why) => why,
             };
             is_open |= leaves_open(&why);
-            if !is_open {
-                output.goes_on(None);
-                return Err(why);
+            let standing = match self.session {
+                _ if is_open => self.unknown(),
+                Some(session) if why.is_away() => unsent(session),
+                Some(_) | None => {
+                    output.goes_on(None);
+                    return Err(why);
+                }
+            };
+            let mut rest = FIRST_REST * 2_u32.pow((attempt - 1).min(ATTEMPTS));
+            if is_typed {
+                rest = rest.min(REST_LAST);
             }
-            let rest = FIRST_REST * 2_u32.pow(attempt - 1);
-            let has_time = attempt < ATTEMPTS && began.elapsed().saturating_add(rest) < patience;
+            let has_attempts = attempt < ATTEMPTS || is_typed;
+            let has_time = has_attempts && began.elapsed().saturating_add(rest) < patience;
             if !(has_time && (why.is_away() || leaves_open(&why))) {
-                return Err(Error::under_way(why, self.unknown()));
+                return Err(Error::under_way(why, standing));
             }
+            if matches!(why, Error::Unreachable { .. }) {
+                output.away()?;
+            }
+            output.goes_on(Some(standing));
             sleep(rest).await;
             attempt += 1;
         }
     }
 
     fn unknown(&self) -> Standing {
-        let Self { key, again, what } = self;
+        let Self { key, again, what, session } = self;
+        let talk = session.map(|session| format!("; talk on with `dromia chat --session {session}`"));
+        let talk = talk.unwrap_or_default();
         Standing {
             known: format!("whether the {what} is stored is not known"),
             next: format!(
-                "{again} with `--idempotency-key {key}` when the server answers: what is stored is not done twice"
+                "{again} with `--idempotency-key {key}` when the server answers: what is stored is not done twice{talk}"
             ),
         }
     }
@@ -112,6 +138,14 @@ impl Sending {
 fn leaves_open(why: &Error) -> bool {
     let code = why.problem().and_then(Problem::error_code);
     matches!(why, Error::Severed(_) | Error::Late { .. }) || code == Some(ErrorCode::OutcomeUnknown)
+}
+
+/// How a line of a conversation stands that no server has taken.
+fn unsent(session: SessionId) -> Standing {
+    Standing {
+        known: "the line is not sent".to_owned(),
+        next: format!("start the server with `dromia up`, then go on with `dromia chat --session {session}`"),
+    }
 }
 
 /// How an input stands that the server has stored.
@@ -148,7 +182,12 @@ pub(super) async fn waited<T>(
     if !why.is_away() {
         return Err(why);
     }
-    Err(Error::under_way(why, stored(accepted, run)))
+    let Standing { known, next } = stored(accepted, run);
+    // Without a server nothing goes on.
+    Err(Error::under_way(
+        why,
+        Standing { known, next: format!("start the server with `dromia up`; then {next}") },
+    ))
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use dromia_api::{AgentState, List};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Cli, listing, print_list};
+use super::handles::Handles;
+use super::{Cli, listing, print_narrow, typed};
 use crate::args;
 use crate::client::encoded;
 use crate::error::{Error, Outcome, Standing};
 use crate::exit::Exit;
-use crate::output::{Output, pairs, time};
+use crate::output::{Output, Way, pairs, time};
 use crate::saved::save;
 
 /// How long a file may take to be read in; a large one is written in many parts.
@@ -21,23 +22,35 @@ const IMPORT: Duration = Duration::from_mins(10);
 
 /// A file that is longer takes so long that a person is told.
 const LARGE_BYTES: usize = 4 << 20;
+/// The columns of a listing, and how it gives way on a narrow terminal. A channel may be an id of the server's own.
+const HEADS: [&str; 8] = ["id", "agent", "opened", "waiting", "active", "platform", "actor", "channel"];
+const WAYS: [Way; 8] = [
+    Way::Without("channel"),
+    Way::Short("opened"),
+    Way::Without("platform"),
+    Way::Without("actor"),
+    Way::WithoutNought("active"),
+    Way::WithoutNought("waiting"),
+    Way::Cut("agent", 8),
+    Way::Without("opened"),
+];
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {
         args::Session::List(page) => {
             let path = listing("/v1/sessions", &page, &[("agent", cli.global.agent.clone())]);
             let list: List<Session> = cli.client.get(&path).await?;
-            print_list(
-                output,
-                &list,
-                &["id", "platform", "actor", "opened", "waiting", "active", "channel"],
-                row,
-            )
+            let handles = Handles::read(cli, output).await;
+            print_narrow(output, &list, &HEADS, &WAYS, |session| row(session, &handles))
         }
         args::Session::Show(session) => show(cli, &session, output).await,
         args::Session::Export(export) => {
             if export.file.is_none() && output.context().out_is_terminal {
                 return Err(Error::Usage("the file is not for a terminal: name one with --file".to_owned()));
+            }
+            if let Some(file) = export.file.as_ref().filter(|file| !export.force && file.is_file()) {
+                let question = format!("{} is there. Write over it? (--force does)", file.display());
+                cli.confirm(&question, output).await?;
             }
             let path = format!("/v1/sessions/{}/export", export.id);
             let saved = save(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
@@ -46,8 +59,11 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
         }
         args::Session::Import(import) => {
             let agent = cli.some_agent().await?;
-            let file =
-                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?;
+            let file = if import.file.as_os_str() == "-" {
+                typed::bytes("read stdin", output).await?
+            } else {
+                std::fs::read(&import.file).map_err(Error::io(format!("read {}", import.file.display())))?
+            };
             let trust = if import.trust_labels { "&trust_labels=true" } else { "" };
             let copy =
                 import.copy.as_deref().map_or_else(String::new, |name| format!("&copy={}", encoded(name)));
@@ -123,15 +139,16 @@ async fn show(cli: &Cli<'_>, name: &args::SessionName, output: &mut Output<'_>) 
     Ok(Exit::Done)
 }
 
-fn row(session: &Session) -> Vec<String> {
+fn row(session: &Session, handles: &Handles) -> Vec<String> {
     vec![
         session.id.to_string(),
-        session.platform.clone(),
-        session.actor.clone(),
+        handles.of(session.agent),
         time(session.opened_at),
         session.waiting.to_string(),
         // Which run it is, `session show` tells.
         session.active.map(|_| "yes".to_owned()).unwrap_or_default(),
+        session.platform.clone(),
+        session.actor.clone(),
         session.channel.clone(),
     ]
 }

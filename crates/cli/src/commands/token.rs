@@ -2,6 +2,8 @@
 
 use dromia_api::token::{CreateToken, Token, TokenCreated, Whoami};
 use dromia_api::{Handle, List, TokenScopes};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{Cli, listing, print_list};
 use crate::args;
@@ -56,17 +58,37 @@ fn row(token: &Token) -> Vec<String> {
     ]
 }
 
-fn meant(agent: &Handle) -> String {
-    format!("{agent}, where none is named")
+/// Who asks, and whom a command means that names no agent.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "WhoamiShown")]
+pub(super) struct Who {
+    /// What the server says.
+    #[serde(flatten)]
+    whoami: Whoami,
+    /// The agent that commands mean: the one named with `--agent`, else the one that `dromia agent switch` chose, else that of
+    /// the server's configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+}
+
+/// Says which agent is meant, and why that one.
+fn meant(cli: &Cli<'_>, default: Option<&Handle>) -> String {
+    match (&cli.global.agent, cli.agent(), default) {
+        (Some(named), _, _) => format!("{named}, by --agent"),
+        (None, Some(chosen), _) => format!("{chosen}, chosen by `dromia agent switch`"),
+        (None, None, Some(default)) => format!("{default}, where none is named"),
+        (None, None, None) => String::new(),
+    }
 }
 
 pub(super) async fn whoami(cli: &Cli<'_>, output: &mut Output<'_>) -> Outcome<Exit> {
     let whoami: Whoami = cli.client.get("/v1/whoami").await?;
-    output.show(&whoami, |who| {
+    let agent = cli.agent().or_else(|| whoami.default_agent.as_ref().map(ToString::to_string));
+    output.show(&Who { whoami, agent }, |Who { whoami: who, .. }| {
         pairs(&[
             ("server", format!("dromia {}", who.version)),
             ("tenant", format!("{} ({})", who.tenant_handle, who.tenant)),
-            ("agent", who.default_agent.as_ref().map(meant).unwrap_or_default()),
+            ("agent", meant(cli, who.default_agent.as_ref())),
             ("actor", who.actor.clone()),
             ("credential", who.credential.as_str().to_owned()),
             ("token", who.token.map(|token| token.to_string()).unwrap_or_default()),

@@ -24,28 +24,48 @@ const LINE_BYTES_MAX: usize = 4095;
 /// A read of a terminal cannot be ended, so it has a thread of its own and signals are heard meanwhile. Whoever drops this
 /// before the line is there ends the command: that thread keeps the input, and nobody gets what is typed later.
 pub(super) async fn line(action: &str, output: &mut Output<'_>) -> Outcome<String> {
-    read(action, |input, text| input.read_line(text), output).await
+    text(read(action, |input, bytes| input.read_until(b'\n', bytes), output).await?)
 }
 
 /// Reads all that there is, in the same way.
 pub(super) async fn whole(action: &str, output: &mut Output<'_>) -> Outcome<String> {
-    read(action, |input, text| input.read_to_string(text), output).await
+    text(bytes(action, output).await?)
+}
+
+/// The same of what need not be a text.
+pub(super) async fn bytes(action: &str, output: &mut Output<'_>) -> Outcome<Vec<u8>> {
+    read(action, |input, bytes| input.read_to_end(bytes), output).await
+}
+
+/// Takes what was read as text; what is none is no question that anybody meant.
+fn text(bytes: Vec<u8>) -> Outcome<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = match error.as_bytes()[..at].split(|byte| *byte == b'\n').count() {
+            1 => String::new(),
+            line => format!(", in line {line}"),
+        };
+        Error::Usage(format!(
+            "what stdin says is not UTF-8 from byte {} on{line}; none of it was sent",
+            at + 1
+        ))
+    })
 }
 
 async fn read(
     action: &str,
-    how: impl FnOnce(&mut dyn BufRead, &mut String) -> io::Result<usize> + Send + 'static,
+    how: impl FnOnce(&mut dyn BufRead, &mut Vec<u8>) -> io::Result<usize> + Send + 'static,
     output: &mut Output<'_>,
-) -> Outcome<String> {
+) -> Outcome<Vec<u8>> {
     let mut input = std::mem::replace(&mut output.context().input, Box::new(io::empty()));
     let reading = spawn_blocking(move || {
-        let mut text = String::new();
-        let read = how(&mut *input, &mut text);
-        (input, read.map(|_| text))
+        let mut bytes = Vec::new();
+        let read = how(&mut *input, &mut bytes);
+        (input, read.map(|_| bytes))
     });
-    let (input, text) = reading.await.map_err(|error| Error::io(action)(error.into()))?;
+    let (input, bytes) = reading.await.map_err(|error| Error::io(action)(error.into()))?;
     output.context().input = input;
-    text.map_err(Error::io(action))
+    bytes.map_err(Error::io(action))
 }
 
 /// Reads one line that is not shown, without its line break, and says how many bytes it took.

@@ -9,7 +9,7 @@ use std::io::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::words::{printable, wrapped};
-use super::{Output, painted};
+use super::{Output, Server, painted};
 use crate::error::{Error, Outcome, Standing};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -85,6 +85,22 @@ impl Output<'_> {
             told = told.and_then(|()| self.failure(error));
         }
         drop(told);
+    }
+
+    /// Tells whoever waits that no server is there and that it is waited for: once, until one was there again.
+    pub(crate) fn away(&mut self) -> Outcome {
+        if std::mem::replace(&mut self.server, Server::Away) == Server::Away {
+            return Ok(());
+        }
+        // A piece of an answer may stand there.
+        let end = if self.is_open && self.context.out_is_terminal { "\n" } else { "" };
+        self.notice(&format!("{end}no server answers; waiting for it to come back"))?;
+        self.notice("hint: start it with `dromia up`")
+    }
+
+    /// Notes that a server was heard, for [`Output::away`].
+    pub(crate) fn back(&mut self) {
+        self.server = Server::Answers;
     }
 
     /// Notes what goes on in the server, for [`Output::leave`].

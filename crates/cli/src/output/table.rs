@@ -1,16 +1,22 @@
 //! Tables and pairs of names and values, without borders.
 //!
 //! No id is cut or broken: it could not be copied. Cells lose what would drive a terminal; which of them are shown, the
-//! commands say.
+//! commands say, and in which order they give way on a narrow terminal (`narrow`). Where no terminal shows it, a table is
+//! complete.
 
 use anstyle::Style;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::Output;
+use super::narrow::{Cells, Way};
 use super::words::printable;
+use crate::context::Context;
 use crate::error::Outcome;
 
 const HEAD: Style = Style::new().bold();
+
+/// The blanks on both sides of a cell, which a bound counts, too.
+const BLANKS: usize = 2;
 
 /// The longest word that no width breaks, in characters: the id of a record of the audit has 39.
 const WORD_MAX: usize = 48;
@@ -18,7 +24,12 @@ const WORD_MAX: usize = 48;
 impl Output<'_> {
     /// Prints a table.
     pub fn table(&mut self, heads: &[&str], rows: Vec<Vec<String>>) -> Outcome {
-        let text = table(self.context.columns, heads, rows);
+        self.fitted_table(heads, &[], rows)
+    }
+
+    /// The same for a table that gives way where it is too wide for a terminal.
+    pub(crate) fn fitted_table(&mut self, heads: &[&str], ways: &[Way], rows: Vec<Vec<String>>) -> Outcome {
+        let text = fitted(self.context, heads, ways, rows);
         let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
         let head = self.paint(HEAD, head);
         // The cells have lost their control characters already; the head's are ours.
@@ -29,6 +40,10 @@ impl Output<'_> {
 /// Draws a table without borders. Cells beyond the width wrap between words: an id in pieces cannot be copied, so a table of
 /// ids is rather wider than it should be.
 pub fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> String {
+    let cells = Cells { heads: heads.to_vec(), rows };
+    // Where it fits, nothing is to be arranged.
+    let columns = columns.filter(|columns| cells.width() > usize::from(*columns));
+    let Cells { heads, rows } = cells;
     let mut widest: Vec<usize> = heads.iter().map(|head| word(head)).collect();
     for row in &rows {
         for (widest, cell) in widest.iter_mut().zip(row) {
@@ -38,18 +53,29 @@ pub fn table(columns: Option<u16>, heads: &[&str], rows: Vec<Vec<String>>) -> St
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(heads.iter().map(|head| head.to_uppercase()));
     if let Some(columns) = columns {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+        // Narrower than its longest words it would be drawn with words in pieces.
+        let least = widest.iter().map(|widest| widest + BLANKS).sum::<usize>();
+        let least = u16::try_from(least).unwrap_or(u16::MAX);
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns.max(least));
     }
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell).replace(['\n', '\t'], " ")));
     }
     if columns.is_some() {
-        // A bound counts the blank on both sides of a cell, too.
-        let bounds = widest.iter().map(|widest| u16::try_from(widest + 2).unwrap_or(u16::MAX));
+        let bounds = widest.iter().map(|widest| u16::try_from(widest + BLANKS).unwrap_or(u16::MAX));
         table.set_constraints(bounds.map(|bound| ColumnConstraint::LowerBoundary(Width::Fixed(bound))));
     }
     let text = table.to_string();
     text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for a table that gives way where it is too wide for a terminal. Anything else than a terminal gets all of it.
+pub(crate) fn fitted(context: &Context, heads: &[&str], ways: &[Way], rows: Vec<Vec<String>>) -> String {
+    let mut cells = Cells { heads: heads.to_vec(), rows };
+    if let Some(columns) = context.columns.filter(|_| context.out_is_terminal) {
+        cells.give_way(columns.into(), ways);
+    }
+    table(context.columns, &cells.heads, cells.rows)
 }
 
 /// How long the longest word is that is to stay whole.

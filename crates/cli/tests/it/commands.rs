@@ -69,6 +69,21 @@ async fn ask_reads_its_question_from_stdin() {
 }
 
 #[tokio::test]
+async fn what_is_no_text_is_refused_with_its_place_and_not_sent() {
+    let server = Server::new(|_, _| (200, answered("completed", "")));
+    for (line, input, place) in [
+        (&["ask", "-"][..], &b"one\ntw\xffo\n"[..], "not UTF-8 from byte 7 on, in line 2;"),
+        (&["event", "send", "-"], b"\xc3", "not UTF-8 from byte 1 on;"),
+        (&["chat"], b"tw\xffo\n", "not UTF-8 from byte 3 on;"),
+    ] {
+        let ended = server.fed(line, input).await;
+        assert_eq!(ended.exit, Exit::Usage, "{line:?}: {ended:?}");
+        assert!(ended.err.contains(place), "{line:?}: {ended:?}");
+    }
+    assert!(server.lines().is_empty(), "{:?}", server.lines());
+}
+
+#[tokio::test]
 async fn how_a_run_ended_is_the_exit_code() {
     let cases: [(Script, Exit, &str); 11] = [
         (|_, _| (200, answered("yielded", "")), Exit::RunFailed, "dromia run resume run_"),
@@ -204,6 +219,12 @@ async fn an_input_of_which_nothing_is_heard_ends_with_what_is_known_and_how_to_g
         let known = format!("the input is stored in ses_{ID}, and run_{ID} took it\n");
         assert!(ended.err.contains(&known), "{line:?}: {ended:?}");
         assert!(ended.err.contains(&format!("`dromia run watch run_{ID}`")), "{line:?}: {ended:?}");
+        // Without a server nothing goes on; that it is away was told once, while it was waited for.
+        let hint = "hint: start the server with `dromia up`; then it goes on by itself";
+        assert!(ended.err.contains(hint), "{line:?}: {ended:?}");
+        assert_eq!(ended.err.matches("waiting for it to come back\n").count(), 1, "{line:?}: {ended:?}");
+        let talks_on = ended.err.contains(&format!("`dromia chat --session ses_{ID}`"));
+        assert_eq!(talks_on, line == ["chat"], "{line:?}: {ended:?}");
         assert_eq!(server.lines(), ["POST /v1/events"]);
     }
 
@@ -245,6 +266,62 @@ async fn an_agent_ends_for_good_only_after_a_yes_and_is_not_switched_to_then() {
     let switched = server.run(&["agent", "switch", "ops"]).await;
     assert_eq!(switched.exit, Exit::Conflict, "{switched:?}");
     assert!(switched.err.contains("ops is terminated"), "{switched:?}");
+}
+
+/// A run that stands so, and so after it was looked at.
+fn stands(asked: &Asked, first: &str, then: &str) -> (u16, String) {
+    let line = asked.line.as_str();
+    if line.ends_with("/resume") {
+        return (202, accepted());
+    }
+    let status = if line.starts_with("POST") { first } else { then };
+    let run = format!(
+        r#"{{"id":"run_{ID}","kind":"turn","agent":"agt_{ID}","session":"ses_{ID}","status":"{status}",
+        "started_at":"2026-01-02T03:04:05Z","updated_at":"2026-01-02T03:04:05Z","wake_at":null,"last_seq":3,"epoch":1,
+        "model_calls":1,"usage":{{"input_tokens":1,"output_tokens":2}},"cost_micros":3}}"#
+    );
+    (202, run)
+}
+
+#[tokio::test]
+async fn a_person_is_asked_before_a_run_ends_now_and_is_told_how_it_ends() {
+    let run = format!("run_{ID}");
+    let ends: Script = |asked, _| stands(asked, "running", "cancelled");
+    let cases: [(&[&str], &str, bool, Exit); 5] = [
+        (&[], "n\n", true, Exit::Usage),
+        (&[], "y\n", true, Exit::Done),
+        (&["--yes"], "", true, Exit::Done),
+        (&["--no-input"], "", true, Exit::Done),
+        (&[], "", false, Exit::Done),
+    ];
+    for (more, typed, is_terminal, exit) in cases {
+        let server = Server::new(ends);
+        let line = [&["run", "terminate", &run, "--color", "never"][..], more].concat();
+        let ended = server.typed(&line, typed, is_terminal).await;
+        assert_eq!(ended.exit, exit, "{more:?}: {ended:?}");
+        let expected = if exit == Exit::Done { format!("{run} is cancelled\n") } else { String::new() };
+        assert_eq!((ended.out, server.lines().is_empty()), (expected, exit == Exit::Usage), "{more:?}");
+    }
+    let works: Script = |asked, _| stands(asked, "running", "running");
+    for (verb, says) in [("cancel", "once a tool that runs just now is done"), ("terminate", "is broken off")]
+    {
+        let ended = Server::new(works).run(&["run", verb, &run]).await;
+        assert_eq!(ended.out, format!("{run} was told to end\n"));
+        assert!(ended.err.contains(says) && ended.err.contains("`dromia run watch"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_held_run_that_is_resumed_is_told_to_go_on_once_it_does() {
+    let run = format!("run_{ID}");
+    let goes_on: Script = |asked, _| stands(asked, "held", "running");
+    let ended = Server::new(goes_on).run(&["run", "resume", &run]).await;
+    assert_eq!((ended.out, ended.err.as_str()), (format!("{run}\n"), "released; it goes on\n"));
+    let held: Script = |asked, _| stands(asked, "held", "held");
+    let server = Server::new(held);
+    let ended = server.run(&["run", "resume", &run]).await;
+    assert_eq!(ended.err, "released; it goes on soon\n");
+    assert_eq!(server.lines().len(), 5, "it is looked at for a moment");
 }
 
 #[tokio::test]
@@ -473,6 +550,34 @@ async fn whoami_tells_server_tenant_and_rights() {
 }
 
 #[tokio::test]
+async fn the_agent_that_is_meant_is_told_and_marked() {
+    let server = Server::new(|asked, _| match asked.line.as_str() {
+        "GET /v1/whoami" => (200, who(r#""default_agent":"clerk","#)),
+        "GET /v1/agents/ops" => (200, agent()),
+        _ => (200, format!(r#"{{"items":[{},{}],"next":null}}"#, agent(), agent().replace("ops", "other"))),
+    });
+    let listed = server.run(&["agent", "list"]).await;
+    assert!(!listed.out.contains('*') && listed.err.is_empty(), "{listed:?}");
+    server.run(&["agent", "switch", "ops"]).await;
+    let cases: [(&[&str], &str, &str); 2] =
+        [(&[], "ops, chosen by `dromia agent switch`", "ops"), (&["--agent", "w"], "w, by --agent", "w")];
+    for (named, told, agent) in cases {
+        let shown = server.run(&[&["whoami"][..], named].concat()).await;
+        assert!(shown.out.contains(&format!("\nagent       {told}\n")), "{shown:?}");
+        let document = server.run(&[&["whoami", "--json"][..], named].concat()).await.out;
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!((&document["agent"], &document["default_agent"]), (&agent.into(), &"clerk".into()));
+    }
+    let listed = server.run(&["agent", "list"]).await;
+    insta::assert_snapshot!(listed.out, @r"
+    HANDLE  NAME  STATE    CREATED               ID
+    ops *   Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
+    other   Ops   running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
+    ");
+    assert_eq!(listed.err, "* is the agent that commands mean which name none\n");
+}
+
+#[tokio::test]
 async fn what_an_agent_says_cannot_drive_the_terminal() {
     let server = Server::new(|asked, before| {
         let (status, body) = one_run(asked, before);
@@ -495,7 +600,17 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
     let (id, name) = (format!("ses_{ID}"), file.to_str().unwrap());
     std::fs::write(&file, "of before").unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(server.run(&["session", "export", &id, "--file", name]).await.exit, Exit::Done);
+    // What is there stays, unless somebody says otherwise.
+    let export = ["session", "export", &id, "--file", name, "--color", "never"];
+    for (typed, is_terminal) in [("", false), ("n\n", true)] {
+        let kept = server.typed(&export, typed, is_terminal).await;
+        assert_eq!((kept.exit, server.lines().len()), (Exit::Usage, 0), "{kept:?}");
+        assert!(kept.err.contains("is there. Write over it?") && kept.err.contains("--force"), "{kept:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "of before");
+    }
+    assert_eq!(server.typed(&export, "y\n", true).await.exit, Exit::Done);
+    std::fs::write(&file, "of before").unwrap();
+    assert_eq!(server.run(&[&export[..], &["--force"]].concat()).await.exit, Exit::Done);
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode & 0o777), ("a session", 0o600));
     let ended = server.run(&["session", "import", name, "--agent", "a b"]).await;
@@ -505,6 +620,8 @@ async fn a_session_is_written_to_a_file_and_read_from_one() {
         (asked.line.as_str(), asked.body.as_str()),
         ("POST /v1/sessions/import?agent=a%20b", "a session")
     );
+    server.typed(&["session", "import", "-", "--agent", "ops"], "a session in a pipe", false).await;
+    assert_eq!(server.asked.lock().unwrap().pop().unwrap().body, "a session in a pipe");
     let ended = server.run(&["session", "import", name, "--agent", "ops", "--trust-labels"]).await;
     assert_eq!(ended.out, format!("ses_{ID}\n"));
     let asked = server.asked.lock().unwrap().pop().unwrap();

@@ -5,6 +5,7 @@
 
 mod commands;
 mod cost;
+mod narrow;
 mod server;
 mod waits;
 mod watch;

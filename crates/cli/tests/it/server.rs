@@ -93,10 +93,29 @@ impl Server {
 
     /// Runs a command line with something to read. A terminal says on stderr since when, and until when, it shows nothing.
     pub async fn typed(&self, line: &[&str], input: &str, is_terminal: bool) -> Ended {
+        self.within(line, input.as_bytes(), is_terminal, None).await
+    }
+
+    /// Runs a command line on a terminal of so many columns.
+    pub async fn shown(&self, line: &[&str], columns: u16) -> Ended {
+        self.within(&[line, &["--color", "never"]].concat(), b"", true, Some(columns)).await
+    }
+
+    /// Runs a command line whose result goes into a pipe, where a variable says how wide a table may be.
+    pub async fn piped(&self, line: &[&str], columns: u16) -> Ended {
+        self.within(line, b"", false, Some(columns)).await
+    }
+
+    /// Runs a command line with bytes to read that need not be a text.
+    pub async fn fed(&self, line: &[&str], input: &[u8]) -> Ended {
+        self.within(line, input, false, None).await
+    }
+
+    async fn within(&self, line: &[&str], input: &[u8], is_terminal: bool, columns: Option<u16>) -> Ended {
         let cli = Cli::try_parse_from(std::iter::once(&"dromia").chain(line)).unwrap();
         let (out, err) = (Buffer::default(), Buffer::default());
         let mut context = Context {
-            input: Box::new(io::Cursor::new(input.to_owned().into_bytes())),
+            input: Box::new(io::Cursor::new(input.to_owned())),
             input_is_terminal: is_terminal,
             hide: is_terminal.then(|| err.hide()),
             out: Box::new(out.clone()),
@@ -105,7 +124,7 @@ impl Server {
             err_is_terminal: is_terminal,
             color_hints: ColorHints::default(),
             fields: fields(line),
-            columns: None,
+            columns,
             home: self.home.path().to_owned(),
             request_key: KEY.to_owned(),
         };

@@ -226,9 +226,8 @@ async fn another_rest_is_told_as_why_tells_it_unless_it_is_short_or_over() {
     let (ended, server) = run(soon, &["ask", "x"]).await;
     assert_eq!((ended.err.as_str(), asked(&server, "/why")), ("", 0));
 
-    let over: Script = |asked, _| {
-        parked(asked, &json!({"on": "agent_paused"}), &why("completed", "nothing; it is completed", ""))
-    };
+    let over: Script =
+        |asked, _| parked(asked, &json!({"on": "agent_paused"}), &why("completed", "it is completed", ""));
     assert_eq!(run(over, &["ask", "x"]).await.0.err, "");
 }
 

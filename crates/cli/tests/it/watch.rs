@@ -120,6 +120,30 @@ async fn a_chat_prints_each_answer_and_stays_in_its_session() {
     assert!(ended.err.contains("dromia chat --session ses_"), "{}", ended.err);
 }
 
+#[tokio::test]
+async fn a_mistyped_command_is_not_said_and_how_to_say_it_is_told() {
+    let good: Script = |asked, before| turns(asked, before, end("completed"));
+    let typed = "/qiut now\n//qiut now\n/etc/hosts is what?\n/exit\nnever sent\n";
+    for (is_terminal, expected) in [
+        (true, &["/qiut now", "/etc/hosts is what?"][..]),
+        (false, &["/qiut now", "/qiut now", "/etc/hosts is what?"]),
+    ] {
+        let server = Server::new(good);
+        let ended = server.typed(&["chat", "--color", "never"], typed, is_terminal).await;
+        assert_eq!(ended.exit, Exit::Done, "{ended:?}");
+        let asked = server.asked.lock().unwrap().clone();
+        let said: Vec<String> = asked
+            .iter()
+            .filter(|asked| asked.line == "POST /v1/events")
+            .map(|asked| serde_json::from_str::<serde_json::Value>(&asked.body).unwrap()["text"].to_string())
+            .collect();
+        let expected: Vec<_> = expected.iter().map(|text| format!("\"{text}\"")).collect();
+        assert_eq!(said, expected, "{ended:?}");
+        let is_told = ended.err.contains("hint: to say it to the agent type //qiut now\n");
+        assert_eq!(is_told, is_terminal, "{ended:?}");
+    }
+}
+
 /// Two turns, of which the first ends so.
 fn turns(asked: &Asked, before: usize, first: String) -> (u16, String) {
     let id = "0199c0de000000000000000000000000";
@@ -152,6 +176,39 @@ async fn a_piped_chat_ends_with_the_code_of_its_last_failed_turn_and_a_typed_one
         let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", is_terminal).await;
         assert_eq!((ended.exit, server.lines().len()), (exit, 4), "{ended:?}");
     }
+}
+
+#[tokio::test]
+async fn a_line_is_kept_while_the_server_is_away_between_two_turns() {
+    let away: Script = |asked, before| match before {
+        2 => {
+            let problem = r#"{"type":"about:blank","title":"t","status":503,"code":"shutting_down","detail":"it stops","request_id":"r"}"#;
+            (503, problem.to_owned())
+        }
+        _ => turns(asked, before, end("completed")),
+    };
+    let server = Server::new(away);
+    let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", false).await;
+    assert_eq!((ended.exit, server.lines().len()), (Exit::Done, 5), "{ended:?}");
+    let asked = server.asked.lock().unwrap().clone();
+    assert_eq!((&asked[2].key, &asked[2].body), (&asked[3].key, &asked[3].body));
+    assert!(asked[3].body.contains("\"two\""), "{}", asked[3].body);
+
+    // It does not come back in time.
+    let server = Server::serving(|asked, before| turns(asked, before, end("completed")), 2);
+    let ended = server.typed(&["chat", "--timeout", "1s"], "one\ntwo\n", false).await;
+    assert_eq!(ended.exit, Exit::Unreachable, "{ended:?}");
+    let session = "ses_0199c0de000000000000000000000000";
+    let told = format!(
+        "; the line is not sent\nhint: start the server with `dromia up`, then go on with `dromia chat --session {session}`\n"
+    );
+    assert!(ended.err.ends_with(&told), "{ended:?}");
+    assert_eq!(ended.err.matches("waiting for it to come back\n").count(), 1, "{ended:?}");
+
+    // Where no conversation has begun, nothing is waited for.
+    let ended = Server::absent().typed(&["chat"], "one\n", false).await;
+    assert_eq!(ended.exit, Exit::Unreachable, "{ended:?}");
+    assert!(!ended.err.contains("waiting"), "{ended:?}");
 }
 
 fn output(offset: u64, bytes: u64, text: &str) -> String {

@@ -10,6 +10,9 @@ pub(super) const CHECKS: &[Check] = &[
     Check { id: "runs.load", run: load },
 ];
 
+const HELD_FIX: &str =
+    "`dromia run list --status held`, then `dromia run why` and `dromia run resume` or `terminate`";
+
 fn held(scene: &Scene<'_>) -> Verdict {
     let count = match scene.world.server() {
         Server::Answers(answers) => Some(answers.held),
@@ -19,9 +22,10 @@ fn held(scene: &Scene<'_>) -> Verdict {
     match count {
         None => ok("nobody could be asked"),
         Some(0) => ok("no run is held"),
+        Some(1) => warning("1 run is held: it was taken over too often, or cannot be read", HELD_FIX),
         Some(count) => warning(
             format!("{count} runs are held: they were taken over too often, or cannot be read"),
-            "`dromia run list --status held`, then `dromia run why` and `dromia run resume` or `terminate`",
+            HELD_FIX,
         ),
     }
 }

@@ -150,6 +150,10 @@ fn a_call_is_asked_for_approved_and_done_where_it_was_asked_for() {
     let waits = format!("waits for {} (holding)", id(&approval));
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains(&waits) && shown.contains("tool file.append"), "{shown}");
+    let why = document(&home, &["run", "why", run]);
+    let waits = why["waits_for"].as_str().expect("a text");
+    let (first, then) = ("; it goes on without the call at ", "; an answer counts until ");
+    assert!(waits.contains(first) && waits.contains(then), "{why}");
     let explained = home.run(&["policy", "explain", run, call]);
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
     assert!(

@@ -39,7 +39,8 @@ fn a_body_that_is_not_what_the_route_takes_is_refused_with_its_place_and_writes_
         for (body, says) in [
             (&b"{\n\"text\": }"[..], "line 2 column 9"),
             (b"{\"text\":\"\xff\xfe\"}", "line 1 column"),
-            (b"", "line 1 column 0"),
+            (b"", "the body is empty"),
+            (b" []", "it must be a JSON object, and is none, at line 1 column 2"),
             (b"{\"text\":\"x\",\"agnet\":\"y\"}", "unknown field `agnet`, expected one of"),
             (b"{\"text\":7}", "line 1 column 9"),
             (b"{\"text\":\"\"}", "`text` is empty"),

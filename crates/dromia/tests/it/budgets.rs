@@ -51,6 +51,18 @@ fn the_next_step_for_a_budget_of_the_file_names_its_key_and_works() {
     let stopped = said(&server, "three");
     let why = document(&home, &["run", "why", stopped["run"].as_str().expect("a run")]);
     assert!(why["command"].as_str().is_some_and(|next| next.contains("dromia budget set by-hand")), "{why}");
+    // Where it is gone, nobody is told to make it anew.
+    document(&home, &["budget", "remove", "by-hand"]);
+    let run = stopped["run"].as_str().expect("a run");
+    let why = document(&home, &["run", "why", run]);
+    assert_eq!(why["command"], format!("dromia run resume {run}"), "{why}");
+    assert!(
+        why["waits_for"].as_str().is_some_and(|text| text.ends_with("by-hand was removed since")),
+        "{why}"
+    );
+    assert_eq!(why["unblocked_by"], "whoever resumes it", "{why}");
+    let resumed = home.run(&["run", "resume", run]);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
 }
 
 #[test]

@@ -98,6 +98,14 @@ fn a_changed_byte_of_a_journal_is_refused_with_the_way_out_and_the_rest_is_serve
         "{}",
         stderr(&output)
     );
+    // Each command names the row, and the same one.
+    let place = |output: &std::process::Output| {
+        let told = stderr(output);
+        let place = told.split_once("error: ").and_then(|(_, rest)| rest.split_once(" is damaged"));
+        place.expect("a place").0.to_owned()
+    };
+    assert!(place(&output).contains(run), "{}", stderr(&output));
+    assert_eq!(place(&output), place(&home.run(&["run", "why", run])));
 }
 
 #[test]

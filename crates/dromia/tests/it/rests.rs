@@ -31,6 +31,19 @@ async fn run_at(server: &Server, agent: &str, text: &str, status: &str) -> Strin
     }
 }
 
+/// Waits until a run stands so.
+async fn until_status(server: &Server, run: &str, status: &str) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let (_, known) = server.get(&format!("/v1/runs/{run}")).await;
+        if known["status"] == status {
+            return;
+        }
+        assert!(Instant::now() < until, "the run is not {status}: {known}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Asks why, through the command, and checks that person and program are told alike.
 fn why(home: &Home, run: &str) -> Value {
     let document = || {
@@ -76,7 +89,20 @@ fn a_run_that_has_ended_says_how_and_what_goes_on_from_it() {
     let told = why(&home, &completed);
     assert_eq!((&told["status"], &told["command"]), (&json!("completed"), &Value::Null));
     let failed = block_on(run_at(&server, "assistant", "@fail rejected", "failed"));
-    assert!(why(&home, &failed)["waits_for"].as_str().is_some_and(|text| text.contains("model_rejected")));
+    let told = why(&home, &failed);
+    assert!(
+        told["waits_for"].as_str().is_some_and(|text| text.starts_with("it failed with model_rejected")),
+        "{told}"
+    );
+    let who = home.run(&["whoami", "--json"]);
+    let who: Value = serde_json::from_slice(&who.stdout).expect("a document");
+    let who = who["actor"].as_str().expect("an actor");
+    for (verb, ended) in [("cancel", "cancelled"), ("terminate", "terminated")] {
+        let working = block_on(run_at(&server, "assistant", "@slow 60000", "running"));
+        assert!(home.run(&["run", verb, "--yes", &working]).status.success());
+        block_on(until_status(&server, &working, "cancelled"));
+        assert_eq!(why(&home, &working)["waits_for"], format!("it was {ended} by {who}"));
+    }
     let yielded = block_on(run_at(&server, "short", "@loop time.now", "yielded"));
     let told = why(&home, &yielded);
     assert!(told["waits_for"].as_str().is_some_and(|text| text.contains("limit of 1 model calls")), "{told}");

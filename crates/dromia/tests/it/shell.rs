@@ -95,7 +95,7 @@ fn a_usage_names_what_is_missing_and_not_what_the_environment_says() {
         .env("HOME", "/nowhere")
         .output()
         .expect("the program runs");
-    assert!(stderr(&empty).contains("/nowhere/.dromia/run/dromia.sock"), "{}", stderr(&empty));
+    assert!(stderr(&empty).contains("there is no home at /nowhere/.dromia\n"), "{}", stderr(&empty));
 }
 
 #[test]

@@ -21,13 +21,14 @@ async fn send_keyed(world: &World, key: &str, body: &str) -> Answer {
 async fn a_malformed_body_is_refused_with_its_place() {
     let world = World::new().await;
     for (body, says) in [
-        ("", "line 1 column 0"),
-        ("{", "line 1 column 1"),
+        ("", "the body is empty, and this route takes a JSON object"),
+        ("{", "its JSON ends too early, at line 1 column 1"),
         ("{\n\"text\":}", "line 2 column 8"),
-        ("[]", "line 1 column"),
+        ("\n []", "it must be a JSON object, and is none, at line 2 column 2"),
+        ("7", "it must be a JSON object, and is none, at line 1 column 1"),
         (r#"{"text":7}"#, "line 1 column 9"),
         (r#"{"text":"x","waits":true}"#, "unknown field `waits`"),
-        (r#"{"text":"x"} y"#, "trailing characters at line 1 column 14"),
+        (r#"{"text":"x"} y"#, "it is not JSON: trailing characters, at line 1 column 14"),
         (r#"{"text":"x","text":"y"}"#, "duplicate field `text`"),
         (r#"{"wait":true}"#, "missing field `text`"),
         (r#"{"text":"x","type":"moon.rose"}"#, "unknown variant `moon.rose`"),
@@ -42,6 +43,21 @@ async fn a_malformed_body_is_refused_with_its_place() {
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_request"), "{body}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(says), "{body}: {detail}");
+        assert!(!detail.contains("struct") && !detail.contains("EOF"), "{body}: {detail}");
+        let is_unread = detail.starts_with("the body is");
+        let hint = answer.json()["hint"].as_str().map(str::to_owned);
+        assert_eq!(hint.is_some_and(|hint| hint.contains("/openapi.json")), is_unread, "{body}: {detail}");
+    }
+    for (path, says) in [
+        ("/v1/runs?limit=-1", "limit: it must be a whole number, 0 or greater"),
+        ("/v1/runs?limit=", "limit: it must be a whole number, and is empty"),
+        ("/v1/runs?limit=99999999999", "limit: the number is too great"),
+    ] {
+        let answer = world.ask("GET", path, "").await;
+        assert_eq!(answer.code(), "invalid_request", "{path}");
+        let problem = answer.json();
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+        assert!(problem["hint"].as_str().unwrap().contains("/openapi.json"), "{problem}");
     }
     let with_session = format!(r#"{{"text":"x","session":"{}","agent":"ops"}}"#, world.ours.session);
     assert!(send(&world, &with_session).await.json()["detail"].as_str().unwrap().contains("stands alone"));

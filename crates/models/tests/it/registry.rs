@@ -42,7 +42,7 @@ fn an_alias_that_nobody_configured_is_rejected_and_costs_nothing() {
     asked.model = "gpt".to_owned();
     let failure = models.prepare(&asked).expect_err("nobody answers");
     assert_eq!(failure.code, ErrorCode::ModelRejected);
-    assert!(failure.message.contains("gpt"), "{failure}");
+    assert!(failure.message.contains("`dromia model set gpt=PROVIDER/MODEL`"), "{failure}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ async fn an_append_beyond_the_largest_file_changes_nothing() {
 async fn writing_and_deleting_twice_leave_what_once_leaves() {
     let bench = Bench::new();
     for _ in 0..2 {
-        assert_eq!(bench.told("file.write", &args("a/b", "x")).await, "ok: wrote 1 bytes");
+        assert_eq!(bench.told("file.write", &args("a/b", "x")).await, "ok: wrote 1 byte");
     }
     assert_eq!(
         bench.told("file.delete", r#"{"path":"a"}"#).await,

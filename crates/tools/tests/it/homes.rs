@@ -48,7 +48,7 @@ async fn a_wipe_needs_no_handle_per_level() {
     // 1,500 levels: more than the open files that a process is usually allowed.
     let path = format!("{}leaf", "d/".repeat(1500));
     let arguments = serde_json::json!({"path": path, "content": "x"}).to_string();
-    assert_eq!(bench.told("file.write", &arguments).await, "ok: wrote 1 bytes");
+    assert_eq!(bench.told("file.write", &arguments).await, "ok: wrote 1 byte");
     assert_eq!(AgentHomes::new(bench.home()).wipe(TENANT, AGENT).await, Ok(1));
 }
 

@@ -46,7 +46,7 @@ pub(super) fn card(
     let refused = "at once: nobody attends the session that asked (approvals.unattended)";
     let text = pairs(&[
         ("approval", approval.id.to_string()),
-        ("state", approval.state.to_string()),
+        ("state", super::standing(approval.state).to_owned()),
         ("agent", handles.whole(approval.agent)),
         ("for", shown(&approval.author)),
         ("run", format!("{} {}", approval.run, approval.call)),

@@ -42,22 +42,23 @@ pub(in crate::commands) async fn taker(
     let mut others: Vec<RunId> = Vec::new();
     let (mut told, mut rest) = (false, LOOK_FIRST);
     loop {
-        let runs: List<Run> = cli.client.look(&path).await?;
+        let runs: List<Run> = cli.client.look(&path, output).await?;
         // How a run began never changes.
         others.retain(|other| runs.items.iter().any(|run| run.id == *other));
         for run in runs.items.iter().map(|run| run.id) {
             if others.contains(&run) {
                 continue;
             }
-            let page: JournalPage = cli.client.look(&format!("/v1/runs/{run}/journal?limit=1")).await?;
+            let page: JournalPage =
+                cli.client.look(&format!("/v1/runs/{run}/journal?limit=1"), output).await?;
             let Some(first) = page.entries.first() else { continue };
             if parse::<Started>(first.fields.get().as_bytes())?.items.contains(&item) {
                 return Ok(run);
             }
             others.push(run);
         }
-        let waiting: Session = cli.client.look(&format!("/v1/sessions/{session}")).await?;
-        let agent: Agent = cli.client.look(&format!("/v1/agents/{}", waiting.agent)).await?;
+        let waiting: Session = cli.client.look(&format!("/v1/sessions/{session}"), output).await?;
+        let agent: Agent = cli.client.look(&format!("/v1/agents/{}", waiting.agent), output).await?;
         match agent.state {
             AgentState::Terminated | AgentState::Deleting => {
                 let message = format!("{} has ended, so the input is never answered", agent.handle);

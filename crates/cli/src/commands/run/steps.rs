@@ -7,11 +7,23 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::output::{money, time};
+use crate::output::{Way, money, time};
 
 /// The columns of the table.
 pub(super) const HEADS: [&str; 11] =
     ["seq", "step", "attempt", "what", "call", "began", "took", "in", "out", "cost", "outcome"];
+
+/// How it gives way on a narrow terminal. What happened, and how it ended, stays.
+pub(super) const WAYS: [Way; 8] = [
+    Way::Clock("began"),
+    Way::WithoutNought("cost"),
+    Way::Without("attempt"),
+    Way::Without("seq"),
+    Way::Without("began"),
+    Way::Without("cost"),
+    Way::Without("out"),
+    Way::Without("in"),
+];
 
 /// The status of a call without which its run went on.
 const AWAITING: &str = "awaiting";

@@ -45,8 +45,8 @@ impl Writer {
         let open = session_open(session, place.agent_id(), &channel);
         let batch = Batch::new(place.tenant_id());
         // Of those under a new key some are filled by an import, which may end at once.
-        match number % 8 {
-            1 | 3 => batch.with(imported(open)),
+        match number % 16 {
+            1 | 3 | 9 | 11 | 13 => batch.with(imported(open)),
             5 => batch.with(imported(open)).with(Mutation::ImportEnd(session)),
             _ => batch.with(open),
         }

@@ -1,0 +1,166 @@
+//! Listings on a terminal of 80 and of 100 columns: one line per row, and no word or number in pieces. A pipe gets all of it.
+
+use serde_json::{Value, json};
+
+use crate::server::{Asked, Server};
+
+const ID: &str = "0199c0de000000000000000000000000";
+
+const AT: &str = "2026-01-02T03:04:05Z";
+
+fn of(prefix: &str) -> String {
+    format!("{prefix}_{ID}")
+}
+
+fn run() -> Value {
+    json!({
+        "id": of("run"), "kind": "turn", "agent": of("agt"), "session": of("ses"), "status": "completed",
+        "started_at": AT, "updated_at": AT, "wake_at": null, "last_seq": 4, "epoch": 1, "model_calls": 1,
+        "usage": {"input_tokens": 12345, "output_tokens": 540}, "cost_micros": 3,
+    })
+}
+
+fn journal() -> Value {
+    let entry = |seq: u64, kind: &str, fields: Value| {
+        json!({
+            "seq": seq, "at": format!("2026-01-02T03:04:{:02}Z", 4 + seq), "epoch": 1, "kind": kind, "version": 1,
+            "fields": fields, "body": null, "chain": "0".repeat(64),
+        })
+    };
+    let usage = json!({"input_tokens": 12345, "output_tokens": 540});
+    json!({
+        "entries": [
+            entry(1, "model_called", json!({"step": 1, "attempt": 1, "model": "default"})),
+            entry(2, "model_replied", json!({"step": 1, "attempt": 1, "finish": "tool_calls", "usage": usage, "cost_micros": 3})),
+            entry(3, "tool_started", json!({"call": "call_1_0", "tool": "file.append", "attempt": 1})),
+            entry(4, "tool_finished", json!({"call": "call_1_0", "status": "ok"})),
+        ],
+        "last_seq": 4, "status": "completed",
+    })
+}
+
+fn served(asked: &Asked, _: usize) -> (u16, String) {
+    let item = match asked.line.split(['?', ' ']).nth(1).unwrap() {
+        "/v1/agents" => json!({
+            "id": of("agt"), "handle": "assistant", "display_name": "Assistant", "labels": {}, "created_at": AT,
+            "state": "running",
+        }),
+        "/v1/runs" => run(),
+        "/v1/sessions" => json!({
+            "id": of("ses"), "agent": of("agt"), "platform": "cli", "channel": "0199c0de-0000-7000-8000-000000000000",
+            "actor": "cli:0", "opened_at": AT, "last": 1, "waiting": 1, "active": of("run"),
+        }),
+        "/v1/deliveries" => json!({
+            "id": of("dlv"), "target": "webhook:orders", "position": 1, "state": "delivered", "attempts": 1,
+            "redrives": 0, "agent": of("agt"), "session": of("ses"), "run": of("run"), "prepared_at": AT,
+            "updated_at": AT,
+        }),
+        "/v1/approvals" => json!({
+            "id": of("apr"), "state": "holding", "agent": of("agt"), "session": of("ses"), "run": of("run"),
+            "call": "call_1_0", "author": "cli:0", "tool": "file.append",
+            "arguments": "{\"content\":\"hello\",\"path\":\"log\"}", "origins": [], "context": "untrusted/actor",
+            "action": "0".repeat(64), "binding": "0".repeat(64), "rule": "permission", "reason": "it writes",
+            "asked_at": AT, "holds_until": AT, "expires_at": AT,
+        }),
+        path if path.ends_with("/journal") => return (200, journal().to_string()),
+        _ => return (200, run().to_string()),
+    };
+    (200, json!({"items": [item, item], "next": null}).to_string())
+}
+
+async fn shown(line: &[&str], columns: u16) -> String {
+    let ended = Server::new(served).shown(line, columns).await;
+    let widest = ended.out.lines().map(|line| line.chars().count()).max();
+    assert!(widest.is_some_and(|widest| widest <= usize::from(columns)), "at {columns}:\n{}", ended.out);
+    // The second row says what the first one does.
+    let mut lines: Vec<_> = ended.out.lines().collect();
+    if line[1] == "list" {
+        assert_eq!((lines.len(), lines[1]), (3, lines[2]), "{}", ended.out);
+        lines.pop();
+    }
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn a_row_of_a_listing_is_one_line_on_80_columns() {
+    insta::assert_snapshot!(shown(&["run", "list"], 80).await, @r"
+    ID                                    STATUS     AGENT      STARTED       CALLS
+    run_0199c0de000000000000000000000000  completed  assistant  01-02 03:04Z  1
+    ");
+    insta::assert_snapshot!(shown(&["session", "list"], 80).await, @r"
+    ID                                    AGENT      OPENED        WAITING  ACTIVE
+    ses_0199c0de000000000000000000000000  assistant  01-02 03:04Z  1        yes
+    ");
+    insta::assert_snapshot!(shown(&["approval", "list"], 80).await, @r#"
+    ID                                    STATE      ANSWER UNTIL  CALL
+    apr_0199c0de000000000000000000000000  run waits  01-02 03:04Z  file.append {"co…
+    "#);
+    insta::assert_snapshot!(shown(&["agent", "list"], 80).await, @r"
+    HANDLE     NAME      STATE    CREATED       ID
+    assistant  Assista…  running  01-02 03:04Z  agt_0199c0de000000000000000000000000
+    ");
+    insta::assert_snapshot!(shown(&["delivery", "list"], 80).await, @r"
+    ID                                    TARGET          STATE      PREPARED
+    dlv_0199c0de000000000000000000000000  webhook:orders  delivered  01-02 03:04Z
+    ");
+}
+
+#[tokio::test]
+async fn a_row_of_a_listing_tells_more_on_100_columns() {
+    insta::assert_snapshot!(shown(&["run", "list"], 100).await, @r"
+    ID                                    STATUS     AGENT      STARTED       CALLS  IN     COST
+    run_0199c0de000000000000000000000000  completed  assistant  01-02 03:04Z  1      12345  0.000003
+    ");
+    insta::assert_snapshot!(shown(&["session", "list"], 100).await, @r"
+    ID                                    AGENT      OPENED        WAITING  ACTIVE  PLATFORM  ACTOR
+    ses_0199c0de000000000000000000000000  assistant  01-02 03:04Z  1        yes     cli       cli:0
+    ");
+    insta::assert_snapshot!(shown(&["approval", "list"], 100).await, @r#"
+    ID                                    STATE      AGENT      ANSWER UNTIL  CALL
+    apr_0199c0de000000000000000000000000  run waits  assistant  01-02 03:04Z  file.append {"content":"h…
+    "#);
+    insta::assert_snapshot!(shown(&["agent", "list"], 100).await, @r"
+    HANDLE     NAME       STATE    CREATED               ID
+    assistant  Assistant  running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
+    ");
+    insta::assert_snapshot!(shown(&["delivery", "list"], 100).await, @r"
+    ID                                    TARGET          STATE      ATTEMPTS  PREPARED
+    dlv_0199c0de000000000000000000000000  webhook:orders  delivered  1         2026-01-02 03:04:05Z
+    ");
+}
+
+/// The steps of a run.
+async fn steps(columns: u16) -> String {
+    let text = shown(&["run", "show", &of("run")], columns).await;
+    text.split_once("\n\n").unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn no_word_of_a_runs_steps_is_in_pieces() {
+    insta::assert_snapshot!(steps(80).await, @r"
+    STEP  WHAT              CALL      TOOK     IN     OUT  COST      OUTCOME
+    1     model default               1000 ms  12345  540  0.000003  tool_calls
+    1     tool file.append  call_1_0  1000 ms                        ok
+    ");
+    insta::assert_snapshot!(steps(100).await, @r"
+    SEQ  STEP  ATTEMPT  WHAT              CALL      BEGAN      TOOK     IN     OUT  COST      OUTCOME
+    1    1     1        model default               03:04:05Z  1000 ms  12345  540  0.000003  tool_calls
+    3    1     1        tool file.append  call_1_0  03:04:07Z  1000 ms                        ok
+    ");
+}
+
+#[tokio::test]
+async fn a_pipe_gets_every_column_whatever_the_width() {
+    for (line, says) in [
+        (["run", "list"], &["SESSION", "0.000003", "540"][..]),
+        (["session", "list"], &["CHANNEL", "0199c0de-0000-7000-8000-000000000000"]),
+        (["approval", "list"], &["assistant", "UNTIL"]),
+        (["agent", "list"], &["Assistant", "2026-01-02"]),
+        (["delivery", "list"], &["ATTEMPTS", "run_"]),
+    ] {
+        let ended = Server::new(served).piped(&line, 80).await;
+        for word in says {
+            assert!(ended.out.contains(word), "{line:?} without {word}:\n{}", ended.out);
+        }
+    }
+}

@@ -102,7 +102,7 @@ impl Runtime {
     /// memory would then stay behind what becomes durable, and nobody would know. A look at the store from the drop itself may
     /// come before the commit and find nothing. So what is left of a call that is dropped in the middle becomes a task of its own.
     /// A call that is awaited to its end spawns nothing and costs one small allocation; one that was never polled does nothing.
-    /// Only a crash cuts a call off, and the next start reads what is durable.
+    /// Only the end of the process cuts a call off, and the next start reads what is durable.
     ///
     /// Such a call must end by itself: nobody is left who could take it back.
     pub fn carried_through<T: Send + 'static>(

@@ -2,17 +2,19 @@
 //!
 //! They run beside the janitor and not in it: a page of an erasure waits behind the turns of every tenant, an agent may
 //! have any number of pages, and a parked run waits for none of them. Each has a task of its own, a tenant has one at a
-//! time, and all together are bounded. What fails is begun again by the next look for lost runs, behind all others.
+//! time, and all together are bounded. What fails is begun again by the next look for lost runs, a while
+//! later and behind all others; what meets damage is not.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::store::ReadError;
-use dromia_contracts::{AgentId, TenantId};
+use dromia_contracts::{AgentId, ErrorCode, TenantId};
 
 use crate::config::ERASURES_MAX;
 use crate::core::Core;
+use crate::unwound::minded_erasure;
 
 /// What the engine erases by itself.
 #[derive(Debug, Default)]
@@ -69,9 +71,13 @@ impl Erasure {
                 core.erasures.has_ended.store(true, Ordering::Release);
                 core.janitor.notify_one();
             }
+            // It would fail however often it is tried; the next start looks once more.
+            Err(fault) if fault.code == ErrorCode::JournalDamaged => {
+                tracing::error!(%agent, %fault, "an agent stays half erased until the store is mended");
+            }
             Err(fault) => {
                 tracing::warn!(%agent, %fault, "erasing an agent must go on later");
-                core.request_rescan();
+                core.look_later().await;
             }
         }
     }
@@ -96,7 +102,8 @@ impl Core {
                 continue;
             }
             if let Some(erasure) = Erasure::begin(self, tenant, agent) {
-                self.ports.runtime.spawn.spawn(Box::pin(erasure.run()));
+                let work = minded_erasure(Arc::clone(self), agent, Box::pin(erasure.run()));
+                self.ports.runtime.spawn.spawn(work);
             }
         }
         Ok(())

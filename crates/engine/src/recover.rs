@@ -100,9 +100,10 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         // Owners that ended before they could count their claims, as one does that panics over what it reads: nothing more
         // is read of the run. A signal that waits is looked at once more; a run that is held is not looked for again.
         let detail = format!("{} claims without a new entry", run.claims_without_entry());
-        hold(core, scope, &run, HoldReason::Claims, detail).await;
+        let is_held = hold(core, scope, &run, HoldReason::Claims, detail).await;
         drop(guard);
-        if is_asked(core, scope, &run).await? {
+        // One that could not be held would be taken over again at once, and again, a row for each.
+        if is_held && is_asked(core, scope, &run).await? {
             core.scheduler.push(scope.tenant(), Ready::Run(id));
         }
         return Err(Trouble::Settled);
@@ -114,7 +115,7 @@ async fn take_over(core: &Arc<Core>, scope: &Scope, id: RunId, slot: Slot) -> Re
         Ok(found) => found,
         Err(Unread::Later(cause)) => return Err(Trouble::Later(cause)),
         Err(Unread::Hold(reason, detail)) => {
-            hold(core, scope, &run, reason, detail).await;
+            let _is_held = hold(core, scope, &run, reason, detail).await;
             return Err(Trouble::Settled);
         }
     };
@@ -279,8 +280,8 @@ pub(crate) async fn journal(core: &Core, scope: &Scope, run: RunId) -> Result<Ve
     }
 }
 
-/// Holds a run whose journal cannot be folded. Its row keeps what it said, except for the status.
-async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail: String) {
+/// Holds a run whose journal cannot be folded. Its row keeps what it said, except for the status. Returns whether it is held.
+async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail: String) -> bool {
     tracing::error!(run = %run.id, ?reason, %detail, "the run is held; a person must look");
     let append = RunAppend {
         run: run.id,
@@ -294,11 +295,13 @@ async fn hold(core: &Core, scope: &Scope, run: &Run, reason: HoldReason, detail:
         head: dromia_contracts::run::RunHead { status: RunStatus::Held, wake_at: None, ..run.head },
     };
     let answer = core.ports.store.commit(Batch::new(scope.tenant()).with(Mutation::RunAppend(append))).await;
-    if matches!(answer, Commit::Done(_)) {
+    let is_held = matches!(answer, Commit::Done(_));
+    if is_held {
         core.counts.count_rest(RunStatus::Held);
     } else if !matches!(answer, Commit::Refused(Refusal::Damaged { .. })) {
         core.request_rescan();
     }
+    is_held
 }
 
 /// How much of a session a takeover reads is the same as what any turn reads.

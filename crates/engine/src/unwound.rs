@@ -11,7 +11,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use dromia_contracts::{BoxFuture, ItemId, RunId, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, ItemId, RunId, TenantId};
 use futures_util::FutureExt as _;
 use jiff::SignedDuration;
 
@@ -19,7 +19,8 @@ use crate::core::Core;
 use crate::janitor;
 use crate::scheduler::Ready;
 
-/// The time from a panic to the next look: what panics at each look, as a session that nobody can read, must not be a spin.
+/// The time from a panic, or an erasure that failed, to the next look: what fails at each look, as a session that nobody can
+/// read, must not be a spin.
 const PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Minds the work of a task. If it panics, whatever is free goes to others at once, and what it worked on is looked for in
@@ -32,6 +33,20 @@ pub(crate) fn minded(core: Arc<Core>, ready: Ready, work: BoxFuture<'static, ()>
             Ready::Session(session) => tracing::error!(%session, "the claim of a session panicked"),
         }
         core.dispatch();
+        core.look_later().await;
+        resume_unwind(panic)
+    })
+}
+
+/// Minds an erasure. If it panics, the agent is looked for in the store after a while, as one whose erasure failed.
+pub(crate) fn minded_erasure(
+    core: Arc<Core>,
+    agent: AgentId,
+    work: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let Some(panic) = panic_of(work).await else { return };
+        tracing::error!(%agent, "the erasure of an agent panicked; it goes on later");
         core.look_later().await;
         resume_unwind(panic)
     })
@@ -55,7 +70,7 @@ async fn panic_of(work: BoxFuture<'static, ()>) -> Option<Box<dyn Any + Send>> {
 
 impl Core {
     /// Asks for a look at everything after a while.
-    async fn look_later(&self) {
+    pub(crate) async fn look_later(&self) {
         let clock = &self.ports.runtime.clock;
         let later = clock.now().checked_add(PAUSE);
         clock.sleep_until(later.unwrap_or_else(|_| clock.now())).await;

@@ -113,6 +113,7 @@ pub(crate) fn apply(
             return Err(error.into());
         }
         untouched = false;
+        // Nobody knows what a commit that failed left behind, so the copy stays.
         step.commit()?;
     }
     Ok(())
@@ -141,7 +142,11 @@ fn write_backup(db: &Connection, dir: &Path, backup: &Path) -> Result<(), OpenEr
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(OpenError::Io(error)),
     }
-    db.execute("VACUUM INTO ?1", [partial.to_string_lossy()])?;
+    if let Err(error) = db.execute("VACUUM INTO ?1", [partial.to_string_lossy()]) {
+        // On a disk that is full it is in the way.
+        let _gone = fs::remove_file(&partial);
+        return Err(error.into());
+    }
     File::open(&partial).and_then(|file| file.sync_all())?;
     fs::rename(&partial, backup)?;
     File::open(dir).and_then(|dir| dir.sync_all())?;

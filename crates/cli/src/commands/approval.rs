@@ -39,8 +39,8 @@ const WAYS: [Way; 10] = [
     Way::Cut("call", 30),
     Way::Without("run waits until"),
     Way::Cut("call", 24),
-    Way::Without("agent"),
     Way::Without("step"),
+    Way::Without("agent"),
     Way::Cut("call", 12),
 ];
 

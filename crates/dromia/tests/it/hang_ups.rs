@@ -15,8 +15,8 @@ const EACH: usize = 50;
 /// How often in a row everything must be settled: what a client left behind may come to its session a moment later.
 const LOOKS: u32 = 20;
 
-/// Sends a whole request, the input of a place of its own, and closes the connection at once.
-fn say_and_hang_up(server: &Server, channel: &str) {
+/// Sends a whole request, the input of a place of its own, and closes the connection a moment later.
+fn say_and_hang_up(server: &Server, channel: &str, patience: Duration) {
     let body = json!({"text": "hello", "platform": "test", "channel": channel}).to_string();
     let request = format!(
         "POST /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
@@ -27,6 +27,8 @@ fn say_and_hang_up(server: &Server, channel: &str) {
     let address = server.url.strip_prefix("http://").expect("plain HTTP");
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(request.as_bytes()).expect("the server reads");
+    // A connection that is closed before the server looks at it has said nothing; each of these is closed a little later.
+    std::thread::sleep(patience);
 }
 
 async fn sessions(server: &Server) -> Vec<Value> {
@@ -61,7 +63,12 @@ fn whatever_a_client_said_before_it_hung_up_is_answered() {
     std::thread::scope(|threads| {
         for client in 0..CLIENTS {
             let server = &server;
-            threads.spawn(move || (0..EACH).for_each(|n| say_and_hang_up(server, &format!("c{client}n{n}"))));
+            threads.spawn(move || {
+                for n in 0..EACH {
+                    let patience = Duration::from_micros(200) * u32::try_from(n).expect("a small number");
+                    say_and_hang_up(server, &format!("c{client}n{n}"), patience);
+                }
+            });
         }
     });
     block_on(async {

@@ -18,7 +18,7 @@ use dromia_contracts::budget::Budget;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{ImportLabels, Live, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, Session};
-use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
+use dromia_contracts::store::{Damage, StateEntry, StoredEntry, TokenOwner};
 use dromia_contracts::token::Token;
 use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use jiff::Timestamp;
@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,
+    pub damaged: Option<Damage>,
     pub minted: u64,
 }
 

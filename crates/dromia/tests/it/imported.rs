@@ -97,6 +97,33 @@ fn repeated(file: &Path, turns: usize) {
     std::fs::write(file, talk.to_string()).expect("it can be written");
 }
 
+#[test]
+fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
+    let home = Home::new();
+    let server = home.serve();
+    let (session, _) =
+        block_on(says(&server, &json!({"text": "@say hello", "agent": "assistant", "wait": true})));
+    let path = home.path().join("talk.session");
+    let line = ["session", "export", session.as_str(), "--file", path.to_str().expect("a path")];
+    let whole = home.run(&line);
+    assert!(whole.status.success() && !stderr(&whole).contains("not in the file"), "{}", stderr(&whole));
+    block_on(async {
+        server.event(&json!({"text": "@slow 60000", "session": session})).await;
+        let is_asked =
+            |entries: &[Value]| count(entries, "model_called") == 1 && count(entries, "run_completed") == 0;
+        server.journal_until(&session, is_asked).await;
+        let (_, queued) = server.event(&json!({"text": "queued", "session": session})).await;
+        assert_eq!(queued["session"], session.as_str(), "{queued}");
+    });
+    let written = home.run(&line);
+    let told = stderr(&written);
+    assert!(written.status.success(), "{told}");
+    assert!(told.contains("1 run is open and 1 input waits: ") && told.contains("not in the file"), "{told}");
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("it is written")).expect("it is JSON");
+    assert_eq!(file["runs"].as_array().map(Vec::len), Some(1), "the run that has ended");
+}
+
 /// How many bytes the store has on the disk.
 fn stored(home: &Home) -> u64 {
     let size =

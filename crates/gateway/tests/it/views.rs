@@ -144,6 +144,8 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     let world = World::new().await;
     let file = world.ask("GET", &format!("/v1/sessions/{}/export", world.ours.session), "").await;
     assert_eq!(file.headers["content-type"], "application/octet-stream");
+    assert_eq!(file.headers["x-dromia-open-runs"], "1");
+    assert_eq!(file.headers["x-dromia-waiting-inputs"], "2");
     let record = (world.ours.tenant, Actor::new("token:ci"), world.ours.session);
     assert_eq!(world.rooms.lock().exported, slice::from_ref(&record), "who took it is in the audit");
     let text = std::str::from_utf8(&file.body).unwrap();

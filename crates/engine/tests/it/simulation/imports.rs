@@ -39,7 +39,7 @@ fn world(seed: u64, options: Options) -> (Scene, Vec<u8>) {
     }
     let scope = scope_of(scene.world.tenants[0]);
     let file = scene.engine.export(scope, scene.run().session);
-    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     (scene, grown(&file))
 }
 

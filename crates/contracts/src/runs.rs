@@ -400,6 +400,10 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Erases an agent and everything that belongs to it.
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>>;
 
+    /// Tells whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says so; nothing
+    /// is looked up, and a run that is not there is none.
+    fn is_imported(&self, session: SessionId, run: RunId) -> bool;
+
     /// Counts what the engine holds in memory.
     fn load(&self) -> Load;
 }

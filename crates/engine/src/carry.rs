@@ -28,6 +28,7 @@ use jiff::Timestamp;
 
 use self::doubt::doubt_entries;
 use self::file::{FORMAT, File, FileEntry, FileItem, FileRun, FileState, Text, VERSION, read_file};
+pub(crate) use self::whole::is_imported;
 use self::whole::{Filling, Opened, bulk, not_imported};
 use crate::agents::read_fault;
 use crate::answering;

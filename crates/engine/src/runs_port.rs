@@ -159,6 +159,10 @@ impl Runs for Engine {
         self.writing(move |core| async move { core.agent_delete(&scope, agent).await })
     }
 
+    fn is_imported(&self, session: SessionId, run: RunId) -> bool {
+        crate::carry::is_imported(session, run)
+    }
+
     fn load(&self) -> Load {
         let (active, ready, active_max) = self.core.scheduler.load();
         let (budget_stops, loops) = self.core.counts.stops();

@@ -124,6 +124,35 @@ fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
     assert_eq!(file["runs"].as_array().map(Vec::len), Some(1), "the run that has ended");
 }
 
+#[test]
+fn what_was_spent_elsewhere_counts_for_no_summary_here() {
+    let home = Home::new();
+    let server = home.serve();
+    let (session, _) =
+        block_on(says(&server, &json!({"text": "@say hello", "agent": "assistant", "wait": true})));
+    let path = home.path().join("talk.session");
+    let file = path.to_str().expect("a path");
+    let written = home.run(&["session", "export", session.as_str(), "--file", file]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let before = document(&home, &["cost", "summary"]);
+    let imported = document(&home, &["session", "import", file, "--agent", "assistant"]);
+    let copy = imported["session"].as_str().expect("a session");
+    let after = document(&home, &["cost", "summary"]);
+    assert_eq!((&after["runs"], &after["total"]), (&before["runs"], &before["total"]), "{after}");
+    assert_eq!((before.get("imported"), &after["imported"]), (None, &json!(1)));
+    // What is said in it from now on is spent here.
+    let (_, answer) =
+        block_on(server.event(&json!({"text": "@say hello again", "session": copy, "wait": true})));
+    assert_eq!(answer["status"], "completed", "{answer}");
+    let further = document(&home, &["cost", "summary"]);
+    assert_eq!((&further["runs"], &further["imported"]), (&json!(2), &json!(1)), "{further}");
+    let listed = document(&home, &["run", "list"]);
+    let runs = listed["items"].as_array().expect("items");
+    let marked: Vec<_> = runs.iter().filter(|run| run["imported"] == true).collect();
+    assert_eq!(marked.len(), 1, "{listed}");
+    assert_eq!(marked[0]["session"], copy);
+}
+
 /// How many bytes the store has on the disk.
 fn stored(home: &Home) -> u64 {
     let size =

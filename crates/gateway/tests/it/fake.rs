@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     /// How far each import believed its file.
     pub imported: Vec<ImportLabels>,
     pub copies: Vec<String>,
+    /// Runs that came in a file.
+    pub brought: Vec<RunId>,
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,

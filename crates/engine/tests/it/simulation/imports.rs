@@ -105,6 +105,9 @@ fn an_import_that_breaks_off_is_not_there_and_the_same_file_again_makes_it_whole
     let commits = scene.weather.commits() - begun;
     assert!(commits >= 8, "{commits} commits are not many");
     let whole = told(&scene.world, session);
+    for run in scene.world.runs(scene.world.tenants[0]) {
+        assert_eq!(scene.engine.is_imported(run.session, run.id), run.session == session, "{run:?}");
+    }
     let runs = Shown::of(&scene.world).runs - none.runs;
     assert_eq!(runs, 2);
     for fault in CommitFault::ALL {

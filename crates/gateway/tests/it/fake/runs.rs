@@ -495,6 +495,10 @@ impl Runs for Rooms {
         ready(deleted)
     }
 
+    fn is_imported(&self, _: SessionId, run: RunId) -> bool {
+        self.lock().brought.contains(&run)
+    }
+
     fn load(&self) -> Load {
         let tasks = TaskCounts { pending: 5, running: 4, paused: 3, completed: 2, failed: 1 };
         Load { active: 1, ready: 2, active_max: 64, tasks, budget_stops: 7, loops: 6 }

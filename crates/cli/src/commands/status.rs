@@ -43,9 +43,9 @@ fn text(status: &Status) -> String {
 
 /// Says that the file is damaged, and what to do.
 fn damaged(damaged: &Damaged) -> String {
-    let problem = damaged.problem.as_ref().map(|problem| format!(" ({})", shown(problem)));
+    let problem = damaged.problem.as_ref().map(|problem| format!("; {}", shown(problem)));
     format!(
-        "since {}, met {} times{}: the rest is served; stop the server, look with `dromia doctor` and restore a backup",
+        "since {} (times met: {}{}): the rest is served; stop the server, look with `dromia doctor` and restore a backup",
         time(damaged.since),
         damaged.met,
         problem.unwrap_or_default(),
@@ -116,7 +116,7 @@ mod tests {
         tenants     2
         runs        1 of 64 active, 0 ready
         store       answers reads only: no space left
-        damaged     since 2026-01-02 03:04:07Z, met 3 times (the main file: database disk image is malformed): the rest is served; stop the server, look with `dromia doctor` and restore a backup
+        damaged     since 2026-01-02 03:04:07Z (times met: 3; the main file: database disk image is malformed): the rest is served; stop the server, look with `dromia doctor` and restore a backup
         store size  4096 bytes, log 1 bytes
         commits     7 (8 batches, 9 rows)
         policy      0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego

@@ -86,7 +86,7 @@ fn integrity(scene: &Scene<'_>) -> Verdict {
             Some(damaged) => {
                 let (since, met) = (damaged.since, damaged.met);
                 let problem = damaged.problem.as_deref().unwrap_or("the server's log says where");
-                error(format!("the file is damaged, met {met} times since {since}: {problem}"), RESTORE)
+                error(format!("the file is damaged since {since} (times met: {met}): {problem}"), RESTORE)
             }
             None => {
                 ok("a server has it, and nothing that it read or wrote was damaged; all of it is looked at \

@@ -103,9 +103,11 @@ fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
     let server = home.serve();
     let (session, _) =
         block_on(says(&server, &json!({"text": "@say hello", "agent": "assistant", "wait": true})));
-    let path = home.path().join("talk.session");
-    let line = ["session", "export", session.as_str(), "--file", path.to_str().expect("a path")];
-    let whole = home.run(&line);
+    let (first, path) = (home.path().join("first.session"), home.path().join("talk.session"));
+    let export = |path: &Path| {
+        home.run(&["session", "export", session.as_str(), "--file", path.to_str().expect("a path")])
+    };
+    let whole = export(&first);
     assert!(whole.status.success() && !stderr(&whole).contains("not in the file"), "{}", stderr(&whole));
     block_on(async {
         server.event(&json!({"text": "@slow 60000", "session": session})).await;
@@ -115,7 +117,7 @@ fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
         let (_, queued) = server.event(&json!({"text": "queued", "session": session})).await;
         assert_eq!(queued["session"], session.as_str(), "{queued}");
     });
-    let written = home.run(&line);
+    let written = export(&path);
     let told = stderr(&written);
     assert!(written.status.success(), "{told}");
     assert!(told.contains("1 run is open and 1 input waits: ") && told.contains("not in the file"), "{told}");

@@ -34,7 +34,8 @@ impl CostBy {
     }
 }
 
-/// What runs cost together. A run counts whole, at the time at which it began; what was erased is not counted.
+/// What runs cost together. A run counts whole, at the time at which it began; what was erased is not counted, nor what came as a
+/// file and was spent elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CostSummary {
     /// Only runs that began then or later were counted.
@@ -43,12 +44,20 @@ pub struct CostSummary {
     pub by: CostBy,
     /// How many runs were counted.
     pub runs: u64,
+    /// How many were not, because they came as a file.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub imported: u64,
     /// What they spent together.
     pub total: Spent,
     /// The groups: the dearest first, days in order.
     pub groups: Vec<CostGroup>,
     /// What to send as `after` to count on, if there may be more runs than one answer counts.
     pub next: Option<RunId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One group of a summary.
@@ -68,12 +77,13 @@ pub struct CostGroup {
 impl CostSummary {
     /// Begins with nothing.
     pub fn new(by: CostBy, since: Option<Timestamp>) -> Self {
-        Self { since, by, runs: 0, total: Spent::default(), groups: Vec::new(), next: None }
+        Self { since, by, runs: 0, imported: 0, total: Spent::default(), groups: Vec::new(), next: None }
     }
 
     /// Adds the page that follows.
     pub fn merge(&mut self, page: Self) {
         self.runs += page.runs;
+        self.imported += page.imported;
         self.total.add(page.total);
         self.next = page.next;
         for group in page.groups {

@@ -71,6 +71,12 @@ pub const SESSION_HEADER: &str = "x-dromia-session";
 /// The header that names the run of an answer.
 pub const RUN_HEADER: &str = "x-dromia-run";
 
+/// The header that says how many runs of a session had not ended when it was written into a file, and are not in it.
+pub const OPEN_RUNS_HEADER: &str = "x-dromia-open-runs";
+
+/// The header that says how many inputs of a session no run had taken when it was written into a file; they are not in it.
+pub const WAITING_INPUTS_HEADER: &str = "x-dromia-waiting-inputs";
+
 /// The header that says how many milliseconds a request of another API's form waits for its answer.
 pub const WAIT_HEADER: &str = "x-dromia-wait-ms";
 

@@ -39,6 +39,9 @@ pub struct Run {
     pub usage: Usage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
+    /// Whether it came with its session as a file: what it spent was spent elsewhere, and no summary counts it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
 }
 
 /// Who decided about a call.

@@ -72,6 +72,9 @@ pub struct Store {
     /// Why it takes none; for operators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only_cause: Option<String>,
+    /// What of it is damaged; absent while no read and no write met damage since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<Damaged>,
     /// Bytes in the write-ahead log.
     pub wal_bytes: u64,
     /// Bytes in the main file.
@@ -88,6 +91,18 @@ pub struct Store {
     pub bytes_written: u64,
 }
 
+/// The damage that reads and writes met. What does not need the damaged part is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Damaged {
+    /// When the first of them met it, to the second.
+    pub since: Timestamp,
+    /// How many of them met any since the start.
+    pub met: u64,
+    /// What the first one met; for operators only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// The answer of `/health`: the process lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
@@ -95,6 +110,9 @@ pub struct Health {
     pub status: String,
     /// `writable` or `read_only`.
     pub store: String,
+    /// Whether a read or a write met damage since the start: a backup is needed; `/v1/status` tells more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 /// The answer of `/ready`: input is taken.

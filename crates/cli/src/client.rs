@@ -129,8 +129,8 @@ impl Client {
         Ok(self.whole(self.request(Method::GET, path), self.patience).await?.1)
     }
 
-    /// Asks for a body that is read piece by piece.
-    pub(crate) async fn open(&self, path: &str) -> Outcome<Incoming> {
+    /// Asks for an answer whose body is read piece by piece.
+    pub(crate) async fn open(&self, path: &str) -> Outcome<Response<Incoming>> {
         self.opened(self.request(Method::GET, path)).await
     }
 
@@ -145,13 +145,13 @@ impl Client {
         let mut request = self.request(Method::GET, path);
         request.headers.push((ACCEPT.as_str(), "text/event-stream".to_owned()));
         request.headers.extend(after.map(|after| ("last-event-id", after)));
-        self.opened(request).await
+        Ok(self.opened(request).await?.into_body())
     }
 
-    async fn opened(&self, request: Draft) -> Outcome<Incoming> {
+    async fn opened(&self, request: Draft) -> Outcome<Response<Incoming>> {
         let response = self.within(self.patience, self.send(request)).await?;
         if response.status().is_success() {
-            return Ok(response.into_body());
+            return Ok(response);
         }
         let (status, bytes) = self.within(self.patience, collect(response)).await?;
         Err(refusal(status, &bytes))

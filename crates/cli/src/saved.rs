@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use hyper::HeaderMap;
+
 use crate::client::Client;
 use crate::error::{Error, Outcome};
 use crate::output::{Output, counted};
@@ -26,15 +28,15 @@ pub(crate) struct Saved {
 }
 
 /// Writes what a path of the server gives into a file, or without one to stdout, as it comes; `look` sees every piece. The
-/// file is returned, and is there once it is [kept](Saved::keep).
+/// answer's headers are returned with the file, which is there once it is [kept](Saved::keep).
 pub(crate) async fn save(
     client: &Client,
     path: &str,
     file: Option<&Path>,
     output: &mut Output<'_>,
     mut look: impl FnMut(&[u8]),
-) -> Outcome<Option<Saved>> {
-    let mut body = client.open(path).await?;
+) -> Outcome<(HeaderMap, Option<Saved>)> {
+    let (head, mut body) = client.open(path).await?.into_parts();
     let begun = |file: &Path| Saved::begin(file).map_err(Error::io(format!("write {}", file.display())));
     let mut saved = file.map(begun).transpose()?;
     while let Some(piece) = client.piece(&mut body).await? {
@@ -44,7 +46,7 @@ pub(crate) async fn save(
             None => output.raw(&piece)?,
         }
     }
-    Ok(saved)
+    Ok((head.headers, saved))
 }
 
 impl Saved {

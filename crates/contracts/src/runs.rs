@@ -39,6 +39,17 @@ pub enum ImportLabels {
     Believed,
 }
 
+/// A session as a file, and what of the session is not in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The file.
+    pub file: Vec<u8>,
+    /// Runs that had not ended; each is left out with what it took.
+    pub open_runs: u64,
+    /// Inputs that no run had taken.
+    pub waiting_inputs: u64,
+}
+
 /// Which session an input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -317,8 +328,9 @@ pub trait Runs: Send + Sync + fmt::Debug {
     /// Goes on from a yielded run with a new one, or releases a held one.
     fn resume(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<Submitted, Fault>>;
 
-    /// Writes a session into one versioned file: transcript, tool history, bodies and custom state.
-    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>>;
+    /// Writes a session into one versioned file: transcript, tool history, bodies and custom state, as far as its runs have
+    /// ended.
+    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Exported, Fault>>;
 
     /// Reads such a file into a new session of an agent, which is there whole or not at all. The same file, labels and name
     /// of a copy give the same session, so a try that broke off is repeated and goes on. Whoever may import may vouch for the
@@ -387,6 +399,10 @@ pub trait Runs: Send + Sync + fmt::Debug {
 
     /// Erases an agent and everything that belongs to it.
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>>;
+
+    /// Tells whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says so; nothing
+    /// is looked up, and a run that is not there is none.
+    fn is_imported(&self, session: SessionId, run: RunId) -> bool;
 
     /// Counts what the engine holds in memory.
     fn load(&self) -> Load;

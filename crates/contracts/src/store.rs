@@ -23,8 +23,9 @@ pub use deliver::{
 };
 pub use read::{Read, ReadError, Store};
 pub use row::{
-    ApprovalFilter, CoolingApproval, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession, RunFilter,
-    RunSpending, SessionTail, StateEntry, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    ApprovalFilter, CoolingApproval, Damage, DeliveryFilter, KeyedItem, OpenRun, Page, PendingSession,
+    RunFilter, RunSpending, SessionTail, StateEntry, StoreHealth, StoreStats, StoredEntry, TailLimits,
+    TokenOwner,
 };
 pub use turn::{
     Claim, InboxPut, ItemKey, KeyLifetime, NewEntry, Pin, RunAppend, RunTakeover, SessionOpen, StatePut,

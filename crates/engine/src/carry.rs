@@ -1,7 +1,8 @@
 //! Carrying a session out of a home and into another: one versioned JSON file with transcript, tool history,
 //! bodies and custom state.
 //!
-//! Only closed runs are carried, so the file is cut at a unit border. An import copies: the new session, its
+//! Only closed runs are carried, so the file is cut at a unit border, and whoever exports is told what that leaves out. An
+//! import copies: the new session, its
 //! runs and its items get ids of their own, and nothing refers to where they came from. A reader refuses a file
 //! of a newer version or with an entry it does not know, before it writes anything. It takes no label at its word unless
 //! whoever imports vouches for the file. A session is imported whole or is not there.
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
-use dromia_contracts::runs::ImportLabels;
+use dromia_contracts::runs::{Exported, ImportLabels};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
     Claim, InboxPut, ItemKey, Mutation, NewEntry, Page, RunAppend, StateEntry, StatePut,
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 
 use self::doubt::doubt_entries;
 use self::file::{FORMAT, File, FileEntry, FileItem, FileRun, FileState, Text, VERSION, read_file};
+pub(crate) use self::whole::is_imported;
 use self::whole::{Filling, Opened, bulk, not_imported};
 use crate::agents::read_fault;
 use crate::answering;
@@ -59,8 +61,8 @@ pub fn check_session_file(bytes: &[u8]) -> Result<(), Fault> {
 }
 
 impl Core {
-    /// Writes a session into one file.
-    pub(crate) async fn export(&self, scope: &Scope, id: SessionId) -> Result<Vec<u8>, Fault> {
+    /// Writes a session into one file, as it was when its row was read: what a run takes after that is left out, as its run is.
+    pub(crate) async fn export(&self, scope: &Scope, id: SessionId) -> Result<Exported, Fault> {
         let store = &self.ports.store;
         let session =
             store.session(scope, id).await.map_err(read_fault)?.ok_or_else(|| session_not_found(id))?;
@@ -79,9 +81,9 @@ impl Core {
             let page = store.inbox(scope, InboxOwner::Session(id), after, PAGE).await.map_err(read_fault)?;
             for item in &page {
                 after = item.position;
-                let Some(run) = item.taken_by.filter(|run| Some(*run) != session.head.active) else {
-                    continue;
-                };
+                let was_taken = item.position <= session.head.taken;
+                let taken_by = item.taken_by.filter(|run| was_taken && Some(*run) != session.head.active);
+                let Some(run) = taken_by else { continue };
                 if file.runs.last().is_none_or(|last| last.id != run) {
                     file.runs.push(self.export_run(scope, run).await?);
                 }
@@ -109,7 +111,13 @@ impl Core {
                 break;
             }
         }
-        serde_json::to_vec_pretty(&file).map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))
+        let file = serde_json::to_vec_pretty(&file)
+            .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        Ok(Exported {
+            file,
+            open_runs: u64::from(session.head.active.is_some()),
+            waiting_inputs: session.head.last.saturating_sub(session.head.taken),
+        })
     }
 
     async fn export_run(&self, scope: &Scope, run: RunId) -> Result<FileRun, Fault> {

@@ -11,8 +11,8 @@ use dromia_contracts::approval::{Approval, ApprovalRule, DeclaredRule};
 use dromia_contracts::budget::Budget;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{
-    Answer, End, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs, SentRequest,
-    Submitted, Watch, Why,
+    Answer, End, Exported, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Runs,
+    SentRequest, Submitted, Watch, Why,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::{AgentId, ApprovalId, BoxFuture, Fault, Operator, RunId, Scope, SessionId, TokenId};
@@ -78,7 +78,7 @@ impl Runs for Engine {
         self.writing(move |core| async move { core.resume(scope, run).await })
     }
 
-    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>> {
+    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Exported, Fault>> {
         Box::pin(async move { self.core.export(&scope, session).await })
     }
 
@@ -157,6 +157,10 @@ impl Runs for Engine {
 
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<Erased, Fault>> {
         self.writing(move |core| async move { core.agent_delete(&scope, agent).await })
+    }
+
+    fn is_imported(&self, session: SessionId, run: RunId) -> bool {
+        crate::carry::is_imported(session, run)
     }
 
     fn load(&self) -> Load {

@@ -110,6 +110,7 @@ struct Gauges {
     runs_ready: Gauge,
     runs_active_max: Gauge,
     store_writable: Gauge,
+    store_damage: Counter,
     wal_bytes: Gauge,
     file_bytes: Gauge,
     commits: Counter,
@@ -239,6 +240,7 @@ impl Meters {
             runs_ready: gauge("dromia_runs_ready", "Sessions and runs that wait for a task."),
             runs_active_max: gauge("dromia_runs_active_max", "The most runs with a task."),
             store_writable: gauge("dromia_store_writable", "1 while the store takes writes."),
+            store_damage: counter("dromia_store_damage_total", "Reads and writes that met damage."),
             wal_bytes: gauge("dromia_store_wal_bytes", "Bytes in the write-ahead log."),
             file_bytes: gauge("dromia_store_file_bytes", "Bytes in the main file."),
             commits: counter("dromia_store_commits_total", "Transactions that became durable."),
@@ -327,6 +329,7 @@ impl Meters {
         gauges.loops.absolute(load.loops);
         let health = core.ports.store.health();
         gauges.store_writable.set(if health.read_only.is_none() { 1.0 } else { 0.0 });
+        gauges.store_damage.absolute(health.damaged.as_ref().map_or(0, |damage| damage.met));
         gauges.wal_bytes.set(health.wal_bytes as f64);
         gauges.file_bytes.set(health.file_bytes as f64);
         let stats = core.ports.store.stats();

@@ -241,7 +241,7 @@ pub(crate) fn session(session: Session) -> api::session::Session {
     }
 }
 
-pub(crate) fn run(run: &Run) -> api::run::Run {
+pub(crate) fn run(run: &Run, imported: bool) -> api::run::Run {
     api::run::Run {
         id: run.id,
         kind: run.kind,
@@ -256,6 +256,7 @@ pub(crate) fn run(run: &Run) -> api::run::Run {
         model_calls: run.head.model_calls,
         usage: run.head.usage,
         cost_micros: run.head.cost_micros,
+        imported,
     }
 }
 

@@ -1,13 +1,19 @@
-//! What the writer tells everybody else: whether it takes batches, how much it did, and when readers must yield.
+//! What the threads of a store tell everybody else: whether the writer takes batches, how much it did, when readers must yield,
+//! and what damage any of them met.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use dromia_contracts::store::StoreStats;
+use dromia_contracts::store::{Damage, StoreStats};
 
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     read_only: Mutex<Option<String>>,
+    /// The first damage that a read or a write met, and when.
+    damaged: Mutex<Option<(String, Instant)>>,
+    /// How many of them met any.
+    met: AtomicU64,
     /// Raised to interrupt every read that began before.
     yields: AtomicU64,
     /// Frames in the log that a restart of the log has not dropped.
@@ -26,6 +32,20 @@ impl Gauge {
 
     pub(crate) fn set_read_only(&self, cause: Option<String>) {
         *self.read_only.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+    }
+
+    pub(crate) fn damaged(&self) -> Option<Damage> {
+        let first = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let met = self.met.load(Ordering::Relaxed);
+        first.map(|(problem, at)| Damage { problem, ago: at.elapsed(), met })
+    }
+
+    /// Counts that a read or a write met damage, and keeps what the first one met until the store is closed: nothing mends a
+    /// file that is open.
+    pub(crate) fn meet_damage(&self, place: &str, problem: &str) {
+        let mut first = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&self.met, 1);
+        first.get_or_insert_with(|| (format!("{place}: {problem}"), Instant::now()));
     }
 
     /// Asks every read that is under way to end.

@@ -41,7 +41,8 @@ impl OpenError {
     }
 }
 
-fn of_file(error: &io::Error) -> Obstacle {
+/// Says what a file that cannot be opened, read or written meets.
+pub(crate) fn of_file(error: &io::Error) -> Obstacle {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::MFILE) || is(Errno::NFILE) {
         return Obstacle::Files;

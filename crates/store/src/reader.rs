@@ -3,7 +3,7 @@
 //! A read is one transaction, sees one snapshot and ends after one page. If the writer needs the log to begin anew, it is
 //! interrupted and begins again with a newer snapshot, at most [`YIELDS_MAX`] times; after five seconds in all it is
 //! interrupted for good. What does not come to its end, be it by a panic, is [`ReadError::Unavailable`]. A row that does not
-//! match its digest is [`ReadError::Damaged`] and is never given out.
+//! match its digest is [`ReadError::Damaged`] and is never given out; the gauge remembers the first one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -230,10 +230,23 @@ impl Reader {
         }
     }
 
-    /// Reads once, and again after each time that it yielded.
+    /// Reads, and where that meets damage reads once more: an erasure takes the file of a body away under a snapshot that is
+    /// older, and a newer one knows better. What is damaged is so again.
     fn read<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
         let end = self.limits.epoch.elapsed() + READ_TIME_MAX;
         self.limits.end_nanos.store(nanos(end), Ordering::Relaxed);
+        let mut result = self.look(read);
+        if matches!(result, Err(ReadError::Damaged { .. })) {
+            result = self.look(read);
+        }
+        if let Err(ReadError::Damaged { place, problem }) = &result {
+            self.gauge.meet_damage(place, problem);
+        }
+        result
+    }
+
+    /// Reads once, and again after each time that it yielded.
+    fn look<T>(&mut self, read: &impl Fn(&mut Reading) -> Result<T, Problem>) -> Result<T, ReadError> {
         for _ in 0..YIELDS_MAX {
             match self.attempt(read) {
                 Err(problem) if is_interrupted(&problem) && !self.limits.is_over() => {}
@@ -348,6 +361,25 @@ mod tests {
         });
         assert!(matches!(result, Err(ReadError::Unavailable { .. })), "{result:?}");
         assert_eq!(attempts.into_inner(), 1);
+    }
+
+    #[test]
+    fn what_is_damaged_is_so_at_a_second_look() {
+        for (damaged_looks, is_damaged) in [(1, false), (2, true), (usize::MAX, true)] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (mut reader, gauge) = reader(&dir);
+            let looks = AtomicUsize::new(0);
+            let result = reader.read(&|reading: &mut Reading| {
+                if looks.fetch_add(1, Ordering::Relaxed) < damaged_looks {
+                    return Err(Problem::damaged("entry 3", "its body is missing"));
+                }
+                long(reading)
+            });
+            assert_eq!((result.is_err(), looks.into_inner()), (is_damaged, 2), "{damaged_looks}");
+            let told = gauge.damaged().map(|damage| (damage.problem, damage.met));
+            let expected = is_damaged.then(|| ("entry 3: its body is missing".to_owned(), 1));
+            assert_eq!(told, expected, "{damaged_looks}");
+        }
     }
 
     #[tokio::test]

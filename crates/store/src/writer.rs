@@ -255,8 +255,9 @@ impl Writer {
         })
     }
 
-    /// Says that the file is damaged, once: whoever needs what is damaged comes again and again.
+    /// Says that the file is damaged; the log is told once, for whoever needs what is damaged comes again and again.
     fn tell_damage(&mut self, error: &rusqlite::Error) {
+        self.gauge.meet_damage(damaged_place(error).unwrap_or("the main file"), &error.to_string());
         if std::mem::replace(&mut self.damage_told, true) {
             tracing::debug!(%error, "a write met what is damaged");
         } else {

@@ -39,7 +39,7 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Audit, output: &mut Output
         args::Audit::Export(export) => {
             let path = path("/v1/audit/export", &filters(cli, &export.records));
             let (file, mut lines) = (export.file.as_deref(), Lines::default());
-            let saved = save(&cli.client, &path, file, output, |piece| lines.push(piece)).await?;
+            let (_, saved) = save(&cli.client, &path, file, output, |piece| lines.push(piece)).await?;
             if !lines.are_signed {
                 return Err(Error::Broken("the file has no last line; export it again".to_owned()));
             }

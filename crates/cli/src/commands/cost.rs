@@ -67,7 +67,13 @@ async fn whole(cli: &Cli<'_>, run: RunId) -> Outcome<RunCost> {
 fn summary_text(columns: Option<u16>, sum: &CostSummary) -> String {
     let mut rows: Vec<_> = sum.groups.iter().map(group_row).collect();
     rows.push(row("total", sum.runs, sum.total));
-    table(columns, &[sum.by.as_str(), "runs", "calls", "in", "out", "cost"], rows)
+    let table = table(columns, &[sum.by.as_str(), "runs", "calls", "in", "out", "cost"], rows);
+    match sum.imported {
+        0 => table,
+        runs => {
+            format!("{table}\n\nimported runs that are not counted, for they were paid for elsewhere: {runs}")
+        }
+    }
 }
 
 fn group_row(group: &CostGroup) -> Vec<String> {
@@ -162,5 +168,7 @@ mod tests {
         ops    2     3      30  12   1.000042
         total  2     3      30  12   1.000042
         ");
+        let text = summary_text(None, &CostSummary { imported: 3, ..sum });
+        assert!(text.ends_with("not counted, for they were paid for elsewhere: 3"), "{text}");
     }
 }

@@ -317,7 +317,7 @@ pub(super) fn print_json_line(entry: &Entry, output: &mut Output<'_>) -> Outcome
 pub(super) fn row(run: &Run) -> Vec<String> {
     vec![
         run.id.to_string(),
-        run.status.as_str().to_owned(),
+        standing(run),
         time(run.started_at),
         run.model_calls.to_string(),
         run.usage.input_tokens.to_string(),
@@ -326,10 +326,16 @@ pub(super) fn row(run: &Run) -> Vec<String> {
     ]
 }
 
+/// Says how a run stands, and whether it came as a file: it was paid for elsewhere.
+fn standing(run: &Run) -> String {
+    let status = run.status.as_str();
+    if run.imported { format!("{status} (imported)") } else { status.to_owned() }
+}
+
 fn text(run: &Run) -> String {
     pairs(&[
         ("id", run.id.to_string()),
-        ("status", run.status.as_str().to_owned()),
+        ("status", standing(run)),
         ("agent", run.agent.to_string()),
         ("session", run.session.to_string()),
         ("started", time(run.started_at)),

@@ -204,6 +204,7 @@ mod tests {
             (Error::Unreachable { socket: "s".into() }, false, true),
             (problem(ErrorCode::ShuttingDown), false, true),
             (problem(ErrorCode::AgentNotFound), false, false),
+            (problem(ErrorCode::JournalDamaged), false, false),
             (Error::Broken("no document".into()), false, false),
         ] {
             assert_eq!((leaves_open(&why), why.is_away()), (is_open, is_away), "{why:?}");

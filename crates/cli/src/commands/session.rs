@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use dromia_api::agent::Agent;
 use dromia_api::session::{Imported, Session, Transcript, Turn};
-use dromia_api::{AgentState, List};
+use dromia_api::{AgentState, List, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
+use hyper::HeaderMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -53,8 +54,9 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
                 cli.confirm(&question, output).await?;
             }
             let path = format!("/v1/sessions/{}/export", export.id);
-            let saved = save(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
+            let (head, saved) = save(&cli.client, &path, export.file.as_deref(), output, |_| ()).await?;
             saved.map_or(Ok(()), |saved| saved.keep(output))?;
+            left_out(&head).map_or(Ok(()), |text| output.notice(&text))?;
             Ok(Exit::Done)
         }
         args::Session::Import(import) => {
@@ -78,6 +80,24 @@ pub(super) async fn run(cli: &Cli<'_>, command: args::Session, output: &mut Outp
             Ok(Exit::Done)
         }
     }
+}
+
+/// Says what of the session is not in its file; a server of before does not tell.
+fn left_out(head: &HeaderMap) -> Option<String> {
+    let number = |name: &str| head.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let runs = match number(OPEN_RUNS_HEADER).unwrap_or_default() {
+        0 => None,
+        1 => Some("1 run is open".to_owned()),
+        more => Some(format!("{more} runs are open")),
+    };
+    let inputs = match number(WAITING_INPUTS_HEADER).unwrap_or_default() {
+        0 => None,
+        1 => Some("1 input waits".to_owned()),
+        more => Some(format!("{more} inputs wait")),
+    };
+    let told: Vec<_> = runs.into_iter().chain(inputs).collect();
+    let rest = "what they hold is not in the file; export again when they are done";
+    (!told.is_empty()).then(|| format!("{}: {rest}", told.join(" and ")))
 }
 
 /// How an import stands of which nothing more was heard.
@@ -217,5 +237,28 @@ fn turn_text(turn: &Turn) -> String {
             }
             out
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_in_a_file_is_told_with_its_number() {
+        for (runs, inputs, told) in [
+            ("0", "0", None),
+            ("1", "0", Some("1 run is open: ")),
+            ("0", "2", Some("2 inputs wait: ")),
+            ("1", "1", Some("1 run is open and 1 input waits: ")),
+        ] {
+            let mut head = HeaderMap::new();
+            head.insert(OPEN_RUNS_HEADER, runs.parse().expect("a value"));
+            head.insert(WAITING_INPUTS_HEADER, inputs.parse().expect("a value"));
+            let text = left_out(&head);
+            assert_eq!(text.is_some(), told.is_some(), "{text:?}");
+            assert!(text.unwrap_or_default().starts_with(told.unwrap_or_default()), "{runs} {inputs}");
+        }
+        assert_eq!(left_out(&HeaderMap::new()), None, "a server of before does not tell");
     }
 }

@@ -1,7 +1,7 @@
 //! `status`: how the server stands.
 
 use dromia_api::shown;
-use dromia_api::status::{Policy, Status};
+use dromia_api::status::{Damaged, Policy, Status};
 
 use super::Cli;
 use crate::error::Outcome;
@@ -10,10 +10,10 @@ use crate::output::{Output, pairs, time};
 
 pub(super) async fn run(cli: &Cli<'_>, output: &mut Output<'_>) -> Outcome<Exit> {
     let status: Status = cli.client.get("/v1/status").await?;
-    let writable = status.store.writable;
+    let is_sound = status.store.writable && status.store.damaged.is_none();
     output.show(&status, text)?;
-    // A store that takes no writes is a failure a script must notice.
-    Ok(if writable { Exit::Done } else { Exit::Failed })
+    // A store that takes no writes, or is damaged, is a failure a script must notice.
+    Ok(if is_sound { Exit::Done } else { Exit::Failed })
 }
 
 fn text(status: &Status) -> String {
@@ -33,11 +33,23 @@ fn text(status: &Status) -> String {
         ("tenants", status.tenants.to_string()),
         ("runs", format!("{} of {} active, {} ready", load.active, load.active_max, load.ready)),
         ("store", mode),
+        ("damaged", store.damaged.as_ref().map(damaged).unwrap_or_default()),
         ("store size", format!("{} bytes, log {} bytes", store.file_bytes, store.wal_bytes)),
         ("commits", format!("{} ({} batches, {} rows)", store.commits, store.batches, store.rows)),
         ("policy", policy.map(counts).unwrap_or_default()),
         ("refused", policy.and_then(refused).unwrap_or_default()),
     ])
+}
+
+/// Says that the file is damaged, and what to do.
+fn damaged(damaged: &Damaged) -> String {
+    let problem = damaged.problem.as_ref().map(|problem| format!("; {}", shown(problem)));
+    format!(
+        "since {} (times met: {}{}): the rest is served; stop the server, look with `dromia doctor` and restore a backup",
+        time(damaged.since),
+        damaged.met,
+        problem.unwrap_or_default(),
+    )
 }
 
 /// Says which policy counts: its digest, and the files beside the built-in one.
@@ -75,6 +87,11 @@ mod tests {
             store: Store {
                 writable: false,
                 read_only_cause: Some("no space left".into()),
+                damaged: Some(Damaged {
+                    since: "2026-01-02T03:04:07Z".parse().unwrap(),
+                    met: 3,
+                    problem: Some("the main file: database disk image is malformed".into()),
+                }),
                 wal_bytes: 1,
                 file_bytes: 4096,
                 commits: 7,
@@ -99,6 +116,7 @@ mod tests {
         tenants     2
         runs        1 of 64 active, 0 ready
         store       answers reads only: no space left
+        damaged     since 2026-01-02 03:04:07Z (times met: 3; the main file: database disk image is malformed): the rest is served; stop the server, look with `dromia doctor` and restore a backup
         store size  4096 bytes, log 1 bytes
         commits     7 (8 batches, 9 rows)
         policy      0000000000000000000000000000000000000000000000000000000000000000: policies/a.rego, policies/b.rego

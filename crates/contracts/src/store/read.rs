@@ -310,7 +310,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (Erased, bool)>;
 
-    /// Tells whether the store takes writes.
+    /// Tells whether the store takes writes, and what of it is known to be damaged.
     fn health(&self) -> StoreHealth;
 
     /// Tells what the writer did.

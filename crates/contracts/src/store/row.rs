@@ -3,6 +3,7 @@
 //! A row is a copy. Changing it changes nothing; what is written goes in a batch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -192,10 +193,23 @@ pub struct TokenOwner {
 pub struct StoreHealth {
     /// Why it answers reads only; `None` when it takes writes.
     pub read_only: Option<String>,
+    /// What of it is damaged; `None` while no read and no write met damage since it was opened.
+    pub damaged: Option<Damage>,
     /// Bytes in the write-ahead log.
     pub wal_bytes: u64,
     /// Bytes in the main file.
     pub file_bytes: u64,
+}
+
+/// The damage that reads and writes of a store met. Nothing is known of what none of them came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What the first of them met: the place, and what is wrong with it.
+    pub problem: String,
+    /// How long ago that was.
+    pub ago: Duration,
+    /// How many of them met any.
+    pub met: u64,
 }
 
 /// What the writer did since it started.

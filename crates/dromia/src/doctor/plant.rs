@@ -237,6 +237,7 @@ fn status() -> Status {
         store: Store {
             writable: true,
             read_only_cause: None,
+            damaged: None,
             wal_bytes: 0,
             file_bytes: 1 << 20,
             commits: 1,

@@ -81,6 +81,19 @@ fn writable(scene: &Scene<'_>) -> Verdict {
 }
 
 fn integrity(scene: &Scene<'_>) -> Verdict {
+    if let Server::Answers(answers) = scene.world.server() {
+        return match &answers.status.store.damaged {
+            Some(damaged) => {
+                let (since, met) = (damaged.since, damaged.met);
+                let problem = damaged.problem.as_deref().unwrap_or("the server's log says where");
+                error(format!("the file is damaged since {since} (times met: {met}): {problem}"), RESTORE)
+            }
+            None => {
+                ok("a server has it, and nothing that it read or wrote was damaged; all of it is looked at \
+                        once the server is stopped")
+            }
+        };
+    }
     let Some(store) = scene.store() else { return ok("a server has it, or there is none") };
     match store.soundness() {
         Ok(Soundness::Sound) => ok(
@@ -138,6 +151,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use std::fs;
 
+    use dromia_api::status::Damaged;
+
     use super::super::Severity;
     use super::super::plant::Planted;
     use super::*;
@@ -192,6 +207,18 @@ mod tests {
         assert_eq!(planted.found("store.log"), Severity::Warning);
         planted.world.status().store.writable = false;
         assert_eq!(planted.found("store.writable"), Severity::Error);
+    }
+
+    #[test]
+    fn damage_that_a_server_met_is_an_error_that_tells_the_way_out() {
+        let mut planted = Planted::sound();
+        assert_eq!(planted.found("store.integrity"), Severity::Ok);
+        let problem = Some("the main file: database disk image is malformed".to_owned());
+        planted.world.status().store.damaged = Some(Damaged { since: planted.world.now, met: 2, problem });
+        let verdict = planted.verdict("store.integrity");
+        assert_eq!(verdict.severity, Severity::Error);
+        assert!(verdict.message.contains("database disk image is malformed"), "{}", verdict.message);
+        assert!(verdict.fix.is_some_and(|fix| fix.contains("restore a backup")));
     }
 
     #[test]

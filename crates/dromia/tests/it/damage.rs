@@ -121,8 +121,19 @@ fn a_damaged_page_is_refused_and_is_no_empty_list() {
         assert_eq!(status, 500, "a damaged page reads as {problem}");
         assert_eq!(problem["code"], "journal_damaged", "{problem}");
         assert_eq!(server.get("/v1/agents").await.0, 200, "what lies on other pages is served");
-        assert_eq!(server.get("/health").await.0, 200);
+        let (status, health) = server.get("/health").await;
+        assert_eq!((status, &health["damaged"]), (200, &json!(true)), "{health}");
+        assert_eq!(server.get("/ready").await.0, 200, "others are served");
+        let (_, told) = server.get("/v1/status").await;
+        assert!(told["store"]["damaged"]["met"].as_u64().is_some_and(|met| met >= 1), "{told}");
     });
+    let status = home.run(&["status"]);
+    assert_eq!(status.status.code(), Some(1), "a script must notice");
+    let text = String::from_utf8_lossy(&status.stdout);
+    assert!(text.contains("damaged ") && text.contains("restore a backup"), "{text}");
+    let doctor = home.run(&["doctor", "--only", "store.integrity"]);
+    assert_eq!(doctor.status.code(), Some(1), "{}", String::from_utf8_lossy(&doctor.stdout));
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("the file is damaged"), "{doctor:?}");
 }
 
 /// An unfinished turn whose input was changed on the disk is held with its reason, and its agent goes on elsewhere.

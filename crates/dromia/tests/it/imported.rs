@@ -97,6 +97,64 @@ fn repeated(file: &Path, turns: usize) {
     std::fs::write(file, talk.to_string()).expect("it can be written");
 }
 
+#[test]
+fn an_export_beside_an_open_run_says_what_is_not_in_the_file() {
+    let home = Home::new();
+    let server = home.serve();
+    let (session, _) =
+        block_on(says(&server, &json!({"text": "@say hello", "agent": "assistant", "wait": true})));
+    let (first, path) = (home.path().join("first.session"), home.path().join("talk.session"));
+    let export = |path: &Path| {
+        home.run(&["session", "export", session.as_str(), "--file", path.to_str().expect("a path")])
+    };
+    let whole = export(&first);
+    assert!(whole.status.success() && !stderr(&whole).contains("not in the file"), "{}", stderr(&whole));
+    block_on(async {
+        server.event(&json!({"text": "@slow 60000", "session": session})).await;
+        let is_asked =
+            |entries: &[Value]| count(entries, "model_called") == 1 && count(entries, "run_completed") == 0;
+        server.journal_until(&session, is_asked).await;
+        let (_, queued) = server.event(&json!({"text": "queued", "session": session})).await;
+        assert_eq!(queued["session"], session.as_str(), "{queued}");
+    });
+    let written = export(&path);
+    let told = stderr(&written);
+    assert!(written.status.success(), "{told}");
+    assert!(told.contains("1 run is open and 1 input waits: ") && told.contains("not in the file"), "{told}");
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("it is written")).expect("it is JSON");
+    assert_eq!(file["runs"].as_array().map(Vec::len), Some(1), "the run that has ended");
+}
+
+#[test]
+fn what_was_spent_elsewhere_counts_for_no_summary_here() {
+    let home = Home::new();
+    let server = home.serve();
+    let (session, _) =
+        block_on(says(&server, &json!({"text": "@say hello", "agent": "assistant", "wait": true})));
+    let path = home.path().join("talk.session");
+    let file = path.to_str().expect("a path");
+    let written = home.run(&["session", "export", session.as_str(), "--file", file]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let before = document(&home, &["cost", "summary"]);
+    let imported = document(&home, &["session", "import", file, "--agent", "assistant"]);
+    let copy = imported["session"].as_str().expect("a session");
+    let after = document(&home, &["cost", "summary"]);
+    assert_eq!((&after["runs"], &after["total"]), (&before["runs"], &before["total"]), "{after}");
+    assert_eq!((before.get("imported"), &after["imported"]), (None, &json!(1)));
+    // What is said in it from now on is spent here.
+    let (_, answer) =
+        block_on(server.event(&json!({"text": "@say hello again", "session": copy, "wait": true})));
+    assert_eq!(answer["status"], "completed", "{answer}");
+    let further = document(&home, &["cost", "summary"]);
+    assert_eq!((&further["runs"], &further["imported"]), (&json!(2), &json!(1)), "{further}");
+    let listed = document(&home, &["run", "list"]);
+    let runs = listed["items"].as_array().expect("items");
+    let marked: Vec<_> = runs.iter().filter(|run| run["imported"] == true).collect();
+    assert_eq!(marked.len(), 1, "{listed}");
+    assert_eq!(marked[0]["session"], copy);
+}
+
 /// How many bytes the store has on the disk.
 fn stored(home: &Home) -> u64 {
     let size =

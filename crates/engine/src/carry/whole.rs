@@ -48,27 +48,35 @@ impl Filling {
     /// Gives the next run its id; later ones sort after earlier ones.
     pub(super) fn run_id(&mut self) -> RunId {
         self.runs += 1;
-        RunId::from_bytes(self.id(b"run", self.runs))
+        RunId::from_bytes(made(self.session, b"run", self.runs))
     }
 
     /// Gives the next item its id.
     pub(super) fn item_id(&mut self) -> ItemId {
         self.items += 1;
-        ItemId::from_bytes(self.id(b"item", self.items))
+        ItemId::from_bytes(made(self.session, b"item", self.items))
     }
+}
 
-    /// Makes a UUIDv7 of the session's time: its number where others have chance, and then what only this session gives.
-    fn id(&self, noun: &[u8], number: u32) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"dromia import id").update(noun).update(self.session.as_bytes());
-        hasher.update(&number.to_be_bytes());
-        let own = hasher.finalize();
-        let [first, second, third, fourth] = number.to_be_bytes();
-        let mut id = *self.session.as_bytes();
-        id[6..12].copy_from_slice(&[0x70, first, 0x80, second, third, fourth]);
-        id[12..].copy_from_slice(&own.as_bytes()[..4]);
-        id
-    }
+/// Makes a UUIDv7 of the session's time: its number where others have chance, and then what only this session gives.
+fn made(session: SessionId, noun: &[u8], number: u32) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"dromia import id").update(noun).update(session.as_bytes());
+    hasher.update(&number.to_be_bytes());
+    let own = hasher.finalize();
+    let [first, second, third, fourth] = number.to_be_bytes();
+    let mut id = *session.as_bytes();
+    id[6..12].copy_from_slice(&[0x70, first, 0x80, second, third, fourth]);
+    id[12..].copy_from_slice(&own.as_bytes()[..4]);
+    id
+}
+
+/// Tells whether an import wrote a run, which its id says: chance gives no such id to a run that began here.
+pub(crate) fn is_imported(session: SessionId, run: RunId) -> bool {
+    let id = run.as_bytes();
+    let number = u32::from_be_bytes([id[7], id[9], id[10], id[11]]);
+    // Another time is the answer for almost every run, and costs no hash.
+    id[..6] == session.as_bytes()[..6] && *id == made(session, b"run", number)
 }
 
 /// Makes the key of an import: the same for the same file, labels and name of the copy.
@@ -178,6 +186,10 @@ mod tests {
         assert!(first.iter().all(|id| !other.contains(id)));
         let item = Filling::of(session(1)).item_id();
         assert_ne!(item.as_bytes(), first[0].as_bytes());
+        assert!(first.iter().all(|id| is_imported(session(1), *id) && !is_imported(session(2), *id)));
+        assert!(!is_imported(session(1), RunId::from_bytes(*item.as_bytes())));
+        // A run that began here at the very time at which the session was opened.
+        assert!(!is_imported(session(1), RunId::from_bytes(*session(1).as_bytes())));
         assert_eq!((first[0].as_bytes()[6] >> 4, first[0].as_bytes()[8] >> 6), (7, 2), "a UUIDv7");
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Nothing is priced here: the amounts are those of the journal. A run's own sum is its row's, which the engine
 //! wrote in the commit of the entries; the attempts are read off the same entries, so they add up to it. `total`
-//! adds the runs that went on from a yielded one, each from the one before; no run has children of another kind.
+//! adds the runs that went on from a yielded one, each from the one before; no run has children of another kind. What came
+//! as a file was spent elsewhere: a summary leaves it out and says how much that is.
 //!
 //! Bounds: a summary counts at most [`RUNS_MAX`] runs, or [`RUNS_BY_MODEL_MAX`] where their entries are read, and
 //! says where to count on.
@@ -96,6 +97,10 @@ pub(crate) async fn summary(
                 break 'pages;
             }
             after = Some(spending.run.id);
+            if core.ports.runs.is_imported(spending.run.session, spending.run.id) {
+                sum.imported += 1;
+                continue;
+            }
             count(&mut sum, &mut groups, spending);
         }
         if is_last {

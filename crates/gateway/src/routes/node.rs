@@ -8,10 +8,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use dromia_api::status::{Health, Load, Policy, PolicyRefused, Ready, Status, Store};
+use dromia_api::status::{Damaged, Health, Load, Policy, PolicyRefused, Ready, Status, Store};
 use dromia_contracts::ErrorCode;
 use dromia_contracts::gate::PolicyStanding;
-use dromia_contracts::store::Page;
+use dromia_contracts::store::{Damage, Page};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::caller::Caller;
 use crate::core::{Core, Shared};
@@ -21,15 +22,17 @@ use crate::failure::{Answer, Failure};
 const TENANT_PAGES_MAX: usize = 64;
 
 pub(crate) async fn health(State(core): State<Shared>) -> Json<Health> {
-    let writable = core.ports.store.health().read_only.is_none();
-    let store = if writable { "writable" } else { "read_only" };
-    Json(Health { status: "ok".to_owned(), store: store.to_owned() })
+    let health = core.ports.store.health();
+    let store = if health.read_only.is_none() { "writable" } else { "read_only" };
+    let damaged = health.damaged.is_some();
+    Json(Health { status: "ok".to_owned(), store: store.to_owned(), damaged })
 }
 
 pub(crate) async fn ready(State(core): State<Shared>) -> Answer<Json<Ready>> {
     if core.phase.closing.is_cancelled() {
         return Err(Failure::new(ErrorCode::ShuttingDown, "the server is draining"));
     }
+    // Damage holds nobody up who does not need what is damaged.
     if core.ports.store.health().read_only.is_some() {
         return Err(Failure::new(ErrorCode::StoreReadOnly, "the store answers reads only"));
     }
@@ -45,7 +48,8 @@ pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer
     let load = core.ports.runs.load();
     let health = core.ports.store.health();
     let stats = core.ports.store.stats();
-    let uptime = core.ports.runtime.clock.now().duration_since(core.started_at);
+    let now = core.ports.runtime.clock.now();
+    let uptime = now.duration_since(core.started_at);
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: core.started_at,
@@ -64,6 +68,7 @@ pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer
         store: Store {
             writable: health.read_only.is_none(),
             read_only_cause: health.read_only.filter(|_| caller.is_operator()),
+            damaged: health.damaged.map(|damage| damaged(damage, now, &caller)),
             wal_bytes: health.wal_bytes,
             file_bytes: health.file_bytes,
             commits: stats.commits,
@@ -74,6 +79,14 @@ pub(crate) async fn status(State(core): State<Shared>, caller: Caller) -> Answer
         },
         policy: policy(&core, &caller),
     }))
+}
+
+/// Tells since when the store is known to be damaged. Where it is damaged may name what is another tenant's.
+fn damaged(damage: Damage, now: Timestamp, caller: &Caller) -> Damaged {
+    let since = SignedDuration::try_from(damage.ago).ok().and_then(|ago| now.checked_sub(ago).ok());
+    let since = since.and_then(|since| Timestamp::from_second(since.as_second()).ok()).unwrap_or(now);
+    let problem = Some(damage.problem).filter(|_| caller.is_operator());
+    Damaged { since, met: damage.met, problem }
 }
 
 /// Tells which policy counts for the caller. What lies in the home concerns those who may change it.

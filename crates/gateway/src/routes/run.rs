@@ -58,7 +58,12 @@ pub(crate) async fn list(
     };
     let filter = RunFilter { session: listing.session, agent, status: listing.status };
     let runs = core.ports.store.runs(&caller.scope, filter, Page { after: listing.after, limit }).await?;
-    Ok(Json(List::page(runs.iter().map(wire::run).collect(), limit, |run| run.id.to_string())))
+    let runs = runs.iter().map(|run| shown(&core, run)).collect();
+    Ok(Json(List::page(runs, limit, |run: &Run| run.id.to_string())))
+}
+
+fn shown(core: &Core, run: &run::Run) -> Run {
+    wire::run(run, core.ports.runs.is_imported(run.session, run.id))
 }
 
 pub(crate) async fn show(
@@ -66,7 +71,7 @@ pub(crate) async fn show(
     caller: Caller,
     Segments(run): Segments<String>,
 ) -> Answer<Json<Run>> {
-    Ok(Json(wire::run(&find(&core, &caller.scope, id(&run)?).await?)))
+    Ok(Json(shown(&core, &find(&core, &caller.scope, id(&run)?).await?)))
 }
 
 pub(crate) async fn why(
@@ -109,7 +114,7 @@ async fn end(core: &Core, caller: Caller, run: &str, end: End) -> Answer<Respons
     let run = id(run)?;
     core.ports.runs.end(caller.scope.clone(), run, end).await?;
     let run = find(core, &caller.scope, run).await?;
-    Ok((StatusCode::ACCEPTED, Json(wire::run(&run))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(shown(core, &run))).into_response())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -8,8 +8,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dromia_api::List;
 use dromia_api::session::{Imported, Session, StateEntry, StateWritten, Transcript};
+use dromia_api::{List, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use dromia_contracts::runs::ImportLabels;
 use dromia_contracts::store::{Batch, Mutation, Page, StatePut, TailLimits};
 use dromia_contracts::{ErrorCode, Scope, SessionId, session};
@@ -86,12 +86,14 @@ pub(crate) async fn export(
     Segments(session): Segments<String>,
 ) -> Answer<Response> {
     let session = id::<SessionId>(&session)?;
-    let file = core.ports.runs.export(caller.scope.clone(), session).await?;
+    let exported = core.ports.runs.export(caller.scope.clone(), session).await?;
     // Before the first byte: whoever has the file is in the audit.
     let at = core.ports.runtime.clock.now();
     core.ports.audit.audit_exported(&caller.scope, session, at).await?;
-    let mut response = Response::new(Body::from(file));
+    let mut response = Response::new(Body::from(exported.file));
     let headers = response.headers_mut();
+    headers.insert(OPEN_RUNS_HEADER, exported.open_runs.into());
+    headers.insert(WAITING_INPUTS_HEADER, exported.waiting_inputs.into());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{session}.session\"")) {
         headers.insert(CONTENT_DISPOSITION, name);

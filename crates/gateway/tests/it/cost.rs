@@ -242,7 +242,24 @@ async fn a_summary_groups_the_runs_since_a_time_and_every_grouping_has_the_same_
     let ever = ask("by=model").await;
     let groups: Vec<_> = ever["groups"].as_array().unwrap().iter().map(group).collect();
     assert_eq!(groups, [("small".to_owned(), 1, 70), ("large".to_owned(), 4, 65)]);
-    assert_eq!(ever["total"]["cost_micros"], 135);
+    assert_eq!((&ever["total"]["cost_micros"], ever.get("imported")), (&json!(135), None));
+    // What came as a file was paid for elsewhere.
+    let brought = world.another("2026-01-02T08:00:00Z", 9);
+    world.tell(brought, one(1_000), RunStatus::Completed);
+    world.rooms.lock().brought.push(brought);
+    for by in ["by=day", "by=agent", "by=model"] {
+        let sum = ask(by).await;
+        assert_eq!(
+            (&sum["runs"], &sum["imported"], &sum["total"]),
+            (&json!(4), &json!(1), &ever["total"]),
+            "{by}"
+        );
+    }
+    let shown = world.ask("GET", &format!("/v1/runs/{brought}"), "").await.json();
+    assert_eq!(shown["imported"], true);
+    let listed = world.ask("GET", "/v1/runs", "").await.json();
+    let marked = listed["items"].as_array().unwrap().iter().filter(|run| run["imported"] == true).count();
+    assert_eq!(marked, 1, "{listed}");
     for bad in ["by=moon", "since=yesterday", "since=", "after=x"] {
         assert_eq!(world.ask("GET", &format!("/v1/cost?{bad}"), "").await.code(), "invalid_request", "{bad}");
     }

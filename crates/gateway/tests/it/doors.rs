@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dromia_contracts::Authority;
 use dromia_contracts::runtime::Runtime;
+use dromia_contracts::store::Damage;
 use dromia_contracts::terms::ToolTerms;
 use dromia_gateway::{BuildError, ConfigError, GatewayConfig, Ports, build};
 use hyper::Request;
@@ -111,6 +112,15 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
     assert!(!String::from_utf8_lossy(&refused.body).contains("secret"));
     let health = get("/health").await;
     assert_eq!((health.status.as_u16(), &health.json()["store"]), (200, &"read_only".into()));
+    assert_eq!(health.json().get("damaged"), None);
+    world.rooms.lock().read_only = None;
+    let problem = "entry 3 of run_secret: its body is missing".to_owned();
+    world.rooms.lock().damaged = Some(Damage { problem, ago: Duration::from_secs(5), met: 2 });
+    assert_eq!(get("/ready").await.status, 200, "who does not need what is damaged is served");
+    let damaged = get("/health").await;
+    assert_eq!((&damaged.json()["store"], &damaged.json()["damaged"]), (&"writable".into(), &true.into()));
+    assert!(!String::from_utf8_lossy(&damaged.body).contains("secret"));
+    world.rooms.lock().read_only = Some("disk /dev/secret is full".into());
     world.ask("GET", &format!("/v1/runs/{}", world.ours.run), "").await;
     world.ask("GET", "/v1/moon", "").await;
     assert_eq!(get("/metrics").await.status, 401, "the meters are nobody's who has no token");
@@ -121,6 +131,7 @@ async fn readiness_follows_the_store_and_metrics_count_by_route() {
         r#"dromia_http_requests_total{method="GET",route="/ready",class="5xx"} 1"#,
         r#"dromia_http_request_seconds_count{method="GET",route="/v1/runs/{run}"} 1"#,
         "dromia_store_writable 0",
+        "dromia_store_damage_total 2",
         "dromia_store_commits_total 7",
         "dromia_runs_ready 2",
         r#"dromia_tasks_total{state="pending"} 5"#,

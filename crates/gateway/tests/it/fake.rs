@@ -18,7 +18,7 @@ use dromia_contracts::budget::Budget;
 use dromia_contracts::run::Run;
 use dromia_contracts::runs::{ImportLabels, Live, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, Session};
-use dromia_contracts::store::{StateEntry, StoredEntry, TokenOwner};
+use dromia_contracts::store::{Damage, StateEntry, StoredEntry, TokenOwner};
 use dromia_contracts::token::Token;
 use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, RunId, SessionId, TenantId, TokenId};
 use jiff::Timestamp;
@@ -72,9 +72,12 @@ pub(crate) struct Inner {
     /// How far each import believed its file.
     pub imported: Vec<ImportLabels>,
     pub copies: Vec<String>,
+    /// Runs that came in a file.
+    pub brought: Vec<RunId>,
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
     pub read_only: Option<String>,
+    pub damaged: Option<Damage>,
     pub minted: u64,
 }
 

@@ -1,10 +1,12 @@
 //! What the other routes show, as whole documents.
 
 use std::slice;
+use std::time::Duration;
 
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::ImportLabels;
 use dromia_contracts::session::{InboxItem, ItemKind};
+use dromia_contracts::store::Damage;
 use dromia_contracts::{Actor, ItemId};
 use jiff::Timestamp;
 use serde_json::json;
@@ -142,6 +144,8 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     let world = World::new().await;
     let file = world.ask("GET", &format!("/v1/sessions/{}/export", world.ours.session), "").await;
     assert_eq!(file.headers["content-type"], "application/octet-stream");
+    assert_eq!(file.headers["x-dromia-open-runs"], "1");
+    assert_eq!(file.headers["x-dromia-waiting-inputs"], "2");
     let record = (world.ours.tenant, Actor::new("token:ci"), world.ours.session);
     assert_eq!(world.rooms.lock().exported, slice::from_ref(&record), "who took it is in the audit");
     let text = std::str::from_utf8(&file.body).unwrap();
@@ -268,7 +272,27 @@ async fn the_status_tells_the_operator_more_than_a_tenant() {
     assert_eq!((&tenant["tenants"], &operator["tenants"]), (&json!(1), &json!(2)));
     assert_eq!(tenant["store"].get("read_only_cause"), None);
     assert_eq!(operator["store"]["read_only_cause"], "no space left");
+    assert_eq!((tenant["store"].get("damaged"), operator["store"].get("damaged")), (None, None));
     assert_eq!(operator["load"], json!({"active": 1, "ready": 2, "active_max": 64}));
+}
+
+#[tokio::test]
+async fn the_status_tells_everybody_that_the_store_is_damaged_and_the_operator_where() {
+    let world = World::new().await;
+    let problem = "entry 3 of another's run: its body is missing".to_owned();
+    let now = {
+        let mut rooms = world.rooms.lock();
+        rooms.damaged = Some(Damage { problem, ago: Duration::from_secs(60), met: 2 });
+        rooms.now
+    };
+    let tenant = world.ask("GET", "/v1/status", "").await.json();
+    let operator = world.unix(request("GET", "/v1/status").body(full("")).unwrap()).await.json();
+    let since: Timestamp = tenant["store"]["damaged"]["since"].as_str().unwrap().parse().unwrap();
+    assert_eq!(since.as_second(), now.as_second() - 60);
+    assert_eq!(tenant["store"]["damaged"]["met"], 2);
+    assert_eq!(tenant["store"]["damaged"].get("problem"), None);
+    assert_eq!(operator["store"]["damaged"]["problem"], "entry 3 of another's run: its body is missing");
+    assert_eq!(operator["store"]["writable"], true);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, ffi, params};
 
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{RunId, TenantId};
@@ -12,6 +12,7 @@ use super::{Found, View, rows};
 use crate::body::{self, FileBodies, Place};
 use crate::chain::{self, Link};
 use crate::code::{self, stored};
+use crate::obstacle::{self, Obstacle};
 use crate::packed;
 use crate::reader::{Problem, Reading};
 use crate::row::StoredRun;
@@ -60,7 +61,7 @@ impl Bodies<'_> {
             }
             (Place::Erased, None, Some(hash)) => return Ok((None, Some(hash))),
             (Place::Table, None, Some(hash)) => (self.in_table(&hash)?, hash),
-            (Place::File, None, Some(hash)) => (self.files.read(self.tenant, &hash).ok(), hash),
+            (Place::File, None, Some(hash)) => (self.in_file(&hash)?, hash),
             _ => return Err(Problem::damaged(place(), "its body is neither here nor elsewhere")),
         };
         match found {
@@ -69,6 +70,18 @@ impl Bodies<'_> {
                 Ok((Some(Bytes::from(bytes)), Some(hash)))
             }
             (Some(_), _) => Err(Problem::damaged(place(), "its body does not match its digest")),
+        }
+    }
+
+    fn in_file(&self, hash: &[u8; 32]) -> Found<Option<Vec<u8>>> {
+        match self.files.read(self.tenant, hash) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // Too many files are open, which says nothing of this one: it is no damage.
+            Err(error) if obstacle::of_file(&error) == Obstacle::Files => {
+                let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+                Err(rusqlite::Error::SqliteFailure(code, Some(error.to_string())).into())
+            }
+            Err(_) => Ok(None),
         }
     }
 

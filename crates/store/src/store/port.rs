@@ -353,6 +353,7 @@ impl Store for SqliteStore {
         let length = |path| std::fs::metadata(path).as_ref().map_or(0, std::fs::Metadata::len);
         StoreHealth {
             read_only: self.gauge.read_only(),
+            damaged: self.gauge.damaged(),
             wal_bytes: length(self.config.wal()),
             file_bytes: length(self.config.database()),
         }

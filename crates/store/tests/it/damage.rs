@@ -149,6 +149,28 @@ async fn a_damaged_page_is_no_empty_list() {
     assert!(matches!(tail, Err(ReadError::Damaged { .. })), "{tail:?}");
     let session = scene.store.session(&Scene::scope(), SESSION).await;
     assert!(matches!(session, Ok(Some(_))), "other tables are read");
+    let damage = scene.store.health().damaged.expect("the read is remembered");
+    assert_eq!(damage.met, 1);
+    assert!(damage.problem.starts_with("the main file: "), "{}", damage.problem);
+}
+
+#[tokio::test]
+async fn the_first_damage_is_remembered_and_every_one_is_counted() {
+    let scene = Scene::open().await;
+    let runs = [scene.turn_done(SESSION, 0, "hi").await, scene.turn_done(SESSION, 1, "hi").await];
+    let scene = scene.reopen(|dir| {
+        let changed = Scene::sql(dir).execute("UPDATE entries SET at = at + 1 WHERE seq = 2", []);
+        assert_eq!(changed.expect("the statement runs"), 2);
+    });
+    assert_eq!(scene.store.health().damaged, None, "nobody came to it yet");
+    for (met, run) in (1..).zip(runs) {
+        let read = scene.store.journal(&Scene::scope(), run, 0, 256).await;
+        assert!(matches!(read, Err(ReadError::Damaged { .. })), "{read:?}");
+        let damage = scene.store.health().damaged.expect("it was met");
+        assert_eq!(damage.met, met);
+        assert!(damage.problem.contains(&runs[0].to_string()), "{}", damage.problem);
+    }
+    assert_eq!(scene.store.health().read_only, None);
 }
 
 /// A batch that puts some items into the inbox of a session.
@@ -214,6 +236,7 @@ async fn a_damaged_page_refuses_the_writes_that_need_it_and_no_other() {
         );
     }
     assert_eq!(scene.store.health().read_only, None);
+    assert_eq!(scene.store.health().damaged.map(|damage| damage.met), Some(2), "each refusal is counted");
     let session = scene.store.session(&Scene::scope(), SESSION).await.expect("reads go on");
     assert_eq!(session.map(|session| session.head.last), Some(41), "what was refused left no row");
 }

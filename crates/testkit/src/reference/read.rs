@@ -343,7 +343,7 @@ impl Store for ReferenceStore {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth { read_only: None, wal_bytes: 0, file_bytes: 0 }
+        StoreHealth { read_only: None, damaged: None, wal_bytes: 0, file_bytes: 0 }
     }
 
     fn stats(&self) -> StoreStats {

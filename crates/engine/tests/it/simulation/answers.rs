@@ -85,7 +85,7 @@ fn what_was_answered_before_a_session_was_carried_is_not_answered_once_more() {
 
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let file = scene.engine.export(scope.clone(), session);
-    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     let copy = scene.engine.import(scope, agent, file, ImportLabels::Doubted, None);
     let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let runs = scene.runs_of(copy);
@@ -106,7 +106,7 @@ fn results_that_came_late_are_joined_by_whoever_repeats_them() {
     scene.offer(Target::Session(session), None, "never mind").expect("nothing fails");
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let file = scene.engine.export(scope.clone(), session);
-    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     // As if the message had slipped in before the results.
     let mut file: serde_json::Value = serde_json::from_slice(&file).expect("it is JSON");
     for list in ["items", "runs"] {

@@ -39,7 +39,7 @@ fn world(seed: u64, options: Options) -> (Scene, Vec<u8>) {
     }
     let scope = scope_of(scene.world.tenants[0]);
     let file = scene.engine.export(scope, scene.run().session);
-    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     (scene, grown(&file))
 }
 
@@ -105,6 +105,9 @@ fn an_import_that_breaks_off_is_not_there_and_the_same_file_again_makes_it_whole
     let commits = scene.weather.commits() - begun;
     assert!(commits >= 8, "{commits} commits are not many");
     let whole = told(&scene.world, session);
+    for run in scene.world.runs(scene.world.tenants[0]) {
+        assert_eq!(scene.engine.is_imported(run.session, run.id), run.session == session, "{run:?}");
+    }
     let runs = Shown::of(&scene.world).runs - none.runs;
     assert_eq!(runs, 2);
     for fault in CommitFault::ALL {

@@ -171,7 +171,7 @@ fn an_imported_session_whose_labels_are_believed_has_the_same_bytes() {
     let bodies = scene.bodies(run);
     let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
     let file = scene.engine.export(scope.clone(), scene.run().session);
-    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+    let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
     let copy = scene.engine.import(scope, agent, file, ImportLabels::Believed, None);
     scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
     let copied = scene.world.runs(scene.world.tenants[0]).pop().expect("four runs").id;
@@ -187,7 +187,7 @@ fn a_session_that_nobody_vouches_for_taints_what_comes_after_it() {
         let mut scene = Scene::told(Options::default(), Handle);
         let (scope, agent) = (scope_of(scene.world.tenants[0]), scene.world.places[0].agent);
         let file = scene.engine.export(scope.clone(), scene.run().session);
-        let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails");
+        let file = scene.sim.block_on(file).expect("it ends").expect("nothing fails").file;
         let copy = scene.engine.import(scope.clone(), agent, file, labels, None);
         let copy = scene.sim.block_on(copy).expect("it ends").expect("nothing fails");
         let key =

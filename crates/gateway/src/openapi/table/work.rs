@@ -44,7 +44,12 @@ pub(super) fn sessions() -> Vec<Operation> {
             "session_export",
             "Write a session into a file",
         )
-        .gives_bytes(200, "The file: transcript, tool history, bodies and custom state.", BYTES)
+        .gives_bytes(
+            200,
+            "The file: transcript, tool history, bodies and custom state, of runs that have ended. The headers \
+             `x-dromia-open-runs` and `x-dromia-waiting-inputs` count what is not in it.",
+            BYTES,
+        )
         .fails(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
         Operation::new("GET", "/v1/sessions/{session}/state", "state_list", "List a session's custom state")
             .query::<queries::States>()

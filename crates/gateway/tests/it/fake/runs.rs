@@ -10,8 +10,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{Finish, Usage, UsageDetail};
 use dromia_contracts::run::{Run, RunHead, RunKind, RunStatus};
 use dromia_contracts::runs::{
-    Answer, End, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs, SentRequest,
-    Submitted, Target, Watch, Why,
+    Answer, End, Exported, ImportLabels, Kill, Load, NewAgent, NewInput, NewRule, NewToken, Outcome, Runs,
+    SentRequest, Submitted, Target, Watch, Why,
 };
 use dromia_contracts::sent::{BodyDigest, Sent, TaintedPast, Wording};
 use dromia_contracts::store::StoredEntry;
@@ -312,8 +312,9 @@ impl Runs for Rooms {
         }))
     }
 
-    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Vec<u8>, Fault>> {
-        ready(self.lock().visible_session(&scope, session).map(|_| b"a session".to_vec()))
+    fn export(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<Exported, Fault>> {
+        let exported = Exported { file: b"a session".to_vec(), open_runs: 1, waiting_inputs: 2 };
+        ready(self.lock().visible_session(&scope, session).map(|_| exported))
     }
 
     fn import(
@@ -492,6 +493,10 @@ impl Runs for Rooms {
             inner.agents.retain(|(_, row, _)| row.id != agent);
         }
         ready(deleted)
+    }
+
+    fn is_imported(&self, _: SessionId, run: RunId) -> bool {
+        self.lock().brought.contains(&run)
     }
 
     fn load(&self) -> Load {

@@ -480,7 +480,9 @@ impl Store for Rooms {
     }
 
     fn health(&self) -> StoreHealth {
-        StoreHealth { read_only: self.lock().read_only.clone(), wal_bytes: 11, file_bytes: 4096 }
+        let inner = self.lock();
+        let (read_only, damaged) = (inner.read_only.clone(), inner.damaged.clone());
+        StoreHealth { read_only, damaged, wal_bytes: 11, file_bytes: 4096 }
     }
 
     fn stats(&self) -> StoreStats {

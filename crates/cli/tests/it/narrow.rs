@@ -117,7 +117,7 @@ async fn a_row_of_a_listing_tells_more_on_100_columns() {
     ");
     insta::assert_snapshot!(shown(&["approval", "list"], 100).await, @r#"
     ID                                    STATE      AGENT      ANSWER UNTIL  CALL
-    apr_0199c0de000000000000000000000000  run waits  assistant  01-02 03:04Z  file.append {"content":"h…
+    apr_0199c0de000000000000000000000000  run waits  assistant  01-02 03:04Z  file.append {"content":…
     "#);
     insta::assert_snapshot!(shown(&["agent", "list"], 100).await, @r"
     HANDLE     NAME       STATE    CREATED               ID

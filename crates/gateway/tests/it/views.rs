@@ -282,7 +282,7 @@ async fn the_status_tells_everybody_that_the_store_is_damaged_and_the_operator_w
     let problem = "entry 3 of another's run: its body is missing".to_owned();
     let now = {
         let mut rooms = world.rooms.lock();
-        rooms.damaged = Some(Damage { problem, ago: Duration::from_secs(60), met: 2 });
+        rooms.damaged = Some(Damage { problem, ago: Duration::from_mins(1), met: 2 });
         rooms.now
     };
     let tenant = world.ask("GET", "/v1/status", "").await.json();

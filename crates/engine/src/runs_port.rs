@@ -22,9 +22,10 @@ use crate::core::{Core, Engine};
 impl Engine {
     /// Makes a call that may write.
     ///
-    /// It becomes a task only where its caller drops it, so a turn whose caller stays does not pay for one. What bounds these tasks
-    /// is what bounds the calls: each of their steps has a place in a bounded queue of the store or is refused, and each wait
-    /// between two steps is counted.
+    /// It becomes a task only where its caller drops it, so a turn whose caller stays does not pay for one. Each step of these
+    /// tasks has a place in a bounded queue of the store or is refused, and each wait between two steps is counted. That bounds
+    /// what the steps take and not what a call was given, which stays in memory until its end: whoever gives much, as an import,
+    /// bounds such calls, and lets the share go with the call and not with the caller.
     fn writing<T, C>(&self, call: impl FnOnce(Arc<Core>) -> C) -> BoxFuture<'_, T>
     where
         T: Send + 'static,

@@ -39,7 +39,7 @@ pub(crate) struct Core {
     pub(crate) agents: Cache<(TenantId, Handle), AgentId>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
-    pub(crate) imports: Semaphore,
+    pub(crate) imports: Arc<Semaphore>,
     /// What each token may take.
     pub(crate) allowances: Arc<Allowances>,
     /// What each actor may bring.
@@ -67,7 +67,7 @@ impl Core {
             agents: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             requests: Arc::new(Semaphore::new(config.requests_max)),
             streams: Arc::new(Semaphore::new(config.streams_max)),
-            imports: Semaphore::new(config.imports_max),
+            imports: Arc::new(Semaphore::new(config.imports_max)),
             allowances: Arc::new(Allowances::new(&config)),
             actors: Actors::new(&config),
             connections: AtomicUsize::new(0),

@@ -114,6 +114,7 @@ claims! {
     deliver::a_stranger_sees_and_moves_no_delivery,
     deliver::erasing_an_agent_takes_its_messages_and_leaves_the_feeds_end,
     feed::a_feed_is_numbered_once_without_gap_in_the_order_of_each_target,
+    feed::what_waits_for_a_number_is_listed_by_tenant_and_after_one,
     feed::a_cursor_moves_forward_only_and_never_beyond_the_end,
     tenancy::a_row_of_another_tenant_is_refused_by_the_store,
     tenancy::a_stranger_finds_nothing,

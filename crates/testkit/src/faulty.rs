@@ -3,9 +3,10 @@
 //! It knows three moments that matter to a caller: before anything was written, after it was written and before
 //! the caller heard of it, and never again. A page of an erasure writes as a batch does, so it counts as a commit
 //! and fails like one. It keeps a line about every commit, so that a sweep can say where it went. Batches can be made to
-//! wait, as in the queue of a writer that is busy. Reads always go through.
+//! wait, as in the queue of a writer that is busy, and a tenant's to be refused, as where its rows are damaged. Reads always
+//! go through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +23,8 @@ use dromia_contracts::session::{InboxItem, InboxOwner, Session, SessionKey};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     ApprovalFilter, Batch, Commit, CoolingApproval, DeliveryFilter, Mutation, NewEntry, OpenRun, Page,
-    PendingSession, Read, ReadError, Receipt, RunFilter, RunSpending, SessionTail, StateEntry, Store,
-    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
+    PendingSession, Read, ReadError, Receipt, Refusal, RunFilter, RunSpending, SessionTail, StateEntry,
+    Store, StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner,
 };
 use dromia_contracts::token::Token;
 use dromia_contracts::vault::SealedSecret;
@@ -79,6 +80,8 @@ pub struct FaultyStore {
     log: Mutex<Vec<String>>,
     /// Batches that wait to be written; absent while none is to wait.
     waiting: Mutex<Option<Vec<Waiting>>>,
+    /// Tenants whose batches are refused as damaged.
+    damaged: Mutex<BTreeSet<TenantId>>,
     dead: AtomicBool,
     death: Notify,
 }
@@ -115,6 +118,7 @@ impl FaultyStore {
             commits: AtomicU64::new(0),
             log: Mutex::new(Vec::new()),
             waiting: Mutex::new(None),
+            damaged: Mutex::new(BTreeSet::new()),
             dead: AtomicBool::new(false),
             death: Notify::new(),
         }
@@ -133,6 +137,16 @@ impl FaultyStore {
     /// Calls back at each moment of each commit.
     pub fn on_commit(&self, callback: impl Fn(u64, Moment) + Send + Sync + 'static) {
         *self.on_commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(callback));
+    }
+
+    /// Refuses every batch of a tenant from now on, as a store does whose rows are damaged.
+    pub fn damage(&self, tenant: TenantId) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+    }
+
+    /// Takes a tenant's batches again.
+    pub fn mend(&self, tenant: TenantId) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
     }
 
     /// Lets batches wait from now on, unwritten.
@@ -222,6 +236,10 @@ impl FaultyStore {
     }
 
     fn spoiled(&self, batch: Batch) -> BoxFuture<'static, Commit> {
+        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&batch.tenant) {
+            let problem = "the rows of the tenant are damaged".to_owned();
+            return Box::pin(std::future::ready(Commit::Refused(Refusal::Damaged { problem })));
+        }
         let met = self.meet(line_of(&batch));
         if !met.written {
             let answer = if met.heard {
@@ -358,7 +376,7 @@ impl Store for FaultyStore {
         fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
         fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
         fn outbox_waiting(operator: &'a Operator, tenant: TenantId, target: &'a str) -> u64;
-        fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn unnumbered(operator: &'a Operator, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
         fn vault_key(scope: &'a Scope) -> Option<Bytes>;

@@ -268,10 +268,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         target: &'a str,
     ) -> Read<'a, u64>;
 
-    /// Lists deliveries without a number in their feed: those of a target in their order, a tenant's together.
+    /// Lists deliveries without a number in their feed: those of a target in their order, a tenant's together. Of tenants
+    /// after one only, where one is named.
     fn unnumbered<'a>(
         &'a self,
         operator: &'a Operator,
+        after: Option<TenantId>,
         limit: usize,
     ) -> Read<'a, Vec<(TenantId, DeliveryId)>>;
 

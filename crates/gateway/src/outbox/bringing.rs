@@ -75,7 +75,8 @@ impl Pump {
         let start = DeliveryStart { delivery: delivery.id, attempt, holder: self.life.holder, at: began_at };
         // Durable before a byte leaves: a crash from here on finds an attempt without an outcome.
         if !self.insist(tenant, Mutation::DeliveryStart(start), Patience::UntilStopped).await {
-            return true;
+            // It may be refused again, so the next look comes after a rest.
+            return false;
         }
         let end = later(began_at, channel.timeout + GRACE);
         let posted = tokio::select! {
@@ -141,28 +142,46 @@ impl Pump {
         done
     }
 
-    /// Gives numbers to the messages that have none, in the order of each target.
+    /// Gives numbers to the messages that have none, in the order of each target. A tenant whose messages take none is passed
+    /// over: those after it do not wait for it.
     pub(super) async fn number(&self) -> Result<(), ReadError> {
+        let mut passed = None;
         loop {
-            let waiting = self.ports.store.unnumbered(&self.operator, NUMBERED_AT_ONCE).await?;
+            let waiting = self.ports.store.unnumbered(&self.operator, passed, NUMBERED_AT_ONCE).await?;
             let Some((tenant, _)) = waiting.first().copied() else { return Ok(()) };
             let of_tenant = waiting.into_iter().take_while(|(of, _)| *of == tenant);
             let deliveries: Vec<DeliveryId> = of_tenant.map(|(_, delivery)| delivery).collect();
-            let after = self.ports.store.feed_state(&self.scope(tenant)).await?.last;
+            let after = match self.ports.store.feed_state(&self.scope(tenant)).await {
+                Ok(feed) => feed.last,
+                Err(ReadError::Damaged { place, problem }) => {
+                    tracing::warn!(%tenant, %place, %problem, "a feed is damaged and gets no numbers");
+                    passed = Some(tenant);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let number = Mutation::FeedNumber(FeedNumber { after, deliveries });
             if !self.insist(tenant, number, Patience::UntilStopped).await {
-                // An erasure was quicker, or the server stops; the next look finds what is left.
-                return Ok(());
+                if self.stop.is_cancelled() {
+                    return Ok(());
+                }
+                // An erasure was quicker, or a row is damaged; the next look finds what is left.
+                passed = Some(tenant);
             }
         }
     }
 
-    /// Offers a commit until it is answered. What it writes may be offered twice.
+    /// Offers a commit until it is answered; tells whether it is done. What it writes may be offered twice.
     async fn insist(&self, tenant: TenantId, mutation: Mutation, patience: Patience) -> bool {
         let batch = Batch::new(tenant).with(mutation);
         loop {
             match self.ports.store.commit(batch.clone()).await {
                 Commit::Done(_) => return true,
+                Commit::Refused(Refusal::Damaged { problem }) if patience == Patience::UntilStopped => {
+                    // It would be refused for as long as the damage is there, and others wait behind it.
+                    tracing::warn!(%tenant, %problem, "the outbox meets damage, and goes on with what is whole");
+                    return false;
+                }
                 Commit::Refused(Refusal::Overloaded | Refusal::ReadOnly { .. } | Refusal::Damaged { .. })
                 | Commit::Unknown { .. } => {}
                 Commit::Refused(refusal) => {
@@ -182,7 +201,7 @@ impl Pump {
 /// How long a commit is offered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Until the outbox is stopped; nothing has left yet.
+    /// Until the outbox is stopped or meets damage; nothing has left yet, or what did is found by the next look.
     UntilStopped,
     /// As long as the process lives: a message has left, and its outcome must not be lost.
     Endless,

@@ -126,12 +126,19 @@ pub(crate) async fn import(
     }
     let agent = super::agent::find(&core, &caller.scope, &into.agent).await?.id;
     // A file is held whole in memory, so few are read at a time.
-    let _share = core.imports.try_acquire().map_err(|_| {
+    let share = core.imports.clone().try_acquire_owned().map_err(|_| {
         Failure::new(ErrorCode::Overloaded, "the server reads as many files as it may at a time")
     })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;
     let labels = if into.trust_labels { ImportLabels::Believed } else { ImportLabels::Doubted };
-    let session = core.ports.runs.import(caller.scope, agent, file.into(), labels, into.copy).await?;
+    let shared = Shared::clone(&core);
+    // With its share: the file of a client that went away is held until its import ends.
+    let imported = core.ports.runtime.carried_through(async move {
+        let imported = shared.ports.runs.import(caller.scope, agent, file.into(), labels, into.copy).await;
+        drop(share);
+        imported
+    });
+    let session = imported.await?;
     Ok((StatusCode::CREATED, Json(Imported { session })).into_response())
 }
 

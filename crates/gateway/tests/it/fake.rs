@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub token_reads: usize,
     /// Holds the next revocation back until it is told.
     pub revocation_waits: Option<oneshot::Receiver<()>>,
+    /// Holds the next import back until it is told.
+    pub import_waits: Option<oneshot::Receiver<()>>,
     /// What the clock of a world says; it moves by hand.
     pub now: Timestamp,
     pub mood: Mood,

@@ -15,7 +15,7 @@ use dromia_contracts::{Authority, BoxFuture, DeliveryId, Fault, Scope};
 use dromia_gateway::signature::{Claims, Key};
 use dromia_gateway::{Channel, ChannelKey, Letter, Outbox, OutboxPorts, Post, Posted};
 use dromia_testkit::conformance::Scene;
-use dromia_testkit::{ReferenceStore, Sim};
+use dromia_testkit::{FaultyStore, ReferenceStore, Sim};
 use jiff::Timestamp;
 
 use crate::fake::outgoing::{OneKey, SECRET, VAULTED, channel};
@@ -154,7 +154,7 @@ async fn settled(runtime: &Runtime, store: &Arc<dyn Store>) {
     until(runtime, "the outbox comes to rest", || async {
         let operator = Scene::operator();
         let open = store.outbox(&operator, Page::first(1)).await.unwrap();
-        open.is_empty() && store.unnumbered(&operator, 1).await.unwrap().is_empty()
+        open.is_empty() && store.unnumbered(&operator, None, 1).await.unwrap().is_empty()
     })
     .await;
 }
@@ -452,6 +452,40 @@ fn a_channel_of_another_tenant_is_no_way_out() {
 }
 
 #[test]
+fn a_damaged_tenant_holds_up_no_other_and_is_served_once_it_is_mended() {
+    play(|runtime, receivers, truth| async move {
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&truth)));
+        // The damaged one is the first in every listing.
+        let mut scenes = [
+            (Scene::open(Arc::clone(&truth), 1).await, "t1"),
+            (Scene::open(Arc::clone(&truth), 2).await, "t2"),
+        ];
+        scenes.sort_by_key(|(scene, _)| scene.tenant);
+        let [(damaged, first), (sound, second)] = &scenes;
+        let waiting = say(damaged, &["orders"]).await;
+        let made = say(sound, &["bills", "bills"]).await;
+        faulty.damage(damaged.tenant);
+        let outbox =
+            started(faulty.clone(), &receivers, &runtime, [of(first, "orders"), of(second, "bills")]);
+        until(&runtime, "the messages of the sound one", || async {
+            record(sound, made[1]).await.delivery.state == DeliveryState::Delivered
+        })
+        .await;
+        let feed = truth.feed(&sound.scope(), 0, 256).await.unwrap();
+        assert_eq!(feed.iter().map(|item| item.number).collect::<Vec<_>>(), [1, 2]);
+        // It is offered again and again, but never without a rest.
+        let later = runtime.clock.now() + Duration::from_mins(1);
+        runtime.clock.sleep_until(later).await;
+        assert!(receivers.ids(&url("orders")).is_empty(), "what is not begun is not sent");
+        assert_eq!(record(damaged, waiting[0]).await.delivery.state, DeliveryState::Prepared);
+        faulty.mend(damaged.tenant);
+        settled(&runtime, &truth).await;
+        assert_eq!(receivers.ids(&url("orders")), text(&waiting));
+        assert_eq!(outbox.counts().delivered, 3);
+    });
+}
+
+#[test]
 fn a_drained_outbox_begins_nothing() {
     play(|runtime, receivers, store| async move {
         let scene = Scene::open(Arc::clone(&store), 1).await;
@@ -477,7 +511,7 @@ fn a_subscriber_that_comes_back_by_its_cursor_sees_each_message_once() {
             said.extend(say(&scene, &["orders", "stuck", "orders"]).await);
             outbox.ring();
             until(&runtime, "the feed is numbered", || async {
-                store.unnumbered(&Scene::operator(), 1).await.unwrap().is_empty()
+                store.unnumbered(&Scene::operator(), None, 1).await.unwrap().is_empty()
             })
             .await;
             // A slow reader takes a page of two now and then, from the cursor that the store keeps for it.

@@ -183,6 +183,35 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
     assert_eq!(world.rooms.lock().exported, [record]);
 }
 
+#[tokio::test]
+async fn an_import_whose_client_goes_away_keeps_its_share() {
+    const PATH: &str = "/v1/sessions/import?agent=ops";
+    let world = World::with(|config| config.imports_max = 1).await;
+    let (hold, held) = tokio::sync::oneshot::channel::<()>();
+    world.rooms.lock().import_waits = Some(held);
+    {
+        let asked = authorized(request("POST", PATH), &world.ours.token);
+        let asked = world.open_tcp(asked.body(full("a session")).unwrap());
+        let begun = world.until("the import begins", |world| world.rooms.lock().import_waits.is_none());
+        tokio::select! {
+            _ = asked => panic!("the import waits"),
+            () = begun => {}
+        }
+    }
+    world.until("the client is gone", |world| world.handle.requests_in_flight() == 0).await;
+    assert_eq!(
+        world.ask("POST", PATH, "a session").await.code(),
+        "overloaded",
+        "the file is still in memory"
+    );
+    hold.send(()).unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while world.ask("POST", PATH, "a session").await.status != 201 {
+        assert!(tokio::time::Instant::now() < deadline, "the share is never given back");
+    }
+    assert_eq!(world.rooms.lock().imported.len(), 2, "the first went on to its end");
+}
+
 /// Puts an input into the session that is ours, taken by its run.
 fn put_input(world: &World) {
     let body =

@@ -152,13 +152,19 @@ pub(crate) fn waiting(db: &Connection, tenant: TenantId, target: &str) -> Found<
     Ok(count)
 }
 
-pub(crate) fn unnumbered(db: &Connection, most: usize) -> Found<Vec<(TenantId, DeliveryId)>> {
+pub(crate) fn unnumbered(
+    db: &Connection,
+    after: Option<TenantId>,
+    most: usize,
+) -> Found<Vec<(TenantId, DeliveryId)>> {
     let mut select = db.prepare_cached(
-        "SELECT tenant, delivery FROM deliveries INDEXED BY deliveries_unnumbered WHERE feed IS NULL \
-         ORDER BY tenant, target, position LIMIT ?1",
+        "SELECT tenant, delivery FROM deliveries INDEXED BY deliveries_unnumbered \
+         WHERE feed IS NULL AND tenant > ?1 ORDER BY tenant, target, position LIMIT ?2",
     )?;
+    // Every tenant comes after no bytes at all.
+    let after = after.map_or_else(Vec::new, |tenant| tenant.as_bytes().to_vec());
     let found = select
-        .query_map([rows(most)], |row| {
+        .query_map(params![after, rows(most)], |row| {
             Ok((TenantId::from_bytes(code::bytes(row, 0)?), DeliveryId::from_bytes(code::bytes(row, 1)?)))
         })?
         .collect::<Result<_, _>>()?;

@@ -291,8 +291,13 @@ impl Store for SqliteStore {
         self.read(move |r| read::delivery::waiting(&r.db, tenant, &target))
     }
 
-    fn unnumbered<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        self.read(move |r| read::delivery::unnumbered(&r.db, limit))
+    fn unnumbered<'a>(
+        &'a self,
+        _: &'a Operator,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+        self.read(move |r| read::delivery::unnumbered(&r.db, after, limit))
     }
 
     fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {

@@ -85,7 +85,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
         same!(s => s.cooling_approvals(&operator, at(9), skip, limit));
     }
     same!(s => s.outbox(&operator, Page::first(256)));
-    same!(s => s.unnumbered(&operator, 256));
+    for after in (0..TENANTS).map(|tenant| Some(tenant_id(tenant))).chain([None]) {
+        same!(s => s.unnumbered(&operator, after, 256));
+    }
     for number in 0..64 {
         same!(s => s.token(&operator, token_hash(number)));
     }

@@ -29,10 +29,10 @@ pub(super) async fn a_feed_is_numbered_once_without_gap_in_the_order_of_each_tar
         let run = scene.turn(after).await;
         made.push(scene.replied(run, target).await);
     }
-    let waiting = scene.store.unnumbered(&Scene::operator(), 9).await;
+    let waiting = scene.store.unnumbered(&Scene::operator(), None, 9).await;
     let expected = [made[1], made[0], made[2]].map(|id| (scene.tenant, id)).to_vec();
     assert_eq!(waiting, Ok(expected), "by target, and in its order");
-    assert_eq!(scene.store.unnumbered(&Scene::operator(), 1).await, Ok(vec![(scene.tenant, made[1])]));
+    assert_eq!(scene.store.unnumbered(&Scene::operator(), None, 1).await, Ok(vec![(scene.tenant, made[1])]));
     assert_eq!(read(&scene, &scene.scope(), 0, 9).await, [], "nothing is read before it has a number");
 
     let first = scene.batch().with(number(0, &made[..2]));
@@ -52,12 +52,31 @@ pub(super) async fn a_feed_is_numbered_once_without_gap_in_the_order_of_each_tar
     assert_eq!(read(&scene, &scene.scope(), 0, 9).await, all);
     assert_eq!(read(&scene, &scene.scope(), 1, 1).await, all[1..2]);
     assert_eq!(read(&scene, &scene.scope(), 3, 9).await, []);
-    assert_eq!(scene.store.unnumbered(&Scene::operator(), 9).await, Ok(Vec::new()));
+    assert_eq!(scene.store.unnumbered(&Scene::operator(), None, 9).await, Ok(Vec::new()));
     let theirs = Scene::open(Arc::clone(&scene.store), 2).await;
     assert_eq!(read(&scene, &theirs.scope(), 0, 9).await, [], "a feed is its tenant's");
     assert_eq!(read(&scene, &scene.scope().narrowed_to(scene.agent_id()), 0, 9).await, []);
     let state = theirs.store.feed_state(&theirs.scope()).await.expect("a read");
     assert_eq!(state.last, 0);
+}
+
+pub(super) async fn what_waits_for_a_number_is_listed_by_tenant_and_after_one(store: Arc<dyn Store>) {
+    let mut scenes = [Scene::open(Arc::clone(&store), 1).await, Scene::open(Arc::clone(&store), 2).await];
+    scenes.sort_by_key(|scene| scene.tenant);
+    let mut expected = Vec::new();
+    for scene in &scenes {
+        for after in 0..2 {
+            let run = scene.turn(after).await;
+            expected.push((scene.tenant, scene.replied(run, "webhook:a").await));
+        }
+    }
+    let operator = Scene::operator();
+    assert_eq!(store.unnumbered(&operator, None, 9).await, Ok(expected.clone()));
+    assert_eq!(store.unnumbered(&operator, None, 3).await, Ok(expected[..3].to_vec()));
+    let [first, last] = [&scenes[0], &scenes[1]].map(|scene| Some(scene.tenant));
+    assert_eq!(store.unnumbered(&operator, first, 9).await, Ok(expected[2..].to_vec()));
+    assert_eq!(store.unnumbered(&operator, first, 1).await, Ok(expected[2..3].to_vec()));
+    assert_eq!(store.unnumbered(&operator, last, 9).await, Ok(Vec::new()), "nobody comes after the last");
 }
 
 pub(super) async fn a_cursor_moves_forward_only_and_never_beyond_the_end(store: Arc<dyn Store>) {

@@ -143,10 +143,10 @@ impl State {
         open.count() as u64
     }
 
-    /// Lists deliveries that have no number in the feed yet.
-    pub(super) fn unnumbered(&self, limit: usize) -> Vec<(TenantId, DeliveryId)> {
+    /// Lists deliveries of the tenants after one that have no number in the feed yet.
+    pub(super) fn unnumbered(&self, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)> {
         let mut found = Vec::new();
-        for (tenant, rows) in &self.tenants {
+        for (tenant, rows) in self.tenants.iter().filter(|(tenant, _)| Some(**tenant) > after) {
             let of_tenant = rows.deliveries.values().map(|row| &row.delivery);
             let mut waiting: Vec<_> = of_tenant.filter(|delivery| delivery.feed.is_none()).collect();
             waiting.sort_by(|a, b| (&a.target, a.position).cmp(&(&b.target, b.position)));

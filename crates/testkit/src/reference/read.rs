@@ -288,8 +288,13 @@ impl Store for ReferenceStore {
         answer(self.state().outbox_waiting(tenant, target))
     }
 
-    fn unnumbered<'a>(&'a self, _: &'a Operator, limit: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        answer(self.state().unnumbered(limit))
+    fn unnumbered<'a>(
+        &'a self,
+        _: &'a Operator,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+        answer(self.state().unnumbered(after, limit))
     }
 
     fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {

@@ -563,7 +563,12 @@ impl Store for TwoSessions {
         not_asked()
     }
 
-    fn unnumbered<'a>(&'a self, _: &'a Operator, _: usize) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
+    fn unnumbered<'a>(
+        &'a self,
+        _: &'a Operator,
+        _: Option<TenantId>,
+        _: usize,
+    ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
         not_asked()
     }
 

@@ -409,7 +409,7 @@ impl Store for Weather {
         fn deliveries(scope: &'a Scope, filter: DeliveryFilter, page: Page<DeliveryId>) -> Vec<Delivery>;
         fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
         fn outbox_waiting(operator: &'a Operator, tenant: TenantId, target: &'a str) -> u64;
-        fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn unnumbered(operator: &'a Operator, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn feed(scope: &'a Scope, after: u64, limit: usize) -> Vec<FeedItem>;
         fn feed_state(scope: &'a Scope) -> FeedState;
         fn vault_key(scope: &'a Scope) -> Option<Bytes>;

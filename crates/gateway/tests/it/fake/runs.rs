@@ -325,13 +325,19 @@ impl Runs for Rooms {
         labels: ImportLabels,
         copy: Option<String>,
     ) -> BoxFuture<'_, Result<SessionId, Fault>> {
-        let mut inner = self.lock();
-        inner.imported.push(labels);
-        inner.copies.extend(copy);
-        assert_eq!(file, b"a session", "the file came whole");
-        let imported = inner.visible_agent(&scope, agent).map(|_| ());
-        let session = SessionId::from_uuid(inner.uuid());
-        ready(imported.map(|()| session))
+        let waits = self.lock().import_waits.take();
+        Box::pin(async move {
+            if let Some(waits) = waits {
+                waits.await.unwrap();
+            }
+            let mut inner = self.lock();
+            inner.imported.push(labels);
+            inner.copies.extend(copy);
+            assert_eq!(file, b"a session", "the file came whole");
+            let imported = inner.visible_agent(&scope, agent).map(|_| ());
+            let session = SessionId::from_uuid(inner.uuid());
+            imported.map(|()| session)
+        })
     }
 
     fn tenant_create(

@@ -433,9 +433,10 @@ impl Store for Rooms {
     fn unnumbered<'a>(
         &'a self,
         operator: &'a Operator,
+        after: Option<TenantId>,
         limit: usize,
     ) -> Read<'a, Vec<(TenantId, DeliveryId)>> {
-        self.outgoing.unnumbered(operator, limit)
+        self.outgoing.unnumbered(operator, after, limit)
     }
 
     fn feed<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {

@@ -3,7 +3,6 @@
 //! A receiver that takes our id gets each message at least once, always under one id and in order; one that does not
 //! gets none twice, and what may not have arrived is said to be unknown. Nothing stays open and nothing is left out.
 
-use dromia_testkit::FaultyStore;
 use dromia_testkit::faulty::CommitFault;
 
 use super::*;
@@ -40,7 +39,7 @@ fn lived(idempotent: bool, site: Option<(u64, CommitFault)>) -> Played {
     let first = started(faulty.clone() as _, &receivers, &runtime, channels.clone());
     sim.block_on(until(&runtime, "the first life ends", || async {
         let open = truth.outbox(&Scene::operator(), Page::first(1)).await.unwrap();
-        let unnumbered = truth.unnumbered(&Scene::operator(), 1).await.unwrap();
+        let unnumbered = truth.unnumbered(&Scene::operator(), None, 1).await.unwrap();
         faulty.is_dead() || (open.is_empty() && unnumbered.is_empty())
     }))
     .unwrap();

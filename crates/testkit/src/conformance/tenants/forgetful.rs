@@ -162,7 +162,7 @@ impl Store for Forgetful {
         fn deleting_agents(operator: &'a Operator) -> Vec<(TenantId, AgentId)>;
         fn cooling_approvals(operator: &'a Operator, open_at: Timestamp, skip: usize, limit: usize) -> Vec<CoolingApproval>;
         fn outbox(operator: &'a Operator, page: Page<(TenantId, String)>) -> Vec<OpenDelivery>;
-        fn unnumbered(operator: &'a Operator, limit: usize) -> Vec<(TenantId, DeliveryId)>;
+        fn unnumbered(operator: &'a Operator, after: Option<TenantId>, limit: usize) -> Vec<(TenantId, DeliveryId)>;
         fn erase_agent_page(scope: &'a Scope, agent: AgentId) -> (Erased, bool);
     }
 

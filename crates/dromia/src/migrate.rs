@@ -8,7 +8,7 @@ use dromia_store::{SqliteStore, StoreConfig};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::home::Home;
+use crate::home::{Home, Kept};
 use crate::up;
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +53,10 @@ pub(crate) fn run(
     let mut output = Output::of_local(context, global);
     output.check()?;
     let What::State { dry_run } = arguments.what;
+    if let Kept::Remains { .. } = home.kept() {
+        // A schema for a store that is lost would be an empty store in its place.
+        home.check_store()?;
+    }
     let config = StoreConfig::new(home.store());
     let plan = SqliteStore::plan(&config).map_err(|error| up::opened(home, error))?;
     let mut plan = Plan {

@@ -18,8 +18,13 @@ use crate::settings::Settings;
 
 /// The columns of a listing, and how it gives way on a narrow terminal.
 const HEADS: [&str; 5] = ["handle", "name", "state", "created", "id"];
-const WAYS: [Way; 4] =
-    [Way::Short("created"), Way::Cut("name", 6), Way::Without("name"), Way::Without("created")];
+const WAYS: [Way; 5] = [
+    Way::Short("created"),
+    Way::Cut("name", 6),
+    Way::Without("name"),
+    Way::Without("created"),
+    Way::Cut("handle", 12),
+];
 
 pub(super) async fn run(cli: &Cli<'_>, command: args::Agent, output: &mut Output<'_>) -> Outcome<Exit> {
     match command {

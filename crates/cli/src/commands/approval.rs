@@ -37,8 +37,9 @@ const WAYS: [Way; 10] = [
     Way::Short("answer until"),
     Way::Short("run waits until"),
     Way::Cut("call", 30),
-    Way::Without("run waits until"),
-    Way::Cut("call", 24),
+    // Where runs wait, theirs is the end that comes first.
+    Way::Without("answer until"),
+    Way::Cut("call", 20),
     Way::Without("step"),
     Way::Without("agent"),
     Way::Cut("call", 12),

@@ -92,8 +92,8 @@ async fn a_row_of_a_listing_is_one_line_on_80_columns() {
     ses_0199c0de000000000000000000000000  assistant  01-02 03:04Z  1        yes
     ");
     insta::assert_snapshot!(shown(&["approval", "list"], 80).await, @r#"
-    ID                                    STATE      ANSWER UNTIL  CALL
-    apr_0199c0de000000000000000000000000  run waits  01-02 03:04Z  file.append {"co…
+    ID                                    STATE      RUN WAITS UNTIL  CALL
+    apr_0199c0de000000000000000000000000  run waits  01-02 03:04Z     file.append {…
     "#);
     insta::assert_snapshot!(shown(&["agent", "list"], 80).await, @r"
     HANDLE     NAME      STATE    CREATED       ID
@@ -116,8 +116,8 @@ async fn a_row_of_a_listing_tells_more_on_100_columns() {
     ses_0199c0de000000000000000000000000  assistant  01-02 03:04Z  1        yes     cli       cli:0
     ");
     insta::assert_snapshot!(shown(&["approval", "list"], 100).await, @r#"
-    ID                                    STATE      AGENT      ANSWER UNTIL  CALL
-    apr_0199c0de000000000000000000000000  run waits  assistant  01-02 03:04Z  file.append {"content":…
+    ID                                    STATE      AGENT      RUN WAITS UNTIL  CALL
+    apr_0199c0de000000000000000000000000  run waits  assistant  01-02 03:04Z     file.append {"conte…
     "#);
     insta::assert_snapshot!(shown(&["agent", "list"], 100).await, @r"
     HANDLE     NAME       STATE    CREATED               ID

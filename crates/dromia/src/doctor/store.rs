@@ -45,7 +45,8 @@ fn opens(scene: &Scene<'_>) -> Verdict {
 }
 
 fn schema(scene: &Scene<'_>) -> Verdict {
-    if !scene.home.store().is_dir() {
+    // Of a store that is lost `store.opens` tells.
+    if !scene.home.store().is_dir() || !matches!(scene.home.kept(), Kept::Store) {
         return ok("there is none to look at");
     }
     match SqliteStore::plan(&StoreConfig::new(scene.home.store())) {

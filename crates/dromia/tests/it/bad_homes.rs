@@ -256,7 +256,12 @@ fn a_home_that_lost_its_store_is_refused_with_the_way_out_and_gets_no_empty_one(
             "emptied" => std::fs::write(store.join("dromia.db"), "").expect("it can be written"),
             _ => std::fs::remove_dir_all(&store).expect("it is there"),
         }
-        for line in [&["up", "--listen", "127.0.0.1:0"][..], &["init", "--defaults", "--no-input"]] {
+        for line in [
+            &["up", "--listen", "127.0.0.1:0"][..],
+            &["init", "--defaults", "--no-input"],
+            &["migrate", "state"],
+            &["migrate", "state", "--dry-run"],
+        ] {
             let told = home.run(line);
             assert_eq!(told.status.code(), Some(1), "{how}: {line:?}: {}", stderr(&told));
             let text = stderr(&told);

@@ -52,6 +52,8 @@ pub(crate) async fn record(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn watch(dromia: &Path) -> anyhow::Result<Vec<Line>> {
     let mut demo = Command::new(dromia);
+    // The demo proposes commands as it was called itself, and a picture shows no path of the machine that it was taken on.
+    demo.arg0("dromia");
     demo.arg("demo").env("CLICOLOR_FORCE", "1").stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = demo.spawn().with_context(|| format!("failed to run {}", dromia.display()))?;
     let stdout = child.stdout.take().context("the demo has no output")?;
